@@ -1,0 +1,52 @@
+# Needs make and Python 3.12 or newer, or uv. uv is used where it runs and installs the same locked files.
+UV ?= uv
+HAVE_UV = $(UV) --version >/dev/null 2>&1
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
+
+.DELETE_ON_ERROR:
+.PHONY: setup run test check bench bench-scale lock clean
+
+setup: .venv/requirements.installed
+
+run: setup
+	.venv/bin/firmtrail serve --demo
+
+test: .venv/requirements-dev.installed
+	.venv/bin/python -m pytest
+
+check: .venv/requirements-dev.installed
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy --strict firmtrail
+
+bench: .venv/requirements-bench.installed
+	.venv/bin/python -m benchmarks
+
+bench-scale: .venv/requirements-bench.installed
+	.venv/bin/python -m benchmarks --scale
+
+# make lock FLAGS=--upgrade takes the newest versions; without, only what pyproject.toml asks for changes.
+lock:
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --group bench -c requirements-dev.lock -o requirements-bench.lock
+
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@if $(HAVE_UV) && $(UV) venv --quiet --seed .venv; then exit; fi; \
+	for python in python3.13 python3.14 python3.12 python3 $(HOME)/.pyenv/versions/3.*/bin/python; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; \
+		then exec $$python -m venv .venv; fi; \
+	done; echo 'Firmtrail needs Python 3.12 or newer, or uv.' >&2; exit 1
+
+# The locks agree with each other, so installing one adds to the others.
+.venv/%.installed: %.lock pyproject.toml | .venv/bin/python
+	@if $(HAVE_UV); \
+	then install="$(UV) pip install --quiet --python .venv"; \
+	else install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"; fi; \
+	$$install --require-hashes -r $< && $$install --no-deps --editable .
+	@touch $@

