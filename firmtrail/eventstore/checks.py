@@ -1,0 +1,100 @@
+"""Is the database what the log relies on? What `firmtrail doctor` asks of it.
+
+Each check reads the catalog of its back end: what is there, beside what the migrations made.
+"""
+
+import re
+from collections.abc import Sequence
+
+from firmtrail.eventstore import migrations
+from firmtrail.eventstore.database import Database, Statement
+
+_SQLITE_TRIGGERS = """\
+SELECT name, sql
+FROM sqlite_master
+WHERE type = 'trigger' AND tbl_name = 'events'
+ORDER BY name
+LIMIT 100"""
+
+_POSTGRES_TRIGGERS = """\
+SELECT tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc
+FROM pg_trigger
+JOIN pg_proc ON pg_proc.oid = tgfoid
+WHERE tgrelid = to_regclass('events') AND NOT tgisinternal
+ORDER BY tgname
+LIMIT 100"""
+
+_POSTGRES_SETTINGS = """\
+SELECT name, setting
+FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'
+ORDER BY name
+LIMIT 100"""
+
+_POSTGRES_PRIVILEGES = """\
+SELECT privilege
+FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS held(privilege)
+WHERE has_table_privilege(current_user, 'events', privilege)
+ORDER BY privilege
+LIMIT 100"""
+
+_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires
+    "events_no_change": "BEFORE DELETE OR UPDATE ON",
+    "events_no_truncate": "BEFORE TRUNCATE ON",
+}
+
+
+async def sqlite_triggers(db: Database) -> list[str]:
+    """What is wrong with the triggers that keep `events` append-only."""
+    there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
+    made = {
+        match[1]: _plain(text)
+        for text in migrations.statements("0001_append_only.sqlite", "sqlite")
+        if (match := re.match(r"CREATE TRIGGER (\w+)", text))
+    }
+    return _differences(there, made)
+
+
+async def postgres_triggers(db: Database) -> list[str]:
+    """What is wrong with the triggers that keep `events` append-only."""
+    rows = await db.read(Statement(_POSTGRES_TRIGGERS))
+    there = {name: _fires(name, *row) for name, *row in rows}
+    made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
+    return _differences(there, made)
+
+
+def _fires(name: str, enabled: str, definition: str, source: str) -> str:
+    is_whole = (
+        enabled == "A"
+        and _POSTGRES_EXPECTED.get(name, "") in definition
+        and " WHEN " not in definition
+        and _plain(source) == "BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END"
+    )
+    return "always, and refuses" if is_whole else "otherwise"
+
+
+def _differences(there: dict[str, str], made: dict[str, str]) -> list[str]:
+    return [
+        *(f"{name} is missing" for name in made.keys() - there.keys()),
+        *(f"{name} is not ours" for name in there.keys() - made.keys()),
+        *(
+            f"{name} was changed"
+            for name in made.keys() & there.keys()
+            if made[name] != there[name]
+        ),
+    ]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).rstrip("; ")
+
+
+async def postgres_settings(db: Database) -> list[str]:
+    """Settings of the cluster with which a crash loses what was acknowledged."""
+    rows = await db.read(Statement(_POSTGRES_SETTINGS))
+    return [f"{name} is {setting}" for name, setting in rows]
+
+
+async def postgres_privileges(db: Database) -> Sequence[str]:
+    """What this role may do to `events` beside reading and adding."""
+    return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

@@ -1,0 +1,83 @@
+"""The one seam between the back ends: run this text with these arguments.
+
+A `Statement` is data: an SQL text, its arguments `$1 … $n`, and at most one table of rows that the
+text reads as `given`. The same text runs on both back ends. What this seam guarantees:
+
+- `Database.read` runs one statement on its own snapshot, and sees every commit that returned
+  before it was called.
+- `Database.transaction` is one write transaction, READ COMMITTED or stricter: everything or
+  nothing, durable once the block is left without an error.
+- A database that is away, locked or full raises `Unavailable`, and nothing of the transaction was
+  written, or (`OutcomeUnknown`) the commit may or may not have happened.
+
+`now_ms()` is a function of SQL on both: the log's clock in Unix milliseconds, which is Postgres's own
+or this process's.
+
+Everything stored is an integer or a text, so a row crosses the seam as JSON does: no blobs, no
+floats, booleans as 0 and 1.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple, Protocol
+
+type Value = int | str | None
+type Row = Sequence[Any]
+"""A row of a result: each value an int, a str or None, as its column says."""
+
+
+class Given(NamedTuple):
+    """Rows handed to a statement, which reads them as the relation `given`.
+
+    `columns` names and types them as SQL does: "device text, place bigint".
+    An INSERT from it ends its SELECT with `WHERE TRUE` (SQLite can't parse ON CONFLICT otherwise).
+    A table is joined to it by `given CROSS JOIN table WHERE …`: SQLite knows nothing of the rows'
+    number, and takes a CROSS JOIN as the order to go in.
+    """
+
+    columns: str
+    rows: Sequence[Sequence[Value]]
+
+
+class Statement(NamedTuple):
+    """One SQL text with what it is run on."""
+
+    text: str
+    args: tuple[Value, ...] = ()
+    given: Given | None = None
+
+
+class Unavailable(Exception):
+    """The database can't serve this now; nothing was written. Try again in `retry_after_s`."""
+
+    def __init__(self, reason: str, retry_after_s: int = 2) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection broke inside COMMIT: it may have happened. Ask again with the same ids."""
+
+
+class NoSuchTable(Exception):
+    """The text names a table that the schema doesn't have: it was never migrated."""
+
+
+class Transaction(Protocol):
+    """One open write transaction."""
+
+    async def run(self, *statements: Statement) -> list[list[Row]]:
+        """Run them in order, in one hop where the back end can; the rows of each."""
+
+
+class Database(Protocol):
+    """A pool of connections to one database, open until `close`."""
+
+    async def read(self, statement: Statement) -> list[Row]:
+        """Run one SELECT outside any transaction."""
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction; commits on leaving the block, rolls back on an error."""
+
+    async def close(self) -> None:
+        """Close every connection; running statements end first."""

@@ -1,0 +1,276 @@
+"""The append-only log: all SQL that touches `events`, `texts` and `log_heads`.
+
+A log is a sequence of entries at positions 0, 1, 2 … without gaps. Whoever appends holds the log's
+head row from `lock` to commit, so one order exists and no position is given twice, on any number
+of servers. An entry's text is the truth: it is stored as it was hashed and never encoded again.
+The other columns of `events` are an index over it.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NamedTuple
+
+from firmtrail.eventstore import merkle
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction
+
+ENTRY_BYTES_MAX = 8 * 1024
+PAGE_ENTRIES = 1_000
+
+
+class Head(NamedTuple):
+    """The end of a log: what the next append continues."""
+
+    log_id: int
+    project: str
+    number: int
+    """The log's place among its project's logs, from 1."""
+    size: int
+    frontier: merkle.Frontier
+    recorded_at_ms: int
+    """The time of the last event; no later event has an earlier one."""
+    control_count: int
+    """Grows with every event that changes what devices should run."""
+    closed: bool
+    """A newer log of the project has replaced this one."""
+    now_ms: int
+    """The log's clock when the head was read: after the lock was had, if it was locked."""
+
+
+class Entry(NamedTuple):
+    """One event as the log takes it."""
+
+    stream: str
+    event_id: str
+    """Unique in its stream."""
+    text: str
+    """The canonical line; what is hashed, stored and replayed."""
+    is_control: bool = False
+
+
+class Text(NamedTuple):
+    """Free text kept beside the entry at `position`, which holds only its salted hash."""
+
+    position: int
+    salt: str
+    text: str
+
+
+class Found(NamedTuple):
+    """An event already recorded under an identity."""
+
+    position: int
+    recorded_at_ms: int
+    text: str
+
+
+_CREATE = """\
+INSERT INTO log_heads (
+    log_id, project, number, size, frontier, recorded_at_ms, control_count, nudge_count, closed)
+SELECT
+    (SELECT coalesce(max(log_id), 0) + 1 FROM log_heads),
+    $1,
+    (SELECT coalesce(max(number), 0) + 1 FROM log_heads WHERE project = $1),
+    0, '', 0, 0, 0, 0
+WHERE TRUE
+ON CONFLICT DO NOTHING
+RETURNING log_id"""
+
+_CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
+
+_LOCK = """\
+UPDATE log_heads
+SET size = size
+WHERE log_id = $1
+RETURNING
+    log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()"""
+
+_HEAD = """\
+SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
+FROM log_heads
+WHERE log_id = $1"""
+
+_APPEND = """\
+INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
+SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
+FROM given
+WHERE TRUE
+ORDER BY given.position"""
+
+_APPEND_TEXTS = """\
+INSERT INTO texts (log_id, position, salt, text)
+SELECT $1, given.position, given.salt, given.text
+FROM given
+WHERE TRUE"""
+
+_MOVE_HEAD = """\
+UPDATE log_heads
+SET size = $2, frontier = $3, recorded_at_ms = $4, control_count = control_count + $5
+WHERE log_id = $1"""
+
+_FIND = """\
+SELECT given.n, events.position, events.recorded_at_ms, events.entry
+FROM given
+CROSS JOIN events
+WHERE events.log_id = $1
+    AND events.stream = given.stream
+    AND events.event_id = given.event_id"""
+
+_READ = """\
+SELECT position, recorded_at_ms, entry
+FROM events
+WHERE log_id = $1 AND position >= $2 AND position < $3
+ORDER BY position
+LIMIT $4"""
+
+_READ_STREAM = """\
+SELECT position, recorded_at_ms, entry
+FROM events
+WHERE log_id = $1 AND stream = $2
+ORDER BY position"""
+
+_ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
+
+_RECORDED_AT = """\
+SELECT recorded_at_ms
+FROM events
+WHERE log_id = $1 AND position = $2"""
+
+
+async def create(tx: Transaction, project: str) -> int:
+    """A new, empty log of the project, with its next number."""
+    rows: list[Row] = []
+    while not rows:  # another transaction, which has ended by now, took this number
+        [rows] = await tx.run(Statement(_CREATE, (project,)))
+    return int(rows[0][0])
+
+
+def close(log_id: int) -> Statement:
+    """Ends a log that a newer one replaces: it stays readable, appends to it are refused."""
+    return Statement(_CLOSE, (log_id,))
+
+
+def lock(log_id: int) -> Statement:
+    """Takes the head row until the transaction ends; read it with `head_of`.
+
+    It is run alone: a statement that both waited for the lock and read more would read from a
+    snapshot older than the lock.
+    """
+    return Statement(_LOCK, (log_id,))
+
+
+async def head(db: Database, log_id: int) -> Head:
+    """The end of the log as of now, not held."""
+    return head_of(await db.read(Statement(_HEAD, (log_id,))))
+
+
+def head_of(rows: Sequence[Row]) -> Head:
+    [[log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms]] = rows
+    return Head(
+        log_id=log_id,
+        project=project,
+        number=number,
+        size=size,
+        frontier=merkle.from_text(frontier),
+        recorded_at_ms=recorded_at_ms,
+        control_count=control_count,
+        closed=bool(closed),
+        now_ms=now_ms,
+    )
+
+
+def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Head:
+    """The head after these entries."""
+    leaves = (merkle.leaf_hash(entry.text.encode()) for entry in entries)
+    return head._replace(
+        size=head.size + len(entries),
+        frontier=merkle.extend(head.frontier, head.size, leaves),
+        recorded_at_ms=recorded_at_ms,
+        control_count=head.control_count + sum(entry.is_control for entry in entries),
+    )
+
+
+def append(
+    head: Head, entries: Sequence[Entry], texts: Sequence[Text], recorded_at_ms: int
+) -> list[Statement]:
+    """Writes the entries behind `head`, which the transaction holds, and moves it."""
+    after = extended(head, entries, recorded_at_ms)
+    rows = [
+        (position, entry.stream, entry.event_id, entry.text)
+        for position, entry in enumerate(entries, start=head.size)
+    ]
+    statements = [
+        Statement(
+            _APPEND,
+            (head.log_id, recorded_at_ms),
+            Given("position bigint, stream text, event_id text, entry text", rows),
+        ),
+        Statement(
+            _MOVE_HEAD,
+            (
+                head.log_id,
+                after.size,
+                merkle.to_text(after.frontier),
+                recorded_at_ms,
+                after.control_count - head.control_count,
+            ),
+        ),
+    ]
+    if texts:
+        given = Given("position bigint, salt text, text text", texts)
+        statements.append(Statement(_APPEND_TEXTS, (head.log_id,), given))
+    return statements
+
+
+def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
+    """The events recorded under these (stream, event id); read it with `found`."""
+    rows = [(n, stream, event_id) for n, (stream, event_id) in enumerate(identities)]
+    return Statement(_FIND, (log_id,), Given("n bigint, stream text, event_id text", rows))
+
+
+def found(
+    identities: Sequence[tuple[str, str]], rows: Iterable[Row]
+) -> dict[tuple[str, str], Found]:
+    return {
+        identities[n]: Found(position, recorded_at_ms, text)
+        for n, position, recorded_at_ms, text in rows
+    }
+
+
+def erase_text(log_id: int, position: int) -> Statement:
+    """Removes the text beside an event, and its salt; gives a row if there was one."""
+    return Statement(_ERASE_TEXT, (log_id, position))
+
+
+async def read(
+    db: Database, log_id: int, start: int, stop: int
+) -> AsyncIterator[list[tuple[int, int, str]]]:
+    """Pages of (position, recorded_at_ms, entry text) for start <= position < stop, in order.
+
+    Each page is a query of its own, so a slow reader holds no snapshot. A position that is
+    missing ends it with an AssertionError: the log is corrupt.
+    """
+    while start < stop:
+        page = await db.read(Statement(_READ, (log_id, start, stop, PAGE_ENTRIES)))
+        assert page and page[0][0] == start and page[-1][0] == start + len(page) - 1, (
+            f"log {log_id}: position {start} or one behind it is missing"
+        )
+        yield [(position, at, text) for position, at, text in page]
+        start += len(page)
+
+
+async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
+    """All entries of one stream, in order. For streams that stay short: not a device's."""
+    rows = await db.read(Statement(_READ_STREAM, (log_id, stream)))
+    return [(position, at, text) for position, at, text in rows]
+
+
+async def size_at(db: Database, log_id: int, at_ms: int) -> int:
+    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease."""
+    low, high = 0, (await head(db, log_id)).size
+    while low < high:
+        middle = (low + high) // 2
+        [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))
+        if recorded_at_ms <= at_ms:
+            low = middle + 1
+        else:
+            high = middle
+    return low

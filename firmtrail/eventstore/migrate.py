@@ -1,0 +1,73 @@
+"""Brings a database to the schema that this code reads and writes.
+
+Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a second of imports.
+"""
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from firmtrail.eventstore.migrations import FOLDER
+
+_SERVICE_GRANTS = (
+    ("SELECT, INSERT", "events"),
+    ("SELECT, INSERT, DELETE", "texts"),
+    ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users"),
+    (
+        "SELECT, INSERT, UPDATE, DELETE",
+        "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
+        "members, tokens, device_secrets, device_seen, idempotency_keys",
+    ),
+    ("SELECT", "instance, alembic_version"),
+)
+
+
+class WrongInstance(Exception):
+    """The database belongs to an instance of another name."""
+
+
+async def migrate(url: str, instance: str, service_role: str | None = None) -> None:
+    """Bring the database at `url` to the newest schema, in one transaction, and name its instance.
+
+    On Postgres this runs as the owner; `service_role` names the role that serves, which gets what
+    it needs and nothing more: on `events`, SELECT and INSERT. An embedded database must be held
+    by no other process.
+
+    Raises `WrongInstance` where the database has another name already.
+    """
+    engine = create_async_engine(_driver_url(url))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_migrate, instance, service_role)
+    finally:
+        await engine.dispose()
+
+
+def _driver_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{'sqlite+aiosqlite' if scheme == 'sqlite' else 'postgresql+asyncpg'}://{rest}"
+
+
+def _migrate(connection: Connection, instance: str, service_role: str | None) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    _name(connection, instance)
+    if service_role is not None:
+        _grant(connection, service_role)
+
+
+def _name(connection: Connection, instance: str) -> None:
+    stored = connection.scalar(text("SELECT name FROM instance LIMIT 1"))
+    if stored is None:
+        connection.execute(text("INSERT INTO instance (name) VALUES (:name)"), {"name": instance})
+    elif stored != instance:
+        raise WrongInstance(f"this is the database of instance {stored}, not of {instance}")
+
+
+def _grant(connection: Connection, role: str) -> None:
+    quoted = connection.dialect.identifier_preparer.quote_identifier(role)
+    for privileges, tables in _SERVICE_GRANTS:
+        connection.execute(text(f"GRANT {privileges} ON {tables} TO {quoted}"))

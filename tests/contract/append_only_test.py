@@ -1,0 +1,162 @@
+"""What is in the log stays: every other way to touch it is refused, to other programs too."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.migrate import migrate
+from firmtrail.projections import device_current
+from firmtrail.record import Recorder
+from tests.databases import INSTANCE, new_log, open_database, read
+from tests.fleet import receipts, register, report
+from tests.postgres_server import PostgresServer
+
+ROLE = "firmtrail_server"
+
+COLUMNS = "log_id, position, stream, event_id, recorded_at_ms, entry"
+CHANGES = (
+    "UPDATE events SET entry = 'x' WHERE position = 1",
+    "UPDATE events SET position = 9 WHERE position = 1",
+    "UPDATE events SET log_id = 2",
+    "DELETE FROM events WHERE position = 1",
+    "DELETE FROM events",
+)
+GAPS = (
+    f"INSERT INTO events ({COLUMNS}) VALUES (1, 1, 'new', 'new', 1, 'x')",
+    f"INSERT INTO events ({COLUMNS}) VALUES (1, 3, 'device/d1', 'r.a', 1, 'x')",
+)
+REPLACEMENTS = (
+    *(gap.replace("INSERT", "INSERT OR REPLACE") for gap in GAPS),
+    f"REPLACE INTO events ({COLUMNS}) VALUES (1, 1, 'new', 'new', 1, 'x')",
+    f"INSERT OR IGNORE INTO events ({COLUMNS}) VALUES (1, 4, 'new', 'new', 1, 'x')",
+    f"INSERT INTO events ({COLUMNS}) VALUES (1, -1, 'new', 'new', 1, 'x')",
+    f"INSERT INTO events ({COLUMNS}) VALUES (1, 1, 'new', 'new', 1, 'x') "
+    "ON CONFLICT (log_id, position) DO UPDATE SET entry = excluded.entry",
+    *(
+        f"INSERT OR REPLACE INTO events ({rowid}, {COLUMNS}) VALUES (2, {key}, 'new', 'new', 1, 'x')"
+        for rowid in ("rowid", "oid", "_rowid_")
+        for key in ("1, 3", "2, 0", "9, 0")
+    ),
+    "UPDATE OR REPLACE events SET position = 0 WHERE position = 1",
+)
+
+
+async def filled(db: Database) -> int:
+    """A log of three events, the last with the event id r.a."""
+    log_id, recorder = await new_log(db), Recorder(db)
+    await register(recorder, log_id, "d1", "d2")
+    await receipts(recorder, log_id, report(report_id="a", detail="free text"))
+    return log_id
+
+
+async def contents(db: Database) -> list[tuple[object, ...]]:
+    rows = await read(db, f"SELECT {COLUMNS} FROM events ORDER BY log_id, position LIMIT 10")  # noqa: S608
+    return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+async def sqlite_filled(sqlite_url: str) -> Path:
+    db = await open_database(sqlite_url)
+    assert await filled(db) == 1
+    await db.close()
+    return Path(sqlite_url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+def stranger(sqlite_filled: Path) -> Iterator[sqlite3.Connection]:
+    """Another program's connection, with SQLite's own defaults."""
+    connection = sqlite3.connect(sqlite_filled, isolation_level=None)
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("text", [*CHANGES, *GAPS, *REPLACEMENTS])
+def test_an_embedded_log_refuses(stranger: sqlite3.Connection, text: str) -> None:
+    before = stranger.execute("SELECT rowid, * FROM events").fetchall()
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        stranger.execute(text)
+    assert len(before) == 3
+    assert stranger.execute("SELECT rowid, * FROM events").fetchall() == before
+
+
+@pytest.fixture
+async def owner(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The owner's connection to a Postgres database with three events."""
+    db = await open_database(postgres_url)
+    assert await filled(db) == 1
+    await db.close()
+    connection = await asyncpg.connect(postgres_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize("replication_role", ["origin", "replica"])
+@pytest.mark.parametrize("text", [*CHANGES, "TRUNCATE events", "TRUNCATE events CASCADE"])
+async def test_a_log_on_postgres_refuses_its_owner(
+    owner: asyncpg.Connection, text: str, replication_role: str
+) -> None:
+    await owner.execute(f"SET session_replication_role = {replication_role}")
+    before = await owner.fetch("SELECT * FROM events ORDER BY position")
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        await owner.execute(text)
+    assert len(before) == 3
+    assert await owner.fetch("SELECT * FROM events ORDER BY position") == before
+
+
+@pytest.mark.parametrize("text", GAPS)
+async def test_a_log_on_postgres_refuses_a_position_or_an_id_again(
+    owner: asyncpg.Connection, text: str
+) -> None:
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await owner.execute(text)
+
+
+@pytest.fixture
+async def served_url(postgres: PostgresServer, postgres_url: str) -> str:
+    """The database as the role reaches it that serves."""
+    connection = await asyncpg.connect(postgres_url)
+    known = await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", ROLE)
+    if not known:
+        await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+    await connection.close()
+    await migrate(postgres_url, INSTANCE, service_role=ROLE)
+    return postgres_url.replace("postgres@", f"{ROLE}@")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *CHANGES,
+        "TRUNCATE events",
+        "ALTER TABLE events DISABLE TRIGGER ALL",
+        "DROP TRIGGER events_no_change ON events",
+        "DROP TABLE events",
+        "SET session_replication_role = replica",
+        "UPDATE texts SET text = 'x'",
+        "DELETE FROM log_heads",
+        "UPDATE instance SET name = 'x'",
+        "CREATE TABLE mine (a bigint)",
+    ],
+)
+async def test_the_role_that_serves_may_not(served_url: str, text: str) -> None:
+    connection = await asyncpg.connect(served_url)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute(text)
+    await connection.close()
+
+
+async def test_the_role_that_serves_can_record_and_read(served_url: str) -> None:
+    db = await open_database(served_url)
+    log_id = await filled(db)
+    assert (await log.head(db, log_id)).size == 3
+    _, devices = await device_current.page(db, (log_id, "acme"), device_current.Filter(), "", 9)
+    assert [found.state.version for found in devices] == ["1.0.0", None]
+    async with db.transaction() as tx:
+        assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1
+    assert len(await contents(db)) == 3
+    await db.close()

@@ -1,0 +1,51 @@
+"""Databases for tests: fresh ones, migrated once and copied."""
+
+import asyncio
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from firmtrail.eventstore.database import Database, Row, Statement, Value
+from firmtrail.eventstore.migrate import migrate
+from firmtrail.eventstore.postgres import Postgres
+from firmtrail.eventstore.sqlite import SQLite
+from firmtrail.record import start_log
+
+INSTANCE = "firmtrail"
+
+
+def migrate_now(url: str) -> None:
+    """Migrate from where a loop may be running already."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(asyncio.run, migrate(url, INSTANCE)).result()
+
+
+@functools.cache
+def sqlite_template() -> bytes:
+    """A migrated and empty database, as its file's bytes."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "template.db"
+        migrate_now(f"sqlite:///{path}")
+        return path.read_bytes()
+
+
+async def open_database(url: str) -> SQLite | Postgres:
+    if url.startswith("sqlite:///"):
+        return await SQLite.open(Path(url.removeprefix("sqlite:///")))
+    return await Postgres.open(url)
+
+
+async def new_log(db: Database, project: str = "acme") -> int:
+    async with db.transaction() as tx:
+        return await start_log(tx, project)
+
+
+async def read(db: Database, text: str, *args: Value) -> list[Row]:
+    return await db.read(Statement(text, args))
+
+
+async def write(db: Database, text: str, *args: Value) -> None:
+    """Run one statement in a transaction of its own."""
+    async with db.transaction() as tx:
+        await tx.run(Statement(text, args))
