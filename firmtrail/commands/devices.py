@@ -1,0 +1,167 @@
+"""Commands on devices: register, change, decommission and restore, rotate a secret.
+
+Each runs inside one commit of the project's log: the event, the view and the secret's row are
+written together or not at all. Secrets come in sealed (access/device_secrets.py), since that may
+cost a slow hash, which has no place in a transaction.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import UNSET, UnsetType
+
+from firmtrail import device
+from firmtrail.access import seen
+from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets
+from firmtrail.commit import Commit
+from firmtrail.device import DeviceState, Refused
+from firmtrail.events import (
+    DeviceChanged,
+    DeviceRegistered,
+    DeviceSecretIssued,
+    time_text,
+)
+from firmtrail.record import Command
+
+
+class Registration(NamedTuple):
+    """A device to register, with its first secret."""
+
+    secret: NewSecret
+    model: str | None = None
+    cohort: str | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        return self.secret.device
+
+
+class Registered(NamedTuple):
+    """The device as it is after; `is_new` is False where only its secret was issued anew."""
+
+    state: DeviceState
+    is_new: bool
+
+
+class Change(NamedTuple):
+    """What is to be different about a device."""
+
+    attributes: DeviceChanged
+    decommissioned: bool | UnsetType = UNSET
+
+
+def register(
+    registrations: Sequence[Registration], *, reissue_never_seen: bool, actor: str
+) -> Command[list[Registered | Refused]]:
+    """Register devices; one that exists is refused in its place and the others are not.
+
+    With `reissue_never_seen`, an existing device that never authenticated gets the new secret
+    instead, and the old one is dead: the way out where the answer with the secrets was lost.
+    """
+
+    async def command(commit: Commit) -> list[Registered | Refused]:
+        states = await commit.devices([one.device for one in registrations])
+        unseen = await _never_seen(commit, list(states)) if reissue_never_seen else frozenset()
+        outcomes = [_register(commit, one, unseen, actor) for one in registrations]
+        issued = [
+            one.secret
+            for one, outcome in zip(registrations, outcomes, strict=True)
+            if isinstance(outcome, Registered)
+        ]
+        reissued = [
+            revoke_secrets(commit.project, outcome.state.device)
+            for outcome in outcomes
+            if isinstance(outcome, Registered) and not outcome.is_new
+        ]
+        await commit.run(*reissued, insert_secrets(commit.project, issued, commit.now_ms))
+        return outcomes
+
+    return command
+
+
+def _register(
+    commit: Commit, one: Registration, unseen: frozenset[str], actor: str
+) -> Registered | Refused:
+    state = commit.fold.states.get(one.device)
+    stream = f"device/{one.device}"
+    if state is not None and one.device in unseen and not state.decommissioned:
+        commit.record(stream, DeviceSecretIssued(one.secret.secret_id), actor=actor)
+        return Registered(state, is_new=False)
+    wanted = DeviceRegistered(one.model, one.cohort, one.tags, one.secret.secret_id)
+    try:
+        event = device.decide_registration(state, wanted, one.device)
+    except Refused as refused:
+        return refused
+    commit.record(stream, event, actor=actor)
+    return Registered(commit.fold.states[one.device], is_new=True)
+
+
+async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
+    """Those that existed before this commit and never made an authenticated call."""
+    [rows] = await commit.run(seen.last_seen(commit.project, devices))
+    ever_seen = {name for name, _ in rows}
+    return frozenset(
+        name
+        for name in devices
+        if name not in ever_seen and commit.fold.states[name].recorded_position is None
+    )
+
+
+def change(
+    name: str, wanted: Change, *, secret: NewSecret | None = None, actor: str
+) -> Command[DeviceState]:
+    """Change a device's attributes, decommission it, or restore it with a new `secret`.
+
+    Where nothing would change, nothing is recorded. Raises `Refused` for an unknown device, or a
+    decommissioned one that the change does not restore.
+    """
+
+    async def command(commit: Commit) -> DeviceState:
+        state = await _existing(commit, name)
+        events = device.decide_change(state, *wanted)
+        for event in events:
+            commit.record(f"device/{name}", event, actor=actor)
+        after = commit.fold.states[name]
+        if after.decommissioned != state.decommissioned:
+            await commit.run(revoke_secrets(commit.project, name))
+            if not after.decommissioned:
+                assert secret is not None, "a device is restored with a secret"
+                await _issue(commit, secret, None, actor)
+        return after
+
+    return command
+
+
+def rotate_secret(secret: NewSecret, *, overlap_s: int = 0, actor: str) -> Command[str | None]:
+    """Issue a further secret; the ones before it stay valid for `overlap_s`, or die at once.
+
+    Gives the time until which they are valid.
+    """
+
+    async def command(commit: Commit) -> str | None:
+        state = await _existing(commit, secret.device)
+        if state.decommissioned:
+            raise Refused("device_decommissioned", f"device {secret.device} is decommissioned")
+        until_ms = commit.now_ms + overlap_s * 1000 if overlap_s else None
+        await commit.run(revoke_secrets(commit.project, secret.device, until_ms))
+        return await _issue(commit, secret, until_ms, actor)
+
+    return command
+
+
+async def _issue(
+    commit: Commit, secret: NewSecret, others_until_ms: int | None, actor: str
+) -> str | None:
+    until = None if others_until_ms is None else time_text(others_until_ms)
+    event = DeviceSecretIssued(secret.secret_id, until)
+    commit.record(f"device/{secret.device}", event, actor=actor)
+    await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
+    return until
+
+
+async def _existing(commit: Commit, name: str) -> DeviceState:
+    state = (await commit.devices([name])).get(name)
+    if state is None:
+        raise Refused("not_found", f"There is no device {name}.", status=404)
+    return state

@@ -1,0 +1,146 @@
+"""One commit of one log: what it holds, and what it writes when it ends.
+
+The shell's working paper between the head's lock and COMMIT: the rules decide on the states kept
+here, events are given their positions here, and `finish` writes events, texts, views and head in
+one go.
+"""
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+
+from msgspec.structs import replace
+from uuid_utils import uuid7
+
+from firmtrail import events
+from firmtrail.device import DeviceState
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
+from firmtrail.events import REPORTS, Event, Recorded
+from firmtrail.projections import device_current, device_history, fold
+
+AHEAD_MS_MAX = 5 * 60 * 1000
+"""How far the last event's time may be ahead of the clock before appends are refused."""
+
+SALT_BYTES = 16
+
+
+class Commit:
+    """Open from `begin` until the transaction ends. The head is held all the while."""
+
+    def __init__(self, tx: Transaction, head: log.Head, generations: Mapping[str, int]) -> None:
+        self._tx = tx
+        self._generations = generations
+        self._entries: list[log.Entry] = []
+        self._texts: list[log.Text] = []
+        self.head = head
+        self.now_ms = max(head.now_ms, head.recorded_at_ms)
+        self.fold = fold.Fold()
+
+    @property
+    def log_id(self) -> int:
+        return self.head.log_id
+
+    @property
+    def project(self) -> str:
+        return self.head.project
+
+    async def run(self, *statements: Statement) -> list[list[Row]]:
+        """Run statements of the caller's own in this transaction."""
+        return await self._tx.run(*statements)
+
+    async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
+        """The states of those that exist, loaded once; they can be recorded on from here."""
+        if missing := [name for name in names if name not in self.fold.states]:
+            [rows] = await self._tx.run(self.load_devices(missing))
+            self.take_devices(rows)
+        return self.fold.states
+
+    def load_devices(self, names: Iterable[str]) -> Statement:
+        return device_current.load(self.log_id, self._generations[device_current.NAME], names)
+
+    def take_devices(self, rows: Iterable[Row]) -> None:
+        """Takes the rows of `load_devices`."""
+        self.fold.states.update(device_current.states(rows))
+
+    async def load_later(self, places: Sequence[tuple[str, int]]) -> None:
+        """Load what stands behind these (device, place) in the devices' own order."""
+        generation = self._generations[device_history.NAME]
+        [rows] = await self._tx.run(device_history.later(self.log_id, generation, places))
+        self.fold.add_later(places, rows)
+
+    def record(
+        self,
+        stream: str,
+        event: Event,
+        *,
+        actor: str,
+        event_id: str | None = None,
+        text: str | None = None,
+    ) -> int:
+        """Put an event behind the ones before it, and give its position.
+
+        `text` is free text of a report, kept beside the log; the event gets its salted hash. A
+        device's state must have been loaded, where there is one.
+        """
+        position = self.head.size + len(self._entries)
+        if text is not None:
+            event = self._with_text(position, event, text)
+        recorded = Recorded(
+            position, self.now_ms, stream, event_id or f"s.{uuid7().hex}", actor, event
+        )
+        entry = events.encode(self.project, recorded)
+        self._entries.append(log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL))
+        self.fold.apply(recorded)
+        return position
+
+    def _with_text(self, position: int, event: Event, text: str) -> Event:
+        assert isinstance(event, REPORTS)
+        salt = secrets.token_bytes(SALT_BYTES)
+        self._texts.append(log.Text(position, salt.hex(), text))
+        return replace(event, detail=sha256(salt + text.encode()).hexdigest())
+
+    async def finish(self) -> int:
+        """Write everything that was recorded, in one hop; gives the log's size after it."""
+        if self._entries:
+            await self._tx.run(
+                *log.append(self.head, self._entries, self._texts, self.now_ms),
+                *self.fold.statements(self.log_id, self._generations),
+            )
+        return self.head.size + len(self._entries)
+
+
+async def begin(tx: Transaction, log_id: int, size_seen: int) -> Commit:
+    """Lock the log's head and open a commit behind it.
+
+    Raises `Unavailable`, and the caller's transaction must not go on, when
+
+    - the head is behind `size_seen`, which this process saw committed: the database was rolled
+      back, and going on would give positions a second time;
+    - the last event is far ahead of the clock: one of two clocks lies, and times never decrease;
+    - the log was closed, and the project has a newer one;
+    - a view is live in a form that this code doesn't write.
+    """
+    locked, views = await tx.run(log.lock(log_id), fold.live(log_id))
+    head = log.head_of(locked)
+    if head.size < size_seen:
+        raise Unavailable(
+            f"log {log_id} ends at {head.size}, but {size_seen} events were acknowledged: "
+            "the database was rolled back",
+            retry_after_s=60,
+        )
+    if head.recorded_at_ms > head.now_ms + AHEAD_MS_MAX:
+        raise Unavailable(
+            "the last event's time is more than 5 minutes ahead of the clock", retry_after_s=60
+        )
+    if head.closed:
+        raise Unavailable("the project has started a new log", retry_after_s=1)
+    return Commit(tx, head, _generations(views))
+
+
+def _generations(views: Iterable[Row]) -> dict[str, int]:
+    live = {name: (revision, generation) for name, revision, generation in views}
+    for name, revision in fold.REVISIONS.items():
+        if name not in live or live[name][0] != revision:
+            raise Unavailable(f"view {name} is not live in revision {revision}", retry_after_s=60)
+    return {name: generation for name, (_, generation) in live.items()}

@@ -1,0 +1,301 @@
+"""The vocabulary: everything that can happen, as frozen structs, and their one text form.
+
+An event becomes an entry: one compact line of CloudEvents 1.0 JSON, which is stored, hashed and
+replayed as it is. Members that are None or empty are left out. An entry never holds a secret, an
+e-mail address or free text: users and credentials stand by their ids, free text by
+`sha256(salt || text)`.
+
+An event type carries its version. An older entry is never rewritten: reading it, `decode` lifts
+its data through `UPCASTS`, one step a version, to the struct of the newest.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+type Progress = Literal["downloading", "downloaded", "installing", "rebooting"]
+type Failure = Literal["failed", "rejected"]
+type Status = Literal["installed", "running"] | Progress | Failure
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A fact, in the past tense."""
+
+    VERSION: ClassVar[int] = 1
+    IS_CONTROL: ClassVar[bool] = False
+    """Whether it changes what devices should run."""
+
+
+class Reported(Event, frozen=True):
+    """What a device's report claims, beside its status."""
+
+    version: str
+    seq: int | None = None
+    """The device's own counter."""
+    occurred_at: str | None = None
+    """The device's clock; a claim."""
+    question: str | None = None
+    rollout: str | None = None
+    detail: str | None = None
+    """sha256(salt || text) in hex; the text lies beside the log."""
+    sent: str | None = None
+    """The version as the device wrote it, where that was not SemVer."""
+
+
+class FirmwareInstalled(Reported, frozen=True):
+    """The device booted into this version for the first time."""
+
+    status: ClassVar[Status] = "installed"
+
+
+class FirmwareRunning(Reported, frozen=True):
+    """The device runs this version; no update is implied."""
+
+    status: ClassVar[Status] = "running"
+
+
+class UpdateProgressed(Reported, frozen=True, kw_only=True):
+    """The device is on its way to this version."""
+
+    status: Progress
+
+
+class UpdateFailed(Reported, frozen=True, kw_only=True):
+    """The device did not get to this version."""
+
+    status: Failure
+
+
+type ReportEvent = FirmwareInstalled | FirmwareRunning | UpdateProgressed | UpdateFailed
+REPORTS = (FirmwareInstalled, FirmwareRunning, UpdateProgressed, UpdateFailed)
+
+
+class DeviceRegistered(Event, frozen=True):
+    """The device belongs to the project; `secret_id` names its first secret."""
+
+    model: str | None = None
+    cohort: str | None = None
+    tags: tuple[str, ...] = ()
+    secret_id: str | None = None
+
+
+class DeviceChanged(Event, frozen=True):
+    """The members present were set; None is "no longer any"."""
+
+    model: str | None | UnsetType = UNSET
+    cohort: str | None | UnsetType = UNSET
+    tags: tuple[str, ...] | UnsetType = UNSET
+    pinned: str | None | UnsetType = UNSET
+
+
+class DeviceSecretIssued(Event, frozen=True):
+    """A further secret; the ones before it are valid until `others_until` or no longer."""
+
+    secret_id: str
+    others_until: str | None = None
+
+
+class DeviceSecretRevoked(Event, frozen=True):
+    """All secrets of the device are dead."""
+
+
+class DeviceDecommissioned(Event, frozen=True):
+    """The device left the fleet: its secrets are dead, its history stays."""
+
+
+class DeviceRestored(Event, frozen=True):
+    """The decommissioned device is back."""
+
+
+class MemberAdded(Event, frozen=True):
+    member: str
+    role: str
+
+
+class MemberChanged(Event, frozen=True):
+    member: str
+    role: str
+
+
+class MemberRemoved(Event, frozen=True):
+    member: str
+
+
+class TokenIssued(Event, frozen=True):
+    token_id: str
+    holder: str
+    role: str
+    expires_at: str | None = None
+
+
+class TokenRevoked(Event, frozen=True):
+    token_id: str
+
+
+class SettingsChanged(Event, frozen=True):
+    """The members present were set."""
+
+    IS_CONTROL: ClassVar[bool] = True
+
+    follow_latest: bool | UnsetType = UNSET
+    poll_after_s: int | UnsetType = UNSET
+    max_attempts: int | UnsetType = UNSET
+    public_checkpoint: bool | UnsetType = UNSET
+
+
+class TextErased(Event, frozen=True):
+    """The text beside the event at `position` is gone, and its salt."""
+
+    position: int
+
+
+class UserErased(Event, frozen=True):
+    """The user's e-mail address, password and tokens are gone; the id stays."""
+
+    user: str
+
+
+TYPES: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        FirmwareInstalled,
+        FirmwareRunning,
+        UpdateProgressed,
+        UpdateFailed,
+        DeviceRegistered,
+        DeviceChanged,
+        DeviceSecretIssued,
+        DeviceSecretRevoked,
+        DeviceDecommissioned,
+        DeviceRestored,
+        MemberAdded,
+        MemberChanged,
+        MemberRemoved,
+        TokenIssued,
+        TokenRevoked,
+        SettingsChanged,
+        TextErased,
+        UserErased,
+    )
+}
+
+type Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTS: Mapping[tuple[str, int], Upcast] = {}
+"""(event name, version) -> its data, lifted to the next version. All events are at version 1."""
+
+
+class Envelope[Data](msgspec.Struct, frozen=True):
+    """The entry's CloudEvents attributes, in their order in the text."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    actor: str
+    data: Data
+
+
+class Recorded(NamedTuple):
+    """An event with its place in the log."""
+
+    position: int
+    recorded_at_ms: int
+    stream: str
+    """The CloudEvents subject: "device/<id>", "user/<id>", …"""
+    event_id: str
+    actor: str
+    event: Event
+
+
+_decode_envelope = msgspec.json.Decoder(Envelope[msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(project: str, recorded: Recorded) -> str:
+    """The entry's canonical text. It does not hold the position: that is its place in the tree."""
+    event = recorded.event
+    return _encode(
+        Envelope(
+            "1.0",
+            recorded.event_id,
+            f"/projects/{project}/{recorded.stream}",
+            type_of(type(event)),
+            recorded.stream,
+            time_text(recorded.recorded_at_ms),
+            recorded.actor,
+            event,
+        )
+    ).decode()
+
+
+@lru_cache
+def type_of(kind: type[Event]) -> str:
+    return f"firmtrail.{kind.__name__}.v{kind.VERSION}"
+
+
+def decode(
+    position: int,
+    text: str,
+    types: Mapping[str, type[Event]] = TYPES,
+    upcasts: Mapping[tuple[str, int], Upcast] = UPCASTS,
+) -> Recorded:
+    """The event that an entry's text holds; an old version is lifted to the newest first.
+
+    Raises msgspec.MsgspecError, ValueError or KeyError for what is no entry of ours: the log is
+    corrupt, or newer than this code.
+    """
+    envelope = _decode_envelope(text)
+    _, name, version = envelope.type.split(".")
+    kind = types[name]
+    data = envelope.data
+    if (old := int(version[1:])) != kind.VERSION:
+        data = msgspec.Raw(_encode(_lifted(msgspec.json.decode(data), name, old, kind, upcasts)))
+    return Recorded(
+        position,
+        time_ms(envelope.time),
+        envelope.subject,
+        envelope.id,
+        envelope.actor,
+        _decoder(kind).decode(data),
+    )
+
+
+def _lifted(
+    data: dict[str, Any],
+    name: str,
+    version: int,
+    kind: type[Event],
+    upcasts: Mapping[tuple[str, int], Upcast],
+) -> dict[str, Any]:
+    while version != kind.VERSION:
+        data = upcasts[name, version](data)
+        version += 1
+    return data
+
+
+@lru_cache
+def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(kind)
+
+
+@lru_cache(maxsize=64)
+def time_text(time_ms: int) -> str:
+    """RFC 3339, UTC, milliseconds; years 1 to 9999."""
+    moment = _EPOCH + time_ms * _MILLISECOND
+    return f"{moment.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+
+
+def time_ms(text: str) -> int:
+    """Unix milliseconds of an RFC 3339 time; what is finer than a millisecond is cut."""
+    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND

@@ -1,0 +1,242 @@
+"""The view of what each device is and runs: the state that the rules fold, one row a device."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from firmtrail.device import DeviceState
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.projections.device_attributes import tags_of, tags_text
+
+NAME = "device_current"
+REVISION = 1
+
+_STATE = """\
+device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
+    device.version, device.since_ms, device.previous_version, device.run_place,
+    device.run_position, device.last_place, device.last_position, device.last_version,
+    device.status, device.clock, device.recorded_position, device.recorded_at_ms"""
+
+_LOAD = f"""\
+SELECT {_STATE}
+FROM given
+CROSS JOIN device_current AS device
+WHERE device.log_id = $1 AND device.generation = $2 AND device.device = given.device"""
+
+_SAVE = """\
+INSERT INTO device_current (
+    log_id, generation, device, model, cohort, tags, pinned, decommissioned, version, since_ms,
+    previous_version, run_place, run_position, last_place, last_position, last_version, status,
+    clock, recorded_position, recorded_at_ms)
+SELECT
+    $1, $2, given.device, given.model, given.cohort, given.tags, given.pinned,
+    given.decommissioned, given.version, given.since_ms, given.previous_version, given.run_place,
+    given.run_position, given.last_place, given.last_position, given.last_version, given.status,
+    given.clock, given.recorded_position, given.recorded_at_ms
+FROM given
+WHERE TRUE
+ON CONFLICT (log_id, generation, device) DO UPDATE SET
+    model = excluded.model,
+    cohort = excluded.cohort,
+    tags = excluded.tags,
+    pinned = excluded.pinned,
+    decommissioned = excluded.decommissioned,
+    version = excluded.version,
+    since_ms = excluded.since_ms,
+    previous_version = excluded.previous_version,
+    run_place = excluded.run_place,
+    run_position = excluded.run_position,
+    last_place = excluded.last_place,
+    last_position = excluded.last_position,
+    last_version = excluded.last_version,
+    status = excluded.status,
+    clock = excluded.clock,
+    recorded_position = excluded.recorded_position,
+    recorded_at_ms = excluded.recorded_at_ms"""
+
+_COLUMNS = """\
+device text, model text, cohort text, tags text, pinned text, decommissioned bigint, \
+version text, since_ms bigint, previous_version text, run_place bigint, run_position bigint, \
+last_place bigint, last_position bigint, last_version text, status text, clock text, \
+recorded_position bigint, recorded_at_ms bigint"""
+
+_ONE = f"""\
+SELECT
+    given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {_STATE}
+FROM given
+JOIN log_heads ON log_heads.log_id = given.log_id
+JOIN views ON views.log_id = given.log_id AND views.name = 'device_current'
+LEFT JOIN device_current AS device
+    ON device.log_id = given.log_id
+    AND device.generation = views.generation
+    AND device.device = given.device
+LEFT JOIN device_seen AS seen
+    ON seen.project = log_heads.project AND seen.device = given.device"""
+
+_LIST = """\
+SELECT log_heads.size, found.*
+FROM log_heads
+LEFT JOIN (
+    SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {state}
+    FROM device_current AS device
+    LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
+    WHERE device.log_id = $1
+        AND device.generation = (
+            SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+        AND {conditions}
+    ORDER BY device.device
+    LIMIT {limit}) AS found ON TRUE
+WHERE log_heads.log_id = $1
+ORDER BY found.device"""
+
+_COUNT = """\
+SELECT count(*)
+FROM device_current AS device
+LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
+WHERE device.log_id = $1
+    AND device.generation = (
+        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+    AND {conditions}"""
+
+
+class Found(NamedTuple):
+    """A device as the view has it; `last_seen_at_ms` is at most a minute behind."""
+
+    state: DeviceState
+    last_seen_at_ms: int | None
+
+
+class Filter(NamedTuple):
+    """Which devices; each member that is not None narrows the list."""
+
+    version: str | None = None
+    model: str | None = None
+    cohort: str | None = None
+    tag: str | None = None
+    failing: bool | None = None
+    silent_since_ms: int | None = None
+    """No authenticated call since then."""
+    prefix: str | None = None
+    """How the device's id begins."""
+    decommissioned: bool | None = False
+
+
+def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
+    """The rows of those devices that exist; read it with `states`."""
+    return Statement(
+        _LOAD, (log_id, generation), Given("device text", [(device,) for device in devices])
+    )
+
+
+def states(rows: Iterable[Row]) -> dict[str, DeviceState]:
+    return {state.device: state for state in map(_state, rows)}
+
+
+def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statement:
+    """Each device's row as its state is; ordered, so that neighbours share a page."""
+    rows = [_row(state) for state in sorted(changed, key=lambda state: state.device)]
+    return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
+
+
+def one(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """For each (log_id, device) a row; read what stands behind its `n` with `found_one`."""
+    given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
+    return Statement(_ONE, (), given)
+
+
+def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
+    """The log's size, and the device if there is one."""
+    [[size, *row]] = rows
+    return size, _found(row) if row[1] is not None else None
+
+
+async def page(
+    db: Database, head: tuple[int, str], which: Filter, after: str, limit: int
+) -> tuple[int, list[Found]]:
+    """The log's size and the next devices behind `after`, by id. `head` is (log_id, project)."""
+    conditions, args = _conditions(which, [*head, after])
+    args.append(limit)
+    text = _LIST.format(
+        state=_STATE,
+        conditions=" AND ".join(["device.device > $3", *conditions]),
+        limit=f"${len(args)}",
+    )
+    rows = await db.read(Statement(text, tuple(args)))
+    return rows[0][0], [_found(row[1:]) for row in rows if row[2] is not None]
+
+
+async def count(db: Database, head: tuple[int, str], which: Filter) -> int:
+    """How many devices the filter finds."""
+    conditions, args = _conditions(which, [*head])
+    text = _COUNT.format(conditions=" AND ".join(["$2 = $2", *conditions]))
+    [[total]] = await db.read(Statement(text, tuple(args)))
+    return int(total)
+
+
+def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]]:
+    """SQL of the filter's members that are set, and the arguments, numbered on from `args`."""
+    conditions: list[str] = []
+
+    def add(condition: str, value: Value) -> None:
+        args.append(value)
+        conditions.append(condition.replace("$n", f"${len(args)}"))
+
+    if which.version is not None:
+        add("device.version = $n", which.version)
+    if which.model is not None:
+        add("device.model = $n", which.model)
+    if which.cohort is not None:
+        add("device.cohort = $n", which.cohort)
+    if which.tag is not None:
+        add("device.tags <> replace(device.tags, $n, '')", f"|{which.tag}|")
+    if which.failing is not None:
+        add(
+            "(CASE WHEN device.status IN ('failed', 'rejected') THEN 1 ELSE 0 END) = $n",
+            int(which.failing),
+        )
+    if which.silent_since_ms is not None:
+        add(
+            "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n",
+            which.silent_since_ms,
+        )
+    if which.prefix is not None:
+        add("device.device >= $n AND device.device < $n || '~'", which.prefix)
+    if which.decommissioned is not None:
+        add("device.decommissioned = $n", int(which.decommissioned))
+    return conditions, args
+
+
+def _row(state: DeviceState) -> tuple[Value, ...]:
+    return (
+        state.device,
+        state.model,
+        state.cohort,
+        tags_text(state.tags),
+        state.pinned,
+        int(state.decommissioned),
+        state.version,
+        state.since_ms,
+        state.previous_version,
+        state.run_place,
+        state.run_position,
+        state.last_place,
+        state.last_position,
+        state.last_version,
+        state.status,
+        state.clock,
+        state.recorded_position,
+        state.recorded_at_ms,
+    )
+
+
+def _state(row: Row) -> DeviceState:
+    device, model, cohort, tags, pinned, decommissioned, *reported = row
+    return DeviceState(
+        device, model, cohort, tags_of(tags), pinned, bool(decommissioned), *reported
+    )
+
+
+def _found(row: Row) -> Found:
+    seen_at_ms, *columns = row
+    state = _state(columns)
+    last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0)
+    return Found(state, last_seen_at_ms or None)

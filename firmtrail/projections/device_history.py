@@ -1,0 +1,303 @@
+"""The view of everything each device reported, in the device's own order.
+
+A row is a report as it was claimed. What a report means beside its neighbours (the version before,
+the kind of change, whether it shows at all) is computed on reading, so a late report adds its row
+and rewrites none.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmtrail.device import MOVING, Change, Clock, DeviceState, Placed, change_of
+from firmtrail.events import ReportEvent, Status
+from firmtrail.eventstore.database import Given, Row, Statement, Value
+
+NAME = "device_history"
+REVISION = 1
+
+END = (1 << 63) - 1
+"""Behind every place and position."""
+
+_INSERT = """\
+INSERT INTO device_history (
+    log_id, generation, device, place, position, moves, version, status, time_ms,
+    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed)
+SELECT
+    $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
+    given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
+    given.pinned, given.sent, given.detailed
+FROM given
+WHERE TRUE"""
+
+_COLUMNS = """\
+device text, place bigint, position bigint, moves bigint, version text, status text, \
+time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
+pinned text, sent text, detailed bigint"""
+
+_LATER = """\
+SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
+FROM given
+CROSS JOIN device_history AS behind
+WHERE behind.log_id = $1
+    AND behind.generation = $2
+    AND behind.device = given.device
+    AND behind.moves = 1
+    AND behind.place = (
+        SELECT min(nearest.place)
+        FROM device_history AS nearest
+        WHERE nearest.log_id = $1
+            AND nearest.generation = $2
+            AND nearest.device = given.device
+            AND nearest.moves = 1
+            AND nearest.place > given.place)
+ORDER BY given.n, behind.position"""
+
+_ASKED = """\
+WITH reached AS (
+    SELECT
+        given.n, given.log_id, given.device, given.stop, given.at_ms, given.moves,
+        given.before_place, given.before_position, given.rows_max,
+        log_heads.size, views.generation,
+        CASE WHEN given.at_ms IS NULL THEN given.before_place ELSE coalesce((
+            SELECT max(report.place)
+            FROM device_history AS report
+            WHERE report.log_id = given.log_id
+                AND report.generation = views.generation
+                AND report.device = given.device
+                AND report.moves = 1
+                AND report.position < given.stop
+                AND report.time_ms <= given.at_ms), -1) END AS last_place
+    FROM given
+    JOIN log_heads ON log_heads.log_id = given.log_id
+    JOIN views ON views.log_id = given.log_id AND views.name = 'device_history'),
+asked AS (
+    SELECT
+        reached.*,
+        CASE WHEN at_ms IS NULL THEN before_position ELSE coalesce((
+            SELECT max(report.position)
+            FROM device_history AS report
+            WHERE report.log_id = reached.log_id
+                AND report.generation = reached.generation
+                AND report.device = reached.device
+                AND report.place = reached.last_place
+                AND report.moves = 1
+                AND report.position < reached.stop
+                AND report.time_ms <= reached.at_ms), -1) END AS last_position
+    FROM reached),
+"""
+"""The devices asked for, each with the last report that counts: with `at_ms`, the last
+installed/running one whose time is not behind it."""
+
+_PAGE = (
+    _ASKED
+    + """\
+reports AS (
+    SELECT
+        asked.n, asked.log_id, asked.before_place, asked.before_position, asked.rows_max,
+        report.moves, report.place, report.position, report.version, report.status,
+        report.time_ms, report.recorded_at_ms, report.occurred_at_ms, report.clock, report.late,
+        report.pinned, report.sent, report.detailed,
+        lag(report.version) OVER (
+            PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
+        ) AS previous_version
+    FROM asked
+    CROSS JOIN device_history AS report
+    WHERE report.log_id = asked.log_id
+        AND report.generation = asked.generation
+        AND report.device = asked.device
+        AND report.moves >= asked.moves
+        AND report.position < asked.stop
+        AND (asked.at_ms IS NULL
+            OR report.place < asked.last_place
+            OR (report.place = asked.last_place AND report.position <= asked.last_position))),
+entries AS (
+    SELECT
+        reports.*,
+        lag(previous_version) OVER (
+            PARTITION BY n, moves ORDER BY place, position
+        ) AS before_previous
+    FROM reports
+    WHERE moves = 0 OR previous_version IS NULL OR previous_version <> version),
+ranked AS (
+    SELECT
+        entries.*,
+        row_number() OVER (PARTITION BY n ORDER BY place DESC, position DESC) AS rank
+    FROM entries
+    WHERE place < before_place OR (place = before_place AND position < before_position))
+SELECT
+    asked.n, asked.size, ranked.moves, ranked.place, ranked.position, ranked.version,
+    ranked.status, ranked.time_ms, ranked.recorded_at_ms, ranked.occurred_at_ms, ranked.clock,
+    ranked.late, ranked.pinned, ranked.sent, ranked.previous_version, ranked.before_previous,
+    CASE WHEN ranked.detailed = 1 THEN coalesce(texts.text, 'erased') END
+FROM asked
+LEFT JOIN ranked ON ranked.n = asked.n AND ranked.rank <= ranked.rows_max
+LEFT JOIN texts ON texts.log_id = ranked.log_id AND texts.position = ranked.position
+ORDER BY asked.n, ranked.rank"""
+)
+
+_LAST = (
+    _ASKED
+    + """\
+ranked AS (
+    SELECT
+        asked.n, report.status, report.clock,
+        row_number() OVER (
+            PARTITION BY asked.n ORDER BY report.place DESC, report.position DESC
+        ) AS rank
+    FROM asked
+    CROSS JOIN device_history AS report
+    WHERE report.log_id = asked.log_id
+        AND report.generation = asked.generation
+        AND report.device = asked.device
+        AND report.moves >= asked.moves
+        AND report.position < asked.stop
+        AND (asked.at_ms IS NULL
+            OR report.place < asked.last_place
+            OR (report.place = asked.last_place AND report.position <= asked.last_position)))
+SELECT ranked.n, ranked.status, ranked.clock
+FROM ranked
+WHERE ranked.rank = 1"""
+)
+
+_ASKED_COLUMNS = """\
+n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint, \
+before_place bigint, before_position bigint, rows_max bigint"""
+
+
+class Asked(NamedTuple):
+    """One device's history, as one asks for it."""
+
+    log_id: int
+    device: str
+    stop: int = END
+    """Only what was recorded at positions before it."""
+    at_ms: int | None = None
+    """Only up to the last installed/running report whose time is not behind it."""
+    moves: int = 1
+    """1: installed/running reports; 0: all."""
+    before_place: int = END
+    before_position: int = END
+    """Only what stands before this in the device's order: where a page ended."""
+    rows_max: int = 1
+
+
+class Entry(NamedTuple):
+    """A line of a device's history."""
+
+    place: int
+    position: int
+    version: str
+    status: Status
+    time_ms: int
+    recorded_at_ms: int
+    occurred_at_ms: int | None
+    clock: Clock | None
+    late: bool
+    sent: str | None
+    previous_version: str | None
+    change: Change | None
+    """None for a report on the way to a version."""
+    detail: str | None
+
+
+class Page(NamedTuple):
+    """Entries, newest first, of a log that had `size` events when they were read."""
+
+    size: int
+    entries: list[Entry]
+
+
+def insert(
+    log_id: int, generation: int, reports: Sequence[tuple[DeviceState, ReportEvent, Placed, int]]
+) -> Statement:
+    """One row for each (device's state, report, its place, recorded_at_ms)."""
+    rows = [_row(*report) for report in reports]
+    return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
+
+
+def _row(
+    state: DeviceState, event: ReportEvent, at: Placed, recorded_at_ms: int
+) -> tuple[Value, ...]:
+    return (
+        state.device,
+        at.place,
+        at.position,
+        int(event.status in MOVING),
+        event.version,
+        event.status,
+        at.time_ms,
+        recorded_at_ms,
+        at.occurred_at_ms,
+        at.clock,
+        int(at.late),
+        state.pinned,
+        event.sent,
+        int(event.detail is not None),
+    )
+
+
+def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> Statement:
+    """For each (device, place): the nearest installed/running reports behind it.
+
+    Rows of (n, place, position, version, time_ms), for each n the earliest first.
+    """
+    rows = [(n, device, place) for n, (device, place) in enumerate(places)]
+    given = Given("n bigint, device text, place bigint", rows)
+    return Statement(_LATER, (log_id, generation), given)
+
+
+def pages(asked: Sequence[Asked]) -> Statement:
+    """The history of each; read what stands behind each `n` with `page_of`."""
+    return Statement(_PAGE, (), _given(asked))
+
+
+def last_reports(asked: Sequence[Asked]) -> Statement:
+    """Rows of (n, status, clock): each device's last report, in its order."""
+    return Statement(_LAST, (), _given(asked))
+
+
+def _given(asked: Sequence[Asked]) -> Given:
+    return Given(_ASKED_COLUMNS, [(n, *one) for n, one in enumerate(asked)])
+
+
+def page_of(rows: Sequence[Row]) -> Page:
+    """A page from its rows, which hold a line of nothing where there is no entry."""
+    size = rows[0][0]
+    return Page(size, [_entry(row) for row in rows if row[1] is not None])
+
+
+def _entry(row: Row) -> Entry:
+    (
+        _size,
+        moves,
+        place,
+        position,
+        version,
+        status,
+        time_ms,
+        recorded_at_ms,
+        occurred_at_ms,
+        clock,
+        late,
+        pinned,
+        sent,
+        previous_version,
+        before_previous,
+        detail,
+    ) = row
+    change = change_of(version, previous_version, before_previous, pinned) if moves else None
+    return Entry(
+        place=place,
+        position=position,
+        version=version,
+        status=status,
+        time_ms=time_ms,
+        recorded_at_ms=recorded_at_ms,
+        occurred_at_ms=occurred_at_ms,
+        clock=clock,
+        late=bool(late),
+        sent=sent,
+        previous_version=previous_version if moves else None,
+        change=change,
+        detail=detail,
+    )

@@ -1,0 +1,158 @@
+"""What was known of devices after the log's first N events, and what they ran at a time.
+
+No table of its own: device_attributes and device_history hold every past; this reads one. Each
+function answers for the log as it stood at a size, which never changes again, so its queries need
+no common snapshot.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from firmtrail.device import DeviceState
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.projections import device_history
+from firmtrail.projections.device_attributes import tags_of
+from firmtrail.projections.device_current import Filter
+from firmtrail.projections.device_history import Asked, Entry
+
+CHUNK_DEVICES = 500
+
+_ATTRIBUTES = """\
+SELECT
+    given.device, known.model, known.cohort, known.tags, known.pinned, known.decommissioned
+FROM given
+CROSS JOIN device_attributes AS known
+WHERE known.log_id = $1
+    AND known.generation = (
+        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_attributes')
+    AND known.device = given.device
+    AND known.position = (
+        SELECT max(last.position)
+        FROM device_attributes AS last
+        WHERE last.log_id = $1
+            AND last.generation = known.generation
+            AND last.device = given.device
+            AND last.position < $2)"""
+
+_CANDIDATES = """\
+SELECT device.device
+FROM device_current AS device
+WHERE device.log_id = $1
+    AND device.generation = (
+        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+    AND {conditions}
+ORDER BY device.device
+LIMIT {limit}"""
+
+_EVER_RAN = """\
+EXISTS (
+        SELECT 1
+        FROM device_history AS report
+        WHERE report.log_id = $1
+            AND report.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')
+            AND report.device = device.device
+            AND report.moves = 1
+            AND report.version = $n)"""
+
+
+class Past(NamedTuple):
+    """A past of a log: its first `stop` events, and of those what devices ran at `at_ms`."""
+
+    log_id: int
+    stop: int
+    at_ms: int | None = None
+
+
+async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
+    """The devices registered by then, as they were; what only rules need stays unset."""
+    if not devices:
+        return {}
+    given = Given("device text", [(name,) for name in devices])
+    rows = await db.read(Statement(_ATTRIBUTES, (past.log_id, past.stop), given))
+    known = {state.device: state for state in map(_registered, rows)}
+    names = list(known)
+    asked = [Asked(past.log_id, name, past.stop, past.at_ms) for name in names]
+    runs = _by_device(names, await db.read(device_history.pages(asked)))
+    moves = 0 if past.at_ms is None else 1
+    lasts = await db.read(device_history.last_reports([one._replace(moves=moves) for one in asked]))
+    for name, lines in runs.items():
+        for entry in device_history.page_of(lines).entries:
+            known[name] = _running(known[name], entry)
+    for n, status, clock in lasts:
+        known[names[n]] = replace(known[names[n]], status=status, clock=clock)
+    return known
+
+
+def _registered(row: Row) -> DeviceState:
+    device, model, cohort, tags, pinned, decommissioned = row
+    return DeviceState(device, model, cohort, tags_of(tags), pinned, bool(decommissioned))
+
+
+def _running(state: DeviceState, entry: Entry) -> DeviceState:
+    return replace(
+        state,
+        version=entry.version,
+        since_ms=entry.time_ms,
+        previous_version=entry.previous_version,
+    )
+
+
+def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]]:
+    lines: defaultdict[str, list[Row]] = defaultdict(list)
+    for n, *row in rows:
+        lines[names[n]].append(row)
+    return lines
+
+
+async def page(
+    db: Database, past: Past, which: Filter, *, after: str, limit: int
+) -> list[DeviceState]:
+    """The next devices behind `after`, by id, that the filter found then.
+
+    Reads on in chunks until the page is full, so a filter that finds few devices reads many;
+    `silent_since_ms` has no past and must not be asked.
+    """
+    assert which.silent_since_ms is None
+    found: list[DeviceState] = []
+    while True:
+        names = await _candidates(db, past.log_id, which, after)
+        then = await states(db, past, names)
+        found += [then[name] for name in names if name in then and matches(which, then[name])]
+        if len(names) < CHUNK_DEVICES or len(found) >= limit:
+            return found[:limit]
+        after = names[-1]
+
+
+async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> list[str]:
+    """Devices that the filter may find: all it could not rule out by what never changes."""
+    args: list[Value] = [log_id, after]
+    conditions = ["device.device > $2"]
+    if which.prefix is not None:
+        args.append(which.prefix)
+        conditions.append(
+            f"device.device >= ${len(args)} AND device.device < ${len(args)} || '~'"
+        )
+    if which.version is not None:
+        args.append(which.version)
+        conditions.append(_EVER_RAN.replace("$n", f"${len(args)}"))
+    args.append(CHUNK_DEVICES)
+    text = _CANDIDATES.format(conditions=" AND ".join(conditions), limit=f"${len(args)}")
+    return [device for [device] in await db.read(Statement(text, tuple(args)))]
+
+
+def matches(which: Filter, state: DeviceState) -> bool:
+    """Whether the filter finds a device in this state; `prefix` is the candidates' business."""
+    wanted = (
+        (which.version, state.version),
+        (which.model, state.model),
+        (which.cohort, state.cohort),
+        (which.failing, state.status in {"failed", "rejected"}),
+        (which.decommissioned, state.decommissioned),
+    )
+    if which.tag is not None and which.tag not in state.tags:
+        return False
+    return all(asked is None or asked == has for asked, has in wanted)

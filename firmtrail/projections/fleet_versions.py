@@ -1,0 +1,156 @@
+"""The view of how many devices run each version, now and after any number of events.
+
+A cell is a (model, version); a device without one has ''. `fleet_versions` holds each cell's count
+at the end of every bucket of positions in which it changed, so the newest row is the count now.
+`fleet_moves` holds each single move between cells. So the counts after N events are the rows of
+the last whole bucket before N, and the few moves behind it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from firmtrail.device import DeviceState
+from firmtrail.eventstore.database import Database, Given, Statement
+
+NAME = "fleet_versions"
+REVISION = 1
+
+BUCKET_EVENTS = 4096
+"""Positions a bucket; the moves read for one answer are at most as many."""
+
+type Cell = tuple[str, str]
+"""(model, version), '' where there is none."""
+
+
+class Move(NamedTuple):
+    """A device's way from cell to cell; None is outside the fleet."""
+
+    position: int
+    left: Cell | None
+    entered: Cell | None
+
+
+_INSERT_MOVES = """\
+INSERT INTO fleet_moves (
+    log_id, generation, position, model_left, version_left, model_entered, version_entered)
+SELECT
+    $1, $2, given.position, given.model_left, given.version_left, given.model_entered,
+    given.version_entered
+FROM given
+WHERE TRUE"""
+
+_MOVE_COLUMNS = """\
+position bigint, model_left text, version_left text, model_entered text, version_entered text"""
+
+_ADD = """\
+INSERT INTO fleet_versions (log_id, generation, model, version, bucket, devices)
+SELECT
+    $1, $2, given.model, given.version, $3,
+    given.devices + coalesce((
+        SELECT newest.devices
+        FROM fleet_versions AS newest
+        WHERE newest.log_id = $1
+            AND newest.generation = $2
+            AND newest.model = given.model
+            AND newest.version = given.version
+        ORDER BY newest.bucket DESC
+        LIMIT 1), 0)
+FROM given
+WHERE TRUE
+ON CONFLICT (log_id, generation, model, version, bucket) DO UPDATE SET devices = excluded.devices"""
+
+_COUNTS = """\
+WITH live AS (SELECT generation FROM views WHERE log_id = $1 AND name = 'fleet_versions'),
+ends AS (
+    SELECT model, version, max(bucket) AS bucket
+    FROM fleet_versions
+    WHERE log_id = $1 AND generation = (SELECT generation FROM live) AND bucket < $2
+    GROUP BY model, version),
+changes AS (
+    SELECT counted.model, counted.version, counted.devices
+    FROM ends
+    JOIN fleet_versions AS counted
+        ON counted.log_id = $1
+        AND counted.generation = (SELECT generation FROM live)
+        AND counted.model = ends.model
+        AND counted.version = ends.version
+        AND counted.bucket = ends.bucket
+    UNION ALL
+    SELECT model_left, version_left, -1
+    FROM fleet_moves
+    WHERE log_id = $1
+        AND generation = (SELECT generation FROM live)
+        AND position >= $3
+        AND position < $4
+        AND model_left IS NOT NULL
+    UNION ALL
+    SELECT model_entered, version_entered, 1
+    FROM fleet_moves
+    WHERE log_id = $1
+        AND generation = (SELECT generation FROM live)
+        AND position >= $3
+        AND position < $4
+        AND model_entered IS NOT NULL),
+sums AS (
+    SELECT model, version, CAST(sum(devices) AS bigint) AS devices
+    FROM changes
+    GROUP BY model, version)
+SELECT log_heads.size, sums.model, sums.version, sums.devices
+FROM log_heads
+LEFT JOIN sums ON sums.devices > 0
+WHERE log_heads.log_id = $1
+ORDER BY sums.model, sums.version"""
+
+
+class Count(NamedTuple):
+    model: str | None
+    version: str | None
+    devices: int
+
+
+def cell_of(state: DeviceState | None) -> Cell | None:
+    """Where a device is counted: nowhere before it is registered or once decommissioned."""
+    if state is None or state.decommissioned:
+        return None
+    return state.model or "", state.version or ""
+
+
+def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement]:
+    """Writes the moves, and each touched bucket's counts, the earlier bucket first."""
+    rows = [(at, *(left or (None, None)), *(entered or (None, None))) for at, left, entered in moves]
+    statements = [
+        Statement(_INSERT_MOVES, (log_id, generation), Given(_MOVE_COLUMNS, rows))
+    ]
+    buckets = sorted({move.position // BUCKET_EVENTS for move in moves})
+    for bucket in buckets:
+        changes = _changes(move for move in moves if move.position // BUCKET_EVENTS == bucket)
+        given = Given("model text, version text, devices bigint", changes)
+        statements.append(Statement(_ADD, (log_id, generation, bucket), given))
+    return statements
+
+
+def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
+    changes: Counter[Cell] = Counter()
+    for _, left, entered in moves:
+        if left is not None:
+            changes[left] -= 1
+        if entered is not None:
+            changes[entered] += 1
+    return [(*cell, devices) for cell, devices in sorted(changes.items()) if devices]
+
+
+async def counts(db: Database, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:
+    """The log's size, and the counts after its first `stop` events (None: all), by model and
+    version."""
+    if stop is None:
+        bounds = (1 << 62, 0, 0)
+    else:
+        bucket = stop // BUCKET_EVENTS
+        bounds = (bucket, bucket * BUCKET_EVENTS, stop)
+    size_and_counts = await db.read(Statement(_COUNTS, (log_id, *bounds)))
+    return size_and_counts[0][0], [
+        Count(model or None, version or None, devices)
+        for _, model, version, devices in size_and_counts
+        if model is not None
+    ]

@@ -1,0 +1,120 @@
+"""What one commit does to the views: its events folded, so that a device named ten times in it
+costs one row.
+
+Live writing and building anew both go through here, so a view can't depend on which of the two
+wrote it.
+"""
+
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Mapping, Sequence
+
+from firmtrail import device
+from firmtrail.device import DeviceState, Later, Placed
+from firmtrail.eventstore.database import Row, Statement
+from firmtrail.events import REPORTS, Recorded, ReportEvent
+from firmtrail.projections import (
+    device_attributes,
+    device_current,
+    device_history,
+    fleet_versions,
+)
+
+REVISIONS = {
+    view.NAME: view.REVISION
+    for view in (device_current, device_attributes, device_history, fleet_versions)
+}
+"""The views that this code writes, and the form of their rows."""
+
+_START = """\
+INSERT INTO views (log_id, name, revision, generation, position)
+VALUES ($1, $2, $3, 1, 0)"""
+
+_LIVE = """\
+SELECT name, revision, generation
+FROM views
+WHERE log_id = $1
+ORDER BY name
+LIMIT 100"""
+
+
+def start(log_id: int) -> list[Statement]:
+    """Makes the first generation of every view live, for a new log."""
+    return [Statement(_START, (log_id, *view)) for view in REVISIONS.items()]
+
+
+def live(log_id: int) -> Statement:
+    """Rows of (name, revision, generation): the live generation of each view."""
+    return Statement(_LIVE, (log_id,))
+
+
+class Fold:
+    """The devices that a commit names, from the states they had to the states they get.
+
+    The caller loads: each named device's state, and, where a report is not the last in its
+    device's order, what stands behind it.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, DeviceState] = {}
+        self._behind: dict[str, list[Later]] = {}
+        self._changed: set[str] = set()
+        self._attributes: list[tuple[int, DeviceState]] = []
+        self._reports: list[tuple[DeviceState, ReportEvent, Placed, int]] = []
+        self._moves: list[fleet_versions.Move] = []
+
+    def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
+        """Takes the rows of `device_history.later(…, places)`."""
+        for n, *later in rows:
+            insort(self._behind.setdefault(places[n][0], []), Later(*later))
+
+    def apply(self, recorded: Recorded) -> None:
+        """Folds one event; the events come in the order of their positions."""
+        kind, _, name = recorded.stream.partition("/")
+        if kind != "device":
+            return
+        before = self.states.get(name)
+        if isinstance(recorded.event, REPORTS):
+            assert before is not None, f"a report of {name}, which is not registered"
+            after = self._report(before, recorded)
+        else:
+            after = device.evolve_attributes(before, name, recorded.event)
+            if after != before:
+                self._attributes.append((recorded.position, after))
+        self._take(recorded.position, before, after)
+
+    def _report(self, state: DeviceState, recorded: Recorded) -> DeviceState:
+        event = recorded.event
+        assert isinstance(event, REPORTS)
+        at = device.placed(state, recorded)
+        behind = self._behind.setdefault(state.device, [])
+        index = bisect_right(behind, (at.place, device_history.END))
+        later = behind[index] if index < len(behind) else None
+        if event.status in device.MOVING:
+            insort(behind, Later(at.place, at.position, event.version, at.time_ms))
+        self._reports.append((state, event, at, recorded.recorded_at_ms))
+        return device.evolve_report(state, recorded, at, later)
+
+    def _take(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
+        self.states[after.device] = after
+        self._changed.add(after.device)
+        left, entered = fleet_versions.cell_of(before), fleet_versions.cell_of(after)
+        if left != entered:
+            self._moves.append(fleet_versions.Move(position, left, entered))
+
+    def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
+        """What brings the views from before the commit to after it."""
+        statements: list[Statement] = []
+        if self._changed:
+            changed = [self.states[name] for name in self._changed]
+            generation = generations[device_current.NAME]
+            statements.append(device_current.save(log_id, generation, changed))
+        if self._attributes:
+            generation = generations[device_attributes.NAME]
+            statements.append(device_attributes.insert(log_id, generation, self._attributes))
+        if self._reports:
+            generation = generations[device_history.NAME]
+            statements.append(device_history.insert(log_id, generation, self._reports))
+        if self._moves:
+            generation = generations[fleet_versions.NAME]
+            statements.extend(fleet_versions.apply(log_id, generation, self._moves))
+        return statements

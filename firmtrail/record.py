@@ -1,0 +1,262 @@
+"""The shell round the rules: one queue a log, group commit.
+
+While one commit is in flight, the next batch gathers by itself: a lone report commits at once, a
+flood commits in bulk, and no delay is ever added. What this guarantees:
+
+- An answer is given only after the commit returned: what is acknowledged is durable.
+- The reports of one call are one unit: never torn over two commits.
+- A report that a rule refuses fails alone. A transaction that fails, fails its whole batch with
+  `Unavailable`, and nothing of it is written.
+- Whether a caller still waits changes nothing: an append is never cancelled.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from firmtrail import device, events
+from firmtrail.commit import Commit, begin
+from firmtrail.device import Duplicate, Known, Refused, Report
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database, OutcomeUnknown, Transaction, Unavailable
+from firmtrail.projections import fold
+
+BATCH_COMMANDS_MAX = 500
+BATCH_BYTES_MAX = 1024 * 1024
+QUEUE_COMMANDS_MAX = 20_000
+
+REPORT_BYTES = 400
+"""What a report without detail takes in the log, about."""
+
+
+class Receipt(NamedTuple):
+    """Where a report stands in the log."""
+
+    log: int
+    position: int
+    duplicate: bool
+    recorded_at_ms: int
+
+
+type Outcome = Receipt | Refused
+type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
+
+
+class _Reports(NamedTuple):
+    """Reports that are recorded together."""
+
+    reports: Sequence[Report]
+    answer: asyncio.Future[list[Outcome]]
+
+
+class _Act(NamedTuple):
+    """A command that has a commit to itself."""
+
+    command: Command[object]
+    answer: asyncio.Future[object]
+
+
+class _Line:
+    """The queue of one log."""
+
+    def __init__(self) -> None:
+        self.units: deque[_Reports | _Act] = deque()
+        self.commands = 0
+        self.size_seen = 0
+        """The log's size after this process's last commit of it."""
+        self.task: asyncio.Task[None] | None = None
+
+
+class Recorder:
+    """The only way into the logs, for one process; open until `close`."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._lines: dict[int, _Line] = {}
+
+    async def report(self, log_id: int, reports: Sequence[Report]) -> list[Outcome]:
+        """Record reports as one unit: a receipt or a refusal for each, in their order.
+
+        Raises `Unavailable`: nothing of this call was recorded, unless it is `OutcomeUnknown`;
+        then the same call again finds out.
+        """
+        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self._enqueue(log_id, _Reports(reports, answer), len(reports))
+        return await asyncio.shield(answer)
+
+    async def act[Answer](self, log_id: int, command: Command[Answer]) -> Answer:
+        """Run `command` in a commit of its own; raises what it raises, having written nothing."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._enqueue(log_id, _Act(command, answer), 1)  # type: ignore[arg-type] # its own Answer
+        return await asyncio.shield(answer)
+
+    def _enqueue(self, log_id: int, unit: _Reports | _Act, commands: int) -> None:
+        line = self._lines.setdefault(log_id, _Line())
+        if line.commands + commands > QUEUE_COMMANDS_MAX:
+            raise Unavailable("too much is waiting to be recorded")
+        line.units.append(unit)
+        line.commands += commands
+        if line.task is None:
+            line.task = asyncio.create_task(self._drain(log_id, line))
+
+    async def close(self) -> None:
+        """Record what is waiting, then end."""
+        tasks = [line.task for line in self._lines.values() if line.task is not None]
+        await asyncio.gather(*tasks)
+
+    async def _drain(self, log_id: int, line: _Line) -> None:
+        try:
+            while line.units:
+                if isinstance(line.units[0], _Act):
+                    act = line.units.popleft()
+                    assert isinstance(act, _Act)
+                    line.commands -= 1
+                    await self._settle([act], self._act(log_id, line, act))
+                else:
+                    batch = _take_batch(line)
+                    await self._settle(batch, self._record(log_id, line, batch))
+        finally:
+            line.task = None
+
+    async def _settle(
+        self, units: Sequence[_Reports | _Act], work: Awaitable[Sequence[object]]
+    ) -> None:
+        """Give each unit its answer, or all of them the error: nobody is left waiting."""
+        try:
+            answers = await work
+        except BaseException as error:
+            for unit in units:
+                unit.answer.set_exception(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return
+        for unit, answer in zip(units, answers, strict=True):
+            unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
+
+    async def _act(self, log_id: int, line: _Line, act: _Act) -> list[object]:
+        async with self._db.transaction() as tx:
+            commit = await begin(tx, log_id, line.size_seen)
+            answer = await act.command(commit)
+            size = await commit.finish()
+        line.size_seen = size
+        return [answer]
+
+    async def _record(
+        self, log_id: int, line: _Line, batch: Sequence[_Reports]
+    ) -> list[list[Outcome]]:
+        try:
+            return await self._record_once(log_id, line, batch)
+        except OutcomeUnknown:
+            # The same identities again: those that were recorded answer as duplicates.
+            return await self._record_once(log_id, line, batch)
+
+    async def _record_once(
+        self, log_id: int, line: _Line, batch: Sequence[_Reports]
+    ) -> list[list[Outcome]]:
+        async with self._db.transaction() as tx:
+            commit = await begin(tx, log_id, line.size_seen)
+            known = await _load(commit, batch)
+            outcomes = [_decide_unit(commit, unit.reports, known) for unit in batch]
+            size = await commit.finish()
+        line.size_seen = size
+        return outcomes
+
+
+def _take_batch(line: _Line) -> list[_Reports]:
+    """Whole units from the front, until the batch is full or an act comes."""
+    batch: list[_Reports] = []
+    commands = body_bytes = 0
+    while line.units and commands < BATCH_COMMANDS_MAX and body_bytes < BATCH_BYTES_MAX:
+        unit = line.units[0]
+        if isinstance(unit, _Act):
+            break
+        line.units.popleft()
+        batch.append(unit)
+        commands += len(unit.reports)
+        body_bytes += sum(REPORT_BYTES + len(report.detail or "") for report in unit.reports)
+    line.commands -= commands
+    return batch
+
+
+type _KnownReports = dict[tuple[str, str], Known]
+
+
+async def _load(commit: Commit, batch: Iterable[_Reports]) -> _KnownReports:
+    """Load what the batch needs: its devices, the identities already known, and for late reports
+    what stands behind them."""
+    reports = [report for unit in batch for report in unit.reports]
+    identities = [
+        (f"device/{report.device}", event_id)
+        for report in reports
+        if (event_id := device.identity(report)) is not None
+    ]
+    devices, found = await commit.run(
+        commit.load_devices({report.device for report in reports}),
+        log.find(commit.log_id, identities),
+    )
+    commit.take_devices(devices)
+    if late := _late(commit, reports):
+        await commit.load_later(late)
+    return {key: _known(event) for key, event in log.found(identities, found).items()}
+
+
+def _known(found: log.Found) -> Known:
+    event = events.decode(found.position, found.text).event
+    assert isinstance(event, events.REPORTS)
+    return Known(found.position, found.recorded_at_ms, device.claim_of(event))
+
+
+def _late(commit: Commit, reports: Iterable[Report]) -> list[tuple[str, int]]:
+    """The (device, place) of each report that may not be the last in its device's order.
+
+    `last` is never below the last place that the device will have: a report that turns out to be
+    refused, or takes its place from the device's seq, is looked up for nothing.
+    """
+    last = {name: state.last_place for name, state in commit.fold.states.items()}
+    late = []
+    for report in reports:
+        last_place = last.get(report.device, device.SEQ_PLACE)
+        if report.seq is None and last_place >= device.SEQ_PLACE:
+            continue
+        place = device.claimed_place(report, commit.now_ms)
+        if place < last_place:
+            late.append((report.device, place))
+        else:
+            last[report.device] = place
+    return late
+
+
+def _decide_unit(
+    commit: Commit, reports: Iterable[Report], known: _KnownReports
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for report in reports:
+        try:
+            outcomes.append(_decide(commit, report, known))
+        except Refused as refused:
+            outcomes.append(refused)
+    return outcomes
+
+
+def _decide(commit: Commit, report: Report, known: _KnownReports) -> Receipt:
+    """Decide on one report; what it records is known to the reports behind it in the batch."""
+    event_id = device.identity(report)
+    stream = f"device/{report.device}"
+    before = known.get((stream, event_id)) if event_id is not None else None
+    decided = device.decide_report(commit.fold.states.get(report.device), report, before)
+    if isinstance(decided, Duplicate):
+        return Receipt(commit.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
+    position = commit.record(
+        stream, decided, actor=report.actor, event_id=event_id, text=report.detail
+    )
+    if event_id is not None:
+        known[stream, event_id] = Known(position, commit.now_ms, device.claim(report))
+    return Receipt(commit.head.number, position, False, commit.now_ms)  # noqa: FBT003
+
+
+async def start_log(tx: Transaction, project: str) -> int:
+    """A new, empty log of the project, with its views; the caller makes it the project's own."""
+    log_id = await log.create(tx, project)
+    await tx.run(*fold.start(log_id))
+    return log_id

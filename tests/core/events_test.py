@@ -1,0 +1,172 @@
+"""An event has one text, and an old text is read by new code."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from firmtrail import events
+from firmtrail.device import Report
+from firmtrail.events import Event, Recorded
+
+AT_MS = events.time_ms("2026-03-14T12:00:00.042Z")
+
+EVERY_KIND: tuple[Event, ...] = (
+    events.FirmwareInstalled(
+        "1.4.0", 7, "2026-03-14T11:59:00.000Z", "q1", "r1", "ab" * 32, "SemVer1.4"
+    ),
+    events.FirmwareInstalled("1.4.0"),
+    events.FirmwareRunning("1.4.0", seq=0),
+    events.UpdateProgressed("1.4.0", status="downloading"),
+    events.UpdateFailed("1.4.0", status="rejected", rollout="r1"),
+    events.DeviceRegistered("m", "canary", ("a", "b"), "k_1"),
+    events.DeviceRegistered(),
+    events.DeviceChanged(model=None, tags=(), pinned="1.0.0"),
+    events.DeviceChanged(cohort="beta"),
+    events.DeviceSecretIssued("k_2", "2026-03-15T12:00:00.000Z"),
+    events.DeviceSecretRevoked(),
+    events.DeviceDecommissioned(),
+    events.DeviceRestored(),
+    events.MemberAdded("u_1", "viewer"),
+    events.MemberChanged("u_1", "admin"),
+    events.MemberRemoved("u_1"),
+    events.TokenIssued("t_1", "u_1", "operator", "2027-01-01T00:00:00.000Z"),
+    events.TokenRevoked("t_1"),
+    events.SettingsChanged(follow_latest=False, max_attempts=5),
+    events.TextErased(41),
+    events.UserErased("u_1"),
+)
+
+
+def recorded(event: Event, event_id: str = "s.0198") -> Recorded:
+    return Recorded(8142, AT_MS, "device/pump-7", event_id, "device/pump-7", event)
+
+
+def test_every_kind_of_event_is_tried_here() -> None:
+    assert {type(event) for event in EVERY_KIND} >= set(events.TYPES.values())
+
+
+@pytest.mark.parametrize("event", EVERY_KIND, ids=lambda event: type(event).__name__)
+def test_an_event_survives_its_text(event: Event) -> None:
+    text = events.encode("acme", recorded(event))
+    assert events.decode(8142, text) == recorded(event)
+
+
+@pytest.mark.parametrize("event", EVERY_KIND, ids=lambda event: type(event).__name__)
+def test_a_text_is_one_compact_line(event: Event) -> None:
+    text = events.encode("acme", recorded(event))
+    assert "\n" not in text
+    assert msgspec.json.encode(msgspec.json.decode(text)).decode() == text
+
+
+def test_a_report_reads_as_the_interface_says() -> None:
+    event = events.FirmwareInstalled("1.4.0", seq=4711, occurred_at="2026-03-14T11:59:00.000Z")
+    assert events.encode("acme", recorded(event, "r.b7c9")) == (
+        '{"specversion":"1.0","id":"r.b7c9","source":"/projects/acme/device/pump-7",'
+        '"type":"firmtrail.FirmwareInstalled.v1","subject":"device/pump-7",'
+        '"time":"2026-03-14T12:00:00.042Z","actor":"device/pump-7",'
+        '"data":{"version":"1.4.0","seq":4711,"occurred_at":"2026-03-14T11:59:00.000Z"}}'
+    )
+
+
+def test_a_status_of_several_stands_in_the_text() -> None:
+    event = events.UpdateFailed("1.4.0", status="rejected")
+    text = events.encode("acme", recorded(event))
+    assert text.endswith('"data":{"version":"1.4.0","status":"rejected"}}')
+
+
+def test_a_member_set_to_nothing_differs_from_one_not_set() -> None:
+    removed = events.encode("acme", recorded(events.DeviceChanged(model=None)))
+    assert removed.endswith('"data":{"model":null}}')
+
+
+def test_the_text_does_not_hold_the_position() -> None:
+    moved = recorded(events.DeviceRestored())._replace(position=9000)
+    assert events.encode("acme", moved) == events.encode("acme", recorded(events.DeviceRestored()))
+
+
+def test_no_event_has_a_member_for_a_secret_an_address_or_free_text() -> None:
+    forbidden = re.compile("secret$|password|token$|hash|digest|mail|text|reason|notes")
+    members = {name for kind in events.TYPES.values() for name in kind.__struct_fields__}
+    assert not {name for name in members if forbidden.search(name)}
+
+
+def test_a_reports_detail_is_no_part_of_what_the_rule_decides() -> None:
+    assert "detail" in Report.__struct_fields__
+    assert events.FirmwareInstalled("1.0.0").detail is None
+
+
+class Renamed(Event, frozen=True):
+    """An event type of these tests at its third version."""
+
+    VERSION = 3
+    firmware: str
+    channel: str
+
+
+def _named(data: dict[str, Any]) -> dict[str, Any]:
+    return {"firmware": data["fw"]}
+
+
+def _channelled(data: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "channel": "stable"}
+
+
+UPCASTS = {("Renamed", 1): _named, ("Renamed", 2): _channelled}
+
+
+@pytest.mark.parametrize(
+    ("version", "data"),
+    [
+        (1, '{"fw":"1.0.0"}'),
+        (2, '{"firmware":"1.0.0"}'),
+        (3, '{"firmware":"1.0.0","channel":"stable"}'),
+    ],
+)
+def test_an_old_version_is_lifted_step_by_step(version: int, data: str) -> None:
+    text = (
+        '{"specversion":"1.0","id":"s.1","source":"/projects/acme/device/d","type":'
+        f'"firmtrail.Renamed.v{version}","subject":"device/d","time":"2026-03-14T12:00:00.042Z",'
+        f'"actor":"system","data":{data}}}'
+    )
+    read = events.decode(0, text, {"Renamed": Renamed}, UPCASTS)
+    assert read == Recorded(0, AT_MS, "device/d", "s.1", "system", Renamed("1.0.0", "stable"))
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("no JSON", "hello"),
+        ("no envelope", "{}"),
+        ("a foreign type", '"hello"'),
+        ("an unknown event", events.encode("acme", recorded(Renamed("1.0.0", "stable")))),
+        ("a newer version", '"firmtrail.DeviceRestored.v2"'),
+        ("a broken member", '"data":{"position":"x"}'),
+    ],
+)
+def test_what_is_no_entry_of_ours_is_refused(what: str, text: str) -> None:
+    if text.startswith(('"firmtrail', '"hello')):
+        entry = events.encode("acme", recorded(events.DeviceRestored()))
+        text = entry.replace('"firmtrail.DeviceRestored.v1"', text)
+    elif text.startswith('"data'):
+        entry = events.encode("acme", recorded(events.TextErased(41)))
+        text = entry.replace('"data":{"position":41}', text)
+    with pytest.raises((msgspec.MsgspecError, ValueError, KeyError)):
+        events.decode(0, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "time_ms", "canonical"),
+    [
+        ("1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00.000Z"),
+        ("2026-03-14T13:00:00.042999+01:00", AT_MS, "2026-03-14T12:00:00.042Z"),
+        ("1969-12-31T23:59:58.5Z", -1_500, "1969-12-31T23:59:58.500Z"),
+        ("0001-01-01T00:00:00Z", -62_135_596_800_000, "0001-01-01T00:00:00.000Z"),
+        ("9999-12-31T23:59:59.999999Z", 253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+    ],
+)
+def test_a_time_has_one_text(text: str, time_ms: int, canonical: str) -> None:
+    assert events.time_ms(text) == time_ms
+    assert events.time_text(time_ms) == canonical
+    assert events.time_ms(canonical) == time_ms
