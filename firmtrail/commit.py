@@ -14,9 +14,9 @@ from uuid_utils import uuid7
 
 from firmtrail import events
 from firmtrail.device import DeviceState
+from firmtrail.events import REPORTS, Event, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
-from firmtrail.events import REPORTS, Event, Recorded
 from firmtrail.projections import device_current, device_history, fold
 
 AHEAD_MS_MAX = 5 * 60 * 1000

@@ -273,14 +273,10 @@ def evolve_report(
             status=event.status,
             clock=at.clock,
         )
-    return replace(
-        state, recorded_position=at.position, recorded_at_ms=report.recorded_at_ms
-    )
+    return replace(state, recorded_position=at.position, recorded_at_ms=report.recorded_at_ms)
 
 
-def _moved(
-    state: DeviceState, version: str, at: Placed, later: Later | None
-) -> DeviceState:
+def _moved(state: DeviceState, version: str, at: Placed, later: Later | None) -> DeviceState:
     """A run is a row of neighbours of one version. The report can begin a new current run, lengthen
     the current run to the front, come right before it, or split it; farther back, it changes only
     the history."""

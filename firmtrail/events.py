@@ -90,10 +90,10 @@ class DeviceRegistered(Event, frozen=True):
 class DeviceChanged(Event, frozen=True):
     """The members present were set; None is "no longer any"."""
 
-    model: str | None | UnsetType = UNSET
-    cohort: str | None | UnsetType = UNSET
+    model: str | UnsetType | None = UNSET
+    cohort: str | UnsetType | None = UNSET
     tags: tuple[str, ...] | UnsetType = UNSET
-    pinned: str | None | UnsetType = UNSET
+    pinned: str | UnsetType | None = UNSET
 
 
 class DeviceSecretIssued(Event, frozen=True):
@@ -259,8 +259,10 @@ def decode(
     _, name, version = envelope.type.split(".")
     kind = types[name]
     data = envelope.data
-    if (old := int(version[1:])) != kind.VERSION:
-        data = msgspec.Raw(_encode(_lifted(msgspec.json.decode(data), name, old, kind, upcasts)))
+    if (recorded_version := int(version.removeprefix("v"))) > kind.VERSION:
+        raise ValueError(f"{envelope.type} is newer than this code")
+    for step in range(recorded_version, kind.VERSION):
+        data = msgspec.Raw(_encode(upcasts[name, step](msgspec.json.decode(data))))
     return Recorded(
         position,
         time_ms(envelope.time),
@@ -269,19 +271,6 @@ def decode(
         envelope.actor,
         _decoder(kind).decode(data),
     )
-
-
-def _lifted(
-    data: dict[str, Any],
-    name: str,
-    version: int,
-    kind: type[Event],
-    upcasts: Mapping[tuple[str, int], Upcast],
-) -> dict[str, Any]:
-    while version != kind.VERSION:
-        data = upcasts[name, version](data)
-        version += 1
-    return data
 
 
 @lru_cache

@@ -210,26 +210,21 @@ def _known(found: log.Found) -> Known:
 def _late(commit: Commit, reports: Iterable[Report]) -> list[tuple[str, int]]:
     """The (device, place) of each report that may not be the last in its device's order.
 
-    `last` is never below the last place that the device will have: a report that turns out to be
-    refused, or takes its place from the device's seq, is looked up for nothing.
+    `last` is never below the last place that the device will have: a report behind one that turns
+    out to be refused, or one that takes its place from the device's seq, is looked up for nothing.
     """
     last = {name: state.last_place for name, state in commit.fold.states.items()}
     late = []
     for report in reports:
-        last_place = last.get(report.device, device.SEQ_PLACE)
-        if report.seq is None and last_place >= device.SEQ_PLACE:
-            continue
         place = device.claimed_place(report, commit.now_ms)
-        if place < last_place:
+        if place < last.get(report.device, -1):
             late.append((report.device, place))
         else:
             last[report.device] = place
     return late
 
 
-def _decide_unit(
-    commit: Commit, reports: Iterable[Report], known: _KnownReports
-) -> list[Outcome]:
+def _decide_unit(commit: Commit, reports: Iterable[Report], known: _KnownReports) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for report in reports:
         try:

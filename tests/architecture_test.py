@@ -17,11 +17,13 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "device": "events version",
     "access": "eventstore events",
     "projections": VIEWS,
-    "record": SHELL,
-    "commands": f"{VIEWS} access projections record",
-    "http": f"{SHELL} commands record",
-    "cli": f"{SHELL} commands http main record",
-    "main": f"{SHELL} cli commands http record",
+    "commit": f"{VIEWS} projections",
+    "record": f"{VIEWS} commit projections",
+    "commands": f"{VIEWS} access commit projections record",
+    "http": f"{SHELL} commands commit record __version__",
+    "log_format": "",
+    "cli": f"{SHELL} commands http log_format main record __version__",
+    "main": f"{SHELL} cli commands http record __version__",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": "http cli main",

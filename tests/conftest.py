@@ -10,7 +10,7 @@ import pytest
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Recorder
 from tests import postgres_server
-from tests.databases import migrate_now, new_log, open_database, sqlite_template
+from tests.databases import migrate_now, new_log, opened, sqlite_template
 from tests.postgres_server import PostgresServer
 
 POSTGRES_STARTED = pytest.StashKey[bool]()
@@ -56,9 +56,8 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
-    db = await open_database(database_url)
-    yield db
-    await db.close()
+    async with opened(database_url) as db:
+        yield db
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Databases for tests: fresh ones, migrated once and copied."""
 
 import asyncio
+import contextlib
 import functools
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +36,15 @@ async def open_database(url: str) -> SQLite | Postgres:
     if url.startswith("sqlite:///"):
         return await SQLite.open(Path(url.removeprefix("sqlite:///")))
     return await Postgres.open(url)
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[SQLite | Postgres]:
+    db = await open_database(url)
+    try:
+        yield db
+    finally:
+        await db.close()
 
 
 async def new_log(db: Database, project: str = "acme") -> int:

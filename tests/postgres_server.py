@@ -86,6 +86,10 @@ class PostgresServer:
         self.stop()
         shutil.rmtree(self._folder)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def start(self) -> None:
         """Start on the data as it is, after a crash too, and return once it takes connections."""
         with (self._folder / "log").open("ab") as log:

@@ -4,7 +4,6 @@ Each check reads the catalog of its back end: what is there, beside what the mig
 """
 
 import re
-from collections.abc import Sequence
 
 from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database, Statement
@@ -95,6 +94,6 @@ async def postgres_settings(db: Database) -> list[str]:
     return [f"{name} is {setting}" for name, setting in rows]
 
 
-async def postgres_privileges(db: Database) -> Sequence[str]:
+async def postgres_privileges(db: Database) -> list[str]:
     """What this role may do to `events` beside reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

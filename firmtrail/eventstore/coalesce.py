@@ -20,9 +20,7 @@ class Coalescer[Key: tuple[Value, ...]]:
     the list; each row of the result begins with that `n`, which `get` leaves out.
     """
 
-    def __init__(
-        self, db: Database, statement_for: Callable[[Sequence[Key]], Statement]
-    ) -> None:
+    def __init__(self, db: Database, statement_for: Callable[[Sequence[Key]], Statement]) -> None:
         self._db = db
         self._statement_for = statement_for
         self._waiting: dict[Key, asyncio.Future[list[Row]]] = {}
@@ -50,7 +48,7 @@ class Coalescer[Key: tuple[Value, ...]]:
     async def _answer(self, taken: dict[Key, asyncio.Future[list[Row]]]) -> None:
         try:
             rows = await self._db.read(self._statement_for(list(taken)))
-        except BaseException as error:  # every waiter gets it: none is left waiting
+        except BaseException as error:  # noqa: BLE001 (every waiter gets it)
             for future in taken.values():
                 future.set_exception(error)
             return

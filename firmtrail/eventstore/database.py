@@ -10,8 +10,8 @@ text reads as `given`. The same text runs on both back ends. What this seam guar
 - A database that is away, locked or full raises `Unavailable`, and nothing of the transaction was
   written, or (`OutcomeUnknown`) the commit may or may not have happened.
 
-`now_ms()` is a function of SQL on both: the log's clock in Unix milliseconds, which is Postgres's own
-or this process's.
+`now_ms()` is a function of SQL on both: the log's clock in Unix milliseconds, which is Postgres's
+own or this process's.
 
 Everything stored is an integer or a text, so a row crosses the seam as JSON does: no blobs, no
 floats, booleans as 0 and 1.

@@ -16,6 +16,10 @@ ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
 
 
+class Corrupt(Exception):
+    """The log is not what was appended."""
+
+
 class Head(NamedTuple):
     """The end of a log: what the next append continues."""
 
@@ -163,18 +167,9 @@ async def head(db: Database, log_id: int) -> Head:
 
 
 def head_of(rows: Sequence[Row]) -> Head:
-    [[log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms]] = rows
-    return Head(
-        log_id=log_id,
-        project=project,
-        number=number,
-        size=size,
-        frontier=merkle.from_text(frontier),
-        recorded_at_ms=recorded_at_ms,
-        control_count=control_count,
-        closed=bool(closed),
-        now_ms=now_ms,
-    )
+    [row] = rows
+    head = Head(*row)
+    return head._replace(frontier=merkle.from_text(row[4]), closed=bool(head.closed))
 
 
 def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Head:
@@ -245,14 +240,13 @@ async def read(
 ) -> AsyncIterator[list[tuple[int, int, str]]]:
     """Pages of (position, recorded_at_ms, entry text) for start <= position < stop, in order.
 
-    Each page is a query of its own, so a slow reader holds no snapshot. A position that is
-    missing ends it with an AssertionError: the log is corrupt.
+    Each page is a query of its own, so a slow reader holds no snapshot. Raises `Corrupt` where a
+    position is missing.
     """
     while start < stop:
         page = await db.read(Statement(_READ, (log_id, start, stop, PAGE_ENTRIES)))
-        assert page and page[0][0] == start and page[-1][0] == start + len(page) - 1, (
-            f"log {log_id}: position {start} or one behind it is missing"
-        )
+        if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
+            raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
         yield [(position, at, text) for position, at, text in page]
         start += len(page)
 

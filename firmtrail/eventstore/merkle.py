@@ -32,8 +32,8 @@ def extend(frontier: Frontier, size: int, leaf_hashes: Iterable[bytes]) -> Front
     Each trailing set bit of the size is a perfect subtree that the next leaf completes.
     """
     stack = list(frontier)
-    for node in leaf_hashes:
-        completed = size
+    for leaf in leaf_hashes:
+        node, completed = leaf, size
         while completed & 1:
             node = node_hash(stack.pop(), node)
             completed >>= 1

@@ -6,7 +6,7 @@ Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from firmtrail.eventstore.migrations import FOLDER
 
@@ -36,7 +36,7 @@ async def migrate(url: str, instance: str, service_role: str | None = None) -> N
 
     Raises `WrongInstance` where the database has another name already.
     """
-    engine = create_async_engine(_driver_url(url))
+    engine = _engine(url)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_migrate, instance, service_role)
@@ -44,9 +44,12 @@ async def migrate(url: str, instance: str, service_role: str | None = None) -> N
         await engine.dispose()
 
 
-def _driver_url(url: str) -> str:
+def _engine(url: str) -> AsyncEngine:
+    """On SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE by itself."""
     scheme, _, rest = url.partition("://")
-    return f"{'sqlite+aiosqlite' if scheme == 'sqlite' else 'postgresql+asyncpg'}://{rest}"
+    if scheme == "sqlite":
+        return create_async_engine(f"sqlite+aiosqlite://{rest}", connect_args={"autocommit": False})
+    return create_async_engine(f"postgresql+asyncpg://{rest}")
 
 
 def _migrate(connection: Connection, instance: str, service_role: str | None) -> None:

@@ -2,7 +2,8 @@
 
 Each connection turns synchronous_commit on, so a commit is durable when it returns whatever the
 cluster's default is. Locks, statements and idle transactions are bounded: a server that stalls
-under a head lock is cut off by Postgres, and the others go on.
+under a head lock is cut off by Postgres, and the others go on. A connection on which Postgres says
+nothing at all is given up a little later than Postgres would have spoken.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ import asyncpg
 from firmtrail.eventstore.database import NoSuchTable, OutcomeUnknown, Row, Statement, Unavailable
 
 CONNECTIONS_MAX = 8
-STATEMENT_TIMEOUT_S = 30
+STATEMENT_TIMEOUT_S = 10
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 2
 CONNECT_TIMEOUT_S = 5
 ACQUIRE_TIMEOUT_S = 5
 
@@ -31,8 +33,15 @@ _SESSION = {
     "jit": "off",
 }
 
-_UNAVAILABLE_CLASSES = ("08", "25", "40", "53", "55", "57", "58")
-"""SQLSTATE classes: connection, read-only, serialization, resources, locks, operator, system."""
+_UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
+"""SQLSTATE classes: connection, read-only, who may connect, which database, serialization,
+resources, locks, operator, system."""
+
+_BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the driver raises of a connection that ended or ran out of time (a TimeoutError is an
+OSError); InternalClientError is the next statement's, where it was ended between two."""
+
+type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 
 class Postgres:
@@ -50,7 +59,7 @@ class Postgres:
                 min_size=1,
                 max_size=CONNECTIONS_MAX,
                 timeout=CONNECT_TIMEOUT_S,
-                command_timeout=STATEMENT_TIMEOUT_S,
+                command_timeout=ANSWER_TIMEOUT_S,
                 statement_cache_size=512,
                 server_settings=_SESSION,
             )
@@ -58,21 +67,33 @@ class Postgres:
 
     async def read(self, statement: Statement) -> list[Row]:
         with _errors_translated():
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            async with self._connection() as connection:
                 return await _run(connection, statement)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["PostgresTransaction"]:
         with _errors_translated():
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
-                await connection.execute("BEGIN")
+            async with self._connection() as connection:
+                await _execute(connection, "BEGIN")
                 try:
                     yield PostgresTransaction(connection)
                 except BaseException:
-                    if not connection.is_closed():
-                        await connection.execute("ROLLBACK")
+                    with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
+                        await _execute(connection, "ROLLBACK")
                     raise
                 await _commit(connection)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[_Connection]:
+        """Lend a connection. One that can't be cleaned for the next borrower is ended by the pool,
+        and what this borrower did stays done: a commit is no failure for it.
+        """
+        connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):
+                await self._pool.release(connection)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -81,7 +102,7 @@ class Postgres:
 class PostgresTransaction:
     """Runs its statements one after another on one connection."""
 
-    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+    def __init__(self, connection: _Connection) -> None:
         self._connection = connection
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
@@ -89,23 +110,39 @@ class PostgresTransaction:
             return [await _run(self._connection, statement) for statement in statements]
 
 
-async def _run(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", statement: Statement
-) -> list[Row]:
+async def _run(connection: _Connection, statement: Statement) -> list[Row]:
     text, args = statement.text, list[object](statement.args)
     if statement.given is not None:
         text = _with_given(text, statement.given.columns, len(args))
         width = len(statement.given.columns.split(", "))
         columns = zip(*statement.given.rows, strict=True) if statement.given.rows else [()] * width
         args.extend(map(list, columns))
-    return await connection.fetch(text, *args)  # type: ignore[return-value] # a Record is a Row
+    with _given_up_when_late(connection):
+        return await connection.fetch(text, *args)  # type: ignore[return-value] # a Record is a Row
 
 
-async def _commit(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]") -> None:
+async def _execute(connection: _Connection, text: str) -> str:
+    with _given_up_when_late(connection):
+        return await connection.execute(text)
+
+
+@contextlib.contextmanager
+def _given_up_when_late(connection: _Connection) -> Iterator[None]:
+    """Ends a connection that ran out of time: cancelling and rolling back would wait as long."""
     try:
-        await connection.execute("COMMIT")
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        yield
+    except TimeoutError:
+        connection.terminate()
+        raise
+
+
+async def _commit(connection: _Connection) -> None:
+    """Postgres answers ROLLBACK, and no error, where a statement failed and nobody minded."""
+    try:
+        ended = await _execute(connection, "COMMIT")
+    except (asyncpg.PostgresError, *_BROKEN) as error:
         raise OutcomeUnknown(f"COMMIT: {error}") from error
+    assert ended == "COMMIT", "a statement of this transaction failed, and its error was dropped"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -135,5 +172,5 @@ def _errors_translated() -> Iterator[None]:
         raise
     except asyncpg.DataError:
         raise
-    except (OSError, asyncpg.InterfaceError) as error:  # a TimeoutError is an OSError
+    except _BROKEN as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error

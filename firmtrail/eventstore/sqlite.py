@@ -21,9 +21,9 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import aiosqlite
 import msgspec
@@ -71,15 +71,14 @@ class SQLite:
 
     def __init__(
         self,
-        lock: IO[str],
+        lifetime: contextlib.AsyncExitStack,
         writer: aiosqlite.Connection,
         readers: list[aiosqlite.Connection],
     ) -> None:
-        self._lock = lock
+        self._lifetime = lifetime
         self._writer = writer
         self._writing = asyncio.Lock()
         self._readers: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
-        self._connections = [*readers, writer]
         for reader in readers:
             self._readers.put_nowait(reader)
 
@@ -87,15 +86,25 @@ class SQLite:
     async def open(cls, path: Path, clock: Callable[[], float] = time.time) -> "SQLite":
         """Take the file's lock and open it, creating it where there is none.
 
-        Raises `Locked` when another process has it.
+        Raises `Locked` when another process has it, `Unavailable` when it is no database.
         """
-        lock = _take_lock(path)
-        writer = await aiosqlite.connect(path, isolation_level=None, cached_statements=512)
-        await _prepare_writer(writer)
-        readers = [await _open_reader(path) for _ in range(READERS)]
-        for connection in (writer, *readers):
-            await connection.create_function("now_ms", 0, lambda: int(clock() * 1000))
-        return cls(lock, writer, readers)
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(_errors_of_opening(path))
+            stack.enter_context(_take_lock(path))
+            writer = await stack.enter_async_context(_writer(path))
+            readers = [await stack.enter_async_context(_reader(path)) for _ in range(READERS)]
+            for connection in (writer, *readers):
+                await connection.create_function("now_ms", 0, lambda: int(clock() * 1000))
+            return cls(stack.pop_all(), writer, readers)
+
+    @classmethod
+    async def open_to_read(cls, path: Path) -> "SQLite":
+        """Open a file that another process may hold: what would write raises `Unavailable`."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(_errors_of_opening(path))
+            writer = await stack.enter_async_context(_reader(path))
+            reader = await stack.enter_async_context(_reader(path))
+            return cls(stack.pop_all(), writer, [reader])
 
     async def read(self, statement: Statement) -> list[Row]:
         reader = await self._readers.get()
@@ -117,9 +126,7 @@ class SQLite:
 
     async def close(self) -> None:
         async with self._writing:
-            for connection in self._connections:
-                await connection.close()
-        self._lock.close()
+            await self._lifetime.aclose()  # the lock last
 
 
 class SQLiteTransaction:
@@ -130,8 +137,9 @@ class SQLiteTransaction:
         self._begun = False
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
-        begin, self._begun = not self._begun, True
-        return await _run(self._writer, _run_all, statements, begin)
+        run = _run_all if self._begun else _run_first
+        self._begun = True
+        return await _run(self._writer, run, statements)
 
     async def commit(self) -> None:
         if self._begun:
@@ -148,34 +156,56 @@ def _take_lock(path: Path) -> IO[str]:
     return lock
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process has the file open for writing."""
+    try:
+        _take_lock(path).close()
+    except Locked:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _errors_of_opening(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise Unavailable(f"{path}: {error}") from error
+
+
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-async def _prepare_writer(writer: aiosqlite.Connection) -> None:
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "recursive_triggers=ON",
-        "trusted_schema=OFF",
-        f"busy_timeout={BUSY_TIMEOUT_MS}",
-        f"cache_size=-{WRITER_CACHE_KIB}",
-        f"wal_autocheckpoint={CHECKPOINT_PAGES}",
-        f"journal_size_limit={WAL_BYTES_KEPT_MAX}",
-    ):
-        await writer.execute_fetchall(f"PRAGMA {pragma}")
+@contextlib.asynccontextmanager
+async def _writer(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    async with aiosqlite.connect(path, isolation_level=None, cached_statements=512) as writer:
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "recursive_triggers=ON",
+            "trusted_schema=OFF",
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            f"cache_size=-{WRITER_CACHE_KIB}",
+            f"wal_autocheckpoint={CHECKPOINT_PAGES}",
+            f"journal_size_limit={WAL_BYTES_KEPT_MAX}",
+        ):
+            await writer.execute_fetchall(f"PRAGMA {pragma}")
+        yield writer
 
 
-async def _open_reader(path: Path) -> aiosqlite.Connection:
-    reader = await aiosqlite.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        uri=True,
-        isolation_level=None,
-        cached_statements=512,
-    )
-    for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", f"cache_size=-{READER_CACHE_KIB}"):
-        await reader.execute_fetchall(f"PRAGMA {pragma}")
-    return reader
+def _read_only(path: Path) -> str:
+    return f"{path.absolute().as_uri()}?mode=ro"
+
+
+@contextlib.asynccontextmanager
+async def _reader(path: Path) -> AsyncIterator[aiosqlite.Connection]:
+    async with aiosqlite.connect(
+        _read_only(path), uri=True, isolation_level=None, cached_statements=512
+    ) as reader:
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", f"cache_size=-{READER_CACHE_KIB}"):
+            await reader.execute_fetchall(f"PRAGMA {pragma}")
+        yield reader
 
 
 async def _run[R](
@@ -189,7 +219,8 @@ async def _run[R](
     no public way to run several at once; `_execute` is what they are all made of.
     """
     try:
-        return await connection._execute(function, connection._conn, *args)  # noqa: SLF001
+        call = connection._execute(function, connection._conn, *args)  # type: ignore[no-untyped-call] # noqa: SLF001
+        return cast("R", await call)
     except sqlite3.OperationalError as error:
         raise _translated(error) from error
 
@@ -201,11 +232,14 @@ def _translated(error: sqlite3.OperationalError) -> Exception:
     return NoSuchTable(str(error)) if "no such table" in str(error) else error
 
 
-def _run_all(
-    connection: sqlite3.Connection, statements: tuple[Statement, ...], begin: bool
+def _run_first(
+    connection: sqlite3.Connection, statements: tuple[Statement, ...]
 ) -> list[list[Row]]:
-    if begin:
-        connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE")
+    return _run_all(connection, statements)
+
+
+def _run_all(connection: sqlite3.Connection, statements: tuple[Statement, ...]) -> list[list[Row]]:
     return [_select(connection, statement) for statement in statements]
 
 
@@ -222,7 +256,7 @@ def _select(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
     if packed is None:
         packed = _PACKED[text] = _pack(connection, text, args)
     (document,) = connection.execute(packed, args).fetchone()
-    return _ROWS.decode(document)
+    return _decode_rows(document)
 
 
 def _commit(connection: sqlite3.Connection) -> None:
@@ -240,7 +274,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 _PACKED: dict[str, str] = {}
 """A SELECT's text -> the same SELECT giving all its rows as one JSON text."""
 
-_ROWS = msgspec.json.Decoder(list[list[int | str | None]])
+_decode_rows = msgspec.json.Decoder(list[Row]).decode
 
 
 @functools.lru_cache(maxsize=1024)
@@ -272,5 +306,3 @@ def _pack(connection: sqlite3.Connection, text: str, args: tuple[object, ...]) -
         f"WITH packed({', '.join(names)}) AS ({text}) "
         f"SELECT json_group_array(json_array({', '.join(names)})) FROM packed"
     )
-
-

@@ -26,9 +26,7 @@ device text, position bigint, model text, cohort text, tags text, pinned text, \
 decommissioned bigint"""
 
 
-def insert(
-    log_id: int, generation: int, changes: Sequence[tuple[int, DeviceState]]
-) -> Statement:
+def insert(log_id: int, generation: int, changes: Sequence[tuple[int, DeviceState]]) -> Statement:
     """One row for each (position, state that the event there left)."""
     rows = [
         (

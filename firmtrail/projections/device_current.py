@@ -150,7 +150,7 @@ def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
 
 
 async def page(
-    db: Database, head: tuple[int, str], which: Filter, after: str, limit: int
+    db: Database, head: tuple[int, str], which: Filter, *, after: str, limit: int
 ) -> tuple[int, list[Found]]:
     """The log's size and the next devices behind `after`, by id. `head` is (log_id, project)."""
     conditions, args = _conditions(which, [*head, after])

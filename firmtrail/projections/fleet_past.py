@@ -133,9 +133,7 @@ async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> l
     conditions = ["device.device > $2"]
     if which.prefix is not None:
         args.append(which.prefix)
-        conditions.append(
-            f"device.device >= ${len(args)} AND device.device < ${len(args)} || '~'"
-        )
+        conditions.append(f"device.device >= ${len(args)} AND device.device < ${len(args)} || '~'")
     if which.version is not None:
         args.append(which.version)
         conditions.append(_EVER_RAN.replace("$n", f"${len(args)}"))

@@ -118,10 +118,9 @@ def cell_of(state: DeviceState | None) -> Cell | None:
 
 def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement]:
     """Writes the moves, and each touched bucket's counts, the earlier bucket first."""
-    rows = [(at, *(left or (None, None)), *(entered or (None, None))) for at, left, entered in moves]
-    statements = [
-        Statement(_INSERT_MOVES, (log_id, generation), Given(_MOVE_COLUMNS, rows))
-    ]
+    outside = (None, None)
+    rows = [(at, *(left or outside), *(entered or outside)) for at, left, entered in moves]
+    statements = [Statement(_INSERT_MOVES, (log_id, generation), Given(_MOVE_COLUMNS, rows))]
     buckets = sorted({move.position // BUCKET_EVENTS for move in moves})
     for bucket in buckets:
         changes = _changes(move for move in moves if move.position // BUCKET_EVENTS == bucket)
@@ -131,13 +130,14 @@ def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement
 
 
 def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
+    """Each cell touched, also by 0: so that the rows do not depend on where commits end."""
     changes: Counter[Cell] = Counter()
     for _, left, entered in moves:
         if left is not None:
             changes[left] -= 1
         if entered is not None:
             changes[entered] += 1
-    return [(*cell, devices) for cell, devices in sorted(changes.items()) if devices]
+    return [(*cell, devices) for cell, devices in sorted(changes.items())]
 
 
 async def counts(db: Database, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:

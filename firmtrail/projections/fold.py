@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from firmtrail import device
 from firmtrail.device import DeviceState, Later, Placed
-from firmtrail.eventstore.database import Row, Statement
 from firmtrail.events import REPORTS, Recorded, ReportEvent
+from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
     device_attributes,
     device_current,

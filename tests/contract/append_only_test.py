@@ -1,5 +1,6 @@
 """What is in the log stays: every other way to touch it is refused, to other programs too."""
 
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.migrate import migrate
 from firmtrail.projections import device_current
 from firmtrail.record import Recorder
-from tests.databases import INSTANCE, new_log, open_database, read
+from tests.databases import INSTANCE, new_log, opened, sqlite_template
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
 
@@ -38,7 +39,7 @@ REPLACEMENTS = (
     f"INSERT INTO events ({COLUMNS}) VALUES (1, 1, 'new', 'new', 1, 'x') "
     "ON CONFLICT (log_id, position) DO UPDATE SET entry = excluded.entry",
     *(
-        f"INSERT OR REPLACE INTO events ({rowid}, {COLUMNS}) VALUES (2, {key}, 'new', 'new', 1, 'x')"
+        f"REPLACE INTO events ({rowid}, {COLUMNS}) VALUES (2, {key}, 'new', 'new', 1, 'x')"
         for rowid in ("rowid", "oid", "_rowid_")
         for key in ("1, 3", "2, 0", "9, 0")
     ),
@@ -54,25 +55,20 @@ async def filled(db: Database) -> int:
     return log_id
 
 
-async def contents(db: Database) -> list[tuple[object, ...]]:
-    rows = await read(db, f"SELECT {COLUMNS} FROM events ORDER BY log_id, position LIMIT 10")  # noqa: S608
-    return [tuple(row) for row in rows]
-
-
-@pytest.fixture
-async def sqlite_filled(sqlite_url: str) -> Path:
-    db = await open_database(sqlite_url)
-    assert await filled(db) == 1
-    await db.close()
-    return Path(sqlite_url.removeprefix("sqlite:///"))
+@pytest.fixture(scope="module")
+async def sqlite_filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("append_only") / "firmtrail.db"
+    path.write_bytes(sqlite_template())
+    async with opened(f"sqlite:///{path}") as db:
+        assert await filled(db) == 1
+    return path
 
 
 @pytest.fixture
 def stranger(sqlite_filled: Path) -> Iterator[sqlite3.Connection]:
     """Another program's connection, with SQLite's own defaults."""
-    connection = sqlite3.connect(sqlite_filled, isolation_level=None)
-    yield connection
-    connection.close()
+    with contextlib.closing(sqlite3.connect(sqlite_filled, isolation_level=None)) as connection:
+        yield connection
 
 
 @pytest.mark.parametrize("text", [*CHANGES, *GAPS, *REPLACEMENTS])
@@ -84,13 +80,18 @@ def test_an_embedded_log_refuses(stranger: sqlite3.Connection, text: str) -> Non
     assert stranger.execute("SELECT rowid, * FROM events").fetchall() == before
 
 
+@pytest.fixture(scope="module")
+async def filled_url(postgres: PostgresServer, postgres_template: str) -> str:
+    url = postgres.create_database("append_only", template=postgres_template)
+    async with opened(url) as db:
+        assert await filled(db) == 1
+    return url
+
+
 @pytest.fixture
-async def owner(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def owner(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
     """The owner's connection to a Postgres database with three events."""
-    db = await open_database(postgres_url)
-    assert await filled(db) == 1
-    await db.close()
-    connection = await asyncpg.connect(postgres_url)
+    connection = await asyncpg.connect(filled_url)
     yield connection
     await connection.close()
 
@@ -116,16 +117,15 @@ async def test_a_log_on_postgres_refuses_a_position_or_an_id_again(
         await owner.execute(text)
 
 
-@pytest.fixture
-async def served_url(postgres: PostgresServer, postgres_url: str) -> str:
-    """The database as the role reaches it that serves."""
-    connection = await asyncpg.connect(postgres_url)
-    known = await connection.fetchval("SELECT count(*) FROM pg_roles WHERE rolname = $1", ROLE)
-    if not known:
-        await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+@pytest.fixture(scope="module")
+async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
+    """A database as the role reaches it that serves."""
+    url = postgres.create_database("served", template=postgres_template)
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
     await connection.close()
-    await migrate(postgres_url, INSTANCE, service_role=ROLE)
-    return postgres_url.replace("postgres@", f"{ROLE}@")
+    await migrate(url, INSTANCE, service_role=ROLE)
+    return url.replace("postgres@", f"{ROLE}@")
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ async def test_the_role_that_serves_may_not(served_url: str, text: str) -> None:
 
 
 async def test_the_role_that_serves_can_record_and_read(served_url: str) -> None:
-    db = await open_database(served_url)
-    log_id = await filled(db)
-    assert (await log.head(db, log_id)).size == 3
-    _, devices = await device_current.page(db, (log_id, "acme"), device_current.Filter(), "", 9)
-    assert [found.state.version for found in devices] == ["1.0.0", None]
-    async with db.transaction() as tx:
-        assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1
-    assert len(await contents(db)) == 3
-    await db.close()
+    async with opened(served_url) as db:
+        log_id = await filled(db)
+        assert (await log.head(db, log_id)).size == 3
+        _, devices = await device_current.page(
+            db, (log_id, "acme"), device_current.Filter(), after="", limit=9
+        )
+        assert [found.state.version for found in devices] == ["1.0.0", None]
+        async with db.transaction() as tx:
+            assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1

@@ -1,0 +1,1 @@
+"""Measures the service beside simpler ones, in one run on one machine."""

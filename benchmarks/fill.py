@@ -1,0 +1,83 @@
+"""Fills an embedded database as a server would: through the recorder, but without HTTP."""
+
+import asyncio
+import time
+from itertools import batched, islice
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.progress import Progress
+
+from benchmarks import fleet
+from benchmarks.fleet import ARRAY_REPORTS, Fleet
+from firmtrail.access import credentials
+from firmtrail.access.device_secrets import NewSecret
+from firmtrail.commands.devices import Registration, register
+from firmtrail.device import Report
+from firmtrail.eventstore.database import Statement
+from firmtrail.eventstore.sqlite import SQLite
+from firmtrail.record import Recorder
+
+REGISTRATIONS = 10_000
+ARRAYS_AT_ONCE = 2
+
+_LOG = "SELECT log_id FROM projects WHERE project = $1"
+
+_SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+"""The file's bytes, once its write-ahead log is in it."""
+
+
+def fill(path: Path, devices: Fleet, reports: int) -> float:
+    """Register the fleet, then record reports of random devices; gives the bytes each took."""
+    return uvloop.run(_fill(path, devices, reports))
+
+
+def to_report(claimed: dict[str, Any]) -> Report:
+    """Return what the service makes of an item that a gateway sends."""
+    device = claimed["device"]
+    return Report(
+        device,
+        claimed["version"],
+        claimed["status"],
+        f"device/{device}",
+        report_id=claimed["report_id"],
+        occurred_at_ms=int(time.time() * 1000),
+    )
+
+
+async def _fill(path: Path, devices: Fleet, reports: int) -> float:
+    db = await SQLite.open(path)
+    [[log_id]] = await db.read(Statement(_LOG, (fleet.PROJECT,)))
+    recorder = Recorder(db)
+    with Progress() as progress:
+        registering = progress.add_task("registering", total=devices.devices)
+        for numbers in batched(range(devices.devices), REGISTRATIONS):
+            new = [_registration(number) for number in numbers]
+            await recorder.act(log_id, register(new, reissue_never_seen=False, actor="system"))
+            progress.advance(registering, len(new))
+        before = await _bytes(db)
+        recording = progress.add_task("recording", total=reports)
+        arrays = islice(devices.gathered(), reports // ARRAY_REPORTS)
+
+        async def record() -> None:
+            for array in arrays:
+                await recorder.report(log_id, [to_report(each) for each in array])
+                progress.advance(recording, ARRAY_REPORTS)
+
+        await asyncio.gather(*(record() for _ in range(ARRAYS_AT_ONCE)))
+    await recorder.close()
+    after = await _bytes(db)
+    await db.close()
+    return (after - before) / reports
+
+
+def _registration(number: int) -> Registration:
+    device = fleet.name(number)
+    digest = credentials.digest(fleet.secret(number))
+    return Registration(NewSecret(device, credentials.new_id("k"), digest), model="m1")
+
+
+async def _bytes(db: SQLite) -> int:
+    [[size]] = await db.read(Statement(_SIZE))
+    return int(size)

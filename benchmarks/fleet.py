@@ -1,0 +1,124 @@
+"""The devices of a measurement and the requests that they send, as bytes.
+
+Everything follows from a device's number: its name, its secret. Each report has an id of its own,
+so it can be found in the log again.
+"""
+
+import itertools
+import random
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+
+PROJECT = "fleet"
+P = f"/api/v1/projects/{PROJECT}"
+ARRAY_REPORTS = 500
+VERSIONS = [f"1.{minor}.0" for minor in range(20)]
+
+
+class Sent(NamedTuple):
+    """A request, and which device reports what in it."""
+
+    request: bytes
+    reports: list[tuple[str, str]]
+    """(device, report id)"""
+
+
+def name(number: int) -> str:
+    """Return a device's id."""
+    return f"device-{number:07}"
+
+
+def secret(number: int) -> str:
+    """Return a device's secret: as long and as random as those that the service issues."""
+    digest = sha256(f"secret of {number}".encode()).digest()
+    return f"fts_{urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+def report(serial: int) -> dict[str, Any]:
+    """Return a report of about 120 bytes."""
+    return {
+        "version": random.choice(VERSIONS),
+        "status": "installed",
+        "report_id": f"{serial:016x}",
+        "occurred_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+class Fleet:
+    """Devices 0 … `devices` - 1, all of them registered."""
+
+    def __init__(self, devices: int) -> None:
+        self.devices = devices
+        self._serials = itertools.count()
+
+    def singles(self) -> Iterator[Sent]:
+        """Yield reports of random devices, each with its own secret."""
+        while True:
+            number = random.randrange(self.devices)
+            made = report(next(self._serials))
+            path = f"{P}/devices/{name(number)}/reports"
+            yield Sent(post(path, secret(number), made), [(name(number), made["report_id"])])
+
+    def device_arrays(self) -> Iterator[Sent]:
+        """Yield what random devices gathered while they were offline."""
+        while True:
+            number = random.randrange(self.devices)
+            array = [report(next(self._serials)) for _ in range(ARRAY_REPORTS)]
+            path = f"{P}/devices/{name(number)}/reports"
+            keys = [(name(number), each["report_id"]) for each in array]
+            yield Sent(post(path, secret(number), array), keys)
+
+    def gathered(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield what a gateway gathers from random devices."""
+        while True:
+            yield [
+                report(next(self._serials)) | {"device": name(random.randrange(self.devices))}
+                for _ in range(ARRAY_REPORTS)
+            ]
+
+    def gateway_arrays(self, token: str) -> Iterator[Sent]:
+        """Yield arrays of reports of random devices, as their gateway sends them."""
+        for array in self.gathered():
+            keys = [(each["device"], each["report_id"]) for each in array]
+            yield Sent(post(f"{P}/reports", token, array), keys)
+
+    def seed_singles(self) -> Iterator[Sent]:
+        """Yield reports as the seed's route takes them."""
+        while True:
+            number = random.randrange(self.devices)
+            body = {
+                "device_id": number,
+                "secret": f"secret-of-{number}",
+                "version": f"SemVer1.{random.randrange(20)}",
+            }
+            yield Sent(post("/upload_firmware_update", "-", body), [])
+
+    def reads(self, token: str, suffix: str = "") -> Iterator[Sent]:
+        """Yield reads of random devices."""
+        while True:
+            path = f"{P}/devices/{name(random.randrange(self.devices))}{suffix}"
+            yield Sent(get(path, token), [])
+
+
+def post(path: str, credential: str, body: object) -> bytes:
+    """Return a POST of a JSON body."""
+    encoded = msgspec.json.encode(body)
+    headers = f"Content-Type: application/json\r\nContent-Length: {len(encoded)}\r\n"
+    return _head("POST", path, credential, headers) + encoded
+
+
+def get(path: str, credential: str) -> bytes:
+    """Return a GET."""
+    return _head("GET", path, credential, "")
+
+
+def _head(method: str, path: str, credential: str, headers: str) -> bytes:
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: Bearer {credential}\r\n{headers}\r\n"
+    ).encode()

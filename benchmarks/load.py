@@ -1,0 +1,166 @@
+"""How fast does a server answer? The one load generator, for all servers alike.
+
+A closed loop: each connection has one request under way and sends the next when the answer is
+complete, until the time is up or the requests run out. It runs in a process of its own
+(`python -m benchmarks.load JOB RESULT`), sends bytes that were made before, and reads of an answer
+no more than its status and its Content-Length, so that it costs the other side as little as it can.
+
+Every answer counts towards `kept`, those of the warm-up too; only the figures leave that out.
+"""
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import quantiles
+from time import perf_counter
+from typing import cast
+
+import msgspec
+import uvloop
+
+CONNECTIONS = 64
+WARMUP_S = 0.25
+MEASURED_S = 1.0
+STRAGGLER_S_MAX = 30
+
+LENGTH = b"\r\nContent-Length: "
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What to send, where to, for how long."""
+
+    port: int
+    requests: list[bytes]
+    keeps: bool
+    """Hands every answer's body back."""
+    connections: int = CONNECTIONS
+    measured_s: float = MEASURED_S
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back."""
+
+    answers_per_s: float
+    p50_ms: float
+    p99_ms: float
+    failures: list[str]
+    """Each answer that was not 2xx, and each connection that broke."""
+    kept: list[tuple[int, bytes]]
+    """(number of the request, body of its answer)"""
+    ran_out: bool
+
+
+def drive(job: Job) -> Result:
+    """Run the job in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="firmtrail-load-") as folder:
+        sent, received = Path(folder) / "job", Path(folder) / "result"
+        sent.write_bytes(msgspec.msgpack.encode(job))
+        subprocess.run([sys.executable, "-m", "benchmarks.load", sent, received], check=True)
+        return msgspec.msgpack.decode(received.read_bytes(), type=Result)
+
+
+class Load:
+    """One job, from its first request to its last answer."""
+
+    def __init__(self, job: Job) -> None:
+        self.turns = iter(range(len(job.requests)))
+        self.job = job
+        self.timings: list[tuple[float, float]] = []
+        """(when it was answered, how long it took), in seconds"""
+        self.failures: list[str] = []
+        self.kept: list[tuple[int, bytes]] = []
+        self.stop_at = float("inf")
+
+    async def run(self) -> Result:
+        loop = asyncio.get_running_loop()
+        started = perf_counter()
+        self.stop_at = started + WARMUP_S + self.job.measured_s
+        ended = []
+        for _ in range(self.job.connections):
+            _, connection = await loop.create_connection(
+                lambda: Connection(self), "127.0.0.1", self.job.port
+            )
+            ended.append(connection.ended)
+        async with asyncio.timeout(WARMUP_S + self.job.measured_s + STRAGGLER_S_MAX):
+            await asyncio.gather(*ended)
+        return self._result(started + WARMUP_S)
+
+    def _result(self, measured_from: float) -> Result:
+        counted = [took for at, took in self.timings if measured_from <= at < self.stop_at]
+        last = min(max((at for at, _ in self.timings), default=0.0), self.stop_at)
+        ran_out = next(self.turns, None) is None
+        percent = quantiles(counted, n=100) if len(counted) > 1 else [0.0] * 99
+        return Result(
+            answers_per_s=len(counted) / ((last if ran_out else self.stop_at) - measured_from),
+            p50_ms=percent[49] * 1000,
+            p99_ms=percent[98] * 1000,
+            failures=self.failures,
+            kept=self.kept,
+            ran_out=ran_out,
+        )
+
+
+class Connection(asyncio.Protocol):
+    """One client with one request under way."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._requests = load.job.requests
+        self._keeps = load.job.keeps
+        self._buffer = b""
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own, of no common class
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        buffer = self._buffer + data if self._buffer else data
+        header_end = buffer.find(b"\r\n\r\n") + 4
+        if header_end > 3:
+            at = buffer.find(LENGTH, 0, header_end) + len(LENGTH)
+            body_end = header_end + int(buffer[at : buffer.index(b"\r", at)])
+            if len(buffer) >= body_end:
+                self._buffer = b""
+                self._answered(buffer, header_end)
+                return
+        self._buffer = buffer
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if not self.ended.done():
+            self._load.failures.append("the connection broke")
+            self.ended.set_result(None)
+
+    def _send(self) -> None:
+        self._sent_at = perf_counter()
+        number = next(self._load.turns, None) if self._sent_at < self._load.stop_at else None
+        if number is None:
+            self.ended.set_result(None)
+            self._transport.close()
+            return
+        self._number = number
+        self._transport.write(self._requests[number])
+
+    def _answered(self, answer: bytes, header_end: int) -> None:
+        answered_at = perf_counter()
+        self._load.timings.append((answered_at, answered_at - self._sent_at))
+        if answer[9:10] != b"2":
+            self._load.failures.append(answer.decode(errors="replace"))
+        elif self._keeps:
+            self._load.kept.append((self._number, answer[header_end:]))
+        self._send()
+
+
+def main(paths: Sequence[str]) -> None:
+    """Read a job from the first path, write its result to the second."""
+    job_path, result_path = map(Path, paths)
+    job = msgspec.msgpack.decode(job_path.read_bytes(), type=Job)
+    result = uvloop.run(Load(job).run())
+    result_path.write_bytes(msgspec.msgpack.encode(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,159 @@
+"""The servers that are measured, as real processes."""
+
+import contextlib
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks import fleet
+
+START_S_MAX = 60
+STOP_S_MAX = 60
+CALL_S_MAX = 300
+REGISTRATIONS = 10_000
+
+PROGRAMS = Path(sys.executable).parent
+
+
+class Firmtrail(msgspec.Struct, frozen=True):
+    """A server of ours that takes requests."""
+
+    port: int
+    pid: int
+    started_in_s: float
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """What the callers who are no devices show."""
+
+    admin: str
+    gateway: str
+
+
+def bare() -> contextlib.AbstractContextManager[int]:
+    """Run the bare handlers; gives their port."""
+    return _server([sys.executable, "-m", "benchmarks.bare"])
+
+
+def seed_shape(dsn: str, devices: int) -> contextlib.AbstractContextManager[int]:
+    """Populate the seed's shape and run it by gunicorn; gives its port."""
+    more = {"SEED_DATABASE": dsn.replace("postgresql:", "postgresql+psycopg:")}
+    populate = [sys.executable, "-m", "benchmarks.seed_shape", str(devices)]
+    subprocess.run(populate, check=True, env={**os.environ, **more})
+    port = free_port()
+    command = [f"{PROGRAMS}/gunicorn", "--workers=2", "--threads=8", "--log-level=error"]
+    command += [f"--bind=127.0.0.1:{port}", "benchmarks.seed_shape:app"]
+    return _server(command, port, more)
+
+
+@contextlib.contextmanager
+def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
+    """Serve a database that was prepared."""
+    port = free_port()
+    command = [f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
+    command += [f"--workers={workers}"]
+    began = time.perf_counter()
+    with running(command) as process:
+        while _status(port, "/readyz") != 200:
+            _check(process, began)
+        yield Firmtrail(port, process.pid, time.perf_counter() - began)
+
+
+def prepare(database: str) -> Tokens:
+    """Migrate a database and put a project with an administrator into it."""
+    email, project = "bench@example.org", f"--project={fleet.PROJECT}"
+    _run(database, "migrate")
+    _run(database, "project", "add", fleet.PROJECT)
+    _run(database, "user", "add", email, project, "--role=admin")
+    return Tokens(
+        admin=_run(database, "token", "create", email, project),
+        gateway=_run(database, "token", "create", email, project, "--role=gateway"),
+    )
+
+
+def register(port: int, token: str, devices: int) -> None:
+    """Register the devices of a fleet, each with its own secret."""
+    for start in range(0, devices, REGISTRATIONS):
+        numbers = range(start, min(start + REGISTRATIONS, devices))
+        body = [
+            {"device": fleet.name(n), "model": "m1", "secret": fleet.secret(n)} for n in numbers
+        ]
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CALL_S_MAX)
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        connection.request("POST", f"{fleet.P}/devices", msgspec.json.encode(body), headers)
+        answer = connection.getresponse()
+        assert answer.status == 201, answer.read()
+        connection.close()
+
+
+def memory_mib(pid: int) -> tuple[float, float]:
+    """Return a process's resident and proportional set size."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    kib = {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
+    return kib["Rss:"] / 1024, kib["Pss:"] / 1024
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path], more: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program, and end it as an operator does."""
+    environment = {**os.environ, **(more or {})}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(STOP_S_MAX)
+
+
+@contextlib.contextmanager
+def _server(
+    command: Sequence[str | Path], port: int | None = None, more: Mapping[str, str] | None = None
+) -> Iterator[int]:
+    if port is None:
+        port = free_port()
+        command = [*command, str(port)]
+    began = time.perf_counter()
+    with running(command, more) as process:
+        while _status(port, "/") is None:
+            _check(process, began)
+        yield port
+
+
+def _check(process: subprocess.Popen[bytes], began: float) -> None:
+    assert process.poll() is None, f"{process.args!r} ended"
+    assert time.perf_counter() - began < START_S_MAX, f"{process.args!r} does not answer"
+    time.sleep(0.01)
+
+
+def _status(port: int, path: str) -> int | None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=CALL_S_MAX)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
+
+
+def _run(database: str, *arguments: str) -> str:
+    command = [f"{PROGRAMS}/firmtrail", "--database", database, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,88 @@
+"""Loads that take turns, so that a machine that gets slower or faster does so for all of them."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from statistics import median
+
+from benchmarks import load
+from benchmarks.fleet import Sent
+from benchmarks.load import Job, Result
+from benchmarks.table import Bound, Row
+from benchmarks.verify import Ledger
+
+ROUNDS = 3
+
+
+class Measure:
+    """One kind of request to one server, measured again in each round."""
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        requests: Iterator[Sent],
+        ledger: Ledger | None = None,
+        *,
+        unit: str = "requests/s",
+        units_a_request: int = 1,
+        connections: int = load.CONNECTIONS,
+        expected_per_s: float = 15_000,
+    ) -> None:
+        self.name = name
+        self._port = port
+        self._requests = requests
+        self._ledger = ledger
+        self._unit = unit
+        self._units_a_request = units_a_request
+        self._connections = connections
+        self._expected_per_s = expected_per_s
+        """How many requests to make in advance."""
+        self._results: list[Result] = []
+
+    def round(self) -> None:
+        """Make requests, send them, keep what came back."""
+        duration_s = load.WARMUP_S + load.MEASURED_S
+        sent = list(islice(self._requests, int(self._expected_per_s * duration_s)))
+        job = Job(
+            port=self._port,
+            requests=[each.request for each in sent],
+            keeps=self._ledger is not None,
+            connections=self._connections,
+        )
+        result = load.drive(job)
+        if self._ledger is not None:
+            self._ledger.take(sent, result)
+        else:
+            assert not result.failures, (self.name, result.failures[0])
+        self._expected_per_s = max(100 / duration_s, 1.5 * result.answers_per_s)
+        self._results.append(result)
+
+    @property
+    def per_s(self) -> float:
+        """Return the median of the rounds."""
+        return median(each.answers_per_s for each in self._results) * self._units_a_request
+
+    @property
+    def p50_ms(self) -> float:
+        """Return the median of the rounds."""
+        return median(each.p50_ms for each in self._results)
+
+    def row(self, than: "Measure | None" = None, bound: Bound | None = None) -> Row:
+        """Return the figures, beside another measure's where there is one to compare with."""
+        return Row(
+            name=self.name,
+            value=self.per_s,
+            unit=self._unit,
+            p50_ms=self.p50_ms,
+            p99_ms=median(each.p99_ms for each in self._results),
+            ratio=self.per_s / than.per_s if than else None,
+            compared_with=than.name if than else "",
+            bound=bound,
+        )
+
+
+def take_turns(measures: Sequence[Measure]) -> None:
+    """Run every measure once a round."""
+    for _ in range(ROUNDS):
+        for measure in measures:
+            measure.round()

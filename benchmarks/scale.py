@@ -1,0 +1,195 @@
+"""The long form: a million devices and ten million events, beside ten thousand of each.
+
+It writes its figures into docs/performance.md.
+"""
+
+import contextlib
+import http.client
+import os
+import platform
+import random
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from benchmarks import fleet, processes, short, table
+from benchmarks.fill import fill
+from benchmarks.fleet import VERSIONS, Fleet, P
+from benchmarks.processes import Firmtrail, Tokens
+from benchmarks.rounds import Measure, take_turns
+from benchmarks.short import Service
+from benchmarks.table import Bound, Row
+from benchmarks.verify import Ledger
+from tests import postgres_server
+from tests.postgres_server import PostgresServer
+
+DEVICES, REPORTS = 1_000_000, 9_000_000
+FEW_DEVICES, FEW_REPORTS = 1_000, 9_000
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+
+LATENCY_RATIO = Bound(1.5, 1.2, lower_is_better=True)
+MEMORY_MIB = Bound(300, 200, lower_is_better=True)
+START_S = Bound(2, 1, lower_is_better=True)
+EVENT_BYTES = Bound(800, 550, lower_is_better=True)
+
+PAST_READS_MAX = 50
+PAST_READ_S = 3.0
+
+
+class Filled(NamedTuple):
+    """A database with its fleet in it."""
+
+    database: str
+    fleet: Fleet
+    tokens: Tokens
+    bytes_an_event: float
+    filled_from: datetime
+    filled_to: datetime
+
+    @property
+    def when(self) -> str:
+        """A time at which about half of the events were recorded."""
+        return (self.filled_from + (self.filled_to - self.filled_from) / 2).strftime(
+            "%Y-%m-%dT%H:%M:%S.000Z"
+        )
+
+
+def run() -> tuple[list[Row], list[str]]:
+    """Measure, and write the page; gives the rows, and what was wrong."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
+        few = _filled(folder / "few.db", FEW_DEVICES, FEW_REPORTS)
+        many = _filled(folder / "many.db", DEVICES, REPORTS)
+        small = stack.enter_context(processes.firmtrail(few.database))
+        large = stack.enter_context(processes.firmtrail(many.database))
+        latencies = _latencies(small, few, large, many)
+        past = [*_past_reads(large, many)]
+        service = _service(large, many)
+        rows = [
+            *_against_simpler_services(stack, service, many.fleet),
+            *latencies,
+            *past,
+            *_sizes(large, many),
+        ]
+    _write_page(rows)
+    return rows, service.ledger.faults
+
+
+def _filled(path: Path, devices: int, reports: int) -> Filled:
+    database = f"sqlite:///{path}"
+    tokens, few = processes.prepare(database), Fleet(devices)
+    began = datetime.now(UTC)
+    bytes_an_event = fill(path, few, reports)
+    return Filled(database, few, tokens, bytes_an_event, began, datetime.now(UTC))
+
+
+def _service(server: Firmtrail, filled: Filled) -> Service:
+    ledger = Ledger()
+    return short.measured("SQLite", server.port, filled.fleet, tokens=filled.tokens, ledger=ledger)
+
+
+def _against_simpler_services(
+    stack: contextlib.ExitStack, service: Service, devices: Fleet
+) -> list[Row]:
+    postgres = stack.enter_context(PostgresServer(durable=True))
+    seed = processes.seed_shape(postgres.create_database("seed"), devices.devices)
+    references = short.compared(
+        stack.enter_context(processes.bare()), stack.enter_context(seed), devices
+    )
+    take_turns([*references, *service.measures])
+    service.ledger.check(service.port, service.tokens.admin)
+    simpler = [reference.row() for reference in references]
+    return [*simpler, *short.held(service, references), short.replay(service)]
+
+
+def _latencies(small: Firmtrail, few: Filled, large: Firmtrail, many: Filled) -> Iterator[Row]:
+    """One client at a time, so that what is measured is the time and not the queue."""
+    pairs = list(zip(_alone(small, few), _alone(large, many), strict=True))
+    take_turns([measure for pair in pairs for measure in pair])
+    for at_few, at_many in pairs:
+        row = at_many.row()
+        ratio = at_many.p50_ms / at_few.p50_ms
+        yield replace(row, ratio=ratio, compared_with="10 thousand events", bound=LATENCY_RATIO)
+
+
+def _alone(server: Firmtrail, filled: Filled) -> list[Measure]:
+    devices, admin = filled.fleet, filled.tokens.admin
+    requests = {
+        "report": devices.singles(),
+        "device": devices.reads(admin),
+        "history": devices.reads(admin, "/history"),
+    }
+    return [
+        Measure(f"one client: {what}", server.port, each, connections=1)
+        for what, each in requests.items()
+    ]
+
+
+def _past_reads(server: Firmtrail, filled: Filled) -> Iterator[Row]:
+    """Reads of the past, and of the whole fleet, one after another."""
+    device = f"/devices/{fleet.name(random.randrange(DEVICES))}"
+    position = f"@{(DEVICES + REPORTS) // 2}"
+    for name, path in (
+        ("device as of an event", f"{device}?as_of={position}"),
+        ("device at a time", f"{device}?at={filled.when}"),
+        ("history as of an event", f"{device}/history?as_of={position}"),
+        ("versions", "/versions"),
+        ("versions as of an event", f"/versions?as_of={position}"),
+        ("versions as of a time", f"/versions?as_of={filled.when}"),
+        ("devices, a page", "/devices"),
+        ("devices of a version", f"/devices?version={VERSIONS[0]}"),
+        ("devices as of an event", f"/devices?as_of={position}"),
+        ("devices of a version at a time", f"/devices?version={VERSIONS[0]}&at={filled.when}"),
+    ):
+        took = _durations_ms(server.port, f"{P}{path}", filled.tokens.admin)
+        yield Row(name=f"one client: {name}", value=median(took), unit="ms", p99_ms=max(took))
+
+
+def _durations_ms(port: int, path: str, token: str) -> list[float]:
+    took: list[float] = []
+    began = time.perf_counter()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=processes.CALL_S_MAX)
+    while len(took) < PAST_READS_MAX and time.perf_counter() < began + PAST_READ_S:
+        sent_at = time.perf_counter()
+        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
+        answer = connection.getresponse()
+        body = answer.read()
+        took.append((time.perf_counter() - sent_at) * 1000)
+        assert answer.status == 200, (path, body)
+    connection.close()
+    return took
+
+
+def _sizes(server: Firmtrail, filled: Filled) -> list[Row]:
+    resident, proportional = processes.memory_mib(server.pid)
+    return [
+        Row(name="memory, resident", value=resident, unit="MiB", bound=MEMORY_MIB),
+        Row(name="memory, proportional", value=proportional, unit="MiB"),
+        Row(name="start until it serves", value=server.started_in_s, unit="s", bound=START_S),
+        Row(name="disk an event", value=filled.bytes_an_event, unit="bytes", bound=EVENT_BYTES),
+    ]
+
+
+def _write_page(rows: list[Row]) -> None:
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    figures = f"{_machine()}\n\n{table.markdown(rows)}"
+    PAGE.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
+
+
+def _machine() -> str:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return (
+        f"{os.cpu_count()} cores, {memory_gib:.0f} GiB of memory; "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
+        f"{postgres_server.version()}."
+    )

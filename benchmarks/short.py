@@ -1,0 +1,163 @@
+"""The short form: fifty thousand devices, every kind of request, SQLite and Postgres."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks import library, processes, verify
+from benchmarks.fleet import ARRAY_REPORTS, Fleet, Sent
+from benchmarks.processes import Tokens
+from benchmarks.rounds import ROUNDS, Measure, take_turns
+from benchmarks.table import Bound, Row
+from benchmarks.verify import Ledger
+from tests.postgres_server import PostgresServer
+
+DEVICES = 50_000
+REPLAYED = 100_000
+
+SINGLE_TO_BARE = Bound(0.20, 0.33)
+SINGLE_TO_SEED = Bound(6, 10)
+ARRAYS_PER_S = Bound(25_000, 50_000)
+READ_TO_BARE = Bound(0.2, 0.4)
+REPLAY_PER_S = Bound(100_000, 250_000)
+
+
+class References(NamedTuple):
+    """What the service is compared with."""
+
+    post: Measure
+    get: Measure
+    seed: Measure
+
+
+class Service(NamedTuple):
+    """One server of ours and the measures of it."""
+
+    port: int
+    tokens: Tokens
+    ledger: Ledger
+    single: Measure
+    arrays: list[Measure]
+    reads: list[Measure]
+
+    @property
+    def measures(self) -> list[Measure]:
+        """Return all."""
+        return [self.single, *self.arrays, *self.reads]
+
+
+def run() -> tuple[list[Row], list[str]]:
+    """Measure; gives the rows, and what was wrong."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
+        postgres = stack.enter_context(PostgresServer(durable=True))
+        fleet = Fleet(DEVICES)
+        seed_port = stack.enter_context(
+            processes.seed_shape(postgres.create_database("seed"), DEVICES)
+        )
+        references = compared(stack.enter_context(processes.bare()), seed_port, fleet)
+        embedded = _start(stack, f"sqlite:///{folder / 'bench.db'}", fleet)
+        clustered = _start_clustered(stack, postgres.create_database("bench"), fleet)
+        services = [embedded, *clustered]
+        take_turns([*references, *(each for one in services for each in one.measures)])
+        for service in (embedded, clustered[0]):  # two servers, one log
+            service.ledger.check(service.port, service.tokens.admin)
+        rows = [
+            *(reference.row() for reference in references),
+            *held(embedded, references),
+            replay(embedded),
+            *(row for service in clustered for row in compared_rows(service, references)),
+            *library.rows(
+                folder, postgres.create_database("other"), postgres.create_database("own")
+            ),
+        ]
+        return rows, embedded.ledger.faults + clustered[0].ledger.faults
+
+
+def compared(bare_port: int, seed_port: int, fleet: Fleet) -> References:
+    """Return the measures of the simpler services."""
+    return References(
+        Measure("bare aiohttp, POST", bare_port, fleet.singles()),
+        Measure("bare aiohttp, GET", bare_port, fleet.reads("-")),
+        Measure("seed's shape, POST", seed_port, fleet.seed_singles(), expected_per_s=3_000),
+    )
+
+
+def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledger) -> Service:
+    """Return the measures of a server of ours."""
+
+    def arrays_of(what: str, requests: Iterator[Sent]) -> Measure:
+        return Measure(
+            f"{name}: arrays of 500, {what}",
+            port,
+            requests,
+            ledger,
+            unit="reports/s",
+            units_a_request=ARRAY_REPORTS,
+            connections=4,
+            expected_per_s=80,
+        )
+
+    return Service(
+        port,
+        tokens,
+        ledger,
+        Measure(f"{name}: single reports", port, fleet.singles(), ledger, unit="reports/s"),
+        [
+            arrays_of("one device", fleet.device_arrays()),
+            arrays_of("a gateway", fleet.gateway_arrays(tokens.gateway)),
+        ],
+        [
+            Measure(f"{name}: device", port, fleet.reads(tokens.admin)),
+            Measure(f"{name}: history", port, fleet.reads(tokens.admin, "/history")),
+        ],
+    )
+
+
+def held(service: Service, references: References) -> list[Row]:
+    """Return the rows that the design asks something of."""
+    return [
+        service.single.row(references.post, SINGLE_TO_BARE),
+        service.single.row(references.seed, SINGLE_TO_SEED),
+        *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays),
+        *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
+    ]
+
+
+def compared_rows(service: Service, references: References) -> list[Row]:
+    """Return the rows that are shown for comparison."""
+    return [
+        service.single.row(references.seed),
+        *(measure.row() for measure in service.arrays),
+        *(measure.row(references.get) for measure in service.reads),
+    ]
+
+
+def replay(service: Service) -> Row:
+    """Measure how fast one reader gets the log."""
+    port, token = service.port, service.tokens.admin
+    per_s = median(verify.replayed_per_s(port, token, REPLAYED) for _ in range(ROUNDS))
+    return Row(name="SQLite: replay", value=per_s, unit="events/s", bound=REPLAY_PER_S)
+
+
+def _start(stack: contextlib.ExitStack, database: str, fleet: Fleet) -> Service:
+    tokens = processes.prepare(database)
+    server = stack.enter_context(processes.firmtrail(database))
+    processes.register(server.port, tokens.admin, fleet.devices)
+    return measured("SQLite", server.port, fleet, tokens=tokens, ledger=Ledger())
+
+
+def _start_clustered(stack: contextlib.ExitStack, database: str, fleet: Fleet) -> Sequence[Service]:
+    """One process and two, on one database and so on one log."""
+    tokens, ledger = processes.prepare(database), Ledger()
+    services = []
+    for workers in (1, 2):
+        server = stack.enter_context(processes.firmtrail(database, workers=workers))
+        name = f"Postgres, {workers} worker{'s' if workers > 1 else ''}"
+        service = measured(name, server.port, fleet, tokens=tokens, ledger=ledger)
+        services.append(service._replace(arrays=service.arrays[1:]))
+    processes.register(services[0].port, tokens.admin, fleet.devices)
+    return services

@@ -1,0 +1,146 @@
+"""Who is behind a presented credential?
+
+Every request asks, so what costs is one query, shared by all requests that wait for one. It reads
+the rows as they are: a revocation, a removed member, an expiry act on the next request, on every
+server. A credential that nobody has costs the same query.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from firmtrail.access import credentials, people
+from firmtrail.access.device_secrets import WEAK
+from firmtrail.access.hashing import Attempt, Hasher
+from firmtrail.access.seen import Seen
+from firmtrail.eventstore.coalesce import Coalescer
+from firmtrail.eventstore.database import Database, Given, Statement
+
+type Key = tuple[str, str | None, str | None]
+
+_FIND = """\
+SELECT
+    given.n,
+    projects.log_id,
+    CASE
+        WHEN own.device IS NOT NULL THEN 2
+        WHEN EXISTS (
+            SELECT 1
+            FROM device_secrets AS other
+            WHERE other.digest = given.digest
+                AND (other.expires_at_ms IS NULL OR other.expires_at_ms > $1)) THEN 1
+        ELSE 0
+    END,
+    own.bcrypt,
+    tokens.token_id,
+    tokens.actor_id,
+    tokens.project,
+    tokens.role,
+    members.role
+FROM given
+LEFT JOIN projects ON projects.project = given.project
+LEFT JOIN device_secrets AS own
+    ON own.digest = given.digest
+    AND own.project = given.project
+    AND own.device = given.device
+    AND (own.expires_at_ms IS NULL OR own.expires_at_ms > $1)
+LEFT JOIN tokens
+    ON tokens.digest = given.digest
+    AND tokens.revoked_at_ms IS NULL
+    AND (tokens.expires_at_ms IS NULL OR tokens.expires_at_ms > $1)
+LEFT JOIN members
+    ON members.project = given.project
+    AND members.actor_id = tokens.actor_id"""
+
+OWN_DEVICE = 2
+OTHER_DEVICE = 1
+NO_DEVICE = 0
+
+
+class Found(NamedTuple):
+    """What a credential is, for the project and device of a path. All None: it is nothing."""
+
+    log_id: int | None
+    """The project's newest log; None: there is no such project."""
+    device_secret: int
+    """OWN_DEVICE: a secret of that device; OTHER_DEVICE: only of others; else NO_DEVICE."""
+    bcrypt: str | None
+    token_id: str | None
+    actor_id: str | None
+    """The token's holder."""
+    token_project: str | None
+    token_role: str | None
+    """None for a login, which has the member's own role in each project."""
+    member_role: str | None
+    """The holder's role in the path's project."""
+
+
+class Access:
+    """The credentials of one database, as this process checks them.
+
+    `local_socket` is the path of the unix socket whose callers need no credential.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        hasher: Hasher,
+        *,
+        local_socket: str | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.hasher = hasher
+        self.seen = Seen(db)
+        self.local_socket = local_socket
+        self._db = db
+        self._clock = clock
+        self._lookups: Coalescer[Key] = Coalescer(db, self._find)
+
+    def now_ms(self) -> int:
+        """Return this process's clock, which says what is expired."""
+        return int(self._clock() * 1000)
+
+    async def find(
+        self, text: str, project: str | None, device: str | None, *, address: str
+    ) -> Found:
+        """Look a presented text up.
+
+        A weak one can only be the secret of the path's own device; it takes a hash, whether there
+        is such a device or not. Raises `TooManyAttempts`.
+        """
+        is_strong = credentials.is_strong(text)
+        key = credentials.digest(text) if is_strong else WEAK
+        [row] = await self._lookups.get((key, project, device))
+        found = Found(*row)
+        if is_strong:
+            return found
+        attempt = Attempt("device", f"{project}/{device}", address)
+        if device is not None and await self._is_weak_secret(text, found, attempt):
+            return found
+        return found._replace(device_secret=NO_DEVICE)
+
+    async def project(self, project: str) -> int | None:
+        """Return the newest log of a project, if there is one."""
+        [row] = await self._lookups.get(("", project, None))
+        return Found(*row).log_id
+
+    async def login(self, email: str, password: str, *, address: str) -> str | None:
+        """Return the id of the user whose e-mail address and password these are.
+
+        Unknown, erased, without a password and wrong take the same work. Raises `TooManyAttempts`.
+        """
+        user = await people.by_email(self._db, email)
+        hashed = user.password_hash if user else None
+        attempt = Attempt("user", people.normal(email), address)
+        if await self.hasher.verify(attempt, password, hashed) and user:
+            return user.actor_id
+        return None
+
+    async def _is_weak_secret(self, text: str, found: Found, attempt: Attempt) -> bool:
+        hashed = found.bcrypt if found.device_secret == OWN_DEVICE else None
+        return await self.hasher.verify(attempt, text, hashed)
+
+    def _find(self, keys: Sequence[Key]) -> Statement:
+        rows = [(n, *key) for n, key in enumerate(keys)]
+        given = Given("n bigint, digest text, project text, device text", rows)
+        return Statement(_FIND, (self.now_ms(),), given)

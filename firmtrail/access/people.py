@@ -1,0 +1,167 @@
+"""Who are the users, where are they members, which tokens do they hold?
+
+All SQL of `users` and `members`. E-mail addresses are compared in lower case and stand in `users`
+alone: an erased user keeps only the id. A removed member keeps a row without a role, so that
+erasing a user finds every project that ever named him.
+"""
+
+from typing import NamedTuple
+
+from firmtrail.access.roles import Role
+from firmtrail.eventstore.database import Database, Row, Statement
+
+
+class User(NamedTuple):
+    actor_id: str
+    email: str | None
+    password_hash: str | None
+    erased_at_ms: int | None
+
+
+class Member(NamedTuple):
+    actor_id: str
+    email: str | None
+    role: Role
+
+
+_BY_EMAIL = """\
+SELECT actor_id, email, password_hash, erased_at_ms
+FROM users
+WHERE email = $1"""
+
+_BY_ID = """\
+SELECT actor_id, email, password_hash, erased_at_ms
+FROM users
+WHERE actor_id = $1"""
+
+_ENSURE = """\
+INSERT INTO users (actor_id, email, created_at_ms)
+VALUES ($1, $2, $3)
+ON CONFLICT (email) DO UPDATE
+SET email = excluded.email
+RETURNING actor_id"""
+
+_SET_PASSWORD = "UPDATE users SET password_hash = $2 WHERE actor_id = $1"  # noqa: S105 (SQL)
+
+_LOCK = "UPDATE users SET email = email WHERE actor_id = $1"
+
+_ERASE = """\
+UPDATE users
+SET email = NULL, password_hash = NULL, erased_at_ms = coalesce(erased_at_ms, now_ms())
+WHERE actor_id = $1 AND NOT EXISTS (SELECT 1 FROM members WHERE actor_id = $1)
+RETURNING erased_at_ms"""
+
+_ROLE = "SELECT role FROM members WHERE project = $1 AND actor_id = $2"
+
+_SET_ROLE = """\
+INSERT INTO members (project, actor_id, role)
+VALUES ($1, $2, $3)
+ON CONFLICT (project, actor_id) DO UPDATE
+SET role = excluded.role"""
+
+_FORGET = "DELETE FROM members WHERE project = $1 AND actor_id = $2 RETURNING role"
+
+_OTHER_ADMIN = """\
+SELECT actor_id
+FROM members
+WHERE project = $1 AND role = 'admin' AND actor_id <> $2
+LIMIT 1"""
+
+_LOGS_NAMING = """\
+SELECT projects.log_id
+FROM members
+JOIN projects ON projects.project = members.project
+WHERE members.actor_id = $1
+ORDER BY members.project
+LIMIT 1000"""
+
+_PAGE = """\
+SELECT members.actor_id, users.email, members.role
+FROM members
+JOIN users ON users.actor_id = members.actor_id
+WHERE members.project = $1 AND members.actor_id > $2 AND members.role IS NOT NULL
+ORDER BY members.actor_id
+LIMIT $3"""
+
+_COUNT = "SELECT count(*) FROM members WHERE project = $1 AND role IS NOT NULL"
+
+
+def normal(email: str) -> str:
+    """Return the form in which addresses are kept and compared."""
+    return email.strip().lower()
+
+
+async def by_email(db: Database, email: str) -> User | None:
+    """Return the user with this address; an erased one has none."""
+    return _user(await db.read(Statement(_BY_EMAIL, (normal(email),))))
+
+
+async def by_id(db: Database, actor_id: str) -> User | None:
+    """Return the user, erased or not."""
+    return _user(await db.read(Statement(_BY_ID, (actor_id,))))
+
+
+async def role_of(db: Database, project: str, actor_id: str) -> Role | None:
+    """Return the user's role in the project; None for no member."""
+    rows = await db.read(role(project, actor_id))
+    return rows[0][0] if rows else None
+
+
+async def members(db: Database, project: str, *, after: str = "", limit: int) -> list[Member]:
+    """Return the members behind `after`, by their ids: in the order in which the users came."""
+    rows = await db.read(Statement(_PAGE, (project, after, limit)))
+    return [Member(*row) for row in rows]
+
+
+async def members_count(db: Database, project: str) -> int:
+    """Return how many members a project has."""
+    [[count]] = await db.read(Statement(_COUNT, (project,)))
+    return int(count)
+
+
+async def logs_naming(db: Database, actor_id: str) -> list[int]:
+    """Return newest logs of projects, 1000 at most, where the user is or was a member."""
+    return [log_id for [log_id] in await db.read(Statement(_LOGS_NAMING, (actor_id,)))]
+
+
+def ensure(actor_id: str, email: str, now_ms: int) -> Statement:
+    """Give the id of the user with this address, held to the end; `actor_id` if he is new."""
+    return Statement(_ENSURE, (actor_id, normal(email), now_ms))
+
+
+def set_password(actor_id: str, password_hash: str) -> Statement:
+    return Statement(_SET_PASSWORD, (actor_id, password_hash))
+
+
+def lock(actor_id: str) -> Statement:
+    """Hold the user to the end: run it before `erase`, which then sees what it waited for."""
+    return Statement(_LOCK, (actor_id,))
+
+
+def erase(actor_id: str) -> Statement:
+    """Empty the user's row; gives no row while any project still names him in `members`."""
+    return Statement(_ERASE, (actor_id,))
+
+
+def role(project: str, actor_id: str) -> Statement:
+    """Give the member's role; no row for who never was one, None for who was."""
+    return Statement(_ROLE, (project, actor_id))
+
+
+def set_role(project: str, actor_id: str, role: str | None) -> Statement:
+    """Make the user a member, or with None one who was."""
+    return Statement(_SET_ROLE, (project, actor_id, role))
+
+
+def forget(project: str, actor_id: str) -> Statement:
+    """Remove every trace of the membership; gives a row if there was any."""
+    return Statement(_FORGET, (project, actor_id))
+
+
+def other_admin(project: str, actor_id: str) -> Statement:
+    """Give an admin other than this one, if there is any."""
+    return Statement(_OTHER_ADMIN, (project, actor_id))
+
+
+def _user(rows: list[Row]) -> User | None:
+    return User(*rows[0]) if rows else None

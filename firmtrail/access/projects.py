@@ -1,0 +1,82 @@
+"""Which projects are there? All SQL that changes `projects`."""
+
+from typing import NamedTuple
+
+from firmtrail.access.roles import Role
+from firmtrail.eventstore.database import Database, Statement
+
+
+class Project(NamedTuple):
+    project: str
+    log_id: int
+    created_at_ms: int
+    role: Role | None
+    """The asking user's; None where nobody in particular asks."""
+
+
+_RESERVE = """\
+INSERT INTO projects (project, log_id, created_at_ms)
+VALUES ($1, 0, now_ms())
+ON CONFLICT (project) DO NOTHING
+RETURNING project"""
+
+_SET_LOG = "UPDATE projects SET log_id = $2 WHERE project = $1"
+
+_ALL = """\
+SELECT project, log_id, created_at_ms, NULL
+FROM projects
+WHERE project > $1
+ORDER BY project
+LIMIT $2"""
+
+_FROM_MEMBER = """\
+FROM members
+JOIN projects ON projects.project = members.project
+WHERE members.actor_id = $1
+    AND members.role IS NOT NULL
+    AND members.project = coalesce(CAST($2 AS text), members.project)"""
+
+_OF_MEMBER = f"""\
+SELECT projects.project, projects.log_id, projects.created_at_ms, members.role
+{_FROM_MEMBER} AND projects.project > $3
+ORDER BY projects.project
+LIMIT $4"""
+
+_COUNT = "SELECT count(*) FROM projects"
+
+_COUNT_OF_MEMBER = f"SELECT count(*) {_FROM_MEMBER}"
+
+
+def reserve(project: str) -> Statement:
+    """Take the name, before the project has a log; gives no row if it is taken."""
+    return Statement(_RESERVE, (project,))
+
+
+def set_log(project: str, log_id: int) -> Statement:
+    """Make this log, which is its newest, the one that the project writes to."""
+    return Statement(_SET_LOG, (project, log_id))
+
+
+async def page(db: Database, *, after: str = "", limit: int) -> list[Project]:
+    """Return all projects behind `after`, by name."""
+    return [Project(*row) for row in await db.read(Statement(_ALL, (after, limit)))]
+
+
+async def page_of_member(
+    db: Database, actor_id: str, only: str | None, *, after: str = "", limit: int
+) -> list[Project]:
+    """Return the projects behind `after` where the user is a member, by name; or `only` that."""
+    rows = await db.read(Statement(_OF_MEMBER, (actor_id, only, after, limit)))
+    return [Project(*row) for row in rows]
+
+
+async def count(db: Database) -> int:
+    """Return how many projects there are."""
+    [[projects]] = await db.read(Statement(_COUNT))
+    return int(projects)
+
+
+async def count_of_member(db: Database, actor_id: str, only: str | None) -> int:
+    """Return how many `page_of_member` gives in all."""
+    [[projects]] = await db.read(Statement(_COUNT_OF_MEMBER, (actor_id, only)))
+    return int(projects)

@@ -1,0 +1,1 @@
+"""What each command does. Imports that take long are made inside the command that needs them."""

@@ -1,0 +1,159 @@
+"""`firmtrail doctor`: is everything there that the service stands on?
+
+It only reads, so it can look while a server runs.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import click
+
+from firmtrail import config
+from firmtrail.cli import loop, output
+from firmtrail.cli.parts import opened
+from firmtrail.eventstore import checks, health, migrations, sqlite
+from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.http.health import AHEAD_MS_MAX, FREE_BYTES_MIN
+
+BEHIND_MS_MAX = 1000
+FREE_BYTES_WANTED = 1024 * 1024 * 1024
+SOCKET_TIMEOUT_S = 2
+
+type Verdict = Literal["ok", "warn", "fail"]
+
+STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+class Check(NamedTuple):
+    """What was looked at, and what was found."""
+
+    check: str
+    verdict: Verdict
+    found: str
+
+
+@click.command()
+@output.as_json
+@click.pass_obj
+@click.pass_context
+def doctor(ctx: click.Context, database: config.Database, *, as_json: bool) -> None:
+    """Check what the service stands on, one thing after another; changes nothing.
+
+    Exit code 1 if anything fails. A warning is something to know.
+    """
+    rows = [check._asdict() for check in loop.run(_all(database))]
+    if as_json:
+        output.show_json(rows)
+    else:
+        output.show_table(rows, STYLES)
+    if any(row["verdict"] == "fail" for row in rows):
+        ctx.exit(output.FOUND_WRONG)
+
+
+async def _all(database: config.Database) -> list[Check]:
+    if isinstance(database, config.Embedded):
+        return [check async for check in _embedded(database)]
+    return [check async for check in _cluster(database)]
+
+
+async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
+    yield _linked()
+    yield _disk(database.path.absolute().parent)
+    if not database.path.exists():
+        yield Check("database", "fail", f"there is no {database.path}")
+        return
+    yield await _lock(database)
+    try:
+        db = await sqlite.SQLite.open_to_read(database.path)
+    except Unavailable as error:
+        yield Check("database", "fail", str(error))
+        return
+    try:
+        async for check in _database(db):
+            yield check
+        yield _triggers(await checks.sqlite_triggers(db))
+    finally:
+        await db.close()
+
+
+def _linked() -> Check:
+    version = ".".join(map(str, sqlite.VERSION))
+    if sqlite.has_wal_reset_bug(sqlite.VERSION):
+        said = "can lose a commit if a second process writes or checkpoints the file"
+        return Check("SQLite", "warn", f"{version} {said}; firmtrail lets none of its own do so")
+    return Check("SQLite", "ok", version)
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free
+    verdict: Verdict = "ok" if free >= FREE_BYTES_WANTED else "warn"
+    if free < FREE_BYTES_MIN:
+        verdict = "fail"
+    return Check("disk", verdict, f"{free // 1024**2} MiB free in {folder}")
+
+
+async def _lock(database: config.Embedded) -> Check:
+    if not sqlite.is_held(database.path):
+        return Check("lock", "ok", "free: no server runs on this file")
+    try:
+        async with asyncio.timeout(SOCKET_TIMEOUT_S):
+            _, writer = await asyncio.open_unix_connection(database.socket)
+            writer.close()
+    except (OSError, TimeoutError) as error:
+        return Check("lock", "warn", f"held by a process that takes no commands: {error}")
+    return Check("lock", "ok", "held by a running server")
+
+
+async def _cluster(database: config.Cluster) -> AsyncIterator[Check]:
+    try:
+        async with opened(database) as db:
+            async for check in _database(db):
+                yield check
+            yield _triggers(await checks.postgres_triggers(db))
+            yield _durability(await checks.postgres_settings(db))
+            yield _privileges(await checks.postgres_privileges(db))
+    except Unavailable as error:
+        yield Check("database", "fail", str(error))
+
+
+async def _database(db: Database) -> AsyncIterator[Check]:
+    looked = await health.look(db)
+    yield Check("database", "ok", "answers")
+    if not looked.has_schema:
+        yield Check("schema", "fail", f"is not {migrations.HEAD}: run `firmtrail migrate`")
+        return
+    yield Check("schema", "ok", migrations.HEAD)
+    yield Check("instance", "ok", await migrations.instance(db))
+    yield _clock(looked.recorded_at_ms)
+
+
+def _clock(recorded_at_ms: int) -> Check:
+    ahead_ms = recorded_at_ms - int(time.time() * 1000)
+    if ahead_ms <= BEHIND_MS_MAX:
+        return Check("clock", "ok", "behind no event")
+    verdict: Verdict = "fail" if ahead_ms > AHEAD_MS_MAX else "warn"
+    return Check("clock", verdict, f"the last event is {ahead_ms // 1000} s ahead of this clock")
+
+
+def _triggers(differences: list[str]) -> Check:
+    if differences:
+        return Check("append-only", "fail", "; ".join(sorted(differences)))
+    return Check("append-only", "ok", "the triggers of events are whole")
+
+
+def _durability(differences: list[str]) -> Check:
+    if differences:
+        said = "; ".join(differences)
+        return Check("durability", "fail", f"{said}: a crash can lose what was acknowledged")
+    return Check("durability", "ok", "fsync and full_page_writes are on")
+
+
+def _privileges(held: list[str]) -> Check:
+    if held:
+        said = ", ".join(held)
+        return Check("role", "warn", f"may {said} events: serve with `migrate --service-role`'s")
+    return Check("role", "ok", "may read and add events, no more")

@@ -1,0 +1,167 @@
+"""Does a service say what the fleet's model says? Every device, every count, every position."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from firmtrail.cli import fleet
+from firmtrail.cli.fleet import Device, Recorded, Run, State
+from firmtrail.cli.fleet_client import Client
+from firmtrail.main import CouldNotRun
+
+EVENTS_AT_ONCE = 20_000
+PAGE_ITEMS = 500
+REPORTS = ("FirmwareInstalled", "FirmwareRunning", "UpdateProgressed", "UpdateFailed")
+
+
+class _Device(msgspec.Struct, frozen=True):
+    device: str
+    version: str | None
+    since: str | None
+    previous_version: str | None
+    status: str | None
+    failing: bool
+
+
+class _Line(msgspec.Struct, frozen=True):
+    version: str
+    previous_version: str | None
+    change: str
+    since: str
+    position: int
+    late: bool
+
+
+class _Page[Item](msgspec.Struct, frozen=True):
+    items: list[Item]
+    next: str | None
+
+
+class _Share(msgspec.Struct, frozen=True):
+    version: str | None
+    model: str | None
+    devices: int
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What of an entry tells which report it is."""
+
+    id: str
+    type: str
+    subject: str
+    actor: str
+    data: dict[str, Any]
+
+
+_history = msgspec.json.Decoder(_Page[_Line]).decode
+_shares = msgspec.json.Decoder(_Page[_Share]).decode
+_device = msgspec.json.Decoder(_Device).decode
+_entry = msgspec.json.Decoder(_Entry).decode
+
+
+async def log_size(client: Client) -> int:
+    """How long the log is. Raises `CouldNotRun` for a token that may not read it."""
+    answer = await client.get("/events?limit=1", "application/x-ndjson")
+    if answer.status != 200 or answer.log_size is None:
+        raise CouldNotRun(
+            f"Reading the log was answered {answer.status}: the token has to be an admin's, "
+            f"as the fleet is registered and the log is read. {answer.body.decode()}"
+        )
+    return answer.log_size
+
+
+async def histories(client: Client, devices: Iterator[Device]) -> None:
+    """Compare the histories of devices, one after the other."""
+    for device in devices:
+        answer = await client.get(f"/devices/{device.name}/history?limit={PAGE_ITEMS}")
+        lines = _history(answer.body).items if answer.status == 200 else []
+        said = [Run(*msgspec.structs.astuple(line)) for line in lines]
+        expected = fleet.history(device)[:PAGE_ITEMS]
+        if said != expected:
+            client.tally.differ(f"{device.name}: history is {said}, should be {expected}")
+
+
+async def states(client: Client, devices: Sequence[Device], model: str) -> None:
+    """Compare what every device runs, as the list of devices has it."""
+    answer = await client.get(f"/devices?model={model}", "application/x-ndjson")
+    said = {}
+    for line in answer.body.splitlines():
+        found = _device(line)
+        said[found.device] = State(*msgspec.structs.astuple(found)[1:])
+    for device in devices:
+        expected = fleet.state(device)
+        if said.get(device.name) != expected:
+            text = f"{device.name}: is {said.get(device.name)}, should be {expected}"
+            client.tally.differ(text)
+
+
+async def versions(client: Client, devices: Sequence[Device], model: str) -> None:
+    """Compare how many devices run what."""
+    said: Counter[str | None] = Counter()
+    path = f"/versions?limit={PAGE_ITEMS}"
+    cursor: str | None = ""
+    while cursor is not None:
+        page = _shares((await client.get(path + (f"&cursor={cursor}" if cursor else ""))).body)
+        said.update({each.version: each.devices for each in page.items if each.model == model})
+        cursor = page.next
+    expected = Counter(fleet.state(device).version for device in devices)
+    if said != expected:
+        client.tally.differ(f"versions are {dict(said)}, should be {dict(expected)}")
+
+
+async def log(client: Client, devices: Sequence[Device], start: int) -> int:
+    """Compare the log from `start` on: no hole, every receipt in its place, and nothing more of
+    this fleet; how many events there were."""
+    expected = {each.position: (device, each) for device in devices for each in device.recorded}
+    names = {f"device/{device.name}" for device in devices}
+    position = start
+    async for numbered in _lines(client, start):
+        number, _, line = numbered.partition(b"\t")
+        if int(number) != position:
+            client.tally.differ(f"position {position} is missing: {number.decode()} follows")
+            position = int(number)
+        if difference := _difference(_entry(line), expected.pop(position, None), names):
+            client.tally.differ(f"position {position}: {difference}")
+        position += 1
+    for device, each in expected.values():
+        client.tally.differ(f"{device.name}: nothing in the log for the receipt {each}")
+    return position - start
+
+
+async def _lines(client: Client, start: int) -> AsyncIterator[bytes]:
+    """The log to the end that it had at the beginning, so much at a time as memory may hold."""
+    size = await log_size(client)
+    for first in range(start, size, EVENTS_AT_ONCE):
+        last = min(first + EVENTS_AT_ONCE, size)
+        path = f"/events?positions=true&from={first}&to={last}"
+        answer = await client.get(path, "application/x-ndjson")
+        for line in answer.body.splitlines():
+            yield line
+
+
+def _difference(
+    entry: _Entry, expected: tuple[Device, Recorded] | None, names: set[str]
+) -> str | None:
+    """What is wrong with an entry, beside the receipt for its position."""
+    event = entry.type.split(".")[1]
+    if expected is None:
+        is_ours = event in REPORTS and entry.subject in names
+        return f"no receipt was given for {entry}" if is_ours else None
+    device, (report, _, _) = expected
+    name = f"device/{device.name}"
+    seq = None if report.seq is msgspec.UNSET else report.seq
+    said = (entry.subject, entry.actor, event, *map(entry.data.get, ("version", "seq")))
+    is_same = said == (name, name, _event_of(report.status), report.version, seq)
+    if report.report_id is not msgspec.UNSET:
+        is_same &= entry.id == f"r.{report.report_id}"
+    return None if is_same else f"{entry} is not {name}'s {report}"
+
+
+def _event_of(status: str) -> str:
+    if status in fleet.FAILING:
+        return "UpdateFailed"
+    return {"installed": "FirmwareInstalled", "running": "FirmwareRunning"}.get(
+        status, "UpdateProgressed"
+    )

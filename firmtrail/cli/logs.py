@@ -1,0 +1,58 @@
+"""How the service writes its log: one JSON object a line, or coloured text on a terminal.
+
+What libraries log comes out in the same form, warnings and worse only. aiohttp logs a traceback
+for every request that is no HTTP; without it, a stranger can't fill the disk.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+
+_PROTOCOL_LOGGER = "aiohttp.server"
+
+
+def configure(stream: TextIO, level: int = logging.INFO) -> None:
+    """Send the log there, from `level` on."""
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    shared: list[Any] = [structlog.stdlib.add_log_level, stamp]
+    render: list[Any] = [structlog.dev.ConsoleRenderer()]
+    if not stream.isatty():
+        render = [structlog.processors.dict_tracebacks, _render]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        foreign_pre_chain=shared,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger(_PROTOCOL_LOGGER).addFilter(_without_traceback)
+
+
+def _render(_: object, __: str, line: MutableMapping[str, Any]) -> str:
+    return msgspec.json.encode(line, enc_hook=repr).decode()
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
+        record.exc_info = None
+    return True
+
+
+def to_stdout() -> None:
+    configure(sys.stdout)
+
+
+def to_stderr() -> None:
+    """For commands, whose stdout is their result."""
+    configure(sys.stderr, logging.WARNING)

@@ -1,0 +1,36 @@
+"""`firmtrail migrate`: the schema of this version, and the name of the installation."""
+
+import click
+
+from firmtrail import config
+from firmtrail.cli import loop, parts
+from firmtrail.cli.output import note
+from firmtrail.eventstore import migrate as schema
+from firmtrail.eventstore.sqlite import Locked
+from firmtrail.main import CouldNotRun
+
+
+@click.command()
+@click.option("--instance", default="firmtrail", help="The name of this installation.")
+@click.option(
+    "--service-role", metavar="NAME", help="A Postgres role that gets what serving needs."
+)
+@click.pass_obj
+def migrate(database: config.Database, *, instance: str, service_role: str | None) -> None:
+    """Bring the database to this version's schema; one that has it stays as it is.
+
+    Postgres: run it as the owner of the database. --service-role grants a role of yours what
+    `firmtrail serve` needs and nothing more: it can add events, and never change or delete one.
+    """
+    if service_role is not None and isinstance(database, config.Embedded):
+        raise click.UsageError("--service-role is for Postgres.")
+    try:
+        loop.run(_migrate(database, instance, service_role))
+    except (schema.WrongInstance, Locked) as error:
+        raise CouldNotRun(f"{error}.") from error
+    note(f"{database} has the schema of this version.")
+
+
+async def _migrate(database: config.Database, instance: str, service_role: str | None) -> None:
+    async with parts.opened(database):  # an embedded file: nobody else may write to it meanwhile
+        await schema.migrate(database.url, instance, service_role)

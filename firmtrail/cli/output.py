@@ -1,0 +1,35 @@
+"""How commands speak: results on stdout, everything else on stderr, and what an exit code means.
+
+0: done. 1: it ran, and what it looked at is wrong. 2: it could not run.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+FOUND_WRONG = 1
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal."""
+    click.echo(text, err=True)
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> None:
+    """Print rows that have the same members; `styles` colours a cell by its value."""
+    table = Table(*rows[0])
+    for row in rows:
+        cells = ("" if value is None else str(value) for value in row.values())
+        table.add_row(*(f"[{styles[cell]}]{cell}" if cell in styles else cell for cell in cells))
+    Console(highlight=False).print(table)
+
+
+def show_json(value: object) -> None:
+    click.echo(json.dumps(value))

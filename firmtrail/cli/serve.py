@@ -1,0 +1,70 @@
+"""`firmtrail serve`: reads how to serve, and starts one process or several."""
+
+import tempfile
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from firmtrail import config, main
+
+DEMO_PROJECT = "demo"
+
+_pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", help="The address to listen on.")
+@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--workers", default=1, type=click.IntRange(1, 64), help="Processes, on Postgres.")
+@click.option("--demo", is_flag=True, help="With the demo project and the seed's routes.")
+@click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
+@click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
+@click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
+@click.option("--instance", default="firmtrail", help="The name of this installation.")
+@click.pass_obj
+def serve(
+    database: config.Database,
+    /,
+    *,
+    demo: bool,
+    seed_api: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    **options: object,
+) -> None:
+    """Serve the API until SIGTERM or SIGINT.
+
+    An embedded database is created and migrated, and held by this one process; a Postgres needs
+    `firmtrail migrate` before.
+    """
+    if demo and seed_api is not None:
+        raise click.UsageError("--demo is --seed-api for its own project: give one of them.")
+    serving = config.Serving(
+        database=database,
+        seed_project=DEMO_PROJECT if demo else seed_api,
+        is_demo=demo,
+        tls=_tls(tls_cert, tls_key),
+        **options,  # type: ignore[arg-type] # click has converted them
+    )
+    if serving.workers == 1:
+        import_module("firmtrail.cli.server").serve(serving)
+    elif isinstance(database, config.Embedded):
+        raise click.UsageError("An embedded database is served by one process: --workers 1.")
+    else:
+        _serve_by_workers(serving)
+
+
+def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
+    if certificate is not None and key is not None:
+        return config.Tls(certificate=certificate, key=key)
+    if certificate is not None or key is not None:
+        raise click.UsageError("--tls-cert and --tls-key go together.")
+    return None
+
+
+def _serve_by_workers(serving: config.Serving) -> None:
+    with tempfile.TemporaryDirectory(prefix="firmtrail-metrics-") as folder:
+        main.share_metrics(folder)
+        import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=Path(folder)))

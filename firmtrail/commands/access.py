@@ -1,0 +1,232 @@
+"""Who may do what: commands on projects, members, tokens and settings.
+
+Each runs inside one commit of the project's log: the rows of access and the event that tells of
+them are written together or not at all, and the head's lock makes commands on one project follow
+each other. The log names people and tokens by their ids; addresses, passwords and digests stay in
+the access tables. Every function here raises `Refused` where a rule says no.
+"""
+
+import msgspec
+
+from firmtrail.access import credentials, people, projects, settings, tokens
+from firmtrail.access.people import Member
+from firmtrail.access.roles import PERMISSIONS, Permissions, Role
+from firmtrail.access.tokens import Token
+from firmtrail.commands.once import Answer, IdempotencyKey, keep, recall
+from firmtrail.commit import Commit, begin
+from firmtrail.device import Refused
+from firmtrail.events import (
+    MemberAdded,
+    MemberChanged,
+    MemberRemoved,
+    SettingsChanged,
+    TextErased,
+    TokenIssued,
+    TokenRevoked,
+    time_text,
+)
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database, Transaction
+from firmtrail.record import Command, start_log
+
+
+class NewProject(msgspec.Struct, frozen=True):
+    """A project as its creator is told of it."""
+
+    project: str
+
+
+class NewMember(msgspec.Struct, frozen=True):
+    """A member as set; `is_new` says whether he was none before."""
+
+    member: Member
+    is_new: bool
+
+
+class WantedToken(msgspec.Struct, frozen=True):
+    """The token that somebody asks for."""
+
+    holder: str
+    name: str
+    role: Role
+    expires_at_ms: int | None = None
+
+
+class NewToken(msgspec.Struct, frozen=True):
+    """A token with its text, which is never shown again."""
+
+    token: Token
+    text: str
+
+
+async def add_project(
+    db: Database,
+    project: str,
+    *,
+    actor: str,
+    creator: str | None,
+    key: IdempotencyKey | None = None,
+) -> Answer:
+    """Create a project with its first log, its settings, and its creator as admin: one commit.
+
+    `creator` is a user's id, or None where the operator of the service creates it.
+    """
+
+    async def create() -> Answer:
+        async with db.transaction() as tx:
+            if key is not None and (known := await recall(tx, key)):
+                return known
+            await _begin_project(tx, project, actor=actor, creator=creator)
+            answer = Answer(201, NewProject(project))
+            if key is not None:
+                await keep(tx, key, answer)
+            return answer
+
+    try:
+        return await create()
+    except Refused:
+        # There is no head yet that requests of one key would wait for: one may have been faster.
+        async with db.transaction() as tx:
+            if key is not None and (known := await recall(tx, key)):
+                return known
+        raise
+
+
+async def _begin_project(tx: Transaction, project: str, *, actor: str, creator: str | None) -> None:
+    [reserved] = await tx.run(projects.reserve(project))
+    if not reserved:
+        raise Refused("project_exists", f"There is a project {project} already.")
+    log_id = await start_log(tx, project)
+    await tx.run(projects.set_log(project, log_id))
+    commit = await begin(tx, log_id, 0)
+    initial = SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
+    commit.record(settings.stream(project), initial, actor=actor)
+    if creator is not None:
+        await tx.run(people.set_role(project, creator, "admin"))
+        commit.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
+    await commit.finish()
+
+
+def set_member(
+    email: str, role: Role, *, actor: str, password_hash: str | None = None
+) -> Command[NewMember]:
+    """Make the person with this address a member, or give the member this role.
+
+    Who is not known yet becomes a user. A `password_hash` replaces the user's password and ends
+    his logins; it is for the operator of the service alone, since a user belongs to no project.
+    """
+
+    async def command(commit: Commit) -> NewMember:
+        actor_id = await _user(commit, email, password_hash)
+        before = await _role(commit, actor_id)
+        if before == "admin" != role:
+            await _check_other_admin(commit, actor_id)
+        if before != role:
+            await commit.run(people.set_role(commit.project, actor_id, role))
+            kind = MemberAdded if before is None else MemberChanged
+            commit.record(f"user/{actor_id}", kind(actor_id, role), actor=actor)
+        return NewMember(Member(actor_id, people.normal(email), role), before is None)
+
+    return command
+
+
+def remove_member(member: str, *, actor: str) -> Command[None]:
+    """End a membership, and with it the member's tokens of this project."""
+
+    async def command(commit: Commit) -> None:
+        role = await _role(commit, member)
+        if role is None:
+            raise Refused("not_found", "There is no such member.", 404)
+        if role == "admin":
+            await _check_other_admin(commit, member)
+        [_, ended] = await commit.run(
+            people.set_role(commit.project, member, None),
+            tokens.revoke_all(commit.project, member, commit.now_ms),
+        )
+        for [token_id] in ended:
+            commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
+        commit.record(f"user/{member}", MemberRemoved(member), actor=actor)
+
+    return command
+
+
+def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Command[NewToken]:
+    """Issue an API token that may no more than its issuer and its holder."""
+
+    async def command(commit: Commit) -> NewToken:
+        role = await _role(commit, wanted.holder)
+        if role is None:
+            raise Refused("not_found", "The token's holder is no member of the project.", 404)
+        if not PERMISSIONS[wanted.role] <= issuer & PERMISSIONS[role]:
+            raise Refused("forbidden", "A token may no more than its issuer and its holder.", 403)
+        token = Token(
+            token_id=credentials.new_id("t"),
+            name=wanted.name,
+            project=commit.project,
+            role=wanted.role,
+            created_at_ms=commit.now_ms,
+            expires_at_ms=wanted.expires_at_ms,
+        )
+        text = credentials.new_token()
+        await commit.run(tokens.insert(token, wanted.holder, text))
+        expires_at = time_text(token.expires_at_ms) if token.expires_at_ms is not None else None
+        issued = TokenIssued(token.token_id, wanted.holder, wanted.role, expires_at)
+        commit.record(f"token/{token.token_id}", issued, actor=actor)
+        return NewToken(token, text)
+
+    return command
+
+
+def revoke_token(token_id: str, *, actor: str) -> Command[None]:
+    """End a token of the project."""
+
+    async def command(commit: Commit) -> None:
+        [ended] = await commit.run(tokens.revoke(commit.project, token_id, commit.now_ms))
+        if not ended:
+            raise Refused("not_found", "There is no such token.", 404)
+        commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
+
+    return command
+
+
+def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
+    """Set the settings that the event names."""
+
+    async def command(commit: Commit) -> None:
+        commit.record(settings.stream(commit.project), event, actor=actor)
+
+    return command
+
+
+def erase_text(position: int, *, actor: str) -> Command[None]:
+    """Erase the free text beside the event at this position, and its salt."""
+
+    async def command(commit: Commit) -> None:
+        [erased] = await commit.run(log.erase_text(commit.log_id, position))
+        if not erased:
+            raise Refused("not_found", "There is no text beside this event.", 404)
+        commit.record(f"event/{position}", TextErased(position), actor=actor)
+
+    return command
+
+
+async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
+    """Return the id of the user with this address, who is held until the commit ends."""
+    new_id = credentials.new_id("u")
+    [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.now_ms))
+    if password_hash is not None:
+        await commit.run(
+            people.set_password(actor_id, password_hash), tokens.forget_logins(actor_id)
+        )
+    return str(actor_id)
+
+
+async def _role(commit: Commit, actor_id: str) -> str | None:
+    [rows] = await commit.run(people.role(commit.project, actor_id))
+    return rows[0][0] if rows else None
+
+
+async def _check_other_admin(commit: Commit, actor_id: str) -> None:
+    [others] = await commit.run(people.other_admin(commit.project, actor_id))
+    if not others:
+        raise Refused("last_admin", "A project keeps at least one admin.")

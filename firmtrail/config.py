@@ -1,0 +1,93 @@
+"""What can be set: one frozen struct a purpose, every limit with its unit.
+
+Values come from the command line and the environment (main.py); nothing else reads either.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+SOCKET_PATH_BYTES_MAX = 107
+"""What fits into a unix socket's address on Linux (unix(7))."""
+
+
+class BadSetting(ValueError):
+    """A value that can't be used, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A database in a file, with its lock and its socket beside it."""
+
+    path: Path
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.path}"
+
+    @property
+    def socket(self) -> Path:
+        """Where the process that holds the file takes commands."""
+        return self.path.with_name(f"{self.path.name}.sock")
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Postgres database, by its URL. Printed without the password."""
+
+    url: str
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        user, at, host = parts.netloc.rpartition("@")
+        name = user.partition(":")[0]
+        return urlunsplit(parts._replace(netloc=f"{name}{at}{host}", query=""))
+
+
+type Database = Embedded | Cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Certificate chain and key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """How a server serves."""
+
+    database: Database
+    instance: str
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    """Processes, on Postgres."""
+    seed_project: str | None = None
+    """The project whose devices the seed's routes serve."""
+    is_demo: bool = False
+    tls: Tls | None = None
+    metrics_folder: Path | None = None
+    """Where several workers share what they count."""
+
+
+def database(url: str) -> Database:
+    """Read a database's URL. Raises `BadSetting`."""
+    scheme, _, rest = url.partition("://")
+    if scheme in {"postgresql", "postgres"}:
+        return Cluster(f"postgresql://{rest}")
+    name = rest.removeprefix("/")
+    if scheme != "sqlite" or not rest.startswith("/") or not name or name == ":memory:":
+        raise BadSetting("it is sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    found = Embedded(Path(name))
+    if len(bytes(found.socket)) > SOCKET_PATH_BYTES_MAX:
+        raise BadSetting(
+            f"the path {found.socket} of its socket is longer than {SOCKET_PATH_BYTES_MAX} bytes; "
+            "a path relative to the current folder may be shorter"
+        )
+    return found

@@ -1,0 +1,334 @@
+"""What users call to let others in: logins, tokens, projects, members, actors."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from firmtrail import events
+from firmtrail.access import TooManyAttempts, credentials, people, projects, roles, settings, tokens
+from firmtrail.access.tokens import Token
+from firmtrail.commands import access as commands
+from firmtrail.commands.erase_user import erase_user
+from firmtrail.commands.once import Answer, answering, once
+from firmtrail.commit import Commit
+from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
+from firmtrail.eventstore import log
+from firmtrail.http import access_bodies as bodies
+from firmtrail.http import lists, respond
+from firmtrail.http.answers import time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.record import Command
+
+LOGIN_MS = 24 * 3600 * 1000
+NEVER_KEPT = {"Cache-Control": "no-store"}
+"""Of answers that show a secret."""
+
+
+async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
+    """A token for an e-mail address and its password."""
+    access = call.services.access
+    address = call.request.remote or ""
+    try:
+        actor_id = await access.login(call.body.email, call.body.password, address=address)
+    except TooManyAttempts as error:
+        raise TooManyRequests(error.retry_after_s) from None
+    if actor_id is None:
+        raise Unauthorized
+    now_ms = access.now_ms()
+    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
+    async with call.services.db.transaction() as tx:
+        await tx.run(
+            tokens.forget_expired_logins(actor_id, now_ms),
+            tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
+        )
+    return respond.json(200, bodies.LoggedIn(text, time_text(expires_at_ms)), NEVER_KEPT)
+
+
+async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """The caller's API tokens; over an API token, those of its project."""
+    db, actor_id = call.services.db, str(call.caller.actor_id)
+    only = (await _scope(call)).project
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        rows = await tokens.page(db, actor_id, only, after=_after(place), limit=limit + 1)
+        next_place = lists.page_of(rows, limit, lambda row: (row.token_id,))
+        return Page([_token(row) for row in rows[:limit]], next_place)
+
+    async def count() -> int:
+        return await tokens.count(db, actor_id, only)
+
+    return await lists.answer(call, bodies.ApiToken, fetch, count)
+
+
+async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
+    """A new API token of the caller, for one project."""
+    asked, caller = call.body, call.caller
+    rights = await tokens.rights(call.services.db, str(caller.token_id), asked.project)
+    log_id = await call.services.access.project(asked.project)
+    if rights is None or log_id is None:
+        raise NotFound
+    wanted = commands.WantedToken(
+        holder=str(caller.actor_id),
+        name=asked.name,
+        role=asked.role or rights.token_role or rights.member_role,
+        expires_at_ms=_future_ms(call, asked.expires_at),
+    )
+    issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
+    return await _answer(call, log_id, answering(201, _shown(issue)))
+
+
+async def delete_token(call: Call[Any, None]) -> web.Response:
+    """End a token of the caller's; an API token ends only what may no more than itself."""
+    caller, scope = call.caller, await _scope(call)
+    token = await tokens.one(call.services.db, str(caller.actor_id), scope.project, call.path("id"))
+    if token is None:
+        raise NotFound
+    if scope.role and not roles.PERMISSIONS[token.role] <= roles.PERMISSIONS[scope.role]:
+        raise Forbidden
+    log_id = await call.services.access.project(token.project)
+    if log_id is None:
+        raise NotFound
+    end = commands.revoke_token(token.token_id, actor=caller.actor)
+    await call.services.recorder.act(log_id, end)
+    return respond.nothing()
+
+
+async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """The projects that the caller is a member of; over an API token, the one that it is for."""
+    db, actor_id = call.services.db, str(call.caller.actor_id)
+    is_system, only = call.caller.kind == "system", (await _scope(call)).project
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        after = _after(place)
+        if is_system:
+            rows = await projects.page(db, after=after, limit=limit + 1)
+        else:
+            rows = await projects.page_of_member(db, actor_id, only, after=after, limit=limit + 1)
+        next_place = lists.page_of(rows, limit, lambda row: (row.project,))
+        return Page([_listed(row) for row in rows[:limit]], next_place)
+
+    async def count() -> int:
+        if is_system:
+            return await projects.count(db)
+        return await projects.count_of_member(db, actor_id, only)
+
+    return await lists.answer(call, bodies.ListedProject, fetch, count)
+
+
+async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
+    """A new project; who creates it is its admin. An API token is for one project, not for more."""
+    caller, project = call.caller, call.body.project
+    if (await _scope(call)).project is not None:
+        raise Forbidden
+    answer = await commands.add_project(
+        call.services.db,
+        project,
+        actor=caller.actor,
+        creator=None if caller.kind == "system" else caller.actor_id,
+        key=call.key,
+    )
+    headers = {"Location": f"/api/v1/projects/{project}"}
+    return respond.json(answer.status, _project(project, settings.INITIAL), headers)
+
+
+async def get_project(call: Call[Any, None]) -> web.Response:
+    """The project and its settings."""
+    return respond.resource(call, await _current(call))
+
+
+async def patch_project(call: Call[Any, bodies.SettingsChange]) -> web.Response:
+    """Set the settings named; those that are so already stay unrecorded."""
+    before = await _current(call)
+    respond.check_match(call, before)
+    members = {
+        name: value
+        for name, value in msgspec.structs.asdict(call.body).items()
+        if value is not msgspec.UNSET and value != getattr(before, name)
+    }
+    if members:
+        change = commands.change_settings(SettingsChanged(**members), actor=call.caller.actor)
+        await call.services.recorder.act(call.log_id, change)
+    return respond.resource(call, await _current(call))
+
+
+async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """The members, in the order in which they became known."""
+    db, project = call.services.db, call.project
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        rows = await people.members(db, project, after=_after(place), limit=limit + 1)
+        next_place = lists.page_of(rows, limit, lambda row: (row.actor_id,))
+        return Page([_member(row) for row in rows[:limit]], next_place)
+
+    async def count() -> int:
+        return await people.members_count(db, project)
+
+    return await lists.answer(call, bodies.Member, fetch, count)
+
+
+async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
+    """A new member, or another role for a present one."""
+    wanted = call.body
+    set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
+    return await _answer(call, call.log_id, _told(set_member))
+
+
+async def delete_member(call: Call[Any, None]) -> web.Response:
+    """End a membership."""
+    remove = commands.remove_member(call.path("id"), actor=call.caller.actor)
+    await call.services.recorder.act(call.log_id, remove)
+    return respond.nothing()
+
+
+async def delete_text(call: Call[Any, None]) -> web.Response:
+    """Erase the free text beside an event."""
+    erase = commands.erase_text(int(call.path("position") or -1), actor=call.caller.actor)
+    await call.services.recorder.act(call.log_id, erase)
+    return respond.nothing()
+
+
+async def get_actor(call: Call[Any, None]) -> web.Response:
+    """Who an actor id of this project's log is."""
+    actor_id = call.path("id")
+    kind: Literal["user", "token"] = "token" if actor_id.startswith("t_") else "user"
+    history = await _history(call, f"{kind}/{actor_id}")
+    if not history:
+        raise NotFound
+    first = history[0].event
+    holder = first.holder if isinstance(first, TokenIssued) else None
+    user = await people.by_id(call.services.db, holder or actor_id)
+    body = bodies.Actor(
+        actor_id=actor_id,
+        kind=kind,
+        holder=holder,
+        email=user.email if user else None,
+        roles=[_role_since(each) for each in history],
+        erased_at=time_or_none(user.erased_at_ms) if user else None,
+    )
+    return respond.resource(call, body)
+
+
+async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
+    """A member with a password: what only the operator of the service may set."""
+    wanted = call.body
+    password_hash = None
+    if wanted.password is not None:
+        password_hash = await call.services.access.hasher.hash("user", wanted.password)
+    set_member = commands.set_member(
+        wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
+    )
+    return await _answer(call, call.log_id, _told(set_member))
+
+
+async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
+    """An API token for a member."""
+    asked = call.body
+    user = await people.by_email(call.services.db, asked.email)
+    role = user and await people.role_of(call.services.db, call.project, user.actor_id)
+    if user is None or role is None:
+        raise NotFound("No member of the project has this e-mail address.")
+    wanted = commands.WantedToken(
+        holder=user.actor_id,
+        name=asked.name,
+        role=asked.role or role,
+        expires_at_ms=_future_ms(call, asked.expires_at),
+    )
+    issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
+    return await _answer(call, call.log_id, answering(201, _shown(issue)))
+
+
+async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Response:
+    """Erase a person."""
+    services = call.services
+    user = await people.by_email(services.db, call.body.email)
+    if user is None:
+        raise NotFound("No user has this e-mail address.")
+    await erase_user(services.db, services.recorder, user.actor_id, actor=call.caller.actor)
+    return respond.nothing()
+
+
+async def _answer(call: AnyCall, log_id: int, command: Command[Answer]) -> web.Response:
+    """Run a command, once for its Idempotency-Key, and answer what it says."""
+    answer = await call.services.recorder.act(log_id, once(call.key, command))
+    return respond.json(answer.status, answer.body, NEVER_KEPT)
+
+
+async def _scope(call: AnyCall) -> tokens.Scope:
+    token_id = call.caller.token_id
+    if token_id is None:
+        return tokens.Scope(None, None)
+    return await tokens.scope(call.services.db, token_id)
+
+
+async def _current(call: AnyCall) -> bodies.Project:
+    current = await settings.current(call.services.db, call.log_id, call.project)
+    return _project(call.project, current)
+
+
+async def _history(call: AnyCall, stream: str) -> list[Recorded]:
+    rows = await log.read_stream(call.services.db, call.log_id, stream)
+    return [events.decode(position, text) for position, _, text in rows]
+
+
+def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
+    async def command(commit: Commit) -> bodies.ApiToken:
+        issued = await issue(commit)
+        return msgspec.structs.replace(_token(issued.token), token=issued.text)
+
+    return command
+
+
+def _told(set_member: Command[commands.NewMember]) -> Command[Answer]:
+    async def command(commit: Commit) -> Answer:
+        done = await set_member(commit)
+        return Answer(201 if done.is_new else 200, _member(done.member))
+
+    return command
+
+
+def _future_ms(call: AnyCall, moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    moment_ms = int(moment.timestamp() * 1000)
+    if moment_ms <= call.services.access.now_ms():
+        raise Invalid("It lies in the past.", faults=[Fault("lies in the past", "/expires_at")])
+    return moment_ms
+
+
+def _after(place: Place | None) -> str:
+    return str(place[0]) if place else ""
+
+
+def _token(row: Token) -> bodies.ApiToken:
+    return bodies.ApiToken(
+        id=row.token_id,
+        name=row.name,
+        project=row.project,
+        role=row.role,
+        created_at=time_text(row.created_at_ms),
+        expires_at=time_or_none(row.expires_at_ms),
+    )
+
+
+def _listed(row: projects.Project) -> bodies.ListedProject:
+    return bodies.ListedProject(
+        project=row.project, role=row.role, created_at=time_text(row.created_at_ms)
+    )
+
+
+def _project(project: str, current: settings.Settings) -> bodies.Project:
+    return bodies.Project(project=project, **msgspec.structs.asdict(current))
+
+
+def _member(row: people.Member) -> bodies.Member:
+    return bodies.Member(actor_id=row.actor_id, email=row.email, role=row.role)
+
+
+def _role_since(recorded: Recorded) -> bodies.RoleSince:
+    role = getattr(recorded.event, "role", None)
+    since = time_text(recorded.recorded_at_ms)
+    return bodies.RoleSince(role=role, since=since, position=recorded.position)

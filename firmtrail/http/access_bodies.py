@@ -1,0 +1,133 @@
+"""Bodies of the routes of access: logins, tokens, projects, members and actors."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.access.roles import Role
+from firmtrail.http.answers import TimeText
+from firmtrail.http.texts import Email, Id, Password, ProjectName
+
+type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
+type Moment = Annotated[datetime, Meta(tz=True)]
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person asks for: a member that is not known is an error, not a wish."""
+
+
+class Login(Wanted, frozen=True, kw_only=True):
+    email: Email
+    password: Password
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """A token that acts as its user in every project."""
+
+    token: str
+    expires_at: TimeText
+
+
+class WantedToken(Wanted, frozen=True, kw_only=True):
+    """An API token to be; without `role` it has the issuer's."""
+
+    project: ProjectName
+    name: TokenName = ""
+    role: Role | None = None
+    expires_at: Moment | None = None
+
+
+class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
+    """An API token; `token`, its text, is shown once."""
+
+    id: Id
+    name: str
+    project: ProjectName
+    role: Role
+    created_at: TimeText
+    expires_at: TimeText | None
+    token: str | UnsetType | None = UNSET
+
+
+class WantedProject(Wanted, frozen=True, kw_only=True):
+    project: ProjectName
+
+
+class ListedProject(msgspec.Struct, frozen=True, kw_only=True):
+    """A project, and the caller's role in it."""
+
+    project: ProjectName
+    role: Role | None
+    created_at: TimeText
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True):
+    """A project with its settings."""
+
+    project: ProjectName
+    follow_latest: bool
+    poll_after_s: int
+    max_attempts: int
+    public_checkpoint: bool
+
+
+class SettingsChange(Wanted, frozen=True, kw_only=True):
+    """The settings to be set."""
+
+    follow_latest: bool | UnsetType = UNSET
+    poll_after_s: Annotated[int, Meta(ge=1, le=7 * 86_400)] | UnsetType = UNSET
+    max_attempts: Annotated[int, Meta(ge=1, le=1_000)] | UnsetType = UNSET
+    public_checkpoint: bool | UnsetType = UNSET
+
+
+class WantedMember(Wanted, frozen=True, kw_only=True):
+    email: Email
+    role: Role
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    actor_id: Id
+    email: str | None
+    role: Role
+
+
+class RoleSince(msgspec.Struct, frozen=True, kw_only=True):
+    """The role from a time on; null: none any more."""
+
+    role: Role | None
+    since: TimeText
+    position: int
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who an actor id of the log is: a user, or a token and its holder."""
+
+    actor_id: Id
+    kind: Literal["user", "token"]
+    holder: Id | None
+    email: str | None
+    roles: list[RoleSince]
+    erased_at: TimeText | None
+
+
+class LocalUser(Wanted, frozen=True, kw_only=True):
+    """A member; a password replaces the one he had."""
+
+    email: Email
+    role: Role
+    password: Password | None = None
+
+
+class LocalToken(Wanted, frozen=True, kw_only=True):
+    """An API token for a member; without `role` it has the member's."""
+
+    email: Email
+    role: Role | None = None
+    name: TokenName = ""
+    expires_at: Moment | None = None
+
+
+class LocalErasure(Wanted, frozen=True, kw_only=True):
+    email: Email

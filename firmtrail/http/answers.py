@@ -1,0 +1,126 @@
+"""What goes out: the bodies of answers, as the structs that encode them and document them."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.device import Change, Clock
+from firmtrail.events import Status, time_text
+
+type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""RFC 3339, UTC, milliseconds."""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Where a report stands in the log; `duplicate`: it already stood there."""
+
+    log: int
+    position: int
+    duplicate: bool
+    recorded_at: TimeText
+
+
+class RefusedItem(msgspec.Struct, frozen=True):
+    """An item of an array that was not recorded, in its place."""
+
+    refused: str
+    detail: str
+
+
+class RefusedIndex(msgspec.Struct, frozen=True):
+    """The place of an item that was not recorded."""
+
+    index: int
+    code: str
+
+
+class ReportsSummary(msgspec.Struct, frozen=True):
+    """The answer to `Prefer: return=minimal`."""
+
+    recorded: int
+    duplicates: int
+    refused: list[RefusedIndex]
+    last_position: int | None
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A device: what it is, what it runs and since when."""
+
+    device: str
+    version: str | None
+    since: TimeText | None
+    previous_version: str | None
+    status: Status | None
+    failing: bool
+    target: str | None
+    last_seen_at: TimeText | None
+    model: str | None
+    cohort: str | None
+    tags: tuple[str, ...]
+    pinned: str | None
+    clock: Clock | None
+    decommissioned: bool
+    secret: str | UnsetType = UNSET
+    """Only where it was made by this very request."""
+
+
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that a device came to run; with `progress` a report on the way."""
+
+    version: str
+    previous_version: str | None
+    change: Change | None
+    status: Status
+    since: TimeText
+    occurred_at: TimeText | None
+    recorded_at: TimeText
+    position: int
+    late: bool
+    clock: Clock | None
+    detail: str | None
+
+
+class NewSecret(msgspec.Struct, frozen=True):
+    """A secret, shown this once."""
+
+    device: str
+    secret: str | None
+    others_until: TimeText | None
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A device that was registered; `secret` if one was made, shown this once."""
+
+    device: str
+    model: str | None
+    cohort: str | None
+    tags: tuple[str, ...]
+    secret: str | UnsetType | None = UNSET
+
+
+class VersionShare(msgspec.Struct, frozen=True):
+    """How many registered devices of a model run a version, and which share of all that is."""
+
+    version: str | None
+    model: str | None
+    devices: int
+    share: float
+
+
+class TimelineStep(msgspec.Struct, frozen=True):
+    """The shares as they were known at a time."""
+
+    at: TimeText
+    log_size: int
+    items: list[VersionShare]
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """The shares at each step, the earliest first."""
+
+    items: list[TimelineStep]
+
+
+def time_or_none(time_ms: int | None) -> str | None:
+    return None if time_ms is None else time_text(time_ms)

@@ -1,0 +1,152 @@
+"""How the routes become a server: built once, from services that the caller opened.
+
+There is no middleware: each route's endpoint does what is to be done around it. What no route
+takes is answered by the same endpoint, so those answers have the same shape, log line and metrics.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from http import HTTPMethod
+from pathlib import Path
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from firmtrail.access import Access
+from firmtrail.eventstore.coalesce import Coalescer
+from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.http import openapi, routes
+from firmtrail.http.auth import authenticator
+from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.endpoint import endpoint
+from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
+from firmtrail.http.health import Readiness
+from firmtrail.http.kinds import PUBLIC
+from firmtrail.http.metrics import Metrics
+from firmtrail.http.route import Handler, Route
+from firmtrail.projections import device_current, device_history
+from firmtrail.record import Recorder
+
+SERVICES = web.AppKey("SERVICES", Services)
+
+RUNNER_OPTIONS: dict[str, Any] = {
+    "auto_decompress": False,  # it would answer encodings that it lacks by itself, with plain text
+    "access_log": None,  # each endpoint writes its own line
+    "keepalive_timeout": 75,  # devices that call once a minute keep their connection
+    "shutdown_timeout": 20,
+}
+"""How the application has to be run; aiohttp's own defaults keep an idle connection an hour."""
+
+
+def services(
+    db: Database,
+    access: Access,
+    recorder: Recorder,
+    *,
+    folder: Path | None = None,
+    metrics_folder: Path | None = None,
+    seed_project: str | None = None,
+    is_demo: bool = False,
+) -> Services:
+    """What handlers need, round a database; `folder` is where an embedded one lies, and
+    `metrics_folder` where the processes of a server count together."""
+    return Services(
+        db=db,
+        recorder=recorder,
+        access=access,
+        authenticate=authenticator(access, db),
+        metrics=Metrics(metrics_folder),
+        devices=Coalescer(db, device_current.one),
+        histories=Coalescer(db, _history_pages),
+        readiness=Readiness(db, folder=folder),
+        seed_project=seed_project,
+        is_demo=is_demo,
+    )
+
+
+def _history_pages(keys: Sequence[tuple[Any, ...]]) -> Any:
+    return device_history.pages([device_history.Asked(*key) for key in keys])
+
+
+def build(services: Services) -> web.Application:
+    """The application; it owns the tasks that run as long as it does."""
+    served = routes.served(has_seed=services.seed_project is not None, is_demo=services.is_demo)
+    app = web.Application()
+    app[SERVICES] = services
+    app[openapi.DOCUMENT] = openapi.document(served)
+    for path in dict.fromkeys(route.path for route in served):
+        here = [route for route in served if route.path == path]
+        _add_resource(app, path, here, services)
+    app.router.add_route(hdrs.METH_ANY, "/{rest:.*}", _refusing("(none)", NotFound, services))
+    app.cleanup_ctx.append(_tasks)
+    app.on_shutdown.append(_drain)
+    return app
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """The application as it has to be run."""
+    return web.AppRunner(app, **RUNNER_OPTIONS)
+
+
+def _add_resource(
+    app: web.Application, path: str, here: Sequence[Route], services: Services
+) -> None:
+    resource = app.router.add_resource(path)
+    for route in here:
+        handler = endpoint(route, services)
+        resource.add_route(route.method, handler)
+        if route.method is HTTPMethod.GET:
+            resource.add_route(hdrs.METH_HEAD, handler)
+    allowed = ", ".join(sorted(each.method for each in resource))
+
+    def not_allowed() -> Problem:
+        return MethodNotAllowed(f"Here one can {allowed}.", headers={"Allow": allowed})
+
+    resource.add_route(hdrs.METH_ANY, _refusing(path, not_allowed, services))
+
+
+def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> Any:
+    async def refuse(_call: AnyCall) -> web.StreamResponse:
+        raise problem()
+
+    handler: Handler = refuse
+    return endpoint(
+        Route(
+            method=HTTPMethod.OPTIONS,
+            path=path,
+            handler=handler,
+            access=PUBLIC,
+            group="",
+            summary="",
+            answers={},
+            is_raw=True,
+        ),
+        services,
+    )
+
+
+async def _tasks(app: web.Application) -> AsyncIterator[None]:
+    """What runs beside the requests; the death of any shows in /readyz."""
+    services = app[SERVICES]
+    tasks = services.readiness.tasks
+    tasks["seen"] = asyncio.create_task(services.access.seen.run())
+    yield
+    services.readiness.is_draining = True
+    for task in tasks.values():
+        task.cancel()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    with contextlib.suppress(Unavailable):  # these times are a convenience, not worth a failed exit
+        await services.access.seen.flush()
+
+
+def drain(app: web.Application) -> None:
+    """Let /readyz say no, so that nobody sends more; what is here is still answered.
+
+    Called on SIGTERM, before the runner's cleanup closes the listeners.
+    """
+    app[SERVICES].readiness.is_draining = True
+
+
+async def _drain(app: web.Application) -> None:
+    drain(app)

@@ -1,0 +1,156 @@
+"""What comes in: bodies and queries, as the structs that check them and document them.
+
+A body of a person's refuses members that it does not know: a typing error must not pass for a
+wish. A device's report ignores them, since its firmware may be newer than the server.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.events import Status
+from firmtrail.http.lists import ListQuery
+from firmtrail.http.texts import (
+    AsOf,
+    DeviceName,
+    DevicePrefix,
+    Name,
+    Position,
+    Seconds,
+    Secret,
+    Seq,
+    Time,
+    VersionText,
+    VisibleText,
+)
+
+DEVICES_MAX = 10_000
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a device says that it runs, or how far an update came."""
+
+    version: VersionText
+    status: Status = "installed"
+    report_id: VisibleText | None = None
+    seq: Seq | None = None
+    occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+    question: VisibleText | None = None
+    rollout: VisibleText | None = None
+    detail: str | None = None
+
+    def __post_init__(self) -> None:
+        """A time zone can carry a time out of the calendar, where it could not be written down."""
+        claim = self.occurred_at
+        if claim is not None and claim.year in {1, 9999} and not _is_in_calendar(claim):
+            raise ValueError("occurred_at in UTC is outside the years 1 to 9999")
+
+
+class DeviceReport(Report, frozen=True, kw_only=True):
+    """A report that a gateway passes on."""
+
+    device: DeviceName
+
+
+class ReportsQuery(msgspec.Struct, frozen=True):
+    """skip: items of an array that are faulty in form are refused in their place."""
+
+    faulty: Literal["skip"] | None = None
+
+
+def _is_in_calendar(moment: datetime) -> bool:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A device to be; without `secret` one is made."""
+
+    device: DeviceName
+    model: Name | None = None
+    cohort: Name | None = None
+    tags: Annotated[list[Name], Meta(max_length=32)] = msgspec.field(default_factory=list)
+    secret: Secret | None = None
+
+
+class RegistrationsQuery(msgspec.Struct, frozen=True):
+    """never_seen: existing devices that never authenticated get a new secret."""
+
+    reissue: Literal["never_seen"] | None = None
+
+
+class DeviceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be different; null is "no longer any"."""
+
+    model: Name | UnsetType | None = UNSET
+    cohort: Name | UnsetType | None = UNSET
+    tags: Annotated[list[Name], Meta(max_length=32)] | UnsetType = UNSET
+    pinned: VersionText | UnsetType | None = UNSET
+    decommissioned: bool | UnsetType = UNSET
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A new secret; the ones before it stay valid for `overlap_s`."""
+
+    overlap_s: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 0
+
+
+class DeviceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """When: as known after N events or at a time; after the last report up to `at`."""
+
+    as_of: AsOf | None = None
+    at: Time | None = None
+
+
+class DevicesQuery(ListQuery, frozen=True, kw_only=True):
+    """Which devices."""
+
+    version: VersionText | None = None
+    model: Name | None = None
+    cohort: Name | None = None
+    tag: Name | None = None
+    failing: bool | None = None
+    silent_for: Seconds | None = None
+    q: DevicePrefix | None = None
+    as_of: AsOf | None = None
+    at: Time | None = None
+
+
+class HistoryQuery(ListQuery, frozen=True, kw_only=True):
+    """Which lines; `progress` adds the reports that moved no version."""
+
+    progress: bool = False
+    as_of: AsOf | None = None
+    at: Time | None = None
+
+
+class VersionsQuery(ListQuery, frozen=True, kw_only=True):
+    """When."""
+
+    as_of: AsOf | None = None
+
+
+class TimelineQuery(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
+):
+    """From when to when, and how far apart; at most 1 000 steps."""
+
+    start: Time
+    stop: Time | None = None
+    step: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 86_400
+
+
+class EventsQuery(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
+):
+    """Which positions: from <= position < to."""
+
+    start: Position = 0
+    stop: Position | None = None
+    limit: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    positions: bool = False

@@ -1,0 +1,68 @@
+"""What a handler is given: one request, checked, with what it may use to answer it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from firmtrail.access.lookup import Access
+from firmtrail.commands.once import IdempotencyKey
+from firmtrail.eventstore.coalesce import Coalescer
+from firmtrail.eventstore.database import Database
+from firmtrail.http.auth import Authenticate
+from firmtrail.http.health import Readiness
+from firmtrail.http.kinds import NOBODY, Caller
+from firmtrail.http.metrics import Metrics
+from firmtrail.record import Recorder
+
+
+class Call[Query, Body]:
+    """One request on its way: the endpoint fills it in, the handler reads it."""
+
+    __slots__ = ("body", "caller", "key", "query", "request", "request_id", "services")
+
+    query: Query
+    body: Body
+
+    def __init__(self, request: web.Request, request_id: str, services: "Services") -> None:
+        self.request = request
+        self.request_id = request_id
+        self.services = services
+        self.caller: Caller = NOBODY
+        self.key: IdempotencyKey | None = None
+        """A user's, if the request has one and the route takes it."""
+
+    @property
+    def project(self) -> str:
+        """The path's, which the caller may use; "" where the path names none."""
+        return self.caller.project or ""
+
+    @property
+    def log_id(self) -> int:
+        """The project's newest log; 0, which is none, where the path names no project."""
+        return self.caller.log_id or 0
+
+    def path(self, name: str) -> str:
+        """A parameter of the path; "" where its text is no such name."""
+        return self.request.match_info[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What handlers work with: the lifetimes that the server owns."""
+
+    db: Database
+    recorder: Recorder
+    access: Access
+    authenticate: Authenticate
+    metrics: Metrics
+    devices: Coalescer[tuple[int, str]]
+    """The view's row of a device: concurrent reads are one query."""
+    histories: Coalescer[Any]
+    readiness: Readiness
+    seed_project: str | None = None
+    """Serves the seed's routes for this project's devices."""
+    is_demo: bool = False
+
+
+type AnyCall = Call[Any, Any]

@@ -1,0 +1,158 @@
+"""What users call to change devices: register, change, decommission, restore, new secrets.
+
+Secrets are made and sealed before the commit, as that may take a slow hash; each is shown once, in
+the answer to the very request that made it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET
+
+from firmtrail.access import NewSecret, new_secret, seal
+from firmtrail.commands import devices as commands
+from firmtrail.commands.devices import Registered
+from firmtrail.commands.once import Answer, once
+from firmtrail.commit import Commit
+from firmtrail.device import Refused
+from firmtrail.events import DeviceChanged
+from firmtrail.http import answers, bodies, errors, fleet_api, respond
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import Invalid
+from firmtrail.record import Command
+
+NEVER_KEPT = {"Cache-Control": "no-store"}
+"""Of answers that show a secret."""
+
+type RegisterCall = Call[bodies.RegistrationsQuery, bodies.Registration | list[bodies.Registration]]
+
+
+async def post_devices(call: RegisterCall) -> web.Response:
+    """Register one device, or many in one commit; an existing one is refused in its place."""
+    is_array = isinstance(call.body, list)
+    wanted = call.body if isinstance(call.body, list) else [call.body]
+    _check_distinct(wanted)
+    texts = {each.device: each.secret or new_secret() for each in wanted}
+    sealed = await seal(call.services.access.hasher, list(texts.items()))
+    registrations = [
+        commands.Registration(secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags)))
+        for secret, each in zip(sealed, wanted, strict=True)
+    ]
+    register = commands.register(
+        registrations,
+        reissue_never_seen=call.query.reissue is not None,
+        actor=call.caller.actor,
+    )
+    shown = {each.device: texts[each.device] for each in wanted if each.secret is None}
+
+    async def command(commit: Commit) -> Answer:
+        outcomes = await register(commit)
+        if not is_array:
+            return _registered_one(outcomes[0], shown)
+        return _registered_many(call, outcomes, shown)
+
+    return await _act(call, command)
+
+
+def _check_distinct(wanted: Sequence[bodies.Registration]) -> None:
+    names: set[str] = set()
+    for index, each in enumerate(wanted):
+        if each.device in names:
+            fault = errors.Fault("stands twice in this array", pointer=f"/{index}/device")
+            raise Invalid(f"{each.device} stands twice in this array.", faults=[fault])
+        names.add(each.device)
+
+
+def _registered_one(outcome: Registered | Refused, shown: dict[str, str]) -> Answer:
+    if isinstance(outcome, Refused):
+        raise outcome
+    return Answer(201 if outcome.is_new else 200, _registered(outcome, shown))
+
+
+def _registered_many(
+    call: AnyCall, outcomes: Sequence[Registered | Refused], shown: dict[str, str]
+) -> Answer:
+    is_any_new = any(isinstance(each, Registered) and each.is_new for each in outcomes)
+    items = [
+        errors.problem_body(errors.refusal(each), call.request_id)
+        if isinstance(each, Refused)
+        else _registered(each, shown)
+        for each in outcomes
+    ]
+    return Answer(201 if is_any_new else 200, items)
+
+
+def _registered(outcome: Registered, shown: dict[str, str]) -> answers.Registered:
+    state = outcome.state
+    return answers.Registered(
+        device=state.device,
+        model=state.model,
+        cohort=state.cohort,
+        tags=state.tags,
+        secret=shown.get(state.device, UNSET),
+    )
+
+
+async def patch_device(call: Call[Any, bodies.DeviceChange]) -> web.Response:
+    """Change what is known of a device; If-Match holds against every other change."""
+    name, wanted = call.path("device"), call.body
+    text = new_secret() if wanted.decommissioned is False else None
+    secret = None if text is None else await _sealed(call, name, text)
+    tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
+    change = commands.Change(
+        DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned), wanted.decommissioned
+    )
+    apply = commands.change(name, change, secret=secret, actor=call.caller.actor)
+
+    async def command(commit: Commit) -> bool:
+        before = (await commit.devices([name])).get(name)
+        await _check_match(call, name)
+        after = await apply(commit)
+        return before is not None and before.decommissioned and not after.decommissioned
+
+    is_restored = await call.services.recorder.act(call.log_id, command)
+    size, found = await fleet_api.existing(call, name)
+    body = fleet_api.shown(found.state, found.last_seen_at_ms)
+    if is_restored and text is not None:
+        return respond.json(200, msgspec.structs.replace(body, secret=text), NEVER_KEPT)
+    return respond.changed(body, size)
+
+
+async def _check_match(call: AnyCall, name: str) -> None:
+    """The commit holds the log's head, so nothing can change between this read and its end."""
+    if "If-Match" in call.request.headers:
+        _, found = await fleet_api.existing(call, name)
+        respond.check_match(call, fleet_api.shown(found.state, found.last_seen_at_ms))
+
+
+async def delete_device(call: Call[Any, None]) -> web.Response:
+    """Decommission a device: its secrets are dead, its history stays."""
+    change = commands.Change(DeviceChanged(), decommissioned=True)
+    command = commands.change(call.path("device"), change, actor=call.caller.actor)
+    await call.services.recorder.act(call.log_id, command)
+    return respond.nothing()
+
+
+async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
+    """A new secret for a device; the ones before it die at once, or after `overlap_s`."""
+    name, text = call.path("device"), new_secret()
+    rotate = commands.rotate_secret(
+        await _sealed(call, name, text), overlap_s=call.body.overlap_s, actor=call.caller.actor
+    )
+
+    async def command(commit: Commit) -> Answer:
+        return Answer(201, answers.NewSecret(name, text, await rotate(commit)))
+
+    return await _act(call, command)
+
+
+async def _sealed(call: AnyCall, name: str, text: str) -> NewSecret:
+    [secret] = await seal(call.services.access.hasher, [(name, text)])
+    return secret
+
+
+async def _act(call: AnyCall, command: Command[Answer]) -> web.Response:
+    answer = await call.services.recorder.act(call.log_id, once(call.key, command))
+    return respond.json(answer.status, answer.body, NEVER_KEPT)

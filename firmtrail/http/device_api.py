@@ -1,0 +1,147 @@
+"""What devices call, and gateways for them: reports."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from firmtrail import device
+from firmtrail.device import Refused
+from firmtrail.events import time_text
+from firmtrail.http import answers, respond
+from firmtrail.http.bodies import DeviceReport, Report, ReportsQuery
+from firmtrail.http.call import Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.texts import TEXT_BYTES_MAX
+from firmtrail.http.validate import Faulty, described
+from firmtrail.record import Outcome, Receipt
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+type Item[Each] = Each | Faulty
+type ReportsCall = Call[ReportsQuery, Report | list[Item[Report]]]
+type GatewayCall = Call[ReportsQuery, DeviceReport | list[Item[DeviceReport]]]
+
+
+async def post_reports(call: ReportsCall) -> web.Response:
+    """Reports of the path's device."""
+    name, actor = call.path("device"), call.caller.actor
+    if isinstance(call.body, list):
+        items = [_command_or_refusal(name, item, actor) for item in call.body]
+        return await _record_array(call, items)
+    return await _record_one(call, _command(name, call.body, actor))
+
+
+async def post_gateway_reports(call: GatewayCall) -> web.Response:
+    """Reports that name their devices."""
+    actor = call.caller.actor
+    if isinstance(call.body, list):
+        items = [_command_or_refusal(_device_of(item), item, actor) for item in call.body]
+        return await _record_array(call, items)
+    return await _record_one(call, _command(call.body.device, call.body, actor))
+
+
+async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) -> web.Response:
+    [outcome] = await call.services.recorder.report(call.log_id, [report])
+    if isinstance(outcome, Refused):
+        raise outcome
+    return respond.json(200 if outcome.duplicate else 201, _receipt(outcome))
+
+
+async def _record_array(
+    call: ReportsCall | GatewayCall, items: Sequence[device.Report | Refused]
+) -> web.Response:
+    """Record what is not refused already, as one unit; each answer stands in its item's place."""
+    reports = [item for item in items if isinstance(item, device.Report)]
+    recorded = iter(await call.services.recorder.report(call.log_id, reports) if reports else [])
+    outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
+    _check_device(call, outcomes)
+    status = 201 if any(_is_new(outcome) for outcome in outcomes) else 200
+    if _wants_minimal(call.request):
+        applied = {"Preference-Applied": "return=minimal"}
+        return respond.json(status, _summary(outcomes), applied)
+    return respond.json(status, [_answer(outcome) for outcome in outcomes])
+
+
+def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[Outcome]) -> None:
+    """Where the path names the device, there being none is no matter of single items."""
+    if "device" in call.request.match_info:
+        for outcome in outcomes:
+            if isinstance(outcome, Refused) and outcome.status == NotFound.status:
+                raise outcome
+
+
+def _command(name: str, report: Report, actor: str) -> device.Report:
+    return device.Report(
+        name,
+        report.version,
+        report.status,
+        actor,
+        report_id=report.report_id,
+        seq=report.seq,
+        occurred_at_ms=None if report.occurred_at is None else time_ms(report.occurred_at),
+        question=report.question,
+        rollout=report.rollout,
+        detail=cut(report.detail) if report.detail else None,
+    )
+
+
+def _command_or_refusal(name: str, item: Item[Report], actor: str) -> device.Report | Refused:
+    if isinstance(item, Faulty):
+        return Refused("invalid", described(item.faults), status=422)
+    return _command(name, item, actor)
+
+
+def _device_of(item: Item[DeviceReport]) -> str:
+    return "" if isinstance(item, Faulty) else item.device
+
+
+def time_ms(moment: datetime) -> int:
+    """Unix milliseconds; what is finer is cut."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def cut(detail: str) -> str:
+    """At most `TEXT_BYTES_MAX` bytes of UTF-8, ending with a whole character."""
+    encoded = detail.encode()
+    if len(encoded) <= TEXT_BYTES_MAX:
+        return detail
+    return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")
+
+
+def _is_new(outcome: Outcome) -> bool:
+    return isinstance(outcome, Receipt) and not outcome.duplicate
+
+
+def _wants_minimal(request: web.Request) -> bool:
+    """RFC 7240: preferences apart by commas, parameters by semicolons."""
+    preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
+    return any(each.partition(";")[0].strip() == "return=minimal" for each in preferences)
+
+
+def _answer(outcome: Outcome) -> answers.Receipt | answers.RefusedItem:
+    if isinstance(outcome, Refused):
+        return answers.RefusedItem(outcome.code, outcome.detail)
+    return _receipt(outcome)
+
+
+def _receipt(receipt: Receipt) -> answers.Receipt:
+    return answers.Receipt(
+        receipt.log, receipt.position, receipt.duplicate, time_text(receipt.recorded_at_ms)
+    )
+
+
+def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
+    placed = list(enumerate(outcomes))
+    receipts = [each for _, each in placed if isinstance(each, Receipt)]
+    return answers.ReportsSummary(
+        recorded=sum(not receipt.duplicate for receipt in receipts),
+        duplicates=sum(receipt.duplicate for receipt in receipts),
+        refused=[
+            answers.RefusedIndex(index, each.code)
+            for index, each in placed
+            if isinstance(each, Refused)
+        ],
+        last_position=max((receipt.position for receipt in receipts), default=None),
+    )

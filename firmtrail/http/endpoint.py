@@ -1,0 +1,240 @@
+"""How a route becomes an aiohttp handler.
+
+The trip of a request: names in the path, caller, query, body, the route's handler, and what its
+error means. Nobody's query or body is read before the caller is known. Whatever can be worked out
+from the route is worked out here once, so a request pays only for what is its own.
+"""
+
+import asyncio
+import logging
+import re
+import zlib
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from time import perf_counter
+
+import structlog
+import uuid_utils
+from aiohttp import hdrs, web
+
+from firmtrail.commands.once import IdempotencyKey
+from firmtrail.http import errors, texts, validate
+from firmtrail.http.call import AnyCall, Call, Services
+from firmtrail.http.kinds import Public
+from firmtrail.http.route import ARRAY_BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Route
+
+BODY_TIMEOUT_S = 10
+QUIET_KINDS = frozenset({"device", "gateway"})
+"""Whose successes are too many for a line each."""
+
+_log = structlog.get_logger("firmtrail.http")
+
+_PATTERNS = {
+    "project": texts.PROJECT_PATTERN,
+    "device": texts.DEVICE_PATTERN,
+    "position": texts.POSITION_PATTERN,
+}
+_KEY_PATTERN = re.compile(r"[!-~]{1,64}")
+
+type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def endpoint(route: Route, services: Services) -> AiohttpHandler:
+    """The route's handler with everything that surrounds it."""
+    prepare = _raw if route.is_raw else _preparation(route, services)
+    handler = route.handler
+    observe = services.metrics.observer(route.method, route.path)
+    log = _logger(route)
+
+    async def work(call: AnyCall) -> web.StreamResponse:
+        await prepare(call)
+        return await handler(call)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        began = perf_counter()
+        request_id = str(uuid_utils.uuid7())
+        call: AnyCall = Call(request, request_id, services)
+        response = await errors.answered(work(call), request, request_id)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = request_id
+        if call.caller.kind == "device" and response.status != 201:
+            note_call(call)  # what is recorded says by itself when the device called
+        seconds = perf_counter() - began
+        observe(response.status, seconds)
+        log(call, response.status, seconds)
+        return response
+
+    return handle
+
+
+def note_call(call: AnyCall) -> None:
+    """The device was here; written later, with others."""
+    access = call.services.access
+    access.seen.touch(call.project, call.caller.device or "", access.now_ms())
+
+
+type Prepare = Callable[[AnyCall], Awaitable[None]]
+
+
+async def _raw(call: AnyCall) -> None:
+    """The handler reads for itself."""
+
+
+def _preparation(route: Route, services: Services) -> Prepare:
+    blank_bad_names = _name_check(route.path)
+    authenticate, access = services.authenticate, route.access
+    is_public = isinstance(access, Public)
+    read_query = validate.query_reader(route.query)
+    no_query = None if not validate.is_optional(route.query) else route.query()
+    take_body = _body_taker(route)
+
+    async def prepare(call: AnyCall) -> None:
+        request = call.request
+        blank_bad_names(request.match_info)
+        if not is_public:
+            call.caller = await authenticate(request, access)
+        if no_query is None or request.rel_url.raw_query_string:
+            call.query = read_query(request.query)
+        else:
+            call.query = no_query
+        if take_body is not None:
+            await take_body(call)
+
+    return prepare
+
+
+def _name_check(path: str) -> Callable[[dict[str, str]], None]:
+    """What is no name at all becomes "", which nothing is called: it takes the same way as an
+    unknown name, and never reaches a database that may not be able to store it.
+    """
+    found = re.findall(r"{(\w+)}", path)
+    checks = [(name, re.compile(_PATTERNS.get(name, texts.ID_PATTERN)).match) for name in found]
+
+    def blank_bad_names(names: dict[str, str]) -> None:
+        for name, matches in checks:
+            if matches(names[name]) is None:
+                names[name] = ""
+
+    return blank_bad_names
+
+
+def _body_taker(route: Route) -> Prepare | None:
+    if route.body is None:
+        return _take_key if route.takes_key else None
+    read = validate.body_reader(route.body)
+    read_skipping = validate.skipping_reader(route.body) if route.skips_faulty else read
+    takes_arrays = validate.takes_arrays(route.body)
+    empty = b"{}" if validate.is_optional(route.body) else b""
+    items_max = route.array_items_max
+
+    async def take_body(call: AnyCall) -> None:
+        check_media_type(call.request)
+        body = await read_bytes(call.request, takes_arrays=takes_arrays)
+        is_skipping = route.skips_faulty and call.query.faulty == "skip"
+        call.body = (read_skipping if is_skipping else read)(body or empty)
+        if isinstance(call.body, list) and len(call.body) > items_max:
+            raise errors.TooLarge(f"An array holds at most {items_max} items.")
+        if route.takes_key:
+            call.key = _key(call, body)
+
+    return take_body
+
+
+async def _take_key(call: AnyCall) -> None:
+    call.key = _key(call, b"")
+
+
+def _key(call: AnyCall, body: bytes) -> IdempotencyKey | None:
+    key = call.request.headers.get("Idempotency-Key")
+    if key is None or call.caller.actor_id is None:
+        return None
+    if _KEY_PATTERN.fullmatch(key) is None:
+        raise errors.BadRequest("Idempotency-Key is 1 to 64 visible ASCII characters.")
+    request = f"{call.request.method} {call.request.rel_url.raw_path_qs}\n".encode()
+    return IdempotencyKey(call.caller.actor_id, key, sha256(request + body).hexdigest())
+
+
+def check_media_type(request: web.Request) -> None:
+    """Raises `UnsupportedMediaType` for what is declared to be something else than JSON."""
+    declared = request.headers.get(hdrs.CONTENT_TYPE)
+    if declared is None or declared == "application/json":
+        return
+    if declared.partition(";")[0].strip().lower() != "application/json":
+        raise errors.UnsupportedMediaType("The body has to be application/json.")
+
+
+async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
+    """The body, inflated. Raises `TooLarge`, `UnsupportedMediaType` or `RequestTimeout`."""
+    encoding = _encoding(request)
+    bytes_max = ARRAY_BODY_BYTES_MAX if takes_arrays else SINGLE_BODY_BYTES_MAX
+    content = request.content
+    if content.is_eof() and content.exception() is None:
+        body = content.read_nowait()  # it is here already: no timer is needed
+    else:
+        body = await _read_slowly(request, bytes_max)
+    if encoding == "gzip":
+        body = _inflated(body, bytes_max)
+    if len(body) > SINGLE_BODY_BYTES_MAX and (len(body) > bytes_max or not _is_array(body)):
+        raise errors.TooLarge(f"A single body has at most {SINGLE_BODY_BYTES_MAX} bytes.")
+    return body
+
+
+def _encoding(request: web.Request) -> str:
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
+    if encoding is None:
+        return "identity"
+    if (lower := encoding.lower()) not in {"identity", "gzip"}:
+        raise errors.UnsupportedMediaType("Content-Encoding can be gzip.")
+    return lower
+
+
+def _inflated(body: bytes, bytes_max: int) -> bytes:
+    """The body of gzip, RFC 1952; at most one byte more than the limit is ever made."""
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        inflated = inflater.decompress(body, bytes_max + 1)
+    except zlib.error:
+        raise errors.BadRequest("The body is not gzip.") from None
+    if len(inflated) <= bytes_max and (not inflater.eof or inflater.unused_data):
+        raise errors.BadRequest("The body is not one whole gzip member.")
+    return inflated
+
+
+async def _read_slowly(request: web.Request, bytes_max: int) -> bytes:
+    if (request.content_length or 0) > bytes_max:
+        raise errors.TooLarge(f"A body has at most {bytes_max} bytes.")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            while len(body) <= bytes_max and (chunk := await request.content.readany()):
+                body += chunk
+    except TimeoutError:
+        raise errors.RequestTimeout("The body did not arrive in time.") from None
+    return bytes(body)
+
+
+def _is_array(body: bytes) -> bool:
+    return body.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
+    method, path = str(route.method), route.path
+    is_debugging = structlog.get_logger().is_enabled_for(logging.DEBUG)
+
+    def log(call: AnyCall, status: int, seconds: float) -> None:
+        caller = call.caller
+        is_quiet = status < 400 and caller.kind in QUIET_KINDS
+        if is_quiet and not is_debugging:
+            return
+        (_log.debug if is_quiet else _log.info)(
+            "request",
+            method=method,
+            route=path,
+            path=call.request.rel_url.raw_path,
+            status=status,
+            duration_ms=round(seconds * 1000, 3),
+            actor=caller.actor,
+            request_id=call.request_id,
+        )
+
+    return log

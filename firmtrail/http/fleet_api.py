@@ -1,0 +1,259 @@
+"""What users call to see their fleet: devices, their histories, and how many run what."""
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from firmtrail.device import DeviceState
+from firmtrail.events import time_text
+from firmtrail.eventstore import log
+from firmtrail.http import answers, lists, moments, respond
+from firmtrail.http.answers import time_or_none
+from firmtrail.http.bodies import (
+    DeviceQuery,
+    DevicesQuery,
+    HistoryQuery,
+    TimelineQuery,
+    VersionsQuery,
+)
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
+from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
+from firmtrail.projections.device_current import Filter, Found
+from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.fleet_past import Past
+from firmtrail.projections.fleet_versions import Count
+
+STEPS_MAX = 1_000
+FAILING = frozenset({"failed", "rejected"})
+
+
+async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
+    """The devices that the filters find, by id."""
+    query = call.query
+    if query.as_of is None and query.at is None:
+        return await _devices_now(call)
+    if query.silent_for is not None:
+        raise moments.invalid("silent_for", "is known of the present only")
+    return await _devices_then(call, await _past(call))
+
+
+async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
+    db, head, which = call.services.db, (call.log_id, call.project), _filter(call)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        size, found = await device_current.page(
+            db, head, which, after=_after(place), limit=limit + 1
+        )
+        items = [shown(each.state, each.last_seen_at_ms) for each in found[:limit]]
+        return Page(items, lists.page_of(found, limit, lambda each: (each.state.device,)), size)
+
+    return await lists.answer(
+        call, answers.Device, fetch, lambda: device_current.count(db, head, which)
+    )
+
+
+async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
+    db, which = call.services.db, _filter(call)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
+        items = [shown(state, None) for state in states[:limit]]
+        return Page(items, lists.page_of(states, limit, lambda state: (state.device,)), past.stop)
+
+    async def count() -> int:
+        total, after = 0, ""
+        while True:
+            states = await fleet_past.page(db, past, which, after=after, limit=PAGE_ITEMS_MAX)
+            total += len(states)
+            if len(states) < PAGE_ITEMS_MAX:
+                return total
+            after = states[-1].device
+
+    return await lists.answer(call, answers.Device, fetch, count)
+
+
+def _filter(call: Call[DevicesQuery, None]) -> Filter:
+    query = call.query
+    silent_since_ms = None
+    if query.silent_for is not None:
+        silent_since_ms = call.services.access.now_ms() - query.silent_for * 1000
+    return Filter(
+        version=query.version,
+        model=query.model,
+        cohort=query.cohort,
+        tag=query.tag,
+        failing=query.failing,
+        silent_since_ms=silent_since_ms,
+        prefix=query.q,
+    )
+
+
+async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:
+    query = call.query
+    at_ms = None if query.at is None else moments.past_ms(call, "at", query.at)
+    if query.as_of is not None:
+        return Past(call.log_id, await moments.size_of(call, query.as_of), at_ms)
+    return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
+
+
+async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
+    """A device, now or then."""
+    name = call.path("device")
+    if call.query.as_of is None and call.query.at is None:
+        size, found = await existing(call, name)
+        return respond.resource(call, shown(found.state, found.last_seen_at_ms), size)
+    past = await _past(call)
+    states = await fleet_past.states(call.services.db, past, [name])
+    if name not in states:
+        raise NotFound("There was no such device.")
+    return respond.resource(call, shown(states[name], None), past.stop)
+
+
+async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
+    """The log's size and the device; concurrent requests share a query. Raises `NotFound`."""
+    size, found = device_current.found_one(await call.services.devices.get((call.log_id, name)))
+    if found is None:
+        raise NotFound
+    return size, found
+
+
+def shown(state: DeviceState, last_seen_at_ms: int | None) -> answers.Device:
+    return answers.Device(
+        device=state.device,
+        version=state.version,
+        since=time_or_none(state.since_ms),
+        previous_version=state.previous_version,
+        status=state.status,
+        failing=state.status in FAILING,
+        target=None,
+        last_seen_at=time_or_none(last_seen_at_ms),
+        model=state.model,
+        cohort=state.cohort,
+        tags=state.tags,
+        pinned=state.pinned,
+        clock=state.clock,
+        decommissioned=state.decommissioned,
+    )
+
+
+async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
+    """What a device ran, newest first by its own order."""
+    query, name = call.query, call.path("device")
+    at_ms = None if query.at is None else moments.past_ms(call, "at", query.at)
+    stop = device_history.END if query.as_of is None else await moments.size_of(call, query.as_of)
+    await _check_existed(call, name, stop)
+    asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        page = await _history(call, asked, place, limit + 1)
+        items = [line(entry) for entry in page.entries[:limit]]
+        end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
+        return Page(items, end, page.size if query.as_of is None else stop)
+
+    async def count() -> int:
+        total, place = 0, None
+        while True:
+            page = await fetch(place, PAGE_ITEMS_MAX)
+            total, place = total + len(page.items), page.next
+            if place is None:
+                return total
+
+    return await lists.answer(call, answers.HistoryLine, fetch, count)
+
+
+async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
+    if stop == device_history.END:
+        await existing(call, name)
+    elif name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
+        raise NotFound("There was no such device.")
+
+
+async def _history(
+    call: AnyCall, asked: Asked, place: Place | None, limit: int
+) -> device_history.Page:
+    key = asked._replace(rows_max=limit)
+    if place is not None:
+        key = key._replace(before_place=int(place[0]), before_position=int(place[1]))
+    return device_history.page_of(await call.services.histories.get(key))
+
+
+def line(entry: Entry) -> answers.HistoryLine:
+    return answers.HistoryLine(
+        version=entry.version,
+        previous_version=entry.previous_version,
+        change=entry.change,
+        status=entry.status,
+        since=time_text(entry.time_ms),
+        occurred_at=time_or_none(entry.occurred_at_ms),
+        recorded_at=time_text(entry.recorded_at_ms),
+        position=entry.position,
+        late=entry.late,
+        clock=entry.clock,
+        detail=entry.detail,
+    )
+
+
+async def get_versions(call: Call[VersionsQuery, None]) -> web.StreamResponse:
+    """How many devices run each version, by model and version."""
+    as_of = call.query.as_of
+    stop = None if as_of is None else await moments.size_of(call, as_of)
+    size, counts = await fleet_versions.counts(call.services.db, call.log_id, stop)
+    items = sorted(shares(counts), key=_place_of)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        behind = [item for item in items if place is None or _place_of(item) > place]
+        end = lists.page_of(behind, limit, _place_of)
+        return Page(behind[:limit], end, size if stop is None else stop)
+
+    async def count() -> int:
+        return len(items)
+
+    return await lists.answer(call, answers.VersionShare, fetch, count)
+
+
+def _place_of(item: answers.VersionShare) -> Place:
+    return item.model or "", item.version or ""
+
+
+def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
+    """Each count with its share of all registered devices."""
+    registered = sum(count.devices for count in counts)
+    return [
+        answers.VersionShare(
+            count.version, count.model, count.devices, round(count.devices / registered, 6)
+        )
+        for count in counts
+    ]
+
+
+async def get_timeline(call: Call[TimelineQuery, None]) -> web.Response:
+    """The shares as they were known at each step; up to now, where no end is given."""
+    db, log_id = call.services.db, call.log_id
+    items: list[answers.TimelineStep] = []
+    known = -1
+    for at_ms in _steps(call):
+        stop = await log.size_at(db, log_id, at_ms)
+        if stop != known:
+            known, (size, counts) = stop, await fleet_versions.counts(db, log_id, stop)
+            shown_shares = shares(counts)
+        items.append(answers.TimelineStep(time_text(at_ms), stop, shown_shares))
+    return respond.resource(call, answers.Timeline(items), size)
+
+
+def _steps(call: Call[TimelineQuery, None]) -> Sequence[int]:
+    query = call.query
+    now_ms = call.services.access.now_ms()
+    start_ms = moments.past_ms(call, "from", query.start)
+    stop_ms = now_ms if query.stop is None else moments.past_ms(call, "to", query.stop)
+    if stop_ms < start_ms:
+        raise moments.invalid("to", "is before from")
+    steps = range(start_ms, stop_ms + 1, query.step * 1000)
+    if len(steps) > STEPS_MAX:
+        raise moments.invalid("step", f"makes more than {STEPS_MAX} steps")
+    return steps
+
+
+def _after(place: Place | None) -> str:
+    return "" if place is None else str(place[0])

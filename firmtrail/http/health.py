@@ -1,0 +1,56 @@
+"""Can this server do its work now? What /readyz says, and why it says no.
+
+A server that drains says no first, so that nobody sends it more, and then finishes what it has.
+"""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from firmtrail.eventstore import health
+from firmtrail.eventstore.database import Database, Unavailable
+
+FREE_BYTES_MIN = 64 * 1024 * 1024
+AHEAD_MS_MAX = 5 * 60 * 1000
+CHECK_TIMEOUT_S = 5
+
+
+class Readiness:
+    """What the checks look at, for one process. `folder` is where an embedded database lies."""
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._db = db
+        self._folder = folder
+        self._clock = clock
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        """What has to run as long as the server does."""
+        self.is_draining = False
+
+    async def failures(self) -> list[str]:
+        """The names of the checks that fail; none: ready."""
+        failed = ["draining"] if self.is_draining else []
+        failed += [name for name, task in self.tasks.items() if task.done()]
+        if self._folder and shutil.disk_usage(self._folder).free < FREE_BYTES_MIN:
+            failed.append("disk")
+        return failed + await self._database_failures()
+
+    async def _database_failures(self) -> list[str]:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                found = await health.look(self._db)
+        except (Unavailable, TimeoutError):
+            return ["database"]
+        failed = []
+        if not found.has_schema:
+            failed.append("schema")
+        if found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX:
+            failed.append("clock")
+        return failed

@@ -1,0 +1,194 @@
+"""How a list is paged, counted, or streamed whole.
+
+A cursor is where a page ended, with a checksum over it and over the list that it came from: the
+route, the log and every filter. An altered cursor, or one of another list, is refused, and one
+costs the server no memory. A page is a query of its own behind that place, never an OFFSET.
+"""
+
+import csv
+import io
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+from aiohttp.helpers import parse_mimetype
+
+from firmtrail.http import respond
+from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import BadRequest
+from firmtrail.http.texts import Cursor, Limit
+
+PAGE_ITEMS_MAX = 500
+CHECKSUM_BYTES = 8
+_PAGING = ("limit", "cursor", "count")
+
+type Place = tuple[str | int, ...]
+
+
+class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """What every list takes."""
+
+    limit: Limit = 50
+    cursor: Cursor | None = None
+    count: bool = False
+
+
+class Page(NamedTuple):
+    """Some items of a list; `next` is the place of the last, None at the list's end."""
+
+    items: Sequence[msgspec.Struct]
+    next: Place | None
+    log_size: int | None = None
+
+
+class Listing[Item](msgspec.Struct, frozen=True, omit_defaults=True):
+    """A page of a list."""
+
+    items: list[Item]
+    next: str | None
+    total: int | msgspec.UnsetType = msgspec.UNSET
+
+
+type Fetch = Callable[[Place | None, int], Awaitable[Page]]
+"""The items behind a place, at most so many."""
+type Count = Callable[[], Awaitable[int]]
+
+
+async def answer(
+    call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, count: Count
+) -> web.StreamResponse:
+    """One page as JSON, or the whole list as CSV or NDJSON, as Accept asks."""
+    media = wanted_media(call.request.headers.get("Accept", ""))
+    if media != respond.JSON:
+        return await _whole(call, item, fetch, media)
+    query = call.query
+    scope = _scope(call)
+    after = None if query.cursor is None else _place(query.cursor, scope)
+    page = await fetch(after, query.limit)
+    cursor = None if page.next is None else _cursor(page.next, scope)
+    total = await count() if query.count else msgspec.UNSET
+    body: Listing[Any] = Listing(list(page.items), cursor, total)
+    return respond.resource(call, body, page.log_size, _link(call, cursor))
+
+
+def page_of[Row](rows: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> Place | None:
+    """Where the next page begins, `rows` being one more than `limit` if there is one."""
+    return place(rows[limit - 1]) if len(rows) > limit else None
+
+
+def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
+    if cursor is None:
+        return {}
+    url = call.request.rel_url.update_query(cursor=cursor)
+    return {"Link": f'<{url.raw_path_qs}>; rel="next"'}
+
+
+def _scope(call: AnyCall) -> bytes:
+    """What a cursor belongs to: all that decides which items the list has, and their order."""
+    members = msgspec.structs.asdict(call.query)
+    filters = {name: value for name, value in members.items() if name not in _PAGING}
+    owner = call.caller.log_id or call.caller.actor_id
+    return msgspec.json.encode([call.request.path, owner, filters])
+
+
+def _cursor(place: Place, scope: bytes) -> str:
+    encoded = msgspec.json.encode(place)
+    return urlsafe_b64encode(_checksum(encoded, scope) + encoded).decode().rstrip("=")
+
+
+def _place(cursor: str, scope: bytes) -> Place:
+    try:
+        joined = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except Base64Error:
+        joined = b""
+    checksum, encoded = joined[:CHECKSUM_BYTES], joined[CHECKSUM_BYTES:]
+    if checksum != _checksum(encoded, scope) or _canonical(joined) != cursor:
+        raise BadRequest("This cursor is not from this list.", code="bad_cursor")
+    return tuple(msgspec.json.decode(encoded, type=list[str | int]))
+
+
+def _canonical(joined: bytes) -> str:
+    return urlsafe_b64encode(joined).decode().rstrip("=")
+
+
+def _checksum(encoded: bytes, scope: bytes) -> bytes:
+    return sha256(scope + b"\0" + encoded).digest()[:CHECKSUM_BYTES]
+
+
+def wanted_media(accept: str) -> str:
+    """JSON, unless Accept prefers CSV or NDJSON. What it says of other types is not looked at."""
+    weights = dict.fromkeys((respond.JSON, respond.CSV, respond.NDJSON), 0.0)
+    for each in accept.split(","):
+        parsed = parse_mimetype(each.strip())
+        media = f"{parsed.type}/{parsed.subtype}"
+        if media in weights:
+            weights[media] = _weight(parsed.parameters.get("q", "1"))
+    return max(weights, key=lambda media: weights[media])
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
+async def _whole(
+    call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, media: str
+) -> web.StreamResponse:
+    first = await fetch(None, PAGE_ITEMS_MAX)
+    headers = {"Cache-Control": "private, no-cache"}
+    if first.log_size is not None:
+        headers[respond.LOG_SIZE] = str(first.log_size)
+    write = _csv if media == respond.CSV else _ndjson
+    head = _csv_head(item) if media == respond.CSV else b""
+    return await respond.stream(call, media, _chunks(first, fetch, head, write), headers)
+
+
+async def _chunks(
+    page: Page, fetch: Fetch, head: bytes, write: Callable[[Sequence[msgspec.Struct]], bytes]
+) -> AsyncIterator[bytes]:
+    yield head + write(page.items)
+    while page.next is not None:
+        page = await fetch(page.next, PAGE_ITEMS_MAX)
+        yield write(page.items)
+
+
+def _ndjson(items: Sequence[msgspec.Struct]) -> bytes:
+    return msgspec.json.Encoder().encode_lines(items)
+
+
+def _csv_columns(item: type[msgspec.Struct]) -> dict[str, str]:
+    """Names in the text by names of the fields; what only answers to commands hold is no column."""
+    fields = msgspec.structs.fields(item)
+    return {each.name: each.encode_name for each in fields if each.default is not msgspec.UNSET}
+
+
+def _csv_head(item: type[msgspec.Struct]) -> bytes:
+    return f"{','.join(_csv_columns(item).values())}\r\n".encode()
+
+
+def _csv(items: Sequence[msgspec.Struct]) -> bytes:
+    if not items:
+        return b""
+    text = io.StringIO()
+    names = _csv_columns(type(items[0]))
+    csv.writer(text).writerows([_cell(getattr(item, name)) for name in names] for item in items)
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    """RFC 4180; true and false as in JSON, several values of one cell apart by a space."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list() | tuple():
+            return " ".join(value)
+        case _:
+            return str(value)

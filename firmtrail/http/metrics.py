@@ -1,0 +1,70 @@
+"""What the service counts about itself, in Prometheus's words. No device, user or project is named.
+
+Children of a labelled metric are bound once and kept: looking one up costs more than counting.
+Several workers share what they count through files in a folder (prometheus_client's multiprocess
+mode, for which PROMETHEUS_MULTIPROC_DIR names the folder before that library is imported).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from firmtrail import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+type Observe = Callable[[int, float], None]
+
+
+class Metrics:
+    """The metrics of one process; with a `folder`, what it tells is that of all its siblings."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._own = CollectorRegistry()
+        self._requests = Histogram(
+            "firmtrail_http_request_duration_seconds",
+            "How long requests took, from their head to the last byte of their answer.",
+            ["method", "route", "status"],
+            buckets=_BUCKETS_S,
+            registry=self._own,
+        )
+        self.ready = Gauge(
+            "firmtrail_ready",
+            "1 if the last /readyz said yes.",
+            multiprocess_mode="livemin",
+            registry=self._own,
+        )
+        build = Gauge(
+            "firmtrail_build_info",
+            "What is running.",
+            ["version"],
+            multiprocess_mode="livemax",
+            registry=self._own,
+        )
+        build.labels(__version__).set(1)
+
+    def observer(self, method: str, route: str) -> Observe:
+        """Return what counts the requests of one route: called with status and seconds."""
+        observers: dict[int, Callable[[float], None]] = {}
+
+        def observe(status: int, seconds: float) -> None:
+            if status not in observers:
+                child = self._requests.labels(method, route, str(status))
+                observers[status] = child.observe
+            observers[status](seconds)
+
+        return observe
+
+    def text(self) -> bytes:
+        """Return all of them in Prometheus's text format."""
+        if self._folder is None:
+            return generate_latest(self._own)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared, path=str(self._folder))  # type: ignore[no-untyped-call] # theirs
+        return generate_latest(shared)

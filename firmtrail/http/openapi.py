@@ -1,0 +1,238 @@
+"""The interface as an OpenAPI 3.1 document, made of the route table and the structs that validate.
+
+What a route takes and answers stands nowhere else, so the document can't be behind the code. The
+dialect is left at OpenAPI's default: naming another makes readers of the document complain.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPMethod, HTTPStatus
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from apispec import APISpec
+
+from firmtrail import __version__
+from firmtrail.http import texts
+from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
+from firmtrail.http.kinds import Device, Local, Member, Public, User
+from firmtrail.http.respond import JSON, LOG_SIZE
+from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.validate import is_optional
+
+DOCUMENT = web.AppKey("DOCUMENT", bytes)
+
+_REF = "#/components/schemas/{name}"
+
+_DESCRIPTION = """\
+What each device of a fleet runs, ran and should run. Times are RFC 3339 UTC, versions SemVer
+2.0.0, errors RFC 9457 problems with a stable `code` and all faults of a body."""
+
+_PATH_TYPES: dict[str, Any] = {"project": texts.ProjectName, "device": texts.DeviceName}
+
+_HEADERS = {
+    LOG_SIZE: "The number of events in the log that the answer was read from.",
+    "ETag": "A hash of the body, for If-None-Match and If-Match.",
+    "X-Request-Id": "The request's id, which also stands in the server's log.",
+}
+
+
+def document(routes: Sequence[Route]) -> bytes:
+    """The document of these routes, as JSON; what only the local socket serves is not in it."""
+    routes = [route for route in routes if not isinstance(route.access, Local)]
+    spec = APISpec(
+        title="Firmtrail",
+        version=__version__,
+        openapi_version="3.1.0",
+        info={"description": _DESCRIPTION, "license": {"name": "Apache-2.0"}},
+    )
+    _add_security(spec)
+    schemas = _Schemas(routes)
+    for name, schema in schemas.components.items():
+        spec.components.schema(name, schema)
+    for path in dict.fromkeys(route.path for route in routes):
+        here = [route for route in routes if route.path == path]
+        spec.path(path, operations=_operations(here, schemas), parameters=_path_parameters(path))
+    return msgspec.json.encode(spec.to_dict())
+
+
+class _Schemas:
+    """The JSON schemas of all types that the routes name."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._types: list[Any] = [ProblemBody]
+        for route in routes:
+            for content in route.answers.values():
+                self._types += _types_in(content)
+            self._types += [] if route.body is None else [route.body]
+        schemas, self.components = msgspec.json.schema_components(self._types, ref_template=_REF)
+        self._schemas = list(schemas)
+
+    def of(self, content: Any) -> dict[str, Any]:
+        match content:
+            case AnyOf(contents):
+                return {"anyOf": [self.of(each) for each in contents]}
+            case ListOf(item):
+                return {"type": "array", "items": self.of(item)}
+            case kind:
+                return self._schemas[self._types.index(kind)]
+
+
+def _types_in(content: Any) -> list[Any]:
+    match content:
+        case None | str():
+            return []
+        case AnyOf(contents):
+            return [kind for each in contents for kind in _types_in(each)]
+        case ListOf(item):
+            return _types_in(item)
+        case kind:
+            return [kind]
+
+
+def _operations(routes: Iterable[Route], schemas: _Schemas) -> dict[str, Any]:
+    operations = {}
+    for route in routes:
+        operations[route.method.lower()] = _operation(route, schemas)
+        if route.method is HTTPMethod.GET:
+            operations["head"] = _head(operations["get"])
+    return operations
+
+
+def _head(get: dict[str, Any]) -> dict[str, Any]:
+    responses = {
+        status: {name: part for name, part in answer.items() if name != "content"}
+        for status, answer in get["responses"].items()
+    }
+    return get | {"responses": responses, "operationId": f"head_{get['operationId']}"}
+
+
+def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "tags": [route.group],
+        "parameters": [*_query_parameters(route), *_header_parameters(route)],
+        "responses": _responses(route, schemas),
+    }
+    if route.body is not None:
+        operation["requestBody"] = _request_body(route, schemas)
+    if isinstance(route.access, Public):
+        operation["security"] = []
+    return operation | {"x-access": _access(route)}
+
+
+def _access(route: Route) -> str:
+    match route.access:
+        case Member(permission):
+            return f"a token whose role in the project may {permission}"
+        case Device(permission):
+            return f"the device's own secret, or a token whose role may {permission}"
+        case User():
+            return "a login or an API token"
+        case _:
+            return "anyone"
+
+
+def _request_body(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    content = {JSON: {"schema": schemas.of(route.body)}}
+    return {"required": not is_optional(route.body), "content": content}
+
+
+def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
+    answers = {str(status): _answer(route, status, schemas) for status in route.answers}
+    problem = {PROBLEM_MEDIA_TYPE: {"schema": schemas.of(ProblemBody)}}
+    problems = {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "headers": _headers("X-Request-Id", *_problem_headers(status)),
+            "content": problem,
+        }
+        for status in route.problems()
+    }
+    return dict(sorted((problems | answers).items()))
+
+
+def _problem_headers(status: int) -> list[str]:
+    return {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+
+
+def _answer(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
+    content = route.answers[status]
+    names = ["X-Request-Id", *(["ETag"] if route.is_resource else [])]
+    answer: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "headers": _headers(*names, *([LOG_SIZE] if route.is_view else [])),
+    }
+    if isinstance(content, str):
+        answer["content"] = {content: {"schema": {"type": "string"}}}
+    elif content is not None:
+        media = {each: {"schema": {"type": "string"}} for each in route.other_media}
+        answer["content"] = {JSON: {"schema": schemas.of(content)}} | media
+    return answer
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {
+        name: {"description": _HEADERS.get(name, name), "schema": {"type": "string"}}
+        for name in names
+    }
+
+
+def _path_parameters(path: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "schema": msgspec.json.schema(_PATH_TYPES.get(name, texts.Id)),
+        }
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    _, components = msgspec.json.schema_components([route.query])
+    [schema] = (each for name, each in components.items() if name == route.query.__name__)
+    required = schema.get("required", [])
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": _never_null(member)}
+        for name, member in schema["properties"].items()
+    ]
+
+
+def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A query parameter is there or not: null is no value of it."""
+    if "anyOf" in schema:
+        [schema] = (each for each in schema["anyOf"] if each != {"type": "null"})
+    members = {name: value for name, value in schema.items() if (name, value) != ("default", None)}
+    if None in members.get("enum", []):
+        members["enum"] = [each for each in members["enum"] if each is not None]
+    return members
+
+
+def _header_parameters(route: Route) -> list[dict[str, Any]]:
+    named = {
+        "Idempotency-Key": (route.takes_key, texts.VisibleText),
+        "If-None-Match": (route.is_resource, str),
+        "If-Match": (route.method is HTTPMethod.PATCH, str),
+        "Prefer": (route.skips_faulty, str),
+    }
+    return [
+        {"name": name, "in": "header", "schema": msgspec.json.schema(kind)}
+        for name, (is_taken, kind) in named.items()
+        if is_taken
+    ]
+
+
+def _add_security(spec: APISpec) -> None:
+    spec.components.security_scheme(
+        "bearer",
+        {"type": "http", "scheme": "bearer", "description": "A token, or a device's own secret."},
+    )
+    spec.components.security_scheme(
+        "basic",
+        {"type": "http", "scheme": "basic", "description": "The same as the password."},
+    )
+    spec.options["security"] = [{"bearer": []}, {"basic": []}]

@@ -1,0 +1,111 @@
+"""What those who run the service call: is it alive, is it ready, what does it count; the documents.
+
+None needs a credential and none says anything about a project. /healthz touches nothing, so a slow
+database does not make an orchestrator kill the servers that wait for it.
+"""
+
+import functools
+import mimetypes
+from hashlib import blake2b
+from importlib import resources
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.http import openapi, respond
+from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import NotFound, ServiceUnavailable
+from firmtrail.http.metrics import CONTENT_TYPE
+
+NOT_READY_RETRY_AFTER_S = 5
+
+DOCS_FILES = {
+    "docs.js": "docs.js",
+    "swagger-ui-bundle.js": "swagger-ui/swagger-ui-bundle.js",
+    "swagger-ui.css": "swagger-ui/swagger-ui.css",
+}
+"""The page's own files, by the name that they are served under."""
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str = "alive"
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Everything that a request needs is there."""
+
+    status: str = "ready"
+
+
+async def get_healthz(_call: AnyCall) -> web.Response:
+    """Whether the process answers at all."""
+    return respond.json(200, Alive(), _uncached())
+
+
+async def get_readyz(call: AnyCall) -> web.Response:
+    """Whether requests would be served."""
+    failures = await call.services.readiness.failures()
+    call.services.metrics.ready.set(not failures)
+    if failures:
+        detail = f"Not ready: {', '.join(failures)}."
+        raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
+    return respond.json(200, Ready(), _uncached())
+
+
+async def get_metrics(call: AnyCall) -> web.Response:
+    """What the process counts, for Prometheus."""
+    headers = {"Content-Type": CONTENT_TYPE, **_uncached()}
+    return web.Response(body=call.services.metrics.text(), headers=headers)
+
+
+async def get_openapi(call: AnyCall) -> web.Response:
+    """The interface as an OpenAPI 3.1 document."""
+    return web.Response(
+        body=call.request.app[openapi.DOCUMENT],
+        content_type=respond.JSON,
+        headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"},
+    )
+
+
+async def get_docs(_call: AnyCall) -> web.Response:
+    """The interface as a page; everything it loads comes from here."""
+    return _file("docs.html")
+
+
+async def get_docs_file(call: AnyCall) -> web.Response:
+    """What the page loads."""
+    name = DOCS_FILES.get(call.path("file"))
+    if name is None:
+        raise NotFound("There is no such file.")
+    return _file(name)
+
+
+def _file(name: str) -> web.Response:
+    body, etag = _content(name)
+    return web.Response(
+        body=body,
+        content_type=mimetypes.types_map[name[name.rindex(".") :]],
+        charset="utf-8",
+        headers={**SECURITY_HEADERS, "ETag": f'"{etag}"', "Cache-Control": "public, max-age=3600"},
+    )
+
+
+@functools.cache
+def _content(name: str) -> tuple[bytes, str]:
+    body = (resources.files("firmtrail.http") / "static" / name).read_bytes()
+    return body, blake2b(body, digest_size=16).hexdigest()
+
+
+def _uncached() -> dict[str, str]:
+    return {"Cache-Control": "no-store"}

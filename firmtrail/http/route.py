@@ -1,0 +1,96 @@
+"""What is a route? The one description that routing, auth, validation and documents are made of."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPMethod
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.http.call import AnyCall
+from firmtrail.http.kinds import Access, Device, Local, Member, Public, User
+
+SINGLE_BODY_BYTES_MAX = 64 * 1024
+ARRAY_BODY_BYTES_MAX = 4 * 1024 * 1024
+
+
+class AnyOf(NamedTuple):
+    """An answer that is one of several; msgspec encodes each, and knows no such type itself."""
+
+    contents: tuple[Any, ...]
+
+
+class ListOf(NamedTuple):
+    """An answer that is an array of such."""
+
+    content: Any
+
+
+type Handler = Callable[[AnyCall], Awaitable[web.StreamResponse]]
+type Content = Any
+"""What an answer holds: a type that msgspec encodes to JSON, or several; a media type; or None."""
+
+
+class NoQuery(msgspec.Struct, frozen=True):
+    """The route takes no query parameters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One method on one path."""
+
+    method: HTTPMethod
+    path: str
+    """Below the root, with {names} for its parameters."""
+    handler: Handler
+    access: Access
+    group: str
+    summary: str
+    answers: Mapping[int, Content]
+    """The answers that are no problem."""
+    query: type[msgspec.Struct] = NoQuery
+    body: Any = None
+    """The Struct, or `Struct | list[Struct]`, that the JSON body is read as; None: no body."""
+    array_items_max: int = 1_000
+    is_raw: bool = False
+    """The handler reads query and body itself: the seed's routes, whose answers have own texts."""
+    skips_faulty: bool = False
+    """With `faulty=skip` the handler gets faulty items of an array as `Faulty`."""
+    is_view: bool = False
+    """Its answers say how far the log was read."""
+    takes_key: bool = False
+    """An Idempotency-Key counts."""
+    refusals: frozenset[int] = field(default_factory=frozenset)
+    """Statuses of the rules' own refusals."""
+    other_media: tuple[str, ...] = ()
+    """What Accept can ask for beside JSON."""
+
+    @property
+    def is_resource(self) -> bool:
+        """Whether its answer has an ETag."""
+        return self.method is HTTPMethod.GET and 304 in self.answers
+
+    def problems(self) -> list[int]:
+        """Every status of a problem that it can answer."""
+        if self.is_raw:
+            return [408, 413, 415, 429, 503] if self.method is HTTPMethod.POST else [429, 503]
+        statuses = set(self.refusals)
+        match self.access:
+            case User():
+                statuses |= {401, 403, 429, 503}
+            case Member() | Device():
+                statuses |= {401, 403, 404, 429, 503}
+            case Local():
+                statuses |= {503}
+            case Public():
+                pass
+        if self.body is not None:
+            statuses |= {400, 408, 413, 415, 422}
+        if self.takes_key:
+            statuses |= {400, 409, 413, 415}
+        if "cursor" in self.query.__struct_fields__:
+            statuses.add(400)
+        if self.method is HTTPMethod.PATCH:
+            statuses.add(412)
+        return sorted(statuses | {422})

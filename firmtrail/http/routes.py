@@ -1,0 +1,194 @@
+"""Every route there is: what it is called, who may call it, what it takes and what it answers.
+
+Routing, authentication, validation, the OpenAPI document and the tests that visit every route all
+read this table. What devices call comes first: the router tries the paths of a project in order.
+"""
+
+from http import HTTPMethod
+from typing import Any
+
+from firmtrail.http import (
+    access_api,
+    answers,
+    audit_api,
+    bodies,
+    device_api,
+    operations,
+    seed_api,
+)
+from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
+from firmtrail.http.respond import NDJSON
+from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.user_routes import ACCESS, FLEET, LOCALS, RULES, D, P
+
+TEXT = "text/plain"
+
+REPORT = Member(Permission.REPORT)
+AUDIT = Member(Permission.AUDIT)
+ADMINISTER = Member(Permission.ADMINISTER)
+
+GET, POST, DELETE = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.DELETE
+
+
+REPORTS_ANSWER = AnyOf(
+    (
+        answers.Receipt,
+        ListOf(AnyOf((answers.Receipt, answers.RefusedItem))),
+        answers.ReportsSummary,
+    )
+)
+
+REPORTS = (
+    Route(
+        method=POST,
+        path=f"{D}/reports",
+        handler=device_api.post_reports,
+        access=DEVICE,
+        group="devices call",
+        summary="Report what the device runs, or how far an update came.",
+        query=bodies.ReportsQuery,
+        body=bodies.Report | list[bodies.Report],
+        skips_faulty=True,
+        answers={201: REPORTS_ANSWER, 200: REPORTS_ANSWER},
+        refusals=RULES,
+    ),
+    Route(
+        method=POST,
+        path=f"{P}/reports",
+        handler=device_api.post_gateway_reports,
+        access=REPORT,
+        group="devices call",
+        summary="Report for any devices, as their gateway.",
+        query=bodies.ReportsQuery,
+        body=bodies.DeviceReport | list[bodies.DeviceReport],
+        skips_faulty=True,
+        answers={201: REPORTS_ANSWER, 200: REPORTS_ANSWER},
+        refusals=RULES,
+    ),
+)
+
+AUDITS = (
+    Route(
+        method=GET,
+        path=f"{P}/events",
+        handler=audit_api.get_events,
+        access=AUDIT,
+        group="auditors call",
+        summary="The log's entries as they are stored, one a line.",
+        query=bodies.EventsQuery,
+        answers={200: NDJSON},
+        is_view=True,
+    ),
+    Route(
+        method=DELETE,
+        path=f"{P}/events/{{position}}/text",
+        handler=access_api.delete_text,
+        access=ADMINISTER,
+        group="auditors call",
+        summary="Erase the free text beside an event.",
+        answers={204: None},
+        refusals=RULES,
+    ),
+)
+
+OPERATIONS = (
+    Route(
+        method=GET,
+        path="/healthz",
+        handler=operations.get_healthz,
+        access=PUBLIC,
+        group="operations",
+        summary="Is the process alive?",
+        answers={200: operations.Alive},
+    ),
+    Route(
+        method=GET,
+        path="/readyz",
+        handler=operations.get_readyz,
+        access=PUBLIC,
+        group="operations",
+        summary="Would requests be served?",
+        answers={200: operations.Ready},
+        refusals=frozenset({503}),
+    ),
+    Route(
+        method=GET,
+        path="/metrics",
+        handler=operations.get_metrics,
+        access=PUBLIC,
+        group="operations",
+        summary="Metrics in Prometheus's text format.",
+        answers={200: "text/plain"},
+    ),
+    Route(
+        method=GET,
+        path="/openapi.json",
+        handler=operations.get_openapi,
+        access=PUBLIC,
+        group="operations",
+        summary="This document.",
+        answers={200: dict[str, Any]},
+    ),
+    Route(
+        method=GET,
+        path="/docs",
+        handler=operations.get_docs,
+        access=PUBLIC,
+        group="operations",
+        summary="This document as a page.",
+        answers={200: "text/html"},
+    ),
+    Route(
+        method=GET,
+        path="/docs/{file}",
+        handler=operations.get_docs_file,
+        access=PUBLIC,
+        group="operations",
+        summary="What the page loads.",
+        answers={200: "text/javascript"},
+        refusals=frozenset({404}),
+    ),
+)
+
+SEED = (
+    Route(
+        method=POST,
+        path="/upload_firmware_update",
+        handler=seed_api.upload_firmware_update,
+        access=PUBLIC,
+        group="the seed's three",
+        summary="A device's update, as the seed takes it.",
+        answers={200: TEXT, 400: TEXT, 401: TEXT},
+        is_raw=True,
+    ),
+    Route(
+        method=GET,
+        path="/get_firmware_updates_by_device_id",
+        handler=seed_api.get_firmware_updates_by_device_id,
+        access=PUBLIC,
+        group="the seed's three",
+        summary="A device's updates, as the seed lists them.",
+        answers={200: list[seed_api.SeedUpdate], 401: TEXT},
+        is_raw=True,
+    ),
+)
+
+DEMO = (
+    Route(
+        method=GET,
+        path="/populate_database",
+        handler=seed_api.populate_database,
+        access=PUBLIC,
+        group="the seed's three",
+        summary="Start the demo anew.",
+        answers={200: TEXT},
+        is_raw=True,
+    ),
+)
+
+ROUTES = (*REPORTS, *FLEET, *AUDITS, *ACCESS, *OPERATIONS)
+
+
+def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:
+    """The routes of a server: the seed's only where they are turned on."""
+    return (*ROUTES, *LOCALS, *(SEED if has_seed else ()), *(DEMO if is_demo else ()))

@@ -1,0 +1,153 @@
+"""The three routes of the seed, with its very texts, for the devices of one project.
+
+They are thin: what they record and read is what every other route does. A refusal says nothing of
+what was wrong, and the same work is done for each: a device or a member that does not exist costs
+a look-up and a hash as a wrong secret does. Their e-mail and secret travel in a query, as the seed
+has it; no log line of ours holds a query.
+"""
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from firmtrail import version
+from firmtrail.access import TooManyAttempts, people, roles
+from firmtrail.access.lookup import OWN_DEVICE
+from firmtrail.commands import demo
+from firmtrail.device import Refused, Report
+from firmtrail.events import time_text
+from firmtrail.http import endpoint, respond
+from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import TooManyRequests
+from firmtrail.http.lists import PAGE_ITEMS_MAX
+from firmtrail.projections import device_current, device_history
+from firmtrail.projections.device_history import Asked, Entry
+
+
+class Update(msgspec.Struct, frozen=True):
+    """What a device of the seed uploads; it numbers its devices."""
+
+    device_id: int | str
+    secret: str
+    version: Any = None
+
+
+class SeedUpdate(msgspec.Struct, frozen=True):
+    """A line of the seed's list."""
+
+    id: int
+    device_id: int | str
+    version: str
+    date: str
+
+
+_decode_update = msgspec.json.Decoder(Update).decode
+
+
+async def upload_firmware_update(call: AnyCall) -> web.Response:
+    """Record what a device runs. The body is JSON whatever its Content-Type says."""
+    update = await _read_update(call)
+    if update is None or update.version is None:
+        return _text(401, "Invalid Request")
+    log_id = await _log_of_device(call, str(update.device_id), update.secret)
+    if log_id is None:
+        return _text(401, "Invalid Request")
+    meant = version.from_loose(update.version) if isinstance(update.version, str) else None
+    if meant is None:
+        return _text(400, "Version string formatting not valid")
+    name = str(update.device_id)
+    sent = None if meant == update.version else update.version
+    report = Report(name, meant, "installed", f"device/{name}", sent=sent)
+    [outcome] = await call.services.recorder.report(log_id, [report])
+    if isinstance(outcome, Refused):
+        return _text(401, "Invalid Request")
+    return _text(200, "Successfully updated firmware version")
+
+
+async def _read_update(call: AnyCall) -> Update | None:
+    body = await endpoint.read_bytes(call.request, takes_arrays=False)
+    try:
+        update = _decode_update(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if "\0" in f"{update.device_id}{update.secret}" else update
+
+
+async def _log_of_device(call: AnyCall, name: str, secret: str) -> int | None:
+    """The log to record in, if this is the device's secret."""
+    services = call.services
+    try:
+        found = await services.access.find(
+            secret, services.seed_project, name, address=call.request.remote or ""
+        )
+    except TooManyAttempts as error:
+        raise TooManyRequests(error.retry_after_s) from None
+    return found.log_id if found.device_secret == OWN_DEVICE else None
+
+
+async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
+    """Everything that a device came to run, oldest first, for a member of its project."""
+    query = call.request.query
+    name = query.get("device_id", "")
+    log_id = await _log_of_reader(
+        call, query.get("email", "").replace(" ", "+"), query.get("secret", "")
+    )
+    entries = None if log_id is None else await _history(call, log_id, name)
+    if entries is None:
+        return _text(401, "Invalid request")
+    number = int(name) if name.isdecimal() else name
+    updates = [
+        SeedUpdate(each, number, entry.sent or entry.version, time_text(entry.time_ms))
+        for each, entry in enumerate(entries, start=1)
+    ]
+    return respond.json(200, updates, {"Cache-Control": "no-store"})
+
+
+async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
+    """The project's log, if this is a member who may read it."""
+    services = call.services
+    try:
+        actor_id = await services.access.login(email, password, address=call.request.remote or "")
+    except TooManyAttempts as error:
+        raise TooManyRequests(error.retry_after_s) from None
+    project = services.seed_project
+    if actor_id is None or project is None:
+        return None
+    role = await people.role_of(services.db, project, actor_id)
+    if "read" not in roles.effective(role, None):
+        return None
+    return await services.access.project(project)
+
+
+async def _history(call: AnyCall, log_id: int, name: str) -> list[Entry] | None:
+    """All entries, oldest first; None where there is no such device."""
+    if "\0" in name or not await _exists(call, log_id, name):
+        return None
+    entries: list[Entry] = []
+    asked = Asked(log_id, name, rows_max=PAGE_ITEMS_MAX)
+    while True:
+        page = device_history.page_of(await call.services.histories.get(asked))
+        entries += page.entries
+        if len(page.entries) < PAGE_ITEMS_MAX:
+            return entries[::-1]
+        last = page.entries[-1]
+        asked = asked._replace(before_place=last.place, before_position=last.position)
+
+
+async def _exists(call: AnyCall, log_id: int, name: str) -> bool:
+    _, found = device_current.found_one(await call.services.devices.get((log_id, name)))
+    return found is not None
+
+
+async def populate_database(call: AnyCall) -> web.Response:
+    """Start the demo anew."""
+    services = call.services
+    project = services.seed_project or ""
+    old_log_id = await services.access.project(project)
+    await demo.populate(services.db, services.access.hasher, project, old_log_id)
+    return _text(200, "Successfully populated database")
+
+
+def _text(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=text, headers={"Cache-Control": "no-store"})

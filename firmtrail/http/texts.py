@@ -1,0 +1,95 @@
+"""The scalars of the interface: each with the rule that checks it and documents it.
+
+Patterns end in `$(?!\\n)`: a `$` alone also matches before a final newline, and the look-ahead is
+valid ECMA-262, so the same text stands in the OpenAPI document. All are ASCII and admit no NUL,
+which Postgres can't store.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from firmtrail import version
+from firmtrail.access.roles import Role
+
+_END = r"$(?!\n)"
+_NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
+
+TEXT_BYTES_MAX = 4096
+SEQ_MAX = 2**53 - 1
+
+PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
+DEVICE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}{_END}"
+ID_PATTERN = rf"^[A-Za-z0-9_.-]{{1,64}}{_END}"
+POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
+
+_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2})"
+
+type ProjectName = Annotated[
+    str, Meta(pattern=PROJECT_PATTERN, description="a project's name: a-z, 0-9 and -, 1 to 63")
+]
+type DeviceName = Annotated[
+    str,
+    Meta(pattern=DEVICE_PATTERN, description="a device's name: letters, digits and ._:-, 1 to 128"),
+]
+type DevicePrefix = Annotated[
+    str, Meta(pattern=DEVICE_PATTERN, description="the beginning of a device's name")
+]
+type Name = Annotated[
+    str, Meta(pattern=_NAME, description="a name: letters, digits and ._-, 1 to 64")
+]
+type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
+type VersionText = Annotated[
+    str,
+    Meta(
+        max_length=version.CHARACTERS_MAX,
+        pattern=version.PATTERN,
+        description="a SemVer 2.0.0 version of at most 64 characters, such as 1.4.0",
+        examples=["1.4.0"],
+    ),
+]
+type VisibleText = Annotated[
+    str, Meta(pattern=rf"^[!-~]{{1,64}}{_END}", description="1 to 64 visible ASCII characters")
+]
+type Secret = Annotated[
+    str, Meta(pattern=rf"^[!-~]{{1,200}}{_END}", description="1 to 200 visible ASCII characters")
+]
+type Seq = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
+type Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
+type Seconds = Annotated[int, Meta(ge=0, le=2**31)]
+type Email = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=rf"^[^\s@\x00-\x1f]{{1,64}}@[^\s@\x00-\x1f]{{1,189}}{_END}",
+        description="an e-mail address",
+    ),
+]
+type Password = Annotated[
+    str, Meta(min_length=1, max_length=1024, description="1 to 1024 characters")
+]
+
+
+type RoleName = Role
+
+type Time = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{_TIME}{_END}",
+        description="an RFC 3339 time with its offset",
+        examples=["2026-03-14T09:30:00.000Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
+type AsOf = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(@(0|[1-9][0-9]{{0,15}})|{_TIME}){_END}",
+        description="@N for the first N events, or an RFC 3339 time with its offset",
+        examples=["@8142", "2026-03-14T09:30:00.000Z"],
+    ),
+]
+type Limit = Annotated[int, Meta(ge=1, le=500)]
+type Cursor = Annotated[
+    str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,1024}}{_END}", description="`next` of a page, unaltered")
+]

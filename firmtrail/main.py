@@ -1,0 +1,104 @@
+"""The command `firmtrail`: which commands there are, and where their settings come from.
+
+Options come from the command line, else from the environment (FIRMTRAIL_…); nothing else in the
+package reads it. A command's module is imported when it is run, so help is quick.
+"""
+
+import errno
+import importlib
+import os
+from typing import Any, override
+
+import click
+
+from firmtrail import __version__, config
+from firmtrail.eventstore.database import Unavailable
+
+COMMANDS = {  # name -> where it is defined, and what it does
+    "serve": ("serve:serve", "Serve the API."),
+    "migrate": ("migrate:migrate", "Bring the database to this version's schema."),
+    "doctor": ("doctor:doctor", "Check what the service stands on."),
+    "project": ("access:project", "Add projects."),
+    "user": ("access:user", "Add members, set passwords, erase people."),
+    "token": ("access:token", "Create API tokens."),
+    "device": ("devices:device", "Register devices, one or a file of them."),
+    "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
+}
+
+
+class CouldNotRun(click.ClickException):
+    """The command ends with the message and exit code 2."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """Finds commands by COMMANDS, and turns what the environment refuses into exit code 2."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(f"firmtrail.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, Unavailable) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            raise CouldNotRun(str(error)) from error
+
+
+def share_metrics(folder: str) -> None:
+    """Let all processes of a server count together, in files in this folder.
+
+    prometheus_client looks at the environment when it is imported: call this before.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+
+class DatabaseUrl(click.ParamType[config.Database]):
+    name = "url"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> config.Database:
+        try:
+            return config.database(value)
+        except config.BadSetting as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"auto_envvar_prefix": "FIRMTRAIL", "show_default": True},
+    epilog="Every option is also an environment variable: FIRMTRAIL_DATABASE, "
+    "FIRMTRAIL_SERVE_PORT, … Exit codes: 0 done, 1 found wrong, 2 could not run.",
+)
+@click.option(
+    "--database",
+    type=DatabaseUrl(),
+    default="sqlite:///firmtrail.db",
+    show_envvar=True,
+    help="sqlite:///FILE (embedded, one server) or postgresql://USER@HOST/DATABASE.",
+)
+@click.version_option(__version__, prog_name="firmtrail")
+@click.pass_context
+def main(ctx: click.Context, database: config.Database) -> None:
+    """Record what every device of a fleet runs, ran and should run, and prove it."""
+    ctx.obj = database

@@ -1,0 +1,196 @@
+"""What a presented credential is found to be, on every back end; and that changes act at once."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from firmtrail.access import Access, revoke_secrets
+from firmtrail.access.credentials import new_secret, new_token
+from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Found
+from firmtrail.commands import access as commands
+from firmtrail.eventstore.database import Database, Statement
+from firmtrail.record import Recorder
+from tests.people import add_member, add_project, add_secret, issue_token, new_access
+
+NOW_S = 1_800_000_000.0
+
+
+class Clock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.now_s = NOW_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def access(db: Database, clock: Clock) -> AsyncIterator[Access]:
+    access = new_access(db, clock=clock)
+    yield access
+    access.hasher.close()
+
+
+@pytest.fixture
+async def acme(db: Database, access: Access) -> int:
+    return await add_project(db, access, "acme")
+
+
+async def find(access: Access, text: str, device: str | None, project: str = "acme") -> Found:
+    return await access.find(text, project, device, address="10.0.0.1")
+
+
+async def run(db: Database, statement: Statement) -> None:
+    async with db.transaction() as tx:
+        await tx.run(statement)
+
+
+@pytest.mark.parametrize("text", [None, "x" * 32, "AAA"], ids=["issued", "strong", "weak"])
+async def test_a_devices_secret_is_found_on_its_own_path(
+    db: Database, access: Access, acme: int, text: str | None
+) -> None:
+    secret = await add_secret(db, access, "acme", "d1", text=text)
+    found = await find(access, secret, "d1")
+    assert (found.device_secret, found.log_id) == (OWN_DEVICE, acme)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen_as"), [("x" * 32, OTHER_DEVICE), ("AAA", NO_DEVICE)], ids=["strong", "weak"]
+)
+async def test_only_a_strong_secret_is_known_on_another_devices_path(
+    db: Database, access: Access, acme: int, text: str, seen_as: int
+) -> None:
+    await add_secret(db, access, "acme", "d1", text=text)
+    for project, device in (("acme", "d2"), ("other", "d1"), ("acme", None), (None, None)):
+        found = await access.find(text, project, device, address="10.0.0.1")
+        assert found.device_secret == seen_as
+
+
+async def test_devices_may_share_a_secret(db: Database, access: Access, acme: int) -> None:
+    for device in ("d1", "d2"):
+        await add_secret(db, access, "acme", device, text="y" * 40)
+    for device in ("d1", "d2"):
+        assert (await find(access, "y" * 40, device)).device_secret == OWN_DEVICE
+
+
+@pytest.mark.parametrize("text", [new_secret(), new_token(), "z" * 32, "AAA"])
+async def test_what_nobody_has_is_nothing(access: Access, acme: int, text: str) -> None:
+    assert await find(access, text, "d1") == Found(acme, NO_DEVICE, *[None] * 6)
+    assert await find(access, text, "d1", "unknown") == Found(None, NO_DEVICE, *[None] * 6)
+
+
+@pytest.mark.parametrize("text", ["x" * 32, "AAA"], ids=["strong", "weak"])
+async def test_a_revoked_secret_is_dead_on_the_next_request(
+    db: Database, access: Access, acme: int, text: str
+) -> None:
+    await add_secret(db, access, "acme", "d1", text=text)
+    assert (await find(access, text, "d1")).device_secret == OWN_DEVICE
+    await run(db, revoke_secrets("acme", "d1"))
+    assert (await find(access, text, "d1")).device_secret == NO_DEVICE
+
+
+@pytest.mark.parametrize("text", ["x" * 32, "AAA"], ids=["strong", "weak"])
+async def test_rotation_keeps_the_old_secret_until_its_overlap_ends(
+    db: Database, access: Access, acme: int, clock: Clock, text: str
+) -> None:
+    await add_secret(db, access, "acme", "d1", text=text)
+    await run(db, revoke_secrets("acme", "d1", access.now_ms() + 60_000))
+    new = await add_secret(db, access, "acme", "d1")
+    assert (await find(access, text, "d1")).device_secret == OWN_DEVICE
+    clock.now_s += 60
+    assert (await find(access, text, "d1")).device_secret == NO_DEVICE
+    assert (await find(access, new, "d1")).device_secret == OWN_DEVICE
+
+
+async def test_a_second_rotation_does_not_prolong_the_first_ones_overlap(
+    db: Database, access: Access, acme: int, clock: Clock
+) -> None:
+    oldest = await add_secret(db, access, "acme", "d1")
+    await run(db, revoke_secrets("acme", "d1", access.now_ms() + 60_000))
+    await run(db, revoke_secrets("acme", "d1", access.now_ms() + 900_000))
+    clock.now_s += 61
+    assert (await find(access, oldest, "d1")).device_secret == NO_DEVICE
+
+
+async def test_a_new_weak_secret_replaces_the_one_before(
+    db: Database, access: Access, acme: int
+) -> None:
+    await add_secret(db, access, "acme", "d1", text="AAA")
+    await add_secret(db, access, "acme", "d1", text="BBB")
+    assert (await find(access, "AAA", "d1")).device_secret == NO_DEVICE
+    assert (await find(access, "BBB", "d1")).device_secret == OWN_DEVICE
+
+
+async def test_a_token_is_found_with_its_role_and_its_holders(
+    access: Access, recorder: Recorder, acme: int
+) -> None:
+    user = await add_member(recorder, acme, "a@b.example", "admin")
+    token = await issue_token(recorder, acme, user, "viewer")
+    found = await find(access, token.text, "d1")
+    expected = Found(acme, NO_DEVICE, None, token.token.token_id, user, "acme", "viewer", "admin")
+    assert found == expected
+
+
+async def test_a_revoked_token_is_nothing_on_the_next_request(
+    access: Access, recorder: Recorder, acme: int
+) -> None:
+    user = await add_member(recorder, acme, "a@b.example", "admin")
+    token = await issue_token(recorder, acme, user, "viewer")
+    revoke = commands.revoke_token(token.token.token_id, actor="system")
+    await recorder.act(acme, revoke)
+    assert (await find(access, token.text, None)).token_id is None
+
+
+async def test_an_expired_token_is_nothing(
+    access: Access, recorder: Recorder, acme: int, clock: Clock
+) -> None:
+    user = await add_member(recorder, acme, "a@b.example", "admin")
+    token = await issue_token(recorder, acme, user, "viewer", expires_at_ms=access.now_ms() + 1_000)
+    assert (await find(access, token.text, None)).token_id is not None
+    clock.now_s += 1
+    assert (await find(access, token.text, None)).token_id is None
+
+
+async def test_a_changed_role_is_seen_on_the_next_request(
+    access: Access, recorder: Recorder, acme: int
+) -> None:
+    await add_member(recorder, acme, "boss@b.example", "admin")
+    user = await add_member(recorder, acme, "a@b.example", "admin")
+    token = await issue_token(recorder, acme, user, "admin")
+    await add_member(recorder, acme, "a@b.example", "viewer")
+    assert (await find(access, token.text, None)).member_role == "viewer"
+
+
+async def test_a_password_is_the_users_whose_address_it_came_with(
+    access: Access, recorder: Recorder, acme: int
+) -> None:
+    hashed = await access.hasher.hash("user", "ABC")
+    user = await add_member(recorder, acme, "a@b.example", "viewer", password_hash=hashed)
+    await add_member(recorder, acme, "without@b.example", "viewer")
+    assert await access.login(" A@B.example", "ABC", address="10.0.0.1") == user
+    for email, password in (
+        ("a@b.example", "ABD"),
+        ("without@b.example", "ABC"),
+        ("unknown@b.example", "ABC"),
+    ):
+        assert await access.login(email, password, address="10.0.0.1") is None
+
+
+async def test_last_seen_times_are_written_at_a_flush_and_never_go_back(
+    db: Database, access: Access
+) -> None:
+    times = Statement("SELECT device, seen_at_ms FROM device_seen ORDER BY device LIMIT 9")
+    access.seen.touch("acme", "d1", 5_000)
+    access.seen.touch("acme", "d2", 5_000)
+    access.seen.touch("acme", "d1", 6_000)
+    assert not await db.read(times)
+    await access.seen.flush()
+    access.seen.touch("acme", "d1", 4_000)
+    await access.seen.flush()
+    assert [tuple(row) for row in await db.read(times)] == [("d1", 6_000), ("d2", 5_000)]

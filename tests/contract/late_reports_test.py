@@ -1,0 +1,101 @@
+"""Late is not lost: a device's reports mean the same in whatever order they arrive."""
+
+import asyncio
+from itertools import count
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from firmtrail.device import DeviceState, Refused, Report
+from firmtrail.eventstore.database import Database
+from firmtrail.projections import device_current, device_history
+from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.record import Recorder
+from tests.fleet import NOON_MS, received, register, report
+from tests.strategies import deliveries, lawful
+
+EXAMPLES = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+_devices = map("d{}".format, count(1))
+
+
+async def deliver(
+    recorder: Recorder, log_id: int, units: list[list[Report]], *, together: bool = False
+) -> str:
+    """A new device sends these, one unit after another's answer or all at once; its name."""
+    name = next(_devices)
+    await register(recorder, log_id, name)
+    calls = [
+        recorder.report(log_id, [replace(sent, device=name) for sent in unit]) for unit in units
+    ]
+    answers = await asyncio.gather(*calls) if together else [await call for call in calls]
+    assert [len(answer) for answer in answers] == [len(unit) for unit in units]
+    for answer in answers:
+        for outcome in answer:
+            received(outcome)
+    return name
+
+
+async def state_of(db: Database, log_id: int, name: str) -> DeviceState:
+    rows = await db.read(device_current.one([(log_id, name)]))
+    _, found = device_current.found_one([row[1:] for row in rows])
+    assert found is not None
+    return found.state
+
+
+async def entries_of(db: Database, log_id: int, name: str, moves: int) -> list[Entry]:
+    rows = await db.read(device_history.pages([Asked(log_id, name, moves=moves, rows_max=100)]))
+    return device_history.page_of([row[1:] for row in rows]).entries
+
+
+def lasting(entry: Entry) -> Entry:
+    """Without what may depend on when it was recorded."""
+    is_own_time = entry.occurred_at_ms is not None and entry.clock is None
+    time_ms = entry.time_ms if is_own_time else 0
+    return entry._replace(position=0, recorded_at_ms=0, late=False, time_ms=time_ms)
+
+
+async def seen(db: Database, log_id: int, name: str) -> dict[str, Any]:
+    state = await state_of(db, log_id, name)
+    return {
+        "current": (state.version, state.previous_version, state.run_place),
+        "last": (state.status, state.clock, state.last_version, state.last_place),
+        "history": [lasting(entry) for entry in await entries_of(db, log_id, name, moves=1)],
+        "progress": [lasting(entry) for entry in await entries_of(db, log_id, name, moves=0)],
+    }
+
+
+@EXAMPLES
+@given(st.data())
+async def test_any_order_any_repetition_and_any_units_tell_the_same(
+    db: Database, log_id: int, recorder: Recorder, data: st.DataObject
+) -> None:
+    reports = data.draw(lawful())
+    units = data.draw(deliveries(reports))
+    together = data.draw(st.booleans())
+    in_order = await deliver(recorder, log_id, [[sent] for sent in reports])
+    as_drawn = await deliver(recorder, log_id, units, together=together)
+    assert await seen(db, log_id, as_drawn) == await seen(db, log_id, in_order)
+
+
+async def test_a_refused_seq_does_not_hide_that_the_next_report_is_late(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    """Both are in one unit; the device never had a report with a seq recorded."""
+    noon = report("2.0.0", report_id="a", occurred_at_ms=NOON_MS)
+    reused = replace(noon, seq=5)
+    before_noon = report("1.0.0", occurred_at_ms=NOON_MS - 1)
+    name = next(_devices)
+    await register(recorder, log_id, name)
+    await recorder.report(log_id, [replace(noon, device=name)])
+    refused, late = await recorder.report(
+        log_id, [replace(sent, device=name) for sent in (reused, before_noon)]
+    )
+    assert isinstance(refused, Refused)
+    assert not received(late).duplicate
+    state = await state_of(db, log_id, name)
+    assert (state.version, state.previous_version) == ("2.0.0", "1.0.0")

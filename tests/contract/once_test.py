@@ -1,0 +1,133 @@
+"""One Idempotency-Key, one answer: kept with the events, without what is shown once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from firmtrail.access import Access
+from firmtrail.commands import access as commands
+from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
+from firmtrail.commit import Commit
+from firmtrail.device import Refused
+from firmtrail.eventstore.database import Database
+from firmtrail.record import Recorder
+from tests.databases import read, write
+from tests.people import add_project, new_access, recorded
+
+KEY = IdempotencyKey("u_1", "key-1", "print-1")
+
+
+class Shown(msgspec.Struct):
+    name: str
+    secret: str
+    more: list[dict[str, str]]
+
+
+@pytest.fixture
+async def access(db: Database) -> AsyncIterator[Access]:
+    access = new_access(db)
+    yield access
+    access.hasher.close()
+
+
+@pytest.fixture
+async def acme(db: Database, access: Access) -> int:
+    return await add_project(db, access, "acme")
+
+
+class Doing:
+    """A command that counts how often it was done."""
+
+    def __init__(self, body: object = None) -> None:
+        self.times = 0
+        self.body = body
+
+    async def __call__(self, _: Commit) -> object:
+        self.times += 1
+        return self.body
+
+
+async def test_without_a_key_a_command_is_done_each_time(recorder: Recorder, acme: int) -> None:
+    doing = Doing()
+    for _ in range(2):
+        await recorder.act(acme, once(None, answering(201, doing)))
+    assert doing.times == 2
+
+
+async def test_a_repeated_request_gets_the_first_answer_without_its_secrets(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    doing = Doing(Shown("d1", "fts_1", [{"token": "ftt_2", "id": "t_2"}]))
+    command = once(KEY, answering(201, doing))
+    assert await recorder.act(acme, command) == Answer(201, doing.body)
+    again = {"name": "d1", "secret": None, "more": [{"token": None, "id": "t_2"}]}
+    assert await recorder.act(acme, command) == Answer(201, again)
+    assert doing.times == 1
+    [[answer]] = await read(db, "SELECT answer FROM idempotency_keys LIMIT 2")
+    assert "fts_" not in answer
+    assert "ftt_" not in answer
+
+
+async def test_another_request_under_the_same_key_is_refused(recorder: Recorder, acme: int) -> None:
+    await recorder.act(acme, once(KEY, answering(201, Doing())))
+    doing = Doing()
+    with pytest.raises(Refused) as refused:
+        await recorder.act(acme, once(KEY._replace(fingerprint="print-2"), answering(201, doing)))
+    assert (refused.value.code, refused.value.status, doing.times) == ("key_reused", 409, 0)
+
+
+async def test_keys_of_different_people_do_not_meet(recorder: Recorder, acme: int) -> None:
+    doing = Doing()
+    for actor_id in ("u_1", "u_2"):
+        await recorder.act(acme, once(KEY._replace(actor_id=actor_id), answering(201, doing)))
+    assert doing.times == 2
+
+
+async def test_what_was_refused_kept_nothing_and_is_tried_again(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    refused = answering(200, commands.remove_member("u_none", actor="system"))
+    for _ in range(2):
+        with pytest.raises(Refused, match="no such member"):
+            await recorder.act(acme, once(KEY, refused))
+    assert await read(db, "SELECT count(*) FROM idempotency_keys") in ([[0]], [(0,)])
+
+
+async def test_many_at_once_over_two_servers_do_it_once(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    other, doing = Recorder(db), Doing("done")
+    answers = await asyncio.gather(
+        *(
+            each.act(acme, once(KEY, answering(201, doing)))
+            for each in (recorder, other, recorder, other)
+        )
+    )
+    assert answers == [Answer(201, "done")] * 4
+    assert doing.times == 1
+    await other.close()
+
+
+async def test_a_project_is_created_once_for_its_key(db: Database, access: Access) -> None:
+    answers = await asyncio.gather(
+        *(commands.add_project(db, "mine", actor="system", creator=None, key=KEY) for _ in range(4))
+    )
+    assert {answer.status for answer in answers} == {201}
+    log_id = await access.project("mine")
+    assert log_id is not None
+    assert len(await recorded(db, log_id)) == 1
+
+
+async def test_after_seven_days_a_key_is_forgotten(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    doing = Doing()
+    await recorder.act(acme, once(KEY, answering(201, doing)))
+    await write(db, "UPDATE idempotency_keys SET expires_at_ms = expires_at_ms - $1", KEPT_MS)
+    await recorder.act(acme, once(KEY._replace(key="key-2"), answering(201, doing)))
+    rows = await read(db, "SELECT key FROM idempotency_keys LIMIT 9")
+    assert [key for [key] in rows] == ["key-2"]
+    await recorder.act(acme, once(KEY._replace(fingerprint="other"), answering(201, doing)))
+    assert doing.times == 3

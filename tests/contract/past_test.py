@@ -1,0 +1,166 @@
+"""The past: what was known after the first N events, and what ran at a time, against a model."""
+
+from itertools import product
+
+from hypothesis import HealthCheck, given, settings
+
+from firmtrail import events
+from firmtrail.device import DeviceState
+from firmtrail.events import Recorded
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database
+from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
+from firmtrail.projections.device_current import Filter
+from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.record import Recorder
+from tests import model
+from tests.databases import new_log
+from tests.fleet import Step, live, register
+from tests.model import Line
+from tests.strategies import DEVICES, VERSIONS, lives
+
+EXAMPLES = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int, list[Recorded]]:
+    """A new log with this life; its id and events."""
+    log_id = await new_log(db)
+    await register(recorder, log_id, *DEVICES, model="m")
+    await live(recorder, log_id, life)
+    size = (await log.head(db, log_id)).size
+    pages = [page async for page in log.read(db, log_id, 0, size)]
+    return log_id, [events.decode(at, text) for page in pages for at, _, text in page]
+
+
+async def histories(db: Database, asked: list[Asked]) -> list[list[Line]]:
+    """What the view says to each, oldest first."""
+    found: list[list[Line]] = [[] for _ in asked]
+    for n, *row in await db.read(device_history.pages(asked)):
+        found[n] += [line_of(entry) for entry in device_history.page_of([row]).entries]
+    return [lines[::-1] for lines in found]
+
+
+def line_of(entry: Entry) -> Line:
+    return Line(
+        entry.position,
+        entry.version,
+        entry.previous_version,
+        str(entry.change),
+        entry.time_ms,
+        entry.late,
+    )
+
+
+def times_of(recorded: list[Recorded]) -> list[int]:
+    """Every time that a report has, and those around it."""
+    told = [told for device in model.devices(recorded).values() for told in device.told]
+    return sorted({told.time_ms + around for told in told for around in (-1, 0, 1)})
+
+
+@EXAMPLES
+@given(life=lives())
+async def test_a_history_as_of_any_size_is_the_models(
+    db: Database, recorder: Recorder, life: list[Step]
+) -> None:
+    log_id, recorded = await lived(db, recorder, life)
+    asked = [
+        Asked(log_id, name, stop=stop, rows_max=100)
+        for stop, name in product(range(3, len(recorded) + 1), DEVICES)
+    ]
+    for one, lines in zip(asked, await histories(db, asked), strict=True):
+        device = model.devices(recorded[: one.stop])[one.device]
+        assert lines == model.history(device.moving()), one
+
+
+@EXAMPLES
+@given(life=lives())
+async def test_a_history_at_any_time_is_the_models(
+    db: Database, recorder: Recorder, life: list[Step]
+) -> None:
+    log_id, recorded = await lived(db, recorder, life)
+    stops = sorted({3, len(recorded) // 2 + 2, len(recorded)})
+    asked = [
+        Asked(log_id, name, stop=stop, at_ms=at_ms, rows_max=100)
+        for stop, at_ms, name in product(stops, times_of(recorded), DEVICES)
+    ]
+    for one, lines in zip(asked, await histories(db, asked), strict=True):
+        device = model.devices(recorded[: one.stop])[one.device]
+        assert lines == model.history(device.moving_until(one.at_ms or 0)), one
+
+
+@EXAMPLES
+@given(life=lives())
+async def test_the_counts_as_of_any_size_are_the_models(
+    db: Database, recorder: Recorder, life: list[Step]
+) -> None:
+    log_id, recorded = await lived(db, recorder, life)
+    for stop in range(len(recorded) + 1):
+        size, counts = await fleet_versions.counts(db, log_id, stop)
+        assert size == len(recorded)
+        expected = model.counts(model.devices(recorded[:stop]))
+        assert {(one.model, one.version): one.devices for one in counts} == expected, stop
+    assert (await fleet_versions.counts(db, log_id))[1] == counts
+
+
+def told_of(state: DeviceState) -> dict[str, object]:
+    return {
+        "model": state.model,
+        "tags": state.tags,
+        "out": state.decommissioned,
+        "pinned": state.pinned,
+        "version": state.version,
+        "previous": state.previous_version,
+        "since_ms": state.since_ms,
+        "last": (state.status, state.clock),
+    }
+
+
+def told_by(device: model.Device, at_ms: int | None = None) -> dict[str, object]:
+    reports = device.order() if at_ms is None else device.moving_until(at_ms)
+    lines = model.history(device.moving() if at_ms is None else reports)
+    assert device.attributes is not None
+    return {
+        "pinned": None,
+        **device.attributes,
+        "version": lines[-1].version if lines else None,
+        "previous": lines[-1].previous if lines else None,
+        "since_ms": lines[-1].since_ms if lines else None,
+        "last": (reports[-1].status, reports[-1].clock) if reports else (None, None),
+    }
+
+
+@EXAMPLES
+@given(life=lives())
+async def test_a_devices_state_is_the_models_now_and_as_of_any_size(
+    db: Database, recorder: Recorder, life: list[Step]
+) -> None:
+    log_id, recorded = await lived(db, recorder, life)
+    for stop in range(len(recorded) + 1):
+        then = await fleet_past.states(db, fleet_past.Past(log_id, stop), DEVICES)
+        expected = model.devices(recorded[:stop])
+        assert {name: told_of(state) for name, state in then.items()} == {
+            name: told_by(device) for name, device in expected.items()
+        }, stop
+    _, current = await device_current.page(
+        db, (log_id, "acme"), Filter(decommissioned=None), after="", limit=9
+    )
+    assert [told_of(found.state) for found in current] == [told_of(then[name]) for name in DEVICES]
+
+
+@EXAMPLES
+@given(life=lives())
+async def test_which_devices_ran_a_version_at_a_time_is_the_models(
+    db: Database, recorder: Recorder, life: list[Step]
+) -> None:
+    log_id, recorded = await lived(db, recorder, life)
+    found = model.devices(recorded)
+    for at_ms, version in product(times_of(recorded), VERSIONS):
+        past = fleet_past.Past(log_id, len(recorded), at_ms)
+        ran = await fleet_past.page(
+            db, past, Filter(version=version, decommissioned=None), after="", limit=9
+        )
+        assert [told_of(state) for state in ran] == [
+            told for name in DEVICES if (told := told_by(found[name], at_ms))["version"] == version
+        ]

@@ -1,0 +1,164 @@
+"""Postgres: text in byte order, commits synced, connections that break."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from firmtrail import events
+from firmtrail.commit import Commit
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import OutcomeUnknown, Statement, Unavailable
+from firmtrail.eventstore.postgres import Postgres
+from firmtrail.record import Recorder
+from tests.databases import new_log, opened, read
+from tests.fleet import receipts, register, report
+from tests.replay import differences
+
+_SEEN = "SELECT device FROM device_seen ORDER BY device LIMIT 9"
+
+
+async def test_every_text_column_of_postgres_sorts_by_its_bytes(postgres_url: str) -> None:
+    async with opened(postgres_url) as db:
+        rows = await read(
+            db,
+            """\
+SELECT CAST(columns.table_name AS text), CAST(columns.column_name AS text)
+FROM information_schema.columns AS columns
+WHERE columns.table_schema = 'public'
+    AND columns.table_name <> 'alembic_version'
+    AND columns.data_type <> 'bigint'
+    AND columns.collation_name IS DISTINCT FROM 'C'""",
+        )
+    assert [tuple(row) for row in rows] == []
+
+
+async def test_a_commit_on_postgres_is_synced_whatever_the_clusters_default(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url) as db:
+        rows = await read(db, "SELECT current_setting('synchronous_commit')")
+    assert [row[0] for row in rows] == ["on"]
+
+
+async def test_a_server_that_nobody_runs_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable):
+        await Postgres.open(f"postgresql://postgres@/none?host={tmp_path}&port=5432")
+
+
+_KILL_OTHERS = """\
+SELECT count(pg_terminate_backend(pid)) AS killed
+FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
+
+async def lose_connection(db: Postgres, postgres_url: str) -> None:
+    """Everything is sent, and the connection is gone at COMMIT."""
+    async with db.transaction() as tx:
+        await tx.run(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)"))
+        async with opened(postgres_url) as other:
+            await read(other, _KILL_OTHERS)
+
+
+async def test_a_connection_lost_at_commit_leaves_the_outcome_unknown(postgres_url: str) -> None:
+    async with opened(postgres_url) as db:
+        with pytest.raises(OutcomeUnknown):
+            await lose_connection(db, postgres_url)
+        assert await read(db, _SEEN) == []
+
+
+async def test_a_lost_connection_is_unavailable_once_and_then_another_serves(
+    postgres_url: str,
+) -> None:
+    async with opened(postgres_url) as db:
+        await read(db, _SEEN)
+        async with opened(postgres_url) as other:
+            await read(other, _KILL_OTHERS)
+        with contextlib.suppress(Unavailable):
+            await read(db, _SEEN)
+        assert await read(db, _SEEN) == []
+
+
+class Line:
+    """A way to a Postgres server that can break just behind a COMMIT.
+
+    Once `breaks` is set, the next COMMIT is passed on, and the connection is cut in place of the
+    server's answer.
+    """
+
+    def __init__(self, server: Path) -> None:
+        self.breaks = False
+        self._cut = False
+        self._server = server
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_unix_connection(self._server)
+        self._cut = False
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._pass_on(reader, server_writer))
+            both.create_task(self._pass_back(server_reader, writer))
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if self.breaks and b"COMMIT" in data:
+                self._cut = True
+            writer.write(data)
+        writer.close()
+
+    async def _pass_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            if self._cut:
+                self.breaks = False
+                break
+            writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+async def line(postgres_url: str) -> AsyncIterator[tuple[Line, Postgres]]:
+    """The line, and a pool of connections through it."""
+    parts = urlsplit(postgres_url)
+    [folder] = parse_qs(parts.query)["host"]
+    line = Line(Path(folder) / ".s.PGSQL.5432")
+    with tempfile.TemporaryDirectory() as own:
+        socket = Path(own) / ".s.PGSQL.5432"
+        serving = await asyncio.start_unix_server(line.connect, socket)
+        async with serving, opened(postgres_url.replace(folder, own)) as db:
+            assert isinstance(db, Postgres)
+            yield line, db
+
+
+async def test_reports_whose_commit_was_not_answered_are_recorded_once(
+    line: tuple[Line, Postgres], postgres_url: str
+) -> None:
+    breaking, db = line
+    log_id, recorder = await new_log(db), Recorder(db)
+    await register(recorder, log_id, "d1")
+    breaking.breaks = True
+    sent = [report("1.0.0", report_id="a"), report("1.1.0", seq=1), report("1.2.0", seq=2)]
+    answer = await receipts(recorder, log_id, *sent)
+    assert not breaking.breaks
+    assert [receipt.position for receipt in answer] == [1, 2, 3]
+    assert (await log.head(db, log_id)).size == 4
+    assert await differences(db, log_id) == []
+
+
+async def test_an_act_whose_commit_was_not_answered_is_left_to_its_caller(
+    line: tuple[Line, Postgres],
+) -> None:
+    breaking, db = line
+    log_id, recorder = await new_log(db), Recorder(db)
+
+    async def command(commit: Commit) -> None:
+        commit.record("user/u_1", events.MemberAdded("u_1", "viewer"), actor="system")
+
+    breaking.breaks = True
+    with pytest.raises(OutcomeUnknown):
+        await recorder.act(log_id, command)
+    assert (await log.head(db, log_id)).size == 1
+    await recorder.act(log_id, command)
+    assert (await log.head(db, log_id)).size == 2

@@ -1,0 +1,85 @@
+"""The embedded file: one process holds it, one connection writes it, a commit is synced."""
+
+from pathlib import Path
+
+import pytest
+
+from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
+from firmtrail.eventstore.sqlite import Locked, SQLite, has_wal_reset_bug
+from tests.databases import opened, read
+
+_FILL = """\
+INSERT INTO device_seen (project, device, seen_at_ms)
+SELECT 'acme', given.device, 0
+FROM given
+WHERE TRUE"""
+_SEEN = "SELECT device FROM device_seen ORDER BY device LIMIT 9"
+
+
+async def test_a_full_disk_is_unavailable_and_nothing_was_written(sqlite_url: str) -> None:
+    async with opened(sqlite_url) as db:
+        assert isinstance(db, SQLite)
+        await db._writer.execute_fetchall("PRAGMA max_page_count=1")  # SQLite takes what it has
+        given = Given("device text", [(f"d{n}" * 500,) for n in range(500)])
+        with pytest.raises(Unavailable, match="full"):
+            await write_given(db, given)
+        assert await read(db, _SEEN) == []
+        await db._writer.execute_fetchall("PRAGMA max_page_count=1000000")
+        await write_given(db, given)
+        assert len(await read(db, _SEEN)) == 9
+
+
+async def write_given(db: Database, given: Given) -> None:
+    async with db.transaction() as tx:
+        await tx.run(Statement(_FILL, (), given))
+
+
+async def test_what_reads_on_an_embedded_file_cannot_write(sqlite_url: str) -> None:
+    async with opened(sqlite_url) as db:
+        with pytest.raises(Unavailable, match="readonly"):
+            await read(db, "DELETE FROM device_seen")
+
+
+async def test_the_lock_is_its_owners_alone(sqlite_url: str) -> None:
+    async with opened(sqlite_url):
+        assert mode_of(Path(f"{sqlite_url.removeprefix('sqlite:///')}.lock")) == 0o600
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+async def test_one_process_holds_an_embedded_file(sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    async with opened(sqlite_url):
+        with pytest.raises(Locked):
+            await SQLite.open(path)
+    async with opened(sqlite_url) as db:
+        assert await read(db, _SEEN) == []
+
+
+async def test_an_embedded_commit_is_synced(sqlite_url: str) -> None:
+    async with opened(sqlite_url) as db:
+        assert isinstance(db, SQLite)
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2)):
+            [row] = await db._writer.execute_fetchall(f"PRAGMA {pragma}")
+            assert tuple(row) == (value,)
+
+
+@pytest.mark.parametrize(
+    ("version", "has_bug"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 9), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_which_sqlite_can_lose_a_commit(version: tuple[int, int, int], has_bug: bool) -> None:
+    assert has_wal_reset_bug(version) == has_bug

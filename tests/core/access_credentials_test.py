@@ -1,0 +1,45 @@
+"""What credentials look like, and which are compared how."""
+
+import re
+from hashlib import sha256
+
+import pytest
+
+from firmtrail.access.credentials import digest, is_strong, new_id, new_secret, new_token
+
+
+@pytest.mark.parametrize(("make", "prefix"), [(new_secret, "fts_"), (new_token, "ftt_")])
+def test_what_is_issued_has_a_prefix_and_256_random_bits(make, prefix: str) -> None:
+    issued = {make() for _ in range(100)}
+    assert len(issued) == 100
+    assert all(re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{43}}", text) for text in issued)
+    assert all(is_strong(text) for text in issued)
+
+
+@pytest.mark.parametrize(
+    ("text", "strong"),
+    [
+        ("AAA", False),
+        ("x" * 31, False),
+        ("x" * 32, True),
+        ("fts_short", True),
+        ("ftt_", True),
+        ("", False),
+    ],
+)
+def test_short_texts_without_our_prefix_may_be_weak(text: str, strong: bool) -> None:
+    assert is_strong(text) is strong
+
+
+def test_a_digest_is_the_sha256_of_the_text() -> None:
+    assert digest("ftt_ä") == sha256("ftt_ä".encode()).hexdigest()
+
+
+def test_bytes_that_are_no_utf8_have_a_digest() -> None:
+    assert digest(b"\xff".decode(errors="surrogateescape")) == sha256(b"\xff").hexdigest()
+
+
+def test_ids_name_their_kind_and_sort_by_their_age() -> None:
+    ids = [new_id("u") for _ in range(100)]
+    assert ids == sorted(set(ids))
+    assert all(re.fullmatch("u_[0-9a-f]{32}", each) for each in ids)

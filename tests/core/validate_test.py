@@ -1,0 +1,192 @@
+"""What is wrong with a body or a query, all of it, and where."""
+
+import msgspec
+import pytest
+from multidict import MultiDict
+
+from firmtrail.http import bodies
+from firmtrail.http.errors import FAULTS_MAX, BadRequest, Invalid
+from firmtrail.http.validate import (
+    Faulty,
+    body_reader,
+    is_optional,
+    query_reader,
+    skipping_reader,
+    takes_arrays,
+)
+
+REPORTS = bodies.Report | list[bodies.Report]
+
+read_reports = body_reader(REPORTS)
+
+
+def faults(body: bytes, kind: object = REPORTS) -> dict[str, str]:
+    with pytest.raises(Invalid) as raised:
+        body_reader(kind)(body)
+    return {str(fault.pointer): fault.reason for fault in raised.value.faults}
+
+
+def test_a_valid_body_is_the_struct() -> None:
+    assert read_reports(b'{"version": "1.4.0"}') == bodies.Report(version="1.4.0")
+    assert read_reports(b'[{"version": "1.4.0"}]') == [bodies.Report(version="1.4.0")]
+
+
+def test_newer_firmware_may_send_members_that_are_unknown_here() -> None:
+    assert read_reports(b'{"version": "1.4.0", "battery": 1e400}').version == "1.4.0"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"version": 1',
+        b'{"version": "1.0.0"} x',
+        b"{'version': '1.0.0'}",
+        b'{"version": "1.0.0", "detail": "\xff"}',
+        b'{"version": "1.0.0", "unknown": "\xff"}',
+        b'{"version": "1.0.0", "detail": "\\ud800"}',
+        b'{"version": "1.0.0", "detail": "a\\u0000b"}',
+        b'{"version": "1.0.0", "detail": "a\x00b"}',
+        b'{"version": "1.0.0", "a\\u0000b": 1}',
+        b'{"version": "1.0.0", "seq": NaN}',
+        b"[" * 200_000,
+        b'{"version": "1.0.0", "unknown": ' + b"[" * 200_000,
+    ],
+)
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        read_reports(body)
+
+
+def test_an_escaped_backslash_before_u0000_is_no_nul() -> None:
+    assert read_reports(b'{"version": "1.0.0", "detail": "\\\\u0000"}').detail == "\\u0000"
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "1.4",
+        "SemVer1.4",
+        "1.4.0\\n",
+        "01.4.0",
+        "1.4.0-",
+        "1.4.0 ",
+        "",
+        "1.0.0-" + "a" * 59,
+        "\uff11.4.0",
+    ],
+)
+def test_a_version_is_strict_semver(version: str) -> None:
+    assert list(faults(f'{{"version": "{version}"}}'.encode())) == ["/version"]
+
+
+@pytest.mark.parametrize("seq", ["-1", "9007199254740992", "1.5", '"1"', "1e400", "true"])
+def test_a_seq_is_an_integer_that_javascript_can_hold(seq: str) -> None:
+    assert list(faults(f'{{"version": "1.0.0", "seq": {seq}}}'.encode())) == ["/seq"]
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert read_reports(b'{"version": "1.0.0", "seq": 4711.0}').seq == 4711
+    assert read_reports(b'[{"version": "1.0.0", "seq": 1e3}]')[0].seq == 1000
+
+
+@pytest.mark.parametrize(
+    "occurred_at", ["2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "2026-01-01", "yesterday", ""]
+)
+def test_a_time_has_its_offset(occurred_at: str) -> None:
+    body = msgspec.json.encode({"version": "1.0.0", "occurred_at": occurred_at})
+    assert list(faults(body)) == ["/occurred_at"]
+
+
+def test_a_time_that_leaves_the_calendar_in_utc_is_a_fault() -> None:
+    for outside in ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"):
+        body = msgspec.json.encode({"version": "1.0.0", "occurred_at": outside})
+        assert list(faults(body)) == [""]
+    assert read_reports(b'{"version": "1.0.0", "occurred_at": "0001-01-01T00:00:00Z"}')
+
+
+def test_every_fault_is_named_at_once() -> None:
+    body = b"""[
+        {"version": "1.0.0"},
+        {"status": "exploded", "seq": -1},
+        7,
+        {"version": 3, "report_id": "a b"}
+    ]"""
+    assert set(faults(body)) == {
+        "/1/version",
+        "/1/status",
+        "/1/seq",
+        "/2",
+        "/3/version",
+        "/3/report_id",
+    }
+
+
+def test_a_persons_unknown_member_is_a_fault() -> None:
+    body = b'{"device": "d1", "modle": "x", "a/b~c": 1, "tags": ["ok", "not ok"]}'
+    assert set(faults(body, bodies.Registration)) == {"/modle", "/a~1b~0c", "/tags/1"}
+
+
+def test_the_list_of_faults_ends_at_a_hundred() -> None:
+    assert len(faults(b"[" + b"{}," * 500 + b"{}]")) == FAULTS_MAX
+
+
+def test_a_fault_says_what_is_expected_in_words() -> None:
+    assert "SemVer 2.0.0" in faults(b'{"version": "1.4"}')["/version"]
+
+
+def test_with_skip_a_faulty_item_stands_in_its_place() -> None:
+    read = skipping_reader(REPORTS)
+    first, second = read(b'[{"version": "1.0.0"}, {"version": "1"}]')
+    assert isinstance(first, bodies.Report)
+    assert isinstance(second, Faulty)
+    with pytest.raises(Invalid):
+        read(b'{"version": "1"}')
+    with pytest.raises(BadRequest):
+        read(b'[{"version": "1.0.0"}, {"version": ]')
+
+
+def test_a_query_is_read_by_its_types() -> None:
+    read = query_reader(bodies.DevicesQuery)
+    query = read(MultiDict(version="1.0.0 build", limit="7", failing="true", silent_for="60"))
+    assert query == bodies.DevicesQuery(version="1.0.0+build", limit=7, failing=True, silent_for=60)
+    assert read(MultiDict()) == bodies.DevicesQuery()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("limit", "0"),
+        ("limit", "501"),
+        ("limit", "x"),
+        ("limit", "null"),
+        ("failing", "maybe"),
+        ("version", "1.0"),
+        ("at", "5"),
+        ("at", "2026-01-01T00:00:00"),
+        ("as_of", "@-1"),
+        ("as_of", "8142"),
+        ("q", "a\0"),
+        ("cursor", "!"),
+        ("page", "2"),
+    ],
+)
+def test_a_faulty_parameter_is_named(name: str, text: str) -> None:
+    with pytest.raises(Invalid) as raised:
+        query_reader(bodies.DevicesQuery)(MultiDict({name: text}))
+    assert [fault.parameter for fault in raised.value.faults] == [name]
+
+
+def test_all_faulty_parameters_are_named() -> None:
+    query = MultiDict([("limit", "0"), ("x", "1"), ("q", "a"), ("q", "b")])
+    with pytest.raises(Invalid) as raised:
+        query_reader(bodies.DevicesQuery)(query)
+    assert [fault.parameter for fault in raised.value.faults] == ["limit", "x", "q"]
+
+
+def test_what_a_route_takes_is_told_by_its_types() -> None:
+    assert takes_arrays(REPORTS)
+    assert not takes_arrays(bodies.Rotation)
+    assert is_optional(bodies.Rotation)
+    assert not is_optional(bodies.Registration)

@@ -1,0 +1,27 @@
+"""Servers for end-to-end tests."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import Server
+
+type Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts `serve` on a database, with options; the test fails if a server met a bug."""
+    servers: list[Server] = []
+    with contextlib.ExitStack() as stack:
+
+        def start(database: str, *options: str) -> Server:
+            log = tmp_path / f"server-{len(servers)}.log"
+            server = stack.enter_context(Server(database, log, *options))
+            servers.append(server)
+            return server
+
+        yield start
+    assert [bug for server in servers for bug in server.said("bug")] == []

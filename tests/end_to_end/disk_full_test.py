@@ -1,0 +1,102 @@
+"""A full disk under a running server: writes are refused, reads go on, and so does all when there
+is space again."""
+
+import contextlib
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.databases import sqlite_template
+from tests.end_to_end import ledger
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.ledger import Writer
+from tests.end_to_end.site import P, Site, entries, get, post
+from tests.end_to_end.truth import untruths
+
+WRITERS = 3
+LEFT_BYTES = 300_000
+MOUNT_BYTES = 32 * 1024 * 1024
+
+type Space = tuple[Path, Callable[[int], None], Callable[[int], None]]
+"""Where the database lies; what takes the space of this process, but LEFT_BYTES; what gives it
+back."""
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Space:
+    """No file may grow further: EFBIG."""
+
+    def take(pid: int) -> None:
+        size = (tmp_path / "firmtrail.db-wal").stat().st_size
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + LEFT_BYTES, resource.RLIM_INFINITY))
+
+    def give_back(pid: int) -> None:
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+
+    return tmp_path, take, give_back
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Space]:
+    """A file system of its own is full: ENOSPC. Only root can make one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "none", folder]
+    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+
+    def take(_: int) -> None:
+        free = shutil.disk_usage(folder).free
+        (folder / "filler").write_bytes(b"\0" * max(0, free - LEFT_BYTES))
+
+    def give_back(_: int) -> None:
+        (folder / "filler").unlink()
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+        yield folder, take, give_back
+
+
+@pytest.mark.parametrize("kind", ["limited", "full"])
+async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: str) -> None:
+    folder, take, give_back = request.getfixturevalue(kind)
+    (folder / "firmtrail.db").write_bytes(sqlite_template())
+    database = f"sqlite:///{folder / 'firmtrail.db'}"
+    site, writers = await ledger.new_writers(database, WRITERS)
+    server = serve(database)
+    async with ledger.session() as session:
+        async with ledger.load(session, writers, server.url):
+            await ledger.until_all_go_on(writers)
+            take(server.pid)
+            await ledger.until_refused(writers)
+            await assert_full(session, server.url, site, writers)
+            give_back(server.pid)
+            await ledger.until_all_go_on(writers)
+        await ledger.settle(session, writers, server.url)
+    assert server.is_running
+    server.kill()
+    assert await untruths(site) == []
+
+
+async def assert_full(
+    session: ClientSession, url: str, site: Site, writers: list[Writer]
+) -> None:
+    """Writes are refused, reads answer, and what was acknowledged is there."""
+    device = writers[0].devices[0]
+    path = f"{url}{P}/devices/{device}"
+    refused = [
+        await post(session, f"{path}/reports", site.secrets[device], {"version": "1.0.0", "seq": 1}),
+        await post(session, f"{url}{P}/devices", site.admin, {"device": "new"}),
+    ]
+    assert [answer.status for answer in refused] == [503, 503]
+    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    for read in (path, f"{path}/history", f"{url}{P}/versions"):
+        assert (await get(session, read, site.admin)).status == 200
+    assert (await get(session, f"{url}/healthz")).status == 200
+    assert ledger.faults(writers, await entries(session, url, site)) == []

@@ -1,0 +1,63 @@
+"""A server that is killed at any moment loses nothing that it acknowledged, and repeats nothing.
+
+FIRMTRAIL_TEST_KILLS sets how often it is killed on SQLite; on Postgres it is half of that.
+"""
+
+import asyncio
+import os
+import random
+
+from tests.databases import migrate_now
+from tests.end_to_end import ledger
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.site import entries
+from tests.end_to_end.truth import untruths
+from tests.postgres_server import PostgresServer
+
+KILLS = int(os.environ.get("FIRMTRAIL_TEST_KILLS", "20"))
+CRASHES = 3
+WRITERS = 4
+
+
+async def test_a_killed_server_on_sqlite(serve: Serve, sqlite_url: str) -> None:
+    await kill_in_mid_load(serve, sqlite_url, KILLS)
+
+
+async def test_a_killed_server_on_postgres(serve: Serve, postgres_url: str) -> None:
+    await kill_in_mid_load(serve, postgres_url, KILLS // 2)
+
+
+async def test_a_crashed_postgres_under_a_running_server(serve: Serve) -> None:
+    with PostgresServer(durable=True) as postgres:
+        database = postgres.create_database("crashing")
+        migrate_now(database)
+        site, writers = await ledger.new_writers(database, WRITERS)
+        server = serve(database)
+        async with ledger.session() as session:
+            for _ in range(CRASHES):
+                async with ledger.load(session, writers, server.url):
+                    await asyncio.sleep(random.uniform(0.3, 0.6))
+                    await asyncio.to_thread(postgres.crash)
+                    await asyncio.to_thread(postgres.start)
+                    await asyncio.sleep(0.3)
+                assert ledger.faults(writers, await entries(session, server.url, site)) == []
+            await ledger.settle(session, writers, server.url)
+        assert all(writer.unavailable for writer in writers)
+        server.kill()
+        assert await untruths(site) == []
+
+
+async def kill_in_mid_load(serve: Serve, database: str, kills: int) -> None:
+    site, writers = await ledger.new_writers(database, WRITERS)
+    server = serve(database)
+    async with ledger.session() as session:
+        for _ in range(kills):
+            async with ledger.load(session, writers, server.url):
+                await asyncio.sleep(random.uniform(0.1, 0.6))
+                server.kill()
+            server.start()
+            assert ledger.faults(writers, await entries(session, server.url, site)) == []
+        await ledger.settle(session, writers, server.url)
+    assert sum(writer.interrupted for writer in writers) > kills, "it was not under load"
+    server.kill()
+    assert await untruths(site) == []

@@ -1,0 +1,239 @@
+"""Writers that keep a ledger: what they sent, and what was acknowledged of it.
+
+A request that got no answer, or 503, is sent again with the same report ids until it is answered.
+The ledger is then held against the log: nothing acknowledged is missing, moved or doubled, and
+nothing is there that nobody sent.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from tests.end_to_end.site import Answer, Entry, P, Site, entries, new_site, post
+
+VERSIONS = [f"1.{minor}.0" for minor in range(6)]
+STATUSES = ["installed"] * 5 + ["running", "downloading", "failed"]
+DEVICES_EACH = 3
+ANSWER_SECONDS_MAX = 45
+GO_ON_SECONDS_MAX = 60
+RETRY_SECONDS = 0.02
+
+type Key = tuple[str, str]
+"""(device, report id)"""
+type Report = dict[str, Any]
+
+
+class Unit(NamedTuple):
+    """What one request carries: a device's own reports, or a gateway's, which name theirs."""
+
+    device: str | None
+    reports: Sequence[Report]
+    is_array: bool
+
+
+class Writer:
+    """A closed loop of requests for some devices of its own."""
+
+    def __init__(self, site: Site, number: int, *, duplicates: float = 0.1) -> None:
+        self.site = site
+        self.devices = devices_of(number)
+        self.sent: dict[Key, Report] = {}
+        self.acknowledged: dict[Key, tuple[int, str]] = {}
+        """(position, recorded_at)"""
+        self.unanswered: deque[Unit] = deque()
+        self.faults: list[str] = []
+        self.interrupted = 0
+        """Requests that got no answer."""
+        self.unavailable = 0
+        """Requests that were answered 503."""
+        self._duplicates = duplicates
+        self._firsts: set[Key] = set()
+        """Of which an answer said that this was no duplicate: one answer at most."""
+
+    async def run(self, session: ClientSession, url: str, stop: asyncio.Event) -> None:
+        """Send until told to stop, what is unanswered first; ends too when the server is gone."""
+        while not stop.is_set():
+            if not self.unanswered:
+                self.unanswered.append(self._unit())
+            if not await self.send(session, url, self.unanswered[0]):
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self.unanswered.popleft()
+
+    async def finish(self, session: ClientSession, url: str) -> None:
+        """Send what is unanswered until it is answered."""
+        while self.unanswered:
+            if await self.send(session, url, self.unanswered[0]):
+                self.unanswered.popleft()
+
+    async def send(self, session: ClientSession, url: str, unit: Unit) -> bool:
+        """Send a unit once; whether it was acknowledged."""
+        for report in unit.reports:
+            self.sent[self.key(unit, report)] = report
+        path, credential = self.target(unit)
+        body = unit.reports if unit.is_array else unit.reports[0]
+        try:
+            answer = await post(session, f"{url}{path}", credential, body)
+        except (ClientError, ConnectionError):
+            self.interrupted += 1
+            return False
+        if answer.status == 503:
+            self.unavailable += 1
+            if int(answer.headers["Retry-After"]) < 1:
+                self.faults.append(f"Retry-After: {answer.headers['Retry-After']}")
+            return False
+        self._note(unit, answer)
+        return True
+
+    def target(self, unit: Unit) -> tuple[str, str]:
+        """The path that the unit goes to, and the credential for it."""
+        if unit.device is None:
+            return f"{P}/reports", self.site.gateway
+        return f"{P}/devices/{unit.device}/reports", self.site.secrets[unit.device]
+
+    def key(self, unit: Unit, report: Report) -> Key:
+        return unit.device or report["device"], report["report_id"]
+
+    def _note(self, unit: Unit, answer: Answer) -> None:
+        if answer.status not in {200, 201}:
+            self.faults.append(f"{answer.status} {answer.body.decode()} to {unit}")
+            return
+        receipts = answer.json if unit.is_array else [answer.json]
+        for report, receipt in zip(unit.reports, receipts, strict=True):
+            key, stands = self.key(unit, report), (receipt["position"], receipt["recorded_at"])
+            before = self.acknowledged.setdefault(key, stands)
+            if before != stands or (key in self._firsts and not receipt["duplicate"]):
+                self.faults.append(f"{key} was acknowledged as {before}, then {receipt}")
+            if not receipt["duplicate"]:
+                self._firsts.add(key)
+
+    def _unit(self) -> Unit:
+        is_array = random.random() < 0.3
+        device = random.choice(self.devices) if random.random() < 0.7 else None
+        count = random.randint(1, 12) if is_array else 1
+        return Unit(device, [self._report(device) for _ in range(count)], is_array)
+
+    def _report(self, device: str | None) -> Report:
+        """A new report, or one that was acknowledged already."""
+        name = device or random.choice(self.devices)
+        known = [key for key in self.acknowledged if key[0] == name][-50:]
+        if known and random.random() < self._duplicates:
+            report = self.sent[random.choice(known)]
+        else:
+            report = new_report(name, f"r{len(self.sent)}-{random.getrandbits(32):08x}")
+        named = {} if device else {"device": name}
+        return {name: value for name, value in report.items() if name != "device"} | named
+
+
+async def new_writers(database: str, count: int, *more_devices: str) -> tuple[Site, list[Writer]]:
+    """Writers, and a site in a migrated database that has their devices."""
+    devices = [device for number in range(count) for device in devices_of(number)]
+    site = await new_site(database, [*devices, *more_devices])
+    return site, [Writer(site, number) for number in range(count)]
+
+
+def devices_of(writer: int) -> list[str]:
+    return [f"writer-{writer}-{number}" for number in range(DEVICES_EACH)]
+
+
+def new_report(device: str, report_id: str) -> Report:
+    """Any version and status; most are late, some from a clock that is not believed, some bare."""
+    report: Report = {
+        "version": random.choice(VERSIONS),
+        "status": random.choice(STATUSES),
+        "report_id": report_id,
+    }
+    if random.random() < 0.8:
+        ago = timedelta(seconds=random.randint(-600, 90 * 86_400))
+        report["occurred_at"] = (datetime.now(UTC) - ago).isoformat(timespec="milliseconds")
+    if device.endswith("-0") and random.random() < 0.5:
+        report["seq"] = random.randint(0, 1_000_000)
+    if random.random() < 0.1:
+        report["detail"] = "why it was so"
+    return report
+
+
+def session() -> ClientSession:
+    """A client; an answer that takes longer than ANSWER_SECONDS_MAX is an error."""
+    return ClientSession(timeout=ClientTimeout(total=ANSWER_SECONDS_MAX))
+
+
+@contextlib.asynccontextmanager
+async def load(
+    session: ClientSession, writers: Sequence[Writer], *urls: str
+) -> AsyncIterator[None]:
+    """All writers at once, spread over the servers, from entering the context to leaving it."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for number, writer in enumerate(writers):
+            tasks.create_task(writer.run(session, urls[number % len(urls)], stop))
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def until_all_go_on(writers: Sequence[Writer]) -> None:
+    """Wait until each has something more acknowledged."""
+    before = [len(writer.acknowledged) for writer in writers]
+    async with asyncio.timeout(GO_ON_SECONDS_MAX):
+        while any(len(w.acknowledged) == n for w, n in zip(writers, before, strict=True)):
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def until_refused(writers: Sequence[Writer]) -> None:
+    """Wait until each was answered 503 once more."""
+    before = [writer.unavailable for writer in writers]
+    async with asyncio.timeout(GO_ON_SECONDS_MAX):
+        while any(w.unavailable == n for w, n in zip(writers, before, strict=True)):
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def settle(session: ClientSession, writers: Sequence[Writer], url: str) -> None:
+    """Everything that was sent gets acknowledged, and is then in the log once."""
+    async with asyncio.timeout(GO_ON_SECONDS_MAX):
+        for writer in writers:
+            await writer.finish(session, url)
+    assert [key for w in writers for key in w.sent.keys() - w.acknowledged.keys()] == []
+    assert faults(writers, await entries(session, url, writers[0].site)) == []
+
+
+def faults(writers: Sequence[Writer], log: Sequence[Entry]) -> list[str]:
+    """What of the writers' ledgers the log contradicts; empty: all is well."""
+    return [fault for writer in writers for fault in writer.faults] + list(_faults(writers, log))
+
+
+def _faults(writers: Sequence[Writer], log: Sequence[Entry]) -> Iterator[str]:
+    sent = {key: report for writer in writers for key, report in writer.sent.items()}
+    acknowledged = {key: at for writer in writers for key, (at, _) in writer.acknowledged.items()}
+    for identity, times in Counter((entry.subject, entry.id) for entry in log).items():
+        if times > 1:
+            yield f"{identity} is recorded {times} times"
+    for key, position in acknowledged.items():
+        if position >= len(log) or _key_of(log[position]) != key:
+            yield f"{key} was acknowledged at {position} and is not there"
+    for entry in log:
+        key = _key_of(entry)
+        if key is not None and not _says(entry, sent.get(key)):
+            yield f"{entry} is not what was sent: {sent.get(key)}"
+
+
+def _key_of(entry: Entry) -> Key | None:
+    """The report that an entry records; None where it is another event."""
+    if not entry.id.startswith("r."):
+        return None
+    return entry.subject.removeprefix("device/"), entry.id.removeprefix("r.")
+
+
+def _says(entry: Entry, report: Report | None) -> bool:
+    if report is None:
+        return False
+    data = entry.data
+    is_same = data["version"] == report["version"] and data.get("seq") == report.get("seq")
+    return is_same and ("occurred_at" in data) == ("occurred_at" in report)

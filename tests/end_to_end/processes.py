@@ -1,0 +1,101 @@
+"""Runs `firmtrail serve` as what it is: a process of its own, reached over HTTP, ended by signals."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+START_SECONDS_MAX = 20
+STOP_SECONDS_MAX = 30
+ENVIRONMENT = {  # no FIRMTRAIL_… of the caller
+    name: value for name, value in os.environ.items() if not name.startswith("FIRMTRAIL_")
+}
+
+
+class Server:
+    """One server from entering the context to leaving it; it can be ended and started between.
+
+    Each start takes a free port, so ask for `url` anew.
+    """
+
+    def __init__(self, database: str, log: Path, *options: str) -> None:
+        self._command = [
+            *(sys.executable, "-m", "firmtrail", "--database", database),
+            *("serve", "--port", "0", *options),
+        ]
+        self._log = log
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.is_running:
+            self.kill()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self) -> None:
+        """Start on the database as it is, and return once it serves."""
+        started = len(self.said("serving"))
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=ENVIRONMENT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for the tests; they stop the server
+            )
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while len(said := self.said("serving")) == started:
+            if not self.is_running or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"the server did not start:\n{self._log.read_text()}")
+            time.sleep(0.01)
+        self.url = said[-1]["url"]
+
+    def kill(self) -> None:
+        """End as by kill -9, with its workers: nothing flushed, nothing answered."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def exit_code(self) -> int:
+        """Wait for the end."""
+        return self._process.wait(STOP_SECONDS_MAX)
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Every line of its log that tells of this, since the first start."""
+        if not self._log.exists():
+            return []
+        lines = self._log.read_bytes().splitlines(keepends=True)
+        marked = [line for line in lines if f'"event":"{event}"'.encode() in line]
+        return [msgspec.json.decode(line) for line in marked if line.endswith(b"\n")]
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one started and that are still there."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,97 @@
+"""A project with devices, made before a server starts, and requests to it as its callers."""
+
+from dataclasses import dataclass
+from itertools import batched
+from typing import Any
+
+import msgspec
+from aiohttp import ClientSession
+
+from firmtrail.record import Recorder
+from tests.databases import opened
+from tests.fleet import register
+from tests.people import add_member, add_project, add_secret, issue_token, new_access
+
+PROJECT = "acme"
+P = f"/api/v1/projects/{PROJECT}"
+MODEL = "m1"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The project acme: who may call it, and where."""
+
+    database: str
+    log_id: int
+    gateway: str
+    admin: str
+    secrets: dict[str, str]
+    """device -> its secret"""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry of the log, of which only this is looked at."""
+
+    id: str
+    subject: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, read to its end."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+    @property
+    def log_size(self) -> int:
+        return int(self.headers["Firmtrail-Log-Size"])
+
+
+async def new_site(database: str, devices: list[str]) -> Site:
+    """Make the project in a migrated database that nobody serves yet."""
+    async with opened(database) as db:
+        access, recorder = new_access(db), Recorder(db)
+        log_id = await add_project(db, access, PROJECT)
+        for some in batched(devices, 1_000):
+            await register(recorder, log_id, *some, model=MODEL)
+        tokens = {}
+        for role in ("gateway", "admin"):
+            person = await add_member(recorder, log_id, f"{role}@example.org", "admin")
+            tokens[role] = (await issue_token(recorder, log_id, person, role)).text
+        secrets = {name: await add_secret(db, access, PROJECT, name) for name in devices}
+        await recorder.close()
+        access.hasher.close()
+    return Site(database, log_id, tokens["gateway"], tokens["admin"], secrets)
+
+
+async def post(session: ClientSession, url: str, credential: str, body: Any) -> Answer:
+    headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
+    data = msgspec.json.encode(body).decode()
+    async with session.post(url, data=data, headers=headers) as response:
+        return Answer(response.status, response.headers, await response.read())
+
+
+async def get(session: ClientSession, url: str, credential: str = "") -> Answer:
+    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+    async with session.get(url, headers=headers) as response:
+        return Answer(response.status, response.headers, await response.read())
+
+
+async def entries(session: ClientSession, url: str, site: Site) -> list[Entry]:
+    """The whole log as an auditor gets it; each entry stands at its position."""
+    answer = await get(session, f"{url}{P}/events?positions=true", site.admin)
+    assert answer.status == 200, answer
+    found = []
+    for index, line in enumerate(answer.body.splitlines()):
+        position, _, text = line.partition(b"\t")
+        assert int(position) == index
+        found.append(msgspec.json.decode(text, type=Entry))
+    assert len(found) == answer.log_size
+    return found

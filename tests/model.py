@@ -1,0 +1,152 @@
+"""The interface's words on a device's order and history, taken plainly: sort everything, group it.
+
+Written from the interface alone, and slow on purpose: it shares no code with the rules but the
+events, times and the precedence of versions.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from firmtrail import events, version
+from firmtrail.events import REPORTS, Recorded
+
+MOVING = {"installed", "running"}
+EARLIEST_MS = events.time_ms("2015-01-01T00:00:00Z")
+
+
+class Told(NamedTuple):
+    """A report in its device's order; compares by (place, position)."""
+
+    place: tuple[int, int]
+    """(1, seq) once the device has sent one, before that (0, time)."""
+    position: int
+    version: str
+    status: str
+    time_ms: int
+    clock: str | None
+    late: bool
+    pinned: str | None
+
+
+class Line(NamedTuple):
+    """A line of a history: (position, version, the version before, change)."""
+
+    position: int
+    version: str
+    previous: str | None
+    change: str
+    since_ms: int
+    late: bool
+
+
+class Device:
+    """One device, from its events in the order of the log."""
+
+    def __init__(self) -> None:
+        self.attributes: dict[str, object] | None = None
+        self.told: list[Told] = []
+
+    def take(self, recorded: Recorded) -> None:
+        event = recorded.event
+        if isinstance(event, REPORTS):
+            self.told.append(self._told(recorded))
+        elif isinstance(event, events.DeviceRegistered):
+            self.attributes = {"model": event.model, "tags": event.tags, "out": False}
+        elif isinstance(event, events.DeviceChanged):
+            assert self.attributes is not None
+            members = ((name, getattr(event, name)) for name in event.__struct_fields__)
+            self.attributes |= {name: value for name, value in members if value is not UNSET}
+        elif isinstance(event, events.DeviceDecommissioned | events.DeviceRestored):
+            assert self.attributes is not None
+            self.attributes["out"] = isinstance(event, events.DeviceDecommissioned)
+
+    def _told(self, recorded: Recorded) -> Told:
+        event = recorded.event
+        assert isinstance(event, REPORTS)
+        assert self.attributes is not None
+        time_ms, clock = recorded.recorded_at_ms, None
+        if event.occurred_at is not None:
+            claim_ms = events.time_ms(event.occurred_at)
+            if claim_ms < EARLIEST_MS:
+                clock = "unset"
+            elif claim_ms > recorded.recorded_at_ms + 5 * 60_000:
+                clock = "ahead"
+            else:
+                time_ms = claim_ms
+        highest = max((told.place for told in self.told), default=(0, -1))
+        place = (0, time_ms) if highest[0] == 0 else highest
+        if event.seq is not None:
+            place = (1, event.seq)
+        pinned = self.attributes.get("pinned")
+        assert pinned is None or isinstance(pinned, str)
+        return Told(
+            place,
+            recorded.position,
+            event.version,
+            event.status,
+            time_ms,
+            clock,
+            place < highest,
+            pinned,
+        )
+
+    def order(self) -> list[Told]:
+        return sorted(self.told)
+
+    def moving(self) -> list[Told]:
+        return [told for told in self.order() if told.status in MOVING]
+
+    def moving_until(self, at_ms: int) -> list[Told]:
+        """Up to the last report, in the device's order, whose time is <= at_ms."""
+        reports = self.moving()
+        until = [n for n, told in enumerate(reports, start=1) if told.time_ms <= at_ms]
+        return reports[: max(until, default=0)]
+
+
+def history(moving: Iterable[Told]) -> list[Line]:
+    """Neighbours of one version merged into the earliest; oldest first."""
+    firsts = [next(run) for _, run in groupby(moving, key=lambda told: told.version)]
+    return [
+        Line(
+            told.position,
+            told.version,
+            firsts[n - 1].version if n else None,
+            _change(told, [first.version for first in firsts[:n]]),
+            told.time_ms,
+            told.late,
+        )
+        for n, told in enumerate(firsts)
+    ]
+
+
+def _change(told: Told, before: Sequence[str]) -> str:
+    if not before:
+        return "first"
+    order = version.precedence(told.version).compare(version.precedence(before[-1]))
+    goes_back = len(before) > 1 and before[-2] == told.version
+    if order < 0 and goes_back and told.version != told.pinned:
+        return "revert"
+    return {1: "upgrade", -1: "downgrade", 0: "build"}[order]
+
+
+def devices(recorded: Iterable[Recorded]) -> dict[str, Device]:
+    """The devices that are registered, after these events."""
+    found: dict[str, Device] = {}
+    for event in recorded:
+        kind, _, name = event.stream.partition("/")
+        if kind == "device":
+            found.setdefault(name, Device()).take(event)
+    return found
+
+
+def counts(found: dict[str, Device]) -> dict[tuple[object, str | None], int]:
+    """How many devices of each (model, version), decommissioned ones left out."""
+    return Counter(
+        (device.attributes["model"], moving[-1].version if (moving := device.moving()) else None)
+        for device in found.values()
+        if device.attributes is not None and not device.attributes["out"]
+    )

@@ -1,0 +1,59 @@
+"""Projects, people and their credentials for tests, made as the service makes them."""
+
+from firmtrail.access import Access, Hasher, insert_secrets, seal
+from firmtrail.access.credentials import new_secret
+from firmtrail.access.roles import EVERYTHING, Role
+from firmtrail.commands import access as commands
+from firmtrail.events import Event, decode
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database
+from firmtrail.record import Recorder
+
+CHEAP = {"user": 4, "device": 4}
+"""bcrypt's cost where it is not what is tested."""
+
+
+def new_access(db: Database, **options: object) -> Access:
+    return Access(db, Hasher(CHEAP), **options)  # type: ignore[arg-type] # Access checks them
+
+
+async def add_project(db: Database, access: Access, project: str) -> int:
+    """Create a project without members; gives its log."""
+    await commands.add_project(db, project, actor="system", creator=None)
+    log_id = await access.project(project)
+    assert log_id is not None
+    return log_id
+
+
+async def add_member(
+    recorder: Recorder, log_id: int, email: str, role: Role, *, password_hash: str | None = None
+) -> str:
+    """Make somebody a member; gives the user's id."""
+    set_member = commands.set_member(email, role, actor="system", password_hash=password_hash)
+    return (await recorder.act(log_id, set_member)).member.actor_id
+
+
+async def issue_token(
+    recorder: Recorder, log_id: int, holder: str, role: Role, *, expires_at_ms: int | None = None
+) -> commands.NewToken:
+    wanted = commands.WantedToken(holder, "for a test", role, expires_at_ms)
+    return await recorder.act(log_id, commands.issue_token(wanted, EVERYTHING, actor="system"))
+
+
+async def add_secret(
+    db: Database, access: Access, project: str, device: str, *, text: str | None = None
+) -> str:
+    """Give a device a secret; without `text` a new one."""
+    secret = text or new_secret()
+    rows = await seal(access.hasher, [(device, secret)])
+    async with db.transaction() as tx:
+        await tx.run(insert_secrets(project, rows, access.now_ms()))
+    return secret
+
+
+async def recorded(db: Database, log_id: int) -> list[tuple[str, Event]]:
+    """The whole log, as (stream, event)."""
+    size = (await log.head(db, log_id)).size
+    pages = [page async for page in log.read(db, log_id, 0, size)]
+    entries = [decode(position, text) for page in pages for position, _, text in page]
+    return [(entry.stream, entry.event) for entry in entries]

@@ -1,0 +1,275 @@
+"""Logins, tokens, projects, members and actors, as users call them."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, UnixConnector, web
+
+from firmtrail.http import app
+from tests.people import add_member, new_access, recorded
+from tests.service.site import P, Site
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+async def person(site: Site) -> Site:
+    """The site, where admin@example.org has a password and is logged in as "login"."""
+    hashed = await site.services.access.hasher.hash("user", PASSWORD)
+    await add_member(
+        site.services.recorder, site.log_id, "admin@example.org", "admin", password_hash=hashed
+    )
+    answer = await log_in(site)
+    assert answer.status == 200
+    site.credentials["login"] = answer.json["token"]
+    return site
+
+
+async def log_in(site: Site, email: str = "admin@example.org", password: str = PASSWORD) -> Any:
+    body = {"email": email, "password": password}
+    return await site.call("POST", "/api/v1/login", json=body)
+
+
+async def post_token(site: Site, caller: str, **members: Any) -> Any:
+    body = {"project": "acme", "name": "ci", **members}
+    return await site.call("POST", "/api/v1/tokens", caller=caller, json=body)
+
+
+async def member_id(site: Site, email: str) -> str:
+    listed = await site.get(f"{P}/members?limit=500")
+    return next(each["actor_id"] for each in listed.json["items"] if each["email"] == email)
+
+
+async def test_a_login_acts_with_the_members_role_in_each_project(person: Site) -> None:
+    assert (await person.call("GET", P, caller="login")).status == 200
+    listed = await person.call("GET", "/api/v1/projects", caller="login")
+    assert [(each["project"], each["role"]) for each in listed.json["items"]] == [("acme", "admin")]
+    assert (await person.call("GET", "/api/v1/projects/other", caller="login")).status == 404
+
+
+async def test_unknown_wrong_and_without_password_are_one_401(person: Site) -> None:
+    faces = set()
+    for email, password in (
+        ("admin@example.org", "wrong"),
+        ("viewer@example.org", PASSWORD),
+        ("unknown@example.org", PASSWORD),
+    ):
+        answer = await log_in(person, email, password)
+        faces.add((answer.status, repr({**answer.json, "request_id": ""})))
+    assert len(faces) == 1
+    assert faces.pop()[0] == 401
+
+
+async def test_a_token_is_shown_once_and_works(person: Site) -> None:
+    issued = await post_token(person, "login", role="operator")
+    assert issued.status == 201
+    assert issued.headers["Cache-Control"] == "no-store"
+    person.credentials["new"] = issued.json["token"]
+    assert (await person.call("GET", P, caller="new")).status == 200
+    assert (await person.call("PATCH", P, caller="new", json={})).status == 403
+    listed = await person.call("GET", "/api/v1/tokens?count=true", caller="login")
+    assert listed.json["total"] == len(listed.json["items"]) == 2
+    assert not any("token" in each for each in listed.json["items"])
+    assert issued.json["id"] in {each["id"] for each in listed.json["items"]}
+
+
+async def test_a_tokens_role_is_its_issuers_where_none_is_named(person: Site) -> None:
+    assert (await post_token(person, "login")).json["role"] == "admin"
+    assert (await post_token(person, "operator")).json["role"] == "operator"
+
+
+@pytest.mark.parametrize(
+    ("caller", "members", "status"),
+    [
+        ("operator", {"role": "admin"}, 403),
+        ("viewer", {"role": "gateway"}, 403),
+        ("gateway", {"role": "gateway"}, 403),
+        ("admin", {"project": "other"}, 404),
+        ("admin", {"project": "nowhere"}, 404),
+        ("stranger", {}, 404),
+        ("device", {}, 403),
+        ("admin", {"expires_at": "2020-01-01T00:00:00Z"}, 422),
+        ("admin", {"role": "king"}, 422),
+    ],
+)
+async def test_a_token_that_one_may_not_have(
+    site: Site, caller: str, members: dict[str, str], status: int
+) -> None:
+    assert (await post_token(site, caller, **members)).status == status
+
+
+async def test_a_deleted_token_is_dead_at_once_and_gone(person: Site) -> None:
+    issued = (await post_token(person, "login")).json
+    person.credentials["new"] = issued["token"]
+    path = f"/api/v1/tokens/{issued['id']}"
+    assert (await person.call("DELETE", path, caller="login")).status == 204
+    assert (await person.call("GET", P, caller="new")).status == 401
+    assert (await person.call("DELETE", path, caller="login")).status == 404
+
+
+async def test_a_token_ends_no_token_that_may_more_and_none_of_others(person: Site) -> None:
+    strong = (await post_token(person, "login", role="admin")).json
+    weak = (await post_token(person, "login", role="viewer")).json
+    person.credentials["weak"] = weak["token"]
+    for caller, token, status in (
+        ("weak", strong, 403),
+        ("operator", strong, 404),
+        ("weak", weak, 204),
+    ):
+        path = f"/api/v1/tokens/{token['id']}"
+        assert (await person.call("DELETE", path, caller=caller)).status == status
+
+
+async def test_the_same_key_gives_the_same_token_and_does_not_show_it_again(person: Site) -> None:
+    body, key = {"project": "acme", "role": "viewer"}, {"Idempotency-Key": "k-1"}
+    first, second = [
+        await person.call("POST", "/api/v1/tokens", caller="login", json=body, headers=key)
+        for _ in range(2)
+    ]
+    assert first.status == second.status == 201
+    assert second.json == {**first.json, "token": None}
+    body["role"] = "operator"
+    other = await person.call("POST", "/api/v1/tokens", caller="login", json=body, headers=key)
+    assert (other.status, other.json["code"]) == (409, "key_reused")
+
+
+async def test_who_creates_a_project_is_its_admin(person: Site) -> None:
+    created = await person.call(
+        "POST", "/api/v1/projects", caller="login", json={"project": "mine"}
+    )
+    assert created.status == 201
+    assert created.headers["Location"] == "/api/v1/projects/mine"
+    again = await person.call("POST", "/api/v1/projects", caller="login", json={"project": "mine"})
+    assert (again.status, again.json["code"]) == (409, "project_exists")
+    path = "/api/v1/projects/mine"
+    assert (await person.call("GET", path, caller="login")).json == created.json
+    changed = await person.call("PATCH", path, caller="login", json={"poll_after_s": 60})
+    assert changed.json == {**created.json, "poll_after_s": 60}
+    assert (await person.call("GET", path, caller="admin")).status == 404
+
+
+async def test_a_token_creates_no_project(site: Site) -> None:
+    body = {"project": "mine"}
+    assert (await site.call("POST", "/api/v1/projects", caller="admin", json=body)).status == 403
+
+
+async def test_settings_change_only_from_the_state_that_was_read(site: Site) -> None:
+    etag = (await site.get(P)).headers["ETag"]
+    match = {"If-Match": etag}
+    change = {"max_attempts": 7}
+    first = await site.call("PATCH", P, caller="admin", json=change, headers=match)
+    assert (first.status, first.json["max_attempts"]) == (200, 7)
+    assert (await site.call("PATCH", P, caller="admin", json=change, headers=match)).status == 412
+
+
+async def test_settings_that_are_so_already_are_not_recorded(site: Site) -> None:
+    before = await recorded(site.services.db, site.log_id)
+    same = {"max_attempts": 3, "follow_latest": False}
+    assert (await site.call("PATCH", P, caller="admin", json=same)).status == 200
+    assert await recorded(site.services.db, site.log_id) == before
+
+
+async def test_a_member_comes_changes_role_and_goes(site: Site) -> None:
+    body = {"email": "New@example.org", "role": "viewer"}
+    added = await site.call("POST", f"{P}/members", caller="admin", json=body)
+    assert added.status == 201
+    assert added.json["email"] == "new@example.org"
+    body["role"] = "operator"
+    changed = await site.call("POST", f"{P}/members", caller="admin", json=body)
+    assert (changed.status, changed.json) == (200, {**added.json, "role": "operator"})
+    path = f"{P}/members/{added.json['actor_id']}"
+    assert (await site.call("DELETE", path, caller="admin")).status == 204
+    assert (await site.call("DELETE", path, caller="admin")).status == 404
+    actor = (await site.get(f"{P}/actors/{added.json['actor_id']}")).json
+    assert [each["role"] for each in actor["roles"]] == ["viewer", "operator", None]
+    assert (actor["kind"], actor["email"]) == ("user", "new@example.org")
+
+
+async def test_the_last_admin_stays(site: Site) -> None:
+    admin = await member_id(site, "admin@example.org")
+    removed = await site.call("DELETE", f"{P}/members/{admin}", caller="admin")
+    assert (removed.status, removed.json["code"]) == (409, "last_admin")
+
+
+async def test_members_come_in_pages(site: Site) -> None:
+    seen, path = [], f"{P}/members?limit=2&count=true"
+    while path:
+        page = (await site.get(path)).json
+        assert page["total"] == 5
+        seen += [each["email"] for each in page["items"]]
+        path = page["next"] and f"{P}/members?limit=2&count=true&cursor={page['next']}"
+    assert len(seen) == len(set(seen)) == 5
+
+
+async def test_a_token_of_the_log_is_told_with_its_holder(person: Site) -> None:
+    issued = (await post_token(person, "login", role="viewer")).json
+    await person.call("DELETE", f"/api/v1/tokens/{issued['id']}", caller="login")
+    actor = (await person.get(f"{P}/actors/{issued['id']}")).json
+    assert (actor["kind"], actor["email"]) == ("token", "admin@example.org")
+    assert [each["role"] for each in actor["roles"]] == ["viewer", None]
+
+
+@pytest.mark.parametrize("actor_id", ["u_none", "t_none", "system", "%00"])
+async def test_an_actor_that_the_log_does_not_name_is_not_found(site: Site, actor_id: str) -> None:
+    assert (await site.get(f"{P}/actors/{actor_id}")).status == 404
+
+
+@pytest.fixture
+async def local(site: Site, tmp_path) -> AsyncIterator[ClientSession]:
+    """A client over the socket of the same service."""
+    path = str(tmp_path / "s")
+    access = new_access(site.services.db, local_socket=path)
+    services = app.services(site.services.db, access, site.services.recorder)
+    runner = web.AppRunner(app.build(services))
+    await runner.setup()
+    await web.UnixSite(runner, path).start()
+    async with ClientSession("http://local", connector=UnixConnector(path)) as session:
+        yield session
+    await runner.cleanup()
+    access.hasher.close()
+
+
+async def test_over_the_socket_one_is_the_system_in_every_project(
+    site: Site, local: ClientSession
+) -> None:
+    async with local.get("/api/v1/projects") as response:
+        assert [each["project"] for each in (await response.json())["items"]] == ["acme", "other"]
+    async with local.patch(P, json={"max_attempts": 9}) as response:
+        assert response.status == 200
+    async with local.get("/api/v1/projects/nowhere") as response:
+        assert response.status == 404
+
+
+async def test_over_the_socket_a_user_gets_a_password_and_a_token(
+    site: Site, local: ClientSession
+) -> None:
+    body = {"email": "op@example.org", "role": "operator", "password": PASSWORD}
+    async with local.post("/local/projects/acme/users", json=body) as response:
+        assert response.status == 201
+    assert (await log_in(site, "op@example.org")).status == 200
+    async with local.post(
+        "/local/projects/acme/tokens", json={"email": "op@example.org"}
+    ) as response:
+        issued = await response.json()
+        assert (response.status, issued["role"]) == (201, "operator")
+    site.credentials["new"] = issued["token"]
+    assert (await site.call("GET", P, caller="new")).status == 200
+    wanted = {"email": "op@example.org", "role": "admin"}
+    async with local.post("/local/projects/acme/tokens", json=wanted) as response:
+        assert response.status == 403
+
+
+async def test_over_the_socket_a_person_is_erased(person: Site, local: ClientSession) -> None:
+    admin = await member_id(person, "admin@example.org")
+    body = {"email": "admin@example.org"}
+    async with local.post("/local/erasures", json=body) as response:
+        assert response.status == 204
+    for caller in ("login", "admin"):
+        assert (await person.call("GET", P, caller=caller)).status == 401
+    assert (await log_in(person)).status == 401
+    actor = (await person.get(f"{P}/actors/{admin}", caller="viewer")).json
+    assert (actor["email"], actor["roles"][-1]["role"]) == (None, None)
+    assert actor["erased_at"] is not None
+    async with local.post("/local/erasures", json=body) as response:
+        assert response.status == 404

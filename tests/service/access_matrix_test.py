@@ -1,0 +1,185 @@
+"""Who is answered what: the interface's "Which answer", case by case."""
+
+from base64 import b64encode
+
+import pytest
+
+from firmtrail.access import hashing, revoke_secrets
+from firmtrail.access.roles import PERMISSIONS, ROLES, Role
+from tests.people import add_member, add_secret
+from tests.service.site import D, P, Site
+
+REPORT = {"version": "1.4.0"}
+D2, UNKNOWN = f"{P}/devices/d2", f"{P}/devices/d9"
+NOWHERE = "/api/v1/projects/nowhere"
+
+ROUTES = (
+    ("report", "POST", "/devices/d1/reports", REPORT),
+    ("report", "POST", "/reports", {"device": "d1", **REPORT}),
+    ("read", "GET", "", None),
+    ("read", "GET", "/members", None),
+    ("read", "GET", "/devices", None),
+    ("operate", "POST", "/devices", {"device": "new"}),
+    ("audit", "GET", "/events", None),
+    ("administer", "PATCH", "", {"max_attempts": 4}),
+    ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
+)
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One back end: what the other finds is in tests/contract/access_lookup_test.py."""
+    return sqlite_url
+
+
+@pytest.fixture
+async def devices(site: Site) -> Site:
+    """The site, where d2 has the weak secret "AAA"; and what is wrong with credentials."""
+    services = site.services
+    site.credentials["weak"] = "AAA"
+    await add_secret(services.db, services.access, "acme", "d2", text="AAA")
+    site.credentials["wrong"] = "fts_" + "x" * 43
+    site.credentials["wrong weak"] = "wrong"
+    site.credentials["wrong token"] = "ftt_" + "x" * 43
+    return site
+
+
+async def status(site: Site, method: str, path: str, caller: str | None, body=None) -> int:
+    return (await site.call(method, path, caller=caller, json=body)).status
+
+
+@pytest.mark.parametrize(
+    ("path", "caller", "expected"),
+    [
+        (D, "device", 201),
+        (D2, "weak", 201),
+        (D, None, 401),
+        (D, "wrong", 401),
+        (D, "wrong weak", 401),
+        (D2, "wrong", 401),
+        (D2, "wrong weak", 401),
+        (D, "weak", 401),
+        (UNKNOWN, "wrong", 401),
+        (UNKNOWN, "wrong weak", 401),
+        (UNKNOWN, "weak", 401),
+        (UNKNOWN, "device", 401),
+        (D2, "device", 404),
+        (f"{P}/devices/bad name!", "device", 401),
+        ("/api/v1/projects/other/devices/d1", "device", 401),
+        (f"{NOWHERE}/devices/d1", "device", 401),
+        (UNKNOWN, "operator", 404),
+    ],
+)
+async def test_a_devices_path_and_a_credential(
+    devices: Site, path: str, caller: str | None, expected: int
+) -> None:
+    assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == expected
+
+
+@pytest.mark.parametrize(
+    ("caller", "path"),
+    [
+        ("device", D),
+        ("device", f"{D}/history"),
+        ("device", D2),
+        ("device", f"{P}/devices"),
+        ("device", "/api/v1/projects"),
+        ("weak", D2),
+        ("weak", f"{D2}/history"),
+    ],
+)
+async def test_a_devices_secret_opens_no_route_of_users(
+    devices: Site, caller: str, path: str
+) -> None:
+    assert await status(devices, "GET", path, caller) == 403
+
+
+async def test_a_revoked_secret_is_unknown_at_once(devices: Site) -> None:
+    for path, caller in ((D, "device"), (D2, "weak")):
+        assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == 201
+        async with devices.services.db.transaction() as tx:
+            await tx.run(revoke_secrets("acme", path.rpartition("/")[2]))
+        assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == 401
+
+
+async def test_every_401_has_one_face(devices: Site) -> None:
+    faces = set()
+    for path in (D, D2, UNKNOWN, f"{NOWHERE}/devices/d1"):
+        for caller in (None, "wrong", "wrong weak", "wrong token"):
+            answer = await devices.call("POST", f"{path}/reports", caller=caller, json=REPORT)
+            request_id = answer.json["request_id"]
+            headers = sorted(pair for pair in answer.headers.items() if pair[0] != "Date")
+            shown = f"{headers}{answer.body.decode()}"
+            faces.add((answer.status, shown.replace(request_id, "")))
+    assert [status for status, _ in faces] == [401]
+
+
+async def test_the_same_weak_text_costs_the_same_work_whatever_is_wrong(
+    devices: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[str] = []
+    original = hashing.matches
+
+    def counting(text: str, hashed: str) -> bool:
+        work.append(hashed[:7])
+        return original(text, hashed)
+
+    monkeypatch.setattr(hashing, "matches", counting)
+    for path in (D, D2, UNKNOWN, f"{NOWHERE}/devices/d1"):
+        assert await status(devices, "POST", f"{path}/reports", "wrong weak", REPORT) == 401
+    assert work == ["$2b$04$"] * 4
+
+
+@pytest.mark.parametrize("path", [D2, UNKNOWN])
+async def test_after_ten_wrong_weak_texts_one_is_told_to_wait(devices: Site, path: str) -> None:
+    answers = [
+        await devices.call("POST", f"{path}/reports", caller="wrong weak", json=REPORT)
+        for _ in range(12)
+    ]
+    assert [answer.status for answer in answers] == [401] * 10 + [429] * 2
+    assert answers[-1].headers["Retry-After"] == "60"
+    assert await status(devices, "POST", f"{D}/reports", "device", REPORT) == 201
+
+
+@pytest.mark.parametrize("name", [b"", b"anyone", "ä".encode(), b"\xff"])
+async def test_basic_carries_the_credential_as_its_password(devices: Site, name: bytes) -> None:
+    basic = b64encode(name + b":" + devices.credentials["device"].encode()).decode()
+    headers = {"Authorization": f"Basic {basic}"}
+    assert (await devices.call("POST", f"{D}/reports", json=REPORT, headers=headers)).status == 201
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic !", "Basic eA==", "Digest x", "x"])
+async def test_what_is_no_credential_is_401(site: Site, header: str) -> None:
+    answer = await site.call("GET", "/api/v1/projects", headers={"Authorization": header})
+    assert answer.status == 401
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_route_opens_to_the_roles_that_hold_its_permission(site: Site, role: Role) -> None:
+    for permission, method, path, body in ROUTES:
+        answered = await status(site, method, P + path, role, body)
+        allowed = permission in PERMISSIONS[role]
+        assert answered in ({200, 201} if allowed else {403}), (method, path)
+
+
+@pytest.mark.parametrize("project", [P, NOWHERE])
+async def test_a_stranger_is_told_that_there_is_no_such_project(site: Site, project: str) -> None:
+    for _, method, path, body in ROUTES:
+        assert await status(site, method, project + path, "stranger", body) == 404, path
+
+
+async def test_a_token_is_good_in_its_own_project_only(site: Site) -> None:
+    other = await site.services.access.project("other")
+    assert other is not None
+    await add_member(site.services.recorder, other, "admin@example.org", "admin")
+    assert await status(site, "GET", P, "admin") == 200
+    assert await status(site, "GET", "/api/v1/projects/other", "admin") == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/local/erasures", "/local/projects/acme/users", "/local/projects/acme/tokens"]
+)
+async def test_local_routes_are_nowhere_but_on_the_socket(site: Site, path: str) -> None:
+    body = {"email": "admin@example.org"}
+    for caller in (None, "admin", "device"):
+        assert await status(site, "POST", path, caller, body) == 404

@@ -1,0 +1,35 @@
+"""A service with one project, somebody in each role, and a device; and another project."""
+
+from collections.abc import AsyncIterator
+from typing import get_args
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from firmtrail.access.roles import Role
+from firmtrail.eventstore.database import Database
+from firmtrail.http import app
+from firmtrail.record import Recorder
+from tests.fleet import register
+from tests.people import add_member, add_project, add_secret, issue_token, new_access
+from tests.service.site import Site
+
+
+@pytest.fixture
+async def site(db: Database, recorder: Recorder) -> AsyncIterator[Site]:
+    access = new_access(db)
+    services = app.services(db, access, recorder, seed_project="demo", is_demo=True)
+    log_id = await add_project(db, access, "acme")
+    other_log_id = await add_project(db, access, "other")
+    await register(recorder, log_id, "d1", "d2")
+    credentials = {"device": await add_secret(db, access, "acme", "d1")}
+    for role in get_args(Role.__value__):
+        person = await add_member(recorder, log_id, f"{role}@example.org", role)
+        credentials[role] = (await issue_token(recorder, log_id, person, role)).text
+    stranger = await add_member(recorder, other_log_id, "stranger@example.org", "admin")
+    credentials["stranger"] = (await issue_token(recorder, other_log_id, stranger, "admin")).text
+    server = TestServer(app.build(services))
+    await server.start_server(**app.RUNNER_OPTIONS)
+    async with TestClient(server) as client:
+        yield Site(client, services, log_id, credentials)
+    access.hasher.close()

@@ -1,0 +1,50 @@
+"""Alive, ready, counted, documented; and nothing secret in what is written along the way."""
+
+import re
+
+from firmtrail.http import operations
+from tests.service.routes_test import assert_is_problem
+from tests.service.site import D, Site
+
+
+async def test_a_server_is_ready_until_it_drains(site: Site) -> None:
+    assert (await site.call("GET", "/healthz")).json == {"status": "alive"}
+    assert (await site.call("GET", "/readyz")).json == {"status": "ready"}
+    site.services.readiness.is_draining = True
+    problem = assert_is_problem(await site.call("GET", "/readyz"), 503)
+    assert "draining" in problem["detail"]
+    assert (await site.call("GET", "/healthz")).status == 200
+
+
+async def test_the_death_of_a_task_shows(site: Site) -> None:
+    site.services.readiness.tasks["seen"].cancel()
+    await site.call("GET", "/healthz")
+    problem = assert_is_problem(await site.call("GET", "/readyz"), 503)
+    assert "seen" in problem["detail"]
+
+
+async def test_requests_are_counted_by_route(site: Site) -> None:
+    await site.report({"version": "1.0.0"})
+    text = (await site.call("GET", "/metrics")).body.decode()
+    route = "/api/v1/projects/{project}/devices/{device}/reports"
+    assert f'method="POST",route="{route}",status="201"' in text
+    assert "d1" not in text
+
+
+async def test_the_page_loads_nothing_from_elsewhere(site: Site) -> None:
+    page = await site.call("GET", "/docs")
+    policy = page.headers["Content-Security-Policy"]
+    for directive in ("default-src 'none'", "script-src 'self'", "style-src 'self'"):
+        assert directive in policy
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert loaded
+    assert not [link for link in loaded if "//" in link]
+    for name in operations.DOCS_FILES:
+        assert (await site.call("GET", f"/docs/{name}")).status == 200
+    assert_is_problem(await site.call("GET", "/docs/..%2Fvendor.toml"), 404)
+
+
+async def test_every_answer_has_its_own_request_id(site: Site) -> None:
+    ids = [(await site.get(D)).headers["X-Request-Id"] for _ in range(3)]
+    assert len(set(ids)) == 3
+    assert ids == sorted(ids)

@@ -1,0 +1,179 @@
+"""Every route of the table: who is let in, and that it answers as the document says."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from openapi_spec_validator import validate
+
+from firmtrail.http import openapi
+from firmtrail.http.kinds import Device, Local, Member, Public
+from firmtrail.http.route import Route
+from firmtrail.http.routes import served
+from tests.service.site import Answer, Site
+
+ROUTES = served(has_seed=True, is_demo=True)
+GUARDED = [route for route in ROUTES if not isinstance(route.access, Public | Local)]
+IN_PROJECT = [route for route in GUARDED if isinstance(route.access, Member | Device)]
+DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.document(ROUTES))
+
+NAMES = {"project": "acme", "device": "d1", "position": "0"}
+
+
+def name_of(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def path_of(route: Route, **names: str) -> str:
+    chosen = NAMES | names
+    return re.sub(r"{(\w+)}", lambda found: chosen.get(found[1], "x"), route.path)
+
+
+def assert_is_problem(answer: Answer, status: int) -> dict[str, Any]:
+    assert answer.status == status, answer.body
+    if answer.headers.get("Content-Length") == "0":
+        return {}
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json
+    assert set(problem) == {"type", "title", "status", "detail", "code", "request_id", "errors"}
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["X-Request-Id"]
+    return problem
+
+
+def test_no_two_routes_are_the_same() -> None:
+    assert len({(route.method, route.path) for route in ROUTES}) == len(ROUTES)
+
+
+def test_the_document_is_valid_openapi() -> None:
+    assert DOCUMENT["openapi"] == "3.1.0"
+    validate(DOCUMENT)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=name_of)
+def test_every_route_is_documented(route: Route) -> None:
+    if isinstance(route.access, Local):
+        assert route.path not in DOCUMENT["paths"]
+        return
+    operation = DOCUMENT["paths"][route.path][route.method.lower()]
+    documented = {int(status) for status in operation["responses"]}
+    assert documented == {*route.answers, *route.problems()}
+    assert operation["summary"]
+    assert ("requestBody" in operation) == (route.body is not None)
+
+
+def test_operations_have_distinct_ids() -> None:
+    ids = [
+        operation["operationId"]
+        for path in DOCUMENT["paths"].values()
+        for method, operation in path.items()
+        if method != "parameters"
+    ]
+    assert len(ids) == len(set(ids))
+
+
+async def test_every_route_is_closed_to_who_has_no_credential(site: Site) -> None:
+    for route in GUARDED:
+        answer = await site.call(route.method, path_of(route), data=b"no json")
+        problem = assert_is_problem(answer, 401)
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer"), name_of(route)
+        assert problem["code"] == "unauthorized"
+
+
+async def test_every_route_of_a_project_is_hidden_from_strangers(site: Site) -> None:
+    for route in IN_PROJECT:
+        answer = await site.call(route.method, path_of(route), caller="stranger", data=b"no json")
+        assert_is_problem(answer, 404)
+
+
+async def test_a_devices_secret_opens_no_users_route(site: Site) -> None:
+    for route in GUARDED:
+        if not isinstance(route.access, Device):
+            answer = await site.call(route.method, path_of(route), caller="device", data=b"x")
+            assert_is_problem(answer, 403)
+
+
+async def test_what_only_the_socket_serves_is_not_there(site: Site) -> None:
+    for route in ROUTES:
+        if isinstance(route.access, Local):
+            answer = await site.call(route.method, path_of(route), caller="admin", data=b"{}")
+            assert_is_problem(answer, 404)
+
+
+async def test_every_path_tells_what_it_takes(site: Site) -> None:
+    for path in {route.path for route in ROUTES}:
+        here = [route for route in ROUTES if route.path == path]
+        answer = await site.call("PROPFIND", path_of(here[0]))
+        assert_is_problem(answer, 405)
+        methods = {str(route.method) for route in here}
+        allowed = set(answer.headers["Allow"].split(", "))
+        assert allowed == methods | ({"HEAD"} if "GET" in methods else set())
+
+
+async def test_an_unknown_parameter_is_named_on_every_route(site: Site) -> None:
+    for route in GUARDED:
+        if isinstance(route.access, Device):
+            continue
+        answer = await site.call(route.method, f"{path_of(route)}?frobnicate=1", caller="admin")
+        problem = assert_is_problem(answer, 422)
+        assert {"reason": "is unknown here", "parameter": "frobnicate"} in problem["errors"]
+
+
+async def test_every_body_is_json_of_a_bounded_size(site: Site) -> None:
+    json = {"Content-Type": "application/json"}
+    failures: list[tuple[int, bytes, dict[str, str]]] = [
+        (400, b"{", json),
+        (400, b"\xff", json),
+        (422, b"7", json),
+        (415, b"{}", {"Content-Type": "text/plain"}),
+        (415, b"{}", json | {"Content-Encoding": "br"}),
+        (400, b"{}", json | {"Content-Encoding": "gzip"}),
+        (413, b'"' + b"a" * (64 * 1024) + b'"', json),
+        (413, b"[" + b" " * (4 * 1024 * 1024) + b"]", json),
+    ]
+    for route in GUARDED:
+        if route.body is None:
+            continue
+        for status, body, headers in failures:
+            answer = await site.call(
+                route.method, path_of(route), caller="admin", data=body, headers=headers
+            )
+            assert_is_problem(answer, status)
+
+
+async def test_every_get_answers_head_with_the_same_headers(site: Site) -> None:
+    for route in ROUTES:
+        if route.method != "GET" or isinstance(route.access, Local):
+            continue
+        get = await site.call("GET", path_of(route), caller="admin")
+        head = await site.call("HEAD", path_of(route), caller="admin")
+        assert head.body == b""
+        for answer in (get, head):
+            assert answer.status in {*route.answers, *route.problems()}, name_of(route)
+        for header in ("ETag", "Content-Type", "Firmtrail-Log-Size"):
+            assert get.headers.get(header) == head.headers.get(header), name_of(route)
+
+
+async def test_an_etag_saves_sending_what_the_client_has(site: Site) -> None:
+    for route in ROUTES:
+        if not route.is_resource or isinstance(route.access, Local):
+            continue
+        first = await site.call("GET", path_of(route), caller="admin")
+        if first.status != 200:
+            continue
+        again = await site.get(path_of(route), If_None_Match=first.headers["ETag"])
+        assert (again.status, again.body) == (304, b""), name_of(route)
+        assert again.headers["ETag"] == first.headers["ETag"]
+
+
+async def test_nobodys_path_is_a_problem_too(site: Site) -> None:
+    for path in ("/", "/api", "/api/v1/projects/acme/devices/d1/frobnicate", "/%00", "//"):
+        assert_is_problem(await site.call("GET", path), 404)
+
+
+async def test_a_name_that_no_database_could_hold_is_not_found(site: Site) -> None:
+    for project, device in (("acme", "a%00b"), ("a%00b", "d1"), ("acme", "%F0%9F"), ("acme", "..")):
+        path = f"/api/v1/projects/{project}/devices/{device}"
+        assert_is_problem(await site.call("GET", path, caller="admin"), 404)
+        assert_is_problem(await site.call("POST", f"{path}/reports", data=b"{}"), 401)

@@ -1,0 +1,71 @@
+"""How tests talk to a service over HTTP."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+from firmtrail.http.call import Services
+
+P = "/api/v1/projects/acme"
+D = f"{P}/devices/d1"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, read to its end."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A running service, and the credentials of everybody it knows."""
+
+    client: TestClient[Any, Any]
+    services: Services
+    log_id: int
+    credentials: dict[str, str]
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        caller: str | None = None,
+        json: Any = None,
+        data: bytes | str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Send a request as this caller: a role, "device", "stranger", or nobody."""
+        sent = dict(headers or {})
+        if caller is not None:
+            sent["Authorization"] = f"Bearer {self.credentials[caller]}"
+        if json is not None:
+            data = msgspec.json.encode(json)
+            sent.setdefault("Content-Type", "application/json")
+        body = io.BytesIO(data) if isinstance(data, bytes) else data  # aiohttp warns of large bytes
+        async with self.client.request(method, path, data=body, headers=sent) as response:
+            return await _answer(response)
+
+    async def get(self, path: str, caller: str = "admin", **headers: str) -> Answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.call("GET", path, caller=caller, headers=named)
+
+    async def report(self, *reports: Any, caller: str = "device", path: str = D) -> Answer:
+        """One report alone, several as an array."""
+        body = reports[0] if len(reports) == 1 else list(reports)
+        return await self.call("POST", f"{path}/reports", caller=caller, json=body)
+
+
+async def _answer(response: ClientResponse) -> Answer:
+    return Answer(response.status, response.headers, await response.read())

@@ -1,0 +1,92 @@
+"""Random fleets for property tests: what devices send and operators do, in any order."""
+
+from itertools import pairwise
+
+from hypothesis import strategies as st
+
+from firmtrail import events
+from firmtrail.device import EARLIEST_BELIEVED_MS, Report
+from firmtrail.events import Event, Status
+from tests.fleet import NOON_MS, Step, report
+
+VERSIONS = ("1.0.0", "1.0.0+b", "1.1.0-rc.1", "1.1.0", "2.0.0")
+MODELS = ("m", "n", None)
+DEVICES = ("d1", "d2", "d3")
+UNSET_MS = EARLIEST_BELIEVED_MS - 1
+FAR_AHEAD_MS = events.time_ms("2999-01-01T00:00:00Z")
+
+versions = st.sampled_from(VERSIONS)
+STATUSES: tuple[Status, ...] = (
+    "installed",
+    "installed",
+    "running",
+    "running",
+    "failed",
+    "rebooting",
+)
+statuses = st.sampled_from(STATUSES)
+believed = st.integers(0, 9).map(lambda minutes: NOON_MS + minutes * 60_000)
+clocks = st.one_of(st.none(), believed, st.sampled_from((UNSET_MS, FAR_AHEAD_MS)))
+
+
+@st.composite
+def lawful(draw: st.DrawFn) -> list[Report]:
+    """Reports in a device's order, all with distinct seq, or none with seq and all with distinct
+    believed times; some with a report_id, none used twice."""
+    places = sorted(draw(st.sets(st.integers(0, 20), min_size=1, max_size=8)))
+    has_seq = draw(st.booleans())
+    return [
+        report(
+            draw(versions),
+            draw(statuses),
+            report_id=f"r{place}" if draw(st.booleans()) else None,
+            seq=place if has_seq else None,
+            occurred_at_ms=draw(clocks) if has_seq else NOON_MS + place,
+        )
+        for place in places
+    ]
+
+
+@st.composite
+def deliveries(draw: st.DrawFn, reports: list[Report]) -> list[list[Report]]:
+    """Each report at least once, in any order and repetition, in units of any size."""
+    again = draw(st.lists(st.sampled_from(reports), max_size=6))
+    return units(draw, draw(st.permutations([*reports, *again])))
+
+
+def units[Item](draw: st.DrawFn, items: list[Item]) -> list[list[Item]]:
+    """The items, cut anywhere."""
+    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(items))), max_size=4)))
+    bounds = [0, *cuts, len(items)]
+    return [items[start:stop] for start, stop in pairwise(bounds)]
+
+
+def any_reports(device: str) -> st.SearchStrategy[Report]:
+    """Reports under every kind of identity, which collide now and then."""
+    return st.builds(
+        report,
+        versions,
+        statuses,
+        st.just(device),
+        report_id=st.one_of(st.none(), st.none(), st.sampled_from(("a", "b"))),
+        seq=st.one_of(st.none(), st.none(), st.integers(0, 6)),
+        occurred_at_ms=clocks,
+    )
+
+
+changes: st.SearchStrategy[Event] = st.one_of(
+    st.builds(events.DeviceChanged, model=st.sampled_from(MODELS)),
+    st.builds(events.DeviceChanged, tags=st.sampled_from(((), ("x",), ("x", "y")))),
+    st.builds(events.DeviceChanged, pinned=st.sampled_from((None, *VERSIONS[:2]))),
+    st.just(events.DeviceDecommissioned()),
+    st.just(events.DeviceRestored()),
+    st.builds(events.DeviceSecretIssued, st.just("k_1")),
+)
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Step]:
+    """What happens to registered devices; some live by seq, some by clock, some by both."""
+    reports = st.lists(st.sampled_from(DEVICES).flatmap(any_reports), min_size=1, max_size=6)
+    about = st.tuples(st.sampled_from(DEVICES).map(lambda name: f"device/{name}"), changes)
+    return draw(st.lists(st.one_of(reports, reports, about), min_size=1, max_size=8))
