@@ -51,6 +51,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     kept: list[tuple[int, bytes]]
     """(number of the request, body of its answer)"""
     ran_out: bool
+    """There were too few requests for the time: the figures are none."""
 
 
 def drive(job: Job) -> Result:
@@ -90,16 +91,14 @@ class Load:
 
     def _result(self, measured_from: float) -> Result:
         counted = [took for at, took in self.timings if measured_from <= at < self.stop_at]
-        last = min(max((at for at, _ in self.timings), default=0.0), self.stop_at)
-        ran_out = next(self.turns, None) is None
         percent = quantiles(counted, n=100) if len(counted) > 1 else [0.0] * 99
         return Result(
-            answers_per_s=len(counted) / ((last if ran_out else self.stop_at) - measured_from),
+            answers_per_s=len(counted) / self.job.measured_s,
             p50_ms=percent[49] * 1000,
             p99_ms=percent[98] * 1000,
             failures=self.failures,
             kept=self.kept,
-            ran_out=ran_out,
+            ran_out=next(self.turns, None) is None,
         )
 
 

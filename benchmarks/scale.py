@@ -129,7 +129,7 @@ def _alone(server: Firmtrail, filled: Filled) -> list[Measure]:
         "history": devices.reads(admin, "/history"),
     }
     return [
-        Measure(f"one client: {what}", server.port, each, connections=1)
+        Measure(f"one client: {what}", server.port, each, connections=1, expected_per_s=2_000)
         for what, each in requests.items()
     ]
 

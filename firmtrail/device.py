@@ -41,7 +41,7 @@ type Clock = Literal["unset", "ahead"]
 type Change = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
 
 
-class Report(msgspec.Struct, frozen=True):
+class Report(msgspec.Struct, frozen=True, gc=False):
     """The command to record what a device reports."""
 
     device: str
@@ -91,7 +91,7 @@ class Refused(Exception):
         self.status = status
 
 
-class DeviceState(msgspec.Struct, frozen=True):
+class DeviceState(msgspec.Struct, frozen=True, gc=False):
     """A device as its events leave it; a row of the view device_current."""
 
     device: str
@@ -160,10 +160,19 @@ def identity(report: Report) -> str | None:
         return f"r.{report.report_id}"
     if report.seq is not None:
         return _content_id("seq", report.seq)
-    occurred_at_ms = report.occurred_at_ms
-    if occurred_at_ms is not None and occurred_at_ms >= EARLIEST_BELIEVED_MS:
-        return _content_id(report.version, report.status, occurred_at_ms)
-    return None
+    if is_bare(report):
+        return None
+    assert report.occurred_at_ms is not None
+    return _content_id(report.version, report.status, report.occurred_at_ms)
+
+
+def is_bare(report: Report) -> bool:
+    """Whether nothing in the report tells it from another of the same version and status."""
+    return (
+        report.report_id is None
+        and report.seq is None
+        and (report.occurred_at_ms is None or report.occurred_at_ms < EARLIEST_BELIEVED_MS)
+    )
 
 
 def _content_id(*content: str | int) -> str:
@@ -190,7 +199,7 @@ def decide_report(
         return Duplicate(known.position, known.recorded_at_ms)
     if state.decommissioned:
         raise Refused("device_decommissioned", f"device {report.device} is decommissioned")
-    if identity(report) is None and _repeats_last(state, report):
+    if is_bare(report) and _repeats_last(state, report):
         assert state.recorded_position is not None and state.recorded_at_ms is not None
         return Duplicate(state.recorded_position, state.recorded_at_ms)
     return _event(report)
@@ -256,48 +265,63 @@ def _time(occurred_at_ms: int | None, recorded_at_ms: int) -> tuple[int, Clock |
     return occurred_at_ms, None
 
 
+class _Run(NamedTuple):
+    """The current run: neighbours of one version at the end of the device's order."""
+
+    version: str | None
+    since_ms: int | None
+    previous_version: str | None
+    place: int
+    position: int
+
+
 def evolve_report(
     state: DeviceState, report: Recorded, at: Placed, later: Later | None
 ) -> DeviceState:
     """The device after a report at its place; `later` is the next installed/running behind it."""
     event = report.event
     assert isinstance(event, events.REPORTS)
-    if event.status in MOVING:
-        state = _moved(state, event.version, at, later)
-    if not at.late:
-        state = replace(
-            state,
-            last_place=at.place,
-            last_position=at.position,
-            last_version=event.version,
-            status=event.status,
-            clock=at.clock,
-        )
-    return replace(state, recorded_position=at.position, recorded_at_ms=report.recorded_at_ms)
-
-
-def _moved(state: DeviceState, version: str, at: Placed, later: Later | None) -> DeviceState:
-    """A run is a row of neighbours of one version. The report can begin a new current run, lengthen
-    the current run to the front, come right before it, or split it; farther back, it changes only
-    the history."""
-    if later is None:
-        if version == state.version:
-            return state
-        return replace(_run_from(state, at), version=version, previous_version=state.version)
-    behind, run = (later.place, later.position), (state.run_place, state.run_position)
-    if behind == run and version == state.version:
-        return _run_from(state, at)
-    if behind == run:
-        return replace(state, previous_version=version)
-    if behind > run and version != state.version:
-        return replace(_run_from(state, later), previous_version=version)
-    return state
-
-
-def _run_from(state: DeviceState, first: Placed | Later) -> DeviceState:
-    return replace(
-        state, run_place=first.place, run_position=first.position, since_ms=first.time_ms
+    run = _Run(
+        state.version,
+        state.since_ms,
+        state.previous_version,
+        state.run_place,
+        state.run_position,
     )
+    if event.status in MOVING:
+        run = _moved(run, event.version, at, later)
+    last = (state.last_place, state.last_position, state.last_version, state.status, state.clock)
+    if not at.late:
+        last = (at.place, at.position, event.version, event.status, at.clock)
+    return DeviceState(
+        state.device,
+        state.model,
+        state.cohort,
+        state.tags,
+        state.pinned,
+        state.decommissioned,
+        *run,
+        *last,
+        at.position,
+        report.recorded_at_ms,
+    )
+
+
+def _moved(run: _Run, version: str, at: Placed, later: Later | None) -> _Run:
+    """The run after an installed/running report, which can begin a new one, lengthen it to the
+    front, come right before it, or split it; farther back, it changes only the history."""
+    if later is None:
+        if version == run.version:
+            return run
+        return _Run(version, at.time_ms, run.version, at.place, at.position)
+    behind, first = (later.place, later.position), (run.place, run.position)
+    if behind == first and version == run.version:
+        return _Run(version, at.time_ms, run.previous_version, at.place, at.position)
+    if behind == first:
+        return run._replace(previous_version=version)
+    if behind > first and version != run.version:
+        return _Run(run.version, later.time_ms, version, *behind)
+    return run
 
 
 def evolve_attributes(state: DeviceState | None, device: str, event: Event) -> DeviceState:

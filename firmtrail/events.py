@@ -278,11 +278,15 @@ def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(kind)
 
 
-@lru_cache(maxsize=64)
 def time_text(time_ms: int) -> str:
     """RFC 3339, UTC, milliseconds; years 1 to 9999."""
-    moment = _EPOCH + time_ms * _MILLISECOND
-    return f"{moment.isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
+    second, millisecond = divmod(time_ms, 1000)
+    return f"{_second_text(second)}.{millisecond:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second_text(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat().removesuffix("+00:00")
 
 
 def time_ms(text: str) -> int:

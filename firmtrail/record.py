@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from uuid_utils import uuid7
+
 from firmtrail import device, events
 from firmtrail.commit import Commit, begin
 from firmtrail.device import Duplicate, Known, Refused, Report
@@ -43,10 +45,22 @@ type Outcome = Receipt | Refused
 type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
 
 
+class _Item(NamedTuple):
+    """A report with the identity that its event gets.
+
+    A bare report's is made up on arrival, not in the commit: tried again after an unknown outcome,
+    it is found under it.
+    """
+
+    stream: str
+    event_id: str
+    report: Report
+
+
 class _Reports(NamedTuple):
     """Reports that are recorded together."""
 
-    reports: Sequence[Report]
+    items: Sequence[_Item]
     answer: asyncio.Future[list[Outcome]]
 
 
@@ -82,14 +96,15 @@ class Recorder:
         then the same call again finds out.
         """
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        self._enqueue(log_id, _Reports(reports, answer), len(reports))
-        return await asyncio.shield(answer)
+        items = [_identified(report) for report in reports]
+        self._enqueue(log_id, _Reports(items, answer), len(items))
+        return await answer
 
     async def act[Answer](self, log_id: int, command: Command[Answer]) -> Answer:
         """Run `command` in a commit of its own; raises what it raises, having written nothing."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._enqueue(log_id, _Act(command, answer), 1)  # type: ignore[arg-type] # its own Answer
-        return await asyncio.shield(answer)
+        return await answer
 
     def _enqueue(self, log_id: int, unit: _Reports | _Act, commands: int) -> None:
         line = self._lines.setdefault(log_id, _Line())
@@ -127,12 +142,14 @@ class Recorder:
             answers = await work
         except BaseException as error:
             for unit in units:
-                unit.answer.set_exception(error)
+                if not unit.answer.done():
+                    unit.answer.set_exception(error)
             if isinstance(error, asyncio.CancelledError):
                 raise
             return
         for unit, answer in zip(units, answers, strict=True):
-            unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
+            if not unit.answer.done():  # its caller was cancelled; it is recorded all the same
+                unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
 
     async def _act(self, log_id: int, line: _Line, act: _Act) -> list[object]:
         async with self._db.transaction() as tx:
@@ -157,10 +174,15 @@ class Recorder:
         async with self._db.transaction() as tx:
             commit = await begin(tx, log_id, line.size_seen)
             known = await _load(commit, batch)
-            outcomes = [_decide_unit(commit, unit.reports, known) for unit in batch]
+            outcomes = [_decide_unit(commit, unit.items, known) for unit in batch]
             size = await commit.finish()
         line.size_seen = size
         return outcomes
+
+
+def _identified(report: Report) -> _Item:
+    event_id = device.identity(report) or f"s.{uuid7().hex}"
+    return _Item(f"device/{report.device}", event_id, report)
 
 
 def _take_batch(line: _Line) -> list[_Reports]:
@@ -173,8 +195,8 @@ def _take_batch(line: _Line) -> list[_Reports]:
             break
         line.units.popleft()
         batch.append(unit)
-        commands += len(unit.reports)
-        body_bytes += sum(REPORT_BYTES + len(report.detail or "") for report in unit.reports)
+        commands += len(unit.items)
+        body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
     line.commands -= commands
     return batch
 
@@ -185,18 +207,14 @@ type _KnownReports = dict[tuple[str, str], Known]
 async def _load(commit: Commit, batch: Iterable[_Reports]) -> _KnownReports:
     """Load what the batch needs: its devices, the identities already known, and for late reports
     what stands behind them."""
-    reports = [report for unit in batch for report in unit.reports]
-    identities = [
-        (f"device/{report.device}", event_id)
-        for report in reports
-        if (event_id := device.identity(report)) is not None
-    ]
+    items = [item for unit in batch for item in unit.items]
+    identities = [(item.stream, item.event_id) for item in items]
     devices, found = await commit.run(
-        commit.load_devices({report.device for report in reports}),
+        commit.load_devices({item.report.device for item in items}),
         log.find(commit.log_id, identities),
     )
     commit.take_devices(devices)
-    if late := _late(commit, reports):
+    if late := _late(commit, (item.report for item in items)):
         await commit.load_later(late)
     return {key: _known(event) for key, event in log.found(identities, found).items()}
 
@@ -224,29 +242,27 @@ def _late(commit: Commit, reports: Iterable[Report]) -> list[tuple[str, int]]:
     return late
 
 
-def _decide_unit(commit: Commit, reports: Iterable[Report], known: _KnownReports) -> list[Outcome]:
+def _decide_unit(commit: Commit, items: Iterable[_Item], known: _KnownReports) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for report in reports:
+    for item in items:
         try:
-            outcomes.append(_decide(commit, report, known))
+            outcomes.append(_decide(commit, item, known))
         except Refused as refused:
             outcomes.append(refused)
     return outcomes
 
 
-def _decide(commit: Commit, report: Report, known: _KnownReports) -> Receipt:
+def _decide(commit: Commit, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
-    event_id = device.identity(report)
-    stream = f"device/{report.device}"
-    before = known.get((stream, event_id)) if event_id is not None else None
+    stream, event_id, report = item
+    before = known.get((stream, event_id))
     decided = device.decide_report(commit.fold.states.get(report.device), report, before)
     if isinstance(decided, Duplicate):
         return Receipt(commit.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
     position = commit.record(
         stream, decided, actor=report.actor, event_id=event_id, text=report.detail
     )
-    if event_id is not None:
-        known[stream, event_id] = Known(position, commit.now_ms, device.claim(report))
+    known[stream, event_id] = Known(position, commit.now_ms, device.claim(report))
     return Receipt(commit.head.number, position, False, commit.now_ms)  # noqa: FBT003
 
 

@@ -83,7 +83,7 @@ class PostgresServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        self.crash()  # the data goes too: nothing need be written out first
         shutil.rmtree(self._folder)
 
     @property

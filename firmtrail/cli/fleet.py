@@ -20,8 +20,8 @@ STYLES: tuple[Style, ...] = ("id", "seq", "clock", "bare")
 MOVING = frozenset({"installed", "running"})
 FAILING = frozenset({"failed", "rejected"})
 YEAR_2015_MS = 1_420_070_400_000
-ROUNDS = 3
-"""Of a fleet that is not given a time: the first install, and two in which some devices act."""
+ROUNDS = 2
+"""Of a fleet that is not given a time: the first install, and one in which some devices act."""
 ACTING = 0.6
 """The share of devices that act in a round after the first."""
 OFFLINE_MS = 90 * 86_400_000

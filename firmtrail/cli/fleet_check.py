@@ -57,7 +57,8 @@ class _Entry(msgspec.Struct, frozen=True):
 
 _history = msgspec.json.Decoder(_Page[_Line]).decode
 _shares = msgspec.json.Decoder(_Page[_Share]).decode
-_device = msgspec.json.Decoder(_Device).decode
+_devices = msgspec.json.Decoder(_Page[_Device]).decode
+_next = msgspec.json.Decoder(_Page[msgspec.Raw]).decode
 _entry = msgspec.json.Decoder(_Entry).decode
 
 
@@ -85,30 +86,36 @@ async def histories(client: Client, devices: Iterator[Device]) -> None:
 
 async def states(client: Client, devices: Sequence[Device], model: str) -> None:
     """Compare what every device runs, as the list of devices has it."""
-    answer = await client.get(f"/devices?model={model}", "application/x-ndjson")
-    said = {}
-    for line in answer.body.splitlines():
-        found = _device(line)
-        said[found.device] = State(*msgspec.structs.astuple(found)[1:])
+    said: dict[str, State] = {}
+    async for body in _pages(client, f"/devices?model={model}&limit={PAGE_ITEMS}"):
+        items = _devices(body).items
+        said |= {each.device: State(*msgspec.structs.astuple(each)[1:]) for each in items}
     for device in devices:
-        expected = fleet.state(device)
-        if said.get(device.name) != expected:
-            text = f"{device.name}: is {said.get(device.name)}, should be {expected}"
-            client.tally.differ(text)
+        found, expected = said.get(device.name), fleet.state(device)
+        if found != expected:
+            client.tally.differ(f"{device.name}: is {found}, should be {expected}")
 
 
 async def versions(client: Client, devices: Sequence[Device], model: str) -> None:
     """Compare how many devices run what."""
     said: Counter[str | None] = Counter()
-    path = f"/versions?limit={PAGE_ITEMS}"
-    cursor: str | None = ""
-    while cursor is not None:
-        page = _shares((await client.get(path + (f"&cursor={cursor}" if cursor else ""))).body)
-        said.update({each.version: each.devices for each in page.items if each.model == model})
-        cursor = page.next
+    async for body in _pages(client, f"/versions?limit={PAGE_ITEMS}"):
+        items = _shares(body).items
+        said.update({each.version: each.devices for each in items if each.model == model})
     expected = Counter(fleet.state(device).version for device in devices)
     if said != expected:
         client.tally.differ(f"versions are {dict(said)}, should be {dict(expected)}")
+
+
+async def _pages(client: Client, path: str) -> AsyncIterator[bytes]:
+    cursor: str | None = ""
+    while cursor is not None:
+        answer = await client.get(f"{path}&cursor={cursor}" if cursor else path)
+        if answer.status != 200:
+            client.tally.differ(f"{path} was answered {answer.status}")
+            return
+        yield answer.body
+        cursor = _next(answer.body).next
 
 
 async def log(client: Client, devices: Sequence[Device], start: int) -> int:

@@ -8,7 +8,6 @@ queued, and end the process. Whoever waits for it to be ready waits for the line
 import asyncio
 import contextlib
 import signal
-import sys
 from collections.abc import AsyncIterator
 
 import structlog
@@ -21,17 +20,13 @@ from firmtrail.eventstore.database import Database
 from firmtrail.http.call import Services
 from firmtrail.main import CouldNotRun
 
-SWITCH_INTERVAL_S = 0.0005
-"""A thread that wants the GIL waits so long for the event loop to give it up. The SQLite thread
-waits at every hand-over, and Python's own 5 ms would be most of a commit's time."""
-
 _log = structlog.get_logger("firmtrail")
 
 
 def serve(serving: config.Serving) -> None:
     """Serve until a signal says to stop."""
     logs.to_stdout()
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    loop.tune_for_serving()
     try:
         loop.run(_serve(serving))
     except sqlite.Locked as error:

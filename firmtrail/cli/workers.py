@@ -110,6 +110,7 @@ async def _worker_runner(serving: config.Serving) -> web.AppRunner:
         await stack.aclose()
 
     runner.app.on_cleanup.append(close)
+    loop.tune_for_serving()
     return runner
 
 

@@ -163,5 +163,5 @@ async def _issue(
 async def _existing(commit: Commit, name: str) -> DeviceState:
     state = (await commit.devices([name])).get(name)
     if state is None:
-        raise Refused("not_found", f"There is no device {name}.", status=404)
+        raise Refused("unknown_device", f"there is no device {name}", status=404)
     return state

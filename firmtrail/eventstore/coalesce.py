@@ -6,11 +6,15 @@ before it began, so whatever was committed before `get` was called is seen.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 
 from firmtrail.eventstore.database import Database, Row, Statement, Value
 
 KEYS_MAX = 500
+
+type Waiter = asyncio.Future[list[Row]]
+"""One caller of `get`; done before its answer where it was cancelled."""
 
 
 class Coalescer[Key: tuple[Value, ...]]:
@@ -23,37 +27,41 @@ class Coalescer[Key: tuple[Value, ...]]:
     def __init__(self, db: Database, statement_for: Callable[[Sequence[Key]], Statement]) -> None:
         self._db = db
         self._statement_for = statement_for
-        self._waiting: dict[Key, asyncio.Future[list[Row]]] = {}
+        self._waiting: defaultdict[Key, list[Waiter]] = defaultdict(list)
         self._running: asyncio.Task[None] | None = None
 
     async def get(self, key: Key) -> list[Row]:
         """The rows for `key`; raises what the shared query raised."""
-        future = self._waiting.get(key)
-        if future is None:
-            future = self._waiting[key] = asyncio.get_running_loop().create_future()
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        self._waiting[key].append(waiter)
         if self._running is None:
             self._running = asyncio.create_task(self._run())
-        return await asyncio.shield(future)
+        return await waiter
 
     async def _run(self) -> None:
         try:
             while self._waiting:
-                taken = dict(list(self._waiting.items())[:KEYS_MAX])
+                taken = dict(islice(self._waiting.items(), KEYS_MAX))
                 for key in taken:
                     del self._waiting[key]
                 await self._answer(taken)
         finally:
             self._running = None
 
-    async def _answer(self, taken: dict[Key, asyncio.Future[list[Row]]]) -> None:
+    async def _answer(self, taken: dict[Key, list[Waiter]]) -> None:
         try:
             rows = await self._db.read(self._statement_for(list(taken)))
         except BaseException as error:  # noqa: BLE001 (every waiter gets it)
-            for future in taken.values():
-                future.set_exception(error)
+            for waiter in _still_waiting(chain.from_iterable(taken.values())):
+                waiter.set_exception(error)
             return
         by_key: defaultdict[int, list[Row]] = defaultdict(list)
         for n, *row in rows:
             by_key[n].append(row)
-        for n, future in enumerate(taken.values()):
-            future.set_result(by_key[n])
+        for n, waiters in enumerate(taken.values()):
+            for waiter in _still_waiting(waiters):
+                waiter.set_result(by_key[n])
+
+
+def _still_waiting(waiters: Iterable[Waiter]) -> Iterator[Waiter]:
+    return (waiter for waiter in waiters if not waiter.done())

@@ -187,6 +187,7 @@ def append(
     head: Head, entries: Sequence[Entry], texts: Sequence[Text], recorded_at_ms: int
 ) -> list[Statement]:
     """Writes the entries behind `head`, which the transaction holds, and moves it."""
+    assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
     after = extended(head, entries, recorded_at_ms)
     rows = [
         (position, entry.stream, entry.event_id, entry.text)

@@ -142,16 +142,20 @@ async def get_project(call: Call[Any, None]) -> web.Response:
 
 async def patch_project(call: Call[Any, bodies.SettingsChange]) -> web.Response:
     """Set the settings named; those that are so already stay unrecorded."""
-    before = await _current(call)
-    respond.check_match(call, before)
-    members = {
-        name: value
-        for name, value in msgspec.structs.asdict(call.body).items()
-        if value is not msgspec.UNSET and value != getattr(before, name)
-    }
-    if members:
-        change = commands.change_settings(SettingsChanged(**members), actor=call.caller.actor)
-        await call.services.recorder.act(call.log_id, change)
+
+    async def command(commit: Commit) -> None:
+        before = await _current(call)  # the commit holds the head: nobody else changes them
+        respond.check_match(call, before)
+        members = {
+            name: value
+            for name, value in msgspec.structs.asdict(call.body).items()
+            if value is not msgspec.UNSET and value != getattr(before, name)
+        }
+        if members:
+            event = SettingsChanged(**members)
+            await commands.change_settings(event, actor=call.caller.actor)(commit)
+
+    await call.services.recorder.act(call.log_id, command)
     return respond.resource(call, await _current(call))
 
 

@@ -218,7 +218,7 @@ def _is_array(body: bytes) -> bool:
 
 
 def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
-    method, path = str(route.method), route.path
+    path = route.path
     is_debugging = structlog.get_logger().is_enabled_for(logging.DEBUG)
 
     def log(call: AnyCall, status: int, seconds: float) -> None:
@@ -228,7 +228,7 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
             return
         (_log.debug if is_quiet else _log.info)(
             "request",
-            method=method,
+            method=call.request.method,
             route=path,
             path=call.request.rel_url.raw_path,
             status=status,

@@ -17,7 +17,7 @@ from tests.fleet import NOON_MS, received, register, report
 from tests.strategies import deliveries, lawful
 
 EXAMPLES = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 _devices = map("d{}".format, count(1))

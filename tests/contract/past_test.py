@@ -2,6 +2,7 @@
 
 from itertools import product
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from firmtrail import events
@@ -22,6 +23,13 @@ from tests.strategies import DEVICES, VERSIONS, lives
 EXAMPLES = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+FEWER = settings(EXAMPLES, max_examples=12)
+
+
+@pytest.fixture(autouse=True)
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets of positions that a short log fills."""
+    monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 4)
 
 
 async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int, list[Recorded]]:
@@ -149,7 +157,7 @@ async def test_a_devices_state_is_the_models_now_and_as_of_any_size(
     assert [told_of(found.state) for found in current] == [told_of(then[name]) for name in DEVICES]
 
 
-@EXAMPLES
+@FEWER
 @given(life=lives())
 async def test_which_devices_ran_a_version_at_a_time_is_the_models(
     db: Database, recorder: Recorder, life: list[Step]

@@ -12,7 +12,7 @@ import pytest
 from firmtrail import events
 from firmtrail.commit import Commit
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import OutcomeUnknown, Statement, Unavailable
+from firmtrail.eventstore.database import Database, OutcomeUnknown, Statement, Unavailable
 from firmtrail.eventstore.postgres import Postgres
 from firmtrail.record import Recorder
 from tests.databases import new_log, opened, read
@@ -51,12 +51,12 @@ async def test_a_server_that_nobody_runs_is_unavailable(tmp_path: Path) -> None:
 
 
 _KILL_OTHERS = """\
-SELECT count(pg_terminate_backend(pid)) AS killed
+SELECT count(pg_terminate_backend(pid, 5000)) AS killed
 FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
-async def lose_connection(db: Postgres, postgres_url: str) -> None:
+async def lose_connection(db: Database, postgres_url: str) -> None:
     """Everything is sent, and the connection is gone at COMMIT."""
     async with db.transaction() as tx:
         await tx.run(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)"))
@@ -139,11 +139,11 @@ async def test_reports_whose_commit_was_not_answered_are_recorded_once(
     log_id, recorder = await new_log(db), Recorder(db)
     await register(recorder, log_id, "d1")
     breaking.breaks = True
-    sent = [report("1.0.0", report_id="a"), report("1.1.0", seq=1), report("1.2.0", seq=2)]
+    sent = [report("1.0.0"), report("1.1.0"), report("1.2.0", report_id="a"), report(seq=1)]
     answer = await receipts(recorder, log_id, *sent)
     assert not breaking.breaks
-    assert [receipt.position for receipt in answer] == [1, 2, 3]
-    assert (await log.head(db, log_id)).size == 4
+    assert [receipt.position for receipt in answer] == [1, 2, 3, 4]
+    assert (await log.head(db, log_id)).size == 5
     assert await differences(db, log_id) == []
 
 

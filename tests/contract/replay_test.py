@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from firmtrail.eventstore.database import Database
+from firmtrail.projections import fleet_versions
 from firmtrail.record import Recorder
 from tests.databases import new_log, write
 from tests.fleet import NOON_MS, Step, live, register, report
@@ -11,8 +12,14 @@ from tests.replay import differences
 from tests.strategies import DEVICES, lives
 
 
+@pytest.fixture(autouse=True)
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets of positions that a short log fills."""
+    monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 4)
+
+
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(life=lives())
 async def test_a_replay_gives_what_was_written_live(

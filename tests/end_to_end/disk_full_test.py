@@ -19,7 +19,8 @@ from tests.end_to_end.site import P, Site, entries, get, post
 from tests.end_to_end.truth import untruths
 
 WRITERS = 3
-LEFT_BYTES = 300_000
+LEFT_BYTES = 200_000
+"""Less than a thousand reports or devices take."""
 MOUNT_BYTES = 32 * 1024 * 1024
 
 type Space = tuple[Path, Callable[[int], None], Callable[[int], None]]
@@ -87,12 +88,14 @@ async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: s
 async def assert_full(
     session: ClientSession, url: str, site: Site, writers: list[Writer]
 ) -> None:
-    """Writes are refused, reads answer, and what was acknowledged is there."""
+    """What does not fit is refused, reads answer, and what was acknowledged is there."""
     device = writers[0].devices[0]
     path = f"{url}{P}/devices/{device}"
+    reports = [{"version": "1.0.0", "report_id": str(n)} for n in range(1_000)]
+    devices = [{"device": f"new-{n}"} for n in range(1_000)]
     refused = [
-        await post(session, f"{path}/reports", site.secrets[device], {"version": "1.0.0", "seq": 1}),
-        await post(session, f"{url}{P}/devices", site.admin, {"device": "new"}),
+        await post(session, f"{path}/reports", site.secrets[device], reports),
+        await post(session, f"{url}{P}/devices", site.admin, devices),
     ]
     assert [answer.status for answer in refused] == [503, 503]
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)

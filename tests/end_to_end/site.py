@@ -1,8 +1,10 @@
 """A project with devices, made before a server starts, and requests to it as its callers."""
 
+import asyncio
 from dataclasses import dataclass
 from itertools import batched
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import ClientSession
@@ -82,6 +84,24 @@ async def get(session: ClientSession, url: str, credential: str = "") -> Answer:
     headers = {"Authorization": f"Bearer {credential}"} if credential else {}
     async with session.get(url, headers=headers) as response:
         return Answer(response.status, response.headers, await response.read())
+
+
+async def post_and_hang_up(
+    url: str, credential: str, body: Any, wait_s: float, *, without_bytes: int = 0
+) -> None:
+    """Send a request, the last bytes of its body left out or not, and be gone before the answer."""
+    parts = urlsplit(url)
+    data = msgspec.json.encode(body)
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.hostname}\r\n"
+        f"Authorization: Bearer {credential}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    )
+    _, connection = await asyncio.open_connection(parts.hostname, parts.port)
+    connection.write(head.encode() + data[: len(data) - without_bytes])
+    await connection.drain()
+    await asyncio.sleep(wait_s)
+    connection.transport.abort()
 
 
 async def entries(session: ClientSession, url: str, site: Site) -> list[Entry]:

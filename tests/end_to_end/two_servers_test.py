@@ -5,16 +5,14 @@ import os
 import random
 import signal
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
-import msgspec
 from aiohttp import ClientSession
 
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Unit, Writer
 from tests.end_to_end.processes import children
-from tests.end_to_end.site import P, Site, entries, get, post
+from tests.end_to_end.site import P, Site, entries, get, post, post_and_hang_up
 from tests.end_to_end.truth import untruths
 
 CLIENTS = 8
@@ -54,8 +52,8 @@ class RoughWriter(Writer):
         for report in unit.reports:
             self.sent[self.key(unit, report)] = report
         path, credential = self.target(unit)
-        body = msgspec.json.encode(unit.reports if unit.is_array else unit.reports[0])
-        await hang_up_after(url, path, credential, body)
+        body = unit.reports if unit.is_array else unit.reports[0]
+        await post_and_hang_up(f"{url}{path}", credential, body, random.choice([0, 0.001, 0.01]))
 
     async def reuse(self, session: ClientSession, url: str) -> None:
         device, report_id = random.choice(list(self.acknowledged))
@@ -64,19 +62,6 @@ class RoughWriter(Writer):
         answer = await post(session, f"{url}{path}", credential, body)
         self.conflicts_sent += 1
         self.conflicts_seen += answer.status == 409 and answer.json["code"] == "report_id_reused"
-
-
-async def hang_up_after(url: str, path: str, credential: str, body: bytes) -> None:
-    host, port = urlsplit(url).netloc.split(":")
-    _, connection = await asyncio.open_connection(host, int(port))
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {credential}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    connection.write(head.encode() + body)
-    await connection.drain()
-    await asyncio.sleep(random.choice([0, 0.001, 0.01]))
-    connection.transport.abort()
 
 
 async def test_two_servers_record_each_report_once(serve: Serve, postgres_url: str) -> None:

@@ -1,0 +1,52 @@
+"""Runs `firmtrail COMMAND` as what it is: a process, its output and its exit code."""
+
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+
+from tests.end_to_end.processes import ENVIRONMENT
+
+COMMAND_SECONDS_MAX = 60
+
+
+class Done:
+    """A command that ended."""
+
+    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
+        self.exit_code = process.returncode
+        self.out = process.stdout
+        self.said = process.stderr
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        """Its output, read as NDJSON."""
+        return [msgspec.json.decode(line) for line in self.out.splitlines()]
+
+
+def firmtrail(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+    process = subprocess.run(
+        [sys.executable, "-m", "firmtrail", "--database", database, *arguments],
+        env=ENVIRONMENT | environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS_MAX,
+        check=False,
+    )
+    return Done(process)
+
+
+def new_project(database: str) -> str:
+    """Add project acme with an admin, and return a token of his."""
+    assert firmtrail(database, "project", "add", "acme").exit_code == 0
+    member = ("boss@example.org", "--project", "acme")
+    assert firmtrail(database, "user", "add", *member, "--role", "admin").exit_code == 0
+    issued = firmtrail(database, "token", "create", *member)
+    assert issued.exit_code == 0
+    return issued.out.strip()
