@@ -1,0 +1,68 @@
+"""The OpenAPI document against the service, by a tool that others wrote: schemathesis."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.databases import migrate_now
+from tests.end_to_end.command import firmtrail
+from tests.end_to_end.conftest import Serve
+from tests.postgres_server import PostgresServer
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+PLACES = """\
+[parameters]
+"path.project" = "demo"
+"path.device" = "1"
+"path.position" = 0
+"""
+"""Where there is something to find; without them, every path names a project that nobody has."""
+
+SECONDS_MAX = 150
+
+
+@pytest.mark.timeout(SECONDS_MAX + 30)
+def test_every_answer_on_sqlite_is_documented_and_none_is_a_bug(
+    serve: Serve, tmp_path: Path
+) -> None:
+    check(f"sqlite:///{tmp_path / 'a.db'}", "examples,coverage,fuzzing", serve, tmp_path)
+
+
+@pytest.mark.timeout(SECONDS_MAX + 30)
+def test_every_answer_on_postgres_is_documented_and_none_is_a_bug(
+    postgres: PostgresServer, serve: Serve, tmp_path: Path
+) -> None:
+    dsn = postgres.create_database("schemathesis")
+    migrate_now(dsn)
+    check(dsn, "fuzzing", serve, tmp_path)
+
+
+def check(database: str, phases: str, serve: Serve, folder: Path) -> None:
+    url = serve(database, "--demo").url
+    member = ("diegosalcovsky@gmail.com", "--project", "demo", "--role", "admin")
+    token = firmtrail(database, "token", "create", *member).out.strip()
+    (folder / "schemathesis.toml").write_text(PLACES)
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
+            *("--header", f"Authorization: Bearer {token}", "--checks", ",".join(CHECKS)),
+            *("--phases", phases, "--max-examples", "5", "--seed", "1"),
+            *("--exclude-path", "/populate_database", "--continue-on-failure"),
+            *("--suppress-health-check", "all", "--no-color"),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-8_000:] + run.stderr
+    assert "Test cases:" in run.stdout
