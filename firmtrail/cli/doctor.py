@@ -37,16 +37,16 @@ class Check(NamedTuple):
 
 
 @click.command()
-@output.as_json
+@output.json_option
 @click.pass_obj
 @click.pass_context
-def doctor(ctx: click.Context, database: config.Database, *, as_json: bool) -> None:
+def doctor(ctx: click.Context, database: config.Database, *, json: bool) -> None:
     """Check what the service stands on, one thing after another; changes nothing.
 
     Exit code 1 if anything fails. A warning is something to know.
     """
     rows = [check._asdict() for check in loop.run(_all(database))]
-    if as_json:
+    if json:
         output.show_json(rows)
     else:
         output.show_table(rows, STYLES)

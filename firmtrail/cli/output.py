@@ -3,8 +3,8 @@
 0: done. 1: it ran, and what it looked at is wrong. 2: it could not run.
 """
 
-import json
 from collections.abc import Mapping, Sequence
+from json import dumps
 from typing import Any
 
 import click
@@ -14,7 +14,7 @@ from rich.table import Table
 FOUND_WRONG = 1
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+json_option = click.option("--json", is_flag=True, help="Print JSON instead of a table.")
 
 
 def note(text: str) -> None:
@@ -32,4 +32,4 @@ def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> 
 
 
 def show_json(value: object) -> None:
-    click.echo(json.dumps(value))
+    click.echo(dumps(value))

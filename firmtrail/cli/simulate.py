@@ -42,7 +42,7 @@ class Plan(NamedTuple):
 @click.option("--rate", default=1000, type=click.IntRange(1), help="Reports a second, at most.")
 @click.option("--duration", type=click.IntRange(1), help="Seconds to report for.")
 @click.option("--seed", help="Plays the same fleet again, under new names.")
-@output.as_json
+@output.json_option
 @click.pass_context
 def simulate(
     ctx: click.Context,
@@ -51,7 +51,7 @@ def simulate(
     url: str,
     token: str,
     project: str,
-    as_json: bool,
+    json: bool,
     devices: int,
     rate: int,
     duration: int | None,
@@ -66,7 +66,7 @@ def simulate(
     """
     plan = Plan(devices, rate, duration, seed or secrets.token_hex(4))
     tally, summary = loop.run(_simulate(url, project, token, plan))
-    if as_json:
+    if json:
         output.show_json(summary)
     else:
         rows = [{"": name, "count": value} for name, value in summary.items()]

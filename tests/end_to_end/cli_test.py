@@ -51,7 +51,7 @@ def test_help_names_every_command_and_each_has_its_own() -> None:
 
 
 def test_an_option_may_come_from_the_environment(database: str) -> None:
-    done = firmtrail(database, "doctor", FIRMTRAIL_DOCTOR_AS_JSON="1")
+    done = firmtrail(database, "doctor", FIRMTRAIL_DOCTOR_JSON="1")
     assert done.json[0]["check"] == "SQLite"
 
 

@@ -24,4 +24,4 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             return server
 
         yield start
-    assert [bug for server in servers for bug in server.said("bug")] == []
+    assert [line for server in servers for line in server.tracebacks()] == []

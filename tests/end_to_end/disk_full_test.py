@@ -48,7 +48,7 @@ def full(tmp_path: Path) -> Iterator[Space]:
     """A file system of its own is full: ENOSPC. Only root can make one."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "none", folder]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("no file system can be mounted here")
 
@@ -60,7 +60,7 @@ def full(tmp_path: Path) -> Iterator[Space]:
         (folder / "filler").unlink()
 
     with contextlib.ExitStack() as stack:
-        stack.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+        stack.callback(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
         yield folder, take, give_back
 
 
@@ -85,9 +85,7 @@ async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: s
     assert await untruths(site) == []
 
 
-async def assert_full(
-    session: ClientSession, url: str, site: Site, writers: list[Writer]
-) -> None:
+async def assert_full(session: ClientSession, url: str, site: Site, writers: list[Writer]) -> None:
     """What does not fit is refused, reads answer, and what was acknowledged is there."""
     device = writers[0].devices[0]
     path = f"{url}{P}/devices/{device}"

@@ -219,9 +219,9 @@ def _faults(writers: Sequence[Writer], log: Sequence[Entry]) -> Iterator[str]:
         if position >= len(log) or _key_of(log[position]) != key:
             yield f"{key} was acknowledged at {position} and is not there"
     for entry in log:
-        key = _key_of(entry)
-        if key is not None and not _says(entry, sent.get(key)):
-            yield f"{entry} is not what was sent: {sent.get(key)}"
+        recorded = _key_of(entry)
+        if recorded is not None and not _says(entry, sent.get(recorded)):
+            yield f"{entry} is not what was sent: {sent.get(recorded)}"
 
 
 def _key_of(entry: Entry) -> Key | None:

@@ -46,9 +46,7 @@ def own_url(own_postgres: PostgresServer) -> str:
     return database
 
 
-async def test_a_stopped_postgres(
-    serve: Serve, own_postgres: PostgresServer, own_url: str
-) -> None:
+async def test_a_stopped_postgres(serve: Serve, own_postgres: PostgresServer, own_url: str) -> None:
     site, writers = await ledger.new_writers(own_url, WRITERS)
     server = serve(own_url)
     async with ledger.session() as session:

@@ -1,4 +1,4 @@
-"""Runs `firmtrail serve` as what it is: a process of its own, reached over HTTP, ended by signals."""
+"""Runs `firmtrail serve` as what it is: a process, reached over HTTP and ended by signals."""
 
 import contextlib
 import os
@@ -89,11 +89,18 @@ class Server:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """Every line of its log that tells of this, since the first start."""
+        return self._lines(f'"event":"{event}"')
+
+    def tracebacks(self) -> list[dict[str, Any]]:
+        """Every line of its log that tells of an error that nobody expected."""
+        return self._lines('"exception":')
+
+    def _lines(self, mark: str) -> list[dict[str, Any]]:
         if not self._log.exists():
             return []
         lines = self._log.read_bytes().splitlines(keepends=True)
-        marked = [line for line in lines if f'"event":"{event}"'.encode() in line]
-        return [msgspec.json.decode(line) for line in marked if line.endswith(b"\n")]
+        marked = [line for line in lines if mark.encode() in line and line.endswith(b"\n")]
+        return [msgspec.json.decode(line) for line in marked]
 
 
 def children(pid: int) -> list[int]:
