@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
 VIEWS = "device events version eventstore"
-SHELL = f"{VIEWS} release rollout access projections config"
+SHELL = f"{VIEWS} access projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
     "__main__": "main",
@@ -21,8 +21,7 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "record": f"{VIEWS} commit projections",
     "commands": f"{VIEWS} access commit projections record",
     "http": f"{SHELL} commands commit record __version__",
-    "log_format": "",
-    "cli": f"{SHELL} commands http log_format main record __version__",
+    "cli": f"{SHELL} commands http main record __version__",
     "main": f"{SHELL} cli commands http record __version__",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it

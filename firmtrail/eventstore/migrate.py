@@ -3,12 +3,15 @@
 Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a second of imports.
 """
 
+from functools import partial
+
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from firmtrail.eventstore.migrations import FOLDER
+from firmtrail.eventstore.postgres import connect
 
 _SERVICE_GRANTS = (
     ("SELECT, INSERT", "events"),
@@ -45,11 +48,14 @@ async def migrate(url: str, instance: str, service_role: str | None = None) -> N
 
 
 def _engine(url: str) -> AsyncEngine:
-    """On SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE by itself."""
+    """Postgres by the very URL that serves, whose options SQLAlchemy has other names for.
+
+    SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE by itself.
+    """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return create_async_engine(f"sqlite+aiosqlite://{rest}", connect_args={"autocommit": False})
-    return create_async_engine(f"postgresql+asyncpg://{rest}")
+    return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
 
 
 def _migrate(connection: Connection, instance: str, service_role: str | None) -> None:

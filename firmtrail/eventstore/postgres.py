@@ -44,6 +44,11 @@ OSError); InternalClientError is the next statement's, where it was ended betwee
 type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 
+async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """One connection, outside any pool: to migrate, which takes as long as it takes."""
+    return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+
+
 class Postgres:
     """A pool of connections to one database, open until `close`."""
 
