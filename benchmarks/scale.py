@@ -34,7 +34,7 @@ DEVICES, REPORTS = 1_000_000, 9_000_000
 FEW_DEVICES, FEW_REPORTS = 1_000, 9_000
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 LATENCY_RATIO = Bound(1.5, 1.2, lower_is_better=True)
 MEMORY_MIB = Bound(300, 200, lower_is_better=True)
@@ -180,10 +180,10 @@ def _sizes(server: Firmtrail, filled: Filled) -> list[Row]:
 
 
 def _write_page(rows: list[Row]) -> None:
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
+    before, rest = PAGE.read_text().split(BEGIN)
+    _, after = rest.split(END)
     figures = f"{_machine()}\n\n{table.markdown(rows)}"
-    PAGE.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{figures}\n{END}{after}")
 
 
 def _machine() -> str:

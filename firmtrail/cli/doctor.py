@@ -75,7 +75,8 @@ async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
     try:
         async for check in _database(db):
             yield check
-        yield _triggers(await checks.sqlite_triggers(db))
+        if await migrations.is_at_head(db):
+            yield _triggers(await checks.sqlite_triggers(db))
     finally:
         await db.close()
 
@@ -113,9 +114,10 @@ async def _cluster(database: config.Cluster) -> AsyncIterator[Check]:
         async with opened(database) as db:
             async for check in _database(db):
                 yield check
-            yield _triggers(await checks.postgres_triggers(db))
             yield _durability(await checks.postgres_settings(db))
-            yield _privileges(await checks.postgres_privileges(db))
+            if await migrations.is_at_head(db):
+                yield _triggers(await checks.postgres_triggers(db))
+                yield _privileges(await checks.postgres_privileges(db))
     except Unavailable as error:
         yield Check("database", "fail", str(error))
 

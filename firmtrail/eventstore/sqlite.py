@@ -91,6 +91,7 @@ class SQLite:
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_errors_of_opening(path))
             stack.enter_context(_take_lock(path))
+            _create_private(path)
             writer = await stack.enter_async_context(_writer(path))
             readers = [await stack.enter_async_context(_reader(path)) for _ in range(READERS)]
             for connection in (writer, *readers):
@@ -154,6 +155,11 @@ def _take_lock(path: Path) -> IO[str]:
         lock.close()
         raise Locked(f"{path} is open for writing in another process") from None
     return lock
+
+
+def _create_private(path: Path) -> None:
+    """SQLite would let everybody read a file that holds addresses and password hashes."""
+    path.touch(mode=0o600)
 
 
 def is_held(path: Path) -> bool:

@@ -93,7 +93,8 @@ class Server:
 
     def tracebacks(self) -> list[dict[str, Any]]:
         """Every line of its log that tells of an error that nobody expected."""
-        return self._lines('"exception":')
+        lines = self._lines('"exception":')
+        return [line for line in lines if line["level"] == "error"]
 
     def _lines(self, mark: str) -> list[dict[str, Any]]:
         if not self._log.exists():
