@@ -48,7 +48,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
-        for text in migrations.statements("0001_append_only.sqlite", "sqlite")
+        for text in migrations.statements("0001_own.sqlite", "sqlite")
         if (match := re.match(r"CREATE TRIGGER (\w+)", text))
     }
     return _differences(there, made)

@@ -118,7 +118,7 @@ entries AS (
         ) AS before_previous
     FROM reports
     WHERE moves = 0 OR previous_version IS NULL OR previous_version <> version),
-ranked AS (
+ranked AS MATERIALIZED (
     SELECT
         entries.*,
         row_number() OVER (PARTITION BY n ORDER BY place DESC, position DESC) AS rank
