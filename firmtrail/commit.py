@@ -101,12 +101,12 @@ class Commit:
         return replace(event, detail=sha256(salt + text.encode()).hexdigest())
 
     async def finish(self) -> int:
-        """Write everything that was recorded, in one hop; gives the log's size after it."""
+        """Write everything that was recorded and commit, in one hop; gives the log's size then."""
+        statements: list[Statement] = []
         if self._entries:
-            await self._tx.run(
-                *log.append(self.head, self._entries, self._texts, self.now_ms),
-                *self.fold.statements(self.log_id, self._generations),
-            )
+            statements += log.append(self.head, self._entries, self._texts, self.now_ms)
+            statements += self.fold.statements(self.log_id, self._generations)
+        await self._tx.run_last(*statements)
         return self.head.size + len(self._entries)
 
 

@@ -1,19 +1,40 @@
 """How the service writes its log: one JSON object a line, or coloured text on a terminal.
 
 What libraries log comes out in the same form, warnings and worse only. aiohttp logs a traceback
-for every request that is no HTTP; without it, a stranger can't fill the disk.
+for every request that is no HTTP; without it, a stranger can't fill the disk. A line that can't be
+written is lost, and what it tells of goes on.
 """
 
+import contextlib
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast, override
 
 import msgspec
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
 _PROTOCOL_LOGGER = "aiohttp.server"
+
+
+class _Losing(io.TextIOBase):
+    """A stream that loses what a full disk or a closed pipe does not take."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @override
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    @override
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure(stream: TextIO, level: int = logging.INFO) -> None:
@@ -23,17 +44,18 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     render: list[Any] = [structlog.dev.ConsoleRenderer()]
     if not stream.isatty():
         render = [structlog.processors.dict_tracebacks, _render]
+    losing = cast("TextIO", _Losing(stream))
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.PrintLoggerFactory(losing),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         foreign_pre_chain=shared,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(losing)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_PROTOCOL_LOGGER).addFilter(_without_traceback)

@@ -76,10 +76,10 @@ async def add_project(
         async with db.transaction() as tx:
             if key is not None and (known := await recall(tx, key)):
                 return known
-            await _begin_project(tx, project, actor=actor, creator=creator)
             answer = Answer(201, NewProject(project))
             if key is not None:
                 await keep(tx, key, answer)
+            await _begin_project(tx, project, actor=actor, creator=creator)
             return answer
 
     try:

@@ -29,7 +29,9 @@ type Row = Sequence[Any]
 class Given(NamedTuple):
     """Rows handed to a statement, which reads them as the relation `given`.
 
-    `columns` names and types them as SQL does: "device text, place bigint".
+    `columns` names and types them as SQL does: "device text, place bigint". The statement may be
+    run for some of the rows after the others, so each row of its result comes from one of them,
+    and an ORDER BY puts in order what comes from the same one.
     An INSERT from it ends its SELECT with `WHERE TRUE` (SQLite can't parse ON CONFLICT otherwise).
     A table is joined to it by `given CROSS JOIN table WHERE …`: SQLite knows nothing of the rows'
     number, and takes a CROSS JOIN as the order to go in.
@@ -68,6 +70,9 @@ class Transaction(Protocol):
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         """Run them in order, in one hop where the back end can; the rows of each."""
+
+    async def run_last(self, *statements: Statement) -> None:
+        """Run them and commit, in one hop where the back end can; nothing comes behind it."""
 
 
 class Database(Protocol):

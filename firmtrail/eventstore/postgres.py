@@ -81,12 +81,14 @@ class Postgres:
             async with self._connection() as connection:
                 await _execute(connection, "BEGIN")
                 try:
-                    yield PostgresTransaction(connection)
+                    transaction = PostgresTransaction(connection)
+                    yield transaction
                 except BaseException:
                     with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
                         await _execute(connection, "ROLLBACK")
                     raise
-                await _commit(connection)
+                if transaction.is_open:
+                    await _commit(connection)
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -109,10 +111,16 @@ class PostgresTransaction:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+        self.is_open = True
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         with _errors_translated():
             return [await _run(self._connection, statement) for statement in statements]
+
+    async def run_last(self, *statements: Statement) -> None:
+        await self.run(*statements)
+        await _commit(self._connection)
+        self.is_open = False
 
 
 async def _run(connection: _Connection, statement: Statement) -> list[Row]:

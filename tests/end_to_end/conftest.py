@@ -17,8 +17,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     servers: list[Server] = []
     with contextlib.ExitStack() as stack:
 
-        def start(database: str, *options: str) -> Server:
-            log = tmp_path / f"server-{len(servers)}.log"
+        def start(database: str, *options: str, log_folder: Path = tmp_path) -> Server:
+            log = log_folder / f"server-{len(servers)}.log"
             server = stack.enter_context(Server(database, log, *options))
             servers.append(server)
             return server

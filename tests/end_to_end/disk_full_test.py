@@ -77,7 +77,7 @@ async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: s
     (folder / "firmtrail.db").write_bytes(sqlite_template())
     database = f"sqlite:///{folder / 'firmtrail.db'}"
     site, writers = await ledger.new_writers(database, WRITERS)
-    server = serve(database)
+    server = serve(database, log_folder=folder)
     async with ledger.session() as session:
         async with ledger.load(session, writers, server.url):
             await ledger.until_all_go_on(writers)
@@ -89,6 +89,7 @@ async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: s
         await ledger.settle(session, writers, server.url)
     assert server.is_running
     server.kill()
+    assert server.tracebacks() == []
     assert await untruths(site) == []
 
 
