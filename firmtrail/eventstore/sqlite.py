@@ -21,8 +21,8 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import batched, chain, repeat
 from pathlib import Path
 from typing import IO, cast
 
@@ -47,8 +47,8 @@ READER_CACHE_KIB = 16 * 1024
 WAL_CHECKPOINT_PAGES = 16_000
 """Between checkpoints, a page that many commits change is written to the file once."""
 
-CHUNK_ROWS = (256, 64, 16, 4, 1)
-"""How many rows of `given` one statement takes; their values are bound, so there is a limit."""
+GIVEN_ROWS = (1, 4, 16, 64, 128, 256, 512)
+"""For how many rows of `given` a statement is prepared; what it has too many stays unread."""
 
 BUSY_TIMEOUT_MS = 5_000
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
@@ -278,9 +278,11 @@ def _select(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
     if given is None:
         return _execute(connection, _translate(text), args)
     found: list[Row] = []
-    for rows in _chunks(given.rows):
-        with_rows = _with_rows(text, given.columns, len(rows))
-        found += _execute(connection, with_rows, (*chain.from_iterable(rows), *args))
+    for rows in batched(given.rows, GIVEN_ROWS[-1]):
+        prepared = next(size for size in GIVEN_ROWS if size >= len(rows))
+        values = chain(*rows, repeat(None, (prepared - len(rows)) * len(rows[0])))
+        with_rows = _with_rows(text, given.columns, prepared)
+        found += _execute(connection, with_rows, (*values, len(rows), *args))
     return found
 
 
@@ -292,15 +294,6 @@ def _execute(connection: sqlite3.Connection, text: str, args: tuple[Value, ...])
         packed = _PACKED[text] = _pack(connection, text, args)
     (document,) = connection.execute(packed, args).fetchone()
     return _decode_rows(document)
-
-
-def _chunks[Each](rows: Sequence[Each]) -> Iterator[Sequence[Each]]:
-    """Few sizes, so that each statement is prepared once for each of them."""
-    start = 0
-    for size in CHUNK_ROWS:
-        while len(rows) - start >= size:
-            yield rows[start : start + size]
-            start += size
 
 
 def _commit(connection: sqlite3.Connection) -> None:
@@ -329,15 +322,17 @@ def _translate(text: str, bound_before: int = 0) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _with_rows(text: str, columns: str, rows: int) -> str:
-    """The relation `given` in front, its values bound before the arguments, row by row.
+    """The relation `given` in front: the values of `rows` rows and how many of these there are, all
+    bound before the arguments.
 
     They are bound without numbers: to bind ?900, `sqlite3` asks for its name, and SQLite looks
     through the 899 before it.
     """
     names = [column.split()[0] for column in columns.split(", ")]
     row = f"({', '.join('?' * len(names))})"
-    given = f"WITH given ({', '.join(names)}) AS (VALUES {', '.join([row] * rows)})"
-    translated = _translate(text, len(names) * rows)
+    values = f"VALUES {', '.join([row] * rows)}"
+    given = f"WITH given ({', '.join(names)}) AS (SELECT * FROM ({values}) LIMIT ?)"
+    translated = _translate(text, len(names) * rows + 1)
     if translated.startswith("WITH "):
         return f"{given}, {translated.removeprefix('WITH ')}"
     return f"{given} {translated}"
