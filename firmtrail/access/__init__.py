@@ -4,7 +4,7 @@ What changed is in the log; secrets and e-mail addresses never are. One file ans
 this is the front door for what commands on devices need.
 """
 
-from firmtrail.access.credentials import digest, is_strong, new_id, new_secret
+from firmtrail.access.credentials import new_secret
 from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets, seal
 from firmtrail.access.hashing import Hasher, TooManyAttempts
 from firmtrail.access.lookup import Access
@@ -14,10 +14,7 @@ __all__ = [
     "Hasher",
     "NewSecret",
     "TooManyAttempts",
-    "digest",
     "insert_secrets",
-    "is_strong",
-    "new_id",
     "new_secret",
     "revoke_secrets",
     "seal",

@@ -67,9 +67,9 @@ class Attempt(NamedTuple):
 class Hasher:
     """The threads, the counts and the memory of one process, until `close`."""
 
-    def __init__(self, costs: dict[str, int] = COSTS, threads: int = THREADS) -> None:
+    def __init__(self, costs: dict[str, int] = COSTS) -> None:
         self._costs = costs
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt")
         self._waiting = 0
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
         self._key = secrets.token_bytes(32)

@@ -11,7 +11,7 @@ except ImportError:  # Windows
     from asyncio import run as _run
 
 
-SWITCH_INTERVAL_S = 0.0002
+SWITCH_INTERVAL_S = 0.00005
 """A thread that wants the GIL waits so long for the event loop to give it up. The SQLite thread
 waits at every hand-over, and Python's own 5 ms would be most of a commit's time."""
 

@@ -183,7 +183,5 @@ def _errors_translated() -> Iterator[None]:
         if (error.sqlstate or "")[:2] in _UNAVAILABLE_CLASSES:
             raise Unavailable(str(error)) from error
         raise
-    except asyncpg.DataError:
-        raise
     except _BROKEN as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error

@@ -24,7 +24,7 @@ from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.route import Handler, Route
+from firmtrail.http.route import Route
 from firmtrail.projections import device_current, device_history
 from firmtrail.record import Recorder
 
@@ -84,11 +84,6 @@ def build(services: Services) -> web.Application:
     return app
 
 
-def runner(app: web.Application) -> web.AppRunner:
-    """The application as it has to be run."""
-    return web.AppRunner(app, **RUNNER_OPTIONS)
-
-
 def _add_resource(
     app: web.Application, path: str, here: Sequence[Route], services: Services
 ) -> None:
@@ -110,12 +105,11 @@ def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> 
     async def refuse(_call: AnyCall) -> web.StreamResponse:
         raise problem()
 
-    handler: Handler = refuse
     return endpoint(
         Route(
             method=HTTPMethod.OPTIONS,
             path=path,
-            handler=handler,
+            handler=refuse,
             access=PUBLIC,
             group="",
             summary="",
@@ -140,13 +134,6 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
         await services.access.seen.flush()
 
 
-def drain(app: web.Application) -> None:
-    """Let /readyz say no, so that nobody sends more; what is here is still answered.
-
-    Called on SIGTERM, before the runner's cleanup closes the listeners.
-    """
-    app[SERVICES].readiness.is_draining = True
-
-
 async def _drain(app: web.Application) -> None:
-    drain(app)
+    """Let /readyz say no, so that nobody sends more; what is here is still answered."""
+    app[SERVICES].readiness.is_draining = True

@@ -12,7 +12,7 @@ import msgspec
 
 
 class Permission(enum.StrEnum):
-    """What a member may do; the roles that hold each are in access.py."""
+    """What a member may do; the roles that hold each are in access/roles.py."""
 
     READ = "read"  # viewer and above
     REPORT = "report"  # operator, admin, gateway: report on a device's behalf

@@ -97,7 +97,7 @@ def _scope(call: AnyCall) -> bytes:
 
 def _cursor(place: Place, scope: bytes) -> str:
     encoded = msgspec.json.encode(place)
-    return urlsafe_b64encode(_checksum(encoded, scope) + encoded).decode().rstrip("=")
+    return _canonical(_checksum(encoded, scope) + encoded)
 
 
 def _place(cursor: str, scope: bytes) -> Place:

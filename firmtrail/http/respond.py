@@ -29,8 +29,8 @@ def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> we
     return web.Response(status=status, body=_encode(body), content_type=JSON, headers=headers)
 
 
-def nothing(status: int = 204, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, headers=headers)
+def nothing() -> web.Response:
+    return web.Response(status=204)
 
 
 def resource(

@@ -10,7 +10,6 @@ from typing import Annotated
 from msgspec import Meta
 
 from firmtrail import version
-from firmtrail.access.roles import Role
 
 _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
@@ -68,9 +67,6 @@ type Email = Annotated[
 type Password = Annotated[
     str, Meta(min_length=1, max_length=1024, description="1 to 1024 characters")
 ]
-
-
-type RoleName = Role
 
 type Time = Annotated[
     str,

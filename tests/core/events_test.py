@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from firmtrail import events
-from firmtrail.device import Report
 from firmtrail.events import Event, Recorded
 
 AT_MS = events.time_ms("2026-03-14T12:00:00.042Z")
@@ -90,11 +89,6 @@ def test_no_event_has_a_member_for_a_secret_an_address_or_free_text() -> None:
     forbidden = re.compile("secret$|password|token$|hash|digest|mail|text|reason|notes")
     members = {name for kind in events.TYPES.values() for name in kind.__struct_fields__}
     assert not {name for name in members if forbidden.search(name)}
-
-
-def test_a_reports_detail_is_no_part_of_what_the_rule_decides() -> None:
-    assert "detail" in Report.__struct_fields__
-    assert events.FirmwareInstalled("1.0.0").detail is None
 
 
 class Renamed(Event, frozen=True):
