@@ -1,8 +1,8 @@
 """One commit of one log: what it holds, and what it writes when it ends.
 
-The shell's working paper between the head's lock and COMMIT: the rules decide on the states kept
-here, events are given their positions here, and `finish` writes events, texts, views and head in
-one go.
+The working paper between the head's lock and COMMIT: the rules decide on the states kept here,
+events are given their positions here, and `statements` writes events, texts, views and head in one
+go.
 """
 
 import secrets
@@ -25,11 +25,10 @@ AHEAD_MS_MAX = 5 * 60 * 1000
 SALT_BYTES = 16
 
 
-class Commit:
-    """Open from `begin` until the transaction ends. The head is held all the while."""
+class Paper:
+    """What is decided and recorded while the head is held. Pure but for salts and ids."""
 
-    def __init__(self, tx: Transaction, head: log.Head, generations: Mapping[str, int]) -> None:
-        self._tx = tx
+    def __init__(self, head: log.Head, generations: Mapping[str, int]) -> None:
         self._generations = generations
         self._entries: list[log.Entry] = []
         self._texts: list[log.Text] = []
@@ -45,17 +44,6 @@ class Commit:
     def project(self) -> str:
         return self.head.project
 
-    async def run(self, *statements: Statement) -> list[list[Row]]:
-        """Run statements of the caller's own in this transaction."""
-        return await self._tx.run(*statements)
-
-    async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
-        """The states of those that exist, loaded once; they can be recorded on from here."""
-        if missing := [name for name in names if name not in self.fold.states]:
-            [rows] = await self._tx.run(self.load_devices(missing))
-            self.take_devices(rows)
-        return self.fold.states
-
     def load_devices(self, names: Iterable[str]) -> Statement:
         return device_current.load(self.log_id, self._generations[device_current.NAME], names)
 
@@ -63,11 +51,10 @@ class Commit:
         """Takes the rows of `load_devices`."""
         self.fold.states.update(device_current.states(rows))
 
-    async def load_later(self, places: Sequence[tuple[str, int]]) -> None:
-        """Load what stands behind these (device, place) in the devices' own order."""
+    def load_later(self, places: Sequence[tuple[str, int]]) -> Statement:
+        """Rows for `fold.add_later`: what stands behind these (device, place)."""
         generation = self._generations[device_history.NAME]
-        [rows] = await self._tx.run(device_history.later(self.log_id, generation, places))
-        self.fold.add_later(places, rows)
+        return device_history.later(self.log_id, generation, places)
 
     def record(
         self,
@@ -100,20 +87,58 @@ class Commit:
         self._texts.append(log.Text(position, salt.hex(), text))
         return replace(event, detail=sha256(salt + text.encode()).hexdigest())
 
-    async def finish(self) -> int:
-        """Write everything that was recorded and commit, in one hop; gives the log's size then."""
-        statements: list[Statement] = []
-        if self._entries:
-            statements += log.append(self.head, self._entries, self._texts, self.now_ms)
-            statements += self.fold.statements(self.log_id, self._generations)
-        await self._tx.run_last(*statements)
+    @property
+    def size(self) -> int:
+        """The log's size with what is recorded here."""
         return self.head.size + len(self._entries)
+
+    def statements(self) -> list[Statement]:
+        """What writes everything that is recorded here: events, texts, head and views."""
+        if not self._entries:
+            return []
+        return [
+            *log.append(self.head, self._entries, self._texts, self.now_ms),
+            *self.fold.statements(self.log_id, self._generations),
+        ]
+
+
+class Commit(Paper):
+    """The paper of a command that runs by itself, with its transaction."""
+
+    def __init__(self, tx: Transaction, head: log.Head, generations: Mapping[str, int]) -> None:
+        super().__init__(head, generations)
+        self._tx = tx
+
+    async def run(self, *statements: Statement) -> list[list[Row]]:
+        """Run statements of the caller's own in this transaction."""
+        return await self._tx.run(*statements)
+
+    async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
+        """The states of those that exist, loaded once; they can be recorded on from here."""
+        if missing := [name for name in names if name not in self.fold.states]:
+            [rows] = await self._tx.run(self.load_devices(missing))
+            self.take_devices(rows)
+        return self.fold.states
+
+    async def finish(self) -> None:
+        """Write everything that was recorded; the transaction's end commits it."""
+        await self._tx.run(*self.statements())
+
+
+def holding(log_id: int) -> list[Statement]:
+    """Locks the log's head and reads which views are live; `held` reads the rows."""
+    return [log.lock(log_id), fold.live(log_id)]
 
 
 async def begin(tx: Transaction, log_id: int, size_seen: int) -> Commit:
-    """Lock the log's head and open a commit behind it.
+    """Lock the log's head and open a commit behind it. Raises `Unavailable` as `held` does."""
+    return Commit(tx, *held(await tx.run(*holding(log_id)), size_seen))
 
-    Raises `Unavailable`, and the caller's transaction must not go on, when
+
+def held(rows: Sequence[Sequence[Row]], size_seen: int) -> tuple[log.Head, dict[str, int]]:
+    """The head that `holding` locked, and the live generation of each view.
+
+    Raises `Unavailable`, and the transaction must not go on, when
 
     - the head is behind `size_seen`, which this process saw committed: the database was rolled
       back, and going on would give positions a second time;
@@ -121,11 +146,11 @@ async def begin(tx: Transaction, log_id: int, size_seen: int) -> Commit:
     - the log was closed, and the project has a newer one;
     - a view is live in a form that this code doesn't write.
     """
-    locked, views = await tx.run(log.lock(log_id), fold.live(log_id))
+    locked, views = rows
     head = log.head_of(locked)
     if head.size < size_seen:
         raise Unavailable(
-            f"log {log_id} ends at {head.size}, but {size_seen} events were acknowledged: "
+            f"log {head.log_id} ends at {head.size}, but {size_seen} events were acknowledged: "
             "the database was rolled back",
             retry_after_s=60,
         )
@@ -135,7 +160,7 @@ async def begin(tx: Transaction, log_id: int, size_seen: int) -> Commit:
         )
     if head.closed:
         raise Unavailable("the project has started a new log", retry_after_s=1)
-    return Commit(tx, head, _generations(views))
+    return head, _generations(views)
 
 
 def _generations(views: Iterable[Row]) -> dict[str, int]:

@@ -18,10 +18,10 @@ from typing import NamedTuple
 from uuid_utils import uuid7
 
 from firmtrail import device, events
-from firmtrail.commit import Commit, begin
+from firmtrail.commit import Commit, Paper, begin, held, holding
 from firmtrail.device import Duplicate, Known, Refused, Report
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, OutcomeUnknown, Transaction, Unavailable
+from firmtrail.eventstore.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
 from firmtrail.projections import fold
 
 BATCH_COMMANDS_MAX = 500
@@ -155,8 +155,8 @@ class Recorder:
         async with self._db.transaction() as tx:
             commit = await begin(tx, log_id, line.size_seen)
             answer = await act.command(commit)
-            size = await commit.finish()
-        line.size_seen = size
+            await commit.finish()
+        line.size_seen = commit.size
         return [answer]
 
     async def _record(
@@ -171,13 +171,30 @@ class Recorder:
     async def _record_once(
         self, log_id: int, line: _Line, batch: Sequence[_Reports]
     ) -> list[list[Outcome]]:
-        async with self._db.transaction() as tx:
-            commit = await begin(tx, log_id, line.size_seen)
-            known = await _load(commit, batch)
-            outcomes = [_decide_unit(commit, unit.items, known) for unit in batch]
-            size = await commit.finish()
-        line.size_seen = size
+        script = _recording(log_id, line.size_seen, batch)
+        line.size_seen, outcomes = await self._db.play(script)
         return outcomes
+
+
+def _recording(
+    log_id: int, size_seen: int, batch: Sequence[_Reports]
+) -> Script[tuple[int, list[list[Outcome]]]]:
+    """One commit of a batch, from the head's lock on; gives the log's size and the outcomes."""
+    paper = Paper(*held((yield holding(log_id)), size_seen))
+    items = [item for unit in batch for item in unit.items]
+    identities = [(item.stream, item.event_id) for item in items]
+    devices, found = yield [
+        paper.load_devices({item.report.device for item in items}),
+        log.find(log_id, identities),
+    ]
+    paper.take_devices(devices)
+    if late := _late(paper, (item.report for item in items)):
+        [behind] = yield [paper.load_later(late)]
+        paper.fold.add_later(late, behind)
+    known = {key: _known(event) for key, event in log.found(identities, found).items()}
+    outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
+    yield paper.statements()
+    return paper.size, outcomes
 
 
 def _identified(report: Report) -> _Item:
@@ -204,37 +221,22 @@ def _take_batch(line: _Line) -> list[_Reports]:
 type _KnownReports = dict[tuple[str, str], Known]
 
 
-async def _load(commit: Commit, batch: Iterable[_Reports]) -> _KnownReports:
-    """Load what the batch needs: its devices, the identities already known, and for late reports
-    what stands behind them."""
-    items = [item for unit in batch for item in unit.items]
-    identities = [(item.stream, item.event_id) for item in items]
-    devices, found = await commit.run(
-        commit.load_devices({item.report.device for item in items}),
-        log.find(commit.log_id, identities),
-    )
-    commit.take_devices(devices)
-    if late := _late(commit, (item.report for item in items)):
-        await commit.load_later(late)
-    return {key: _known(event) for key, event in log.found(identities, found).items()}
-
-
 def _known(found: log.Found) -> Known:
     event = events.decode(found.position, found.text).event
     assert isinstance(event, events.REPORTS)
     return Known(found.position, found.recorded_at_ms, device.claim_of(event))
 
 
-def _late(commit: Commit, reports: Iterable[Report]) -> list[tuple[str, int]]:
+def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
     """The (device, place) of each report that may not be the last in its device's order.
 
     `last` is never below the last place that the device will have: a report behind one that turns
     out to be refused, or one that takes its place from the device's seq, is looked up for nothing.
     """
-    last = {name: state.last_place for name, state in commit.fold.states.items()}
+    last = {name: state.last_place for name, state in paper.fold.states.items()}
     late = []
     for report in reports:
-        place = device.claimed_place(report, commit.now_ms)
+        place = device.claimed_place(report, paper.now_ms)
         if place < last.get(report.device, -1):
             late.append((report.device, place))
         else:
@@ -242,28 +244,28 @@ def _late(commit: Commit, reports: Iterable[Report]) -> list[tuple[str, int]]:
     return late
 
 
-def _decide_unit(commit: Commit, items: Iterable[_Item], known: _KnownReports) -> list[Outcome]:
+def _decide_unit(paper: Paper, items: Iterable[_Item], known: _KnownReports) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for item in items:
         try:
-            outcomes.append(_decide(commit, item, known))
+            outcomes.append(_decide(paper, item, known))
         except Refused as refused:
             outcomes.append(refused)
     return outcomes
 
 
-def _decide(commit: Commit, item: _Item, known: _KnownReports) -> Receipt:
+def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
     stream, event_id, report = item
     before = known.get((stream, event_id))
-    decided = device.decide_report(commit.fold.states.get(report.device), report, before)
+    decided = device.decide_report(paper.fold.states.get(report.device), report, before)
     if isinstance(decided, Duplicate):
-        return Receipt(commit.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
-    position = commit.record(
+        return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
+    position = paper.record(
         stream, decided, actor=report.actor, event_id=event_id, text=report.detail
     )
-    known[stream, event_id] = Known(position, commit.now_ms, device.claim(report))
-    return Receipt(commit.head.number, position, False, commit.now_ms)  # noqa: FBT003
+    known[stream, event_id] = Known(position, paper.now_ms, device.claim(report))
+    return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
 async def start_log(tx: Transaction, project: str) -> int:

@@ -17,7 +17,7 @@ Everything stored is an integer or a text, so a row crosses the seam as JSON doe
 floats, booleans as 0 and 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -49,6 +49,12 @@ class Statement(NamedTuple):
     given: Given | None = None
 
 
+type Script[Result] = Generator[Sequence[Statement], list[list[Row]], Result]
+"""A transaction as a generator: it yields statements, is sent the rows of each, and returns its
+result. It waits for nothing and touches nothing of the event loop's, so a back end can play it
+wherever its connection lives."""
+
+
 class Unavailable(Exception):
     """The database can't serve this now; nothing was written. Try again in `retry_after_s`."""
 
@@ -71,15 +77,19 @@ class Transaction(Protocol):
     async def run(self, *statements: Statement) -> list[list[Row]]:
         """Run them in order, in one hop where the back end can; the rows of each."""
 
-    async def run_last(self, *statements: Statement) -> None:
-        """Run them and commit, in one hop where the back end can; nothing comes behind it."""
-
 
 class Database(Protocol):
     """A pool of connections to one database, open until `close`."""
 
     async def read(self, statement: Statement) -> list[Row]:
         """Run one SELECT outside any transaction."""
+
+    async def play[Result](self, script: Script[Result]) -> Result:
+        """Play a script in a write transaction of its own, and commit when it returns.
+
+        In one hop where the back end can: on a busy event loop each way back waits for a turn,
+        and the log's head is held all the while.
+        """
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a write transaction; commits on leaving the block, rolls back on an error."""

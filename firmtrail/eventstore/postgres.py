@@ -9,10 +9,18 @@ nothing at all is given up a little later than Postgres would have spoken.
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterator
+from typing import cast
 
 import asyncpg
 
-from firmtrail.eventstore.database import NoSuchTable, OutcomeUnknown, Row, Statement, Unavailable
+from firmtrail.eventstore.database import (
+    NoSuchTable,
+    OutcomeUnknown,
+    Row,
+    Script,
+    Statement,
+    Unavailable,
+)
 
 CONNECTIONS_MAX = 8
 STATEMENT_TIMEOUT_S = 10
@@ -75,20 +83,28 @@ class Postgres:
             async with self._connection() as connection:
                 return await _run(connection, statement)
 
+    async def play[Result](self, script: Script[Result]) -> Result:
+        async with self.transaction() as tx:
+            statements = next(script)
+            while True:
+                rows = await tx.run(*statements)
+                try:
+                    statements = script.send(rows)
+                except StopIteration as end:
+                    return cast("Result", end.value)
+
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["PostgresTransaction"]:
         with _errors_translated():
             async with self._connection() as connection:
                 await _execute(connection, "BEGIN")
                 try:
-                    transaction = PostgresTransaction(connection)
-                    yield transaction
+                    yield PostgresTransaction(connection)
                 except BaseException:
                     with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
                         await _execute(connection, "ROLLBACK")
                     raise
-                if transaction.is_open:
-                    await _commit(connection)
+                await _commit(connection)
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
@@ -111,16 +127,10 @@ class PostgresTransaction:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self.is_open = True
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         with _errors_translated():
             return [await _run(self._connection, statement) for statement in statements]
-
-    async def run_last(self, *statements: Statement) -> None:
-        await self.run(*statements)
-        await _commit(self._connection)
-        self.is_open = False
 
 
 async def _run(connection: _Connection, statement: Statement) -> list[Row]:

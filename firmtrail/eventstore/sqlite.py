@@ -21,7 +21,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import batched, chain, repeat
 from pathlib import Path
 from typing import IO, cast
@@ -33,6 +33,7 @@ from firmtrail.eventstore.database import (
     NoSuchTable,
     OutcomeUnknown,
     Row,
+    Script,
     Statement,
     Unavailable,
     Value,
@@ -127,6 +128,10 @@ class SQLite:
         finally:
             self._readers.put_nowait(reader)
 
+    async def play[Result](self, script: Script[Result]) -> Result:
+        async with self._writing:
+            return await _run(self._writer, _play, script)
+
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["SQLiteTransaction"]:
         async with self._writing:
@@ -155,13 +160,7 @@ class SQLiteTransaction:
         self._begun = True
         return await _run(self._writer, run, statements)
 
-    async def run_last(self, *statements: Statement) -> None:
-        assert self._begun, "a transaction of one hop begins with its first statement"
-        await _run(self._writer, _run_last, statements)
-        self._begun = False
-
     async def commit(self) -> None:
-        """Commit what `run_last` did not."""
         if self._begun:
             await _run(self._writer, _commit)
 
@@ -264,13 +263,28 @@ def _run_first(
     return _run_all(connection, statements)
 
 
-def _run_all(connection: sqlite3.Connection, statements: tuple[Statement, ...]) -> list[list[Row]]:
+def _run_all(connection: sqlite3.Connection, statements: Sequence[Statement]) -> list[list[Row]]:
     return [_select(connection, statement) for statement in statements]
 
 
-def _run_last(connection: sqlite3.Connection, statements: tuple[Statement, ...]) -> None:
-    _run_all(connection, statements)
-    _commit(connection)
+def _play[Result](connection: sqlite3.Connection, script: Script[Result]) -> Result:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = _run_script(connection, script)
+        _commit(connection)
+    except BaseException:
+        _roll_back(connection)
+        raise
+    return result
+
+
+def _run_script[Result](connection: sqlite3.Connection, script: Script[Result]) -> Result:
+    statements = next(script)
+    while True:
+        try:
+            statements = script.send(_run_all(connection, statements))
+        except StopIteration as end:
+            return cast("Result", end.value)
 
 
 def _select(connection: sqlite3.Connection, statement: Statement) -> list[Row]:
