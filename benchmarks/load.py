@@ -21,7 +21,7 @@ from typing import cast
 import msgspec
 import uvloop
 
-CONNECTIONS = 64
+CONNECTIONS = 256
 WARMUP_S = 0.25
 MEASURED_S = 1.0
 STRAGGLER_S_MAX = 30
