@@ -165,8 +165,16 @@ class Recorder:
         try:
             return await self._record_once(log_id, line, batch)
         except OutcomeUnknown:
-            # The same identities again: those that were recorded answer as duplicates.
+            return await self._find_out(log_id, line, batch)
+
+    async def _find_out(
+        self, log_id: int, line: _Line, batch: Sequence[_Reports]
+    ) -> list[list[Outcome]]:
+        """The same identities again: those that were recorded answer as duplicates."""
+        try:
             return await self._record_once(log_id, line, batch)
+        except Unavailable as error:
+            raise OutcomeUnknown(str(error), error.retry_after_s) from error
 
     async def _record_once(
         self, log_id: int, line: _Line, batch: Sequence[_Reports]

@@ -21,7 +21,7 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "record": f"{VIEWS} commit projections",
     "commands": f"{VIEWS} access commit projections record",
     "http": f"{SHELL} commands commit record __version__",
-    "cli": f"{SHELL} commands http main record __version__",
+    "cli": f"{SHELL} commands commit http main record __version__",
     "main": f"{SHELL} cli commands http record __version__",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it

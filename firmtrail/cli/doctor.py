@@ -15,9 +15,10 @@ import click
 from firmtrail import config
 from firmtrail.cli import loop, output
 from firmtrail.cli.parts import opened
+from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import checks, health, migrations, sqlite
 from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.http.health import AHEAD_MS_MAX, FREE_BYTES_MIN
+from firmtrail.http.health import FREE_BYTES_MIN
 
 BEHIND_MS_MAX = 1000
 FREE_BYTES_WANTED = 1024 * 1024 * 1024

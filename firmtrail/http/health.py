@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import health
 from firmtrail.eventstore.database import Database, Unavailable
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
-AHEAD_MS_MAX = 5 * 60 * 1000
 CHECK_TIMEOUT_S = 5
 
 
