@@ -17,8 +17,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--scale", action="store_true", help="a million devices, 10 million events")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--reports", type=int, default=scale.REPORTS, help="with --scale: fewer")
     options = parser.parse_args()
-    rows, faults = scale.run() if options.scale else short.run()
+    rows, faults = scale.run(options.reports) if options.scale else short.run()
     table.show("Firmtrail beside simpler services", rows)
     for fault in faults:
         print(f"FAULT: {fault}")

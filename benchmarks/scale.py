@@ -31,6 +31,7 @@ from tests import postgres_server
 from tests.postgres_server import PostgresServer
 
 DEVICES, REPORTS = 1_000_000, 9_000_000
+"""Filling takes most of the time: a minute for the devices, and one for each 300 000 reports."""
 FEW_DEVICES, FEW_REPORTS = 1_000, 9_000
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
@@ -63,16 +64,16 @@ class Filled(NamedTuple):
         )
 
 
-def run() -> tuple[list[Row], list[str]]:
-    """Measure, and write the page; gives the rows, and what was wrong."""
+def run(reports: int) -> tuple[list[Row], list[str]]:
+    """Measure with so many reports, and write the page; gives the rows, and what was wrong."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
         few = _filled(folder / "few.db", FEW_DEVICES, FEW_REPORTS)
-        many = _filled(folder / "many.db", DEVICES, REPORTS)
+        many = _filled(folder / "many.db", DEVICES, reports)
         small = stack.enter_context(processes.firmtrail(few.database))
         large = stack.enter_context(processes.firmtrail(many.database))
         latencies = _latencies(small, few, large, many)
-        past = [*_past_reads(large, many)]
+        past = [*_past_reads(large, many, (DEVICES + reports) // 2)]
         service = _service(large, many)
         rows = [
             *_against_simpler_services(stack, service, many.fleet),
@@ -80,7 +81,7 @@ def run() -> tuple[list[Row], list[str]]:
             *past,
             *_sizes(large, many),
         ]
-    _write_page(rows)
+    _write_page(rows, DEVICES + reports)
     return rows, service.ledger.faults
 
 
@@ -134,10 +135,10 @@ def _alone(server: Firmtrail, filled: Filled) -> list[Measure]:
     ]
 
 
-def _past_reads(server: Firmtrail, filled: Filled) -> Iterator[Row]:
+def _past_reads(server: Firmtrail, filled: Filled, size: int) -> Iterator[Row]:
     """Reads of the past, and of the whole fleet, one after another."""
     device = f"/devices/{fleet.name(random.randrange(DEVICES))}"
-    position = f"@{(DEVICES + REPORTS) // 2}"
+    position = f"@{size}"
     for name, path in (
         ("device as of an event", f"{device}?as_of={position}"),
         ("device at a time", f"{device}?at={filled.when}"),
@@ -179,10 +180,10 @@ def _sizes(server: Firmtrail, filled: Filled) -> list[Row]:
     ]
 
 
-def _write_page(rows: list[Row]) -> None:
+def _write_page(rows: list[Row], events: int) -> None:
     before, rest = PAGE.read_text().split(BEGIN)
     _, after = rest.split(END)
-    figures = f"{_machine()}\n\n{table.markdown(rows)}"
+    figures = f"{DEVICES:,} devices, {events:,} events. {_machine()}\n\n{table.markdown(rows)}"
     PAGE.write_text(f"{before}{BEGIN}\n\n{figures}\n{END}{after}")
 
 

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail import events
-from firmtrail.access import TooManyAttempts, credentials, people, projects, roles, settings, tokens
+from firmtrail.access import credentials, people, projects, roles, settings, tokens
 from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_user
@@ -19,7 +19,7 @@ from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound, TooManyRequests, Unauthorized
+from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.record import Command
 
@@ -32,10 +32,7 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
     """A token for an e-mail address and its password."""
     access = call.services.access
     address = call.request.remote or ""
-    try:
-        actor_id = await access.login(call.body.email, call.body.password, address=address)
-    except TooManyAttempts as error:
-        raise TooManyRequests(error.retry_after_s) from None
+    actor_id = await access.login(call.body.email, call.body.password, address=address)
     if actor_id is None:
         raise Unauthorized
     now_ms = access.now_ms()

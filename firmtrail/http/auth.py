@@ -10,11 +10,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from firmtrail.access import Access, TooManyAttempts, roles
+from firmtrail.access import Access, roles
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Found
 from firmtrail.eventstore.database import Database
 from firmtrail.http import kinds
-from firmtrail.http.errors import Forbidden, NotFound, TooManyRequests, Unauthorized
+from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 from firmtrail.http.kinds import NOBODY, SYSTEM_ACTOR, Caller
 from firmtrail.projections import device_current
 
@@ -35,10 +35,7 @@ def authenticator(access: Access, db: Database) -> Authenticate:
         text = presented(request)
         if text is None:
             raise Unauthorized
-        try:
-            found = await access.find(text, project, device, address=request.remote or "")
-        except TooManyAttempts as error:
-            raise TooManyRequests(error.retry_after_s) from None
+        found = await access.find(text, project, device, address=request.remote or "")
         if found.device_secret == OWN_DEVICE:
             return _own_device(found, wanted, project, device)
         if found.token_id is not None:

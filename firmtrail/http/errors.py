@@ -14,6 +14,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from firmtrail.access import TooManyAttempts
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Unavailable
 
@@ -224,6 +225,8 @@ def _problem_of(error: Exception, request_id: str) -> Problem:
         case Unavailable():
             _log.warning("unavailable", reason=str(error), request_id=request_id)
             return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
+        case TooManyAttempts():
+            return TooManyRequests(error.retry_after_s)
         case web.RequestPayloadError() | web.HTTPBadRequest() | ConnectionError():
             # A ConnectionError is the client's hanging up: the database's are Unavailable.
             return BadRequest("The body broke off, or is not what its encoding says.")

@@ -12,14 +12,13 @@ import msgspec
 from aiohttp import web
 
 from firmtrail import version
-from firmtrail.access import TooManyAttempts, people, roles
+from firmtrail.access import people, roles
 from firmtrail.access.lookup import OWN_DEVICE
 from firmtrail.commands import demo
 from firmtrail.device import Refused, Report
 from firmtrail.events import time_text
 from firmtrail.http import endpoint, respond
 from firmtrail.http.call import AnyCall
-from firmtrail.http.errors import TooManyRequests
 from firmtrail.http.lists import PAGE_ITEMS_MAX
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
@@ -77,12 +76,8 @@ async def _read_update(call: AnyCall) -> Update | None:
 async def _log_of_device(call: AnyCall, name: str, secret: str) -> int | None:
     """The log to record in, if this is the device's secret."""
     services = call.services
-    try:
-        found = await services.access.find(
-            secret, services.seed_project, name, address=call.request.remote or ""
-        )
-    except TooManyAttempts as error:
-        raise TooManyRequests(error.retry_after_s) from None
+    address = call.request.remote or ""
+    found = await services.access.find(secret, services.seed_project, name, address=address)
     return found.log_id if found.device_secret == OWN_DEVICE else None
 
 
@@ -107,10 +102,7 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
     """The project's log, if this is a member who may read it."""
     services = call.services
-    try:
-        actor_id = await services.access.login(email, password, address=call.request.remote or "")
-    except TooManyAttempts as error:
-        raise TooManyRequests(error.retry_after_s) from None
+    actor_id = await services.access.login(email, password, address=call.request.remote or "")
     project = services.seed_project
     if actor_id is None or project is None:
         return None
