@@ -41,7 +41,7 @@ COSTS = {"user": 12, "device": 10}
 _NOBODYS_HASH = "FLFRSGf.qowyhUkeSotdzen8qz/ZVBm4dFK104TFbqcHU8wvcfnZK"
 """Salt and hash of a text that nobody knows."""
 
-_PER_NAME = RateLimitItemPerMinute(10)
+_PER_NAME = RateLimitItemPerMinute(20)
 _PER_ADDRESS = RateLimitItemPerMinute(300)
 
 type Kind = Literal["user", "device"]

@@ -233,6 +233,10 @@ def _add_security(spec: APISpec) -> None:
     )
     spec.components.security_scheme(
         "basic",
-        {"type": "http", "scheme": "basic", "description": "The same as the password."},
+        {
+            "type": "http",
+            "scheme": "basic",
+            "description": "The token or the device's secret as the password; any user name.",
+        },
     )
     spec.options["security"] = [{"bearer": []}, {"basic": []}]
