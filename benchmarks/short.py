@@ -15,7 +15,7 @@ from benchmarks.table import Bound, Row
 from benchmarks.verify import Ledger
 from tests.postgres_server import PostgresServer
 
-DEVICES = 50_000
+DEVICES = 30_000
 REPLAYED = 100_000
 
 SINGLE_TO_BARE = Bound(0.20, 0.33)

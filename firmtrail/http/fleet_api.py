@@ -92,7 +92,7 @@ def _filter(call: Call[DevicesQuery, None]) -> Filter:
 
 async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:
     query = call.query
-    at_ms = None if query.at is None else moments.past_ms(call, "at", query.at)
+    at_ms = None if query.at is None else moments.ms("at", query.at)
     if query.as_of is not None:
         return Past(call.log_id, await moments.size_of(call, query.as_of), at_ms)
     return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
@@ -141,7 +141,7 @@ def shown(state: DeviceState, last_seen_at_ms: int | None) -> answers.Device:
 async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     """What a device ran, newest first by its own order."""
     query, name = call.query, call.path("device")
-    at_ms = None if query.at is None else moments.past_ms(call, "at", query.at)
+    at_ms = None if query.at is None else moments.ms("at", query.at)
     stop = device_history.END if query.as_of is None else await moments.size_of(call, query.as_of)
     await _check_existed(call, name, stop)
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
@@ -246,7 +246,7 @@ def _steps(call: Call[TimelineQuery, None]) -> Sequence[int]:
     query = call.query
     now_ms = call.services.access.now_ms()
     start_ms = moments.past_ms(call, "from", query.start)
-    stop_ms = now_ms if query.stop is None else moments.past_ms(call, "to", query.stop)
+    stop_ms = now_ms if query.stop is None else min(moments.ms("to", query.stop), now_ms)
     if stop_ms < start_ms:
         raise moments.invalid("to", "is before from")
     steps = range(start_ms, stop_ms + 1, query.step * 1000)

@@ -1,8 +1,8 @@
 """Which past does a query mean?
 
 `as_of` says what was known: after the first N events, or at a time, which is the same as after the
-last event recorded at or before it. `at` says when, in the devices' own time. Neither can lie in
-the future: what will be known is not known.
+last event recorded at or before it. It can't lie in the future: what will be known is not known.
+`at` says when, in the devices' own time, which may be a little ahead.
 """
 
 from datetime import datetime
