@@ -88,6 +88,19 @@ asked AS (
 """The devices asked for, each with the last report that counts: with `at_ms`, the last
 installed/running one whose time is not behind it."""
 
+_REACHED = """\
+    FROM asked
+    CROSS JOIN device_history AS report
+    WHERE report.log_id = asked.log_id
+        AND report.generation = asked.generation
+        AND report.device = asked.device
+        AND report.moves >= asked.moves
+        AND report.position < asked.stop
+        AND (asked.at_ms IS NULL
+            OR report.place < asked.last_place
+            OR (report.place = asked.last_place AND report.position <= asked.last_position))"""
+"""The reports of each that count."""
+
 _PAGE = (
     _ASKED
     + """\
@@ -100,16 +113,9 @@ reports AS (
         lag(report.version) OVER (
             PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
         ) AS previous_version
-    FROM asked
-    CROSS JOIN device_history AS report
-    WHERE report.log_id = asked.log_id
-        AND report.generation = asked.generation
-        AND report.device = asked.device
-        AND report.moves >= asked.moves
-        AND report.position < asked.stop
-        AND (asked.at_ms IS NULL
-            OR report.place < asked.last_place
-            OR (report.place = asked.last_place AND report.position <= asked.last_position))),
+"""
+    + _REACHED
+    + """),
 entries AS (
     SELECT
         reports.*,
@@ -144,16 +150,9 @@ ranked AS (
         row_number() OVER (
             PARTITION BY asked.n ORDER BY report.place DESC, report.position DESC
         ) AS rank
-    FROM asked
-    CROSS JOIN device_history AS report
-    WHERE report.log_id = asked.log_id
-        AND report.generation = asked.generation
-        AND report.device = asked.device
-        AND report.moves >= asked.moves
-        AND report.position < asked.stop
-        AND (asked.at_ms IS NULL
-            OR report.place < asked.last_place
-            OR (report.place = asked.last_place AND report.position <= asked.last_position)))
+"""
+    + _REACHED
+    + """)
 SELECT ranked.n, ranked.status, ranked.clock
 FROM ranked
 WHERE ranked.rank = 1"""

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
 from tests.end_to_end.processes import ENVIRONMENT, Server
 
 README = Path(__file__).parents[2] / "README.md"
@@ -61,7 +59,6 @@ def run(script: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="its commands are curl's")
 def test_the_readme_shows_what_its_commands_print(tmp_path: Path) -> None:
     written = blocks()
     assert written
