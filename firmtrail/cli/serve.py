@@ -22,6 +22,19 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
+@click.option(
+    "--write-timeout",
+    "write_timeout_s",
+    default=config.WRITE_TIMEOUT_S,
+    type=click.FloatRange(min=0.1, max=3600),
+    help="Seconds in which a client has to take something of what is streamed to it.",
+)
+@click.option(
+    "--streams-max",
+    default=config.STREAMS_MAX,
+    type=click.IntRange(1, 100_000),
+    help="How many may follow logs, in each process.",
+)
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
 @click.pass_obj
 def serve(

@@ -1,4 +1,5 @@
-"""The append-only log: all SQL that touches `events`, `texts` and `log_heads`.
+"""The append-only log: the SQL of `events`, `texts` and `log_heads`; how one stream is read back
+and who waits for more is in replay.py and growth.py.
 
 A log is a sequence of entries at positions 0, 1, 2 … without gaps. Whoever appends holds the log's
 head row from `lock` to commit, so one order exists and no position is given twice, on any number
@@ -94,6 +95,15 @@ WHERE log_id = $1"""
 
 _BY_NUMBER = "SELECT log_id FROM log_heads WHERE project = $1 AND number = $2"
 
+_PAGE = """\
+SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
+FROM log_heads
+WHERE project = $1 AND number > $2
+ORDER BY number
+LIMIT $3"""
+
+_COUNT = "SELECT count(*) FROM log_heads WHERE project = $1"
+
 _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
@@ -172,6 +182,17 @@ async def by_number(db: Database, project: str, number: int) -> int | None:
     """The log with this number among its project's; None where there is none."""
     rows = await db.read(Statement(_BY_NUMBER, (project, number)))
     return int(rows[0][0]) if rows else None
+
+
+async def page(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
+    """The project's logs behind the number `after`, in the order of their numbers."""
+    return [head_of([row]) for row in await db.read(Statement(_PAGE, (project, after, limit)))]
+
+
+async def count(db: Database, project: str) -> int:
+    """How many logs the project has."""
+    [[logs]] = await db.read(Statement(_COUNT, (project,)))
+    return int(logs)
 
 
 def head_of(rows: Sequence[Row]) -> Head:

@@ -6,13 +6,16 @@ from typing import Any
 from aiohttp import web
 
 from firmtrail.access.lookup import Access
+from firmtrail.access.reads import Reads
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.growth import Growth
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.places import Places
 from firmtrail.record import Recorder
 
 
@@ -60,6 +63,12 @@ class Services:
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
     readiness: Readiness
+    reads: Reads
+    growth: Growth
+    streams: Places
+    """For those who follow a log."""
+    write_timeout_s: float
+    """In which a client has to take something of what is streamed to it."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False

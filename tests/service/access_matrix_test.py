@@ -21,6 +21,12 @@ ROUTES = (
     ("read", "GET", "/devices", None),
     ("operate", "POST", "/devices", {"device": "new"}),
     ("audit", "GET", "/events", None),
+    ("audit", "GET", "/events/0", None),
+    ("audit", "GET", "/logs", None),
+    ("audit", "GET", "/logs/1/events", None),
+    ("audit", "GET", "/logs/1/events/0", None),
+    ("audit", "HEAD", "/stream", None),
+    ("audit", "GET", "/access-record", None),
     ("administer", "PATCH", "", {"max_attempts": 4}),
     ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
 )
