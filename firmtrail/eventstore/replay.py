@@ -19,7 +19,7 @@ type Page = list[tuple[int, int, str]]
 
 _COUNT_SOME = """\
 SELECT count(*)
-FROM (SELECT 1 AS one FROM events WHERE log_id = $1 AND stream = $2 LIMIT $3) AS some"""
+FROM (SELECT 1 AS one FROM events WHERE log_id = $1 AND stream = $2 LIMIT $3) AS found"""
 
 # `position + 0` and `stream || ''` are no columns of an index: each text has one way to go,
 # whatever a planner believes of the log.

@@ -10,6 +10,7 @@ broken off within `CHECK_S`.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 
 from aiohttp import web
@@ -22,7 +23,7 @@ from firmtrail.http.bodies import StreamQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import BadRequest, Conflict
 from firmtrail.http.kinds import Member, Permission
-from firmtrail.http.texts import SEQ_MAX
+from firmtrail.http.texts import POSITION_PATTERN
 
 EVENT_STREAM = "text/event-stream"
 CHECK_S = 15
@@ -58,7 +59,7 @@ def _start(call: StreamCall, size: int) -> int:
 
 
 def _position(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) < SEQ_MAX):
+    if re.match(POSITION_PATTERN, text) is None:
         raise BadRequest("Last-Event-ID is the id of an event of this stream, a position.")
     return int(text)
 
