@@ -10,6 +10,8 @@ server's write timeout is cut off.
 
 import asyncio
 import re
+import socket
+import struct
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from hashlib import blake2b
@@ -137,7 +139,15 @@ async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> No
             async with asyncio.timeout(timeout_s):
                 await response.write(view[start : start + WRITE_BYTES])
     except TimeoutError:
+        _forget_unsent(transport)
         raise ConnectionAbortedError(f"the client took too little for {timeout_s} s") from None
+
+
+def _forget_unsent(transport: asyncio.Transport) -> None:
+    """Let closing be a reset: else the kernel keeps megabytes for minutes, for who takes nothing
+    (SO_LINGER with 0 s; socket(7))."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def takes_gzip(request: web.Request) -> bool:
