@@ -163,7 +163,7 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     db, which = call.services.db, _which(call)
 
     async def fetch(place: Place | None, limit: int) -> Page:
-        after = (reads.END_MS, "") if place is None else (int(place[0]), str(place[1]))
+        after = None if place is None else (int(place[0]), str(place[1]))
         rows = await reads.page(db, which, after=after, limit=limit + 1)
         end = lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id))
         return Page([_told(read) for read in rows[:limit]], end)

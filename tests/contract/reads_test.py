@@ -96,7 +96,7 @@ async def test_pages_and_counts_are_those_of_a_model(db: Database) -> None:
 
 async def paged(db: Database, which: Which, limit: int) -> list[Read]:
     found: list[Read] = []
-    after = (reads.END_MS, "")
+    after: tuple[int, str] | None = None
     while page := await reads.page(db, which, after=after, limit=limit):
         found += page
         after = (page[-1].at_ms, page[-1].request_id)
