@@ -60,13 +60,7 @@ WHERE project = $1 AND at_ms >= $2 AND (at_ms, request_id) < ($3, $4)
 ORDER BY at_ms DESC, request_id DESC
 LIMIT $5"""
 
-# `at_ms + 0` is no column of an index: it leaves the index that the actor leads as the better one.
-_PAGE_OF_ACTOR = """\
-SELECT project, at_ms, request_id, actor, path, asked
-FROM access_record
-WHERE project = $1 AND actor = $6 AND at_ms + 0 >= $2 AND (at_ms, request_id) < ($3, $4)
-ORDER BY at_ms DESC, request_id DESC
-LIMIT $5"""
+_PAGE_OF_ACTOR = _PAGE.replace("project = $1", "project = $1 AND actor = $6")
 
 _COUNT = """\
 SELECT count(*)

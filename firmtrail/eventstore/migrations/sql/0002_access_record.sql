@@ -8,7 +8,7 @@ CREATE TABLE access_record (
     actor text/*C*/ NOT NULL,
     path text/*C*/ NOT NULL,
     asked text/*C*/ NOT NULL,
-    PRIMARY KEY (project, at_ms, request_id)
+    PRIMARY KEY (project, actor, at_ms, request_id)
 ) /*WITHOUT ROWID*/;
 
-CREATE INDEX access_record_of_actor ON access_record (project, actor, at_ms, request_id);
+CREATE UNIQUE INDEX access_record_by_time ON access_record (project, at_ms, request_id);
