@@ -11,6 +11,7 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.growth import Growth
+from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
@@ -22,7 +23,7 @@ from firmtrail.record import Recorder
 class Call[Query, Body]:
     """One request on its way: the endpoint fills it in, the handler reads it."""
 
-    __slots__ = ("body", "caller", "key", "query", "request", "request_id", "services")
+    __slots__ = ("access", "body", "caller", "key", "query", "request", "request_id", "services")
 
     query: Query
     body: Body
@@ -31,6 +32,8 @@ class Call[Query, Body]:
         self.request = request
         self.request_id = request_id
         self.services = services
+        self.access: kinds.Access = kinds.PUBLIC
+        """Who may call the route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None
         """A user's, if the request has one and the route takes it."""

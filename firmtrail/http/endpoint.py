@@ -93,6 +93,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
         request = call.request
         blank_bad_names(request.match_info)
         if not is_public:
+            call.access = access
             call.caller = await authenticate(request, access)
         if no_query is None or request.rel_url.raw_query_string:
             call.query = read_query(request.query)

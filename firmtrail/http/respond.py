@@ -5,7 +5,7 @@ is a header and never part of a body. A stream that fails breaks its connection.
 
 A stream is pulled: the next chunk is made when the one before it has left, so a slow reader costs
 a chunk of memory and nothing of the database. One that takes less than `WRITE_BYTES` in the
-server's write timeout is cut off.
+server's write timeout is cut off, and so is one whose credential is no longer good.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import struct
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from hashlib import blake2b
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -29,6 +30,9 @@ CSV = "text/csv"
 LOG_SIZE = "Firmtrail-Log-Size"
 
 WRITE_BYTES = 256 * 1024
+CHECK_S = 15
+"""How often a caller is looked up again to whom something is streamed."""
+
 COMPRESSED = frozenset({NDJSON, CSV})
 """What is sent as gzip to who asks for it. Not events as they happen: gzip would hold them back."""
 
@@ -121,7 +125,11 @@ async def stream(
         await response.prepare(call.request)
         if call.request.method != "HEAD":
             await _send(call, response, first)
+            check_at = monotonic() + CHECK_S
             async for chunk in chunks:
+                if monotonic() >= check_at:
+                    await call.services.authenticate(call.request, call.access)
+                    check_at = monotonic() + CHECK_S
                 await _send(call, response, chunk)
     await response.write_eof()
     return response

@@ -5,8 +5,7 @@ else: no queue is kept for him, and a reader who comes back goes on where he was
 is given what was recorded before he came with `from` or Last-Event-ID; else what is recorded from
 then on.
 
-Between two pages nothing of the database is held. A stream whose credential is no longer good is
-broken off within `CHECK_S`.
+Between two pages nothing of the database is held.
 """
 
 import asyncio
@@ -22,15 +21,13 @@ from firmtrail.http import reading, respond
 from firmtrail.http.bodies import StreamQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import BadRequest, Conflict
-from firmtrail.http.kinds import Member, Permission
 from firmtrail.http.texts import POSITION_PATTERN
 
 EVENT_STREAM = "text/event-stream"
-CHECK_S = 15
-"""How often a silent stream shows that it is alive, and every one that its caller still may."""
+SILENT_S_MAX = 15
+"""After which a stream shows that it is alive."""
 
 RETRY_MS = 2_000
-FOLLOW = Member(Permission.AUDIT)
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -66,17 +63,13 @@ def _position(text: str) -> int:
 
 async def _events(call: StreamCall, start: int, size: int) -> AsyncGenerator[bytes]:
     yield f"retry: {RETRY_MS}\n\n".encode()
-    db, log_id, is_over = call.services.db, call.log_id, False
-    check_at = _now() + CHECK_S
+    is_over = False
     while start < size or not is_over:
-        async for page in log.read(db, log_id, start, size):
+        async for page in log.read(call.services.db, call.log_id, start, size):
             yield "".join(_event(position, text) for position, _, text in page).encode()
             start += len(page)
-            if _now() > check_at:
-                check_at = await _checked(call)
         grown = await _grown(call, size)
         if grown is None:
-            check_at = await _checked(call)
             yield b":\n\n"
         else:
             size, is_over = grown
@@ -88,17 +81,7 @@ def _event(position: int, text: str) -> str:
 
 async def _grown(call: StreamCall, size: int) -> Grown | None:
     try:
-        async with asyncio.timeout(CHECK_S):
+        async with asyncio.timeout(SILENT_S_MAX):
             return await call.services.growth.beyond(call.log_id, size)
     except TimeoutError:
         return None
-
-
-async def _checked(call: StreamCall) -> float:
-    """Raises what a new request of the caller's would be answered; the time of the next check."""
-    await call.services.authenticate(call.request, FOLLOW)
-    return _now() + CHECK_S
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -10,7 +10,7 @@ from aiohttp import ClientPayloadError, ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.eventstore import log
-from firmtrail.http import app, stream_api
+from firmtrail.http import app, respond, stream_api
 from firmtrail.http.errors import TooManyRequests
 from firmtrail.http.places import Places
 from firmtrail.record import Recorder
@@ -195,7 +195,7 @@ def test_a_project_can_not_take_all_places() -> None:
 async def test_a_silent_stream_shows_that_it_is_alive(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_api, "CHECK_S", 0.05)
+    monkeypatch.setattr(stream_api, "SILENT_S_MAX", 0.05)
     async with following(site) as reader:
         assert [await reader.block() for _ in range(3)] == [{"": ""}] * 3
 
@@ -204,7 +204,8 @@ async def test_a_silent_stream_shows_that_it_is_alive(
 async def test_a_revoked_credential_ends_its_stream(
     site: Site, is_busy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_api, "CHECK_S", 0.3 if is_busy else 0.05)
+    monkeypatch.setattr(stream_api, "SILENT_S_MAX", 10 if is_busy else 0.05)
+    monkeypatch.setattr(respond, "CHECK_S", 0.1)
     async with following(site) as reader:
         await write(site.services.db, "UPDATE tokens SET revoked_at_ms = 1 WHERE role = 'auditor'")
         with pytest.raises(ClientPayloadError):
