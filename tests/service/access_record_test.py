@@ -26,6 +26,12 @@ READS = [
 """What gives out a part of the log, or a list to take away."""
 
 
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One back end: what the other writes and finds is in tests/contract/reads_test.py."""
+    return sqlite_url
+
+
 async def records(site: Site, query: str = "") -> list[dict[str, Any]]:
     answer = await site.get(f"{P}/access-record?limit=500{query}")
     assert answer.status == 200
