@@ -34,6 +34,9 @@ from firmtrail.record import Recorder
 
 SERVICES = web.AppKey("SERVICES", Services)
 
+REPLAYS_MAX = 100
+"""How many read logs at once, a process: each may hold a page, one to two MiB."""
+
 RUNNER_OPTIONS: dict[str, Any] = {
     "auto_decompress": False,  # it would answer encodings that it lacks by itself, with plain text
     "access_log": None,  # each endpoint writes its own line
@@ -69,6 +72,7 @@ def services(
         reads=Reads(db),
         growth=Growth(db),
         streams=Places(streams_max),
+        replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
         seed_project=seed_project,
         is_demo=is_demo,
