@@ -12,7 +12,7 @@ its data through `UPCASTS`, one step a version, to the struct of the newest.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -206,7 +206,7 @@ class Envelope[Data](msgspec.Struct, frozen=True):
     data: Data
 
 
-class Recorded(NamedTuple):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An event with its place in the log."""
 
     position: int

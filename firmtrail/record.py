@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
 from uuid_utils import uuid7
 
 from firmtrail import device, events
@@ -32,7 +33,7 @@ REPORT_BYTES = 400
 """What a report without detail takes in the log, about."""
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """Where a report stands in the log."""
 
     log: int
@@ -45,7 +46,7 @@ type Outcome = Receipt | Refused
 type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
 
 
-class _Item(NamedTuple):
+class _Item(msgspec.Struct, frozen=True, gc=False):
     """A report with the identity that its event gets.
 
     A bare report's is made up on arrival, not in the commit: tried again after an unknown outcome,
@@ -264,7 +265,7 @@ def _decide_unit(paper: Paper, items: Iterable[_Item], known: _KnownReports) -> 
 
 def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
-    stream, event_id, report = item
+    stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
     decided = device.decide_report(paper.fold.states.get(report.device), report, before)
     if isinstance(decided, Duplicate):

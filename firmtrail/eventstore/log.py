@@ -9,6 +9,8 @@ The other columns of `events` are an index over it.
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction
 
@@ -39,7 +41,7 @@ class Head(NamedTuple):
     """The log's clock when the head was read: after the lock was had, if it was locked."""
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One event as the log takes it."""
 
     stream: str
@@ -96,8 +98,8 @@ _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
 FROM given
-WHERE TRUE
-ORDER BY given.position"""
+WHERE TRUE"""
+"""In the order given: SQLite's trigger refuses any other, Postgres needs none."""
 
 _APPEND_TEXTS = """\
 INSERT INTO texts (log_id, position, salt, text)

@@ -339,14 +339,15 @@ def _with_rows(text: str, columns: str, rows: int) -> str:
     """The relation `given` in front: the values of `rows` rows and how many of these there are, all
     bound before the arguments.
 
-    MATERIALIZED, because SQLite else takes an ORDER BY behind it for one before its LIMIT. The
-    values are bound without numbers: to bind ?900, `sqlite3` asks for its name, and SQLite looks
-    through the 899 before it.
+    MATERIALIZED for a text with an ORDER BY, which SQLite else takes for one before the LIMIT; for
+    another it would be a copy for nothing. The values are bound without numbers: to bind ?900,
+    `sqlite3` asks for its name, and SQLite looks through the 899 before it.
     """
     names = [column.split()[0] for column in columns.split(", ")]
     row = f"({', '.join('?' * len(names))})"
     values = f"VALUES {', '.join([row] * rows)}"
-    given = f"WITH given ({', '.join(names)}) AS MATERIALIZED (SELECT * FROM ({values}) LIMIT ?)"
+    how = "AS MATERIALIZED" if "ORDER BY" in text else "AS"
+    given = f"WITH given ({', '.join(names)}) {how} (SELECT * FROM ({values}) LIMIT ?)"
     translated = _translate(text, len(names) * rows + 1)
     if translated.startswith("WITH "):
         return f"{given}, {translated.removeprefix('WITH ')}"

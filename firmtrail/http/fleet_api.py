@@ -143,11 +143,12 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     query, name = call.query, call.path("device")
     at_ms = None if query.at is None else moments.ms("at", query.at)
     stop = device_history.END if query.as_of is None else await moments.size_of(call, query.as_of)
-    await _check_existed(call, name, stop)
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
     async def fetch(place: Place | None, limit: int) -> Page:
         page = await _history(call, asked, place, limit + 1)
+        if not page.entries:  # whoever reported is there
+            await _check_existed(call, name, stop)
         items = [line(entry) for entry in page.entries[:limit]]
         end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
         return Page(items, end, page.size if query.as_of is None else stop)

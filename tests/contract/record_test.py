@@ -4,6 +4,7 @@ import asyncio
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from firmtrail import events
 from firmtrail.commit import Commit
@@ -57,7 +58,7 @@ async def test_a_resend_gets_the_first_receipt(
     [first] = await receipts(recorder, log_id, sent)
     after_restart = Recorder(db)
     for again in (recorder, after_restart):
-        assert await receipts(again, log_id, sent) == [first._replace(duplicate=True)]
+        assert await receipts(again, log_id, sent) == [replace(first, duplicate=True)]
     assert await size_of(db, log_id) == 2
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from firmtrail import events
 from firmtrail.events import Event, Recorded
@@ -81,7 +82,7 @@ def test_a_member_set_to_nothing_differs_from_one_not_set() -> None:
 
 
 def test_the_text_does_not_hold_the_position() -> None:
-    moved = recorded(events.DeviceRestored())._replace(position=9000)
+    moved = replace(recorded(events.DeviceRestored()), position=9000)
     assert events.encode("acme", moved) == events.encode("acme", recorded(events.DeviceRestored()))
 
 
