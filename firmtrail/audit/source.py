@@ -1,0 +1,126 @@
+"""Where a log is read from: a URL, a directory of an export, a database.
+
+All are read by the names of C2SP tlog-tiles, relative to the log's own address: `checkpoint`,
+`tile/…`, `tile/entries/…`, and `key`, which is ours. What is read is believed by nobody: it is
+held against what the entries hash to, and in the end against the signed root.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from aiohttp import ClientError, ClientSession
+
+from firmtrail.audit.edge import WIDTH, Place
+from firmtrail.eventstore import merkle
+
+ENTRY_LENGTH_BYTES = 2
+CHECKPOINT, KEY = "checkpoint", "key"
+
+
+class Missing(Exception):
+    """The source answers, and has no such thing."""
+
+
+class Unreadable(OSError):
+    """The source does not answer, or refuses to."""
+
+
+class Source(Protocol):
+    """A log as somebody serves it."""
+
+    async def get(self, path: str) -> bytes:
+        """What lies at a path of the log. Raises `Missing`, `Unreadable`."""
+
+
+class Directory:
+    """An export, or any tlog that somebody made a directory of."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def get(self, path: str) -> bytes:
+        try:
+            return (self._folder / path).read_bytes()
+        except FileNotFoundError as error:
+            raise Missing(path) from error
+
+
+class Url:
+    """A log that is served over HTTP."""
+
+    def __init__(self, session: ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def get(self, path: str) -> bytes:
+        try:
+            async with self._session.get(f"{self._url}/{path}") as response:
+                if response.status == 404:
+                    raise Missing(path)
+                if response.status != 200:
+                    raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
+                return await response.read()
+        except (ClientError, TimeoutError) as error:
+            raise Unreadable(f"{self._url}/{path}: {error or type(error).__name__}") from error
+
+
+async def tile(source: Source, place: Place) -> bytes:
+    """The hashes of a tile."""
+    whole = await _get(source, f"tile/{place.level}/", place)
+    return whole[: place.width * merkle.HASH_BYTES]
+
+
+async def bundle(source: Source, index: int, width: int) -> list[bytes]:
+    """The first `width` entries of a bundle. Raises `ValueError` where they are not that."""
+    entries = split_bundle(await _get(source, "tile/entries/", Place(0, index, width)))
+    if len(entries) < width:
+        raise ValueError(f"it holds {len(entries)} entries instead of {width}")
+    return entries[:width]
+
+
+async def _get(source: Source, folder: str, place: Place) -> bytes:
+    """A part of a tile may be gone once the tile is full (C2SP tlog-tiles, "Partial tiles")."""
+    full = folder + number(place.index)
+    if place.width == WIDTH:
+        return await source.get(full)
+    try:
+        return await source.get(f"{full}.p/{place.width}")
+    except Missing:
+        return await source.get(full)
+
+
+def path(place: Place) -> str:
+    return _file(f"tile/{place.level}/", place)
+
+
+def bundle_path(index: int, width: int) -> str:
+    return _file("tile/entries/", Place(0, index, width))
+
+
+def _file(folder: str, place: Place) -> str:
+    part = "" if place.width == WIDTH else f".p/{place.width}"
+    return f"{folder}{number(place.index)}{part}"
+
+
+def number(index: int) -> str:
+    """1234067 as x001/x234/067: so no folder grows beyond a thousand names."""
+    text = f"{index % 1000:03}"
+    while index := index // 1000:
+        text = f"x{index % 1000:03}/{text}"
+    return text
+
+
+def split_bundle(text: bytes) -> list[bytes]:
+    """The entries of a bundle, each of which has its length in two bytes before it."""
+    entries, at = [], 0
+    while at < len(text):
+        start = at + ENTRY_LENGTH_BYTES
+        at = start + int.from_bytes(text[at:start])
+        if at > len(text):
+            raise ValueError("it ends within an entry")
+        entries.append(text[start:at])
+    return entries
+
+
+def join_bundle(entries: list[bytes]) -> bytes:
+    return b"".join(len(entry).to_bytes(ENTRY_LENGTH_BYTES) + entry for entry in entries)
