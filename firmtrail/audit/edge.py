@@ -18,10 +18,10 @@ WIDTH = 256
 
 
 class Place(NamedTuple):
-    """Which tile: the `index`th of its level, with that many hashes."""
+    """Which tile: the `number`th of its level, with that many hashes."""
 
     level: int
-    index: int
+    number: int
     width: int
 
 
@@ -74,17 +74,15 @@ class Edge:
         unfinished = self._levels[level]
         unfinished.extend(hashes)
         if len(unfinished) == WIDTH:
-            index = (self.size >> 8 * (level + 1)) - 1
-            yield Tile(Place(level, index, WIDTH), b"".join(unfinished))
+            number = (self.size >> 8 * (level + 1)) - 1
+            yield Tile(Place(level, number, WIDTH), b"".join(unfinished))
             top = merkle.root(merkle.extend((), 0, unfinished))
             unfinished.clear()
             yield from self._append(level + 1, [top])
 
     def unfinished(self) -> list[Tile]:
         """The tiles at the right edge."""
-        return [
-            Tile(place, b"".join(self._levels[place.level])) for place in places_at(self.size)
-        ]
+        return [Tile(place, b"".join(self._levels[place.level])) for place in places_at(self.size)]
 
     def frontier(self) -> merkle.Frontier:
         """The perfect subtrees, largest first: those of the highest level are the largest."""

@@ -31,7 +31,7 @@ async def export(
 
 
 def _write_step(folder: Path, step: Step) -> None:
-    bundle = read.bundle_path(step.index, len(step.entries))
+    bundle = read.bundle_path(step.number, len(step.entries))
     _write(folder / bundle, read.join_bundle(step.entries))
     for tile in step.tiles:
         _write(folder / read.path(tile.place), tile.hashes)

@@ -6,12 +6,13 @@ held against what the entries hash to, and in the end against the signed root.
 """
 
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiohttp import ClientError, ClientSession
 
 from firmtrail.audit.edge import WIDTH, Place
 from firmtrail.eventstore import merkle
+from firmtrail.eventstore.checkpoint import Checkpoint
 
 ENTRY_LENGTH_BYTES = 2
 CHECKPOINT, KEY = "checkpoint", "key"
@@ -30,6 +31,14 @@ class Source(Protocol):
 
     async def get(self, path: str) -> bytes:
         """What lies at a path of the log. Raises `Missing`, `Unreadable`."""
+
+
+class Published(NamedTuple):
+    """What a source signs: a note, the key that opens it, and what it says."""
+
+    note: str
+    key: str
+    signed: Checkpoint
 
 
 class Directory:
@@ -70,9 +79,9 @@ async def tile(source: Source, place: Place) -> bytes:
     return whole[: place.width * merkle.HASH_BYTES]
 
 
-async def bundle(source: Source, index: int, width: int) -> list[bytes]:
+async def bundle(source: Source, number: int, width: int) -> list[bytes]:
     """The first `width` entries of a bundle. Raises `ValueError` where they are not that."""
-    entries = split_bundle(await _get(source, "tile/entries/", Place(0, index, width)))
+    entries = split_bundle(await _get(source, "tile/entries/", Place(0, number, width)))
     if len(entries) < width:
         raise ValueError(f"it holds {len(entries)} entries instead of {width}")
     return entries[:width]
@@ -80,7 +89,7 @@ async def bundle(source: Source, index: int, width: int) -> list[bytes]:
 
 async def _get(source: Source, folder: str, place: Place) -> bytes:
     """A part of a tile may be gone once the tile is full (C2SP tlog-tiles, "Partial tiles")."""
-    full = folder + number(place.index)
+    full = folder + digits(place.number)
     if place.width == WIDTH:
         return await source.get(full)
     try:
@@ -93,20 +102,20 @@ def path(place: Place) -> str:
     return _file(f"tile/{place.level}/", place)
 
 
-def bundle_path(index: int, width: int) -> str:
-    return _file("tile/entries/", Place(0, index, width))
+def bundle_path(number: int, width: int) -> str:
+    return _file("tile/entries/", Place(0, number, width))
 
 
 def _file(folder: str, place: Place) -> str:
     part = "" if place.width == WIDTH else f".p/{place.width}"
-    return f"{folder}{number(place.index)}{part}"
+    return f"{folder}{digits(place.number)}{part}"
 
 
-def number(index: int) -> str:
+def digits(number: int) -> str:
     """1234067 as x001/x234/067: so no folder grows beyond a thousand names."""
-    text = f"{index % 1000:03}"
-    while index := index // 1000:
-        text = f"x{index % 1000:03}/{text}"
+    text = f"{number % 1000:03}"
+    while number := number // 1000:
+        text = f"x{number % 1000:03}/{text}"
     return text
 
 

@@ -49,7 +49,7 @@ class Way(NamedTuple):
 class Step(NamedTuple):
     """A bundle, and the tiles that it finishes."""
 
-    index: int
+    number: int
     entries: list[bytes]
     tiles: list[Tile]
 
@@ -68,12 +68,12 @@ async def verify(way: Way, findings: Findings, advance: Advance) -> None:
 async def steps(way: Way, findings: Findings) -> AsyncIterator[Step]:
     """The bundles of the way with the tiles that they finish, the unfinished ones last."""
     edge = await _edge_at(way, findings)
-    async for index, entries in _bundles(way, findings):
+    async for number, entries in _bundles(way, findings):
         leaves = [merkle.leaf_hash(entry) if entry is not None else UNREAD for entry in entries]
         tiles = list(_extend(edge, leaves, way, findings))
         if edge.size == way.signed.size:
             tiles += edge.unfinished()
-        yield Step(index, [entry or b"" for entry in entries], tiles)
+        yield Step(number, [entry or b"" for entry in entries], tiles)
     if edge.root() != way.signed.root:
         findings.add(
             way.signed.origin, "checkpoint", f"it signs another root than its {edge.size} entries'"
@@ -108,9 +108,7 @@ async def _edge_at(way: Way, findings: Findings) -> Edge:
     return Edge(way.start, tiles)
 
 
-def _extend(
-    edge: Edge, leaves: Sequence[bytes], way: Way, findings: Findings
-) -> list[Tile]:
+def _extend(edge: Edge, leaves: Sequence[bytes], way: Way, findings: Findings) -> list[Tile]:
     """Append, and look at the root where the earlier checkpoint did."""
     since = way.since
     before = max(0, since.size - edge.size) if since else 0
@@ -126,41 +124,41 @@ def _extend(
 async def _bundles(
     way: Way, findings: Findings
 ) -> AsyncIterator[tuple[int, Sequence[bytes | None]]]:
-    """(index, entries) in order, some of them read ahead; None for an entry that is not there."""
+    """(number, entries) in order, some of them read ahead; None for an entry that is not there."""
     size = way.signed.size
     waiting: deque[tuple[int, int, asyncio.Task[list[bytes]]]] = deque()
-    indices = iter(range(way.start // WIDTH, -(-size // WIDTH)))
+    numbers = iter(range(way.start // WIDTH, -(-size // WIDTH)))
     try:
         while True:
-            while len(waiting) < AHEAD_BUNDLES and (index := next(indices, None)) is not None:
-                width = min(WIDTH, size - index * WIDTH)
-                task = asyncio.create_task(read.bundle(way.source, index, width))
-                waiting.append((index, width, task))
+            while len(waiting) < AHEAD_BUNDLES and (number := next(numbers, None)) is not None:
+                width = min(WIDTH, size - number * WIDTH)
+                task = asyncio.create_task(read.bundle(way.source, number, width))
+                waiting.append((number, width, task))
             if not waiting:
                 return
-            index, width, task = waiting.popleft()
-            yield index, await _read(task, index, width, (way.signed.origin, findings))
+            number, width, task = waiting.popleft()
+            yield number, await _read(task, number, width, (way.signed.origin, findings))
     finally:
         for _, _, task in waiting:
             task.cancel()
 
 
 async def _read(
-    task: asyncio.Task[list[bytes]], index: int, width: int, to: tuple[str, Findings]
+    task: asyncio.Task[list[bytes]], number: int, width: int, to: tuple[str, Findings]
 ) -> Sequence[bytes | None]:
     log, findings = to
     try:
         return await task
     except Missing:
-        findings.add(log, read.bundle_path(index, width), "is missing")
+        findings.add(log, read.bundle_path(number, width), "is missing")
     except ValueError as error:
-        findings.add(log, read.bundle_path(index, width), str(error))
+        findings.add(log, read.bundle_path(number, width), str(error))
     return [None] * width
 
 
 async def _hold(source: Source, log: str, tile: Tile, findings: Findings) -> None:
     """The served tile must be the computed one."""
-    level, index, width = tile.place
+    level, number, width = tile.place
     try:
         served = await read.tile(source, tile.place)
     except Missing:
@@ -174,7 +172,7 @@ async def _hold(source: Source, log: str, tile: Tile, findings: Findings) -> Non
     for n, (theirs, ours) in enumerate(zip(split(served), split(tile.hashes), strict=True)):
         if theirs != ours and level == 0:
             what = f"the entry is not the one whose hash {read.path(tile.place)} holds"
-            findings.add(log, f"position {index * WIDTH + n}", what)
+            findings.add(log, f"position {number * WIDTH + n}", what)
         elif theirs != ours:
             what = f"its hash {n} is not that of the tile below"
             findings.add(log, read.path(tile.place), what)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction
+from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
@@ -161,7 +161,7 @@ def lock(log_id: int) -> Statement:
     return Statement(_LOCK, (log_id,))
 
 
-async def head(db: Database, log_id: int) -> Head:
+async def head(db: Reader, log_id: int) -> Head:
     """The end of the log as of now, not held."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
 

@@ -54,6 +54,9 @@ GIVEN_ROWS = (1, 4, 16, 64, 128, 256, 512)
 BUSY_TIMEOUT_MS = 5_000
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
+_FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
+"""A read transaction's snapshot is taken by its first read."""
+
 _UNAVAILABLE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -128,6 +131,16 @@ class SQLite:
         finally:
             self._readers.put_nowait(reader)
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
+        reader = await self._readers.get()
+        try:
+            await _run(reader, _run_all, (Statement("BEGIN"), _FIRST))
+            yield SQLiteSnapshot(reader)
+        finally:
+            await asyncio.shield(_run(reader, _roll_back))
+            self._readers.put_nowait(reader)
+
     async def play[Result](self, script: Script[Result]) -> Result:
         async with self._writing:
             return await _run(self._writer, _play, script)
@@ -146,6 +159,16 @@ class SQLite:
     async def close(self) -> None:
         async with self._writing:
             await self._lifetime.aclose()  # the lock last
+
+
+class SQLiteSnapshot:
+    """Reads on one connection, in one read transaction."""
+
+    def __init__(self, reader: aiosqlite.Connection) -> None:
+        self._reader = reader
+
+    async def read(self, statement: Statement) -> list[Row]:
+        return await _run(self._reader, _select, statement)
 
 
 class SQLiteTransaction:
@@ -355,7 +378,7 @@ def _with_rows(text: str, columns: str, rows: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _is_select(text: str) -> bool:
-    return re.search(r"\b(INSERT|UPDATE|DELETE|CREATE|PRAGMA)\b", text) is None
+    return re.search(r"\b(INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN)\b", text) is None
 
 
 def _pack(connection: sqlite3.Connection, text: str, args: tuple[object, ...]) -> str:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from firmtrail.eventstore.database import Statement, Value
+from firmtrail.eventstore.database import Reader, Statement, Value
 from firmtrail.projections import fold
 from firmtrail.projections.refold import Views
 from firmtrail.projections.view import Table, View
@@ -36,7 +36,9 @@ class Difference(NamedTuple):
     found: Stored | None
 
 
-async def differences(expected: Views, found: Views) -> AsyncIterator[Difference]:
+async def differences[A: Reader, B: Reader](
+    expected: Views[A], found: Views[B]
+) -> AsyncIterator[Difference]:
     """Every row of the views of `expected` that `found` has otherwise, or one of them alone.
 
     In the order of tables and keys; whoever wants only the first ones stops.
@@ -48,8 +50,8 @@ async def differences(expected: Views, found: Views) -> AsyncIterator[Difference
                     yield difference
 
 
-async def _of_table(
-    view: View, table: Table, expected: Views, found: Views
+async def _of_table[A: Reader, B: Reader](
+    view: View, table: Table, expected: Views[A], found: Views[B]
 ) -> AsyncIterator[Difference]:
     after: Key | None = None
     while True:
@@ -68,7 +70,9 @@ async def _of_table(
             return
 
 
-async def _page(view: View, table: Table, views: Views, after: Key | None) -> dict[Key, Stored]:
+async def _page[Source: Reader](
+    view: View, table: Table, views: Views[Source], after: Key | None
+) -> dict[Key, Stored]:
     """The next rows behind `after`, in order: key -> the columns behind log_id and generation."""
     columns = len(table.key)
     key = ", ".join(f"stored.{column}" for column in table.key)

@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 from firmtrail import device, events
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Script, Statement
+from firmtrail.eventstore.database import Database, Reader, Script, Statement
 from firmtrail.projections import device_current, device_history, fold
 
 MEMORY = (device_current.NAME, device_history.NAME)
@@ -28,15 +28,17 @@ SLICE_EVENTS = 100
 """Folded before other tasks get a turn: a millisecond or two."""
 
 
-class Views(NamedTuple):
+class Views[Source: Reader](NamedTuple):
     """A log's views in these generations: view's name -> generation."""
 
-    db: Database
+    db: Source
     log_id: int
     generations: Mapping[str, int]
 
 
-async def refold(source: Database, log_id: int, views: Views, span: range) -> AsyncIterator[int]:
+async def refold(
+    source: Database, log_id: int, views: Views[Database], span: range
+) -> AsyncIterator[int]:
     """Fold the events at the positions of `span` into views that hold all before them.
 
     Yields, after each batch that is written, the position that comes next; whoever stops there can
