@@ -92,6 +92,8 @@ SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, c
 FROM log_heads
 WHERE log_id = $1"""
 
+_BY_NUMBER = "SELECT log_id FROM log_heads WHERE project = $1 AND number = $2"
+
 _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
@@ -164,6 +166,12 @@ def lock(log_id: int) -> Statement:
 async def head(db: Reader, log_id: int) -> Head:
     """The end of the log as of now, not held."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
+
+
+async def by_number(db: Database, project: str, number: int) -> int | None:
+    """The log with this number among its project's; None where there is none."""
+    rows = await db.read(Statement(_BY_NUMBER, (project, number)))
+    return int(rows[0][0]) if rows else None
 
 
 def head_of(rows: Sequence[Row]) -> Head:
