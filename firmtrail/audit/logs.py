@@ -43,7 +43,9 @@ async def of_project(db: Database, instance: str, project: str, findings: Findin
     if newest is None and not rows:
         return []
     for number in set(range(1, len(rows) + 1)) - {number for _, number, _ in rows}:
-        findings.add(origin(instance, project, number), "log_heads", "there is no log of this number")
+        findings.add(
+            origin(instance, project, number), "log_heads", "there is no log of this number"
+        )
     for log_id, number, closed in rows:
         name = origin(instance, project, number)
         if closed != (log_id != rows[-1][0]):

@@ -54,9 +54,7 @@ def compare_and_set(path: Path, moves: Mapping[str, Move]) -> frozenset[str]:
     with _locked(path):
         notes = read(path)
         made = {
-            origin: move.after
-            for origin, move in moves.items()
-            if notes.get(origin) == move.before
+            origin: move.after for origin, move in moves.items() if notes.get(origin) == move.before
         }
         if made:
             files.replace(path, msgspec.json.format(msgspec.json.encode(notes | made)))
