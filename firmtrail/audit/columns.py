@@ -47,6 +47,8 @@ class Columns:
         self.recorded_at_ms = 0
         """The time of the last event."""
         self.control_count = 0
+        self.nudge_count = 0
+        """No event that is recorded so far is a nudge."""
         self._without_text: set[int] = set()
 
     def see(self, stored: Stored) -> None:

@@ -9,7 +9,7 @@ read in one snapshot at the start; what is below its size is append-only and nee
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import batched, pairwise
 from typing import NamedTuple
 
 from firmtrail import events
@@ -18,32 +18,17 @@ from firmtrail.audit.columns import UNREADABLE, Columns, Stored
 from firmtrail.audit.edge import Edge, Tile, places_at, split
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.audit.signed import Mark, Signed, marks, signed_of_more
 from firmtrail.audit.verify import Advance
 from firmtrail.events import TextErased
-from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.checkpoint import Checkpoint
-from firmtrail.eventstore.database import Reader, Statement
-
-_COUNTS = """\
-SELECT nudge_count
-FROM log_heads
-WHERE log_id = $1
-LIMIT 1"""
-
-
-class Mark(NamedTuple):
-    """A root that the tree had to have at a size, and who says so."""
-
-    size: int
-    root: bytes
-    said_by: str
 
 
 class _Audit(NamedTuple):
     """What the steps share."""
 
     log: Log
+    signed: Signed
     findings: Findings
 
     def add(self, where: str, what: str) -> None:
@@ -51,33 +36,40 @@ class _Audit(NamedTuple):
 
 
 async def verify_log(
-    log: Log, marks: Sequence[Mark], start: int, findings: Findings, *, advance: Advance
+    log: Log, signed: Signed, start: int, *, findings: Findings, advance: Advance
 ) -> None:
-    """Look at the log from the position `start` on, 0 or a tile's end below the first of `marks`.
+    """Look at the log from the position `start` on: 0, or a tile's end.
 
-    What was before `start` is taken from the stored subtrees, and is as good as the first mark.
-    Raises `Unavailable`.
+    What was before `start` is taken from the stored subtrees, and is as good as the first root
+    behind it that was signed. Raises `Unavailable`.
     """
-    audit = _Audit(log, findings)
-    async with log.db.snapshot() as snapshot:
-        head = await eventlog.head(snapshot, log.log_id)
-        [[nudges]] = await snapshot.read(Statement(_COUNTS, (log.log_id,)))
-        await rows.outside(snapshot, log, head.size, findings)
+    audit = _Audit(log, signed, findings)
+    head = await _look(audit)
     edge, columns = await _edge_at(audit, start), Columns(log, start, findings)
-    _look(audit, edge, marks)
+    await _hold_root(audit, edge)
     async for run in rows.runs(log, start, head.size, findings):
         for stored in run:
             columns.see(stored)
         if run[0].position == edge.size:  # behind a hole there is no tree
-            await _grow(audit, edge, run, marks)
+            await _grow(audit, edge, run)
         advance(len(run))
     if edge.size == head.size:
         await _end(audit, edge, head)
-    for mark in marks:
-        if mark.size > head.size:
-            audit.add("log_heads (size)", f"is {head.size}, and {mark.said_by} is of {mark.size}")
-    _hold_head(audit, head, columns, nudges, is_whole=start == 0)
+    _hold_head(audit, head, columns, is_whole=start == 0)
     await _hold_texts(audit, columns, head.size)
+    await rows.repeated(log, findings)
+
+
+async def _look(audit: _Audit) -> rows.Head:
+    """The head; what there is beyond its size is a finding."""
+    log = audit.log
+    async with log.db.snapshot() as snapshot:
+        head = await rows.head(snapshot, log.log_id)
+        await rows.outside(snapshot, log, head.size, audit.findings)
+        longer = await signed_of_more(snapshot, log, audit.signed, head.size)
+    for mark in longer:
+        audit.add(mark.said_by, f"is of {mark.size} entries, and the log has {head.size}")
+    return head
 
 
 async def _edge_at(audit: _Audit, start: int) -> Edge:
@@ -98,22 +90,30 @@ def _bytes(text: str | None) -> bytes:
         return bytes(merkle.HASH_BYTES)
 
 
-async def _grow(audit: _Audit, edge: Edge, run: Sequence[Stored], marks: Sequence[Mark]) -> None:
-    """Append the entries of a run; look at the root wherever somebody signed it."""
+async def _grow(audit: _Audit, edge: Edge, run: Sequence[Stored]) -> None:
+    """Append the entries of a run; hold the root against what was signed, wherever it was."""
     leaves = [merkle.leaf_hash(stored.entry.encode()) for stored in run]
-    stop = edge.size + len(leaves)
-    within = {mark.size for mark in marks if edge.size < mark.size <= stop}
-    for start, end in pairwise([edge.size, *sorted(within | {stop})]):
-        first = run[0].position
+    first, stop = edge.size, edge.size + len(leaves)
+    sizes = range(first + 1, stop + 1)
+    signed = await marks(audit.log, audit.signed, sizes, audit.findings)
+    for start, end in pairwise([first, *sorted({mark.size for mark in signed} | {stop})]):
         for tile in edge.extend(leaves[start - first : end - first]):
             await _hold_subtrees(audit, tile)
-        _look(audit, edge, marks)
+        _hold_marks(audit, edge, signed)
 
 
-def _look(audit: _Audit, edge: Edge, marks: Sequence[Mark]) -> None:
-    for mark in marks:
-        if mark.size == edge.size and mark.root != edge.root():
-            what = f"is not of the first {mark.size} entries: their root is {edge.root().hex()}"
+async def _hold_root(audit: _Audit, edge: Edge) -> None:
+    """Where the way begins."""
+    sizes = range(edge.size, edge.size + 1)
+    _hold_marks(audit, edge, await marks(audit.log, audit.signed, sizes, audit.findings))
+
+
+def _hold_marks(audit: _Audit, edge: Edge, signed: Sequence[Mark]) -> None:
+    there = [mark for mark in signed if mark.size == edge.size]
+    root = edge.root() if there else b""
+    for mark in there:
+        if mark.root != root:
+            what = f"is not of the first {mark.size} entries, whose root is {root.hex()}"
             audit.add(mark.said_by, what)
 
 
@@ -137,17 +137,16 @@ def _below(level: int, number: int) -> str:
     return f"positions {number * leaves} to {(number + 1) * leaves - 1}"
 
 
-async def _end(audit: _Audit, edge: Edge, head: eventlog.Head) -> None:
+async def _end(audit: _Audit, edge: Edge, head: rows.Head) -> None:
     for tile in edge.unfinished():
         await _hold_subtrees(audit, tile)
     computed = edge.frontier()
-    if len(computed) != len(head.frontier):
-        audit.add("log_heads (frontier)", f"has {len(head.frontier)} hashes, not {len(computed)}")
+    stored = list(map("".join, batched(head.frontier, 2 * merkle.HASH_BYTES)))
+    if len(computed) != len(stored):
+        audit.add("log_heads (frontier)", f"has {len(stored)} hashes, not {len(computed)}")
         return
-    for (start, stop), ours, theirs in zip(
-        _perfect(edge.size), computed, head.frontier, strict=True
-    ):
-        if ours != theirs:
+    for (start, stop), ours, theirs in zip(_perfect(edge.size), computed, stored, strict=True):
+        if ours.hex() != theirs:
             what = "hash to another subtree than the frontier in log_heads has"
             audit.add(f"positions {start} to {stop - 1}", what)
 
@@ -161,16 +160,16 @@ def _perfect(size: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _hold_head(
-    audit: _Audit, head: eventlog.Head, columns: Columns, nudges: int, *, is_whole: bool
-) -> None:
+def _hold_head(audit: _Audit, head: rows.Head, columns: Columns, *, is_whole: bool) -> None:
     """The head counts what the entries are; how many nudge is known from the beginning alone."""
-    found = {"recorded_at_ms": (head.recorded_at_ms, columns.recorded_at_ms)}
+    held = {"recorded_at_ms": (head.recorded_at_ms, columns.recorded_at_ms)}
     if is_whole:
-        found["control_count"] = (head.control_count, columns.control_count)
-        found["nudge_count"] = (nudges, 0)
-    for name, (stored, expected) in found.items():
-        if stored != expected and (is_whole or columns.recorded_at_ms):
+        held["control_count"] = (head.control_count, columns.control_count)
+        held["nudge_count"] = (head.nudge_count, columns.nudge_count)
+    elif columns.recorded_at_ms == 0:  # no event was looked at
+        return
+    for name, (stored, expected) in held.items():
+        if stored != expected:
             audit.add(f"log_heads ({name})", f"is {stored}, the entries say {expected}")
 
 
@@ -178,7 +177,7 @@ async def _hold_texts(audit: _Audit, columns: Columns, size: int) -> None:
     """Every text that is missing was erased, perhaps since the log's size was read."""
     if columns.unexplained():
         log = audit.log
-        newer = (await eventlog.head(log.db, log.log_id)).size
+        newer = (await rows.head(log.db, log.log_id)).size
         async for run in rows.runs(log, size, newer, audit.findings):
             for stored in run:
                 _see_erasure(columns, stored)

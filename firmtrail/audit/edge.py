@@ -8,13 +8,11 @@ the entries once has computed all of them himself.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import batched
+from itertools import batched, chain
 from typing import NamedTuple
 
 from firmtrail.eventstore import merkle
-
-WIDTH = 256
-"""Hashes a tile, entries a bundle."""
+from firmtrail.eventstore.merkle import TILE_HEIGHT, TILE_WIDTH
 
 
 class Place(NamedTuple):
@@ -36,7 +34,7 @@ def places_at(size: int) -> list[Place]:
     places = []
     level = 0
     while size:
-        size, width = divmod(size, WIDTH)
+        size, width = divmod(size, TILE_WIDTH)
         if width:
             places.append(Place(level, size, width))
         level += 1
@@ -64,19 +62,19 @@ class Edge:
 
     def _cut(self, leaf_hashes: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         """In parts that end where tiles end."""
-        free = WIDTH - self.size % WIDTH
+        free = TILE_WIDTH - self.size % TILE_WIDTH
         yield leaf_hashes[:free]
-        yield from batched(leaf_hashes[free:], WIDTH)
+        yield from batched(leaf_hashes[free:], TILE_WIDTH)
 
     def _append(self, level: int, hashes: Sequence[bytes]) -> Iterator[Tile]:
         if len(self._levels) == level:
             self._levels.append([])
         unfinished = self._levels[level]
         unfinished.extend(hashes)
-        if len(unfinished) == WIDTH:
-            number = (self.size >> 8 * (level + 1)) - 1
-            yield Tile(Place(level, number, WIDTH), b"".join(unfinished))
-            top = merkle.root(merkle.extend((), 0, unfinished))
+        if len(unfinished) == TILE_WIDTH:
+            number = (self.size >> TILE_HEIGHT * (level + 1)) - 1
+            yield Tile(Place(level, number, TILE_WIDTH), b"".join(unfinished))
+            top = merkle.root(merkle.extend((), 0, unfinished).frontier)
             unfinished.clear()
             yield from self._append(level + 1, [top])
 
@@ -86,9 +84,8 @@ class Edge:
 
     def frontier(self) -> merkle.Frontier:
         """The perfect subtrees, largest first: those of the highest level are the largest."""
-        return tuple(
-            node for hashes in reversed(self._levels) for node in merkle.extend((), 0, hashes)
-        )
+        parts = (merkle.extend((), 0, hashes).frontier for hashes in reversed(self._levels))
+        return tuple(chain.from_iterable(parts))
 
     def root(self) -> bytes:
         return merkle.root(self.frontier())

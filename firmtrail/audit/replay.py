@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.verify import Advance
@@ -43,12 +44,12 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> None:
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
         size = 0
-        while (grown := (await log.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
+        while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return
             size = grown
         async with db.snapshot() as snapshot:
-            head = await log.head(snapshot, log_id)
+            head = await rows.head(snapshot, log_id)
             if not await _fold(folding, range(size, head.size)):
                 return
             live = await _live(snapshot, log_id, name, findings)

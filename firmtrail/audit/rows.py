@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 from firmtrail.audit.columns import Stored
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Reader, Statement
+from firmtrail.eventstore.database import Database, Reader, Statement
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
 PAGE_IDENTITIES = 5_000
@@ -60,6 +61,35 @@ ORDER BY stream, event_id, position
 LIMIT $5"""
 
 
+_NEXT_LOG = {
+    table: f"SELECT log_id FROM {table} WHERE log_id > $1 ORDER BY log_id LIMIT 1"
+    for table in ("log_heads", "events", "texts", "subtrees", "checkpoints")
+}
+
+_HEAD = """\
+SELECT size, frontier, recorded_at_ms, control_count, nudge_count
+FROM log_heads
+WHERE log_id = $1
+LIMIT 1"""
+
+FIRST_LOG_ID = -(1 << 63)
+
+
+class Head(NamedTuple):
+    """The end of a log as its row has it."""
+
+    size: int
+    frontier: str
+    recorded_at_ms: int
+    control_count: int
+    nudge_count: int
+
+
+async def head(reader: Reader, log_id: int) -> Head:
+    [row] = await reader.read(Statement(_HEAD, (log_id,)))
+    return Head(*row)
+
+
 async def runs(log: Log, start: int, stop: int, findings: Findings) -> AsyncIterator[list[Stored]]:
     """The events at start <= position < stop in runs without a hole; each hole is a finding."""
     expected = start
@@ -88,7 +118,8 @@ def _span(start: int, stop: int) -> str:
 async def subtrees(log: Log, level: int, numbers: range) -> dict[int, str]:
     """The stored hashes of a level, by their numbers."""
     args = (log.log_id, level, numbers.start, numbers.stop)
-    return {number: text for number, text in await log.db.read(Statement(_SUBTREES, args))}
+    found = await log.db.read(Statement(_SUBTREES, args))
+    return {number: text for number, text in found}  # noqa: C416 (a row is no pair to mypy)
 
 
 async def outside(snapshot: Reader, log: Log, size: int, findings: Findings) -> None:
@@ -112,6 +143,26 @@ def _levels(size: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
     while count := size >> merkle.TILE_HEIGHT * level:
         yield level, (0, count - 1, count)
         level += 1
+
+
+async def orphans(db: Database, findings: Findings) -> None:
+    """Rows of logs that have no head."""
+    heads = set(await _log_ids(db, "log_heads"))
+    for table in _NEXT_LOG:
+        for log_id in await _log_ids(db, table):
+            if log_id not in heads:
+                what = "there are rows of a log that has no head"
+                findings.add(f"log_id {log_id}", table, what)
+
+
+async def _log_ids(db: Database, table: str) -> list[int]:
+    """Which logs have rows there: a step in the key for each, and not a look at every row."""
+    found: list[int] = []
+    after = FIRST_LOG_ID
+    while rows := await db.read(Statement(_NEXT_LOG[table], (after,))):
+        [[after]] = rows
+        found.append(after)
+    return found
 
 
 async def repeated(log: Log, findings: Findings) -> None:

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 from aiohttp import ClientError, ClientSession
 
-from firmtrail.audit.edge import WIDTH, Place
-from firmtrail.eventstore import merkle
+from firmtrail.audit.edge import Place
+from firmtrail.eventstore import merkle, tiles
 from firmtrail.eventstore.checkpoint import Checkpoint
 
 ENTRY_LENGTH_BYTES = 2
@@ -89,34 +89,21 @@ async def bundle(source: Source, number: int, width: int) -> list[bytes]:
 
 async def _get(source: Source, folder: str, place: Place) -> bytes:
     """A part of a tile may be gone once the tile is full (C2SP tlog-tiles, "Partial tiles")."""
-    full = folder + digits(place.number)
-    if place.width == WIDTH:
-        return await source.get(full)
+    wanted = tiles.Tile(place.number, place.width)
     try:
-        return await source.get(f"{full}.p/{place.width}")
+        return await source.get(folder + tiles.path(wanted))
     except Missing:
-        return await source.get(full)
+        if place.width == merkle.TILE_WIDTH:
+            raise
+    return await source.get(folder + tiles.path(tiles.Tile(place.number)))
 
 
 def path(place: Place) -> str:
-    return _file(f"tile/{place.level}/", place)
+    return f"tile/{place.level}/{tiles.path(tiles.Tile(place.number, place.width))}"
 
 
 def bundle_path(number: int, width: int) -> str:
-    return _file("tile/entries/", Place(0, number, width))
-
-
-def _file(folder: str, place: Place) -> str:
-    part = "" if place.width == WIDTH else f".p/{place.width}"
-    return f"{folder}{digits(place.number)}{part}"
-
-
-def digits(number: int) -> str:
-    """1234067 as x001/x234/067: so no folder grows beyond a thousand names."""
-    text = f"{number % 1000:03}"
-    while number := number // 1000:
-        text = f"x{number % 1000:03}/{text}"
-    return text
+    return f"tile/entries/{tiles.path(tiles.Tile(number, width))}"
 
 
 def split_bundle(text: bytes) -> list[bytes]:

@@ -16,11 +16,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from firmtrail.audit import source as read
-from firmtrail.audit.edge import WIDTH, Edge, Tile, places_at, split
+from firmtrail.audit.edge import Edge, Tile, places_at, split
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import Missing, Source
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.checkpoint import Checkpoint
+from firmtrail.eventstore.merkle import TILE_WIDTH
 
 type Advance = Callable[[int], None]
 """Told how many entries more are done."""
@@ -43,7 +44,7 @@ class Way(NamedTuple):
     @property
     def start(self) -> int:
         """The last full bundle's end below the earlier checkpoint."""
-        return self.since.size // WIDTH * WIDTH if self.since else 0
+        return self.since.size // TILE_WIDTH * TILE_WIDTH if self.since else 0
 
 
 class Step(NamedTuple):
@@ -127,11 +128,11 @@ async def _bundles(
     """(number, entries) in order, some of them read ahead; None for an entry that is not there."""
     size = way.signed.size
     waiting: deque[tuple[int, int, asyncio.Task[list[bytes]]]] = deque()
-    numbers = iter(range(way.start // WIDTH, -(-size // WIDTH)))
+    numbers = iter(range(way.start // TILE_WIDTH, -(-size // TILE_WIDTH)))
     try:
         while True:
             while len(waiting) < AHEAD_BUNDLES and (number := next(numbers, None)) is not None:
-                width = min(WIDTH, size - number * WIDTH)
+                width = min(TILE_WIDTH, size - number * TILE_WIDTH)
                 task = asyncio.create_task(read.bundle(way.source, number, width))
                 waiting.append((number, width, task))
             if not waiting:
@@ -172,7 +173,7 @@ async def _hold(source: Source, log: str, tile: Tile, findings: Findings) -> Non
     for n, (theirs, ours) in enumerate(zip(split(served), split(tile.hashes), strict=True)):
         if theirs != ours and level == 0:
             what = f"the entry is not the one whose hash {read.path(tile.place)} holds"
-            findings.add(log, f"position {number * WIDTH + n}", what)
+            findings.add(log, f"position {number * TILE_WIDTH + n}", what)
         elif theirs != ours:
             what = f"its hash {n} is not that of the tile below"
             findings.add(log, read.path(tile.place), what)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from firmtrail.audit.edge import WIDTH, Edge, Place, Tile, places_at, split
-from firmtrail.eventstore.merkle import leaf_hash
+from firmtrail.audit.edge import Edge, Place, Tile, places_at, split
+from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from tests.end_to_end.truth import root
 
 SIZES = (0, 1, 2, 3, 255, 256, 257, 511, 512, 600, 65_535, 65_536, 65_537, 70_000)
@@ -29,7 +29,7 @@ def test_the_tiles_are_those_that_the_format_names() -> None:
     found = {tile.place: tile.hashes for tile in tiles}
     assert len(found) == len(tiles) == 273 + 1 + 1 + 1 + 1
     assert found[Place(0, 273, 112)] == b"".join(LEAVES[69_888:70_000])
-    assert found[Place(1, 1, 17)][:32] == root(ENTRIES[65_536 : 65_536 + WIDTH])
+    assert found[Place(1, 1, 17)][:32] == root(ENTRIES[65_536 : 65_536 + TILE_WIDTH])
     assert found[Place(2, 0, 1)] == root(ENTRIES[:65_536])
 
 
