@@ -58,7 +58,7 @@ def _of_head(head: log.Head, recorded: list[Recorded], texts: list[str]) -> Iter
         log.Entry(event.stream, event.event_id, text, event.event.IS_CONTROL)
         for event, text in zip(recorded, texts, strict=True)
     ]
-    expected = log.extended(empty, entries, recorded[-1].recorded_at_ms if recorded else 0)
+    expected, _ = log.extended(empty, entries, recorded[-1].recorded_at_ms if recorded else 0)
     if head != expected:
         yield f"log_heads: {head} instead of {expected}"
     times = [event.recorded_at_ms for event in recorded]

@@ -1,4 +1,4 @@
-"""The append-only log: all SQL that touches `events`, `texts` and `log_heads`.
+"""The append-only log: all SQL that writes `events`, `subtrees`, `texts` and `log_heads`.
 
 A log is a sequence of entries at positions 0, 1, 2 … without gaps. Whoever appends holds the log's
 head row from `lock` to commit, so one order exists and no position is given twice, on any number
@@ -138,6 +138,13 @@ SELECT $1, given.position, given.salt, given.text
 FROM given
 WHERE TRUE"""
 
+_APPEND_SUBTREES = """\
+INSERT INTO subtrees (log_id, level, number, hash)
+SELECT $1, given.level, given.number, given.hash
+FROM given
+WHERE TRUE
+ORDER BY given.level, given.number"""
+
 _MOVE_HEAD = """\
 UPDATE log_heads
 SET size = $2, frontier = $3, recorded_at_ms = $4, control_count = control_count + $5
@@ -255,15 +262,24 @@ def head_of(rows: Sequence[Row]) -> Head:
     return head._replace(frontier=merkle.from_text(row[4]), closed=bool(head.closed))
 
 
-def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Head:
-    """The head after these entries."""
+class Extended(NamedTuple):
+    """A log behind its new end."""
+
+    head: Head
+    completed: list[merkle.Subtree]
+
+
+def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Extended:
+    """The head after these entries, and the subtrees that they complete."""
     leaves = (merkle.leaf_hash(entry.text.encode()) for entry in entries)
-    return head._replace(
+    frontier, completed = merkle.extend(head.frontier, head.size, leaves)
+    after = head._replace(
         size=head.size + len(entries),
-        frontier=merkle.extend(head.frontier, head.size, leaves),
+        frontier=frontier,
         recorded_at_ms=recorded_at_ms,
         control_count=head.control_count + sum(entry.is_control for entry in entries),
     )
+    return Extended(after, completed)
 
 
 def append(
@@ -271,7 +287,7 @@ def append(
 ) -> list[Statement]:
     """Writes the entries behind `head`, which the transaction holds, and moves it."""
     assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
-    after = extended(head, entries, recorded_at_ms)
+    after, completed = extended(head, entries, recorded_at_ms)
     rows = [
         (position, entry.stream, entry.event_id, entry.text)
         for position, entry in enumerate(entries, start=head.size)
@@ -293,10 +309,18 @@ def append(
             ),
         ),
     ]
+    if completed:
+        statements.append(_append_subtrees(head.log_id, completed))
     if texts:
         given = Given("position bigint, salt text, text text", texts)
         statements.append(Statement(_APPEND_TEXTS, (head.log_id,), given))
     return statements
+
+
+def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statement:
+    rows = [(level, number, node.hex()) for level, number, node in completed]
+    given = Given("level bigint, number bigint, hash text", rows)
+    return Statement(_APPEND_SUBTREES, (log_id,), given)
 
 
 def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
