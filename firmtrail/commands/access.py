@@ -98,7 +98,7 @@ async def _begin_project(tx: Transaction, project: str, *, actor: str, creator: 
         raise Refused("project_exists", f"There is a project {project} already.")
     log_id = await start_log(tx, project)
     await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, 0)
+    commit = await begin(tx, log_id, Floors())
     initial = SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
     commit.record(settings.stream(project), initial, actor=actor)
     if creator is not None:

@@ -59,7 +59,7 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
 async def _begin(tx: Transaction, project: str, hashed: _Hashed) -> None:
     log_id = await start_log(tx, project)
     await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, 0)
+    commit = await begin(tx, log_id, Floors())
     initial = events.SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
     commit.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)

@@ -74,19 +74,26 @@ class Floors:
         if self.is_checking:
             raise Unavailable("the database was away, and is compared with what was published", 1)
         name = LogName(head.project, head.number)
-        if reason := self._reason(name, head) or self.refused.get(name):
-            self.refused[name] = reason
-            raise LogRefused(name, reason)
-
-    def _reason(self, name: LogName, head: Head) -> str | None:
-        acknowledged, published = self._acknowledged.get(name, 0), self._published.get(name)
-        if published is not None and head.size < published.size:
-            return f"it ends at {head.size}, but its checkpoint of size {published.size} is out"
+        if fault := self._fault(name, head):
+            self.refused[name] = fault
+        if fault := self.refused.get(name):
+            raise LogRefused(name, fault)
+        acknowledged = self._acknowledged.get(name, 0)
         if head.size < acknowledged:
-            return f"it ends at {head.size}, but {acknowledged} events were acknowledged"
-        if published is not None and head.size == published.size:
-            return differs(published, merkle.root(head.frontier))
-        return None
+            ends = f"it ends at {head.size}, but {acknowledged} events were acknowledged"
+            raise LogRefused(name, ends)
+
+    def _fault(self, name: LogName, head: Head) -> str | None:
+        published = self._published.get(name)
+        if published is None or head.size > published.size:
+            return None
+        if head.size < published.size:
+            return ends_before(published, head.size)
+        return differs(published, merkle.root(head.frontier))
+
+
+def ends_before(published: Checkpoint, size: int) -> str:
+    return f"it ends at {size}, but its checkpoint of size {published.size} is out"
 
 
 def differs(published: Checkpoint, root: bytes) -> str | None:

@@ -58,8 +58,18 @@ class Text(NamedTuple):
     text: str
 
 
+class Part(NamedTuple):
+    """A log that another goes on from: its first `size` events stand before the other's own."""
+
+    log_id: int
+    number: int
+    size: int
+    start: int
+    """Where its first event stands among the other's positions: below 0."""
+
+
 class Found(NamedTuple):
-    """An event already recorded under an identity."""
+    """An event already recorded under an identity; below 0 in a log that this one goes on from."""
 
     position: int
     recorded_at_ms: int
@@ -72,13 +82,34 @@ INSERT INTO log_heads (
 SELECT
     (SELECT coalesce(max(log_id), 0) + 1 FROM log_heads),
     $1,
-    (SELECT coalesce(max(number), 0) + 1 FROM log_heads WHERE project = $1),
-    0, '', 0, 0, 0, 0
+    (SELECT max(taken.number) + 1
+        FROM (
+            SELECT number FROM log_heads WHERE project = $1
+            UNION ALL
+            SELECT CAST($2 AS bigint)) AS taken),
+    0, '', $3, 0, 0, 0
 WHERE TRUE
 ON CONFLICT DO NOTHING
 RETURNING log_id"""
 
 _CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
+
+_CONTINUE = """\
+INSERT INTO continued (log_id, old_log_id, size, start)
+SELECT $1, old_log_id, size, start - $3
+FROM continued
+WHERE log_id = $2
+UNION ALL
+SELECT $1, $2, CAST($3 AS bigint), -$3
+WHERE TRUE"""
+
+_PARTS = """\
+SELECT continued.old_log_id, old.number, continued.size, continued.start
+FROM continued
+JOIN log_heads AS old ON old.log_id = continued.old_log_id
+WHERE continued.log_id = $1
+ORDER BY continued.start
+LIMIT 1000"""
 
 _LOCK = """\
 UPDATE log_heads
@@ -125,6 +156,16 @@ FROM given
 CROSS JOIN events
 WHERE events.log_id = $1
     AND events.stream = given.stream
+    AND events.event_id = given.event_id
+UNION ALL
+SELECT given.n, continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN given
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position < continued.size
+    AND events.stream = given.stream
     AND events.event_id = given.event_id"""
 
 _READ = """\
@@ -138,6 +179,14 @@ _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
 FROM events
 WHERE log_id = $1 AND stream = $2
+UNION ALL
+SELECT continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position < continued.size
+    AND events.stream = $2
 ORDER BY position"""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
@@ -148,17 +197,43 @@ FROM events
 WHERE log_id = $1 AND position = $2"""
 
 
-async def create(tx: Transaction, project: str) -> int:
-    """A new, empty log of the project, with its next number."""
+async def create(
+    tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0
+) -> int:
+    """A new, empty log of the project, with its next number, which is greater than `above`.
+
+    Its first event is not recorded before `recorded_at_ms`.
+    """
     rows: list[Row] = []
     while not rows:  # another transaction, which has ended by now, took this number
-        [rows] = await tx.run(Statement(_CREATE, (project,)))
+        [rows] = await tx.run(Statement(_CREATE, (project, above, recorded_at_ms)))
     return int(rows[0][0])
 
 
 def close(log_id: int) -> Statement:
     """Ends a log that a newer one replaces: it stays readable, appends to it are refused."""
     return Statement(_CLOSE, (log_id,))
+
+
+def go_on(log_id: int, old_log_id: int, size: int) -> Statement:
+    """Makes the first `size` events of an old log, and what it goes on from itself, stand before
+    those of a new one: at positions below 0, in their order."""
+    return Statement(_CONTINUE, (log_id, old_log_id, size))
+
+
+def parts(log_id: int) -> Statement:
+    """The logs that this one goes on from, the oldest first; read it with `parts_of`."""
+    return Statement(_PARTS, (log_id,))
+
+
+def parts_of(rows: Iterable[Row]) -> list[Part]:
+    return [Part(*row) for row in rows]
+
+
+def place_of(parts: Iterable[Part], position: int) -> tuple[int, int]:
+    """The number of the old log where an event below 0 was recorded, and its position there."""
+    part = next(part for part in parts if part.start <= position < part.start + part.size)
+    return part.number, position - part.start
 
 
 def lock(log_id: int) -> Statement:
@@ -277,11 +352,27 @@ async def read(
     position is missing.
     """
     while start < stop:
-        page = await db.read(Statement(_READ, (log_id, start, stop, PAGE_ENTRIES)))
+        page = await db.read(page_of(log_id, start, stop))
         if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
             raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
         yield [(position, at, text) for position, at, text in page]
         start += len(page)
+
+
+def page_of(log_id: int, start: int, stop: int) -> Statement:
+    """The first entries from `start` on, as rows of (position, recorded_at_ms, entry text)."""
+    return Statement(_READ, (log_id, start, stop, PAGE_ENTRIES))
+
+
+async def read_whole(
+    db: Database, log_id: int, stop: int
+) -> AsyncIterator[list[tuple[int, int, str]]]:
+    """As `read`, from the first event of all: a log that goes on from others begins below 0."""
+    for part in parts_of(await db.read(parts(log_id))):
+        async for page in read(db, part.log_id, 0, part.size):
+            yield [(part.start + position, at, text) for position, at, text in page]
+    async for page in read(db, log_id, 0, stop):
+        yield page
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:

@@ -11,6 +11,7 @@ it on a thread.
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from typing import NamedTuple
 import msgspec
 
 from firmtrail.eventstore import files
+
+LOCK_TIMEOUT_S = 5
+LOCK_EVERY_S = 0.005
 
 type Notes = dict[str, str]
 """origin -> the last checkpoint published of it, as its signed note."""
@@ -66,7 +70,19 @@ def _locked(path: Path) -> Iterator[None]:
     """A file of its own is locked, since the one that is replaced is not the one that replaces."""
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Raises TimeoutError where another server keeps it: it hangs, or its file system does."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError("the file of checkpoints is locked by another server") from None
+            time.sleep(LOCK_EVERY_S)
