@@ -37,8 +37,8 @@ class _Audit(NamedTuple):
 
 async def verify_log(
     log: Log, signed: Signed, start: int, *, findings: Findings, advance: Advance
-) -> None:
-    """Look at the log from the position `start` on: 0, or a tile's end.
+) -> Edge:
+    """Look at the log from the position `start` on, 0 or a tile's end; the tree of its entries.
 
     What was before `start` is taken from the stored subtrees, and is as good as the first root
     behind it that was signed. Raises `Unavailable`.
@@ -58,6 +58,7 @@ async def verify_log(
     _hold_head(audit, head, columns, is_whole=start == 0)
     await _hold_texts(audit, columns, head.size)
     await rows.repeated(log, findings)
+    return edge
 
 
 async def _look(audit: _Audit) -> rows.Head:

@@ -14,6 +14,9 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import CHECKPOINT, KEY, Published
 from firmtrail.audit.verify import Advance, Step, Way, is_later, steps
 
+LOGS = "logs"
+"""A project's logs, by their numbers, in its directory: as in the paths of the service."""
+
 
 async def export(
     published: Published, way: Way, folder: Path, *, findings: Findings, advance: Advance
@@ -28,6 +31,32 @@ async def export(
         advance(len(step.entries))
     if not findings.count:
         _publish(folder, published)
+
+
+def log_folders(folder: Path) -> list[Path]:
+    """The logs in a directory: itself, or a project's by their numbers."""
+    logs = folder / LOGS
+    if not logs.is_dir():
+        return [folder]
+    return sorted((each for each in logs.iterdir() if each.name.isdecimal()), key=_number)
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name)
+
+
+def log_folder(folder: Path, number: int) -> Path:
+    """Where a project's log of this number lies in a directory."""
+    return folder / LOGS / str(number)
+
+
+def show_newest(folder: Path, number: int) -> None:
+    """Make the directory itself a tlog: that of the project's newest log, by links into it."""
+    for name in (KEY, "tile", CHECKPOINT):
+        new = folder / f".{name}.new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(Path(LOGS, str(number), name))
+        new.replace(folder / name)
 
 
 def _write_step(folder: Path, step: Step) -> None:

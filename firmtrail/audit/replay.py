@@ -36,9 +36,9 @@ UNFOLDABLE = (log.Corrupt, msgspec.MsgspecError, ValueError, KeyError, Assertion
 recorded event keeps is broken, too."""
 
 
-async def replay(audited: Log, findings: Findings, advance: Advance) -> None:
+async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
     """Adds to `findings` every row of the live views that the log does not give, and every row
-    that it gives and they lack. Raises `Unavailable`.
+    that it gives and they lack; the size that was compared. Raises `Unavailable`.
     """
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
@@ -46,17 +46,18 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> None:
         size = 0
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
-                return
+                return size
             size = grown
         async with db.snapshot() as snapshot:
             head = await rows.head(snapshot, log_id)
             if not await _fold(folding, range(size, head.size)):
-                return
+                return size
             live = await _live(snapshot, log_id, name, findings)
             expected = views._replace(generations=dict.fromkeys(live, 1))
             found = Views(snapshot, log_id, live)
             async for difference in compare.differences(expected, found):
                 findings.add(name, _row(difference), _what(difference))
+    return head.size
 
 
 @contextlib.asynccontextmanager

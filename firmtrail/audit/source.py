@@ -5,14 +5,17 @@ All are read by the names of C2SP tlog-tiles, relative to the log's own address:
 held against what the entries hash to, and in the end against the signed root.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aiohttp import ClientError, ClientSession
 
 from firmtrail.audit.edge import Place
-from firmtrail.eventstore import merkle, tiles
-from firmtrail.eventstore.checkpoint import Checkpoint
+from firmtrail.eventstore import merkle, tiles, tree
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, opened, parse, read_key_line
+from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.log import Corrupt
 
 ENTRY_LENGTH_BYTES = 2
 CHECKPOINT, KEY = "checkpoint", "key"
@@ -71,6 +74,41 @@ class Url:
                 return await response.read()
         except (ClientError, TimeoutError) as error:
             raise Unreadable(f"{self._url}/{path}: {error or type(error).__name__}") from error
+
+
+class Stored:
+    """A log of a database, as its tiles; with the note and key that are published of it."""
+
+    def __init__(self, db: Database, log_id: int, *, note: str, key: str) -> None:
+        self._db = db
+        self._log_id = log_id
+        self._texts = {CHECKPOINT: note, KEY: key}
+
+    async def get(self, path: str) -> bytes:
+        if path in self._texts:
+            return self._texts[path].encode()
+        _, level, place = path.split("/", 2)
+        found = tiles.parse(place)
+        assert found is not None, f"{path} is no tile's"
+        try:
+            if level == "entries":
+                return await tree.bundle(self._db, self._log_id, *found)
+            return await tree.hash_tile(self._db, self._log_id, int(level), *found)
+        except Corrupt as error:
+            raise Missing(path) from error
+
+
+async def published(source: Source, keys: Sequence[str] = ()) -> Published:
+    """The checkpoint of a log. Raises `BadNote` where none of `keys` opens it.
+
+    Without keys the source's own is taken: who trusts that trusts the source.
+    """
+    note = (await source.get(CHECKPOINT)).decode(errors="replace")
+    for key in keys or [(await source.get(KEY)).decode(errors="replace")]:
+        verifier = read_key_line(key)
+        if verifier.name == parse(note).origin:
+            return Published(note, key, opened(note, verifier))
+    raise BadNote(f"none of the keys is of {parse(note).origin}")
 
 
 async def tile(source: Source, place: Place) -> bytes:

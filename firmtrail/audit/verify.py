@@ -46,6 +46,11 @@ class Way(NamedTuple):
         """The last full bundle's end below the earlier checkpoint."""
         return self.since.size // TILE_WIDTH * TILE_WIDTH if self.since else 0
 
+    @property
+    def entries(self) -> int:
+        """How many are read on the way."""
+        return max(0, self.signed.size - self.start)
+
 
 class Step(NamedTuple):
     """A bundle, and the tiles that it finishes."""
