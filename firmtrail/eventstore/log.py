@@ -197,9 +197,7 @@ FROM events
 WHERE log_id = $1 AND position = $2"""
 
 
-async def create(
-    tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0
-) -> int:
+async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0) -> int:
     """A new, empty log of the project, with its next number, which is greater than `above`.
 
     Its first event is not recorded before `recorded_at_ms`.

@@ -45,7 +45,7 @@ def read(path: Path) -> Notes:
     except FileNotFoundError:
         return {}
     try:
-        return msgspec.json.decode(content, type=Notes)
+        return msgspec.json.decode(content, type=dict[str, str])
     except msgspec.MsgspecError as error:
         raise BadFile(f"{path} is no file of checkpoints: {error}") from error
 
@@ -58,9 +58,7 @@ def compare_and_set(path: Path, moves: Mapping[str, Move]) -> frozenset[str]:
     with _locked(path):
         notes = read(path)
         made = {
-            origin: move.after
-            for origin, move in moves.items()
-            if notes.get(origin) == move.before
+            origin: move.after for origin, move in moves.items() if notes.get(origin) == move.before
         }
         if made:
             files.replace(path, msgspec.json.format(msgspec.json.encode(notes | made)))

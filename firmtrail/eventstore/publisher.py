@@ -258,6 +258,11 @@ class Publisher:
         """The last checkpoint of a log, as everybody gets it."""
         return published.found(await self._latest.get((log_id,)))
 
+    async def last(self, name: LogName) -> Signed | None:
+        """The last checkpoint of a log that anybody has seen, be it in the database or not."""
+        [standing] = await published.named(self._db, [name])
+        return await self._last(standing)
+
     async def covering(self, log_id: int, size: int) -> Published:
         """The last checkpoint once it covers `size` events; the caller limits the wait."""
         while True:

@@ -23,6 +23,8 @@ from firmtrail.http.validate import is_optional
 
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
 
+SECURITY = ("bearer", "basic")
+
 _REF = "#/components/schemas/{name}"
 
 _DESCRIPTION = """\
@@ -114,7 +116,7 @@ def _head(get: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": f"{route.handler.__name__}{'_by_number' if '{number}' in route.path else ''}",
         "summary": route.summary,
         "tags": [route.group],
         "parameters": [*_query_parameters(route), *_header_parameters(route)],
@@ -124,13 +126,18 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         operation["requestBody"] = _request_body(route, schemas)
     if isinstance(route.access, Public):
         operation["security"] = []
+    if isinstance(route.access, Member) and route.access.is_public_checkpoint:
+        operation["security"] = [{}, *({name: []} for name in SECURITY)]
     return operation | {"x-access": _access(route)}
 
 
 def _access(route: Route) -> str:
     match route.access:
         case Member(permission):
-            return f"a token whose role in the project may {permission}"
+            anyone = (
+                "anyone with public_checkpoint, else " if route.access.is_public_checkpoint else ""
+            )
+            return f"{anyone}a token whose role in the project may {permission}"
         case Device(permission):
             return f"the device's own secret, or a token whose role may {permission}"
         case User():
@@ -243,4 +250,4 @@ def _add_security(spec: APISpec) -> None:
             "description": "The token or the device's secret as the password; any user name.",
         },
     )
-    spec.options["security"] = [{"bearer": []}, {"basic": []}]
+    spec.options["security"] = [{name: []} for name in SECURITY]
