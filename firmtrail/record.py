@@ -199,9 +199,7 @@ def _recording(
         paper.fold.add_later(late, behind)
     known = {key: _known(event) for key, event in log.found(identities, found).items()}
     outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
-    if any(
-        _is_of_old_log(outcome) for outcomes_of_unit in outcomes for outcome in outcomes_of_unit
-    ):
+    if any(_is_of_old_log(each) for of_unit in outcomes for each in of_unit):
         [rows] = yield [log.parts(log_id)]
         parts = log.parts_of(rows)
         outcomes = [[_as_first_given(parts, each) for each in of_unit] for of_unit in outcomes]

@@ -76,7 +76,7 @@ async def _whole_size(tx: Transaction, old: log.Head) -> int:
     start = 0
     while True:
         [page] = await tx.run(log.page_of(old.log_id, start, old.size))
-        whole = sum(position == at for at, [position, *_] in enumerate(page, start))
+        whole = len([row for at, row in enumerate(page, start) if row[0] == at])
         start += whole
         if whole < log.PAGE_ENTRIES:
             return start

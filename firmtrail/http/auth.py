@@ -28,9 +28,8 @@ def authenticator(access: Access, db: Database) -> Authenticate:
         if isinstance(wanted, kinds.Public):
             return NOBODY
         project, device = request.match_info.get("project"), request.match_info.get("device")
-        if isinstance(wanted, kinds.Member) and wanted.is_public_checkpoint:
-            if anyone := await _anyone(access, db, project):
-                return anyone
+        if anyone := await _anyone(access, db, wanted, project):
+            return anyone
         if access.local_socket is not None and is_local(request, access.local_socket):
             return await _system(access, project)
         if isinstance(wanted, kinds.Local):
@@ -50,12 +49,14 @@ def authenticator(access: Access, db: Database) -> Authenticate:
     return authenticate
 
 
-async def _anyone(access: Access, db: Database, project: str | None) -> Caller | None:
+async def _anyone(
+    access: Access, db: Database, wanted: kinds.Access, project: str | None
+) -> Caller | None:
     """Nobody in particular, where the project lets anyone read its checkpoint."""
-    log_id = await access.project(project or "")
-    if project is None or log_id is None:
+    if not (isinstance(wanted, kinds.Member) and wanted.is_public_checkpoint and project):
         return None
-    if not (await settings.current(db, log_id, project)).public_checkpoint:
+    log_id = await access.project(project)
+    if log_id is None or not (await settings.current(db, log_id, project)).public_checkpoint:
         return None
     return Caller(kind="nobody", project=project, log_id=log_id)
 

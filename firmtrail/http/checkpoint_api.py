@@ -6,7 +6,7 @@ key, it publishes nothing, and each of these routes says so.
 
 from aiohttp import web
 
-from firmtrail.eventstore import checkpoint, log, published, tree
+from firmtrail.eventstore import checkpoint, log, published
 from firmtrail.eventstore.floors import LogName, LogRefused
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import lists
@@ -17,6 +17,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of
 from firmtrail.http.moments import invalid
+from firmtrail.http.receipts import proof_text
 from firmtrail.http.texts import SEQ_MAX
 
 CHECKPOINT_KEPT = "max-age=1"
@@ -78,12 +79,6 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
     assert signed is not None, "the size is at most the published one"
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT
     return _text(call, await proof_text(call, log_id, position, signed), kept)
-
-
-async def proof_text(call: AnyCall, log_id: int, position: int, signed: published.Published) -> str:
-    """The offline receipt of an event under a checkpoint that covers it."""
-    path = await tree.inclusion(call.services.db, log_id, position, signed.size)
-    return checkpoint.proof_text(position, path, signed.note)
 
 
 def publisher_of(call: AnyCall) -> Publisher:

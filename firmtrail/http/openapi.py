@@ -116,7 +116,7 @@ def _head(get: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": f"{route.handler.__name__}{'_by_number' if '{number}' in route.path else ''}",
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [route.group],
         "parameters": [*_query_parameters(route), *_header_parameters(route)],
@@ -131,13 +131,18 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     return operation | {"x-access": _access(route)}
 
 
+def _operation_id(route: Route) -> str:
+    """What serves the newest log serves each by its number too."""
+    name = route.handler.__name__
+    return f"{name}_by_number" if "{number}" in route.path else name
+
+
 def _access(route: Route) -> str:
     match route.access:
+        case Member(permission, is_public_checkpoint=True):
+            return f"anyone with public_checkpoint, else a token whose role may {permission}"
         case Member(permission):
-            anyone = (
-                "anyone with public_checkpoint, else " if route.access.is_public_checkpoint else ""
-            )
-            return f"{anyone}a token whose role in the project may {permission}"
+            return f"a token whose role in the project may {permission}"
         case Device(permission):
             return f"the device's own secret, or a token whose role may {permission}"
         case User():

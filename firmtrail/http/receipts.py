@@ -9,11 +9,10 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from firmtrail.eventstore import log
+from firmtrail.eventstore import checkpoint, log, published, tree
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http.answers import Receipt
 from firmtrail.http.call import AnyCall
-from firmtrail.http.checkpoint_api import proof_text
 
 PROOF_WAIT_S = 5
 """For the next checkpoint, mostly half a second; and for the proofs of a large array."""
@@ -35,13 +34,18 @@ async def _proofs(call: AnyCall, receipts: Sequence[Receipt]) -> list[str]:
     """One after another: a proof is a few reads, and others want to read too."""
     publisher = call.services.publisher
     assert publisher is not None
-    under = {}
+    proofs = {}
     for number in {each.log for each in receipts}:
-        size = 1 + max(each.position for each in receipts if each.log == number)
+        positions = {each.position for each in receipts if each.log == number}
         log_id = await log.by_number(call.services.db, call.project, number)
         assert log_id is not None, "a receipt is of a log of its project"
-        under[number] = log_id, await publisher.covering(log_id, size)
-    return [
-        await proof_text(call, under[each.log][0], each.position, under[each.log][1])
-        for each in receipts
-    ]
+        last = await publisher.covering(log_id, 1 + max(positions))
+        for position in positions:
+            proofs[number, position] = await proof_text(call, log_id, position, last)
+    return [proofs[each.log, each.position] for each in receipts]
+
+
+async def proof_text(call: AnyCall, log_id: int, position: int, signed: published.Published) -> str:
+    """The offline receipt of an event under a checkpoint that covers it."""
+    path = await tree.inclusion(call.services.db, log_id, position, signed.size)
+    return checkpoint.proof_text(position, path, signed.note)
