@@ -199,8 +199,24 @@ def _recording(
         paper.fold.add_later(late, behind)
     known = {key: _known(event) for key, event in log.found(identities, found).items()}
     outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
+    if any(_is_of_old_log(each) for of_unit in outcomes for each in of_unit):
+        [rows] = yield [log.parts(log_id)]
+        parts = log.parts_of(rows)
+        outcomes = [[_as_first_given(parts, each) for each in of_unit] for of_unit in outcomes]
     yield paper.statements()
     return paper, outcomes
+
+
+def _is_of_old_log(outcome: Outcome) -> bool:
+    return isinstance(outcome, Receipt) and outcome.position < 0
+
+
+def _as_first_given(parts: Sequence[log.Part], outcome: Outcome) -> Outcome:
+    """A receipt of a log that this one goes on from, as that log gave it."""
+    if isinstance(outcome, Refused) or not _is_of_old_log(outcome):
+        return outcome
+    number, position = log.place_of(parts, outcome.position)
+    return outcome._replace(log=number, position=position)
 
 
 def _identified(report: Report) -> _Item:
@@ -274,8 +290,13 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
-async def start_log(tx: Transaction, project: str) -> int:
-    """A new, empty log of the project, with its views; the caller makes it the project's own."""
-    log_id = await log.create(tx, project)
+async def start_log(
+    tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0
+) -> int:
+    """A new, empty log of the project, with its views; the caller makes it the project's own.
+
+    Its number is greater than `above`, its first event not before `recorded_at_ms`.
+    """
+    log_id = await log.create(tx, project, above=above, recorded_at_ms=recorded_at_ms)
     await tx.run(*fold.start(log_id))
     return log_id

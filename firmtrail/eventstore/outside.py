@@ -45,7 +45,7 @@ def read(path: Path) -> Notes:
     except FileNotFoundError:
         return {}
     try:
-        return msgspec.json.decode(content, type=Notes)
+        return msgspec.json.decode(content, type=dict[str, str])
     except msgspec.MsgspecError as error:
         raise BadFile(f"{path} is no file of checkpoints: {error}") from error
 

@@ -79,6 +79,7 @@ class Publisher:
         self._outside: dict[LogName, Signed] = {}
         self._given_up: set[LogName] = set()
         """Closed logs that can't be published any further."""
+        self._one_at_a_time = asyncio.Lock()
         self._round_over = asyncio.Event()
         self._latest: Coalescer[tuple[int]] = Coalescer(db, published.latest)
 
@@ -118,14 +119,19 @@ class Publisher:
         At the start, and after the database was away. Raises `Unavailable`, OSError, `BadFile`,
         or `BadNote` where the checkpoints outside are signed by another key.
         """
-        await self._read_outside()
-        async for page in published.every(self._db):
-            for standing in page:
-                self._note_fault(standing, await self._fault(standing))
-        self.floors.is_checking = False
+        async with self._one_at_a_time:
+            await self._read_outside()
+            async for page in published.every(self._db):
+                for standing in page:
+                    self._note_fault(standing, await self._fault(standing))
+            self.floors.is_checking = False
 
     async def publish(self) -> None:
-        """Publish the head of every log that moved."""
+        """Publish the head of every log that moved. Raises as `check` does."""
+        async with self._one_at_a_time:
+            await self._publish()
+
+    async def _publish(self) -> None:
         # What is outside is read before the heads: it was committed before it was published, so a
         # head that is behind it was rolled back, and not merely read too early.
         await self._read_outside()
@@ -257,6 +263,11 @@ class Publisher:
     async def latest(self, log_id: int) -> Published | None:
         """The last checkpoint of a log, as everybody gets it."""
         return published.found(await self._latest.get((log_id,)))
+
+    async def last(self, name: LogName) -> Signed | None:
+        """The last checkpoint of a log that anybody has seen, be it in the database or not."""
+        [standing] = await published.named(self._db, [name])
+        return await self._last(standing)
 
     async def covering(self, log_id: int, size: int) -> Published:
         """The last checkpoint once it covers `size` events; the caller limits the wait."""
