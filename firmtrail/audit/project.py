@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from firmtrail.audit import rows
+from firmtrail.audit.continued import Old
 from firmtrail.audit.database import verify_log
 from firmtrail.audit.edge import Edge
 from firmtrail.audit.finding import Findings
@@ -29,6 +30,8 @@ class Trusted(NamedTuple):
     """Kept outside the database, and read before it."""
     seen: Mapping[str, str]
     """Of earlier audits."""
+    old: Mapping[str, Old] = {}
+    """What newer logs of the project say of it."""
 
 
 async def verify(log: Log, trusted: Trusted, findings: Findings, advance: Advance) -> Edge:
@@ -39,6 +42,9 @@ async def verify(log: Log, trusted: Trusted, findings: Findings, advance: Advanc
     signed, start = Signed(trusted.key(log.name)), 0
     if published := _opened(log, signed, trusted.published, findings):
         signed = signed.of(published, "the published checkpoint")
+    old = trusted.old.get(log.name)
+    if old is not None:
+        signed = signed._replace(left=old.size)
     if seen := _opened(log, signed, trusted.seen, findings):
         signed = signed.of(seen, "the earlier checkpoint")
         start = seen.size // TILE_WIDTH * TILE_WIDTH

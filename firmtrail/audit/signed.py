@@ -38,6 +38,8 @@ class Signed(NamedTuple):
     verifier: Verifier
     others: tuple[Mark, ...] = ()
     """Those from outside the database."""
+    left: int | None = None
+    """How much of the log there was when a newer one went on from it."""
 
     def of(self, checkpoint: Checkpoint, said_by: str) -> "Signed":
         """With one more."""
@@ -65,5 +67,7 @@ async def marks(log: Log, signed: Signed, sizes: range, findings: Findings) -> l
 async def signed_of_more(snapshot: Reader, log: Log, signed: Signed, size: int) -> list[Mark]:
     """What was signed of this log when it was longer than `size`; the roots are not looked at."""
     rows = await snapshot.read(Statement(_OUTSIDE, (log.log_id, size)))
+    if signed.left is not None and signed.left <= size:
+        return []  # what was lost behind that is told in the newer log
     stored = [Mark(marked, b"", f"checkpoints (size {marked})") for [marked] in rows]
     return stored + [mark for mark in signed.others if mark.size > size]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from firmtrail import config
-from firmtrail.audit import logs, project, rows
+from firmtrail.audit import continued, logs, project, rows
 from firmtrail.audit import replay as replaying
 from firmtrail.audit.export import log_folder, show_newest
 from firmtrail.audit.finding import Findings
@@ -37,6 +37,7 @@ async def verify(
     async with audit_open.reading(wanted.database) as db:
         found = await _logs(db, wanted, findings)
         await project.look_for_logs(db, found, trusted, findings)
+        trusted = trusted._replace(old=await continued.look(found, findings))
         with audit_show.bars() as bars:
             for log in _chosen(found, wanted):
                 before = findings.count

@@ -96,11 +96,11 @@ _CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
 
 _CONTINUE = """\
 INSERT INTO continued (log_id, old_log_id, size, start)
-SELECT $1, old_log_id, size, start - $3
+SELECT CAST($1 AS bigint), old_log_id, size, start - $3
 FROM continued
 WHERE log_id = $2
 UNION ALL
-SELECT $1, $2, CAST($3 AS bigint), -$3
+SELECT CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint), -CAST($3 AS bigint)
 WHERE TRUE"""
 
 _PARTS = """\

@@ -88,10 +88,12 @@ class SQLite:
 
     def __init__(
         self,
+        path: Path,
         lifetime: contextlib.AsyncExitStack,
         writer: aiosqlite.Connection,
         readers: list[aiosqlite.Connection],
     ) -> None:
+        self._path = path
         self._lifetime = lifetime
         self._writer = writer
         self._writing = asyncio.Lock()
@@ -113,7 +115,7 @@ class SQLite:
             readers = [await stack.enter_async_context(_reader(path)) for _ in range(READERS)]
             for connection in (writer, *readers):
                 await connection.create_function("now_ms", 0, lambda: int(clock() * 1000))
-            return cls(stack.pop_all(), writer, readers)
+            return cls(path, stack.pop_all(), writer, readers)
 
     @classmethod
     async def open_to_read(cls, path: Path) -> "SQLite":
@@ -122,7 +124,7 @@ class SQLite:
             stack.enter_context(_errors_of_opening(path))
             writer = await stack.enter_async_context(_reader(path))
             reader = await stack.enter_async_context(_reader(path))
-            return cls(stack.pop_all(), writer, [reader])
+            return cls(path, stack.pop_all(), writer, [reader])
 
     async def read(self, statement: Statement) -> list[Row]:
         reader = await self._readers.get()
@@ -133,13 +135,11 @@ class SQLite:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
-        reader = await self._readers.get()
-        try:
-            await _run(reader, _run_all, (Statement("BEGIN"), _FIRST))
-            yield SQLiteSnapshot(reader)
-        finally:
-            await asyncio.shield(_run(reader, _roll_back))
-            self._readers.put_nowait(reader)
+        """On a connection of its own: whoever holds a snapshot may go on reading beside it."""
+        with _errors_of_opening(self._path):
+            async with _reader(self._path) as reader:
+                await _run(reader, _run_all, (Statement("BEGIN"), _FIRST))
+                yield SQLiteSnapshot(reader)
 
     async def play[Result](self, script: Script[Result]) -> Result:
         async with self._writing:

@@ -1,4 +1,4 @@
-"""An auditor's own tiles and root are those of RFC 6962, read from its beginning or gone on with."""
+"""An auditor's own tiles and root are those of RFC 6962, read from any place on."""
 
 import pytest
 
