@@ -19,7 +19,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.verify import Advance
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Reader
+from firmtrail.eventstore.database import Database, Reader, Statement
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.projections import compare, fold
 from firmtrail.projections.compare import Difference
@@ -27,6 +27,13 @@ from firmtrail.projections.refold import Views, fold_entries, played_by_reads, r
 from firmtrail.record import start_log
 
 SCRATCH_PROJECT = "scratch"
+
+_VIEWS = """\
+SELECT name, revision, generation, position
+FROM views
+WHERE log_id = $1
+ORDER BY name
+LIMIT 100"""
 
 SNAPSHOT_BEHIND_EVENTS_MAX = 10_000
 """What is still to be folded when the snapshot is taken, which should be held for a short time."""
@@ -54,7 +61,7 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
             head = await rows.head(snapshot, log_id)
             if not await _fold(folding, range(size, head.size)):
                 return size
-            live = await _live(snapshot, log_id, name, findings)
+            live = await _live(snapshot, audited, head.size, findings)
             expected = views._replace(generations=dict.fromkeys(live, 1))
             found = Views(snapshot, log_id, live)
             async for difference in compare.differences(expected, found):
@@ -119,20 +126,25 @@ async def _fold(folding: _Folding, span: range) -> bool:
     return True
 
 
-async def _live(snapshot: Reader, log_id: int, name: str, findings: Findings) -> dict[str, int]:
+async def _live(snapshot: Reader, audited: Log, size: int, findings: Findings) -> dict[str, int]:
     """The live generation of each view that is there in this code's form."""
-    rows = {view: rest for view, *rest in await snapshot.read(fold.live(log_id))}
-    for view in rows.keys() - fold.REVISIONS.keys():
-        findings.add(name, f"views ({view})", "there is no such view")
+    rows = await snapshot.read(Statement(_VIEWS, (audited.log_id,)))
+    there = {row[0]: row for row in rows}
+    for view in there.keys() - fold.REVISIONS.keys():
+        findings.add(audited.name, f"views ({view})", "there is no such view")
+    for view in fold.REVISIONS.keys() - there.keys():
+        findings.add(audited.name, f"views ({view})", "is missing")
     live = {}
-    for view, revision in fold.REVISIONS.items():
-        if view not in rows:
-            findings.add(name, f"views ({view})", "is missing")
-        elif rows[view][0] != revision:
-            what = f"is at revision {rows[view][0]}, not {revision}: `firmtrail rebuild` mends it"
-            findings.add(name, f"views ({view})", what)
+    for view in fold.REVISIONS.keys() & there.keys():
+        _, revision, generation, position = there[view]
+        if revision != fold.REVISIONS[view]:
+            what = f"is at revision {revision}: `firmtrail rebuild` makes {fold.REVISIONS[view]}"
+            findings.add(audited.name, f"views ({view})", what)
+        elif generation < 1 or not 0 <= position <= (0 if generation == 1 else size):
+            what = f"no generation {generation} began to be live at size {position}"
+            findings.add(audited.name, f"views ({view})", what)
         else:
-            live[view] = rows[view][1]
+            live[view] = generation
     return live
 
 
