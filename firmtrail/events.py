@@ -163,6 +163,18 @@ class UserErased(Event, frozen=True):
     user: str
 
 
+class LogContinued(Event, frozen=True):
+    """This log goes on from the first `size` events of the project's log number `log`.
+
+    `checkpoint` is the last one that was published of that log, as its signed note; where `size`
+    is below the size that it signs, what is between them is lost.
+    """
+
+    log: int
+    size: int
+    checkpoint: str | None = None
+
+
 TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -184,6 +196,7 @@ TYPES: dict[str, type[Event]] = {
         SettingsChanged,
         TextErased,
         UserErased,
+        LogContinued,
     )
 }
 

@@ -1,4 +1,4 @@
-"""The append-only log: all SQL that touches `events`, `texts` and `log_heads`.
+"""The append-only log: all SQL that writes `events`, `subtrees`, `texts` and `log_heads`.
 
 A log is a sequence of entries at positions 0, 1, 2 … without gaps. Whoever appends holds the log's
 head row from `lock` to commit, so one order exists and no position is given twice, on any number
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction
+from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
@@ -60,8 +60,18 @@ class Text(NamedTuple):
     text: str
 
 
+class Part(NamedTuple):
+    """A log that another goes on from: its first `size` events stand before the other's own."""
+
+    log_id: int
+    number: int
+    size: int
+    start: int
+    """Where its first event stands among the other's positions: below 0."""
+
+
 class Found(NamedTuple):
-    """An event already recorded under an identity."""
+    """An event already recorded under an identity; below 0 in a log that this one goes on from."""
 
     position: int
     recorded_at_ms: int
@@ -74,13 +84,34 @@ INSERT INTO log_heads (
 SELECT
     (SELECT coalesce(max(log_id), 0) + 1 FROM log_heads),
     $1,
-    (SELECT coalesce(max(number), 0) + 1 FROM log_heads WHERE project = $1),
-    0, '', 0, 0, 0, 0
+    (SELECT max(taken.number) + 1
+        FROM (
+            SELECT number FROM log_heads WHERE project = $1
+            UNION ALL
+            SELECT CAST($2 AS bigint)) AS taken),
+    0, '', $3, 0, 0, 0
 WHERE TRUE
 ON CONFLICT DO NOTHING
 RETURNING log_id"""
 
 _CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
+
+_CONTINUE = """\
+INSERT INTO continued (log_id, old_log_id, size, start)
+SELECT CAST($1 AS bigint), old_log_id, size, start - $3
+FROM continued
+WHERE log_id = $2
+UNION ALL
+SELECT CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint), -CAST($3 AS bigint)
+WHERE TRUE"""
+
+_PARTS = """\
+SELECT continued.old_log_id, old.number, continued.size, continued.start
+FROM continued
+JOIN log_heads AS old ON old.log_id = continued.old_log_id
+WHERE continued.log_id = $1
+ORDER BY continued.start
+LIMIT 1000"""
 
 _LOCK = """\
 UPDATE log_heads
@@ -93,6 +124,8 @@ _HEAD = """\
 SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
 FROM log_heads
 WHERE log_id = $1"""
+
+_BY_NUMBER = "SELECT log_id FROM log_heads WHERE project = $1 AND number = $2"
 
 _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
@@ -107,6 +140,13 @@ SELECT $1, given.position, given.salt, given.text
 FROM given
 WHERE TRUE"""
 
+_APPEND_SUBTREES = """\
+INSERT INTO subtrees (log_id, level, number, hash)
+SELECT $1, given.level, given.number, given.hash
+FROM given
+WHERE TRUE
+ORDER BY given.level, given.number"""
+
 _MOVE_HEAD = """\
 UPDATE log_heads
 SET size = $2, frontier = $3, recorded_at_ms = $4, control_count = control_count + $5
@@ -117,6 +157,16 @@ SELECT given.n, events.position, events.recorded_at_ms, events.entry
 FROM given
 CROSS JOIN events
 WHERE events.log_id = $1
+    AND events.stream = given.stream
+    AND events.event_id = given.event_id
+UNION ALL
+SELECT given.n, continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN given
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position < continued.size
     AND events.stream = given.stream
     AND events.event_id = given.event_id"""
 
@@ -131,6 +181,14 @@ _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
 FROM events
 WHERE log_id = $1 AND stream = $2
+UNION ALL
+SELECT continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position < continued.size
+    AND events.stream = $2
 ORDER BY position"""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
@@ -141,17 +199,41 @@ FROM events
 WHERE log_id = $1 AND position = $2"""
 
 
-async def create(tx: Transaction, project: str) -> int:
-    """A new, empty log of the project, with its next number."""
+async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0) -> int:
+    """A new, empty log of the project, with its next number, which is greater than `above`.
+
+    Its first event is not recorded before `recorded_at_ms`.
+    """
     rows: list[Row] = []
     while not rows:  # another transaction, which has ended by now, took this number
-        [rows] = await tx.run(Statement(_CREATE, (project,)))
+        [rows] = await tx.run(Statement(_CREATE, (project, above, recorded_at_ms)))
     return int(rows[0][0])
 
 
 def close(log_id: int) -> Statement:
     """Ends a log that a newer one replaces: it stays readable, appends to it are refused."""
     return Statement(_CLOSE, (log_id,))
+
+
+def go_on(log_id: int, old_log_id: int, size: int) -> Statement:
+    """Makes the first `size` events of an old log, and what it goes on from itself, stand before
+    those of a new one: at positions below 0, in their order."""
+    return Statement(_CONTINUE, (log_id, old_log_id, size))
+
+
+def parts(log_id: int) -> Statement:
+    """The logs that this one goes on from, the oldest first; read it with `parts_of`."""
+    return Statement(_PARTS, (log_id,))
+
+
+def parts_of(rows: Iterable[Row]) -> list[Part]:
+    return [Part(*row) for row in rows]
+
+
+def place_of(parts: Iterable[Part], position: int) -> tuple[int, int]:
+    """The number of the old log where an event below 0 was recorded, and its position there."""
+    part = next(part for part in parts if part.start <= position < part.start + part.size)
+    return part.number, position - part.start
 
 
 def lock(log_id: int) -> Statement:
@@ -163,9 +245,15 @@ def lock(log_id: int) -> Statement:
     return Statement(_LOCK, (log_id,))
 
 
-async def head(db: Database, log_id: int) -> Head:
+async def head(db: Reader, log_id: int) -> Head:
     """The end of the log as of now, not held."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
+
+
+async def by_number(db: Database, project: str, number: int) -> int | None:
+    """The log with this number among its project's; None where there is none."""
+    rows = await db.read(Statement(_BY_NUMBER, (project, number)))
+    return int(rows[0][0]) if rows else None
 
 
 def head_of(rows: Sequence[Row]) -> Head:
@@ -174,15 +262,24 @@ def head_of(rows: Sequence[Row]) -> Head:
     return head._replace(frontier=merkle.from_text(row[4]), closed=bool(head.closed))
 
 
-def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Head:
-    """The head after these entries."""
+class Extended(NamedTuple):
+    """A log behind its new end."""
+
+    head: Head
+    completed: list[merkle.Subtree]
+
+
+def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Extended:
+    """The head after these entries, and the subtrees that they complete."""
     leaves = (merkle.leaf_hash(entry.text.encode()) for entry in entries)
-    return head._replace(
+    frontier, completed = merkle.extend(head.frontier, head.size, leaves)
+    after = head._replace(
         size=head.size + len(entries),
-        frontier=merkle.extend(head.frontier, head.size, leaves),
+        frontier=frontier,
         recorded_at_ms=recorded_at_ms,
         control_count=head.control_count + sum(entry.is_control for entry in entries),
     )
+    return Extended(after, completed)
 
 
 def append(
@@ -190,7 +287,7 @@ def append(
 ) -> list[Statement]:
     """Writes the entries behind `head`, which the transaction holds, and moves it."""
     assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
-    after = extended(head, entries, recorded_at_ms)
+    after, completed = extended(head, entries, recorded_at_ms)
     rows = [
         (position, entry.stream, entry.event_id, entry.text)
         for position, entry in enumerate(entries, start=head.size)
@@ -212,10 +309,18 @@ def append(
             ),
         ),
     ]
+    if completed:
+        statements.append(_append_subtrees(head.log_id, completed))
     if texts:
         given = Given("position bigint, salt text, text text", texts)
         statements.append(Statement(_APPEND_TEXTS, (head.log_id,), given))
     return statements
+
+
+def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statement:
+    rows = [(level, number, node.hex()) for level, number, node in completed]
+    given = Given("level bigint, number bigint, hash text", rows)
+    return Statement(_APPEND_SUBTREES, (log_id,), given)
 
 
 def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
@@ -247,11 +352,27 @@ async def read(
     position is missing.
     """
     while start < stop:
-        page = await db.read(Statement(_READ, (log_id, start, stop, PAGE_ENTRIES)))
+        page = await db.read(page_of(log_id, start, stop))
         if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
             raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
         yield [(position, at, text) for position, at, text in page]
         start += len(page)
+
+
+def page_of(log_id: int, start: int, stop: int) -> Statement:
+    """The first entries from `start` on, as rows of (position, recorded_at_ms, entry text)."""
+    return Statement(_READ, (log_id, start, stop, PAGE_ENTRIES))
+
+
+async def read_whole(
+    db: Database, log_id: int, stop: int
+) -> AsyncIterator[list[tuple[int, int, str]]]:
+    """As `read`, from the first event of all: a log that goes on from others begins below 0."""
+    for part in parts_of(await db.read(parts(log_id))):
+        async for page in read(db, part.log_id, 0, part.size):
+            yield [(part.start + position, at, text) for position, at, text in page]
+    async for page in read(db, log_id, 0, stop):
+        yield page
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:

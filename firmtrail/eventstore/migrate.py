@@ -14,7 +14,7 @@ from firmtrail.eventstore.migrations import FOLDER
 from firmtrail.eventstore.postgres import connect
 
 _SERVICE_GRANTS = (
-    ("SELECT, INSERT", "events"),
+    ("SELECT, INSERT", "events, subtrees, checkpoints, continued"),
     ("SELECT, INSERT, DELETE", "texts"),
     ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users"),
     (
@@ -34,8 +34,8 @@ async def migrate(url: str, instance: str, service_role: str | None = None) -> N
     """Bring the database at `url` to the newest schema, in one transaction, and name its instance.
 
     On Postgres this runs as the owner; `service_role` names the role that serves, which gets what
-    it needs and nothing more: on `events`, SELECT and INSERT. An embedded database must be held
-    by no other process.
+    it needs and nothing more: on `events` and `subtrees`, SELECT and INSERT. An embedded database
+    must be held by no other process.
 
     Raises `WrongInstance` where the database has another name already.
     """

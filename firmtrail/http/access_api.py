@@ -10,16 +10,18 @@ from firmtrail import events
 from firmtrail.access import credentials, people, projects, roles, settings, tokens
 from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
+from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import Answer, answering, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
+from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound, Unauthorized
+from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.record import Command
 
@@ -126,6 +128,7 @@ async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
         project,
         actor=caller.actor,
         creator=None if caller.kind == "system" else caller.actor_id,
+        above=call.services.recorder.floors.number(project),
         key=call.key,
     )
     headers = {"Location": f"/api/v1/projects/{project}"}
@@ -240,6 +243,30 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
     return await _answer(call, call.log_id, answering(201, _shown(issue)))
+
+
+async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
+    """Go on in a new log, where the one that is there is not what was published."""
+    services, floors = call.services, call.services.recorder.floors
+    head = await log.head(services.db, call.log_id)
+    name = LogName(head.project, head.number)
+    if services.publisher is not None:
+        await services.publisher.check()
+    if name not in floors.refused and not call.body.even_if_whole:
+        raise Conflict("Nothing is known to be wrong with the log.", code="log_is_whole")
+    last = services.publisher and await services.publisher.last(name)
+    done = await continue_log(
+        services.db,
+        call.log_id,
+        checkpoint=last.note if last else None,
+        above=floors.number(head.project),
+        actor=call.caller.actor,
+    )
+    floors.refused.pop(name, None)
+    body = bodies.ContinuedLog(
+        project=head.project, log=done.number, continues=done.old_number, size=done.size
+    )
+    return respond.json(201, body)
 
 
 async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Response:

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from firmtrail.access import Access
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import openapi, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
@@ -44,6 +45,7 @@ def services(
     access: Access,
     recorder: Recorder,
     *,
+    publisher: Publisher | None = None,
     folder: Path | None = None,
     metrics_folder: Path | None = None,
     seed_project: str | None = None,
@@ -59,7 +61,8 @@ def services(
         metrics=Metrics(metrics_folder),
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
-        readiness=Readiness(db, folder=folder),
+        readiness=Readiness(db, folder=folder, publisher=publisher),
+        publisher=publisher,
         seed_project=seed_project,
         is_demo=is_demo,
     )
@@ -125,6 +128,8 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     services = app[SERVICES]
     tasks = services.readiness.tasks
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
+    if services.publisher is not None:
+        tasks["publisher"] = asyncio.create_task(services.publisher.run())
     yield
     services.readiness.is_draining = True
     for task in tasks.values():

@@ -54,6 +54,12 @@ class DeviceReport(Report, frozen=True, kw_only=True):
     device: DeviceName
 
 
+class ProofQuery(msgspec.Struct, frozen=True):
+    """The size of the tree to prove it in; the latest checkpoint's where there is none."""
+
+    size: Position | None = None
+
+
 class ReportsQuery(msgspec.Struct, frozen=True):
     """skip: items of an array that are faulty in form are refused in their place."""
 

@@ -9,6 +9,7 @@ from firmtrail.access.lookup import Access
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
@@ -60,6 +61,8 @@ class Services:
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
     readiness: Readiness
+    publisher: Publisher | None = None
+    """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False

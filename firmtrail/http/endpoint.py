@@ -33,6 +33,7 @@ _PATTERNS = {
     "project": texts.PROJECT_PATTERN,
     "device": texts.DEVICE_PATTERN,
     "position": texts.POSITION_PATTERN,
+    "number": texts.LOG_NUMBER_PATTERN,
 }
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 

@@ -23,13 +23,19 @@ from firmtrail.http.validate import is_optional
 
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
 
+SECURITY = ("bearer", "basic")
+
 _REF = "#/components/schemas/{name}"
 
 _DESCRIPTION = """\
 What each device of a fleet runs, ran and should run. Times are RFC 3339 UTC, versions SemVer
 2.0.0, errors RFC 9457 problems with a stable `code` and all faults of a body."""
 
-_PATH_TYPES: dict[str, Any] = {"project": texts.ProjectName, "device": texts.DeviceName}
+_PATH_TYPES: dict[str, Any] = {
+    "project": texts.ProjectName,
+    "device": texts.DeviceName,
+    "number": texts.LogNumber,
+}
 
 _HEADERS = {
     LOG_SIZE: "The number of events in the log that the answer was read from.",
@@ -110,7 +116,7 @@ def _head(get: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [route.group],
         "parameters": [*_query_parameters(route), *_header_parameters(route)],
@@ -120,11 +126,21 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         operation["requestBody"] = _request_body(route, schemas)
     if isinstance(route.access, Public):
         operation["security"] = []
+    if isinstance(route.access, Member) and route.access.is_public_checkpoint:
+        operation["security"] = [{}, *({name: []} for name in SECURITY)]
     return operation | {"x-access": _access(route)}
+
+
+def _operation_id(route: Route) -> str:
+    """What serves the newest log serves each by its number too."""
+    name = route.handler.__name__
+    return f"{name}_by_number" if "{number}" in route.path else name
 
 
 def _access(route: Route) -> str:
     match route.access:
+        case Member(permission, is_public_checkpoint=True):
+            return f"anyone with public_checkpoint, else a token whose role may {permission}"
         case Member(permission):
             return f"a token whose role in the project may {permission}"
         case Device(permission):
@@ -239,4 +255,4 @@ def _add_security(spec: APISpec) -> None:
             "description": "The token or the device's secret as the password; any user name.",
         },
     )
-    spec.options["security"] = [{"bearer": []}, {"basic": []}]
+    spec.options["security"] = [{name: []} for name in SECURITY]

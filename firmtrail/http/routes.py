@@ -16,6 +16,7 @@ from firmtrail.http import (
     operations,
     seed_api,
 )
+from firmtrail.http.checkpoint_routes import CHECKPOINTS
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
@@ -186,7 +187,7 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *AUDITS, *ACCESS, *OPERATIONS)
+ROUTES = (*REPORTS, *FLEET, *AUDITS, *CHECKPOINTS, *ACCESS, *OPERATIONS)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:

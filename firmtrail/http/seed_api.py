@@ -137,7 +137,8 @@ async def populate_database(call: AnyCall) -> web.Response:
     services = call.services
     project = services.seed_project or ""
     old_log_id = await services.access.project(project)
-    await demo.populate(services.db, services.access.hasher, project, old_log_id)
+    above = services.recorder.floors.number(project)
+    await demo.populate(services.db, services.access.hasher, project, old_log_id, above=above)
     return _text(200, "Successfully populated database")
 
 

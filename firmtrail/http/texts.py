@@ -20,6 +20,7 @@ SEQ_MAX = 2**53 - 1
 PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
 DEVICE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}{_END}"
 ID_PATTERN = rf"^[A-Za-z0-9_.-]{{1,64}}{_END}"
+LOG_NUMBER_PATTERN = rf"^[1-9][0-9]{{0,15}}{_END}"
 POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
 
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -38,6 +39,9 @@ type Name = Annotated[
     str, Meta(pattern=_NAME, description="a name: letters, digits and ._-, 1 to 64")
 ]
 type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
+type LogNumber = Annotated[
+    str, Meta(pattern=LOG_NUMBER_PATTERN, description="a log's number in its project, from 1")
+]
 type VersionText = Annotated[
     str,
     Meta(

@@ -288,6 +288,17 @@ LOCALS = (
     ),
     Route(
         method=POST,
+        path="/local/projects/{project}/logs",
+        handler=access_api.post_local_log,
+        access=LOCAL,
+        group="over the local socket",
+        summary="A new log of the project, which goes on from the one that it has.",
+        body=wire.WantedLog,
+        answers={201: wire.ContinuedLog},
+        refusals=frozenset({404, 409}),
+    ),
+    Route(
+        method=POST,
         path="/local/erasures",
         handler=access_api.post_local_erasure,
         access=LOCAL,

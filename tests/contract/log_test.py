@@ -47,6 +47,14 @@ async def test_a_projects_logs_are_numbered_from_1(db: Database, log_id: int) ->
     assert len({log_id, second, other}) == 3
 
 
+async def test_a_log_is_found_by_its_number_in_its_project_alone(db: Database, log_id: int) -> None:
+    second, other = await new_log(db, "acme"), await new_log(db, "other")
+    assert [await log.by_number(db, "acme", number) for number in (1, 2)] == [log_id, second]
+    assert await log.by_number(db, "other", 1) == other
+    for project, number in (("acme", 0), ("acme", 3), ("other", 2), ("", 1)):
+        assert await log.by_number(db, project, number) is None
+
+
 async def test_entries_stand_at_positions_from_0_as_they_were_written(
     db: Database, log_id: int
 ) -> None:
@@ -73,7 +81,7 @@ async def test_the_head_carries_the_frontier_of_the_stored_texts(db: Database, l
     await append(db, log_id, *texts[:6])
     head = await append(db, log_id, *texts[6:])
     leaves = (merkle.leaf_hash(text.encode()) for text in texts)
-    assert head.frontier == merkle.extend((), 0, leaves)
+    assert head.frontier == merkle.extend((), 0, leaves).frontier
 
 
 @pytest.mark.parametrize("size", [0, 1, log.PAGE_ENTRIES, log.PAGE_ENTRIES + 1])
