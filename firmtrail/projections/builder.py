@@ -21,7 +21,7 @@ from firmtrail.projections.generations import Build, Busy, Overtaken
 from firmtrail.projections.rebuild import rebuild
 
 LOOK_EVERY_S = 2
-LEASE_MS = 10_000
+LEASE_MS = 3_000
 """So long a rebuild stands still before another process takes it over."""
 
 _log = structlog.get_logger("firmtrail.rebuild")
