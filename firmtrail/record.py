@@ -217,7 +217,7 @@ def _as_first_given(parts: Sequence[log.Part], outcome: Outcome) -> Outcome:
     if isinstance(outcome, Refused) or not _is_of_old_log(outcome):
         return outcome
     number, position = log.place_of(parts, outcome.position)
-    return outcome._replace(log=number, position=position)
+    return msgspec.structs.replace(outcome, log=number, position=position)
 
 
 def _identified(report: Report) -> _Item:

@@ -47,7 +47,7 @@ async def look(logs: Sequence[Log], findings: Findings) -> dict[str, Old]:
 
 async def _first(log: Log) -> LogContinued | None:
     """None also where the first entry is none of ours, which is found with the others."""
-    for position, _, text in await log.db.read(eventlog.page_of(log.log_id, 0, 1)):
+    for position, _, text in await log.db.read(eventlog.page(log.log_id, 0, 1, 1)):
         try:
             event = events.decode(position, text).event
         except UNREADABLE:

@@ -6,7 +6,6 @@ old log stand at positions below 0 in them (`log.go_on`). Nothing that is lost i
 first event says how much of the old log there is, and shows its last published checkpoint.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from firmtrail.access import projects
@@ -14,10 +13,10 @@ from firmtrail.commit import begin
 from firmtrail.device import Refused
 from firmtrail.events import LogContinued
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Row, Script, Statement, Transaction
+from firmtrail.eventstore.database import Database, Script, Transaction
 from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import fold
-from firmtrail.projections.refold import fold_entries
+from firmtrail.projections.refold import Folded, fold_entries
 from firmtrail.record import start_log
 
 GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
@@ -46,12 +45,13 @@ async def continue_log(
         if old.closed:
             raise Refused("log_closed", "The project has gone on in a newer log already.")
         log_id = await start_log(tx, old.project, above=above, recorded_at_ms=old.recorded_at_ms)
-        size = await _fold_old(tx, old, log_id)
+        size = await _whole_size(tx, old)
         await tx.run(
             log.close(old_log_id),
             log.go_on(log_id, old_log_id, size),
             projects.set_log(old.project, log_id),
         )
+        await _fold_old(tx, log_id)
         commit = await begin(tx, log_id, Floors())
         event = LogContinued(old.number, size, checkpoint)
         commit.record(f"log/{old.number}", event, actor=actor)
@@ -59,42 +59,34 @@ async def continue_log(
     return Continued(commit.head.number, old.number, size)
 
 
-async def _fold_old(tx: Transaction, old: log.Head, log_id: int) -> int:
-    """Fold all that the old log holds into the new one's views; gives how much of it is there."""
-    size = await _whole_size(tx, old)
-    [rows] = await tx.run(log.parts(old.log_id))
-    parts = [part._replace(start=part.start - size) for part in log.parts_of(rows)]
-    for part in (*parts, log.Part(old.log_id, old.number, size, -size)):
-        for start in range(0, part.size, log.PAGE_ENTRIES):
-            [page] = await tx.run(log.page_of(part.log_id, start, part.size))
-            await _fold(tx, log_id, _placed(part, page))
-    return size
-
-
 async def _whole_size(tx: Transaction, old: log.Head) -> int:
     """How many events the log has before the first that is missing."""
     start = 0
     while True:
-        [page] = await tx.run(log.page_of(old.log_id, start, old.size))
+        [page] = await tx.run(log.page(old.log_id, start, old.size, log.PAGE_ENTRIES))
         whole = len([row for at, row in enumerate(page, start) if row[0] == at])
         start += whole
         if whole < log.PAGE_ENTRIES:
             return start
 
 
-def _placed(part: log.Part, page: Sequence[Row]) -> list[tuple[int, int, str]]:
-    return [(part.start + position, at, text) for position, at, text in page]
+async def _fold_old(tx: Transaction, log_id: int) -> None:
+    """Fold all that stands before the new log's own events into its views."""
+    [parts] = await tx.run(log.parts(log_id))
+    start = min(part.start for part in log.parts_of(parts))
+    while start < 0:
+        [rows] = await tx.run(log.page(log_id, start, 0, log.PAGE_ENTRIES))
+        entries = log.page_of(log_id, start, rows)
+        folded = await _played(tx, fold_entries(log_id, GENERATIONS, entries, {}))
+        await tx.run(*folded.statements)
+        start += len(entries)
 
 
-async def _fold(tx: Transaction, log_id: int, entries: list[tuple[int, int, str]]) -> None:
-    await tx.run(*await _played(tx, fold_entries(log_id, GENERATIONS, entries)))
-
-
-async def _played(tx: Transaction, script: Script[list[Statement]]) -> list[Statement]:
+async def _played(tx: Transaction, script: Script[Folded]) -> Folded:
     statements = next(script)
     while True:
         rows = await tx.run(*statements) if statements else []
         try:
             statements = script.send(rows)
         except StopIteration as end:
-            return cast("list[Statement]", end.value)
+            return cast("Folded", end.value)

@@ -177,6 +177,18 @@ WHERE log_id = $1 AND position >= $2 AND position < $3
 ORDER BY position
 LIMIT $4"""
 
+_READ_OLD = """\
+SELECT continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position >= 0
+    AND events.position < continued.size
+    AND events.position >= $2 - continued.start
+    AND events.position < $3 - continued.start
+ORDER BY continued.start + events.position"""
+
 _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
 FROM events
@@ -343,6 +355,26 @@ def erase_text(log_id: int, position: int) -> Statement:
     return Statement(_ERASE_TEXT, (log_id, position))
 
 
+def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
+    """The first entries at start <= position < stop; read it with `page_of`.
+
+    Below 0 stand the events of the logs that this one goes on from, from `first` on.
+    """
+    if start < 0:
+        return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
+    return Statement(_READ, (log_id, start, stop, entries_max))
+
+
+def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int, str]]:
+    """(position, recorded_at_ms, entry text) from `start` on, in order.
+
+    Raises `Corrupt` where a position is missing.
+    """
+    if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
+        raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
+    return [(position, at, text) for position, at, text in rows]
+
+
 async def read(
     db: Database, log_id: int, start: int, stop: int
 ) -> AsyncIterator[list[tuple[int, int, str]]]:
@@ -352,27 +384,14 @@ async def read(
     position is missing.
     """
     while start < stop:
-        page = await db.read(page_of(log_id, start, stop))
-        if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
-            raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
-        yield [(position, at, text) for position, at, text in page]
-        start += len(page)
+        entries = page_of(log_id, start, await db.read(page(log_id, start, stop, PAGE_ENTRIES)))
+        yield entries
+        start += len(entries)
 
 
-def page_of(log_id: int, start: int, stop: int) -> Statement:
-    """The first entries from `start` on, as rows of (position, recorded_at_ms, entry text)."""
-    return Statement(_READ, (log_id, start, stop, PAGE_ENTRIES))
-
-
-async def read_whole(
-    db: Database, log_id: int, stop: int
-) -> AsyncIterator[list[tuple[int, int, str]]]:
-    """As `read`, from the first event of all: a log that goes on from others begins below 0."""
-    for part in parts_of(await db.read(parts(log_id))):
-        async for page in read(db, part.log_id, 0, part.size):
-            yield [(part.start + position, at, text) for position, at, text in page]
-    async for page in read(db, log_id, 0, stop):
-        yield page
+async def first(db: Reader, log_id: int) -> int:
+    """The position of the first event: below 0 where the log goes on from others."""
+    return min((part.start for part in parts_of(await db.read(parts(log_id)))), default=0)
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:

@@ -14,6 +14,7 @@ from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
+from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
 
@@ -61,6 +62,8 @@ class Services:
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
     readiness: Readiness
+    builder: Builder
+    """Rebuilds views beside the requests."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None

@@ -7,13 +7,15 @@ from firmtrail.eventstore.migrations import statements, subtrees
 revision = "0002"
 down_revision = "0001"
 
-PARTS = ("subtrees", "checkpoints")
+TABLES = ("subtrees", "checkpoints", "rebuilds")
+OWN = ("subtrees", "checkpoints")
+"""What each back end has its own triggers for."""
 
 
 def upgrade() -> None:
     back_end = op.get_context().dialect.name
-    for part in PARTS:
-        for name in (f"0002_{part}", f"0002_{part}.{back_end}"):
-            for statement in statements(name, back_end):
-                op.execute(statement)
+    names = [f"0002_{name}" for name in TABLES] + [f"0002_{name}.{back_end}" for name in OWN]
+    for name in names:
+        for statement in statements(name, back_end):
+            op.execute(statement)
     subtrees.fill(op.get_bind())
