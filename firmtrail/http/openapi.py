@@ -33,6 +33,8 @@ _PATH_TYPES: dict[str, Any] = {
     "project": texts.ProjectName,
     "device": texts.DeviceName,
     "number": texts.LogNumber,
+    "level": texts.TileLevel,
+    "tile": texts.TilePath,
 }
 
 _HEADERS = {
@@ -114,7 +116,7 @@ def _head(get: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": route.handler.__name__,
+        "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [route.group],
         "parameters": [*_query_parameters(route), *_header_parameters(route)],
@@ -125,6 +127,12 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     if isinstance(route.access, Public):
         operation["security"] = []
     return operation | {"x-access": _access(route)}
+
+
+def _operation_id(route: Route) -> str:
+    """What serves a project's newest log serves each by its number, too."""
+    name = route.handler.__name__
+    return f"{name}_by_number" if "{number}" in route.path else name
 
 
 def _access(route: Route) -> str:

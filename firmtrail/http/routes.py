@@ -19,6 +19,7 @@ from firmtrail.http import (
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.tlog_routes import TLOG
 from firmtrail.http.user_routes import ACCESS, FLEET, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
@@ -186,7 +187,7 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *AUDITS, *ACCESS, *OPERATIONS)
+ROUTES = (*REPORTS, *FLEET, *AUDITS, *TLOG, *ACCESS, *OPERATIONS)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:
