@@ -116,8 +116,8 @@ async def _read(db: Database, log_id: int, runs: Sequence[_Run]) -> _Hashes:
     if above:
         given = Given("level bigint, start bigint, stop bigint", above)
         hashes |= _of_subtrees(await db.read(Statement(_SUBTREES, (log_id,), given)))
-    if len(hashes) < sum(run.stop - run.start for run in runs):
-        raise log.Corrupt(f"log {log_id}: its tree lacks a part of {runs}")
+    if len(hashes) != sum(run.stop - run.start for run in runs):
+        raise log.Corrupt(f"log {log_id}: its tree is not whole below {runs}")
     return hashes
 
 

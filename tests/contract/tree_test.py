@@ -52,7 +52,7 @@ class Metered:
 
 
 class Grown(NamedTuple):
-    """A log that holds the entries, behind another log."""
+    """A log that holds the entries, between two others."""
 
     db: Database
     log_id: int
@@ -68,9 +68,9 @@ async def grown(
         server: PostgresServer = request.getfixturevalue("postgres")
         url = server.create_database("tree", request.getfixturevalue("postgres_template"))
     async with opened(url) as db:
-        other = await new_log(db, "other")
-        await append(db, other, *(f"another {n}" for n in range(600)))
-        log_id = await new_log(db)
+        before, log_id, after = [await new_log(db, project) for project in ("a", "b", "c")]
+        for other in (before, after):
+            await append(db, other, *(f"another {n}" for n in range(600)))
         for start in range(0, SIZE, BATCH):
             await append(db, log_id, *ENTRIES[start : start + BATCH])
         yield Grown(db, log_id)
