@@ -111,29 +111,38 @@ async def published(source: Source, keys: Sequence[str] = ()) -> Published:
     raise BadNote(f"none of the keys is of {parse(note).origin}")
 
 
-async def tile(source: Source, place: Place) -> bytes:
-    """The hashes of a tile."""
-    whole = await _get(source, f"tile/{place.level}/", place)
+async def tile(source: Source, place: Place, size: int) -> bytes:
+    """The hashes of a tile, as a log of this size has it."""
+    widest = min(merkle.TILE_WIDTH, _hashes(place.level, size) - place.number * merkle.TILE_WIDTH)
+    whole = await _get(source, f"tile/{place.level}/", place, widest)
     return whole[: place.width * merkle.HASH_BYTES]
+
+
+def _hashes(level: int, size: int) -> int:
+    """How many hashes a level of the tree has."""
+    return size >> merkle.TILE_HEIGHT * level
 
 
 async def bundle(source: Source, number: int, width: int) -> list[bytes]:
     """The first `width` entries of a bundle. Raises `ValueError` where they are not that."""
-    entries = split_bundle(await _get(source, "tile/entries/", Place(0, number, width)))
+    entries = split_bundle(await _get(source, "tile/entries/", Place(0, number, width), width))
     if len(entries) < width:
         raise ValueError(f"it holds {len(entries)} entries instead of {width}")
     return entries[:width]
 
 
-async def _get(source: Source, folder: str, place: Place) -> bytes:
-    """A part of a tile may be gone once the tile is full (C2SP tlog-tiles, "Partial tiles")."""
-    wanted = tiles.Tile(place.number, place.width)
-    try:
-        return await source.get(folder + tiles.path(wanted))
-    except Missing:
-        if place.width == merkle.TILE_WIDTH:
-            raise
-    return await source.get(folder + tiles.path(tiles.Tile(place.number)))
+async def _get(source: Source, folder: str, place: Place, widest: int) -> bytes:
+    """A part of a tile may be gone once there is a wider one: a directory was made when there was.
+
+    C2SP tlog-tiles ("Partial tiles") lets it go once the tile is full.
+    """
+    for width in sorted({place.width, widest, merkle.TILE_WIDTH}):
+        try:
+            return await source.get(folder + tiles.path(tiles.Tile(place.number, width)))
+        except Missing:
+            if width == merkle.TILE_WIDTH:
+                raise
+    raise AssertionError("a tile is at most full")
 
 
 def path(place: Place) -> str:

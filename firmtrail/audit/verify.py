@@ -62,12 +62,11 @@ class Step(NamedTuple):
 
 async def verify(way: Way, findings: Findings, advance: Advance) -> None:
     """Go the whole way; adds what is wrong to `findings`. Raises `Unreadable`."""
-    log = way.signed.origin
     if not is_later(way, findings):
         return
     async for step in steps(way, findings):
         for tile in step.tiles:
-            await _hold(way.source, log, tile, findings)
+            await _hold(way, tile, findings)
         advance(len(step.entries))
 
 
@@ -107,7 +106,7 @@ async def _edge_at(way: Way, findings: Findings) -> Edge:
     tiles = []
     for place in places_at(way.start):
         try:
-            tiles.append(Tile(place, await read.tile(way.source, place)))
+            tiles.append(Tile(place, await read.tile(way.source, place, way.signed.size)))
         except Missing:
             findings.add(way.signed.origin, read.path(place), "is missing")
             tiles.append(Tile(place, UNREAD * place.width))
@@ -162,11 +161,11 @@ async def _read(
     return [None] * width
 
 
-async def _hold(source: Source, log: str, tile: Tile, findings: Findings) -> None:
+async def _hold(way: Way, tile: Tile, findings: Findings) -> None:
     """The served tile must be the computed one."""
-    level, number, width = tile.place
+    log, (level, number, width) = way.signed.origin, tile.place
     try:
-        served = await read.tile(source, tile.place)
+        served = await read.tile(way.source, tile.place, way.signed.size)
     except Missing:
         findings.add(log, read.path(tile.place), "is missing")
         return
