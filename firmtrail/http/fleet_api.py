@@ -21,7 +21,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
 from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
 from firmtrail.projections.device_current import Filter, Found
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.device_history import END, Asked, Entry
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import Count
 
@@ -142,7 +142,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     """What a device ran, newest first by its own order."""
     query, name = call.query, call.path("device")
     at_ms = None if query.at is None else moments.ms("at", query.at)
-    stop = device_history.END if query.as_of is None else await moments.size_of(call, query.as_of)
+    stop = END if query.as_of is None else await moments.size_of(call, query.as_of)
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
     async def fetch(place: Place | None, limit: int) -> Page:
@@ -165,7 +165,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
 
 
 async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
-    if stop == device_history.END:
+    if stop == END:
         await existing(call, name)
     elif name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
         raise NotFound("There was no such device.")
@@ -174,10 +174,8 @@ async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
 async def _history(
     call: AnyCall, asked: Asked, place: Place | None, limit: int
 ) -> device_history.Page:
-    key = asked._replace(rows_max=limit)
-    if place is not None:
-        key = key._replace(before_place=int(place[0]), before_position=int(place[1]))
-    return device_history.page_of(await call.services.histories.get(key))
+    before = (END, END) if place is None else (int(place[0]), int(place[1]))
+    return device_history.page_of(await call.services.histories.get(asked), before, limit)
 
 
 def line(entry: Entry) -> answers.HistoryLine:
