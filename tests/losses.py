@@ -8,30 +8,39 @@ from itertools import count
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from firmtrail.eventstore import log, merkle
-from tests.databases import opened
+from tests.databases import opened, sqlite_template
 from tests.postgres_server import PostgresServer
 
 _numbers = count(1)
 
 
 class Place:
-    """Where databases of one back end lie; a copy is as good as the original."""
+    """Where the databases of one back end lie."""
 
-    def __init__(self, postgres: PostgresServer | None) -> None:
+    def __init__(self, folder: Path, postgres: PostgresServer | None) -> None:
+        self._folder = folder
         self._postgres = postgres
+
+    def empty(self, request: pytest.FixtureRequest) -> str:
+        """A migrated and empty database."""
+        if self._postgres is None:
+            path = self._folder / f"empty-{next(_numbers)}.db"
+            path.write_bytes(sqlite_template())
+            return f"sqlite:///{path}"
+        template: str = request.getfixturevalue("postgres_template")
+        return self._postgres.create_database(f"empty_{next(_numbers)}", template=template)
 
     def copy(self, url: str) -> str:
         """A copy of a database that nobody has open."""
         if self._postgres is None:
-            path = Path(url.removeprefix("sqlite:///"))
-            copied = path.with_name(f"copy-{next(_numbers)}-{path.name}")
-            shutil.copyfile(path, copied)
+            copied = self._folder / f"copy-{next(_numbers)}.db"
+            shutil.copyfile(url.removeprefix("sqlite:///"), copied)
             return f"sqlite:///{copied}"
-        return self._postgres.create_database(
-            f"copy_{next(_numbers)}", template=url.rpartition("/")[2].partition("?")[0]
-        )
+        name = url.partition("?")[0].rpartition("/")[2]
+        return self._postgres.create_database(f"copy_{next(_numbers)}", template=name)
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +71,7 @@ async def owned(url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
 
 
 async def delete_tail(url: str, log_id: int, size: int) -> None:
-    """Delete the events from `size` on, and make the head fit; checkpoints too."""
+    """Delete the events from `size` on and what else tells of them, and make the head fit."""
     async with opened(url) as db:
         texts = [text async for page in log.read(db, log_id, 0, size) for _, _, text in page]
     leaves = [merkle.leaf_hash(text.encode()) for text in texts]
@@ -70,6 +79,8 @@ async def delete_tail(url: str, log_id: int, size: int) -> None:
     async with owned(url) as run:
         await run(f"DELETE FROM events WHERE log_id = {log_id} AND position >= {size}")
         await run(f"DELETE FROM checkpoints WHERE log_id = {log_id} AND size > {size}")
+        for view in ("device_history", "fleet_moves"):
+            await run(f"DELETE FROM {view} WHERE log_id = {log_id} AND position >= {size}")
         await run(
             f"UPDATE log_heads SET size = {size}, frontier = '{frontier}' WHERE log_id = {log_id}"
         )

@@ -79,15 +79,14 @@ async def _of_views(db: Database, log_id: int, size: int) -> list[str]:
         path.write_bytes(sqlite_template())
         async with opened(f"sqlite:///{path}") as scratch:
             views = Views(scratch, await new_log(scratch), GENERATIONS)
-            for span in _spans(size):
+            for span in _spans(await log.first(db, log_id), size):
                 async for _ in refold(db, log_id, views, span):
                     pass
             live = Views(db, log_id, await generations(db, log_id))
             return [_line(difference) async for difference in compare.differences(views, live)]
 
 
-def _spans(size: int) -> Iterator[range]:
-    start = 0
+def _spans(start: int, size: int) -> Iterator[range]:
     for events_at_once in cycle(BATCH_SIZES):
         if start >= size:
             return

@@ -96,11 +96,11 @@ _CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
 
 _CONTINUE = """\
 INSERT INTO continued (log_id, old_log_id, size, start)
-SELECT $1, old_log_id, size, start - $3
+SELECT CAST($1 AS bigint), old_log_id, size, start - CAST($3 AS bigint)
 FROM continued
-WHERE log_id = $2
+WHERE log_id = CAST($2 AS bigint)
 UNION ALL
-SELECT $1, $2, CAST($3 AS bigint), -$3
+SELECT CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint), -CAST($3 AS bigint)
 WHERE TRUE"""
 
 _PARTS = """\
@@ -110,6 +110,8 @@ JOIN log_heads AS old ON old.log_id = continued.old_log_id
 WHERE continued.log_id = $1
 ORDER BY continued.start
 LIMIT 1000"""
+
+_FIRST = "SELECT coalesce(min(start), 0) FROM continued WHERE log_id = $1"
 
 _LOCK = """\
 UPDATE log_heads
@@ -346,15 +348,22 @@ async def read(
 ) -> AsyncIterator[list[tuple[int, int, str]]]:
     """Pages of (position, recorded_at_ms, entry text) for start <= position < stop, in order.
 
-    Each page is a query of its own, so a slow reader holds no snapshot. Raises `Corrupt` where a
+    What is below 0 is read from the logs that this one goes on from. Each page is a query of its
+    own, so a slow reader holds no snapshot. Raises `Corrupt` where a
     position is missing.
     """
+    if start < 0:
+        for part in parts_of(await db.read(parts(log_id))):
+            within = max(0, start - part.start), min(part.size, stop - part.start)
+            async for page in read(db, part.log_id, *within):
+                yield [(part.start + position, at, text) for position, at, text in page]
+        start = 0
     while start < stop:
-        page = await db.read(page_of(log_id, start, stop))
-        if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
+        rows = await db.read(page_of(log_id, start, stop))
+        if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
             raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
-        yield [(position, at, text) for position, at, text in page]
-        start += len(page)
+        yield [(position, at, text) for position, at, text in rows]
+        start += len(rows)
 
 
 def page_of(log_id: int, start: int, stop: int) -> Statement:
@@ -362,15 +371,10 @@ def page_of(log_id: int, start: int, stop: int) -> Statement:
     return Statement(_READ, (log_id, start, stop, PAGE_ENTRIES))
 
 
-async def read_whole(
-    db: Database, log_id: int, stop: int
-) -> AsyncIterator[list[tuple[int, int, str]]]:
-    """As `read`, from the first event of all: a log that goes on from others begins below 0."""
-    for part in parts_of(await db.read(parts(log_id))):
-        async for page in read(db, part.log_id, 0, part.size):
-            yield [(part.start + position, at, text) for position, at, text in page]
-    async for page in read(db, log_id, 0, stop):
-        yield page
+async def first(db: Database, log_id: int) -> int:
+    """The position of the first event of all: below 0 where the log goes on from others."""
+    [[position]] = await db.read(Statement(_FIRST, (log_id,)))
+    return int(position)
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
