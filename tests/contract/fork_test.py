@@ -234,8 +234,10 @@ async def test_of_two_that_go_on_one_does(db: Database, log_id: int) -> None:
     assert refused.value.code == "log_closed"
 
 
-async def test_a_lost_database_gives_no_origin_a_second_time(life: Life, database_url: str) -> None:
-    async with opened(database_url) as db:
+async def test_a_lost_database_gives_no_origin_a_second_time(
+    place: Place, life: Life, request: pytest.FixtureRequest
+) -> None:
+    async with opened(place.empty(request)) as db:
         floors = Floors()
         publisher = new_publisher(db, life.store, floors)
         await publisher.check()
