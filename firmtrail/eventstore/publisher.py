@@ -86,8 +86,8 @@ class Publisher:
     async def run(self) -> None:
         """Publish until cancelled. A round that fails is tried again as the next."""
         while True:
-            await asyncio.sleep(INTERVAL_S)
             await self.round()
+            await asyncio.sleep(INTERVAL_S)
 
     async def round(self) -> None:
         """Publish once. What keeps it from doing so is told in `problem`.
