@@ -4,7 +4,7 @@ The scratch database is an embedded one, whatever the back end of the original i
 are folded in batches of other sizes than they were recorded in. What must come out the same:
 
 - each entry's text, and the columns beside it;
-- the head's size, time, control count and the frontier of the tree;
+- the head's size, time, control count and the frontier of the tree, and its stored subtrees;
 - every row of every view's live generation.
 
 The log must be quiet while it is compared.
@@ -33,6 +33,12 @@ FROM events
 WHERE log_id = $1
 ORDER BY position"""
 
+_SUBTREES = """\
+SELECT level, number, hash
+FROM subtrees
+WHERE log_id = $1
+ORDER BY level, number"""
+
 
 async def differences(db: Database, log_id: int) -> list[str]:
     """What of the log's head, columns and views the log itself does not say; empty: all is well."""
@@ -40,7 +46,7 @@ async def differences(db: Database, log_id: int) -> list[str]:
     texts = [text async for _, _, text in _entries(db, log_id, head.size)]
     recorded = [events.decode(position, text) for position, text in enumerate(texts)]
     return [
-        *_of_head(head, recorded, texts),
+        *await _of_tree(db, head, recorded, texts),
         *await _of_columns(db, log_id, recorded),
         *await _of_views(db, log_id, head.size),
     ]
@@ -52,18 +58,23 @@ async def _entries(db: Database, log_id: int, size: int) -> AsyncIterator[tuple[
             yield entry
 
 
-def _of_head(head: log.Head, recorded: list[Recorded], texts: list[str]) -> Iterator[str]:
+async def _of_tree(
+    db: Database, head: log.Head, recorded: list[Recorded], texts: list[str]
+) -> list[str]:
     empty = head._replace(size=0, frontier=(), control_count=0, recorded_at_ms=0)
     entries = [
         log.Entry(event.stream, event.event_id, text, event.event.IS_CONTROL)
         for event, text in zip(recorded, texts, strict=True)
     ]
-    expected, _ = log.extended(empty, entries, recorded[-1].recorded_at_ms if recorded else 0)
-    if head != expected:
-        yield f"log_heads: {head} instead of {expected}"
     times = [event.recorded_at_ms for event in recorded]
-    if times != sorted(times):
-        yield "events: a time is before the one before it"
+    expected, completed = log.extended(empty, entries, times[-1] if times else 0)
+    stored = [tuple(row) for row in await read(db, _SUBTREES, head.log_id)]
+    rows = sorted((level, number, node.hex()) for level, number, node in completed)
+    return [
+        *([f"log_heads: {head} instead of {expected}"] if head != expected else []),
+        *(["events: a time is before the one before it"] if times != sorted(times) else []),
+        *_compare("subtrees", stored, rows),
+    ]
 
 
 async def _of_columns(db: Database, log_id: int, recorded: list[Recorded]) -> list[str]:

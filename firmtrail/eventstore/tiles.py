@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 from firmtrail.eventstore.merkle import TILE_HEIGHT, TILE_WIDTH
 
-LEVEL_MAX = 63
-
-_PATH = re.compile(
-    r"(?P<number>(?:x(?!000)[0-9]{3}/(?:x[0-9]{3}/){0,4})?[0-9]{3})"
-    r"(?:\.p/(?P<width>[1-9][0-9]{0,2}))?"
+PATTERN = (
+    r"(?:x(?!000)[0-9]{3}/(?:x[0-9]{3}/){0,4})?[0-9]{3}"
+    r"(?:\.p/(?:[1-9][0-9]?|1[0-9]{2}|2[0-4][0-9]|25[0-5]))?"
 )
+"""The path of a tile behind its level. Each tile has one: no leading group of zeros, and ".p/" only
+before a width below TILE_WIDTH."""
+
+_matches = re.compile(PATTERN).fullmatch
 
 
 class Tile(NamedTuple):
@@ -25,22 +27,15 @@ class Tile(NamedTuple):
 
 
 def parse(path: str) -> Tile | None:
-    """The tile that is meant by what stands behind the level; None where it is none.
-
-    Each tile has one path: no leading group of zeros, ".p/" only before a width below TILE_WIDTH.
-    """
-    found = _PATH.fullmatch(path)
-    if found is None:
+    """The tile at this path; None where it is none's."""
+    if _matches(path) is None:
         return None
-    number = int(found["number"].replace("x", "").replace("/", ""))
-    if found["width"] is None:
-        return Tile(number)
-    width = int(found["width"])
-    return Tile(number, width) if width < TILE_WIDTH else None
+    number, _, width = path.partition(".p/")
+    return Tile(int(number.replace("x", "").replace("/", "")), int(width or TILE_WIDTH))
 
 
 def path(tile: Tile) -> str:
-    """The path of the tile behind its level: x001/x234/067, 067.p/8."""
+    """The tile's path: x001/x234/067, 067.p/8."""
     digits = str(tile.number)
     digits = digits.zfill(-(-len(digits) // 3) * 3)
     groups = [digits[at : at + 3] for at in range(0, len(digits), 3)]

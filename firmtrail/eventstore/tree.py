@@ -4,8 +4,9 @@ Level 0, the leaf hashes, is computed from the entries themselves; every level a
 its subtrees are completed. So whatever is asked for costs at most two queries for a known number of
 rows, whatever the log's size: a proof at most 2 * TILE_WIDTH rows a level.
 
-What has been appended never changes, so all of this is right while the log grows. A size is one
-that the log has had: what it doesn't have, or has lost, raises `log.Corrupt`.
+What has been appended never changes, so all of this is right while the log grows, and after it was
+closed. The caller knows that the log is as large as what it asks for: a row that isn't there raises
+`log.Corrupt`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -115,8 +116,8 @@ async def _read(db: Database, log_id: int, runs: Sequence[_Run]) -> _Hashes:
     if above:
         given = Given("level bigint, start bigint, stop bigint", above)
         hashes |= _of_subtrees(await db.read(Statement(_SUBTREES, (log_id,), given)))
-    if len(hashes) < sum(run.stop - run.start for run in runs):
-        raise log.Corrupt(f"log {log_id}: its tree lacks a part of {runs}")
+    if len(hashes) != sum(run.stop - run.start for run in runs):
+        raise log.Corrupt(f"log {log_id}: its tree is not whole below {runs}")
     return hashes
 
 

@@ -31,6 +31,9 @@ from firmtrail.record import Recorder
 
 SERVICES = web.AppKey("SERVICES", Services)
 
+_WITH_SLASHES = "tile"
+"""The one parameter of a path that holds slashes."""
+
 RUNNER_OPTIONS: dict[str, Any] = {
     "auto_decompress": False,  # it would answer encodings that it lacks by itself, with plain text
     "access_log": None,  # each endpoint writes its own line
@@ -90,7 +93,8 @@ def build(services: Services) -> web.Application:
 def _add_resource(
     app: web.Application, path: str, here: Sequence[Route], services: Services
 ) -> None:
-    resource = app.router.add_resource(path)
+    pattern = path.replace(f"{{{_WITH_SLASHES}}}", f"{{{_WITH_SLASHES}:.+}}")
+    resource = app.router.add_resource(pattern)
     for route in here:
         handler = endpoint(route, services)
         resource.add_route(route.method, handler)

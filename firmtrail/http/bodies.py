@@ -151,6 +151,15 @@ class TimelineQuery(
     step: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 86_400
 
 
+class ConsistencyQuery(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"old": "from", "new": "to"}
+):
+    """The sizes between which the log grew."""
+
+    old: Position
+    new: Position
+
+
 class EventsQuery(
     msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
 ):

@@ -34,6 +34,8 @@ _PATTERNS = {
     "device": texts.DEVICE_PATTERN,
     "position": texts.POSITION_PATTERN,
     "number": texts.LOG_NUMBER_PATTERN,
+    "level": texts.TILE_LEVEL_PATTERN,
+    "tile": texts.TILE_PATTERN,
 }
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 

@@ -35,6 +35,8 @@ _PATH_TYPES: dict[str, Any] = {
     "project": texts.ProjectName,
     "device": texts.DeviceName,
     "number": texts.LogNumber,
+    "level": texts.TileLevel,
+    "tile": texts.TilePath,
 }
 
 _HEADERS = {
@@ -132,7 +134,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _operation_id(route: Route) -> str:
-    """What serves the newest log serves each by its number too."""
+    """What serves a project's newest log serves each by its number, too."""
     name = route.handler.__name__
     return f"{name}_by_number" if "{number}" in route.path else name
 

@@ -20,6 +20,7 @@ from firmtrail.http.checkpoint_routes import CHECKPOINTS
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.tlog_routes import TLOG
 from firmtrail.http.user_routes import ACCESS, FLEET, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
@@ -187,7 +188,7 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *AUDITS, *CHECKPOINTS, *ACCESS, *OPERATIONS)
+ROUTES = (*REPORTS, *FLEET, *AUDITS, *TLOG, *CHECKPOINTS, *ACCESS, *OPERATIONS)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:

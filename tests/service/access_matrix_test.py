@@ -21,6 +21,9 @@ ROUTES = (
     ("read", "GET", "/devices", None),
     ("operate", "POST", "/devices", {"device": "new"}),
     ("audit", "GET", "/events", None),
+    ("audit", "GET", "/log/tile/0/000.p/1", None),
+    ("audit", "GET", "/logs/1/tile/entries/000.p/1", None),
+    ("audit", "GET", "/log/consistency?from=1&to=2", None),
     ("administer", "PATCH", "", {"max_attempts": 4}),
     ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
 )

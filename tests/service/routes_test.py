@@ -18,7 +18,14 @@ GUARDED = [route for route in ROUTES if not isinstance(route.access, Public | Lo
 IN_PROJECT = [route for route in GUARDED if isinstance(route.access, Member | Device)]
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.document(ROUTES))
 
-NAMES = {"project": "acme", "device": "d1", "position": "0", "number": "1"}
+NAMES = {
+    "project": "acme",
+    "device": "d1",
+    "position": "0",
+    "number": "1",
+    "level": "0",
+    "tile": "000.p/1",
+}
 
 
 def name_of(route: Route) -> str:
