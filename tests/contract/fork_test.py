@@ -9,7 +9,7 @@ import pytest
 from firmtrail import events
 from firmtrail.commands.continue_log import Continued, continue_log
 from firmtrail.device import Refused
-from firmtrail.eventstore import log, outside
+from firmtrail.eventstore import continued, log, outside
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.floors import Floors, LogRefused
 from firmtrail.projections import device_current
@@ -219,7 +219,7 @@ async def test_a_log_goes_on_from_one_that_went_on(
     assert await differences(db, current) == []
     again = await receipts(recorder, current, *sent)
     assert again == [each._replace(duplicate=True) for each in first]
-    assert await log.first(db, current) == -(4 + 4 + 4)
+    assert await continued.first(db, current) == -(4 + 4 + 4)
     bare = report("1.0.8", "running")
     [last] = await receipts(recorder, current, bare)
     assert (last.log, last.position, last.duplicate) == (3, 3, True)
