@@ -18,7 +18,7 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.verify import Advance
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, Reader, Statement
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.projections import compare, fold
@@ -50,7 +50,7 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
-        size = await log.first(db, log_id)
+        size = await continued.first(db, log_id)
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return size

@@ -2,7 +2,7 @@
 
 The old log is closed and stays readable. The new one takes the next number; its views and the
 identities that it knows are the fold of what is left of the old log, then its own: events of the
-old log stand at positions below 0 in them (`log.go_on`). Nothing that is lost is made up: the
+old log stand at positions below 0 in them (`continued.go_on`). Nothing that is lost is made up: the
 first event says how much of the old log there is, and shows its last published checkpoint.
 """
 
@@ -12,7 +12,7 @@ from firmtrail.access import projects
 from firmtrail.commit import begin
 from firmtrail.device import Refused
 from firmtrail.events import LogContinued
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, Script, Transaction
 from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import fold
@@ -48,7 +48,7 @@ async def continue_log(
         size = await _whole_size(tx, old)
         await tx.run(
             log.close(old_log_id),
-            log.go_on(log_id, old_log_id, size),
+            continued.go_on(log_id, old_log_id, size),
             projects.set_log(old.project, log_id),
         )
         await _fold_old(tx, log_id)
@@ -72,8 +72,8 @@ async def _whole_size(tx: Transaction, old: log.Head) -> int:
 
 async def _fold_old(tx: Transaction, log_id: int) -> None:
     """Fold all that stands before the new log's own events into its views."""
-    [parts] = await tx.run(log.parts(log_id))
-    start = min(part.start for part in log.parts_of(parts))
+    [parts] = await tx.run(continued.parts(log_id))
+    start = min(part.start for part in continued.parts_of(parts))
     while start < 0:
         [rows] = await tx.run(log.page(log_id, start, 0, log.PAGE_ENTRIES))
         entries = log.page_of(log_id, start, rows)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from firmtrail.eventstore import merkle
+from firmtrail.eventstore import continued, merkle
 from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
@@ -60,16 +60,6 @@ class Text(NamedTuple):
     text: str
 
 
-class Part(NamedTuple):
-    """A log that another goes on from: its first `size` events stand before the other's own."""
-
-    log_id: int
-    number: int
-    size: int
-    start: int
-    """Where its first event stands among the other's positions: below 0."""
-
-
 class Found(NamedTuple):
     """An event already recorded under an identity; below 0 in a log that this one goes on from."""
 
@@ -95,23 +85,6 @@ ON CONFLICT DO NOTHING
 RETURNING log_id"""
 
 _CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
-
-_CONTINUE = """\
-INSERT INTO continued (log_id, old_log_id, size, start)
-SELECT CAST($1 AS bigint), old_log_id, size, start - $3
-FROM continued
-WHERE log_id = $2
-UNION ALL
-SELECT CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint), -CAST($3 AS bigint)
-WHERE TRUE"""
-
-_PARTS = """\
-SELECT continued.old_log_id, old.number, continued.size, continued.start
-FROM continued
-JOIN log_heads AS old ON old.log_id = continued.old_log_id
-WHERE continued.log_id = $1
-ORDER BY continued.start
-LIMIT 1000"""
 
 _LOCK = """\
 UPDATE log_heads
@@ -227,27 +200,6 @@ def close(log_id: int) -> Statement:
     return Statement(_CLOSE, (log_id,))
 
 
-def go_on(log_id: int, old_log_id: int, size: int) -> Statement:
-    """Makes the first `size` events of an old log, and what it goes on from itself, stand before
-    those of a new one: at positions below 0, in their order."""
-    return Statement(_CONTINUE, (log_id, old_log_id, size))
-
-
-def parts(log_id: int) -> Statement:
-    """The logs that this one goes on from, the oldest first; read it with `parts_of`."""
-    return Statement(_PARTS, (log_id,))
-
-
-def parts_of(rows: Iterable[Row]) -> list[Part]:
-    return [Part(*row) for row in rows]
-
-
-def place_of(parts: Iterable[Part], position: int) -> tuple[int, int]:
-    """The number of the old log where an event below 0 was recorded, and its position there."""
-    part = next(part for part in parts if part.start <= position < part.start + part.size)
-    return part.number, position - part.start
-
-
 def lock(log_id: int) -> Statement:
     """Takes the head row until the transaction ends; read it with `head_of`.
 
@@ -358,7 +310,7 @@ def erase_text(log_id: int, position: int) -> Statement:
 def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
     """The first entries at start <= position < stop; read it with `page_of`.
 
-    Below 0 stand the events of the logs that this one goes on from, from `first` on.
+    Below 0 stand the events of the logs that this one goes on from, from `continued.first` on.
     """
     if start < 0:
         return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
@@ -389,11 +341,6 @@ async def read(
         start += len(entries)
 
 
-async def first(db: Reader, log_id: int) -> int:
-    """The position of the first event: below 0 where the log goes on from others."""
-    return min((part.start for part in parts_of(await db.read(parts(log_id)))), default=0)
-
-
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
     """All entries of one stream, in order. For streams that stay short: not a device's."""
     rows = await db.read(Statement(_READ_STREAM, (log_id, stream)))
@@ -401,8 +348,21 @@ async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int,
 
 
 async def size_at(db: Database, log_id: int, at_ms: int) -> int:
-    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease."""
-    low, high = 0, (await head(db, log_id)).size
+    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease.
+
+    Below 0 for a time before a log that goes on from others: so many of the last were later.
+    """
+    if size := await _size_at(db, log_id, (await head(db, log_id)).size, at_ms):
+        return size
+    parts = continued.parts_of(await db.read(continued.parts(log_id)))
+    for part in reversed(parts):
+        if size := await _size_at(db, part.log_id, part.size, at_ms):
+            return part.start + size
+    return parts[0].start if parts else 0
+
+
+async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
+    low, high = 0, size
     while low < high:
         middle = (low + high) // 2
         [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))

@@ -154,6 +154,7 @@ def _receipt(receipt: Receipt) -> answers.Receipt:
 def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
     placed = list(enumerate(outcomes))
     receipts = [each for _, each in placed if isinstance(each, Receipt)]
+    last = max(receipts, key=lambda receipt: (receipt.log, receipt.position), default=None)
     return answers.ReportsSummary(
         recorded=sum(not receipt.duplicate for receipt in receipts),
         duplicates=sum(receipt.duplicate for receipt in receipts),
@@ -162,5 +163,5 @@ def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
             for index, each in placed
             if isinstance(each, Refused)
         ],
-        last_position=max((receipt.position for receipt in receipts), default=None),
+        last_position=last.position if last else None,
     )

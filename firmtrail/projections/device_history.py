@@ -121,10 +121,21 @@ SELECT
     reports.n, reports.size, reports.moves, reports.place, reports.position, reports.version,
     reports.status, reports.time_ms, reports.recorded_at_ms, reports.occurred_at_ms,
     reports.clock, reports.late, reports.pinned, reports.sent, reports.previous_version,
-    CASE WHEN reports.detailed = 1 THEN coalesce((
-        SELECT texts.text
-        FROM texts
-        WHERE texts.log_id = reports.log_id AND texts.position = reports.position), 'erased') END
+    CASE WHEN reports.detailed = 1 THEN coalesce(
+        (
+            SELECT texts.text
+            FROM texts
+            WHERE texts.log_id = reports.log_id AND texts.position = reports.position),
+        (
+            SELECT texts.text
+            FROM continued
+            CROSS JOIN texts
+            WHERE continued.log_id = reports.log_id
+                AND continued.start <= reports.position
+                AND continued.start + continued.size > reports.position
+                AND texts.log_id = continued.old_log_id
+                AND texts.position = reports.position - continued.start),
+        'erased') END
 FROM reports
 WHERE reports.moves IS NULL
     OR reports.moves = 0
