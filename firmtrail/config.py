@@ -10,6 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 SOCKET_PATH_BYTES_MAX = 107
 """What fits into a unix socket's address on Linux (unix(7))."""
 
+WRITE_TIMEOUT_S = 60.0
+STREAMS_MAX = 200
+
 
 class BadSetting(ValueError):
     """A value that can't be used, and why."""
@@ -105,6 +108,10 @@ class Serving:
     """The project whose devices the seed's routes serve."""
     is_demo: bool = False
     tls: Tls | None = None
+    write_timeout_s: float = WRITE_TIMEOUT_S
+    """In which a client has to take something of what is streamed to it."""
+    streams_max: int = STREAMS_MAX
+    """How many may follow logs, a process."""
     metrics_folder: Path | None = None
     """Where several workers share what they count."""
 

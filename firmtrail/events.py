@@ -154,7 +154,11 @@ class SettingsChanged(Event, frozen=True):
 class TextErased(Event, frozen=True):
     """The text beside the event at `position` is gone, and its salt."""
 
+    VERSION: ClassVar[int] = 2
+
     position: int
+    log: int | None = None
+    """The number of an older log of the project, where the event is not in this one."""
 
 
 class UserErased(Event, frozen=True):
@@ -202,8 +206,10 @@ TYPES: dict[str, type[Event]] = {
 
 type Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
-UPCASTS: Mapping[tuple[str, int], Upcast] = {}
-"""(event name, version) -> its data, lifted to the next version. All events are at version 1."""
+UPCASTS: Mapping[tuple[str, int], Upcast] = {
+    ("TextErased", 1): lambda data: data,  # it was always of the same log
+}
+"""(event name, version) -> its data, lifted to the next version."""
 
 
 class Envelope[Data](msgspec.Struct, frozen=True):
@@ -231,7 +237,8 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     event: Event
 
 
-_decode_envelope = msgspec.json.Decoder(Envelope[msgspec.Raw]).decode
+envelope_of = msgspec.json.Decoder(Envelope[msgspec.Raw]).decode
+"""The attributes that an entry's text holds, its data left as it is."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -257,6 +264,21 @@ def type_of(kind: type[Event]) -> str:
     return f"firmtrail.{kind.__name__}.v{kind.VERSION}"
 
 
+def types_named(name: str) -> frozenset[str]:
+    """The types of entries that `name` means: "DeviceChanged" means every version of it, and
+    "DeviceChanged.v1" one; "firmtrail." may stand before either. None: there is no such event.
+    """
+    known = {
+        f"{kind}.v{version}": kind
+        for kind, event in TYPES.items()
+        for version in range(1, event.VERSION + 1)
+    }
+    wanted = name.removeprefix("firmtrail.")
+    return frozenset(
+        f"firmtrail.{type_}" for type_, kind in known.items() if wanted in {type_, kind}
+    )
+
+
 def decode(
     position: int,
     text: str,
@@ -268,7 +290,7 @@ def decode(
     Raises msgspec.MsgspecError, ValueError or KeyError for what is no entry of ours: the log is
     corrupt, or newer than this code.
     """
-    envelope = _decode_envelope(text)
+    envelope = envelope_of(text)
     _, name, version = envelope.type.split(".")
     kind = types[name]
     data = envelope.data

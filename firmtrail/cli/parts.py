@@ -66,6 +66,8 @@ async def working(
             metrics_folder=serving.metrics_folder,
             seed_project=serving.seed_project,
             is_demo=serving.is_demo,
+            write_timeout_s=serving.write_timeout_s,
+            streams_max=serving.streams_max,
         )
     finally:
         await recorder.close()

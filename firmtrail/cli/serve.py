@@ -28,6 +28,19 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(dir_okay=False, path_type=Path),
     help="As before the command.",
 )
+@click.option(
+    "--write-timeout",
+    "write_timeout_s",
+    default=config.WRITE_TIMEOUT_S,
+    type=click.FloatRange(min=0.1, max=3600),
+    help="Seconds in which a client has to take something of what is streamed to it.",
+)
+@click.option(
+    "--streams-max",
+    default=config.STREAMS_MAX,
+    type=click.IntRange(1, 100_000),
+    help="How many may follow logs, in each process.",
+)
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
 @click.pass_obj
 def serve(

@@ -203,14 +203,22 @@ def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
     return command
 
 
-def erase_text(position: int, *, actor: str) -> Command[None]:
-    """Erase the free text beside the event at this position, and its salt."""
+def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
+    """Erase the free text beside the event at this position of a log, and its salt.
+
+    The log of `head` is the project's newest or one that it replaced. That one takes no more
+    events, so the newest tells of it.
+    """
 
     async def command(commit: Commit) -> None:
-        [erased] = await commit.run(log.erase_text(commit.log_id, position))
+        [erased] = await commit.run(log.erase_text(head.log_id, position))
         if not erased:
             raise Refused("not_found", "There is no text beside this event.", 404)
-        commit.record(f"event/{position}", TextErased(position), actor=actor)
+        if head.log_id == commit.log_id:
+            commit.record(f"event/{position}", TextErased(position), actor=actor)
+        else:
+            stream = f"log/{head.number}/event/{position}"
+            commit.record(stream, TextErased(position, head.number), actor=actor)
 
     return command
 

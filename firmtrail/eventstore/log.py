@@ -100,6 +100,15 @@ WHERE log_id = $1"""
 
 _BY_NUMBER = "SELECT log_id FROM log_heads WHERE project = $1 AND number = $2"
 
+_LOGS = """\
+SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
+FROM log_heads
+WHERE project = $1 AND number > $2
+ORDER BY number
+LIMIT $3"""
+
+_COUNT_LOGS = "SELECT count(*) FROM log_heads WHERE project = $1"
+
 _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
@@ -218,6 +227,17 @@ async def by_number(db: Database, project: str, number: int) -> int | None:
     """The log with this number among its project's; None where there is none."""
     rows = await db.read(Statement(_BY_NUMBER, (project, number)))
     return int(rows[0][0]) if rows else None
+
+
+async def logs(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
+    """The project's logs behind the number `after`, in the order of their numbers."""
+    return [head_of([row]) for row in await db.read(Statement(_LOGS, (project, after, limit)))]
+
+
+async def count_logs(db: Database, project: str) -> int:
+    """How many logs the project has."""
+    [[found]] = await db.read(Statement(_COUNT_LOGS, (project,)))
+    return int(found)
 
 
 def head_of(rows: Sequence[Row]) -> Head:

@@ -14,7 +14,7 @@ from firmtrail.eventstore.migrations import FOLDER
 from firmtrail.eventstore.postgres import connect
 
 _SERVICE_GRANTS = (
-    ("SELECT, INSERT", "events, subtrees, checkpoints, continued"),
+    ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
     ("SELECT, INSERT, DELETE", "texts"),
     ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users"),
     (

@@ -231,6 +231,7 @@ async def _writer(path: Path) -> AsyncIterator[aiosqlite.Connection]:
             "journal_mode=WAL",
             "synchronous=FULL",
             "recursive_triggers=ON",
+            "secure_delete=ON",  # an erased text's bytes are zeroed, not only given free
             "trusted_schema=OFF",
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             f"cache_size=-{WRITER_CACHE_KIB}",

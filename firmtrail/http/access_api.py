@@ -25,7 +25,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.logs import old_logs, place_of
+from firmtrail.http.logs import log_of, old_logs, place_of
 from firmtrail.record import Command
 
 LOGIN_MS = 24 * 3600 * 1000
@@ -192,8 +192,10 @@ async def delete_member(call: Call[Any, None]) -> web.Response:
 
 
 async def delete_text(call: Call[Any, None]) -> web.Response:
-    """Erase the free text beside an event."""
-    erase = commands.erase_text(int(call.path("position") or -1), actor=call.caller.actor)
+    """Erase the free text beside an event, of the newest log or of an older one."""
+    head = await log.head(call.services.db, await log_of(call))
+    position = int(call.path("position") or -1)
+    erase = commands.erase_text(head, position, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, erase)
     return respond.nothing()
 

@@ -138,5 +138,24 @@ class Timeline(msgspec.Struct, frozen=True):
     items: list[TimelineStep]
 
 
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """A log of the project; the one that is not closed is written to."""
+
+    number: int
+    size: int
+    closed: bool
+    last_recorded_at: TimeText | None
+
+
+class ReadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Who read what: `path` below the project's, `asked` as it was understood."""
+
+    at: TimeText
+    actor: str
+    path: str
+    asked: dict[str, int | bool | str]
+    request_id: str
+
+
 def time_or_none(time_ms: int | None) -> str | None:
     return None if time_ms is None else time_text(time_ms)

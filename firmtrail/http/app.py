@@ -13,9 +13,12 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from firmtrail import config
 from firmtrail.access import Access
+from firmtrail.access.reads import Reads
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.growth import Growth
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import openapi, routes
 from firmtrail.http.auth import authenticator
@@ -25,6 +28,7 @@ from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.places import Places
 from firmtrail.http.route import Route
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.builder import Builder
@@ -54,6 +58,8 @@ def services(
     metrics_folder: Path | None = None,
     seed_project: str | None = None,
     is_demo: bool = False,
+    write_timeout_s: float = config.WRITE_TIMEOUT_S,
+    streams_max: int = config.STREAMS_MAX,
 ) -> Services:
     """What handlers need, round a database; `folder` is where an embedded one lies, and
     `metrics_folder` where the processes of a server count together."""
@@ -70,6 +76,10 @@ def services(
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
+        reads=Reads(db),
+        growth=Growth(db),
+        streams=Places(streams_max),
+        write_timeout_s=write_timeout_s,
         seed_project=seed_project,
         is_demo=is_demo,
     )
@@ -141,6 +151,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     if services.publisher is not None:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["growth"] = asyncio.create_task(services.growth.run())
     yield
     services.readiness.is_draining = True
     for task in tasks.values():
@@ -151,5 +162,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _drain(app: web.Application) -> None:
-    """Let /readyz say no, so that nobody sends more; what is here is still answered."""
+    """Let /readyz say no, so that nobody sends more; what is here is still answered, and who
+    follows a log is sent to another server."""
     app[SERVICES].readiness.is_draining = True
+    app[SERVICES].growth.stop()

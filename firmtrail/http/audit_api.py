@@ -1,15 +1,36 @@
-"""What auditors call: the log as it is stored."""
+"""What auditors call: the log as it is stored, and who read it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any, NamedTuple
 
+import msgspec
 from aiohttp import web
 
-from firmtrail.eventstore import log
-from firmtrail.http import respond
-from firmtrail.http.bodies import EventsQuery
+from firmtrail.access import reads
+from firmtrail.access.reads import Which
+from firmtrail.events import envelope_of, time_text, types_named
+from firmtrail.eventstore import log, replay
+from firmtrail.http import answers, lists, moments, reading, respond
+from firmtrail.http.answers import time_or_none
+from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
 from firmtrail.http.call import Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.logs import log_of
+
+CLOUDEVENT = "application/cloudevents+json"
 
 type EventsCall = Call[EventsQuery, None]
+type Pages = AsyncIterator[list[tuple[int, int, str]]]
+
+
+class Range(NamedTuple):
+    """Which entries of a log are asked for: start <= position < stop, and which of these."""
+
+    log_id: int
+    start: int
+    stop: int
+    types: frozenset[str] | None
 
 
 async def get_events(call: EventsCall) -> web.StreamResponse:
@@ -19,28 +40,154 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     page is read at a time: neither the log's length nor a slow reader costs memory.
     """
     query = call.query
-    head = await log.head(call.services.db, call.log_id)
+    head = await log.head(call.services.db, await log_of(call))
+    wanted = await _range(call, head)
+    await reading.record(call, _asked(query, head.number, wanted))
+    write = _numbered if query.positions else _lines
+    pages = _limited(_pages(call, wanted), query.limit)
+    headers = {respond.LOG_SIZE: str(head.size), "Cache-Control": "private, no-cache"}
+    return await respond.stream(call, respond.NDJSON, write(pages), headers)
+
+
+async def _range(call: EventsCall, head: log.Head) -> Range:
+    """Times are resolved to positions: they never decrease along the log."""
+    query, db = call.query, call.services.db
+    start = query.start
     stop = head.size if query.stop is None else min(query.stop, head.size)
-    if query.limit is not None:
-        stop = min(stop, query.start + query.limit)
-    pages = log.read(call.services.db, call.log_id, query.start, stop)
-    chunks = _numbered(pages) if query.positions else _lines(pages)
-    return await respond.stream(
-        call,
-        respond.NDJSON,
-        chunks,
-        {respond.LOG_SIZE: str(head.size), "Cache-Control": "private, no-cache"},
+    if query.since is not None:
+        since_ms = moments.ms("since", query.since)
+        start = max(start, await log.size_at(db, head.log_id, since_ms - 1))
+    if query.until is not None:
+        until_ms = moments.ms("until", query.until)
+        stop = min(stop, await log.size_at(db, head.log_id, until_ms - 1))
+    if query.limit is not None and query.stream is None and query.type is None:
+        stop = min(stop, start + query.limit)
+    return Range(head.log_id, start, stop, _types(query.type))
+
+
+def _types(names: str | None) -> frozenset[str] | None:
+    """An unknown name is refused: an auditor who mistypes one must not be told "none"."""
+    if names is None:
+        return None
+    wanted: set[str] = set()
+    for name in names.split(","):
+        types = types_named(name)
+        if not types:
+            raise moments.invalid("type", f"there is no event {name}")
+        wanted |= types
+    return frozenset(wanted)
+
+
+def _asked(query: EventsQuery, number: int, wanted: Range) -> dict[str, object]:
+    named = {"stream": query.stream, "type": query.type, "limit": query.limit}
+    filters = {name: value for name, value in named.items() if value is not None}
+    return {"log": number, "from": wanted.start, "to": wanted.stop, **filters}
+
+
+def _pages(call: EventsCall, wanted: Range) -> Pages:
+    db, (log_id, start, stop, types), stream = call.services.db, wanted, call.query.stream
+    if stream is not None:
+        pages = replay.read_stream(db, log_id, stream, start=start, stop=stop)
+    else:
+        pages = log.read(db, log_id, start, stop)
+    return pages if types is None else _of_types(pages, types)
+
+
+async def _of_types(pages: Pages, types: frozenset[str]) -> Pages:
+    """Pages may be left empty: they show that the reading goes on."""
+    async for page in pages:
+        yield [entry for entry in page if envelope_of(entry[2]).type in types]
+
+
+async def _limited(pages: Pages, limit: int | None) -> Pages:
+    async for page in pages:
+        if limit is None:
+            yield page
+            continue
+        yield page[:limit]
+        limit -= len(page)
+        if limit <= 0:
+            return
+
+
+async def _lines(pages: Pages) -> AsyncGenerator[bytes]:
+    async for page in pages:
+        yield "\n".join([*(text for _, _, text in page), ""]).encode() if page else b""
+
+
+async def _numbered(pages: Pages) -> AsyncGenerator[bytes]:
+    async for page in pages:
+        yield "".join(f"{position}\t{text}\n" for position, _, text in page).encode()
+
+
+async def get_event(call: Call[Any, None]) -> web.Response:
+    """One entry, byte for byte as it was hashed."""
+    db, log_id = call.services.db, await log_of(call)
+    head, position = await log.head(db, log_id), int(call.path("position") or -1)
+    if not 0 <= position < head.size:
+        raise NotFound("The log has no such position.")
+    await reading.record(call, {"log": head.number})
+    async for [(_, _, text)] in log.read(db, log_id, position, position + 1):
+        headers = {respond.LOG_SIZE: str(head.size)}
+        return respond.stored(call, CLOUDEVENT, text.encode(), headers)
+    raise AssertionError("a position below the size is there, or the log is corrupt")
+
+
+async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """The project's logs, the oldest first."""
+    db, project = call.services.db, call.project
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        after = 0 if place is None else int(place[0])
+        heads = await log.logs(db, project, after=after, limit=limit + 1)
+        items = [_shown(head) for head in heads[:limit]]
+        return Page(items, lists.page_of(heads, limit, lambda head: (head.number,)))
+
+    async def count() -> int:
+        return await log.count_logs(db, project)
+
+    return await lists.answer(call, answers.Log, fetch, count)
+
+
+def _shown(head: log.Head) -> answers.Log:
+    return answers.Log(
+        number=head.number,
+        size=head.size,
+        closed=head.closed,
+        last_recorded_at=time_or_none(head.recorded_at_ms if head.size else None),
     )
 
 
-type Pages = AsyncIterator[list[tuple[int, int, str]]]
+async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamResponse:
+    """Who read the log or took a list away, the newest first."""
+    db, which = call.services.db, _which(call)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        after = None if place is None else (int(place[0]), str(place[1]))
+        rows = await reads.page(db, which, after=after, limit=limit + 1)
+        end = lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id))
+        return Page([_told(read) for read in rows[:limit]], end)
+
+    async def count() -> int:
+        return await reads.count(db, which)
+
+    return await lists.answer(call, answers.ReadRecord, fetch, count)
 
 
-async def _lines(pages: Pages) -> AsyncIterator[bytes]:
-    async for page in pages:
-        yield "\n".join([*(text for _, _, text in page), ""]).encode()
+def _which(call: Call[AccessRecordQuery, None]) -> Which:
+    query, which = call.query, Which(call.project, actor=call.query.actor)
+    if query.since is not None:
+        which = which._replace(since_ms=moments.ms("since", query.since))
+    if query.until is not None:
+        which = which._replace(until_ms=moments.ms("until", query.until))
+    return which
 
 
-async def _numbered(pages: Pages) -> AsyncIterator[bytes]:
-    async for page in pages:
-        yield "".join(f"{position}\t{text}\n" for position, _, text in page).encode()
+def _told(read: reads.Read) -> answers.ReadRecord:
+    return answers.ReadRecord(
+        at=time_text(read.at_ms),
+        actor=read.actor,
+        path=read.path,
+        asked=msgspec.json.decode(read.asked),
+        request_id=read.request_id,
+    )

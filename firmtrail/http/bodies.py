@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.events import Status
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import (
+    ActorName,
     AsOf,
     DeviceName,
     DevicePrefix,
@@ -21,7 +22,9 @@ from firmtrail.http.texts import (
     Seconds,
     Secret,
     Seq,
+    StreamName,
     Time,
+    TypeNames,
     VersionText,
     VisibleText,
 )
@@ -163,9 +166,30 @@ class ConsistencyQuery(
 class EventsQuery(
     msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
 ):
-    """Which positions: from <= position < to."""
+    """Which entries: from <= position < to, since <= recorded < until; of a stream, of types.
+
+    With `limit` so many at most; with `positions`, each behind its position and a tab.
+    """
 
     start: Position = 0
     stop: Position | None = None
+    since: Time | None = None
+    until: Time | None = None
+    stream: StreamName | None = None
+    type: TypeNames | None = None
     limit: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
     positions: bool = False
+
+
+class StreamQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from"}):
+    """From which position on; without it from the log's end on. A Last-Event-ID outranks it."""
+
+    start: Position | None = None
+
+
+class AccessRecordQuery(ListQuery, frozen=True, kw_only=True):
+    """Which records: since <= at < until, by whom."""
+
+    since: Time | None = None
+    until: Time | None = None
+    actor: ActorName | None = None

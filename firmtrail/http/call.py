@@ -6,14 +6,18 @@ from typing import Any
 from aiohttp import web
 
 from firmtrail.access.lookup import Access
+from firmtrail.access.reads import Reads
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.growth import Growth
 from firmtrail.eventstore.publisher import Publisher
+from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.places import Places
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
@@ -21,7 +25,7 @@ from firmtrail.record import Recorder
 class Call[Query, Body]:
     """One request on its way: the endpoint fills it in, the handler reads it."""
 
-    __slots__ = ("body", "caller", "key", "query", "request", "request_id", "services")
+    __slots__ = ("access", "body", "caller", "key", "query", "request", "request_id", "services")
 
     query: Query
     body: Body
@@ -30,6 +34,8 @@ class Call[Query, Body]:
         self.request = request
         self.request_id = request_id
         self.services = services
+        self.access: kinds.Access = kinds.PUBLIC
+        """Who may call the route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None
         """A user's, if the request has one and the route takes it."""
@@ -64,6 +70,12 @@ class Services:
     readiness: Readiness
     builder: Builder
     """Rebuilds views beside the requests."""
+    reads: Reads
+    growth: Growth
+    streams: Places
+    """For those who follow a log."""
+    write_timeout_s: float
+    """In which a client has to take something of what is streamed to it."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None

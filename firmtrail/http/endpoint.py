@@ -100,6 +100,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
         request = call.request
         blank_bad_names(request.match_info)
         if not is_public:
+            call.access = access
             call.caller = await authenticate(request, access)
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)

@@ -163,8 +163,8 @@ class TooManyRequests(Problem):
     status = 429
     code = "too_many_requests"
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__("Too many attempts.", headers={"Retry-After": str(retry_after_s)})
+    def __init__(self, retry_after_s: int, detail: str = "Too many attempts.") -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
 class ServiceUnavailable(Problem):

@@ -9,7 +9,7 @@ import csv
 import io
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.helpers import parse_mimetype
 
-from firmtrail.http import respond
+from firmtrail.http import reading, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest
 from firmtrail.http.texts import Cursor, Limit
@@ -141,6 +141,8 @@ async def _whole(
     call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, media: str
 ) -> web.StreamResponse:
     first = await fetch(None, PAGE_ITEMS_MAX)
+    if call.project:  # a list of the caller's own is nobody's business
+        await reading.record(call, reading.asked(call.query))
     headers = {"Cache-Control": "private, no-cache"}
     if first.log_size is not None:
         headers[respond.LOG_SIZE] = str(first.log_size)
@@ -151,7 +153,7 @@ async def _whole(
 
 async def _chunks(
     page: Page, fetch: Fetch, head: bytes, write: Callable[[Sequence[msgspec.Struct]], bytes]
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     yield head + write(page.items)
     while page.next is not None:
         page = await fetch(page.next, PAGE_ITEMS_MAX)
@@ -190,5 +192,7 @@ def _cell(value: Any) -> str:
             return "true" if value else "false"
         case list() | tuple():
             return " ".join(value)
+        case dict():
+            return msgspec.json.encode(value).decode()
         case _:
             return str(value)

@@ -184,7 +184,8 @@ def _answer(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
         "headers": _headers(*names, *([LOG_SIZE] if route.is_view else [])),
     }
     if isinstance(content, str):
-        answer["content"] = {content: {"schema": {"type": "string"}}}
+        kind = "object" if content.endswith("+json") else "string"
+        answer["content"] = {content: {"schema": {"type": kind}}}
     elif content is not None:
         media = {each: {"schema": {"type": "string"}} for each in route.other_media}
         answer["content"] = {JSON: {"schema": schemas.of(content)}} | media

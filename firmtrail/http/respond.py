@@ -2,11 +2,20 @@
 
 An ETag is a hash of the body without the times a device was last seen; how far the log was read
 is a header and never part of a body. A stream that fails breaks its connection.
+
+A stream is pulled: the next chunk is made when the one before it has left, so a slow reader costs
+a chunk of memory and nothing of the database. One that takes less than `WRITE_BYTES` in the
+server's write timeout is cut off, and so is one whose credential is no longer good.
 """
 
+import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+import socket
+import struct
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from hashlib import blake2b
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -19,6 +28,13 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 LOG_SIZE = "Firmtrail-Log-Size"
+
+WRITE_BYTES = 256 * 1024
+CHECK_S = 15
+"""How often a caller is looked up again to whom something is streamed."""
+
+COMPRESSED = frozenset({NDJSON, CSV})
+"""What is sent as gzip to who asks for it. Not events as they happen: gzip would hold them back."""
 
 _LAST_SEEN = re.compile(rb'"last_seen_at":(?:null|"[^"]*")')
 _encode = msgspec.json.Encoder().encode
@@ -37,14 +53,19 @@ def resource(
     call: AnyCall, body: Any, log_size: int | None = None, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """A state that was read: with its ETag, as 304 if the client has it."""
-    encoded = _encode(body)
-    etag = etag_of(encoded)
-    sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **(headers or {})}
+    sent = dict(headers or {})
     if log_size is not None:
         sent[LOG_SIZE] = str(log_size)
+    return stored(call, JSON, _encode(body), sent)
+
+
+def stored(call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]) -> web.Response:
+    """As `resource`, for what is in its final form."""
+    etag = etag_of(body)
+    sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
     if _has_it(call.request, etag):
         return web.Response(status=304, headers=sent)
-    return web.Response(body=encoded, content_type=JSON, headers=sent)
+    return web.Response(body=body, content_type=media, headers=sent)
 
 
 def _has_it(request: web.Request, etag: str) -> bool:
@@ -84,19 +105,63 @@ def is_among(etags: tuple[Any, ...] | None, etag: str, *, weak_counts: bool = Tr
 
 
 async def stream(
-    call: AnyCall, media: str, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
+    call: AnyCall, media: str, chunks: AsyncGenerator[bytes], headers: Mapping[str, str]
 ) -> web.StreamResponse:
-    """Send chunks as they come. The first is made before the status is sent: it can still fail."""
-    first = await anext(chunks, b"")
+    """Send chunks as they come. The first is made before the status is sent: it can still fail.
+
+    An empty chunk sends nothing, and finds out whether the client is still there.
+    """
     response = web.StreamResponse(headers={**headers, "X-Request-Id": call.request_id})
     response.content_type = media
     if media == CSV:
         response.charset = "utf-8"
-    call.request[STREAM] = response
-    await response.prepare(call.request)
-    if call.request.method != "HEAD":
-        await response.write(first)
-        async for chunk in chunks:
-            await response.write(chunk)
+    if media in COMPRESSED:
+        response.headers["Vary"] = "Accept-Encoding"
+        if call.request.method != "HEAD" and takes_gzip(call.request):
+            response.enable_compression(web.ContentCoding.gzip)
+    async with aclosing(chunks):
+        first = await anext(chunks, b"")
+        call.request[STREAM] = response
+        await response.prepare(call.request)
+        if call.request.method != "HEAD":
+            await _send(call, response, first)
+            check_at = monotonic() + CHECK_S
+            async for chunk in chunks:
+                if monotonic() >= check_at:
+                    await call.services.authenticate(call.request, call.access)
+                    check_at = monotonic() + CHECK_S
+                await _send(call, response, chunk)
     await response.write_eof()
     return response
+
+
+async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> None:
+    """Write a chunk in parts; raises `ConnectionError` where the client is gone or takes none."""
+    transport = call.request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    view = memoryview(chunk)
+    timeout_s = call.services.write_timeout_s
+    try:
+        for start in range(0, len(view), WRITE_BYTES):
+            async with asyncio.timeout(timeout_s):
+                await response.write(view[start : start + WRITE_BYTES])
+    except TimeoutError:
+        _forget_unsent(transport)
+        raise ConnectionAbortedError(f"the client took too little for {timeout_s} s") from None
+
+
+def _forget_unsent(transport: asyncio.Transport) -> None:
+    """Let closing be a reset: else the kernel keeps megabytes for minutes, for who takes nothing
+    (SO_LINGER with 0 s; socket(7))."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def takes_gzip(request: web.Request) -> bool:
+    """Whether Accept-Encoding names gzip, and not to refuse it (RFC 9110, 12.5.3)."""
+    for each in request.headers.get("Accept-Encoding", "").lower().split(","):
+        coding, _, weight = each.replace(" ", "").partition(";q=")
+        if coding == "gzip":
+            return weight.rstrip(".0") != "" if weight else True
+    return False

@@ -59,6 +59,8 @@ class Route:
     """With `faulty=skip` the handler gets faulty items of an array as `Faulty`."""
     is_view: bool = False
     """Its answers say how far the log was read."""
+    is_endless: bool = False
+    """Its answer ends when the client or the server does."""
     takes_key: bool = False
     """An Idempotency-Key counts."""
     refusals: frozenset[int] = field(default_factory=frozenset)

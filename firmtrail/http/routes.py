@@ -15,15 +15,18 @@ from firmtrail.http import (
     device_api,
     operations,
     seed_api,
+    stream_api,
 )
 from firmtrail.http.checkpoint_routes import CHECKPOINTS
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
+from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
 from firmtrail.http.tlog_routes import TLOG
-from firmtrail.http.user_routes import ACCESS, FLEET, LOCALS, RULES, D, P
+from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
+L = f"{P}/logs/{{number}}"
 
 REPORT = Member(Permission.REPORT)
 AUDIT = Member(Permission.AUDIT)
@@ -82,6 +85,16 @@ AUDITS = (
         is_view=True,
     ),
     Route(
+        method=GET,
+        path=f"{P}/events/{{position}}",
+        handler=audit_api.get_event,
+        access=AUDIT,
+        group="auditors call",
+        summary="One entry as it is stored.",
+        answers={200: audit_api.CLOUDEVENT, 304: None},
+        is_view=True,
+    ),
+    Route(
         method=DELETE,
         path=f"{P}/events/{{position}}/text",
         handler=access_api.delete_text,
@@ -90,6 +103,72 @@ AUDITS = (
         summary="Erase the free text beside an event.",
         answers={204: None},
         refusals=RULES,
+    ),
+    Route(
+        method=GET,
+        path=f"{P}/logs",
+        handler=audit_api.get_logs,
+        access=AUDIT,
+        group="auditors call",
+        summary="The project's logs; the last is written to.",
+        query=ListQuery,
+        answers={200: Listing[answers.Log], 304: None},
+        other_media=LISTED,
+    ),
+    Route(
+        method=GET,
+        path=f"{L}/events",
+        handler=audit_api.get_events,
+        access=AUDIT,
+        group="auditors call",
+        summary="A log's entries as they are stored, one a line.",
+        query=bodies.EventsQuery,
+        answers={200: NDJSON},
+        is_view=True,
+    ),
+    Route(
+        method=GET,
+        path=f"{L}/events/{{position}}",
+        handler=audit_api.get_event,
+        access=AUDIT,
+        group="auditors call",
+        summary="One entry of a log as it is stored.",
+        answers={200: audit_api.CLOUDEVENT, 304: None},
+        is_view=True,
+    ),
+    Route(
+        method=DELETE,
+        path=f"{L}/events/{{position}}/text",
+        handler=access_api.delete_text,
+        access=ADMINISTER,
+        group="auditors call",
+        summary="Erase the free text beside an event of a log.",
+        answers={204: None},
+        refusals=RULES,
+    ),
+    Route(
+        method=GET,
+        path=f"{P}/stream",
+        handler=stream_api.get_stream,
+        access=AUDIT,
+        group="auditors call",
+        summary="The log's entries as they are recorded, as server-sent events.",
+        query=bodies.StreamQuery,
+        answers={200: stream_api.EVENT_STREAM},
+        refusals=frozenset({400, 409}),
+        is_view=True,
+        is_endless=True,
+    ),
+    Route(
+        method=GET,
+        path=f"{P}/access-record",
+        handler=audit_api.get_access_record,
+        access=AUDIT,
+        group="auditors call",
+        summary="Who read the log or took a list away, the newest first.",
+        query=bodies.AccessRecordQuery,
+        answers={200: Listing[answers.ReadRecord], 304: None},
+        other_media=LISTED,
     ),
 )
 

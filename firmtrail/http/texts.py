@@ -28,6 +28,8 @@ POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
 
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2})"
 
+_TYPE = r"(firmtrail\.)?[A-Z][A-Za-z]{0,63}(\.v[1-9][0-9]{0,3})?"
+
 type ProjectName = Annotated[
     str, Meta(pattern=PROJECT_PATTERN, description="a project's name: a-z, 0-9 and -, 1 to 63")
 ]
@@ -55,6 +57,30 @@ type TilePath = Annotated[
         description="a tile's number in groups of three digits, and the width of a partial one, as "
         "C2SP tlog-tiles has them; the slashes as they are",
         examples=["x001/x234/067", "000.p/17"],
+    ),
+]
+type StreamName = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[a-z]+/[A-Za-z0-9._:/-]{{1,140}}{_END}",
+        description="what events are about, an entry's subject",
+        examples=["device/pump-1"],
+    ),
+]
+type ActorName = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(system|(user|token)/[A-Za-z0-9_.-]{{1,64}}){_END}",
+        description="who caused an event or reads, as an entry's actor",
+        examples=["user/u_01"],
+    ),
+]
+type TypeNames = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{_TYPE}(,{_TYPE}){{0,63}}{_END}",
+        description="names of events, with a version or all of them; several apart by commas",
+        examples=["DeviceRegistered,FirmwareInstalled.v1"],
     ),
 ]
 type VersionText = Annotated[

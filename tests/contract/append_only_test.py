@@ -8,6 +8,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from firmtrail.access import reads
+from firmtrail.access.reads import Read, Reads
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.migrate import migrate
@@ -170,6 +172,8 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
         "DROP TABLE events",
         "SET session_replication_role = replica",
         "UPDATE texts SET text = 'x'",
+        "UPDATE access_record SET actor = 'x'",
+        "DELETE FROM access_record",
         "DELETE FROM log_heads",
         "UPDATE instance SET name = 'x'",
         "CREATE TABLE mine (a bigint)",
@@ -192,3 +196,5 @@ async def test_the_role_that_serves_can_record_and_read(served_url: str) -> None
         assert [found.state.version for found in devices] == ["1.0.0", None]
         async with db.transaction() as tx:
             assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1
+        await Reads(db).add(Read("acme", 0, "r1", "user/u_1", "/events", "{}"))
+        assert await reads.count(db, reads.Which("acme")) == 1

@@ -35,6 +35,7 @@ EVERY_KIND: tuple[Event, ...] = (
     events.TokenRevoked("t_1"),
     events.SettingsChanged(follow_latest=False, max_attempts=5),
     events.TextErased(41),
+    events.TextErased(41, log=1),
     events.UserErased("u_1"),
     events.LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
     events.LogContinued(1, 0),
@@ -129,6 +130,30 @@ def test_an_old_version_is_lifted_step_by_step(version: int, data: str) -> None:
     )
     read = events.decode(0, text, {"Renamed": Renamed}, UPCASTS)
     assert read == Recorded(0, AT_MS, "device/d", "s.1", "system", Renamed("1.0.0", "stable"))
+
+
+def test_an_erased_text_of_the_first_version_was_of_the_same_log() -> None:
+    text = events.encode("acme", recorded(events.TextErased(41)))
+    assert '"firmtrail.TextErased.v2"' in text
+    first = text.replace(".v2", ".v1")
+    assert events.decode(8142, first) == recorded(events.TextErased(41))
+
+
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [
+        ("TextErased", {"firmtrail.TextErased.v1", "firmtrail.TextErased.v2"}),
+        ("TextErased.v1", {"firmtrail.TextErased.v1"}),
+        ("firmtrail.TextErased.v2", {"firmtrail.TextErased.v2"}),
+        ("firmtrail.DeviceRestored", {"firmtrail.DeviceRestored.v1"}),
+        ("TextErased.v3", set()),
+        ("Text", set()),
+        ("v1", set()),
+        ("", set()),
+    ],
+)
+def test_a_name_means_the_types_of_its_versions(name: str, types: set[str]) -> None:
+    assert events.types_named(name) == types
 
 
 @pytest.mark.parametrize(

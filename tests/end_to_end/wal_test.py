@@ -28,7 +28,7 @@ WAL_BYTES_MAX = 2 * WAL_BYTES_KEPT_MAX
 
 async def test_the_write_ahead_log_stays_small(serve: Serve, sqlite_url: str) -> None:
     site = await new_site(sqlite_url, DEVICES)
-    server = serve(sqlite_url)
+    server = serve(sqlite_url, f"--write-timeout={10 * BEGINNINGS_SECONDS_MAX}")
     wal = Path(f"{sqlite_url.removeprefix('sqlite:///')}-wal")
     async with ledger.session() as session:
         writers = [write(session, server.url, site) for _ in range(WRITERS)]

@@ -24,6 +24,12 @@ ROUTES = (
     ("audit", "GET", "/log/tile/0/000.p/1", None),
     ("audit", "GET", "/logs/1/tile/entries/000.p/1", None),
     ("audit", "GET", "/log/consistency?from=1&to=2", None),
+    ("audit", "GET", "/events/0", None),
+    ("audit", "GET", "/logs", None),
+    ("audit", "GET", "/logs/1/events", None),
+    ("audit", "GET", "/logs/1/events/0", None),
+    ("audit", "HEAD", "/stream", None),
+    ("audit", "GET", "/access-record", None),
     ("administer", "PATCH", "", {"max_attempts": 4}),
     ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
 )

@@ -61,6 +61,13 @@ class Site:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.call("GET", path, caller=caller, headers=named)
 
+    async def get_begun(self, path: str, caller: str = "admin", **headers: str) -> Answer:
+        """The head of an answer, whose body may never end."""
+        sent = {"Authorization": f"Bearer {self.credentials[caller]}"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.get(path, headers=sent) as response:
+            return Answer(response.status, response.headers, b"")
+
     async def report(self, *reports: Any, caller: str = "device", path: str = D) -> Answer:
         """One report alone, several as an array."""
         body = reports[0] if len(reports) == 1 else list(reports)

@@ -7,7 +7,7 @@ from firmtrail.eventstore.migrations import statements, subtrees
 revision = "0002"
 down_revision = "0001"
 
-TABLES = ("subtrees", "checkpoints", "rebuilds")
+TABLES = ("subtrees", "checkpoints", "rebuilds", "access_record")
 OWN = ("subtrees", "checkpoints")
 """What each back end has its own triggers for."""
 

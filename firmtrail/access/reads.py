@@ -1,0 +1,141 @@
+"""Who read which part of a log, or took a list away, and when? All SQL of `access_record`.
+
+A read is recorded before the first byte of its answer is sent: a crash can leave a record of a
+read that never came to an answer, and never a read without its record. Where the database can't
+record it, the read is refused. Reads that begin together are written together.
+
+A record names its reader by an actor id of the log. It holds what the request asked for, as it was
+understood, and no header: so no secret and no e-mail address.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cachetools import TTLCache
+
+from firmtrail.eventstore.database import Database, Given, Statement
+
+AGAIN_AFTER_S = 60
+REMEMBERED_MAX = 10_000
+BATCH_READS_MAX = 500
+END_MS = 2**53
+"""Behind every time that a record can have."""
+
+
+class Read(NamedTuple):
+    """A read, as it began."""
+
+    project: str
+    at_ms: int
+    request_id: str
+    actor: str
+    path: str
+    """Below the project's."""
+    asked: str
+    """What of it, as a JSON object."""
+
+
+class Which(NamedTuple):
+    """Which records: since_ms <= at_ms < until_ms, and by one actor or by all."""
+
+    project: str
+    since_ms: int = 0
+    until_ms: int = END_MS
+    actor: str | None = None
+
+
+_INSERT = """\
+INSERT INTO access_record (project, at_ms, request_id, actor, path, asked)
+SELECT given.project, given.at_ms, given.request_id, given.actor, given.path, given.asked
+FROM given
+WHERE TRUE"""
+
+_COLUMNS = "project text, at_ms bigint, request_id text, actor text, path text, asked text"
+
+_PAGE = """\
+SELECT project, at_ms, request_id, actor, path, asked
+FROM access_record
+WHERE project = $1 AND at_ms >= $2 AND (at_ms, request_id) < ($3, $4)
+ORDER BY at_ms DESC, request_id DESC
+LIMIT $5"""
+
+_PAGE_OF_ACTOR = _PAGE.replace("project = $1", "project = $1 AND actor = $6")
+
+_COUNT = """\
+SELECT count(*)
+FROM access_record
+WHERE project = $1 AND at_ms >= $2 AND at_ms < $3"""
+
+_COUNT_OF_ACTOR = f"{_COUNT} AND actor = $4"
+
+
+class Reads:
+    """The one way into the access record, for one process."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: list[tuple[Read, asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+        self._remembered: TTLCache[tuple[str, ...], None] = TTLCache(REMEMBERED_MAX, AGAIN_AFTER_S)
+
+    async def add(self, read: Read) -> None:
+        """Record a read; returns once it is durable. Raises `Unavailable`: it may not begin."""
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((read, written))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_all())
+        await written
+
+    async def add_once_a_minute(self, read: Read) -> None:
+        """As `add`, for what one client fetches by the thousand: one that this process recorded
+        within the last minute, of the same actor, path and `asked`, stands for it too.
+        """
+        key = (read.project, read.actor, read.path, read.asked)
+        if key not in self._remembered:
+            await self.add(read)
+            self._remembered[key] = None
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                taken = self._waiting[:BATCH_READS_MAX]
+                del self._waiting[:BATCH_READS_MAX]
+                await self._write([read for read, _ in taken], [written for _, written in taken])
+        finally:
+            self._writing = None
+
+    async def _write(self, some: Sequence[Read], written: Sequence[asyncio.Future[None]]) -> None:
+        try:
+            async with self._db.transaction() as tx:
+                await tx.run(Statement(_INSERT, (), Given(_COLUMNS, some)))
+        except BaseException as error:  # noqa: BLE001 (every waiter gets it)
+            for waiter in written:
+                if not waiter.done():
+                    waiter.set_exception(error)
+            return
+        for waiter in written:
+            if not waiter.done():  # done: its request was cancelled; it is recorded all the same
+                waiter.set_result(None)
+
+
+async def page(
+    db: Database, which: Which, *, after: tuple[int, str] | None = None, limit: int
+) -> list[Read]:
+    """The records behind `after`, a (time, request id), the newest first."""
+    arguments = (which.project, which.since_ms, *(after or (which.until_ms, "")), limit)
+    if which.actor is None:
+        rows = await db.read(Statement(_PAGE, arguments))
+    else:
+        rows = await db.read(Statement(_PAGE_OF_ACTOR, (*arguments, which.actor)))
+    return [Read(*row) for row in rows]
+
+
+async def count(db: Database, which: Which) -> int:
+    """How many records there are."""
+    arguments = (which.project, which.since_ms, which.until_ms)
+    if which.actor is None:
+        counted = await db.read(Statement(_COUNT, arguments))
+    else:
+        counted = await db.read(Statement(_COUNT_OF_ACTOR, (*arguments, which.actor)))
+    return int(counted[0][0])

@@ -1,0 +1,163 @@
+"""Who read what: every read of the log and every list taken away is in the access record."""
+
+from typing import Any
+
+import pytest
+
+from firmtrail.access.roles import PERMISSIONS, ROLES, Role
+from firmtrail.commands.erase_user import erase_user
+from firmtrail.eventstore.database import Unavailable
+from firmtrail.http import reading
+from firmtrail.http.call import Call
+from firmtrail.http.kinds import Caller, Member
+from firmtrail.http.respond import NDJSON
+from firmtrail.http.route import Route
+from firmtrail.http.routes import ROUTES
+from tests.service.routes_test import assert_is_problem, name_of, path_of
+from tests.service.site import Answer, P, Site
+
+READS = [
+    route
+    for route in ROUTES
+    if route.method == "GET"
+    and isinstance(route.access, Member)
+    and (route.other_media or isinstance(route.answers[200], str))
+]
+"""What gives out a part of the log, or a list to take away."""
+
+
+async def records(site: Site, query: str = "") -> list[dict[str, Any]]:
+    answer = await site.get(f"{P}/access-record?limit=500{query}")
+    assert answer.status == 200
+    items: list[dict[str, Any]] = answer.json["items"]
+    return items
+
+
+async def take(site: Site, route: Route, caller: str) -> Answer:
+    if route.is_endless:
+        return await site.get_begun(path_of(route), caller)
+    return await site.get(path_of(route), caller, Accept=NDJSON)
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_read_by_any_role_is_recorded_and_no_refused_one(
+    site: Site, role: Role
+) -> None:
+    for route in READS:
+        before = len(await records(site))
+        answer = await take(site, route, role)
+        assert isinstance(route.access, Member)
+        is_allowed = route.access.permission in PERMISSIONS[role]
+        assert answer.status == (200 if is_allowed else 403), name_of(route)
+        now = await records(site)
+        new = now[: len(now) - before]
+        if not is_allowed:
+            assert not new, name_of(route)
+            continue
+        [record] = new
+        assert record["actor"].startswith("token/t_")
+        assert record["path"] == path_of(route).removeprefix(P)
+        assert record["request_id"] == answer.headers["X-Request-Id"]
+
+
+async def test_a_record_says_what_was_read(site: Site) -> None:
+    size = int((await site.get(f"{P}/events?limit=1")).headers["Firmtrail-Log-Size"])
+    asked = (
+        ("/events", {"log": 1, "from": 0, "to": size}),
+        ("/events?from=2&limit=3&positions=true", {"log": 1, "from": 2, "to": 5, "limit": 3}),
+        (
+            "/events?stream=device/d1&type=DeviceRegistered",
+            {"log": 1, "from": 0, "to": size, "stream": "device/d1", "type": "DeviceRegistered"},
+        ),
+        ("/events?since=2999-01-01T00:00:00Z", {"log": 1, "from": size, "to": size}),
+        ("/events/3", {"log": 1}),
+        ("/logs/1/events/3", {"log": 1}),
+        ("/devices?model=m&failing=true&q=d", {"model": "m", "failing": True, "q": "d"}),
+        ("/devices/d1/history", {}),
+    )
+    for path, wanted in asked:
+        await site.get(f"{P}{path}", Accept=NDJSON)
+        [record, *_] = await records(site)
+        assert (record["path"], record["asked"]) == (path.partition("?")[0], wanted)
+
+
+async def test_what_shows_a_page_or_only_a_head_is_no_taking_away(site: Site) -> None:
+    before = await records(site)
+    for path in ("/devices", "/members", "/access-record", "/logs"):
+        assert (await site.get(f"{P}{path}")).status == 200
+    for route in READS:
+        await site.call("HEAD", path_of(route), caller="admin", headers={"Accept": NDJSON})
+    assert await records(site) == before
+
+
+async def test_records_are_found_by_time_and_actor(site: Site) -> None:
+    for caller in ("auditor", "admin", "auditor"):
+        await site.get(f"{P}/events", caller)
+    everything = await records(site)
+    [third, second, first] = everything
+    assert first["actor"] == third["actor"] != second["actor"]
+    assert await records(site, f"&actor={first['actor']}") == [third, first]
+    since = [each for each in everything if each["at"] >= second["at"]]
+    assert await records(site, f"&since={second['at']}") == since
+    assert await records(site, f"&until={second['at']}") == everything[len(since) :]
+    assert await records(site, "&until=2000-01-01T00:00:00Z") == []
+    page = (await site.get(f"{P}/access-record?limit=2&count=true")).json
+    assert (page["items"], page["total"]) == ([third, second], 3)
+    rest = (await site.get(f"{P}/access-record?limit=2&count=true&cursor={page['next']}")).json
+    assert (rest["items"], rest["next"]) == ([first], None)
+    assert_is_problem(await site.get(f"{P}/access-record?actor=nobody@example.org"), 422)
+
+
+async def test_another_projects_record_is_not_seen(site: Site) -> None:
+    await site.get(f"{P}/events")
+    other = await site.get("/api/v1/projects/other/access-record", "stranger")
+    assert other.json["items"] == []
+
+
+async def test_no_secret_and_no_address_is_ever_in_it(site: Site) -> None:
+    for route in READS:
+        for caller in ("admin", "auditor"):
+            await take(site, route, caller)
+    answer = await site.get(f"{P}/access-record?limit=500")
+    for text in (*site.credentials.values(), "example.org"):
+        assert text.encode() not in answer.body
+
+
+async def test_an_erased_reader_is_an_id(site: Site) -> None:
+    await site.get(f"{P}/events", "auditor")
+    [record] = await records(site)
+    token = (await site.get(f"{P}/actors/{record['actor'].removeprefix('token/')}")).json
+    services = site.services
+    await erase_user(services.db, services.recorder, token["holder"], actor="system")
+    assert await records(site) == [record]
+    after = (await site.get(f"{P}/actors/{token['holder']}")).json
+    assert (after["email"], after["roles"][0]["role"]) == (None, "auditor")
+
+
+async def test_nothing_is_read_where_it_can_not_be_recorded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(*_: object) -> None:
+        raise Unavailable("the disk is full")
+
+    monkeypatch.setattr(site.services.reads, "add", failing)
+    for route in READS:
+        assert (await take(site, route, "admin")).status == 503
+
+
+async def test_tiles_are_recorded_once_a_minute_for_each_reader(site: Site) -> None:
+    for n in range(30):
+        for actor in ("token/t_1", "token/t_2"):
+            call: Call[None, None] = Call(Request("GET"), f"r{n}{actor}", site.services)  # type: ignore[arg-type]
+            call.caller = Caller(kind="user", actor=actor, project="acme", log_id=site.log_id)
+            await reading.record_once_a_minute(call, "/log/tile/entries", {"log": 1, "from": 0})
+    found = await records(site)
+    assert sorted(each["actor"] for each in found) == ["token/t_1", "token/t_2"]
+    assert {each["path"] for each in found} == {"/log/tile/entries"}
+
+
+class Request:
+    """Of a request, what the record looks at."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
