@@ -25,6 +25,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "log": ("log:log", "Go on where a log was lost."),
     "token": ("access:token", "Create API tokens."),
     "device": ("devices:device", "Register devices, one or a file of them."),
+    "backup": ("backup:backup", "Copy the database, while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
     "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
 }
@@ -73,6 +74,11 @@ def share_metrics(folder: str) -> None:
     prometheus_client looks at the environment when it is imported: call this before.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What a program that we start gets: ours, and `more`."""
+    return os.environ | more
 
 
 class DatabaseUrl(click.ParamType[config.Database]):

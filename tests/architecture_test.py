@@ -31,7 +31,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "asyncpg": "eventstore.postgres",
     "os.environ": "main",
     "os.getenv": "main",
-    "sqlite3": "eventstore.sqlite",
+    "sqlite3": "eventstore.sqlite eventstore.sqlite_copy",
 }
 # No async, and none of the names in IMPURE.
 PURE = "device events version eventstore.merkle eventstore.proofs eventstore.tiles"

@@ -12,7 +12,7 @@ from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.migrate import migrate
+from firmtrail.eventstore.migrate import Roles, migrate
 from firmtrail.projections import device_current
 from firmtrail.record import Recorder
 from tests.databases import INSTANCE, new_log, opened, sqlite_template, write
@@ -158,7 +158,7 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
     connection = await asyncpg.connect(url)
     await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
     await connection.close()
-    await migrate(url, INSTANCE, service_role=ROLE)
+    await migrate(url, INSTANCE, Roles(service=ROLE))
     return url.replace("postgres@", f"{ROLE}@")
 
 

@@ -52,7 +52,7 @@ async def test_a_database_with_everything_in_it_passes(
     assert findings.kept == []
 
 
-MUTATIONS = int(os.environ.get("FIRMTRAIL_TEST_MUTATIONS", "6"))
+MUTATIONS = int(os.environ.get("FIRMTRAIL_TEST_MUTATIONS", "5"))
 SEED = int(os.environ.get("FIRMTRAIL_TEST_SEED", "1"))
 APPEND_ONLY = ("events", "subtrees", "checkpoints")
 
