@@ -16,7 +16,7 @@ from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.device import Report
 from firmtrail.events import DeviceChanged, SettingsChanged
-from firmtrail.eventstore import signing_key
+from firmtrail.eventstore import log, signing_key
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.eventstore.publisher import Publisher, Signer
@@ -132,6 +132,7 @@ async def _change(db: Database, recorder: Recorder, log_id: int) -> None:
     back = devices.Change(DeviceChanged(), decommissioned=False)
     await recorder.act(log_id, devices.change("d7", back, secret=again, actor="system"))
     rows = await read(db, "SELECT position FROM texts WHERE log_id = $1 ORDER BY position", log_id)
+    head = await log.head(db, log_id)
     for [position] in rows[:3]:
-        await recorder.act(log_id, commands.erase_text(position, actor="system"))
+        await recorder.act(log_id, commands.erase_text(head, position, actor="system"))
     access.hasher.close()

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from firmtrail.eventstore import log, tiles, tree
 from firmtrail.eventstore.tiles import Tile
+from firmtrail.http import reading
 from firmtrail.http.bodies import ConsistencyQuery
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
@@ -29,14 +30,14 @@ _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 async def get_tile(call: AnyCall) -> web.Response:
     """Neighbouring hashes of one level of the tree."""
     level = int(call.path("level") or -1)
-    log_id, tile = await _tile_of(call, level)
+    log_id, tile = await _tile_of(call, level, str(level))
     hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
     return web.Response(body=hashes, content_type=OCTETS, headers=KEPT)
 
 
 async def get_bundle(call: AnyCall) -> web.Response:
     """The entries below a tile of leaf hashes."""
-    log_id, tile = await _tile_of(call, 0)
+    log_id, tile = await _tile_of(call, 0, "entries")
     entries = await tree.bundle(call.services.db, log_id, *tile)
     headers = KEPT | {hdrs.VARY: hdrs.ACCEPT_ENCODING}
     response = web.Response(body=entries, content_type=OCTETS, headers=headers)
@@ -59,13 +60,19 @@ async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
     return web.Response(text=lines, content_type=TEXT, headers=KEPT)
 
 
-async def _tile_of(call: AnyCall, level: int) -> tuple[int, Tile]:
-    """The log and the tile that the path names; raises `NotFound` where it has no such tile."""
+async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
+    """The log and the tile that the path names, the read of them recorded.
+
+    Raises `NotFound` where the log has no such tile.
+    """
     log_id, tile = await log_of(call), tiles.parse(call.path("tile"))
     if level < 0 or tile is None:
         raise NotFound
-    if not tiles.is_within(level, tile, (await log.head(call.services.db, log_id)).size):
+    head = await log.head(call.services.db, log_id)
+    if not tiles.is_within(level, tile, head.size):
         raise NotFound
+    path = f"/logs/{head.number}/tile/{what}"
+    await reading.record_once_a_minute(call, path, {"log": head.number})
     return log_id, tile
 
 
