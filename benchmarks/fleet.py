@@ -17,6 +17,8 @@ import msgspec
 PROJECT = "fleet"
 P = f"/api/v1/projects/{PROJECT}"
 ARRAY_REPORTS = 500
+GATEWAY_DEVICES = 500
+"""How many devices, neighbours by name, stand behind one gateway."""
 VERSIONS = [f"1.{minor}.0" for minor in range(20)]
 
 
@@ -74,18 +76,20 @@ class Fleet:
             yield Sent(post(path, secret(number), array), keys)
 
     def gathered(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield what a gateway gathers from random devices."""
+        """Yield what random gateways gather from devices of theirs."""
         while True:
-            yield [
-                report(next(self._serials)) | {"device": name(random.randrange(self.devices))}
-                for _ in range(ARRAY_REPORTS)
-            ]
+            first = random.randrange(self.devices) // GATEWAY_DEVICES * GATEWAY_DEVICES
+            behind = range(first, min(first + GATEWAY_DEVICES, self.devices))
+            yield [self._report_of(random.choice(behind)) for _ in range(ARRAY_REPORTS)]
 
-    def gateway_arrays(self, token: str) -> Iterator[Sent]:
-        """Yield arrays of reports of random devices, as their gateway sends them."""
-        for array in self.gathered():
-            keys = [(each["device"], each["report_id"]) for each in array]
-            yield Sent(post(f"{P}/reports", token, array), keys)
+    def scattered(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield what one gateway would gather that has the whole fleet behind it."""
+        while True:
+            numbers = (random.randrange(self.devices) for _ in range(ARRAY_REPORTS))
+            yield [self._report_of(number) for number in numbers]
+
+    def _report_of(self, number: int) -> dict[str, Any]:
+        return report(next(self._serials)) | {"device": name(number)}
 
     def seed_singles(self) -> Iterator[Sent]:
         """Yield reports as the seed's route takes them."""
@@ -103,6 +107,13 @@ class Fleet:
         while True:
             path = f"{P}/devices/{name(random.randrange(self.devices))}{suffix}"
             yield Sent(get(path, token), [])
+
+
+def gateway_arrays(arrays: Iterator[list[dict[str, Any]]], token: str) -> Iterator[Sent]:
+    """Yield arrays as a gateway sends them."""
+    for array in arrays:
+        keys = [(each["device"], each["report_id"]) for each in array]
+        yield Sent(post(f"{P}/reports", token, array), keys)
 
 
 def post(path: str, credential: str, body: object) -> bytes:

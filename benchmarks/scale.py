@@ -31,7 +31,6 @@ from tests import postgres_server
 from tests.postgres_server import PostgresServer
 
 DEVICES, REPORTS = 1_000_000, 9_000_000
-"""Filling takes most of the time: a minute for the devices, four for a million reports."""
 FEW_DEVICES, FEW_REPORTS = 1_000, 9_000
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import library, processes, verify
-from benchmarks.fleet import ARRAY_REPORTS, Fleet, Sent
+from benchmarks import library, processes, rebuild, verify
+from benchmarks.fleet import ARRAY_REPORTS, Fleet, Sent, gateway_arrays
 from benchmarks.processes import Tokens
 from benchmarks.rounds import ROUNDS, Measure, take_turns
 from benchmarks.table import Bound, Row
@@ -69,6 +69,9 @@ def run() -> tuple[list[Row], list[str]]:
             *(reference.row() for reference in references),
             *held(embedded, references),
             replay(embedded),
+            *rebuild.rows(
+                f"sqlite:///{folder / 'bench.db'}", embedded.port, embedded.ledger, fleet
+            ),
             *(row for service in clustered for row in compared_rows(service, references)),
             *library.rows(
                 folder, postgres.create_database("other"), postgres.create_database("own")
@@ -108,7 +111,8 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
         Measure(f"{name}: single reports", port, fleet.singles(), ledger, unit="reports/s"),
         [
             arrays_of("one device", fleet.device_arrays()),
-            arrays_of("a gateway", fleet.gateway_arrays(tokens.gateway)),
+            arrays_of("a gateway", gateway_arrays(fleet.gathered(), tokens.gateway)),
+            arrays_of("the whole fleet", gateway_arrays(fleet.scattered(), tokens.gateway)),
         ],
         [
             Measure(f"{name}: device", port, fleet.reads(tokens.admin)),
@@ -122,7 +126,8 @@ def held(service: Service, references: References) -> list[Row]:
     return [
         service.single.row(references.post, SINGLE_TO_BARE),
         service.single.row(references.seed, SINGLE_TO_SEED),
-        *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays),
+        *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays[:2]),
+        service.arrays[2].row(),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
     ]
 
@@ -158,6 +163,6 @@ def _start_clustered(stack: contextlib.ExitStack, database: str, fleet: Fleet) -
         server = stack.enter_context(processes.firmtrail(database, workers=workers))
         name = f"Postgres, {workers} worker{'s' if workers > 1 else ''}"
         service = measured(name, server.port, fleet, tokens=tokens, ledger=ledger)
-        services.append(service._replace(arrays=service.arrays[1:]))
+        services.append(service._replace(arrays=service.arrays[1:2]))
     processes.register(services[0].port, tokens.admin, fleet.devices)
     return services

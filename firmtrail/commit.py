@@ -17,6 +17,7 @@ from firmtrail.device import DeviceState
 from firmtrail.events import REPORTS, Event, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
+from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import device_current, device_history, fold
 
 AHEAD_MS_MAX = 5 * 60 * 1000
@@ -130,36 +131,31 @@ def holding(log_id: int) -> list[Statement]:
     return [log.lock(log_id), fold.live(log_id)]
 
 
-async def begin(tx: Transaction, log_id: int, size_seen: int) -> Commit:
+async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
     """Lock the log's head and open a commit behind it. Raises `Unavailable` as `held` does."""
-    return Commit(tx, *held(await tx.run(*holding(log_id)), size_seen))
+    return Commit(tx, *held(await tx.run(*holding(log_id)), floors))
 
 
-def held(rows: Sequence[Sequence[Row]], size_seen: int) -> tuple[log.Head, dict[str, int]]:
+def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:
     """The head that `holding` locked, and the live generation of each view.
 
     Raises `Unavailable`, and the transaction must not go on, when
 
-    - the head is behind `size_seen`, which this process saw committed: the database was rolled
-      back, and going on would give positions a second time;
-    - the last event is far ahead of the clock: one of two clocks lies, and times never decrease;
     - the log was closed, and the project has a newer one;
+    - the log is not what was acknowledged or published (`LogRefused`): the database was rolled
+      back or exchanged, and going on would give positions a second time;
+    - the last event is far ahead of the clock: one of two clocks lies, and times never decrease;
     - a view is live in a form that this code doesn't write.
     """
     locked, views = rows
     head = log.head_of(locked)
-    if head.size < size_seen:
-        raise Unavailable(
-            f"log {head.log_id} ends at {head.size}, but {size_seen} events were acknowledged: "
-            "the database was rolled back",
-            retry_after_s=60,
-        )
+    if head.closed:
+        raise Unavailable("the project has started a new log", retry_after_s=1)
+    floors.check(head)
     if head.recorded_at_ms > head.now_ms + AHEAD_MS_MAX:
         raise Unavailable(
             "the last event's time is more than 5 minutes ahead of the clock", retry_after_s=60
         )
-    if head.closed:
-        raise Unavailable("the project has started a new log", retry_after_s=1)
     return head, _generations(views)
 
 

@@ -3,7 +3,7 @@
 Values come from the command line and the environment (main.py); nothing else reads either.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,10 +19,28 @@ class BadSetting(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Signing:
+    """With which key checkpoints are signed, and where the last published ones are kept."""
+
+    key: Path
+    checkpoints: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """A database in a file, with its lock and its socket beside it."""
 
     path: Path
+    key_file: Path | None = None
+    checkpoints_file: Path | None = None
+
+    @property
+    def signing(self) -> Signing:
+        """Beside the file, where nothing else is said."""
+        return Signing(
+            self.key_file or self.path.with_name(f"{self.path.name}.key"),
+            self.checkpoints_file or self.path.with_name(f"{self.path.name}.checkpoints"),
+        )
 
     @property
     def url(self) -> str:
@@ -42,6 +60,21 @@ class Cluster:
     """A Postgres database, by its URL. Printed without the password."""
 
     url: str
+    key_file: Path | None = None
+    checkpoints_file: Path | None = None
+
+    @property
+    def signing(self) -> Signing | None:
+        """None: nothing is published. Raises `BadSetting` for a key without a file of checkpoints,
+        with which a fork would go unnoticed."""
+        if self.key_file is None:
+            return None
+        if self.checkpoints_file is None:
+            raise BadSetting(
+                "--signing-key-file needs --checkpoints-file: without what was published last, "
+                "kept outside the database, a database that was rolled back would fork its logs"
+            )
+        return Signing(self.key_file, self.checkpoints_file)
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
@@ -98,3 +131,12 @@ def database(url: str) -> Database:
             "a path relative to the current folder may be shorter"
         )
     return found
+
+
+def signed(database: Database, key_file: Path | None, checkpoints_file: Path | None) -> Database:
+    """The database with these files, where they are given."""
+    return replace(
+        database,
+        key_file=key_file or database.key_file,
+        checkpoints_file=checkpoints_file or database.checkpoints_file,
+    )

@@ -57,7 +57,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     sent: str | None = None
 
 
-class Claim(NamedTuple):
+class Claim(msgspec.Struct, frozen=True, gc=False):
     """What two reports with one report_id must have in common."""
 
     version: str
@@ -66,7 +66,7 @@ class Claim(NamedTuple):
     occurred_at_ms: int | None
 
 
-class Known(NamedTuple):
+class Known(msgspec.Struct, frozen=True, gc=False):
     """A report already recorded under the same identity."""
 
     position: int
@@ -74,7 +74,7 @@ class Known(NamedTuple):
     claim: Claim
 
 
-class Duplicate(NamedTuple):
+class Duplicate(msgspec.Struct, frozen=True, gc=False):
     """This was recorded before; here is where."""
 
     position: int
@@ -128,7 +128,7 @@ class Later(NamedTuple):
     time_ms: int
 
 
-class Placed(NamedTuple):
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """A report where it stands in its device's order."""
 
     place: int

@@ -12,7 +12,7 @@ its data through `UPCASTS`, one step a version, to the struct of the newest.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -167,6 +167,18 @@ class UserErased(Event, frozen=True):
     user: str
 
 
+class LogContinued(Event, frozen=True):
+    """This log goes on from the first `size` events of the project's log number `log`.
+
+    `checkpoint` is the last one that was published of that log, as its signed note; where `size`
+    is below the size that it signs, what is between them is lost.
+    """
+
+    log: int
+    size: int
+    checkpoint: str | None = None
+
+
 TYPES: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -188,6 +200,7 @@ TYPES: dict[str, type[Event]] = {
         SettingsChanged,
         TextErased,
         UserErased,
+        LogContinued,
     )
 }
 
@@ -212,7 +225,7 @@ class Envelope[Data](msgspec.Struct, frozen=True):
     data: Data
 
 
-class Recorded(NamedTuple):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """An event with its place in the log."""
 
     position: int

@@ -7,6 +7,7 @@ package reads it. A command's module is imported when it is run, so help is quic
 import errno
 import importlib
 import os
+from pathlib import Path
 from typing import Any, override
 
 import click
@@ -18,10 +19,14 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "serve": ("serve:serve", "Serve the API."),
     "migrate": ("migrate:migrate", "Bring the database to this version's schema."),
     "doctor": ("doctor:doctor", "Check what the service stands on."),
+    "rebuild": ("rebuild:rebuild", "Build views anew from the log, while the old ones serve."),
     "project": ("access:project", "Add projects."),
     "user": ("access:user", "Add members, set passwords, erase people."),
+    "log": ("log:log", "Go on where a log was lost."),
     "token": ("access:token", "Create API tokens."),
     "device": ("devices:device", "Register devices, one or a file of them."),
+    "backup": ("backup:backup", "Copy the database, while servers run."),
+    "audit": ("audit:audit", "Verify, replay and export logs."),
     "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
 }
 
@@ -71,6 +76,11 @@ def share_metrics(folder: str) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
 
 
+def environment(**more: str) -> dict[str, str]:
+    """What a program that we start gets: ours, and `more`."""
+    return os.environ | more
+
+
 class DatabaseUrl(click.ParamType[config.Database]):
     name = "url"
 
@@ -97,8 +107,27 @@ class DatabaseUrl(click.ParamType[config.Database]):
     show_envvar=True,
     help="sqlite:///FILE (embedded, one server) or postgresql://USER@HOST/DATABASE.",
 )
+@click.option(
+    "--signing-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    show_envvar=True,
+    help="The Ed25519 key that signs checkpoints, as PEM; embedded: FILE.key, made by serve.",
+)
+@click.option(
+    "--checkpoints-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    show_envvar=True,
+    help="The last published checkpoints, shared by all servers; embedded: FILE.checkpoints.",
+)
 @click.version_option(__version__, prog_name="firmtrail")
 @click.pass_context
-def main(ctx: click.Context, database: config.Database) -> None:
+def main(
+    ctx: click.Context,
+    /,
+    *,
+    database: config.Database,
+    signing_key_file: Path | None,
+    checkpoints_file: Path | None,
+) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
-    ctx.obj = database
+    ctx.obj = config.signed(database, signing_key_file, checkpoints_file)

@@ -15,13 +15,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import msgspec
 from uuid_utils import uuid7
 
 from firmtrail import device, events
 from firmtrail.commit import Commit, Paper, begin, held, holding
 from firmtrail.device import Duplicate, Known, Refused, Report
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
+from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.projections import fold
 
 BATCH_COMMANDS_MAX = 500
@@ -32,7 +34,7 @@ REPORT_BYTES = 400
 """What a report without detail takes in the log, about."""
 
 
-class Receipt(NamedTuple):
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """Where a report stands in the log."""
 
     log: int
@@ -45,7 +47,7 @@ type Outcome = Receipt | Refused
 type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
 
 
-class _Item(NamedTuple):
+class _Item(msgspec.Struct, frozen=True, gc=False):
     """A report with the identity that its event gets.
 
     A bare report's is made up on arrival, not in the commit: tried again after an unknown outcome,
@@ -77,15 +79,15 @@ class _Line:
     def __init__(self) -> None:
         self.units: deque[_Reports | _Act] = deque()
         self.commands = 0
-        self.size_seen = 0
-        """The log's size after this process's last commit of it."""
         self.task: asyncio.Task[None] | None = None
 
 
 class Recorder:
     """The only way into the logs, for one process; open until `close`."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, floors: Floors | None = None) -> None:
+        self.floors = floors or Floors()
+        """What each log must be at least; this process's commits raise it."""
         self._db = db
         self._lines: dict[int, _Line] = {}
 
@@ -127,10 +129,10 @@ class Recorder:
                     act = line.units.popleft()
                     assert isinstance(act, _Act)
                     line.commands -= 1
-                    await self._settle([act], self._act(log_id, line, act))
+                    await self._settle([act], self._act(log_id, act))
                 else:
                     batch = _take_batch(line)
-                    await self._settle(batch, self._record(log_id, line, batch))
+                    await self._settle(batch, self._record(log_id, batch))
         finally:
             line.task = None
 
@@ -151,44 +153,41 @@ class Recorder:
             if not unit.answer.done():  # its caller was cancelled; it is recorded all the same
                 unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
 
-    async def _act(self, log_id: int, line: _Line, act: _Act) -> list[object]:
+    async def _act(self, log_id: int, act: _Act) -> list[object]:
         async with self._db.transaction() as tx:
-            commit = await begin(tx, log_id, line.size_seen)
+            commit = await begin(tx, log_id, self.floors)
             answer = await act.command(commit)
             await commit.finish()
-        line.size_seen = commit.size
+        self._committed(commit)
         return [answer]
 
-    async def _record(
-        self, log_id: int, line: _Line, batch: Sequence[_Reports]
-    ) -> list[list[Outcome]]:
+    async def _record(self, log_id: int, batch: Sequence[_Reports]) -> list[list[Outcome]]:
         try:
-            return await self._record_once(log_id, line, batch)
+            return await self._record_once(log_id, batch)
         except OutcomeUnknown:
-            return await self._find_out(log_id, line, batch)
+            return await self._find_out(log_id, batch)
 
-    async def _find_out(
-        self, log_id: int, line: _Line, batch: Sequence[_Reports]
-    ) -> list[list[Outcome]]:
+    async def _find_out(self, log_id: int, batch: Sequence[_Reports]) -> list[list[Outcome]]:
         """The same identities again: those that were recorded answer as duplicates."""
         try:
-            return await self._record_once(log_id, line, batch)
+            return await self._record_once(log_id, batch)
         except Unavailable as error:
             raise OutcomeUnknown(str(error), error.retry_after_s) from error
 
-    async def _record_once(
-        self, log_id: int, line: _Line, batch: Sequence[_Reports]
-    ) -> list[list[Outcome]]:
-        script = _recording(log_id, line.size_seen, batch)
-        line.size_seen, outcomes = await self._db.play(script)
+    async def _record_once(self, log_id: int, batch: Sequence[_Reports]) -> list[list[Outcome]]:
+        paper, outcomes = await self._db.play(_recording(log_id, self.floors, batch))
+        self._committed(paper)
         return outcomes
+
+    def _committed(self, paper: Paper) -> None:
+        self.floors.acknowledge(LogName(paper.project, paper.head.number), paper.size)
 
 
 def _recording(
-    log_id: int, size_seen: int, batch: Sequence[_Reports]
-) -> Script[tuple[int, list[list[Outcome]]]]:
-    """One commit of a batch, from the head's lock on; gives the log's size and the outcomes."""
-    paper = Paper(*held((yield holding(log_id)), size_seen))
+    log_id: int, floors: Floors, batch: Sequence[_Reports]
+) -> Script[tuple[Paper, list[list[Outcome]]]]:
+    """One commit of a batch, from the head's lock on; gives its paper and the outcomes."""
+    paper = Paper(*held((yield holding(log_id)), floors))
     items = [item for unit in batch for item in unit.items]
     identities = [(item.stream, item.event_id) for item in items]
     devices, found = yield [
@@ -201,8 +200,24 @@ def _recording(
         paper.fold.add_later(late, behind)
     known = {key: _known(event) for key, event in log.found(identities, found).items()}
     outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
+    if any(_is_of_old_log(each) for of_unit in outcomes for each in of_unit):
+        [rows] = yield [continued.parts(log_id)]
+        parts = continued.parts_of(rows)
+        outcomes = [[_as_first_given(parts, each) for each in of_unit] for of_unit in outcomes]
     yield paper.statements()
-    return paper.size, outcomes
+    return paper, outcomes
+
+
+def _is_of_old_log(outcome: Outcome) -> bool:
+    return isinstance(outcome, Receipt) and outcome.position < 0
+
+
+def _as_first_given(parts: Sequence[continued.Part], outcome: Outcome) -> Outcome:
+    """A receipt of a log that this one goes on from, as that log gave it."""
+    if isinstance(outcome, Refused) or not _is_of_old_log(outcome):
+        return outcome
+    number, position = continued.place_of(parts, outcome.position)
+    return msgspec.structs.replace(outcome, log=number, position=position)
 
 
 def _identified(report: Report) -> _Item:
@@ -264,7 +279,7 @@ def _decide_unit(paper: Paper, items: Iterable[_Item], known: _KnownReports) -> 
 
 def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
-    stream, event_id, report = item
+    stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
     decided = device.decide_report(paper.fold.states.get(report.device), report, before)
     if isinstance(decided, Duplicate):
@@ -276,8 +291,13 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
-async def start_log(tx: Transaction, project: str) -> int:
-    """A new, empty log of the project, with its views; the caller makes it the project's own."""
-    log_id = await log.create(tx, project)
+async def start_log(
+    tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0
+) -> int:
+    """A new, empty log of the project, with its views; the caller makes it the project's own.
+
+    Its number is greater than `above`, its first event not before `recorded_at_ms`.
+    """
+    log_id = await log.create(tx, project, above=above, recorded_at_ms=recorded_at_ms)
     await tx.run(*fold.start(log_id))
     return log_id

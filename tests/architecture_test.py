@@ -20,19 +20,21 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "commit": f"{VIEWS} projections",
     "record": f"{VIEWS} commit projections",
     "commands": f"{VIEWS} access commit projections record",
+    "audit": f"{VIEWS} projections record",
     "http": f"{SHELL} commands commit record __version__",
-    "cli": f"{SHELL} commands commit http main record __version__",
-    "main": f"{SHELL} cli commands http record __version__",
+    "cli": f"{SHELL} audit commands commit http main record __version__",
+    "main": f"{SHELL} audit cli commands http record __version__",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
-    "aiohttp": "http cli main",
+    "aiohttp": "audit.source http cli main",
     "aiosqlite": "eventstore.sqlite",
     "asyncpg": "eventstore.postgres",
     "os.environ": "main",
     "os.getenv": "main",
-    "sqlite3": "eventstore.sqlite",
+    "sqlite3": "eventstore.sqlite eventstore.sqlite_copy",
 }
-PURE = "device events version eventstore.merkle"  # no async, and none of these names
+# No async, and none of the names in IMPURE.
+PURE = "device events version eventstore.merkle eventstore.proofs eventstore.tiles"
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 
 

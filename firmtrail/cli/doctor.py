@@ -145,7 +145,7 @@ def _clock(recorded_at_ms: int) -> Check:
 def _triggers(differences: list[str]) -> Check:
     if differences:
         return Check("append-only", "fail", "; ".join(sorted(differences)))
-    return Check("append-only", "ok", "the triggers of events are whole")
+    return Check("append-only", "ok", "the triggers of events and subtrees are whole")
 
 
 def _durability(differences: list[str]) -> Check:
@@ -158,5 +158,5 @@ def _durability(differences: list[str]) -> Check:
 def _privileges(held: list[str]) -> Check:
     if held:
         said = ", ".join(held)
-        return Check("role", "warn", f"may {said} events: serve with `migrate --service-role`'s")
+        return Check("role", "warn", f"may {said}: serve with `migrate --service-role`'s")
     return Check("role", "ok", "may read and add events, no more")

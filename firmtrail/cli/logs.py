@@ -5,10 +5,12 @@ for every request that is no HTTP; without it, a stranger can't fill the disk. A
 written is lost, and what it tells of goes on.
 """
 
+import asyncio
 import contextlib
 import io
 import logging
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import Any, TextIO, cast, override
 
@@ -20,20 +22,41 @@ _PROTOCOL_LOGGER = "aiohttp.server"
 
 
 class _Losing(io.TextIOBase):
-    """A stream that loses what a full disk or a closed pipe does not take."""
+    """A stream that loses what a full disk or a closed pipe does not take.
+
+    The lines of one turn of the event loop are handed to the system together: a busy server writes
+    one for every read, and each hand-over costs as much as the line.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
+        self._texts: list[str] = []
+        self._is_flushing = False
 
     @override
     def write(self, text: str, /) -> int:
-        with contextlib.suppress(OSError):
-            self._stream.write(text)
+        with self._lock:
+            self._texts.append(text)
         return len(text)
 
     @override
     def flush(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no loop in this thread
+            self._flush()
+            return
+        if not self._is_flushing:
+            self._is_flushing = True
+            loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._is_flushing = False
+        with self._lock:
+            texts, self._texts = self._texts, []
         with contextlib.suppress(OSError):
+            self._stream.write("".join(texts))
             self._stream.flush()
 
 

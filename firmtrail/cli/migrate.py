@@ -15,22 +15,29 @@ from firmtrail.main import CouldNotRun
 @click.option(
     "--service-role", metavar="NAME", help="A Postgres role that gets what serving needs."
 )
+@click.option(
+    "--auditor-role", metavar="NAME", help="A Postgres role that gets what an audit reads."
+)
 @click.pass_obj
-def migrate(database: config.Database, *, instance: str, service_role: str | None) -> None:
+def migrate(
+    database: config.Database, *, instance: str, service_role: str | None, auditor_role: str | None
+) -> None:
     """Bring the database to this version's schema; one that has it stays as it is.
 
     Postgres: run it as the owner of the database. --service-role grants a role of yours what
     `firmtrail serve` needs and nothing more: it can add events, and never change or delete one.
+    --auditor-role grants another what `firmtrail audit` reads: no address, no digest of a secret.
     """
-    if service_role is not None and isinstance(database, config.Embedded):
-        raise click.UsageError("--service-role is for Postgres.")
+    roles = schema.Roles(service_role, auditor_role)
+    if roles != schema.NOBODY and isinstance(database, config.Embedded):
+        raise click.UsageError("--service-role and --auditor-role are for Postgres.")
     try:
-        loop.run(_migrate(database, instance, service_role))
+        loop.run(_migrate(database, instance, roles))
     except (schema.WrongInstance, Locked) as error:
         raise CouldNotRun(f"{error}.") from error
     note(f"{database} has the schema of this version.")
 
 
-async def _migrate(database: config.Database, instance: str, service_role: str | None) -> None:
+async def _migrate(database: config.Database, instance: str, roles: schema.Roles) -> None:
     async with parts.opened(database):  # an embedded file: nobody else may write to it meanwhile
-        await schema.migrate(database.url, instance, service_role)
+        await schema.migrate(database.url, instance, roles)

@@ -7,19 +7,25 @@ accepted is recorded before the database closes.
 import contextlib
 from collections.abc import AsyncIterator
 
+import structlog
 from aiohttp import web
 
 from firmtrail import config
 from firmtrail.access import Access, Hasher
 from firmtrail.commands import demo
-from firmtrail.eventstore import migrations
+from firmtrail.eventstore import checkpoint, migrations, outside, signing_key
+from firmtrail.eventstore.checkpoint import BadNote
 from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.floors import Floors
 from firmtrail.eventstore.postgres import Postgres
+from firmtrail.eventstore.publisher import Publisher, Signer
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.main import CouldNotRun
 from firmtrail.record import Recorder
+
+_log = structlog.get_logger("firmtrail")
 
 
 @contextlib.asynccontextmanager
@@ -43,14 +49,19 @@ async def opened(database: config.Database) -> AsyncIterator[Database]:
 async def working(
     db: Database, serving: config.Serving, local_socket: str | None = None
 ) -> AsyncIterator[Services]:
-    """What the application works with; callers over `local_socket` need no credential."""
-    database = serving.database
-    hasher, recorder = Hasher(), Recorder(db)
+    """What the application works with; callers over `local_socket` need no credential.
+
+    What is recorded until the end is published before it ends.
+    """
+    database, floors = serving.database, Floors()
+    publisher = await _publisher(db, serving, floors)
+    hasher, recorder = Hasher(), Recorder(db, floors)
     try:
         yield app.services(
             db,
             Access(db, hasher, local_socket=local_socket),
             recorder,
+            publisher=publisher,
             folder=database.path.parent if isinstance(database, config.Embedded) else None,
             metrics_folder=serving.metrics_folder,
             seed_project=serving.seed_project,
@@ -61,6 +72,54 @@ async def working(
     finally:
         await recorder.close()
         hasher.close()
+        if publisher is not None:
+            await publisher.round()
+
+
+async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> Publisher | None:
+    """Where there is a key: what publishes, every log compared with its last checkpoint.
+
+    Raises `CouldNotRun` where that can't be done. That a log differs is no reason: reads go on.
+    """
+    signing = signing_of(serving)
+    if signing is None or not signing.key.exists():
+        return None
+    try:
+        signer = Signer(serving.instance, signing_key.read(signing.key))
+        publisher = Publisher(db, floors, signer, signing.checkpoints)
+        await publisher.check()
+    except (signing_key.BadKey, outside.BadFile) as error:
+        raise CouldNotRun(f"{error}.") from error
+    except BadNote as error:
+        raise CouldNotRun(
+            f"{signing.checkpoints} and {signing.key} do not belong together: {error}."
+        ) from error
+    return publisher
+
+
+def signing_of(serving: config.Serving) -> config.Signing | None:
+    """With what the server signs; None: it publishes nothing. Raises `CouldNotRun`."""
+    try:
+        signing = serving.database.signing
+    except config.BadSetting as error:
+        raise CouldNotRun(f"{error}.") from error
+    if signing is None or not checkpoint.is_name(serving.instance):
+        return None
+    if signing.checkpoints.exists() and not signing.key.exists():
+        raise CouldNotRun(
+            f"{signing.key} is gone, which signed {signing.checkpoints}: bring it back. "
+            "See docs/operations.md for when it is lost."
+        )
+    return signing
+
+
+def ensure_key(serving: config.Serving) -> None:
+    """The first server on an embedded database makes its key; who publishes nothing is told so."""
+    signing = signing_of(serving)
+    if signing is None:
+        _log.warning("no checkpoints are published", why="no --signing-key-file is given")
+    elif isinstance(serving.database, config.Embedded) and not signing.key.exists():
+        signing_key.create(signing.key)
 
 
 async def ensure_demo(services: Services) -> None:
@@ -68,7 +127,8 @@ async def ensure_demo(services: Services) -> None:
     project = services.seed_project
     assert project is not None
     if await services.access.project(project) is None:
-        await demo.populate(services.db, services.access.hasher, project, None)
+        above = services.recorder.floors.number(project)
+        await demo.populate(services.db, services.access.hasher, project, None, above=above)
 
 
 def runner(services: Services) -> web.AppRunner:

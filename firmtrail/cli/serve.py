@@ -22,6 +22,12 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
+@click.option("--signing-key-file", type=_pem_file, help="As before the command.")
+@click.option(
+    "--checkpoints-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="As before the command.",
+)
 @click.option(
     "--write-timeout",
     "write_timeout_s",
@@ -45,6 +51,8 @@ def serve(
     seed_api: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    signing_key_file: Path | None,
+    checkpoints_file: Path | None,
     **options: object,
 ) -> None:
     """Serve the API until SIGTERM or SIGINT.
@@ -55,7 +63,7 @@ def serve(
     if demo and seed_api is not None:
         raise click.UsageError("--demo is --seed-api for its own project: give one of them.")
     serving = config.Serving(
-        database=database,
+        database=config.signed(database, signing_key_file, checkpoints_file),
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
         tls=_tls(tls_cert, tls_key),

@@ -72,6 +72,7 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
 
             await migrate.migrate(serving.database.url, serving.instance)
     await parts.check(db, serving)
+    parts.ensure_key(serving)
 
 
 def _warn_of_wal_reset_bug() -> None:

@@ -39,8 +39,9 @@ async def _prepare(serving: config.Serving) -> None:
     """What fails for every worker fails here, with its reason; and the demo is populated once."""
     async with parts.opened(serving.database) as db:
         await parts.check(db, serving)
-        if serving.is_demo:
-            async with parts.working(db, serving) as services:
+        parts.ensure_key(serving)
+        async with parts.working(db, serving) as services:
+            if serving.is_demo:
                 await parts.ensure_demo(services)
 
 

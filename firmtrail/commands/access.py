@@ -27,6 +27,7 @@ from firmtrail.events import (
 )
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
+from firmtrail.eventstore.floors import Floors
 from firmtrail.record import Command, start_log
 
 
@@ -65,11 +66,13 @@ async def add_project(
     *,
     actor: str,
     creator: str | None,
+    above: int = 0,
     key: IdempotencyKey | None = None,
 ) -> Answer:
     """Create a project with its first log, its settings, and its creator as admin: one commit.
 
-    `creator` is a user's id, or None where the operator of the service creates it.
+    `creator` is a user's id, or None where the operator of the service creates it. The log's
+    number is greater than `above`: than any that was published for a project of this name.
     """
 
     async def create() -> Answer:
@@ -79,7 +82,7 @@ async def add_project(
             answer = Answer(201, NewProject(project))
             if key is not None:
                 await keep(tx, key, answer)
-            await _begin_project(tx, project, actor=actor, creator=creator)
+            await _begin_project(tx, project, actor=actor, creator=creator, above=above)
             return answer
 
     try:
@@ -92,13 +95,15 @@ async def add_project(
         raise
 
 
-async def _begin_project(tx: Transaction, project: str, *, actor: str, creator: str | None) -> None:
+async def _begin_project(
+    tx: Transaction, project: str, *, actor: str, creator: str | None, above: int
+) -> None:
     [reserved] = await tx.run(projects.reserve(project))
     if not reserved:
         raise Refused("project_exists", f"There is a project {project} already.")
-    log_id = await start_log(tx, project)
+    log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, 0)
+    commit = await begin(tx, log_id, Floors())
     initial = SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
     commit.record(settings.stream(project), initial, actor=actor)
     if creator is not None:

@@ -14,6 +14,7 @@ from firmtrail.access.device_secrets import insert_secrets, revoke_project
 from firmtrail.commit import Commit, begin
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
+from firmtrail.eventstore.floors import Floors
 from firmtrail.record import start_log
 
 DEVICE = "1"
@@ -31,8 +32,11 @@ class _Hashed(NamedTuple):
     password: str
 
 
-async def populate(db: Database, hasher: Hasher, project: str, old_log_id: int | None) -> None:
+async def populate(
+    db: Database, hasher: Hasher, project: str, old_log_id: int | None, *, above: int = 0
+) -> None:
     """Start the demo on a new log. `old_log_id` is the project's newest, None where it has none.
+    The new log's number is greater than `above`, than any that was published for the project.
 
     One transaction: whoever reads meanwhile sees the old demo or the new. Of two at once, one does
     it and the other finds it done.
@@ -41,7 +45,7 @@ async def populate(db: Database, hasher: Hasher, project: str, old_log_id: int |
     hashed = _Hashed(secret, await hasher.hash("user", PASSWORD))
     async with db.transaction() as tx:
         if await _takes_over(tx, project, old_log_id):
-            await _begin(tx, project, hashed)
+            await _begin(tx, project, hashed, above)
 
 
 async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> bool:
@@ -56,10 +60,10 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
     return True
 
 
-async def _begin(tx: Transaction, project: str, hashed: _Hashed) -> None:
-    log_id = await start_log(tx, project)
+async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> None:
+    log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, 0)
+    commit = await begin(tx, log_id, Floors())
     initial = events.SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
     commit.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)

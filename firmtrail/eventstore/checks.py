@@ -11,7 +11,7 @@ from firmtrail.eventstore.database import Database, Statement
 _SQLITE_TRIGGERS = """\
 SELECT name, sql
 FROM sqlite_master
-WHERE type = 'trigger' AND tbl_name = 'events'
+WHERE type = 'trigger' AND tbl_name IN ('events', 'subtrees')
 ORDER BY name
 LIMIT 100"""
 
@@ -19,7 +19,7 @@ _POSTGRES_TRIGGERS = """\
 SELECT tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc
 FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid
-WHERE tgrelid = to_regclass('events') AND NOT tgisinternal
+WHERE tgrelid IN (to_regclass('events'), to_regclass('subtrees')) AND NOT tgisinternal
 ORDER BY tgname
 LIMIT 100"""
 
@@ -31,31 +31,35 @@ ORDER BY name
 LIMIT 100"""
 
 _POSTGRES_PRIVILEGES = """\
-SELECT privilege
+SELECT privilege || ' on ' || name
 FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS held(privilege)
-WHERE has_table_privilege(current_user, 'events', privilege)
-ORDER BY privilege
+CROSS JOIN unnest(ARRAY['events', 'subtrees']) AS guarded(name)
+WHERE has_table_privilege(current_user, name, privilege)
+ORDER BY name, privilege
 LIMIT 100"""
 
 _POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires
     "events_no_change": "BEFORE DELETE OR UPDATE ON",
     "events_no_truncate": "BEFORE TRUNCATE ON",
+    "subtrees_no_change": "BEFORE DELETE OR UPDATE ON",
+    "subtrees_no_truncate": "BEFORE TRUNCATE ON",
 }
 
 
 async def sqlite_triggers(db: Database) -> list[str]:
-    """What is wrong with the triggers that keep `events` append-only."""
+    """What is wrong with the triggers that keep `events` and `subtrees` append-only."""
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
-        for text in migrations.statements("0001_own.sqlite", "sqlite")
+        for name in ("0001_own.sqlite", "0002_subtrees.sqlite")
+        for text in migrations.statements(name, "sqlite")
         if (match := re.match(r"CREATE TRIGGER (\w+)", text))
     }
     return _differences(there, made)
 
 
 async def postgres_triggers(db: Database) -> list[str]:
-    """What is wrong with the triggers that keep `events` append-only."""
+    """What is wrong with the triggers that keep `events` and `subtrees` append-only."""
     rows = await db.read(Statement(_POSTGRES_TRIGGERS))
     there = {name: _fires(name, *row) for name, *row in rows}
     made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
@@ -95,5 +99,5 @@ async def postgres_settings(db: Database) -> list[str]:
 
 
 async def postgres_privileges(db: Database) -> list[str]:
-    """What this role may do to `events` beside reading and adding."""
+    """What this role may do to `events` and `subtrees` beside reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

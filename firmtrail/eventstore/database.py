@@ -78,11 +78,22 @@ class Transaction(Protocol):
         """Run them in order, in one hop where the back end can; the rows of each."""
 
 
-class Database(Protocol):
-    """A pool of connections to one database, open until `close`."""
+class Reader(Protocol):
+    """What answers SELECTs."""
 
     async def read(self, statement: Statement) -> list[Row]:
-        """Run one SELECT outside any transaction."""
+        """Run one SELECT; of a `Database`, outside any transaction."""
+
+
+class Database(Reader, Protocol):
+    """A pool of connections to one database, open until `close`."""
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """What reads the database as it is, while others write on, until the block is left.
+
+        The log of a database's past can't be cut meanwhile (SQLite's WAL, Postgres's dead rows):
+        for commands that read something whole, and never for a request.
+        """
 
     async def play[Result](self, script: Script[Result]) -> Result:
         """Play a script in a write transaction of its own, and commit when it returns.

@@ -1,5 +1,4 @@
-"""The append-only log: the SQL of `events`, `texts` and `log_heads`; how one stream is read back
-and who waits for more is in replay.py and growth.py.
+"""The append-only log: all SQL that writes `events`, `subtrees`, `texts` and `log_heads`.
 
 A log is a sequence of entries at positions 0, 1, 2 … without gaps. Whoever appends holds the log's
 head row from `lock` to commit, so one order exists and no position is given twice, on any number
@@ -10,8 +9,10 @@ The other columns of `events` are an index over it.
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction
+import msgspec
+
+from firmtrail.eventstore import continued, merkle
+from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
@@ -40,7 +41,7 @@ class Head(NamedTuple):
     """The log's clock when the head was read: after the lock was had, if it was locked."""
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One event as the log takes it."""
 
     stream: str
@@ -60,7 +61,7 @@ class Text(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An event already recorded under an identity."""
+    """An event already recorded under an identity; below 0 in a log that this one goes on from."""
 
     position: int
     recorded_at_ms: int
@@ -73,8 +74,12 @@ INSERT INTO log_heads (
 SELECT
     (SELECT coalesce(max(log_id), 0) + 1 FROM log_heads),
     $1,
-    (SELECT coalesce(max(number), 0) + 1 FROM log_heads WHERE project = $1),
-    0, '', 0, 0, 0, 0
+    (SELECT max(taken.number) + 1
+        FROM (
+            SELECT number FROM log_heads WHERE project = $1
+            UNION ALL
+            SELECT CAST($2 AS bigint)) AS taken),
+    0, '', $3, 0, 0, 0
 WHERE TRUE
 ON CONFLICT DO NOTHING
 RETURNING log_id"""
@@ -95,27 +100,34 @@ WHERE log_id = $1"""
 
 _BY_NUMBER = "SELECT log_id FROM log_heads WHERE project = $1 AND number = $2"
 
-_PAGE = """\
+_LOGS = """\
 SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
 FROM log_heads
 WHERE project = $1 AND number > $2
 ORDER BY number
 LIMIT $3"""
 
-_COUNT = "SELECT count(*) FROM log_heads WHERE project = $1"
+_COUNT_LOGS = "SELECT count(*) FROM log_heads WHERE project = $1"
 
 _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
 FROM given
-WHERE TRUE
-ORDER BY given.position"""
+WHERE TRUE"""
+"""In the order given: SQLite's trigger refuses any other, Postgres needs none."""
 
 _APPEND_TEXTS = """\
 INSERT INTO texts (log_id, position, salt, text)
 SELECT $1, given.position, given.salt, given.text
 FROM given
 WHERE TRUE"""
+
+_APPEND_SUBTREES = """\
+INSERT INTO subtrees (log_id, level, number, hash)
+SELECT $1, given.level, given.number, given.hash
+FROM given
+WHERE TRUE
+ORDER BY given.level, given.number"""
 
 _MOVE_HEAD = """\
 UPDATE log_heads
@@ -128,6 +140,16 @@ FROM given
 CROSS JOIN events
 WHERE events.log_id = $1
     AND events.stream = given.stream
+    AND events.event_id = given.event_id
+UNION ALL
+SELECT given.n, continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN given
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position < continued.size
+    AND events.stream = given.stream
     AND events.event_id = given.event_id"""
 
 _READ = """\
@@ -137,10 +159,30 @@ WHERE log_id = $1 AND position >= $2 AND position < $3
 ORDER BY position
 LIMIT $4"""
 
+_READ_OLD = """\
+SELECT continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position >= 0
+    AND events.position < continued.size
+    AND events.position >= $2 - continued.start
+    AND events.position < $3 - continued.start
+ORDER BY continued.start + events.position"""
+
 _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
 FROM events
 WHERE log_id = $1 AND stream = $2
+UNION ALL
+SELECT continued.start + events.position, events.recorded_at_ms, events.entry
+FROM continued
+CROSS JOIN events
+WHERE continued.log_id = $1
+    AND events.log_id = continued.old_log_id
+    AND events.position < continued.size
+    AND events.stream = $2
 ORDER BY position"""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
@@ -151,11 +193,14 @@ FROM events
 WHERE log_id = $1 AND position = $2"""
 
 
-async def create(tx: Transaction, project: str) -> int:
-    """A new, empty log of the project, with its next number."""
+async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0) -> int:
+    """A new, empty log of the project, with its next number, which is greater than `above`.
+
+    Its first event is not recorded before `recorded_at_ms`.
+    """
     rows: list[Row] = []
     while not rows:  # another transaction, which has ended by now, took this number
-        [rows] = await tx.run(Statement(_CREATE, (project,)))
+        [rows] = await tx.run(Statement(_CREATE, (project, above, recorded_at_ms)))
     return int(rows[0][0])
 
 
@@ -173,7 +218,7 @@ def lock(log_id: int) -> Statement:
     return Statement(_LOCK, (log_id,))
 
 
-async def head(db: Database, log_id: int) -> Head:
+async def head(db: Reader, log_id: int) -> Head:
     """The end of the log as of now, not held."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
 
@@ -184,15 +229,15 @@ async def by_number(db: Database, project: str, number: int) -> int | None:
     return int(rows[0][0]) if rows else None
 
 
-async def page(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
+async def logs(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
     """The project's logs behind the number `after`, in the order of their numbers."""
-    return [head_of([row]) for row in await db.read(Statement(_PAGE, (project, after, limit)))]
+    return [head_of([row]) for row in await db.read(Statement(_LOGS, (project, after, limit)))]
 
 
-async def count(db: Database, project: str) -> int:
+async def count_logs(db: Database, project: str) -> int:
     """How many logs the project has."""
-    [[logs]] = await db.read(Statement(_COUNT, (project,)))
-    return int(logs)
+    [[found]] = await db.read(Statement(_COUNT_LOGS, (project,)))
+    return int(found)
 
 
 def head_of(rows: Sequence[Row]) -> Head:
@@ -201,15 +246,24 @@ def head_of(rows: Sequence[Row]) -> Head:
     return head._replace(frontier=merkle.from_text(row[4]), closed=bool(head.closed))
 
 
-def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Head:
-    """The head after these entries."""
+class Extended(NamedTuple):
+    """A log behind its new end."""
+
+    head: Head
+    completed: list[merkle.Subtree]
+
+
+def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Extended:
+    """The head after these entries, and the subtrees that they complete."""
     leaves = (merkle.leaf_hash(entry.text.encode()) for entry in entries)
-    return head._replace(
+    frontier, completed = merkle.extend(head.frontier, head.size, leaves)
+    after = head._replace(
         size=head.size + len(entries),
-        frontier=merkle.extend(head.frontier, head.size, leaves),
+        frontier=frontier,
         recorded_at_ms=recorded_at_ms,
         control_count=head.control_count + sum(entry.is_control for entry in entries),
     )
+    return Extended(after, completed)
 
 
 def append(
@@ -217,7 +271,7 @@ def append(
 ) -> list[Statement]:
     """Writes the entries behind `head`, which the transaction holds, and moves it."""
     assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
-    after = extended(head, entries, recorded_at_ms)
+    after, completed = extended(head, entries, recorded_at_ms)
     rows = [
         (position, entry.stream, entry.event_id, entry.text)
         for position, entry in enumerate(entries, start=head.size)
@@ -239,10 +293,18 @@ def append(
             ),
         ),
     ]
+    if completed:
+        statements.append(_append_subtrees(head.log_id, completed))
     if texts:
         given = Given("position bigint, salt text, text text", texts)
         statements.append(Statement(_APPEND_TEXTS, (head.log_id,), given))
     return statements
+
+
+def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statement:
+    rows = [(level, number, node.hex()) for level, number, node in completed]
+    given = Given("level bigint, number bigint, hash text", rows)
+    return Statement(_APPEND_SUBTREES, (log_id,), given)
 
 
 def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
@@ -265,6 +327,26 @@ def erase_text(log_id: int, position: int) -> Statement:
     return Statement(_ERASE_TEXT, (log_id, position))
 
 
+def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
+    """The first entries at start <= position < stop; read it with `page_of`.
+
+    Below 0 stand the events of the logs that this one goes on from, from `continued.first` on.
+    """
+    if start < 0:
+        return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
+    return Statement(_READ, (log_id, start, stop, entries_max))
+
+
+def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int, str]]:
+    """(position, recorded_at_ms, entry text) from `start` on, in order.
+
+    Raises `Corrupt` where a position is missing.
+    """
+    if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
+        raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
+    return [(position, at, text) for position, at, text in rows]
+
+
 async def read(
     db: Database, log_id: int, start: int, stop: int
 ) -> AsyncIterator[list[tuple[int, int, str]]]:
@@ -274,11 +356,9 @@ async def read(
     position is missing.
     """
     while start < stop:
-        page = await db.read(Statement(_READ, (log_id, start, stop, PAGE_ENTRIES)))
-        if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
-            raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
-        yield [(position, at, text) for position, at, text in page]
-        start += len(page)
+        entries = page_of(log_id, start, await db.read(page(log_id, start, stop, PAGE_ENTRIES)))
+        yield entries
+        start += len(entries)
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
@@ -288,8 +368,21 @@ async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int,
 
 
 async def size_at(db: Database, log_id: int, at_ms: int) -> int:
-    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease."""
-    low, high = 0, (await head(db, log_id)).size
+    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease.
+
+    Below 0 for a time before a log that goes on from others: so many of the last were later.
+    """
+    if size := await _size_at(db, log_id, (await head(db, log_id)).size, at_ms):
+        return size
+    parts = continued.parts_of(await db.read(continued.parts(log_id)))
+    for part in reversed(parts):
+        if size := await _size_at(db, part.log_id, part.size, at_ms):
+            return part.start + size
+    return parts[0].start if parts else 0
+
+
+async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
+    low, high = 0, size
     while low < high:
         middle = (low + high) // 2
         [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))

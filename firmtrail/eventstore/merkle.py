@@ -9,13 +9,37 @@ The position of an entry is its index in the tree and is not part of what is has
 
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import NamedTuple
 
 HASH_BYTES = 32
+
+TILE_HEIGHT = 8
+TILE_WIDTH = 1 << TILE_HEIGHT
+"""A level of the tree, as C2SP tlog-tiles counts them, is TILE_HEIGHT of its binary heights: what
+stands at level n is the root of TILE_WIDTH ** n leaves."""
+
+_LAST = TILE_WIDTH - 1
 
 type Frontier = tuple[bytes, ...]
 
 EMPTY_ROOT = sha256(b"").digest()
 """The root of the tree of size 0 (RFC 6962: the hash of an empty string)."""
+
+
+class Subtree(NamedTuple):
+    """The root of TILE_WIDTH ** level leaves, the number-th such from the left."""
+
+    level: int
+    number: int
+    hash: bytes
+
+
+class Extended(NamedTuple):
+    """A tree after leaves were appended to it."""
+
+    frontier: Frontier
+    completed: list[Subtree]
+    """Those of level 1 and above that these leaves completed, as they came."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -26,24 +50,32 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def extend(frontier: Frontier, size: int, leaf_hashes: Iterable[bytes]) -> Frontier:
-    """The frontier of the tree of `size` leaves after these leaves are appended to it.
+def extend(frontier: Frontier, size: int, leaf_hashes: Iterable[bytes]) -> Extended:
+    """The tree of `size` leaves after these leaves are appended to it.
 
     Each trailing set bit of the size is a perfect subtree that the next leaf completes.
     """
     stack = list(frontier)
+    completed: list[Subtree] = []
     for leaf in leaf_hashes:
-        node, completed = leaf, size
-        while completed & 1:
+        node, number, level = leaf, size, 0
+        while number & _LAST == _LAST:
+            for _ in range(TILE_HEIGHT):
+                node = node_hash(stack.pop(), node)
+            number >>= TILE_HEIGHT
+            level += 1
+            completed.append(Subtree(level, number, node))
+        while number & 1:
             node = node_hash(stack.pop(), node)
-            completed >>= 1
+            number >>= 1
         stack.append(node)
         size += 1
-    return tuple(stack)
+    return Extended(tuple(stack), completed)
 
 
 def root(frontier: Frontier) -> bytes:
-    """The tree's root: the perfect subtrees joined from the smallest up."""
+    """The root of the tree, or of any part of one that these perfect subtrees make up: joined
+    from the smallest up."""
     if not frontier:
         return EMPTY_ROOT
     *larger, node = frontier

@@ -3,7 +3,9 @@
 Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a second of imports.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -14,35 +16,56 @@ from firmtrail.eventstore.migrations import FOLDER
 from firmtrail.eventstore.postgres import connect
 
 _SERVICE_GRANTS = (
-    ("SELECT, INSERT", "events, access_record"),
+    ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
     ("SELECT, INSERT, DELETE", "texts"),
     ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users"),
     (
         "SELECT, INSERT, UPDATE, DELETE",
         "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
-        "members, tokens, device_secrets, device_seen, idempotency_keys",
+        "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
     ),
     ("SELECT", "instance, alembic_version"),
 )
+
+_AUDITOR_GRANTS = (
+    (
+        "SELECT",
+        "events, subtrees, checkpoints, continued, texts, log_heads, views, projects, instance, "
+        "alembic_version, device_current, device_attributes, device_history, fleet_versions, "
+        "fleet_moves",
+    ),
+)
+"""What an audit reads: no address, no digest of a secret."""
+
+
+class Roles(NamedTuple):
+    """Roles of a Postgres that get what they need and nothing more; None: no such role."""
+
+    service: str | None = None
+    """Serves: on `events`, `subtrees` and `checkpoints` it may SELECT and INSERT."""
+    auditor: str | None = None
+    """Audits: it reads the logs, what is kept of them, and the views."""
+
+
+NOBODY = Roles()
 
 
 class WrongInstance(Exception):
     """The database belongs to an instance of another name."""
 
 
-async def migrate(url: str, instance: str, service_role: str | None = None) -> None:
+async def migrate(url: str, instance: str, roles: Roles = NOBODY) -> None:
     """Bring the database at `url` to the newest schema, in one transaction, and name its instance.
 
-    On Postgres this runs as the owner; `service_role` names the role that serves, which gets what
-    it needs and nothing more: on `events`, SELECT and INSERT. An embedded database must be held
-    by no other process.
+    On Postgres this runs as the owner, and gives `roles` what they need. An embedded database must
+    be held by no other process.
 
     Raises `WrongInstance` where the database has another name already.
     """
     engine = _engine(url)
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(_migrate, instance, service_role)
+            await connection.run_sync(_migrate, instance, roles)
     finally:
         await engine.dispose()
 
@@ -58,14 +81,15 @@ def _engine(url: str) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
 
 
-def _migrate(connection: Connection, instance: str, service_role: str | None) -> None:
+def _migrate(connection: Connection, instance: str, roles: Roles) -> None:
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     _name(connection, instance)
-    if service_role is not None:
-        _grant(connection, service_role)
+    for role, grants in ((roles.service, _SERVICE_GRANTS), (roles.auditor, _AUDITOR_GRANTS)):
+        if role is not None:
+            _grant(connection, role, grants)
 
 
 def _name(connection: Connection, instance: str) -> None:
@@ -76,7 +100,7 @@ def _name(connection: Connection, instance: str) -> None:
         raise WrongInstance(f"this is the database of instance {stored}, not of {instance}")
 
 
-def _grant(connection: Connection, role: str) -> None:
+def _grant(connection: Connection, role: str, grants: Sequence[tuple[str, str]]) -> None:
     quoted = connection.dialect.identifier_preparer.quote_identifier(role)
-    for privileges, tables in _SERVICE_GRANTS:
+    for privileges, tables in grants:
         connection.execute(text(f"GRANT {privileges} ON {tables} TO {quoted}"))

@@ -83,6 +83,17 @@ class Postgres:
             async with self._connection() as connection:
                 return await _run(connection, statement)
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["PostgresTransaction"]:
+        with _errors_translated():
+            async with self._connection() as connection:
+                await _execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                try:
+                    yield PostgresTransaction(connection)
+                finally:
+                    with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
+                        await _execute(connection, "ROLLBACK")
+
     async def play[Result](self, script: Script[Result]) -> Result:
         async with self.transaction() as tx:
             statements = next(script)
@@ -127,6 +138,10 @@ class PostgresTransaction:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
+
+    async def read(self, statement: Statement) -> list[Row]:
+        with _errors_translated():
+            return await _run(self._connection, statement)
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         with _errors_translated():

@@ -54,6 +54,9 @@ GIVEN_ROWS = (1, 4, 16, 64, 128, 256, 512)
 BUSY_TIMEOUT_MS = 5_000
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
+_FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
+"""A read transaction's snapshot is taken by its first read."""
+
 _UNAVAILABLE_CODES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -85,10 +88,12 @@ class SQLite:
 
     def __init__(
         self,
+        path: Path,
         lifetime: contextlib.AsyncExitStack,
         writer: aiosqlite.Connection,
         readers: list[aiosqlite.Connection],
     ) -> None:
+        self._path = path
         self._lifetime = lifetime
         self._writer = writer
         self._writing = asyncio.Lock()
@@ -110,7 +115,7 @@ class SQLite:
             readers = [await stack.enter_async_context(_reader(path)) for _ in range(READERS)]
             for connection in (writer, *readers):
                 await connection.create_function("now_ms", 0, lambda: int(clock() * 1000))
-            return cls(stack.pop_all(), writer, readers)
+            return cls(path, stack.pop_all(), writer, readers)
 
     @classmethod
     async def open_to_read(cls, path: Path) -> "SQLite":
@@ -119,7 +124,7 @@ class SQLite:
             stack.enter_context(_errors_of_opening(path))
             writer = await stack.enter_async_context(_reader(path))
             reader = await stack.enter_async_context(_reader(path))
-            return cls(stack.pop_all(), writer, [reader])
+            return cls(path, stack.pop_all(), writer, [reader])
 
     async def read(self, statement: Statement) -> list[Row]:
         reader = await self._readers.get()
@@ -127,6 +132,14 @@ class SQLite:
             return await _run(reader, _select, statement)
         finally:
             self._readers.put_nowait(reader)
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
+        """On a connection of its own: whoever holds a snapshot may go on reading beside it."""
+        with _errors_of_opening(self._path):
+            async with _reader(self._path) as reader:
+                await _run(reader, _run_all, (Statement("BEGIN"), _FIRST))
+                yield SQLiteSnapshot(reader)
 
     async def play[Result](self, script: Script[Result]) -> Result:
         async with self._writing:
@@ -146,6 +159,16 @@ class SQLite:
     async def close(self) -> None:
         async with self._writing:
             await self._lifetime.aclose()  # the lock last
+
+
+class SQLiteSnapshot:
+    """Reads on one connection, in one read transaction."""
+
+    def __init__(self, reader: aiosqlite.Connection) -> None:
+        self._reader = reader
+
+    async def read(self, statement: Statement) -> list[Row]:
+        return await _run(self._reader, _select, statement)
 
 
 class SQLiteTransaction:
@@ -340,14 +363,15 @@ def _with_rows(text: str, columns: str, rows: int) -> str:
     """The relation `given` in front: the values of `rows` rows and how many of these there are, all
     bound before the arguments.
 
-    MATERIALIZED, because SQLite else takes an ORDER BY behind it for one before its LIMIT. The
-    values are bound without numbers: to bind ?900, `sqlite3` asks for its name, and SQLite looks
-    through the 899 before it.
+    MATERIALIZED for a text with an ORDER BY, which SQLite else takes for one before the LIMIT; for
+    another it would be a copy for nothing. The values are bound without numbers: to bind ?900,
+    `sqlite3` asks for its name, and SQLite looks through the 899 before it.
     """
     names = [column.split()[0] for column in columns.split(", ")]
     row = f"({', '.join('?' * len(names))})"
     values = f"VALUES {', '.join([row] * rows)}"
-    given = f"WITH given ({', '.join(names)}) AS MATERIALIZED (SELECT * FROM ({values}) LIMIT ?)"
+    how = "AS MATERIALIZED" if "ORDER BY" in text else "AS"
+    given = f"WITH given ({', '.join(names)}) {how} (SELECT * FROM ({values}) LIMIT ?)"
     translated = _translate(text, len(names) * rows + 1)
     if translated.startswith("WITH "):
         return f"{given}, {translated.removeprefix('WITH ')}"
@@ -356,7 +380,7 @@ def _with_rows(text: str, columns: str, rows: int) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _is_select(text: str) -> bool:
-    return re.search(r"\b(INSERT|UPDATE|DELETE|CREATE|PRAGMA)\b", text) is None
+    return re.search(r"\b(INSERT|UPDATE|DELETE|CREATE|PRAGMA|BEGIN)\b", text) is None
 
 
 def _pack(connection: sqlite3.Connection, text: str, args: tuple[object, ...]) -> str:

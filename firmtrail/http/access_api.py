@@ -1,5 +1,6 @@
 """What users call to let others in: logins, tokens, projects, members, actors."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -10,18 +11,21 @@ from firmtrail import events
 from firmtrail.access import credentials, people, projects, roles, settings, tokens
 from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
+from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import Answer, answering, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
+from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound, Unauthorized
+from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.logs import log_of
+from firmtrail.http.logs import log_of, old_logs, place_of
 from firmtrail.record import Command
 
 LOGIN_MS = 24 * 3600 * 1000
@@ -127,6 +131,7 @@ async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
         project,
         actor=caller.actor,
         creator=None if caller.kind == "system" else caller.actor_id,
+        above=call.services.recorder.floors.number(project),
         key=call.key,
     )
     headers = {"Location": f"/api/v1/projects/{project}"}
@@ -202,6 +207,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
     history = await _history(call, f"{kind}/{actor_id}")
     if not history:
         raise NotFound
+    old = await old_logs(call, (each.position for each in history))
     first = history[0].event
     holder = first.holder if isinstance(first, TokenIssued) else None
     user = await people.by_id(call.services.db, holder or actor_id)
@@ -210,7 +216,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
         kind=kind,
         holder=holder,
         email=user.email if user else None,
-        roles=[_role_since(each) for each in history],
+        roles=[_role_since(each, old) for each in history],
         erased_at=time_or_none(user.erased_at_ms) if user else None,
     )
     return respond.resource(call, body)
@@ -243,6 +249,30 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
     return await _answer(call, call.log_id, answering(201, _shown(issue)))
+
+
+async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
+    """Go on in a new log, where the one that is there is not what was published."""
+    services, floors = call.services, call.services.recorder.floors
+    head = await log.head(services.db, call.log_id)
+    name = LogName(head.project, head.number)
+    if services.publisher is not None:
+        await services.publisher.check()
+    if name not in floors.refused and not call.body.even_if_whole:
+        raise Conflict("Nothing is known to be wrong with the log.", code="log_is_whole")
+    last = services.publisher and await services.publisher.last(name)
+    done = await continue_log(
+        services.db,
+        call.log_id,
+        checkpoint=last.note if last else None,
+        above=floors.number(head.project),
+        actor=call.caller.actor,
+    )
+    floors.refused.pop(name, None)
+    body = bodies.ContinuedLog(
+        project=head.project, log=done.number, continues=done.old_number, size=done.size
+    )
+    return respond.json(201, body)
 
 
 async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Response:
@@ -332,7 +362,8 @@ def _member(row: people.Member) -> bodies.Member:
     return bodies.Member(actor_id=row.actor_id, email=row.email, role=row.role)
 
 
-def _role_since(recorded: Recorded) -> bodies.RoleSince:
+def _role_since(recorded: Recorded, old: Sequence[Part]) -> bodies.RoleSince:
     role = getattr(recorded.event, "role", None)
     since = time_text(recorded.recorded_at_ms)
-    return bodies.RoleSince(role=role, since=since, position=recorded.position)
+    number, position = place_of(old, recorded.position)
+    return bodies.RoleSince(role=role, since=since, position=position, log=number)

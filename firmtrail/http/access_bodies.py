@@ -99,6 +99,8 @@ class RoleSince(msgspec.Struct, frozen=True, kw_only=True):
     role: Role | None
     since: TimeText
     position: int
+    log: int | UnsetType = UNSET
+    """Whose position it is, where that is not the project's newest log."""
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +129,21 @@ class LocalToken(Wanted, frozen=True, kw_only=True):
     role: Role | None = None
     name: TokenName = ""
     expires_at: Moment | None = None
+
+
+class WantedLog(Wanted, frozen=True, kw_only=True):
+    """A new log that goes on from the project's own; from a whole one only if that is said."""
+
+    even_if_whole: bool = False
+
+
+class ContinuedLog(msgspec.Struct, frozen=True, kw_only=True):
+    """The new log's number, and how many events of which log it goes on from."""
+
+    project: str
+    log: int
+    continues: int
+    size: int
 
 
 class LocalErasure(Wanted, frozen=True, kw_only=True):

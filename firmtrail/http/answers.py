@@ -1,6 +1,6 @@
 """What goes out: the bodies of answers, as the structs that encode them and document them."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -12,6 +12,10 @@ type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339, UTC, milliseconds."""
 
 
+type NoProof = Literal["publishing_off", "not_yet"]
+"""Why a receipt comes without its proof. It can be asked for later, at events/{position}/proof."""
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """Where a report stands in the log; `duplicate`: it already stood there."""
 
@@ -19,6 +23,16 @@ class Receipt(msgspec.Struct, frozen=True):
     position: int
     duplicate: bool
     recorded_at: TimeText
+    proof: str | UnsetType | None = UNSET
+    """To `Prefer: receipt=proof`: the C2SP tlog-proof; None: see `no_proof`."""
+    no_proof: NoProof | UnsetType = UNSET
+
+
+class PublishedCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint that was published, as its signed note."""
+
+    size: int
+    checkpoint: str
 
 
 class RefusedItem(msgspec.Struct, frozen=True):
@@ -76,6 +90,8 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: TimeText | None
     recorded_at: TimeText
     position: int
+    log: int | UnsetType = UNSET
+    """Whose position it is, where that is not the project's newest log."""
     late: bool
     clock: Clock | None
     detail: str | None

@@ -19,6 +19,7 @@ from firmtrail.access.reads import Reads
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.growth import Growth
+from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import openapi, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
@@ -30,12 +31,16 @@ from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places
 from firmtrail.http.route import Route
 from firmtrail.projections import device_current, device_history
+from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
 SERVICES = web.AppKey("SERVICES", Services)
 
 REPLAYS_MAX = 100
 """How many read logs at once, a process: each may hold a page, one to two MiB."""
+
+_WITH_SLASHES = "tile"
+"""The one parameter of a path that holds slashes."""
 
 RUNNER_OPTIONS: dict[str, Any] = {
     "auto_decompress": False,  # it would answer encodings that it lacks by itself, with plain text
@@ -51,6 +56,7 @@ def services(
     access: Access,
     recorder: Recorder,
     *,
+    publisher: Publisher | None = None,
     folder: Path | None = None,
     metrics_folder: Path | None = None,
     seed_project: str | None = None,
@@ -60,15 +66,19 @@ def services(
 ) -> Services:
     """What handlers need, round a database; `folder` is where an embedded one lies, and
     `metrics_folder` where the processes of a server count together."""
+    metrics = Metrics(metrics_folder)
+    builder = Builder(db, is_alone=folder is not None, tell=metrics.tell_rebuild)
     return Services(
         db=db,
         recorder=recorder,
         access=access,
         authenticate=authenticator(access, db),
-        metrics=Metrics(metrics_folder),
+        metrics=metrics,
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
-        readiness=Readiness(db, folder=folder),
+        readiness=Readiness(db, builder, folder=folder, publisher=publisher),
+        builder=builder,
+        publisher=publisher,
         reads=Reads(db),
         growth=Growth(db),
         streams=Places(streams_max),
@@ -101,7 +111,8 @@ def build(services: Services) -> web.Application:
 def _add_resource(
     app: web.Application, path: str, here: Sequence[Route], services: Services
 ) -> None:
-    resource = app.router.add_resource(path)
+    pattern = path.replace(f"{{{_WITH_SLASHES}}}", f"{{{_WITH_SLASHES}:.+}}")
+    resource = app.router.add_resource(pattern)
     for route in here:
         handler = endpoint(route, services)
         resource.add_route(route.method, handler)
@@ -138,7 +149,12 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     """What runs beside the requests; the death of any shows in /readyz."""
     services = app[SERVICES]
     tasks = services.readiness.tasks
+    with contextlib.suppress(Unavailable):  # as /readyz says
+        await services.builder.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
+    if services.publisher is not None:
+        tasks["publisher"] = asyncio.create_task(services.publisher.run())
+    tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     tasks["growth"] = asyncio.create_task(services.growth.run())
     yield
     services.readiness.is_draining = True

@@ -139,12 +139,12 @@ async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
 
     async def fetch(place: Place | None, limit: int) -> Page:
         after = 0 if place is None else int(place[0])
-        heads = await log.page(db, project, after=after, limit=limit + 1)
+        heads = await log.logs(db, project, after=after, limit=limit + 1)
         items = [_shown(head) for head in heads[:limit]]
         return Page(items, lists.page_of(heads, limit, lambda head: (head.number,)))
 
     async def count() -> int:
-        return await log.count(db, project)
+        return await log.count_logs(db, project)
 
     return await lists.answer(call, answers.Log, fetch, count)
 

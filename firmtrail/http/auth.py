@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from firmtrail.access import Access, roles
+from firmtrail.access import Access, roles, settings
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Found
 from firmtrail.eventstore.database import Database
 from firmtrail.http import kinds
@@ -28,6 +28,8 @@ def authenticator(access: Access, db: Database) -> Authenticate:
         if isinstance(wanted, kinds.Public):
             return NOBODY
         project, device = request.match_info.get("project"), request.match_info.get("device")
+        if anyone := await _anyone(access, db, wanted, project):
+            return anyone
         if access.local_socket is not None and is_local(request, access.local_socket):
             return await _system(access, project)
         if isinstance(wanted, kinds.Local):
@@ -45,6 +47,18 @@ def authenticator(access: Access, db: Database) -> Authenticate:
         raise Unauthorized
 
     return authenticate
+
+
+async def _anyone(
+    access: Access, db: Database, wanted: kinds.Access, project: str | None
+) -> Caller | None:
+    """Nobody in particular, where the project lets anyone read its checkpoint."""
+    if not (isinstance(wanted, kinds.Member) and wanted.is_public_checkpoint and project):
+        return None
+    log_id = await access.project(project)
+    if log_id is None or not (await settings.current(db, log_id, project)).public_checkpoint:
+        return None
+    return Caller(kind="nobody", project=project, log_id=log_id)
 
 
 def is_local(request: web.Request, local_socket: str) -> bool:

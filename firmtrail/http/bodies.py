@@ -57,6 +57,12 @@ class DeviceReport(Report, frozen=True, kw_only=True):
     device: DeviceName
 
 
+class ProofQuery(msgspec.Struct, frozen=True):
+    """The size of the tree to prove it in; the latest checkpoint's where there is none."""
+
+    size: Position | None = None
+
+
 class ReportsQuery(msgspec.Struct, frozen=True):
     """skip: items of an array that are faulty in form are refused in their place."""
 
@@ -146,6 +152,15 @@ class TimelineQuery(
     start: Time
     stop: Time | None = None
     step: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 86_400
+
+
+class ConsistencyQuery(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"old": "from", "new": "to"}
+):
+    """The sizes between which the log grew."""
+
+    old: Position
+    new: Position
 
 
 class EventsQuery(

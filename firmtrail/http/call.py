@@ -11,12 +11,14 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.growth import Growth
+from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places
+from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
 
@@ -66,6 +68,8 @@ class Services:
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
     readiness: Readiness
+    builder: Builder
+    """Rebuilds views beside the requests."""
     reads: Reads
     growth: Growth
     streams: Places
@@ -74,6 +78,8 @@ class Services:
     """For those who read one."""
     write_timeout_s: float
     """In which a client has to take something of what is streamed to it."""
+    publisher: Publisher | None = None
+    """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False

@@ -12,12 +12,15 @@ from firmtrail.http import answers, respond
 from firmtrail.http.bodies import DeviceReport, Report, ReportsQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound
+from firmtrail.http.receipts import proven
 from firmtrail.http.texts import TEXT_BYTES_MAX
 from firmtrail.http.validate import Faulty, described
 from firmtrail.record import Outcome, Receipt
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+MINIMAL, PROOF = "return=minimal", "receipt=proof"
 
 type Item[Each] = Each | Faulty
 type ReportsCall = Call[ReportsQuery, Report | list[Item[Report]]]
@@ -46,7 +49,11 @@ async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) ->
     [outcome] = await call.services.recorder.report(call.log_id, [report])
     if isinstance(outcome, Refused):
         raise outcome
-    return respond.json(200 if outcome.duplicate else 201, _receipt(outcome))
+    status, receipt = 200 if outcome.duplicate else 201, _receipt(outcome)
+    if not _prefers(call.request, PROOF):
+        return respond.json(status, receipt)
+    [receipt] = await proven(call, [receipt])
+    return respond.json(status, receipt, _applied([receipt]))
 
 
 async def _record_array(
@@ -58,10 +65,18 @@ async def _record_array(
     outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
     _check_device(call, outcomes)
     status = 201 if any(_is_new(outcome) for outcome in outcomes) else 200
-    if _wants_minimal(call.request):
-        applied = {"Preference-Applied": "return=minimal"}
-        return respond.json(status, _summary(outcomes), applied)
-    return respond.json(status, [_answer(outcome) for outcome in outcomes])
+    if _prefers(call.request, MINIMAL):
+        return respond.json(status, _summary(outcomes), {"Preference-Applied": MINIMAL})
+    answered = [_answer(outcome) for outcome in outcomes]
+    if not _prefers(call.request, PROOF):
+        return respond.json(status, answered)
+    receipts = await proven(call, [each for each in answered if isinstance(each, answers.Receipt)])
+    in_order = iter(receipts)
+    return respond.json(
+        status,
+        [next(in_order) if isinstance(each, answers.Receipt) else each for each in answered],
+        _applied(receipts),
+    )
 
 
 def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[Outcome]) -> None:
@@ -114,10 +129,14 @@ def _is_new(outcome: Outcome) -> bool:
     return isinstance(outcome, Receipt) and not outcome.duplicate
 
 
-def _wants_minimal(request: web.Request) -> bool:
+def _applied(receipts: Iterable[answers.Receipt]) -> dict[str, str]:
+    return {"Preference-Applied": PROOF} if all(each.proof for each in receipts) else {}
+
+
+def _prefers(request: web.Request, preference: str) -> bool:
     """RFC 7240: preferences apart by commas, parameters by semicolons."""
     preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
-    return any(each.partition(";")[0].strip() == "return=minimal" for each in preferences)
+    return any(each.partition(";")[0].strip() == preference for each in preferences)
 
 
 def _answer(outcome: Outcome) -> answers.Receipt | answers.RefusedItem:
@@ -135,6 +154,7 @@ def _receipt(receipt: Receipt) -> answers.Receipt:
 def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
     placed = list(enumerate(outcomes))
     receipts = [each for _, each in placed if isinstance(each, Receipt)]
+    last = max(receipts, key=lambda receipt: (receipt.log, receipt.position), default=None)
     return answers.ReportsSummary(
         recorded=sum(not receipt.duplicate for receipt in receipts),
         duplicates=sum(receipt.duplicate for receipt in receipts),
@@ -143,5 +163,5 @@ def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
             for index, each in placed
             if isinstance(each, Refused)
         ],
-        last_position=max((receipt.position for receipt in receipts), default=None),
+        last_position=last.position if last else None,
     )

@@ -17,6 +17,7 @@ from aiohttp import web
 from firmtrail.access import TooManyAttempts
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Unavailable
+from firmtrail.eventstore.floors import LogRefused
 
 FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -172,8 +173,8 @@ class ServiceUnavailable(Problem):
     status = 503
     code = "unavailable"
 
-    def __init__(self, detail: str, retry_after_s: int) -> None:
-        super().__init__(detail, headers={"Retry-After": str(max(1, retry_after_s))})
+    def __init__(self, detail: str, retry_after_s: int, code: str | None = None) -> None:
+        super().__init__(detail, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
 
 
 async def answered(
@@ -223,8 +224,7 @@ def _problem_of(error: Exception, request_id: str) -> Problem:
         case Refused():
             return refusal(error)
         case Unavailable():
-            _log.warning("unavailable", reason=str(error), request_id=request_id)
-            return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
+            return _unavailable(error, request_id)
         case TooManyAttempts():
             return TooManyRequests(error.retry_after_s)
         case web.RequestPayloadError() | web.HTTPBadRequest() | ConnectionError():
@@ -233,6 +233,14 @@ def _problem_of(error: Exception, request_id: str) -> Problem:
         case _:
             _log.error("bug", exc_info=error, request_id=request_id)
             return Problem()
+
+
+def _unavailable(error: Unavailable, request_id: str) -> Problem:
+    """A log that takes no appends says why: only people can change that."""
+    _log.warning("unavailable", reason=str(error), request_id=request_id)
+    if isinstance(error, LogRefused):
+        return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
+    return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
 
 
 _STATUSES: Mapping[int, type[Problem]] = {

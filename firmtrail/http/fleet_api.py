@@ -7,6 +7,7 @@ from aiohttp import web
 from firmtrail.device import DeviceState
 from firmtrail.events import time_text
 from firmtrail.eventstore import log
+from firmtrail.eventstore.continued import Part
 from firmtrail.http import answers, lists, moments, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import (
@@ -19,9 +20,10 @@ from firmtrail.http.bodies import (
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
+from firmtrail.http.logs import old_logs, place_of
 from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
 from firmtrail.projections.device_current import Filter, Found
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.device_history import END, Asked, Entry
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import Count
 
@@ -142,13 +144,15 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     """What a device ran, newest first by its own order."""
     query, name = call.query, call.path("device")
     at_ms = None if query.at is None else moments.ms("at", query.at)
-    stop = device_history.END if query.as_of is None else await moments.size_of(call, query.as_of)
-    await _check_existed(call, name, stop)
+    stop = END if query.as_of is None else await moments.size_of(call, query.as_of)
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
     async def fetch(place: Place | None, limit: int) -> Page:
         page = await _history(call, asked, place, limit + 1)
-        items = [line(entry) for entry in page.entries[:limit]]
+        if not page.entries:  # whoever reported is there
+            await _check_existed(call, name, stop)
+        old = await old_logs(call, (entry.position for entry in page.entries))
+        items = [line(entry, old) for entry in page.entries[:limit]]
         end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
         return Page(items, end, page.size if query.as_of is None else stop)
 
@@ -164,7 +168,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
 
 
 async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
-    if stop == device_history.END:
+    if stop == END:
         await existing(call, name)
     elif name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
         raise NotFound("There was no such device.")
@@ -173,13 +177,12 @@ async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
 async def _history(
     call: AnyCall, asked: Asked, place: Place | None, limit: int
 ) -> device_history.Page:
-    key = asked._replace(rows_max=limit)
-    if place is not None:
-        key = key._replace(before_place=int(place[0]), before_position=int(place[1]))
-    return device_history.page_of(await call.services.histories.get(key))
+    before = (END, END) if place is None else (int(place[0]), int(place[1]))
+    return device_history.page_of(await call.services.histories.get(asked), before, limit)
 
 
-def line(entry: Entry) -> answers.HistoryLine:
+def line(entry: Entry, old: Sequence[Part]) -> answers.HistoryLine:
+    number, position = place_of(old, entry.position)
     return answers.HistoryLine(
         version=entry.version,
         previous_version=entry.previous_version,
@@ -188,7 +191,8 @@ def line(entry: Entry) -> answers.HistoryLine:
         since=time_text(entry.time_ms),
         occurred_at=time_or_none(entry.occurred_at_ms),
         recorded_at=time_text(entry.recorded_at_ms),
-        position=entry.position,
+        position=position,
+        log=number,
         late=entry.late,
         clock=entry.clock,
         detail=entry.detail,

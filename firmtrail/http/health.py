@@ -12,6 +12,8 @@ from pathlib import Path
 from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import health
 from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.publisher import Publisher
+from firmtrail.projections.builder import Builder
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 CHECK_TIMEOUT_S = 5
@@ -23,12 +25,16 @@ class Readiness:
     def __init__(
         self,
         db: Database,
+        builder: Builder,
         *,
         folder: Path | None = None,
+        publisher: Publisher | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._db = db
+        self._builder = builder
         self._folder = folder
+        self._publisher = publisher
         self._clock = clock
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """What has to run as long as the server does."""
@@ -38,8 +44,14 @@ class Readiness:
         """The names of the checks that fail; none: ready."""
         failed = ["draining"] if self.is_draining else []
         failed += [name for name, task in self.tasks.items() if task.done()]
+        if self._builder.unfit:
+            failed.append("views")
         if self._folder and shutil.disk_usage(self._folder).free < FREE_BYTES_MIN:
             failed.append("disk")
+        if self._publisher and self._publisher.floors.refused:
+            failed.append("logs")
+        if self._publisher and self._publisher.problem:
+            failed.append("checkpoints")
         return failed + await self._database_failures()
 
     async def _database_failures(self) -> list[str]:

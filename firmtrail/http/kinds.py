@@ -30,9 +30,13 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A token whose role in the path's `{project}` holds the permission."""
+    """A token whose role in the path's `{project}` holds the permission.
+
+    Anyone, no credential looked at, where the project's public_checkpoint is set and counts here.
+    """
 
     permission: Permission
+    is_public_checkpoint: bool = False
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -23,6 +23,8 @@ from firmtrail.http.validate import is_optional
 
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
 
+SECURITY = ("bearer", "basic")
+
 _REF = "#/components/schemas/{name}"
 
 _DESCRIPTION = """\
@@ -33,6 +35,8 @@ _PATH_TYPES: dict[str, Any] = {
     "project": texts.ProjectName,
     "device": texts.DeviceName,
     "number": texts.LogNumber,
+    "level": texts.TileLevel,
+    "tile": texts.TilePath,
 }
 
 _HEADERS = {
@@ -124,17 +128,21 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         operation["requestBody"] = _request_body(route, schemas)
     if isinstance(route.access, Public):
         operation["security"] = []
+    if isinstance(route.access, Member) and route.access.is_public_checkpoint:
+        operation["security"] = [{}, *({name: []} for name in SECURITY)]
     return operation | {"x-access": _access(route)}
 
 
 def _operation_id(route: Route) -> str:
-    """A handler that serves a project's newest log serves each by its number too."""
+    """What serves a project's newest log serves each by its number, too."""
     name = route.handler.__name__
-    return f"{name}_of_log" if "{number}" in route.path else name
+    return f"{name}_by_number" if "{number}" in route.path else name
 
 
 def _access(route: Route) -> str:
     match route.access:
+        case Member(permission, is_public_checkpoint=True):
+            return f"anyone with public_checkpoint, else a token whose role may {permission}"
         case Member(permission):
             return f"a token whose role in the project may {permission}"
         case Device(permission):
@@ -250,4 +258,4 @@ def _add_security(spec: APISpec) -> None:
             "description": "The token or the device's secret as the password; any user name.",
         },
     )
-    spec.options["security"] = [{"bearer": []}, {"basic": []}]
+    spec.options["security"] = [{name: []} for name in SECURITY]

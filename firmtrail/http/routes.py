@@ -17,10 +17,12 @@ from firmtrail.http import (
     seed_api,
     stream_api,
 )
+from firmtrail.http.checkpoint_routes import CHECKPOINTS
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.tlog_routes import TLOG
 from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
@@ -265,7 +267,7 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *AUDITS, *ACCESS, *OPERATIONS)
+ROUTES = (*REPORTS, *FLEET, *AUDITS, *TLOG, *CHECKPOINTS, *ACCESS, *OPERATIONS)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:

@@ -19,7 +19,6 @@ from firmtrail.device import Refused, Report
 from firmtrail.events import time_text
 from firmtrail.http import endpoint, respond
 from firmtrail.http.call import AnyCall
-from firmtrail.http.lists import PAGE_ITEMS_MAX
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 
@@ -116,15 +115,8 @@ async def _history(call: AnyCall, log_id: int, name: str) -> list[Entry] | None:
     """All entries, oldest first; None where there is no such device."""
     if "\0" in name or not await _exists(call, log_id, name):
         return None
-    entries: list[Entry] = []
-    asked = Asked(log_id, name, rows_max=PAGE_ITEMS_MAX)
-    while True:
-        page = device_history.page_of(await call.services.histories.get(asked))
-        entries += page.entries
-        if len(page.entries) < PAGE_ITEMS_MAX:
-            return entries[::-1]
-        last = page.entries[-1]
-        asked = asked._replace(before_place=last.place, before_position=last.position)
+    rows = await call.services.histories.get(Asked(log_id, name))
+    return device_history.page_of(rows, entries_max=len(rows)).entries[::-1]
 
 
 async def _exists(call: AnyCall, log_id: int, name: str) -> bool:
@@ -137,7 +129,8 @@ async def populate_database(call: AnyCall) -> web.Response:
     services = call.services
     project = services.seed_project or ""
     old_log_id = await services.access.project(project)
-    await demo.populate(services.db, services.access.hasher, project, old_log_id)
+    above = services.recorder.floors.number(project)
+    await demo.populate(services.db, services.access.hasher, project, old_log_id, above=above)
     return _text(200, "Successfully populated database")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from firmtrail import version
+from firmtrail.eventstore import tiles
 
 _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
@@ -21,6 +22,8 @@ PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
 DEVICE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}{_END}"
 ID_PATTERN = rf"^[A-Za-z0-9_.-]{{1,64}}{_END}"
 LOG_NUMBER_PATTERN = rf"^[1-9][0-9]{{0,15}}{_END}"
+TILE_LEVEL_PATTERN = rf"^([0-9]|[1-5][0-9]|6[0-3]){_END}"
+TILE_PATTERN = rf"^{tiles.PATTERN}{_END}"
 POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
 
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -43,6 +46,18 @@ type Name = Annotated[
 type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
 type LogNumber = Annotated[
     str, Meta(pattern=LOG_NUMBER_PATTERN, description="a log's number in its project, from 1")
+]
+type TileLevel = Annotated[
+    str, Meta(pattern=TILE_LEVEL_PATTERN, description="a level of the tree, 0 to 63")
+]
+type TilePath = Annotated[
+    str,
+    Meta(
+        pattern=TILE_PATTERN,
+        description="a tile's number in groups of three digits, and the width of a partial one, as "
+        "C2SP tlog-tiles has them; the slashes as they are",
+        examples=["x001/x234/067", "000.p/17"],
+    ),
 ]
 type StreamName = Annotated[
     str,

@@ -11,12 +11,17 @@ from typing import NamedTuple
 from firmtrail.device import MOVING, Change, Clock, DeviceState, Placed, change_of
 from firmtrail.events import ReportEvent, Status
 from firmtrail.eventstore.database import Given, Row, Statement, Value
+from firmtrail.projections.view import Table
 
 NAME = "device_history"
 REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("device", "place", "position")),)
 
 END = (1 << 63) - 1
 """Behind every place and position."""
+
+type Place = tuple[int, int]
+"""(place, position): where a report stands in its device's order."""
 
 _INSERT = """\
 INSERT INTO device_history (
@@ -56,9 +61,8 @@ _ASKED = """\
 WITH reached AS (
     SELECT
         given.n, given.log_id, given.device, given.stop, given.at_ms, given.moves,
-        given.before_place, given.before_position, given.rows_max,
         log_heads.size, views.generation,
-        CASE WHEN given.at_ms IS NULL THEN given.before_place ELSE coalesce((
+        CASE WHEN given.at_ms IS NOT NULL THEN coalesce((
             SELECT max(report.place)
             FROM device_history AS report
             WHERE report.log_id = given.log_id
@@ -73,7 +77,7 @@ WITH reached AS (
 asked AS (
     SELECT
         reached.*,
-        CASE WHEN at_ms IS NULL THEN before_position ELSE coalesce((
+        CASE WHEN at_ms IS NOT NULL THEN coalesce((
             SELECT max(report.position)
             FROM device_history AS report
             WHERE report.log_id = reached.log_id
@@ -89,9 +93,7 @@ asked AS (
 installed/running one whose time is not behind it."""
 
 _REACHED = """\
-    FROM asked
-    CROSS JOIN device_history AS report
-    WHERE report.log_id = asked.log_id
+    report.log_id = asked.log_id
         AND report.generation = asked.generation
         AND report.device = asked.device
         AND report.moves >= asked.moves
@@ -99,68 +101,71 @@ _REACHED = """\
         AND (asked.at_ms IS NULL
             OR report.place < asked.last_place
             OR (report.place = asked.last_place AND report.position <= asked.last_position))"""
-"""The reports of each that count."""
+"""Which reports of each count."""
 
 _PAGE = (
     _ASKED
-    + """\
+    + f"""\
 reports AS (
     SELECT
-        asked.n, asked.log_id, asked.before_place, asked.before_position, asked.rows_max,
-        report.moves, report.place, report.position, report.version, report.status,
-        report.time_ms, report.recorded_at_ms, report.occurred_at_ms, report.clock, report.late,
-        report.pinned, report.sent, report.detailed,
+        asked.n, asked.size, asked.log_id, report.moves, report.place, report.position,
+        report.version, report.status, report.time_ms, report.recorded_at_ms,
+        report.occurred_at_ms, report.clock, report.late, report.pinned, report.sent,
+        report.detailed,
         lag(report.version) OVER (
             PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
         ) AS previous_version
-"""
-    + _REACHED
-    + """),
-entries AS (
-    SELECT
-        reports.*,
-        lag(previous_version) OVER (
-            PARTITION BY n, moves ORDER BY place, position
-        ) AS before_previous
-    FROM reports
-    WHERE moves = 0 OR previous_version IS NULL OR previous_version <> version),
-ranked AS MATERIALIZED (
-    SELECT
-        entries.*,
-        row_number() OVER (PARTITION BY n ORDER BY place DESC, position DESC) AS rank
-    FROM entries
-    WHERE place < before_place OR (place = before_place AND position < before_position))
+    FROM asked
+    LEFT JOIN device_history AS report ON {_REACHED})
 SELECT
-    asked.n, asked.size, ranked.moves, ranked.place, ranked.position, ranked.version,
-    ranked.status, ranked.time_ms, ranked.recorded_at_ms, ranked.occurred_at_ms, ranked.clock,
-    ranked.late, ranked.pinned, ranked.sent, ranked.previous_version, ranked.before_previous,
-    CASE WHEN ranked.detailed = 1 THEN coalesce(texts.text, 'erased') END
-FROM asked
-LEFT JOIN ranked ON ranked.n = asked.n AND ranked.rank <= ranked.rows_max
-LEFT JOIN texts ON texts.log_id = ranked.log_id AND texts.position = ranked.position
-ORDER BY asked.n, ranked.rank"""
+    reports.n, reports.size, reports.moves, reports.place, reports.position, reports.version,
+    reports.status, reports.time_ms, reports.recorded_at_ms, reports.occurred_at_ms,
+    reports.clock, reports.late, reports.pinned, reports.sent, reports.previous_version,
+    CASE WHEN reports.detailed = 1 THEN coalesce(
+        (
+            SELECT texts.text
+            FROM texts
+            WHERE texts.log_id = reports.log_id AND texts.position = reports.position),
+        (
+            SELECT texts.text
+            FROM continued
+            CROSS JOIN texts
+            WHERE continued.log_id = reports.log_id
+                AND continued.start <= reports.position
+                AND continued.start + continued.size > reports.position
+                AND texts.log_id = continued.old_log_id
+                AND texts.position = reports.position - continued.start),
+        'erased') END
+FROM reports
+WHERE reports.moves IS NULL
+    OR reports.moves = 0
+    OR reports.previous_version IS NULL
+    OR reports.previous_version <> reports.version
+ORDER BY reports.n, reports.place, reports.position"""
 )
+"""The whole history of each, neighbours of one version merged. One window, and the rest in Python:
+a second and a third for a page's end and for the version before the last took three times as long,
+and histories are short."""
 
 _LAST = (
     _ASKED
-    + """\
+    + f"""\
 ranked AS (
     SELECT
         asked.n, report.status, report.clock,
         row_number() OVER (
             PARTITION BY asked.n ORDER BY report.place DESC, report.position DESC
         ) AS rank
-"""
-    + _REACHED
-    + """)
+    FROM asked
+    CROSS JOIN device_history AS report
+    WHERE {_REACHED})
 SELECT ranked.n, ranked.status, ranked.clock
 FROM ranked
 WHERE ranked.rank = 1"""
 )
 
 _ASKED_COLUMNS = """\
-n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint, \
-before_place bigint, before_position bigint, rows_max bigint"""
+n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
 class Asked(NamedTuple):
@@ -174,10 +179,6 @@ class Asked(NamedTuple):
     """Only up to the last installed/running report whose time is not behind it."""
     moves: int = 1
     """1: installed/running reports; 0: all."""
-    before_place: int = END
-    before_position: int = END
-    """Only what stands before this in the device's order: where a page ended."""
-    rows_max: int = 1
 
 
 class Entry(NamedTuple):
@@ -259,13 +260,21 @@ def _given(asked: Sequence[Asked]) -> Given:
     return Given(_ASKED_COLUMNS, [(n, *one) for n, one in enumerate(asked)])
 
 
-def page_of(rows: Sequence[Row]) -> Page:
-    """A page from its rows, which hold a line of nothing where there is no entry."""
-    size = rows[0][0]
-    return Page(size, [_entry(row) for row in rows if row[1] is not None])
+def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 1) -> Page:
+    """The newest entries before a place, from a device's rows: one of nothing where it has none."""
+    entries: list[Entry] = []
+    before_previous = None
+    for row in rows:
+        moves, place, position, previous_version = row[1], row[2], row[3], row[13]
+        if moves is None or (place, position) >= before:
+            break
+        entries.append(_entry(row, before_previous))
+        if moves:
+            before_previous = previous_version
+    return Page(rows[0][0], entries[: -entries_max - 1 : -1])
 
 
-def _entry(row: Row) -> Entry:
+def _entry(row: Row, before_previous: str | None) -> Entry:
     (
         _size,
         moves,
@@ -281,7 +290,6 @@ def _entry(row: Row) -> Entry:
         pinned,
         sent,
         previous_version,
-        before_previous,
         detail,
     ) = row
     change = change_of(version, previous_version, before_previous, pinned) if moves else None

@@ -12,10 +12,10 @@ from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.migrate import migrate
+from firmtrail.eventstore.migrate import Roles, migrate
 from firmtrail.projections import device_current
 from firmtrail.record import Recorder
-from tests.databases import INSTANCE, new_log, opened, sqlite_template
+from tests.databases import INSTANCE, new_log, opened, sqlite_template, write
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
 
@@ -47,11 +47,34 @@ REPLACEMENTS = (
     ),
     "UPDATE OR REPLACE events SET position = 0 WHERE position = 1",
 )
+SUBTREE_CHANGES = (
+    "UPDATE subtrees SET hash = 'x' WHERE number = 1",
+    "UPDATE subtrees SET number = 9 WHERE number = 1",
+    "UPDATE subtrees SET log_id = 2",
+    "DELETE FROM subtrees WHERE number = 1",
+    "DELETE FROM subtrees",
+)
+SUBTREE_AGAIN = "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 1, 1, 'x')"
+SUBTREE_REPLACEMENTS = (
+    SUBTREE_AGAIN,
+    SUBTREE_AGAIN.replace("INSERT", "INSERT OR REPLACE"),
+    f"{SUBTREE_AGAIN} ON CONFLICT (log_id, level, number) DO UPDATE SET hash = excluded.hash",
+    "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 1, 3, 'x')",
+    "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 2, 1, 'x')",
+    "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 1, -1, 'x')",
+    "UPDATE OR REPLACE subtrees SET number = 0 WHERE number = 1",
+)
+ROWS = (
+    "SELECT log_id, position, entry FROM events UNION ALL "
+    "SELECT log_id, number, hash FROM subtrees ORDER BY 1, 2, 3"
+)
 
 
 async def filled(db: Database) -> int:
-    """A log of three events, the last with the event id r.a."""
+    """A log of three events, the last with the event id r.a, beside two subtrees."""
     log_id, recorder = await new_log(db), Recorder(db)
+    for number in (0, 1):
+        await write(db, "INSERT INTO subtrees VALUES ($1, 1, $2, 'made up')", log_id, number)
     await register(recorder, log_id, "d1", "d2")
     await receipts(recorder, log_id, report(report_id="a", detail="free text"))
     return log_id
@@ -73,13 +96,16 @@ def stranger(sqlite_filled: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-@pytest.mark.parametrize("text", [*CHANGES, *GAPS, *REPLACEMENTS])
+@pytest.mark.parametrize(
+    "text", [*CHANGES, *GAPS, *REPLACEMENTS, *SUBTREE_CHANGES, *SUBTREE_REPLACEMENTS]
+)
 def test_an_embedded_log_refuses(stranger: sqlite3.Connection, text: str) -> None:
-    before = stranger.execute("SELECT rowid, * FROM events").fetchall()
+    everything = ("SELECT rowid, * FROM events", "SELECT * FROM subtrees")
+    before = [stranger.execute(rows).fetchall() for rows in everything]
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         stranger.execute(text)
-    assert len(before) == 3
-    assert stranger.execute("SELECT rowid, * FROM events").fetchall() == before
+    assert [len(rows) for rows in before] == [3, 2]
+    assert [stranger.execute(rows).fetchall() for rows in everything] == before
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +125,25 @@ async def owner(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @pytest.mark.parametrize("replication_role", ["origin", "replica"])
-@pytest.mark.parametrize("text", [*CHANGES, "TRUNCATE events", "TRUNCATE events CASCADE"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(*CHANGES, "TRUNCATE events", "TRUNCATE events CASCADE"),
+        *(*SUBTREE_CHANGES, "TRUNCATE subtrees", "TRUNCATE subtrees CASCADE"),
+    ],
+)
 async def test_a_log_on_postgres_refuses_its_owner(
     owner: asyncpg.Connection, text: str, replication_role: str
 ) -> None:
     await owner.execute(f"SET session_replication_role = {replication_role}")
-    before = await owner.fetch("SELECT * FROM events ORDER BY position")
+    before = await owner.fetch(ROWS)
     with pytest.raises(asyncpg.RaiseError, match="append-only"):
         await owner.execute(text)
-    assert len(before) == 3
-    assert await owner.fetch("SELECT * FROM events ORDER BY position") == before
+    assert len(before) == 3 + 2
+    assert await owner.fetch(ROWS) == before
 
 
-@pytest.mark.parametrize("text", GAPS)
+@pytest.mark.parametrize("text", [*GAPS, SUBTREE_AGAIN])
 async def test_a_log_on_postgres_refuses_a_position_or_an_id_again(
     owner: asyncpg.Connection, text: str
 ) -> None:
@@ -126,15 +158,15 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
     connection = await asyncpg.connect(url)
     await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
     await connection.close()
-    await migrate(url, INSTANCE, service_role=ROLE)
+    await migrate(url, INSTANCE, Roles(service=ROLE))
     return url.replace("postgres@", f"{ROLE}@")
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *CHANGES,
-        "TRUNCATE events",
+        *(*CHANGES, "TRUNCATE events"),
+        *(*SUBTREE_CHANGES, "TRUNCATE subtrees", "DROP TABLE subtrees"),
         "ALTER TABLE events DISABLE TRIGGER ALL",
         "DROP TRIGGER events_no_change ON events",
         "DROP TABLE events",

@@ -48,8 +48,8 @@ async def state_of(db: Database, log_id: int, name: str) -> DeviceState:
 
 
 async def entries_of(db: Database, log_id: int, name: str, moves: int) -> list[Entry]:
-    rows = await db.read(device_history.pages([Asked(log_id, name, moves=moves, rows_max=100)]))
-    return device_history.page_of([row[1:] for row in rows]).entries
+    rows = await db.read(device_history.pages([Asked(log_id, name, moves=moves)]))
+    return device_history.page_of([row[1:] for row in rows], entries_max=len(rows)).entries
 
 
 def lasting(entry: Entry) -> Entry:

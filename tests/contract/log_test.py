@@ -81,7 +81,7 @@ async def test_the_head_carries_the_frontier_of_the_stored_texts(db: Database, l
     await append(db, log_id, *texts[:6])
     head = await append(db, log_id, *texts[6:])
     leaves = (merkle.leaf_hash(text.encode()) for text in texts)
-    assert head.frontier == merkle.extend((), 0, leaves)
+    assert head.frontier == merkle.extend((), 0, leaves).frontier
 
 
 @pytest.mark.parametrize("size", [0, 1, log.PAGE_ENTRIES, log.PAGE_ENTRIES + 1])

@@ -9,14 +9,19 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from firmtrail.eventstore import log
+from firmtrail.eventstore import log, merkle, tree
 from firmtrail.eventstore.database import NoSuchTable
 from firmtrail.eventstore.migrate import WrongInstance, migrate
-from firmtrail.eventstore.migrations import is_at_head
+from firmtrail.eventstore.migrations import is_at_head, statements
 from firmtrail.record import Recorder
+from tests.contract.log_test import append
+from tests.contract.tree_test import subtrees_of
 from tests.databases import INSTANCE, new_log, opened, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
+from tests.reference import Reference
+
+_POSITIONS = "SELECT position FROM events WHERE log_id = $1"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -33,14 +38,17 @@ async def is_migrated(url: str) -> bool:
         return await is_at_head(db)
 
 
-async def run_outside(url: str, text: str) -> None:
-    """Run a statement as a program would that knows nothing of us."""
+async def run_outside(url: str, *texts: str) -> None:
+    """Run statements as a program would that knows nothing of us."""
     if url.startswith("sqlite"):
-        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
-            connection.execute(text)
+        path = url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for text in texts:
+                connection.execute(text)
         return
     postgres = await asyncpg.connect(url)
-    await postgres.execute(text)
+    for text in texts:
+        await postgres.execute(text)
     await postgres.close()
 
 
@@ -80,3 +88,64 @@ async def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
     await run_outside(empty_url, "DROP TABLE idempotency_keys")
     await migrate(empty_url, INSTANCE)
     assert await is_migrated(empty_url)
+
+
+def made_by_the_first_migration(url: str) -> list[str]:
+    back_end = "sqlite" if url.startswith("sqlite") else "postgresql"
+    return [
+        *(
+            text
+            for name in ("0001_log", "0001_access", f"0001_own.{back_end}")
+            for text in statements(name, back_end)
+        ),
+        "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)",
+        "INSERT INTO alembic_version (version_num) VALUES ('0001')",
+        f"INSERT INTO instance (name) VALUES ('{INSTANCE}')",
+    ]
+
+
+def a_log(log_id: int, size: int) -> list[str]:
+    """What fills a log of the first migration."""
+    leaves = (merkle.leaf_hash(entry_of(log_id, n)) for n in range(size))
+    frontier = merkle.to_text(merkle.extend((), 0, leaves).frontier)
+    head = f"{log_id}, 'p{log_id}', 1, {size}, '{frontier}', 1, 0, 0, 0"
+    entries = (
+        "WITH RECURSIVE counted(n) AS "
+        f"(SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < {size - 1}) "
+        "INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry) "
+        f"SELECT {log_id}, n, 'device/d1', 's.' || n, 1, '{log_id} ü ' || n FROM counted"
+    )
+    return [f"INSERT INTO log_heads VALUES ({head})", *([entries] if size else [])]
+
+
+def entry_of(log_id: int, n: int) -> bytes:
+    return f"{log_id} ü {n}".encode()
+
+
+async def test_logs_begun_before_there_were_subtrees_get_theirs(empty_url: str) -> None:
+    sizes = {1: 66_000, 2: 0, 3: 511, 7: 512}
+    logs = [text for log_id, size in sizes.items() for text in a_log(log_id, size)]
+    await run_outside(empty_url, *made_by_the_first_migration(empty_url), *logs)
+    assert not await is_migrated(empty_url)
+    await migrate(empty_url, INSTANCE)
+    async with opened(empty_url) as db:
+        for log_id, size in sizes.items():
+            tree_of = Reference([entry_of(log_id, n) for n in range(size)])
+            assert len(await read(db, _POSITIONS, log_id)) == size
+            assert await subtrees_of(db, log_id) == [
+                (level, n, tree_of.mth(n * 256**level, (n + 1) * 256**level).hex())
+                for level in (1, 2)
+                for n in range(size // 256**level)
+            ]
+            assert await tree.root(db, log_id, size) == tree_of.root(size)
+
+
+async def test_a_log_goes_on_where_the_migration_found_it(empty_url: str) -> None:
+    await run_outside(empty_url, *made_by_the_first_migration(empty_url), *a_log(1, 700))
+    await migrate(empty_url, INSTANCE)
+    entries = [entry_of(1, n).decode() for n in range(1_100)]
+    async with opened(empty_url) as db:
+        await append(db, 1, *entries[700:])
+        tree_of = Reference([entry.encode() for entry in entries])
+        assert await tree.root(db, 1, 1_100) == tree_of.root(1_100)
+        assert len(await subtrees_of(db, 1)) == 4

@@ -9,7 +9,7 @@ from firmtrail import events
 from firmtrail.device import DeviceState
 from firmtrail.events import Recorded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.database import Database, Row
 from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import Asked, Entry
@@ -44,10 +44,11 @@ async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int
 
 async def histories(db: Database, asked: list[Asked]) -> list[list[Line]]:
     """What the view says to each, oldest first."""
-    found: list[list[Line]] = [[] for _ in asked]
+    rows: list[list[Row]] = [[] for _ in asked]
     for n, *row in await db.read(device_history.pages(asked)):
-        found[n] += [line_of(entry) for entry in device_history.page_of([row]).entries]
-    return [lines[::-1] for lines in found]
+        rows[n].append(row)
+    pages = [device_history.page_of(each, entries_max=len(each)) for each in rows]
+    return [[line_of(entry) for entry in page.entries[::-1]] for page in pages]
 
 
 def line_of(entry: Entry) -> Line:
@@ -74,7 +75,7 @@ async def test_a_history_as_of_any_size_is_the_models(
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
     asked = [
-        Asked(log_id, name, stop=stop, rows_max=100)
+        Asked(log_id, name, stop=stop)
         for stop, name in product(range(3, len(recorded) + 1), DEVICES)
     ]
     for one, lines in zip(asked, await histories(db, asked), strict=True):
@@ -90,7 +91,7 @@ async def test_a_history_at_any_time_is_the_models(
     log_id, recorded = await lived(db, recorder, life)
     stops = sorted({3, len(recorded) // 2 + 2, len(recorded)})
     asked = [
-        Asked(log_id, name, stop=stop, at_ms=at_ms, rows_max=100)
+        Asked(log_id, name, stop=stop, at_ms=at_ms)
         for stop, at_ms, name in product(stops, times_of(recorded), DEVICES)
     ]
     for one, lines in zip(asked, await histories(db, asked), strict=True):

@@ -41,6 +41,7 @@ async def test_a_replay_gives_what_was_written_live(
         ("fleet_moves", "UPDATE fleet_moves SET version_entered = 'x'"),
         ("log_heads", "UPDATE log_heads SET recorded_at_ms = recorded_at_ms + 1"),
         ("log_heads", "UPDATE log_heads SET frontier = ''"),
+        ("subtrees", "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 1, 0, '')"),
     ],
 )
 async def test_a_row_that_the_log_does_not_say_is_found(

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from firmtrail import events
 from firmtrail.events import Event, Recorded
@@ -36,6 +37,8 @@ EVERY_KIND: tuple[Event, ...] = (
     events.TextErased(41),
     events.TextErased(41, log=1),
     events.UserErased("u_1"),
+    events.LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
+    events.LogContinued(1, 0),
 )
 
 
@@ -82,7 +85,7 @@ def test_a_member_set_to_nothing_differs_from_one_not_set() -> None:
 
 
 def test_the_text_does_not_hold_the_position() -> None:
-    moved = recorded(events.DeviceRestored())._replace(position=9000)
+    moved = replace(recorded(events.DeviceRestored()), position=9000)
     assert events.encode("acme", moved) == events.encode("acme", recorded(events.DeviceRestored()))
 
 

@@ -2,13 +2,14 @@
 
 import json
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
 from firmtrail.eventstore import merkle
 
-VECTORS = json.loads((Path(__file__).parent / "data" / "merkle-vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parent / "data" / "tlog-vectors.json").read_text())
 LEAVES = [bytes.fromhex(leaf) for leaf in VECTORS["leaves_hex"]]
 SIZE_MAX = 600
 ENTRIES = [f"entry {n}".encode() for n in range(SIZE_MAX)]
@@ -26,7 +27,7 @@ def tree_hash(entries: list[bytes]) -> bytes:
 
 
 def frontier_of(entries: list[bytes]) -> merkle.Frontier:
-    return merkle.extend((), 0, map(merkle.leaf_hash, entries))
+    return merkle.extend((), 0, map(merkle.leaf_hash, entries)).frontier
 
 
 def test_leaves_hash_as_published() -> None:
@@ -42,7 +43,7 @@ def test_every_root_is_the_definitions_own() -> None:
     frontier: merkle.Frontier = ()
     for size, entry in enumerate(ENTRIES):
         assert merkle.root(frontier) == tree_hash(ENTRIES[:size]), size
-        frontier = merkle.extend(frontier, size, [merkle.leaf_hash(entry)])
+        frontier = merkle.extend(frontier, size, [merkle.leaf_hash(entry)]).frontier
     assert merkle.root(frontier) == tree_hash(ENTRIES)
 
 
@@ -55,7 +56,41 @@ def test_the_frontier_has_a_hash_for_each_set_bit_of_the_size() -> None:
 def test_appending_in_two_steps_is_appending_in_one(middle: int) -> None:
     first = frontier_of(ENTRIES[:middle])
     second = merkle.extend(first, middle, map(merkle.leaf_hash, ENTRIES[middle:]))
-    assert second == frontier_of(ENTRIES)
+    assert second.frontier == frontier_of(ENTRIES)
+
+
+def test_a_subtree_is_given_by_the_leaf_that_completes_it() -> None:
+    frontier: merkle.Frontier = ()
+    found: list[tuple[int, merkle.Subtree]] = []
+    for size, entry in enumerate(ENTRIES):
+        frontier, completed = merkle.extend(frontier, size, [merkle.leaf_hash(entry)])
+        found += [(size, subtree) for subtree in completed]
+    first, second = tree_hash(ENTRIES[:256]), tree_hash(ENTRIES[256:512])
+    assert found == [(255, (1, 0, first)), (511, (1, 1, second))]
+
+
+@pytest.mark.parametrize("step", [1, 1000, 65_535, 65_536, 200_000])
+def test_subtrees_of_every_level_are_given_once_and_in_order(step: int) -> None:
+    """Where every leaf is the same, so is every subtree of a level."""
+    leaf = merkle.leaf_hash(b"")
+    levels = [leaf]
+    for _ in range(2):
+        node = levels[-1]
+        for _ in range(merkle.TILE_HEIGHT):
+            node = merkle.node_hash(node, node)
+        levels.append(node)
+    frontier: merkle.Frontier = ()
+    found: list[merkle.Subtree] = []
+    for size in range(0, 200_000, step):
+        leaves = repeat(leaf, min(step, 200_000 - size))
+        frontier, completed = merkle.extend(frontier, size, leaves)
+        found += completed
+    assert [each for each in found if each.level == 1] == [
+        (1, number, levels[1]) for number in range(200_000 // 256)
+    ]
+    assert [each for each in found if each.level > 1] == [
+        (2, number, levels[2]) for number in range(200_000 // 65_536)
+    ]
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 64])

@@ -24,7 +24,9 @@ PLACES = """\
 "path.project" = "demo"
 "path.device" = "1"
 "path.position" = 0
-"path.number" = 1
+"path.number" = "1"
+"path.level" = "0"
+"path.tile" = "000.p/3"
 """
 """Where there is something to find; without them, every path names a project that nobody has."""
 

@@ -21,6 +21,9 @@ ROUTES = (
     ("read", "GET", "/devices", None),
     ("operate", "POST", "/devices", {"device": "new"}),
     ("audit", "GET", "/events", None),
+    ("audit", "GET", "/log/tile/0/000.p/1", None),
+    ("audit", "GET", "/logs/1/tile/entries/000.p/1", None),
+    ("audit", "GET", "/log/consistency?from=1&to=2", None),
     ("audit", "GET", "/events/0", None),
     ("audit", "GET", "/logs", None),
     ("audit", "GET", "/logs/1/events", None),
@@ -183,7 +186,13 @@ async def test_a_token_is_good_in_its_own_project_only(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/local/erasures", "/local/projects/acme/users", "/local/projects/acme/tokens"]
+    "path",
+    [
+        "/local/erasures",
+        "/local/projects/acme/users",
+        "/local/projects/acme/tokens",
+        "/local/projects/acme/rebuild",
+    ],
 )
 async def test_local_routes_are_nowhere_but_on_the_socket(site: Site, path: str) -> None:
     body = {"email": "admin@example.org"}

@@ -18,7 +18,14 @@ GUARDED = [route for route in ROUTES if not isinstance(route.access, Public | Lo
 IN_PROJECT = [route for route in GUARDED if isinstance(route.access, Member | Device)]
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.document(ROUTES))
 
-NAMES = {"project": "acme", "device": "d1", "position": "0", "number": "1"}
+NAMES = {
+    "project": "acme",
+    "device": "d1",
+    "position": "0",
+    "number": "1",
+    "level": "0",
+    "tile": "000.p/1",
+}
 
 
 def name_of(route: Route) -> str:
@@ -143,6 +150,8 @@ async def test_every_body_is_json_of_a_bounded_size(site: Site) -> None:
 
 
 async def test_every_get_answers_head_with_the_same_headers(site: Site) -> None:
+    assert site.services.publisher is not None
+    await site.services.publisher.round()
     for route in ROUTES:
         if route.method != "GET" or isinstance(route.access, Local):
             continue

@@ -1,0 +1,180 @@
+"""The rows of a log in a database, read as they are: nothing is taken for granted of them."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from firmtrail.audit.columns import Stored
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import Log
+from firmtrail.eventstore import merkle
+from firmtrail.eventstore.database import Database, Reader, Statement
+
+PAGE_EVENTS = 4 * merkle.TILE_WIDTH
+PAGE_IDENTITIES = 5_000
+
+_PAGE = """\
+SELECT
+    events.position, events.recorded_at_ms, events.stream, events.event_id, events.entry,
+    texts.salt, texts.text
+FROM events
+LEFT JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
+WHERE events.log_id = $1 AND events.position >= $2 AND events.position < $3
+ORDER BY events.position
+LIMIT $4"""
+
+_OUTSIDE = {
+    "events": """\
+SELECT position
+FROM events
+WHERE log_id = $1 AND (position < 0 OR position >= $2)
+ORDER BY position
+LIMIT 100""",
+    "texts": """\
+SELECT position
+FROM texts
+WHERE log_id = $1 AND (position < 0 OR position >= $2)
+ORDER BY position
+LIMIT 100""",
+}
+
+_SUBTREES = """\
+SELECT number, hash
+FROM subtrees
+WHERE log_id = $1 AND level = $2 AND number >= $3 AND number < $4
+ORDER BY number
+LIMIT 256"""
+
+_LEVELS = """\
+SELECT level, min(number), max(number), count(*)
+FROM subtrees
+WHERE log_id = $1
+GROUP BY level
+ORDER BY level
+LIMIT 100"""
+
+_IDENTITIES = """\
+SELECT stream, event_id, position
+FROM events
+WHERE log_id = $1 AND (stream, event_id, position) > ($2, $3, $4)
+ORDER BY stream, event_id, position
+LIMIT $5"""
+
+
+_NEXT_LOG = {
+    table: f"SELECT log_id FROM {table} WHERE log_id > $1 ORDER BY log_id LIMIT 1"
+    for table in ("log_heads", "events", "texts", "subtrees", "checkpoints")
+}
+
+_HEAD = """\
+SELECT size, frontier, recorded_at_ms, control_count, nudge_count
+FROM log_heads
+WHERE log_id = $1
+LIMIT 1"""
+
+FIRST_LOG_ID = -(1 << 63)
+
+
+class Head(NamedTuple):
+    """The end of a log as its row has it."""
+
+    size: int
+    frontier: str
+    recorded_at_ms: int
+    control_count: int
+    nudge_count: int
+
+
+async def head(reader: Reader, log_id: int) -> Head:
+    [row] = await reader.read(Statement(_HEAD, (log_id,)))
+    return Head(*row)
+
+
+async def runs(log: Log, start: int, stop: int, findings: Findings) -> AsyncIterator[list[Stored]]:
+    """The events at start <= position < stop in runs without a hole; each hole is a finding."""
+    expected = start
+    while expected < stop:
+        args = (log.log_id, expected, stop, PAGE_EVENTS)
+        page = [Stored(*row) for row in await log.db.read(Statement(_PAGE, args))]
+        for run in _without_holes(page):
+            if run[0].position != expected:
+                findings.add(log.name, _span(expected, run[0].position), "is missing")
+            yield run
+            expected = run[-1].position + 1
+        if not page:
+            findings.add(log.name, _span(expected, stop), "is missing")
+            return
+
+
+def _without_holes(page: Sequence[Stored]) -> Iterator[list[Stored]]:
+    numbered = groupby(enumerate(page), lambda each: each[1].position - each[0])
+    return ([stored for _, stored in run] for _, run in numbered)
+
+
+def _span(start: int, stop: int) -> str:
+    return f"position {start}" if stop == start + 1 else f"positions {start} to {stop - 1}"
+
+
+async def subtrees(log: Log, level: int, numbers: range) -> dict[int, str]:
+    """The stored hashes of a level, by their numbers."""
+    args = (log.log_id, level, numbers.start, numbers.stop)
+    found = await log.db.read(Statement(_SUBTREES, args))
+    return {number: text for number, text in found}  # noqa: C416 (a row is no pair to mypy)
+
+
+async def outside(snapshot: Reader, log: Log, size: int, findings: Findings) -> None:
+    """Rows where a log of this size has none."""
+    for table, text in _OUTSIDE.items():
+        for [position] in await snapshot.read(Statement(text, (log.log_id, size))):
+            what = f"there is a row of {table}, and the log has {size} entries"
+            findings.add(log.name, f"position {position}", what)
+    rows = await snapshot.read(Statement(_LEVELS, (log.log_id,)))
+    there = {level: tuple(numbers) for level, *numbers in rows}
+    expected = dict(_levels(size))
+    for level in sorted(there.keys() | expected.keys()):
+        if there.get(level) != expected.get(level):
+            what = f"(first, last, count) is {there.get(level)}, not {expected.get(level)}"
+            findings.add(log.name, f"subtrees (level {level})", what)
+
+
+def _levels(size: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """(level, (first, last, count)) of the completed subtrees."""
+    level = 1
+    while count := size >> merkle.TILE_HEIGHT * level:
+        yield level, (0, count - 1, count)
+        level += 1
+
+
+async def orphans(db: Database, findings: Findings) -> None:
+    """Rows of logs that have no head."""
+    heads = set(await _log_ids(db, "log_heads"))
+    for table in _NEXT_LOG:
+        for log_id in await _log_ids(db, table):
+            if log_id not in heads:
+                what = "there are rows of a log that has no head"
+                findings.add(f"log_id {log_id}", table, what)
+
+
+async def _log_ids(db: Database, table: str) -> list[int]:
+    """Which logs have rows there: a step in the key for each, and not a look at every row."""
+    found: list[int] = []
+    after = FIRST_LOG_ID
+    while rows := await db.read(Statement(_NEXT_LOG[table], (after,))):
+        [[after]] = rows
+        found.append(after)
+    return found
+
+
+async def repeated(log: Log, findings: Findings) -> None:
+    """Identities that were recorded twice."""
+    last: tuple[str, str, int] = ("", "", -1)
+    while True:
+        args = (log.log_id, *last, PAGE_IDENTITIES)
+        page = await log.db.read(Statement(_IDENTITIES, args))
+        for stream, event_id, position in page:
+            if (stream, event_id) == last[:2]:
+                what = f"the event {event_id} of {stream} is at position {last[2]} already"
+                findings.add(log.name, f"position {position}", what)
+            last = (stream, event_id, position)
+        if len(page) < PAGE_IDENTITIES:
+            return

@@ -1,0 +1,73 @@
+"""Which roots must a log have had? What was signed of it: in the database, outside it, and what an
+auditor brings along.
+"""
+
+from typing import NamedTuple
+
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import Log
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier, opened
+from firmtrail.eventstore.database import Reader, Statement
+
+_BETWEEN = """\
+SELECT size, note
+FROM checkpoints
+WHERE log_id = $1 AND size >= $2 AND size <= $3
+ORDER BY size
+LIMIT 100000"""
+
+_OUTSIDE = """\
+SELECT size
+FROM checkpoints
+WHERE log_id = $1 AND (size < 0 OR size > $2)
+ORDER BY size
+LIMIT 100"""
+
+
+class Mark(NamedTuple):
+    """A root that the tree had to have at a size, and who says so."""
+
+    size: int
+    root: bytes
+    said_by: str
+
+
+class Signed(NamedTuple):
+    """What a log is held against."""
+
+    verifier: Verifier
+    others: tuple[Mark, ...] = ()
+    """Those from outside the database."""
+    left: int | None = None
+    """How much of the log there was when a newer one went on from it."""
+
+    def of(self, checkpoint: Checkpoint, said_by: str) -> "Signed":
+        """With one more."""
+        return self._replace(others=(*self.others, Mark(checkpoint.size, checkpoint.root, said_by)))
+
+
+async def marks(log: Log, signed: Signed, sizes: range, findings: Findings) -> list[Mark]:
+    """The marks at these sizes, by size; a checkpoint that nobody signed is a finding."""
+    args = (log.log_id, sizes.start, sizes.stop - 1)
+    found = [mark for mark in signed.others if mark.size in sizes]
+    for size, note in await log.db.read(Statement(_BETWEEN, args)):
+        row = f"checkpoints (size {size})"
+        try:
+            checkpoint = opened(note, signed.verifier)
+        except BadNote as error:
+            findings.add(log.name, row, str(error))
+            continue
+        if checkpoint.size != size:
+            findings.add(log.name, row, f"its note is of size {checkpoint.size}")
+        else:
+            found.append(Mark(size, checkpoint.root, row))
+    return sorted(found)
+
+
+async def signed_of_more(snapshot: Reader, log: Log, signed: Signed, size: int) -> list[Mark]:
+    """What was signed of this log when it was longer than `size`; the roots are not looked at."""
+    rows = await snapshot.read(Statement(_OUTSIDE, (log.log_id, size)))
+    if signed.left is not None and signed.left <= size:
+        return []  # what was lost behind that is told in the newer log
+    stored = [Mark(marked, b"", f"checkpoints (size {marked})") for [marked] in rows]
+    return stored + [mark for mark in signed.others if mark.size > size]

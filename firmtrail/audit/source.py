@@ -1,0 +1,169 @@
+"""Where a log is read from: a URL, a directory of an export, a database.
+
+All are read by the names of C2SP tlog-tiles, relative to the log's own address: `checkpoint`,
+`tile/…`, `tile/entries/…`, and `key`, which is ours. What is read is believed by nobody: it is
+held against what the entries hash to, and in the end against the signed root.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from aiohttp import ClientError, ClientSession
+
+from firmtrail.audit.edge import Place
+from firmtrail.eventstore import merkle, tiles, tree
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, opened, parse, read_key_line
+from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.log import Corrupt
+
+ENTRY_LENGTH_BYTES = 2
+CHECKPOINT, KEY = "checkpoint", "key"
+
+
+class Missing(Exception):
+    """The source answers, and has no such thing."""
+
+
+class Unreadable(OSError):
+    """The source does not answer, or refuses to."""
+
+
+class Source(Protocol):
+    """A log as somebody serves it."""
+
+    async def get(self, path: str) -> bytes:
+        """What lies at a path of the log. Raises `Missing`, `Unreadable`."""
+
+
+class Published(NamedTuple):
+    """What a source signs: a note, the key that opens it, and what it says."""
+
+    note: str
+    key: str
+    signed: Checkpoint
+
+
+class Directory:
+    """An export, or any tlog that somebody made a directory of."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    async def get(self, path: str) -> bytes:
+        try:
+            return (self._folder / path).read_bytes()
+        except FileNotFoundError as error:
+            raise Missing(path) from error
+
+
+class Url:
+    """A log that is served over HTTP."""
+
+    def __init__(self, session: ClientSession, url: str) -> None:
+        self._session = session
+        self._url = url.rstrip("/")
+
+    async def get(self, path: str) -> bytes:
+        try:
+            async with self._session.get(f"{self._url}/{path}") as response:
+                if response.status == 404:
+                    raise Missing(path)
+                if response.status != 200:
+                    raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
+                return await response.read()
+        except (ClientError, TimeoutError) as error:
+            raise Unreadable(f"{self._url}/{path}: {error or type(error).__name__}") from error
+
+
+class Stored:
+    """A log of a database, as its tiles; with the note and key that are published of it."""
+
+    def __init__(self, db: Database, log_id: int, *, note: str, key: str) -> None:
+        self._db = db
+        self._log_id = log_id
+        self._texts = {CHECKPOINT: note, KEY: key}
+
+    async def get(self, path: str) -> bytes:
+        if path in self._texts:
+            return self._texts[path].encode()
+        _, level, place = path.split("/", 2)
+        found = tiles.parse(place)
+        assert found is not None, f"{path} is no tile's"
+        try:
+            if level == "entries":
+                return await tree.bundle(self._db, self._log_id, *found)
+            return await tree.hash_tile(self._db, self._log_id, int(level), *found)
+        except Corrupt as error:
+            raise Missing(path) from error
+
+
+async def published(source: Source, keys: Sequence[str] = ()) -> Published:
+    """The checkpoint of a log. Raises `BadNote` where none of `keys` opens it.
+
+    Without keys the source's own is taken: who trusts that trusts the source.
+    """
+    note = (await source.get(CHECKPOINT)).decode(errors="replace")
+    for key in keys or [(await source.get(KEY)).decode(errors="replace")]:
+        verifier = read_key_line(key)
+        if verifier.name == parse(note).origin:
+            return Published(note, key, opened(note, verifier))
+    raise BadNote(f"none of the keys is of {parse(note).origin}")
+
+
+async def tile(source: Source, place: Place, size: int) -> bytes:
+    """The hashes of a tile, as a log of this size has it."""
+    widest = min(merkle.TILE_WIDTH, _hashes(place.level, size) - place.number * merkle.TILE_WIDTH)
+    whole = await _get(source, f"tile/{place.level}/", place, widest)
+    return whole[: place.width * merkle.HASH_BYTES]
+
+
+def _hashes(level: int, size: int) -> int:
+    """How many hashes a level of the tree has."""
+    return size >> merkle.TILE_HEIGHT * level
+
+
+async def bundle(source: Source, number: int, width: int) -> list[bytes]:
+    """The first `width` entries of a bundle. Raises `ValueError` where they are not that."""
+    entries = split_bundle(await _get(source, "tile/entries/", Place(0, number, width), width))
+    if len(entries) < width:
+        raise ValueError(f"it holds {len(entries)} entries instead of {width}")
+    return entries[:width]
+
+
+async def _get(source: Source, folder: str, place: Place, widest: int) -> bytes:
+    """A part of a tile may be gone once there is a wider one: a directory was made when there was.
+
+    C2SP tlog-tiles ("Partial tiles") lets it go once the tile is full.
+    """
+    for width in sorted({place.width, widest, merkle.TILE_WIDTH}):
+        try:
+            return await source.get(folder + tiles.path(tiles.Tile(place.number, width)))
+        except Missing:
+            if width == merkle.TILE_WIDTH:
+                raise
+    raise AssertionError("a tile is at most full")
+
+
+def path(place: Place) -> str:
+    return f"tile/{place.level}/{tiles.path(tiles.Tile(place.number, place.width))}"
+
+
+def bundle_path(number: int, width: int) -> str:
+    return f"tile/entries/{tiles.path(tiles.Tile(number, width))}"
+
+
+def split_bundle(text: bytes) -> list[bytes]:
+    """The entries of a bundle, each of which has its length in two bytes before it."""
+    entries, at = [], 0
+    while at < len(text):
+        start = at + ENTRY_LENGTH_BYTES
+        at = start + int.from_bytes(text[at:start])
+        if at > len(text):
+            raise ValueError("it ends within an entry")
+        entries.append(text[start:at])
+    return entries
+
+
+def join_bundle(entries: list[bytes]) -> bytes:
+    return b"".join(len(entry).to_bytes(ENTRY_LENGTH_BYTES) + entry for entry in entries)

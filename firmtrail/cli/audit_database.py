@@ -1,0 +1,104 @@
+"""How a project's logs of a database are verified, replayed and exported."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from firmtrail import config
+from firmtrail.audit import continued, logs, project, rows
+from firmtrail.audit import replay as replaying
+from firmtrail.audit.export import log_folder, show_newest
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import Log
+from firmtrail.audit.source import Published, Stored
+from firmtrail.cli import audit_open, audit_show, audit_tlog
+from firmtrail.cli.audit_show import Looked
+from firmtrail.eventstore import migrations, published
+from firmtrail.eventstore.checkpoint import key_line, opened
+from firmtrail.eventstore.database import Database
+from firmtrail.main import CouldNotRun
+
+SIZE_MAX = (1 << 63) - 1
+
+
+class Wanted(NamedTuple):
+    """What of a database is looked at."""
+
+    database: config.Database
+    project: str
+    number: int | None
+    """One log; None: all of the project's."""
+
+
+async def verify(
+    wanted: Wanted, key: str | None, since: Path | None, findings: Findings
+) -> list[Looked]:
+    trusted = audit_open.trusted(wanted.database, key, since)
+    looked = []
+    async with audit_open.reading(wanted.database) as db:
+        found = await _logs(db, wanted, findings)
+        await project.look_for_logs(db, found, trusted, findings)
+        trusted = trusted._replace(old=await continued.look(found, findings))
+        with audit_show.bars() as bars:
+            for log in _chosen(found, wanted):
+                before = findings.count
+                total = (await rows.head(db, log.log_id)).size
+                edge = await project.verify(log, trusted, findings, bars(log.name, total))
+                note = await _last_note(log, edge.size)
+                root = edge.root().hex()
+                looked.append(Looked(log.name, edge.size, root, findings.count - before, note))
+    return looked
+
+
+async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[Log]:
+    instance = await migrations.instance(db)
+    found = await logs.of_project(db, instance, wanted.project, findings)
+    if not found and not findings.count:
+        raise CouldNotRun(f"There is no project {wanted.project}.")
+    return found
+
+
+def _chosen(found: list[Log], wanted: Wanted) -> list[Log]:
+    chosen = [log for log in found if wanted.number in {None, log.number}]
+    if not chosen and wanted.number is not None:
+        raise CouldNotRun(f"There is no log {wanted.number} of {wanted.project}.")
+    return chosen
+
+
+async def _last_note(log: Log, size: int = SIZE_MAX - 1) -> str | None:
+    """The last checkpoint that the database has of a log, up to this size."""
+    page = await published.page(log.db, log.log_id, below=size + 1, limit=1)
+    return page[0].note if page else None
+
+
+async def replay(wanted: Wanted, findings: Findings) -> list[Looked]:
+    looked = []
+    async with audit_open.reading(wanted.database) as db:
+        found = await _logs(db, wanted, findings)
+        with audit_show.bars() as bars:
+            for log in _chosen(found, wanted):
+                before = findings.count
+                total = (await rows.head(db, log.log_id)).size
+                size = await replaying.replay(log, findings, bars(log.name, total))
+                looked.append(Looked(log.name, size, None, findings.count - before))
+    return looked
+
+
+async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findings) -> list[Looked]:
+    """All of the project's logs below `folder`, which is the newest of them; or the one wanted."""
+    keys = audit_open.keys(wanted.database, key)
+    looked = []
+    async with audit_open.reading(wanted.database) as db:
+        chosen = _chosen(await _logs(db, wanted, findings), wanted)
+        with audit_show.bars() as bars:
+            for log in chosen:
+                verifier = keys(log.name)
+                note = await _last_note(log)
+                if note is None:
+                    raise CouldNotRun(f"No checkpoint of {log.name} is published yet.")
+                what = Published(note, key_line(verifier), opened(note, verifier))
+                source = Stored(db, log.log_id, note=note, key=what.key)
+                into = folder if wanted.number else log_folder(folder, log.number)
+                looked.append(await audit_tlog.export_into(into, source, what, findings, bars=bars))
+    if not wanted.number and chosen and not findings.count:
+        show_newest(folder, chosen[-1].number)
+    return looked

@@ -1,0 +1,111 @@
+"""How logs of a URL or a directory are verified and exported: as anybody's tlog."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from firmtrail.audit import source as tlog
+from firmtrail.audit.export import export, log_folders
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.source import CHECKPOINT, Directory, Missing, Published, Source, Url
+from firmtrail.audit.verify import Advance, Way, verify
+from firmtrail.cli import audit_open, audit_show
+from firmtrail.cli.audit_show import Looked
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, opened, read_key_line
+from firmtrail.main import CouldNotRun
+
+
+async def verify_folder(
+    folder: Path, key: str | None, since: Path | None, findings: Findings
+) -> list[Looked]:
+    """Each log of an export. Without --key, by the key that lies in it."""
+    sources = [Directory(each) for each in log_folders(folder)]
+    return await _verify(sources, key, since, findings)
+
+
+async def verify_url(
+    url: str, token: str | None, trusted: tuple[str | None, Path | None], findings: Findings
+) -> list[Looked]:
+    async with audit_open.web(token) as session:
+        return await _verify([Url(session, url)], *trusted, findings)
+
+
+async def _verify(
+    sources: Sequence[Source], key: str | None, since: Path | None, findings: Findings
+) -> list[Looked]:
+    keys, seen = audit_open.key_lines(key), audit_open.seen(since)
+    looked = []
+    with audit_show.bars() as bars:
+        for source in sources:
+            before, published = findings.count, await _published(source, keys, findings)
+            if published is not None:
+                way = Way(source, published.signed, _since(published, seen, findings))
+                await verify(way, findings, bars(published.signed.origin, way.entries))
+                looked.append(_looked(published, findings.count - before))
+    if seen and not any(each.log in seen for each in looked) and not findings.count:
+        raise CouldNotRun("--from holds no checkpoint of this log.")
+    return looked
+
+
+async def _published(source: Source, keys: Sequence[str], findings: Findings) -> Published | None:
+    """The source's checkpoint; None where it is a false one."""
+    try:
+        return await tlog.published(source, keys)
+    except Missing as error:
+        raise CouldNotRun(f"There is no log: {error} is missing.") from error
+    except BadNote as error:
+        findings.add("", "checkpoint", str(error))
+        return None
+
+
+def _since(published: Published, seen: dict[str, str], findings: Findings) -> Checkpoint | None:
+    """The earlier checkpoint of this log, signed by the same key."""
+    note = seen.get(published.signed.origin)
+    try:
+        return opened(note, read_key_line(published.key)) if note is not None else None
+    except BadNote as error:
+        findings.add(published.signed.origin, "the earlier checkpoint", str(error))
+        return None
+
+
+def _looked(published: Published, found: int) -> Looked:
+    origin, size, root = published.signed
+    return Looked(origin, size, root.hex(), found, published.note)
+
+
+async def export_url(
+    url: str, token: str | None, into: tuple[str, Path], findings: Findings
+) -> list[Looked]:
+    key, folder = into
+    async with audit_open.web(token) as session:
+        source = Url(session, url)
+        published = await _published(source, audit_open.key_lines(key), findings)
+        if published is None:
+            return []
+        with audit_show.bars() as bars:
+            return [await export_into(folder, source, published, findings, bars=bars)]
+
+
+async def export_into(
+    folder: Path, source: Source, published: Published, findings: Findings, *, bars: audit_show.Bars
+) -> Looked:
+    """Bring the directory of one log up to what is published."""
+    before = findings.count
+    since = await _exported(folder, published.key, findings)
+    way = Way(source, published.signed, since)
+    if findings.count == before:
+        advance: Advance = bars(published.signed.origin, way.entries)
+        await export(published, way, folder, findings=findings, advance=advance)
+    return _looked(published, findings.count - before)
+
+
+async def _exported(folder: Path, key: str, findings: Findings) -> Checkpoint | None:
+    """What the directory holds already; None where it holds nothing."""
+    directory = Directory(folder)
+    try:
+        await directory.get(CHECKPOINT)
+        return (await tlog.published(directory, [key])).signed
+    except Missing:
+        return None
+    except BadNote as error:
+        findings.add("", f"{folder}/{CHECKPOINT}", str(error))
+        return None

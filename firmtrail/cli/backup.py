@@ -1,0 +1,115 @@
+"""`firmtrail backup FILE`: a consistent copy of the database, with its checkpoints beside it.
+
+Beside a running server, by reading alone. The copy holds at least what the checkpoints sign, so
+`firmtrail audit verify` of a restored copy can be held against them.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from firmtrail import config
+from firmtrail.audit import notes
+from firmtrail.cli import audit_open, loop
+from firmtrail.cli.output import note
+from firmtrail.eventstore import sqlite_copy
+from firmtrail.eventstore.database import Statement
+from firmtrail.main import CouldNotRun, environment
+
+_LAST_NOTES = """\
+SELECT checkpoints.note
+FROM log_heads
+JOIN checkpoints ON checkpoints.log_id = log_heads.log_id
+WHERE checkpoints.size = (
+    SELECT max(newest.size)
+    FROM checkpoints AS newest
+    WHERE newest.log_id = log_heads.log_id)
+ORDER BY log_heads.log_id
+LIMIT 100000"""
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def backup(database: config.Database, file: Path) -> None:
+    """Copy the database to FILE as it is at one moment, while servers run or not.
+
+    An embedded database becomes a database file; of Postgres, pg_dump makes an archive for
+    pg_restore. FILE.checkpoint holds the last checkpoint of each log, for `firmtrail audit verify
+    --from`. The signing key and the file of published checkpoints are not copied: keep them apart.
+    """
+    if file.exists():
+        raise CouldNotRun(f"{file} is there already: a backup replaces none.")
+    signed = loop.run(_last_notes(database))
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    try:
+        if isinstance(database, config.Embedded):
+            _copy(database.path, new)
+        else:
+            _dump(database.url, new)
+        if signed:
+            notes.write(_beside(file), signed)
+        _into_place(new, file)
+    finally:
+        new.unlink(missing_ok=True)
+    note(f"{file} holds {database}.")
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.checkpoint")
+
+
+async def _last_notes(database: config.Database) -> list[str]:
+    """Read before the copy is made, so that it holds what they sign."""
+    async with audit_open.reading(database) as db:
+        return [text for [text] in await db.read(Statement(_LAST_NOTES))]
+
+
+def _copy(source: Path, target: Path) -> None:
+    columns = (TextColumn("Copying"), BarColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=None)
+
+        def copied(remaining: int, total: int) -> None:
+            progress.update(bar, total=total, completed=total - remaining)
+
+        sqlite_copy.copy(source, target, copied)
+
+
+def _dump(url: str, target: Path) -> None:
+    """The password goes by the environment: a command line is for all to read."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    plain = urlunsplit(parts._replace(netloc=f"{name}{at}{host}"))
+    secret = {"PGPASSWORD": unquote(password)} if password else {}
+    command = ("pg_dump", "--format=custom", f"--file={target}", f"--dbname={plain}")
+    env = environment(**secret)
+    try:
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 (no shell; what is put in is the user's own)
+    except FileNotFoundError:
+        raise CouldNotRun("A backup of Postgres needs its program pg_dump.") from None
+    if done.returncode != 0:
+        raise CouldNotRun(f"pg_dump: {done.stderr.strip()}")
+
+
+def _into_place(new: Path, file: Path) -> None:
+    """Whole and on the disk, or not there."""
+    _sync(new)
+    new.replace(file)
+    _sync(file.absolute().parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

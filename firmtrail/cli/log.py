@@ -1,0 +1,37 @@
+"""`firmtrail log`: what to do where a log is not what was published of it."""
+
+import click
+
+from firmtrail import config
+from firmtrail.cli import local, loop
+from firmtrail.cli.output import note
+
+
+@click.group()
+def log() -> None:
+    """Go on where a log was lost."""
+
+
+@log.command("continue")
+@click.option("--project", required=True, help="The project's name.")
+@click.option("--even-if-whole", is_flag=True, help="Though nothing is wrong with its log.")
+@click.pass_obj
+def continue_log(database: config.Database, *, project: str, even_if_whole: bool) -> None:
+    """Start a new log of a project that goes on from what is left of the old one.
+
+    For a project whose log is refused because it ends before its last checkpoint, or differs from
+    it, and can't be brought back. The old log is closed and stays readable; the new one begins with
+    an event that cites its last checkpoint. Devices keep their secrets, views and receipts.
+    """
+
+    async def ask() -> dict[str, int]:
+        async with local.service(database) as session:
+            body = {"even_if_whole": even_if_whole}
+            answer = await local.ask(session, "POST", f"/local/projects/{project}/logs", body)
+            return dict(answer)
+
+    done = loop.run(ask())
+    note(
+        f"Project {project} writes to its log {done['log']}, which goes on from the first "
+        f"{done['size']} events of log {done['continues']}."
+    )

@@ -1,0 +1,51 @@
+"""A receipt with its proof, for who asked for it with the report (`Prefer: receipt=proof`).
+
+The report is recorded already, and its receipt is given whatever happens here: a proof that is not
+there in time is left out, with the reason.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from firmtrail.eventstore import checkpoint, log, published, tree
+from firmtrail.eventstore.database import Unavailable
+from firmtrail.http.answers import Receipt
+from firmtrail.http.call import AnyCall
+
+PROOF_WAIT_S = 5
+"""For the next checkpoint, mostly half a second; and for the proofs of a large array."""
+
+
+async def proven(call: AnyCall, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """The receipts, each with its proof under the next checkpoint that covers all of them."""
+    if call.services.publisher is None:
+        return [replace(each, proof=None, no_proof="publishing_off") for each in receipts]
+    try:
+        async with asyncio.timeout(PROOF_WAIT_S):
+            proofs = await _proofs(call, receipts)
+    except (TimeoutError, Unavailable, log.Corrupt):
+        return [replace(each, proof=None, no_proof="not_yet") for each in receipts]
+    return [replace(each, proof=proof) for each, proof in zip(receipts, proofs, strict=True)]
+
+
+async def _proofs(call: AnyCall, receipts: Sequence[Receipt]) -> list[str]:
+    """One after another: a proof is a few reads, and others want to read too."""
+    publisher = call.services.publisher
+    assert publisher is not None
+    proofs = {}
+    for number in {each.log for each in receipts}:
+        positions = {each.position for each in receipts if each.log == number}
+        log_id = await log.by_number(call.services.db, call.project, number)
+        assert log_id is not None, "a receipt is of a log of its project"
+        last = await publisher.covering(log_id, 1 + max(positions))
+        for position in positions:
+            proofs[number, position] = await proof_text(call, log_id, position, last)
+    return [proofs[each.log, each.position] for each in receipts]
+
+
+async def proof_text(call: AnyCall, log_id: int, position: int, signed: published.Published) -> str:
+    """The offline receipt of an event under a checkpoint that covers it."""
+    path = await tree.inclusion(call.services.db, log_id, position, signed.size)
+    return checkpoint.proof_text(position, path, signed.note)

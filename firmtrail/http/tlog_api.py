@@ -1,0 +1,86 @@
+"""What C2SP tlog-tiles clients read: the log's tree and its entries as tiles, and proofs of growth.
+
+None of these answers ever changes, so they may be kept. A tile that needs more than the log has is
+not there; any narrower one is, whether or not there was a checkpoint of that size.
+"""
+
+import re
+from base64 import b64encode
+
+from aiohttp import hdrs, web
+
+from firmtrail.eventstore import log, tiles, tree
+from firmtrail.eventstore.tiles import Tile
+from firmtrail.http import reading
+from firmtrail.http.bodies import ConsistencyQuery
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.logs import log_of
+from firmtrail.http.moments import invalid
+
+OCTETS = "application/octet-stream"
+TEXT = "text/plain"
+
+KEPT = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
+"""Private, as it is for those who may audit. A year is what caches take for ever."""
+
+_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
+
+
+async def get_tile(call: AnyCall) -> web.Response:
+    """Neighbouring hashes of one level of the tree."""
+    level = int(call.path("level") or -1)
+    log_id, tile = await _tile_of(call, level, str(level))
+    hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
+    return web.Response(body=hashes, content_type=OCTETS, headers=KEPT)
+
+
+async def get_bundle(call: AnyCall) -> web.Response:
+    """The entries below a tile of leaf hashes."""
+    log_id, tile = await _tile_of(call, 0, "entries")
+    entries = await tree.bundle(call.services.db, log_id, *tile)
+    headers = KEPT | {hdrs.VARY: hdrs.ACCEPT_ENCODING}
+    response = web.Response(body=entries, content_type=OCTETS, headers=headers)
+    if _takes_gzip(call.request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
+    """The proof that the log only grew between two sizes: a hash a line, in base64."""
+    db, query = call.services.db, call.query
+    log_id = await log_of(call)
+    size = (await log.head(db, log_id)).size
+    if query.new > size:
+        raise invalid("to", f"the log has {size} events")
+    if query.old > query.new:
+        raise invalid("from", "is more than `to`")
+    proof = await tree.consistency(db, log_id, query.old, query.new)
+    lines = "".join(f"{b64encode(node).decode()}\n" for node in proof)
+    return web.Response(text=lines, content_type=TEXT, headers=KEPT)
+
+
+async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
+    """The log and the tile that the path names, the read of them recorded.
+
+    Raises `NotFound` where the log has no such tile.
+    """
+    log_id, tile = await log_of(call), tiles.parse(call.path("tile"))
+    if level < 0 or tile is None:
+        raise NotFound
+    head = await log.head(call.services.db, log_id)
+    if not tiles.is_within(level, tile, head.size):
+        raise NotFound
+    path = f"/logs/{head.number}/tile/{what}"
+    await reading.record_once_a_minute(call, path, {"log": head.number})
+    return log_id, tile
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """RFC 9110, 12.5.3: a coding named with weight 0 is refused, one not named is not asked for."""
+    weights = {}
+    for each in accepted.lower().split(","):
+        coding, _, weight = each.partition(";")
+        weights[coding.strip()] = weight.replace(" ", "")
+    weight = weights.get("gzip", weights.get("*", "q=0"))
+    return _NO_WEIGHT.fullmatch(weight) is None

@@ -1,0 +1,149 @@
+"""What a database keeps of its logs is found wrong where it is, and right where nothing is."""
+
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from firmtrail import config
+from firmtrail.audit.finding import Findings
+from firmtrail.cli import audit_database
+from firmtrail.cli.audit_database import Wanted
+from firmtrail.eventstore.database import Database
+from tests.databases import opened, read
+from tests.filled import PROJECTS, fill
+from tests.mutations import Row, Tables, mutate
+from tests.postgres_server import PostgresServer
+
+
+def audited(url: str, beside: Path) -> config.Database:
+    """The database as commands get it, with its key and checkpoints."""
+    files = Path(f"{beside}.key"), Path(f"{beside}.checkpoints")
+    return config.signed(config.database(url), *files)
+
+
+async def found(database: config.Database) -> Findings:
+    """By both commands, for all projects."""
+    findings = Findings()
+    for project in PROJECTS:
+        wanted = Wanted(database, project, None)
+        await audit_database.verify(wanted, None, None, findings)
+        await audit_database.replay(wanted, findings)
+    return findings
+
+
+async def test_a_database_with_everything_in_it_passes(
+    db: Database, database_url: str, tmp_path: Path
+) -> None:
+    await fill(db, tmp_path / "beside")
+    assert len(await read(db, "SELECT log_id FROM log_heads")) == 3
+    assert await read(db, "SELECT * FROM subtrees LIMIT 1")
+    findings = await found(audited(database_url, tmp_path / "beside"))
+    assert findings.kept == []
+
+
+MUTATIONS = int(os.environ.get("FIRMTRAIL_TEST_MUTATIONS", "5"))
+SEED = int(os.environ.get("FIRMTRAIL_TEST_SEED", "1"))
+APPEND_ONLY = ("events", "subtrees", "checkpoints")
+
+_copies = count(1)
+
+type Copy = AbstractAsyncContextManager[Mutated]
+
+
+class Mutated(NamedTuple):
+    """A copy of a filled database, open to be changed."""
+
+    url: str
+    tables: Tables
+
+
+async def fill_new(url: str, beside: Path) -> None:
+    async with opened(url) as db:
+        await fill(db, beside)
+
+
+@contextlib.asynccontextmanager
+async def sqlite_copy(path: Path) -> AsyncIterator[Mutated]:
+    for left in path.parent.glob("copy.db*"):
+        left.unlink()
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        connection.row_factory = sqlite3.Row
+        for [name] in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'"):
+            connection.execute(f"DROP TRIGGER {name}")
+
+        async def rows(table: str) -> list[Row]:
+            found = connection.execute(f"SELECT * FROM {table}")
+            return sorted((dict(row) for row in found), key=repr)
+
+        async def run(text: str, args: Sequence[int | str | None]) -> None:
+            connection.execute(text, args)
+
+        yield Mutated(f"sqlite:///{copy}", Tables(rows, run))
+
+
+@contextlib.asynccontextmanager
+async def postgres_copy(server: PostgresServer, template: str) -> AsyncIterator[Mutated]:
+    url = server.create_database(f"{template}_{next(_copies)}", template)
+    connection = await asyncpg.connect(url)
+    for table in APPEND_ONLY:
+        await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+
+    async def rows(table: str) -> list[Row]:
+        found = await connection.fetch(f"SELECT * FROM {table}")
+        return sorted((dict(row) for row in found), key=repr)
+
+    async def run(text: str, args: Sequence[int | str | None]) -> None:
+        numbers = count(1)
+        await connection.execute(re.sub(r"\?", lambda _: f"${next(numbers)}", text), *args)
+
+    yield Mutated(url, Tables(rows, run))
+    await connection.close()
+
+
+async def mutated(copy: Mutated, random: Random) -> str:
+    """Change something; a change that the database's own keys refuse is none."""
+    while True:
+        with contextlib.suppress(sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError):
+            return await mutate(copy.tables, random)
+
+
+async def unfound(copies: Callable[[], Copy], beside: Path, mutations: int) -> list[str]:
+    """Which of so many mutations neither command finds, or finds without saying where."""
+    missed = []
+    for number in range(mutations):
+        async with copies() as copy:
+            mutation = await mutated(copy, Random(SEED * 1000 + number))
+        findings = await found(audited(copy.url, beside))
+        if not findings.count or not all(each.where for each in findings.kept):
+            missed.append(mutation)
+    return missed
+
+
+async def test_every_mutation_of_a_file_is_found_and_named(sqlite_url: str, tmp_path: Path) -> None:
+    await fill_new(sqlite_url, tmp_path / "beside")
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    assert await unfound(lambda: sqlite_copy(path), tmp_path / "beside", MUTATIONS) == []
+
+
+async def test_every_mutation_on_postgres_is_found_and_named(
+    postgres: PostgresServer, postgres_url: str, tmp_path: Path
+) -> None:
+    await fill_new(postgres_url, tmp_path / "beside")
+    template = urlsplit(postgres_url).path.removeprefix("/")
+    missed = await unfound(
+        lambda: postgres_copy(postgres, template), tmp_path / "beside", MUTATIONS // 2
+    )
+    assert missed == []

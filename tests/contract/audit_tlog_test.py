@@ -1,0 +1,171 @@
+"""A log that somebody serves is verified as any tlog is, exported as one, and gone on with."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from firmtrail.audit.edge import Edge
+from firmtrail.audit.export import export
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.source import (
+    CHECKPOINT,
+    KEY,
+    Directory,
+    Missing,
+    bundle_path,
+    join_bundle,
+    path,
+    published,
+)
+from firmtrail.audit.verify import Way, verify
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, key_line, sign, verifier
+from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
+from tests.end_to_end.truth import root
+
+ORIGIN = "firmtrail/acme/1"
+SIGNER = Ed25519PrivateKey.from_private_bytes(bytes(32))
+KEY_LINE = key_line(verifier(ORIGIN, SIGNER.public_key()))
+ENTRIES = [f"entry {number}".encode() for number in range(70_000)]
+
+
+class Memory:
+    """A log of the first `size` entries, as files by their paths; counts what is asked for."""
+
+    def __init__(self, size: int, log: list[bytes] = ENTRIES) -> None:
+        self.asked: list[str] = []
+        self.files = {KEY: KEY_LINE.encode()}
+        edge, log = Edge(), log[:size]
+        tiles = [*edge.extend([leaf_hash(entry) for entry in log]), *edge.unfinished()]
+        for tile in tiles:
+            self.files[path(tile.place)] = tile.hashes
+        for start in range(0, size, TILE_WIDTH):
+            some = log[start : start + TILE_WIDTH]
+            self.files[bundle_path(start // TILE_WIDTH, len(some))] = join_bundle(some)
+        head = Checkpoint(ORIGIN, size, root(log))
+        self.files[CHECKPOINT] = sign(head, SIGNER).encode()
+
+    async def get(self, path: str) -> bytes:
+        self.asked.append(path)
+        if path not in self.files:
+            raise Missing(path)
+        return self.files[path]
+
+
+def nothing(_: int) -> None:
+    """Nobody looks at the progress."""
+
+
+async def verified(source: Memory | Directory, since: Checkpoint | None = None) -> Findings:
+    findings = Findings()
+    there = await published(source, [KEY_LINE])
+    await verify(Way(source, there.signed, since), findings, nothing)
+    return findings
+
+
+async def exported(source: Memory, folder: Path) -> Findings:
+    findings = Findings()
+    there, before = await published(source, [KEY_LINE]), None
+    if (folder / CHECKPOINT).exists():
+        before = (await published(Directory(folder), [KEY_LINE])).signed
+    way = Way(source, there.signed, before)
+    await export(there, way, folder, findings=findings, advance=nothing)
+    return findings
+
+
+def checkpoint(size: int) -> Checkpoint:
+    return Checkpoint(ORIGIN, size, root(ENTRIES[:size]))
+
+
+SIZES = (0, 1, 255, 256, 257, 300, 512, 700)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 66_000])
+async def test_a_whole_log_is_well_from_its_beginning_and_from_any_size(size: int) -> None:
+    source = Memory(size)
+    for old in (None, *(checkpoint(old) for old in SIZES if old <= size)):
+        assert (await verified(source, old)).kept == [], old
+
+
+@pytest.mark.parametrize("old", SIZES[:-1])
+@pytest.mark.parametrize("new", [257, 700])
+async def test_an_export_grows_and_is_always_a_whole_log(
+    tmp_path: Path, old: int, new: int
+) -> None:
+    if old > new:
+        old, new = new, old
+    assert (await exported(Memory(old), tmp_path)).kept == []
+    source = Memory(new)
+    assert (await exported(source, tmp_path)).kept == []
+    assert (await verified(Directory(tmp_path))).kept == []
+    bundles = [asked for asked in source.asked if asked.startswith("tile/entries/")]
+    assert len(bundles) == -(-new // TILE_WIDTH) - old // TILE_WIDTH
+    for name, content in source.files.items():
+        assert (tmp_path / name).read_bytes() == content
+
+
+FORKS: dict[str, tuple[int, Callable[[list[bytes]], list[bytes]]]] = {
+    "shorter": (200, lambda log: log),
+    "as long": (300, lambda log: [b"x", *log[1:]]),
+    "its last entry is another": (700, lambda log: [*log[:299], b"x", *log[300:]]),
+    "its first tile is another": (700, lambda log: [b"x", *log[1:]]),
+    "an entry is left out": (700, lambda log: [*log[:7], *log[8:]]),
+}
+
+
+@pytest.mark.parametrize("name", FORKS)
+async def test_a_fork_is_found_and_leaves_an_export_as_it_was(tmp_path: Path, name: str) -> None:
+    size, change = FORKS[name]
+    fork = Memory(size, change(ENTRIES))
+    await exported(Memory(300), tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    assert (await verified(fork, checkpoint(300))).count
+    assert (await exported(fork, tmp_path)).count
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+TAMPERINGS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "an entry": ("tile/entries/000", lambda b: b.replace(b"y 7", b"y x", 1), "position 7"),
+    "a length": ("tile/entries/000", lambda b: b"\xff" + b[1:], "tile/entries/000"),
+    "a cut bundle": ("tile/entries/002.p/188", lambda b: b[:-9], "tile/entries/002.p/188"),
+    "a hash": ("tile/0/000", lambda b: b[:-1] + bytes([b[-1] ^ 1]), "position 255"),
+    "a hash above": ("tile/1/000.p/2", lambda b: bytes([b[0] ^ 1]) + b[1:], "tile/1/000.p/2"),
+    "a cut tile": ("tile/0/002.p/188", lambda b: b[:-32], "tile/0/002.p/188"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+async def test_a_changed_file_is_found_and_so_is_one_that_is_gone(name: str) -> None:
+    file, change, where = TAMPERINGS[name]
+    source = Memory(700)
+    changed = change(source.files[file])
+    assert changed != source.files[file]
+    source.files[file] = changed
+    assert where in {found.where for found in (await verified(source)).kept}
+    del source.files[file]
+    assert file in {found.where for found in (await verified(source)).kept}
+
+
+async def test_a_part_of_a_tile_may_be_gone_once_the_tile_is_full(tmp_path: Path) -> None:
+    await exported(Memory(300), tmp_path)
+    grown = Memory(700)
+    assert "tile/1/000.p/1" not in grown.files
+    assert (await exported(grown, tmp_path)).kept == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda note: note.replace(b"\n700\n", b"\n699\n"),
+        lambda note: note.replace(b"acme/1\n7", b"acme/2\n7", 1),
+        lambda note: note[:-12] + b"AAAAAAAAAA=\n",
+    ],
+)
+async def test_a_checkpoint_that_the_key_did_not_sign_is_none(
+    change: Callable[[bytes], bytes],
+) -> None:
+    source = Memory(700)
+    source.files[CHECKPOINT] = change(source.files[CHECKPOINT])
+    with pytest.raises(BadNote):
+        await published(source, [KEY_LINE])

@@ -1,0 +1,134 @@
+"""The audit as an auditor runs it: beside a running server, over HTTP, and on a copy at home."""
+
+import functools
+import http.server
+import shutil
+import sqlite3
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.databases import opened
+from tests.end_to_end.command import Done, firmtrail, in_process
+from tests.end_to_end.conftest import Serve
+from tests.filled import fill
+
+WELL, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
+BOSS = "boss@example.org"
+
+
+@pytest.fixture
+async def database(sqlite_url: str) -> str:
+    """With everything in it; its key and checkpoints lie beside it, where serve has them."""
+    async with opened(sqlite_url) as db:
+        await fill(db, Path(sqlite_url.removeprefix("sqlite:///")))
+    return sqlite_url
+
+
+def audit(database: str, *arguments: str | Path) -> Done:
+    return in_process(database, "audit", *map(str, arguments))
+
+
+def well(done: Done) -> None:
+    assert done.exit_code == WELL, done.out + done.said
+
+
+@contextmanager
+def static_server(folder: Path) -> Iterator[str]:
+    """Any web server: Python's own."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def post_reports(url: str, token: str, count: int) -> None:
+    body = msgspec.json.encode(
+        [
+            {"device": f"d{2 + n % 4}", "version": "3.0.0", "report_id": f"e2e-{n}"}
+            for n in range(count)
+        ]
+    )
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/api/v1/projects/acme/reports", body, headers)  # noqa: S310 (our own)
+    with urllib.request.urlopen(request) as response:  # noqa: S310 (our own)
+        assert response.status == 201
+
+
+def test_an_audit_of_a_running_service(database: str, serve: Serve, tmp_path: Path) -> None:
+    key, copy, seen = tmp_path / "copy" / "key", tmp_path / "copy", tmp_path / "seen"
+    server = serve(database)
+    process = firmtrail(database, "audit", "verify", "--project", "acme", "--save", str(seen))
+    assert (process.exit_code, "All is well." in process.out) == (WELL, True), process.said
+    well(audit(database, "replay", "--project", "acme"))
+    well(audit(database, "export", "--project", "acme", copy))
+    token = firmtrail(database, "token", "create", BOSS, "--project", "acme").out.strip()
+    log = f"{server.url}/api/v1/projects/acme/log"
+    with_password = log.replace("http://", f"http://auditor:{token}@")
+    well(audit("sqlite:///none", "verify", "--url", with_password, "--key", key))
+    assert audit("sqlite:///none", "verify", "--url", log, "--key", key).exit_code == COULD_NOT_RUN
+    post_reports(server.url, token, 600)
+    assert firmtrail(database, "doctor").exit_code == WELL
+    at_home = tmp_path / "home"
+    options = ("--url", log, "--token", token, "--key", key)
+    well(audit("sqlite:///none", "export", *options, at_home))
+    well(audit("sqlite:///none", "verify", *options, "--from", seen))
+    well(audit("sqlite:///none", "verify", at_home, "--key", key, "--from", seen))
+    well(audit(database, "verify", "--project", "acme", "--from", seen))
+    well(audit(database, "export", "--project", "acme", copy))
+    well(audit("sqlite:///none", "verify", copy))
+    with static_server(copy) as url:
+        well(audit("sqlite:///none", "verify", "--url", f"{url}/logs/2", "--key", key))
+        well(audit("sqlite:///none", "verify", "--url", url, "--key", key))
+
+
+def test_what_is_wrong_is_said_and_where(database: str, tmp_path: Path) -> None:
+    path = Path(database.removeprefix("sqlite:///"))
+    well(audit(database, "export", "--project", "acme", tmp_path / "copy"))
+    shutil.copy(path, tmp_path / "before.db")
+    with closing(sqlite3.connect(path)) as changed, changed:
+        changed.execute("DROP TRIGGER events_no_update")
+        changed.execute("UPDATE events SET event_id = 'r.x' WHERE log_id = 1 AND position = 77")
+        changed.execute("UPDATE device_current SET version = '9.9.9' WHERE device = 'd4'")
+    found = audit(database, "verify", "--project", "acme", "--json")
+    assert found.exit_code == FOUND_WRONG
+    [finding] = found.json["findings"]
+    assert (finding["log"], finding["where"]) == ("firmtrail/acme/1", "position 77")
+    replayed = audit(database, "replay", "--project", "acme")
+    assert replayed.exit_code == FOUND_WRONG
+    assert "device_current (device d4)" in replayed.out
+    entries = tmp_path / "copy" / "logs" / "1" / "tile" / "entries" / "000"
+    entries.write_bytes(entries.read_bytes().replace(b"1.1.0", b"1.1.9", 1))
+    found = audit("sqlite:///none", "verify", tmp_path / "copy")
+    assert (found.exit_code, "position" in found.out) == (FOUND_WRONG, True)
+
+
+UNREADABLE = (
+    ("verify",),
+    ("verify", "--project", "acme", "--url", "http://127.0.0.1:9"),
+    ("verify", "--project", "nobody"),
+    ("verify", "--project", "acme", "--log", "9"),
+    ("verify", "--project", "acme", "--key", "no key"),
+    ("verify", "--url", "http://127.0.0.1:9"),
+    ("verify", "/nowhere"),
+    ("replay", "--project", "nobody"),
+    ("export", "--project", "nobody", "/nowhere"),
+    ("export", "--url", "http://127.0.0.1:9", "/nowhere"),
+)
+
+
+def test_what_can_not_be_looked_at_is_not_found_wrong(database: str) -> None:
+    for arguments in UNREADABLE:
+        done = audit(database, *arguments)
+        assert (done.exit_code, arguments) == (COULD_NOT_RUN, arguments), done.out

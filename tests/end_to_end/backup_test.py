@@ -1,0 +1,153 @@
+"""A backup is the database at one moment; restored, its logs are not forked, and go on."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from tests.databases import opened
+from tests.end_to_end.command import Done, firmtrail, in_process
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.processes import Server
+from tests.filled import fill
+from tests.postgres_server import PostgresServer, programs
+
+DONE, COULD_NOT_RUN = 0, 2
+BOSS = "boss@example.org"
+
+
+def well(done: Done) -> None:
+    assert done.exit_code == DONE, done.out + done.said
+
+
+def report(url: str, token: str, name: str) -> tuple[int, str]:
+    """Post one report of d2 under this id."""
+    body = msgspec.json.encode({"version": "3.0.0", "status": "failed", "report_id": name})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    path = f"{url}/api/v1/projects/acme/devices/d2/reports"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(path, body, headers)) as response:  # noqa: S310 (our own)
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@contextmanager
+def writing(url: str, token: str) -> Iterator[None]:
+    """Reports come in meanwhile."""
+    over = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not over.is_set():
+            assert report(url, token, f"meanwhile-{number}")[0] == 201
+            number += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+class Site(NamedTuple):
+    """A filled database and how commands reach it."""
+
+    database: str
+    environment: dict[str, str]
+
+    def run(self, *arguments: str) -> Done:
+        run = in_process if arguments[0] in {"audit", "backup"} else firmtrail
+        return run(self.database, *arguments, **self.environment)
+
+
+def back_up_and_lose_the_rest(server: Server, site: Site, file: Path) -> str:
+    """Copy while reports come in, go on, and stop; gives a token."""
+    token = site.run("token", "create", BOSS, "--project", "acme").out.strip()
+    with writing(server.url, token):
+        well(site.run("backup", str(file)))
+    assert site.run("backup", str(file)).exit_code == COULD_NOT_RUN
+    assert report(server.url, token, "lost")[0] == 201
+    server.send(signal.SIGTERM)
+    assert server.exit_code() == 0
+    return token
+
+
+def goes_on_in_a_new_log(server: Server, site: Site, token: str) -> None:
+    """Refused until it is told to go on, so no position is given twice."""
+    status, said = report(server.url, token, "after")
+    assert (status, "firmtrail log continue" in said) == (503, True), said
+    well(site.run("log", "continue", "--project", "acme"))
+    status, said = report(server.url, token, "after")
+    assert (status, msgspec.json.decode(said)["log"]) == (201, 3)
+    well(site.run("audit", "verify", "--project", "acme"))
+    well(site.run("audit", "replay", "--project", "acme"))
+
+
+def verify_copy(database: str, site: Site, file: Path) -> None:
+    """Against the checkpoints beside it; those published since are of more than it holds."""
+    copy = Site(database, site.environment | {"FIRMTRAIL_CHECKPOINTS_FILE": f"{file}.none"})
+    seen = f"{file}.checkpoint"
+    well(copy.run("audit", "verify", "--project", "acme", "--from", seen))
+
+
+@pytest.fixture
+async def filled_file(sqlite_url: str) -> Path:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    async with opened(sqlite_url) as db:
+        await fill(db, path)
+    return path
+
+
+@pytest.fixture
+async def filled_postgres(postgres_url: str, tmp_path: Path) -> str:
+    async with opened(postgres_url) as db:
+        await fill(db, tmp_path / "beside")
+    return postgres_url
+
+
+def test_a_file_is_copied_while_it_is_written_and_restored(
+    filled_file: Path, sqlite_url: str, serve: Serve, tmp_path: Path
+) -> None:
+    path, file = filled_file, tmp_path / "backup.db"
+    site = Site(sqlite_url, {"FIRMTRAIL_SIGNING_KEY_FILE": f"{path}.key"})
+    token = back_up_and_lose_the_rest(serve(sqlite_url), site, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    verify_copy(f"sqlite:///{file}", site, file)
+    for left in path.parent.glob(f"{path.name}-*"):
+        left.unlink()
+    shutil.copy(file, path)
+    goes_on_in_a_new_log(serve(sqlite_url), site, token)
+
+
+def test_postgres_is_dumped_while_it_is_written_and_restored(
+    postgres: PostgresServer, filled_postgres: str, serve: Serve, tmp_path: Path
+) -> None:
+    beside, file = tmp_path / "beside", tmp_path / "backup.dump"
+    files = {"signing-key-file": f"{beside}.key", "checkpoints-file": f"{beside}.checkpoints"}
+    options = [part for name, path in files.items() for part in (f"--{name}", path)]
+    environment = {
+        f"FIRMTRAIL_{name.upper().replace('-', '_')}": path for name, path in files.items()
+    }
+    site = Site(filled_postgres, environment | {"PATH": f"{programs()}:{os.defpath}"})
+    token = back_up_and_lose_the_rest(serve(filled_postgres, *options), site, file)
+    restored = postgres.create_database(
+        f"{urlsplit(filled_postgres).path[1:]}_restored", "template0"
+    )
+    command = (programs() / "pg_restore", "--no-owner", f"--dbname={restored}", file)
+    subprocess.run(command, check=True)
+    verify_copy(restored, site, file)
+    goes_on_in_a_new_log(serve(restored, *options), site._replace(database=restored), token)

@@ -1,0 +1,135 @@
+"""On Postgres, who serves can add to a log and not change it, and who audits can only read."""
+
+import asyncio
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+from aiohttp import ClientSession
+
+from firmtrail.eventstore import signing_key
+from firmtrail.eventstore.migrate import Roles, migrate
+from tests.databases import INSTANCE, opened
+from tests.end_to_end.command import in_process
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.site import P, get, new_site, post
+from tests.filled import fill
+from tests.postgres_server import PostgresServer
+
+SERVICE, AUDITOR = "firmtrail_service", "firmtrail_auditor"
+APPEND_ONLY = ("events", "subtrees", "checkpoints", "continued")
+SECRET = ("users", "members", "tokens", "device_secrets", "device_seen", "idempotency_keys")
+
+
+READ = ("devices", "devices/d1/history", "versions", "events", "members", "log/checkpoint")
+
+
+class Urls(NamedTuple):
+    """One database, as its owner and the two roles reach it."""
+
+    owner: str
+    service: str
+    auditor: str
+
+
+async def granted(postgres: PostgresServer, name: str) -> Urls:
+    owner = postgres.create_database(name)
+    connection = await asyncpg.connect(owner)
+    for role in (SERVICE, AUDITOR):
+        if not await connection.fetch("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+            await connection.execute(f"CREATE ROLE {role} LOGIN")
+    await connection.close()
+    await migrate(owner, INSTANCE, Roles(SERVICE, AUDITOR))
+    return Urls(owner, *(owner.replace("postgres@", f"{role}@") for role in (SERVICE, AUDITOR)))
+
+
+@pytest.fixture(scope="module")
+async def urls(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Urls:
+    """Filled by the role that serves: everything that is recorded, published and gone on with."""
+    urls = await granted(postgres, "least_privilege")
+    async with opened(urls.service) as db:
+        await fill(db, tmp_path_factory.getbasetemp() / "least_privilege")
+    return urls
+
+
+def test_who_only_reads_can_audit(urls: Urls, tmp_path_factory: pytest.TempPathFactory) -> None:
+    beside = tmp_path_factory.getbasetemp() / "least_privilege"
+    files = ("--signing-key-file", f"{beside}.key", "--checkpoints-file", f"{beside}.checkpoints")
+    for command in ("verify", "replay"):
+        done = in_process(urls.auditor, *files, "audit", command, "--project", "acme")
+        assert done.exit_code == 0, done.out + done.said
+
+
+async def test_the_service_serves_as_its_role(
+    postgres: PostgresServer, serve: Serve, tmp_path: Path
+) -> None:
+    urls = await granted(postgres, "served_with_least_privilege")
+    site = await new_site(urls.service, ["d1", "d2"])
+    key, checkpoints = tmp_path / "key", tmp_path / "checkpoints"
+    signing_key.create(key)
+    files = ("--signing-key-file", str(key), "--checkpoints-file", str(checkpoints))
+    server = serve(urls.service, *files)
+    async with ClientSession() as session:
+        url = f"{server.url}{P}"
+        report = f"{url}/devices/d1/reports"
+        sent = await post(session, report, site.secrets["d1"], {"version": "1.0.0"})
+        assert sent.status == 201
+        await asyncio.sleep(1)  # until when its checkpoint is out
+        for path in READ:
+            assert (await get(session, f"{url}/{path}", site.admin)).status == 200, path
+        assert (await get(session, f"{server.url}/readyz")).status == 200
+
+
+CHANGES = [
+    text.format(table=table)
+    for table in APPEND_ONLY
+    for text in (
+        "UPDATE {table} SET log_id = 9",
+        "DELETE FROM {table}",
+        "TRUNCATE {table}",
+        "DROP TABLE {table}",
+        "ALTER TABLE {table} DISABLE TRIGGER ALL",
+        "ALTER TABLE {table} ADD COLUMN mine bigint",
+    )
+]
+
+
+async def refused(url: str, texts: list[str]) -> list[str]:
+    """Those of the statements that Postgres did for this role, or refused for another reason."""
+    connection = await asyncpg.connect(url)
+    done = []
+    for text in texts:
+        try:
+            await connection.execute(text)
+        except asyncpg.InsufficientPrivilegeError:
+            continue
+        except asyncpg.PostgresError as error:
+            done.append(f"{text}: {error}")
+        else:
+            done.append(text)
+    await connection.close()
+    return done
+
+
+async def test_the_role_that_serves_can_not_change_a_log(urls: Urls) -> None:
+    others = [
+        "SET session_replication_role = replica",
+        "UPDATE texts SET text = 'x'",
+        "DELETE FROM log_heads",
+        "DELETE FROM views",
+        "DELETE FROM users",
+        "UPDATE instance SET name = 'x'",
+        "UPDATE alembic_version SET version_num = 'x'",
+        "CREATE TABLE mine (a bigint)",
+        "DROP FUNCTION refuse",
+    ]
+    assert await refused(urls.service, [*CHANGES, *others]) == []
+
+
+async def test_the_role_that_audits_reads_no_secret_and_writes_nothing(urls: Urls) -> None:
+    tables = (*APPEND_ONLY, "texts", "log_heads", "views", "device_current", "projects", "instance")
+    texts = ("INSERT INTO {} DEFAULT VALUES", "DELETE FROM {}")
+    writes = [text.format(table) for table in tables for text in texts]
+    reads = [f"SELECT count(*) FROM {table}" for table in SECRET]
+    assert await refused(urls.auditor, [*CHANGES, *writes, *reads]) == []

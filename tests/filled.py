@@ -1,0 +1,138 @@
+"""A small database with everything in it: for whoever audits, copies or mutates one.
+
+Two projects; acme goes on from log 1 in log 2. Devices that report in order, late, twice, that
+change, leave and come back; texts, of which some are erased; members, tokens, settings. Signed at
+several sizes, with the key and the published checkpoints beside it.
+"""
+
+from pathlib import Path
+from random import Random
+
+from firmtrail.access import seal
+from firmtrail.access.credentials import new_secret
+from firmtrail.commands import access as commands
+from firmtrail.commands import devices
+from firmtrail.commands.continue_log import continue_log
+from firmtrail.commands.erase_user import erase_user
+from firmtrail.device import Report
+from firmtrail.events import DeviceChanged, SettingsChanged
+from firmtrail.eventstore import log, signing_key
+from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.floors import Floors, LogName
+from firmtrail.eventstore.publisher import Publisher, Signer
+from firmtrail.record import Recorder
+from tests.databases import INSTANCE, read
+from tests.fleet import NOON_MS, report
+from tests.people import add_member, add_project, issue_token, new_access
+
+PROJECTS = ("acme", "zenith")
+DEVICES = [f"d{number}" for number in range(12)]
+VERSIONS = ("1.0.0", "1.1.0", "1.1.1", "2.0.0-rc.1", "2.0.0")
+ROUNDS = 28
+"""Of reports: log 1 gets more than a tile of them."""
+
+
+async def fill(db: Database, beside: Path) -> None:
+    """Fill a migrated database; key and checkpoints are written to `beside`.key, .checkpoints."""
+    key_file = Path(f"{beside}.key")
+    signing_key.create(key_file)
+    signer = Signer(INSTANCE, signing_key.read(key_file))
+    publisher = Publisher(db, Floors(), signer, Path(f"{beside}.checkpoints"))
+    access, recorder = new_access(db), Recorder(db, publisher.floors)
+    await publisher.check()
+    for project in PROJECTS:
+        log_id = await add_project(db, access, project)
+        await _live(db, recorder, log_id, publisher)
+    [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = $1", PROJECTS[0])
+    last = await publisher.last(LogName(PROJECTS[0], 1))
+    assert last is not None
+    await continue_log(db, log_id, checkpoint=last.note, above=0, actor="system")
+    [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = $1", PROJECTS[0])
+    await _report(recorder, log_id, rounds=3, seed=2)
+    await publisher.round()
+    assert publisher.problem is None
+    await _report(recorder, log_id, rounds=1, seed=3)  # not yet published
+    await recorder.close()
+    access.hasher.close()
+
+
+async def _live(db: Database, recorder: Recorder, log_id: int, publisher: Publisher) -> None:
+    await _people(db, recorder, log_id)
+    await _register(db, recorder, log_id)
+    await publisher.round()
+    await _report(recorder, log_id, rounds=ROUNDS, seed=1)
+    await publisher.round()
+    await _change(db, recorder, log_id)
+    await _report(recorder, log_id, rounds=4, seed=4)
+    await publisher.round()
+
+
+async def _people(db: Database, recorder: Recorder, log_id: int) -> None:
+    boss = await add_member(recorder, log_id, "boss@example.org", "admin")
+    for name in ("leaver", "erased"):
+        member = await add_member(recorder, log_id, f"{name}-{log_id}@example.org", "operator")
+        token = await issue_token(recorder, log_id, member, "operator")
+        if name == "leaver":
+            revoke = commands.revoke_token(token.token.token_id, actor="system")
+            await recorder.act(log_id, revoke)
+            await recorder.act(log_id, commands.remove_member(member, actor="system"))
+        else:
+            await erase_user(db, recorder, member, actor="system")
+    await issue_token(recorder, log_id, boss, "gateway")
+    changed = SettingsChanged(poll_after_s=60, public_checkpoint=True)
+    await recorder.act(log_id, commands.change_settings(changed, actor="system"))
+
+
+async def _register(db: Database, recorder: Recorder, log_id: int) -> None:
+    access = new_access(db)
+    secrets = await seal(access.hasher, [(name, new_secret()) for name in DEVICES])
+    wanted = [
+        devices.Registration(secret, f"m{number % 3}" if number % 4 else None, tags=("lab",))
+        for number, secret in enumerate(secrets)
+    ]
+    await recorder.act(log_id, devices.register(wanted, reissue_never_seen=False, actor="system"))
+    access.hasher.close()
+
+
+async def _report(recorder: Recorder, log_id: int, *, rounds: int, seed: int) -> None:
+    random = Random(seed)
+    for number in range(rounds):
+        reports = [
+            _one(random, name, seed * 1000 + number) for name in random.sample(DEVICES[2:], 8)
+        ]
+        await recorder.report(log_id, [*reports, reports[0]])  # the last one twice
+    await recorder.report(log_id, [report("1.0.0", device="d2", detail=f"bye {seed}")])
+
+
+def _one(random: Random, name: str, number: int) -> Report:
+    """By seq, by a clock that is right, wrong or late, or bare; now and then with a text."""
+    at_ms = NOON_MS + (number - random.randrange(20)) * 60_000
+    members = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
+    if random.random() < 0.2:
+        members = {"report_id": f"r{number}"}
+    if random.random() < 0.3:
+        members["detail"] = f"text {number} of {name}"
+    status = random.choice(("installed", "running", "failed", "rebooting"))
+    return report(random.choice(VERSIONS), status, name, **members)
+
+
+async def _change(db: Database, recorder: Recorder, log_id: int) -> None:
+    access = new_access(db)
+    [secret] = await seal(access.hasher, [("d3", new_secret())])
+    await recorder.act(log_id, devices.rotate_secret(secret, overlap_s=60, actor="system"))
+    pinned = devices.Change(DeviceChanged(pinned="1.1.0", cohort="c", tags=("a", "b")))
+    await recorder.act(log_id, devices.change("d4", pinned, actor="system"))
+    await recorder.act(
+        log_id, devices.change("d5", devices.Change(DeviceChanged(model="mx")), actor="system")
+    )
+    for name in ("d6", "d7"):
+        gone = devices.Change(DeviceChanged(), decommissioned=True)
+        await recorder.act(log_id, devices.change(name, gone, actor="system"))
+    [again] = await seal(access.hasher, [("d7", new_secret())])
+    back = devices.Change(DeviceChanged(), decommissioned=False)
+    await recorder.act(log_id, devices.change("d7", back, secret=again, actor="system"))
+    rows = await read(db, "SELECT position FROM texts WHERE log_id = $1 ORDER BY position", log_id)
+    head = await log.head(db, log_id)
+    for [position] in rows[:3]:
+        await recorder.act(log_id, commands.erase_text(head, position, actor="system"))
+    access.hasher.close()

@@ -1,0 +1,173 @@
+"""Random changes to a database that no writer of ours makes, each alone, by a seed.
+
+Any column of any row of the log, its tree, heads, checkpoints and views; rows taken away, doubled,
+exchanged; a tail cut off, with the head moved or not; an entry rewritten with its whole tree. An
+older state of the whole database is for the back end's test: it is a file or a template.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import NamedTuple
+
+from firmtrail import events
+from firmtrail.eventstore import merkle
+from firmtrail.projections import fold
+
+VIEW_TABLES = [table.name for view in fold.VIEWS for table in view.TABLES]
+LOG_TABLES = ["events", "texts", "log_heads", "subtrees", "checkpoints", "continued", "views"]
+TABLES = [*LOG_TABLES, *VIEW_TABLES]
+
+type Row = dict[str, int | str | None]
+
+
+class Tables(NamedTuple):
+    """How a back end's test reads and changes its copy: plain SQL with ? for arguments."""
+
+    rows: Callable[[str], Awaitable[list[Row]]]
+    run: Callable[[str, Sequence[int | str | None]], Awaitable[None]]
+
+
+async def mutate(tables: Tables, random: Random) -> str:
+    """Make one change; what it was."""
+    kinds = [_column] * 12 + [_delete, _double, _exchange, _cut, _cut_with_head, _rewrite]
+    return await random.choice(kinds)(tables, random)
+
+
+def _where(row: Row) -> tuple[str, list[int | str | None]]:
+    terms = [f"{name} IS NULL" if value is None else f"{name} = ?" for name, value in row.items()]
+    return " AND ".join(terms), [value for value in row.values() if value is not None]
+
+
+async def _pick(tables: Tables, random: Random, names: Sequence[str] = TABLES) -> tuple[str, Row]:
+    table = random.choice(names)
+    return table, random.choice(await tables.rows(table))
+
+
+async def _column(tables: Tables, random: Random) -> str:
+    table, row = await _pick(tables, random)
+    column = random.choice(list(row))
+    value = _other(random, row[column], [other[column] for other in await tables.rows(table)])
+    keys, args = _where(row)
+    await tables.run(f"UPDATE {table} SET {column} = ? WHERE {keys}", [value, *args])
+    return f"{table}.{column} of {row}: {value!r}"
+
+
+def _other(
+    random: Random, value: int | str | None, others: Sequence[int | str | None]
+) -> int | str | None:
+    """Another value of the kind that the column has."""
+    different = [other for other in others if other != value and other is not None]
+    if different and random.random() < 0.5:
+        return random.choice(different)
+    if isinstance(value, int) or (value is None and different and isinstance(different[0], int)):
+        return (value or 0) + random.choice((-1, 1, 1000)) if isinstance(value, int) else 7
+    text = str(value or "")
+    at = random.randrange(len(text) + 1)
+    return random.choice(
+        (text[:at] + "z" + text[at:], text[:at] + "z" + text[at + 1 :], text + "0")
+    )
+
+
+async def _delete(tables: Tables, random: Random) -> str:
+    """Of `checkpoints` a row that is gone is not missed as long as a later one is there."""
+    table, row = await _pick(tables, random, [name for name in TABLES if name != "checkpoints"])
+    keys, args = _where(row)
+    await tables.run(f"DELETE FROM {table} WHERE {keys}", args)
+    return f"deleted from {table}: {row}"
+
+
+async def _double(tables: Tables, random: Random) -> str:
+    """A row of a view again, under another key."""
+    table, row = await _pick(tables, random, VIEW_TABLES)
+    name = {"device": "device", "model": "model"}.get("device" if "device" in row else "model")
+    copied = row | ({name: f"{row[name]}x"} if name in row else {"position": 1 << 40})
+    marks = ", ".join("?" * len(copied))
+    await tables.run(
+        f"INSERT INTO {table} ({', '.join(copied)}) VALUES ({marks})", list(copied.values())
+    )
+    return f"doubled in {table}: {copied}"
+
+
+async def _exchange(tables: Tables, random: Random) -> str:
+    """Two events, or two rows of texts, change places."""
+    table = random.choice(("events", "texts"))
+    one, other = random.sample(await tables.rows(table), 2)
+    spare = -(1 << 40)
+    for row, place in ((one, {"log_id": spare}), (other, one), ({**one, "log_id": spare}, other)):
+        at = ["log_id", "position"] if "position" in place else ["log_id"]
+        keys = "log_id = ? AND position = ?"
+        await tables.run(
+            f"UPDATE {table} SET {', '.join(f'{name} = ?' for name in at)} WHERE {keys}",
+            [*(place[name] for name in at), row["log_id"], row["position"]],
+        )
+    return f"exchanged in {table}: {one} and {other}"
+
+
+async def _tail(tables: Tables, random: Random) -> tuple[Row, int]:
+    head = random.choice(await tables.rows("log_heads"))
+    size = head["size"]
+    assert isinstance(size, int)
+    return head, size - random.randint(9, 20)  # the last 9 of log 2 are not published
+
+
+async def _cut(tables: Tables, random: Random) -> str:
+    head, size = await _tail(tables, random)
+    for table in ("events", "texts"):
+        await tables.run(
+            f"DELETE FROM {table} WHERE log_id = ? AND position >= ?", [head["log_id"], size]
+        )
+    return f"cut log {head['log_id']} at {size}"
+
+
+async def _cut_with_head(tables: Tables, random: Random) -> str:
+    """Everything of the log is as it was at a smaller size, but what was published."""
+    head, size = await _tail(tables, random)
+    await _cut_at(tables, head["log_id"], size)
+    await _rehash(tables, head["log_id"])
+    return f"cut log {head['log_id']} at {size}, with its head and tree"
+
+
+async def _cut_at(tables: Tables, log_id: object, size: int) -> None:
+    assert isinstance(log_id, int)
+    for table in ("events", "texts"):
+        await tables.run(f"DELETE FROM {table} WHERE log_id = ? AND position >= ?", [log_id, size])
+    await tables.run("DELETE FROM checkpoints WHERE log_id = ? AND size > ?", [log_id, size])
+
+
+async def _rewrite(tables: Tables, random: Random) -> str:
+    """An entry says something else, and tree, head and columns agree with it."""
+    row = random.choice(
+        [row for row in await tables.rows("events") if "1.1.0" in str(row["entry"])]
+    )
+    entry = str(row["entry"]).replace("1.1.0", "1.1.9")
+    await tables.run(
+        "UPDATE events SET entry = ? WHERE log_id = ? AND position = ?",
+        [entry, row["log_id"], row["position"]],
+    )
+    await _rehash(tables, row["log_id"])
+    return f"rewrote the entry of {row}, with head and tree"
+
+
+async def _rehash(tables: Tables, log_id: object) -> None:
+    """Head and tree as they follow from the entries that are there."""
+    assert isinstance(log_id, int)
+    rows = [row for row in await tables.rows("events") if row["log_id"] == log_id]
+    entries = [str(row["entry"]) for row in sorted(rows, key=lambda row: row["position"])]  # type: ignore[arg-type,return-value]
+    decoded = [events.decode(position, entry) for position, entry in enumerate(entries)]
+    frontier, completed = merkle.extend((), 0, [merkle.leaf_hash(e.encode()) for e in entries])
+    await tables.run("DELETE FROM subtrees WHERE log_id = ?", [log_id])
+    for level, number, node in completed:
+        await tables.run(
+            "INSERT INTO subtrees VALUES (?, ?, ?, ?)", [log_id, level, number, node.hex()]
+        )
+    await tables.run(
+        "UPDATE log_heads SET size = ?, frontier = ?, recorded_at_ms = ?, control_count = ? "
+        "WHERE log_id = ?",
+        [
+            len(entries),
+            merkle.to_text(frontier),
+            decoded[-1].recorded_at_ms,
+            sum(each.event.IS_CONTROL for each in decoded),
+            log_id,
+        ],
+    )

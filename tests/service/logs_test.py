@@ -1,0 +1,65 @@
+"""How log lines reach the system: none is lost, and those of one turn of the loop go together."""
+
+import asyncio
+import io
+import logging
+from collections.abc import Iterator
+from typing import override
+
+import pytest
+import structlog
+
+from firmtrail.cli import logs
+
+
+class Stream(io.StringIO):
+    """Takes texts as a pipe does, and knows how they were handed over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: list[str] = []
+
+    @override
+    def write(self, text: str, /) -> int:
+        self.taken.append(text)
+        return len(text)
+
+
+class Broken(Stream):
+    """A pipe whose reader is gone."""
+
+    @override
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.root.handlers, logging.root.level = handlers, level
+
+
+async def test_the_lines_of_one_turn_are_handed_over_together() -> None:
+    stream = Stream()
+    logs.configure(stream)
+    for number in range(3):
+        structlog.get_logger().info("request", number=number)
+    assert not stream.taken
+    await asyncio.sleep(0)
+    [text] = stream.taken
+    assert [line.count(f'"number":{n}') for n, line in enumerate(text.splitlines())] == [1, 1, 1]
+
+
+async def test_a_thread_hands_its_lines_over_at_once() -> None:
+    stream = Stream()
+    logs.configure(stream)
+    await asyncio.to_thread(structlog.get_logger().info, "request")
+    assert len(stream.taken) == 1
+
+
+async def test_a_broken_pipe_stops_nothing() -> None:
+    logs.configure(Broken())
+    structlog.get_logger().info("request")
+    await asyncio.sleep(0)
