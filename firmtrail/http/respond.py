@@ -37,6 +37,7 @@ COMPRESSED = frozenset({NDJSON, CSV})
 """What is sent as gzip to who asks for it. Not events as they happen: gzip would hold them back."""
 
 _LAST_SEEN = re.compile(rb'"last_seen_at":(?:null|"[^"]*")')
+_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -159,9 +160,10 @@ def _forget_unsent(transport: asyncio.Transport) -> None:
 
 
 def takes_gzip(request: web.Request) -> bool:
-    """Whether Accept-Encoding names gzip, and not to refuse it (RFC 9110, 12.5.3)."""
+    """RFC 9110, 12.5.3: a coding named with weight 0 is refused, one not named is not asked for."""
+    weights = {}
     for each in request.headers.get("Accept-Encoding", "").lower().split(","):
-        coding, _, weight = each.replace(" ", "").partition(";q=")
-        if coding == "gzip":
-            return weight.rstrip(".0") != "" if weight else True
-    return False
+        coding, _, weight = each.partition(";")
+        weights[coding.strip()] = weight.replace(" ", "")
+    weight = weights.get("gzip", weights.get("*", "q=0"))
+    return _NO_WEIGHT.fullmatch(weight) is None

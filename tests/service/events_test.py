@@ -180,6 +180,8 @@ async def test_what_is_sent_as_gzip_is_the_same(filled: Site) -> None:
         ("gzip;q=0", False),
         ("gzip;q=0.000, br", False),
         ("deflate", False),
+        ("*", True),
+        ("*;q=0", False),
         ("", False),
     ],
 )
