@@ -1,12 +1,13 @@
 """What C2SP tlog-tiles clients read: the log's tree and its entries as tiles, and proofs of growth.
 
-None of these answers ever changes, so they may be kept. A tile that needs more than the log has is
-not there; any narrower one is, whether or not there was a checkpoint of that size.
+None of these answers ever changes for a log, so they may be kept. A tile that needs more than the
+log has is not there; any narrower one is, whether or not there was a checkpoint of that size.
 """
 
 from base64 import b64encode
 
 from aiohttp import hdrs, web
+from multidict import istr
 
 from firmtrail.eventstore import log, tiles, tree
 from firmtrail.eventstore.merkle import TILE_WIDTH
@@ -15,7 +16,7 @@ from firmtrail.http import reading, respond
 from firmtrail.http.bodies import ConsistencyQuery
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
-from firmtrail.http.logs import log_of
+from firmtrail.http.logs import is_newest, log_of
 from firmtrail.http.moments import invalid
 
 OCTETS = "application/octet-stream"
@@ -26,20 +27,23 @@ RECORDED_POSITIONS = 65_536
 KEPT = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
 """Private, as it is for those who may audit. A year is what caches take for ever."""
 
+KEPT_OF_NEWEST = {hdrs.CACHE_CONTROL: "private, max-age=60"}
+"""The newest log is another one when the project begins one: who keeps tiles, reads by number."""
+
 
 async def get_tile(call: AnyCall) -> web.Response:
     """Neighbouring hashes of one level of the tree."""
     level = int(call.path("level") or -1)
     log_id, tile = await _tile_of(call, level, str(level))
     hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
-    return web.Response(body=hashes, content_type=OCTETS, headers=KEPT)
+    return web.Response(body=hashes, content_type=OCTETS, headers=_kept(call))
 
 
 async def get_bundle(call: AnyCall) -> web.Response:
     """The entries below a tile of leaf hashes."""
     log_id, tile = await _tile_of(call, 0, "entries")
     entries = await tree.bundle(call.services.db, log_id, *tile)
-    headers = KEPT | {hdrs.VARY: hdrs.ACCEPT_ENCODING}
+    headers = _kept(call) | {hdrs.VARY: hdrs.ACCEPT_ENCODING}
     response = web.Response(body=entries, content_type=OCTETS, headers=headers)
     if respond.takes_gzip(call.request):
         response.enable_compression(web.ContentCoding.gzip)
@@ -57,7 +61,11 @@ async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
         raise invalid("from", "is more than `to`")
     proof = await tree.consistency(db, log_id, query.old, query.new)
     lines = "".join(f"{b64encode(node).decode()}\n" for node in proof)
-    return web.Response(text=lines, content_type=TEXT, headers=KEPT)
+    return web.Response(text=lines, content_type=TEXT, headers=_kept(call))
+
+
+def _kept(call: AnyCall) -> dict[istr, str]:
+    return KEPT_OF_NEWEST if is_newest(call) else KEPT
 
 
 async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:

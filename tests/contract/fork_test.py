@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from firmtrail import events
 from firmtrail.commands.continue_log import Continued, continue_log
@@ -218,7 +219,7 @@ async def test_a_log_goes_on_from_one_that_went_on(
     ]
     assert await differences(db, current) == []
     again = await receipts(recorder, current, *sent)
-    assert again == [each._replace(duplicate=True) for each in first]
+    assert again == [replace(each, duplicate=True) for each in first]
     assert await continued.first(db, current) == -(4 + 4 + 4)
     bare = report("1.0.8", "running")
     [last] = await receipts(recorder, current, bare)

@@ -132,7 +132,7 @@ async def test_what_was_left_in_another_revision_or_for_other_views_is_begun_ane
                 left = await anext(steps)
         await write(db, change)
         again = await claimed(db, log_id)
-        assert (left.build.position, again.position) == (48, 0)
+        assert left.build.position > again.position == 0
         assert again.generation > left.build.generation
     await finish(db, again)
     assert await replay.differences(db, log_id) == []

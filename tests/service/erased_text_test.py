@@ -34,7 +34,7 @@ async def frontier_of_entries(site: Site, log_id: int) -> merkle.Frontier:
         async for page in log.read(db, log_id, 0, head.size)
         for _, _, text in page
     ]
-    assert head.frontier == merkle.extend((), 0, leaves)
+    assert head.frontier == merkle.extend((), 0, leaves).frontier
     return head.frontier
 
 

@@ -43,21 +43,26 @@ def assert_is_kept(answer: Answer) -> None:
     assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
 
 
+async def test_a_tile_of_the_newest_log_is_not_kept_beyond_it(grown: Site) -> None:
+    answer = await grown.get(f"{P}/log/tile/0/000")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, max-age=60")
+
+
 async def test_the_log_can_be_read_and_hashed_from_its_tiles(grown: Site) -> None:
     entries = await entries_of(grown)
     full, partial = tiles.tiles(0, len(entries))
     assert (full, partial > 0) == (2, True)
     read: list[bytes] = []
     for tile in (Tile(0), Tile(1), Tile(2, partial)):
-        bundle = await grown.get(f"{P}/log/tile/entries/{tiles.path(tile)}")
+        bundle = await grown.get(f"{P}/logs/1/tile/entries/{tiles.path(tile)}")
         assert_is_kept(bundle)
-        hashes = await grown.get(f"{P}/log/tile/0/{tiles.path(tile)}")
+        hashes = await grown.get(f"{P}/logs/1/tile/0/{tiles.path(tile)}")
         assert_is_kept(hashes)
         found = unbundled(bundle.body)
         assert hashes.body == b"".join(sha256(b"\x00" + entry).digest() for entry in found)
         read += found
     assert read == entries
-    above = await grown.get(f"{P}/log/tile/1/000.p/2")
+    above = await grown.get(f"{P}/logs/1/tile/1/000.p/2")
     assert_is_kept(above)
     tree = Reference(entries)
     assert above.body == tree.mth(0, 256) + tree.mth(256, 512)
@@ -107,13 +112,13 @@ ENCODINGS = {
 async def test_a_bundle_is_zipped_for_who_asks(grown: Site) -> None:
     entries = await entries_of(grown)
     for accepted, encoding in ENCODINGS.items():
-        answer = await grown.get(f"{P}/log/tile/entries/001", Accept_Encoding=accepted)
+        answer = await grown.get(f"{P}/logs/1/tile/entries/001", Accept_Encoding=accepted)
         assert_is_kept(answer)
         assert answer.headers.get("Content-Encoding") == encoding, accepted
         assert answer.headers["Vary"] == "Accept-Encoding"
         assert (int(answer.headers["Content-Length"]) < len(answer.body)) == bool(encoding)
         assert unbundled(answer.body) == entries[256:512]  # the client has unzipped it
-        tile = await grown.get(f"{P}/log/tile/0/001", Accept_Encoding=accepted)
+        tile = await grown.get(f"{P}/logs/1/tile/0/001", Accept_Encoding=accepted)
         assert "Content-Encoding" not in tile.headers
 
 
