@@ -12,8 +12,8 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from time import monotonic
 from typing import Any
@@ -132,21 +132,33 @@ async def stream(
                     await call.services.authenticate(call.request, call.access)
                     check_at = monotonic() + CHECK_S
                 await _send(call, response, chunk)
-    await response.write_eof()
+    async with _in_time(call, _connected(call)):
+        await response.write_eof()
     return response
+
+
+def _connected(call: AnyCall) -> asyncio.Transport:
+    transport = call.request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    return transport
 
 
 async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> None:
     """Write a chunk in parts; raises `ConnectionError` where the client is gone or takes none."""
-    transport = call.request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
+    transport = _connected(call)
     view = memoryview(chunk)
+    for start in range(0, len(view), WRITE_BYTES):
+        async with _in_time(call, transport):
+            await response.write(view[start : start + WRITE_BYTES])
+
+
+@asynccontextmanager
+async def _in_time(call: AnyCall, transport: asyncio.Transport) -> AsyncIterator[None]:
     timeout_s = call.services.write_timeout_s
     try:
-        for start in range(0, len(view), WRITE_BYTES):
-            async with asyncio.timeout(timeout_s):
-                await response.write(view[start : start + WRITE_BYTES])
+        async with asyncio.timeout(timeout_s):
+            yield
     except TimeoutError:
         _forget_unsent(transport)
         raise ConnectionAbortedError(f"the client took too little for {timeout_s} s") from None
