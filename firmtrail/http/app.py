@@ -36,6 +36,9 @@ from firmtrail.record import Recorder
 
 SERVICES = web.AppKey("SERVICES", Services)
 
+REPLAYS_MAX = 100
+"""How many read logs at once, a process: each may hold a page, one to two MiB."""
+
 _WITH_SLASHES = "tile"
 """The one parameter of a path that holds slashes."""
 
@@ -79,6 +82,7 @@ def services(
         reads=Reads(db),
         growth=Growth(db),
         streams=Places(streams_max),
+        replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
         seed_project=seed_project,
         is_demo=is_demo,

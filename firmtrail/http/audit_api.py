@@ -39,14 +39,14 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     The end is fixed at the start, so what is recorded meanwhile does not prolong the answer. A
     page is read at a time: neither the log's length nor a slow reader costs memory.
     """
-    query = call.query
-    head = await log.head(call.services.db, await log_of(call))
-    wanted = await _range(call, head)
-    await reading.record(call, _asked(query, head.number, wanted))
-    write = _numbered if query.positions else _lines
-    pages = _limited(_pages(call, wanted), query.limit)
-    headers = {respond.LOG_SIZE: str(head.size), "Cache-Control": "private, no-cache"}
-    return await respond.stream(call, respond.NDJSON, write(pages), headers)
+    with call.services.replays.one(call.project):
+        head = await log.head(call.services.db, await log_of(call))
+        wanted = await _range(call, head)
+        await reading.record(call, _asked(call.query, head.number, wanted))
+        write = _numbered if call.query.positions else _lines
+        chunks = write(_limited(_pages(call, wanted), call.query.limit))
+        headers = {respond.LOG_SIZE: str(head.size), "Cache-Control": "private, no-cache"}
+        return await respond.stream(call, respond.NDJSON, chunks, headers)
 
 
 async def _range(call: EventsCall, head: log.Head) -> Range:

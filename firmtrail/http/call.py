@@ -74,6 +74,8 @@ class Services:
     growth: Growth
     streams: Places
     """For those who follow a log."""
+    replays: Places
+    """For those who read one."""
     write_timeout_s: float
     """In which a client has to take something of what is streamed to it."""
     publisher: Publisher | None = None

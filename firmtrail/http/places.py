@@ -1,4 +1,4 @@
-"""Who may begin what goes on for hours? The places are bounded, and no project takes them all."""
+"""Who may begin what can take long? The places are bounded, and no project takes them all."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,9 +21,11 @@ class Places:
     def one(self, project: str) -> Iterator[None]:
         """Keep a place to the end of the block. Raises a problem where there is none."""
         if self._taken[project] >= self._project_max:
-            raise TooManyRequests(RETRY_AFTER_S, "The project has as many streams as it may have.")
+            raise TooManyRequests(
+                RETRY_AFTER_S, "The project has as many of these open as it may have."
+            )
         if self._taken.total() >= self._places_max:
-            raise ServiceUnavailable("As many streams as there may be are open.", RETRY_AFTER_S)
+            raise ServiceUnavailable("As many of these are open as there may be.", RETRY_AFTER_S)
         self._taken[project] += 1
         try:
             yield

@@ -12,8 +12,8 @@ import asyncio
 import re
 import socket
 import struct
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from hashlib import blake2b
 from time import monotonic
 from typing import Any
@@ -37,6 +37,7 @@ COMPRESSED = frozenset({NDJSON, CSV})
 """What is sent as gzip to who asks for it. Not events as they happen: gzip would hold them back."""
 
 _LAST_SEEN = re.compile(rb'"last_seen_at":(?:null|"[^"]*")')
+_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -131,21 +132,33 @@ async def stream(
                     await call.services.authenticate(call.request, call.access)
                     check_at = monotonic() + CHECK_S
                 await _send(call, response, chunk)
-    await response.write_eof()
+    async with _in_time(call, _connected(call)):
+        await response.write_eof()
     return response
+
+
+def _connected(call: AnyCall) -> asyncio.Transport:
+    transport = call.request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    return transport
 
 
 async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> None:
     """Write a chunk in parts; raises `ConnectionError` where the client is gone or takes none."""
-    transport = call.request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
+    transport = _connected(call)
     view = memoryview(chunk)
+    for start in range(0, len(view), WRITE_BYTES):
+        async with _in_time(call, transport):
+            await response.write(view[start : start + WRITE_BYTES])
+
+
+@asynccontextmanager
+async def _in_time(call: AnyCall, transport: asyncio.Transport) -> AsyncIterator[None]:
     timeout_s = call.services.write_timeout_s
     try:
-        for start in range(0, len(view), WRITE_BYTES):
-            async with asyncio.timeout(timeout_s):
-                await response.write(view[start : start + WRITE_BYTES])
+        async with asyncio.timeout(timeout_s):
+            yield
     except TimeoutError:
         _forget_unsent(transport)
         raise ConnectionAbortedError(f"the client took too little for {timeout_s} s") from None
@@ -159,9 +172,10 @@ def _forget_unsent(transport: asyncio.Transport) -> None:
 
 
 def takes_gzip(request: web.Request) -> bool:
-    """Whether Accept-Encoding names gzip, and not to refuse it (RFC 9110, 12.5.3)."""
+    """RFC 9110, 12.5.3: a coding named with weight 0 is refused, one not named is not asked for."""
+    weights = {}
     for each in request.headers.get("Accept-Encoding", "").lower().split(","):
-        coding, _, weight = each.replace(" ", "").partition(";q=")
-        if coding == "gzip":
-            return weight.rstrip(".0") != "" if weight else True
-    return False
+        coding, _, weight = each.partition(";")
+        weights[coding.strip()] = weight.replace(" ", "")
+    weight = weights.get("gzip", weights.get("*", "q=0"))
+    return _NO_WEIGHT.fullmatch(weight) is None

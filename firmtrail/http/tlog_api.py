@@ -4,15 +4,15 @@ None of these answers ever changes for a log, so they may be kept. A tile that n
 log has is not there; any narrower one is, whether or not there was a checkpoint of that size.
 """
 
-import re
 from base64 import b64encode
 
 from aiohttp import hdrs, web
 from multidict import istr
 
 from firmtrail.eventstore import log, tiles, tree
+from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.eventstore.tiles import Tile
-from firmtrail.http import reading
+from firmtrail.http import reading, respond
 from firmtrail.http.bodies import ConsistencyQuery
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
@@ -22,13 +22,13 @@ from firmtrail.http.moments import invalid
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
 
+RECORDED_POSITIONS = 65_536
+
 KEPT = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
 """Private, as it is for those who may audit. A year is what caches take for ever."""
 
 KEPT_OF_NEWEST = {hdrs.CACHE_CONTROL: "private, max-age=60"}
 """The newest log is another one when the project begins one: who keeps tiles, reads by number."""
-
-_NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
 
 
 async def get_tile(call: AnyCall) -> web.Response:
@@ -45,7 +45,7 @@ async def get_bundle(call: AnyCall) -> web.Response:
     entries = await tree.bundle(call.services.db, log_id, *tile)
     headers = _kept(call) | {hdrs.VARY: hdrs.ACCEPT_ENCODING}
     response = web.Response(body=entries, content_type=OCTETS, headers=headers)
-    if _takes_gzip(call.request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+    if respond.takes_gzip(call.request):
         response.enable_compression(web.ContentCoding.gzip)
     return response
 
@@ -79,16 +79,16 @@ async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
     head = await log.head(call.services.db, log_id)
     if not tiles.is_within(level, tile, head.size):
         raise NotFound
-    path = f"{'/log' if is_newest(call) else f'/logs/{head.number}'}/tile/{what}"
-    await reading.record_once_a_minute(call, path, {"log": head.number})
+    path = f"/logs/{head.number}/tile/{what}"
+    await reading.record_once_a_minute(call, path, {"log": head.number, **_range(level, tile)})
     return log_id, tile
 
 
-def _takes_gzip(accepted: str) -> bool:
-    """RFC 9110, 12.5.3: a coding named with weight 0 is refused, one not named is not asked for."""
-    weights = {}
-    for each in accepted.lower().split(","):
-        coding, _, weight = each.partition(";")
-        weights[coding.strip()] = weight.replace(" ", "")
-    weight = weights.get("gzip", weights.get("*", "q=0"))
-    return _NO_WEIGHT.fullmatch(weight) is None
+def _range(level: int, tile: Tile) -> dict[str, int]:
+    """The positions that the tile and its neighbours are about: at least `RECORDED_POSITIONS`, so
+    that who fetches all tiles leaves a record for each so many positions, and not for each tile.
+    """
+    positions = TILE_WIDTH ** (level + 1)
+    block = max(positions, RECORDED_POSITIONS)
+    start = tile.number * positions // block * block
+    return {"from": start, "to": start + block}

@@ -22,10 +22,10 @@ from tests.end_to_end.wal_test import DEVICES, WAL_BYTES_MAX, running, size, wri
 from tests.fleet import report
 
 STALLED = 12
-WRITE_TIMEOUT_S = 4
+WRITE_TIMEOUT_S = 3
 EVENTS_BEFORE = 12_000
-REQUESTS = 60
-SLOWER_MAX = 3
+REQUESTS = 40
+SLOWER_MAX = 5
 MEMORY_MIB_A_READER_MAX = 4
 
 

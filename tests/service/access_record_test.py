@@ -1,5 +1,6 @@
 """Who read what: every read of the log and every list taken away is in the access record."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,12 +8,12 @@ import pytest
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.eventstore.database import Unavailable
-from firmtrail.http import reading
-from firmtrail.http.call import Call
-from firmtrail.http.kinds import Caller, Member
+from firmtrail.http.audit_api import CLOUDEVENT
+from firmtrail.http.kinds import Member
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
 from firmtrail.http.routes import ROUTES
+from firmtrail.http.stream_api import EVENT_STREAM
 from tests.service.routes_test import assert_is_problem, name_of, path_of
 from tests.service.site import Answer, P, Site
 
@@ -21,10 +22,16 @@ READS = [
     for route in ROUTES
     if route.method == "GET"
     and isinstance(route.access, Member)
-    and (route.other_media or isinstance(route.answers[200], str))
-    and route.answers[200] != "text/plain"
+    and (route.other_media or route.answers[200] in {NDJSON, CLOUDEVENT, EVENT_STREAM})
 ]
-"""What gives out a part of the log, or a list to take away; proofs and checkpoints are neither."""
+"""What gives out entries, or a list to take away."""
+TILES = [route for route in ROUTES if "/tile/" in route.path]
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One back end: what the other writes and finds is in tests/contract/reads_test.py."""
+    return sqlite_url
 
 
 async def records(site: Site, query: str = "") -> list[dict[str, Any]]:
@@ -57,7 +64,7 @@ async def test_every_read_by_any_role_is_recorded_and_no_refused_one(
             continue
         [record] = new
         assert record["actor"].startswith("token/t_")
-        assert record["path"] == path_of(route).removeprefix(P).removesuffix("/000.p/1")
+        assert record["path"] == path_of(route).removeprefix(P)
         assert record["request_id"] == answer.headers["X-Request-Id"]
 
 
@@ -146,19 +153,20 @@ async def test_nothing_is_read_where_it_can_not_be_recorded(
         assert (await take(site, route, "admin")).status == 503
 
 
-async def test_tiles_are_recorded_once_a_minute_for_each_reader(site: Site) -> None:
-    for n in range(30):
-        for actor in ("token/t_1", "token/t_2"):
-            call: Call[None, None] = Call(Request("GET"), f"r{n}{actor}", site.services)  # type: ignore[arg-type]
-            call.caller = Caller(kind="user", actor=actor, project="acme", log_id=site.log_id)
-            await reading.record_once_a_minute(call, "/log/tile/entries", {"log": 1, "from": 0})
-    found = await records(site)
-    assert sorted(each["actor"] for each in found) == ["token/t_1", "token/t_2"]
-    assert {each["path"] for each in found} == {"/log/tile/entries"}
-
-
-class Request:
-    """Of a request, what the record looks at."""
-
-    def __init__(self, method: str) -> None:
-        self.method = method
+async def test_tiles_are_recorded_once_a_minute_for_each_reader_and_range(site: Site) -> None:
+    for route in TILES * 3:
+        path = re.sub(r"{tile}", "000.p/1", route.path).replace("{level}", "0")
+        for caller in ("admin", "auditor"):
+            answer = await site.get(
+                path.replace("{project}", "acme").replace("{number}", "1"), caller
+            )
+            assert answer.status == 200, path
+    found = sorted(
+        (each["path"], each["actor"], str(each["asked"])) for each in await records(site)
+    )
+    asked = str({"log": 1, "from": 0, "to": 65_536})
+    assert {(path, wanted) for path, _, wanted in found} == {
+        ("/logs/1/tile/0", asked),
+        ("/logs/1/tile/entries", asked),
+    }
+    assert len(found) == 4

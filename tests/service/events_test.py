@@ -1,5 +1,6 @@
 """The log over HTTP: what a plain model in Python says of it, byte for byte, on each back end."""
 
+import contextlib
 import json
 import random
 from collections.abc import Iterator
@@ -179,6 +180,8 @@ async def test_what_is_sent_as_gzip_is_the_same(filled: Site) -> None:
         ("gzip;q=0", False),
         ("gzip;q=0.000, br", False),
         ("deflate", False),
+        ("*", True),
+        ("*;q=0", False),
         ("", False),
     ],
 )
@@ -213,6 +216,19 @@ async def test_a_filter_that_can_not_be_meant_is_refused(site: Site) -> None:
         "to=x",
     ):
         assert_is_problem(await site.get(f"{P}/events?{query}"), 422)
+
+
+async def test_there_is_a_bound_to_replays(site: Site) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(25):
+            stack.enter_context(site.services.replays.one("acme"))
+        for path in ("/events", "/logs/1/events"):
+            answer = await site.get(f"{P}{path}")
+            assert_is_problem(answer, 429)
+            assert int(answer.headers["Retry-After"]) > 0
+        assert (await site.get(f"{P}/events/0")).status == 200
+    assert (await site.get(f"{P}/events")).status == 200
+    assert not site.services.replays._taken
 
 
 async def test_old_logs_stay_readable_each_by_its_number(filled: Site) -> None:
