@@ -2,9 +2,9 @@
 writes.
 
 It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
-written live can't differ by a rule. Memory is that of a few batches, however long the log is. A
-batch is read and folded outside any transaction, in slices that let other tasks run, while the one
-before it is written in one short transaction.
+written live can't differ by a rule. Memory is that of a few batches and some thousand devices,
+however long the log is. A batch is read and folded outside any transaction, in slices that let
+other tasks run, while the one before it is written in one short transaction.
 
 device_current and device_history of the same generations are the fold's memory: the states of
 devices, and what stands behind a late report. Both must be among the views that are built.
@@ -13,7 +13,7 @@ devices, and what stands behind a late report. Both must be among the views that
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from itertools import batched
+from itertools import batched, islice
 from typing import NamedTuple, cast
 
 import msgspec
@@ -40,6 +40,9 @@ to write waits for both. The batches' size follows from it; twice as much made n
 type Entries = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text)."""
 
+KNOWN_DEVICES_MAX = 20_000
+"""States kept in memory, about 1 KiB each, so that a device that is named again is not read."""
+
 
 class Views(NamedTuple):
     """A log's views in these generations: view's name -> generation."""
@@ -54,9 +57,6 @@ class Folded(NamedTuple):
 
     states: Mapping[str, DeviceState]
     statements: list[Statement]
-
-
-NOTHING = Folded({}, [])
 
 
 def _unmarked(_batch: range) -> Script[None]:
@@ -80,14 +80,16 @@ async def refold(
 
     Raises `log.Corrupt` where a position is missing, or its entry none of ours.
     """
-    start, size, folded = span.start, BATCH_EVENTS_FIRST, NOTHING
+    start, size = span.start, BATCH_EVENTS_FIRST
+    known: dict[str, DeviceState] = {}
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
             entries = log.page_of(log_id, start, rows)
-            script = fold_entries(views.log_id, views.generations, entries, folded.states)
+            script = fold_entries(views.log_id, views.generations, entries, known)
             folded = await _played_beside(writing, views.db, script)
+            _remember(known, folded.states)
             if writing is not None:
                 size = _next_size(size, await writing)
                 yield start
@@ -100,6 +102,15 @@ async def refold(
     finally:
         if writing is not None:
             await asyncio.wait([writing])
+
+
+def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) -> None:
+    """Keeps the states of the devices that were named last, those of this batch among them."""
+    for name in states.keys() & known.keys():
+        del known[name]
+    known.update(states)
+    for name in list(islice(known, max(0, len(known) - KNOWN_DEVICES_MAX))):
+        del known[name]
 
 
 def _writing(mark: Script[None], statements: Sequence[Statement]) -> Script[float]:
@@ -122,7 +133,7 @@ def fold_entries(
     entries: Entries,
     states: Mapping[str, DeviceState],
 ) -> Script[Folded]:
-    """Fold a batch; `states` are those of devices that its reads can't see yet.
+    """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
 
     As a script it yields what must be read for it, and nothing where others may have a turn.
     """
@@ -180,7 +191,8 @@ async def _played_beside(
 ) -> Folded:
     """Play a script that only reads, while the batch before it is being written.
 
-    Its first read leaves out the devices of that batch; every further one waits for it.
+    The devices of that batch are known, so the first read need not see it; every further one waits
+    for it.
     """
     statements = next(script)
     is_first = True
