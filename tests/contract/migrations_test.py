@@ -12,11 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import NoSuchTable
 from firmtrail.eventstore.migrate import WrongInstance, migrate
-from firmtrail.eventstore.migrations import is_at_head
+from firmtrail.eventstore.migrations import is_at_head, statements
 from firmtrail.record import Recorder
 from tests.databases import INSTANCE, new_log, opened, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
+from tests.replay import differences
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -36,7 +37,8 @@ async def is_migrated(url: str) -> bool:
 async def run_outside(url: str, text: str) -> None:
     """Run a statement as a program would that knows nothing of us."""
     if url.startswith("sqlite"):
-        with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        path = url.removeprefix("sqlite:///")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute(text)
         return
     postgres = await asyncpg.connect(url)
@@ -80,3 +82,21 @@ async def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
     await run_outside(empty_url, "DROP TABLE idempotency_keys")
     await migrate(empty_url, INSTANCE)
     assert await is_migrated(empty_url)
+
+
+async def test_a_database_of_the_first_schema_keeps_what_it_holds(empty_url: str) -> None:
+    back_end = "sqlite" if empty_url.startswith("sqlite") else "postgresql"
+    for name in ("0001_log", "0001_access", f"0001_own.{back_end}"):
+        for statement in statements(name, back_end):
+            await run_outside(empty_url, statement)
+    await run_outside(empty_url, "CREATE TABLE alembic_version (version_num text)")
+    await run_outside(empty_url, "INSERT INTO alembic_version (version_num) VALUES ('0001')")
+    async with opened(empty_url) as db:
+        log_id = await new_log(db)
+        await register(Recorder(db), log_id, "d1")
+    assert not await is_migrated(empty_url)
+    await migrate(empty_url, INSTANCE)
+    assert await is_migrated(empty_url)
+    async with opened(empty_url) as db:
+        await receipts(Recorder(db), log_id, report())
+        assert await differences(db, log_id) == []
