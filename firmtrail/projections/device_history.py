@@ -210,8 +210,9 @@ class Page(NamedTuple):
 def insert(
     log_id: int, generation: int, reports: Sequence[tuple[DeviceState, ReportEvent, Placed, int]]
 ) -> Statement:
-    """One row for each (device's state, report, its place, recorded_at_ms)."""
-    rows = [_row(*report) for report in reports]
+    """One row for each (device's state, report, its place, recorded_at_ms); ordered, so that
+    neighbours share a page."""
+    rows = sorted(_row(*report) for report in reports)  # no two have the first columns in common
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
 

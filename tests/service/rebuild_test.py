@@ -12,7 +12,7 @@ from firmtrail.http import app
 from firmtrail.projections import fold, generations, rebuild, refold
 from firmtrail.record import Recorder
 from tests.databases import read, write
-from tests.fleet import NOON_MS, register, report
+from tests.fleet import NOON_MS, received, register, report
 from tests.people import new_access
 from tests.replay import differences
 from tests.service.routes_test import assert_is_problem
@@ -157,3 +157,21 @@ async def test_every_past_answers_the_same_before_during_and_after(
     assert steps > 5
     await generations.delete_dead(db, site.log_id)
     assert await answers() == before
+
+
+async def test_a_log_that_cannot_be_folded_is_named_and_what_was_live_serves_on(
+    site: Site, local: ClientSession, db: Database, recorder: Recorder
+) -> None:
+    """Its head says of one event more than there is."""
+    [receipt] = await recorder.report(site.log_id, [report("1.0.0")])
+    await write(db, "UPDATE log_heads SET size = size + 1 WHERE log_id = $1", site.log_id)
+    await local.post("/local/projects/acme/rebuild", json={})
+    async with asyncio.timeout(DONE_S_MAX):
+        state = {"is_running": True}
+        while state["is_running"]:
+            async with local.get("/local/projects/acme/rebuild") as response:
+                state = await response.json()
+    missing = received(receipt).position + 1
+    assert f"position {missing} or one behind it is missing" in state["failure"]
+    assert state["views"] == sorted(fold.REVISIONS)
+    assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"
