@@ -20,7 +20,7 @@ from uuid_utils import uuid7
 from firmtrail import device, events
 from firmtrail.commit import Commit, Paper, begin, held, holding
 from firmtrail.device import Duplicate, Known, Refused, Report
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.projections import fold
@@ -200,8 +200,8 @@ def _recording(
     known = {key: _known(event) for key, event in log.found(identities, found).items()}
     outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
     if any(_is_of_old_log(each) for of_unit in outcomes for each in of_unit):
-        [rows] = yield [log.parts(log_id)]
-        parts = log.parts_of(rows)
+        [rows] = yield [continued.parts(log_id)]
+        parts = continued.parts_of(rows)
         outcomes = [[_as_first_given(parts, each) for each in of_unit] for of_unit in outcomes]
     yield paper.statements()
     return paper, outcomes
@@ -211,11 +211,11 @@ def _is_of_old_log(outcome: Outcome) -> bool:
     return isinstance(outcome, Receipt) and outcome.position < 0
 
 
-def _as_first_given(parts: Sequence[log.Part], outcome: Outcome) -> Outcome:
+def _as_first_given(parts: Sequence[continued.Part], outcome: Outcome) -> Outcome:
     """A receipt of a log that this one goes on from, as that log gave it."""
     if isinstance(outcome, Refused) or not _is_of_old_log(outcome):
         return outcome
-    number, position = log.place_of(parts, outcome.position)
+    number, position = continued.place_of(parts, outcome.position)
     return outcome._replace(log=number, position=position)
 
 

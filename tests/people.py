@@ -17,9 +17,9 @@ def new_access(db: Database, **options: object) -> Access:
     return Access(db, Hasher(CHEAP), **options)  # type: ignore[arg-type] # Access checks them
 
 
-async def add_project(db: Database, access: Access, project: str) -> int:
+async def add_project(db: Database, access: Access, project: str, *, above: int = 0) -> int:
     """Create a project without members; gives its log."""
-    await commands.add_project(db, project, actor="system", creator=None)
+    await commands.add_project(db, project, actor="system", creator=None, above=above)
     log_id = await access.project(project)
     assert log_id is not None
     return log_id

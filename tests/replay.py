@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 from firmtrail import events
 from firmtrail.events import Recorded
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database
 from firmtrail.projections import compare, fold
 from firmtrail.projections.compare import Difference
@@ -90,15 +90,14 @@ async def _of_views(db: Database, log_id: int, size: int) -> list[str]:
         path.write_bytes(sqlite_template())
         async with opened(f"sqlite:///{path}") as scratch:
             views = Views(scratch, await new_log(scratch), GENERATIONS)
-            for span in _spans(size):
+            for span in _spans(await continued.first(db, log_id), size):
                 async for _ in refold(db, log_id, views, span):
                     pass
             live = Views(db, log_id, await generations(db, log_id))
             return [_line(difference) async for difference in compare.differences(views, live)]
 
 
-def _spans(size: int) -> Iterator[range]:
-    start = 0
+def _spans(start: int, size: int) -> Iterator[range]:
     for events_at_once in cycle(BATCH_SIZES):
         if start >= size:
             return

@@ -13,8 +13,9 @@ from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.events import LogContinued
+from firmtrail.eventstore import continued
 from firmtrail.eventstore import log as eventlog
-from firmtrail.eventstore.log import Part
+from firmtrail.eventstore.continued import Part
 
 
 class Old(NamedTuple):
@@ -57,7 +58,7 @@ async def _first(log: Log) -> LogContinued | None:
 
 
 async def _hold(log: Log, expected: Sequence[Part], findings: Findings) -> None:
-    stored = set(eventlog.parts_of(await log.db.read(eventlog.parts(log.log_id))))
+    stored = set(continued.parts_of(await log.db.read(continued.parts(log.log_id))))
     for part in sorted(stored ^ set(expected)):
         is_said = "its first event does not say so" if part in stored else "it is missing"
         where = f"continued (log {part.number}, size {part.size}, start {part.start})"

@@ -18,12 +18,12 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.verify import Advance
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, Reader, Statement
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.projections import compare, fold
 from firmtrail.projections.compare import Difference
-from firmtrail.projections.refold import Views, fold_entries, played_by_reads, refold
+from firmtrail.projections.refold import Views, refold
 from firmtrail.record import start_log
 
 SCRATCH_PROJECT = "scratch"
@@ -50,9 +50,7 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
-        if not await _fold_old(folding):
-            return 0
-        size = 0
+        size = await continued.first(db, log_id)  # below 0 where it goes on from others
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return size
@@ -93,22 +91,6 @@ class _Folding(NamedTuple):
     views: Views[Database]
     findings: Findings
     advance: Advance
-
-
-async def _fold_old(folding: _Folding) -> bool:
-    """Fold the events of the logs that this one goes on from: those at positions below 0."""
-    audited, views, findings, _ = folding
-    try:
-        async for entries in log.read_whole(audited.db, audited.log_id, 0):
-            script = fold_entries(views.log_id, views.generations, entries)
-            statements = await played_by_reads(views.db, script)
-            async with views.db.transaction() as tx:
-                await tx.run(*statements)
-    except UNFOLDABLE as error:
-        what = f"a log that it goes on from can't be folded: {type(error).__name__}: {error}"
-        findings.add(audited.name, "continued", what)
-        return False
-    return True
 
 
 async def _fold(folding: _Folding, span: range) -> bool:

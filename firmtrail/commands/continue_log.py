@@ -2,7 +2,7 @@
 
 The old log is closed and stays readable. The new one takes the next number; its views and the
 identities that it knows are the fold of what is left of the old log, then its own: events of the
-old log stand at positions below 0 in them (`log.go_on`). Nothing that is lost is made up: the
+old log stand at positions below 0 in them (`continued.go_on`). Nothing that is lost is made up: the
 first event says how much of the old log there is, and shows its last published checkpoint.
 """
 
@@ -13,7 +13,7 @@ from firmtrail.access import projects
 from firmtrail.commit import begin
 from firmtrail.device import Refused
 from firmtrail.events import LogContinued
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, Row, Script, Statement, Transaction
 from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import fold
@@ -49,7 +49,7 @@ async def continue_log(
         size = await _fold_old(tx, old, log_id)
         await tx.run(
             log.close(old_log_id),
-            log.go_on(log_id, old_log_id, size),
+            continued.go_on(log_id, old_log_id, size),
             projects.set_log(old.project, log_id),
         )
         commit = await begin(tx, log_id, Floors())
@@ -62,9 +62,9 @@ async def continue_log(
 async def _fold_old(tx: Transaction, old: log.Head, log_id: int) -> int:
     """Fold all that the old log holds into the new one's views; gives how much of it is there."""
     size = await _whole_size(tx, old)
-    [rows] = await tx.run(log.parts(old.log_id))
-    parts = [part._replace(start=part.start - size) for part in log.parts_of(rows)]
-    for part in (*parts, log.Part(old.log_id, old.number, size, -size)):
+    [rows] = await tx.run(continued.parts(old.log_id))
+    parts = [part._replace(start=part.start - size) for part in continued.parts_of(rows)]
+    for part in (*parts, continued.Part(old.log_id, old.number, size, -size)):
         for start in range(0, part.size, log.PAGE_ENTRIES):
             [page] = await tx.run(log.page_of(part.log_id, start, part.size))
             await _fold(tx, log_id, _placed(part, page))
@@ -82,7 +82,7 @@ async def _whole_size(tx: Transaction, old: log.Head) -> int:
             return start
 
 
-def _placed(part: log.Part, page: Sequence[Row]) -> list[tuple[int, int, str]]:
+def _placed(part: continued.Part, page: Sequence[Row]) -> list[tuple[int, int, str]]:
     return [(part.start + position, at, text) for position, at, text in page]
 
 

@@ -9,7 +9,7 @@ The other columns of `events` are an index over it.
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.eventstore import merkle
+from firmtrail.eventstore import continued, merkle
 from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
@@ -58,16 +58,6 @@ class Text(NamedTuple):
     text: str
 
 
-class Part(NamedTuple):
-    """A log that another goes on from: its first `size` events stand before the other's own."""
-
-    log_id: int
-    number: int
-    size: int
-    start: int
-    """Where its first event stands among the other's positions: below 0."""
-
-
 class Found(NamedTuple):
     """An event already recorded under an identity; below 0 in a log that this one goes on from."""
 
@@ -93,23 +83,6 @@ ON CONFLICT DO NOTHING
 RETURNING log_id"""
 
 _CLOSE = "UPDATE log_heads SET closed = 1 WHERE log_id = $1"
-
-_CONTINUE = """\
-INSERT INTO continued (log_id, old_log_id, size, start)
-SELECT CAST($1 AS bigint), old_log_id, size, start - $3
-FROM continued
-WHERE log_id = $2
-UNION ALL
-SELECT CAST($1 AS bigint), CAST($2 AS bigint), CAST($3 AS bigint), -CAST($3 AS bigint)
-WHERE TRUE"""
-
-_PARTS = """\
-SELECT continued.old_log_id, old.number, continued.size, continued.start
-FROM continued
-JOIN log_heads AS old ON old.log_id = continued.old_log_id
-WHERE continued.log_id = $1
-ORDER BY continued.start
-LIMIT 1000"""
 
 _LOCK = """\
 UPDATE log_heads
@@ -211,27 +184,6 @@ async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_m
 def close(log_id: int) -> Statement:
     """Ends a log that a newer one replaces: it stays readable, appends to it are refused."""
     return Statement(_CLOSE, (log_id,))
-
-
-def go_on(log_id: int, old_log_id: int, size: int) -> Statement:
-    """Makes the first `size` events of an old log, and what it goes on from itself, stand before
-    those of a new one: at positions below 0, in their order."""
-    return Statement(_CONTINUE, (log_id, old_log_id, size))
-
-
-def parts(log_id: int) -> Statement:
-    """The logs that this one goes on from, the oldest first; read it with `parts_of`."""
-    return Statement(_PARTS, (log_id,))
-
-
-def parts_of(rows: Iterable[Row]) -> list[Part]:
-    return [Part(*row) for row in rows]
-
-
-def place_of(parts: Iterable[Part], position: int) -> tuple[int, int]:
-    """The number of the old log where an event below 0 was recorded, and its position there."""
-    part = next(part for part in parts if part.start <= position < part.start + part.size)
-    return part.number, position - part.start
 
 
 def lock(log_id: int) -> Statement:
@@ -346,31 +298,27 @@ async def read(
 ) -> AsyncIterator[list[tuple[int, int, str]]]:
     """Pages of (position, recorded_at_ms, entry text) for start <= position < stop, in order.
 
-    Each page is a query of its own, so a slow reader holds no snapshot. Raises `Corrupt` where a
+    What is below 0 is read from the logs that this one goes on from. Each page is a query of its
+    own, so a slow reader holds no snapshot. Raises `Corrupt` where a
     position is missing.
     """
+    if start < 0:
+        for part in continued.parts_of(await db.read(continued.parts(log_id))):
+            within = max(0, start - part.start), min(part.size, stop - part.start)
+            async for page in read(db, part.log_id, *within):
+                yield [(part.start + position, at, text) for position, at, text in page]
+        start = 0
     while start < stop:
-        page = await db.read(page_of(log_id, start, stop))
-        if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
+        rows = await db.read(page_of(log_id, start, stop))
+        if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
             raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
-        yield [(position, at, text) for position, at, text in page]
-        start += len(page)
+        yield [(position, at, text) for position, at, text in rows]
+        start += len(rows)
 
 
 def page_of(log_id: int, start: int, stop: int) -> Statement:
     """The first entries from `start` on, as rows of (position, recorded_at_ms, entry text)."""
     return Statement(_READ, (log_id, start, stop, PAGE_ENTRIES))
-
-
-async def read_whole(
-    db: Database, log_id: int, stop: int
-) -> AsyncIterator[list[tuple[int, int, str]]]:
-    """As `read`, from the first event of all: a log that goes on from others begins below 0."""
-    for part in parts_of(await db.read(parts(log_id))):
-        async for page in read(db, part.log_id, 0, part.size):
-            yield [(part.start + position, at, text) for position, at, text in page]
-    async for page in read(db, log_id, 0, stop):
-        yield page
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
@@ -380,8 +328,21 @@ async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int,
 
 
 async def size_at(db: Database, log_id: int, at_ms: int) -> int:
-    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease."""
-    low, high = 0, (await head(db, log_id)).size
+    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease.
+
+    Below 0 for a time before a log that goes on from others: so many of the last were later.
+    """
+    if size := await _size_at(db, log_id, (await head(db, log_id)).size, at_ms):
+        return size
+    parts = continued.parts_of(await db.read(continued.parts(log_id)))
+    for part in reversed(parts):
+        if size := await _size_at(db, part.log_id, part.size, at_ms):
+            return part.start + size
+    return parts[0].start if parts else 0
+
+
+async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
+    low, high = 0, size
     while low < high:
         middle = (low + high) // 2
         [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))

@@ -86,8 +86,8 @@ class Publisher:
     async def run(self) -> None:
         """Publish until cancelled. A round that fails is tried again as the next."""
         while True:
-            await asyncio.sleep(INTERVAL_S)
             await self.round()
+            await asyncio.sleep(INTERVAL_S)
 
     async def round(self) -> None:
         """Publish once. What keeps it from doing so is told in `problem`.
@@ -171,15 +171,15 @@ class Publisher:
         made = await asyncio.to_thread(outside.compare_and_set, self._store, moves)
         done = [step for step in steps if step.after.checkpoint.origin in made]
         self._take_notes({step.after.checkpoint.origin: step.after.note for step in done})
-        rows = [
-            (step.log_id, each.checkpoint.size, each.note)
+        rows = {  # a step to where the file is already has one row
+            (step.log_id, each.checkpoint.size): each.note
             for step in done
             for each in (step.before, step.after)
             if each is not None
-        ]
+        }
         if rows:
             async with self._db.transaction() as tx:
-                await tx.run(published.add(rows))
+                await tx.run(published.add([(*key, note) for key, note in rows.items()]))
 
     async def _step(self, standing: Standing) -> _Step | None:
         """The step to a log's head; None, and the log is refused, where it has no right to it."""

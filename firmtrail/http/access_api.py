@@ -1,5 +1,6 @@
 """What users call to let others in: logins, tokens, projects, members, actors."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from firmtrail.commands.once import Answer, answering, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
+from firmtrail.eventstore.continued import Part
 from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
@@ -23,6 +25,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.logs import old_logs, place_of
 from firmtrail.record import Command
 
 LOGIN_MS = 24 * 3600 * 1000
@@ -202,6 +205,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
     history = await _history(call, f"{kind}/{actor_id}")
     if not history:
         raise NotFound
+    old = await old_logs(call, (each.position for each in history))
     first = history[0].event
     holder = first.holder if isinstance(first, TokenIssued) else None
     user = await people.by_id(call.services.db, holder or actor_id)
@@ -210,7 +214,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
         kind=kind,
         holder=holder,
         email=user.email if user else None,
-        roles=[_role_since(each) for each in history],
+        roles=[_role_since(each, old) for each in history],
         erased_at=time_or_none(user.erased_at_ms) if user else None,
     )
     return respond.resource(call, body)
@@ -356,7 +360,8 @@ def _member(row: people.Member) -> bodies.Member:
     return bodies.Member(actor_id=row.actor_id, email=row.email, role=row.role)
 
 
-def _role_since(recorded: Recorded) -> bodies.RoleSince:
+def _role_since(recorded: Recorded, old: Sequence[Part]) -> bodies.RoleSince:
     role = getattr(recorded.event, "role", None)
     since = time_text(recorded.recorded_at_ms)
-    return bodies.RoleSince(role=role, since=since, position=recorded.position)
+    number, position = place_of(old, recorded.position)
+    return bodies.RoleSince(role=role, since=since, position=position, log=number)

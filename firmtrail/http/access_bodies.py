@@ -99,6 +99,8 @@ class RoleSince(msgspec.Struct, frozen=True, kw_only=True):
     role: Role | None
     since: TimeText
     position: int
+    log: int | UnsetType = UNSET
+    """Whose position it is, where that is not the project's newest log."""
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):

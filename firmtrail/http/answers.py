@@ -90,6 +90,8 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: TimeText | None
     recorded_at: TimeText
     position: int
+    log: int | UnsetType = UNSET
+    """Whose position it is, where that is not the project's newest log."""
     late: bool
     clock: Clock | None
     detail: str | None

@@ -162,5 +162,5 @@ def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
             for index, each in placed
             if isinstance(each, Refused)
         ],
-        last_position=max((receipt.position for receipt in receipts), default=None),
+        last_position=last.position if (last := max(receipts, default=None)) else None,
     )

@@ -7,6 +7,7 @@ from aiohttp import web
 from firmtrail.device import DeviceState
 from firmtrail.events import time_text
 from firmtrail.eventstore import log
+from firmtrail.eventstore.continued import Part
 from firmtrail.http import answers, lists, moments, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import (
@@ -19,6 +20,7 @@ from firmtrail.http.bodies import (
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
+from firmtrail.http.logs import old_logs, place_of
 from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
 from firmtrail.projections.device_current import Filter, Found
 from firmtrail.projections.device_history import Asked, Entry
@@ -148,7 +150,8 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
 
     async def fetch(place: Place | None, limit: int) -> Page:
         page = await _history(call, asked, place, limit + 1)
-        items = [line(entry) for entry in page.entries[:limit]]
+        old = await old_logs(call, (entry.position for entry in page.entries))
+        items = [line(entry, old) for entry in page.entries[:limit]]
         end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
         return Page(items, end, page.size if query.as_of is None else stop)
 
@@ -179,7 +182,8 @@ async def _history(
     return device_history.page_of(await call.services.histories.get(key))
 
 
-def line(entry: Entry) -> answers.HistoryLine:
+def line(entry: Entry, old: Sequence[Part]) -> answers.HistoryLine:
+    number, position = place_of(old, entry.position)
     return answers.HistoryLine(
         version=entry.version,
         previous_version=entry.previous_version,
@@ -188,7 +192,8 @@ def line(entry: Entry) -> answers.HistoryLine:
         since=time_text(entry.time_ms),
         occurred_at=time_or_none(entry.occurred_at_ms),
         recorded_at=time_text(entry.recorded_at_ms),
-        position=entry.position,
+        position=position,
+        log=number,
         late=entry.late,
         clock=entry.clock,
         detail=entry.detail,

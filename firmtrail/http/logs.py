@@ -1,6 +1,10 @@
-"""Which of its project's logs does a request mean?"""
+"""Which of its project's logs does a request mean, and which an answer?"""
 
-from firmtrail.eventstore import log
+from collections.abc import Iterable
+
+from msgspec import UNSET, UnsetType
+
+from firmtrail.eventstore import continued, log
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound
 
@@ -17,3 +21,17 @@ async def log_of(call: AnyCall) -> int:
     if log_id is None:
         raise NotFound
     return log_id
+
+
+async def old_logs(call: AnyCall, positions: Iterable[int]) -> list[continued.Part]:
+    """The logs that the newest goes on from, where any of these positions is in one of them."""
+    if all(position >= 0 for position in positions):
+        return []
+    rows = await call.services.db.read(continued.parts(call.log_id))
+    return continued.parts_of(rows)
+
+
+def place_of(old: Iterable[continued.Part], position: int) -> tuple[int | UnsetType, int]:
+    """An event's place as answers show it: the old log's number, if it is in one, and its position
+    there."""
+    return (UNSET, position) if position >= 0 else continued.place_of(old, position)

@@ -139,7 +139,13 @@ SELECT
     CASE WHEN ranked.detailed = 1 THEN coalesce(texts.text, 'erased') END
 FROM asked
 LEFT JOIN ranked ON ranked.n = asked.n AND ranked.rank <= ranked.rows_max
-LEFT JOIN texts ON texts.log_id = ranked.log_id AND texts.position = ranked.position
+LEFT JOIN continued
+    ON continued.log_id = ranked.log_id
+    AND ranked.position >= continued.start
+    AND ranked.position < continued.start + continued.size
+LEFT JOIN texts
+    ON texts.log_id = coalesce(continued.old_log_id, ranked.log_id)
+    AND texts.position = ranked.position - coalesce(continued.start, 0)
 ORDER BY asked.n, ranked.rank"""
 )
 

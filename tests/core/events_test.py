@@ -35,6 +35,8 @@ EVERY_KIND: tuple[Event, ...] = (
     events.SettingsChanged(follow_latest=False, max_attempts=5),
     events.TextErased(41),
     events.UserErased("u_1"),
+    events.LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
+    events.LogContinued(1, 0),
 )
 
 

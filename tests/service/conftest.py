@@ -1,6 +1,7 @@
 """A service with one project, somebody in each role, and a device; and another project."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -12,13 +13,17 @@ from firmtrail.http import app
 from firmtrail.record import Recorder
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
+from tests.publishing import new_publisher
 from tests.service.site import Site
 
 
 @pytest.fixture
-async def site(db: Database, recorder: Recorder) -> AsyncIterator[Site]:
+async def site(db: Database, recorder: Recorder, tmp_path: Path) -> AsyncIterator[Site]:
     access = new_access(db)
-    services = app.services(db, access, recorder, seed_project="demo", is_demo=True)
+    publisher = new_publisher(db, tmp_path / "checkpoints", recorder.floors)
+    services = app.services(
+        db, access, recorder, publisher=publisher, seed_project="demo", is_demo=True
+    )
     log_id = await add_project(db, access, "acme")
     other_log_id = await add_project(db, access, "other")
     await register(recorder, log_id, "d1", "d2")

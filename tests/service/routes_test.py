@@ -150,6 +150,8 @@ async def test_every_body_is_json_of_a_bounded_size(site: Site) -> None:
 
 
 async def test_every_get_answers_head_with_the_same_headers(site: Site) -> None:
+    assert site.services.publisher is not None
+    await site.services.publisher.round()
     for route in ROUTES:
         if route.method != "GET" or isinstance(route.access, Local):
             continue

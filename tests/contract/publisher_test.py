@@ -1,0 +1,290 @@
+"""Publishing: only what is committed, each step proven, and never two roots for one size."""
+
+import asyncio
+import random
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from firmtrail.eventstore import log, outside, published, tree
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
+from firmtrail.eventstore.database import Database, Statement
+from firmtrail.eventstore.floors import Floors, LogName
+from firmtrail.eventstore.proofs import TreeHead, verify_consistency
+from firmtrail.eventstore.publisher import Publisher, Signer
+from firmtrail.record import Recorder
+from tests.databases import INSTANCE, new_log, read
+from tests.fleet import receipts, register, report
+from tests.publishing import ACME, SIGNER, new_publisher, opened
+
+GROWTHS = (1, 2, 5, 250, 260, 3)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "firmtrail.checkpoints"
+
+
+@pytest.fixture
+def publisher(db: Database, recorder: Recorder, store: Path) -> Publisher:
+    return new_publisher(db, store, recorder.floors)
+
+
+async def grow(recorder: Recorder, log_id: int, events: int) -> None:
+    await receipts(
+        recorder, log_id, *(report(report_id=f"{random.random()}") for _ in range(events))
+    )
+
+
+def written(store: Path) -> int:
+    return store.stat().st_mtime_ns
+
+
+def lose(store: Path) -> None:
+    store.unlink()
+
+
+def spoil(store: Path) -> None:
+    store.write_bytes(b"{")
+
+
+async def rows(db: Database, log_id: int) -> list[Checkpoint]:
+    """Every checkpoint in the database, the smallest first, each with a good signature."""
+    found = await read(db, "SELECT note FROM checkpoints WHERE log_id = $1 ORDER BY size", log_id)
+    return [opened(note) for [note] in found]
+
+
+async def assert_never_forked(db: Database, log_id: int, store: Path) -> None:
+    """Each checkpoint goes on from the one before it, and the last one is outside."""
+    checkpoints = await rows(db, log_id)
+    for before, after in pairwise(checkpoints):
+        proof = await tree.consistency(db, log_id, before.size, after.size)
+        heads = [TreeHead(each.size, each.root) for each in (before, after)]
+        assert verify_consistency(proof, *heads)
+    for checkpoint in checkpoints:
+        assert checkpoint.root == await tree.root(db, log_id, checkpoint.size)
+    assert opened(outside.read(store)[checkpoints[-1].origin]) == checkpoints[-1]
+
+
+async def test_every_checkpoint_goes_on_from_the_one_before(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    for events in GROWTHS:
+        await grow(recorder, log_id, events)
+        await publisher.publish()
+        head = await log.head(db, log_id)
+        last = await publisher.latest(log_id)
+        assert last is not None
+        assert opened(last.note).size == last.size == head.size
+    assert len(await rows(db, log_id)) == 1 + len(GROWTHS)
+    await assert_never_forked(db, log_id, store)
+
+
+async def test_a_log_that_did_not_move_is_not_signed_again(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    await publisher.publish()
+    assert outside.read(store) == {}
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    before = written(store)
+    await publisher.publish()
+    assert written(store) == before
+    assert len(await rows(db, log_id)) == 1
+
+
+async def test_what_is_not_committed_is_not_signed(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    async with db.transaction() as tx:
+        [locked] = await tx.run(log.lock(log_id))
+        head = log.head_of(locked)
+        await tx.run(*log.append(head, [log.Entry("s", "e", "{}")], [], head.now_ms))
+        await publisher.publish()
+        assert [each.size for each in await rows(db, log_id)] == [1]
+    await publisher.publish()
+    assert [each.size for each in await rows(db, log_id)] == [1, 2]
+
+
+async def test_many_logs_are_published_page_by_page(
+    db: Database,
+    recorder: Recorder,
+    publisher: Publisher,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(published, "PAGE_LOGS", 4)
+    logs = [await new_log(db, f"p{n}") for n in range(10)]
+    await asyncio.gather(*(register(recorder, log_id, "d1") for log_id in logs))
+    await publisher.publish()
+    assert len(outside.read(store)) == len(logs)
+    assert [page async for page in published.moved(db)] == [[]]
+
+
+async def test_servers_that_publish_at_once_make_one_step_each(
+    db: Database, log_id: int, recorder: Recorder, store: Path
+) -> None:
+    publishers = [new_publisher(db, store) for _ in range(3)]
+    await register(recorder, log_id, "d1")
+    for events in range(1, 9):
+        await asyncio.gather(
+            grow(recorder, log_id, events), *(each.publish() for each in publishers)
+        )
+    await publishers[0].publish()
+    await assert_never_forked(db, log_id, store)
+    assert (await rows(db, log_id))[-1].size == (await log.head(db, log_id)).size
+
+
+@pytest.mark.parametrize("grown", [0, 3])
+async def test_a_crash_between_the_file_and_the_row_is_made_good(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path, grown: int
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    await grow(recorder, log_id, 2)
+    head = await log.head(db, log_id)
+    root = await tree.root(db, log_id, head.size)
+    signed = SIGNER.sign(ACME, TreeHead(head.size, root))
+    before = outside.read(store)[SIGNER.origin(ACME)]
+    move = outside.Move(before, signed.note)
+    assert outside.compare_and_set(store, {SIGNER.origin(ACME): move})
+    if grown:
+        await grow(recorder, log_id, grown)
+    after_restart = new_publisher(db, store)
+    await after_restart.check()
+    await after_restart.publish()
+    assert not after_restart.floors.refused
+    expected = [1, 3, 3 + grown] if grown else [1, 3]
+    assert [each.size for each in await rows(db, log_id)] == expected
+    await assert_never_forked(db, log_id, store)
+
+
+async def test_a_lost_file_is_made_anew_from_what_the_database_has(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    lose(store)
+    await grow(recorder, log_id, 1)
+    again = new_publisher(db, store)
+    await again.check()
+    await again.publish()
+    await assert_never_forked(db, log_id, store)
+
+
+async def test_another_key_publishes_nothing_over_a_file_of_this_one(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    other = Signer(INSTANCE, Ed25519PrivateKey.generate())
+    with pytest.raises(BadNote):
+        await Publisher(db, Floors(), other, store).check()
+
+
+async def test_another_instance_shares_the_file_and_nothing_else(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    other = Publisher(db, Floors(), Signer("other", Ed25519PrivateKey.generate()), store)
+    await other.check()
+    assert other._outside == {}
+    assert SIGNER.name("firmtrail/acme/1") == ACME
+    assert [SIGNER.name(each) for each in ("other/acme/1", "firmtrail/a/b/1", "firmtrail")] == [
+        None
+    ] * 3
+
+
+async def test_any_size_is_signed_on_asking_up_to_the_published_one(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher
+) -> None:
+    await register(recorder, log_id, "d1")
+    await grow(recorder, log_id, 9)
+    assert await publisher.signed(log_id, ACME, 3) is None
+    await publisher.publish()
+    await grow(recorder, log_id, 1)
+    for size in range(1, 11):
+        signed = await publisher.signed(log_id, ACME, size)
+        assert signed is not None
+        assert opened(signed.note).root == await tree.root(db, log_id, size)
+    assert await publisher.signed(log_id, ACME, 11) is None
+    assert len(await rows(db, log_id)) == 1
+
+
+async def test_a_wait_for_a_checkpoint_ends_with_the_round_that_publishes_it(
+    log_id: int, recorder: Recorder, publisher: Publisher
+) -> None:
+    await register(recorder, log_id, "d1")
+    waiting = asyncio.create_task(publisher.covering(log_id, 1))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    await publisher.round()
+    async with asyncio.timeout(5):
+        assert (await waiting).size == 1
+
+
+async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
+    def move(n: int) -> frozenset[str]:
+        return outside.compare_and_set(
+            store, {"a": outside.Move(None, f"{n}"), f"b{n}": outside.Move(None, "x")}
+        )
+
+    made = await asyncio.gather(*(asyncio.to_thread(move, n) for n in range(20)))
+    assert sum("a" in each for each in made) == 1
+    assert len(outside.read(store)) == 21
+    assert sorted(path.name for path in store.parent.glob(f"{store.name}*")) == [
+        store.name,
+        f"{store.name}.lock",
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
+def test_what_is_no_file_of_checkpoints_is_refused(store: Path, content: bytes) -> None:
+    store.write_bytes(content)
+    with pytest.raises(outside.BadFile):
+        outside.read(store)
+    with pytest.raises(outside.BadFile):
+        outside.compare_and_set(store, {"a": outside.Move(None, "x")})
+    assert store.read_bytes() == content
+
+
+async def test_a_round_that_fails_is_told_and_the_next_one_catches_up(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    await register(recorder, log_id, "d1")
+    spoil(store)
+    await publisher.round()
+    assert publisher.problem is not None
+    assert await rows(db, log_id) == []
+    lose(store)
+    await publisher.round()
+    assert publisher.problem is None
+    assert len(await rows(db, log_id)) == 1
+
+
+async def test_a_checkpoint_can_neither_be_changed_nor_deleted(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher
+) -> None:
+    await register(recorder, log_id, "d1")
+    await publisher.publish()
+    for text in (
+        "UPDATE checkpoints SET note = 'x'",
+        "DELETE FROM checkpoints",
+        "INSERT INTO checkpoints (log_id, size, note) VALUES (1, 1, 'x')",
+    ):
+        with pytest.raises(Exception, match=r"append-only|unique"):
+            async with db.transaction() as tx:
+                await tx.run(Statement(text))
+    assert len(await rows(db, log_id)) == 1
+
+
+def test_a_log_has_a_name_that_no_other_has() -> None:
+    names = [LogName("a", 1), LogName("a", 11), LogName("a-1", 1), LogName("b", 1)]
+    assert len({SIGNER.origin(name) for name in names}) == len(names)

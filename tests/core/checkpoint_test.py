@@ -1,0 +1,133 @@
+"""Checkpoints and their signatures, byte for byte as C2SP has them; and what is not let pass."""
+
+import json
+from base64 import b64decode, b64encode
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmtrail.eventstore import checkpoint
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
+
+VECTORS = json.loads((Path(__file__).parent / "data" / "tlog-vectors.json").read_text())
+NAME = "fleetlog.example/log1"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(VECTORS["seed"]))
+VERIFIER = checkpoint.verifier(NAME, KEY.public_key())
+NOTES = {0: VECTORS["checkpoint_0"], 3: VECTORS["checkpoint_3"]}
+OTHER = Ed25519PrivateKey.from_private_bytes(b"\1" * 32)
+
+
+def head(size: int) -> Checkpoint:
+    return Checkpoint(NAME, size, bytes.fromhex(VECTORS["root"][str(size)]))
+
+
+def signature_of(note: str) -> str:
+    return note.rpartition("\n\n")[2]
+
+
+@pytest.mark.parametrize("size", NOTES)
+def test_a_checkpoint_is_signed_to_the_byte_of_its_vector(size: int) -> None:
+    assert checkpoint.sign(head(size), KEY) == NOTES[size]
+    assert checkpoint.opened(NOTES[size], VERIFIER) == head(size)
+
+
+def test_a_key_line_is_that_of_its_vector() -> None:
+    assert checkpoint.key_line(VERIFIER) == VECTORS["vkey"]
+    assert VERIFIER.key_id.hex() == VECTORS["key_id"]
+    assert checkpoint.key_line(checkpoint.read_key_line(f"{VECTORS['vkey']}\n")) == VECTORS["vkey"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        NAME,
+        f"{NAME}+ee4ba82e",
+        VECTORS["vkey"].replace("ee4ba82e", "ee4ba82f"),
+        VECTORS["vkey"].replace("log1", "log2"),
+        VECTORS["vkey"].replace("log1", "log 1"),
+        VECTORS["vkey"].replace("+AQ", "+Ag"),
+        VECTORS["vkey"][:-4],
+        VECTORS["vkey"] + "é",
+    ],
+)
+def test_what_is_no_key_line_is_refused(line: str) -> None:
+    with pytest.raises(BadNote):
+        checkpoint.read_key_line(line)
+
+
+def test_signatures_of_others_are_ignored() -> None:
+    other = signature_of(checkpoint.sign(head(3), OTHER))
+    witness = signature_of(checkpoint.sign(head(3)._replace(origin="witness"), OTHER))
+    lines = f"{witness}{other}" * 8
+    assert checkpoint.opened(NOTES[3] + lines, VERIFIER) == head(3)
+
+
+def test_a_false_signature_of_the_key_rejects_the_note() -> None:
+    false = bytearray(b64decode(NOTES[3].split()[-1]))
+    false[-1] ^= 1
+    line = f"\u2014 {NAME} {b64encode(false).decode()}\n"
+    with pytest.raises(BadNote, match="false"):
+        checkpoint.opened(NOTES[3] + line, VERIFIER)
+
+
+def test_a_note_that_the_key_did_not_sign_is_refused() -> None:
+    for note in (
+        checkpoint.sign(head(3), OTHER),
+        checkpoint.sign(head(3)._replace(origin="other"), KEY),
+    ):
+        with pytest.raises(BadNote, match="did not sign"):
+            checkpoint.opened(note, VERIFIER)
+
+
+def test_a_checkpoint_is_of_the_origin_that_signs_it() -> None:
+    text = f"other\n3\n{b64encode(head(3).root).decode()}\n"
+    signature = b64encode(VERIFIER.key_id + KEY.sign(text.encode())).decode()
+    with pytest.raises(BadNote, match="it is of other"):
+        checkpoint.opened(f"{text}\n\u2014 {NAME} {signature}\n", VERIFIER)
+
+
+@given(st.data())
+def test_a_note_with_any_byte_changed_is_refused(data: st.DataObject) -> None:
+    note = NOTES[3].encode()
+    at = data.draw(st.integers(0, len(note) - 1))
+    changed = note[at] ^ data.draw(st.integers(1, 255))
+    broken = (note[:at] + bytes([changed]) + note[at + 1 :]).decode(errors="replace")
+    with pytest.raises(BadNote):
+        checkpoint.opened(broken, VERIFIER)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "",
+        "\n\n",
+        NOTES[3].removesuffix("\n"),
+        NOTES[3].replace("\n\n", "\n"),
+        NOTES[3].replace("\n3\n", "\n03\n"),
+        NOTES[3].replace("\n3\n", "\n-3\n"),
+        NOTES[3].replace("\n3\n", "\r\n3\n"),
+        NOTES[3].replace("rra8/", "rra8"),
+        NOTES[3].replace("bnc=\n", "bnc=\n\n"),
+        NOTES[3] + "not a signature\n",
+        NOTES[3] + "\u2014 a+b AAAAAAAA\n",
+        NOTES[3] + "\u2014 name AAAA\n",
+        NOTES[3] + f"\u2014 name {'A' * 8}\n" * checkpoint.SIGNATURES_MAX,
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(note: str) -> None:
+    with pytest.raises(BadNote):
+        checkpoint.parse(note)
+
+
+def test_a_proof_is_the_path_and_the_checkpoint() -> None:
+    path = [bytes.fromhex(each) for each in VECTORS["inclusion"]["2/3"]]
+    assert checkpoint.proof_text(2, path, NOTES[3]) == (
+        f"c2sp.org/tlog-proof@v1\nindex 2\n{b64encode(path[0]).decode()}\n\n{NOTES[3]}"
+    )
+    assert checkpoint.proof_text(0, [], NOTES[3]) == (
+        f"c2sp.org/tlog-proof@v1\nindex 0\n\n{NOTES[3]}"
+    )

@@ -1,0 +1,25 @@
+"""Publishers for tests, which all sign with one key."""
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from firmtrail.eventstore import checkpoint
+from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.floors import Floors, LogName
+from firmtrail.eventstore.publisher import Publisher, Signer
+from tests.databases import INSTANCE
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+SIGNER = Signer(INSTANCE, KEY)
+ACME = LogName("acme", 1)
+
+
+def new_publisher(db: Database, store: Path, known: Floors | None = None) -> Publisher:
+    """A server's publisher; `store` is the file outside the database."""
+    return Publisher(db, known or Floors(), SIGNER, store)
+
+
+def opened(note: str, name: LogName = ACME) -> checkpoint.Checkpoint:
+    """The checkpoint of a note that the test's key signed."""
+    return checkpoint.opened(note, SIGNER.verifier(name))

@@ -1,0 +1,107 @@
+"""A project whose log goes on in a new one: its users see no difference, auditors see both."""
+
+from typing import Any
+
+import msgspec
+
+from firmtrail.commands.continue_log import continue_log
+from firmtrail.eventstore import log
+from tests.publishing import ACME, opened
+from tests.service.site import D, P, Site
+
+FIRST = {"version": "1.0.0", "report_id": "a", "detail": "the first"}
+SECOND = {"version": "1.1.0", "report_id": "b"}
+
+
+async def go_on(site: Site) -> tuple[int, str]:
+    """Go on in a new log; gives the old one's size and its last checkpoint."""
+    publisher = site.services.publisher
+    assert publisher is not None
+    await publisher.round()
+    last = await publisher.last(ACME)
+    assert last is not None
+    done = await continue_log(
+        site.services.db, site.log_id, checkpoint=last.note, above=0, actor="system"
+    )
+    await publisher.round()
+    return done.size, last.note
+
+
+async def test_views_texts_and_roles_are_those_of_both_logs(site: Site) -> None:
+    first = (await site.report(FIRST)).json
+    await site.call("PATCH", P, caller="admin", json={"max_attempts": 7})
+    paths = (P, D, f"{P}/devices", f"{P}/versions", f"{P}/members")
+    before = [(await site.get(path)).json for path in paths]
+    [line] = (await site.get(f"{D}/history")).json["items"]
+    await go_on(site)
+    assert [(await site.get(path)).json for path in paths] == before
+    [old] = (await site.get(f"{D}/history")).json["items"]
+    assert old == line | {"log": 1}
+    assert (old["position"], old["detail"]) == (first["position"], "the first")
+    assert (await site.report(FIRST)).json == first | {"duplicate": True}
+    second = (await site.report(SECOND)).json
+    assert (second["log"], second["position"]) == (2, 1)
+    newest, oldest = (await site.get(f"{D}/history?limit=2")).json["items"]
+    assert oldest == old
+    assert "log" not in newest
+    assert (newest["position"], newest["previous_version"], newest["change"]) == (
+        *(1, "1.0.0", "upgrade"),
+    )
+    paged = (await site.get(f"{D}/history?limit=1")).json
+    [behind] = (await site.get(f"{D}/history?limit=1&cursor={paged['next']}")).json["items"]
+    assert behind == old
+
+
+async def test_what_was_known_before_the_new_log_stays_answerable(site: Site) -> None:
+    await site.report(FIRST)
+    known_at = (await site.get(f"{D}/history")).json["items"][0]["recorded_at"]
+    await site.report(SECOND)
+    recorded = (await site.get(f"{D}/history")).json["items"][0]["recorded_at"]
+    await go_on(site)
+    await site.report({"version": "1.2.0"})
+
+    async def version(as_of: str) -> Any:
+        answer = await site.get(f"{D}?as_of={as_of}")
+        return answer.json.get("version"), answer.status
+
+    assert await version("@0") == ("1.1.0", 200)
+    assert await version("@2") == ("1.2.0", 200)
+    assert await version(recorded) == ("1.1.0", 200)
+    if known_at != recorded:
+        assert await version(known_at) == ("1.0.0", 200)
+        counted = (await site.get(f"{P}/versions?as_of={known_at}")).json["items"]
+        assert {(each["version"], each["devices"]) for each in counted} == {(None, 1), ("1.0.0", 1)}
+    assert await version("2020-01-01T00:00:00Z") == (None, 404)
+
+
+async def test_an_actor_is_known_by_the_old_log(site: Site) -> None:
+    members = (await site.get(f"{P}/members")).json["items"]
+    path = f"{P}/actors/{members[0]['actor_id']}"
+    [before] = (await site.get(path)).json["roles"]
+    await go_on(site)
+    assert (await site.get(path)).json["roles"] == [before | {"log": 1}]
+
+
+async def test_auditors_have_both_logs(site: Site) -> None:
+    receipt = (await site.report(FIRST)).json
+    old = (await site.get(f"{P}/events")).body
+    size, note = await go_on(site)
+    assert (await site.get(f"{P}/logs/1/checkpoint")).body.decode() == note
+    [first] = (await site.get(f"{P}/events")).body.splitlines()
+    entry = msgspec.json.decode(first)
+    assert entry["type"] == "firmtrail.LogContinued.v1"
+    assert entry["data"] == {"log": 1, "size": size, "checkpoint": note}
+    proof = await site.get(f"{P}/logs/1/events/{receipt['position']}/proof")
+    assert proof.body.decode().endswith(note)
+    newest = opened((await site.get(f"{P}/log/checkpoint")).body.decode(), ACME._replace(number=2))
+    assert newest.size == 1
+    answer = await site.call(
+        "POST",
+        f"{D}/reports",
+        caller="device",
+        json=FIRST,
+        headers={"Prefer": "receipt=proof"},
+    )
+    assert answer.json["log"] == 1
+    assert answer.json["proof"] == proof.body.decode()
+    assert (await log.head(site.services.db, site.log_id)).size == len(old.splitlines()) == size
