@@ -91,8 +91,9 @@ async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findin
         chosen = _chosen(await _logs(db, wanted, findings), wanted)
         with audit_show.bars() as bars:
             for log in chosen:
-                verifier = keys(log.name)
-                note = await _last_note(log)
+                verifier, note = keys(log.name), await _last_note(log)
+                if verifier is None:
+                    raise CouldNotRun("Say --key: the verifier key of the log.")
                 if note is None:
                     raise CouldNotRun(f"No checkpoint of {log.name} is published yet.")
                 what = Published(note, key_line(verifier), opened(note, verifier))
