@@ -59,7 +59,7 @@ async def _first(log: Log) -> LogContinued | None:
 
 async def _hold(log: Log, expected: Sequence[Part], findings: Findings) -> None:
     stored = set(continued.parts_of(await log.db.read(continued.parts(log.log_id))))
-    for part in sorted(stored ^ set(expected)):
+    for part in sorted(stored ^ set(expected), key=repr):
         is_said = "its first event does not say so" if part in stored else "it is missing"
         where = f"continued (log {part.number}, size {part.size}, start {part.start})"
         findings.add(log.name, where, is_said)
