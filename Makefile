@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test check bench bench-scale lock clean
+.PHONY: setup run test check check-go bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -19,6 +19,10 @@ check: .venv/requirements-dev.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy --strict firmtrail
+
+# Needs Debian's golang-go and golang-golang-x-mod-dev: see tests/end_to_end/check_go.py.
+check-go: .venv/requirements-dev.installed
+	.venv/bin/python -m pytest tests/end_to_end/check_go.py
 
 bench: .venv/requirements-bench.installed
 	.venv/bin/python -m benchmarks

@@ -25,6 +25,8 @@ class Tables(NamedTuple):
 
     rows: Callable[[str], Awaitable[list[Row]]]
     run: Callable[[str, Sequence[int | str | None]], Awaitable[None]]
+    takes_anything: bool
+    """SQLite keeps a text in a column of integers."""
 
 
 async def mutate(tables: Tables, random: Random) -> str:
@@ -47,6 +49,11 @@ async def _column(tables: Tables, random: Random) -> str:
     table, row = await _pick(tables, random)
     column = random.choice(list(row))
     value = _other(random, row[column], [other[column] for other in await tables.rows(table)])
+    if random.random() < 0.15 and row[column] is not None:
+        value = None
+    elif random.random() < 0.15 and tables.takes_anything:
+        odd: tuple[int | str, ...] = ("", "x", "-", -1, 1 << 62)
+        value = random.choice([each for each in odd if each != row[column]])
     keys, args = _where(row)
     await tables.run(f"UPDATE {table} SET {column} = ? WHERE {keys}", [value, *args])
     return f"{table}.{column} of {row}: {value!r}"

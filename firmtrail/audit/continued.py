@@ -13,7 +13,7 @@ from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.events import LogContinued
-from firmtrail.eventstore import continued as kept
+from firmtrail.eventstore import continued
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.continued import Part
 
@@ -58,8 +58,8 @@ async def _first(log: Log) -> LogContinued | None:
 
 
 async def _hold(log: Log, expected: Sequence[Part], findings: Findings) -> None:
-    stored = set(kept.parts_of(await log.db.read(kept.parts(log.log_id))))
-    for part in sorted(stored ^ set(expected)):
+    stored = set(continued.parts_of(await log.db.read(continued.parts(log.log_id))))
+    for part in sorted(stored ^ set(expected), key=repr):
         is_said = "its first event does not say so" if part in stored else "it is missing"
         where = f"continued (log {part.number}, size {part.size}, start {part.start})"
         findings.add(log.name, where, is_said)

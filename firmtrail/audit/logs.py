@@ -34,18 +34,17 @@ class Log(NamedTuple):
 async def of_project(db: Database, instance: str, project: str, findings: Findings) -> list[Log]:
     """The project's logs, the oldest first; none where there is no such project.
 
-    Adds to `findings` where they are not numbered without a gap, where another one than the newest
-    is open, and where the project writes to another.
+    Adds to `findings` where another one than the newest is open, and where the project writes to
+    another. Numbers may have gaps: a log that was lost as a whole takes its number with it.
     """
     async with db.snapshot() as snapshot:
         rows = await snapshot.read(Statement(_LOGS, (project,)))
         newest = await _newest(snapshot, project)
     if newest is None and not rows:
         return []
-    for number in set(range(1, len(rows) + 1)) - {number for _, number, _ in rows}:
-        findings.add(
-            origin(instance, project, number), "log_heads", "there is no log of this number"
-        )
+    if newest not in {log_id for log_id, _, _ in rows}:
+        what = f"is {newest}, and no log of the project is that"
+        findings.add(f"{instance}/{project}", "projects (log_id)", what)
     for log_id, number, closed in rows:
         name = origin(instance, project, number)
         if closed != (log_id != rows[-1][0]):

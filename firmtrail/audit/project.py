@@ -12,14 +12,14 @@ from firmtrail.audit.database import verify_log
 from firmtrail.audit.edge import Edge
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.audit.signed import Signed
+from firmtrail.audit.signed import Signed, said
 from firmtrail.audit.verify import Advance
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier, opened
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.merkle import TILE_WIDTH
 
-type Keys = Callable[[str], Verifier]
-"""The key of an origin; raises `BadNote` where none is known."""
+type Keys = Callable[[str], Verifier | None]
+"""The key of an origin; None where none is known."""
 
 
 class Trusted(NamedTuple):
@@ -37,7 +37,7 @@ class Trusted(NamedTuple):
 async def verify(log: Log, trusted: Trusted, findings: Findings, advance: Advance) -> Edge:
     """Everything of one log, from the last that was seen of it on; the tree that its entries have.
 
-    Raises `BadNote` where its key is not known, and `Unavailable`.
+    Raises `Unavailable`.
     """
     signed, start = Signed(trusted.key(log.name)), 0
     if published := _opened(log, signed, trusted.published, findings):
@@ -56,7 +56,7 @@ def _opened(
 ) -> Checkpoint | None:
     note = notes.get(log.name)
     try:
-        return opened(note, signed.verifier) if note is not None else None
+        return said(log.name, note, signed.verifier) if note is not None else None
     except BadNote as error:
         findings.add(log.name, "the checkpoint outside the database", str(error))
         return None

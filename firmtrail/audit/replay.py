@@ -50,7 +50,7 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
-        size = await continued.first(db, log_id)
+        size = await continued.first(db, log_id)  # below 0 where it goes on from others
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return size

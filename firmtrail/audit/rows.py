@@ -75,6 +75,10 @@ LIMIT 1"""
 FIRST_LOG_ID = -(1 << 63)
 
 
+class Unsound(Exception):
+    """A row that nothing can be held against: a column of it has no meaning at all."""
+
+
 class Head(NamedTuple):
     """The end of a log as its row has it."""
 
@@ -86,8 +90,13 @@ class Head(NamedTuple):
 
 
 async def head(reader: Reader, log_id: int) -> Head:
+    """Raises `Unsound`: SQLite keeps a text in a column of integers."""
     [row] = await reader.read(Statement(_HEAD, (log_id,)))
-    return Head(*row)
+    head = Head(*row)
+    for name, value in head._asdict().items():
+        if name != "frontier" and (not isinstance(value, int) or value < 0):
+            raise Unsound(f"{name} is {value!r}")
+    return head
 
 
 async def runs(log: Log, start: int, stop: int, findings: Findings) -> AsyncIterator[list[Stored]]:

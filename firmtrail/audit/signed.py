@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier, opened
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier, opened, parse
 from firmtrail.eventstore.database import Reader, Statement
 
 _BETWEEN = """\
@@ -35,7 +35,8 @@ class Mark(NamedTuple):
 class Signed(NamedTuple):
     """What a log is held against."""
 
-    verifier: Verifier
+    verifier: Verifier | None
+    """None where no key is known: then what notes say is held against the log, whoever signed."""
     others: tuple[Mark, ...] = ()
     """Those from outside the database."""
     left: int | None = None
@@ -46,6 +47,14 @@ class Signed(NamedTuple):
         return self._replace(others=(*self.others, Mark(checkpoint.size, checkpoint.root, said_by)))
 
 
+def said(name: str, note: str, verifier: Verifier | None) -> Checkpoint:
+    """The checkpoint of this log that a note holds. Raises `BadNote`."""
+    checkpoint = opened(note, verifier) if verifier is not None else parse(note)
+    if checkpoint.origin != name:
+        raise BadNote(f"it is of {checkpoint.origin}")
+    return checkpoint
+
+
 async def marks(log: Log, signed: Signed, sizes: range, findings: Findings) -> list[Mark]:
     """The marks at these sizes, by size; a checkpoint that nobody signed is a finding."""
     args = (log.log_id, sizes.start, sizes.stop - 1)
@@ -53,7 +62,7 @@ async def marks(log: Log, signed: Signed, sizes: range, findings: Findings) -> l
     for size, note in await log.db.read(Statement(_BETWEEN, args)):
         row = f"checkpoints (size {size})"
         try:
-            checkpoint = opened(note, signed.verifier)
+            checkpoint = said(log.name, note, signed.verifier)
         except BadNote as error:
             findings.add(log.name, row, str(error))
             continue

@@ -1,5 +1,6 @@
 """How a project's logs of a database are verified, replayed and exported."""
 
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,9 +10,10 @@ from firmtrail.audit import replay as replaying
 from firmtrail.audit.export import log_folder, show_newest
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.audit.project import Trusted
 from firmtrail.audit.source import Published, Stored
 from firmtrail.cli import audit_open, audit_show, audit_tlog
-from firmtrail.cli.audit_show import Looked
+from firmtrail.cli.audit_show import Bars, Looked
 from firmtrail.eventstore import migrations, published
 from firmtrail.eventstore.checkpoint import key_line, opened
 from firmtrail.eventstore.database import Database
@@ -40,13 +42,32 @@ async def verify(
         trusted = trusted._replace(old=await continued.look(found, findings))
         with audit_show.bars() as bars:
             for log in _chosen(found, wanted):
-                before = findings.count
-                total = (await rows.head(db, log.log_id)).size
-                edge = await project.verify(log, trusted, findings, bars(log.name, total))
-                note = await _last_note(log, edge.size)
-                root = edge.root().hex()
-                looked.append(Looked(log.name, edge.size, root, findings.count - before, note))
+                looked += await _looked(log, findings, _verified(log, trusted, findings, bars))
     return looked
+
+
+async def _looked(log: Log, findings: Findings, look: Awaitable[Looked]) -> list[Looked]:
+    """The log, with how much was found; none where its head makes no sense."""
+    before = findings.count
+    try:
+        looked = await look
+    except rows.Unsound as error:
+        findings.add(log.name, "log_heads", str(error))
+        return []
+    return [looked._replace(found=findings.count - before)]
+
+
+async def _verified(log: Log, trusted: Trusted, findings: Findings, bars: Bars) -> Looked:
+    total = (await rows.head(log.db, log.log_id)).size
+    edge = await project.verify(log, trusted, findings, bars(log.name, total))
+    note = await _last_note(log, edge.size)
+    return Looked(log.name, edge.size, edge.root().hex(), 0, note)
+
+
+async def _replayed(log: Log, findings: Findings, bars: Bars) -> Looked:
+    total = (await rows.head(log.db, log.log_id)).size
+    size = await replaying.replay(log, findings, bars(log.name, total))
+    return Looked(log.name, size, None, 0)
 
 
 async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[Log]:
@@ -74,12 +95,12 @@ async def replay(wanted: Wanted, findings: Findings) -> list[Looked]:
     looked = []
     async with audit_open.reading(wanted.database) as db:
         found = await _logs(db, wanted, findings)
+        await continued.look(found, findings)
+        if findings.count:  # what is to be folded is not certain
+            return []
         with audit_show.bars() as bars:
             for log in _chosen(found, wanted):
-                before = findings.count
-                total = (await rows.head(db, log.log_id)).size
-                size = await replaying.replay(log, findings, bars(log.name, total))
-                looked.append(Looked(log.name, size, None, findings.count - before))
+                looked += await _looked(log, findings, _replayed(log, findings, bars))
     return looked
 
 
@@ -91,8 +112,9 @@ async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findin
         chosen = _chosen(await _logs(db, wanted, findings), wanted)
         with audit_show.bars() as bars:
             for log in chosen:
-                verifier = keys(log.name)
-                note = await _last_note(log)
+                verifier, note = keys(log.name), await _last_note(log)
+                if verifier is None:
+                    raise CouldNotRun("Say --key: the verifier key of the log.")
                 if note is None:
                     raise CouldNotRun(f"No checkpoint of {log.name} is published yet.")
                 what = Published(note, key_line(verifier), opened(note, verifier))

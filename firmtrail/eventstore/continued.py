@@ -59,7 +59,7 @@ def parts_of(rows: Iterable[Row]) -> list[Part]:
     return [Part(*row) for row in rows]
 
 
-async def whole(db: Database, log_id: int) -> list[Part]:
+async def whole(db: Reader, log_id: int) -> list[Part]:
     """The logs that this one goes on from, the oldest first, and itself at the end."""
     own = Part(log_id, 0, END, 0)
     return [*parts_of(await db.read(parts(log_id))), own]

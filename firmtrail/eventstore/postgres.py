@@ -89,6 +89,7 @@ class Postgres:
             async with self._connection() as connection:
                 await _execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 try:
+                    await _execute(connection, "SELECT 1")  # the first statement takes it
                     yield PostgresTransaction(connection)
                 finally:
                     with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone

@@ -136,10 +136,11 @@ class SQLite:
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
         """On a connection of its own: whoever holds a snapshot may go on reading beside it."""
-        with _errors_of_opening(self._path):
-            async with _reader(self._path) as reader:
+        async with contextlib.AsyncExitStack() as stack:
+            with _errors_of_opening(self._path):
+                reader = await stack.enter_async_context(_reader(self._path))
                 await _run(reader, _run_all, (Statement("BEGIN"), _FIRST))
-                yield SQLiteSnapshot(reader)
+            yield SQLiteSnapshot(reader)
 
     async def play[Result](self, script: Script[Result]) -> Result:
         async with self._writing:

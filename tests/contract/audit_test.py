@@ -20,7 +20,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import Wanted
 from firmtrail.eventstore.database import Database
-from tests.databases import opened, read
+from tests.databases import migrate_now, new_log, opened, read, write
 from tests.filled import PROJECTS, fill
 from tests.mutations import Row, Tables, mutate
 from tests.postgres_server import PostgresServer
@@ -91,7 +91,7 @@ async def sqlite_copy(path: Path) -> AsyncIterator[Mutated]:
         async def run(text: str, args: Sequence[int | str | None]) -> None:
             connection.execute(text, args)
 
-        yield Mutated(f"sqlite:///{copy}", Tables(rows, run))
+        yield Mutated(f"sqlite:///{copy}", Tables(rows, run, takes_anything=True))
 
 
 @contextlib.asynccontextmanager
@@ -109,7 +109,7 @@ async def postgres_copy(server: PostgresServer, template: str) -> AsyncIterator[
         numbers = count(1)
         await connection.execute(re.sub(r"\?", lambda _: f"${next(numbers)}", text), *args)
 
-    yield Mutated(url, Tables(rows, run))
+    yield Mutated(url, Tables(rows, run, takes_anything=False))
     await connection.close()
 
 
@@ -147,3 +147,33 @@ async def test_every_mutation_on_postgres_is_found_and_named(
         lambda: postgres_copy(postgres, template), tmp_path / "beside", MUTATIONS // 2
     )
     assert missed == []
+
+
+async def test_an_older_state_put_back_is_found_by_what_was_published(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    async with opened(sqlite_url) as db:
+        log_id = await new_log(db, PROJECTS[0])
+        await write(db, "INSERT INTO projects VALUES ($1, $2, 0)", PROJECTS[0], log_id)
+    shutil.copy(path, tmp_path / "older.db")
+    database = audited(f"sqlite:///{tmp_path}/older.db", tmp_path / "beside")
+    wanted, findings = Wanted(database, PROJECTS[0], None), Findings()
+    await audit_database.verify(wanted, None, None, findings)
+    assert findings.kept == []
+    migrate_now(f"sqlite:///{tmp_path}/newer.db")
+    await fill_new(f"sqlite:///{tmp_path}/newer.db", tmp_path / "beside")
+    await audit_database.verify(wanted, None, None, findings)
+    assert {found.log for found in findings.kept} == {"firmtrail/acme/1", "firmtrail/acme/2"}
+
+
+async def test_without_a_key_everything_but_signatures_is_looked_at(
+    db: Database, database_url: str, tmp_path: Path
+) -> None:
+    await fill(db, tmp_path / "beside")
+    database = config.database(database_url)
+    assert (await found(database)).kept == []
+    await write(db, "UPDATE log_heads SET frontier = 'x' WHERE number = 2")
+    assert [(each.log, each.where) for each in (await found(database)).kept] == [
+        ("firmtrail/acme/2", "log_heads (frontier)")
+    ]

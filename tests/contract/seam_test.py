@@ -185,3 +185,21 @@ async def test_a_wrong_text_is_a_bug_and_not_unavailable(
         await read(db, text)
     assert not isinstance(raised.value, Unavailable)
     assert await fetch(db, _SEEN) == []
+
+
+async def test_a_snapshot_stays_as_it_was_while_others_write_and_read(db: Database) -> None:
+    await write(db, "INSERT INTO device_seen VALUES ('acme', 'd1', 1)")
+    async with db.snapshot() as snapshot:
+        await write(db, "INSERT INTO device_seen VALUES ('acme', 'd2', 2)")
+        assert [tuple(row) for row in await snapshot.read(_SEEN)] == [("d1", 1)]
+        assert await fetch(db, _SEEN) == [("d1", 1), ("d2", 2)]
+        assert [tuple(row) for row in await snapshot.read(_SEEN)] == [("d1", 1)]
+    async with db.snapshot() as snapshot:
+        assert len(await snapshot.read(_SEEN)) == 2
+
+
+async def test_a_snapshot_writes_nothing(db: Database) -> None:
+    async with db.snapshot() as snapshot:
+        with pytest.raises(Unavailable):
+            await snapshot.read(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)"))
+    assert await fetch(db, _SEEN) == []
