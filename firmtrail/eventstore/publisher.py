@@ -250,7 +250,7 @@ class Publisher:
         if standing.published > (outside_.checkpoint.size if outside_ else 0):
             row = await published.one(self._db, standing.log_id, standing.published)
             assert row is not None, "a checkpoint is never deleted"
-            known.append(Signed(checkpoint.parse(row.note), row.note))
+            known.append(_claimed(row))
             self.floors.publish(standing.name, known[-1].checkpoint)
         return known
 
@@ -323,3 +323,12 @@ def _fault_of_head(standing: Standing, known: Sequence[Signed]) -> str | None:
     if standing.stored != standing.size:
         return f"its head says {standing.size} events, but {standing.stored} are there"
     return None
+
+
+def _claimed(row: Published) -> Signed:
+    """What a row of the database claims; one that can't be read claims a root that no log has."""
+    try:
+        root = checkpoint.parse(row.note).root
+    except BadNote:
+        root = b""
+    return Signed(Checkpoint("", row.size, root), row.note)

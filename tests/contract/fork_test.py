@@ -261,6 +261,21 @@ async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, 
                 await unknowing.signed(1, ACME, size)
 
 
+@pytest.mark.parametrize("size", [LATE + 1, LATE + 9])
+async def test_a_row_that_is_no_checkpoint_is_told_and_not_believed(
+    place: Place, life: Life, size: int
+) -> None:
+    async with opened(place.copy(life.now)) as db:
+        recorder, publisher = Recorder(db), new_publisher(db, life.store)
+        async with db.transaction() as tx:
+            await tx.run(published.add([(1, size, "no checkpoint")]))
+        await receipts(recorder, 1, report("6.6.6", seq=LATE))
+        await publisher.check()
+        assert f"size {size}" in publisher.floors.refused[ACME]
+        await publisher.publish()
+        assert opened_note(outside.read(life.store)[SIGNER.origin(ACME)]).size == LATE
+
+
 async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life) -> None:
     url = place.copy(life.now)
     async with owned(url) as run:
