@@ -12,7 +12,8 @@ flood commits in bulk, and no delay is ever added. What this guarantees:
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from uuid_utils import uuid7
@@ -43,6 +44,8 @@ class Receipt(NamedTuple):
 
 
 type Outcome = Receipt | Refused
+type _KnownReports = dict[tuple[str, str], Known]
+type _Recording = Script[tuple[Paper, list[list[Outcome]]]]
 type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
 
 
@@ -78,6 +81,8 @@ class _Line:
     def __init__(self) -> None:
         self.units: deque[_Reports | _Act] = deque()
         self.commands = 0
+        self.old: list[continued.Part] | None = None
+        """The logs that it goes on from, once they were asked for: they never change."""
         self.task: asyncio.Task[None] | None = None
 
 
@@ -131,7 +136,7 @@ class Recorder:
                     await self._settle([act], self._act(log_id, act))
                 else:
                     batch = _take_batch(line)
-                    await self._settle(batch, self._record(log_id, batch))
+                    await self._settle(batch, self._record(log_id, line, batch))
         finally:
             line.task = None
 
@@ -160,21 +165,26 @@ class Recorder:
         self._committed(commit)
         return [answer]
 
-    async def _record(self, log_id: int, batch: Sequence[_Reports]) -> list[list[Outcome]]:
+    async def _record(
+        self, log_id: int, line: _Line, batch: Sequence[_Reports]
+    ) -> list[list[Outcome]]:
+        if line.old is None:
+            line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
+        script = partial(_recording, log_id, line.old, self.floors, batch)
         try:
-            return await self._record_once(log_id, batch)
+            return await self._record_once(script)
         except OutcomeUnknown:
-            return await self._find_out(log_id, batch)
+            return await self._find_out(script)
 
-    async def _find_out(self, log_id: int, batch: Sequence[_Reports]) -> list[list[Outcome]]:
+    async def _find_out(self, script: Callable[[], _Recording]) -> list[list[Outcome]]:
         """The same identities again: those that were recorded answer as duplicates."""
         try:
-            return await self._record_once(log_id, batch)
+            return await self._record_once(script)
         except Unavailable as error:
             raise OutcomeUnknown(str(error), error.retry_after_s) from error
 
-    async def _record_once(self, log_id: int, batch: Sequence[_Reports]) -> list[list[Outcome]]:
-        paper, outcomes = await self._db.play(_recording(log_id, self.floors, batch))
+    async def _record_once(self, script: Callable[[], _Recording]) -> list[list[Outcome]]:
+        paper, outcomes = await self._db.play(script())
         self._committed(paper)
         return outcomes
 
@@ -183,39 +193,45 @@ class Recorder:
 
 
 def _recording(
-    log_id: int, floors: Floors, batch: Sequence[_Reports]
-) -> Script[tuple[Paper, list[list[Outcome]]]]:
+    log_id: int, old: Sequence[continued.Part], floors: Floors, batch: Sequence[_Reports]
+) -> _Recording:
     """One commit of a batch, from the head's lock on; gives its paper and the outcomes."""
     paper = Paper(*held((yield holding(log_id)), floors))
     items = [item for unit in batch for item in unit.items]
     identities = [(item.stream, item.event_id) for item in items]
-    devices, found = yield [
+    devices, found, *found_in_old = yield [
         paper.load_devices({item.report.device for item in items}),
         log.find(log_id, identities),
+        *(log.find(part.log_id, identities) for part in old),
     ]
     paper.take_devices(devices)
     if late := _late(paper, (item.report for item in items)):
         [behind] = yield [paper.load_later(late)]
         paper.fold.add_later(late, behind)
     known = {key: _known(event) for key, event in log.found(identities, found).items()}
+    for part, rows in zip(old, found_in_old, strict=True):
+        known |= _known_in_old(part, log.found(identities, rows))
     outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
-    if any(_is_of_old_log(each) for of_unit in outcomes for each in of_unit):
-        [rows] = yield [continued.parts(log_id)]
-        parts = continued.parts_of(rows)
-        outcomes = [[_as_first_given(parts, each) for each in of_unit] for of_unit in outcomes]
     yield paper.statements()
-    return paper, outcomes
+    return paper, [[_as_first_given(old, each) for each in unit] for unit in outcomes]
 
 
-def _is_of_old_log(outcome: Outcome) -> bool:
-    return isinstance(outcome, Receipt) and outcome.position < 0
+def _known_in_old(
+    part: continued.Part, found: Mapping[tuple[str, str], log.Found]
+) -> _KnownReports:
+    """What an old log knows, of as much of it as counts, at positions below 0."""
+    return {
+        key: _known(event._replace(position=part.start + event.position))
+        for key, event in found.items()
+        if event.position < part.size
+    }
 
 
-def _as_first_given(parts: Sequence[continued.Part], outcome: Outcome) -> Outcome:
+def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
     """A receipt of a log that this one goes on from, as that log gave it."""
-    if isinstance(outcome, Refused) or not _is_of_old_log(outcome):
+    if isinstance(outcome, Refused) or outcome.position >= 0:
         return outcome
-    number, position = continued.place_of(parts, outcome.position)
+    number, position = continued.place_of(old, outcome.position)
     return outcome._replace(log=number, position=position)
 
 
@@ -238,9 +254,6 @@ def _take_batch(line: _Line) -> list[_Reports]:
         body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
     line.commands -= commands
     return batch
-
-
-type _KnownReports = dict[tuple[str, str], Known]
 
 
 def _known(found: log.Found) -> Known:

@@ -145,7 +145,7 @@ def _clock(recorded_at_ms: int) -> Check:
 def _triggers(differences: list[str]) -> Check:
     if differences:
         return Check("append-only", "fail", "; ".join(sorted(differences)))
-    return Check("append-only", "ok", "the triggers of events and subtrees are whole")
+    return Check("append-only", "ok", "the triggers of events, subtrees and checkpoints are whole")
 
 
 def _durability(differences: list[str]) -> Check:

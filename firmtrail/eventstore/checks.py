@@ -11,7 +11,7 @@ from firmtrail.eventstore.database import Database, Statement
 _SQLITE_TRIGGERS = """\
 SELECT name, sql
 FROM sqlite_master
-WHERE type = 'trigger' AND tbl_name IN ('events', 'subtrees')
+WHERE type = 'trigger' AND tbl_name IN ('events', 'subtrees', 'checkpoints')
 ORDER BY name
 LIMIT 100"""
 
@@ -19,7 +19,8 @@ _POSTGRES_TRIGGERS = """\
 SELECT tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc
 FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid
-WHERE tgrelid IN (to_regclass('events'), to_regclass('subtrees')) AND NOT tgisinternal
+WHERE tgrelid IN (to_regclass('events'), to_regclass('subtrees'), to_regclass('checkpoints'))
+    AND NOT tgisinternal
 ORDER BY tgname
 LIMIT 100"""
 
@@ -33,7 +34,7 @@ LIMIT 100"""
 _POSTGRES_PRIVILEGES = """\
 SELECT privilege || ' on ' || name
 FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS held(privilege)
-CROSS JOIN unnest(ARRAY['events', 'subtrees']) AS guarded(name)
+CROSS JOIN unnest(ARRAY['events', 'subtrees', 'checkpoints']) AS guarded(name)
 WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
 LIMIT 100"""
@@ -43,15 +44,17 @@ _POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires
     "events_no_truncate": "BEFORE TRUNCATE ON",
     "subtrees_no_change": "BEFORE DELETE OR UPDATE ON",
     "subtrees_no_truncate": "BEFORE TRUNCATE ON",
+    "checkpoints_no_change": "BEFORE DELETE OR UPDATE ON",
+    "checkpoints_no_truncate": "BEFORE TRUNCATE ON",
 }
 
 
 async def sqlite_triggers(db: Database) -> list[str]:
-    """What is wrong with the triggers that keep `events` and `subtrees` append-only."""
+    """What is wrong with the triggers that keep the log append-only."""
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
-        for name in ("0001_own.sqlite", "0002_subtrees.sqlite")
+        for name in ("0001_own.sqlite", "0002_subtrees.sqlite", "0002_checkpoints.sqlite")
         for text in migrations.statements(name, "sqlite")
         if (match := re.match(r"CREATE TRIGGER (\w+)", text))
     }
@@ -59,7 +62,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
 
 
 async def postgres_triggers(db: Database) -> list[str]:
-    """What is wrong with the triggers that keep `events` and `subtrees` append-only."""
+    """What is wrong with the triggers that keep the log append-only."""
     rows = await db.read(Statement(_POSTGRES_TRIGGERS))
     there = {name: _fires(name, *row) for name, *row in rows}
     made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
@@ -99,5 +102,5 @@ async def postgres_settings(db: Database) -> list[str]:
 
 
 async def postgres_privileges(db: Database) -> list[str]:
-    """What this role may do to `events` and `subtrees` beside reading and adding."""
+    """What this role may do to the log beside reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

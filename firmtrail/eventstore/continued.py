@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 from firmtrail.eventstore.database import Database, Row, Statement
 
+END = (1 << 63) - 1
+"""Behind every position."""
+
 
 class Part(NamedTuple):
     """A log that another goes on from: its first `size` events stand before the other's own."""
@@ -54,6 +57,12 @@ def parts(log_id: int) -> Statement:
 
 def parts_of(rows: Iterable[Row]) -> list[Part]:
     return [Part(*row) for row in rows]
+
+
+async def whole(db: Database, log_id: int) -> list[Part]:
+    """The logs that this one goes on from, the oldest first, and itself at the end."""
+    own = Part(log_id, 0, END, 0)
+    return [*parts_of(await db.read(parts(log_id))), own]
 
 
 def place_of(parts: Iterable[Part], position: int) -> tuple[int, int]:

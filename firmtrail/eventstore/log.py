@@ -129,16 +129,6 @@ FROM given
 CROSS JOIN events
 WHERE events.log_id = $1
     AND events.stream = given.stream
-    AND events.event_id = given.event_id
-UNION ALL
-SELECT given.n, continued.start + events.position, events.recorded_at_ms, events.entry
-FROM continued
-CROSS JOIN given
-CROSS JOIN events
-WHERE continued.log_id = $1
-    AND events.log_id = continued.old_log_id
-    AND events.position < continued.size
-    AND events.stream = given.stream
     AND events.event_id = given.event_id"""
 
 _READ = """\
@@ -151,15 +141,7 @@ LIMIT $4"""
 _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
 FROM events
-WHERE log_id = $1 AND stream = $2
-UNION ALL
-SELECT continued.start + events.position, events.recorded_at_ms, events.entry
-FROM continued
-CROSS JOIN events
-WHERE continued.log_id = $1
-    AND events.log_id = continued.old_log_id
-    AND events.position < continued.size
-    AND events.stream = $2
+WHERE log_id = $1 AND stream = $2 AND position < $3
 ORDER BY position"""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
@@ -322,9 +304,15 @@ def page_of(log_id: int, start: int, stop: int) -> Statement:
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
-    """All entries of one stream, in order. For streams that stay short: not a device's."""
-    rows = await db.read(Statement(_READ_STREAM, (log_id, stream)))
-    return [(position, at, text) for position, at, text in rows]
+    """All entries of one stream, in order. For streams that stay short: not a device's.
+
+    What was recorded in the logs that this one goes on from comes first, at positions below 0.
+    """
+    entries = []
+    for part in await continued.whole(db, log_id):
+        rows = await db.read(Statement(_READ_STREAM, (part.log_id, stream, part.size)))
+        entries += [(part.start + position, at, text) for position, at, text in rows]
+    return entries
 
 
 async def size_at(db: Database, log_id: int, at_ms: int) -> int:

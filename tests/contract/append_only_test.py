@@ -16,6 +16,7 @@ from firmtrail.record import Recorder
 from tests.databases import INSTANCE, new_log, opened, sqlite_template, write
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
+from tests.publishing import new_publisher
 
 ROLE = "firmtrail_server"
 
@@ -172,6 +173,9 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
         "UPDATE texts SET text = 'x'",
         "DELETE FROM log_heads",
         "UPDATE instance SET name = 'x'",
+        "UPDATE checkpoints SET note = 'x'",
+        "DELETE FROM checkpoints",
+        "UPDATE continued SET size = 0",
         "CREATE TABLE mine (a bigint)",
     ],
 )
@@ -182,9 +186,14 @@ async def test_the_role_that_serves_may_not(served_url: str, text: str) -> None:
     await connection.close()
 
 
-async def test_the_role_that_serves_can_record_and_read(served_url: str) -> None:
+async def test_the_role_that_serves_can_record_publish_and_read(
+    served_url: str, tmp_path: Path
+) -> None:
     async with opened(served_url) as db:
         log_id = await filled(db)
+        publisher = new_publisher(db, tmp_path / "checkpoints")
+        await publisher.publish()
+        assert await publisher.latest(log_id) is not None
         assert (await log.head(db, log_id)).size == 3
         _, devices = await device_current.page(
             db, (log_id, "acme"), device_current.Filter(), after="", limit=9

@@ -16,7 +16,7 @@ from firmtrail.projections import device_current
 from firmtrail.record import Receipt, Recorder
 from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
-from tests.losses import Place, delete_events, delete_tail
+from tests.losses import Place, delete_events, delete_tail, owned
 from tests.people import add_project, new_access, recorded
 from tests.publishing import ACME, SIGNER, new_publisher
 from tests.publishing import opened as opened_note
@@ -232,6 +232,31 @@ async def test_of_two_that_go_on_one_does(db: Database, log_id: int) -> None:
     with pytest.raises(Refused) as refused:
         await continue_log(db, log_id, checkpoint=None, above=0, actor="system")
     assert refused.value.code == "log_closed"
+
+
+async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life) -> None:
+    url = place.copy(life.now)
+    async with owned(url) as run:
+        await run(f"DELETE FROM events WHERE position = {CUT}")
+    async with opened(url) as db:
+        done = await continue_log(db, 1, checkpoint=None, above=0, actor="system")
+        assert done.size == CUT
+        new_id = await log.by_number(db, "acme", done.number)
+        assert new_id is not None
+        behind = report(f"1.0.{LATE - 1}", seq=LATE - 1)
+        [receipt] = await receipts(Recorder(db), new_id, behind)
+        assert (receipt.log, receipt.position, receipt.duplicate) == (2, 1, False)
+        assert await differences(db, new_id) == []
+
+
+async def test_no_size_is_signed_that_the_entries_do_not_prove(place: Place, life: Life) -> None:
+    url = place.copy(life.now)
+    async with owned(url) as run:
+        await run("UPDATE events SET entry = '{}' WHERE position = 2")
+    async with opened(url) as db:
+        publisher = new_publisher(db, life.store)
+        with pytest.raises(log.Corrupt):
+            await publisher.signed(1, ACME, EARLY - 1)
 
 
 async def test_a_lost_database_gives_no_origin_a_second_time(

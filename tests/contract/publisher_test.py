@@ -269,6 +269,17 @@ async def test_a_round_that_fails_is_told_and_the_next_one_catches_up(
     assert len(await rows(db, log_id)) == 1
 
 
+async def test_what_could_not_be_kept_outside_is_shown_to_nobody(
+    db: Database, log_id: int, recorder: Recorder, tmp_path: Path
+) -> None:
+    publisher = new_publisher(db, tmp_path / "no such folder" / "checkpoints", recorder.floors)
+    await register(recorder, log_id, "d1")
+    await publisher.round()
+    assert publisher.problem is not None
+    assert await publisher.latest(log_id) is None
+    assert await receipts(recorder, log_id, report()), "commits go on"
+
+
 async def test_a_checkpoint_can_neither_be_changed_nor_deleted(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
