@@ -30,7 +30,7 @@ AHEAD_BUNDLES = 8
 """Read while the one before is hashed."""
 
 FINDINGS_ENOUGH = 10_000
-"""Then nothing more is read: who signs any size and serves nothing must not keep an auditor busy."""
+"""Then nothing more is read: who signs any size and serves nothing keeps no auditor busy."""
 
 UNREAD = bytes(merkle.HASH_BYTES)
 """Stands for the hash of an entry that could not be read: no entry has it."""

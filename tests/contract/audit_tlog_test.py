@@ -207,9 +207,8 @@ async def test_a_server_that_fails_now_and_then_is_asked_again(
     aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("firmtrail.audit.source.WAITS_S", (0, 0))
-    assert (
-        await got(aiohttp_client, (200, b"a"), (503, b""), (500, b""), (200, b"b"), times=2) == b"b"
-    )
+    answers = ((200, b"a"), (503, b""), (500, b""), (200, b"b"))
+    assert await got(aiohttp_client, *answers, times=2) == b"b"
     with pytest.raises(Unreadable):
         await got(aiohttp_client, (200, b"a"), (503, b""), times=2)
     with pytest.raises(Unreadable):
