@@ -123,12 +123,19 @@ async def _live(snapshot: Reader, audited: Log, size: int, findings: Findings) -
         if revision != fold.REVISIONS[view]:
             what = f"is at revision {revision}: `firmtrail rebuild` makes {fold.REVISIONS[view]}"
             findings.add(audited.name, f"views ({view})", what)
-        elif generation < 1 or not 0 <= position <= (0 if generation == 1 else size):
+        elif not _can_be_live(generation, position, size):
             what = f"no generation {generation} began to be live at size {position}"
             findings.add(audited.name, f"views ({view})", what)
         else:
             live[view] = generation
     return live
+
+
+def _can_be_live(generation: object, position: object, size: int) -> bool:
+    """Generation 1 is made with the log; a later one began to be live at some size."""
+    if not isinstance(generation, int) or not isinstance(position, int):
+        return False
+    return generation >= 1 and 0 <= position <= (0 if generation == 1 else size)
 
 
 def _row(difference: Difference) -> str:

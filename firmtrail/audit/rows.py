@@ -140,7 +140,7 @@ async def outside(snapshot: Reader, log: Log, size: int, findings: Findings) -> 
     rows = await snapshot.read(Statement(_LEVELS, (log.log_id,)))
     there = {level: tuple(numbers) for level, *numbers in rows}
     expected = dict(_levels(size))
-    for level in sorted(there.keys() | expected.keys()):
+    for level in sorted(there.keys() | expected.keys(), key=repr):
         if there.get(level) != expected.get(level):
             what = f"(first, last, count) is {there.get(level)}, not {expected.get(level)}"
             findings.add(log.name, f"subtrees (level {level})", what)

@@ -5,11 +5,12 @@ All are read by the names of C2SP tlog-tiles, relative to the log's own address:
 held against what the entries hash to, and in the end against the signed root.
 """
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientResponse, ClientSession
 
 from firmtrail.audit.edge import Place
 from firmtrail.eventstore import merkle, tiles, tree
@@ -18,6 +19,10 @@ from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.log import Corrupt
 
 ENTRY_LENGTH_BYTES = 2
+FILE_BYTES_MAX = merkle.TILE_WIDTH * (ENTRY_LENGTH_BYTES + 0xFFFF)
+"""Of a bundle of the longest entries; everything else of a log is smaller."""
+
+WAITS_S = (1, 5, 15)
 CHECKPOINT, KEY = "checkpoint", "key"
 
 
@@ -58,22 +63,43 @@ class Directory:
 
 
 class Url:
-    """A log that is served over HTTP."""
+    """A log that is served over HTTP. Who answered once is asked again when he fails to."""
 
     def __init__(self, session: ClientSession, url: str) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        self._waits_s: Sequence[int] = ()
 
     async def get(self, path: str) -> bytes:
+        for wait_s in self._waits_s:
+            try:
+                return await self._get(path)
+            except Unreadable:
+                await asyncio.sleep(wait_s)
+        answer = await self._get(path)
+        self._waits_s = WAITS_S
+        return answer
+
+    async def _get(self, path: str) -> bytes:
         try:
             async with self._session.get(f"{self._url}/{path}") as response:
                 if response.status == 404:
                     raise Missing(path)
                 if response.status != 200:
                     raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
-                return await response.read()
+                return await _bounded(response)
         except (ClientError, TimeoutError) as error:
             raise Unreadable(f"{self._url}/{path}: {error or type(error).__name__}") from error
+
+
+async def _bounded(response: ClientResponse) -> bytes:
+    """The body, of which a server that nobody trusts sends no more than any file of a log has."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > FILE_BYTES_MAX:
+            raise Unreadable(f"{response.url} answers with more than {FILE_BYTES_MAX} bytes")
+    return bytes(body)
 
 
 class Stored:

@@ -29,6 +29,9 @@ type Advance = Callable[[int], None]
 AHEAD_BUNDLES = 8
 """Read while the one before is hashed."""
 
+FINDINGS_ENOUGH = 10_000
+"""Then nothing more is read: who signs any size and serves nothing keeps no auditor busy."""
+
 UNREAD = bytes(merkle.HASH_BYTES)
 """Stands for the hash of an entry that could not be read: no entry has it."""
 
@@ -80,9 +83,8 @@ async def steps(way: Way, findings: Findings) -> AsyncIterator[Step]:
             tiles += edge.unfinished()
         yield Step(number, [entry or b"" for entry in entries], tiles)
     if edge.root() != way.signed.root:
-        findings.add(
-            way.signed.origin, "checkpoint", f"it signs another root than its {edge.size} entries'"
-        )
+        what = f"it signs another root than that of its {way.signed.size} entries"
+        findings.add(way.signed.origin, "checkpoint", what)
 
 
 def is_later(way: Way, findings: Findings) -> bool:
@@ -134,7 +136,7 @@ async def _bundles(
     waiting: deque[tuple[int, int, asyncio.Task[list[bytes]]]] = deque()
     numbers = iter(range(way.start // TILE_WIDTH, -(-size // TILE_WIDTH)))
     try:
-        while True:
+        while findings.count < FINDINGS_ENOUGH:
             while len(waiting) < AHEAD_BUNDLES and (number := next(numbers, None)) is not None:
                 width = min(TILE_WIDTH, size - number * TILE_WIDTH)
                 task = asyncio.create_task(read.bundle(way.source, number, width))

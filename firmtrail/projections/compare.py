@@ -58,11 +58,11 @@ async def _of_table[A: Reader, B: Reader](
         left, right = await asyncio.gather(
             _page(view, table, expected, after), _page(view, table, found, after)
         )
-        ends = [max(page) for page in (left, right) if len(page) == PAGE_ROWS]
-        after = min(ends, default=None)
+        ends = [max(page, key=_order) for page in (left, right) if len(page) == PAGE_ROWS]
+        after = min(ends, key=_order, default=None)
         if left != right:
-            keys = sorted(left.keys() | right.keys())
-            for key in (key for key in keys if after is None or key <= after):
+            keys = sorted(left.keys() | right.keys(), key=_order)
+            for key in (key for key in keys if after is None or _order(key) <= _order(after)):
                 if left.get(key) != right.get(key):
                     named = dict(zip(table.key, key, strict=True))
                     yield Difference(table.name, named, left.get(key), right.get(key))
@@ -84,3 +84,8 @@ async def _page[Source: Reader](
     )
     rows = await views.db.read(statement)
     return {tuple(row[:columns]): tuple(row[columns + 2 :]) for row in rows}
+
+
+def _order(key: Key) -> list[tuple[bool, bool, Value]]:
+    """As both back ends order rows; SQLite keeps a text among integers, behind them all."""
+    return [(value is not None, isinstance(value, str), value) for value in key]

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pytest_aiohttp.plugin import AiohttpClient
 
 from firmtrail.audit.edge import Edge
 from firmtrail.audit.export import export
@@ -14,12 +16,14 @@ from firmtrail.audit.source import (
     KEY,
     Directory,
     Missing,
+    Unreadable,
+    Url,
     bundle_path,
     join_bundle,
     path,
     published,
 )
-from firmtrail.audit.verify import Way, verify
+from firmtrail.audit.verify import FINDINGS_ENOUGH, Way, verify
 from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, key_line, sign, verifier
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from tests.end_to_end.truth import root
@@ -169,3 +173,54 @@ async def test_a_checkpoint_that_the_key_did_not_sign_is_none(
     source.files[CHECKPOINT] = change(source.files[CHECKPOINT])
     with pytest.raises(BadNote):
         await published(source, [KEY_LINE])
+
+
+async def test_who_signs_a_size_and_serves_nothing_keeps_nobody_busy() -> None:
+    source = Memory(700)
+    head = Checkpoint(ORIGIN, 1 << 60, bytes(32))
+    source.files[CHECKPOINT] = sign(head, SIGNER).encode()
+    assert (await verified(source)).count >= FINDINGS_ENOUGH
+
+
+class Server:
+    """Answers with what it is told to, one after another; the last again and again."""
+
+    def __init__(self, *answers: tuple[int, bytes]) -> None:
+        self.answers = list(answers)
+
+    async def answer(self, _: web.Request) -> web.Response:
+        status, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return web.Response(status=status, body=body)
+
+
+async def got(aiohttp_client: AiohttpClient, *answers: tuple[int, bytes], times: int = 1) -> bytes:
+    app = web.Application()
+    app.router.add_get("/log/{path:.*}", Server(*answers).answer)
+    client = await aiohttp_client(app)
+    source = Url(client.session, str(client.make_url("/log/")))
+    for _ in range(times - 1):
+        await source.get("checkpoint")
+    return await source.get("checkpoint")
+
+
+async def test_a_server_that_fails_now_and_then_is_asked_again(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.audit.source.WAITS_S", (0, 0))
+    answers = ((200, b"a"), (503, b""), (500, b""), (200, b"b"))
+    assert await got(aiohttp_client, *answers, times=2) == b"b"
+    with pytest.raises(Unreadable):
+        await got(aiohttp_client, (200, b"a"), (503, b""), times=2)
+    with pytest.raises(Unreadable):
+        await got(aiohttp_client, (503, b""), (200, b"a"))
+    with pytest.raises(Missing):
+        await got(aiohttp_client, (404, b""))
+
+
+async def test_a_server_can_not_fill_an_auditors_memory(
+    aiohttp_client: AiohttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.audit.source.FILE_BYTES_MAX", 1_000)
+    assert len(await got(aiohttp_client, (200, bytes(1_000)))) == 1_000
+    with pytest.raises(Unreadable):
+        await got(aiohttp_client, (200, bytes(1_001)))
