@@ -4,12 +4,12 @@ Everything follows from a device's number: its name, its secret. Each report has
 so it can be found in the log again.
 """
 
-import itertools
 import random
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import count
 from typing import Any, NamedTuple
 
 import msgspec
@@ -56,7 +56,7 @@ class Fleet:
 
     def __init__(self, devices: int) -> None:
         self.devices = devices
-        self._serials = itertools.count()
+        self._serials = count()
 
     def singles(self) -> Iterator[Sent]:
         """Yield reports of random devices, each with its own secret."""
@@ -107,6 +107,19 @@ class Fleet:
         while True:
             path = f"{P}/devices/{name(random.randrange(self.devices))}{suffix}"
             yield Sent(get(path, token), [])
+
+
+def audits(devices: int, token: str) -> dict[str, Iterator[Sent]]:
+    """Return what auditors ask for: the checkpoint, and proofs of random events.
+
+    A log has an event for each device's registration at least.
+    """
+    checkpoints = (f"{P}/log/checkpoint" for _ in count())
+    proofs = (f"{P}/events/{random.randrange(devices)}/proof" for _ in count())
+    return {
+        name: (Sent(get(path, token), []) for path in paths)
+        for name, paths in (("checkpoint", checkpoints), ("proof", proofs))
+    }
 
 
 def gateway_arrays(arrays: Iterator[list[dict[str, Any]]], token: str) -> Iterator[Sent]:

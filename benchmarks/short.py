@@ -8,7 +8,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks import library, processes, rebuild, verify
-from benchmarks.fleet import ARRAY_REPORTS, Fleet, Sent, gateway_arrays
+from benchmarks.fleet import ARRAY_REPORTS, Fleet, Sent, audits, gateway_arrays
 from benchmarks.processes import Tokens
 from benchmarks.rounds import ROUNDS, Measure, take_turns
 from benchmarks.table import Bound, Row
@@ -42,11 +42,12 @@ class Service(NamedTuple):
     single: Measure
     arrays: list[Measure]
     reads: list[Measure]
+    audits: list[Measure]
 
     @property
     def measures(self) -> list[Measure]:
         """Return all."""
-        return [self.single, *self.arrays, *self.reads]
+        return [self.single, *self.arrays, *self.reads, *self.audits]
 
 
 def run() -> tuple[list[Row], list[str]]:
@@ -118,6 +119,10 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
             Measure(f"{name}: device", port, fleet.reads(tokens.admin)),
             Measure(f"{name}: history", port, fleet.reads(tokens.admin, "/history")),
         ],
+        [
+            Measure(f"{name}: {what}", port, requests)
+            for what, requests in audits(fleet.devices, tokens.admin).items()
+        ],
     )
 
 
@@ -129,6 +134,7 @@ def held(service: Service, references: References) -> list[Row]:
         *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays[:2]),
         service.arrays[2].row(),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
+        *(measure.row(references.get) for measure in service.audits),
     ]
 
 
@@ -163,6 +169,6 @@ def _start_clustered(stack: contextlib.ExitStack, database: str, fleet: Fleet) -
         server = stack.enter_context(processes.firmtrail(database, workers=workers))
         name = f"Postgres, {workers} worker{'s' if workers > 1 else ''}"
         service = measured(name, server.port, fleet, tokens=tokens, ledger=ledger)
-        services.append(service._replace(arrays=service.arrays[1:2]))
+        services.append(service._replace(arrays=service.arrays[1:2], audits=[]))
     processes.register(services[0].port, tokens.admin, fleet.devices)
     return services

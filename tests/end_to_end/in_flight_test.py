@@ -108,7 +108,7 @@ async def test_a_database_that_is_locked_delays_reports_so_long_and_reads_not_at
             began = time.monotonic()
             write = tasks.create_task(post(session, url, secret, {"version": "1.0.0"}))
             await asyncio.sleep(ARRIVAL_SECONDS)
-            for path in (f"{P}/devices/{DEVICE}", f"{P}/versions", f"{P}/events"):
+            for path in (f"{P}/devices/{DEVICE}", f"{P}/devices/{DEVICE}/history", f"{P}/versions"):
                 assert (await get(session, f"{server.url}{path}", site.admin)).status == 200
             assert time.monotonic() - began < LOCK_SECONDS
             answer = await write
