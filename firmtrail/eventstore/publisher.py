@@ -11,7 +11,7 @@ checkpoint of each. It guarantees:
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,10 +58,10 @@ class Signer(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """The next checkpoint of a log, behind the one before it."""
+    """The next checkpoint of a log, behind those that it goes on from."""
 
     log_id: int
-    before: Signed | None
+    before: Sequence[Signed]
     after: Signed
 
 
@@ -174,8 +174,7 @@ class Publisher:
         rows = {  # a step to where the file is already has one row
             (step.log_id, each.checkpoint.size): each.note
             for step in done
-            for each in (step.before, step.after)
-            if each is not None
+            for each in (*step.before, step.after)
         }
         if rows:
             async with self._db.transaction() as tx:
@@ -183,7 +182,7 @@ class Publisher:
 
     async def _step(self, standing: Standing) -> _Step | None:
         """The step to a log's head; None, and the log is refused, where it has no right to it."""
-        before = await self._last(standing)
+        before = await self._known(standing)
         head = TreeHead(standing.size, merkle.root(standing.frontier))
         fault = _fault_of_head(standing, before)
         try:
@@ -196,25 +195,33 @@ class Publisher:
             return None
         return _Step(standing.log_id, before, self.signer.sign(standing.name, head))
 
-    async def _goes_on(self, log_id: int, before: Signed | None, head: TreeHead) -> bool:
-        """Whether the entries prove that this head is theirs and goes on from the one before."""
-        if before is None:
-            return await tree.root(self._db, log_id, head.size) == head.root
-        old = TreeHead(before.checkpoint.size, before.checkpoint.root)
-        proof = await tree.consistency(self._db, log_id, old.size, head.size)
-        return verify_consistency(proof, old, head)
+    async def _goes_on(self, log_id: int, before: Sequence[Signed], head: TreeHead) -> bool:
+        """Whether the entries prove that this head is theirs and goes on from those before."""
+        for each in before:
+            old = TreeHead(each.checkpoint.size, each.checkpoint.root)
+            proof = await tree.consistency(self._db, log_id, old.size, head.size)
+            if not verify_consistency(proof, old, head):
+                return False
+        return bool(before) or await tree.root(self._db, log_id, head.size) == head.root
 
     async def _fault(self, standing: Standing) -> str | None:
         """Why a log is not what its last checkpoint says; None: it is."""
-        last = await self._last(standing)
-        fault = _fault_of_head(standing, last)
-        if fault is not None or last is None or standing.size == last.checkpoint.size:
+        known = await self._known(standing)
+        if fault := _fault_of_head(standing, known):
             return fault
         try:
-            root = await tree.root(self._db, standing.log_id, last.checkpoint.size)
+            for each in known:
+                root = await self._root(standing, each.checkpoint.size)
+                if fault := floors.differs(each.checkpoint, root):
+                    return fault
         except log.Corrupt as error:
             return str(error)
-        return floors.differs(last.checkpoint, root)
+        return None
+
+    async def _root(self, standing: Standing, size: int) -> bytes:
+        if size == standing.size:
+            return merkle.root(standing.frontier)
+        return await tree.root(self._db, standing.log_id, size)
 
     def _note_fault(self, standing: Standing, fault: str | None) -> None:
         name, refused = standing.name, self.floors.refused
@@ -231,19 +238,21 @@ class Publisher:
     def _is_refused(self, name: LogName) -> bool:
         return name in self.floors.refused or name in self._given_up
 
-    async def _last(self, standing: Standing) -> Signed | None:
-        """The last checkpoint of a log: outside, or in the database where the file was lost.
+    async def _known(self, standing: Standing) -> list[Signed]:
+        """What a log has to go on from: its last checkpoint outside, and the database's own where
+        that is larger.
 
-        The database's is taken as it is, whichever key signed it: it can but ask for more.
+        Who can write to the database can make up the latter: so it may ask for more, and never
+        takes the other's place.
         """
-        there = self._outside.get(standing.name)
-        if standing.published <= (there.checkpoint.size if there else 0):
-            return there
-        row = await published.one(self._db, standing.log_id, standing.published)
-        assert row is not None, "a checkpoint is never deleted"
-        last = checkpoint.parse(row.note)
-        self.floors.publish(standing.name, last)
-        return Signed(last, row.note)
+        outside_ = self._outside.get(standing.name)
+        known = [outside_] if outside_ else []
+        if standing.published > (outside_.checkpoint.size if outside_ else 0):
+            row = await published.one(self._db, standing.log_id, standing.published)
+            assert row is not None, "a checkpoint is never deleted"
+            known.append(_claimed(row))
+            self.floors.publish(standing.name, known[-1].checkpoint)
+        return known
 
     async def _read_outside(self) -> None:
         notes = await asyncio.to_thread(outside.read, self._store)
@@ -267,7 +276,7 @@ class Publisher:
     async def last(self, name: LogName) -> Signed | None:
         """The last checkpoint of a log that anybody has seen, be it in the database or not."""
         [standing] = await published.named(self._db, [name])
-        return await self._last(standing)
+        return next(reversed(await self._known(standing)), None)
 
     async def covering(self, log_id: int, size: int) -> Published:
         """The last checkpoint once it covers `size` events; the caller limits the wait."""
@@ -289,21 +298,37 @@ class Publisher:
             return None
         if row := await published.one(self._db, log_id, size):
             return row
-        of_last = checkpoint.parse(last.note)
+        anchor = self._anchor(name, last, size)
         head = TreeHead(size, await tree.root(self._db, log_id, size))
-        proof = await tree.consistency(self._db, log_id, size, last.size)
-        if not verify_consistency(proof, head, TreeHead(of_last.size, of_last.root)):
-            raise log.Corrupt(f"log {name} is not what its checkpoint of size {last.size} signs")
+        proof = await tree.consistency(self._db, log_id, size, anchor.size)
+        if not verify_consistency(proof, head, TreeHead(anchor.size, anchor.root)):
+            raise log.Corrupt(f"log {name} is not what its checkpoint of size {anchor.size} signs")
         return Published(size, self.signer.sign(name, head).note)
 
+    def _anchor(self, name: LogName, last: Published, size: int) -> Checkpoint:
+        """A checkpoint of ours, of this size or larger: of the database's word its signature
+        counts, not that it is there."""
+        outside_ = self._outside.get(name)
+        if outside_ is not None and size <= outside_.checkpoint.size:
+            return outside_.checkpoint
+        return checkpoint.opened(last.note, self.signer.verifier(name))
 
-def _fault_of_head(standing: Standing, last: Signed | None) -> str | None:
-    """What the head of a log shows to be wrong, beside its last checkpoint."""
+
+def _fault_of_head(standing: Standing, known: Sequence[Signed]) -> str | None:
+    """What the head of a log shows to be wrong, beside the checkpoints that it goes on from."""
     end = min(standing.size, standing.stored)
-    if last is not None and end < last.checkpoint.size:
-        return floors.ends_before(last.checkpoint, end)
+    for each in known:
+        if end < each.checkpoint.size:
+            return floors.ends_before(each.checkpoint, end)
     if standing.stored != standing.size:
         return f"its head says {standing.size} events, but {standing.stored} are there"
-    if last is not None and end == last.checkpoint.size:
-        return floors.differs(last.checkpoint, merkle.root(standing.frontier))
     return None
+
+
+def _claimed(row: Published) -> Signed:
+    """What a row of the database claims; one that can't be read claims a root that no log has."""
+    try:
+        root = checkpoint.parse(row.note).root
+    except BadNote:
+        root = b""
+    return Signed(Checkpoint("", row.size, root), row.note)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from firmtrail import events
 from firmtrail.commands.continue_log import Continued, continue_log
 from firmtrail.device import Refused
-from firmtrail.eventstore import continued, log, outside
+from firmtrail.eventstore import checkpoint, continued, log, merkle, outside, published
+from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.floors import Floors, LogRefused
 from firmtrail.projections import device_current
@@ -232,6 +234,46 @@ async def test_of_two_that_go_on_one_does(db: Database, log_id: int) -> None:
     with pytest.raises(Refused) as refused:
         await continue_log(db, log_id, checkpoint=None, above=0, actor="system")
     assert refused.value.code == "log_closed"
+
+
+async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, life: Life) -> None:
+    """By its owner, who rewrote the log: the entries agree with it, the file outside does not."""
+    url = place.copy(life.other)
+    last = outside.read(life.store)
+    async with opened(url) as db:
+        recorder = Recorder(db)
+        await receipts(recorder, 1, report("6.6.6", device="d2"))
+        head = await log.head(db, 1)
+        made_up = Checkpoint("firmtrail/acme/1", head.size, merkle.root(head.frontier))
+        note = checkpoint.sign(made_up, Ed25519PrivateKey.generate())
+        async with db.transaction() as tx:
+            await tx.run(published.add([(1, head.size, note)]))
+        publisher = new_publisher(db, life.store)
+        await publisher.check()
+        assert ACME in publisher.floors.refused
+        unknowing = new_publisher(db, life.store)
+        await receipts(recorder, 1, report("6.6.7", device="d2"))
+        await unknowing.publish()
+        assert ACME in unknowing.floors.refused
+        assert outside.read(life.store) == last
+        for size in (3, 7):
+            with pytest.raises((log.Corrupt, BadNote)):
+                await unknowing.signed(1, ACME, size)
+
+
+@pytest.mark.parametrize("size", [LATE + 1, LATE + 9])
+async def test_a_row_that_is_no_checkpoint_is_told_and_not_believed(
+    place: Place, life: Life, size: int
+) -> None:
+    async with opened(place.copy(life.now)) as db:
+        recorder, publisher = Recorder(db), new_publisher(db, life.store)
+        async with db.transaction() as tx:
+            await tx.run(published.add([(1, size, "no checkpoint")]))
+        await receipts(recorder, 1, report("6.6.6", seq=LATE))
+        await publisher.check()
+        assert f"size {size}" in publisher.floors.refused[ACME]
+        await publisher.publish()
+        assert opened_note(outside.read(life.store)[SIGNER.origin(ACME)]).size == LATE
 
 
 async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life) -> None:

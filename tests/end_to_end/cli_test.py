@@ -141,6 +141,8 @@ def test_what_only_the_operator_may_is_not_there_over_tcp(serve: Serve, database
         ("user", "add", "x@example.org", "--project", "nowhere", "--role", "viewer"),
         ("user", "erase", "nobody@example.org"),
         ("token", "create", "nobody@example.org", "--project", "acme"),
+        ("log", "continue", "--project", "acme"),
+        ("log", "continue", "--project", "nowhere"),
         ("device", "add", "a b", "--project", "acme"),
         ("serve", "--workers", "2"),
         ("serve", "--demo", "--seed-api", "acme"),

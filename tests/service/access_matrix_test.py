@@ -21,6 +21,8 @@ ROUTES = (
     ("read", "GET", "/devices", None),
     ("operate", "POST", "/devices", {"device": "new"}),
     ("audit", "GET", "/events", None),
+    ("audit", "GET", "/log/key", None),
+    ("audit", "GET", "/log/checkpoints", None),
     ("audit", "GET", "/log/tile/0/000.p/1", None),
     ("audit", "GET", "/logs/1/tile/entries/000.p/1", None),
     ("audit", "GET", "/log/consistency?from=1&to=2", None),
