@@ -19,7 +19,11 @@ LIMIT 100000"""
 _OUTSIDE = """\
 SELECT size
 FROM checkpoints
-WHERE log_id = $1 AND (size < 0 OR size > $2)
+WHERE log_id = $1 AND size < 0
+UNION ALL
+SELECT size
+FROM checkpoints
+WHERE log_id = $1 AND size > $2
 ORDER BY size
 LIMIT 100"""
 
