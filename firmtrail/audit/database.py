@@ -67,7 +67,9 @@ async def _look(audit: _Audit) -> rows.Head:
     async with log.db.snapshot() as snapshot:
         head = await rows.head(snapshot, log.log_id)
         await rows.outside(snapshot, log, head.size, audit.findings)
-        longer = await signed_of_more(snapshot, log, audit.signed, head.size)
+        longer = await signed_of_more(
+            snapshot, log, audit.signed, size=head.size, findings=audit.findings
+        )
     for mark in longer:
         audit.add(mark.said_by, f"is of {mark.size} entries, and the log has {head.size}")
     return head

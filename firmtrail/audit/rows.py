@@ -11,7 +11,8 @@ from firmtrail.eventstore import merkle
 from firmtrail.eventstore.database import Database, Reader, Statement
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
-PAGE_IDENTITIES = 5_000
+PAGE_IDENTITIES = 1_000
+"""So few that Postgres goes along the index, and does not sort what is left for each page."""
 
 _PAGE = """\
 SELECT
@@ -24,18 +25,17 @@ ORDER BY events.position
 LIMIT $4"""
 
 _OUTSIDE = {
-    "events": """\
+    table: f"""\
 SELECT position
-FROM events
-WHERE log_id = $1 AND (position < 0 OR position >= $2)
-ORDER BY position
-LIMIT 100""",
-    "texts": """\
+FROM {table}
+WHERE log_id = $1 AND position < 0
+UNION ALL
 SELECT position
-FROM texts
-WHERE log_id = $1 AND (position < 0 OR position >= $2)
+FROM {table}
+WHERE log_id = $1 AND position >= $2
 ORDER BY position
-LIMIT 100""",
+LIMIT 100"""
+    for table in ("events", "texts")
 }
 
 _SUBTREES = """\
@@ -56,10 +56,9 @@ LIMIT 100"""
 _IDENTITIES = """\
 SELECT stream, event_id, position
 FROM events
-WHERE log_id = $1 AND (stream, event_id, position) > ($2, $3, $4)
-ORDER BY stream, event_id, position
-LIMIT $5"""
-
+WHERE log_id = $1 AND (stream, event_id) >= ($2, $3)
+ORDER BY stream, event_id
+LIMIT $4"""
 
 _NEXT_LOG = {
     table: f"SELECT log_id FROM {table} WHERE log_id > $1 ORDER BY log_id LIMIT 1"
@@ -175,15 +174,16 @@ async def _log_ids(db: Database, table: str) -> list[int]:
 
 
 async def repeated(log: Log, findings: Findings) -> None:
-    """Identities that were recorded twice."""
+    """Identities that were recorded twice. Each page begins with the row that ended the last."""
     last: tuple[str, str, int] = ("", "", -1)
     while True:
-        args = (log.log_id, *last, PAGE_IDENTITIES)
+        args = (log.log_id, *last[:2], PAGE_IDENTITIES)
         page = await log.db.read(Statement(_IDENTITIES, args))
+        begun = last[:2]
         for stream, event_id, position in page:
-            if (stream, event_id) == last[:2]:
+            if (stream, event_id) == last[:2] and position != last[2]:
                 what = f"the event {event_id} of {stream} is at position {last[2]} already"
                 findings.add(log.name, f"position {position}", what)
             last = (stream, event_id, position)
-        if len(page) < PAGE_IDENTITIES:
+        if len(page) < PAGE_IDENTITIES or last[:2] == begun:
             return

@@ -2,12 +2,13 @@
 auditor brings along.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier, opened, parse
-from firmtrail.eventstore.database import Reader, Statement
+from firmtrail.eventstore.database import Reader, Row, Statement
 
 _BETWEEN = """\
 SELECT size, note
@@ -17,9 +18,13 @@ ORDER BY size
 LIMIT 100000"""
 
 _OUTSIDE = """\
-SELECT size
+SELECT size, note
 FROM checkpoints
-WHERE log_id = $1 AND (size < 0 OR size > $2)
+WHERE log_id = $1 AND size < 0
+UNION ALL
+SELECT size, note
+FROM checkpoints
+WHERE log_id = $1 AND size > $2
 ORDER BY size
 LIMIT 100"""
 
@@ -58,8 +63,29 @@ def said(name: str, note: str, verifier: Verifier | None) -> Checkpoint:
 async def marks(log: Log, signed: Signed, sizes: range, findings: Findings) -> list[Mark]:
     """The marks at these sizes, by size; a checkpoint that nobody signed is a finding."""
     args = (log.log_id, sizes.start, sizes.stop - 1)
-    found = [mark for mark in signed.others if mark.size in sizes]
-    for size, note in await log.db.read(Statement(_BETWEEN, args)):
+    stored = await log.db.read(Statement(_BETWEEN, args))
+    others = [mark for mark in signed.others if mark.size in sizes]
+    return sorted([*others, *_genuine(log, signed, stored, findings)])
+
+
+async def signed_of_more(
+    snapshot: Reader, log: Log, signed: Signed, *, size: int, findings: Findings
+) -> list[Mark]:
+    """What was signed of this log when it was longer than `size`; the roots are not looked at.
+
+    None where a newer log goes on from this one: what was lost is told there.
+    """
+    rows = await snapshot.read(Statement(_OUTSIDE, (log.log_id, size)))
+    stored = _genuine(log, signed, rows, findings)
+    if signed.left is not None and signed.left <= size:
+        return []
+    return stored + [mark for mark in signed.others if mark.size > size]
+
+
+def _genuine(log: Log, signed: Signed, rows: Sequence[Row], findings: Findings) -> list[Mark]:
+    """The marks of these rows of `checkpoints`; one whose note does not say so is a finding."""
+    found = []
+    for size, note in rows:
         row = f"checkpoints (size {size})"
         try:
             checkpoint = said(log.name, note, signed.verifier)
@@ -70,13 +96,4 @@ async def marks(log: Log, signed: Signed, sizes: range, findings: Findings) -> l
             findings.add(log.name, row, f"its note is of size {checkpoint.size}")
         else:
             found.append(Mark(size, checkpoint.root, row))
-    return sorted(found)
-
-
-async def signed_of_more(snapshot: Reader, log: Log, signed: Signed, size: int) -> list[Mark]:
-    """What was signed of this log when it was longer than `size`; the roots are not looked at."""
-    rows = await snapshot.read(Statement(_OUTSIDE, (log.log_id, size)))
-    if signed.left is not None and signed.left <= size:
-        return []  # what was lost behind that is told in the newer log
-    stored = [Mark(marked, b"", f"checkpoints (size {marked})") for [marked] in rows]
-    return stored + [mark for mark in signed.others if mark.size > size]
+    return found

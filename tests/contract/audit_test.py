@@ -14,9 +14,12 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
+import pytest
 
 from firmtrail import config
+from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import Log
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import Wanted
 from firmtrail.eventstore.database import Database
@@ -177,3 +180,21 @@ async def test_without_a_key_everything_but_signatures_is_looked_at(
     assert [(each.log, each.where) for each in (await found(database)).kept] == [
         ("firmtrail/acme/2", "log_heads (frontier)")
     ]
+
+
+async def test_an_identity_that_was_recorded_twice_is_found_on_whichever_page(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table without its keys, as somebody may have made it."""
+    monkeypatch.setattr(rows, "PAGE_IDENTITIES", 3)
+    path = sqlite_url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as changed, changed:
+        changed.execute("ALTER TABLE events RENAME TO whole")
+        changed.execute("CREATE TABLE events AS SELECT * FROM whole")
+        for position, name in enumerate("aabcddefgghijk"):
+            row = (1, position, "device/d1", f"r.{name}", 0, "")
+            changed.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
+    async with opened(sqlite_url) as db:
+        findings = Findings()
+        await rows.repeated(Log(db, 1, "acme", 1, "firmtrail/acme/1"), findings)
+    assert [each.where for each in findings.kept] == ["position 1", "position 5", "position 9"]

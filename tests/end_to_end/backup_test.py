@@ -58,9 +58,11 @@ def writing(url: str, token: str) -> Iterator[None]:
 
     thread = threading.Thread(target=write)
     thread.start()
-    yield
-    over.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Site(NamedTuple):

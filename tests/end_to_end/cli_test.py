@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.databases import migrate_now, sqlite_template
-from tests.end_to_end.command import firmtrail, new_project
+from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
 from tests.postgres_server import PostgresServer
@@ -57,7 +57,7 @@ def test_help_names_every_command_and_each_has_its_own() -> None:
         "simulate",
     ):
         assert f"\n  {name} " in listed.out
-        assert firmtrail("sqlite:///x", name, "--help").exit_code == DONE
+        assert in_process("sqlite:///x", name, "--help").exit_code == DONE
 
 
 def test_an_option_may_come_from_the_environment(database: str) -> None:
