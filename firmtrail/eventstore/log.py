@@ -164,8 +164,9 @@ ORDER BY continued.start + events.position"""
 _READ_STREAM = """\
 SELECT position, recorded_at_ms, entry
 FROM events
-WHERE log_id = $1 AND stream = $2 AND position < $3
-ORDER BY position"""
+WHERE log_id = $1 AND stream = $2 AND position + 0 < $3
+ORDER BY position + 0"""
+"""Bare, `position` invites both planners to walk the whole log in its order, past every stream."""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
 

@@ -1,11 +1,13 @@
 """The log: positions without gaps, pages, times, and a frontier that is the tree's."""
 
+import re
 from bisect import bisect_right
 
 import pytest
 
 from firmtrail.eventstore import log, merkle
-from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.database import Database, Statement
+from firmtrail.eventstore.sqlite import SQLite
 from tests.databases import new_log, read, write
 from tests.fleet import NOON_MS
 
@@ -53,6 +55,20 @@ async def test_a_log_is_found_by_its_number_in_its_project_alone(db: Database, l
     assert await log.by_number(db, "other", 1) == other
     for project, number in (("acme", 0), ("acme", 3), ("other", 2), ("", 1)):
         assert await log.by_number(db, project, number) is None
+
+
+async def plan_of(db: Database, text: str, *args: int | str) -> str:
+    if isinstance(db, SQLite):
+        explained = f"EXPLAIN QUERY PLAN {text.replace('$', '?')}"
+        return str([row[3] for row in await db._writer.execute_fetchall(explained, args)])
+    return str(await db.read(Statement(f"EXPLAIN {text}", args)))
+
+
+async def test_a_stream_is_found_by_its_name_and_not_by_walking_the_log(
+    db: Database, log_id: int
+) -> None:
+    plan = await plan_of(db, log._READ_STREAM, log_id, "project/acme", 1_000)
+    assert re.search(r"log_id=\? AND stream=\?|Index Cond:.*stream = ", plan), plan
 
 
 async def test_entries_stand_at_positions_from_0_as_they_were_written(
