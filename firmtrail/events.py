@@ -32,10 +32,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     VERSION: ClassVar[int] = 1
     IS_CONTROL: ClassVar[bool] = False
     """Whether it changes what devices should run."""
+    TEXT: ClassVar[str | None] = None
+    """The member that is `sha256(salt || text)` in hex of the free text beside the log."""
 
 
 class Reported(Event, frozen=True):
     """What a device's report claims, beside its status."""
+
+    TEXT: ClassVar[str | None] = "detail"
 
     version: str
     seq: int | None = None
@@ -45,7 +49,6 @@ class Reported(Event, frozen=True):
     question: str | None = None
     rollout: str | None = None
     detail: str | None = None
-    """sha256(salt || text) in hex; the text lies beside the log."""
     sent: str | None = None
     """The version as the device wrote it, where that was not SemVer."""
 
@@ -151,6 +154,38 @@ class SettingsChanged(Event, frozen=True):
     public_checkpoint: bool | UnsetType = UNSET
 
 
+class ReleaseAdded(Event, frozen=True):
+    """Devices of the model can be sent to this version."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "notes"
+
+    model: str
+    version: str
+    notes: str | None = None
+
+
+class ArtifactAdded(Event, frozen=True):
+    """The release has a file of this name, whose bytes were stored before."""
+
+    IS_CONTROL: ClassVar[bool] = True
+
+    name: str
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of the bytes, in hex."""
+
+
+class ReleaseWithdrawn(Event, frozen=True):
+    """The release is never offered again."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "reason"
+
+    reason: str | None = None
+
+
 class TextErased(Event, frozen=True):
     """The text beside the event at `position` is gone, and its salt."""
 
@@ -182,6 +217,9 @@ TYPES: dict[str, type[Event]] = {
         TokenIssued,
         TokenRevoked,
         SettingsChanged,
+        ReleaseAdded,
+        ArtifactAdded,
+        ReleaseWithdrawn,
         TextErased,
         UserErased,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "device events version eventstore"
+VIEWS = "device events release version eventstore"
 SHELL = f"{VIEWS} access projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
@@ -15,6 +15,7 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "events": "",
     "version": "",
     "device": "events version",
+    "release": "device events version",
     "access": "eventstore events",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
@@ -32,7 +33,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "os.getenv": "main",
     "sqlite3": "eventstore.sqlite",
 }
-PURE = "device events version eventstore.merkle"  # no async, and none of these names
+PURE = "device events release version eventstore.merkle"  # no async, and none of these names
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 
 
