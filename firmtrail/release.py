@@ -117,7 +117,7 @@ def decide_artifact(releases: Releases, key: Key, wanted: ArtifactAdded) -> Arti
     if before is not None:
         raise Refused("artifact_exists", f"{wanted.name} has other bytes, of {before.sha256}")
     if release.is_withdrawn:
-        raise _withdrawn(key)
+        raise withdrawn(key)
     if len(release.artifacts) >= ARTIFACTS_MAX:
         raise Refused("too_many_artifacts", f"a release has at most {ARTIFACTS_MAX} artifacts")
     return wanted
@@ -126,7 +126,7 @@ def decide_artifact(releases: Releases, key: Key, wanted: ArtifactAdded) -> Arti
 def decide_withdrawal(releases: Releases, key: Key) -> ReleaseWithdrawn:
     """Raises `Refused` where it is withdrawn already: the first reason stands."""
     if existing(releases, key).is_withdrawn:
-        raise _withdrawn(key)
+        raise withdrawn(key)
     return ReleaseWithdrawn()
 
 
@@ -137,7 +137,8 @@ def existing(releases: Releases, key: Key) -> Release:
     return releases[key]
 
 
-def _withdrawn(key: Key) -> Refused:
+def withdrawn(key: Key) -> Refused:
+    """What is refused because the release is withdrawn."""
     return Refused("release_withdrawn", f"{key.version} of {key.model} is withdrawn")
 
 

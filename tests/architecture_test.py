@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
 VIEWS = "device events release version eventstore"
-SHELL = f"{VIEWS} access projections config"
+SHELL = f"{VIEWS} access artifacts projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
     "__main__": "main",
@@ -17,6 +17,7 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "device": "events version",
     "release": "device events version",
     "access": "eventstore events",
+    "artifacts": "config eventstore",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
     "record": f"{VIEWS} commit projections",
@@ -29,6 +30,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": "http cli main",
     "aiosqlite": "eventstore.sqlite",
     "asyncpg": "eventstore.postgres",
+    "obstore": "artifacts",
     "os.environ": "main",
     "os.getenv": "main",
     "sqlite3": "eventstore.sqlite",

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from firmtrail import config
 from firmtrail.access import Access, Hasher
+from firmtrail.artifacts import Artifacts
 from firmtrail.commands import demo
 from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database
@@ -53,12 +54,21 @@ async def working(
             recorder,
             folder=database.path.parent if isinstance(database, config.Embedded) else None,
             metrics_folder=serving.metrics_folder,
+            artifacts=_artifacts(serving),
+            artifact_bytes_max=serving.artifact_bytes_max,
             seed_project=serving.seed_project,
             is_demo=serving.is_demo,
         )
     finally:
         await recorder.close()
         hasher.close()
+
+
+def _artifacts(serving: config.Serving) -> Artifacts | None:
+    place, database = serving.artifacts, serving.database
+    if place is None and isinstance(database, config.Embedded):
+        place = database.artifacts
+    return None if place is None else Artifacts(place)
 
 
 async def ensure_demo(services: Services) -> None:

@@ -4,12 +4,27 @@ import tempfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any, override
 
 import click
 
 from firmtrail import config, main
 
 DEMO_PROJECT = "demo"
+
+
+class ArtifactPlace(click.ParamType[config.ArtifactPlace]):
+    name = "place"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> config.ArtifactPlace:
+        try:
+            return config.artifact_place(value)
+        except config.BadSetting as error:
+            self.fail(str(error), param, ctx)
+
 
 _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -22,6 +37,18 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
+@click.option(
+    "--artifacts",
+    type=ArtifactPlace(),
+    help="Where artifacts lie: a folder or s3://BUCKET/PREFIX. [default: FILE.artifacts beside an "
+    "embedded database]",
+)
+@click.option(
+    "--artifact-bytes-max",
+    default=config.ARTIFACT_BYTES_MAX,
+    type=click.IntRange(min=1),
+    help="The largest artifact that is taken.",
+)
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
 @click.pass_obj
 def serve(

@@ -13,10 +13,12 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from firmtrail import config
 from firmtrail.access import Access
+from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.http import openapi, routes
+from firmtrail.http import artifact_api, openapi, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.endpoint import endpoint
@@ -46,6 +48,8 @@ def services(
     *,
     folder: Path | None = None,
     metrics_folder: Path | None = None,
+    artifacts: Artifacts | None = None,
+    artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX,
     seed_project: str | None = None,
     is_demo: bool = False,
 ) -> Services:
@@ -60,6 +64,9 @@ def services(
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
         readiness=Readiness(db, folder=folder),
+        artifacts=artifacts,
+        artifact_bytes_max=artifact_bytes_max,
+        uploads=asyncio.Semaphore(artifact_api.UPLOADS_AT_ONCE),
         seed_project=seed_project,
         is_demo=is_demo,
     )

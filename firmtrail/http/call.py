@@ -1,11 +1,13 @@
 """What a handler is given: one request, checked, with what it may use to answer it."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
 from firmtrail.access.lookup import Access
+from firmtrail.artifacts import Artifacts
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
@@ -60,6 +62,11 @@ class Services:
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
     readiness: Readiness
+    artifacts: Artifacts | None
+    """None: this server has no place for them."""
+    artifact_bytes_max: int
+    uploads: asyncio.Semaphore
+    """Held by each upload of an artifact."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False

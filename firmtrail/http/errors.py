@@ -149,6 +149,18 @@ class UnsupportedMediaType(Problem):
     code = "unsupported_media_type"
 
 
+class RangeNotSatisfiable(Problem):
+    """The range begins behind the end of what has so many bytes."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(
+            f"There are {size_bytes} bytes.", headers={"Content-Range": f"bytes */{size_bytes}"}
+        )
+
+
 class Invalid(Problem):
     """Readable, and wrong; every fault is named."""
 

@@ -19,7 +19,7 @@ from firmtrail.http.lists import Page, Place
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Told
 from firmtrail.record import Command
-from firmtrail.release import Key
+from firmtrail.release import Key, Releases
 
 
 async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
@@ -78,6 +78,11 @@ async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Respo
 
 async def _told(call: AnyCall) -> tuple[int, dict[Key, Told]]:
     return releases.told(await call.services.db.read(releases.tell(call.log_id)))
+
+
+async def state(call: AnyCall) -> Releases:
+    """The project's releases."""
+    return {key: each.release for key, each in (await _told(call))[1].items()}
 
 
 def _latest(told: dict[Key, Told]) -> set[Key]:

@@ -1,9 +1,14 @@
 """What users call to release versions. A part of the table in routes.py."""
 
-from firmtrail.http import answers, bodies, release_api
+from http import HTTPMethod
+
+from firmtrail.http import answers, artifact_api, bodies, release_api
 from firmtrail.http.lists import Listing
+from firmtrail.http.respond import BYTES
 from firmtrail.http.route import Route
 from firmtrail.http.user_routes import GET, LISTED, OPERATE, POST, READ, P
+
+PUT = HTTPMethod.PUT
 
 RELEASE = f"{P}/releases/{{model}}/{{version}}"
 
@@ -53,5 +58,26 @@ RELEASES = (
         answers={200: answers.Release},
         refusals=frozenset({404, 409}),
         takes_key=True,
+    ),
+    Route(
+        method=PUT,
+        path=f"{RELEASE}/artifacts/{{name}}",
+        handler=artifact_api.put_artifact,
+        access=OPERATE,
+        group="users call",
+        summary="Add a file to a release: its bytes, which never change afterwards.",
+        takes_bytes=True,
+        answers={201: answers.Artifact, 200: answers.Artifact},
+        refusals=frozenset({404, 409}),
+    ),
+    Route(
+        method=GET,
+        path=f"{RELEASE}/artifacts/{{name}}",
+        handler=artifact_api.get_artifact,
+        access=READ,
+        group="users call",
+        summary="The bytes of an artifact.",
+        answers={200: BYTES, 206: BYTES, 304: None},
+        refusals=frozenset({416}),
     ),
 )

@@ -18,6 +18,7 @@ from firmtrail.http.errors import STREAM, Stale
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+BYTES = "application/octet-stream"
 LOG_SIZE = "Firmtrail-Log-Size"
 
 _LAST_SEEN = re.compile(rb'"last_seen_at":(?:null|"[^"]*")')
@@ -42,12 +43,13 @@ def resource(
     sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **(headers or {})}
     if log_size is not None:
         sent[LOG_SIZE] = str(log_size)
-    if _has_it(call.request, etag):
+    if has_it(call.request, etag):
         return web.Response(status=304, headers=sent)
     return web.Response(body=encoded, content_type=JSON, headers=sent)
 
 
-def _has_it(request: web.Request, etag: str) -> bool:
+def has_it(request: web.Request, etag: str) -> bool:
+    """Whether the request says that its client has what this ETag is of."""
     is_read = request.method in {"GET", "HEAD"}
     return is_read and "If-None-Match" in request.headers and is_among(request.if_none_match, etag)
 
@@ -84,11 +86,18 @@ def is_among(etags: tuple[Any, ...] | None, etag: str, *, weak_counts: bool = Tr
 
 
 async def stream(
-    call: AnyCall, media: str, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
+    call: AnyCall,
+    media: str,
+    chunks: AsyncIterator[bytes],
+    headers: Mapping[str, str],
+    *,
+    status: int = 200,
 ) -> web.StreamResponse:
     """Send chunks as they come. The first is made before the status is sent: it can still fail."""
     first = await anext(chunks, b"")
-    response = web.StreamResponse(headers={**headers, "X-Request-Id": call.request_id})
+    response = web.StreamResponse(
+        status=status, headers={**headers, "X-Request-Id": call.request_id}
+    )
     response.content_type = media
     if media == CSV:
         response.charset = "utf-8"

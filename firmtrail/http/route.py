@@ -55,6 +55,8 @@ class Route:
     array_items_max: int = 1_000
     is_raw: bool = False
     """The handler reads query and body itself: the seed's routes, whose answers have own texts."""
+    takes_bytes: bool = False
+    """Its body is no JSON: the handler reads the bytes as they come."""
     skips_faulty: bool = False
     """With `faulty=skip` the handler gets faulty items of an array as `Faulty`."""
     is_view: bool = False
@@ -85,7 +87,7 @@ class Route:
                 statuses |= {503}
             case Public():
                 pass
-        if self.body is not None:
+        if self.body is not None or self.takes_bytes:
             statuses |= {400, 408, 413, 415, 422}
         if self.takes_key:
             statuses |= {400, 409, 413, 415}

@@ -1,12 +1,14 @@
 """A service with one project, somebody in each role, and a device; and another project."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.access.roles import Role
+from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.database import Database
 from firmtrail.http import app
 from firmtrail.record import Recorder
@@ -16,9 +18,11 @@ from tests.service.site import Site
 
 
 @pytest.fixture
-async def site(db: Database, recorder: Recorder) -> AsyncIterator[Site]:
-    access = new_access(db)
-    services = app.services(db, access, recorder, seed_project="demo", is_demo=True)
+async def site(db: Database, recorder: Recorder, tmp_path: Path) -> AsyncIterator[Site]:
+    access, artifacts = new_access(db), Artifacts(tmp_path / "artifacts")
+    services = app.services(
+        db, access, recorder, artifacts=artifacts, seed_project="demo", is_demo=True
+    )
     log_id = await add_project(db, access, "acme")
     other_log_id = await add_project(db, access, "other")
     await register(recorder, log_id, "d1", "d2")
