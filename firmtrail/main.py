@@ -22,6 +22,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "user": ("access:user", "Add members, set passwords, erase people."),
     "token": ("access:token", "Create API tokens."),
     "device": ("devices:device", "Register devices, one or a file of them."),
+    "release": ("releases:release", "Add, list and withdraw versions for devices."),
     "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
 }
 

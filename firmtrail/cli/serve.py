@@ -26,6 +26,15 @@ class ArtifactPlace(click.ParamType[config.ArtifactPlace]):
             self.fail(str(error), param, ctx)
 
 
+artifacts_option = click.option(
+    "--artifacts",
+    type=ArtifactPlace(),
+    envvar="FIRMTRAIL_SERVE_ARTIFACTS",
+    help="Where artifacts lie: a folder or s3://BUCKET/PREFIX. Without it, in FILE.artifacts "
+    "beside an embedded database.",
+)
+"""Of whatever serves; a command that serves by itself takes the server's variable too."""
+
 _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -37,12 +46,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
-@click.option(
-    "--artifacts",
-    type=ArtifactPlace(),
-    help="Where artifacts lie: a folder or s3://BUCKET/PREFIX. [default: FILE.artifacts beside an "
-    "embedded database]",
-)
+@artifacts_option
 @click.option(
     "--artifact-bytes-max",
     default=config.ARTIFACT_BYTES_MAX,

@@ -45,7 +45,17 @@ def ask(url: str, token: str = "", body: Any = None) -> tuple[int, bytes]:
 def test_help_names_every_command_and_each_has_its_own() -> None:
     listed = firmtrail("sqlite:///x", "--help")
     assert listed.exit_code == DONE
-    for name in ("serve", "migrate", "doctor", "project", "user", "token", "device", "simulate"):
+    for name in (
+        "serve",
+        "migrate",
+        "doctor",
+        "project",
+        "user",
+        "token",
+        "device",
+        "release",
+        "simulate",
+    ):
         assert f"\n  {name} " in listed.out
         assert firmtrail("sqlite:///x", name, "--help").exit_code == DONE
 
