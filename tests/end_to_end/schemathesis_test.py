@@ -23,6 +23,9 @@ PLACES = """\
 "path.project" = "demo"
 "path.device" = "1"
 "path.position" = 0
+"path.model" = "m"
+"path.version" = "1.0.0"
+"path.name" = "full.bin"
 """
 """Where there is something to find; without them, every path names a project that nobody has."""
 
