@@ -11,24 +11,19 @@ The log must be quiet while it is compared.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from firmtrail import device, events
-from firmtrail.events import REPORTS, Recorded
+from firmtrail import events
+from firmtrail.events import Recorded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Row
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.eventstore.database import Database
+from firmtrail.projections import compare, fold
+from firmtrail.projections.compare import Difference
+from firmtrail.projections.refold import Views, refold
 from tests.databases import new_log, opened, read, sqlite_template
 
-VIEW_OF_TABLE = {
-    "device_current": "device_current",
-    "device_attributes": "device_attributes",
-    "device_history": "device_history",
-    "fleet_versions": "fleet_versions",
-    "fleet_moves": "fleet_versions",
-}
 BATCH_SIZES = (1, 2, 3, 5, 200)
 GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
 
@@ -37,12 +32,6 @@ SELECT position, recorded_at_ms, stream, event_id
 FROM events
 WHERE log_id = $1
 ORDER BY position"""
-
-_ROWS = """\
-SELECT *
-FROM {table}
-WHERE log_id = $1
-    AND generation = (SELECT generation FROM views WHERE log_id = $1 AND name = '{view}')"""
 
 
 async def differences(db: Database, log_id: int) -> list[str]:
@@ -53,7 +42,7 @@ async def differences(db: Database, log_id: int) -> list[str]:
     return [
         *_of_head(head, recorded, texts),
         *await _of_columns(db, log_id, recorded),
-        *await _of_views(db, log_id, recorded),
+        *await _of_views(db, log_id, head.size),
     ]
 
 
@@ -84,56 +73,35 @@ async def _of_columns(db: Database, log_id: int, recorded: list[Recorded]) -> li
     return _compare("events", [tuple(row) for row in await read(db, _EVENTS, log_id)], expected)
 
 
-async def _of_views(db: Database, log_id: int, recorded: list[Recorded]) -> list[str]:
+async def _of_views(db: Database, log_id: int, size: int) -> list[str]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "scratch.db"
         path.write_bytes(sqlite_template())
         async with opened(f"sqlite:///{path}") as scratch:
-            scratch_id = await new_log(scratch)
-            for batch in _batches(recorded):
-                await _fold(scratch, scratch_id, batch)
-            return [
-                difference
-                for table in VIEW_OF_TABLE
-                for difference in _compare(
-                    table, await _rows(db, log_id, table), await _rows(scratch, scratch_id, table)
-                )
-            ]
+            views = Views(scratch, await new_log(scratch), GENERATIONS)
+            for span in _spans(size):
+                async for _ in refold(db, log_id, views, span):
+                    pass
+            live = Views(db, log_id, await generations(db, log_id))
+            return [_line(difference) async for difference in compare.differences(views, live)]
 
 
-def _batches(recorded: list[Recorded]) -> Iterator[list[Recorded]]:
-    remaining = iter(recorded)
-    for size in cycle(BATCH_SIZES):
-        batch = list(islice(remaining, size))
-        if not batch:
+def _spans(size: int) -> Iterator[range]:
+    start = 0
+    for events_at_once in cycle(BATCH_SIZES):
+        if start >= size:
             return
-        yield batch
+        yield range(start, min(start + events_at_once, size))
+        start += events_at_once
 
 
-async def _fold(db: Database, log_id: int, batch: list[Recorded]) -> None:
-    """Fold some events as one commit does, without its guesses at what may be late."""
-    named = {event.stream.removeprefix("device/") for event in batch}
-    places = [
-        (name, device.placed(device.DeviceState(name), event).place)
-        for event in batch
-        if isinstance(event.event, REPORTS)
-        for name in [event.stream.removeprefix("device/")]
-    ]
-    batch_fold = fold.Fold()
-    async with db.transaction() as tx:
-        current, later = await tx.run(
-            device_current.load(log_id, 1, named), device_history.later(log_id, 1, places)
-        )
-        batch_fold.states.update(device_current.states(current))
-        batch_fold.add_later(places, later)
-        for event in batch:
-            batch_fold.apply(event)
-        await tx.run(*batch_fold.statements(log_id, GENERATIONS))
+async def generations(db: Database, log_id: int) -> dict[str, int]:
+    """The live generation of each view."""
+    return {name: generation for name, _, generation in await db.read(fold.live(log_id))}
 
 
-async def _rows(db: Database, log_id: int, table: str) -> list[tuple[object, ...]]:
-    rows: list[Row] = await read(db, _ROWS.format(table=table, view=VIEW_OF_TABLE[table]), log_id)
-    return sorted((tuple(row)[2:] for row in rows), key=repr)
+def _line(difference: Difference) -> str:
+    return f"{difference.table} has {difference.found} instead of {difference.expected}"
 
 
 def _compare(

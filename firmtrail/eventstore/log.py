@@ -238,6 +238,21 @@ def erase_text(log_id: int, position: int) -> Statement:
     return Statement(_ERASE_TEXT, (log_id, position))
 
 
+def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
+    """The first entries at start <= position < stop; read it with `page_of`."""
+    return Statement(_READ, (log_id, start, stop, entries_max))
+
+
+def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int, str]]:
+    """(position, recorded_at_ms, entry text) from `start` on, in order.
+
+    Raises `Corrupt` where a position is missing.
+    """
+    if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
+        raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
+    return [(position, at, text) for position, at, text in rows]
+
+
 async def read(
     db: Database, log_id: int, start: int, stop: int
 ) -> AsyncIterator[list[tuple[int, int, str]]]:
@@ -247,11 +262,9 @@ async def read(
     position is missing.
     """
     while start < stop:
-        page = await db.read(Statement(_READ, (log_id, start, stop, PAGE_ENTRIES)))
-        if not page or page[0][0] != start or page[-1][0] != start + len(page) - 1:
-            raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
-        yield [(position, at, text) for position, at, text in page]
-        start += len(page)
+        entries = page_of(log_id, start, await db.read(page(log_id, start, stop, PAGE_ENTRIES)))
+        yield entries
+        start += len(entries)
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:

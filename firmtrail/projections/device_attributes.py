@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Given, Statement
+from firmtrail.projections.view import Table
 
 NAME = "device_attributes"
 REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("device", "position")),)
 
 _INSERT = """\
 INSERT INTO device_attributes (

@@ -6,9 +6,11 @@ from typing import NamedTuple
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
+from firmtrail.projections.view import Table
 
 NAME = "device_current"
 REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
 
 _STATE = """\
 device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,

@@ -11,9 +11,11 @@ from typing import NamedTuple
 from firmtrail.device import MOVING, Change, Clock, DeviceState, Placed, change_of
 from firmtrail.events import ReportEvent, Status
 from firmtrail.eventstore.database import Given, Row, Statement, Value
+from firmtrail.projections.view import Table
 
 NAME = "device_history"
 REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("device", "place", "position")),)
 
 END = (1 << 63) - 1
 """Behind every place and position."""

@@ -12,9 +12,14 @@ from typing import NamedTuple
 
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Statement
+from firmtrail.projections.view import Table
 
 NAME = "fleet_versions"
 REVISION = 1
+TABLES: tuple[Table, ...] = (
+    Table(NAME, ("model", "version", "bucket")),
+    Table("fleet_moves", ("position",)),
+)
 
 BUCKET_EVENTS = 4096
 """Positions a bucket; the moves read for one answer are at most as many."""

@@ -18,12 +18,13 @@ from firmtrail.projections import (
     device_history,
     fleet_versions,
 )
+from firmtrail.projections.view import View
 
-REVISIONS = {
-    view.NAME: view.REVISION
-    for view in (device_current, device_attributes, device_history, fleet_versions)
-}
-"""The views that this code writes, and the form of their rows."""
+VIEWS: tuple[View, ...] = (device_current, device_attributes, device_history, fleet_versions)
+"""The views that this code writes."""
+
+REVISIONS = {view.NAME: view.REVISION for view in VIEWS}
+"""The form of their rows."""
 
 _START = """\
 INSERT INTO views (log_id, name, revision, generation, position)
@@ -102,19 +103,15 @@ class Fold:
             self._moves.append(fleet_versions.Move(position, left, entered))
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
-        """What brings the views from before the commit to after it."""
+        """What brings the views that have a generation here from before the commit to after it."""
         statements: list[Statement] = []
-        if self._changed:
+        if self._changed and (generation := generations.get(device_current.NAME)) is not None:
             changed = [self.states[name] for name in self._changed]
-            generation = generations[device_current.NAME]
             statements.append(device_current.save(log_id, generation, changed))
-        if self._attributes:
-            generation = generations[device_attributes.NAME]
+        if self._attributes and (generation := generations.get(device_attributes.NAME)) is not None:
             statements.append(device_attributes.insert(log_id, generation, self._attributes))
-        if self._reports:
-            generation = generations[device_history.NAME]
+        if self._reports and (generation := generations.get(device_history.NAME)) is not None:
             statements.append(device_history.insert(log_id, generation, self._reports))
-        if self._moves:
-            generation = generations[fleet_versions.NAME]
+        if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
         return statements

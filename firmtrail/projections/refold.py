@@ -1,0 +1,188 @@
+"""How is a range of the log folded into views anew? In batches, into generations that nothing else
+writes.
+
+It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
+written live can't differ by a rule. Memory is that of a few batches, however long the log is. A
+batch is read and folded outside any transaction, in slices that let other tasks run, while the one
+before it is written in one short transaction.
+
+device_current and device_history of the same generations are the fold's memory: the states of
+devices, and what stands behind a late report. Both must be among the views that are built.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from itertools import batched
+from typing import NamedTuple, cast
+
+from firmtrail import device, events
+from firmtrail.device import DeviceState
+from firmtrail.events import REPORTS, Recorded
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database, Script, Statement
+from firmtrail.projections import device_current, device_history, fold
+
+MEMORY = frozenset({device_current.NAME, device_history.NAME})
+"""The views that every fold from the log needs, whichever it is for."""
+
+SLICE_EVENTS = 100
+"""Folded before other tasks get a turn: a millisecond or two."""
+
+BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
+WRITE_S = 0.02
+"""How long a batch's statements should take: COMMIT takes about as long again, and whoever wants
+to write waits for both. The batches' size follows from it."""
+
+type Entries = list[tuple[int, int, str]]
+"""(position, recorded_at_ms, entry text)."""
+
+
+class Views(NamedTuple):
+    """A log's views in these generations: view's name -> generation."""
+
+    db: Database
+    log_id: int
+    generations: Mapping[str, int]
+
+
+class Folded(NamedTuple):
+    """A batch that is folded: what its devices are after it, and what writes it."""
+
+    states: Mapping[str, DeviceState]
+    statements: list[Statement]
+
+
+NOTHING = Folded({}, [])
+
+
+def _unmarked(_batch: range) -> Script[None]:
+    yield []
+
+
+async def refold(
+    source: Database,
+    log_id: int,
+    views: Views,
+    span: range,
+    *,
+    mark: Callable[[range], Script[None]] = _unmarked,
+) -> AsyncGenerator[int]:
+    """Fold the events at the positions of `span` into views that hold all before them.
+
+    Yields, after each batch that is written, the position that comes next. `mark` is played first
+    in a batch's transaction, with its positions: what it writes holds exactly when the batch is
+    written, and what it raises keeps the batch from being written. Source and target may be
+    different databases. Once it is closed, nothing is being written any more.
+
+    Raises `log.Corrupt` where a position is missing, and what `events.decode` raises for an entry
+    that is none of ours.
+    """
+    start, size, folded = span.start, BATCH_EVENTS_FIRST, NOTHING
+    writing: asyncio.Task[float] | None = None
+    try:
+        while start < span.stop:
+            rows = await source.read(log.page(log_id, start, span.stop, size))
+            entries = log.page_of(log_id, start, rows)
+            script = fold_entries(views.log_id, views.generations, entries, folded.states)
+            folded = await _played_beside(writing, views.db, script)
+            if writing is not None:
+                size = _next_size(size, await writing)
+                yield start
+            batch = range(start, start + len(entries))
+            writing = asyncio.create_task(views.db.play(_writing(mark(batch), folded.statements)))
+            start = batch.stop
+        if writing is not None:
+            await writing
+            yield start
+    finally:
+        if writing is not None:
+            await asyncio.wait([writing])
+
+
+def _writing(mark: Script[None], statements: Sequence[Statement]) -> Script[float]:
+    """Gives the seconds that it took, COMMIT apart."""
+    began = time.perf_counter()
+    yield from mark
+    yield statements
+    return time.perf_counter() - began
+
+
+def _next_size(size: int, write_s: float) -> int:
+    """Follows what a write took, by a factor of two at most."""
+    wanted = size * min(max(WRITE_S / write_s, 0.5), 2)
+    return min(max(int(wanted), BATCH_EVENTS_MIN), BATCH_EVENTS_MAX)
+
+
+def fold_entries(
+    log_id: int,
+    generations: Mapping[str, int],
+    entries: Entries,
+    states: Mapping[str, DeviceState],
+) -> Script[Folded]:
+    """Fold a batch; `states` are those of devices that its reads can't see yet.
+
+    As a script it yields what must be read for it, and nothing where others may have a turn.
+    """
+    recorded: list[Recorded] = []
+    for texts in batched(entries, SLICE_EVENTS):
+        yield []
+        recorded += [events.decode(position, text) for position, _, text in texts]
+    folded = fold.Fold()
+    named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+    folded.states.update((name, states[name]) for name in named & states.keys())
+    current = device_current.load(
+        log_id, generations[device_current.NAME], named - folded.states.keys()
+    )
+    [rows] = yield [current]
+    folded.states.update(device_current.states(rows))
+    if late := _late(folded.states, recorded):
+        [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
+        folded.add_later(late, behind)
+    for part in batched(recorded, SLICE_EVENTS):
+        yield []
+        for event in part:
+            folded.apply(event)
+    return Folded(folded.states, folded.statements(log_id, generations))
+
+
+def _is_of_device(event: Recorded) -> bool:
+    return event.stream.startswith("device/")
+
+
+def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> list[tuple[str, int]]:
+    """The (device, place) of each report that is not the last in its device's order."""
+    last = {name: state.last_place for name, state in states.items()}
+    late = []
+    for event in recorded:
+        if isinstance(event.event, REPORTS):
+            name = event.stream.removeprefix("device/")
+            last_place = last.get(name, -1)
+            place = device.placed(DeviceState(name, last_place=last_place), event).place
+            if place < last_place:
+                late.append((name, place))
+            else:
+                last[name] = place
+    return late
+
+
+async def _played_beside(
+    writing: asyncio.Task[float] | None, db: Database, script: Script[Folded]
+) -> Folded:
+    """Play a script that only reads, while the batch before it is being written.
+
+    Its first read leaves out the devices of that batch; every further one waits for it.
+    """
+    statements = next(script)
+    is_first = True
+    while True:
+        if not statements:
+            await asyncio.sleep(0)
+        elif not is_first and writing is not None:
+            await asyncio.wait([writing])
+        is_first = is_first and not statements
+        rows = [await db.read(statement) for statement in statements]
+        try:
+            statements = script.send(rows)
+        except StopIteration as end:
+            return cast("Folded", end.value)

@@ -1,0 +1,20 @@
+"""What a view says of itself, once: whoever builds, compares or deletes views goes by it."""
+
+from typing import NamedTuple, Protocol
+
+
+class Table(NamedTuple):
+    """A table of a view. Its columns begin with log_id and generation."""
+
+    name: str
+    key: tuple[str, ...]
+    """The columns that tell its rows apart in one generation: its primary key goes on with them."""
+
+
+class View(Protocol):
+    """A module of `projections` that is a view; its functions are its own."""
+
+    NAME: str
+    REVISION: int
+    """The form of its rows. A change of what the fold writes raises it."""
+    TABLES: tuple[Table, ...]

@@ -1,0 +1,61 @@
+"""Two builds of the views are compared row for row, whatever the sizes of the pages."""
+
+import pytest
+
+from firmtrail.eventstore.database import Database
+from firmtrail.projections import compare, fold
+from firmtrail.projections.refold import Views, refold
+from firmtrail.record import Recorder
+from tests.databases import new_log, write
+from tests.fleet import NOON_MS, register, report
+from tests.replay import generations
+
+DEVICES = [f"d{number}" for number in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "PAGE_ROWS", 3)
+
+
+async def two_builds(db: Database, recorder: Recorder) -> tuple[Views, Views]:
+    """The live views of a log, and the same built from it as the views of another log."""
+    log_id = await new_log(db, "one")
+    await register(recorder, log_id, *DEVICES)
+    for device in DEVICES:
+        sent = [report(device=device), report("1.1.0", device=device, occurred_at_ms=NOON_MS)]
+        await recorder.report(log_id, sent)
+    built = Views(db, await new_log(db, "other"), dict.fromkeys(fold.REVISIONS, 1))
+    assert [stop async for stop in refold(db, log_id, built, range(21))] == [21]
+    return Views(db, log_id, await generations(db, log_id)), built
+
+
+async def found(one: Views, other: Views) -> list[tuple[str, dict[str, object], bool, bool]]:
+    return [
+        (table, dict(key), expected is not None, found is not None)
+        async for table, key, expected, found in compare.differences(one, other)
+    ]
+
+
+async def test_what_was_built_is_what_was_written_live(db: Database, recorder: Recorder) -> None:
+    one, other = await two_builds(db, recorder)
+    assert await found(one, other) == []
+
+
+@pytest.mark.parametrize("device", ["d0", "d2", "d3", "d6"])
+async def test_a_missing_a_surplus_and_a_changed_row_are_named_by_their_keys(
+    db: Database, recorder: Recorder, device: str
+) -> None:
+    one, other = await two_builds(db, recorder)
+    where = f"WHERE device = '{device}' AND log_id = {other.log_id}"
+    await write(db, f"DELETE FROM device_current {where}")
+    await write(db, f"UPDATE device_attributes SET model = 'x' {where}")
+    position = DEVICES.index(device)
+    assert await found(one, other) == [
+        ("device_current", {"device": device}, True, False),
+        ("device_attributes", {"device": device, "position": position}, True, True),
+    ]
+    assert await found(other, one) == [
+        ("device_current", {"device": device}, False, True),
+        ("device_attributes", {"device": device, "position": position}, True, True),
+    ]

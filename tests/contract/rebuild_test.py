@@ -1,0 +1,208 @@
+"""A view is built anew while the live one serves, and is the same row for row."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from firmtrail.eventstore.database import Database
+from firmtrail.projections import fleet_versions, fold, generations, rebuild, refold
+from firmtrail.projections.generations import Build, Busy, Overtaken
+from firmtrail.record import Recorder
+from tests import replay
+from tests.databases import new_log, read, write
+from tests.fleet import NOON_MS, received, register, report
+
+LEASE_MS = 60_000
+DEVICES = [f"d{number}" for number in range(20)]
+ALL = frozenset(fold.REVISIONS)
+TABLES = [table.name for view in fold.VIEWS for table in view.TABLES]
+
+
+@pytest.fixture(autouse=True)
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a short log takes many batches, buckets and transactions."""
+    monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 32)
+    monkeypatch.setattr(refold, "BATCH_EVENTS_FIRST", 16)
+    monkeypatch.setattr(refold, "BATCH_EVENTS_MAX", 16)
+    monkeypatch.setattr(refold, "BATCH_EVENTS_MIN", 8)
+    monkeypatch.setattr(rebuild, "LAST_EVENTS_MAX", 4)
+    monkeypatch.setattr(generations, "DELETED_ROWS", 7)
+
+
+async def send_some(recorder: Recorder, log_id: int, chance: random.Random) -> None:
+    """A few reports of a few devices, some of them late."""
+    sent = [
+        report(
+            f"1.{chance.randrange(5)}.0",
+            chance.choice(["installed", "running", "failed"]),
+            chance.choice(DEVICES),
+            report_id=f"{chance.getrandbits(64):x}",
+            occurred_at_ms=NOON_MS + chance.randrange(1000),
+        )
+        for _ in range(5)
+    ]
+    for outcome in await recorder.report(log_id, sent):
+        received(outcome)
+
+
+async def filled(db: Database, recorder: Recorder, project: str = "acme") -> int:
+    log_id = await new_log(db, project)
+    await register(recorder, log_id, *DEVICES, model="m")
+    chance = random.Random(7)
+    for _ in range(40):
+        await send_some(recorder, log_id, chance)
+    return log_id
+
+
+async def claimed(
+    db: Database, log_id: int, wanted: frozenset[str] = ALL, builder: str = "me"
+) -> Build:
+    return await db.play(generations.claim(log_id, wanted, builder, LEASE_MS))
+
+
+async def finish(db: Database, build: Build) -> None:
+    async for _ in rebuild.rebuild(db, build):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def reports_coming_in(recorder: Recorder, log_id: int) -> AsyncIterator[None]:
+    chance = random.Random(11)
+
+    async def send() -> None:
+        while True:
+            await send_some(recorder, log_id, chance)
+
+    sending = asyncio.create_task(send())
+    try:
+        yield
+    finally:
+        assert not sending.done()  # no report failed
+        sending.cancel()
+        await asyncio.wait([sending])
+        await recorder.close()
+
+
+async def present(db: Database, log_id: int) -> dict[str, tuple[int, ...]]:
+    """Table -> the generations that have rows in it."""
+    found = {}
+    for table in TABLES:
+        text = f"SELECT DISTINCT generation FROM {table} WHERE log_id = $1 ORDER BY generation"
+        found[table] = tuple(generation for [generation] in await read(db, text, log_id))
+    return found
+
+
+@pytest.mark.parametrize("wanted", [ALL, *(frozenset({name}) for name in fold.REVISIONS)])
+async def test_a_view_built_anew_under_reports_is_what_the_log_says(
+    db: Database, recorder: Recorder, wanted: frozenset[str]
+) -> None:
+    log_id = await filled(db, recorder)
+    async with reports_coming_in(recorder, log_id):
+        await finish(db, await claimed(db, log_id, wanted))
+    assert await replay.generations(db, log_id) == {
+        name: 2 if name in wanted else 1 for name in fold.REVISIONS
+    }
+    assert await replay.differences(db, log_id) == []
+
+
+async def test_a_rebuild_goes_on_where_it_was_left(db: Database, recorder: Recorder) -> None:
+    log_id = await filled(db, recorder)
+    positions = []
+    while await replay.generations(db, log_id) != dict.fromkeys(fold.REVISIONS, 2):
+        build = await claimed(db, log_id)
+        positions.append(build.position)
+        async with contextlib.aclosing(rebuild.rebuild(db, build)) as steps:
+            await anext(steps)
+            await anext(steps, None)
+    assert positions == sorted(set(positions))
+    assert len(positions) > 5
+    assert await replay.differences(db, log_id) == []
+
+
+async def test_what_was_left_in_another_revision_or_for_other_views_is_begun_anew(
+    db: Database, recorder: Recorder
+) -> None:
+    log_id = await filled(db, recorder)
+    for change in ("UPDATE rebuilds SET revision = 0", "UPDATE rebuilds SET is_wanted = 0"):
+        async with contextlib.aclosing(rebuild.rebuild(db, await claimed(db, log_id))) as steps:
+            for _ in range(4):
+                left = await anext(steps)
+        await write(db, change)
+        again = await claimed(db, log_id)
+        assert (left.build.position, again.position) == (48, 0)
+        assert again.generation > left.build.generation
+    await finish(db, again)
+    assert await replay.differences(db, log_id) == []
+    await generations.delete_dead(db, log_id)
+    assert await present(db, log_id) == dict.fromkeys(TABLES, (again.generation,))
+
+
+async def test_of_two_builders_one_is_refused_and_the_slower_one_overtaken(
+    db: Database, recorder: Recorder
+) -> None:
+    log_id = await filled(db, recorder)
+    mine = await claimed(db, log_id)
+    with pytest.raises(Busy, match="is being rebuilt already"):
+        await claimed(db, log_id, builder="other")
+    theirs = await db.play(generations.claim(log_id, ALL, "other", lease_ms=0))
+    with pytest.raises(Overtaken):
+        await finish(db, mine)
+    await finish(db, theirs)
+    assert await replay.differences(db, log_id) == []
+
+
+async def test_what_a_crash_behind_the_switch_leaves_is_deleted_later(
+    db: Database, recorder: Recorder
+) -> None:
+    log_id = await filled(db, recorder)
+    await finish(db, await claimed(db, log_id, frozenset({"fleet_versions"})))
+    assert await present(db, log_id) == dict.fromkeys(TABLES, (1, 2)) | {"device_attributes": (1,)}
+    await generations.delete_dead(db, log_id)
+    assert await present(db, log_id) == dict.fromkeys(TABLES, (1,)) | {
+        "fleet_versions": (2,),
+        "fleet_moves": (2,),
+    }
+    assert await replay.differences(db, log_id) == []
+
+
+async def test_deleting_leaves_what_is_being_built(db: Database, recorder: Recorder) -> None:
+    log_id = await filled(db, recorder)
+    async for step in rebuild.rebuild(db, await claimed(db, log_id)):
+        if not step.is_live:
+            await generations.delete_dead(db, log_id)
+    assert await replay.differences(db, log_id) == []
+
+
+async def test_a_rebuild_of_one_log_leaves_the_others_alone(
+    db: Database, recorder: Recorder
+) -> None:
+    others = await filled(db, recorder, "other")
+    log_id = await filled(db, recorder)
+    before = await present(db, others)
+    left = await claimed(db, others)
+    await finish(db, await claimed(db, log_id))
+    await generations.delete_dead(db, log_id)
+    assert await present(db, others) == before
+    assert (await claimed(db, others)).generation == left.generation
+    assert await replay.differences(db, others) == []
+
+
+async def test_a_rebuild_of_an_empty_log_takes_no_generation_twice(db: Database) -> None:
+    log_id = await new_log(db)
+    for generation in (2, 3):
+        await finish(db, await claimed(db, log_id))
+        assert set((await replay.generations(db, log_id)).values()) == {generation}
+
+
+async def test_a_view_whose_rows_were_spoiled_is_put_right(
+    db: Database, recorder: Recorder
+) -> None:
+    log_id = await filled(db, recorder)
+    for table in TABLES:
+        await write(db, f"DELETE FROM {table}")
+    assert await replay.differences(db, log_id) != []
+    await finish(db, await claimed(db, log_id))
+    assert await replay.differences(db, log_id) == []
