@@ -7,7 +7,7 @@ import pytest
 
 from firmtrail.access import Access, people, settings, tokens
 from firmtrail.access.roles import EVERYTHING, PERMISSIONS
-from firmtrail.access.settings import Settings
+from firmtrail.settings import Settings
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_member, erase_user
 from firmtrail.device import Refused
