@@ -14,10 +14,10 @@ from uuid_utils import uuid7
 
 from firmtrail import events
 from firmtrail.device import DeviceState
-from firmtrail.events import REPORTS, Event, Recorded
+from firmtrail.events import Event, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.projections import device_current, device_history, fold, releases
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far the last event's time may be ahead of the clock before appends are refused."""
@@ -67,8 +67,8 @@ class Paper:
     ) -> int:
         """Put an event behind the ones before it, and give its position.
 
-        `text` is free text of a report, kept beside the log; the event gets its salted hash. A
-        device's state must have been loaded, where there is one.
+        `text` is free text kept beside the log; the event gets its salted hash as the member that
+        its TEXT names. A device's state must have been loaded, where there is one.
         """
         position = self.head.size + len(self._entries)
         if text is not None:
@@ -82,10 +82,14 @@ class Paper:
         return position
 
     def _with_text(self, position: int, event: Event, text: str) -> Event:
-        assert isinstance(event, REPORTS)
+        assert event.TEXT is not None, f"{event} has no text"
         salt = secrets.token_bytes(SALT_BYTES)
         self._texts.append(log.Text(position, salt.hex(), text))
-        return replace(event, detail=sha256(salt + text.encode()).hexdigest())
+        return replace(event, **{event.TEXT: sha256(salt + text.encode()).hexdigest()})
+
+    def load_releases(self) -> Statement:
+        """The project's releases; read it with `projections.releases.state`."""
+        return releases.load(self.log_id, self._generations[releases.NAME])
 
     @property
     def size(self) -> int:

@@ -36,10 +36,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether it changes what devices should run."""
     IS_NUDGE: ClassVar[bool] = False
     """Whether one device, if it waits for an answer, should be looked at again."""
+    TEXT: ClassVar[str | None] = None
+    """The member that is `sha256(salt || text)` in hex of the free text beside the log."""
 
 
 class Reported(Event, frozen=True):
     """What a device's report claims, beside its status."""
+
+    TEXT: ClassVar[str | None] = "detail"
 
     version: str
     seq: int | None = None
@@ -49,7 +53,6 @@ class Reported(Event, frozen=True):
     question: str | None = None
     rollout: str | None = None
     detail: str | None = None
-    """sha256(salt || text) in hex; the text lies beside the log."""
     sent: str | None = None
     """The version as the device wrote it, where that was not SemVer."""
 
@@ -203,52 +206,38 @@ class RolloutAdvanced(Event, frozen=True):
     reach: int
 
 
-class RolloutPaused(Event, frozen=True):
-    """It offers nothing until it is resumed. With counts, it paused itself over them."""
+class Order(Event, frozen=True):
+    """What a person ordered about what devices should run, and why."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"
 
     reason: str | None = None
+
+
+class RolloutPaused(Order, frozen=True):
+    """It offers nothing until it is resumed. With counts, it paused itself over them."""
+
     failed: int | None = None
     installed: int | None = None
 
 
-class RolloutResumed(Event, frozen=True):
+class RolloutResumed(Order, frozen=True):
     """It goes on; the outcomes before it no longer count towards pausing."""
 
-    IS_CONTROL: ClassVar[bool] = True
-    TEXT: ClassVar[str | None] = "reason"
 
-    reason: str | None = None
-
-
-class RolloutAborted(Event, frozen=True):
+class RolloutAborted(Order, frozen=True):
     """It decides nothing any more."""
 
-    IS_CONTROL: ClassVar[bool] = True
-    TEXT: ClassVar[str | None] = "reason"
 
-    reason: str | None = None
-
-
-class Halted(Event, frozen=True):
+class Halted(Order, frozen=True):
     """No device of the project is offered anything; rollbacks go on unless `all`."""
 
-    IS_CONTROL: ClassVar[bool] = True
-    TEXT: ClassVar[str | None] = "reason"
-
-    reason: str | None = None
     all: bool = False
 
 
-class Resumed(Event, frozen=True):
+class Resumed(Order, frozen=True):
     """The halt is over."""
-
-    IS_CONTROL: ClassVar[bool] = True
-    TEXT: ClassVar[str | None] = "reason"
-
-    reason: str | None = None
 
 
 class UpdateOffered(Event, frozen=True):
@@ -278,6 +267,38 @@ class Asked(Event, frozen=True):
 
     question: str
     expires_at: str
+
+
+class ReleaseAdded(Event, frozen=True):
+    """Devices of the model can be sent to this version."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "notes"
+
+    model: str
+    version: str
+    notes: str | None = None
+
+
+class ArtifactAdded(Event, frozen=True):
+    """The release has a file of this name, whose bytes were stored before."""
+
+    IS_CONTROL: ClassVar[bool] = True
+
+    name: str
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of the bytes, in hex."""
+
+
+class ReleaseWithdrawn(Event, frozen=True):
+    """The release is never offered again."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "reason"
+
+    reason: str | None = None
 
 
 class TextErased(Event, frozen=True):
@@ -322,6 +343,9 @@ TYPES: dict[str, type[Event]] = {
         UpdateOffered,
         AttemptsCleared,
         Asked,
+        ReleaseAdded,
+        ArtifactAdded,
+        ReleaseWithdrawn,
         TextErased,
         UserErased,
     )

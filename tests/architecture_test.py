@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "device events version eventstore"
+VIEWS = "device events release settings steering version eventstore"
 SHELL = f"{VIEWS} access projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
@@ -15,7 +15,10 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "events": "",
     "version": "",
     "device": "events version",
-    "access": "eventstore events",
+    "release": "device events version",
+    "settings": "events",
+    "steering": "device events release settings version",
+    "access": "eventstore events settings",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
     "record": f"{VIEWS} commit projections",
@@ -32,7 +35,9 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "os.getenv": "main",
     "sqlite3": "eventstore.sqlite",
 }
-PURE = "device events version eventstore.merkle"  # no async, and none of these names
+PURE = (  # no async, and none of these names
+    "device events release settings steering version eventstore.merkle"
+)
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 
 

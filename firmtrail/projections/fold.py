@@ -17,10 +17,17 @@ from firmtrail.projections import (
     device_current,
     device_history,
     fleet_versions,
+    releases,
 )
 from firmtrail.projections.view import View
 
-VIEWS: tuple[View, ...] = (device_current, device_attributes, device_history, fleet_versions)
+VIEWS: tuple[View, ...] = (
+    device_current,
+    device_attributes,
+    device_history,
+    fleet_versions,
+    releases,
+)
 """The views that this code writes."""
 
 REVISIONS = {view.NAME: view.REVISION for view in VIEWS}
@@ -62,6 +69,7 @@ class Fold:
         self._attributes: list[tuple[int, DeviceState]] = []
         self._reports: list[tuple[DeviceState, ReportEvent, Placed, int]] = []
         self._moves: list[fleet_versions.Move] = []
+        self._of_releases: list[Recorded] = []
 
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
         """Takes the rows of `device_history.later(…, places)`."""
@@ -71,8 +79,12 @@ class Fold:
     def apply(self, recorded: Recorded) -> None:
         """Folds one event; the events come in the order of their positions."""
         kind, _, name = recorded.stream.partition("/")
-        if kind != "device":
-            return
+        if kind == "device":
+            self._apply_to_device(name, recorded)
+        elif kind == "release":
+            self._of_releases.append(recorded)
+
+    def _apply_to_device(self, name: str, recorded: Recorded) -> None:
         before = self.states.get(name)
         if isinstance(recorded.event, REPORTS):
             assert before is not None, f"a report of {name}, which is not registered"
@@ -114,4 +126,6 @@ class Fold:
             statements.append(device_history.insert(log_id, generation, self._reports))
         if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
+        if self._of_releases and (generation := generations.get(releases.NAME)) is not None:
+            statements.extend(releases.apply(log_id, generation, self._of_releases))
         return statements

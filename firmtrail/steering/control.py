@@ -1,10 +1,10 @@
-"""All that decides in a project: its settings, releases, rollouts and halt. A fold of control events.
+"""All that decides in a project: its settings, releases, rollouts and halt; and the commands on it.
 
-`Control` is small, whatever the fleet's size, so a process keeps it in memory; `count` says how many
-control events of the log it holds, which is the head's control_count.
+`Control` is the fold of the control events. It is small, whatever the fleet's size, so a process
+keeps it in memory; `count` says how many of the log's control events it holds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -56,9 +56,7 @@ class Control:
             for each in self.rollouts.values()
             if not each.is_rollback and each.version is not None
         }
-        return release.latest(
-            each for key, each in self.releases.items() if key not in carried
-        )
+        return release.latest(each for key, each in self.releases.items() if key not in carried)
 
     @cached_property
     def models(self) -> frozenset[str]:
@@ -76,20 +74,22 @@ def evolve(control: Control, recorded: Recorded) -> Control:
     event = recorded.event
     if not event.IS_CONTROL:
         return control
-    control = replace(control, count=control.count + 1)
+    changed = control
+    kind, _, name = recorded.stream.partition("/")
     match event:
         case events.SettingsChanged():
-            return replace(control, settings=settings.evolve(control.settings, event))
+            changed = replace(control, settings=settings.evolve(control.settings, event))
         case events.Halted(all=is_all):
-            return replace(control, halt="all" if is_all else "rollouts")
+            changed = replace(control, halt="all" if is_all else "rollouts")
         case events.Resumed():
-            return replace(control, halt=None)
+            changed = replace(control, halt=None)
         case events.RolloutStarted() | events.RollbackStarted():
-            return _with_rollout(control, rollout.started(recorded))
-    if recorded.stream.startswith("rollout/"):
-        before = control.rollouts[recorded.stream.removeprefix("rollout/")]
-        return _with_rollout(control, rollout.evolve(before, recorded))
-    return replace(control, releases=release.evolve(control.releases, recorded))
+            changed = _with_rollout(control, rollout.started(recorded))
+        case _ if kind == "rollout":
+            changed = _with_rollout(control, rollout.evolve(control.rollouts[name], recorded))
+        case _:
+            changed = replace(control, releases=release.evolve(control.releases, recorded))
+    return replace(changed, count=control.count + 1)
 
 
 def _with_rollout(control: Control, changed: Rollout) -> Control:
@@ -107,18 +107,18 @@ def decide_rollout(control: Control, wanted: events.RolloutStarted) -> events.Ro
     return wanted
 
 
-def decide_rollback(control: Control, wanted: events.RollbackStarted) -> list[events.Event]:
-    """The rollback, and before it the bad release's withdrawal, which gets no text of its own.
+def decide_rollback(control: Control, wanted: events.RollbackStarted) -> events.RollbackStarted:
+    """Raises `Refused` where a version that it sends devices to is no release or is withdrawn.
 
-    Raises `Refused` where a version that it sends devices to is no release or is withdrawn. As no
-    target is withdrawn and every bad version is, no two rollbacks send a device to and fro.
+    The caller withdraws the bad release in the same commit. As no target is withdrawn and every
+    bad version is, no two rollbacks send a device to and fro.
     """
     for target in (wanted.version, wanted.fallback):
         if target == wanted.bad_version:
             raise Refused("invalid", "a rollback leads away from its bad version", status=422)
         if target is not None:
             _check_target(control, wanted.model, target)
-    return [wanted]
+    return wanted
 
 
 def _check_target(control: Control, model: str, target: str) -> None:
@@ -159,7 +159,3 @@ def decide_resume(control: Control) -> events.Resumed:
 def is_higher(one: str, other: str) -> bool:
     """By precedence."""
     return version.precedence(one).compare(version.precedence(other)) > 0
-
-
-def newest(rollouts: Iterable[Rollout]) -> list[Rollout]:
-    return sorted(rollouts, key=lambda each: -each.position)

@@ -1,7 +1,7 @@
 """The rules of offers: what a device was told to go to, and how each attempt at it ended.
 
-An offer stands for a device, the source of the order (a rollout, a rollback, its pin, follow_latest)
-and a version. Each time a new attempt is ordered, the offer is made again.
+An offer stands for a device, the source of the order (a rollout, a rollback, its pin,
+follow_latest) and a version. Each time a new attempt is ordered, the offer is made again.
 
 An attempt is over when the device reports `failed` or `rejected`, or, after `installing` or
 `rebooting`, that another version runs. It counts once an offer. The device's next install of the
@@ -83,7 +83,6 @@ def offered(offers: Offers, device: str, recorded: Recorded) -> list[Offer]:
     """The offers that an UpdateOffered changes: the one that it makes first."""
     event = recorded.event
     assert isinstance(event, UpdateOffered)
-    source = source_of(event)
     others = [offer for offer in offers if offer.version == event.version]
     made = Offer(
         device,
@@ -97,11 +96,12 @@ def offered(offers: Offers, device: str, recorded: Recorded) -> list[Offer]:
         any(offer.has_failed for offer in others),
         installing_place=max((offer.installing_place for offer in others), default=-1),
     )
-    changed = [_with_outcome_of(made, others)]
-    for offer in others:  # what is under way counts for the offer made last
-        if offer.key != made.key and offer.installing_place >= 0:
-            changed.append(replace(offer, installing_place=-1))
-    return changed
+    under_way = [  # what is under way counts for the offer made last
+        replace(offer, installing_place=-1)
+        for offer in others
+        if offer.key != made.key and offer.installing_place >= 0
+    ]
+    return [_with_outcome_of(made, others), *under_way]
 
 
 def _with_outcome_of(made: Offer, others: Offers) -> Offer:

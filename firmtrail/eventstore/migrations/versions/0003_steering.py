@@ -1,0 +1,15 @@
+"""What decides which version a device should run."""
+
+from alembic import op
+
+from firmtrail.eventstore.migrations import statements
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    back_end = op.get_context().dialect.name
+    for name in ("0003_releases",):
+        for statement in statements(name, back_end):
+            op.execute(statement)
