@@ -17,7 +17,7 @@ from firmtrail.device import DeviceState
 from firmtrail.events import Event, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
-from firmtrail.projections import device_current, device_history, fold, releases
+from firmtrail.projections import device_current, device_history, fold
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far the last event's time may be ahead of the clock before appends are refused."""
@@ -86,10 +86,6 @@ class Paper:
         salt = secrets.token_bytes(SALT_BYTES)
         self._texts.append(log.Text(position, salt.hex(), text))
         return replace(event, **{event.TEXT: sha256(salt + text.encode()).hexdigest()})
-
-    def load_releases(self) -> Statement:
-        """The project's releases; read it with `projections.releases.state`."""
-        return releases.load(self.log_id, self._generations[releases.NAME])
 
     @property
     def size(self) -> int:

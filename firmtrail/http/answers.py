@@ -99,6 +99,30 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     secret: str | UnsetType | None = UNSET
 
 
+class Artifact(msgspec.Struct, frozen=True):
+    """A file of a release; `size` in bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """A release; `latest`: of its model's that are neither withdrawn nor pre-releases, of the
+    highest precedence."""
+
+    version: str
+    model: str
+    notes: str | None
+    latest: bool
+    added_at: TimeText
+    withdrawn: bool
+    withdrawn_at: TimeText | None
+    reason: str | None
+    """Why it was withdrawn."""
+    artifacts: list[Artifact]
+
+
 class VersionShare(msgspec.Struct, frozen=True):
     """How many registered devices of a model run a version, and which share of all that is."""
 

@@ -13,9 +13,11 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.events import Status
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import (
+    TEXT_BYTES_MAX,
     AsOf,
     DeviceName,
     DevicePrefix,
+    FreeText,
     Name,
     Position,
     Seconds,
@@ -143,6 +145,38 @@ class TimelineQuery(
     start: Time
     stop: Time | None = None
     step: Annotated[int, Meta(ge=1, le=366 * 86_400)] = 86_400
+
+
+class NewRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A release to be."""
+
+    version: VersionText
+    model: Name
+    notes: FreeText | None = None
+
+    def __post_init__(self) -> None:
+        check_bytes("notes", self.notes)
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a release is never to be offered again."""
+
+    reason: FreeText
+
+    def __post_init__(self) -> None:
+        check_bytes("reason", self.reason)
+
+
+def check_bytes(name: str, text: str | None) -> None:
+    """Raises `ValueError` for a free text whose characters are few enough and its bytes are not."""
+    if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
+        raise ValueError(f"{name} has more than {TEXT_BYTES_MAX} bytes")
+
+
+class ReleasesQuery(ListQuery, frozen=True, kw_only=True):
+    """Which releases."""
+
+    model: Name | None = None
 
 
 class EventsQuery(

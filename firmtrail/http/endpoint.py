@@ -17,6 +17,7 @@ import structlog
 import uuid_utils
 from aiohttp import hdrs, web
 
+from firmtrail import version
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.http import errors, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
@@ -33,6 +34,9 @@ _PATTERNS = {
     "project": texts.PROJECT_PATTERN,
     "device": texts.DEVICE_PATTERN,
     "position": texts.POSITION_PATTERN,
+    "model": texts.NAME_PATTERN,
+    "version": version.PATTERN,
+    "name": texts.NAME_PATTERN,
 }
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 

@@ -29,7 +29,13 @@ _DESCRIPTION = """\
 What each device of a fleet runs, ran and should run. Times are RFC 3339 UTC, versions SemVer
 2.0.0, errors RFC 9457 problems with a stable `code` and all faults of a body."""
 
-_PATH_TYPES: dict[str, Any] = {"project": texts.ProjectName, "device": texts.DeviceName}
+_PATH_TYPES: dict[str, Any] = {
+    "project": texts.ProjectName,
+    "device": texts.DeviceName,
+    "model": texts.Name,
+    "version": texts.VersionText,
+    "name": texts.Name,
+}
 
 _HEADERS = {
     LOG_SIZE: "The number of events in the log that the answer was read from.",

@@ -17,6 +17,7 @@ from firmtrail.http import (
     seed_api,
 )
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
+from firmtrail.http.release_routes import RELEASES
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
 from firmtrail.http.user_routes import ACCESS, FLEET, LOCALS, RULES, D, P
@@ -186,7 +187,7 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *AUDITS, *ACCESS, *OPERATIONS)
+ROUTES = (*REPORTS, *FLEET, *RELEASES, *AUDITS, *ACCESS, *OPERATIONS)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:

@@ -69,7 +69,7 @@ class Fold:
         self._attributes: list[tuple[int, DeviceState]] = []
         self._reports: list[tuple[DeviceState, ReportEvent, Placed, int]] = []
         self._moves: list[fleet_versions.Move] = []
-        self._of_releases: list[Recorded] = []
+        self.of_releases: list[Recorded] = []
 
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
         """Takes the rows of `device_history.later(…, places)`."""
@@ -82,7 +82,7 @@ class Fold:
         if kind == "device":
             self._apply_to_device(name, recorded)
         elif kind == "release":
-            self._of_releases.append(recorded)
+            self.of_releases.append(recorded)
 
     def _apply_to_device(self, name: str, recorded: Recorded) -> None:
         before = self.states.get(name)
@@ -126,6 +126,6 @@ class Fold:
             statements.append(device_history.insert(log_id, generation, self._reports))
         if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
-        if self._of_releases and (generation := generations.get(releases.NAME)) is not None:
-            statements.extend(releases.apply(log_id, generation, self._of_releases))
+        if self.of_releases and (generation := generations.get(releases.NAME)) is not None:
+            statements.extend(releases.apply(log_id, generation, self.of_releases))
         return statements

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from firmtrail import release
 from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.view import Table
 from firmtrail.release import Artifact, Key, Release
 
@@ -157,9 +157,13 @@ def _release(row: Row, artifacts: Sequence[Artifact]) -> Release:
     )
 
 
-async def told(db: Database, log_id: int) -> tuple[int, dict[Key, Told]]:
-    """The log's size, and all its releases with their texts."""
-    rows = await db.read(Statement(_LIST, (log_id,)))
+def tell(log_id: int) -> Statement:
+    """All releases of the log with their texts; read it with `told`."""
+    return Statement(_LIST, (log_id,))
+
+
+def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
+    """The log's size, and its releases."""
     known = [row for row in rows if row[3] is not None]
     texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)

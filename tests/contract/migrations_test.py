@@ -17,6 +17,7 @@ from firmtrail.record import Recorder
 from tests.databases import INSTANCE, new_log, opened, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
+from tests.replay import differences
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -38,6 +39,7 @@ async def run_outside(url: str, text: str) -> None:
     if url.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             connection.execute(text)
+            connection.commit()
         return
     postgres = await asyncpg.connect(url)
     await postgres.execute(text)
@@ -80,3 +82,22 @@ async def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
     await run_outside(empty_url, "DROP TABLE idempotency_keys")
     await migrate(empty_url, INSTANCE)
     assert await is_migrated(empty_url)
+
+
+async def test_a_log_from_before_releases_goes_on(empty_url: str) -> None:
+    await migrate(empty_url, INSTANCE)
+    async with opened(empty_url) as db:
+        log_id = await new_log(db)
+        await register(Recorder(db), log_id, "d1")
+    for text in (
+        "DROP TABLE releases",
+        "DROP TABLE release_artifacts",
+        "DELETE FROM views WHERE name = 'releases'",
+        "UPDATE alembic_version SET version_num = '0002'",
+    ):
+        await run_outside(empty_url, text)
+    assert not await is_migrated(empty_url)
+    await migrate(empty_url, INSTANCE)
+    async with opened(empty_url) as db:
+        assert (await receipts(Recorder(db), log_id, report()))[0].position == 1
+        assert await differences(db, log_id) == []

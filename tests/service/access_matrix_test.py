@@ -20,6 +20,8 @@ ROUTES = (
     ("read", "GET", "/members", None),
     ("read", "GET", "/devices", None),
     ("operate", "POST", "/devices", {"device": "new"}),
+    ("read", "GET", "/releases", None),
+    ("operate", "POST", "/releases", {"version": "1.0.0", "model": "m"}),
     ("audit", "GET", "/events", None),
     ("administer", "PATCH", "", {"max_attempts": 4}),
     ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
