@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "device events release settings steering version eventstore"
+VIEWS = "change device events release settings steering version eventstore"
 SHELL = f"{VIEWS} access projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
@@ -14,16 +14,18 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "eventstore": "",
     "events": "",
     "version": "",
-    "device": "events version",
+    "change": "version",
+    "device": "events",
     "release": "device events version",
     "settings": "events",
-    "steering": "device events release settings version",
+    "steering": "change device events release settings version",
     "access": "eventstore events settings",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
-    "record": f"{VIEWS} commit projections",
+    "offering": f"{VIEWS} commit projections",
+    "record": f"{VIEWS} commit offering projections",
     "commands": f"{VIEWS} access commit projections record",
-    "http": f"{SHELL} commands commit record __version__",
+    "http": f"{SHELL} commands commit offering record __version__",
     "cli": f"{SHELL} commands commit http main record __version__",
     "main": f"{SHELL} cli commands http record __version__",
 }
@@ -36,7 +38,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "sqlite3": "eventstore.sqlite",
 }
 PURE = (  # no async, and none of these names
-    "device events release settings steering version eventstore.merkle"
+    "change device events release settings steering version eventstore.merkle"
 )
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 

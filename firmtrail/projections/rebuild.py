@@ -70,7 +70,7 @@ def _end(build: Build, events_max: int) -> Script[Progress | None]:
     if size > build.position:
         [rows] = yield [log.page(log_id, build.position, size, events_max)]
         entries = log.page_of(log_id, build.position, rows)
-        folded = yield from fold_entries(log_id, build.generations, entries, {})
+        folded = yield from fold_entries(log_id, build.generations, entries)
         yield folded.statements
     yield generations.switch(log_id)
     return Progress(build._replace(position=size), size, is_live=True)

@@ -6,8 +6,9 @@ written live can't differ by a rule. Memory is that of a few batches, however lo
 batch is read and folded outside any transaction, in slices that let other tasks run, while the one
 before it is written in one short transaction.
 
-device_current and device_history of the same generations are the fold's memory: the states of
-devices, and what stands behind a late report. Both must be among the views that are built.
+Some views of the same generations are the fold's memory: the states of devices, what stands behind
+a late report, what decides, and what devices were told. They must be among the views that are
+built.
 """
 
 import asyncio
@@ -21,9 +22,29 @@ from firmtrail.device import DeviceState
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Script, Statement
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.projections import (
+    device_asks,
+    device_current,
+    device_history,
+    device_offers,
+    fold,
+    releases,
+    rollouts,
+)
+from firmtrail.projections.steering import Steering
+from firmtrail.steering.control import Control
 
-MEMORY = frozenset({device_current.NAME, device_history.NAME})
+MEMORY = frozenset(
+    view.NAME
+    for view in (
+        device_current,
+        device_history,
+        releases,
+        rollouts,
+        device_offers,
+        device_asks,
+    )
+)
 """The views that every fold from the log needs, whichever it is for."""
 
 SLICE_EVENTS = 100
@@ -47,13 +68,14 @@ class Views(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A batch that is folded: what its devices are after it, and what writes it."""
+    """A batch that is folded: what its devices are after it, what was told, and what writes it."""
 
     states: Mapping[str, DeviceState]
+    steering: Steering | None
     statements: list[Statement]
 
 
-NOTHING = Folded({}, [])
+NOTHING = Folded({}, None, [])
 
 
 def _unmarked(_batch: range) -> Script[None]:
@@ -84,7 +106,7 @@ async def refold(
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
             entries = log.page_of(log_id, start, rows)
-            script = fold_entries(views.log_id, views.generations, entries, folded.states)
+            script = fold_entries(views.log_id, views.generations, entries, folded)
             folded = await _played_beside(writing, views.db, script)
             if writing is not None:
                 size = _next_size(size, await writing)
@@ -118,9 +140,9 @@ def fold_entries(
     log_id: int,
     generations: Mapping[str, int],
     entries: Entries,
-    states: Mapping[str, DeviceState],
+    before: Folded = NOTHING,
 ) -> Script[Folded]:
-    """Fold a batch; `states` are those of devices that its reads can't see yet.
+    """Fold a batch; `before` is the one before it, which its first read can't see yet.
 
     As a script it yields what must be read for it, and nothing where others may have a turn.
     """
@@ -130,7 +152,7 @@ def fold_entries(
         recorded += [events.decode(position, text) for position, _, text in texts]
     folded = fold.Fold()
     named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
-    folded.states.update((name, states[name]) for name in named & states.keys())
+    folded.states.update((name, before.states[name]) for name in named & before.states.keys())
     current = device_current.load(
         log_id, generations[device_current.NAME], named - folded.states.keys()
     )
@@ -139,11 +161,52 @@ def fold_entries(
     if late := _late(folded.states, recorded):
         [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
         folded.add_later(late, behind)
+    yield from _recall(log_id, generations, folded.steering, recorded, before=before.steering)
     for part in batched(recorded, SLICE_EVENTS):
         yield []
         for event in part:
             folded.apply(event)
-    return Folded(folded.states, folded.statements(log_id, generations))
+    statements = folded.statements(log_id, generations)
+    return Folded(folded.states, folded.steering, statements)
+
+
+def _recall(
+    log_id: int,
+    generations: Mapping[str, int],
+    steering: Steering,
+    recorded: Sequence[Recorded],
+    *,
+    before: Steering | None,
+) -> Script[None]:
+    """Brings what decides and what devices were told to before the batch. Settings and halts are
+    left out: no view's rows follow from them."""
+    if before is not None:
+        steering.control, steering.recent = before.control, before.recent
+    else:
+        of_releases, of_rollouts = yield [
+            releases.load(log_id, generations[releases.NAME]),
+            rollouts.load(log_id, generations[rollouts.NAME]),
+        ]
+        steering.control = Control(
+            releases=releases.state(of_releases), rollouts=rollouts.state(of_rollouts)
+        )
+        steering.recent = rollouts.recent(of_rollouts)
+    if steering.control.releases:
+        named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+        generation = generations[device_offers.NAME]
+        [rows] = yield [device_offers.load(log_id, generation, named)]
+        steering.offers = device_offers.state(rows)
+    if questions := _questions(recorded):
+        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
+        steering.asks = device_asks.state(rows)
+
+
+def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
+    return {
+        (event.stream.removeprefix("device/"), event.event.question)
+        for event in recorded
+        if isinstance(event.event, REPORTS) and event.event.question is not None
+    }
 
 
 def _is_of_device(event: Recorded) -> bool:

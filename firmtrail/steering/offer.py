@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from firmtrail.change import Ordered
 from firmtrail.device import MOVING, Placed
 from firmtrail.events import AttemptsCleared, Cause, Recorded, ReportEvent, UpdateOffered
 
@@ -77,6 +78,14 @@ def is_made(offers: Offers, source: str, version: str) -> bool:
     """Whether the device was told of this already, for the attempt that comes next."""
     attempt = attempts(offers, version) + 1
     return any(offer.key == (source, version) and offer.attempt == attempt for offer in offers)
+
+
+def ordered(offers: Offers, version: str) -> Ordered | None:
+    """Which open offer a report of this version follows, before it is folded."""
+    causes = {offer.cause for offer in offers if offer.version == version and offer.is_open}
+    if not causes:
+        return None
+    return "rollback" if "rollback" in causes else "offered"
 
 
 def offered(offers: Offers, device: str, recorded: Recorded) -> list[Offer]:

@@ -12,6 +12,10 @@ type State = Literal[
 ]
 
 
+HOLDING: frozenset[Reason] = frozenset({"paused", "withdrawn", "attempts_exhausted"})
+"""Why a rollout that decides still offers nothing."""
+
+
 class Progress(NamedTuple):
     state: State
     reason: Reason
@@ -26,14 +30,13 @@ def progress(case: Case, of: Rollout) -> Progress:
 def _state(case: Case, of: Rollout, decision: target.Decision) -> State:
     made = offer.latest(each for each in case.offers if each.source == of.id)
     outcome = made.outcome if made else None
-    version = made.version if made else of.version
     states: tuple[tuple[State, bool], ...] = (
         ("installed", outcome == "installed"),
-        ("exhausted", version is not None and _is_exhausted(case, version)),
+        ("exhausted", made is not None and _is_exhausted(case, made.version)),
         ("failed", outcome == "failed"),
         ("already", made is None and _is_there(case, of)),
         ("not_reached", not rollout.reaches(of, case.device.device)),
-        ("held", decision.rollout != of.id or decision.reason == "paused"),
+        ("held", decision.rollout != of.id or decision.reason in HOLDING),
         ("offered", made is not None),
     )
     return next((state for state, applies in states if applies), "pending")

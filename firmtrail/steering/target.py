@@ -8,6 +8,8 @@ and said is the decision's trail.
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from msgspec.structs import replace
+
 from firmtrail.device import DeviceState
 from firmtrail.events import Cause
 from firmtrail.release import Key
@@ -88,6 +90,24 @@ type _Said = tuple[_Word | None, str, dict[str, str | int | bool | None]]
 """A word, or None and why the rule does not apply; and what it looked at."""
 
 CAUSES: frozenset[Reason] = frozenset({"pinned", "rollback", "rollout", "follow_latest"})
+
+
+def case_of(
+    control: Control, device: DeviceState, offers: Offers, running: str | None = None
+) -> Case:
+    """The case of a device that may have said what it runs, which counts before what is known."""
+    if running is not None and running != device.version:
+        device = replace(device, version=running)
+    return Case(control, device, offers)
+
+
+def cause_of(decision: Decision) -> Cause:
+    """Of a decision that sends the device somewhere."""
+    assert decision.version is not None
+    match decision.reason:
+        case "pinned" | "rollback" | "rollout" | "follow_latest" as cause:
+            return cause
+    raise AssertionError(f"{decision.reason} sends nobody anywhere")
 
 
 def decide(case: Case) -> Decision:
