@@ -250,7 +250,7 @@ def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
 
 
 def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int, str]]:
-    """(position, recorded_at_ms, entry text) from `start` on, in order.
+    """(position, recorded_at_ms, entry text) from `start` on, in order; not none.
 
     Raises `Corrupt` where a position is missing.
     """

@@ -43,7 +43,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 32)
     monkeypatch.setattr(refold, "BATCH_EVENTS_FIRST", 16)
     monkeypatch.setattr(refold, "BATCH_EVENTS_MAX", 16)
-    monkeypatch.setattr(refold, "BATCH_EVENTS_MIN", 8)
+    monkeypatch.setattr(refold, "BATCH_EVENTS_MIN", 16)
     monkeypatch.setattr(rebuild, "LAST_EVENTS_MAX", 4)
     monkeypatch.setattr(generations, "DELETED_ROWS", 7)
 
