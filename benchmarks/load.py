@@ -38,6 +38,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Hands every answer's body back."""
     connections: int = CONNECTIONS
     measured_s: float = MEASURED_S
+    every_s: float = 0
+    """A connection sends its next request no sooner than this after the one before."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +152,10 @@ class Connection(asyncio.Protocol):
             self._load.failures.append(answer.decode(errors="replace"))
         elif self._keeps:
             self._load.kept.append((self._number, answer[header_end:]))
-        self._send()
+        if (wait_s := self._sent_at + self._load.job.every_s - answered_at) > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._send)
+        else:
+            self._send()
 
 
 def main(paths: Sequence[str]) -> None:

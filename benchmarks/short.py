@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import library, processes, verify
+from benchmarks import library, processes, rebuild, verify
 from benchmarks.fleet import ARRAY_REPORTS, Fleet, Sent, gateway_arrays
 from benchmarks.processes import Tokens
 from benchmarks.rounds import ROUNDS, Measure, take_turns
@@ -69,6 +69,9 @@ def run() -> tuple[list[Row], list[str]]:
             *(reference.row() for reference in references),
             *held(embedded, references),
             replay(embedded),
+            *rebuild.rows(
+                f"sqlite:///{folder / 'bench.db'}", embedded.port, embedded.ledger, fleet
+            ),
             *(row for service in clustered for row in compared_rows(service, references)),
             *library.rows(
                 folder, postgres.create_database("other"), postgres.create_database("own")

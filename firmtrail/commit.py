@@ -16,25 +16,38 @@ from firmtrail import events
 from firmtrail.device import DeviceState
 from firmtrail.events import Event, Recorded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.eventstore.database import Row, Script, Statement, Transaction, Unavailable
+from firmtrail.projections import (
+    controls,
+    device_asks,
+    device_current,
+    device_history,
+    device_offers,
+    fold,
+    rollouts,
+)
+from firmtrail.steering.control import Control
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far the last event's time may be ahead of the clock before appends are refused."""
 
 SALT_BYTES = 16
 
+SYSTEM = "system"
+"""The actor of what follows by itself."""
+
 
 class Paper:
     """What is decided and recorded while the head is held. Pure but for salts and ids."""
 
-    def __init__(self, head: log.Head, generations: Mapping[str, int]) -> None:
+    def __init__(self, head: log.Head, generations: Mapping[str, int], decides: Control) -> None:
         self._generations = generations
         self._entries: list[log.Entry] = []
         self._texts: list[log.Text] = []
         self.head = head
         self.now_ms = max(head.now_ms, head.recorded_at_ms)
         self.fold = fold.Fold()
+        self.fold.steering.control = decides
 
     @property
     def log_id(self) -> int:
@@ -55,6 +68,43 @@ class Paper:
         """Rows for `fold.add_later`: what stands behind these (device, place)."""
         generation = self._generations[device_history.NAME]
         return device_history.later(self.log_id, generation, places)
+
+    @property
+    def control(self) -> Control:
+        """What decides, with what is recorded here."""
+        return self.fold.steering.control
+
+    def load_told(
+        self, names: Iterable[str], questions: Iterable[tuple[str, str]] = ()
+    ) -> list[Statement]:
+        """What these devices were offered, what outcomes count for, and which of these (device,
+        question) were asked. Nothing was offered in a project that has no release."""
+        statements: list[Statement] = []
+        if self.control.releases:
+            generation = self._generations[device_offers.NAME]
+            statements.append(device_offers.load(self.log_id, generation, names))
+        if self.control.watching:
+            generation = self._generations[rollouts.NAME]
+            statements.append(rollouts.load_recent(self.log_id, generation))
+        if asked := list(questions):
+            generation = self._generations[device_asks.NAME]
+            statements.append(device_asks.load(self.log_id, generation, asked))
+        return statements
+
+    def take_told(self, results: Iterable[Sequence[Row]]) -> None:
+        """Takes the rows of `load_told`, before anything is recorded."""
+        rows, steering = iter(results), self.fold.steering
+        if self.control.releases:
+            steering.offers.update(device_offers.state(next(rows)))
+        if self.control.watching:
+            for name, counts in rollouts.recent(next(rows)).items():
+                steering.recent.setdefault(name, counts)
+        for asks in rows:
+            steering.asks.update(device_asks.state(asks))
+
+    def load_runs(self, wanted: Sequence[tuple[str, str]]) -> Statement:
+        """What these (device, bad version) ran before the bad one; `device_history.runs_of`."""
+        return device_history.runs(self.log_id, wanted, self._generations[device_history.NAME])
 
     def record(
         self,
@@ -77,8 +127,13 @@ class Paper:
             position, self.now_ms, stream, event_id or f"s.{uuid7().hex}", actor, event
         )
         entry = events.encode(self.project, recorded)
-        self._entries.append(log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL))
+        self._entries.append(
+            log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL, event.IS_NUDGE)
+        )
         self.fold.apply(recorded)
+        if self.fold.steering.outcomes:
+            for rollout, pause in self.fold.steering.own_pauses():
+                self.record(rollout, pause, actor=SYSTEM)
         return position
 
     def _with_text(self, position: int, event: Event, text: str) -> Event:
@@ -105,8 +160,10 @@ class Paper:
 class Commit(Paper):
     """The paper of a command that runs by itself, with its transaction."""
 
-    def __init__(self, tx: Transaction, head: log.Head, generations: Mapping[str, int]) -> None:
-        super().__init__(head, generations)
+    def __init__(
+        self, tx: Transaction, head: log.Head, generations: Mapping[str, int], decides: Control
+    ) -> None:
+        super().__init__(head, generations, decides)
         self._tx = tx
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
@@ -116,8 +173,9 @@ class Commit(Paper):
     async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
         """The states of those that exist, loaded once; they can be recorded on from here."""
         if missing := [name for name in names if name not in self.fold.states]:
-            [rows] = await self._tx.run(self.load_devices(missing))
+            rows, *told = await self._tx.run(self.load_devices(missing), *self.load_told(missing))
             self.take_devices(rows)
+            self.take_told(told)
         return self.fold.states
 
     async def finish(self) -> None:
@@ -132,7 +190,21 @@ def holding(log_id: int) -> list[Statement]:
 
 async def begin(tx: Transaction, log_id: int, size_seen: int) -> Commit:
     """Lock the log's head and open a commit behind it. Raises `Unavailable` as `held` does."""
-    return Commit(tx, *held(await tx.run(*holding(log_id)), size_seen))
+    head, generations = held(await tx.run(*holding(log_id)), size_seen)
+    rows = await tx.run(*controls.load(head, generations))
+    commit = Commit(tx, head, generations, controls.of(head.control_count, rows))
+    commit.fold.steering.recent.update(controls.recent(rows))
+    return commit
+
+
+def opened(log_id: int, size_seen: int, known: Control | None) -> Script[Paper]:
+    """Lock the log's head and open a paper behind it; `known` decides, if it is still all that
+    does. Raises `Unavailable` as `held` does."""
+    head, generations = held((yield holding(log_id)), size_seen)
+    if known is None or known.count != head.control_count:
+        rows = yield controls.load(head, generations)
+        known = controls.of(head.control_count, rows)
+    return Paper(head, generations, known)
 
 
 def held(rows: Sequence[Sequence[Row]], size_seen: int) -> tuple[log.Head, dict[str, int]]:

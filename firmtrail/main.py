@@ -18,6 +18,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "serve": ("serve:serve", "Serve the API."),
     "migrate": ("migrate:migrate", "Bring the database to this version's schema."),
     "doctor": ("doctor:doctor", "Check what the service stands on."),
+    "rebuild": ("rebuild:rebuild", "Build views anew from the log, while the old ones serve."),
     "project": ("access:project", "Add projects."),
     "user": ("access:user", "Add members, set passwords, erase people."),
     "token": ("access:token", "Create API tokens."),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "device events release version eventstore"
+VIEWS = "change device events release settings steering version eventstore"
 SHELL = f"{VIEWS} access artifacts projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
@@ -14,15 +14,19 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "eventstore": "",
     "events": "",
     "version": "",
-    "device": "events version",
+    "change": "version",
+    "device": "events",
     "release": "device events version",
-    "access": "eventstore events",
     "artifacts": "config eventstore",
+    "settings": "events",
+    "steering": "change device events release settings version",
+    "access": "eventstore events settings",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
-    "record": f"{VIEWS} commit projections",
+    "offering": f"{VIEWS} commit projections",
+    "record": f"{VIEWS} commit offering projections",
     "commands": f"{VIEWS} access commit projections record",
-    "http": f"{SHELL} commands commit record __version__",
+    "http": f"{SHELL} commands commit offering record __version__",
     "cli": f"{SHELL} commands commit http main record __version__",
     "main": f"{SHELL} cli commands http record __version__",
 }
@@ -35,7 +39,9 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "os.getenv": "main",
     "sqlite3": "eventstore.sqlite",
 }
-PURE = "device events release version eventstore.merkle"  # no async, and none of these names
+PURE = (  # no async, and none of these names
+    "change device events release settings steering version eventstore.merkle"
+)
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 
 

@@ -28,6 +28,7 @@ from firmtrail.events import (
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
 from firmtrail.record import Command, start_log
+from firmtrail.settings import INITIAL
 
 
 class NewProject(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ async def _begin_project(tx: Transaction, project: str, *, actor: str, creator: 
     log_id = await start_log(tx, project)
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, 0)
-    initial = SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
+    initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=actor)
     if creator is not None:
         await tx.run(people.set_role(project, creator, "admin"))

@@ -15,6 +15,7 @@ from firmtrail.commit import Commit, begin
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
 from firmtrail.record import start_log
+from firmtrail.settings import INITIAL
 
 DEVICE = "1"
 DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, written in the seed for all to read)
@@ -60,7 +61,7 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed) -> None:
     log_id = await start_log(tx, project)
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, 0)
-    initial = events.SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
+    initial = events.SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)
     await _add_device(commit, hashed.secret)

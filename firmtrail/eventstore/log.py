@@ -50,6 +50,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     text: str
     """The canonical line; what is hashed, stored and replayed."""
     is_control: bool = False
+    is_nudge: bool = False
 
 
 class Text(NamedTuple):
@@ -109,7 +110,11 @@ WHERE TRUE"""
 
 _MOVE_HEAD = """\
 UPDATE log_heads
-SET size = $2, frontier = $3, recorded_at_ms = $4, control_count = control_count + $5
+SET size = $2,
+    frontier = $3,
+    recorded_at_ms = $4,
+    control_count = control_count + $5,
+    nudge_count = nudge_count + $6
 WHERE log_id = $1"""
 
 _FIND = """\
@@ -209,6 +214,7 @@ def append(
                 merkle.to_text(after.frontier),
                 recorded_at_ms,
                 after.control_count - head.control_count,
+                sum(entry.is_nudge for entry in entries),
             ),
         ),
     ]
@@ -244,7 +250,7 @@ def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
 
 
 def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int, str]]:
-    """(position, recorded_at_ms, entry text) from `start` on, in order.
+    """(position, recorded_at_ms, entry text) from `start` on, in order; not none.
 
     Raises `Corrupt` where a position is missing.
     """
@@ -269,8 +275,13 @@ async def read(
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
     """All entries of one stream, in order. For streams that stay short: not a device's."""
-    rows = await db.read(Statement(_READ_STREAM, (log_id, stream)))
+    rows = await db.read(of_stream(log_id, stream))
     return [(position, at, text) for position, at, text in rows]
+
+
+def of_stream(log_id: int, stream: str) -> Statement:
+    """Rows of (position, recorded_at_ms, entry text): a stream that stays short, in order."""
+    return Statement(_READ_STREAM, (log_id, stream))
 
 
 async def size_at(db: Database, log_id: int, at_ms: int) -> int:

@@ -5,7 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from firmtrail.device import Change, Clock
+from firmtrail.change import Change
+from firmtrail.device import Clock
 from firmtrail.events import Status, time_text
 
 type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]

@@ -28,6 +28,7 @@ from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.route import Route
 from firmtrail.projections import device_current, device_history
+from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
 SERVICES = web.AppKey("SERVICES", Services)
@@ -55,15 +56,18 @@ def services(
 ) -> Services:
     """What handlers need, round a database; `folder` is where an embedded one lies, and
     `metrics_folder` where the processes of a server count together."""
+    metrics = Metrics(metrics_folder)
+    builder = Builder(db, is_alone=folder is not None, tell=metrics.tell_rebuild)
     return Services(
         db=db,
         recorder=recorder,
         access=access,
         authenticate=authenticator(access, db),
-        metrics=Metrics(metrics_folder),
+        metrics=metrics,
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
-        readiness=Readiness(db, folder=folder),
+        readiness=Readiness(db, builder, folder=folder),
+        builder=builder,
         artifacts=artifacts,
         artifact_bytes_max=artifact_bytes_max,
         uploads=asyncio.Semaphore(artifact_api.UPLOADS_AT_ONCE),
@@ -131,7 +135,10 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     """What runs beside the requests; the death of any shows in /readyz."""
     services = app[SERVICES]
     tasks = services.readiness.tasks
+    with contextlib.suppress(Unavailable):  # as /readyz says
+        await services.builder.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
+    tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     yield
     services.readiness.is_draining = True
     for task in tasks.values():

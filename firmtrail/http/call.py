@@ -15,6 +15,7 @@ from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
+from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
 
@@ -62,6 +63,8 @@ class Services:
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
     readiness: Readiness
+    builder: Builder
+    """Rebuilds views beside the requests."""
     artifacts: Artifacts | None
     """None: this server has no place for them."""
     artifact_bytes_max: int

@@ -19,16 +19,20 @@ from aiohttp import hdrs, web
 
 from firmtrail import version
 from firmtrail.commands.once import IdempotencyKey
+from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import errors, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.kinds import Public
 from firmtrail.http.route import ARRAY_BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Route
 
 BODY_TIMEOUT_S = 10
+REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
 """Whose successes are too many for a line each."""
 
 _log = structlog.get_logger("firmtrail.http")
+
+_BEING_REBUILT = "a view is not live in the form that this version reads; it is being rebuilt"
 
 _PATTERNS = {
     "project": texts.PROJECT_PATTERN,
@@ -91,12 +95,15 @@ def _preparation(route: Route, services: Services) -> Prepare:
     read_query = validate.query_reader(route.query)
     no_query = None if not validate.is_optional(route.query) else route.query()
     take_body = _body_taker(route)
+    is_view, unfit_logs = route.is_view, services.builder
 
     async def prepare(call: AnyCall) -> None:
         request = call.request
         blank_bad_names(request.match_info)
         if not is_public:
             call.caller = await authenticate(request, access)
+        if is_view and call.log_id in unfit_logs.unfit:
+            raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:
             call.query = read_query(request.query)
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import health
 from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.projections.builder import Builder
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 CHECK_TIMEOUT_S = 5
@@ -23,11 +24,13 @@ class Readiness:
     def __init__(
         self,
         db: Database,
+        builder: Builder,
         *,
         folder: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._db = db
+        self._builder = builder
         self._folder = folder
         self._clock = clock
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -38,6 +41,8 @@ class Readiness:
         """The names of the checks that fail; none: ready."""
         failed = ["draining"] if self.is_draining else []
         failed += [name for name, task in self.tasks.items() if task.done()]
+        if self._builder.unfit:
+            failed.append("views")
         if self._folder and shutil.disk_usage(self._folder).free < FREE_BYTES_MIN:
             failed.append("disk")
         return failed + await self._database_failures()

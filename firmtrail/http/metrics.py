@@ -8,7 +8,7 @@ mode, for which PROMETHEUS_MULTIPROC_DIR names the folder before that library is
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -40,6 +40,23 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=self._own,
         )
+        self._rebuilds = Gauge(
+            "firmtrail_rebuilds",
+            "How many rebuilds of views this process is at.",
+            multiprocess_mode="livesum",
+            registry=self._own,
+        )
+        self._rebuild_position = Gauge(
+            "firmtrail_rebuild_position",
+            "The position in its log that the rebuild which moved last has reached.",
+            multiprocess_mode="livemax",
+            registry=self._own,
+        )
+        self._rebuild_events = Counter(
+            "firmtrail_rebuild_events",
+            "Events folded into views that are built anew.",
+            registry=self._own,
+        )
         build = Gauge(
             "firmtrail_build_info",
             "What is running.",
@@ -60,6 +77,12 @@ class Metrics:
             observers[status](seconds)
 
         return observe
+
+    def tell_rebuild(self, position: int, events: int, running: int) -> None:
+        """Count a step of a rebuild: what `projections.builder` calls."""
+        self._rebuild_position.set(position)
+        self._rebuild_events.inc(events)
+        self._rebuilds.set(running)
 
     def text(self) -> bytes:
         """Return all of them in Prometheus's text format."""

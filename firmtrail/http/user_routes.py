@@ -2,7 +2,14 @@
 
 from http import HTTPMethod
 
-from firmtrail.http import access_api, answers, bodies, device_admin_api, fleet_api
+from firmtrail.http import (
+    access_api,
+    answers,
+    bodies,
+    device_admin_api,
+    fleet_api,
+    rebuild_api,
+)
 from firmtrail.http import access_bodies as wire
 from firmtrail.http.errors import ProblemBody
 from firmtrail.http.kinds import LOCAL, PUBLIC, USER, Member, Permission
@@ -264,6 +271,26 @@ ACCESS = (
 )
 
 LOCALS = (
+    Route(
+        method=POST,
+        path="/local/projects/{project}/rebuild",
+        handler=rebuild_api.post_rebuild,
+        access=LOCAL,
+        group="over the local socket",
+        summary="Have views built anew; they serve meanwhile.",
+        body=rebuild_api.WantedRebuild,
+        answers={202: rebuild_api.Rebuild},
+        refusals=RULES,
+    ),
+    Route(
+        method=GET,
+        path="/local/projects/{project}/rebuild",
+        handler=rebuild_api.get_rebuild,
+        access=LOCAL,
+        group="over the local socket",
+        summary="How far the rebuild is.",
+        answers={200: rebuild_api.Rebuild},
+    ),
     Route(
         method=POST,
         path="/local/projects/{project}/users",

@@ -5,13 +5,15 @@ the kind of change, whether it shows at all) is computed on reading, so a late r
 and rewrites none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.device import MOVING, Change, Clock, DeviceState, Placed, change_of
-from firmtrail.events import ReportEvent, Status
+from firmtrail.change import Change, Ordered, Wish, change_of
+from firmtrail.device import MOVING, Clock, DeviceState, Placed
+from firmtrail.events import REPORTS, Recorded, Status
 from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.view import Table
+from firmtrail.steering.previous import Run
 
 NAME = "device_history"
 REVISION = 1
@@ -23,18 +25,18 @@ END = (1 << 63) - 1
 _INSERT = """\
 INSERT INTO device_history (
     log_id, generation, device, place, position, moves, version, status, time_ms,
-    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed)
+    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered)
 SELECT
     $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
     given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
-    given.pinned, given.sent, given.detailed
+    given.pinned, given.sent, given.detailed, given.ordered
 FROM given
 WHERE TRUE"""
 
 _COLUMNS = """\
 device text, place bigint, position bigint, moves bigint, version text, status text, \
 time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
-pinned text, sent text, detailed bigint"""
+pinned text, sent text, detailed bigint, ordered text"""
 
 _LATER = """\
 SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
@@ -53,6 +55,61 @@ WHERE behind.log_id = $1
             AND nearest.moves = 1
             AND nearest.place > given.place)
 ORDER BY given.n, behind.position"""
+
+_RUNS = """\
+WITH bad AS (
+    SELECT
+        given.n, given.device, given.bad_version,
+        (
+            SELECT min(report.place)
+            FROM device_history AS report
+            WHERE report.log_id = $1
+                AND report.generation = {generation}
+                AND report.device = given.device
+                AND report.moves = 1
+                AND report.version = given.bad_version) AS place
+    FROM given)
+SELECT
+    bad.n,
+    ran.version,
+    CASE WHEN EXISTS (
+        SELECT 1
+        FROM device_history AS failed
+        WHERE failed.log_id = $1
+            AND failed.generation = {generation}
+            AND failed.device = bad.device
+            AND failed.version = ran.version
+            AND failed.status IN ('failed', 'rejected')
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_history AS again
+                WHERE again.log_id = $1
+                    AND again.generation = {generation}
+                    AND again.device = bad.device
+                    AND again.version = ran.version
+                    AND again.moves = 1
+                    AND (again.place, again.position) > (failed.place, failed.position)))
+    THEN 1 ELSE 0 END
+FROM bad
+CROSS JOIN device_history AS ran
+WHERE ran.log_id = $1
+    AND ran.generation = {generation}
+    AND ran.device = bad.device
+    AND ran.moves = 1
+    AND ran.version <> bad.bad_version
+    AND (bad.place IS NULL OR ran.place < bad.place OR (ran.place = bad.place AND ran.position < (
+        SELECT min(report.position)
+        FROM device_history AS report
+        WHERE report.log_id = $1
+            AND report.generation = {generation}
+            AND report.device = bad.device
+            AND report.place = bad.place
+            AND report.moves = 1
+            AND report.version = bad.bad_version)))
+GROUP BY bad.n, bad.device, ran.version
+ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
+
+_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')"
 
 _ASKED = """\
 WITH reached AS (
@@ -111,7 +168,7 @@ reports AS (
         asked.n, asked.log_id, asked.before_place, asked.before_position, asked.rows_max,
         report.moves, report.place, report.position, report.version, report.status,
         report.time_ms, report.recorded_at_ms, report.occurred_at_ms, report.clock, report.late,
-        report.pinned, report.sent, report.detailed,
+        report.pinned, report.sent, report.detailed, report.ordered,
         lag(report.version) OVER (
             PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
         ) AS previous_version
@@ -135,7 +192,8 @@ ranked AS MATERIALIZED (
 SELECT
     asked.n, asked.size, ranked.moves, ranked.place, ranked.position, ranked.version,
     ranked.status, ranked.time_ms, ranked.recorded_at_ms, ranked.occurred_at_ms, ranked.clock,
-    ranked.late, ranked.pinned, ranked.sent, ranked.previous_version, ranked.before_previous,
+    ranked.late, ranked.pinned, ranked.ordered, ranked.sent, ranked.previous_version,
+    ranked.before_previous,
     CASE WHEN ranked.detailed = 1 THEN coalesce(texts.text, 'erased') END
 FROM asked
 LEFT JOIN ranked ON ranked.n = asked.n AND ranked.rank <= ranked.rows_max
@@ -209,16 +267,20 @@ class Page(NamedTuple):
 
 
 def insert(
-    log_id: int, generation: int, reports: Sequence[tuple[DeviceState, ReportEvent, Placed, int]]
+    log_id: int,
+    generation: int,
+    reports: Sequence[tuple[DeviceState, Recorded, Placed, Ordered | None]],
 ) -> Statement:
-    """One row for each (device's state, report, its place, recorded_at_ms)."""
+    """One row for each (device's state, report, its place, whether its version was ordered)."""
     rows = [_row(*report) for report in reports]
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
 
 def _row(
-    state: DeviceState, event: ReportEvent, at: Placed, recorded_at_ms: int
+    state: DeviceState, report: Recorded, at: Placed, ordered: Ordered | None
 ) -> tuple[Value, ...]:
+    event = report.event
+    assert isinstance(event, REPORTS)
     return (
         state.device,
         at.place,
@@ -227,13 +289,14 @@ def _row(
         event.version,
         event.status,
         at.time_ms,
-        recorded_at_ms,
+        report.recorded_at_ms,
         at.occurred_at_ms,
         at.clock,
         int(at.late),
         state.pinned,
         event.sent,
         int(event.detail is not None),
+        ordered,
     )
 
 
@@ -245,6 +308,31 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
     rows = [(n, device, place) for n, (device, place) in enumerate(places)]
     given = Given("n bigint, device text, place bigint", rows)
     return Statement(_LATER, (log_id, generation), given)
+
+
+def runs(
+    log_id: int, wanted: Sequence[tuple[str, str]], generation: int | None = None
+) -> Statement:
+    """For each (device, bad version) what it ran before; read it with `runs_of`.
+
+    In the live generation, if none is given.
+    """
+    rows = [(n, device, bad_version) for n, (device, bad_version) in enumerate(wanted)]
+    given = Given("n bigint, device text, bad_version text", rows)
+    if generation is None:
+        return Statement(_RUNS.format(generation=_LIVE), (log_id,), given)
+    return Statement(_RUNS.format(generation="$2"), (log_id, generation), given)
+
+
+def runs_of(
+    wanted: Sequence[tuple[str, str]], rows: Iterable[Row]
+) -> dict[tuple[str, str], list[Run]]:
+    """For each wanted the versions that it ran before its first run of the bad one, the version of
+    the latest run first."""
+    found: dict[tuple[str, str], list[Run]] = {key: [] for key in wanted}
+    for n, version, has_failed in rows:
+        found[wanted[n]].append(Run(version, bool(has_failed)))
+    return found
 
 
 def pages(asked: Sequence[Asked]) -> Statement:
@@ -281,12 +369,14 @@ def _entry(row: Row) -> Entry:
         clock,
         late,
         pinned,
+        ordered,
         sent,
         previous_version,
         before_previous,
         detail,
     ) = row
-    change = change_of(version, previous_version, before_previous, pinned) if moves else None
+    wish = Wish(pinned, ordered)
+    change = change_of(version, previous_version, before_previous, wish) if moves else None
     return Entry(
         place=place,
         position=position,

@@ -9,16 +9,21 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 
 from firmtrail import device
+from firmtrail.change import Ordered
 from firmtrail.device import DeviceState, Later, Placed
-from firmtrail.events import REPORTS, Recorded, ReportEvent
+from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
+    device_asks,
     device_attributes,
     device_current,
     device_history,
+    device_offers,
     fleet_versions,
     releases,
+    rollouts,
 )
+from firmtrail.projections.steering import Steering
 from firmtrail.projections.view import View
 
 VIEWS: tuple[View, ...] = (
@@ -27,6 +32,9 @@ VIEWS: tuple[View, ...] = (
     device_history,
     fleet_versions,
     releases,
+    rollouts,
+    device_offers,
+    device_asks,
 )
 """The views that this code writes."""
 
@@ -58,16 +66,17 @@ def live(log_id: int) -> Statement:
 class Fold:
     """The devices that a commit names, from the states they had to the states they get.
 
-    The caller loads: each named device's state, and, where a report is not the last in its
-    device's order, what stands behind it.
+    The caller loads: each named device's state, what `Steering` says, and, where a report is not
+    the last in its device's order, what stands behind it.
     """
 
     def __init__(self) -> None:
         self.states: dict[str, DeviceState] = {}
+        self.steering = Steering()
         self._behind: dict[str, list[Later]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
-        self._reports: list[tuple[DeviceState, ReportEvent, Placed, int]] = []
+        self._reports: list[tuple[DeviceState, Recorded, Placed, Ordered | None]] = []
         self._moves: list[fleet_versions.Move] = []
         self.of_releases: list[Recorded] = []
 
@@ -78,6 +87,8 @@ class Fold:
 
     def apply(self, recorded: Recorded) -> None:
         """Folds one event; the events come in the order of their positions."""
+        if recorded.event.IS_CONTROL:
+            self.steering.order(recorded)
         kind, _, name = recorded.stream.partition("/")
         if kind == "device":
             self._apply_to_device(name, recorded)
@@ -89,6 +100,8 @@ class Fold:
         if isinstance(recorded.event, REPORTS):
             assert before is not None, f"a report of {name}, which is not registered"
             after = self._report(before, recorded)
+        elif self.steering.tell(name, recorded):
+            return
         else:
             after = device.evolve_attributes(before, name, recorded.event)
             if after != before:
@@ -104,7 +117,8 @@ class Fold:
         later = behind[index] if index < len(behind) else None
         if event.status in device.MOVING:
             insort(behind, Later(at.place, at.position, event.version, at.time_ms))
-        self._reports.append((state, event, at, recorded.recorded_at_ms))
+        ordered = self.steering.report(state.device, recorded, at)
+        self._reports.append((state, recorded, at, ordered))
         return device.evolve_report(state, recorded, at, later)
 
     def _take(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
@@ -128,4 +142,4 @@ class Fold:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
         if self.of_releases and (generation := generations.get(releases.NAME)) is not None:
             statements.extend(releases.apply(log_id, generation, self.of_releases))
-        return statements
+        return [*statements, *self.steering.statements(log_id, generations)]

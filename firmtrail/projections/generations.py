@@ -108,6 +108,11 @@ class Build(NamedTuple):
     def generations(self) -> dict[str, int]:
         return dict.fromkeys(self.revisions, self.generation)
 
+    @property
+    def is_of_this_code(self) -> bool:
+        """Whether this code folds into such rows."""
+        return all(fold.REVISIONS.get(name) == at for name, at in self.revisions.items())
+
 
 class Busy(Exception):
     """Another builder is at work on this log."""
@@ -148,7 +153,7 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
     left = build_of(log_id, rows)
     if left and left.builder != builder and left.idle_ms < lease_ms:
         raise Busy(left)
-    if left and _is_ours(left, wanted):
+    if left and left.is_of_this_code and wanted <= left.wanted:
         yield [Statement(_TAKE, (log_id, builder))]
         return left._replace(builder=builder)
     tables = ("views", *(table.name for view in fold.VIEWS for table in view.TABLES))
@@ -165,11 +170,6 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
     begun = build_of(log_id, rows)
     assert begun is not None
     return begun
-
-
-def _is_ours(left: Build, wanted: frozenset[str]) -> bool:
-    is_current = all(fold.REVISIONS.get(name) == at for name, at in left.revisions.items())
-    return is_current and wanted <= left.wanted
 
 
 def move(build: Build, batch: range) -> Script[None]:

@@ -67,10 +67,12 @@ def _end(build: Build, events_max: int) -> Script[Progress | None]:
     if size - build.position > events_max:
         return None
     yield from generations.move(build, range(build.position, size))
-    if size > build.position:
-        [rows] = yield [log.page(log_id, build.position, size, events_max)]
-        entries = log.page_of(log_id, build.position, rows)
+    position = build.position
+    while position < size:
+        [rows] = yield [log.page(log_id, position, size, events_max)]
+        entries = log.page_of(log_id, position, rows)
         folded = yield from fold_entries(log_id, build.generations, entries, {})
         yield folded.statements
+        position += len(entries)
     yield generations.switch(log_id)
     return Progress(build._replace(position=size), size, is_live=True)

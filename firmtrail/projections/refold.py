@@ -2,40 +2,67 @@
 writes.
 
 It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
-written live can't differ by a rule. Memory is that of a few batches, however long the log is. A
-batch is read and folded outside any transaction, in slices that let other tasks run, while the one
-before it is written in one short transaction.
+written live can't differ by a rule. Memory is that of a few batches and some thousand devices,
+however long the log is. A batch is read and folded outside any transaction, in slices that let
+other tasks run, while the one before it is written in one short transaction.
 
-device_current and device_history of the same generations are the fold's memory: the states of
-devices, and what stands behind a late report. Both must be among the views that are built.
+Some views of the same generations are the fold's memory: the states of devices, what stands behind
+a late report, what decides, and what devices were told. They must be among the views that are
+built.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from itertools import batched
+from itertools import batched, islice
 from typing import NamedTuple, cast
+
+import msgspec
 
 from firmtrail import device, events
 from firmtrail.device import DeviceState
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Script, Statement
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.projections import (
+    device_asks,
+    device_current,
+    device_history,
+    device_offers,
+    fold,
+    releases,
+    rollouts,
+)
+from firmtrail.projections.steering import Steering
+from firmtrail.steering.control import Control
 
-MEMORY = frozenset({device_current.NAME, device_history.NAME})
+MEMORY = frozenset(
+    view.NAME
+    for view in (
+        device_current,
+        device_history,
+        releases,
+        rollouts,
+        device_offers,
+        device_asks,
+    )
+)
 """The views that every fold from the log needs, whichever it is for."""
 
-SLICE_EVENTS = 100
-"""Folded before other tasks get a turn: a millisecond or two."""
+SLICE_EVENTS = 25
+"""Folded before other tasks get a turn: half a millisecond. The thread that writes the batch before
+gets its turns at the interpreter by it, too: with 100 it took longer for the same."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
-WRITE_S = 0.02
+WRITE_S = 0.01
 """How long a batch's statements should take: COMMIT takes about as long again, and whoever wants
-to write waits for both. The batches' size follows from it."""
+to write waits for both. The batches' size follows from it; twice as much made nothing faster."""
 
 type Entries = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text)."""
+
+KNOWN_DEVICES_MAX = 20_000
+"""States kept in memory, about 1 KiB each, so that a device that is named again is not read."""
 
 
 class Views(NamedTuple):
@@ -47,13 +74,11 @@ class Views(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A batch that is folded: what its devices are after it, and what writes it."""
+    """A batch that is folded: what its devices are after it, what was told, and what writes it."""
 
     states: Mapping[str, DeviceState]
+    steering: Steering
     statements: list[Statement]
-
-
-NOTHING = Folded({}, [])
 
 
 def _unmarked(_batch: range) -> Script[None]:
@@ -75,17 +100,20 @@ async def refold(
     written, and what it raises keeps the batch from being written. Source and target may be
     different databases. Once it is closed, nothing is being written any more.
 
-    Raises `log.Corrupt` where a position is missing, and what `events.decode` raises for an entry
-    that is none of ours.
+    Raises `log.Corrupt` where a position is missing, or its entry none of ours.
     """
-    start, size, folded = span.start, BATCH_EVENTS_FIRST, NOTHING
+    start, size = span.start, BATCH_EVENTS_FIRST
+    known: dict[str, DeviceState] = {}
+    steering: Steering | None = None
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
             entries = log.page_of(log_id, start, rows)
-            script = fold_entries(views.log_id, views.generations, entries, folded.states)
+            script = fold_entries(views.log_id, views.generations, entries, known, before=steering)
             folded = await _played_beside(writing, views.db, script)
+            _remember(known, folded.states)
+            steering = folded.steering
             if writing is not None:
                 size = _next_size(size, await writing)
                 yield start
@@ -98,6 +126,15 @@ async def refold(
     finally:
         if writing is not None:
             await asyncio.wait([writing])
+
+
+def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) -> None:
+    """Keeps the states of the devices that were named last, those of this batch among them."""
+    for name in states.keys() & known.keys():
+        del known[name]
+    known.update(states)
+    for name in list(islice(known, max(0, len(known) - KNOWN_DEVICES_MAX))):
+        del known[name]
 
 
 def _writing(mark: Script[None], statements: Sequence[Statement]) -> Script[float]:
@@ -119,15 +156,18 @@ def fold_entries(
     generations: Mapping[str, int],
     entries: Entries,
     states: Mapping[str, DeviceState],
+    *,
+    before: Steering | None = None,
 ) -> Script[Folded]:
-    """Fold a batch; `states` are those of devices that its reads can't see yet.
+    """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
 
+    `before` is what the batch before it knows of steering, if its rows can't be read yet.
     As a script it yields what must be read for it, and nothing where others may have a turn.
     """
     recorded: list[Recorded] = []
     for texts in batched(entries, SLICE_EVENTS):
         yield []
-        recorded += [events.decode(position, text) for position, _, text in texts]
+        recorded += [_decoded(position, text) for position, _, text in texts]
     folded = fold.Fold()
     named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
     folded.states.update((name, states[name]) for name in named & states.keys())
@@ -139,11 +179,59 @@ def fold_entries(
     if late := _late(folded.states, recorded):
         [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
         folded.add_later(late, behind)
+    yield from _recall(log_id, generations, folded.steering, recorded, before=before)
     for part in batched(recorded, SLICE_EVENTS):
         yield []
         for event in part:
             folded.apply(event)
-    return Folded(folded.states, folded.statements(log_id, generations))
+    statements = folded.statements(log_id, generations)
+    return Folded(folded.states, folded.steering, statements)
+
+
+def _recall(
+    log_id: int,
+    generations: Mapping[str, int],
+    steering: Steering,
+    recorded: Sequence[Recorded],
+    *,
+    before: Steering | None,
+) -> Script[None]:
+    """Brings what decides and what devices were told to before the batch. Settings and halts are
+    left out: no view's rows follow from them."""
+    if before is not None:
+        steering.control, steering.recent = before.control, before.recent
+    else:
+        of_releases, of_rollouts = yield [
+            releases.load(log_id, generations[releases.NAME]),
+            rollouts.load(log_id, generations[rollouts.NAME]),
+        ]
+        steering.control = Control(
+            releases=releases.state(of_releases), rollouts=rollouts.state(of_rollouts)
+        )
+        steering.recent = rollouts.recent(of_rollouts)
+    if steering.control.releases:
+        named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+        generation = generations[device_offers.NAME]
+        [rows] = yield [device_offers.load(log_id, generation, named)]
+        steering.offers = device_offers.state(rows)
+    if questions := _questions(recorded):
+        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
+        steering.asks = device_asks.state(rows)
+
+
+def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
+    return {
+        (event.stream.removeprefix("device/"), event.event.question)
+        for event in recorded
+        if isinstance(event.event, REPORTS) and event.event.question is not None
+    }
+
+
+def _decoded(position: int, text: str) -> Recorded:
+    try:
+        return events.decode(position, text)
+    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+        raise log.Corrupt(f"position {position} is no entry: {error!r}") from error
 
 
 def _is_of_device(event: Recorded) -> bool:
@@ -171,7 +259,8 @@ async def _played_beside(
 ) -> Folded:
     """Play a script that only reads, while the batch before it is being written.
 
-    Its first read leaves out the devices of that batch; every further one waits for it.
+    The devices of that batch are known, so the first read need not see it; every further one waits
+    for it.
     """
     statements = next(script)
     is_first = True

@@ -84,7 +84,7 @@ async def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
     assert await is_migrated(empty_url)
 
 
-async def test_a_log_from_before_releases_goes_on(empty_url: str) -> None:
+async def test_a_log_from_before_steering_goes_on(empty_url: str) -> None:
     await migrate(empty_url, INSTANCE)
     async with opened(empty_url) as db:
         log_id = await new_log(db)
@@ -92,7 +92,11 @@ async def test_a_log_from_before_releases_goes_on(empty_url: str) -> None:
     for text in (
         "DROP TABLE releases",
         "DROP TABLE release_artifacts",
-        "DELETE FROM views WHERE name = 'releases'",
+        "DROP TABLE rollouts",
+        "DROP TABLE device_offers",
+        "DROP TABLE device_asks",
+        "ALTER TABLE device_history DROP COLUMN ordered",
+        "DELETE FROM views WHERE name IN ('releases', 'rollouts', 'device_offers', 'device_asks')",
         "UPDATE alembic_version SET version_num = '0002'",
     ):
         await run_outside(empty_url, text)

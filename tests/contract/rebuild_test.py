@@ -7,11 +7,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from firmtrail.events import ArtifactAdded, Event, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events import (
+    ArtifactAdded,
+    Asked,
+    Event,
+    ReleaseAdded,
+    ReleaseWithdrawn,
+    RollbackStarted,
+    RolloutStarted,
+)
 from firmtrail.eventstore.database import Database
+from firmtrail.offering import CheckIn
 from firmtrail.projections import (
-    device_current,
-    device_history,
     fleet_versions,
     fold,
     generations,
@@ -31,8 +38,17 @@ RELEASED: list[tuple[str, Event]] = [
     ("release/m/1.1.0", ArtifactAdded("full.bin", 3, "aa" * 32)),
     ("release/m/1.1.0", ReleaseWithdrawn()),
 ]
+STEERED: list[tuple[str, Event]] = [
+    *((f"release/m/1.{n}.0", ReleaseAdded("m", f"1.{n}.0")) for n in (0, 2, 3, 4)),
+    (
+        "rollout/r1",
+        RolloutStarted("1.4.0", "m", 7_000, failed_percent=60, min_reports=6),
+    ),
+    ("rollout/b1", RollbackStarted("1.1.0", "m", 10_000, fallback="1.0.0")),
+    *((f"device/{name}", Asked("q1", "2999-01-01T00:00:00.000Z")) for name in DEVICES),
+]
 ALL = frozenset(fold.REVISIONS)
-REBUILT = (device_current, device_history, fleet_versions)
+REBUILT = [view for view in fold.VIEWS if view is fleet_versions or view.NAME in refold.MEMORY]
 """What is built anew when fleet_versions is: the fold's memory with it."""
 TABLES = [table.name for view in fold.VIEWS for table in view.TABLES]
 
@@ -43,7 +59,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 32)
     monkeypatch.setattr(refold, "BATCH_EVENTS_FIRST", 16)
     monkeypatch.setattr(refold, "BATCH_EVENTS_MAX", 16)
-    monkeypatch.setattr(refold, "BATCH_EVENTS_MIN", 8)
+    monkeypatch.setattr(refold, "BATCH_EVENTS_MIN", 16)
     monkeypatch.setattr(rebuild, "LAST_EVENTS_MAX", 4)
     monkeypatch.setattr(generations, "DELETED_ROWS", 7)
 
@@ -57,9 +73,11 @@ async def send_some(recorder: Recorder, log_id: int, chance: random.Random) -> N
             chance.choice(DEVICES),
             report_id=f"{chance.getrandbits(64):x}",
             occurred_at_ms=NOON_MS + chance.randrange(1000),
+            question=chance.choice([None, "q1", "q2"]),
         )
         for _ in range(5)
     ]
+    await recorder.check_in(log_id, CheckIn(chance.choice(DEVICES), "device/x"))
     for outcome in await recorder.report(log_id, sent):
         received(outcome)
 
@@ -68,6 +86,7 @@ async def filled(db: Database, recorder: Recorder, project: str = "acme") -> int
     log_id = await new_log(db, project)
     await register(recorder, log_id, *DEVICES, model="m")
     await record_events(recorder, log_id, RELEASED)
+    await record_events(recorder, log_id, STEERED)
     chance = random.Random(7)
     for _ in range(40):
         await send_some(recorder, log_id, chance)

@@ -179,7 +179,13 @@ async def test_a_token_is_good_in_its_own_project_only(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/local/erasures", "/local/projects/acme/users", "/local/projects/acme/tokens"]
+    "path",
+    [
+        "/local/erasures",
+        "/local/projects/acme/users",
+        "/local/projects/acme/tokens",
+        "/local/projects/acme/rebuild",
+    ],
 )
 async def test_local_routes_are_nowhere_but_on_the_socket(site: Site, path: str) -> None:
     body = {"email": "admin@example.org"}

@@ -10,6 +10,6 @@ down_revision = "0002"
 
 def upgrade() -> None:
     back_end = op.get_context().dialect.name
-    for name in ("0003_releases",):
+    for name in ("0003_releases", "0003_rollouts"):
         for statement in statements(name, back_end):
             op.execute(statement)

@@ -1,0 +1,68 @@
+"""How fast are all views built anew, and what do those notice who report meanwhile?"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from itertools import islice
+from statistics import median
+
+from benchmarks import fleet, load, processes
+from benchmarks.fleet import Fleet, Sent
+from benchmarks.load import Job, Result
+from benchmarks.table import Bound, Row
+from benchmarks.verify import Ledger
+
+REPORTS_PER_S = 500
+CONNECTIONS = 32
+EVENTS_PER_S = Bound(20_000, 60_000)
+
+
+def rows(database: str, port: int, ledger: Ledger, devices: Fleet) -> list[Row]:
+    """Rebuild everything twice: while nobody reports, and under 500 reports a second."""
+    alone = _measured(_command(database))
+    with subprocess.Popen(_command(database), stdout=subprocess.PIPE, text=True) as process:
+        results = list(_reporting(process, port, ledger, devices))
+        assert process.stdout is not None
+        beside = json.loads(process.stdout.read())["events_per_s"]
+    name = f"rebuild, {REPORTS_PER_S} reports/s meanwhile"
+    return [
+        Row(name="rebuild", value=alone, unit="events/s", bound=EVENTS_PER_S),
+        Row(name=name, value=beside, unit="events/s", bound=EVENTS_PER_S),
+        Row(
+            name="reports meanwhile",
+            value=median(each.answers_per_s for each in results),
+            unit="reports/s",
+            p50_ms=median(each.p50_ms for each in results),
+            p99_ms=max(each.p99_ms for each in results),
+        ),
+    ]
+
+
+def _command(database: str) -> list[str]:
+    program = f"{processes.PROGRAMS}/firmtrail"
+    return [program, "--database", database, "rebuild", "--project", fleet.PROJECT, "--json"]
+
+
+def _measured(command: list[str]) -> float:
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    per_s: float = json.loads(done.stdout)["events_per_s"]
+    return per_s
+
+
+def _reporting(
+    process: subprocess.Popen[str], port: int, ledger: Ledger, devices: Fleet
+) -> Iterator[Result]:
+    """Report as long as it runs, a second at a time."""
+    singles: Iterator[Sent] = devices.singles()
+    while process.poll() is None:
+        sent = list(islice(singles, 2 * REPORTS_PER_S))
+        job = Job(
+            port=port,
+            requests=[each.request for each in sent],
+            keeps=True,
+            connections=CONNECTIONS,
+            every_s=CONNECTIONS / REPORTS_PER_S,
+        )
+        result = load.drive(job)
+        ledger.take(sent, result)
+        yield result

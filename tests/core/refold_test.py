@@ -1,0 +1,15 @@
+"""What a fold from the log says of an entry that it can't fold."""
+
+import pytest
+
+from firmtrail.eventstore import log
+from firmtrail.projections import fold, refold
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"type":"firmtrail.Nothing.v1"}'])
+def test_an_entry_that_is_none_of_ours_is_named_by_its_position(text: str) -> None:
+    generations = dict.fromkeys(fold.REVISIONS, 1)
+    script = refold.fold_entries(1, generations, [(7, 0, text)], {})
+    assert next(script) == []
+    with pytest.raises(log.Corrupt, match="position 7 is no entry"):
+        script.send([])

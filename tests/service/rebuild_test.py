@@ -1,0 +1,177 @@
+"""Views are rebuilt beside the requests, and what this code does not read is not answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, UnixConnector, web
+
+from firmtrail.eventstore.database import Database
+from firmtrail.http import app
+from firmtrail.projections import fold, generations, rebuild, refold
+from firmtrail.record import Recorder
+from tests.databases import read, write
+from tests.fleet import NOON_MS, received, register, report
+from tests.people import new_access
+from tests.replay import differences
+from tests.service.routes_test import assert_is_problem
+from tests.service.site import D, P, Site
+
+DONE_S_MAX = 10
+
+
+@pytest.fixture
+async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
+    """The owner's commands, over a unix socket of another process on the same database."""
+    path = str(tmp_path / "sock")
+    access = new_access(site.services.db, local_socket=path)
+    services = app.services(site.services.db, access, Recorder(site.services.db))
+    runner = web.AppRunner(app.build(services), **app.RUNNER_OPTIONS)
+    await runner.setup()
+    await web.UnixSite(runner, path).start()
+    async with ClientSession("http://local", connector=UnixConnector(path)) as session:
+        yield session
+    await runner.cleanup()
+    access.hasher.close()
+
+
+async def revisions(db: Database, log_id: int) -> dict[str, int]:
+    return {name: revision for name, revision, _ in await db.read(fold.live(log_id))}
+
+
+async def until_fit(site: Site) -> None:
+    async with asyncio.timeout(DONE_S_MAX):
+        while site.services.builder.unfit:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_owner_has_views_rebuilt(
+    site: Site, local: ClientSession, db: Database, recorder: Recorder
+) -> None:
+    await recorder.report(site.log_id, [report("1.0.0"), report("1.1.0")])
+    for body in ({}, {"view": "fleet_versions"}):
+        async with local.post("/local/projects/acme/rebuild", json=body) as response:
+            assert response.status == 202
+            state = await response.json()
+        async with asyncio.timeout(DONE_S_MAX):
+            while state["views"] or state["is_running"]:
+                async with local.get("/local/projects/acme/rebuild") as response:
+                    state = await response.json()
+        assert (state["generation"], state["failure"]) == (None, None)
+    live = {name: at for name, _, at in await db.read(fold.live(site.log_id))}
+    assert live == dict.fromkeys(fold.REVISIONS, 2) | {"fleet_versions": 3}
+    async with local.get("/metrics") as response:
+        counted = await response.text()
+    size = (await site.get(D)).headers["Firmtrail-Log-Size"]
+    assert f"firmtrail_rebuild_events_total {2 * int(size)}.0" in counted
+    assert "firmtrail_rebuilds 0.0" in counted
+    assert await differences(db, site.log_id) == []
+
+
+async def test_no_view_of_another_name_is_rebuilt(local: ClientSession) -> None:
+    async with local.post("/local/projects/acme/rebuild", json={"view": "x"}) as response:
+        assert response.status == 422
+        [fault] = (await response.json())["errors"]
+    assert fault["pointer"] == "/view"
+    assert "device_history" in fault["reason"]
+
+
+async def test_one_rebuild_runs_in_a_project(
+    site: Site, local: ClientSession, db: Database
+) -> None:
+    """Another process is at it: who asks for the same joins, who asks for more is refused."""
+    wanted = frozenset({"fleet_versions"})
+    await db.play(generations.claim(site.log_id, wanted, "other", 0))
+    for body, status in (({"view": "fleet_versions"}, 202), ({}, 409)):
+        async with local.post("/local/projects/acme/rebuild", json=body) as response:
+            assert response.status == status
+            answer = await response.json()
+    assert answer["code"] == "rebuild_running"
+    assert await read(db, "SELECT 1 FROM rebuilds WHERE builder <> 'other'") == []
+
+
+async def test_a_view_of_older_code_is_rebuilt_by_itself(
+    site: Site, db: Database, recorder: Recorder
+) -> None:
+    await recorder.report(site.log_id, [report("1.0.0")])
+    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
+    await write(db, "DELETE FROM device_history")
+    await site.services.builder.look()
+    assert site.services.builder.unfit
+    assert_is_problem(await site.get(f"{D}/history"), 503)
+    await until_fit(site)
+    assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"
+    assert await revisions(db, site.log_id) == fold.REVISIONS
+    assert (await site.report({"version": "1.1.0"})).status == 201
+    assert await differences(db, site.log_id) == []
+
+
+async def test_a_view_of_newer_code_is_neither_read_nor_written_nor_rebuilt(
+    site: Site, db: Database
+) -> None:
+    await write(db, "UPDATE views SET revision = revision + 1 WHERE name = 'device_current'")
+    await site.services.builder.look()
+    for answer in (
+        await site.get(D),
+        await site.get(f"{P}/versions"),
+        await site.report({"version": "1.0.0"}),
+    ):
+        assert_is_problem(answer, 503)
+        assert int(answer.headers["Retry-After"]) >= 10
+    assert "views" in assert_is_problem(await site.call("GET", "/readyz"), 503)["detail"]
+    assert (await site.get(P)).status == 200
+    assert await read(db, "SELECT 1 FROM rebuilds") == []
+    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_current'")
+    await site.services.builder.look()
+    assert (await site.report({"version": "1.0.0"})).status == 201
+
+
+async def test_every_past_answers_the_same_before_during_and_after(
+    site: Site, db: Database, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refold, "BATCH_EVENTS_FIRST", 3)
+    monkeypatch.setattr(refold, "BATCH_EVENTS_MAX", 3)
+    monkeypatch.setattr(rebuild, "LAST_EVENTS_MAX", 2)
+    await register(recorder, site.log_id, "d3", model="m")
+    for version in ("1.0.0", "1.2.0", "1.1.0"):
+        sent = [report(version, device=name, occurred_at_ms=NOON_MS) for name in ("d1", "d3")]
+        await recorder.report(site.log_id, sent)
+    noon = "2026-03-14T12:00:00Z"
+    paths = [
+        *(D, f"{D}?as_of=@20", f"{D}?at={noon}", f"{D}/history", f"{D}/history?at={noon}"),
+        *(f"{P}/devices", f"{P}/devices?version=1.1.0&at={noon}", f"{P}/versions"),
+        *(f"{P}/versions?as_of=@20", f"{P}/devices?count=true&model=m&as_of=@20"),
+    ]
+
+    async def answers() -> list[bytes]:
+        found = [await site.get(path) for path in paths]
+        assert [answer.status for answer in found] == [200] * len(paths)
+        return [answer.body for answer in found]
+
+    before, steps = await answers(), 0
+    claim = generations.claim(site.log_id, frozenset(fold.REVISIONS), "me", 0)
+    async for _ in rebuild.rebuild(db, await db.play(claim)):
+        assert await answers() == before
+        steps += 1
+    assert steps > 5
+    await generations.delete_dead(db, site.log_id)
+    assert await answers() == before
+
+
+async def test_a_log_that_cannot_be_folded_is_named_and_what_was_live_serves_on(
+    site: Site, local: ClientSession, db: Database, recorder: Recorder
+) -> None:
+    """Its head says of one event more than there is."""
+    [receipt] = await recorder.report(site.log_id, [report("1.0.0")])
+    await write(db, "UPDATE log_heads SET size = size + 1 WHERE log_id = $1", site.log_id)
+    await local.post("/local/projects/acme/rebuild", json={})
+    async with asyncio.timeout(DONE_S_MAX):
+        state = {"is_running": True}
+        while state["is_running"]:
+            async with local.get("/local/projects/acme/rebuild") as response:
+                state = await response.json()
+    missing = received(receipt).position + 1
+    assert f"position {missing} or one behind it is missing" in state["failure"]
+    assert state["views"] == sorted(fold.REVISIONS)
+    assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"
