@@ -20,6 +20,7 @@ from firmtrail.device import Refused
 from firmtrail.events import ArtifactAdded
 from firmtrail.http import answers, errors, release_api, respond
 from firmtrail.http.call import AnyCall
+from firmtrail.projections import releases
 from firmtrail.release import Artifact
 
 UPLOAD_IDLE_S = 30
@@ -119,6 +120,17 @@ async def get_artifact(call: AnyCall) -> web.StreamResponse:
     if not artifact:
         raise errors.NotFound("There is no such artifact.")
     return await send(call, artifact)
+
+
+async def get_offered_artifact(call: AnyCall) -> web.StreamResponse:
+    """The bytes of an artifact, for a device that was offered its release at any time."""
+    device, digest = call.path("device"), call.path("sha256")
+    found = await releases.offered(call.services.db, call.log_id, device, digest)
+    if found is None:
+        raise errors.NotFound("This device was offered no such artifact.")
+    if found.is_withdrawn:
+        raise errors.Gone("The release of this artifact is withdrawn.", code="withdrawn")
+    return await send(call, found.artifact)
 
 
 class _Span(NamedTuple):

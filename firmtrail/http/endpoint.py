@@ -41,6 +41,7 @@ _PATTERNS = {
     "model": texts.NAME_PATTERN,
     "version": version.PATTERN,
     "name": texts.NAME_PATTERN,
+    "sha256": texts.SHA256_PATTERN,
 }
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 

@@ -128,6 +128,13 @@ class Conflict(Problem):
     code = "conflict"
 
 
+class Gone(Problem):
+    """It was here, and is no more to be had."""
+
+    status = 410
+    code = "gone"
+
+
 class Stale(Problem):
     """If-Match names a state that is gone: read again, decide again."""
 

@@ -35,6 +35,7 @@ _PATH_TYPES: dict[str, Any] = {
     "model": texts.Name,
     "version": texts.VersionText,
     "name": texts.Name,
+    "sha256": texts.Sha256,
 }
 
 _HEADERS = {

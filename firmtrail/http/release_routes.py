@@ -1,12 +1,13 @@
-"""What users call to release versions. A part of the table in routes.py."""
+"""What is called to release versions, and to load them. A part of the table in routes.py."""
 
 from http import HTTPMethod
 
 from firmtrail.http import answers, artifact_api, bodies, release_api
+from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Listing
 from firmtrail.http.respond import BYTES
 from firmtrail.http.route import Route
-from firmtrail.http.user_routes import GET, LISTED, OPERATE, POST, READ, P
+from firmtrail.http.user_routes import GET, LISTED, OPERATE, POST, READ, D, P
 
 PUT = HTTPMethod.PUT
 
@@ -79,5 +80,15 @@ RELEASES = (
         summary="The bytes of an artifact.",
         answers={200: BYTES, 206: BYTES, 304: None},
         refusals=frozenset({416}),
+    ),
+    Route(
+        method=GET,
+        path=f"{D}/artifacts/{{sha256}}",
+        handler=artifact_api.get_offered_artifact,
+        access=DEVICE,
+        group="devices call",
+        summary="The bytes of an artifact of a release that the device was offered.",
+        answers={200: BYTES, 206: BYTES, 304: None},
+        refusals=frozenset({410, 416}),
     ),
 )

@@ -22,6 +22,7 @@ PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
 DEVICE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}{_END}"
 ID_PATTERN = rf"^[A-Za-z0-9_.-]{{1,64}}{_END}"
 NAME_PATTERN = _NAME
+SHA256_PATTERN = rf"^[0-9a-f]{{64}}{_END}"
 POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
 
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -40,6 +41,7 @@ type Name = Annotated[
     str, Meta(pattern=_NAME, description="a name: letters, digits and ._-, 1 to 64")
 ]
 type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
+type Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN, description="a SHA-256 in hex")]
 type VersionText = Annotated[
     str,
     Meta(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from firmtrail import release
 from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
-from firmtrail.eventstore.database import Given, Row, Statement, Value
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.view import Table
 from firmtrail.release import Artifact, Key, Release
 
@@ -82,6 +82,39 @@ WHERE log_heads.log_id = $1
 ORDER BY release.model, release.version, artifact.name"""
 
 
+_OFFERED = """\
+SELECT
+    artifact.name, artifact.size_bytes, artifact.sha256,
+    CASE WHEN release.withdrawn_position IS NULL THEN 0 ELSE 1 END AS is_withdrawn
+FROM release_artifacts AS artifact
+JOIN releases AS release
+    ON release.log_id = artifact.log_id
+    AND release.generation = artifact.generation
+    AND release.model = artifact.model
+    AND release.version = artifact.version
+WHERE artifact.log_id = $1
+    AND artifact.generation = (
+        SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')
+    AND artifact.sha256 = $3
+    AND artifact.model = (
+        SELECT device.model
+        FROM device_current AS device
+        WHERE device.log_id = $1
+            AND device.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+            AND device.device = $2)
+    AND EXISTS (
+        SELECT 1
+        FROM device_offers AS offer
+        WHERE offer.log_id = $1
+            AND offer.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')
+            AND offer.device = $2
+            AND offer.version = artifact.version)
+ORDER BY is_withdrawn, artifact.version, artifact.name
+LIMIT 1"""
+
+
 class Texts(NamedTuple):
     """What lies beside the log of a release; "erased" where it did."""
 
@@ -94,6 +127,13 @@ class Told(NamedTuple):
 
     release: Release
     texts: Texts
+
+
+class Offered(NamedTuple):
+    """An artifact of a release that a device was offered."""
+
+    artifact: Artifact
+    is_withdrawn: bool
 
 
 def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[Statement]:
@@ -168,3 +208,13 @@ def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
     texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)
     return rows[0][0], {key: Told(each, texts[key]) for key, each in found.items()}
+
+
+async def offered(db: Database, log_id: int, device: str, digest: str) -> Offered | None:
+    """The artifact of this SHA-256 in a release of the device's model that it was ever offered.
+
+    None where there is none, or it was offered none of its releases. Of several it is one that is
+    not withdrawn, if there is one.
+    """
+    rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
+    return Offered(Artifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

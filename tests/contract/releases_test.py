@@ -10,14 +10,15 @@ from firmtrail.commands import access
 from firmtrail.commands import releases as commands
 from firmtrail.commands.releases import After
 from firmtrail.device import Refused
-from firmtrail.events import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn, UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.projections import releases
-from firmtrail.projections.releases import Texts
+from firmtrail.projections.releases import Offered, Texts
 from firmtrail.record import Command, Recorder
 from firmtrail.release import Artifact, Key
 from tests.databases import new_log, read
+from tests.fleet import record_events, register
 from tests.people import recorded
 from tests.replay import differences
 
@@ -123,3 +124,26 @@ async def test_each_log_has_its_own_releases(db: Database, log_id: int, recorder
     for each, version in ((log_id, "1.0.0"), (other, "2.0.0")):
         _, told = releases.told(await db.read(releases.tell(each)))
         assert list(told) == [Key("m", version)]
+
+
+async def test_what_a_device_was_offered_is_found_by_its_digest(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    newer, foreign = Key("m", "2.0.0"), Key("n", "1.0.0")
+    await register(recorder, log_id, "d1", "d2", model="m")
+    for key in (M1, newer, foreign):
+        await run(recorder, log_id, add(key), add_artifact(FULL, key))
+
+    async def found(device: str = "d1") -> Offered | None:
+        return await releases.offered(db, log_id, device, FULL.sha256)
+
+    full = Artifact("full.bin", 3, FULL.sha256)
+    assert await found() is None
+    await record_events(recorder, log_id, [("device/d1", UpdateOffered("1.0.0", "pinned", 1))])
+    assert await found() == Offered(full, is_withdrawn=False)
+    assert await releases.offered(db, log_id, "d1", "bb" * 32) is None
+    await run(recorder, log_id, withdraw())
+    assert await found() == Offered(full, is_withdrawn=True)
+    await record_events(recorder, log_id, [("device/d1", UpdateOffered("2.0.0", "pinned", 1))])
+    assert await found() == Offered(full, is_withdrawn=False)
+    assert await found("d2") is None

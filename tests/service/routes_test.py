@@ -18,7 +18,14 @@ GUARDED = [route for route in ROUTES if not isinstance(route.access, Public | Lo
 IN_PROJECT = [route for route in GUARDED if isinstance(route.access, Member | Device)]
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.document(ROUTES))
 
-NAMES = {"project": "acme", "device": "d1", "position": "0", "model": "m", "version": "1.0.0"}
+NAMES = {
+    "project": "acme",
+    "device": "d1",
+    "position": "0",
+    "model": "m",
+    "version": "1.0.0",
+    "sha256": "0" * 64,
+}
 
 
 def name_of(route: Route) -> str:
