@@ -13,9 +13,10 @@ from firmtrail.commit import Paper, opened
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Script
 from firmtrail.projections import device_history
+from firmtrail.projections.check_in import with_way_back
+from firmtrail.projections.device_history import Runs
 from firmtrail.steering import offer, target
 from firmtrail.steering.control import Control
-from firmtrail.steering.previous import Run, previous
 from firmtrail.steering.target import Case, Decision
 
 
@@ -27,9 +28,6 @@ class CheckIn(NamedTuple):
     running: str | None = None
 
 
-type _Runs = dict[tuple[str, str], list[Run]]
-
-
 def offering(
     log_id: int, size_seen: int, known: Control | None, batch: Sequence[CheckIn]
 ) -> Script[tuple[int, Control, list[Decision | Refused]]]:
@@ -39,7 +37,7 @@ def offering(
     devices, *told = yield [paper.load_devices(names), *paper.load_told(names)]
     paper.take_devices(devices)
     paper.take_told(told)
-    runs: _Runs = {}
+    runs: Runs = {}
     if wanted := _ways_wanted(paper, batch):
         [rows] = yield [paper.load_runs(wanted)]
         runs = device_history.runs_of(wanted, rows)
@@ -67,7 +65,7 @@ def _case(paper: Paper, check_in: CheckIn) -> Case | None:
     return target.case_of(paper.control, state, offers, check_in.running)
 
 
-def _decide(paper: Paper, check_in: CheckIn, runs: _Runs) -> Decision | Refused:
+def _decide(paper: Paper, check_in: CheckIn, runs: Runs) -> Decision | Refused:
     case = _case(paper, check_in)
     if case is None:
         return Refused("unknown_device", f"there is no device {check_in.device}", status=404)
@@ -87,13 +85,3 @@ def _decide(paper: Paper, check_in: CheckIn, runs: _Runs) -> Decision | Refused:
     )
     paper.record(f"device/{check_in.device}", made, actor=check_in.actor)
     return decision
-
-
-def with_way_back(case: Case, runs: _Runs) -> Case:
-    """The case with the device's previous version, where a rollback asks for it."""
-    rollback = target.needs_previous(case)
-    if rollback is None or rollback.bad_version is None:
-        return case
-    ran = runs.get((case.device.device, rollback.bad_version), [])
-    way = previous(case.control, rollback.model, ran, case.offers)
-    return case._replace(previous=way)

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from firmtrail import config
 from firmtrail.access import Access
 from firmtrail.artifacts import Artifacts
+from firmtrail.eventstore import log
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.http import artifact_api, openapi, routes
@@ -27,7 +28,8 @@ from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.route import Route
-from firmtrail.projections import device_current, device_history
+from firmtrail.http.watch import Watch
+from firmtrail.projections import check_in, device_current, device_history
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
@@ -66,6 +68,9 @@ def services(
         metrics=metrics,
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
+        check_ins=Coalescer(db, check_in.look),
+        heads=Coalescer(db, log.control_counts),
+        watch=Watch(db),
         readiness=Readiness(db, builder, folder=folder),
         builder=builder,
         artifacts=artifacts,
@@ -138,6 +143,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     with contextlib.suppress(Unavailable):  # as /readyz says
         await services.builder.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
+    tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     yield
     services.readiness.is_draining = True
@@ -151,3 +157,4 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
 async def _drain(app: web.Application) -> None:
     """Let /readyz say no, so that nobody sends more; what is here is still answered."""
     app[SERVICES].readiness.is_draining = True
+    app[SERVICES].watch.close()

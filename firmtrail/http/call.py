@@ -15,6 +15,7 @@ from firmtrail.http.auth import Authenticate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.watch import Watch
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
@@ -62,6 +63,12 @@ class Services:
     devices: Coalescer[tuple[int, str]]
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
+    check_ins: Coalescer[tuple[int, str]]
+    """What a check-in looks at."""
+    heads: Coalescer[tuple[int]]
+    """How many control events a log has."""
+    watch: Watch
+    """Who waits for a log to go on."""
     readiness: Readiness
     builder: Builder
     """Rebuilds views beside the requests."""

@@ -1,6 +1,6 @@
 """What users call to see their fleet: devices, their histories, and how many run what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -19,7 +19,13 @@ from firmtrail.http.bodies import (
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
-from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
+from firmtrail.projections import (
+    check_in,
+    device_current,
+    device_history,
+    fleet_past,
+    fleet_versions,
+)
 from firmtrail.projections.device_current import Filter, Found
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.projections.fleet_past import Past
@@ -46,7 +52,11 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
         size, found = await device_current.page(
             db, head, which, after=_after(place), limit=limit + 1
         )
-        items = [shown(each.state, each.last_seen_at_ms) for each in found[:limit]]
+        targets = await targets_of(call, [each.state for each in found[:limit]])
+        items = [
+            shown(each.state, each.last_seen_at_ms, targets.get(each.state.device))
+            for each in found[:limit]
+        ]
         return Page(items, lists.page_of(found, limit, lambda each: (each.state.device,)), size)
 
     return await lists.answer(
@@ -103,7 +113,7 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
     name = call.path("device")
     if call.query.as_of is None and call.query.at is None:
         size, found = await existing(call, name)
-        return respond.resource(call, shown(found.state, found.last_seen_at_ms), size)
+        return respond.resource(call, await shown_now(call, found), size)
     past = await _past(call)
     states = await fleet_past.states(call.services.db, past, [name])
     if name not in states:
@@ -119,7 +129,23 @@ async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
     return size, found
 
 
-def shown(state: DeviceState, last_seen_at_ms: int | None) -> answers.Device:
+async def targets_of(call: AnyCall, states: Sequence[DeviceState]) -> Mapping[str, str]:
+    """Where devices are to go."""
+    services = call.services
+    [[control_count]] = await services.heads.get((call.log_id,))
+    at = (call.log_id, control_count)
+    return await check_in.targets(services.db, services.recorder.controls, at, states)
+
+
+async def shown_now(call: AnyCall, found: Found) -> answers.Device:
+    """A device as it is, with where it is to go."""
+    targets = await targets_of(call, [found.state])
+    return shown(found.state, found.last_seen_at_ms, targets.get(found.state.device))
+
+
+def shown(
+    state: DeviceState, last_seen_at_ms: int | None, target: str | None = None
+) -> answers.Device:
     return answers.Device(
         device=state.device,
         version=state.version,
@@ -127,7 +153,7 @@ def shown(state: DeviceState, last_seen_at_ms: int | None) -> answers.Device:
         previous_version=state.previous_version,
         status=state.status,
         failing=state.status in FAILING,
-        target=None,
+        target=target,
         last_seen_at=time_or_none(last_seen_at_ms),
         model=state.model,
         cohort=state.cohort,

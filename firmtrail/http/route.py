@@ -61,6 +61,8 @@ class Route:
     """With `faulty=skip` the handler gets faulty items of an array as `Faulty`."""
     is_view: bool = False
     """Its answers say how far the log was read."""
+    is_polled: bool = False
+    """Its answers, whatever they are, say when to call again."""
     takes_key: bool = False
     """An Idempotency-Key counts."""
     refusals: frozenset[int] = field(default_factory=frozenset)

@@ -20,6 +20,7 @@ from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
 from firmtrail.http.release_routes import RELEASES
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.steering_routes import CHECK_INS, STEERING
 from firmtrail.http.user_routes import ACCESS, FLEET, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
@@ -187,7 +188,7 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *RELEASES, *AUDITS, *ACCESS, *OPERATIONS)
+ROUTES = (*REPORTS, *CHECK_INS, *FLEET, *STEERING, *RELEASES, *AUDITS, *ACCESS, *OPERATIONS)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:

@@ -74,6 +74,17 @@ LEFT JOIN (
 WHERE log_heads.log_id = $1
 ORDER BY found.position DESC"""
 
+_ONE = f"""\
+SELECT log_heads.size, {_STATE}
+FROM log_heads
+JOIN views ON views.log_id = $1 AND views.name = 'device_asks'
+LEFT JOIN device_asks AS ask
+    ON ask.log_id = $1
+    AND ask.generation = views.generation
+    AND ask.device = $2
+    AND ask.question = $3
+WHERE log_heads.log_id = $1"""
+
 type Asks = dict[tuple[str, str], Ask]
 """By (device, question)."""
 
@@ -99,3 +110,9 @@ async def page(
     """The log's size and time, and a device's questions, the newest first."""
     rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))
     return rows[0][0], rows[0][1], [Ask(*row[2:]) for row in rows if row[2] is not None]
+
+
+async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Ask | None]:
+    """The log's size, and the question to a device if it was put."""
+    [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
+    return size, Ask(*row) if row[0] is not None else None

@@ -12,14 +12,14 @@ NAME = "device_current"
 REVISION = 1
 TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
 
-_STATE = """\
+STATE = """\
 device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
     device.version, device.since_ms, device.previous_version, device.run_place,
     device.run_position, device.last_place, device.last_position, device.last_version,
     device.status, device.clock, device.recorded_position, device.recorded_at_ms"""
 
 _LOAD = f"""\
-SELECT {_STATE}
+SELECT {STATE}
 FROM given
 CROSS JOIN device_current AS device
 WHERE device.log_id = $1 AND device.generation = $2 AND device.device = given.device"""
@@ -63,7 +63,7 @@ recorded_position bigint, recorded_at_ms bigint"""
 
 _ONE = f"""\
 SELECT
-    given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {_STATE}
+    given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {STATE}
 FROM given
 JOIN log_heads ON log_heads.log_id = given.log_id
 JOIN views ON views.log_id = given.log_id AND views.name = 'device_current'
@@ -158,7 +158,7 @@ async def page(
     conditions, args = _conditions(which, [*head, after])
     args.append(limit)
     text = _LIST.format(
-        state=_STATE,
+        state=STATE,
         conditions=" AND ".join(["device.device > $3", *conditions]),
         limit=f"${len(args)}",
     )

@@ -223,6 +223,10 @@ n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint, \
 before_place bigint, before_position bigint, rows_max bigint"""
 
 
+type Runs = dict[tuple[str, str], list[Run]]
+"""What each (device, bad version) ran before the bad one, the version of the latest run first."""
+
+
 class Asked(NamedTuple):
     """One device's history, as one asks for it."""
 
@@ -324,12 +328,9 @@ def runs(
     return Statement(_RUNS.format(generation="$2"), (log_id, generation), given)
 
 
-def runs_of(
-    wanted: Sequence[tuple[str, str]], rows: Iterable[Row]
-) -> dict[tuple[str, str], list[Run]]:
-    """For each wanted the versions that it ran before its first run of the bad one, the version of
-    the latest run first."""
-    found: dict[tuple[str, str], list[Run]] = {key: [] for key in wanted}
+def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
+    """For each wanted what the rows say."""
+    found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
         found[wanted[n]].append(Run(version, bool(has_failed)))
     return found
