@@ -22,6 +22,7 @@ SINGLE_TO_BARE = Bound(0.20, 0.33)
 SINGLE_TO_SEED = Bound(6, 10)
 ARRAYS_PER_S = Bound(25_000, 50_000)
 READ_TO_BARE = Bound(0.2, 0.4)
+CHECK_IN_TO_BARE = Bound(0.30, 0.45)
 REPLAY_PER_S = Bound(100_000, 250_000)
 
 
@@ -42,11 +43,12 @@ class Service(NamedTuple):
     single: Measure
     arrays: list[Measure]
     reads: list[Measure]
+    check_ins: Measure
 
     @property
     def measures(self) -> list[Measure]:
         """Return all."""
-        return [self.single, *self.arrays, *self.reads]
+        return [self.single, *self.arrays, *self.reads, self.check_ins]
 
 
 def run() -> tuple[list[Row], list[str]]:
@@ -118,6 +120,7 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
             Measure(f"{name}: device", port, fleet.reads(tokens.admin)),
             Measure(f"{name}: history", port, fleet.reads(tokens.admin, "/history")),
         ],
+        Measure(f"{name}: check-in, nothing new", port, fleet.check_ins()),
     )
 
 
@@ -129,6 +132,7 @@ def held(service: Service, references: References) -> list[Row]:
         *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays[:2]),
         service.arrays[2].row(),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
+        service.check_ins.row(references.get, CHECK_IN_TO_BARE),
     ]
 
 
@@ -138,6 +142,7 @@ def compared_rows(service: Service, references: References) -> list[Row]:
         service.single.row(references.seed),
         *(measure.row() for measure in service.arrays),
         *(measure.row(references.get) for measure in service.reads),
+        service.check_ins.row(references.get),
     ]
 
 
