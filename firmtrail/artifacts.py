@@ -130,7 +130,11 @@ class Artifacts:
 
 def _store(place: config.ArtifactPlace) -> ObjectStore:
     if isinstance(place, config.Bucket):
-        return S3Store.from_url(place.url, client_options={"timeout": REQUEST_TIMEOUT})
+        # Options given here are all that count, so what AWS_ALLOW_HTTP says would be lost: that an
+        # endpoint may be http:// is said by naming one.
+        return S3Store.from_url(
+            place.url, client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True}
+        )
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(place / _UPLOADS)
     return LocalStore(place)
