@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
@@ -28,7 +29,10 @@ from firmtrail.eventstore.database import Unavailable
 PART_BYTES = 5 * 1024 * 1024
 """What is sent to the store at once: the least that S3 takes as a part. An upload holds three."""
 PARTS_AT_ONCE = 2
-READ_BYTES = 64 * 1024
+READ_BYTES = 256 * 1024
+"""What a download holds."""
+REQUEST_TIMEOUT = timedelta(minutes=10)
+"""To a bucket: what copies gigabytes on its side takes its time."""
 LEFT_S = 24 * 3600
 """After so long an unfinished upload is nobody's any more."""
 RETRY_AFTER_S = 30
@@ -109,17 +113,28 @@ class Artifacts:
         return True
 
     async def read(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        """The bytes at start <= position < stop of what has this SHA-256, in small chunks."""
-        with _unavailable():
-            options: obstore.GetOptions = {"range": (start, stop)}
-            found = await obstore.get_async(self._store, _name(digest), options=options)
-            async for chunk in found.stream(min_chunk_size=READ_BYTES):
-                yield bytes(chunk)
+        """The bytes at start <= position < stop of what has this SHA-256, in small chunks.
+
+        Each is asked for by itself: a client that takes hours holds no connection to a bucket.
+        """
+        for first in range(start, stop, READ_BYTES):
+            last = min(first + READ_BYTES, stop)
+            with _unavailable():
+                chunk = await obstore.get_range_async(
+                    self._store, _name(digest), start=first, end=last
+                )
+            if len(chunk) != last - first:
+                raise Unavailable(f"artifacts: {digest} is shorter than it was", RETRY_AFTER_S)
+            yield bytes(chunk)
 
 
 def _store(place: config.ArtifactPlace) -> ObjectStore:
     if isinstance(place, config.Bucket):
-        return S3Store.from_url(place.url)
+        # Options given here are all that count, so what AWS_ALLOW_HTTP says would be lost: that an
+        # endpoint may be http:// is said by naming one.
+        return S3Store.from_url(
+            place.url, client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True}
+        )
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     _sweep(place / _UPLOADS)
     return LocalStore(place)

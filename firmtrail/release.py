@@ -158,6 +158,26 @@ def latest(releases: Iterable[Release]) -> dict[str, Release]:
     return found
 
 
+def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
+    """What was a release after the log's first `stop` events, and whether it was withdrawn then;
+    artifacts are as they are."""
+    return [
+        replace(each, withdrawn_position=None, withdrawn_at_ms=None)
+        if each.withdrawn_position is not None and each.withdrawn_position >= stop
+        else each
+        for each in releases
+        if each.position < stop
+    ]
+
+
+def is_outdated(latest: Mapping[str, Release], model: str | None, running: str | None) -> bool:
+    """Whether a device of this model runs less than the latest; not where either is unknown."""
+    found = latest.get(model or "")
+    if found is None or running is None:
+        return False
+    return version.precedence(running) < _precedence(found)
+
+
 def _rank(release: Release) -> tuple[Version, int]:
     return _precedence(release), release.position
 

@@ -29,7 +29,7 @@ UPLOADS_AT_ONCE = 8
 """In one process; each holds some 15 MiB."""
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)\s*", re.ASCII)
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 
 
 async def put_artifact(call: AnyCall) -> web.Response:

@@ -116,6 +116,7 @@ class DevicesQuery(ListQuery, frozen=True, kw_only=True):
     model: Name | None = None
     cohort: Name | None = None
     tag: Name | None = None
+    outdated: bool | None = None
     failing: bool | None = None
     silent_for: Seconds | None = None
     q: DevicePrefix | None = None

@@ -25,6 +25,7 @@ from firmtrail.projections import (
     device_history,
     fleet_past,
     fleet_versions,
+    outdated,
 )
 from firmtrail.projections.device_current import Filter, Found
 from firmtrail.projections.device_history import Asked, Entry
@@ -46,26 +47,52 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
 
 
 async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
-    db, head, which = call.services.db, (call.log_id, call.project), _filter(call)
+    db, head = call.services.db, (call.log_id, call.project)
 
     async def fetch(place: Place | None, limit: int) -> Page:
+        known, which = await _filter_now(call)
         size, found = await device_current.page(
             db, head, which, after=_after(place), limit=limit + 1
         )
-        targets = await targets_of(call, [each.state for each in found[:limit]])
-        items = [
-            shown(each.state, each.last_seen_at_ms, targets.get(each.state.device))
+        kept = [
+            each
             for each in found[:limit]
+            if which.outdated is None or which.outdated.finds(each.state)
         ]
-        return Page(items, lists.page_of(found, limit, lambda each: (each.state.device,)), size)
+        targets = await targets_of(call, [each.state for each in kept])
+        items = [
+            shown(each.state, each.last_seen_at_ms, targets.get(each.state.device)) for each in kept
+        ]
+        end = lists.page_of(found, limit, lambda each: (each.state.device,))
+        return Page(items, end, size if known is None else min(known, size))
 
-    return await lists.answer(
-        call, answers.Device, fetch, lambda: device_current.count(db, head, which)
-    )
+    async def count() -> int:
+        """Again, where a version was seen first or became the latest meanwhile."""
+        _, which = await _filter_now(call)
+        while True:
+            total = await device_current.count(db, head, which)
+            _, after = await _filter_now(call)
+            if after.outdated == which.outdated:
+                return total
+            which = after
+
+    return await lists.answer(call, answers.Device, fetch, count)
+
+
+async def _filter_now(call: Call[DevicesQuery, None]) -> tuple[int | None, Filter]:
+    """The filter, and how much of the log it knows of, where it had to read for that."""
+    if call.query.outdated is None:
+        return None, _filter(call)
+    known, wanted = await outdated.now(call.services.db, call.log_id, wanted=call.query.outdated)
+    return known, _filter(call)._replace(outdated=wanted)
 
 
 async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
     db, which = call.services.db, _filter(call)
+    if (wanted := call.query.outdated) is not None:
+        which = which._replace(
+            outdated=await outdated.then(db, past.log_id, past.stop, wanted=wanted)
+        )
 
     async def fetch(place: Place | None, limit: int) -> Page:
         states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)

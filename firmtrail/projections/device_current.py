@@ -6,6 +6,7 @@ from typing import NamedTuple
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
+from firmtrail.projections.outdated import Outdated
 from firmtrail.projections.view import Table
 
 NAME = "device_current"
@@ -120,6 +121,8 @@ class Filter(NamedTuple):
     prefix: str | None = None
     """How the device's id begins."""
     decommissioned: bool | None = False
+    outdated: Outdated | None = None
+    """Leaves out what it can; who asks looks at what comes once more."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
@@ -204,7 +207,18 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         add("device.device >= $n AND device.device < $n || '~'", which.prefix)
     if which.decommissioned is not None:
         add("device.decommissioned = $n", int(which.decommissioned))
-    return conditions, args
+    return [*conditions, *_left_out(which.outdated, args)], args
+
+
+def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
+    """SQL that leaves out the cells known not to be wanted; their names are added to `args`."""
+    if which is None or not which.others:
+        return []
+    first = len(args) + 1
+    args += [name for cell in which.others for name in cell]
+    cells = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
+    cell = "(coalesce(device.model, ''), coalesce(device.version, ''))"
+    return [f"{cell} NOT IN (VALUES {cells})"]
 
 
 def _row(state: DeviceState) -> tuple[Value, ...]:

@@ -59,8 +59,10 @@ LEFT JOIN release_artifacts AS artifact
     AND artifact.generation = release.generation
     AND artifact.model = release.model
     AND artifact.version = release.version
-WHERE release.log_id = $1 AND release.generation = $2
+WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
+
+_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')"
 
 _LIST = f"""\
 SELECT
@@ -166,7 +168,12 @@ def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[St
 
 def load(log_id: int, generation: int) -> Statement:
     """All releases of the log; read it with `state`."""
-    return Statement(_LOAD, (log_id, generation))
+    return Statement(_LOAD.format(generation="$2"), (log_id, generation))
+
+
+async def live(db: Database, log_id: int) -> dict[Key, Release]:
+    """All releases of the log as they are."""
+    return state(await db.read(Statement(_LOAD.format(generation=_LIVE), (log_id,))))
 
 
 def state(rows: Iterable[Row]) -> dict[Key, Release]:
