@@ -31,6 +31,7 @@ from firmtrail.projections.device_current import Filter, Found
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import Count
+from firmtrail.steering import target
 
 STEPS_MAX = 1_000
 FAILING = frozenset({"failed", "rejected"})
@@ -165,13 +166,21 @@ async def targets_of(call: AnyCall, states: Sequence[DeviceState]) -> Mapping[st
 
 
 async def shown_now(call: AnyCall, found: Found) -> answers.Device:
-    """A device as it is, with where it is to go."""
-    targets = await targets_of(call, [found.state])
-    return shown(found.state, found.last_seen_at_ms, targets.get(found.state.device))
+    """A device as it is, with where it is to go; concurrent requests share their queries."""
+    services, state = call.services, found.state
+    [[control_count]] = await services.heads.get((call.log_id,))
+    control = await services.recorder.controls.at(call.log_id, control_count)
+    goal = None
+    if control.releases and not state.decommissioned:
+        seen = check_in.seen(await services.check_ins.get((call.log_id, state.device)))
+        told = [(state, seen.offers)]
+        [case] = await check_in.cases(services.db, call.log_id, control, told)
+        goal = target.decide(case).version
+    return shown(state, found.last_seen_at_ms, goal)
 
 
 def shown(
-    state: DeviceState, last_seen_at_ms: int | None, target: str | None = None
+    state: DeviceState, last_seen_at_ms: int | None, goal: str | None = None
 ) -> answers.Device:
     return answers.Device(
         device=state.device,
@@ -180,7 +189,7 @@ def shown(
         previous_version=state.previous_version,
         status=state.status,
         failing=state.status in FAILING,
-        target=target,
+        target=goal,
         last_seen_at=time_or_none(last_seen_at_ms),
         model=state.model,
         cohort=state.cohort,

@@ -21,7 +21,7 @@ from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
 from firmtrail.projections.rollouts import Texts
 from firmtrail.record import Command
-from firmtrail.steering import control, progress, rollout, target
+from firmtrail.steering import control, progress, rollout
 from firmtrail.steering.control import Control
 from firmtrail.steering.rollout import Rollout
 
@@ -68,7 +68,7 @@ async def _told(call: AnyCall, name: str) -> tuple[int, wire.Rollout]:
         _shown(decides, found, texts.get(name, NO_TEXTS)), progress=how_far
     )
     if found.is_rollback:
-        body = msgspec.structs.replace(body, devices=await _named(call, decides, found))
+        body = msgspec.structs.replace(body, devices=await _named(call, found))
     return size, body
 
 
@@ -81,36 +81,11 @@ async def _progress(
     return size, wire.RolloutProgress(matching, **counted)
 
 
-async def _named(call: AnyCall, decides: Control, found: Rollout) -> wire.NamedDevices:
-    """Whom a rollback names; those without a way back are gone through one by one."""
-    db, now_ms = call.services.db, call.services.access.now_ms()
-    named = await rollout_devices.named(db, call.log_id, found, now_ms)
-    lost = 0
-    if found.version is None and found.fallback is None and named.named:
-        lost = await _without_previous(call, decides, found)
-    return wire.NamedDevices(*named, lost)
-
-
-async def _without_previous(call: AnyCall, decides: Control, found: Rollout) -> int:
-    lost, after, db = 0, "", call.services.db
-    tried = msgspec.structs.replace(found, phase="running", reach=rollout.BUCKETS)
-    alone = Control(0, decides.settings, None, decides.releases, {found.id: tried})
-    while True:
-        page = await rollout_devices.page(db, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
-        states = [state for state, _ in page if state.version == found.bad_version]
-        offers = await device_offers.live(db, call.log_id, [state.device for state in states])
-        told = [
-            (
-                msgspec.structs.replace(state, pinned=None),
-                list(offers.get(state.device, {}).values()),
-            )
-            for state in states
-        ]
-        cases = await check_in.cases(db, call.log_id, alone, told)
-        lost += sum(target.decide(case).reason == "no_previous" for case in cases)
-        if len(page) < PAGE_ITEMS_MAX:
-            return lost
-        after = page[-1][0].device
+async def _named(call: AnyCall, found: Rollout) -> wire.NamedDevices:
+    """Whom a rollback names."""
+    now_ms = call.services.access.now_ms()
+    named = await rollout_devices.named(call.services.db, call.log_id, found, now_ms)
+    return wire.NamedDevices(*named)
 
 
 def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
@@ -176,7 +151,7 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
     if body.dry_run:
         decides = await _control(call)
         tried = _tried(call, control.decide_rollback(decides, wanted))
-        named = await _named(call, decides, tried)
+        named = await _named(call, tried)
         return respond.json(200, wire.StartedRollback(rollout=None, devices=named))
     roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
     return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))

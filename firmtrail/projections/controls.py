@@ -4,6 +4,7 @@ A log's head counts its control events, so whoever has read the head knows wheth
 still all that decides.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from firmtrail import events
@@ -21,6 +22,7 @@ class Controls:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._known: dict[int, Control] = {}
+        self._reading: dict[int, asyncio.Task[Control]] = {}
 
     def known(self, log_id: int) -> Control | None:
         """As this process saw it last."""
@@ -33,12 +35,21 @@ class Controls:
             self._known[log_id] = decides
 
     async def at(self, log_id: int, count: int) -> Control:
-        """What decides after at least so many control events; read anew where that is not known."""
-        found = self._known.get(log_id)
-        if found is None or found.count < count:
+        """What decides after at least so many control events; read anew where that is not known,
+        once for all who wait for it."""
+        while (found := self._known.get(log_id)) is None or found.count < count:
+            if log_id not in self._reading:
+                self._reading[log_id] = asyncio.create_task(self._read(log_id))
+            await asyncio.shield(self._reading[log_id])  # others wait for it, too
+        return found
+
+    async def _read(self, log_id: int) -> Control:
+        try:
             found = await read(self._db, log_id)
             self.publish(log_id, found)
-        return found
+            return found
+        finally:
+            del self._reading[log_id]
 
 
 def load(head: log.Head, generations: Mapping[str, int]) -> list[Statement]:

@@ -60,12 +60,81 @@ SELECT
     AND device.version = $5"""
 
 
+_LIVE_HISTORY = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')"
+_LIVE_OFFERS = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')"
+
+_WITHOUT_PREVIOUS = f"""\
+SELECT count(*)
+{_MEANT}
+    AND device.version = $5
+    AND NOT EXISTS (
+        SELECT 1
+        FROM device_offers AS fixed
+        WHERE fixed.log_id = $1
+            AND fixed.generation = {_LIVE_OFFERS}
+            AND fixed.device = device.device
+            AND fixed.source = $6)
+    AND NOT EXISTS (
+        SELECT 1
+        FROM device_history AS ran
+        JOIN releases AS release
+            ON release.log_id = $1
+            AND release.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')
+            AND release.model = $2
+            AND release.version = ran.version
+            AND release.withdrawn_position IS NULL
+        WHERE ran.log_id = $1
+            AND ran.generation = {_LIVE_HISTORY}
+            AND ran.device = device.device
+            AND ran.moves = 1
+            AND ran.version <> $5
+            AND (ran.place, ran.position) < (
+                SELECT bad.place, bad.position
+                FROM device_history AS bad
+                WHERE bad.log_id = $1
+                    AND bad.generation = {_LIVE_HISTORY}
+                    AND bad.device = device.device
+                    AND bad.moves = 1
+                    AND bad.version = $5
+                ORDER BY bad.place, bad.position
+                LIMIT 1)
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_offers AS tried
+                WHERE tried.log_id = $1
+                    AND tried.generation = {_LIVE_OFFERS}
+                    AND tried.device = device.device
+                    AND tried.version = ran.version
+                    AND tried.has_failed = 1)
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_history AS failed
+                WHERE failed.log_id = $1
+                    AND failed.generation = {_LIVE_HISTORY}
+                    AND failed.device = device.device
+                    AND failed.version = ran.version
+                    AND failed.status IN ('failed', 'rejected')
+                    AND (failed.place, failed.position) > (
+                        SELECT last.place, last.position
+                        FROM device_history AS last
+                        WHERE last.log_id = $1
+                            AND last.generation = {_LIVE_HISTORY}
+                            AND last.device = device.device
+                            AND last.moves = 1
+                            AND last.version = ran.version
+                        ORDER BY last.place DESC, last.position DESC
+                        LIMIT 1)))"""
+"""The rule of steering/previous.py for all devices at once, whose histories are long together."""
+
+
 class Named(NamedTuple):
     """How many devices run a bad version, and why some will not come away from it soon."""
 
     named: int
     pinned: int
     silent: int
+    no_previous: int
 
 
 def _args(rollout: Rollout) -> tuple[Value, ...]:
@@ -80,8 +149,12 @@ async def matching(db: Database, log_id: int, rollout: Rollout) -> int:
 async def named(db: Database, log_id: int, rollback: Rollout, now_ms: int) -> Named:
     """Of the devices that run the bad version of a rollback, which may not have begun."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
-    [row] = await db.read(Statement(_NAMED, args))
-    return Named(*map(int, row))
+    [[found, pinned, silent]] = await db.read(Statement(_NAMED, args))
+    lost = 0
+    if found and rollback.version is None and rollback.fallback is None:
+        args = (log_id, *_args(rollback))
+        [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
+    return Named(int(found), int(pinned), int(silent), int(lost))
 
 
 async def page(

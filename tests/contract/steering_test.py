@@ -17,6 +17,7 @@ from firmtrail.offering import CheckIn
 from firmtrail.projections import controls, device_history, device_offers
 from firmtrail.record import Recorder
 from firmtrail.release import Key
+from firmtrail.steering.control import is_higher
 from firmtrail.steering.target import Decision
 from tests.databases import new_log, read
 from tests.fleet import receipts, record_events, register, report
@@ -24,6 +25,7 @@ from tests.replay import differences
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 DEVICES = ("d1", "d2", "d3")
+MOVING = (events.FirmwareInstalled, events.FirmwareRunning)
 
 
 async def release(recorder: Recorder, log_id: int, *versions: str) -> None:
@@ -162,6 +164,44 @@ async def test_polls_that_change_nothing_record_nothing(
     assert (await log.head(db, fleet)).size == before
 
 
+async def check_law(db: Database, recorder: Recorder, log_id: int, name: str) -> None:
+    """One check-in, held against the law by what is in the log."""
+    before = await recorded_of(db, log_id, name)
+    decision = await check_in(recorder, log_id, name)
+    decides = recorder.controls.known(log_id)
+    assert decides is not None
+    if decision.version is None:
+        return
+    assert not decides.releases[Key("m", decision.version)].is_withdrawn
+    assert decides.halt is None or (decides.halt == "rollouts" and decision.reason == "rollback")
+    moving = [each for each in before if isinstance(each, MOVING)]
+    if is_higher(moving[-1].version, decision.version):
+        assert decision.reason in {"rollback", "pinned"}
+    assert attempts(before, decision.version) < decides.settings.max_attempts
+
+
+async def recorded_of(db: Database, log_id: int, name: str) -> list[Event]:
+    rows = await log.read_stream(db, log_id, f"device/{name}")
+    return [decode(position, text).event for position, _, text in rows]
+
+
+def attempts(history: list[Event], version: str) -> int:
+    """Failures, once an offer, since the last install or retry; without those by `installing`."""
+    counted, can_count = 0, False
+    for each in history:
+        match each:
+            case events.UpdateOffered(version=offered) if offered == version:
+                can_count = True
+            case events.UpdateFailed(version=failed) if failed == version and can_count:
+                counted, can_count = counted + 1, False
+            case events.AttemptsCleared(cleared) if cleared == version:
+                counted = 0
+            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+                if ran == version:
+                    counted, can_count = 0, False
+    return counted
+
+
 versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
 statuses = st.sampled_from(("installed", "running", "failed", "installing"))
 wishes = st.one_of(
@@ -171,13 +211,18 @@ wishes = st.one_of(
     st.tuples(st.just("roll out"), versions, st.sampled_from((0, 5_000, 10_000))),
     st.tuples(st.just("roll back"), versions),
     st.tuples(st.just("pause")),
+    st.tuples(st.just("halt"), st.booleans()),
+    st.tuples(st.just("unhalt")),
+    st.tuples(st.just("follow")),
     st.tuples(st.just("resume")),
     st.tuples(st.just("retry"), devices, versions),
     st.tuples(st.just("pin"), devices, st.one_of(st.none(), versions)),
 )
 
 
-async def do(recorder: Recorder, log_id: int, wish: tuple[str, ...]) -> None:
+async def do(  # noqa: C901 (a table of wishes)
+    recorder: Recorder, log_id: int, wish: tuple[str, ...]
+) -> None:
     newest = list((await controls.read(recorder._db, log_id)).rollouts)[-1:]
     match wish:
         case "report", device, version, status:
@@ -190,6 +235,13 @@ async def do(recorder: Recorder, log_id: int, wish: tuple[str, ...]) -> None:
             await recorder.act(log_id, commands.pause(newest[0], "why", actor="user/u"))
         case ("resume",) if newest:
             await recorder.act(log_id, commands.resume(newest[0], None, actor="user/u"))
+        case "halt", is_all:
+            await recorder.act(log_id, commands.halt(None, is_all=bool(is_all), actor="user/u"))
+        case ("unhalt",):
+            await recorder.act(log_id, commands.end_halt("over", actor="user/u"))
+        case ("follow",):
+            follows = events.SettingsChanged(follow_latest=True, max_attempts=2)
+            await record_events(recorder, log_id, [("project/acme", follows)])
         case "retry", device, version:
             await recorder.act(log_id, commands.retry(device, version, actor="user/u"))
         case "pin", device, version:
@@ -212,11 +264,7 @@ async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
         except Refused:
             continue
         for name in DEVICES:
-            decision = await check_in(recorder, log_id, name)
-            decides = recorder.controls.known(log_id)
-            assert decides is not None
-            if decision.version is not None:
-                assert not decides.releases[Key("m", decision.version)].is_withdrawn
+            await check_law(db, recorder, log_id, name)
     assert await differences(db, log_id) == []
     for rollout in (await controls.read(db, log_id)).rollouts:
         _, counted = await device_offers.counts(db, log_id, rollout, 3)
