@@ -8,7 +8,7 @@ writes nothing. Nothing here is lost by a crash: whoever asks again is decided o
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail import events
+from firmtrail import orders
 from firmtrail.commit import Paper, opened
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Script
@@ -76,7 +76,7 @@ def _decide(paper: Paper, check_in: CheckIn, runs: Runs) -> Decision | Refused:
     ):
         return decision
     recorded = paper.fold.states[check_in.device].version
-    made = events.UpdateOffered(
+    made = orders.UpdateOffered(
         version,
         target.cause_of(decision),
         offer.attempts(case.offers, version) + 1,

@@ -5,21 +5,23 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "change device events release settings steering version eventstore"
+VIEWS = "change device event events orders release settings steering version eventstore"
 SHELL = f"{VIEWS} access artifacts projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
     "__main__": "main",
     "config": "",
     "eventstore": "",
-    "events": "",
+    "event": "",
+    "orders": "event",
+    "events": "event orders",
     "version": "",
     "change": "version",
     "device": "events",
     "release": "device events version",
     "artifacts": "config eventstore",
     "settings": "events",
-    "steering": "change device events release settings version",
+    "steering": "change device events orders release settings version",
     "access": "eventstore events settings",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
@@ -40,7 +42,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "sqlite3": "eventstore.sqlite",
 }
 PURE = (  # no async, and none of these names
-    "change device events release settings steering version eventstore.merkle"
+    "change device event events orders release settings steering version eventstore.merkle"
 )
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from firmtrail import device, events
+from firmtrail import device, events, orders
 from firmtrail.device import DeviceState, Report
 from firmtrail.events import Event, Recorded
 from firmtrail.steering import control, offer, rollout, target
@@ -41,9 +41,9 @@ class Fleet:
             at = device.placed(before, recorded)
             self.states[name] = device.evolve_report(before, recorded, at, None)
             changed = offer.reported(list(offers.values()), event, at)
-        elif isinstance(event, events.UpdateOffered):
+        elif isinstance(event, orders.UpdateOffered):
             changed = offer.offered(list(offers.values()), name, recorded)
-        elif isinstance(event, events.AttemptsCleared):
+        elif isinstance(event, orders.AttemptsCleared):
             changed = offer.cleared(list(offers.values()), event)
         else:
             self.states[name] = device.evolve_attributes(before, name, event)
@@ -84,7 +84,7 @@ class Fleet:
 
     def roll_out(self, version: str, name: str = "r1", **members: object) -> Rollout:
         members = {"model": "m", "reach": 10_000} | members
-        wanted = events.RolloutStarted(version=version, **members)  # type: ignore[arg-type]
+        wanted = orders.RolloutStarted(version=version, **members)  # type: ignore[arg-type]
         event = control.decide_rollout(self.control, wanted)
         self.record(rollout.stream(name), event)
         return self.control.rollouts[name]
@@ -93,7 +93,7 @@ class Fleet:
         self, bad: str, to: str | None = None, name: str = "b1", **members: object
     ) -> None:
         members = {"model": "m", "reach": 10_000} | members
-        wanted = events.RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
+        wanted = orders.RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
         event = control.decide_rollback(self.control, wanted)
         if bad in self.versions(event.model) and not control.is_withdrawn(
             self.control, event.model, bad
@@ -138,14 +138,14 @@ class Fleet:
         ):
             attempt = offer.attempts(case.offers, decision.version) + 1
             assert decision.reason in target.CAUSES
-            made = events.UpdateOffered(
+            made = orders.UpdateOffered(
                 decision.version, decision.reason, attempt, decision.rollout
             )
             self.record(f"device/{name}", made)
         return decision
 
     def offers_made(self) -> list[Recorded]:
-        return [each for each in self.log if isinstance(each.event, events.UpdateOffered)]
+        return [each for each in self.log if isinstance(each.event, orders.UpdateOffered)]
 
 
 def _failed_since(reports: list[events.ReportEvent], version: str) -> bool:

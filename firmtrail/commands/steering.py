@@ -6,11 +6,12 @@ are free text: they lie beside the log.
 
 from collections.abc import Awaitable, Callable
 
-from firmtrail import events, release
+from firmtrail import events, orders, release
 from firmtrail.access import credentials, settings
 from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused
-from firmtrail.events import RollbackStarted, RolloutStarted, time_text
+from firmtrail.events import time_text
+from firmtrail.orders import RollbackStarted, RolloutStarted
 from firmtrail.record import Command
 from firmtrail.release import Key
 from firmtrail.steering import control, rollout
@@ -142,7 +143,7 @@ def ask(name: str, *, expires_in_s: int, actor: str) -> Command[Ask]:
         await _active(commit, name)
         question = credentials.new_id("q")
         expires_at = time_text(commit.now_ms + expires_in_s * 1000)
-        commit.record(f"device/{name}", events.Asked(question, expires_at), actor=actor)
+        commit.record(f"device/{name}", orders.Asked(question, expires_at), actor=actor)
         return commit.fold.steering.asks[name, question]
 
     return command
@@ -153,7 +154,7 @@ def retry(name: str, version: str, *, actor: str) -> Command[None]:
 
     async def command(commit: Commit) -> None:
         await _active(commit, name)
-        commit.record(f"device/{name}", events.AttemptsCleared(version), actor=actor)
+        commit.record(f"device/{name}", orders.AttemptsCleared(version), actor=actor)
 
     return command
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from firmtrail import events
+from firmtrail import orders
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import Answer, once
 from firmtrail.commit import Commit
@@ -117,7 +117,7 @@ def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
 async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
     """Start a rollout, or with `dry_run` say whom it would be for."""
     body = call.body
-    wanted = events.RolloutStarted(
+    wanted = orders.RolloutStarted(
         body.version,
         body.model,
         _reach(body.percent),
@@ -139,7 +139,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
 async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
     """Withdraw a bad version and send the devices that run it away from it."""
     body = call.body
-    wanted = events.RollbackStarted(
+    wanted = orders.RollbackStarted(
         body.bad_version,
         body.model,
         _reach(body.percent),
@@ -161,7 +161,7 @@ def _reach(percent: float) -> int:
     return round(percent * 100)
 
 
-def _tried(call: AnyCall, wanted: events.RolloutStarted | events.RollbackStarted) -> Rollout:
+def _tried(call: AnyCall, wanted: orders.RolloutStarted | orders.RollbackStarted) -> Rollout:
     """The rollout as it would be, without an id."""
     now_ms = call.services.access.now_ms()
     return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))

@@ -7,7 +7,7 @@ has no release, nothing was ever offered, and there is nothing to load.
 
 from collections.abc import Mapping
 
-from firmtrail import events
+from firmtrail import orders
 from firmtrail.change import Ordered
 from firmtrail.device import Placed
 from firmtrail.events import REPORTS, Recorded
@@ -43,18 +43,18 @@ class Steering:
         kind, _, name = recorded.stream.partition("/")
         if kind == "rollout":
             self._rollouts.add(name)
-            if isinstance(recorded.event, events.RolloutResumed):
+            if isinstance(recorded.event, orders.RolloutResumed):
                 self.recent[name] = Recent()
 
     def tell(self, name: str, recorded: Recorded) -> bool:
         """Folds an event about a device that is an offer, a retry or a question, if it is one."""
         event, offers = recorded.event, self.offers.get(name, _NONE)
         match event:
-            case events.UpdateOffered():
+            case orders.UpdateOffered():
                 self._take(offer.offered(list(offers.values()), name, recorded))
-            case events.AttemptsCleared():
+            case orders.AttemptsCleared():
                 self._take(offer.cleared(list(offers.values()), event))
-            case events.Asked(question):
+            case orders.Asked(question):
                 self.asks[name, question] = ask.asked(name, recorded)
                 self._asks.add((name, question))
             case _:
@@ -99,7 +99,7 @@ class Steering:
         self.outcomes.add(found.id)
         self._rollouts.add(found.id)
 
-    def own_pauses(self) -> list[tuple[str, events.RolloutPaused]]:
+    def own_pauses(self) -> list[tuple[str, orders.RolloutPaused]]:
         """Those that pause themselves over what was folded since the last call, by stream."""
         pauses = []
         while self.outcomes:

@@ -6,7 +6,7 @@ A question is open until a report names it or it expires.
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.events import REPORTS, Recorded
 
 
@@ -26,7 +26,7 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 def asked(device: str, recorded: Recorded) -> Ask:
     event = recorded.event
-    assert isinstance(event, events.Asked)
+    assert isinstance(event, orders.Asked)
     return Ask(
         device,
         event.question,

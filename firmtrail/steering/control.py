@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from firmtrail import events, release, settings, version
+from firmtrail import events, orders, release, settings, version
 from firmtrail.device import Refused
 from firmtrail.events import Recorded
 from firmtrail.release import Key, Release, Releases
@@ -20,7 +20,7 @@ from firmtrail.steering.rollout import Rollout
 type Halt = Literal["rollouts", "all"]
 """What is halted: everything but rollbacks, or everything."""
 
-type WantedRollout = events.RolloutStarted | events.RollbackStarted
+type WantedRollout = orders.RolloutStarted | orders.RollbackStarted
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def evolve(control: Control, recorded: Recorded) -> Control:
     match event:
         case events.SettingsChanged():
             changed = replace(control, settings=settings.evolve(control.settings, event))
-        case events.Halted(all=is_all):
+        case orders.Halted(all=is_all):
             changed = replace(control, halt="all" if is_all else "rollouts")
-        case events.Resumed():
+        case orders.Resumed():
             changed = replace(control, halt=None)
-        case events.RolloutStarted() | events.RollbackStarted():
+        case orders.RolloutStarted() | orders.RollbackStarted():
             changed = _with_rollout(control, rollout.started(recorded))
         case _ if kind == "rollout":
             changed = _with_rollout(control, rollout.evolve(control.rollouts[name], recorded))
@@ -101,13 +101,13 @@ def is_withdrawn(control: Control, model: str, of: str) -> bool:
     return found is not None and found.is_withdrawn
 
 
-def decide_rollout(control: Control, wanted: events.RolloutStarted) -> events.RolloutStarted:
+def decide_rollout(control: Control, wanted: orders.RolloutStarted) -> orders.RolloutStarted:
     """Raises `Refused` where there is no such release, or it is withdrawn."""
     _check_target(control, wanted.model, wanted.version)
     return wanted
 
 
-def decide_rollback(control: Control, wanted: events.RollbackStarted) -> events.RollbackStarted:
+def decide_rollback(control: Control, wanted: orders.RollbackStarted) -> orders.RollbackStarted:
     """Raises `Refused` where a version that it sends devices to is no release or is withdrawn.
 
     The caller withdraws the bad release in the same commit. As no target is withdrawn and every
@@ -144,16 +144,16 @@ def commandable(control: Control, rollout_id: str) -> Rollout:
     return found
 
 
-def decide_halt(control: Control, *, is_all: bool) -> events.Halted:
+def decide_halt(control: Control, *, is_all: bool) -> orders.Halted:
     if control.halt == ("all" if is_all else "rollouts"):
         raise Refused("halted", "the project is halted already")
-    return events.Halted(all=is_all)
+    return orders.Halted(all=is_all)
 
 
-def decide_resume(control: Control) -> events.Resumed:
+def decide_resume(control: Control) -> orders.Resumed:
     if control.halt is None:
         raise Refused("not_halted", "the project is not halted")
-    return events.Resumed()
+    return orders.Resumed()
 
 
 def is_higher(one: str, other: str) -> bool:

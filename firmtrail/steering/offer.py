@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from firmtrail.change import Ordered
 from firmtrail.device import MOVING, Placed
-from firmtrail.events import AttemptsCleared, Cause, Recorded, ReportEvent, UpdateOffered
+from firmtrail.events import Recorded, ReportEvent
+from firmtrail.orders import AttemptsCleared, Cause, UpdateOffered
 
 type Outcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail import events
+from firmtrail import orders
 from firmtrail.device import DeviceState, Refused
 from firmtrail.events import Recorded
 
@@ -87,7 +87,7 @@ def reaches(rollout: Rollout, device: str) -> bool:
 def started(recorded: Recorded) -> Rollout:
     """The rollout that a RolloutStarted or RollbackStarted begins."""
     event = recorded.event
-    assert isinstance(event, events.RolloutStarted | events.RollbackStarted)
+    assert isinstance(event, orders.RolloutStarted | orders.RollbackStarted)
     position, at_ms = recorded.position, recorded.recorded_at_ms
     members = msgspec.structs.asdict(event)
     members.pop("reason", None)
@@ -105,13 +105,13 @@ def started(recorded: Recorded) -> Rollout:
 def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
     """The rollout after a further event of its stream."""
     match recorded.event:
-        case events.RolloutAdvanced(reach):
+        case orders.RolloutAdvanced(reach):
             return replace(rollout, reach=reach)
-        case events.RolloutPaused():
+        case orders.RolloutPaused():
             return _in_phase(rollout, "paused", recorded)
-        case events.RolloutAborted():
+        case orders.RolloutAborted():
             return _in_phase(rollout, "aborted", recorded)
-        case events.RolloutResumed():
+        case orders.RolloutResumed():
             resumed = replace(rollout, resumed_position=recorded.position)
             return _in_phase(resumed, "running", recorded)
     return rollout
@@ -126,33 +126,33 @@ def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
     )
 
 
-def decide_advance(rollout: Rollout, reach: int) -> events.RolloutAdvanced:
+def decide_advance(rollout: Rollout, reach: int) -> orders.RolloutAdvanced:
     """Raises `Refused` where it would not reach more devices."""
     _check_is_not_aborted(rollout)
     if reach <= rollout.reach:
         raise Refused(
             "no_advance", f"the rollout reaches {rollout.reach / 100:g} % already; it only grows"
         )
-    return events.RolloutAdvanced(reach)
+    return orders.RolloutAdvanced(reach)
 
 
-def decide_pause(rollout: Rollout) -> events.RolloutPaused:
+def decide_pause(rollout: Rollout) -> orders.RolloutPaused:
     _check_is_not_aborted(rollout)
     if rollout.phase == "paused":
         raise Refused("rollout_paused", "the rollout is paused already")
-    return events.RolloutPaused()
+    return orders.RolloutPaused()
 
 
-def decide_resume(rollout: Rollout) -> events.RolloutResumed:
+def decide_resume(rollout: Rollout) -> orders.RolloutResumed:
     _check_is_not_aborted(rollout)
     if rollout.phase == "running":
         raise Refused("rollout_running", "the rollout is not paused")
-    return events.RolloutResumed()
+    return orders.RolloutResumed()
 
 
-def decide_abort(rollout: Rollout) -> events.RolloutAborted:
+def decide_abort(rollout: Rollout) -> orders.RolloutAborted:
     _check_is_not_aborted(rollout)
-    return events.RolloutAborted()
+    return orders.RolloutAborted()
 
 
 def _check_is_not_aborted(rollout: Rollout) -> None:
@@ -160,7 +160,7 @@ def _check_is_not_aborted(rollout: Rollout) -> None:
         raise Refused("rollout_aborted", "the rollout was aborted")
 
 
-def decide_own_pause(rollout: Rollout, recent: Recent) -> events.RolloutPaused | None:
+def decide_own_pause(rollout: Rollout, recent: Recent) -> orders.RolloutPaused | None:
     """Whether too many of the devices that it was offered to failed."""
     if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
         return None
@@ -169,4 +169,4 @@ def decide_own_pause(rollout: Rollout, recent: Recent) -> events.RolloutPaused |
         return None
     if 100 * recent.failed <= rollout.failed_percent * outcomes:
         return None
-    return events.RolloutPaused(failed=recent.failed, installed=recent.installed)
+    return orders.RolloutPaused(failed=recent.failed, installed=recent.installed)

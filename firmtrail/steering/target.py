@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from msgspec.structs import replace
 
 from firmtrail.device import DeviceState
-from firmtrail.events import Cause
+from firmtrail.orders import Cause
 from firmtrail.release import Key
 from firmtrail.steering import offer, rollout
 from firmtrail.steering.control import Control, is_higher, is_withdrawn

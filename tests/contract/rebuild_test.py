@@ -7,17 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from firmtrail.events import (
-    ArtifactAdded,
-    Asked,
-    Event,
-    ReleaseAdded,
-    ReleaseWithdrawn,
-    RollbackStarted,
-    RolloutStarted,
-)
+from firmtrail.events import ArtifactAdded, Event, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore.database import Database
 from firmtrail.offering import CheckIn
+from firmtrail.orders import Asked, RollbackStarted, RolloutStarted
 from firmtrail.projections import (
     fleet_versions,
     fold,

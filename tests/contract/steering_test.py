@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.commands import steering as commands
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
@@ -51,12 +51,12 @@ async def check_in(recorder: Recorder, log_id: int, name: str = "d1", **said: st
 
 
 async def roll_out(recorder: Recorder, log_id: int, version: str, **members: object) -> str:
-    wanted = events.RolloutStarted(version, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
+    wanted = orders.RolloutStarted(version, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
     return (await recorder.act(log_id, commands.start(wanted, actor="user/u"))).id
 
 
 async def roll_back(recorder: Recorder, log_id: int, bad: str, **members: object) -> str:
-    wanted = events.RollbackStarted(bad, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
+    wanted = orders.RollbackStarted(bad, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
     return (await recorder.act(log_id, commands.roll_back(wanted, "bad", actor="user/u"))).id
 
 
@@ -75,7 +75,7 @@ async def test_an_offer_is_recorded_once_whoever_asks_again(
         *(check_in(each, fleet) for each in (recorder, other_server) for _ in range(5))
     )
     assert {(each.action, each.version) for each in decisions} == {("update", "1.1.0")}
-    offers = [each for each in await recorded(db, fleet) if isinstance(each, events.UpdateOffered)]
+    offers = [each for each in await recorded(db, fleet) if isinstance(each, orders.UpdateOffered)]
     assert [(each.version, each.attempt, each.cause) for each in offers] == [
         ("1.1.0", 1, "rollout")
     ]
@@ -110,7 +110,7 @@ async def test_a_rollout_pauses_itself_in_the_very_commit(
         ],
     )
     *_, pause, after = await recorded(db, fleet)
-    assert pause == events.RolloutPaused(failed=2, installed=0)
+    assert pause == orders.RolloutPaused(failed=2, installed=0)
     assert isinstance(after, events.FirmwareInstalled)
     found = (await controls.read(db, fleet)).rollouts[rollout]
     assert found.phase == "paused"
@@ -190,11 +190,11 @@ def attempts(history: list[Event], version: str) -> int:
     counted, can_count = 0, False
     for each in history:
         match each:
-            case events.UpdateOffered(version=offered) if offered == version:
+            case orders.UpdateOffered(version=offered) if offered == version:
                 can_count = True
             case events.UpdateFailed(version=failed) if failed == version and can_count:
                 counted, can_count = counted + 1, False
-            case events.AttemptsCleared(cleared) if cleared == version:
+            case orders.AttemptsCleared(cleared) if cleared == version:
                 counted = 0
             case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
                 if ran == version:
@@ -273,7 +273,7 @@ async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
         made = [
             each
             for each in await recorded(db, log_id)
-            if isinstance(each, events.UpdateOffered) and each.rollout == rollout
+            if isinstance(each, orders.UpdateOffered) and each.rollout == rollout
         ]
         assert bool(made) == bool(counted["offered"])
 
@@ -284,7 +284,7 @@ async def test_a_command_of_two_events_is_one_commit(
     before = (await log.head(db, fleet)).size
 
     async def command(commit: Commit) -> None:
-        wanted = events.RollbackStarted("1.2.0", "m", 10_000)
+        wanted = orders.RollbackStarted("1.2.0", "m", 10_000)
         await commands.roll_back(wanted, "why", actor="user/u")(commit)
 
     await recorder.act(fleet, command)

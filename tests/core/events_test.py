@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.events import Event, Recorded
 
 AT_MS = events.time_ms("2026-03-14T12:00:00.042Z")
@@ -38,17 +38,17 @@ EVERY_KIND: tuple[Event, ...] = (
     events.ReleaseAdded("m", "1.4.0"),
     events.ArtifactAdded("full.bin", 4711, "cd" * 32),
     events.ReleaseWithdrawn("ef" * 32),
-    events.RolloutStarted("1.4.0", "m", 1_000, cohort="beta", failed_percent=5, min_reports=100),
-    events.RollbackStarted("1.4.0", "m", 10_000, fallback="1.2.0", tag="t", reason="ab" * 32),
-    events.RolloutAdvanced(5_000),
-    events.RolloutPaused(failed=8, installed=92),
-    events.RolloutResumed("ab" * 32),
-    events.RolloutAborted("ab" * 32),
-    events.Halted("ab" * 32, all=True),
-    events.Resumed(),
-    events.UpdateOffered("1.4.0", "rollout", 1, "r_1", "1.3.0"),
-    events.AttemptsCleared("1.4.0"),
-    events.Asked("q_1", "2026-03-15T12:00:00.000Z"),
+    orders.RolloutStarted("1.4.0", "m", 1_000, cohort="beta", failed_percent=5, min_reports=100),
+    orders.RollbackStarted("1.4.0", "m", 10_000, fallback="1.2.0", tag="t", reason="ab" * 32),
+    orders.RolloutAdvanced(5_000),
+    orders.RolloutPaused(failed=8, installed=92),
+    orders.RolloutResumed("ab" * 32),
+    orders.RolloutAborted("ab" * 32),
+    orders.Halted("ab" * 32, all=True),
+    orders.Resumed(),
+    orders.UpdateOffered("1.4.0", "rollout", 1, "r_1", "1.3.0"),
+    orders.AttemptsCleared("1.4.0"),
+    orders.Asked("q_1", "2026-03-15T12:00:00.000Z"),
     events.TextErased(41),
     events.UserErased("u_1"),
 )

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.device import Refused
 from firmtrail.steering import control, progress, rollout, target
 from firmtrail.steering.control import is_higher
@@ -83,7 +83,7 @@ def do(fleet: Fleet, wish: tuple[str, ...]) -> None:  # noqa: C901, PLR0912 (a t
         case "pin", device, version:
             fleet.record(f"device/{device}", events.DeviceChanged(pinned=version))
         case "retry", device, version:
-            fleet.record(f"device/{device}", events.AttemptsCleared(version))
+            fleet.record(f"device/{device}", orders.AttemptsCleared(version))
         case "halt", is_all:
             fleet.record("project/acme", control.decide_halt(fleet.control, is_all=is_all))
         case ("unhalt",):
@@ -127,9 +127,9 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
         if each.stream != f"device/{device}":
             continue
         match each.event:
-            case events.UpdateOffered(version=version):
+            case orders.UpdateOffered(version=version):
                 can_count.add(version)
-            case events.AttemptsCleared(version):
+            case orders.AttemptsCleared(version):
                 counted[version] = 0
             case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
                 for version in (installing & can_count) - {ran}:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.steering import offer
 from tests.steering import Fleet
 
@@ -23,7 +23,7 @@ def live(fleet: Fleet, steps: Steps) -> None:
         if step == "poll":
             fleet.check_in()
         elif step == "retry":
-            fleet.record("device/d1", events.AttemptsCleared("1.1.0"))
+            fleet.record("device/d1", orders.AttemptsCleared("1.1.0"))
         else:
             fleet.report(*step)  # type: ignore[arg-type] # a version and a status
 
@@ -107,7 +107,7 @@ def test_a_rollout_pauses_itself_over_too_many_failures(
     assert (rollout.phase == "paused") == is_paused
     if is_paused:
         last = fleet.log[-1].event
-        assert last == events.RolloutPaused(failed=failed, installed=installed)
+        assert last == orders.RolloutPaused(failed=failed, installed=installed)
 
 
 def test_outcomes_from_before_a_resume_no_longer_count() -> None:
@@ -119,7 +119,7 @@ def test_outcomes_from_before_a_resume_no_longer_count() -> None:
         fleet.check_in(name)
         fleet.report("1.1.0", "failed", name)
         assert fleet.control.rollouts["r1"].phase == "paused"
-        fleet.record("rollout/r1", events.RolloutResumed())
+        fleet.record("rollout/r1", orders.RolloutResumed())
     fleet.check_in("d3")
     fleet.report("1.1.0", "installed", "d3")
     assert fleet.control.rollouts["r1"].phase == "running"

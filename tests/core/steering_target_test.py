@@ -2,7 +2,7 @@
 
 import pytest
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.device import Refused
 from firmtrail.steering import control, rollout
 from firmtrail.steering.target import Decision
@@ -51,9 +51,9 @@ def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:
     fleet.roll_out("1.2.0", "old")
     fleet.roll_out("1.1.0", "new")
     assert fleet.decide().version == "1.1.0"
-    fleet.record("rollout/new", events.RolloutPaused())
+    fleet.record("rollout/new", orders.RolloutPaused())
     assert said(fleet.decide()) == ("none", None, "paused")
-    fleet.record("rollout/new", events.RolloutAborted())
+    fleet.record("rollout/new", orders.RolloutAborted())
     assert fleet.decide().version == "1.2.0"
     fleet.roll_out("1.1.0", "unreached", reach=0)
     assert fleet.decide().version == "1.2.0"
@@ -97,7 +97,7 @@ def test_a_pin_decides_before_any_rollout_also_downwards(fleet: Fleet) -> None:
 
 def test_a_halt_comes_first_and_leaves_rollbacks_alone_unless_all(fleet: Fleet) -> None:
     fleet.roll_out("1.1.0")
-    fleet.record("project/acme", events.Halted())
+    fleet.record("project/acme", orders.Halted())
     assert said(fleet.decide()) == ("none", None, "halted")
     fleet.report("1.2.0")
     fleet.roll_back("1.2.0", "1.0.0")
@@ -105,9 +105,9 @@ def test_a_halt_comes_first_and_leaves_rollbacks_alone_unless_all(fleet: Fleet) 
     pin(fleet, "1.1.0")
     assert said(fleet.decide()) == ("none", None, "halted")
     pin(fleet, "1.2.0")
-    fleet.record("project/acme", events.Halted(all=True))
+    fleet.record("project/acme", orders.Halted(all=True))
     assert said(fleet.decide()) == ("none", None, "halted")
-    fleet.record("project/acme", events.Resumed())
+    fleet.record("project/acme", orders.Resumed())
     assert said(fleet.decide()) == ("rollback", "1.0.0", "rollback")
 
 
@@ -125,7 +125,7 @@ def test_follow_latest_takes_what_no_rollout_ever_carried(fleet: Fleet) -> None:
     assert said(fleet.decide()) == ("update", "1.2.0", "follow_latest")
     fleet.roll_out("1.2.0", reach=0)
     assert said(fleet.decide()) == ("update", "1.1.0", "follow_latest")
-    fleet.record("rollout/r1", events.RolloutAborted())
+    fleet.record("rollout/r1", orders.RolloutAborted())
     assert said(fleet.decide()) == ("update", "1.1.0", "follow_latest")
     fleet.report("1.2.0")
     assert said(fleet.decide()) == ("none", None, "up_to_date")
@@ -179,7 +179,7 @@ def test_a_rolled_back_device_is_not_sent_to_the_bad_version_again(fleet: Fleet)
     assert fleet.check_in().version == "1.0.0"
     fleet.report("1.0.0")
     assert said(fleet.decide()) == ("none", None, "withdrawn")
-    fleet.record("rollout/r1", events.RolloutAborted())
+    fleet.record("rollout/r1", orders.RolloutAborted())
     assert fleet.decide().version == "1.1.0"  # the latest that is left
 
 
@@ -188,13 +188,13 @@ def test_a_target_that_a_device_failed_too_often_is_not_offered_again(fleet: Fle
     for attempt in (1, 2, 3):
         assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
         made = fleet.offers_made()[-1].event
-        assert isinstance(made, events.UpdateOffered)
+        assert isinstance(made, orders.UpdateOffered)
         assert made.attempt == attempt
         fleet.report("1.1.0", "failed")
     assert said(fleet.check_in()) == ("none", None, "attempts_exhausted")
     fleet.roll_out("1.1.0", "r2")
     assert said(fleet.check_in()) == ("none", None, "attempts_exhausted")
-    fleet.record("device/d1", events.AttemptsCleared("1.1.0"))
+    fleet.record("device/d1", orders.AttemptsCleared("1.1.0"))
     assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
 
 
@@ -240,12 +240,12 @@ def test_commands_that_mean_nothing_are_refused(fleet: Fleet) -> None:
     ):
         with pytest.raises(Refused):
             refused()
-    fleet.record("rollout/r1", events.RolloutPaused())
+    fleet.record("rollout/r1", orders.RolloutPaused())
     with pytest.raises(Refused):
         rollout.decide_pause(fleet.control.rollouts["r1"])
     fleet.withdraw("1.1.0")
     with pytest.raises(Refused):
         control.commandable(fleet.control, "r1")
-    fleet.record("rollout/r1", events.RolloutAborted())
+    fleet.record("rollout/r1", orders.RolloutAborted())
     with pytest.raises(Refused):
         rollout.decide_abort(fleet.control.rollouts["r1"])

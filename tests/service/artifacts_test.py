@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.events import UpdateOffered
 from firmtrail.http import app, artifact_api
+from firmtrail.orders import UpdateOffered
 from tests.fleet import record_events
 from tests.people import recorded
 from tests.service.site import Answer, P, Site
