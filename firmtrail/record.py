@@ -331,8 +331,10 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
-    state, answers = paper.fold.states.get(report.device), _answers(paper, report)
-    decided = device.decide_report(state, report, before, answers=answers)
+    answers = report.question is not None and _answers(paper, report.device, report.question)
+    decided = device.decide_report(
+        paper.fold.states.get(report.device), report, before, answers=answers
+    )
     if isinstance(decided, Duplicate):
         return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
     position = paper.record(
@@ -342,11 +344,9 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
-def _answers(paper: Paper, report: Report) -> bool:
-    """Whether it answers an open question."""
-    if report.question is None:
-        return False
-    asked = paper.fold.steering.asks.get((report.device, report.question))
+def _answers(paper: Paper, name: str, question: str) -> bool:
+    """Whether the device has this question, and it is open."""
+    asked = paper.fold.steering.asks.get((name, question))
     return ask.is_open(asked, paper.now_ms)
 
 

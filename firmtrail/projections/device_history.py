@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from firmtrail.change import Change, Ordered, Wish, change_of
 from firmtrail.device import MOVING, Clock, DeviceState, Placed
-from firmtrail.events import REPORTS, Recorded, Status
+from firmtrail.events import ReportEvent, Status
 from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.view import Table
 from firmtrail.steering.previous import Run
@@ -244,6 +244,10 @@ class Asked(NamedTuple):
     rows_max: int = 1
 
 
+type Told = tuple[DeviceState, ReportEvent, Placed, int, Ordered | None]
+"""A report: the device before it, its place, recorded_at_ms, and which offer it follows."""
+
+
 class Entry(NamedTuple):
     """A line of a device's history."""
 
@@ -273,18 +277,15 @@ class Page(NamedTuple):
 def insert(
     log_id: int,
     generation: int,
-    reports: Sequence[tuple[DeviceState, Recorded, Placed, Ordered | None]],
+    reports: Sequence[Told],
 ) -> Statement:
-    """One row for each (device's state, report, its place, whether its version was ordered)."""
-    rows = [_row(*report) for report in reports]
+    """One row for each."""
+    rows = [_row(report) for report in reports]
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def _row(
-    state: DeviceState, report: Recorded, at: Placed, ordered: Ordered | None
-) -> tuple[Value, ...]:
-    event = report.event
-    assert isinstance(event, REPORTS)
+def _row(report: Told) -> tuple[Value, ...]:
+    state, event, at, recorded_at_ms, ordered = report
     return (
         state.device,
         at.place,
@@ -293,7 +294,7 @@ def _row(
         event.version,
         event.status,
         at.time_ms,
-        report.recorded_at_ms,
+        recorded_at_ms,
         at.occurred_at_ms,
         at.clock,
         int(at.late),

@@ -9,8 +9,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 
 from firmtrail import device
-from firmtrail.change import Ordered
-from firmtrail.device import DeviceState, Later, Placed
+from firmtrail.device import DeviceState, Later
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
@@ -76,7 +75,7 @@ class Fold:
         self._behind: dict[str, list[Later]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
-        self._reports: list[tuple[DeviceState, Recorded, Placed, Ordered | None]] = []
+        self._reports: list[device_history.Told] = []
         self._moves: list[fleet_versions.Move] = []
         self.of_releases: list[Recorded] = []
 
@@ -117,8 +116,10 @@ class Fold:
         later = behind[index] if index < len(behind) else None
         if event.status in device.MOVING:
             insort(behind, Later(at.place, at.position, event.version, at.time_ms))
-        ordered = self.steering.report(state.device, recorded, at)
-        self._reports.append((state, recorded, at, ordered))
+        ordered = None
+        if event.question is not None or self.steering.offers:
+            ordered = self.steering.report(state.device, recorded, at)
+        self._reports.append((state, event, at, recorded.recorded_at_ms, ordered))
         return device.evolve_report(state, recorded, at, later)
 
     def _take(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
