@@ -104,7 +104,8 @@ class Paper:
 
     def load_runs(self, wanted: Sequence[tuple[str, str]]) -> Statement:
         """What these (device, bad version) ran before the bad one; `device_history.runs_of`."""
-        return device_history.runs(self.log_id, wanted, self._generations[device_history.NAME])
+        keys = [(self.log_id, *each) for each in wanted]
+        return device_history.runs(keys, self._generations[device_history.NAME])
 
     def record(
         self,

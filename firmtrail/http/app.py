@@ -69,6 +69,7 @@ def services(
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
         check_ins=Coalescer(db, check_in.look),
+        ways_back=Coalescer(db, device_history.runs),
         heads=Coalescer(db, log.control_counts),
         watch=Watch(db),
         readiness=Readiness(db, builder, folder=folder),

@@ -65,6 +65,8 @@ class Services:
     histories: Coalescer[Any]
     check_ins: Coalescer[tuple[int, str]]
     """What a check-in looks at."""
+    ways_back: Coalescer[tuple[int, str, str]]
+    """What a device ran before a bad version."""
     heads: Coalescer[tuple[int]]
     """How many control events a log has."""
     watch: Watch

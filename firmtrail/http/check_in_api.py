@@ -18,6 +18,7 @@ from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import case_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
@@ -67,7 +68,7 @@ async def _look(call: AnyCall, running: str | None = None) -> _Looked:
         raise Refused("device_decommissioned", f"device {name} is decommissioned")
     control = await services.recorder.controls.at(call.log_id, seen.counts.control)
     state = target.case_of(control, seen.state, seen.offers, running).device
-    [case] = await check_in.cases(services.db, call.log_id, control, [(state, seen.offers)])
+    case = await case_of(call, control, state, seen.offers)
     return _Looked(seen, seen.state, case, target.decide(case))
 
 

@@ -17,6 +17,7 @@ from firmtrail.http.bodies import (
     VersionsQuery,
 )
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import case_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
 from firmtrail.projections import (
@@ -173,9 +174,7 @@ async def shown_now(call: AnyCall, found: Found) -> answers.Device:
     goal = None
     if control.releases and not state.decommissioned:
         seen = check_in.seen(await services.check_ins.get((call.log_id, state.device)))
-        told = [(state, seen.offers)]
-        [case] = await check_in.cases(services.db, call.log_id, control, told)
-        goal = target.decide(case).version
+        goal = target.decide(await case_of(call, control, state, seen.offers)).version
     return shown(state, found.last_seen_at_ms, goal)
 
 

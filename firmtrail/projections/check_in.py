@@ -87,7 +87,8 @@ async def cases(
     ]
     if not wanted:
         return found
-    runs = device_history.runs_of(wanted, await db.read(device_history.runs(log_id, wanted)))
+    keys = [(log_id, *each) for each in wanted]
+    runs = device_history.runs_of(wanted, await db.read(device_history.runs(keys)))
     return [with_way_back(case, runs) for case in found]
 
 

@@ -59,12 +59,12 @@ ORDER BY given.n, behind.position"""
 _RUNS = """\
 WITH bad AS (
     SELECT
-        given.n, given.device, given.bad_version,
+        given.n, given.log_id, given.device, given.bad_version,
         (
             SELECT min(report.place)
             FROM device_history AS report
-            WHERE report.log_id = $1
-                AND report.generation = {generation}
+            WHERE report.log_id = given.log_id
+                AND report.generation = {of_given}
                 AND report.device = given.device
                 AND report.moves = 1
                 AND report.version = given.bad_version) AS place
@@ -75,16 +75,16 @@ SELECT
     CASE WHEN EXISTS (
         SELECT 1
         FROM device_history AS failed
-        WHERE failed.log_id = $1
-            AND failed.generation = {generation}
+        WHERE failed.log_id = bad.log_id
+            AND failed.generation = {of_bad}
             AND failed.device = bad.device
             AND failed.version = ran.version
             AND failed.status IN ('failed', 'rejected')
             AND NOT EXISTS (
                 SELECT 1
                 FROM device_history AS again
-                WHERE again.log_id = $1
-                    AND again.generation = {generation}
+                WHERE again.log_id = bad.log_id
+                    AND again.generation = {of_bad}
                     AND again.device = bad.device
                     AND again.version = ran.version
                     AND again.moves = 1
@@ -92,24 +92,25 @@ SELECT
     THEN 1 ELSE 0 END
 FROM bad
 CROSS JOIN device_history AS ran
-WHERE ran.log_id = $1
-    AND ran.generation = {generation}
+WHERE ran.log_id = bad.log_id
+    AND ran.generation = {of_bad}
     AND ran.device = bad.device
     AND ran.moves = 1
     AND ran.version <> bad.bad_version
     AND (bad.place IS NULL OR ran.place < bad.place OR (ran.place = bad.place AND ran.position < (
         SELECT min(report.position)
         FROM device_history AS report
-        WHERE report.log_id = $1
-            AND report.generation = {generation}
+        WHERE report.log_id = bad.log_id
+            AND report.generation = {of_bad}
             AND report.device = bad.device
             AND report.place = bad.place
             AND report.moves = 1
             AND report.version = bad.bad_version)))
-GROUP BY bad.n, bad.device, ran.version
+GROUP BY bad.n, bad.log_id, bad.device, ran.version
 ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
 
-_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')"
+_LIVE = """\
+(SELECT generation FROM views WHERE log_id = {relation}.log_id AND name = 'device_history')"""
 
 _ASKED = """\
 WITH reached AS (
@@ -315,18 +316,17 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
     return Statement(_LATER, (log_id, generation), given)
 
 
-def runs(
-    log_id: int, wanted: Sequence[tuple[str, str]], generation: int | None = None
-) -> Statement:
-    """For each (device, bad version) what it ran before; read it with `runs_of`.
+def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
+    """For each (log_id, device, bad version) what it ran before; read it with `runs_of`.
 
     In the live generation, if none is given.
     """
-    rows = [(n, device, bad_version) for n, (device, bad_version) in enumerate(wanted)]
-    given = Given("n bigint, device text, bad_version text", rows)
-    if generation is None:
-        return Statement(_RUNS.format(generation=_LIVE), (log_id,), given)
-    return Statement(_RUNS.format(generation="$2"), (log_id, generation), given)
+    rows = [(n, *key) for n, key in enumerate(wanted)]
+    given = Given("n bigint, log_id bigint, device text, bad_version text", rows)
+    if generation is not None:
+        return Statement(_RUNS.format(of_given="$1", of_bad="$1"), (generation,), given)
+    of_given, of_bad = _LIVE.format(relation="given"), _LIVE.format(relation="bad")
+    return Statement(_RUNS.format(of_given=of_given, of_bad=of_bad), (), given)
 
 
 def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
