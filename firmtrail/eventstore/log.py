@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction, Value
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
@@ -95,12 +95,6 @@ SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, c
 FROM log_heads
 WHERE log_id = $1"""
 
-_CONTROL_COUNTS = """\
-SELECT given.n, log_heads.control_count
-FROM given
-CROSS JOIN log_heads
-WHERE log_heads.log_id = given.log_id"""
-
 _APPEND = """\
 INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
@@ -177,12 +171,6 @@ def lock(log_id: int) -> Statement:
 async def head(db: Database, log_id: int) -> Head:
     """The end of the log as of now, not held."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
-
-
-def control_counts(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """For each (log_id,) a row of (n, control_count)."""
-    given = Given("n bigint, log_id bigint", [(n, *key) for n, key in enumerate(keys)])
-    return Statement(_CONTROL_COUNTS, (), given)
 
 
 def head_of(rows: Sequence[Row]) -> Head:

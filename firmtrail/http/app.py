@@ -16,7 +16,6 @@ from aiohttp import hdrs, web
 from firmtrail import config
 from firmtrail.access import Access
 from firmtrail.artifacts import Artifacts
-from firmtrail.eventstore import log
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.http import artifact_api, openapi, routes
@@ -70,7 +69,6 @@ def services(
         histories=Coalescer(db, _history_pages),
         check_ins=Coalescer(db, check_in.look),
         ways_back=Coalescer(db, device_history.runs),
-        heads=Coalescer(db, log.control_counts),
         watch=Watch(db),
         readiness=Readiness(db, builder, folder=folder),
         builder=builder,

@@ -67,8 +67,6 @@ class Services:
     """What a check-in looks at."""
     ways_back: Coalescer[tuple[int, str, str]]
     """What a device ran before a bad version."""
-    heads: Coalescer[tuple[int]]
-    """How many control events a log has."""
     watch: Watch
     """Who waits for a log to go on."""
     readiness: Readiness

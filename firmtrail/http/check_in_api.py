@@ -121,7 +121,6 @@ def _last_seq(state: DeviceState) -> int | None:
 async def get_explanation(call: AnyCall) -> web.Response:
     """The rules gone through for the device, each with its inputs and what it said."""
     looked = await _look(call)
-    _, found = await fleet_api.existing(call, looked.state.device)
     decision = looked.decision
     body = wire.Explanation(
         device=looked.state.device,
@@ -145,7 +144,7 @@ async def get_explanation(call: AnyCall) -> web.Response:
             for each in sorted(looked.case.offers, key=lambda each: -each.position)
         ],
         question=looked.seen.question,
-        last_seen_at=time_or_none(found.last_seen_at_ms),
+        last_seen_at=time_or_none(looked.seen.last_seen_at_ms),
     )
     return respond.resource(call, body, looked.seen.counts.size)
 

@@ -141,8 +141,8 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
     """A device, now or then."""
     name = call.path("device")
     if call.query.as_of is None and call.query.at is None:
-        size, found = await existing(call, name)
-        return respond.resource(call, await shown_now(call, found), size)
+        size, body = await shown_now(call, name)
+        return respond.resource(call, body, size)
     past = await _past(call)
     states = await fleet_past.states(call.services.db, past, [name])
     if name not in states:
@@ -161,21 +161,26 @@ async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
 async def targets_of(call: AnyCall, states: Sequence[DeviceState]) -> Mapping[str, str]:
     """Where devices are to go."""
     services = call.services
-    [[control_count]] = await services.heads.get((call.log_id,))
-    at = (call.log_id, control_count)
+    head = await log.head(services.db, call.log_id)
+    at = (call.log_id, head.control_count)
     return await check_in.targets(services.db, services.recorder.controls, at, states)
 
 
-async def shown_now(call: AnyCall, found: Found) -> answers.Device:
-    """A device as it is, with where it is to go; concurrent requests share their queries."""
-    services, state = call.services, found.state
-    [[control_count]] = await services.heads.get((call.log_id,))
-    control = await services.recorder.controls.at(call.log_id, control_count)
+async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
+    """The log's size, and a device with where it is to go; concurrent requests share a query.
+
+    Raises `NotFound`.
+    """
+    services = call.services
+    seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+    state = seen.state
+    if state is None:
+        raise NotFound
+    control = await services.recorder.controls.at(call.log_id, seen.counts.control)
     goal = None
     if control.releases and not state.decommissioned:
-        seen = check_in.seen(await services.check_ins.get((call.log_id, state.device)))
         goal = target.decide(await case_of(call, control, state, seen.offers)).version
-    return shown(state, found.last_seen_at_ms, goal)
+    return seen.counts.size, shown(state, seen.last_seen_at_ms, goal)
 
 
 def shown(

@@ -21,6 +21,7 @@ from firmtrail.steering.target import Case
 _LOOK = f"""\
 SELECT
     given.n, log_heads.size, log_heads.control_count, log_heads.nudge_count, ({OPEN}),
+    coalesce(seen.seen_at_ms, 0),
     {device_current.STATE},
     {device_offers.STATE}
 FROM given
@@ -31,6 +32,8 @@ LEFT JOIN device_current AS device
     ON device.log_id = given.log_id
     AND device.generation = current.generation
     AND device.device = given.device
+LEFT JOIN device_seen AS seen
+    ON seen.project = log_heads.project AND seen.device = given.device
 LEFT JOIN device_offers AS offer
     ON offer.log_id = given.log_id
     AND offer.generation = told.generation
@@ -55,6 +58,7 @@ class Seen(NamedTuple):
     """The oldest open one."""
     state: DeviceState | None
     offers: Offers
+    last_seen_at_ms: int | None
 
 
 def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
@@ -64,14 +68,15 @@ def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
 
 
 def seen(rows: Sequence[Row]) -> Seen:
-    size, control_count, nudge_count, question, *first = rows[0]
+    size, control_count, nudge_count, question, seen_at_ms, *first = rows[0]
     counts = Counts(size, control_count, nudge_count)
     if first[0] is None:
-        return Seen(counts, None, None, ())
+        return Seen(counts, None, None, (), None)
     [state] = device_current.states([first[:_COLUMNS]]).values()
-    offers = [row[4 + _COLUMNS :] for row in rows]
+    offers = [row[5 + _COLUMNS :] for row in rows]
     made = [device_offers.of_row(row) for row in offers if row[0] is not None]
-    return Seen(counts, question, state, made)
+    last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0) or None
+    return Seen(counts, question, state, made, last_seen_at_ms)
 
 
 async def cases(

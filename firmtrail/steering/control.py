@@ -6,7 +6,7 @@ keeps it in memory; `count` says how many of the log's control events it holds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from firmtrail import events, orders, release, settings, version
@@ -156,6 +156,7 @@ def decide_resume(control: Control) -> orders.Resumed:
     return orders.Resumed()
 
 
+@lru_cache(maxsize=4096)
 def is_higher(one: str, other: str) -> bool:
     """By precedence."""
     return version.precedence(one).compare(version.precedence(other)) > 0

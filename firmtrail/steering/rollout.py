@@ -4,6 +4,7 @@ A rollback is a rollout of another kind: it names a bad version, reaches the dev
 and sends each to a given version or to its own previous one.
 """
 
+from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, NamedTuple
 
@@ -65,6 +66,7 @@ def stream(rollout_id: str) -> str:
     return f"rollout/{rollout_id}"
 
 
+@lru_cache(maxsize=256)
 def bucket(rollout_id: str, device: str) -> int:
     """The device's place among the `BUCKETS`, the same for as long as the rollout is."""
     digest = sha256(f"{rollout_id}/{device}".encode()).digest()
