@@ -32,7 +32,7 @@ def test_releases_are_added_listed_and_withdrawn_without_a_server(
 ) -> None:
     database = f"sqlite:///{tmp_path}/a.db"
     migrate_now(database)
-    new_project(database)
+    assert firmtrail(database, "project", "add", "acme").exit_code == 0
     added = firmtrail(
         database,
         *("release", "add", "1.0.0+b.7", *M1, "--notes", "first", "--json"),
@@ -42,13 +42,12 @@ def test_releases_are_added_listed_and_withdrawn_without_a_server(
     assert [each["name"] for each in added.json["artifacts"]] == ["firmware.bin", "full.bin"]
     digest = sha256(file.read_bytes()).hexdigest()
     assert (tmp_path / "a.db.artifacts" / "sha256" / digest[:2] / digest).is_file()
-    listed = firmtrail(database, "release", "list", "--project", "acme", "--json")
-    assert listed.json == [added.json]
     assert "1.0.0+b.7" in firmtrail(database, "release", "list", "--project", "acme").out
     withdrawn = firmtrail(database, "release", "withdraw", "1.0.0+b.7", *M1, "--reason", "bricks")
     assert withdrawn.exit_code == 0
     [shown] = firmtrail(database, "release", "list", "--project", "acme", "--json").json
     assert (shown["withdrawn"], shown["reason"]) == (True, "bricks")
+    assert shown["artifacts"] == added.json["artifacts"]
 
 
 def test_releases_go_to_a_postgres_server_by_its_url(
@@ -63,9 +62,8 @@ def test_releases_go_to_a_postgres_server_by_its_url(
     assert firmtrail(*elsewhere, **by_url).exit_code == 0
     again = firmtrail(*elsewhere, **by_url)
     assert (again.exit_code, "release already" in again.said) == (2, True)
-    for _ in range(2):  # what broke off is gone on with
-        done = firmtrail(*elsewhere, "--artifact", f"full.bin={file}", **by_url)
-        assert done.exit_code == 0, done.said
+    gone_on_with = firmtrail(*elsewhere, "--artifact", f"full.bin={file}", **by_url)
+    assert gone_on_with.exit_code == 0, gone_on_with.said
     other = tmp_path / "other.bin"
     other.write_bytes(b"other")
     refused = firmtrail(*elsewhere, "--artifact", f"full.bin={other}", **by_url)
