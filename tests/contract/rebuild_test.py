@@ -52,7 +52,7 @@ async def filled(db: Database, recorder: Recorder, project: str = "acme") -> int
     log_id = await new_log(db, project)
     await register(recorder, log_id, *DEVICES, model="m")
     chance = random.Random(7)
-    for _ in range(40):
+    for _ in range(30):
         await send_some(recorder, log_id, chance)
     return log_id
 
