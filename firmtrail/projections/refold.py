@@ -51,7 +51,7 @@ MEMORY = frozenset(
 
 SLICE_EVENTS = 25
 """Folded before other tasks get a turn: half a millisecond. The thread that writes the batch before
-gets its turns at the interpreter by it, too: with 100 it took longer for the same."""
+gets its turns at the interpreter by it, too."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
 WRITE_S = 0.01

@@ -81,7 +81,7 @@ async def filled(db: Database, recorder: Recorder, project: str = "acme") -> int
     await record_events(recorder, log_id, RELEASED)
     await record_events(recorder, log_id, STEERED)
     chance = random.Random(7)
-    for _ in range(40):
+    for _ in range(30):
         await send_some(recorder, log_id, chance)
     return log_id
 
