@@ -102,6 +102,12 @@ class Fleet:
             }
             yield Sent(post("/upload_firmware_update", "-", body), [])
 
+    def check_ins(self) -> Iterator[Sent]:
+        """Yield check-ins of random devices, each with its own secret."""
+        while True:
+            number = random.randrange(self.devices)
+            yield Sent(get(f"{P}/devices/{name(number)}/update", secret(number)), [])
+
     def reads(self, token: str, suffix: str = "") -> Iterator[Sent]:
         """Yield reads of random devices."""
         while True:

@@ -22,6 +22,7 @@ SINGLE_TO_BARE = Bound(0.20, 0.33)
 SINGLE_TO_SEED = Bound(6, 10)
 ARRAYS_PER_S = Bound(25_000, 50_000)
 READ_TO_BARE = Bound(0.2, 0.4)
+CHECK_IN_TO_BARE = Bound(0.30, 0.45)
 REPLAY_PER_S = Bound(100_000, 250_000)
 
 
@@ -43,11 +44,12 @@ class Service(NamedTuple):
     arrays: list[Measure]
     reads: list[Measure]
     audits: list[Measure]
+    check_ins: Measure
 
     @property
     def measures(self) -> list[Measure]:
         """Return all that are run in every round."""
-        return [self.single, *self.arrays, *self.reads]
+        return [self.single, *self.arrays, *self.reads, self.check_ins]
 
 
 def run() -> tuple[list[Row], list[str]]:
@@ -123,6 +125,7 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
             Measure(f"{name}: {what}", port, requests)
             for what, requests in audits(fleet.devices, tokens.admin).items()
         ],
+        Measure(f"{name}: check-in, nothing new", port, fleet.check_ins()),
     )
 
 
@@ -134,6 +137,7 @@ def held(service: Service, references: References) -> list[Row]:
         *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays[:2]),
         service.arrays[2].row(),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
+        service.check_ins.row(references.get, CHECK_IN_TO_BARE),
         *audited(service, references),
     ]
 
@@ -151,6 +155,7 @@ def compared_rows(service: Service, references: References) -> list[Row]:
         service.single.row(references.seed),
         *(measure.row() for measure in service.arrays),
         *(measure.row(references.get) for measure in service.reads),
+        service.check_ins.row(references.get),
     ]
 
 

@@ -14,28 +14,41 @@ from uuid_utils import uuid7
 
 from firmtrail import events
 from firmtrail.device import DeviceState
-from firmtrail.events import REPORTS, Event, Recorded
+from firmtrail.events import Event, Recorded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Row, Statement, Transaction, Unavailable
+from firmtrail.eventstore.database import Row, Script, Statement, Transaction, Unavailable
 from firmtrail.eventstore.floors import Floors
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.projections import (
+    controls,
+    device_asks,
+    device_current,
+    device_history,
+    device_offers,
+    fold,
+    rollouts,
+)
+from firmtrail.steering.control import Control
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far the last event's time may be ahead of the clock before appends are refused."""
 
 SALT_BYTES = 16
 
+SYSTEM = "system"
+"""The actor of what follows by itself."""
+
 
 class Paper:
     """What is decided and recorded while the head is held. Pure but for salts and ids."""
 
-    def __init__(self, head: log.Head, generations: Mapping[str, int]) -> None:
+    def __init__(self, head: log.Head, generations: Mapping[str, int], decides: Control) -> None:
         self._generations = generations
         self._entries: list[log.Entry] = []
         self._texts: list[log.Text] = []
         self.head = head
         self.now_ms = max(head.now_ms, head.recorded_at_ms)
         self.fold = fold.Fold()
+        self.fold.steering.control = decides
 
     @property
     def log_id(self) -> int:
@@ -57,6 +70,44 @@ class Paper:
         generation = self._generations[device_history.NAME]
         return device_history.later(self.log_id, generation, places)
 
+    @property
+    def control(self) -> Control:
+        """What decides, with what is recorded here."""
+        return self.fold.steering.control
+
+    def load_told(
+        self, names: Iterable[str], questions: Iterable[tuple[str, str]] = ()
+    ) -> list[Statement]:
+        """What these devices were offered, what outcomes count for, and which of these (device,
+        question) were asked. Nothing was offered in a project that has no release."""
+        statements: list[Statement] = []
+        if self.control.releases:
+            generation = self._generations[device_offers.NAME]
+            statements.append(device_offers.load(self.log_id, generation, names))
+        if self.control.watching:
+            generation = self._generations[rollouts.NAME]
+            statements.append(rollouts.load_recent(self.log_id, generation))
+        if asked := list(questions):
+            generation = self._generations[device_asks.NAME]
+            statements.append(device_asks.load(self.log_id, generation, asked))
+        return statements
+
+    def take_told(self, results: Iterable[Sequence[Row]]) -> None:
+        """Takes the rows of `load_told`, before anything is recorded."""
+        rows, steering = iter(results), self.fold.steering
+        if self.control.releases:
+            steering.offers.update(device_offers.state(next(rows)))
+        if self.control.watching:
+            for name, counts in rollouts.recent(next(rows)).items():
+                steering.recent.setdefault(name, counts)
+        for asks in rows:
+            steering.asks.update(device_asks.state(asks))
+
+    def load_runs(self, wanted: Sequence[tuple[str, str]]) -> Statement:
+        """What these (device, bad version) ran before the bad one; `device_history.runs_of`."""
+        keys = [(self.log_id, *each) for each in wanted]
+        return device_history.runs(keys, self._generations[device_history.NAME])
+
     def record(
         self,
         stream: str,
@@ -68,8 +119,8 @@ class Paper:
     ) -> int:
         """Put an event behind the ones before it, and give its position.
 
-        `text` is free text of a report, kept beside the log; the event gets its salted hash. A
-        device's state must have been loaded, where there is one.
+        `text` is free text kept beside the log; the event gets its salted hash as the member that
+        its TEXT names. A device's state must have been loaded, where there is one.
         """
         position = self.head.size + len(self._entries)
         if text is not None:
@@ -78,15 +129,20 @@ class Paper:
             position, self.now_ms, stream, event_id or f"s.{uuid7().hex}", actor, event
         )
         entry = events.encode(self.project, recorded)
-        self._entries.append(log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL))
+        self._entries.append(
+            log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL, event.IS_NUDGE)
+        )
         self.fold.apply(recorded)
+        if self.fold.steering.outcomes:
+            for rollout, pause in self.fold.steering.own_pauses():
+                self.record(rollout, pause, actor=SYSTEM)
         return position
 
     def _with_text(self, position: int, event: Event, text: str) -> Event:
-        assert isinstance(event, REPORTS)
+        assert event.TEXT is not None, f"{event} has no text"
         salt = secrets.token_bytes(SALT_BYTES)
         self._texts.append(log.Text(position, salt.hex(), text))
-        return replace(event, detail=sha256(salt + text.encode()).hexdigest())
+        return replace(event, **{event.TEXT: sha256(salt + text.encode()).hexdigest()})
 
     @property
     def size(self) -> int:
@@ -106,8 +162,10 @@ class Paper:
 class Commit(Paper):
     """The paper of a command that runs by itself, with its transaction."""
 
-    def __init__(self, tx: Transaction, head: log.Head, generations: Mapping[str, int]) -> None:
-        super().__init__(head, generations)
+    def __init__(
+        self, tx: Transaction, head: log.Head, generations: Mapping[str, int], decides: Control
+    ) -> None:
+        super().__init__(head, generations, decides)
         self._tx = tx
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
@@ -117,8 +175,9 @@ class Commit(Paper):
     async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
         """The states of those that exist, loaded once; they can be recorded on from here."""
         if missing := [name for name in names if name not in self.fold.states]:
-            [rows] = await self._tx.run(self.load_devices(missing))
+            rows, *told = await self._tx.run(self.load_devices(missing), *self.load_told(missing))
             self.take_devices(rows)
+            self.take_told(told)
         return self.fold.states
 
     async def finish(self) -> None:
@@ -133,7 +192,21 @@ def holding(log_id: int) -> list[Statement]:
 
 async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
     """Lock the log's head and open a commit behind it. Raises `Unavailable` as `held` does."""
-    return Commit(tx, *held(await tx.run(*holding(log_id)), floors))
+    head, generations = held(await tx.run(*holding(log_id)), floors)
+    rows = await tx.run(*controls.load(head, generations))
+    commit = Commit(tx, head, generations, controls.of(head.control_count, rows))
+    commit.fold.steering.recent.update(controls.recent(rows))
+    return commit
+
+
+def opened(log_id: int, floors: Floors, known: Control | None) -> Script[Paper]:
+    """Lock the log's head and open a paper behind it; `known` decides, if it is still all that
+    does. Raises `Unavailable` as `held` does."""
+    head, generations = held((yield holding(log_id)), floors)
+    if known is None or known.count != head.control_count:
+        rows = yield controls.load(head, generations)
+        known = controls.of(head.control_count, rows)
+    return Paper(head, generations, known)
 
 
 def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:

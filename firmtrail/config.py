@@ -51,6 +51,11 @@ class Embedded:
         """Where the process that holds the file takes commands."""
         return self.path.with_name(f"{self.path.name}.sock")
 
+    @property
+    def artifacts(self) -> Path:
+        """The folder of artifacts, where no other place is named."""
+        return self.path.with_name(f"{self.path.name}.artifacts")
+
     def __str__(self) -> str:
         return self.url
 
@@ -86,6 +91,23 @@ class Cluster:
 type Database = Embedded | Cluster
 
 
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Where artifacts lie in an object store of S3's kind: s3://BUCKET/PREFIX. Credentials, region
+    and endpoint are read from the usual AWS_… variables by the library that talks to it."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+type ArtifactPlace = Path | Bucket
+"""A folder, or a bucket."""
+
+ARTIFACT_BYTES_MAX = 4 * 1024**3
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
     """Certificate chain and key, as PEM files."""
@@ -112,8 +134,21 @@ class Serving:
     """In which a client has to take something of what is streamed to it."""
     streams_max: int = STREAMS_MAX
     """How many may follow logs, a process."""
+    artifacts: ArtifactPlace | None = None
+    """Where artifacts lie; None: beside the embedded database, and nowhere with a Postgres."""
+    artifact_bytes_max: int = ARTIFACT_BYTES_MAX
     metrics_folder: Path | None = None
     """Where several workers share what they count."""
+
+
+def artifact_place(text: str) -> ArtifactPlace:
+    """Read where artifacts lie. Raises `BadSetting`."""
+    scheme, is_url, rest = text.partition("://")
+    if not is_url:
+        return Path(text)
+    if scheme != "s3" or not rest.partition("/")[0]:
+        raise BadSetting("it is a folder or s3://BUCKET/PREFIX")
+    return Bucket(text)
 
 
 def database(url: str) -> Database:

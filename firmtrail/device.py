@@ -22,7 +22,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from firmtrail import events, version
+from firmtrail import events
 from firmtrail.events import Event, Recorded, ReportEvent, Status
 
 EARLIEST_BELIEVED_MS = 1_420_070_400_000
@@ -38,7 +38,6 @@ MOVING: frozenset[Status] = frozenset({"installed", "running"})
 """The statuses that say which version runs."""
 
 type Clock = Literal["unset", "ahead"]
-type Change = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
@@ -181,11 +180,12 @@ def _content_id(*content: str | int) -> str:
 
 
 def decide_report(
-    state: DeviceState | None, report: Report, known: Known | None
+    state: DeviceState | None, report: Report, known: Known | None, *, answers: bool = False
 ) -> ReportEvent | Duplicate:
     """What to record of a report, or what it repeats. Raises `Refused`.
 
-    `known` is the report recorded under the same `identity`.
+    `known` is the report recorded under the same `identity`; `answers` says that it answers an
+    open question, which is news even where the version is not.
     """
     if state is None:
         raise Refused("unknown_device", f"there is no device {report.device}", status=404)
@@ -199,7 +199,7 @@ def decide_report(
         return Duplicate(known.position, known.recorded_at_ms)
     if state.decommissioned:
         raise Refused("device_decommissioned", f"device {report.device} is decommissioned")
-    if is_bare(report) and _repeats_last(state, report):
+    if not answers and is_bare(report) and _repeats_last(state, report):
         assert state.recorded_position is not None and state.recorded_at_ms is not None
         return Duplicate(state.recorded_position, state.recorded_at_ms)
     return _event(report)
@@ -374,21 +374,3 @@ def decide_change(
     if decommissioned is True and not state.decommissioned:
         decided.append(events.DeviceDecommissioned())
     return decided
-
-
-def change_of(
-    current: str, previous: str | None, before_previous: str | None, pinned: str | None
-) -> Change:
-    """What an entry of the history is, beside the runs before it.
-
-    A revert is the device's own way back to the version before its predecessor; a lower version
-    that it is pinned to is a downgrade.
-    """
-    if previous is None:
-        return "first"
-    order = version.precedence(current).compare(version.precedence(previous))
-    if order < 0 and current == before_previous and current != pinned:
-        return "revert"
-    if order == 0:
-        return "build"
-    return "upgrade" if order > 0 else "downgrade"

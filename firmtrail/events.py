@@ -17,6 +17,9 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from firmtrail import orders
+from firmtrail.event import Event as Event  # noqa: PLC0414 (whoever names an event finds it here)
+
 type Progress = Literal["downloading", "downloaded", "installing", "rebooting"]
 type Failure = Literal["failed", "rejected"]
 type Status = Literal["installed", "running"] | Progress | Failure
@@ -26,16 +29,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fact, in the past tense."""
-
-    VERSION: ClassVar[int] = 1
-    IS_CONTROL: ClassVar[bool] = False
-    """Whether it changes what devices should run."""
-
-
 class Reported(Event, frozen=True):
     """What a device's report claims, beside its status."""
+
+    TEXT: ClassVar[str | None] = "detail"
 
     version: str
     seq: int | None = None
@@ -45,7 +42,6 @@ class Reported(Event, frozen=True):
     question: str | None = None
     rollout: str | None = None
     detail: str | None = None
-    """sha256(salt || text) in hex; the text lies beside the log."""
     sent: str | None = None
     """The version as the device wrote it, where that was not SemVer."""
 
@@ -90,6 +86,8 @@ class DeviceRegistered(Event, frozen=True):
 class DeviceChanged(Event, frozen=True):
     """The members present were set; None is "no longer any"."""
 
+    IS_NUDGE: ClassVar[bool] = True
+
     model: str | UnsetType | None = UNSET
     cohort: str | UnsetType | None = UNSET
     tags: tuple[str, ...] | UnsetType = UNSET
@@ -99,6 +97,8 @@ class DeviceChanged(Event, frozen=True):
 class DeviceSecretIssued(Event, frozen=True):
     """A further secret; the ones before it are valid until `others_until` or no longer."""
 
+    IS_NUDGE: ClassVar[bool] = True
+
     secret_id: str
     others_until: str | None = None
 
@@ -106,9 +106,13 @@ class DeviceSecretIssued(Event, frozen=True):
 class DeviceSecretRevoked(Event, frozen=True):
     """All secrets of the device are dead."""
 
+    IS_NUDGE: ClassVar[bool] = True
+
 
 class DeviceDecommissioned(Event, frozen=True):
     """The device left the fleet: its secrets are dead, its history stays."""
+
+    IS_NUDGE: ClassVar[bool] = True
 
 
 class DeviceRestored(Event, frozen=True):
@@ -149,6 +153,38 @@ class SettingsChanged(Event, frozen=True):
     poll_after_s: int | UnsetType = UNSET
     max_attempts: int | UnsetType = UNSET
     public_checkpoint: bool | UnsetType = UNSET
+
+
+class ReleaseAdded(Event, frozen=True):
+    """Devices of the model can be sent to this version."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "notes"
+
+    model: str
+    version: str
+    notes: str | None = None
+
+
+class ArtifactAdded(Event, frozen=True):
+    """The release has a file of this name, whose bytes were stored before."""
+
+    IS_CONTROL: ClassVar[bool] = True
+
+    name: str
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of the bytes, in hex."""
+
+
+class ReleaseWithdrawn(Event, frozen=True):
+    """The release is never offered again."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "reason"
+
+    reason: str | None = None
 
 
 class TextErased(Event, frozen=True):
@@ -198,6 +234,20 @@ TYPES: dict[str, type[Event]] = {
         TokenIssued,
         TokenRevoked,
         SettingsChanged,
+        orders.RolloutStarted,
+        orders.RollbackStarted,
+        orders.RolloutAdvanced,
+        orders.RolloutPaused,
+        orders.RolloutResumed,
+        orders.RolloutAborted,
+        orders.Halted,
+        orders.Resumed,
+        orders.UpdateOffered,
+        orders.AttemptsCleared,
+        orders.Asked,
+        ReleaseAdded,
+        ArtifactAdded,
+        ReleaseWithdrawn,
         TextErased,
         UserErased,
         LogContinued,

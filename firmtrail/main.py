@@ -24,9 +24,13 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "user": ("access:user", "Add members, set passwords, erase people."),
     "log": ("log:log", "Go on where a log was lost."),
     "token": ("access:token", "Create API tokens."),
-    "device": ("devices:device", "Register devices, one or a file of them."),
     "backup": ("backup:backup", "Copy the database, while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
+    "device": ("device_reads:device", "Register devices, one or a file of them; show one."),
+    "rollout": ("rollouts:rollout", "Send devices to a release, step by step."),
+    "rollback": ("rollouts:rollback", "Send devices back from a bad version."),
+    "ask": ("rollouts:ask", "Ask a device which version it runs."),
+    "release": ("releases:release", "Add, list and withdraw versions for devices."),
     "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
 }
 

@@ -20,12 +20,17 @@ import msgspec
 from uuid_utils import uuid7
 
 from firmtrail import device, events
-from firmtrail.commit import Commit, Paper, begin, held, holding
+from firmtrail.commit import Commit, Paper, begin, opened
 from firmtrail.device import Duplicate, Known, Refused, Report
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
 from firmtrail.eventstore.floors import Floors, LogName
+from firmtrail.offering import CheckIn, offering
 from firmtrail.projections import fold
+from firmtrail.projections.controls import Controls
+from firmtrail.steering import ask
+from firmtrail.steering.control import Control
+from firmtrail.steering.target import Decision
 
 BATCH_COMMANDS_MAX = 500
 BATCH_BYTES_MAX = 1024 * 1024
@@ -69,6 +74,13 @@ class _Reports(NamedTuple):
     answer: asyncio.Future[list[Outcome]]
 
 
+class _CheckIn(NamedTuple):
+    """A device that is to be told something new."""
+
+    check_in: CheckIn
+    answer: asyncio.Future[Decision]
+
+
 class _Act(NamedTuple):
     """A command that has a commit to itself."""
 
@@ -76,11 +88,16 @@ class _Act(NamedTuple):
     answer: asyncio.Future[object]
 
 
+type _Unit = _Reports | _CheckIn | _Act
+
+
 class _Line:
     """The queue of one log."""
 
     def __init__(self) -> None:
         self.units: deque[_Reports | _Act] = deque()
+        self.check_ins: deque[_CheckIn] = deque()
+        """Apart from the units, so that neither tears the other's batches."""
         self.commands = 0
         self.old: list[continued.Part] | None = None
         """The logs that it goes on from, once they were asked for: they never change."""
@@ -93,6 +110,7 @@ class Recorder:
     def __init__(self, db: Database, floors: Floors | None = None) -> None:
         self.floors = floors or Floors()
         """What each log must be at least; this process's commits raise it."""
+        self.controls = Controls(db)
         self._db = db
         self._lines: dict[int, _Line] = {}
 
@@ -107,17 +125,29 @@ class Recorder:
         self._enqueue(log_id, _Reports(items, answer), len(items))
         return await answer
 
+    async def check_in(self, log_id: int, check_in: CheckIn) -> Decision:
+        """Decide what a device should run, and record the offer if it is a new one.
+
+        Raises `Refused` for a device that is none, and `Unavailable` as `report` does.
+        """
+        answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._enqueue(log_id, _CheckIn(check_in, answer), 1)
+        return await answer
+
     async def act[Answer](self, log_id: int, command: Command[Answer]) -> Answer:
         """Run `command` in a commit of its own; raises what it raises, having written nothing."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._enqueue(log_id, _Act(command, answer), 1)  # type: ignore[arg-type] # its own Answer
         return await answer
 
-    def _enqueue(self, log_id: int, unit: _Reports | _Act, commands: int) -> None:
+    def _enqueue(self, log_id: int, unit: _Unit, commands: int) -> None:
         line = self._lines.setdefault(log_id, _Line())
         if line.commands + commands > QUEUE_COMMANDS_MAX:
             raise Unavailable("too much is waiting to be recorded")
-        line.units.append(unit)
+        if isinstance(unit, _CheckIn):
+            line.check_ins.append(unit)
+        else:
+            line.units.append(unit)
         line.commands += commands
         if line.task is None:
             line.task = asyncio.create_task(self._drain(log_id, line))
@@ -129,7 +159,12 @@ class Recorder:
 
     async def _drain(self, log_id: int, line: _Line) -> None:
         try:
-            while line.units:
+            while line.units or line.check_ins:
+                if line.check_ins:
+                    offers = _take_check_ins(line)
+                    await self._settle(offers, self._offer(log_id, offers))
+                if not line.units:
+                    continue
                 if isinstance(line.units[0], _Act):
                     act = line.units.popleft()
                     assert isinstance(act, _Act)
@@ -141,9 +176,7 @@ class Recorder:
         finally:
             line.task = None
 
-    async def _settle(
-        self, units: Sequence[_Reports | _Act], work: Awaitable[Sequence[object]]
-    ) -> None:
+    async def _settle(self, units: Sequence[_Unit], work: Awaitable[Sequence[object]]) -> None:
         """Give each unit its answer, or all of them the error: nobody is left waiting."""
         try:
             answers = await work
@@ -155,7 +188,11 @@ class Recorder:
                 raise
             return
         for unit, answer in zip(units, answers, strict=True):
-            if not unit.answer.done():  # its caller was cancelled; it is recorded all the same
+            if unit.answer.done():  # its caller was cancelled; it is recorded all the same
+                continue
+            if isinstance(answer, Refused):
+                unit.answer.set_exception(answer)
+            else:
                 unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
 
     async def _act(self, log_id: int, act: _Act) -> list[object]:
@@ -166,12 +203,21 @@ class Recorder:
         self._committed(commit)
         return [answer]
 
+    async def _offer(self, log_id: int, batch: Sequence[_CheckIn]) -> list[Decision | Refused]:
+        """A crash or an unknown outcome needs no care: the next check-in decides anew."""
+        check_ins = [each.check_in for each in batch]
+        script = offering(log_id, self.floors, self.controls.known(log_id), check_ins)
+        paper, decisions = await self._db.play(script)
+        self._committed(paper)
+        return decisions
+
     async def _record(
         self, log_id: int, line: _Line, batch: Sequence[_Reports]
     ) -> list[list[Outcome]]:
         if line.old is None:
             line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
-        script = partial(_recording, log_id, line.old, self.floors, batch)
+        before = _Before(self.floors, self.controls.known(log_id), line.old)
+        script = partial(_recording, log_id, before, batch)
         try:
             return await self._record_once(script)
         except OutcomeUnknown:
@@ -191,30 +237,42 @@ class Recorder:
 
     def _committed(self, paper: Paper) -> None:
         self.floors.acknowledge(LogName(paper.project, paper.head.number), paper.size)
+        self.controls.publish(paper.log_id, paper.control)
 
 
-def _recording(
-    log_id: int, old: Sequence[continued.Part], floors: Floors, batch: Sequence[_Reports]
-) -> _Recording:
+class _Before(NamedTuple):
+    """What a process knows of a log before it holds its head."""
+
+    floors: Floors
+    control: Control | None
+    old: Sequence[continued.Part]
+
+
+def _recording(log_id: int, before: _Before, batch: Sequence[_Reports]) -> _Recording:
     """One commit of a batch, from the head's lock on; gives its paper and the outcomes."""
-    paper = Paper(*held((yield holding(log_id)), floors))
+    paper = yield from opened(log_id, before.floors, before.control)
     items = [item for unit in batch for item in unit.items]
     identities = [(item.stream, item.event_id) for item in items]
-    devices, found, *found_in_old = yield [
-        paper.load_devices({item.report.device for item in items}),
+    names = {item.report.device for item in items}
+    told = paper.load_told(names, _questions(items))
+    devices, found, *rest = yield [
+        paper.load_devices(names),
         log.find(log_id, identities),
-        *(log.find(part.log_id, identities) for part in old),
+        *told,
+        *(log.find(part.log_id, identities) for part in before.old),
     ]
+    found_in_old = rest[len(told) :]
     paper.take_devices(devices)
+    paper.take_told(rest[: len(told)])
     if late := _late(paper, (item.report for item in items)):
         [behind] = yield [paper.load_later(late)]
         paper.fold.add_later(late, behind)
     known = {key: _known(event) for key, event in log.found(identities, found).items()}
-    for part, rows in zip(old, found_in_old, strict=True):
+    for part, rows in zip(before.old, found_in_old, strict=True):
         known |= _known_in_old(part, log.found(identities, rows))
     outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
     yield paper.statements()
-    return paper, [[_as_first_given(old, each) for each in unit] for unit in outcomes]
+    return paper, [[_as_first_given(before.old, each) for each in unit] for unit in outcomes]
 
 
 def _known_in_old(
@@ -236,9 +294,20 @@ def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, log=number, position=position)
 
 
+def _questions(items: Iterable[_Item]) -> set[tuple[str, str]]:
+    reports = [item.report for item in items]
+    return {(each.device, each.question) for each in reports if each.question is not None}
+
+
 def _identified(report: Report) -> _Item:
     event_id = device.identity(report) or f"s.{uuid7().hex}"
     return _Item(f"device/{report.device}", event_id, report)
+
+
+def _take_check_ins(line: _Line) -> list[_CheckIn]:
+    taken = min(len(line.check_ins), BATCH_COMMANDS_MAX)
+    line.commands -= taken
+    return [line.check_ins.popleft() for _ in range(taken)]
 
 
 def _take_batch(line: _Line) -> list[_Reports]:
@@ -294,7 +363,10 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
-    decided = device.decide_report(paper.fold.states.get(report.device), report, before)
+    answers = report.question is not None and _answers(paper, report.device, report.question)
+    decided = device.decide_report(
+        paper.fold.states.get(report.device), report, before, answers=answers
+    )
     if isinstance(decided, Duplicate):
         return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
     position = paper.record(
@@ -302,6 +374,12 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     )
     known[stream, event_id] = Known(position, paper.now_ms, device.claim(report))
     return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
+
+
+def _answers(paper: Paper, name: str, question: str) -> bool:
+    """Whether the device has this question, and it is open."""
+    asked = paper.fold.steering.asks.get((name, question))
+    return ask.is_open(asked, paper.now_ms)
 
 
 async def start_log(

@@ -5,23 +5,31 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "device events version eventstore"
-SHELL = f"{VIEWS} access projections config"
+VIEWS = "change device event events orders release settings steering version eventstore"
+SHELL = f"{VIEWS} access artifacts projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
     "__main__": "main",
     "config": "",
     "eventstore": "",
-    "events": "",
+    "event": "",
+    "orders": "event",
+    "events": "event orders",
     "version": "",
-    "device": "events version",
-    "access": "eventstore events",
+    "change": "version",
+    "device": "events",
+    "release": "device events version",
+    "artifacts": "config eventstore",
+    "settings": "events",
+    "steering": "change device events orders release settings version",
+    "access": "eventstore events settings",
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
-    "record": f"{VIEWS} commit projections",
+    "offering": f"{VIEWS} commit projections",
+    "record": f"{VIEWS} commit offering projections",
     "commands": f"{VIEWS} access commit projections record",
     "audit": f"{VIEWS} projections record",
-    "http": f"{SHELL} commands commit record __version__",
+    "http": f"{SHELL} commands commit offering record __version__",
     "cli": f"{SHELL} audit commands commit http main record __version__",
     "main": f"{SHELL} audit cli commands http record __version__",
 }
@@ -29,12 +37,16 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": "audit.source http cli main",
     "aiosqlite": "eventstore.sqlite",
     "asyncpg": "eventstore.postgres",
+    "obstore": "artifacts",
     "os.environ": "main",
     "os.getenv": "main",
     "sqlite3": "eventstore.sqlite eventstore.sqlite_copy",
 }
 # No async, and none of the names in IMPURE.
-PURE = "device events version eventstore.merkle eventstore.proofs eventstore.tiles"
+PURE = (
+    "change device event events orders release settings steering version eventstore.merkle "
+    "eventstore.proofs eventstore.tiles"
+)
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 
 

@@ -27,8 +27,9 @@ def new_token() -> str:
     return TOKEN_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
-def new_id(prefix: Literal["u", "t", "k"]) -> str:
-    """An id that is never used twice: u for users, t for tokens, k for device secrets."""
+def new_id(prefix: Literal["u", "t", "k", "r", "q"]) -> str:
+    """An id that is never used twice: u for users, t for tokens, k for device secrets, r for
+    rollouts, q for questions."""
     return f"{prefix}_{uuid_utils.uuid7().hex}"
 
 

@@ -29,18 +29,27 @@ CONNECT_EVERY_S = 0.1
 
 
 @contextlib.asynccontextmanager
-async def service(database: config.Database) -> AsyncIterator[ClientSession]:
-    """A session whose requests the service takes from `system`."""
+async def service(
+    database: config.Database, artifacts: config.ArtifactPlace | None = None
+) -> AsyncIterator[ClientSession]:
+    """A session whose requests the service takes from `system`.
+
+    `artifacts` is where they lie if this very process serves.
+    """
     logs.to_stderr()
     async with contextlib.AsyncExitStack() as stack:
-        socket = await _socket(stack, database)
+        socket = await _socket(stack, database, artifacts)
         timeout = ClientTimeout(total=TIMEOUT_S)
         yield await stack.enter_async_context(
             ClientSession(BASE_URL, connector=UnixConnector(str(socket)), timeout=timeout)
         )
 
 
-async def _socket(stack: contextlib.AsyncExitStack, database: config.Database) -> Path:
+async def _socket(
+    stack: contextlib.AsyncExitStack,
+    database: config.Database,
+    artifacts: config.ArtifactPlace | None,
+) -> Path:
     """A file can be held before the socket is there, while a server starts or migrates."""
     if isinstance(database, config.Embedded) and not database.path.exists():
         raise CouldNotRun(
@@ -55,7 +64,7 @@ async def _socket(stack: contextlib.AsyncExitStack, database: config.Database) -
                 return database.socket
             await asyncio.sleep(CONNECT_EVERY_S)
         else:
-            return await stack.enter_async_context(_serving(db, database))
+            return await stack.enter_async_context(_serving(db, database, artifacts))
     raise CouldNotRun(f"{database} is held by a process that takes no commands.")
 
 
@@ -69,11 +78,14 @@ async def _answers(socket: Path) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _serving(db: Database, database: config.Database) -> AsyncIterator[Path]:
+async def _serving(
+    db: Database, database: config.Database, artifacts: config.ArtifactPlace | None
+) -> AsyncIterator[Path]:
     """The service in this very process, until the command has its answers."""
     if not await migrations.is_at_head(db):
         raise CouldNotRun(f"{database} needs `firmtrail migrate` of this version first.")
-    serving = config.Serving(database=database, instance=await migrations.instance(db))
+    instance = await migrations.instance(db)
+    serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:
         path = Path(folder, "sock")
         async with parts.working(db, serving, str(path)) as services:

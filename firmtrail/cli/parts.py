@@ -12,6 +12,7 @@ from aiohttp import web
 
 from firmtrail import config
 from firmtrail.access import Access, Hasher
+from firmtrail.artifacts import Artifacts
 from firmtrail.commands import demo
 from firmtrail.eventstore import checkpoint, migrations, outside, signing_key
 from firmtrail.eventstore.checkpoint import BadNote
@@ -64,6 +65,8 @@ async def working(
             publisher=publisher,
             folder=database.path.parent if isinstance(database, config.Embedded) else None,
             metrics_folder=serving.metrics_folder,
+            artifacts=_artifacts(serving),
+            artifact_bytes_max=serving.artifact_bytes_max,
             seed_project=serving.seed_project,
             is_demo=serving.is_demo,
             write_timeout_s=serving.write_timeout_s,
@@ -120,6 +123,13 @@ def ensure_key(serving: config.Serving) -> None:
         _log.warning("no checkpoints are published", why="no --signing-key-file is given")
     elif isinstance(serving.database, config.Embedded) and not signing.key.exists():
         signing_key.create(signing.key)
+
+
+def _artifacts(serving: config.Serving) -> Artifacts | None:
+    place, database = serving.artifacts, serving.database
+    if place is None and isinstance(database, config.Embedded):
+        place = database.artifacts
+    return None if place is None else Artifacts(place)
 
 
 async def ensure_demo(services: Services) -> None:

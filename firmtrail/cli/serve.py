@@ -4,12 +4,36 @@ import tempfile
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any, override
 
 import click
 
 from firmtrail import config, main
 
 DEMO_PROJECT = "demo"
+
+
+class ArtifactPlace(click.ParamType[config.ArtifactPlace]):
+    name = "place"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> config.ArtifactPlace:
+        try:
+            return config.artifact_place(value)
+        except config.BadSetting as error:
+            self.fail(str(error), param, ctx)
+
+
+artifacts_option = click.option(
+    "--artifacts",
+    type=ArtifactPlace(),
+    envvar="FIRMTRAIL_SERVE_ARTIFACTS",
+    help="Where artifacts lie: a folder or s3://BUCKET/PREFIX. Without it, in FILE.artifacts "
+    "beside an embedded database.",
+)
+"""Of whatever serves; a command that serves by itself takes the server's variable too."""
 
 _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -40,6 +64,13 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     default=config.STREAMS_MAX,
     type=click.IntRange(1, 100_000),
     help="How many may follow logs, in each process.",
+)
+@artifacts_option
+@click.option(
+    "--artifact-bytes-max",
+    default=config.ARTIFACT_BYTES_MAX,
+    type=click.IntRange(min=1),
+    help="The largest artifact that is taken.",
 )
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
 @click.pass_obj

@@ -29,6 +29,7 @@ from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
 from firmtrail.eventstore.floors import Floors
 from firmtrail.record import Command, start_log
+from firmtrail.settings import INITIAL
 
 
 class NewProject(msgspec.Struct, frozen=True):
@@ -104,7 +105,7 @@ async def _begin_project(
     log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, Floors())
-    initial = SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
+    initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=actor)
     if creator is not None:
         await tx.run(people.set_role(project, creator, "admin"))

@@ -16,6 +16,7 @@ from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
 from firmtrail.eventstore.floors import Floors
 from firmtrail.record import start_log
+from firmtrail.settings import INITIAL
 
 DEVICE = "1"
 DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, written in the seed for all to read)
@@ -64,7 +65,7 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> 
     log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, Floors())
-    initial = events.SettingsChanged(**msgspec.structs.asdict(settings.INITIAL))
+    initial = events.SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)
     await _add_device(commit, hashed.secret)

@@ -15,12 +15,7 @@ from firmtrail.access import seen
 from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets
 from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused
-from firmtrail.events import (
-    DeviceChanged,
-    DeviceRegistered,
-    DeviceSecretIssued,
-    time_text,
-)
+from firmtrail.events import DeviceChanged, DeviceRegistered, DeviceSecretIssued, time_text
 from firmtrail.record import Command
 
 

@@ -50,6 +50,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     text: str
     """The canonical line; what is hashed, stored and replayed."""
     is_control: bool = False
+    is_nudge: bool = False
 
 
 class Text(NamedTuple):
@@ -131,7 +132,11 @@ ORDER BY given.level, given.number"""
 
 _MOVE_HEAD = """\
 UPDATE log_heads
-SET size = $2, frontier = $3, recorded_at_ms = $4, control_count = control_count + $5
+SET size = $2,
+    frontier = $3,
+    recorded_at_ms = $4,
+    control_count = control_count + $5,
+    nudge_count = nudge_count + $6
 WHERE log_id = $1"""
 
 _FIND = """\
@@ -273,6 +278,7 @@ def append(
                 merkle.to_text(after.frontier),
                 recorded_at_ms,
                 after.control_count - head.control_count,
+                sum(entry.is_nudge for entry in entries),
             ),
         ),
     ]
@@ -351,9 +357,15 @@ async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int,
     """
     entries = []
     for part in await continued.whole(db, log_id):
-        rows = await db.read(Statement(_READ_STREAM, (part.log_id, stream, part.size)))
+        rows = await db.read(of_stream(part.log_id, stream, part.size))
         entries += [(part.start + position, at, text) for position, at, text in rows]
     return entries
+
+
+def of_stream(log_id: int, stream: str, stop: int = continued.END) -> Statement:
+    """Rows of (position, recorded_at_ms, entry text) before `stop`: a stream that stays short, in
+    order."""
+    return Statement(_READ_STREAM, (log_id, stream, stop))
 
 
 async def size_at(db: Database, log_id: int, at_ms: int) -> int:

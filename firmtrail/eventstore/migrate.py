@@ -22,6 +22,7 @@ _SERVICE_GRANTS = (
     (
         "SELECT, INSERT, UPDATE, DELETE",
         "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
+        "releases, release_artifacts, rollouts, device_offers, device_asks, "
         "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
     ),
     ("SELECT", "instance, alembic_version"),

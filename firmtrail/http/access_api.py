@@ -27,6 +27,7 @@ from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound,
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of, old_logs, place_of
 from firmtrail.record import Command
+from firmtrail.settings import INITIAL, Settings
 
 LOGIN_MS = 24 * 3600 * 1000
 NEVER_KEPT = {"Cache-Control": "no-store"}
@@ -135,7 +136,7 @@ async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
         key=call.key,
     )
     headers = {"Location": f"/api/v1/projects/{project}"}
-    return respond.json(answer.status, _project(project, settings.INITIAL), headers)
+    return respond.json(answer.status, _project(project, INITIAL), headers)
 
 
 async def get_project(call: Call[Any, None]) -> web.Response:
@@ -354,7 +355,7 @@ def _listed(row: projects.Project) -> bodies.ListedProject:
     )
 
 
-def _project(project: str, current: settings.Settings) -> bodies.Project:
+def _project(project: str, current: Settings) -> bodies.Project:
     return bodies.Project(project=project, **msgspec.structs.asdict(current))
 
 

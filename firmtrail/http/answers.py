@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from firmtrail.device import Change, Clock
+from firmtrail.change import Change
+from firmtrail.device import Clock
 from firmtrail.events import Status, time_text
 
 type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -113,6 +114,30 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cohort: str | None
     tags: tuple[str, ...]
     secret: str | UnsetType | None = UNSET
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file of a release; `size` in bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """A release; `latest`: of its model's that are neither withdrawn nor pre-releases, of the
+    highest precedence."""
+
+    version: str
+    model: str
+    notes: str | None
+    latest: bool
+    added_at: TimeText
+    withdrawn: bool
+    withdrawn_at: TimeText | None
+    reason: str | None
+    """Why it was withdrawn."""
+    artifacts: list[Artifact]
 
 
 class VersionShare(msgspec.Struct, frozen=True):

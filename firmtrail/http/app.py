@@ -16,11 +16,12 @@ from aiohttp import hdrs, web
 from firmtrail import config
 from firmtrail.access import Access
 from firmtrail.access.reads import Reads
+from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.growth import Growth
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import openapi, routes
+from firmtrail.http import artifact_api, openapi, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.endpoint import endpoint
@@ -30,7 +31,8 @@ from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places
 from firmtrail.http.route import Route
-from firmtrail.projections import device_current, device_history
+from firmtrail.http.watch import Watch
+from firmtrail.projections import check_in, device_current, device_history
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
@@ -59,6 +61,8 @@ def services(
     publisher: Publisher | None = None,
     folder: Path | None = None,
     metrics_folder: Path | None = None,
+    artifacts: Artifacts | None = None,
+    artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX,
     seed_project: str | None = None,
     is_demo: bool = False,
     write_timeout_s: float = config.WRITE_TIMEOUT_S,
@@ -84,6 +88,12 @@ def services(
         streams=Places(streams_max),
         replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
+        check_ins=Coalescer(db, check_in.look),
+        ways_back=Coalescer(db, device_history.runs),
+        watch=Watch(db),
+        artifacts=artifacts,
+        artifact_bytes_max=artifact_bytes_max,
+        uploads=asyncio.Semaphore(artifact_api.UPLOADS_AT_ONCE),
         seed_project=seed_project,
         is_demo=is_demo,
     )
@@ -154,6 +164,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
     if services.publisher is not None:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
+    tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     tasks["growth"] = asyncio.create_task(services.growth.run())
     yield
@@ -170,3 +181,4 @@ async def _drain(app: web.Application) -> None:
     follows a log is sent to another server."""
     app[SERVICES].readiness.is_draining = True
     app[SERVICES].growth.stop()
+    app[SERVICES].watch.close()

@@ -13,10 +13,12 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.events import Status
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import (
+    TEXT_BYTES_MAX,
     ActorName,
     AsOf,
     DeviceName,
     DevicePrefix,
+    FreeText,
     Name,
     Position,
     Seconds,
@@ -123,6 +125,7 @@ class DevicesQuery(ListQuery, frozen=True, kw_only=True):
     model: Name | None = None
     cohort: Name | None = None
     tag: Name | None = None
+    outdated: bool | None = None
     failing: bool | None = None
     silent_for: Seconds | None = None
     q: DevicePrefix | None = None
@@ -161,6 +164,38 @@ class ConsistencyQuery(
 
     old: Position
     new: Position
+
+
+class NewRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A release to be."""
+
+    version: VersionText
+    model: Name
+    notes: FreeText | None = None
+
+    def __post_init__(self) -> None:
+        check_bytes("notes", self.notes)
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a release is never to be offered again."""
+
+    reason: FreeText
+
+    def __post_init__(self) -> None:
+        check_bytes("reason", self.reason)
+
+
+def check_bytes(name: str, text: str | None) -> None:
+    """Raises `ValueError` for a free text whose characters are few enough and its bytes are not."""
+    if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
+        raise ValueError(f"{name} has more than {TEXT_BYTES_MAX} bytes")
+
+
+class ReleasesQuery(ListQuery, frozen=True, kw_only=True):
+    """Which releases."""
+
+    model: Name | None = None
 
 
 class EventsQuery(

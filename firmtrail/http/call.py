@@ -1,5 +1,6 @@
 """What a handler is given: one request, checked, with what it may use to answer it."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ from aiohttp import web
 
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
+from firmtrail.artifacts import Artifacts
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
@@ -18,6 +20,7 @@ from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places
+from firmtrail.http.watch import Watch
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
 
@@ -67,6 +70,12 @@ class Services:
     devices: Coalescer[tuple[int, str]]
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]
+    check_ins: Coalescer[tuple[int, str]]
+    """What a check-in looks at."""
+    ways_back: Coalescer[tuple[int, str, str]]
+    """What a device ran before a bad version."""
+    watch: Watch
+    """Who waits for a log to go on."""
     readiness: Readiness
     builder: Builder
     """Rebuilds views beside the requests."""
@@ -78,6 +87,11 @@ class Services:
     """For those who read one."""
     write_timeout_s: float
     """In which a client has to take something of what is streamed to it."""
+    artifacts: Artifacts | None
+    """None: this server has no place for them."""
+    artifact_bytes_max: int
+    uploads: asyncio.Semaphore
+    """Held by each upload of an artifact."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None

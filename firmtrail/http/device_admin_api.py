@@ -113,8 +113,7 @@ async def patch_device(call: Call[Any, bodies.DeviceChange]) -> web.Response:
         return before is not None and before.decommissioned and not after.decommissioned
 
     is_restored = await call.services.recorder.act(call.log_id, command)
-    size, found = await fleet_api.existing(call, name)
-    body = fleet_api.shown(found.state, found.last_seen_at_ms)
+    size, body = await fleet_api.shown_now(call, name)
     if is_restored and text is not None:
         return respond.json(200, msgspec.structs.replace(body, secret=text), NEVER_KEPT)
     return respond.changed(body, size)
@@ -123,8 +122,8 @@ async def patch_device(call: Call[Any, bodies.DeviceChange]) -> web.Response:
 async def _check_match(call: AnyCall, name: str) -> None:
     """The commit holds the log's head, so nothing can change between this read and its end."""
     if "If-Match" in call.request.headers:
-        _, found = await fleet_api.existing(call, name)
-        respond.check_match(call, fleet_api.shown(found.state, found.last_seen_at_ms))
+        _, body = await fleet_api.shown_now(call, name)
+        respond.check_match(call, body)
 
 
 async def delete_device(call: Call[Any, None]) -> web.Response:

@@ -17,11 +17,13 @@ import structlog
 import uuid_utils
 from aiohttp import hdrs, web
 
+from firmtrail import version
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import errors, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.kinds import Public
+from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import ARRAY_BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Route
 
 BODY_TIMEOUT_S = 10
@@ -40,6 +42,10 @@ _PATTERNS = {
     "number": texts.LOG_NUMBER_PATTERN,
     "level": texts.TILE_LEVEL_PATTERN,
     "tile": texts.TILE_PATTERN,
+    "model": texts.NAME_PATTERN,
+    "version": version.PATTERN,
+    "name": texts.NAME_PATTERN,
+    "sha256": texts.SHA256_PATTERN,
 }
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
@@ -52,6 +58,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     handler = route.handler
     observe = services.metrics.observer(route.method, route.path)
     log = _logger(route)
+    is_polled = route.is_polled
 
     async def work(call: AnyCall) -> web.StreamResponse:
         await prepare(call)
@@ -64,6 +71,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         response = await errors.answered(work(call), request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
+            if is_polled:
+                response.headers[POLL_AFTER] = poll_after(call)
         if call.caller.kind == "device" and response.status != 201:
             note_call(call)  # what is recorded says by itself when the device called
         seconds = perf_counter() - began

@@ -129,6 +129,13 @@ class Conflict(Problem):
     code = "conflict"
 
 
+class Gone(Problem):
+    """It was here, and is no more to be had."""
+
+    status = 410
+    code = "gone"
+
+
 class Stale(Problem):
     """If-Match names a state that is gone: read again, decide again."""
 
@@ -148,6 +155,18 @@ class UnsupportedMediaType(Problem):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class RangeNotSatisfiable(Problem):
+    """The range begins behind the end of what has so many bytes."""
+
+    status = 416
+    code = "range_not_satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(
+            f"There are {size_bytes} bytes.", headers={"Content-Range": f"bytes */{size_bytes}"}
+        )
 
 
 class Invalid(Problem):

@@ -1,6 +1,6 @@
 """What users call to see their fleet: devices, their histories, and how many run what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
@@ -18,14 +18,23 @@ from firmtrail.http.bodies import (
     VersionsQuery,
 )
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import case_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
 from firmtrail.http.logs import old_logs, place_of
-from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
+from firmtrail.projections import (
+    check_in,
+    device_current,
+    device_history,
+    fleet_past,
+    fleet_versions,
+    outdated,
+)
 from firmtrail.projections.device_current import Filter, Found
 from firmtrail.projections.device_history import END, Asked, Entry
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import Count
+from firmtrail.steering import target
 
 STEPS_MAX = 1_000
 FAILING = frozenset({"failed", "rejected"})
@@ -42,22 +51,52 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
 
 
 async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
-    db, head, which = call.services.db, (call.log_id, call.project), _filter(call)
+    db, head = call.services.db, (call.log_id, call.project)
 
     async def fetch(place: Place | None, limit: int) -> Page:
+        known, which = await _filter_now(call)
         size, found = await device_current.page(
             db, head, which, after=_after(place), limit=limit + 1
         )
-        items = [shown(each.state, each.last_seen_at_ms) for each in found[:limit]]
-        return Page(items, lists.page_of(found, limit, lambda each: (each.state.device,)), size)
+        kept = [
+            each
+            for each in found[:limit]
+            if which.outdated is None or which.outdated.finds(each.state)
+        ]
+        targets = await targets_of(call, [each.state for each in kept])
+        items = [
+            shown(each.state, each.last_seen_at_ms, targets.get(each.state.device)) for each in kept
+        ]
+        end = lists.page_of(found, limit, lambda each: (each.state.device,))
+        return Page(items, end, size if known is None else min(known, size))
 
-    return await lists.answer(
-        call, answers.Device, fetch, lambda: device_current.count(db, head, which)
-    )
+    async def count() -> int:
+        """Again, where a version was seen first or became the latest meanwhile."""
+        _, which = await _filter_now(call)
+        while True:
+            total = await device_current.count(db, head, which)
+            _, after = await _filter_now(call)
+            if after.outdated == which.outdated:
+                return total
+            which = after
+
+    return await lists.answer(call, answers.Device, fetch, count)
+
+
+async def _filter_now(call: Call[DevicesQuery, None]) -> tuple[int | None, Filter]:
+    """The filter, and how much of the log it knows of, where it had to read for that."""
+    if call.query.outdated is None:
+        return None, _filter(call)
+    known, wanted = await outdated.now(call.services.db, call.log_id, wanted=call.query.outdated)
+    return known, _filter(call)._replace(outdated=wanted)
 
 
 async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
     db, which = call.services.db, _filter(call)
+    if (wanted := call.query.outdated) is not None:
+        which = which._replace(
+            outdated=await outdated.then(db, past.log_id, past.stop, wanted=wanted)
+        )
 
     async def fetch(place: Place | None, limit: int) -> Page:
         states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
@@ -104,8 +143,8 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
     """A device, now or then."""
     name = call.path("device")
     if call.query.as_of is None and call.query.at is None:
-        size, found = await existing(call, name)
-        return respond.resource(call, shown(found.state, found.last_seen_at_ms), size)
+        size, body = await shown_now(call, name)
+        return respond.resource(call, body, size)
     past = await _past(call)
     states = await fleet_past.states(call.services.db, past, [name])
     if name not in states:
@@ -121,7 +160,34 @@ async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
     return size, found
 
 
-def shown(state: DeviceState, last_seen_at_ms: int | None) -> answers.Device:
+async def targets_of(call: AnyCall, states: Sequence[DeviceState]) -> Mapping[str, str]:
+    """Where devices are to go."""
+    services = call.services
+    head = await log.head(services.db, call.log_id)
+    at = (call.log_id, head.control_count)
+    return await check_in.targets(services.db, services.recorder.controls, at, states)
+
+
+async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
+    """The log's size, and a device with where it is to go; concurrent requests share a query.
+
+    Raises `NotFound`.
+    """
+    services = call.services
+    seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+    state = seen.state
+    if state is None:
+        raise NotFound
+    control = await services.recorder.controls.at(call.log_id, seen.counts.control)
+    goal = None
+    if control.releases and not state.decommissioned:
+        goal = target.decide(await case_of(call, control, state, seen.offers)).version
+    return seen.counts.size, shown(state, seen.last_seen_at_ms, goal)
+
+
+def shown(
+    state: DeviceState, last_seen_at_ms: int | None, goal: str | None = None
+) -> answers.Device:
     return answers.Device(
         device=state.device,
         version=state.version,
@@ -129,7 +195,7 @@ def shown(state: DeviceState, last_seen_at_ms: int | None) -> answers.Device:
         previous_version=state.previous_version,
         status=state.status,
         failing=state.status in FAILING,
-        target=None,
+        target=goal,
         last_seen_at=time_or_none(last_seen_at_ms),
         model=state.model,
         cohort=state.cohort,

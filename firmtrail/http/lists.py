@@ -184,12 +184,15 @@ def _csv(items: Sequence[msgspec.Struct]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """RFC 4180; true and false as in JSON, several values of one cell apart by a space."""
+    """RFC 4180; true and false as in JSON, several values of one cell apart by a space,
+    structs as JSON itself."""
     match value:
         case None:
             return ""
         case bool():
             return "true" if value else "false"
+        case [msgspec.Struct(), *_]:
+            return msgspec.json.encode(value).decode()
         case list() | tuple():
             return " ".join(value)
         case dict():

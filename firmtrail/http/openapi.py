@@ -17,7 +17,7 @@ from firmtrail import __version__
 from firmtrail.http import texts
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
 from firmtrail.http.kinds import Device, Local, Member, Public, User
-from firmtrail.http.respond import JSON, LOG_SIZE
+from firmtrail.http.respond import BYTES, JSON, LOG_SIZE
 from firmtrail.http.route import AnyOf, ListOf, Route
 from firmtrail.http.validate import is_optional
 
@@ -37,6 +37,10 @@ _PATH_TYPES: dict[str, Any] = {
     "number": texts.LogNumber,
     "level": texts.TileLevel,
     "tile": texts.TilePath,
+    "model": texts.Name,
+    "version": texts.VersionText,
+    "name": texts.Name,
+    "sha256": texts.Sha256,
 }
 
 _HEADERS = {
@@ -126,6 +130,8 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     }
     if route.body is not None:
         operation["requestBody"] = _request_body(route, schemas)
+    elif route.takes_bytes:
+        operation["requestBody"] = {"required": True, "content": {BYTES: {}}}
     if isinstance(route.access, Public):
         operation["security"] = []
     if isinstance(route.access, Member) and route.access.is_public_checkpoint:
@@ -237,6 +243,9 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         "If-None-Match": (route.is_resource, str),
         "If-Match": (route.method is HTTPMethod.PATCH, str),
         "Prefer": (route.skips_faulty, str),
+        "Range": (206 in route.answers, str),
+        "If-Range": (206 in route.answers, str),
+        "Repr-Digest": (route.takes_bytes, str),
     }
     return [
         {"name": name, "in": "header", "schema": msgspec.json.schema(kind)}

@@ -27,6 +27,7 @@ from firmtrail.http.errors import STREAM, Stale
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
+BYTES = "application/octet-stream"
 LOG_SIZE = "Firmtrail-Log-Size"
 
 WRITE_BYTES = 256 * 1024
@@ -64,12 +65,13 @@ def stored(call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]) -
     """As `resource`, for what is in its final form."""
     etag = etag_of(body)
     sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
-    if _has_it(call.request, etag):
+    if has_it(call.request, etag):
         return web.Response(status=304, headers=sent)
     return web.Response(body=body, content_type=media, headers=sent)
 
 
-def _has_it(request: web.Request, etag: str) -> bool:
+def has_it(request: web.Request, etag: str) -> bool:
+    """Whether the request says that its client has what this ETag is of."""
     is_read = request.method in {"GET", "HEAD"}
     return is_read and "If-None-Match" in request.headers and is_among(request.if_none_match, etag)
 
@@ -106,13 +108,20 @@ def is_among(etags: tuple[Any, ...] | None, etag: str, *, weak_counts: bool = Tr
 
 
 async def stream(
-    call: AnyCall, media: str, chunks: AsyncGenerator[bytes], headers: Mapping[str, str]
+    call: AnyCall,
+    media: str,
+    chunks: AsyncGenerator[bytes],
+    headers: Mapping[str, str],
+    *,
+    status: int = 200,
 ) -> web.StreamResponse:
     """Send chunks as they come. The first is made before the status is sent: it can still fail.
 
     An empty chunk sends nothing, and finds out whether the client is still there.
     """
-    response = web.StreamResponse(headers={**headers, "X-Request-Id": call.request_id})
+    response = web.StreamResponse(
+        status=status, headers={**headers, "X-Request-Id": call.request_id}
+    )
     response.content_type = media
     if media == CSV:
         response.charset = "utf-8"

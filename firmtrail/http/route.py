@@ -55,12 +55,16 @@ class Route:
     array_items_max: int = 1_000
     is_raw: bool = False
     """The handler reads query and body itself: the seed's routes, whose answers have own texts."""
+    takes_bytes: bool = False
+    """Its body is no JSON: the handler reads the bytes as they come."""
     skips_faulty: bool = False
     """With `faulty=skip` the handler gets faulty items of an array as `Faulty`."""
     is_view: bool = False
     """Its answers say how far the log was read."""
     is_endless: bool = False
     """Its answer ends when the client or the server does."""
+    is_polled: bool = False
+    """Its answers, whatever they are, say when to call again."""
     takes_key: bool = False
     """An Idempotency-Key counts."""
     refusals: frozenset[int] = field(default_factory=frozenset)
@@ -87,7 +91,7 @@ class Route:
                 statuses |= {503}
             case Public():
                 pass
-        if self.body is not None:
+        if self.body is not None or self.takes_bytes:
             statuses |= {400, 408, 413, 415, 422}
         if self.takes_key:
             statuses |= {400, 409, 413, 415}

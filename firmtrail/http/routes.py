@@ -20,8 +20,10 @@ from firmtrail.http import (
 from firmtrail.http.checkpoint_routes import CHECKPOINTS
 from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
+from firmtrail.http.release_routes import RELEASES
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.steering_routes import CHECK_INS, STEERING
 from firmtrail.http.tlog_routes import TLOG
 from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, P
 
@@ -267,7 +269,18 @@ DEMO = (
     ),
 )
 
-ROUTES = (*REPORTS, *FLEET, *AUDITS, *TLOG, *CHECKPOINTS, *ACCESS, *OPERATIONS)
+ROUTES = (
+    *REPORTS,
+    *CHECK_INS,
+    *FLEET,
+    *STEERING,
+    *RELEASES,
+    *AUDITS,
+    *TLOG,
+    *CHECKPOINTS,
+    *ACCESS,
+    *OPERATIONS,
+)
 
 
 def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:

@@ -16,6 +16,7 @@ _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
 
 TEXT_BYTES_MAX = 4096
+"""Of free text."""
 SEQ_MAX = 2**53 - 1
 
 PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
@@ -24,6 +25,8 @@ ID_PATTERN = rf"^[A-Za-z0-9_.-]{{1,64}}{_END}"
 LOG_NUMBER_PATTERN = rf"^[1-9][0-9]{{0,15}}{_END}"
 TILE_LEVEL_PATTERN = rf"^([0-9]|[1-5][0-9]|6[0-3]){_END}"
 TILE_PATTERN = rf"^{tiles.PATTERN}{_END}"
+NAME_PATTERN = _NAME
+SHA256_PATTERN = rf"^[0-9a-f]{{64}}{_END}"
 POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
 
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -83,6 +86,7 @@ type TypeNames = Annotated[
         examples=["DeviceRegistered,FirmwareInstalled.v1"],
     ),
 ]
+type Sha256 = Annotated[str, Meta(pattern=SHA256_PATTERN, description="a SHA-256 in hex")]
 type VersionText = Annotated[
     str,
     Meta(
@@ -97,6 +101,10 @@ type VisibleText = Annotated[
 ]
 type Secret = Annotated[
     str, Meta(pattern=rf"^[!-~]{{1,200}}{_END}", description="1 to 200 visible ASCII characters")
+]
+type FreeText = Annotated[
+    str,
+    Meta(min_length=1, max_length=TEXT_BYTES_MAX, description="text of 1 to 4 096 bytes"),
 ]
 type Seq = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 type Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]

@@ -6,20 +6,21 @@ from typing import NamedTuple
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
+from firmtrail.projections.outdated import Outdated
 from firmtrail.projections.view import Table
 
 NAME = "device_current"
 REVISION = 1
 TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
 
-_STATE = """\
+STATE = """\
 device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
     device.version, device.since_ms, device.previous_version, device.run_place,
     device.run_position, device.last_place, device.last_position, device.last_version,
     device.status, device.clock, device.recorded_position, device.recorded_at_ms"""
 
 _LOAD = f"""\
-SELECT {_STATE}
+SELECT {STATE}
 FROM given
 CROSS JOIN device_current AS device
 WHERE device.log_id = $1 AND device.generation = $2 AND device.device = given.device"""
@@ -63,7 +64,7 @@ recorded_position bigint, recorded_at_ms bigint"""
 
 _ONE = f"""\
 SELECT
-    given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {_STATE}
+    given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {STATE}
 FROM given
 JOIN log_heads ON log_heads.log_id = given.log_id
 JOIN views ON views.log_id = given.log_id AND views.name = 'device_current'
@@ -120,6 +121,8 @@ class Filter(NamedTuple):
     prefix: str | None = None
     """How the device's id begins."""
     decommissioned: bool | None = False
+    outdated: Outdated | None = None
+    """Leaves out what it can; who asks looks at what comes once more."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
@@ -158,7 +161,7 @@ async def page(
     conditions, args = _conditions(which, [*head, after])
     args.append(limit)
     text = _LIST.format(
-        state=_STATE,
+        state=STATE,
         conditions=" AND ".join(["device.device > $3", *conditions]),
         limit=f"${len(args)}",
     )
@@ -204,7 +207,18 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         add("device.device >= $n AND device.device < $n || '~'", which.prefix)
     if which.decommissioned is not None:
         add("device.decommissioned = $n", int(which.decommissioned))
-    return conditions, args
+    return [*conditions, *_left_out(which.outdated, args)], args
+
+
+def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
+    """SQL that leaves out the cells known not to be wanted; their names are added to `args`."""
+    if which is None or not which.others:
+        return []
+    first = len(args) + 1
+    args += [name for cell in which.others for name in cell]
+    cells = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
+    cell = "(coalesce(device.model, ''), coalesce(device.version, ''))"
+    return [f"{cell} NOT IN (VALUES {cells})"]
 
 
 def _row(state: DeviceState) -> tuple[Value, ...]:

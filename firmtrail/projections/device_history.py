@@ -5,13 +5,15 @@ the kind of change, whether it shows at all) is computed on reading, so a late r
 and rewrites none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.device import MOVING, Change, Clock, DeviceState, Placed, change_of
+from firmtrail.change import Change, Ordered, Wish, change_of
+from firmtrail.device import MOVING, Clock, DeviceState, Placed
 from firmtrail.events import ReportEvent, Status
 from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.view import Table
+from firmtrail.steering.previous import Run
 
 NAME = "device_history"
 REVISION = 1
@@ -26,18 +28,18 @@ type Place = tuple[int, int]
 _INSERT = """\
 INSERT INTO device_history (
     log_id, generation, device, place, position, moves, version, status, time_ms,
-    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed)
+    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered)
 SELECT
     $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
     given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
-    given.pinned, given.sent, given.detailed
+    given.pinned, given.sent, given.detailed, given.ordered
 FROM given
 WHERE TRUE"""
 
 _COLUMNS = """\
 device text, place bigint, position bigint, moves bigint, version text, status text, \
 time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
-pinned text, sent text, detailed bigint"""
+pinned text, sent text, detailed bigint, ordered text"""
 
 _LATER = """\
 SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
@@ -56,6 +58,62 @@ WHERE behind.log_id = $1
             AND nearest.moves = 1
             AND nearest.place > given.place)
 ORDER BY given.n, behind.position"""
+
+_RUNS = """\
+WITH bad AS (
+    SELECT
+        given.n, given.log_id, given.device, given.bad_version,
+        (
+            SELECT min(report.place)
+            FROM device_history AS report
+            WHERE report.log_id = given.log_id
+                AND report.generation = {of_given}
+                AND report.device = given.device
+                AND report.moves = 1
+                AND report.version = given.bad_version) AS place
+    FROM given)
+SELECT
+    bad.n,
+    ran.version,
+    CASE WHEN EXISTS (
+        SELECT 1
+        FROM device_history AS failed
+        WHERE failed.log_id = bad.log_id
+            AND failed.generation = {of_bad}
+            AND failed.device = bad.device
+            AND failed.version = ran.version
+            AND failed.status IN ('failed', 'rejected')
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_history AS again
+                WHERE again.log_id = bad.log_id
+                    AND again.generation = {of_bad}
+                    AND again.device = bad.device
+                    AND again.version = ran.version
+                    AND again.moves = 1
+                    AND (again.place, again.position) > (failed.place, failed.position)))
+    THEN 1 ELSE 0 END
+FROM bad
+CROSS JOIN device_history AS ran
+WHERE ran.log_id = bad.log_id
+    AND ran.generation = {of_bad}
+    AND ran.device = bad.device
+    AND ran.moves = 1
+    AND ran.version <> bad.bad_version
+    AND (bad.place IS NULL OR ran.place < bad.place OR (ran.place = bad.place AND ran.position < (
+        SELECT min(report.position)
+        FROM device_history AS report
+        WHERE report.log_id = bad.log_id
+            AND report.generation = {of_bad}
+            AND report.device = bad.device
+            AND report.place = bad.place
+            AND report.moves = 1
+            AND report.version = bad.bad_version)))
+GROUP BY bad.n, bad.log_id, bad.device, ran.version
+ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
+
+_LIVE = """\
+(SELECT generation FROM views WHERE log_id = {relation}.log_id AND name = 'device_history')"""
 
 _ASKED = """\
 WITH reached AS (
@@ -111,7 +169,7 @@ reports AS (
         asked.n, asked.size, asked.log_id, report.moves, report.place, report.position,
         report.version, report.status, report.time_ms, report.recorded_at_ms,
         report.occurred_at_ms, report.clock, report.late, report.pinned, report.sent,
-        report.detailed,
+        report.detailed, report.ordered,
         lag(report.version) OVER (
             PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
         ) AS previous_version
@@ -120,7 +178,8 @@ reports AS (
 SELECT
     reports.n, reports.size, reports.moves, reports.place, reports.position, reports.version,
     reports.status, reports.time_ms, reports.recorded_at_ms, reports.occurred_at_ms,
-    reports.clock, reports.late, reports.pinned, reports.sent, reports.previous_version,
+    reports.clock, reports.late, reports.pinned, reports.ordered, reports.sent,
+    reports.previous_version,
     CASE WHEN reports.detailed = 1 THEN coalesce(
         (
             SELECT texts.text
@@ -168,6 +227,10 @@ _ASKED_COLUMNS = """\
 n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
+type Runs = dict[tuple[str, str], list[Run]]
+"""What each (device, bad version) ran before the bad one, the version of the latest run first."""
+
+
 class Asked(NamedTuple):
     """One device's history, as one asks for it."""
 
@@ -179,6 +242,10 @@ class Asked(NamedTuple):
     """Only up to the last installed/running report whose time is not behind it."""
     moves: int = 1
     """1: installed/running reports; 0: all."""
+
+
+type Told = tuple[DeviceState, ReportEvent, Placed, int, Ordered | None]
+"""A report: the device before it, its place, recorded_at_ms, and which offer it follows."""
 
 
 class Entry(NamedTuple):
@@ -208,17 +275,17 @@ class Page(NamedTuple):
 
 
 def insert(
-    log_id: int, generation: int, reports: Sequence[tuple[DeviceState, ReportEvent, Placed, int]]
+    log_id: int,
+    generation: int,
+    reports: Sequence[Told],
 ) -> Statement:
-    """One row for each (device's state, report, its place, recorded_at_ms); ordered, so that
-    neighbours share a page."""
-    rows = sorted(_row(*report) for report in reports)  # no two have the first columns in common
+    """One row for each; ordered, so that neighbours share a page."""
+    rows = sorted(map(_row, reports))  # no two have the first columns in common
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def _row(
-    state: DeviceState, event: ReportEvent, at: Placed, recorded_at_ms: int
-) -> tuple[Value, ...]:
+def _row(report: Told) -> tuple[Value, ...]:
+    state, event, at, recorded_at_ms, ordered = report
     return (
         state.device,
         at.place,
@@ -234,6 +301,7 @@ def _row(
         state.pinned,
         event.sent,
         int(event.detail is not None),
+        ordered,
     )
 
 
@@ -245,6 +313,27 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
     rows = [(n, device, place) for n, (device, place) in enumerate(places)]
     given = Given("n bigint, device text, place bigint", rows)
     return Statement(_LATER, (log_id, generation), given)
+
+
+def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
+    """For each (log_id, device, bad version) what it ran before; read it with `runs_of`.
+
+    In the live generation, if none is given.
+    """
+    rows = [(n, *key) for n, key in enumerate(wanted)]
+    given = Given("n bigint, log_id bigint, device text, bad_version text", rows)
+    if generation is not None:
+        return Statement(_RUNS.format(of_given="$1", of_bad="$1"), (generation,), given)
+    of_given, of_bad = _LIVE.format(relation="given"), _LIVE.format(relation="bad")
+    return Statement(_RUNS.format(of_given=of_given, of_bad=of_bad), (), given)
+
+
+def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
+    """For each wanted what the rows say."""
+    found: Runs = {key: [] for key in wanted}
+    for n, version, has_failed in rows:
+        found[wanted[n]].append(Run(version, bool(has_failed)))
+    return found
 
 
 def pages(asked: Sequence[Asked]) -> Statement:
@@ -266,7 +355,7 @@ def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 
     entries: list[Entry] = []
     before_previous = None
     for row in rows:
-        moves, place, position, previous_version = row[1], row[2], row[3], row[13]
+        moves, place, position, previous_version = row[1], row[2], row[3], row[14]
         if moves is None or (place, position) >= before:
             break
         entries.append(_entry(row, before_previous))
@@ -289,11 +378,13 @@ def _entry(row: Row, before_previous: str | None) -> Entry:
         clock,
         late,
         pinned,
+        ordered,
         sent,
         previous_version,
         detail,
     ) = row
-    change = change_of(version, previous_version, before_previous, pinned) if moves else None
+    wish = Wish(pinned, ordered)
+    change = change_of(version, previous_version, before_previous, wish) if moves else None
     return Entry(
         place=place,
         position=position,

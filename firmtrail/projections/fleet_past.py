@@ -153,4 +153,6 @@ def matches(which: Filter, state: DeviceState) -> bool:
     )
     if which.tag is not None and which.tag not in state.tags:
         return False
+    if which.outdated is not None and not which.outdated.finds(state):
+        return False
     return all(asked is None or asked == has for asked, has in wanted)

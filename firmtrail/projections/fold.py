@@ -9,18 +9,32 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 
 from firmtrail import device
-from firmtrail.device import DeviceState, Later, Placed
-from firmtrail.events import REPORTS, Recorded, ReportEvent
+from firmtrail.device import DeviceState, Later
+from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
+    device_asks,
     device_attributes,
     device_current,
     device_history,
+    device_offers,
     fleet_versions,
+    releases,
+    rollouts,
 )
+from firmtrail.projections.steering import Steering
 from firmtrail.projections.view import View
 
-VIEWS: tuple[View, ...] = (device_current, device_attributes, device_history, fleet_versions)
+VIEWS: tuple[View, ...] = (
+    device_current,
+    device_attributes,
+    device_history,
+    fleet_versions,
+    releases,
+    rollouts,
+    device_offers,
+    device_asks,
+)
 """The views that this code writes."""
 
 REVISIONS = {view.NAME: view.REVISION for view in VIEWS}
@@ -51,17 +65,19 @@ def live(log_id: int) -> Statement:
 class Fold:
     """The devices that a commit names, from the states they had to the states they get.
 
-    The caller loads: each named device's state, and, where a report is not the last in its
-    device's order, what stands behind it.
+    The caller loads: each named device's state, what `Steering` says, and, where a report is not
+    the last in its device's order, what stands behind it.
     """
 
     def __init__(self) -> None:
         self.states: dict[str, DeviceState] = {}
+        self.steering = Steering()
         self._behind: dict[str, list[Later]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
-        self._reports: list[tuple[DeviceState, ReportEvent, Placed, int]] = []
+        self._reports: list[device_history.Told] = []
         self._moves: list[fleet_versions.Move] = []
+        self.of_releases: list[Recorded] = []
 
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
         """Takes the rows of `device_history.later(…, places)`."""
@@ -70,13 +86,21 @@ class Fold:
 
     def apply(self, recorded: Recorded) -> None:
         """Folds one event; the events come in the order of their positions."""
+        if recorded.event.IS_CONTROL:
+            self.steering.order(recorded)
         kind, _, name = recorded.stream.partition("/")
-        if kind != "device":
-            return
+        if kind == "device":
+            self._apply_to_device(name, recorded)
+        elif kind == "release":
+            self.of_releases.append(recorded)
+
+    def _apply_to_device(self, name: str, recorded: Recorded) -> None:
         before = self.states.get(name)
         if isinstance(recorded.event, REPORTS):
             assert before is not None, f"a report of {name}, which is not registered"
             after = self._report(before, recorded)
+        elif self.steering.tell(name, recorded):
+            return
         else:
             after = device.evolve_attributes(before, name, recorded.event)
             if after != before:
@@ -92,7 +116,10 @@ class Fold:
         later = behind[index] if index < len(behind) else None
         if event.status in device.MOVING:
             insort(behind, Later(at.place, at.position, event.version, at.time_ms))
-        self._reports.append((state, event, at, recorded.recorded_at_ms))
+        ordered = None
+        if event.question is not None or self.steering.offers:
+            ordered = self.steering.report(state.device, recorded, at)
+        self._reports.append((state, event, at, recorded.recorded_at_ms, ordered))
         return device.evolve_report(state, recorded, at, later)
 
     def _take(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
@@ -114,4 +141,6 @@ class Fold:
             statements.append(device_history.insert(log_id, generation, self._reports))
         if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
-        return statements
+        if self.of_releases and (generation := generations.get(releases.NAME)) is not None:
+            statements.extend(releases.apply(log_id, generation, self.of_releases))
+        return [*statements, *self.steering.statements(log_id, generations)]

@@ -6,8 +6,9 @@ written live can't differ by a rule. Memory is that of a few batches and some th
 however long the log is. A batch is read and folded outside any transaction, in slices that let
 other tasks run, while the one before it is written in one short transaction.
 
-device_current and device_history of the same generations are the fold's memory: the states of
-devices, and what stands behind a late report. Both must be among the views that are built.
+Some views of the same generations are the fold's memory: the states of devices, what stands behind
+a late report, what decides, and what devices were told. They must be among the views that are
+built.
 """
 
 import asyncio
@@ -23,14 +24,34 @@ from firmtrail.device import DeviceState
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Reader, Script, Statement
-from firmtrail.projections import device_current, device_history, fold
+from firmtrail.projections import (
+    device_asks,
+    device_current,
+    device_history,
+    device_offers,
+    fold,
+    releases,
+    rollouts,
+)
+from firmtrail.projections.steering import Steering
+from firmtrail.steering.control import Control
 
-MEMORY = frozenset({device_current.NAME, device_history.NAME})
+MEMORY = frozenset(
+    view.NAME
+    for view in (
+        device_current,
+        device_history,
+        releases,
+        rollouts,
+        device_offers,
+        device_asks,
+    )
+)
 """The views that every fold from the log needs, whichever it is for."""
 
 SLICE_EVENTS = 25
 """Folded before other tasks get a turn: half a millisecond. The thread that writes the batch before
-gets its turns at the interpreter by it, too: with 100 it took longer for the same."""
+gets its turns at the interpreter by it, too."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
 WRITE_S = 0.01
@@ -53,9 +74,10 @@ class Views[Source: Reader](NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A batch that is folded: what its devices are after it, and what writes it."""
+    """A batch that is folded: what its devices are after it, what was told, and what writes it."""
 
     states: Mapping[str, DeviceState]
+    steering: Steering
     statements: list[Statement]
 
 
@@ -82,14 +104,16 @@ async def refold(
     """
     start, size = span.start, BATCH_EVENTS_FIRST
     known: dict[str, DeviceState] = {}
+    steering: Steering | None = None
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
             entries = log.page_of(log_id, start, rows)
-            script = fold_entries(views.log_id, views.generations, entries, known)
+            script = fold_entries(views.log_id, views.generations, entries, known, before=steering)
             folded = await _played_beside(writing, views.db, script)
             _remember(known, folded.states)
+            steering = folded.steering
             if writing is not None:
                 size = _next_size(size, await writing)
                 yield start
@@ -132,9 +156,12 @@ def fold_entries(
     generations: Mapping[str, int],
     entries: Entries,
     states: Mapping[str, DeviceState],
+    *,
+    before: Steering | None = None,
 ) -> Script[Folded]:
     """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
 
+    `before` is what the batch before it knows of steering, if its rows can't be read yet.
     As a script it yields what must be read for it, and nothing where others may have a turn.
     """
     recorded: list[Recorded] = []
@@ -152,11 +179,52 @@ def fold_entries(
     if late := _late(folded.states, recorded):
         [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
         folded.add_later(late, behind)
+    yield from _recall(log_id, generations, folded.steering, recorded, before=before)
     for part in batched(recorded, SLICE_EVENTS):
         yield []
         for event in part:
             folded.apply(event)
-    return Folded(folded.states, folded.statements(log_id, generations))
+    statements = folded.statements(log_id, generations)
+    return Folded(folded.states, folded.steering, statements)
+
+
+def _recall(
+    log_id: int,
+    generations: Mapping[str, int],
+    steering: Steering,
+    recorded: Sequence[Recorded],
+    *,
+    before: Steering | None,
+) -> Script[None]:
+    """Brings what decides and what devices were told to before the batch. Settings and halts are
+    left out: no view's rows follow from them."""
+    if before is not None:
+        steering.control, steering.recent = before.control, before.recent
+    else:
+        of_releases, of_rollouts = yield [
+            releases.load(log_id, generations[releases.NAME]),
+            rollouts.load(log_id, generations[rollouts.NAME]),
+        ]
+        steering.control = Control(
+            releases=releases.state(of_releases), rollouts=rollouts.state(of_rollouts)
+        )
+        steering.recent = rollouts.recent(of_rollouts)
+    if steering.control.releases:
+        named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+        generation = generations[device_offers.NAME]
+        [rows] = yield [device_offers.load(log_id, generation, named)]
+        steering.offers = device_offers.state(rows)
+    if questions := _questions(recorded):
+        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
+        steering.asks = device_asks.state(rows)
+
+
+def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
+    return {
+        (event.stream.removeprefix("device/"), event.event.question)
+        for event in recorded
+        if isinstance(event.event, REPORTS) and event.event.question is not None
+    }
 
 
 def _decoded(position: int, text: str) -> Recorded:

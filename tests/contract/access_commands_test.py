@@ -7,7 +7,6 @@ import pytest
 
 from firmtrail.access import Access, people, settings, tokens
 from firmtrail.access.roles import EVERYTHING, PERMISSIONS
-from firmtrail.access.settings import Settings
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_member, erase_user
 from firmtrail.device import Refused
@@ -22,6 +21,7 @@ from firmtrail.events import (
 )
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Recorder
+from firmtrail.settings import Settings
 from tests.people import add_member, add_project, issue_token, new_access, recorded
 
 INITIAL = (

@@ -1,7 +1,8 @@
 """A project's settings are the fold of what was changed."""
 
-from firmtrail.access.settings import INITIAL, Settings, evolve, fold
+from firmtrail.access.settings import fold
 from firmtrail.events import MemberAdded, SettingsChanged
+from firmtrail.settings import INITIAL, Settings, evolve
 
 
 def test_a_new_project_waits_for_people() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from firmtrail import device, events
+from firmtrail.change import Ordered, Wish, change_of
 from firmtrail.device import Claim, DeviceState, Duplicate, Known, Refused, Report, identity
 from firmtrail.events import Status
 from tests.fleet import NOON_MS, report
@@ -167,24 +168,34 @@ def test_a_status_becomes_its_event(status: Status, kind: type[events.ReportEven
 
 
 @pytest.mark.parametrize(
-    ("current", "previous", "before_previous", "pinned", "change"),
+    ("current", "previous", "before_previous", "pinned", "ordered", "change"),
     [
-        ("1.0.0", None, None, None, "first"),
-        ("1.1.0", "1.0.0", None, None, "upgrade"),
-        ("1.0.0", "1.0.0-rc.1", None, None, "upgrade"),
-        ("1.10.0", "1.9.0", "1.10.0", None, "upgrade"),
-        ("1.0.0", "1.1.0", None, None, "downgrade"),
-        ("1.0.0", "1.1.0", "0.9.0", None, "downgrade"),
-        ("1.0.0", "1.1.0", "1.0.0", None, "revert"),
-        ("1.0.0", "1.1.0", "1.0.0", "1.1.0", "revert"),
-        ("1.0.0", "1.1.0", "1.0.0", "1.0.0", "downgrade"),
-        ("1.0.0", "1.1.0", "1.0.0+b", None, "downgrade"),
-        ("1.0.0+b", "1.0.0+a", None, None, "build"),
-        ("1.0.0+a", "1.0.0+b", "1.0.0+a", None, "build"),
-        ("1.0.0", "1.0.0+a", None, None, "build"),
+        ("1.0.0", None, None, None, None, "first"),
+        ("1.1.0", "1.0.0", None, None, None, "upgrade"),
+        ("1.0.0", "1.0.0-rc.1", None, None, None, "upgrade"),
+        ("1.10.0", "1.9.0", "1.10.0", None, None, "upgrade"),
+        ("1.0.0", "1.1.0", None, None, None, "downgrade"),
+        ("1.0.0", "1.1.0", "0.9.0", None, None, "downgrade"),
+        ("1.0.0", "1.1.0", "1.0.0", None, None, "revert"),
+        ("1.0.0", "1.1.0", "1.0.0", "1.1.0", None, "revert"),
+        ("1.0.0", "1.1.0", "1.0.0", "1.0.0", None, "downgrade"),
+        ("1.0.0", "1.1.0", "1.0.0+b", None, None, "downgrade"),
+        ("1.0.0+b", "1.0.0+a", None, None, None, "build"),
+        ("1.0.0+a", "1.0.0+b", "1.0.0+a", None, None, "build"),
+        ("1.0.0", "1.0.0+a", None, None, None, "build"),
+        ("1.0.0", "1.1.0", "1.0.0", None, "rollback", "rollback"),
+        ("1.0.0", "1.1.0", "0.9.0", "1.0.0", "rollback", "rollback"),
+        ("1.0.0", "1.1.0", "1.0.0", None, "offered", "downgrade"),
+        ("1.2.0", "1.1.0", "1.2.0", None, "rollback", "upgrade"),
     ],
 )
 def test_a_change_has_one_kind(
-    current: str, previous: str | None, before_previous: str | None, pinned: str | None, change: str
+    current: str,
+    previous: str | None,
+    before_previous: str | None,
+    pinned: str | None,
+    ordered: Ordered | None,
+    change: str,
 ) -> None:
-    assert device.change_of(current, previous, before_previous, pinned) == change
+    wish = Wish(pinned, ordered)
+    assert change_of(current, previous, before_previous, wish) == change

@@ -54,6 +54,7 @@ def test_help_names_every_command_and_each_has_its_own() -> None:
         "token",
         "log",
         "device",
+        "release",
         "simulate",
     ):
         assert f"\n  {name} " in listed.out

@@ -27,6 +27,10 @@ PLACES = """\
 "path.number" = "1"
 "path.level" = "0"
 "path.tile" = "000.p/3"
+"path.model" = "m"
+"path.version" = "1.0.0"
+"path.name" = "full.bin"
+"path.sha256" = "0000000000000000000000000000000000000000000000000000000000000000"
 """
 """Where there is something to find; without them, every path names a project that nobody has."""
 

@@ -8,6 +8,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.access.roles import Role
+from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.database import Database
 from firmtrail.http import app
 from firmtrail.record import Recorder
@@ -19,10 +20,16 @@ from tests.service.site import Site
 
 @pytest.fixture
 async def site(db: Database, recorder: Recorder, tmp_path: Path) -> AsyncIterator[Site]:
-    access = new_access(db)
+    access, artifacts = new_access(db), Artifacts(tmp_path / "artifacts")
     publisher = new_publisher(db, tmp_path / "checkpoints", recorder.floors)
     services = app.services(
-        db, access, recorder, publisher=publisher, seed_project="demo", is_demo=True
+        db,
+        access,
+        recorder,
+        publisher=publisher,
+        artifacts=artifacts,
+        seed_project="demo",
+        is_demo=True,
     )
     log_id = await add_project(db, access, "acme")
     other_log_id = await add_project(db, access, "other")

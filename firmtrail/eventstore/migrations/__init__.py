@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firmtrail.eventstore.database import Database, NoSuchTable, Statement
 
-HEAD = "0002"
+HEAD = "0003"
 """The version of the schema that this code reads and writes."""
 
 FOLDER = Path(__file__).parent

@@ -1,0 +1,48 @@
+"""Where does a command on the fleet go? Over HTTP to the server that --url names, as its --token
+may; without --url to the database's own service, as cli/local.py finds it.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import click
+from aiohttp import ClientSession, ClientTimeout
+
+from firmtrail import config
+from firmtrail.cli import local
+
+in_project = click.option("--project", required=True, help="The project's name.")
+
+_URL = click.option(
+    "--url",
+    envvar="FIRMTRAIL_URL",
+    help="A server: http://127.0.0.1:8080. Without it, the one of --database.",
+)
+_TOKEN = click.option("--token", envvar="FIRMTRAIL_TOKEN", help="An API token, with --url.")
+
+
+def named[Command: Callable[..., Any]](command: Command) -> Command:
+    """The options that say which service is meant; `service` takes them."""
+    return _URL(_TOKEN(command))
+
+
+@contextlib.asynccontextmanager
+async def service(
+    database: config.Database,
+    *,
+    url: str | None,
+    token: str | None,
+    artifacts: config.ArtifactPlace | None = None,
+) -> AsyncIterator[ClientSession]:
+    """A session with the service. `artifacts` is where they lie if this very process serves."""
+    if url is None:
+        async with local.service(database, artifacts) as session:
+            yield session
+        return
+    if token is None:
+        raise click.UsageError("--url needs a --token.")
+    timeout = ClientTimeout(total=local.TIMEOUT_S)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with ClientSession(url, headers=headers, timeout=timeout) as session:
+        yield session

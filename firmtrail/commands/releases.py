@@ -1,0 +1,80 @@
+"""Commands on releases: add one, add an artifact to it, withdraw it.
+
+Each runs inside one commit of the project's log and raises `Refused` where a rule says no.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+from typing import NamedTuple
+
+from firmtrail import release
+from firmtrail.commit import Commit
+from firmtrail.events import ArtifactAdded, ReleaseAdded
+from firmtrail.projections import releases
+from firmtrail.projections.releases import Texts, Told
+from firmtrail.record import Command
+from firmtrail.release import Key, Releases
+
+
+class After(NamedTuple):
+    """A release as a command left it."""
+
+    told: Told
+    is_latest: bool
+
+
+def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> Command[After]:
+    """Add a release, with its notes beside the log."""
+    key = Key(wanted.model, wanted.version)
+
+    async def command(commit: Commit) -> After:
+        before = await _told(commit)
+        event = release.decide_addition(_state(before), wanted)
+        commit.record(release.stream(key), event, actor=actor, text=notes)
+        return _after(commit, key, before, Texts(notes, None))
+
+    return command
+
+
+def add_artifact(key: Key, wanted: ArtifactAdded, *, actor: str) -> Command[bool]:
+    """Add a file, whose bytes are stored already, to a release; False where it was there before.
+
+    A file of other bytes under its name is refused.
+    """
+
+    async def command(commit: Commit) -> bool:
+        event = release.decide_artifact(_state(await _told(commit)), key, wanted)
+        if event is not None:
+            commit.record(release.stream(key), event, actor=actor)
+        return event is not None
+
+    return command
+
+
+def withdraw(key: Key, reason: str, *, actor: str) -> Command[After]:
+    """Withdraw a release for good, with the reason beside the log."""
+
+    async def command(commit: Commit) -> After:
+        before = await _told(commit)
+        event = release.decide_withdrawal(_state(before), key)
+        commit.record(release.stream(key), event, actor=actor, text=reason)
+        return _after(commit, key, before, Texts(before[key].texts.notes, reason))
+
+    return command
+
+
+async def _told(commit: Commit) -> dict[Key, Told]:
+    """The project's releases as they were before this commit."""
+    [rows] = await commit.run(releases.tell(commit.log_id))
+    return releases.told(rows)[1]
+
+
+def _state(told: Mapping[Key, Told]) -> Releases:
+    return {key: each.release for key, each in told.items()}
+
+
+def _after(commit: Commit, key: Key, before: Mapping[Key, Told], texts: Texts) -> After:
+    """The release with what the commit recorded of it."""
+    state = reduce(release.evolve, commit.fold.of_releases, _state(before))
+    is_latest = release.latest(state.values()).get(key.model) == state[key]
+    return After(Told(state[key], texts), is_latest)

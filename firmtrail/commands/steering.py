@@ -1,0 +1,168 @@
+"""Commands on what devices should run: rollouts, rollbacks, halts; and on one device: ask, retry.
+
+Each runs inside one commit of the project's log and raises `Refused` where a rule says no. Reasons
+are free text: they lie beside the log.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from firmtrail import events, orders, release
+from firmtrail.access import credentials, settings
+from firmtrail.commit import Commit
+from firmtrail.device import DeviceState, Refused
+from firmtrail.events import time_text
+from firmtrail.orders import RollbackStarted, RolloutStarted
+from firmtrail.record import Command
+from firmtrail.release import Key
+from firmtrail.steering import control, rollout
+from firmtrail.steering.ask import Ask
+from firmtrail.steering.rollout import Rollout
+
+type Check = Callable[[Commit], Awaitable[None]]
+"""Raises where the rollout is not in the state that the caller saw."""
+
+
+async def unchecked(_commit: Commit) -> None:
+    """Takes the rollout in whatever state it is."""
+
+
+def start(wanted: RolloutStarted, *, actor: str) -> Command[Rollout]:
+    """Start a rollout: one event, whatever the fleet's size."""
+
+    async def command(commit: Commit) -> Rollout:
+        event = control.decide_rollout(commit.control, wanted)
+        return _begin(commit, event, None, actor)
+
+    return command
+
+
+def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Command[Rollout]:
+    """Withdraw the bad release and start the rollback, in one commit."""
+
+    async def command(commit: Commit) -> Rollout:
+        event = control.decide_rollback(commit.control, wanted)
+        bad = commit.control.releases.get(Key(wanted.model, wanted.bad_version))
+        if bad is not None and not bad.is_withdrawn:
+            stream = release.stream(Key(bad.model, bad.version))
+            commit.record(stream, events.ReleaseWithdrawn(), actor=actor, text=reason)
+        return _begin(commit, event, reason, actor)
+
+    return command
+
+
+def _begin(
+    commit: Commit, event: RolloutStarted | RollbackStarted, reason: str | None, actor: str
+) -> Rollout:
+    name = credentials.new_id("r")
+    commit.record(rollout.stream(name), event, actor=actor, text=reason)
+    return commit.control.rollouts[name]
+
+
+def advance(name: str, reach: int, *, actor: str, check: Check = unchecked) -> Command[Rollout]:
+    """Let the rollout reach more of its devices."""
+
+    async def command(commit: Commit) -> Rollout:
+        found = control.commandable(commit.control, name)
+        await check(commit)
+        event = rollout.decide_advance(found, reach)
+        return _go_on(commit, name, event, None, actor=actor)
+
+    return command
+
+
+def pause(
+    name: str, reason: str | None, *, actor: str, check: Check = unchecked
+) -> Command[Rollout]:
+    """Offer nothing more until it is resumed."""
+
+    async def command(commit: Commit) -> Rollout:
+        found = control.commandable(commit.control, name)
+        await check(commit)
+        return _go_on(commit, name, rollout.decide_pause(found), reason, actor=actor)
+
+    return command
+
+
+def resume(
+    name: str, reason: str | None, *, actor: str, check: Check = unchecked
+) -> Command[Rollout]:
+    """Go on; what failed before no longer counts towards pausing."""
+
+    async def command(commit: Commit) -> Rollout:
+        found = control.commandable(commit.control, name)
+        await check(commit)
+        return _go_on(commit, name, rollout.decide_resume(found), reason, actor=actor)
+
+    return command
+
+
+def abort(
+    name: str, reason: str | None, *, actor: str, check: Check = unchecked
+) -> Command[Rollout]:
+    """End the rollout: it decides nothing any more."""
+
+    async def command(commit: Commit) -> Rollout:
+        found = control.existing(commit.control, name)
+        await check(commit)
+        return _go_on(commit, name, rollout.decide_abort(found), reason, actor=actor)
+
+    return command
+
+
+def _go_on(
+    commit: Commit, name: str, event: events.Event, reason: str | None, *, actor: str
+) -> Rollout:
+    commit.record(rollout.stream(name), event, actor=actor, text=reason)
+    return commit.control.rollouts[name]
+
+
+def halt(reason: str | None, *, is_all: bool, actor: str) -> Command[None]:
+    """Let no device of the project be offered anything, but by rollbacks unless `is_all`."""
+
+    async def command(commit: Commit) -> None:
+        event = control.decide_halt(commit.control, is_all=is_all)
+        commit.record(settings.stream(commit.project), event, actor=actor, text=reason)
+
+    return command
+
+
+def end_halt(reason: str | None, *, actor: str) -> Command[None]:
+    """End the halt."""
+
+    async def command(commit: Commit) -> None:
+        event = control.decide_resume(commit.control)
+        commit.record(settings.stream(commit.project), event, actor=actor, text=reason)
+
+    return command
+
+
+def ask(name: str, *, expires_in_s: int, actor: str) -> Command[Ask]:
+    """Ask a device which version it runs."""
+
+    async def command(commit: Commit) -> Ask:
+        await _active(commit, name)
+        question = credentials.new_id("q")
+        expires_at = time_text(commit.now_ms + expires_in_s * 1000)
+        commit.record(f"device/{name}", orders.Asked(question, expires_at), actor=actor)
+        return commit.fold.steering.asks[name, question]
+
+    return command
+
+
+def retry(name: str, version: str, *, actor: str) -> Command[None]:
+    """Clear a device's attempts at a version, so that it is offered again."""
+
+    async def command(commit: Commit) -> None:
+        await _active(commit, name)
+        commit.record(f"device/{name}", orders.AttemptsCleared(version), actor=actor)
+
+    return command
+
+
+async def _active(commit: Commit, name: str) -> DeviceState:
+    state = (await commit.devices([name])).get(name)
+    if state is None:
+        raise Refused("unknown_device", f"there is no device {name}", status=404)
+    if state.decommissioned:
+        raise Refused("device_decommissioned", f"device {name} is decommissioned")
+    return state

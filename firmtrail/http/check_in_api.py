@@ -1,0 +1,237 @@
+"""What should I run? Check-ins of devices; and what users ask about and of one device.
+
+A check-in reads, decides and answers; only the first that tells a device something new records, by
+deciding once more while the log's head is held. Every answer says when to call again.
+"""
+
+import time
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from firmtrail.commands import steering as commands
+from firmtrail.commands.once import Answer, answering, once
+from firmtrail.commit import Commit
+from firmtrail.device import SEQ_PLACE, DeviceState, Refused
+from firmtrail.events import time_text
+from firmtrail.http import fleet_api, lists, respond
+from firmtrail.http import steering_bodies as wire
+from firmtrail.http.answers import time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import case_of
+from firmtrail.http.errors import NotFound
+from firmtrail.http.kinds import DEVICE
+from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
+from firmtrail.http.watch import decides_anew, grew
+from firmtrail.offering import CheckIn
+from firmtrail.projections import check_in, device_asks, device_history
+from firmtrail.projections.check_in import Seen
+from firmtrail.release import Key
+from firmtrail.steering import ask, offer, target
+from firmtrail.steering.ask import Ask
+from firmtrail.steering.control import Control
+from firmtrail.steering.target import Case, Decision
+
+RECORDED_KINDS = frozenset({"device", "gateway"})
+"""Whose check-ins say that the device was told."""
+
+
+class _Looked(NamedTuple):
+    """A device with its decision."""
+
+    seen: Seen
+    state: DeviceState
+    case: Case
+    decision: Decision
+
+
+async def get_update(call: Call[wire.UpdateQuery, None]) -> web.Response:
+    """What the device should run; with `wait`, as soon as that is something else."""
+    deadline = time.monotonic() + call.query.wait
+    while True:
+        looked = await _look(call, call.query.running)
+        body = await _told(call, looked)
+        answer = respond.resource(call, body, looked.seen.counts.size)
+        left_s = deadline - time.monotonic()
+        if answer.status != 304 or left_s <= 0 or call.services.readiness.is_draining:
+            return answer
+        await call.services.watch.until(call.log_id, decides_anew(looked.seen.counts), left_s)
+        call.caller = await call.services.authenticate(call.request, DEVICE)
+
+
+async def _look(call: AnyCall, running: str | None = None) -> _Looked:
+    services, name = call.services, call.path("device")
+    seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+    if seen.state is None:
+        raise NotFound
+    if seen.state.decommissioned:
+        raise Refused("device_decommissioned", f"device {name} is decommissioned")
+    control = await services.recorder.controls.at(call.log_id, seen.counts.control)
+    state = target.case_of(control, seen.state, seen.offers, running).device
+    case = await case_of(call, control, state, seen.offers)
+    return _Looked(seen, seen.state, case, target.decide(case))
+
+
+async def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Update:
+    """The answer; recorded before, where it tells the device something for the first time."""
+    decision, case, name = looked.decision, looked.case, looked.state.device
+    if _is_news(call, looked):
+        told = CheckIn(name, call.caller.actor, call.query.running)
+        decision = await call.services.recorder.check_in(call.log_id, told)
+    control = call.services.recorder.controls.known(call.log_id) or case.control
+    running, version = call.query.running, looked.state.version
+    return wire.Update(
+        action=decision.action,
+        version=decision.version,
+        rollout=decision.rollout,
+        reason=decision.reason,
+        artifacts=_artifacts(call, control, looked.state, decision),
+        question=looked.seen.question,
+        report_wanted=version is None if running is None else running != version,
+        last_seq=_last_seq(looked.state),
+    )
+
+
+def _is_news(call: AnyCall, looked: _Looked) -> bool:
+    decision = looked.decision
+    if decision.version is None or call.request.method != "GET":
+        return False
+    if call.caller.kind not in RECORDED_KINDS:
+        return False
+    return not offer.is_made(looked.case.offers, decision.source, decision.version)
+
+
+def _artifacts(
+    call: AnyCall, control: Control, state: DeviceState, decision: Decision
+) -> list[wire.UpdateArtifact]:
+    if decision.version is None or state.model is None:
+        return []
+    found = control.releases.get(Key(state.model, decision.version))
+    base = f"/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
+    return [
+        wire.UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")
+        for each in (found.artifacts if found else ())
+    ]
+
+
+def _last_seq(state: DeviceState) -> int | None:
+    return state.last_place - SEQ_PLACE if state.last_place >= SEQ_PLACE else None
+
+
+async def get_explanation(call: AnyCall) -> web.Response:
+    """The rules gone through for the device, each with its inputs and what it said."""
+    looked = await _look(call)
+    decision = looked.decision
+    body = wire.Explanation(
+        device=looked.state.device,
+        version=looked.state.version,
+        action=decision.action,
+        target=decision.target,
+        rollout=decision.rollout,
+        reason=decision.reason,
+        rules=[
+            wire.Rule(rule=each.rule, decides=each.decides, says=each.says, inputs=each.inputs)
+            for each in decision.trail
+        ],
+        offers=[
+            wire.Attempt(
+                version=each.version,
+                source=each.source,
+                attempts=each.attempts,
+                offered_at=time_text(each.offered_at_ms),
+                outcome=each.outcome,
+            )
+            for each in sorted(looked.case.offers, key=lambda each: -each.position)
+        ],
+        question=looked.seen.question,
+        last_seen_at=time_or_none(looked.seen.last_seen_at_ms),
+    )
+    return respond.resource(call, body, looked.seen.counts.size)
+
+
+async def post_retry(call: Call[Any, wire.Retry]) -> web.Response:
+    """Clear the device's attempts at a version."""
+    name, version = call.path("device"), call.body.version
+    retry = commands.retry(name, version, actor=call.caller.actor)
+
+    async def command(commit: Commit) -> Answer:
+        await retry(commit)
+        return Answer(200, wire.Retry(version=version))
+
+    answer = await call.services.recorder.act(call.log_id, once(call.key, command))
+    return respond.json(answer.status, answer.body)
+
+
+async def post_ask(call: Call[wire.AskQuery, wire.WantedAsk]) -> web.Response:
+    """Ask the device which version it runs; with `wait`, its answer if it comes in time."""
+    name = call.path("device")
+    asking = commands.ask(name, expires_in_s=call.body.expires_in_s, actor=call.caller.actor)
+
+    async def command(commit: Commit) -> wire.Asked:
+        return wire.Asked(question=(await asking(commit)).question)
+
+    wish = once(call.key, answering(202, command))
+    answer = await call.services.recorder.act(call.log_id, wish)
+    body = answer.body if isinstance(answer.body, wire.Asked) else wire.Asked(**answer.body)
+    found = await _answered(call, body.question)
+    if found is None:
+        return respond.json(202, body)
+    version, answered_at_ms = found
+    body = wire.Asked(
+        question=body.question, version=version, answered_at=time_text(answered_at_ms)
+    )
+    return respond.json(200, body)
+
+
+async def _answered(
+    call: Call[wire.AskQuery, wire.WantedAsk], question: str
+) -> tuple[str, int] | None:
+    """The answer, if it comes while it is waited for."""
+    deadline = time.monotonic() + call.query.wait
+    while (left_s := deadline - time.monotonic()) > 0:
+        size, found = await device_asks.one(
+            call.services.db, call.log_id, (call.path("device"), question)
+        )
+        if found is not None and found.version is not None and found.answered_at_ms is not None:
+            return found.version, found.answered_at_ms
+        if call.services.readiness.is_draining:
+            return None
+        await call.services.watch.until(call.log_id, grew(size), left_s)
+    return None
+
+
+async def get_asks(call: AnyCall) -> web.StreamResponse:
+    """The device's questions, the newest first."""
+    name = call.path("device")
+    await fleet_api.existing(call, name)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        before = device_history.END if place is None else int(place[0])
+        size, now_ms, asks = await device_asks.page(
+            call.services.db, call.log_id, name, before=before, limit=limit + 1
+        )
+        end = lists.page_of(asks, limit, lambda each: (each.position,))
+        return Page([_ask(each, now_ms) for each in asks[:limit]], end, size)
+
+    async def count() -> int:
+        total, place = 0, None
+        while True:
+            page = await fetch(place, PAGE_ITEMS_MAX)
+            total, place = total + len(page.items), page.next
+            if place is None:
+                return total
+
+    return await lists.answer(call, wire.Ask, fetch, count)
+
+
+def _ask(found: Ask, now_ms: int) -> wire.Ask:
+    is_answered = found.answered_position is not None
+    state = "open" if ask.is_open(found, now_ms) else "answered" if is_answered else "expired"
+    return wire.Ask(
+        question=found.question,
+        state=state,  # type: ignore[arg-type] # one of the three
+        asked_at=time_text(found.asked_at_ms),
+        expires_at=time_text(found.expires_at_ms),
+        answered_at=time_or_none(found.answered_at_ms),
+        version=found.version,
+    )

@@ -1,0 +1,308 @@
+"""What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from firmtrail import orders
+from firmtrail.commands import steering as commands
+from firmtrail.commands.once import Answer, once
+from firmtrail.commit import Commit
+from firmtrail.events import Recorded, time_text
+from firmtrail.eventstore import log
+from firmtrail.http import lists, respond
+from firmtrail.http import steering_bodies as wire
+from firmtrail.http.answers import time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
+from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
+from firmtrail.projections.rollouts import Texts
+from firmtrail.record import Command
+from firmtrail.steering import control, progress, rollout
+from firmtrail.steering.control import Control
+from firmtrail.steering.rollout import Rollout
+
+NO_TEXTS = Texts(None, None)
+
+
+async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """The rollouts and rollbacks, the newest first."""
+    control = await _control(call)
+    size, texts = await rollouts.texts(call.services.db, call.log_id)
+    found = sorted(control.rollouts.values(), key=lambda each: -each.position)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        behind = [each for each in found if place is None or each.position < int(place[0])]
+        items = [_shown(control, each, texts.get(each.id, NO_TEXTS)) for each in behind[:limit]]
+        return Page(items, lists.page_of(behind, limit, lambda each: (each.position,)), size)
+
+    async def count() -> int:
+        return len(found)
+
+    return await lists.answer(call, wire.Rollout, fetch, count)
+
+
+async def get_rollout(call: AnyCall) -> web.Response:
+    """A rollout, and how far it is."""
+    size, body = await _told(call, call.path("id"))
+    return respond.resource(call, body, size)
+
+
+async def _control(call: AnyCall) -> Control:
+    """What decides now."""
+    head = await log.head(call.services.db, call.log_id)
+    return await call.services.recorder.controls.at(call.log_id, head.control_count)
+
+
+async def _told(call: AnyCall, name: str) -> tuple[int, wire.Rollout]:
+    decides = await _control(call)
+    if name not in decides.rollouts:
+        raise NotFound
+    found = decides.rollouts[name]
+    _, texts = await rollouts.texts(call.services.db, call.log_id)
+    size, how_far = await _progress(call, decides, found)
+    body = msgspec.structs.replace(
+        _shown(decides, found, texts.get(name, NO_TEXTS)), progress=how_far
+    )
+    if found.is_rollback:
+        body = msgspec.structs.replace(body, devices=await _named(call, found))
+    return size, body
+
+
+async def _progress(
+    call: AnyCall, decides: Control, found: Rollout
+) -> tuple[int, wire.RolloutProgress]:
+    db, max_attempts = call.services.db, decides.settings.max_attempts
+    matching = await rollout_devices.matching(db, call.log_id, found)
+    size, counted = await device_offers.counts(db, call.log_id, found.id, max_attempts)
+    return size, wire.RolloutProgress(matching, **counted)
+
+
+async def _named(call: AnyCall, found: Rollout) -> wire.NamedDevices:
+    """Whom a rollback names."""
+    now_ms = call.services.access.now_ms()
+    named = await rollout_devices.named(call.services.db, call.log_id, found, now_ms)
+    return wire.NamedDevices(*named)
+
+
+def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
+    is_withdrawn = found.version is not None and control.is_withdrawn(
+        decides, found.model, found.version
+    )
+    watch = None
+    if found.failed_percent is not None and found.min_reports is not None:
+        watch = wire.PauseIf(failed_percent=found.failed_percent, min_reports=found.min_reports)
+    return wire.Rollout(
+        id=found.id or None,
+        kind="rollback" if found.is_rollback else "rollout",
+        state="withdrawn" if is_withdrawn and found.phase != "aborted" else found.phase,
+        model=found.model,
+        version=found.version,
+        bad_version=found.bad_version,
+        fallback=found.fallback,
+        cohort=found.cohort,
+        tag=found.tag,
+        percent=found.reach / 100,
+        pause_if=watch,
+        reason=texts.started,
+        started_at=time_text(found.started_at_ms),
+        state_reason=texts.phase if found.phase_position != found.position else None,
+        state_since=time_text(found.phase_at_ms),
+    )
+
+
+async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
+    """Start a rollout, or with `dry_run` say whom it would be for."""
+    body = call.body
+    wanted = orders.RolloutStarted(
+        body.version,
+        body.model,
+        _reach(body.percent),
+        body.cohort,
+        body.tag,
+        body.pause_if.failed_percent if body.pause_if else None,
+        body.pause_if.min_reports if body.pause_if else None,
+    )
+    if body.dry_run:
+        decides = await _control(call)
+        tried = _tried(call, control.decide_rollout(decides, wanted))
+        _, how_far = await _progress(call, decides, tried)
+        shown = _shown(decides, tried, NO_TEXTS)
+        return respond.json(200, msgspec.structs.replace(shown, progress=how_far))
+    start = commands.start(wanted, actor=call.caller.actor)
+    return await _started(call, start, lambda after, found: _shown(after, found, NO_TEXTS))
+
+
+async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
+    """Withdraw a bad version and send the devices that run it away from it."""
+    body = call.body
+    wanted = orders.RollbackStarted(
+        body.bad_version,
+        body.model,
+        _reach(body.percent),
+        None if body.to == "previous" else body.to,
+        body.fallback,
+        body.cohort,
+        body.tag,
+    )
+    if body.dry_run:
+        decides = await _control(call)
+        tried = _tried(call, control.decide_rollback(decides, wanted))
+        named = await _named(call, tried)
+        return respond.json(200, wire.StartedRollback(rollout=None, devices=named))
+    roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
+    return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))
+
+
+def _reach(percent: float) -> int:
+    return round(percent * 100)
+
+
+def _tried(call: AnyCall, wanted: orders.RolloutStarted | orders.RollbackStarted) -> Rollout:
+    """The rollout as it would be, without an id."""
+    now_ms = call.services.access.now_ms()
+    return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))
+
+
+async def _started(
+    call: AnyCall,
+    command: Command[Rollout],
+    show: Callable[[Control, Rollout], msgspec.Struct],
+) -> web.Response:
+    async def answering(commit: Commit) -> Answer:
+        found = await command(commit)
+        return Answer(201, show(commit.control, found))
+
+    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
+    return respond.json(answer.status, answer.body)
+
+
+async def post_advance(call: Call[Any, wire.Advance]) -> web.Response:
+    """Let it reach more of its devices."""
+    reach = _reach(call.body.percent)
+    return await _go_on(
+        call,
+        commands.advance(call.path("id"), reach, actor=call.caller.actor, check=_matching(call)),
+    )
+
+
+async def post_pause(call: Call[Any, wire.Because]) -> web.Response:
+    """Offer nothing more until it is resumed."""
+    return await _command(call, commands.pause)
+
+
+async def post_resume(call: Call[Any, wire.Because]) -> web.Response:
+    """Go on; what failed before no longer counts towards pausing."""
+    return await _command(call, commands.resume)
+
+
+async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
+    """End it: it decides nothing any more."""
+    return await _command(call, commands.abort)
+
+
+async def _command(call: Call[Any, wire.Because], make: Callable[..., Any]) -> web.Response:
+    return await _go_on(
+        call,
+        make(call.path("id"), call.body.reason, actor=call.caller.actor, check=_matching(call)),
+    )
+
+
+def _matching(call: AnyCall) -> commands.Check:
+    """If-Match: the commit holds the log's head, so nothing changes behind this read."""
+
+    async def check(_commit: Commit) -> None:
+        if "If-Match" in call.request.headers:
+            _, body = await _told(call, call.path("id"))
+            respond.check_match(call, body)
+
+    return check
+
+
+async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
+    """Answers with the rollout as a read of it would, whose ETag the next command can name."""
+
+    async def answering(commit: Commit) -> Answer:
+        return Answer(200, wire.Gone(id=(await command(commit)).id))
+
+    await call.services.recorder.act(call.log_id, once(call.key, answering))
+    size, body = await _told(call, call.path("id"))
+    return respond.changed(body, size)
+
+
+async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
+    """The devices that it is meant for, each in exactly one state."""
+    decides, name = await _control(call), call.path("id")
+    if name not in decides.rollouts:
+        raise NotFound
+    found = decides.rollouts[name]
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        size = (await log.head(call.services.db, call.log_id)).size
+        items: list[wire.RolloutDevice] = []
+        after = "" if place is None else str(place[0])
+        while True:
+            page, last = await _devices(call, decides, found, after)
+            items += page
+            if last is None or len(items) > limit:
+                end = lists.page_of(items, limit, lambda each: (each.device,))
+                return Page(items[:limit], end, size)
+            after = last
+
+    async def count() -> int:
+        total, place = 0, None
+        while True:
+            page = await fetch(place, PAGE_ITEMS_MAX)
+            total, place = total + len(page.items), page.next
+            if place is None:
+                return total
+
+    return await lists.answer(call, wire.RolloutDevice, fetch, count)
+
+
+async def _devices(
+    call: Call[wire.RolloutDevicesQuery, None], decides: Control, found: Rollout, after: str
+) -> tuple[list[wire.RolloutDevice], str | None]:
+    """Of the next devices those in the state asked for; and the last of them, if there are more."""
+    db, wanted = call.services.db, call.query.state
+    page = await rollout_devices.page(db, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
+    offers = await device_offers.live(db, call.log_id, [state.device for state, _ in page])
+    told = [(state, list(offers.get(state.device, {}).values())) for state, _ in page]
+    cases = await check_in.cases(db, call.log_id, decides, told)
+    items = []
+    for case, (state, last_seen_at_ms) in zip(cases, page, strict=True):
+        how_far = progress.progress(case, found)
+        if wanted in {None, how_far.state}:
+            item = wire.RolloutDevice(
+                device=state.device,
+                state=how_far.state,
+                version=state.version,
+                since=time_or_none(state.since_ms),
+                last_seen_at=time_or_none(last_seen_at_ms),
+                reason=how_far.reason,
+            )
+            items.append(item)
+    return items, page[-1][0].device if len(page) == PAGE_ITEMS_MAX else None
+
+
+async def post_halt(call: Call[Any, wire.Halt]) -> web.Response:
+    """Let nothing be offered in the project."""
+    body = call.body
+    return await _halt(call, commands.halt(body.reason, is_all=body.all, actor=call.caller.actor))
+
+
+async def post_end_of_halt(call: Call[Any, wire.Because]) -> web.Response:
+    """Let the rules decide again."""
+    return await _halt(call, commands.end_halt(call.body.reason, actor=call.caller.actor))
+
+
+async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
+    async def answering(commit: Commit) -> Answer:
+        await command(commit)
+        return Answer(200, wire.HaltState(commit.control.halt))
+
+    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
+    return respond.json(answer.status, answer.body)

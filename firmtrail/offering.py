@@ -1,0 +1,88 @@
+"""One commit of check-ins: each device's decision again, now that nothing can come in between, and
+its offer recorded where it is a new one.
+
+An offer is recorded once for each device, target, cause and attempt, so a device that asks again
+writes nothing. Nothing here is lost by a crash: whoever asks again is decided on anew.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmtrail import orders
+from firmtrail.commit import Paper, opened
+from firmtrail.device import Refused
+from firmtrail.eventstore.database import Script
+from firmtrail.eventstore.floors import Floors
+from firmtrail.projections import device_history
+from firmtrail.projections.check_in import with_way_back
+from firmtrail.projections.device_history import Runs
+from firmtrail.steering import offer, target
+from firmtrail.steering.control import Control
+from firmtrail.steering.target import Case, Decision
+
+
+class CheckIn(NamedTuple):
+    """A device asks what it should run; `running`, if it says so, is what it runs."""
+
+    device: str
+    actor: str
+    running: str | None = None
+
+
+def offering(
+    log_id: int, floors: Floors, known: Control | None, batch: Sequence[CheckIn]
+) -> Script[tuple[Paper, list[Decision | Refused]]]:
+    """From the head's lock on; gives the commit's paper, and each decision."""
+    paper = yield from opened(log_id, floors, known)
+    names = {each.device for each in batch}
+    devices, *told = yield [paper.load_devices(names), *paper.load_told(names)]
+    paper.take_devices(devices)
+    paper.take_told(told)
+    runs: Runs = {}
+    if wanted := _ways_wanted(paper, batch):
+        [rows] = yield [paper.load_runs(wanted)]
+        runs = device_history.runs_of(wanted, rows)
+    decisions = [_decide(paper, each, runs) for each in batch]
+    yield paper.statements()
+    return paper, decisions
+
+
+def _ways_wanted(paper: Paper, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
+    """The (device, bad version) whose previous version a rollback asks for."""
+    wanted: dict[tuple[str, str], None] = {}
+    for each in batch:
+        case = _case(paper, each)
+        rollback = target.needs_previous(case) if case else None
+        if rollback is not None and rollback.bad_version is not None:
+            wanted[each.device, rollback.bad_version] = None
+    return list(wanted)
+
+
+def _case(paper: Paper, check_in: CheckIn) -> Case | None:
+    steering, state = paper.fold.steering, paper.fold.states.get(check_in.device)
+    if state is None or state.decommissioned:
+        return None
+    offers = list(steering.offers.get(check_in.device, {}).values())
+    return target.case_of(paper.control, state, offers, check_in.running)
+
+
+def _decide(paper: Paper, check_in: CheckIn, runs: Runs) -> Decision | Refused:
+    case = _case(paper, check_in)
+    if case is None:
+        return Refused("unknown_device", f"there is no device {check_in.device}", status=404)
+    case = with_way_back(case, runs)
+    decision = target.decide(case)
+    if (version := decision.version) is None or offer.is_made(
+        case.offers, decision.source, version
+    ):
+        return decision
+    recorded = paper.fold.states[check_in.device].version
+    made = orders.UpdateOffered(
+        version,
+        target.cause_of(decision),
+        offer.attempts(case.offers, version) + 1,
+        decision.rollout,
+        None if case.version == recorded else case.version,
+    )
+    paper.record(f"device/{check_in.device}", made, actor=check_in.actor)
+    return decision

@@ -1,0 +1,125 @@
+"""What a check-in looks at: the device, what it was offered and asked, and what decides.
+
+Concurrent check-ins share one query; it says how far the control events are, so what decides is
+read again only when it has changed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from firmtrail.device import DeviceState
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.projections import device_current, device_history, device_offers
+from firmtrail.projections.controls import Controls
+from firmtrail.projections.device_asks import OPEN
+from firmtrail.steering import target
+from firmtrail.steering.control import Control
+from firmtrail.steering.offer import Offers
+from firmtrail.steering.previous import previous
+from firmtrail.steering.target import Case
+
+_LOOK = f"""\
+SELECT
+    given.n, log_heads.size, log_heads.control_count, log_heads.nudge_count, ({OPEN}),
+    coalesce(seen.seen_at_ms, 0),
+    {device_current.STATE},
+    {device_offers.STATE}
+FROM given
+JOIN log_heads ON log_heads.log_id = given.log_id
+JOIN views AS current ON current.log_id = given.log_id AND current.name = 'device_current'
+JOIN views AS told ON told.log_id = given.log_id AND told.name = 'device_offers'
+LEFT JOIN device_current AS device
+    ON device.log_id = given.log_id
+    AND device.generation = current.generation
+    AND device.device = given.device
+LEFT JOIN device_seen AS seen
+    ON seen.project = log_heads.project AND seen.device = given.device
+LEFT JOIN device_offers AS offer
+    ON offer.log_id = given.log_id
+    AND offer.generation = told.generation
+    AND offer.device = given.device"""
+
+_COLUMNS = len(device_current.STATE.split(","))
+
+
+class Counts(NamedTuple):
+    """How far a log is: what a device that waits for an answer watches."""
+
+    size: int
+    control: int
+    nudge: int
+
+
+class Seen(NamedTuple):
+    """A device as one statement shows it."""
+
+    counts: Counts
+    question: str | None
+    """The oldest open one."""
+    state: DeviceState | None
+    offers: Offers
+    last_seen_at_ms: int | None
+
+
+def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """For each (log_id, device) some rows; read what stands behind their `n` with `seen`."""
+    given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
+    return Statement(_LOOK, (), given)
+
+
+def seen(rows: Sequence[Row]) -> Seen:
+    size, control_count, nudge_count, question, seen_at_ms, *first = rows[0]
+    counts = Counts(size, control_count, nudge_count)
+    if first[0] is None:
+        return Seen(counts, None, None, (), None)
+    [state] = device_current.states([first[:_COLUMNS]]).values()
+    offers = [row[5 + _COLUMNS :] for row in rows]
+    made = [device_offers.of_row(row) for row in offers if row[0] is not None]
+    last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0) or None
+    return Seen(counts, question, state, made, last_seen_at_ms)
+
+
+async def cases(
+    db: Database, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
+) -> list[Case]:
+    """The cases of devices, with the way back of those that a rollback asks for it."""
+    found = [Case(control, state, offers) for state, offers in devices]
+    rollbacks = [target.needs_previous(case) for case in found]
+    wanted = [
+        (case.device.device, rollback.bad_version)
+        for case, rollback in zip(found, rollbacks, strict=True)
+        if rollback is not None and rollback.bad_version is not None
+    ]
+    if not wanted:
+        return found
+    keys = [(log_id, *each) for each in wanted]
+    runs = device_history.runs_of(wanted, await db.read(device_history.runs(keys)))
+    return [with_way_back(case, runs) for case in found]
+
+
+def with_way_back(case: Case, runs: device_history.Runs) -> Case:
+    """The case with the device's previous version, where a rollback asks for it."""
+    rollback = target.needs_previous(case)
+    if rollback is None or rollback.bad_version is None:
+        return case
+    ran = runs.get((case.device.device, rollback.bad_version), [])
+    way = previous(case.control, rollback.model, ran, case.offers)
+    return case._replace(previous=way)
+
+
+async def targets(
+    db: Database, controls: Controls, at: tuple[int, int], states: Sequence[DeviceState]
+) -> Mapping[str, str]:
+    """Where each device is to go, if anywhere. `at` is (log_id, control_count)."""
+    log_id, control_count = at
+    control = await controls.at(log_id, control_count)
+    if not control.releases:
+        return {}
+    active = [state for state in states if not state.decommissioned]
+    offers = await device_offers.live(db, log_id, [state.device for state in active])
+    told = [(state, list(offers.get(state.device, {}).values())) for state in active]
+    decided = {
+        case.device.device: target.decide(case).version
+        for case in await cases(db, log_id, control, told)
+    }
+    return {device: version for device, version in decided.items() if version is not None}

@@ -1,0 +1,91 @@
+"""What decides in a project, as its log says: read from the views, kept in memory while it holds.
+
+A log's head counts its control events, so whoever has read the head knows whether what he keeps is
+still all that decides.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from firmtrail import events
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database, Row, Statement
+from firmtrail.projections import fold, releases, rollouts
+from firmtrail.steering import control
+from firmtrail.steering.control import Control
+from firmtrail.steering.rollout import Recent
+
+
+class Controls:
+    """What decides in each log that this process has to do with."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: dict[int, Control] = {}
+        self._reading: dict[int, asyncio.Task[Control]] = {}
+
+    def known(self, log_id: int) -> Control | None:
+        """As this process saw it last."""
+        return self._known.get(log_id)
+
+    def publish(self, log_id: int, decides: Control) -> None:
+        """What decides after a commit, which has returned."""
+        before = self._known.get(log_id)
+        if before is None or before.count < decides.count:
+            self._known[log_id] = decides
+
+    async def at(self, log_id: int, count: int) -> Control:
+        """What decides after at least so many control events; read anew where that is not known,
+        once for all who wait for it."""
+        while (found := self._known.get(log_id)) is None or found.count < count:
+            if log_id not in self._reading:
+                self._reading[log_id] = asyncio.create_task(self._read(log_id))
+            await asyncio.shield(self._reading[log_id])  # others wait for it, too
+        return found
+
+    async def _read(self, log_id: int) -> Control:
+        try:
+            found = await read(self._db, log_id)
+            self.publish(log_id, found)
+            return found
+        finally:
+            del self._reading[log_id]
+
+
+def load(head: log.Head, generations: Mapping[str, int]) -> list[Statement]:
+    """Read it with `of`."""
+    return [
+        releases.load(head.log_id, generations[releases.NAME]),
+        rollouts.load(head.log_id, generations[rollouts.NAME]),
+        log.of_stream(head.log_id, f"project/{head.project}"),
+    ]
+
+
+def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
+    """What decides after `count` control events. Settings and halts are few: they are folded."""
+    of_releases, of_rollouts, of_project = results
+    found = Control()
+    for position, _, text in of_project:
+        found = control.evolve(found, events.decode(position, text))
+    return Control(
+        count,
+        found.settings,
+        found.halt,
+        releases.state(of_releases),
+        rollouts.state(of_rollouts),
+    )
+
+
+def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
+    """The counts of rollouts, out of the same rows."""
+    return rollouts.recent(results[1])
+
+
+async def read(db: Database, log_id: int) -> Control:
+    """What decides now: read again where a control event came in between."""
+    while True:
+        head = await log.head(db, log_id)
+        live = {name: generation for name, _, generation in await db.read(fold.live(log_id))}
+        rows = [await db.read(statement) for statement in load(head, live)]
+        if (await log.head(db, log_id)).control_count == head.control_count:
+            return of(head.control_count, rows)

@@ -1,0 +1,118 @@
+"""The view of what devices were asked, and what they answered."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from firmtrail.eventstore.database import Database, Given, Row, Statement
+from firmtrail.projections.view import Table
+from firmtrail.steering.ask import Ask
+
+NAME = "device_asks"
+REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("device", "question")),)
+
+_STATE = """\
+ask.device, ask.question, ask.position, ask.asked_at_ms, ask.expires_at_ms, ask.answered_position,
+    ask.answered_at_ms, ask.version"""
+
+_LOAD = f"""\
+SELECT {_STATE}
+FROM given
+CROSS JOIN device_asks AS ask
+WHERE ask.log_id = $1
+    AND ask.generation = $2
+    AND ask.device = given.device
+    AND ask.question = given.question"""
+
+_SAVE = """\
+INSERT INTO device_asks (
+    log_id, generation, device, question, position, asked_at_ms, expires_at_ms,
+    answered_position, answered_at_ms, version)
+SELECT
+    $1, $2, given.device, given.question, given.position, given.asked_at_ms, given.expires_at_ms,
+    given.answered_position, given.answered_at_ms, given.version
+FROM given
+WHERE TRUE
+ON CONFLICT (log_id, generation, device, question) DO UPDATE SET
+    answered_position = excluded.answered_position,
+    answered_at_ms = excluded.answered_at_ms,
+    version = excluded.version"""
+
+_COLUMNS = """\
+device text, question text, position bigint, asked_at_ms bigint, expires_at_ms bigint, \
+answered_position bigint, answered_at_ms bigint, version text"""
+
+OPEN = """\
+SELECT ask.question
+        FROM device_asks AS ask
+        WHERE ask.log_id = given.log_id
+            AND ask.generation = (
+                SELECT generation
+                FROM views
+                WHERE log_id = given.log_id AND name = 'device_asks')
+            AND ask.device = given.device
+            AND ask.answered_position IS NULL
+            AND ask.expires_at_ms > now_ms()
+        ORDER BY ask.position
+        LIMIT 1"""
+"""The oldest open question of a device that is `given`."""
+
+_LIST = f"""\
+SELECT log_heads.size, now_ms(), found.*
+FROM log_heads
+LEFT JOIN (
+    SELECT {_STATE}
+    FROM device_asks AS ask
+    WHERE ask.log_id = $1
+        AND ask.generation = (
+            SELECT generation FROM views WHERE log_id = $1 AND name = 'device_asks')
+        AND ask.device = $2
+        AND ask.position < $3
+    ORDER BY ask.position DESC
+    LIMIT $4) AS found ON TRUE
+WHERE log_heads.log_id = $1
+ORDER BY found.position DESC"""
+
+_ONE = f"""\
+SELECT log_heads.size, {_STATE}
+FROM log_heads
+JOIN views ON views.log_id = $1 AND views.name = 'device_asks'
+LEFT JOIN device_asks AS ask
+    ON ask.log_id = $1
+    AND ask.generation = views.generation
+    AND ask.device = $2
+    AND ask.question = $3
+WHERE log_heads.log_id = $1"""
+
+type Asks = dict[tuple[str, str], Ask]
+"""By (device, question)."""
+
+
+def load(log_id: int, generation: int, questions: Iterable[tuple[str, str]]) -> Statement:
+    """Those of the (device, question) that were asked; read it with `state`."""
+    given = Given("device text, question text", sorted(questions))
+    return Statement(_LOAD, (log_id, generation), given)
+
+
+def state(rows: Iterable[Row]) -> Asks:
+    return {(row[0], row[1]): Ask(*row) for row in rows}
+
+
+def save(log_id: int, generation: int, changed: Iterable[Ask]) -> Statement:
+    rows = sorted(msgspec.structs.astuple(ask) for ask in changed)
+    return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
+
+
+async def page(
+    db: Database, log_id: int, device: str, *, before: int, limit: int
+) -> tuple[int, int, list[Ask]]:
+    """The log's size and time, and a device's questions, the newest first."""
+    rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))
+    return rows[0][0], rows[0][1], [Ask(*row[2:]) for row in rows if row[2] is not None]
+
+
+async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Ask | None]:
+    """The log's size, and the question to a device if it was put."""
+    [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
+    return size, Ask(*row) if row[0] is not None else None

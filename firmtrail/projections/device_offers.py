@@ -1,0 +1,127 @@
+"""The view of what devices were offered, how many attempts count, and how each offer went.
+
+One row for each device, source and version that was ever offered: a device that was offered nothing
+has none, and costs nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.projections.view import Table
+from firmtrail.steering.offer import Offer
+
+NAME = "device_offers"
+REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("device", "source", "version")),)
+
+STATE = """\
+offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
+    offer.attempt, offer.attempts, offer.has_failed, offer.is_counted, offer.installing_place,
+    offer.outcome, offer.outcome_position, offer.outcome_place"""
+"""An offer's columns, in the order of `Offer`."""
+
+_LOAD = f"""\
+SELECT {STATE}
+FROM given
+CROSS JOIN device_offers AS offer
+WHERE offer.log_id = $1 AND offer.generation = {{generation}} AND offer.device = given.device"""
+
+_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')"
+
+_SAVE = """\
+INSERT INTO device_offers (
+    log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
+    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place)
+SELECT
+    $1, $2, given.device, given.source, given.version, given.cause, given.position,
+    given.offered_at_ms, given.attempt, given.attempts, given.has_failed, given.is_counted,
+    given.installing_place, given.outcome, given.outcome_position, given.outcome_place
+FROM given
+WHERE TRUE
+ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
+    cause = excluded.cause,
+    position = excluded.position,
+    offered_at_ms = excluded.offered_at_ms,
+    attempt = excluded.attempt,
+    attempts = excluded.attempts,
+    has_failed = excluded.has_failed,
+    is_counted = excluded.is_counted,
+    installing_place = excluded.installing_place,
+    outcome = excluded.outcome,
+    outcome_position = excluded.outcome_position,
+    outcome_place = excluded.outcome_place"""
+
+_COLUMNS = """\
+device text, source text, version text, cause text, position bigint, offered_at_ms bigint, \
+attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installing_place bigint, \
+outcome text, outcome_position bigint, outcome_place bigint"""
+
+_COUNTS = f"""\
+SELECT
+    log_heads.size,
+    count(DISTINCT last.device),
+    coalesce(sum(CASE WHEN last.outcome = 'installed' THEN 1 ELSE 0 END), 0),
+    coalesce(sum(CASE WHEN last.outcome = 'failed' AND last.attempts < $3 THEN 1 ELSE 0 END), 0),
+    coalesce(sum(
+        CASE WHEN last.attempts >= $3 AND coalesce(last.outcome, '') <> 'installed'
+        THEN 1 ELSE 0 END), 0)
+FROM log_heads
+LEFT JOIN device_offers AS last
+    ON last.log_id = $1
+    AND last.generation = {_LIVE}
+    AND last.source = $2
+WHERE log_heads.log_id = $1
+GROUP BY log_heads.size"""
+
+type OfDevice = dict[tuple[str, str], Offer]
+"""A device's offers by (source, version)."""
+
+
+def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
+    """The offers of those devices that have any; read it with `state`."""
+    given = Given("device text", [(device,) for device in devices])
+    return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
+
+
+async def live(db: Database, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
+    """The offers of these devices as they are."""
+    given = Given("device text", [(device,) for device in devices])
+    return state(await db.read(Statement(_LOAD.format(generation=_LIVE), (log_id,), given)))
+
+
+def state(rows: Iterable[Row]) -> dict[str, OfDevice]:
+    found: dict[str, OfDevice] = {}
+    for row in rows:
+        offer = of_row(row)
+        found.setdefault(offer.device, {})[offer.key] = offer
+    return found
+
+
+def of_row(row: Row) -> Offer:
+    columns = list(row)
+    columns[8:10] = bool(row[8]), bool(row[9])
+    return Offer(*columns)
+
+
+def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
+    rows = sorted((_row(offer) for offer in changed), key=lambda row: row[:3])
+    return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
+
+
+def _row(offer: Offer) -> tuple[Any, ...]:
+    return tuple(
+        int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(offer)
+    )
+
+
+async def counts(
+    db: Database, log_id: int, source: str, max_attempts: int
+) -> tuple[int, Mapping[str, int]]:
+    """The log's size, and how many devices a rollout was offered to, by how that went."""
+    args: tuple[Value, ...] = (log_id, source, max_attempts)
+    [[size, *found]] = await db.read(Statement(_COUNTS, args))
+    names = ("offered", "installed", "failed", "exhausted")
+    return size, dict(zip(names, map(int, found), strict=True))

@@ -1,0 +1,227 @@
+"""The view of a project's releases and their artifacts: the state that the rules fold, as rows.
+
+What an event adds, its row says by itself, so writing needs nothing loaded. All of a project's
+releases, some hundred, are one query.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from firmtrail import release
+from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.projections.view import Table
+from firmtrail.release import Artifact, Key, Release
+
+NAME = "releases"
+REVISION = 1
+ARTIFACTS = "release_artifacts"
+TABLES: tuple[Table, ...] = (
+    Table(NAME, ("model", "version")),
+    Table(ARTIFACTS, ("model", "version", "name")),
+)
+
+_INSERT = """\
+INSERT INTO releases (log_id, generation, model, version, position, added_at_ms, has_notes)
+SELECT
+    $1, $2, given.model, given.version, given.position, given.added_at_ms, given.has_notes
+FROM given
+WHERE TRUE"""
+
+_COLUMNS = "model text, version text, position bigint, added_at_ms bigint, has_notes bigint"
+
+_INSERT_ARTIFACTS = """\
+INSERT INTO release_artifacts (
+    log_id, generation, model, version, name, position, size_bytes, sha256)
+SELECT
+    $1, $2, given.model, given.version, given.name, given.position, given.size_bytes, given.sha256
+FROM given
+WHERE TRUE"""
+
+_ARTIFACT_COLUMNS = """\
+model text, version text, name text, position bigint, size_bytes bigint, sha256 text"""
+
+_WITHDRAW = """\
+UPDATE releases
+SET withdrawn_position = $5, withdrawn_at_ms = $6
+WHERE log_id = $1 AND generation = $2 AND model = $3 AND version = $4"""
+
+_STATE = """\
+release.model, release.version, release.position, release.added_at_ms, release.has_notes,
+    release.withdrawn_position, release.withdrawn_at_ms,
+    artifact.name, artifact.size_bytes, artifact.sha256"""
+
+_LOAD = f"""\
+SELECT {_STATE}
+FROM releases AS release
+LEFT JOIN release_artifacts AS artifact
+    ON artifact.log_id = release.log_id
+    AND artifact.generation = release.generation
+    AND artifact.model = release.model
+    AND artifact.version = release.version
+WHERE release.log_id = $1 AND release.generation = {{generation}}
+ORDER BY release.model, release.version, artifact.name"""
+
+_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')"
+
+_LIST = f"""\
+SELECT
+    log_heads.size,
+    CASE WHEN release.has_notes = 1 THEN coalesce(notes.text, 'erased') END,
+    CASE WHEN release.withdrawn_position IS NOT NULL THEN coalesce(reason.text, 'erased') END,
+    {_STATE}
+FROM log_heads
+JOIN views ON views.log_id = $1 AND views.name = 'releases'
+LEFT JOIN releases AS release ON release.log_id = $1 AND release.generation = views.generation
+LEFT JOIN texts AS notes ON notes.log_id = $1 AND notes.position = release.position
+LEFT JOIN texts AS reason ON reason.log_id = $1 AND reason.position = release.withdrawn_position
+LEFT JOIN release_artifacts AS artifact
+    ON artifact.log_id = release.log_id
+    AND artifact.generation = release.generation
+    AND artifact.model = release.model
+    AND artifact.version = release.version
+WHERE log_heads.log_id = $1
+ORDER BY release.model, release.version, artifact.name"""
+
+
+_OFFERED = """\
+SELECT
+    artifact.name, artifact.size_bytes, artifact.sha256,
+    CASE WHEN release.withdrawn_position IS NULL THEN 0 ELSE 1 END AS is_withdrawn
+FROM release_artifacts AS artifact
+JOIN releases AS release
+    ON release.log_id = artifact.log_id
+    AND release.generation = artifact.generation
+    AND release.model = artifact.model
+    AND release.version = artifact.version
+WHERE artifact.log_id = $1
+    AND artifact.generation = (
+        SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')
+    AND artifact.sha256 = $3
+    AND artifact.model = (
+        SELECT device.model
+        FROM device_current AS device
+        WHERE device.log_id = $1
+            AND device.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+            AND device.device = $2)
+    AND EXISTS (
+        SELECT 1
+        FROM device_offers AS offer
+        WHERE offer.log_id = $1
+            AND offer.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')
+            AND offer.device = $2
+            AND offer.version = artifact.version)
+ORDER BY is_withdrawn, artifact.version, artifact.name
+LIMIT 1"""
+
+
+class Texts(NamedTuple):
+    """What lies beside the log of a release; "erased" where it did."""
+
+    notes: str | None
+    reason: str | None
+
+
+class Told(NamedTuple):
+    """A release with its texts."""
+
+    release: Release
+    texts: Texts
+
+
+class Offered(NamedTuple):
+    """An artifact of a release that a device was offered."""
+
+    artifact: Artifact
+    is_withdrawn: bool
+
+
+def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[Statement]:
+    """Writes what these events, each of a release's stream, say."""
+    added: list[tuple[Value, ...]] = []
+    artifacts: list[tuple[Value, ...]] = []
+    withdrawn: list[Statement] = []
+    for each in recorded:
+        key = release.key_of(each.stream)
+        assert key is not None
+        match each.event:
+            case ReleaseAdded(notes=notes):
+                has_notes = int(notes is not None)
+                added.append((*key, each.position, each.recorded_at_ms, has_notes))
+            case ArtifactAdded(name, size, sha256):
+                artifacts.append((*key, name, each.position, size, sha256))
+            case ReleaseWithdrawn():
+                args = (log_id, generation, *key, each.position, each.recorded_at_ms)
+                withdrawn.append(Statement(_WITHDRAW, args))
+    inserts = ((_INSERT, _COLUMNS, added), (_INSERT_ARTIFACTS, _ARTIFACT_COLUMNS, artifacts))
+    return [
+        *(
+            Statement(text, (log_id, generation), Given(columns, rows))
+            for text, columns, rows in inserts
+            if rows
+        ),
+        *withdrawn,
+    ]
+
+
+def load(log_id: int, generation: int) -> Statement:
+    """All releases of the log; read it with `state`."""
+    return Statement(_LOAD.format(generation="$2"), (log_id, generation))
+
+
+async def live(db: Database, log_id: int) -> dict[Key, Release]:
+    """All releases of the log as they are."""
+    return state(await db.read(Statement(_LOAD.format(generation=_LIVE), (log_id,))))
+
+
+def state(rows: Iterable[Row]) -> dict[Key, Release]:
+    """The rules' state, out of the rows of `load`."""
+    artifacts: dict[Key, list[Artifact]] = {}
+    columns: dict[Key, Row] = {}
+    for row in rows:
+        *of_release, name, size_bytes, sha256 = row
+        key = Key(row[0], row[1])
+        columns[key] = of_release
+        files = artifacts.setdefault(key, [])
+        if name is not None:
+            files.append(Artifact(name, size_bytes, sha256))
+    return {key: _release(row, artifacts[key]) for key, row in columns.items()}
+
+
+def _release(row: Row, artifacts: Sequence[Artifact]) -> Release:
+    model, version, position, added_at_ms, has_notes, withdrawn_position, withdrawn_at_ms = row
+    return Release(
+        model,
+        version,
+        position,
+        added_at_ms,
+        bool(has_notes),
+        withdrawn_position,
+        withdrawn_at_ms,
+        tuple(artifacts),
+    )
+
+
+def tell(log_id: int) -> Statement:
+    """All releases of the log with their texts; read it with `told`."""
+    return Statement(_LIST, (log_id,))
+
+
+def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
+    """The log's size, and its releases."""
+    known = [row for row in rows if row[3] is not None]
+    texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
+    found = state(row[3:] for row in known)
+    return rows[0][0], {key: Told(each, texts[key]) for key, each in found.items()}
+
+
+async def offered(db: Database, log_id: int, device: str, digest: str) -> Offered | None:
+    """The artifact of this SHA-256 in a release of the device's model that it was ever offered.
+
+    None where there is none, or it was offered none of its releases. Of several it is one that is
+    not withdrawn, if there is one.
+    """
+    rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
+    return Offered(Artifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

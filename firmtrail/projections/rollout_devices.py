@@ -1,0 +1,171 @@
+"""Which devices is a rollout meant for? Read from device_current and what was offered.
+
+A rollback is meant for the devices that run its bad version, and for those that it sent away from
+it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmtrail.device import DeviceState
+from firmtrail.eventstore.database import Database, Row, Statement, Value
+from firmtrail.projections import device_current
+from firmtrail.steering.rollout import Rollout
+
+SILENT_MS = 7 * 24 * 3600 * 1000
+"""Without a call for so long, a device may not hear of a rollback soon."""
+
+_MEANT = """\
+FROM device_current AS device
+LEFT JOIN device_seen AS seen
+    ON seen.project = (SELECT project FROM log_heads WHERE log_id = $1)
+    AND seen.device = device.device
+WHERE device.log_id = $1
+    AND device.generation = (
+        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+    AND device.decommissioned = 0
+    AND device.model = $2
+    AND (CAST($3 AS text) IS NULL OR device.cohort = $3)
+    AND (CAST($4 AS text) IS NULL
+        OR device.tags <> replace(device.tags, '|' || CAST($4 AS text) || '|', ''))
+    AND (CAST($5 AS text) IS NULL
+        OR device.version = $5
+        OR EXISTS (
+            SELECT 1
+            FROM device_offers AS offer
+            WHERE offer.log_id = $1
+                AND offer.generation = (
+                    SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')
+                AND offer.source = $6
+                AND offer.device = device.device))"""
+
+_COUNT = f"SELECT count(*) {_MEANT}"
+
+_PAGE = f"""\
+SELECT coalesce(seen.seen_at_ms, 0), {device_current.STATE}
+{_MEANT}
+    AND device.device > $7
+ORDER BY device.device
+LIMIT $8"""
+
+_NAMED = f"""\
+SELECT
+    count(*),
+    coalesce(sum(
+        CASE WHEN device.pinned IS NOT NULL AND device.pinned <> $5 THEN 1 ELSE 0 END), 0),
+    coalesce(sum(
+        CASE WHEN coalesce(device.recorded_at_ms, -1) < $7 AND coalesce(seen.seen_at_ms, -1) < $7
+        THEN 1 ELSE 0 END), 0)
+{_MEANT}
+    AND device.version = $5"""
+
+
+_LIVE_HISTORY = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')"
+_LIVE_OFFERS = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')"
+
+_WITHOUT_PREVIOUS = f"""\
+SELECT count(*)
+{_MEANT}
+    AND device.version = $5
+    AND NOT EXISTS (
+        SELECT 1
+        FROM device_offers AS fixed
+        WHERE fixed.log_id = $1
+            AND fixed.generation = {_LIVE_OFFERS}
+            AND fixed.device = device.device
+            AND fixed.source = $6)
+    AND NOT EXISTS (
+        SELECT 1
+        FROM device_history AS ran
+        JOIN releases AS release
+            ON release.log_id = $1
+            AND release.generation = (
+                SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')
+            AND release.model = $2
+            AND release.version = ran.version
+            AND release.withdrawn_position IS NULL
+        WHERE ran.log_id = $1
+            AND ran.generation = {_LIVE_HISTORY}
+            AND ran.device = device.device
+            AND ran.moves = 1
+            AND ran.version <> $5
+            AND (ran.place, ran.position) < (
+                SELECT bad.place, bad.position
+                FROM device_history AS bad
+                WHERE bad.log_id = $1
+                    AND bad.generation = {_LIVE_HISTORY}
+                    AND bad.device = device.device
+                    AND bad.moves = 1
+                    AND bad.version = $5
+                ORDER BY bad.place, bad.position
+                LIMIT 1)
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_offers AS tried
+                WHERE tried.log_id = $1
+                    AND tried.generation = {_LIVE_OFFERS}
+                    AND tried.device = device.device
+                    AND tried.version = ran.version
+                    AND tried.has_failed = 1)
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_history AS failed
+                WHERE failed.log_id = $1
+                    AND failed.generation = {_LIVE_HISTORY}
+                    AND failed.device = device.device
+                    AND failed.version = ran.version
+                    AND failed.status IN ('failed', 'rejected')
+                    AND (failed.place, failed.position) > (
+                        SELECT last.place, last.position
+                        FROM device_history AS last
+                        WHERE last.log_id = $1
+                            AND last.generation = {_LIVE_HISTORY}
+                            AND last.device = device.device
+                            AND last.moves = 1
+                            AND last.version = ran.version
+                        ORDER BY last.place DESC, last.position DESC
+                        LIMIT 1)))"""
+"""The rule of steering/previous.py for all devices at once, whose histories are long together."""
+
+
+class Named(NamedTuple):
+    """How many devices run a bad version, and why some will not come away from it soon."""
+
+    named: int
+    pinned: int
+    silent: int
+    no_previous: int
+
+
+def _args(rollout: Rollout) -> tuple[Value, ...]:
+    return rollout.model, rollout.cohort, rollout.tag, rollout.bad_version, rollout.id
+
+
+async def matching(db: Database, log_id: int, rollout: Rollout) -> int:
+    [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
+    return int(found)
+
+
+async def named(db: Database, log_id: int, rollback: Rollout, now_ms: int) -> Named:
+    """Of the devices that run the bad version of a rollback, which may not have begun."""
+    args = (log_id, *_args(rollback), now_ms - SILENT_MS)
+    [[found, pinned, silent]] = await db.read(Statement(_NAMED, args))
+    lost = 0
+    if found and rollback.version is None and rollback.fallback is None:
+        args = (log_id, *_args(rollback))
+        [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
+    return Named(int(found), int(pinned), int(silent), int(lost))
+
+
+async def page(
+    db: Database, log_id: int, rollout: Rollout, *, after: str, limit: int
+) -> Sequence[tuple[DeviceState, int | None]]:
+    """The next devices behind `after`, each with the time it was last seen."""
+    rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
+    return [_found(row) for row in rows]
+
+
+def _found(row: Row) -> tuple[DeviceState, int | None]:
+    seen_at_ms, *columns = row
+    [state] = device_current.states([columns]).values()
+    return state, max(seen_at_ms, state.recorded_at_ms or 0) or None

@@ -1,0 +1,134 @@
+"""The view of a project's rollouts and rollbacks: the state that the rules fold, one row a rollout.
+
+`recent_…` count devices by their latest outcome since the rollout's start or last resume, as long
+as it may pause itself over them: kept in the row, so that a commit needs no recount.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.projections.view import Table
+from firmtrail.steering.rollout import Recent, Rollout
+
+NAME = "rollouts"
+REVISION = 1
+TABLES: tuple[Table, ...] = (Table(NAME, ("rollout",)),)
+
+_STATE = """\
+rollout.rollout, rollout.model, rollout.version, rollout.reach, rollout.cohort, rollout.tag,
+    rollout.failed_percent, rollout.min_reports, rollout.bad_version, rollout.fallback,
+    rollout.phase, rollout.position, rollout.started_at_ms, rollout.phase_position,
+    rollout.phase_at_ms, rollout.resumed_position"""
+
+_FIELDS = (
+    "id",
+    "model",
+    "version",
+    "reach",
+    "cohort",
+    "tag",
+    "failed_percent",
+    "min_reports",
+    "bad_version",
+    "fallback",
+    "phase",
+    "position",
+    "started_at_ms",
+    "phase_position",
+    "phase_at_ms",
+    "resumed_position",
+)
+"""Of `Rollout`, in the order of `_STATE`."""
+
+_LOAD = f"""\
+SELECT {_STATE}, rollout.recent_installed, rollout.recent_failed
+FROM rollouts AS rollout
+WHERE rollout.log_id = $1 AND rollout.generation = $2
+ORDER BY rollout.position"""
+
+_RECENT = """\
+SELECT rollout, recent_installed, recent_failed
+FROM rollouts
+WHERE log_id = $1 AND generation = $2 AND min_reports IS NOT NULL AND phase = 'running'
+ORDER BY rollout"""
+
+_SAVE = """\
+INSERT INTO rollouts (
+    log_id, generation, rollout, model, version, reach, cohort, tag, failed_percent, min_reports,
+    bad_version, fallback, phase, position, started_at_ms, phase_position, phase_at_ms,
+    resumed_position, recent_installed, recent_failed)
+SELECT
+    $1, $2, given.rollout, given.model, given.version, given.reach, given.cohort, given.tag,
+    given.failed_percent, given.min_reports, given.bad_version, given.fallback, given.phase,
+    given.position, given.started_at_ms, given.phase_position, given.phase_at_ms,
+    given.resumed_position, given.recent_installed, given.recent_failed
+FROM given
+WHERE TRUE
+ON CONFLICT (log_id, generation, rollout) DO UPDATE SET
+    reach = excluded.reach,
+    phase = excluded.phase,
+    phase_position = excluded.phase_position,
+    phase_at_ms = excluded.phase_at_ms,
+    resumed_position = excluded.resumed_position,
+    recent_installed = excluded.recent_installed,
+    recent_failed = excluded.recent_failed"""
+
+_COLUMNS = """\
+rollout text, model text, version text, reach bigint, cohort text, tag text, \
+failed_percent bigint, min_reports bigint, bad_version text, fallback text, phase text, \
+position bigint, started_at_ms bigint, phase_position bigint, phase_at_ms bigint, \
+resumed_position bigint, recent_installed bigint, recent_failed bigint"""
+
+_TEXTS = """\
+SELECT log_heads.size, rollout.rollout, started.text, phase.text
+FROM log_heads
+JOIN views ON views.log_id = $1 AND views.name = 'rollouts'
+LEFT JOIN rollouts AS rollout ON rollout.log_id = $1 AND rollout.generation = views.generation
+LEFT JOIN texts AS started ON started.log_id = $1 AND started.position = rollout.position
+LEFT JOIN texts AS phase ON phase.log_id = $1 AND phase.position = rollout.phase_position
+WHERE log_heads.log_id = $1
+ORDER BY rollout.rollout"""
+
+
+class Texts(NamedTuple):
+    """Why a rollout was started, and why it is in its phase."""
+
+    started: str | None
+    phase: str | None
+
+
+def load(log_id: int, generation: int) -> Statement:
+    """All rollouts of the log; read it with `state` and `recent`."""
+    return Statement(_LOAD, (log_id, generation))
+
+
+def state(rows: Iterable[Row]) -> dict[str, Rollout]:
+    return {row[0]: Rollout(**dict(zip(_FIELDS, row, strict=False))) for row in rows}
+
+
+def recent(rows: Iterable[Row]) -> dict[str, Recent]:
+    """Out of the rows of `load` or `load_recent`."""
+    return {row[0]: Recent(*row[-2:]) for row in rows}
+
+
+def load_recent(log_id: int, generation: int) -> Statement:
+    """The counts of the rollouts that may pause themselves; read it with `recent`."""
+    return Statement(_RECENT, (log_id, generation))
+
+
+def save(
+    log_id: int, generation: int, changed: Iterable[Rollout], counts: Mapping[str, Recent]
+) -> Statement:
+    rows = [_row(each, counts.get(each.id, Recent())) for each in changed]
+    return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, sorted(rows)))
+
+
+def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
+    return (*(getattr(rollout, name) for name in _FIELDS), *counts)
+
+
+async def texts(db: Database, log_id: int) -> tuple[int, dict[str, Texts]]:
+    """The log's size, and what people said of each rollout."""
+    rows = await db.read(Statement(_TEXTS, (log_id,)))
+    return rows[0][0], {row[1]: Texts(*row[2:]) for row in rows if row[1] is not None}

@@ -1,0 +1,132 @@
+"""What one commit does to the views of steering: rollouts, offers and questions.
+
+A part of `fold.Fold`. The caller loads what decides, the counts of rollouts that may pause
+themselves, the offers of the devices named and the questions that reports answer; where a project
+has no release, nothing was ever offered, and there is nothing to load.
+"""
+
+from collections.abc import Mapping
+
+from firmtrail import orders
+from firmtrail.change import Ordered
+from firmtrail.device import Placed
+from firmtrail.events import REPORTS, Recorded
+from firmtrail.eventstore.database import Statement
+from firmtrail.projections import device_asks, device_offers, rollouts
+from firmtrail.projections.device_asks import Asks
+from firmtrail.projections.device_offers import OfDevice
+from firmtrail.steering import ask, control, offer, rollout
+from firmtrail.steering.control import Control
+from firmtrail.steering.offer import Offer
+from firmtrail.steering.rollout import Recent, Rollout
+
+_NONE: OfDevice = {}
+
+
+class Steering:
+    """What decides, and what devices were told and asked, from before a commit to after it."""
+
+    def __init__(self) -> None:
+        self.control = Control()
+        self.recent: dict[str, Recent] = {}
+        self.offers: dict[str, OfDevice] = {}
+        self.asks: Asks = {}
+        self.outcomes: set[str] = set()
+        """Rollouts whose recent counts changed and were not looked at."""
+        self._rollouts: set[str] = set()
+        self._offers: dict[tuple[str, str, str], Offer] = {}
+        self._asks: set[tuple[str, str]] = set()
+
+    def order(self, recorded: Recorded) -> None:
+        """Folds a control event."""
+        self.control = control.evolve(self.control, recorded)
+        kind, _, name = recorded.stream.partition("/")
+        if kind == "rollout":
+            self._rollouts.add(name)
+            if isinstance(recorded.event, orders.RolloutResumed):
+                self.recent[name] = Recent()
+
+    def tell(self, name: str, recorded: Recorded) -> bool:
+        """Folds an event about a device that is an offer, a retry or a question, if it is one."""
+        event, offers = recorded.event, self.offers.get(name, _NONE)
+        match event:
+            case orders.UpdateOffered():
+                self._take(offer.offered(list(offers.values()), name, recorded))
+            case orders.AttemptsCleared():
+                self._take(offer.cleared(list(offers.values()), event))
+            case orders.Asked(question):
+                self.asks[name, question] = ask.asked(name, recorded)
+                self._asks.add((name, question))
+            case _:
+                return False
+        return True
+
+    def report(self, name: str, recorded: Recorded, at: Placed) -> Ordered | None:
+        """Folds a report; says which open offer its version follows."""
+        event = recorded.event
+        assert isinstance(event, REPORTS)
+        if event.question is not None:
+            self._answer((name, event.question), recorded)
+        offers = self.offers.get(name)
+        if not offers:
+            return None
+        known = list(offers.values())
+        self._take(offer.reported(known, event, at))
+        return offer.ordered(known, event.version)
+
+    def _answer(self, key: tuple[str, str], recorded: Recorded) -> None:
+        asked = self.asks.get(key)
+        if asked is not None and ask.is_open(asked, recorded.recorded_at_ms):
+            self.asks[key] = ask.answered(asked, recorded)
+            self._asks.add(key)
+
+    def _take(self, changed: list[Offer]) -> None:
+        for after in changed:
+            offers = self.offers.setdefault(after.device, {})
+            self._count(offers.get(after.key), after)
+            offers[after.key] = self._offers[after.device, *after.key] = after
+
+    def _count(self, before: Offer | None, after: Offer) -> None:
+        """Keeps the counts of a rollout that may pause itself over the outcome."""
+        found = self.control.rollouts.get(after.source)
+        if found is None or not found.watches or not _is_new(before, after):
+            return
+        installed, failed = self.recent.get(found.id, Recent())
+        for outcome, change in ((_recent(before, found), -1), (_recent(after, found), 1)):
+            installed += change if outcome == "installed" else 0
+            failed += change if outcome == "failed" else 0
+        self.recent[found.id] = Recent(installed, failed)
+        self.outcomes.add(found.id)
+        self._rollouts.add(found.id)
+
+    def own_pauses(self) -> list[tuple[str, orders.RolloutPaused]]:
+        """Those that pause themselves over what was folded since the last call, by stream."""
+        pauses = []
+        while self.outcomes:
+            name = self.outcomes.pop()
+            counts = self.recent.get(name, Recent())
+            if pause := rollout.decide_own_pause(self.control.rollouts[name], counts):
+                pauses.append((rollout.stream(name), pause))
+        return sorted(pauses, key=lambda pause: pause[0])
+
+    def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
+        """What brings these views from before the commit to after it."""
+        statements: list[Statement] = []
+        if self._rollouts and (generation := generations.get(rollouts.NAME)) is not None:
+            changed = [self.control.rollouts[name] for name in self._rollouts]
+            statements.append(rollouts.save(log_id, generation, changed, self.recent))
+        if self._offers and (generation := generations.get(device_offers.NAME)) is not None:
+            statements.append(device_offers.save(log_id, generation, self._offers.values()))
+        if self._asks and (generation := generations.get(device_asks.NAME)) is not None:
+            asks = [self.asks[key] for key in self._asks]
+            statements.append(device_asks.save(log_id, generation, asks))
+        return statements
+
+
+def _is_new(before: Offer | None, after: Offer) -> bool:
+    return after.outcome_position != (before.outcome_position if before else -1)
+
+
+def _recent(made: Offer | None, of: Rollout) -> offer.Outcome | None:
+    """The outcome, if it is not from before the rollout's last resume."""
+    return made.outcome if made and made.outcome_position > of.resumed_position else None

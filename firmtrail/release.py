@@ -1,0 +1,186 @@
+"""The rules of releases: what can be added to a project's, withdrawn, and which is the latest.
+
+Pure. A release is a version of a model, with its artifacts: files that never change. It is
+withdrawn once and for good; its version is not used a second time.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+from semver import Version
+
+from firmtrail import version
+from firmtrail.device import Refused
+from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
+
+ARTIFACTS_MAX = 64
+"""Of one release; a device is told of all of them at once."""
+
+
+class Key(NamedTuple):
+    """Which release of a project: a version belongs to its model."""
+
+    model: str
+    version: str
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file of a release."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Release(msgspec.Struct, frozen=True):
+    """A release as its events leave it."""
+
+    model: str
+    version: str
+    position: int
+    """Where it was added, which tells the later of two."""
+    added_at_ms: int
+    has_notes: bool = False
+    withdrawn_position: int | None = None
+    withdrawn_at_ms: int | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    """By name."""
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return self.withdrawn_position is not None
+
+    def artifact(self, name: str) -> Artifact | None:
+        return next((each for each in self.artifacts if each.name == name), None)
+
+
+type Releases = Mapping[Key, Release]
+"""All releases of a project."""
+
+
+def stream(key: Key) -> str:
+    return f"release/{key.model}/{key.version}"
+
+
+def key_of(stream: str) -> Key | None:
+    """The release that a stream is of; None where it is of something else. No name holds a "/"."""
+    kind, _, rest = stream.partition("/")
+    return Key(*rest.split("/")) if kind == "release" else None
+
+
+def evolve(releases: Releases, recorded: Recorded) -> Releases:
+    """The project's releases after an event of any kind."""
+    key = key_of(recorded.stream)
+    if key is None:
+        return releases
+    return {**releases, key: _evolve(releases.get(key), recorded)}
+
+
+def _evolve(release: Release | None, recorded: Recorded) -> Release:
+    event = recorded.event
+    if isinstance(event, ReleaseAdded):
+        at = (recorded.position, recorded.recorded_at_ms)
+        return Release(event.model, event.version, *at, has_notes=event.notes is not None)
+    assert release is not None, f"{recorded.stream} was never added"
+    match event:
+        case ArtifactAdded(name, size_bytes, sha256):
+            artifacts = (*release.artifacts, Artifact(name, size_bytes, sha256))
+            by_name = sorted(artifacts, key=lambda artifact: artifact.name)
+            return replace(release, artifacts=tuple(by_name))
+        case ReleaseWithdrawn():
+            return replace(
+                release,
+                withdrawn_position=recorded.position,
+                withdrawn_at_ms=recorded.recorded_at_ms,
+            )
+    return release
+
+
+def decide_addition(releases: Releases, wanted: ReleaseAdded) -> ReleaseAdded:
+    """Raises `Refused` where the version was added before, also if it was withdrawn since."""
+    if Key(wanted.model, wanted.version) in releases:
+        raise Refused("release_exists", f"{wanted.version} of {wanted.model} is a release already")
+    return wanted
+
+
+def decide_artifact(releases: Releases, key: Key, wanted: ArtifactAdded) -> ArtifactAdded | None:
+    """None where the release has this very file already. Raises `Refused`.
+
+    What is there stays, so that a device that was told of a digest finds its bytes.
+    """
+    release = existing(releases, key)
+    before = release.artifact(wanted.name)
+    if before is not None and before.sha256 == wanted.sha256:
+        return None
+    if before is not None:
+        raise Refused("artifact_exists", f"{wanted.name} has other bytes, of {before.sha256}")
+    if release.is_withdrawn:
+        raise withdrawn(key)
+    if len(release.artifacts) >= ARTIFACTS_MAX:
+        raise Refused("too_many_artifacts", f"a release has at most {ARTIFACTS_MAX} artifacts")
+    return wanted
+
+
+def decide_withdrawal(releases: Releases, key: Key) -> ReleaseWithdrawn:
+    """Raises `Refused` where it is withdrawn already: the first reason stands."""
+    if existing(releases, key).is_withdrawn:
+        raise withdrawn(key)
+    return ReleaseWithdrawn()
+
+
+def existing(releases: Releases, key: Key) -> Release:
+    """Raises `Refused` where there is no such release."""
+    if key not in releases:
+        raise Refused("unknown_release", f"{key.model} has no release {key.version}", status=404)
+    return releases[key]
+
+
+def withdrawn(key: Key) -> Refused:
+    """What is refused because the release is withdrawn."""
+    return Refused("release_withdrawn", f"{key.version} of {key.model} is withdrawn")
+
+
+def latest(releases: Iterable[Release]) -> dict[str, Release]:
+    """Each model's latest release: of the highest precedence, not withdrawn, no pre-release.
+
+    Of several of one precedence, which differ in build metadata alone, it is the one added last.
+    A model that has none is left out.
+    """
+    found: dict[str, Release] = {}
+    for release in releases:
+        if release.is_withdrawn or _precedence(release).prerelease is not None:
+            continue
+        before = found.get(release.model)
+        if before is None or _rank(before) < _rank(release):
+            found[release.model] = release
+    return found
+
+
+def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
+    """What was a release after the log's first `stop` events, and whether it was withdrawn then;
+    artifacts are as they are."""
+    return [
+        replace(each, withdrawn_position=None, withdrawn_at_ms=None)
+        if each.withdrawn_position is not None and each.withdrawn_position >= stop
+        else each
+        for each in releases
+        if each.position < stop
+    ]
+
+
+def is_outdated(latest: Mapping[str, Release], model: str | None, running: str | None) -> bool:
+    """Whether a device of this model runs less than the latest; not where either is unknown."""
+    found = latest.get(model or "")
+    if found is None or running is None:
+        return False
+    return version.precedence(running) < _precedence(found)
+
+
+def _rank(release: Release) -> tuple[Version, int]:
+    return _precedence(release), release.position
+
+
+def _precedence(release: Release) -> Version:
+    return version.precedence(release.version)

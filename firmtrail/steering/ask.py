@@ -1,0 +1,52 @@
+"""The rules of questions: a device is asked which version it runs, and a report answers.
+
+A question is open until a report names it or it expires.
+"""
+
+import msgspec
+from msgspec.structs import replace
+
+from firmtrail import events, orders
+from firmtrail.events import REPORTS, Recorded
+
+
+class Ask(msgspec.Struct, frozen=True, gc=False):
+    """A question to a device, and its answer."""
+
+    device: str
+    question: str
+    position: int
+    asked_at_ms: int
+    expires_at_ms: int
+    answered_position: int | None = None
+    answered_at_ms: int | None = None
+    version: str | None = None
+    """The answer."""
+
+
+def asked(device: str, recorded: Recorded) -> Ask:
+    event = recorded.event
+    assert isinstance(event, orders.Asked)
+    return Ask(
+        device,
+        event.question,
+        recorded.position,
+        recorded.recorded_at_ms,
+        events.time_ms(event.expires_at),
+    )
+
+
+def is_open(ask: Ask | None, now_ms: int) -> bool:
+    return ask is not None and ask.answered_position is None and now_ms < ask.expires_at_ms
+
+
+def answered(ask: Ask, recorded: Recorded) -> Ask:
+    """The question after a report that names it, while it is open."""
+    event = recorded.event
+    assert isinstance(event, REPORTS)
+    return replace(
+        ask,
+        answered_position=recorded.position,
+        answered_at_ms=recorded.recorded_at_ms,
+        version=event.version,
+    )

@@ -1,0 +1,54 @@
+"""How far is a rollout with a device? Each device that it is meant for is in exactly one state."""
+
+from typing import Literal, NamedTuple
+
+from firmtrail.steering import offer, rollout, target
+from firmtrail.steering.control import is_higher
+from firmtrail.steering.rollout import Rollout
+from firmtrail.steering.target import Case, Reason
+
+type State = Literal[
+    "installed", "exhausted", "failed", "already", "not_reached", "held", "offered", "pending"
+]
+
+
+HOLDING: frozenset[Reason] = frozenset({"paused", "withdrawn", "attempts_exhausted"})
+"""Why a rollout that decides still offers nothing."""
+
+
+class Progress(NamedTuple):
+    state: State
+    reason: Reason
+
+
+def progress(case: Case, of: Rollout) -> Progress:
+    """The first state that applies; the reason is that of the device's decision."""
+    decision = target.decide(case)
+    return Progress(_state(case, of, decision), decision.reason)
+
+
+def _state(case: Case, of: Rollout, decision: target.Decision) -> State:
+    made = offer.latest(each for each in case.offers if each.source == of.id)
+    outcome = made.outcome if made else None
+    states: tuple[tuple[State, bool], ...] = (
+        ("installed", outcome == "installed"),
+        ("exhausted", made is not None and _is_exhausted(case, made.version)),
+        ("failed", outcome == "failed"),
+        ("already", made is None and _is_there(case, of)),
+        ("not_reached", not rollout.reaches(of, case.device.device)),
+        ("held", decision.rollout != of.id or decision.reason in HOLDING),
+        ("offered", made is not None),
+    )
+    return next((state for state, applies in states if applies), "pending")
+
+
+def _is_exhausted(case: Case, version: str) -> bool:
+    return offer.attempts(case.offers, version) >= case.control.settings.max_attempts
+
+
+def _is_there(case: Case, of: Rollout) -> bool:
+    """Whether it runs the version, or a higher one, without this rollout's doing."""
+    runs = case.version
+    if of.is_rollback or runs is None or of.version is None:
+        return False
+    return not is_higher(of.version, runs)

@@ -1,0 +1,292 @@
+"""Steering through the log: offers, attempts, pauses, rollbacks and questions; and its law."""
+
+import asyncio
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from firmtrail import events, orders
+from firmtrail.commands import steering as commands
+from firmtrail.commit import Commit
+from firmtrail.device import Refused
+from firmtrail.events import Event, decode
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database
+from firmtrail.offering import CheckIn
+from firmtrail.projections import controls, device_history, device_offers
+from firmtrail.record import Recorder
+from firmtrail.release import Key
+from firmtrail.steering.control import is_higher
+from firmtrail.steering.target import Decision
+from tests.databases import new_log, read
+from tests.fleet import receipts, record_events, register, report
+from tests.replay import differences
+
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
+DEVICES = ("d1", "d2", "d3")
+MOVING = (events.FirmwareInstalled, events.FirmwareRunning)
+
+
+async def release(recorder: Recorder, log_id: int, *versions: str) -> None:
+    added = [(f"release/m/{each}", events.ReleaseAdded("m", each)) for each in versions]
+    await record_events(recorder, log_id, list(added))
+
+
+@pytest.fixture
+async def fleet(log_id: int, recorder: Recorder) -> int:
+    """Three devices of model m on 1.0.0, and releases up to 1.2.0."""
+    await begin(recorder, log_id)
+    return log_id
+
+
+async def begin(recorder: Recorder, log_id: int) -> None:
+    await register(recorder, log_id, *DEVICES, model="m")
+    await release(recorder, log_id, *VERSIONS)
+    await recorder.report(log_id, [report(device=name) for name in DEVICES])
+
+
+async def check_in(recorder: Recorder, log_id: int, name: str = "d1", **said: str) -> Decision:
+    return await recorder.check_in(log_id, CheckIn(name, f"device/{name}", **said))
+
+
+async def roll_out(recorder: Recorder, log_id: int, version: str, **members: object) -> str:
+    wanted = orders.RolloutStarted(version, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
+    return (await recorder.act(log_id, commands.start(wanted, actor="user/u"))).id
+
+
+async def roll_back(recorder: Recorder, log_id: int, bad: str, **members: object) -> str:
+    wanted = orders.RollbackStarted(bad, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
+    return (await recorder.act(log_id, commands.roll_back(wanted, "bad", actor="user/u"))).id
+
+
+async def recorded(db: Database, log_id: int) -> list[Event]:
+    size = (await log.head(db, log_id)).size
+    pages = [page async for page in log.read(db, log_id, 0, size)]
+    return [decode(position, text).event for page in pages for position, _, text in page]
+
+
+async def test_an_offer_is_recorded_once_whoever_asks_again(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    await roll_out(recorder, fleet, "1.1.0")
+    other_server = Recorder(db)
+    decisions = await asyncio.gather(
+        *(check_in(each, fleet) for each in (recorder, other_server) for _ in range(5))
+    )
+    assert {(each.action, each.version) for each in decisions} == {("update", "1.1.0")}
+    offers = [each for each in await recorded(db, fleet) if isinstance(each, orders.UpdateOffered)]
+    assert [(each.version, each.attempt, each.cause) for each in offers] == [
+        ("1.1.0", 1, "rollout")
+    ]
+    assert await differences(db, fleet) == []
+    await other_server.close()
+
+
+async def test_what_another_server_ordered_decides_at_once(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    other_server = Recorder(db)
+    assert (await check_in(other_server, fleet)).reason == "not_reached"
+    rollout = await roll_out(recorder, fleet, "1.1.0")
+    assert (await check_in(other_server, fleet)).reason == "rollout"
+    await recorder.act(fleet, commands.pause(rollout, None, actor="user/u"))
+    assert (await check_in(other_server, fleet)).reason == "paused"
+    await other_server.close()
+
+
+async def test_a_rollout_pauses_itself_in_the_very_commit(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    rollout = await roll_out(recorder, fleet, "1.1.0", failed_percent=50, min_reports=2)
+    for name in DEVICES:
+        await check_in(recorder, fleet, name)
+    await recorder.report(
+        fleet,
+        [
+            report("1.1.0", "failed", "d1", seq=1),
+            report("1.1.0", "failed", "d2", seq=1),
+            report("1.1.0", "installed", "d3", seq=1),
+        ],
+    )
+    *_, pause, after = await recorded(db, fleet)
+    assert pause == orders.RolloutPaused(failed=2, installed=0)
+    assert isinstance(after, events.FirmwareInstalled)
+    found = (await controls.read(db, fleet)).rollouts[rollout]
+    assert found.phase == "paused"
+    assert await differences(db, fleet) == []
+
+
+async def test_a_rolled_back_device_goes_to_its_previous_version_and_its_history_says_so(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    await receipts(recorder, fleet, report("1.1.0", seq=1), report("1.2.0", seq=2))
+    rollback = await roll_back(recorder, fleet, "1.2.0")
+    assert (await check_in(recorder, fleet))[:3] == ("rollback", "1.1.0", rollback)
+    await receipts(recorder, fleet, report("1.1.0", seq=3))
+    assert (await check_in(recorder, fleet)).version is None
+    asked = device_history.Asked(fleet, "d1", rows_max=9)
+    rows = [row[1:] for row in await db.read(device_history.pages([asked]))]
+    changes = [entry.change for entry in device_history.page_of(rows).entries]
+    assert changes == ["rollback", "upgrade", "upgrade", "first"]
+    withdrawn = [
+        each for each in await recorded(db, fleet) if isinstance(each, events.ReleaseWithdrawn)
+    ]
+    assert len(withdrawn) == 1
+    assert await differences(db, fleet) == []
+
+
+async def test_a_bare_report_that_answers_a_question_is_news_once(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    asked = await recorder.act(fleet, commands.ask("d1", expires_in_s=60, actor="user/u"))
+    answer = report("1.0.0", "running", question=asked.question)
+    [first] = await receipts(recorder, fleet, answer)
+    [again] = await receipts(recorder, fleet, answer)
+    [unasked] = await receipts(recorder, fleet, report("1.0.0", "running", question="nobody's"))
+    assert (first.duplicate, again.duplicate, unasked.duplicate) == (False, True, True)
+    assert again.position == first.position
+    assert await differences(db, fleet) == []
+
+
+async def test_a_device_that_is_none_is_refused(recorder: Recorder, fleet: int) -> None:
+    with pytest.raises(Refused):
+        await check_in(recorder, fleet, "nobody")
+
+
+async def test_polls_that_change_nothing_record_nothing(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    await roll_out(recorder, fleet, "1.1.0")
+    await check_in(recorder, fleet)
+    before = (await log.head(db, fleet)).size
+    await asyncio.gather(*(check_in(recorder, fleet) for _ in range(200)))
+    assert (await log.head(db, fleet)).size == before
+
+
+async def check_law(db: Database, recorder: Recorder, log_id: int, name: str) -> None:
+    """One check-in, held against the law by what is in the log."""
+    before = await recorded_of(db, log_id, name)
+    decision = await check_in(recorder, log_id, name)
+    decides = recorder.controls.known(log_id)
+    assert decides is not None
+    if decision.version is None:
+        return
+    assert not decides.releases[Key("m", decision.version)].is_withdrawn
+    assert decides.halt is None or (decides.halt == "rollouts" and decision.reason == "rollback")
+    moving = [each for each in before if isinstance(each, MOVING)]
+    if is_higher(moving[-1].version, decision.version):
+        assert decision.reason in {"rollback", "pinned"}
+    assert attempts(before, decision.version) < decides.settings.max_attempts
+
+
+async def recorded_of(db: Database, log_id: int, name: str) -> list[Event]:
+    rows = await log.read_stream(db, log_id, f"device/{name}")
+    return [decode(position, text).event for position, _, text in rows]
+
+
+def attempts(history: list[Event], version: str) -> int:
+    """Failures, once an offer, since the last install or retry; without those by `installing`."""
+    counted, can_count = 0, False
+    for each in history:
+        match each:
+            case orders.UpdateOffered(version=offered) if offered == version:
+                can_count = True
+            case events.UpdateFailed(version=failed) if failed == version and can_count:
+                counted, can_count = counted + 1, False
+            case orders.AttemptsCleared(cleared) if cleared == version:
+                counted = 0
+            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+                if ran == version:
+                    counted, can_count = 0, False
+    return counted
+
+
+versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
+statuses = st.sampled_from(("installed", "running", "failed", "installing"))
+wishes = st.one_of(
+    st.tuples(st.just("check in"), devices),
+    st.tuples(st.just("report"), devices, versions, statuses),
+    st.tuples(st.just("report"), devices, versions, statuses),
+    st.tuples(st.just("roll out"), versions, st.sampled_from((0, 5_000, 10_000))),
+    st.tuples(st.just("roll back"), versions),
+    st.tuples(st.just("pause")),
+    st.tuples(st.just("halt"), st.booleans()),
+    st.tuples(st.just("unhalt")),
+    st.tuples(st.just("follow")),
+    st.tuples(st.just("resume")),
+    st.tuples(st.just("retry"), devices, versions),
+    st.tuples(st.just("pin"), devices, st.one_of(st.none(), versions)),
+)
+
+
+async def do(  # noqa: C901 (a table of wishes)
+    recorder: Recorder, log_id: int, wish: tuple[str, ...]
+) -> None:
+    newest = list((await controls.read(recorder._db, log_id)).rollouts)[-1:]
+    match wish:
+        case "report", device, version, status:
+            await recorder.report(log_id, [report(version, status, device)])  # type: ignore[arg-type]
+        case "roll out", version, reach:
+            await roll_out(recorder, log_id, version, reach=reach, failed_percent=30, min_reports=2)
+        case "roll back", bad:
+            await roll_back(recorder, log_id, bad)
+        case ("pause",) if newest:
+            await recorder.act(log_id, commands.pause(newest[0], "why", actor="user/u"))
+        case ("resume",) if newest:
+            await recorder.act(log_id, commands.resume(newest[0], None, actor="user/u"))
+        case "halt", is_all:
+            await recorder.act(log_id, commands.halt(None, is_all=bool(is_all), actor="user/u"))
+        case ("unhalt",):
+            await recorder.act(log_id, commands.end_halt("over", actor="user/u"))
+        case ("follow",):
+            follows = events.SettingsChanged(follow_latest=True, max_attempts=2)
+            await record_events(recorder, log_id, [("project/acme", follows)])
+        case "retry", device, version:
+            await recorder.act(log_id, commands.retry(device, version, actor="user/u"))
+        case "pin", device, version:
+            event = events.DeviceChanged(pinned=version)
+            await record_events(recorder, log_id, [(f"device/{device}", event)])
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(story=st.lists(wishes, min_size=5, max_size=25))
+async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
+    db: Database, recorder: Recorder, story: list[tuple[str, ...]]
+) -> None:
+    log_id = await new_log(db)
+    await begin(recorder, log_id)
+    for wish in story:
+        try:
+            await do(recorder, log_id, wish)
+        except Refused:
+            continue
+        for name in DEVICES:
+            await check_law(db, recorder, log_id, name)
+    assert await differences(db, log_id) == []
+    for rollout in (await controls.read(db, log_id)).rollouts:
+        _, counted = await device_offers.counts(db, log_id, rollout, 3)
+        text = "SELECT device FROM device_offers WHERE log_id = $1 AND source = $2 ORDER BY device"
+        assert counted["offered"] == len(await read(db, text, log_id, rollout))
+        made = [
+            each
+            for each in await recorded(db, log_id)
+            if isinstance(each, orders.UpdateOffered) and each.rollout == rollout
+        ]
+        assert bool(made) == bool(counted["offered"])
+
+
+async def test_a_command_of_two_events_is_one_commit(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    before = (await log.head(db, fleet)).size
+
+    async def command(commit: Commit) -> None:
+        wanted = orders.RollbackStarted("1.2.0", "m", 10_000)
+        await commands.roll_back(wanted, "why", actor="user/u")(commit)
+
+    await recorder.act(fleet, command)
+    kinds = [type(each).__name__ for each in (await recorded(db, fleet))[before:]]
+    assert kinds == ["ReleaseWithdrawn", "RollbackStarted"]

@@ -1,0 +1,137 @@
+"""What can be added to a project's releases, withdrawn, and which is the latest."""
+
+import pytest
+
+from firmtrail import release
+from firmtrail.device import Refused
+from firmtrail.events import (
+    ArtifactAdded,
+    DeviceRegistered,
+    Event,
+    Recorded,
+    ReleaseAdded,
+    ReleaseWithdrawn,
+)
+from firmtrail.release import ARTIFACTS_MAX, Artifact, Key, Releases
+
+M1 = Key("m", "1.0.0")
+FULL = ArtifactAdded("full.bin", 3, "aa" * 32)
+OTHER_BYTES = ArtifactAdded("full.bin", 3, "bb" * 32)
+
+
+def added(model: str, *versions: str) -> list[tuple[Key, Event]]:
+    return [(Key(model, version), ReleaseAdded(model, version)) for version in versions]
+
+
+def state(*happened: tuple[Key, Event]) -> Releases:
+    releases: Releases = {}
+    for position, (key, event) in enumerate(happened):
+        recorded = Recorded(position, 1000 + position, release.stream(key), "e", "system", event)
+        releases = release.evolve(releases, recorded)
+    return releases
+
+
+def refusal(decide, *args: object) -> tuple[str, int]:
+    with pytest.raises(Refused) as refused:
+        decide(*args)
+    return refused.value.code, refused.value.status
+
+
+def latest(releases: Releases) -> dict[str, str]:
+    return {model: found.version for model, found in release.latest(releases.values()).items()}
+
+
+@pytest.mark.parametrize("key", [M1, Key("a.b-c_d", "1.0.0-rc.1+build.7")])
+def test_a_stream_names_its_release(key: Key) -> None:
+    assert release.key_of(release.stream(key)) == key
+    assert release.key_of(f"device/{key.model}") is None
+
+
+def test_a_release_is_what_its_events_say() -> None:
+    happened = [*added("m", "1.0.0"), (M1, ArtifactAdded("z", 1, "cc" * 32)), (M1, FULL)]
+    [found] = state(*happened, (M1, ReleaseWithdrawn("dd" * 32))).values()
+    assert (found.position, found.added_at_ms, found.has_notes) == (0, 1000, False)
+    assert (found.withdrawn_position, found.withdrawn_at_ms) == (3, 1003)
+    assert found.artifacts == (Artifact("full.bin", 3, "aa" * 32), Artifact("z", 1, "cc" * 32))
+
+
+def test_what_happens_to_others_changes_no_release() -> None:
+    before = state(*added("m", "1.0.0"))
+    event = Recorded(7, 1, "device/release", "e", "system", DeviceRegistered())
+    assert release.evolve(before, event) is before
+
+
+def test_a_version_is_added_once_to_its_model() -> None:
+    releases = state(*added("m", "1.0.0"))
+    wanted = ReleaseAdded("m", "1.0.0")
+    assert refusal(release.decide_addition, releases, wanted) == ("release_exists", 409)
+    for other in (ReleaseAdded("n", "1.0.0"), ReleaseAdded("m", "1.0.0+b")):
+        assert release.decide_addition(releases, other) == other
+
+
+def test_a_withdrawn_version_is_not_added_again() -> None:
+    releases = state(*added("m", "1.0.0"), (M1, ReleaseWithdrawn()))
+    wanted = ReleaseAdded("m", "1.0.0")
+    assert refusal(release.decide_addition, releases, wanted) == ("release_exists", 409)
+
+
+def test_an_artifact_never_changes() -> None:
+    releases = state(*added("m", "1.0.0"), (M1, FULL))
+    assert release.decide_artifact(releases, M1, FULL) is None
+    refused = refusal(release.decide_artifact, releases, M1, OTHER_BYTES)
+    assert refused == ("artifact_exists", 409)
+
+
+def test_a_withdrawn_release_takes_no_more_artifacts() -> None:
+    releases = state(*added("m", "1.0.0"), (M1, FULL), (M1, ReleaseWithdrawn()))
+    assert release.decide_artifact(releases, M1, FULL) is None
+    more = ArtifactAdded("delta.bin", 3, "bb" * 32)
+    assert refusal(release.decide_artifact, releases, M1, more) == ("release_withdrawn", 409)
+
+
+def test_a_release_has_so_many_artifacts_at_most() -> None:
+    files: list[tuple[Key, Event]] = [
+        (M1, ArtifactAdded(f"f{n}", 1, "aa" * 32)) for n in range(ARTIFACTS_MAX)
+    ]
+    releases = state(*added("m", "1.0.0"), *files)
+    assert refusal(release.decide_artifact, releases, M1, FULL) == ("too_many_artifacts", 409)
+
+
+def test_a_release_is_withdrawn_once() -> None:
+    releases = state(*added("m", "1.0.0"))
+    assert release.decide_withdrawal(releases, M1) == ReleaseWithdrawn()
+    withdrawn = state(*added("m", "1.0.0"), (M1, ReleaseWithdrawn()))
+    refused = refusal(release.decide_withdrawal, withdrawn, M1)
+    assert refused == ("release_withdrawn", 409)
+
+
+def test_what_was_never_released_is_not_found() -> None:
+    assert refusal(release.decide_withdrawal, {}, M1) == ("unknown_release", 404)
+    assert refusal(release.decide_artifact, {}, M1, FULL) == ("unknown_release", 404)
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        (("1.0.0",), "1.0.0"),
+        (("1.9.0", "1.10.0", "1.2.0"), "1.10.0"),
+        (("1.0.0", "2.0.0-rc.1"), "1.0.0"),
+        (("1.0.0+a", "1.0.0+b"), "1.0.0+b"),
+        (("1.0.0+b", "1.0.0+a"), "1.0.0+a"),
+        (("1.0.0-rc.1",), None),
+    ],
+)
+def test_the_latest_is_the_highest_that_is_no_pre_release(
+    versions: tuple[str, ...], expected: str | None
+) -> None:
+    assert latest(state(*added("m", *versions))).get("m") == expected
+
+
+def test_a_withdrawn_release_gives_way_to_the_one_below() -> None:
+    happened = added("m", "1.0.0", "1.1.0")
+    assert latest(state(*happened, (Key("m", "1.1.0"), ReleaseWithdrawn()))) == {"m": "1.0.0"}
+
+
+def test_each_model_has_its_own_latest() -> None:
+    releases = state(*added("m", "1.0.0"), *added("n", "3.0.0", "2.0.0"))
+    assert latest(releases) == {"m": "1.0.0", "n": "3.0.0"}

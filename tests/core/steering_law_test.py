@@ -1,0 +1,184 @@
+"""The law of steering, over any sequence of commands and reports: what is never offered."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmtrail import events, orders
+from firmtrail.device import Refused
+from firmtrail.steering import control, progress, rollout, target
+from firmtrail.steering.control import is_higher
+from firmtrail.steering.rollout import Rollout
+from tests.steering import Fleet
+
+VERSIONS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0")
+DEVICES = ("d1", "d2", "d3")
+STATUSES: tuple[events.Status, ...] = ("installed", "running", "failed", "rejected", "installing")
+
+versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
+reaches = st.sampled_from((0, 3_000, 6_000, 10_000))
+numbers = st.integers(0, 3)
+wishes = st.one_of(
+    st.tuples(st.just("check in"), devices),
+    st.tuples(st.just("check in"), devices),
+    st.tuples(st.just("report"), versions, st.sampled_from(STATUSES), devices),
+    st.tuples(st.just("report"), versions, st.sampled_from(STATUSES), devices),
+    st.tuples(st.just("roll out"), versions, reaches, st.sampled_from((None, 20))),
+    st.tuples(st.just("roll back"), versions, st.one_of(st.none(), versions), reaches),
+    st.tuples(st.just("withdraw"), versions),
+    st.tuples(st.sampled_from(("pause", "resume", "abort")), numbers),
+    st.tuples(st.just("advance"), numbers, reaches),
+    st.tuples(st.just("pin"), devices, st.one_of(st.none(), versions)),
+    st.tuples(st.just("retry"), devices, versions),
+    st.tuples(st.just("halt"), st.booleans()),
+    st.tuples(st.just("unhalt")),
+    st.tuples(st.just("follow"), st.booleans()),
+    st.tuples(st.just("max attempts"), st.integers(1, 3)),
+)
+
+
+def start() -> Fleet:
+    fleet = Fleet()
+    fleet.release(*VERSIONS[:-1])
+    fleet.release("2.0.0", model="n")
+    fleet.register("d1", "d2")
+    fleet.register("d3", version=None)
+    return fleet
+
+
+def chosen(fleet: Fleet, number: int) -> Rollout:
+    rollouts = list(fleet.control.rollouts)
+    if number >= len(rollouts):
+        raise Refused("unknown_rollout", "there are not as many")
+    return control.existing(fleet.control, rollouts[number])
+
+
+def do(fleet: Fleet, wish: tuple[str, ...]) -> None:  # noqa: C901, PLR0912 (a table of wishes)
+    name = f"x{len(fleet.log)}"
+    match wish:
+        case "report", version, status, device:
+            fleet.report(version, status, device)
+        case "roll out", version, reach, percent:
+            reports = None if percent is None else 2
+            fleet.roll_out(version, name, reach=reach, failed_percent=percent, min_reports=reports)
+        case "roll back", bad, to, reach:
+            fleet.roll_back(bad, to, name, reach=reach)
+        case "withdraw", version:
+            if not control.is_withdrawn(fleet.control, "m", version) and version != "2.0.0":
+                fleet.withdraw(version)
+        case "pause", number:
+            found = chosen(fleet, number)
+            fleet.record(rollout.stream(found.id), rollout.decide_pause(found))
+        case "resume", number:
+            found = chosen(fleet, number)
+            fleet.record(rollout.stream(found.id), rollout.decide_resume(found))
+        case "abort", number:
+            found = chosen(fleet, number)
+            fleet.record(rollout.stream(found.id), rollout.decide_abort(found))
+        case "advance", number, reach:
+            found = chosen(fleet, number)
+            before = {d for d in range(200) if rollout.reaches(found, f"d{d}")}
+            fleet.record(rollout.stream(found.id), rollout.decide_advance(found, reach))
+            after = chosen(fleet, number)
+            assert before <= {d for d in range(200) if rollout.reaches(after, f"d{d}")}
+        case "pin", device, version:
+            fleet.record(f"device/{device}", events.DeviceChanged(pinned=version))
+        case "retry", device, version:
+            fleet.record(f"device/{device}", orders.AttemptsCleared(version))
+        case "halt", is_all:
+            fleet.record("project/acme", control.decide_halt(fleet.control, is_all=is_all))
+        case ("unhalt",):
+            fleet.record("project/acme", control.decide_resume(fleet.control))
+        case "follow", follows:
+            fleet.record("project/acme", events.SettingsChanged(follow_latest=follows))
+        case "max attempts", attempts:
+            fleet.record("project/acme", events.SettingsChanged(max_attempts=attempts))
+
+
+def check(fleet: Fleet, device: str) -> None:
+    """One check-in, held against the law; what failed is counted from the log alone."""
+    before, halt = fleet.states[device], fleet.control.halt
+    tried = attempts_by_the_log(fleet, device)
+    decision = fleet.check_in(device)
+    assert decision.trail[-1].decides
+    assert not any(step.decides for step in decision.trail[:-1])
+    assert decision == target.decide(fleet.case(device))
+    if decision.version is None:
+        assert decision.action == "none"
+        return
+    release = fleet.control.releases.get((before.model or "", decision.version))  # type: ignore[call-overload]
+    assert release is not None, "another model's release"
+    assert not release.is_withdrawn
+    assert halt is None or (halt == "rollouts" and decision.reason == "rollback")
+    assert tried.get(decision.version, 0) < fleet.control.settings.max_attempts
+    if before.version is None or is_higher(before.version, decision.version):
+        assert decision.reason in {"rollback", "pinned"}
+    if decision.rollout is not None:
+        assert rollout.reaches(fleet.control.rollouts[decision.rollout], device)
+
+
+def attempts_by_the_log(  # noqa: C901 (a table of events)
+    fleet: Fleet, device: str
+) -> dict[str, int]:
+    """Taken plainly from the words: once an offer, since the last install or retry."""
+    counted: dict[str, int] = {}
+    can_count: set[str] = set()
+    installing: set[str] = set()
+    for each in fleet.log:
+        if each.stream != f"device/{device}":
+            continue
+        match each.event:
+            case orders.UpdateOffered(version=version):
+                can_count.add(version)
+            case orders.AttemptsCleared(version):
+                counted[version] = 0
+            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+                for version in (installing & can_count) - {ran}:
+                    counted[version] = counted.get(version, 0) + 1
+                    can_count.discard(version)
+                installing.clear()
+                counted[ran] = 0
+                can_count.discard(ran)
+            case events.UpdateFailed(version=version):
+                if version in can_count:
+                    counted[version] = counted.get(version, 0) + 1
+                    can_count.discard(version)
+                installing.discard(version)
+            case events.UpdateProgressed(version=version, status="installing"):
+                if version in can_count:
+                    installing.add(version)
+    return counted
+
+
+@settings(max_examples=300, deadline=None)
+@given(story=st.lists(wishes, max_size=40))
+def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, ...]]) -> None:
+    fleet = start()
+    for wish in story:
+        try:
+            do(fleet, wish)
+        except Refused:
+            continue
+        for device in DEVICES if wish[0] != "check in" else wish[1:]:
+            check(fleet, device)
+    for found in fleet.control.rollouts.values():
+        for device in DEVICES:
+            progress.progress(fleet.case(device), found)
+
+
+@settings(max_examples=200, deadline=None)
+@given(story=st.lists(wishes, max_size=40))
+def test_a_device_that_obeys_is_not_sent_to_and_fro(story: list[tuple[str, ...]]) -> None:
+    """With no more commands, whoever does as he is told soon has nothing to do."""
+    fleet = start()
+    for wish in story:
+        try:
+            do(fleet, wish)
+        except Refused:
+            continue
+    for device in DEVICES:
+        for _ in range(len(VERSIONS) + 1):
+            decision = fleet.check_in(device)
+            if decision.version is None:
+                break
+            fleet.report(decision.version, "installed", device)
+        assert fleet.check_in(device).version is None

@@ -1,0 +1,251 @@
+"""What a device should run: the rules in their order, each refusal, and what is explained."""
+
+import pytest
+
+from firmtrail import events, orders
+from firmtrail.device import Refused
+from firmtrail.steering import control, rollout
+from firmtrail.steering.target import Decision
+from tests.steering import Fleet
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    """d1 of model m runs 1.0.0; m has 1.0.0, 1.1.0, 1.2.0 and a pre-release; n has 2.0.0."""
+    fleet = Fleet()
+    fleet.release("1.0.0", "1.1.0", "1.2.0", "1.3.0-rc.1")
+    fleet.release("2.0.0", model="n")
+    fleet.register("d1")
+    return fleet
+
+
+def said(decision: Decision) -> tuple[str, str | None, str]:
+    return decision.action, decision.version, decision.reason
+
+
+def pin(fleet: Fleet, version: str | None) -> None:
+    fleet.record("device/d1", events.DeviceChanged(pinned=version))
+
+
+def follow(fleet: Fleet) -> None:
+    fleet.record("project/acme", events.SettingsChanged(follow_latest=True))
+
+
+def test_where_nothing_is_ordered_a_higher_release_does_not_reach_it(fleet: Fleet) -> None:
+    assert said(fleet.decide()) == ("none", None, "not_reached")
+    fleet.report("1.2.0")
+    assert said(fleet.decide()) == ("none", None, "up_to_date")
+
+
+def test_a_rollout_sends_what_it_reaches_upwards_only(fleet: Fleet) -> None:
+    fleet.roll_out("1.1.0")
+    assert said(fleet.decide()) == ("update", "1.1.0", "rollout")
+    assert fleet.decide().rollout == "r1"
+    fleet.report("1.1.0")
+    assert said(fleet.decide()) == ("none", None, "up_to_date")
+    fleet.report("1.2.0")
+    assert said(fleet.decide()) == ("none", None, "up_to_date")
+
+
+def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:
+    fleet.roll_out("1.2.0", "old")
+    fleet.roll_out("1.1.0", "new")
+    assert fleet.decide().version == "1.1.0"
+    fleet.record("rollout/new", orders.RolloutPaused())
+    assert said(fleet.decide()) == ("none", None, "paused")
+    fleet.record("rollout/new", orders.RolloutAborted())
+    assert fleet.decide().version == "1.2.0"
+    fleet.roll_out("1.1.0", "unreached", reach=0)
+    assert fleet.decide().version == "1.2.0"
+    fleet.withdraw("1.2.0")
+    assert said(fleet.decide()) == ("none", None, "withdrawn")
+
+
+@pytest.mark.parametrize(
+    ("members", "is_reached"),
+    [
+        ({}, True),
+        ({"cohort": "beta"}, True),
+        ({"cohort": "x"}, False),
+        ({"tag": "t"}, True),
+        ({"tag": "x"}, False),
+        ({"reach": 0}, False),
+    ],
+)
+def test_a_rollout_is_for_a_model_a_cohort_or_a_tag(
+    fleet: Fleet, members: dict[str, object], is_reached: bool
+) -> None:
+    fleet.record("device/d1", events.DeviceChanged(cohort="beta", tags=("t", "u")))
+    fleet.register("d2", model="n")
+    fleet.roll_out("1.1.0", **members)
+    assert (fleet.decide().reason == "rollout") == is_reached
+    assert fleet.decide("d2").reason == "not_reached"
+
+
+def test_a_pin_decides_before_any_rollout_also_downwards(fleet: Fleet) -> None:
+    fleet.roll_out("1.2.0")
+    pin(fleet, "1.1.0")
+    assert said(fleet.decide()) == ("update", "1.1.0", "pinned")
+    fleet.report("1.2.0")
+    assert said(fleet.decide()) == ("rollback", "1.1.0", "pinned")
+    fleet.report("1.1.0")
+    assert said(fleet.decide()) == ("none", None, "up_to_date")
+    for pinned, reason in (("2.0.0", "wrong_model"), ("9.9.9", "no_release")):
+        pin(fleet, pinned)
+        assert said(fleet.decide()) == ("none", None, reason)
+
+
+def test_a_halt_comes_first_and_leaves_rollbacks_alone_unless_all(fleet: Fleet) -> None:
+    fleet.roll_out("1.1.0")
+    fleet.record("project/acme", orders.Halted())
+    assert said(fleet.decide()) == ("none", None, "halted")
+    fleet.report("1.2.0")
+    fleet.roll_back("1.2.0", "1.0.0")
+    assert said(fleet.decide()) == ("rollback", "1.0.0", "rollback")
+    pin(fleet, "1.1.0")
+    assert said(fleet.decide()) == ("none", None, "halted")
+    pin(fleet, "1.2.0")
+    fleet.record("project/acme", orders.Halted(all=True))
+    assert said(fleet.decide()) == ("none", None, "halted")
+    fleet.record("project/acme", orders.Resumed())
+    assert said(fleet.decide()) == ("rollback", "1.0.0", "rollback")
+
+
+def test_a_rollback_outranks_a_pin_on_the_version_it_names_and_no_other(fleet: Fleet) -> None:
+    fleet.report("1.2.0")
+    pin(fleet, "1.2.0")
+    fleet.roll_back("1.2.0", "1.0.0")
+    assert said(fleet.decide()) == ("rollback", "1.0.0", "rollback")
+    pin(fleet, "1.1.0")
+    assert said(fleet.decide()) == ("rollback", "1.1.0", "pinned")
+
+
+def test_follow_latest_takes_what_no_rollout_ever_carried(fleet: Fleet) -> None:
+    follow(fleet)
+    assert said(fleet.decide()) == ("update", "1.2.0", "follow_latest")
+    fleet.roll_out("1.2.0", reach=0)
+    assert said(fleet.decide()) == ("update", "1.1.0", "follow_latest")
+    fleet.record("rollout/r1", orders.RolloutAborted())
+    assert said(fleet.decide()) == ("update", "1.1.0", "follow_latest")
+    fleet.report("1.2.0")
+    assert said(fleet.decide()) == ("none", None, "up_to_date")
+
+
+def test_a_device_that_never_said_what_it_runs_is_not_updated_blindly(fleet: Fleet) -> None:
+    fleet.register("d2", version=None)
+    assert fleet.decide("d2").reason == "unknown_version"
+    fleet.roll_out("1.1.0")
+    assert fleet.decide("d2").reason == "unknown_version"
+    fleet.record("device/d2", events.DeviceChanged(pinned="1.1.0"))
+    assert said(fleet.decide("d2")) == ("update", "1.1.0", "pinned")
+    fleet.register("d3", model="other")
+    assert fleet.decide("d3").reason == "no_release"
+
+
+def test_the_previous_version_is_the_last_good_one_before_the_bad(fleet: Fleet) -> None:
+    fleet.report("1.1.0")
+    fleet.report("0.9.0")  # no release
+    fleet.report("1.2.0")
+    fleet.report("1.2.0", "running")
+    fleet.roll_back("1.2.0")
+    assert said(fleet.decide()) == ("rollback", "1.1.0", "rollback")
+    fleet.withdraw("1.1.0")
+    assert said(fleet.decide()) == ("rollback", "1.0.0", "rollback")
+    fleet.report("1.0.0", "failed")
+    assert said(fleet.decide()) == ("none", None, "no_previous")
+
+
+def test_the_previous_version_is_fixed_at_the_first_offer(fleet: Fleet) -> None:
+    fleet.report("1.1.0")
+    fleet.report("1.2.0")
+    fleet.roll_back("1.2.0")
+    assert fleet.check_in().version == "1.1.0"
+    fleet.withdraw("1.1.0")
+    assert said(fleet.decide()) == ("none", None, "withdrawn")
+
+
+def test_without_a_previous_version_the_fallback_is_offered(fleet: Fleet) -> None:
+    fleet.register("d2", version="1.2.0")
+    fleet.roll_back("1.2.0", fallback="1.1.0")
+    assert said(fleet.decide("d2")) == ("rollback", "1.1.0", "rollback")
+
+
+def test_a_rolled_back_device_is_not_sent_to_the_bad_version_again(fleet: Fleet) -> None:
+    fleet.roll_out("1.2.0")
+    follow(fleet)
+    assert fleet.check_in().version == "1.2.0"
+    fleet.report("1.2.0")
+    fleet.roll_back("1.2.0")
+    assert fleet.check_in().version == "1.0.0"
+    fleet.report("1.0.0")
+    assert said(fleet.decide()) == ("none", None, "withdrawn")
+    fleet.record("rollout/r1", orders.RolloutAborted())
+    assert fleet.decide().version == "1.1.0"  # the latest that is left
+
+
+def test_a_target_that_a_device_failed_too_often_is_not_offered_again(fleet: Fleet) -> None:
+    fleet.roll_out("1.1.0")
+    for attempt in (1, 2, 3):
+        assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
+        made = fleet.offers_made()[-1].event
+        assert isinstance(made, orders.UpdateOffered)
+        assert made.attempt == attempt
+        fleet.report("1.1.0", "failed")
+    assert said(fleet.check_in()) == ("none", None, "attempts_exhausted")
+    fleet.roll_out("1.1.0", "r2")
+    assert said(fleet.check_in()) == ("none", None, "attempts_exhausted")
+    fleet.record("device/d1", orders.AttemptsCleared("1.1.0"))
+    assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
+
+
+def test_the_trail_tells_every_rule_up_to_the_one_that_decides(fleet: Fleet) -> None:
+    fleet.roll_out("1.1.0")
+    trail = fleet.decide().trail
+    assert [(step.rule, step.decides) for step in trail] == [
+        ("halt", False),
+        ("pin", False),
+        ("rollback", False),
+        ("rollout", True),
+    ]
+    assert trail[-1].inputs["bucket"] == rollout.bucket("r1", "d1")
+    assert trail[-1].says == "rollout r1 sends it to 1.1.0"
+
+
+def test_buckets_are_the_digest_of_rollout_and_device() -> None:
+    # printf 'r1/d1' | sha256sum, mod 10 000
+    assert (
+        rollout.bucket("r1", "d1")
+        == 0x87EAAC00777585449C75EA7B27F85B5FE44BCE92E68BBF5FB3C027DDB29EFA12 % 10_000
+    )
+
+
+def test_a_rollout_needs_a_release_that_is_not_withdrawn(fleet: Fleet) -> None:
+    with pytest.raises(Refused, match="no release"):
+        fleet.roll_out("9.9.9")
+    fleet.withdraw("1.1.0")
+    with pytest.raises(Refused, match="withdrawn"):
+        fleet.roll_out("1.1.0")
+    with pytest.raises(Refused, match="withdrawn"):
+        fleet.roll_back("1.2.0", "1.1.0")
+    with pytest.raises(Refused, match="leads away"):
+        fleet.roll_back("1.2.0", "1.2.0")
+
+
+def test_commands_that_mean_nothing_are_refused(fleet: Fleet) -> None:
+    running = fleet.roll_out("1.1.0", reach=1_000)
+    for refused in (
+        lambda: rollout.decide_advance(running, 1_000),
+        lambda: rollout.decide_resume(running),
+        lambda: control.decide_resume(fleet.control),
+    ):
+        with pytest.raises(Refused):
+            refused()
+    fleet.record("rollout/r1", orders.RolloutPaused())
+    with pytest.raises(Refused):
+        rollout.decide_pause(fleet.control.rollouts["r1"])
+    fleet.withdraw("1.1.0")
+    with pytest.raises(Refused):
+        control.commandable(fleet.control, "r1")
+    fleet.record("rollout/r1", orders.RolloutAborted())
+    with pytest.raises(Refused):
+        rollout.decide_abort(fleet.control.rollouts["r1"])

@@ -1,0 +1,435 @@
+"""Artifacts come in and go out as bytes; what fails on its way in leaves nothing."""
+
+import asyncio
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from firmtrail.http import app, artifact_api
+from firmtrail.orders import UpdateOffered
+from tests.fleet import record_events
+from tests.people import recorded
+from tests.service.site import Answer, P, Site
+
+RELEASES = f"{P}/releases"
+FILE = f"{RELEASES}/m/1.0.0/artifacts/full.bin"
+BYTES = bytes(range(256)) * 40
+DIGEST = sha256(BYTES).hexdigest()
+ETAG = f'"{DIGEST}"'
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One back end: what the log says of artifacts is in tests/contract/releases_test.py."""
+    return sqlite_url
+
+
+@pytest.fixture(autouse=True)
+async def release(site: Site) -> None:
+    body = {"version": "1.0.0", "model": "m"}
+    assert (await site.call("POST", RELEASES, caller="operator", json=body)).status == 201
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "artifacts"
+
+
+async def put(site: Site, data: bytes = BYTES, path: str = FILE, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await site.call("PUT", path, caller="operator", data=data, headers=named)
+
+
+async def put_chunks(site: Site, *chunks: bytes, pause_s: float = 0) -> Answer:
+    """Without a Content-Length."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+            await asyncio.sleep(pause_s)
+
+    headers = {"Authorization": f"Bearer {site.credentials['operator']}"}
+    async with site.client.put(FILE, data=body(), headers=headers) as response:
+        return Answer(response.status, response.headers, await response.read())
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+async def nothing_is_left(site: Site, folder: Path) -> bool:
+    events = [event for stream, event in await recorded(site.services.db, site.log_id)]
+    return not files(folder) and "ArtifactAdded" not in {type(event).__name__ for event in events}
+
+
+def digest_header(data: bytes) -> str:
+    return f"sha-256=:{b64encode(sha256(data).digest()).decode()}:"
+
+
+async def test_what_was_uploaded_is_downloaded(site: Site, folder: Path) -> None:
+    answer = await put(site)
+    assert answer.status == 201
+    assert answer.json == {"name": "full.bin", "size": len(BYTES), "sha256": DIGEST}
+    assert files(folder) == [f"sha256/{DIGEST[:2]}/{DIGEST}"]
+    read = await site.get(FILE, "viewer")
+    assert (read.status, read.body) == (200, BYTES)
+    assert read.headers["ETag"] == ETAG
+    assert read.headers["Accept-Ranges"] == "bytes"
+    assert read.headers["Content-Length"] == str(len(BYTES))
+    assert read.headers["Content-Type"] == "application/octet-stream"
+    assert read.headers["Repr-Digest"] == digest_header(BYTES)
+    shown = (await site.get(f"{RELEASES}/m/1.0.0")).json["artifacts"]
+    assert shown == [answer.json]
+
+
+async def test_the_same_bytes_again_are_the_same_answer_and_other_bytes_are_refused(
+    site: Site, folder: Path
+) -> None:
+    first = await put_chunks(site, BYTES[:5000], BYTES[5000:])
+    before = await recorded(site.services.db, site.log_id)
+    again = await put(site)
+    assert (first.status, again.status) == (201, 200)
+    assert first.json == again.json
+    other = await put(site, b"other bytes")
+    assert (other.status, other.json["code"]) == (409, "artifact_exists")
+    assert await recorded(site.services.db, site.log_id) == before
+    assert files(folder) == [f"sha256/{DIGEST[:2]}/{DIGEST}"]
+
+
+async def test_two_releases_share_the_bytes_that_are_the_same(site: Site, folder: Path) -> None:
+    await site.call("POST", RELEASES, caller="operator", json={"version": "1.1.0", "model": "m"})
+    for version in ("1.0.0", "1.1.0"):
+        path = f"{RELEASES}/m/{version}/artifacts/full.bin"
+        assert (await put(site, path=path)).status == 201
+    assert len(files(folder)) == 1
+
+
+@pytest.mark.parametrize(("other", "statuses"), [(BYTES, {200, 201}), (b"x", {201, 409})])
+async def test_of_two_uploads_at_once_one_wins(
+    site: Site, other: bytes, statuses: set[int]
+) -> None:
+    answers = await asyncio.gather(put(site), put(site, other))
+    assert {answer.status for answer in answers} == statuses
+    won = {answer.status: data for answer, data in zip(answers, (BYTES, other), strict=True)}
+    assert (await site.get(FILE)).body == won[201]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ({"Repr_Digest": digest_header(b"other")}, 422, "digest_mismatch"),
+        ({"Content_Digest": digest_header(b"other")}, 422, "digest_mismatch"),
+        ({"Repr_Digest": f"sha-512=:eA==:, {digest_header(b'o')}"}, 422, "digest_mismatch"),
+        ({"Repr_Digest": "sha-256=:eA==:"}, 400, "malformed"),
+        ({"Repr_Digest": "sha-256=?"}, 400, "malformed"),
+        ({"Content_Encoding": "gzip"}, 415, "unsupported_media_type"),
+    ],
+)
+async def test_bytes_that_are_not_what_their_headers_say_leave_nothing(
+    site: Site, folder: Path, headers: dict[str, str], status: int, code: str
+) -> None:
+    answer = await put(site, **headers)
+    assert (answer.status, answer.json["code"]) == (status, code)
+    assert await nothing_is_left(site, folder)
+
+
+async def test_bytes_that_are_what_their_digest_says_are_taken(site: Site) -> None:
+    header = f"sha-512=:eA==:, {digest_header(BYTES)}"
+    assert (await put(site, Repr_Digest=header, Content_Digest=header)).status == 201
+
+
+async def test_an_empty_artifact_is_none(site: Site, folder: Path) -> None:
+    for answer in (await put(site, b""), await put_chunks(site)):
+        assert (answer.status, answer.json["code"]) == (422, "invalid")
+    assert await nothing_is_left(site, folder)
+
+
+async def test_what_is_too_large_leaves_nothing(site: Site, folder: Path) -> None:
+    services = replace(site.services, artifact_bytes_max=len(BYTES))
+    async with TestClient(TestServer(app.build(services))) as client:
+        small = replace(site, client=client, services=services)
+        for answer in (await put(small, BYTES + b"x"), await put_chunks(small, BYTES, b"x")):
+            assert (answer.status, answer.json["code"]) == (413, "too_large")
+            assert await nothing_is_left(site, folder)
+        assert (await put(small)).status == 201
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_an_upload_that_is_cut_leaves_nothing(
+    site: Site, folder: Path, is_chunked: bool
+) -> None:
+    await send_part(site, folder, bytes(7_000_000), is_chunked=is_chunked)
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if not files(folder):
+            break
+    assert await nothing_is_left(site, folder)
+    assert (await put(site)).status == 201
+
+
+async def send_part(site: Site, folder: Path, part: bytes, *, is_chunked: bool) -> None:
+    """Begin an upload of more than this, and be gone once the server has begun to store it."""
+    _, writer = await asyncio.open_connection(site.client.host, site.client.port)
+    how = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(part) + 1}"
+    writer.write(
+        f"PUT {FILE} HTTP/1.1\r\nHost: x\r\n{how}\r\n"
+        f"Authorization: Bearer {site.credentials['operator']}\r\n\r\n".encode()
+    )
+    writer.write(b"%x\r\n%s\r\n" % (len(part), part) if is_chunked else part)
+    await writer.drain()
+    while not files(folder):
+        await asyncio.sleep(0.01)
+    writer.transport.abort()
+
+
+async def test_an_upload_that_stands_still_is_cut(
+    site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_api, "UPLOAD_IDLE_S", 0.1)
+    answer = await put_chunks(site, BYTES, BYTES, pause_s=0.5)
+    assert (answer.status, answer.json["code"]) == (408, "timeout")
+    assert await nothing_is_left(site, folder)
+
+
+async def test_only_so_many_uploads_run_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(artifact_api.UPLOADS_AT_ONCE):
+        await site.services.uploads.acquire()
+    answer = await put(site)
+    assert (answer.status, "Retry-After" in answer.headers) == (503, True)
+    site.services.uploads.release()
+    assert (await put(site)).status == 201
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        (f"{RELEASES}/m/9.0.0/artifacts/full.bin", 404, "unknown_release"),
+        (f"{RELEASES}/m/1.0.0/artifacts/.hidden", 404, "not_found"),
+        (f"{RELEASES}/m/0.9.0/artifacts/full.bin", 409, "release_withdrawn"),
+    ],
+)
+async def test_what_has_no_release_is_refused(
+    site: Site, folder: Path, path: str, status: int, code: str
+) -> None:
+    body = {"version": "0.9.0", "model": "m"}
+    await site.call("POST", RELEASES, caller="operator", json=body)
+    withdraw = f"{RELEASES}/m/0.9.0/withdraw"
+    await site.call("POST", withdraw, caller="operator", json={"reason": "x"})
+    answer = await put(site, path=path)
+    assert (answer.status, answer.json["code"]) == (status, code)
+    assert await nothing_is_left(site, folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("bytes=0-", (0, 10240)),
+        ("bytes=0-0", (0, 1)),
+        ("bytes=100-199", (100, 200)),
+        ("bytes=10000-", (10000, 10240)),
+        ("bytes=10000-99999", (10000, 10240)),
+        ("bytes=-40", (10200, 10240)),
+        ("bytes=-99999", (0, 10240)),
+    ],
+)
+async def test_a_range_is_answered_alone(site: Site, asked: str, expected: tuple[int, int]) -> None:
+    await put(site)
+    start, stop = expected
+    for extra in ({}, {"If_Range": ETAG}):
+        answer = await site.get(FILE, Range=asked, **extra)
+        assert (answer.status, answer.body) == (206, BYTES[start:stop])
+        assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(BYTES)}"
+        assert answer.headers["Content-Length"] == str(stop - start)
+        assert answer.headers["ETag"] == ETAG
+
+
+@pytest.mark.parametrize("asked", ["bytes=10240-", "bytes=99999-99999", "bytes=-0"])
+async def test_a_range_behind_the_end_is_416(site: Site, asked: str) -> None:
+    await put(site)
+    answer = await site.get(FILE, Range=asked)
+    assert (answer.status, answer.json["code"]) == (416, "range_not_satisfiable")
+    assert answer.headers["Content-Range"] == f"bytes */{len(BYTES)}"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=0-1,5-6"},
+        {"Range": "bytes=5-1"},
+        {"Range": "bytes=-"},
+        {"Range": "lines=0-1"},
+        {"Range": "bytes=x-"},
+        {"Range": f"bytes={'9' * 5000}-"},
+        {"Range": "bytes=0-1", "If_Range": '"another"'},
+        {"Range": "bytes=0-1", "If_Range": f"W/{ETAG}"},
+        {"Range": "bytes=0-1", "If_Range": "Tue, 24 Nov 2026 13:00:00 GMT"},
+    ],
+)
+async def test_a_range_that_means_nothing_here_is_answered_whole(
+    site: Site, headers: dict[str, str]
+) -> None:
+    await put(site)
+    answer = await site.get(FILE, **headers)
+    assert (answer.status, answer.body) == (200, BYTES)
+
+
+async def test_a_download_that_was_cut_is_gone_on_with(site: Site) -> None:
+    data = BYTES * 400
+    await put(site, data)
+    headers = {"Authorization": f"Bearer {site.credentials['viewer']}"}
+    async with site.client.get(FILE, headers=headers) as response:
+        etag, got = response.headers["ETag"], await response.content.readexactly(1_000_000)
+        response.close()
+    rest = await site.get(FILE, Range=f"bytes={len(got)}-", If_Range=etag)
+    assert rest.status == 206
+    assert got + rest.body == data
+
+
+async def offer(site: Site, version: str = "1.0.0", device: str = "d1") -> None:
+    event = UpdateOffered(version, "follow_latest", 1)
+    recorder = site.services.recorder
+    await record_events(recorder, site.log_id, [(f"device/{device}", event)])
+
+
+async def give_model(site: Site, model: str = "m", device: str = "d1") -> None:
+    body = {"model": model}
+    path = f"{P}/devices/{device}"
+    assert (await site.call("PATCH", path, caller="operator", json=body)).status == 200
+
+
+async def load(site: Site, caller: str = "device", device: str = "d1") -> Answer:
+    return await site.get(f"{P}/devices/{device}/artifacts/{DIGEST}", caller)
+
+
+async def test_a_device_loads_what_it_was_offered_and_nothing_else(site: Site) -> None:
+    await put(site)
+    for name in ("d1", "d2"):
+        await give_model(site, device=name)
+    for caller in ("device", "gateway", "operator"):
+        assert (await load(site, caller)).status == 404
+    await offer(site)
+    for caller in ("device", "gateway", "operator"):
+        answer = await load(site, caller)
+        assert (answer.status, answer.body) == (200, BYTES)
+        assert (await load(site, caller, "d2")).status == 404
+    assert (await load(site, "viewer")).status == 403
+    part = await site.get(f"{P}/devices/d1/artifacts/{DIGEST}", "device", Range="bytes=10000-")
+    assert (part.status, part.body) == (206, BYTES[10000:])
+    assert (await site.get(f"{P}/devices/d1/artifacts/{'0' * 64}", "device")).status == 404
+
+
+async def test_a_device_loads_nothing_of_another_model(site: Site) -> None:
+    await put(site)
+    await give_model(site, "other")
+    await offer(site)
+    assert (await load(site)).status == 404
+
+
+async def test_a_device_loads_what_it_was_offered_after_a_newer_offer_too(site: Site) -> None:
+    await put(site)
+    await give_model(site)
+    await offer(site)
+    await site.call("POST", RELEASES, caller="operator", json={"version": "1.1.0", "model": "m"})
+    await offer(site, "1.1.0")
+    assert (await load(site)).body == BYTES
+
+
+async def test_a_device_is_told_that_its_release_is_withdrawn(site: Site) -> None:
+    await put(site)
+    await give_model(site)
+    reason = {"reason": "it bricks"}
+    path = f"{RELEASES}/m/1.0.0/withdraw"
+    await site.call("POST", path, caller="operator", json=reason)
+    assert (await load(site)).status == 404
+    await offer(site)
+    answer = await load(site)
+    assert (answer.status, answer.json["code"]) == (410, "withdrawn")
+    assert (
+        await site.call("HEAD", f"{P}/devices/d1/artifacts/{DIGEST}", caller="device")
+    ).status == 410
+
+
+async def test_the_same_bytes_in_a_release_that_is_not_withdrawn_are_loaded(site: Site) -> None:
+    await put(site)
+    await give_model(site)
+    await offer(site)
+    await site.call("POST", RELEASES, caller="operator", json={"version": "0.9.0", "model": "m"})
+    await put(site, path=f"{RELEASES}/m/0.9.0/artifacts/full.bin")
+    reason = {"reason": "it bricks"}
+    await site.call("POST", f"{RELEASES}/m/1.0.0/withdraw", caller="operator", json=reason)
+    assert (await load(site)).status == 410
+    await offer(site, "0.9.0")
+    assert (await load(site)).body == BYTES
+
+
+async def test_who_has_the_bytes_is_told_so(site: Site) -> None:
+    await put(site)
+    answer = await site.get(FILE, If_None_Match=ETAG)
+    assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", ETAG)
+
+
+async def test_head_tells_all_but_the_bytes(site: Site) -> None:
+    await put(site)
+    head = await site.call("HEAD", FILE, caller="viewer")
+    assert (head.status, head.body) == (200, b"")
+    assert head.headers["Content-Length"] == str(len(BYTES))
+
+
+async def test_users_still_see_the_bytes_of_a_withdrawn_release(site: Site) -> None:
+    await put(site)
+    path = f"{RELEASES}/m/1.0.0/withdraw"
+    await site.call("POST", path, caller="operator", json={"reason": "x"})
+    assert (await site.get(FILE, "viewer")).body == BYTES
+
+
+@pytest.mark.parametrize(
+    ("method", "caller", "status"),
+    [
+        ("PUT", "viewer", 403),
+        ("PUT", "auditor", 403),
+        ("PUT", "gateway", 403),
+        ("PUT", "device", 403),
+        ("PUT", "stranger", 404),
+        ("GET", "gateway", 403),
+        ("GET", "device", 403),
+        ("GET", "stranger", 404),
+    ],
+)
+async def test_who_may_not(site: Site, method: str, caller: str, status: int) -> None:
+    await put(site)
+    answer = await site.call(method, FILE, caller=caller, data=BYTES if method == "PUT" else None)
+    assert answer.status == status
+
+
+async def test_a_store_that_fails_is_unavailable_and_leaves_no_event(
+    site: Site, folder: Path
+) -> None:
+    (folder / "uploads").write_text("in the way")
+    answer = await put(site)
+    assert (answer.status, answer.json["code"]) == (503, "unavailable")
+    (folder / "uploads").unlink()
+    assert await nothing_is_left(site, folder)
+
+
+async def test_bytes_that_are_lost_are_unavailable_until_they_are_put_again(
+    site: Site, folder: Path
+) -> None:
+    await put(site)
+    (folder / files(folder)[0]).unlink()
+    assert (await site.get(FILE)).status == 503
+    assert (await put(site)).status == 200
+    assert (await site.get(FILE)).body == BYTES
+
+
+async def test_a_server_without_a_place_for_artifacts_says_so(site: Site) -> None:
+    services = replace(site.services, artifacts=None)
+    async with TestClient(TestServer(app.build(services))) as client:
+        answer = await put(replace(site, client=client))
+    assert (answer.status, answer.json["code"]) == (409, "no_artifact_store")

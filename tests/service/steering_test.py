@@ -1,0 +1,298 @@
+"""Steering over HTTP: check-ins, rollouts, rollbacks, halts, explanations and questions."""
+
+import asyncio
+import time
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from firmtrail.http import app
+from firmtrail.record import Recorder
+from tests.databases import opened, read
+from tests.people import new_access
+from tests.service.routes_test import assert_is_problem
+from tests.service.site import Answer, D, P, Site
+
+D2 = f"{P}/devices/d2"
+
+
+@pytest.fixture
+async def fleet(site: Site) -> Site:
+    """d1 and d2 of model m run 1.0.0; m has releases up to 1.2.0."""
+    for name in ("d1", "d2"):
+        await site.call("PATCH", f"{P}/devices/{name}", caller="operator", json={"model": "m"})
+        await site.report({"version": "1.0.0"}, caller="operator", path=f"{P}/devices/{name}")
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        await post(site, "releases", {"model": "m", "version": version})
+    return site
+
+
+async def post(site: Site, path: str, body: Any = None, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await site.call("POST", f"{P}/{path}", caller="operator", json=body or {}, headers=named)
+
+
+async def roll_out(site: Site, version: str = "1.1.0", **members: Any) -> str:
+    answer = await post(site, "rollouts", {"model": "m", "version": version, **members})
+    assert answer.status == 201, answer.body
+    rollout: str = answer.json["id"]
+    return rollout
+
+
+async def check_in(site: Site, query: str = "", caller: str = "device", **headers: str) -> Answer:
+    answer = await site.get(f"{D}/update{query}", caller, **headers)
+    assert int(answer.headers["Firmtrail-Poll-After"]) in range(240, 361)
+    return answer
+
+
+async def offers(site: Site) -> list[Any]:
+    found = await site.get(f"{P}/events", "auditor")
+    return [line for line in found.body.splitlines() if b"UpdateOffered" in line]
+
+
+async def test_a_check_in_says_what_to_run_and_when_to_call_again(fleet: Site) -> None:
+    answer = await check_in(fleet)
+    assert answer.json == {
+        "action": "none",
+        "version": None,
+        "rollout": None,
+        "reason": "not_reached",
+        "artifacts": [],
+        "question": None,
+        "report_wanted": False,
+        "last_seq": None,
+    }
+    assert answer.headers["Cache-Control"] == "private, no-cache"
+    same = await check_in(fleet, If_None_Match=answer.headers["ETag"])
+    assert (same.status, same.body) == (304, b"")
+    rollout = await roll_out(fleet)
+    told = await check_in(fleet, If_None_Match=answer.headers["ETag"])
+    assert (told.json["action"], told.json["version"]) == ("update", "1.1.0")
+    assert (told.json["rollout"], told.json["reason"]) == (rollout, "rollout")
+    assert (await fleet.get(D)).json["target"] == "1.1.0"
+    assert (await fleet.get(f"{P}/devices")).json["items"][0]["target"] == "1.1.0"
+
+
+async def test_a_refused_check_in_says_when_to_call_again_too(fleet: Site) -> None:
+    assert (await check_in(fleet, "?running=nonsense")).status == 422
+    answer = await fleet.call("GET", f"{D}/update")
+    assert answer.status == 401
+    assert "Firmtrail-Poll-After" in answer.headers
+
+
+async def test_only_the_first_telling_of_a_device_or_its_gateway_is_recorded(fleet: Site) -> None:
+    await roll_out(fleet)
+    seen = [(await check_in(fleet, caller="operator")).json for _ in range(2)]
+    assert seen[0]["version"] == "1.1.0"
+    assert await offers(fleet) == []
+    assert (await check_in(fleet)).json == seen[0]
+    await asyncio.gather(*(check_in(fleet) for _ in range(5)))
+    assert len(await offers(fleet)) == 1
+    await fleet.get(f"{D2}/update", "gateway")
+    assert len(await offers(fleet)) == 2
+
+
+async def test_running_decides_for_that_version_and_wants_a_report(fleet: Site) -> None:
+    await roll_out(fleet)
+    there = (await check_in(fleet, "?running=1.1.0")).json
+    assert (there["reason"], there["report_wanted"]) == ("up_to_date", True)
+    same = (await check_in(fleet, "?running=1.0.0")).json
+    assert (same["version"], same["report_wanted"]) == ("1.1.0", False)
+
+
+async def test_idle_polls_change_no_tables_row_count(fleet: Site) -> None:
+    await roll_out(fleet)
+    await check_in(fleet)
+    db = fleet.services.db
+    tables = ("events", "device_offers", "device_history", "device_current", "rollouts", "texts")
+
+    async def rows() -> list[Any]:
+        return [await read(db, f"SELECT count(*) FROM {table}") for table in tables]
+
+    before = [tuple(row[0]) for row in await rows()]
+    etag = (await check_in(fleet)).headers["ETag"]
+    for _ in range(10):
+        await asyncio.gather(*(check_in(fleet, If_None_Match=etag) for _ in range(100)))
+    assert [tuple(row[0]) for row in await rows()] == before
+
+
+async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
+    pause_if = {"failed_percent": 50, "min_reports": 1}
+    tried = await post(
+        fleet, "rollouts", {"model": "m", "version": "1.1.0", "dry_run": True, "percent": 0}
+    )
+    assert (tried.status, tried.json["id"], tried.json["progress"]["matching"]) == (200, None, 2)
+    rollout = await roll_out(fleet, pause_if=pause_if)
+    await check_in(fleet)
+    await fleet.report({"version": "1.1.0", "status": "failed"})
+    found = (await fleet.get(f"{P}/rollouts/{rollout}")).json
+    assert found["state"] == "paused"
+    assert found["pause_if"] == pause_if
+    assert found["progress"] == {
+        "matching": 2,
+        "offered": 1,
+        "installed": 0,
+        "failed": 1,
+        "exhausted": 0,
+    }
+    states = await fleet.get(f"{P}/rollouts/{rollout}/devices")
+    assert {each["device"]: each["state"] for each in states.json["items"]} == {
+        "d1": "failed",
+        "d2": "held",
+    }
+    held = await fleet.get(f"{P}/rollouts/{rollout}/devices?state=held&count=true")
+    assert (held.json["total"], held.json["items"][0]["reason"]) == (1, "paused")
+    listed = (await fleet.get(f"{P}/rollouts?limit=1")).json
+    assert [each["id"] for each in listed["items"]] == [rollout]
+
+
+async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> None:
+    rollout = await roll_out(fleet, percent=12.5)
+    path = f"rollouts/{rollout}"
+    seen = await fleet.get(f"{P}/{path}")
+    assert seen.json["percent"] == 12.5
+    advanced = await post(fleet, f"{path}/advance", {"percent": 50}, If_Match=seen.headers["ETag"])
+    assert (advanced.status, advanced.json["percent"]) == (200, 50)
+    stale = await post(fleet, f"{path}/pause", {}, If_Match=seen.headers["ETag"])
+    assert_is_problem(stale, 412)
+    assert_is_problem(await post(fleet, f"{path}/advance", {"percent": 50}), 409)
+    paused = await post(fleet, f"{path}/pause", {"reason": "smoke"})
+    assert (paused.json["state"], paused.json["state_reason"]) == ("paused", "smoke")
+    assert paused.headers["ETag"] == (await fleet.get(f"{P}/{path}")).headers["ETag"]
+    assert (await post(fleet, f"{path}/resume")).json["state"] == "running"
+    assert (await post(fleet, f"{path}/abort", {"reason": "enough"})).json["state"] == "aborted"
+    assert_is_problem(await post(fleet, f"{path}/pause"), 409)
+    assert_is_problem(await post(fleet, "rollouts/nobody/pause"), 404)
+    assert_is_problem(await post(fleet, "rollouts", {"model": "m", "version": "9.9.9"}), 422)
+
+
+async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
+    await fleet.report({"version": "1.2.0"})
+    await fleet.report({"version": "1.2.0"}, caller="operator", path=D2)
+    await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.1.0"})
+    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
+    tried = await post(fleet, "rollbacks", {**wish, "dry_run": True})
+    assert tried.json == {
+        "rollout": None,
+        "devices": {"named": 2, "pinned": 1, "silent": 0, "no_previous": 0},
+    }
+    assert (await fleet.get(f"{P}/releases/m/1.2.0")).json["withdrawn"] is False
+    begun = await post(fleet, "rollbacks", wish)
+    assert begun.status == 201
+    assert (await fleet.get(f"{P}/releases/m/1.2.0")).json["withdrawn"] is True
+    told = (await check_in(fleet)).json
+    assert (told["action"], told["version"]) == ("rollback", "1.0.0")
+    await fleet.report({"version": "1.0.0"})
+    found = (await fleet.get(f"{P}/rollouts/{begun.json['rollout']}")).json
+    assert (found["kind"], found["reason"]) == ("rollback", "it burns")
+    assert found["devices"] == {"named": 1, "pinned": 1, "silent": 0, "no_previous": 0}
+    assert (found["progress"]["matching"], found["progress"]["installed"]) == (2, 1)
+    history = (await fleet.get(f"{D}/history")).json["items"]
+    assert [line["change"] for line in history] == ["rollback", "upgrade", "first"]
+
+
+async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> None:
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "old"})
+    await fleet.report({"version": "1.2.0"})
+    wish = {"bad_version": "1.2.0", "model": "m"}
+    tried = await post(fleet, "rollbacks", {**wish, "dry_run": True})
+    assert tried.json["devices"] == {"named": 1, "pinned": 0, "silent": 0, "no_previous": 1}
+    await post(fleet, "rollbacks", wish)
+    assert (await check_in(fleet)).json["reason"] == "no_previous"
+
+
+async def test_a_halt_stops_everything_and_is_explained(fleet: Site) -> None:
+    await roll_out(fleet)
+    assert (await post(fleet, "halt", {"reason": "fire"})).json == {"halted": "rollouts"}
+    assert (await check_in(fleet)).json["reason"] == "halted"
+    assert_is_problem(await post(fleet, "halt"), 409)
+    explained = (await fleet.get(f"{D}/explain", "viewer")).json
+    assert (explained["reason"], explained["rules"][-1]["says"]) == (
+        "halted",
+        "the project is halted",
+    )
+    assert (await post(fleet, "resume")).json == {"halted": None}
+    explained = (await fleet.get(f"{D}/explain", "viewer")).json
+    assert [rule["rule"] for rule in explained["rules"]] == ["halt", "pin", "rollback", "rollout"]
+    assert explained["target"] == (await check_in(fleet)).json["version"] == "1.1.0"
+
+
+async def test_a_retry_offers_anew_what_failed_too_often(fleet: Site) -> None:
+    await roll_out(fleet)
+    for _ in range(3):
+        await check_in(fleet)
+        await fleet.report({"version": "1.1.0", "status": "failed"}, {"version": "1.0.0"})
+    assert (await check_in(fleet)).json["reason"] == "attempts_exhausted"
+    assert (await post(fleet, "devices/d1/retry", {"version": "1.1.0"})).status == 200
+    assert (await check_in(fleet)).json["version"] == "1.1.0"
+
+
+async def test_a_question_is_delivered_answered_and_listed(fleet: Site) -> None:
+    asked = await post(fleet, "devices/d1/ask")
+    assert asked.status == 202
+    question = (await check_in(fleet)).json["question"]
+    assert question == asked.json["question"]
+    answer = {"version": "1.0.0", "status": "running", "question": question}
+    assert (await fleet.report(answer)).status == 201
+    assert (await fleet.report(answer)).status == 200
+    assert (await check_in(fleet)).json["question"] is None
+    await post(fleet, "devices/d1/ask")
+    listed = (await fleet.get(f"{D}/asks")).json["items"]
+    assert [(each["state"], each["version"]) for each in listed] == [
+        ("open", None),
+        ("answered", "1.0.0"),
+    ]
+
+
+async def test_a_device_that_waits_is_told_at_once(fleet: Site) -> None:
+    etag = (await check_in(fleet)).headers["ETag"]
+    waiting = asyncio.create_task(check_in(fleet, "?wait=20", If_None_Match=etag))
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    await roll_out(fleet)
+    told = await waiting
+    assert told.json["version"] == "1.1.0"
+    assert time.monotonic() - began < 1
+    etag = told.headers["ETag"]
+    same = await check_in(fleet, "?wait=1", If_None_Match=etag)
+    assert same.status == 304
+    waiting = asyncio.create_task(check_in(fleet, "?wait=20", If_None_Match=etag))
+    await asyncio.sleep(0.05)
+    asking = asyncio.create_task(post(fleet, "devices/d1/ask?wait=20"))
+    told = await waiting
+    question = told.json["question"]
+    await fleet.report({"version": "1.0.0", "status": "running", "question": question})
+    answered = await asking
+    assert (answered.status, answered.json["version"]) == (200, "1.0.0")
+
+
+async def test_a_waiting_device_whose_secret_dies_is_turned_away(fleet: Site) -> None:
+    etag = (await check_in(fleet)).headers["ETag"]
+    waiting = asyncio.create_task(fleet.get(f"{D}/update?wait=20", "device", If_None_Match=etag))
+    await asyncio.sleep(0.05)
+    await post(fleet, "devices/d1/secret")
+    assert_is_problem(await waiting, 401)
+
+
+async def test_what_another_server_orders_reaches_a_waiting_device(
+    fleet: Site, database_url: str
+) -> None:
+    """Two servers; an embedded database has one process, so there they share it."""
+    is_embedded = database_url.startswith("sqlite")
+    db_of_other = nullcontext(fleet.services.db) if is_embedded else opened(database_url)
+    async with db_of_other as db:
+        recorder = Recorder(db)
+        server = TestServer(app.build(app.services(db, new_access(db), recorder)))
+        await server.start_server(**app.RUNNER_OPTIONS)
+        async with TestClient(server) as client:
+            other = Site(client, fleet.services, fleet.log_id, fleet.credentials)
+            etag = (await check_in(other)).headers["ETag"]
+            waiting = asyncio.create_task(check_in(other, "?wait=20", If_None_Match=etag))
+            await asyncio.sleep(0.05)
+            began = time.monotonic()
+            await roll_out(fleet)
+            assert (await waiting).json["version"] == "1.1.0"
+            assert time.monotonic() - began < 1
+        await recorder.close()

@@ -1,0 +1,165 @@
+"""A project's steering for tests: what the shell does with the rules, in plain memory."""
+
+from dataclasses import dataclass, field
+
+from firmtrail import device, events, orders
+from firmtrail.device import DeviceState, Report
+from firmtrail.events import Event, Recorded
+from firmtrail.steering import control, offer, rollout, target
+from firmtrail.steering.control import Control
+from firmtrail.steering.offer import Offer
+from firmtrail.steering.previous import Run, previous
+from firmtrail.steering.rollout import Recent, Rollout
+from firmtrail.steering.target import Case, Decision
+
+
+@dataclass
+class Fleet:
+    """A log of one project, folded as it grows."""
+
+    control: Control = field(default_factory=Control)
+    states: dict[str, DeviceState] = field(default_factory=dict)
+    offers: dict[str, dict[tuple[str, str], Offer]] = field(default_factory=dict)
+    log: list[Recorded] = field(default_factory=list)
+
+    def record(self, stream: str, event: Event) -> Recorded:
+        position = len(self.log)
+        recorded = Recorded(position, 1_000_000 + position, stream, f"e{position}", "user/u", event)
+        self.log.append(recorded)
+        self.control = control.evolve(self.control, recorded)
+        kind, _, name = stream.partition("/")
+        if kind == "device":
+            self._of_device(name, recorded)
+        return recorded
+
+    def _of_device(self, name: str, recorded: Recorded) -> None:
+        event, before = recorded.event, self.states.get(name)
+        offers = self.offers.setdefault(name, {})
+        changed: list[Offer] = []
+        if isinstance(event, events.REPORTS):
+            assert before is not None
+            at = device.placed(before, recorded)
+            self.states[name] = device.evolve_report(before, recorded, at, None)
+            changed = offer.reported(list(offers.values()), event, at)
+        elif isinstance(event, orders.UpdateOffered):
+            changed = offer.offered(list(offers.values()), name, recorded)
+        elif isinstance(event, orders.AttemptsCleared):
+            changed = offer.cleared(list(offers.values()), event)
+        else:
+            self.states[name] = device.evolve_attributes(before, name, event)
+        offers.update((each.key, each) for each in changed)
+
+    def register(self, *names: str, model: str = "m", version: str | None = "1.0.0") -> None:
+        for name in names:
+            self.record(f"device/{name}", events.DeviceRegistered(model))
+            if version is not None:
+                self.report(version, device=name)
+
+    def release(self, *versions: str, model: str = "m") -> None:
+        for each in versions:
+            self.record(f"release/{model}/{each}", events.ReleaseAdded(model, each))
+
+    def withdraw(self, of: str, model: str = "m") -> None:
+        self.record(f"release/{model}/{of}", events.ReleaseWithdrawn())
+
+    def report(self, version: str, status: events.Status = "installed", device: str = "d1") -> None:
+        event = _event(Report(device, version, status, "x"))
+        self.record(f"device/{device}", event)
+        self._pause()
+
+    def _pause(self) -> None:
+        for each in list(self.control.rollouts.values()):
+            if paused := rollout.decide_own_pause(each, self.recent(each)):
+                self.record(rollout.stream(each.id), paused)
+
+    def recent(self, of: Rollout) -> Recent:
+        """Counted anew from the offers."""
+        outcomes = [
+            each.outcome
+            for offers in self.offers.values()
+            for each in [offer.latest(one for one in offers.values() if one.source == of.id)]
+            if each is not None and each.outcome_position > of.resumed_position
+        ]
+        return Recent(outcomes.count("installed"), outcomes.count("failed"))
+
+    def roll_out(self, version: str, name: str = "r1", **members: object) -> Rollout:
+        members = {"model": "m", "reach": 10_000} | members
+        wanted = orders.RolloutStarted(version=version, **members)  # type: ignore[arg-type]
+        event = control.decide_rollout(self.control, wanted)
+        self.record(rollout.stream(name), event)
+        return self.control.rollouts[name]
+
+    def roll_back(
+        self, bad: str, to: str | None = None, name: str = "b1", **members: object
+    ) -> None:
+        members = {"model": "m", "reach": 10_000} | members
+        wanted = orders.RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
+        event = control.decide_rollback(self.control, wanted)
+        if bad in self.versions(event.model) and not control.is_withdrawn(
+            self.control, event.model, bad
+        ):
+            self.withdraw(bad, event.model)
+        self.record(rollout.stream(name), event)
+
+    def versions(self, model: str) -> set[str]:
+        return {key.version for key in self.control.releases if key.model == model}
+
+    def case(self, name: str = "d1") -> Case:
+        case = Case(self.control, self.states[name], list(self.offers.get(name, {}).values()))
+        rollback = target.needs_previous(case)
+        if rollback is None:
+            return case
+        runs = self.runs(name, rollback.bad_version)
+        return case._replace(previous=previous(self.control, rollback.model, runs, case.offers))
+
+    def runs(self, name: str, bad: str | None) -> list[Run]:
+        """Newest first, from before the first of the bad one."""
+        reports = [
+            each.event
+            for each in self.log
+            if each.stream == f"device/{name}" and isinstance(each.event, events.REPORTS)
+        ]
+        moving = [each for each in reports if each.status in device.MOVING]
+        first = next(n for n, each in enumerate(moving) if each.version == bad)
+        return [
+            Run(each.version, _failed_since(reports, each.version))
+            for each in reversed(moving[:first])
+        ]
+
+    def decide(self, name: str = "d1") -> Decision:
+        return target.decide(self.case(name))
+
+    def check_in(self, name: str = "d1") -> Decision:
+        """Decide, and record the offer if it is a new one."""
+        case = self.case(name)
+        decision = target.decide(case)
+        if decision.version is not None and not offer.is_made(
+            case.offers, decision.source, decision.version
+        ):
+            attempt = offer.attempts(case.offers, decision.version) + 1
+            assert decision.reason in target.CAUSES
+            made = orders.UpdateOffered(
+                decision.version, decision.reason, attempt, decision.rollout
+            )
+            self.record(f"device/{name}", made)
+        return decision
+
+    def offers_made(self) -> list[Recorded]:
+        return [each for each in self.log if isinstance(each.event, orders.UpdateOffered)]
+
+
+def _failed_since(reports: list[events.ReportEvent], version: str) -> bool:
+    last = max(
+        n
+        for n, each in enumerate(reports)
+        if each.version == version and each.status in device.MOVING
+    )
+    return any(
+        each.version == version and each.status in {"failed", "rejected"} for each in reports[last:]
+    )
+
+
+def _event(report: Report) -> events.ReportEvent:
+    decided = device.decide_report(DeviceState(report.device), report, None)
+    assert isinstance(decided, events.REPORTS)
+    return decided
