@@ -81,18 +81,26 @@ position bigint, started_at_ms bigint, phase_position bigint, phase_at_ms bigint
 resumed_position bigint, recent_installed bigint, recent_failed bigint"""
 
 _TEXTS = """\
-SELECT log_heads.size, rollout.rollout, started.text, phase.text
+SELECT
+    log_heads.size,
+    rollout.rollout,
+    CASE WHEN start.entry LIKE '%"reason":"%' THEN coalesce(start_text.text, 'erased') END,
+    CASE WHEN phase.entry LIKE '%"reason":"%' THEN coalesce(phase_text.text, 'erased') END
 FROM log_heads
 JOIN views ON views.log_id = $1 AND views.name = 'rollouts'
 LEFT JOIN rollouts AS rollout ON rollout.log_id = $1 AND rollout.generation = views.generation
-LEFT JOIN texts AS started ON started.log_id = $1 AND started.position = rollout.position
-LEFT JOIN texts AS phase ON phase.log_id = $1 AND phase.position = rollout.phase_position
+LEFT JOIN events AS start ON start.log_id = $1 AND start.position = rollout.position
+LEFT JOIN events AS phase ON phase.log_id = $1 AND phase.position = rollout.phase_position
+LEFT JOIN texts AS start_text
+    ON start_text.log_id = $1 AND start_text.position = rollout.position
+LEFT JOIN texts AS phase_text
+    ON phase_text.log_id = $1 AND phase_text.position = rollout.phase_position
 WHERE log_heads.log_id = $1
 ORDER BY rollout.rollout"""
 
 
 class Texts(NamedTuple):
-    """Why a rollout was started, and why it is in its phase."""
+    """Why a rollout was started, and why it is in its phase; "erased" where that was erased."""
 
     started: str | None
     phase: str | None
