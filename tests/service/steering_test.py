@@ -128,7 +128,7 @@ async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     await check_in(fleet)
     await fleet.report({"version": "1.1.0", "status": "failed"})
     found = (await fleet.get(f"{P}/rollouts/{rollout}")).json
-    assert found["state"] == "paused"
+    assert (found["state"], found["state_reason"]) == ("paused", "1 of 1 outcomes failed")
     assert found["pause_if"] == pause_if
     assert found["progress"] == {
         "matching": 2,
