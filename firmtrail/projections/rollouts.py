@@ -7,7 +7,9 @@ as it may pause itself over them: kept in the row, so that a commit needs no rec
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from firmtrail import events
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.orders import RolloutPaused
 from firmtrail.projections.view import Table
 from firmtrail.steering.rollout import Recent, Rollout
 
@@ -81,18 +83,27 @@ position bigint, started_at_ms bigint, phase_position bigint, phase_at_ms bigint
 resumed_position bigint, recent_installed bigint, recent_failed bigint"""
 
 _TEXTS = """\
-SELECT log_heads.size, rollout.rollout, started.text, phase.text
+SELECT
+    log_heads.size,
+    rollout.rollout,
+    CASE WHEN start.entry LIKE '%"reason":"%' THEN coalesce(start_text.text, 'erased') END,
+    CASE WHEN phase.entry LIKE '%"reason":"%' THEN coalesce(phase_text.text, 'erased') END,
+    CASE WHEN phase.entry LIKE '%"failed":%' THEN phase.entry END
 FROM log_heads
 JOIN views ON views.log_id = $1 AND views.name = 'rollouts'
 LEFT JOIN rollouts AS rollout ON rollout.log_id = $1 AND rollout.generation = views.generation
-LEFT JOIN texts AS started ON started.log_id = $1 AND started.position = rollout.position
-LEFT JOIN texts AS phase ON phase.log_id = $1 AND phase.position = rollout.phase_position
+LEFT JOIN events AS start ON start.log_id = $1 AND start.position = rollout.position
+LEFT JOIN events AS phase ON phase.log_id = $1 AND phase.position = rollout.phase_position
+LEFT JOIN texts AS start_text
+    ON start_text.log_id = $1 AND start_text.position = rollout.position
+LEFT JOIN texts AS phase_text
+    ON phase_text.log_id = $1 AND phase_text.position = rollout.phase_position
 WHERE log_heads.log_id = $1
 ORDER BY rollout.rollout"""
 
 
 class Texts(NamedTuple):
-    """Why a rollout was started, and why it is in its phase."""
+    """Why a rollout was started, and why it is in its phase; "erased" where that was erased."""
 
     started: str | None
     phase: str | None
@@ -131,4 +142,17 @@ def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
 async def texts(db: Database, log_id: int) -> tuple[int, dict[str, Texts]]:
     """The log's size, and what people said of each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
-    return rows[0][0], {row[1]: Texts(*row[2:]) for row in rows if row[1] is not None}
+    found = {
+        name: Texts(started, _over(own_pause) if own_pause else phase)
+        for _, name, started, phase, own_pause in rows
+        if name is not None
+    }
+    return rows[0][0], found
+
+
+def _over(entry: str) -> str:
+    """Why a rollout paused itself."""
+    pause = events.decode(0, entry).event
+    assert isinstance(pause, RolloutPaused)
+    failed, installed = pause.failed or 0, pause.installed or 0
+    return f"{failed} of {failed + installed} outcomes failed"

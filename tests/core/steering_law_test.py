@@ -149,7 +149,7 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
     return counted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
 def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, ...]]) -> None:
     fleet = start()
@@ -165,7 +165,7 @@ def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, .
             progress.progress(fleet.case(device), found)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
 def test_a_device_that_obeys_is_not_sent_to_and_fro(story: list[tuple[str, ...]]) -> None:
     """With no more commands, whoever does as he is told soon has nothing to do."""

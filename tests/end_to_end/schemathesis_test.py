@@ -30,9 +30,11 @@ PLACES = """\
 "path.model" = "m"
 "path.version" = "1.0.0"
 "path.name" = "full.bin"
+"query.wait" = 0
 "path.sha256" = "0000000000000000000000000000000000000000000000000000000000000000"
 """
-"""Where there is something to find; without them, every path names a project that nobody has."""
+"""Where there is something to find; without them, every path names a project that nobody has. And
+nobody waits for answers that don't come."""
 
 SECONDS_MAX = 150
 

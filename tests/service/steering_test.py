@@ -128,7 +128,7 @@ async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     await check_in(fleet)
     await fleet.report({"version": "1.1.0", "status": "failed"})
     found = (await fleet.get(f"{P}/rollouts/{rollout}")).json
-    assert found["state"] == "paused"
+    assert (found["state"], found["state_reason"]) == ("paused", "1 of 1 outcomes failed")
     assert found["pause_if"] == pause_if
     assert found["progress"] == {
         "matching": 2,
@@ -187,6 +187,11 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     await fleet.report({"version": "1.0.0"})
     found = (await fleet.get(f"{P}/rollouts/{begun.json['rollout']}")).json
     assert (found["kind"], found["reason"]) == ("rollback", "it burns")
+    lines = (await fleet.get(f"{P}/events", "auditor")).body.splitlines()
+    at = next(n for n, line in enumerate(lines) if b"RollbackStarted" in line)
+    await fleet.call("DELETE", f"{P}/events/{at}/text", caller="admin")
+    again = await fleet.get(f"{P}/rollouts/{begun.json['rollout']}")
+    assert again.json["reason"] == "erased"
     assert found["devices"] == {"named": 1, "pinned": 1, "silent": 0, "no_previous": 0}
     assert (found["progress"]["matching"], found["progress"]["installed"]) == (2, 1)
     history = (await fleet.get(f"{D}/history")).json["items"]
