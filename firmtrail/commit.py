@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from firmtrail import events
 from firmtrail.device import DeviceState
 from firmtrail.events import Event, Recorded
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Row, Script, Statement, Transaction, Unavailable
 from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import (
@@ -193,7 +193,8 @@ def holding(log_id: int) -> list[Statement]:
 async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
     """Lock the log's head and open a commit behind it. Raises `Unavailable` as `held` does."""
     head, generations = held(await tx.run(*holding(log_id)), floors)
-    rows = await tx.run(*controls.load(head, generations))
+    [old] = await tx.run(continued.parts(log_id))
+    rows = await tx.run(*controls.load(head, generations, continued.parts_of(old)))
     commit = Commit(tx, head, generations, controls.of(head.control_count, rows))
     commit.fold.steering.recent.update(controls.recent(rows))
     return commit
@@ -204,7 +205,8 @@ def opened(log_id: int, floors: Floors, known: Control | None) -> Script[Paper]:
     does. Raises `Unavailable` as `held` does."""
     head, generations = held((yield holding(log_id)), floors)
     if known is None or known.count != head.control_count:
-        rows = yield controls.load(head, generations)
+        [old] = yield [continued.parts(log_id)]
+        rows = yield controls.load(head, generations, continued.parts_of(old))
         known = controls.of(head.control_count, rows)
     return Paper(head, generations, known)
 

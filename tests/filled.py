@@ -11,15 +11,17 @@ from random import Random
 from firmtrail.access import seal
 from firmtrail.access.credentials import new_secret
 from firmtrail.commands import access as commands
-from firmtrail.commands import devices
+from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.device import Report
-from firmtrail.events import DeviceChanged, SettingsChanged
+from firmtrail.events import DeviceChanged, ReleaseAdded, SettingsChanged
 from firmtrail.eventstore import log, signing_key
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.eventstore.publisher import Publisher, Signer
+from firmtrail.offering import CheckIn
+from firmtrail.orders import RolloutStarted
 from firmtrail.record import Recorder
 from tests.databases import INSTANCE, read
 from tests.fleet import NOON_MS, report
@@ -49,6 +51,7 @@ async def fill(db: Database, beside: Path) -> None:
     await continue_log(db, log_id, checkpoint=last.note, above=0, actor="system")
     [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = $1", PROJECTS[0])
     await _report(recorder, log_id, rounds=3, seed=2)
+    await _erase(db, recorder, log_id, number=1)
     await publisher.round()
     assert publisher.problem is None
     await _report(recorder, log_id, rounds=1, seed=3)  # not yet published
@@ -63,6 +66,7 @@ async def _live(db: Database, recorder: Recorder, log_id: int, publisher: Publis
     await _report(recorder, log_id, rounds=ROUNDS, seed=1)
     await publisher.round()
     await _change(db, recorder, log_id)
+    await _steer(recorder, log_id)
     await _report(recorder, log_id, rounds=4, seed=4)
     await publisher.round()
 
@@ -131,8 +135,30 @@ async def _change(db: Database, recorder: Recorder, log_id: int) -> None:
     [again] = await seal(access.hasher, [("d7", new_secret())])
     back = devices.Change(DeviceChanged(), decommissioned=False)
     await recorder.act(log_id, devices.change("d7", back, secret=again, actor="system"))
-    rows = await read(db, "SELECT position FROM texts WHERE log_id = $1 ORDER BY position", log_id)
-    head = await log.head(db, log_id)
-    for [position] in rows[:3]:
-        await recorder.act(log_id, commands.erase_text(head, position, actor="system"))
+    await _erase(db, recorder, log_id, number=1)
     access.hasher.close()
+
+
+async def _erase(db: Database, recorder: Recorder, log_id: int, *, number: int) -> None:
+    """Erase some texts of the project's log of this number; its newest log tells of it."""
+    project = (await log.head(db, log_id)).project
+    erased_of = await log.by_number(db, project, number)
+    assert erased_of is not None
+    head = await log.head(db, erased_of)
+    text = "SELECT position FROM texts WHERE log_id = $1 ORDER BY position LIMIT 3"
+    for [position] in await read(db, text, erased_of):
+        await recorder.act(log_id, commands.erase_text(head, position, actor="system"))
+
+
+async def _steer(recorder: Recorder, log_id: int) -> None:
+    for version in VERSIONS:
+        added = ReleaseAdded("m1", version)
+        await recorder.act(log_id, releases.add(added, f"notes of {version}", actor="system"))
+    wanted = RolloutStarted(VERSIONS[-1], "m1", 10_000)
+    rollout = await recorder.act(log_id, steering.start(wanted, actor="system"))
+    for name in DEVICES[:4]:
+        await recorder.check_in(log_id, CheckIn(name, f"device/{name}"))
+        await recorder.act(log_id, steering.ask(name, expires_in_s=60, actor="system"))
+    await recorder.act(log_id, steering.pause(rollout.id, "it is late", actor="system"))
+    await recorder.act(log_id, steering.halt("all stand still", is_all=True, actor="system"))
+    await recorder.act(log_id, steering.end_halt(None, actor="system"))

@@ -12,7 +12,7 @@ import msgspec
 from firmtrail import events
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.events import REPORTS, Recorded, TextErased
+from firmtrail.events import Recorded, TextErased
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError)
 """What `events.decode` raises."""
@@ -48,7 +48,6 @@ class Columns:
         """The time of the last event."""
         self.control_count = 0
         self.nudge_count = 0
-        """No event that is recorded so far is a nudge."""
         self._without_text: set[int] = set()
 
     def see(self, stored: Stored) -> None:
@@ -61,9 +60,10 @@ class Columns:
             return
         self._compare(stored, recorded, source)
         self._see_text(stored, recorded)
-        if isinstance(recorded.event, TextErased):
+        if isinstance(recorded.event, TextErased) and recorded.event.log is None:
             self.see_erasure(stored.position, recorded.event.position)
         self.control_count += recorded.event.IS_CONTROL
+        self.nudge_count += recorded.event.IS_NUDGE
         self.recorded_at_ms = recorded.recorded_at_ms
 
     def _compare(self, stored: Stored, recorded: Recorded, source: str) -> None:
@@ -80,8 +80,7 @@ class Columns:
             self._add(stored.position, "its time is before that of the event before it")
 
     def _see_text(self, stored: Stored, recorded: Recorded) -> None:
-        event = recorded.event
-        hashed = event.detail if isinstance(event, REPORTS) else None
+        hashed = getattr(recorded.event, recorded.event.TEXT) if recorded.event.TEXT else None
         if stored.text is None or stored.salt is None:
             if hashed is not None:
                 self._without_text.add(stored.position)

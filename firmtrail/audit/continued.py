@@ -8,8 +8,7 @@ one says how much of it was left.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail import events
-from firmtrail.audit.columns import UNREADABLE
+from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.events import LogContinued
@@ -49,10 +48,7 @@ async def look(logs: Sequence[Log], findings: Findings) -> dict[str, Old]:
 async def _first(log: Log) -> LogContinued | None:
     """None also where the first entry is none of ours, which is found with the others."""
     for position, _, text in await log.db.read(eventlog.page(log.log_id, 0, 1, 1)):
-        try:
-            event = events.decode(position, text).event
-        except UNREADABLE:
-            return None
+        event = rows.decoded(position, text)
         return event if isinstance(event, LogContinued) else None
     return None
 

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import batched, pairwise
 from typing import NamedTuple
 
-from firmtrail import events
 from firmtrail.audit import rows
-from firmtrail.audit.columns import UNREADABLE, Columns, Stored
+from firmtrail.audit.columns import Columns, Stored
 from firmtrail.audit.edge import Edge, Tile, places_at, split
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
@@ -184,14 +183,16 @@ async def _hold_texts(audit: _Audit, columns: Columns, size: int) -> None:
         async for run in rows.runs(log, size, newer, audit.findings):
             for stored in run:
                 _see_erasure(columns, stored)
-    for position in sorted(columns.unexplained()):
+    missing = columns.unexplained()
+    for position in sorted(missing - await rows.erased_since(audit.log, missing)):
         audit.add(f"position {position}", "the text beside it is gone, and no event tells of it")
 
 
 def _see_erasure(columns: Columns, stored: Stored) -> None:
-    try:
-        event = events.decode(stored.position, stored.entry).event
-    except UNREADABLE:
-        return
-    if isinstance(event, TextErased) and event.position in columns.unexplained():
+    event = rows.decoded(stored.position, stored.entry)
+    if (
+        isinstance(event, TextErased)
+        and event.log is None
+        and event.position in columns.unexplained()
+    ):
         columns.see_erasure(stored.position, event.position)

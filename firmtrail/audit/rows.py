@@ -1,14 +1,17 @@
 """The rows of a log in a database, read as they are: nothing is taken for granted of them."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from firmtrail.audit.columns import Stored
+from firmtrail import events
+from firmtrail.audit.columns import UNREADABLE, Stored
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.event import Event
+from firmtrail.events import TextErased
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Database, Reader, Statement
+from firmtrail.eventstore.database import Database, Given, Reader, Statement
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
 PAGE_IDENTITIES = 1_000
@@ -52,6 +55,16 @@ WHERE log_id = $1
 GROUP BY level
 ORDER BY level
 LIMIT 100"""
+
+_ERASED_SINCE = """\
+SELECT given.position, events.position, events.entry
+FROM given
+CROSS JOIN log_heads
+CROSS JOIN events
+WHERE log_heads.project = $1
+    AND log_heads.number > $2
+    AND events.log_id = log_heads.log_id
+    AND events.stream = given.stream"""
 
 _IDENTITIES = """\
 SELECT stream, event_id, position
@@ -171,6 +184,23 @@ async def _log_ids(db: Database, table: str) -> list[int]:
         [[after]] = rows
         found.append(after)
     return found
+
+
+async def erased_since(log: Log, positions: Iterable[int]) -> set[int]:
+    """Those of these positions whose text was erased once the project had a newer log."""
+    wanted = [(position, f"log/{log.number}/event/{position}") for position in positions]
+    given = Given("position bigint, stream text", wanted)
+    rows = await log.db.read(Statement(_ERASED_SINCE, (log.project, log.number), given))
+    erased = ((at, decoded(position, entry)) for at, position, entry in rows)
+    return {at for at, event in erased if event == TextErased(at, log.number)}
+
+
+def decoded(position: int, entry: str) -> Event | None:
+    """The event of an entry; None where it is none of ours, which is found with the others."""
+    try:
+        return events.decode(position, entry).event
+    except UNREADABLE:
+        return None
 
 
 async def repeated(log: Log, findings: Findings) -> None:

@@ -5,10 +5,12 @@ still all that decides.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from firmtrail import events
-from firmtrail.eventstore import log
+from firmtrail.eventstore import continued, log
+from firmtrail.eventstore.continued import Part
 from firmtrail.eventstore.database import Database, Row, Statement
 from firmtrail.projections import fold, releases, rollouts
 from firmtrail.steering import control
@@ -52,20 +54,22 @@ class Controls:
             del self._reading[log_id]
 
 
-def load(head: log.Head, generations: Mapping[str, int]) -> list[Statement]:
-    """Read it with `of`."""
+def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) -> list[Statement]:
+    """Read it with `of`. `old` are the logs that this one goes on from."""
+    stream = f"project/{head.project}"
     return [
         releases.load(head.log_id, generations[releases.NAME]),
         rollouts.load(head.log_id, generations[rollouts.NAME]),
-        log.of_stream(head.log_id, f"project/{head.project}"),
+        *(log.of_stream(part.log_id, stream, part.size) for part in old),
+        log.of_stream(head.log_id, stream),
     ]
 
 
 def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
     """What decides after `count` control events. Settings and halts are few: they are folded."""
-    of_releases, of_rollouts, of_project = results
+    of_releases, of_rollouts, *of_project = results
     found = Control()
-    for position, _, text in of_project:
+    for position, _, text in chain.from_iterable(of_project):
         found = control.evolve(found, events.decode(position, text))
     return Control(
         count,
@@ -86,6 +90,7 @@ async def read(db: Database, log_id: int) -> Control:
     while True:
         head = await log.head(db, log_id)
         live = {name: generation for name, _, generation in await db.read(fold.live(log_id))}
-        rows = [await db.read(statement) for statement in load(head, live)]
+        old = continued.parts_of(await db.read(continued.parts(log_id)))
+        rows = [await db.read(statement) for statement in load(head, live, old)]
         if (await log.head(db, log_id)).control_count == head.control_count:
             return of(head.control_count, rows)
