@@ -112,7 +112,8 @@ async def test_notes_and_reason_lie_beside_the_log_and_can_be_erased(
     texts = await read(db, "SELECT salt, text FROM texts ORDER BY position")
     hashes = [sha256(bytes.fromhex(salt) + text.encode()).hexdigest() for salt, text in texts]
     assert events == [ReleaseAdded("m", "1.0.0", hashes[0]), ReleaseWithdrawn(hashes[1])]
-    await run(recorder, log_id, *(access.erase_text(n, actor="system") for n in (0, 1)))
+    head = await log.head(db, log_id)
+    await run(recorder, log_id, *(access.erase_text(head, n, actor="system") for n in (0, 1)))
     _, told = releases.told(await db.read(releases.tell(log_id)))
     assert told[M1].texts == Texts("erased", "erased")
     assert await differences(db, log_id) == []

@@ -248,7 +248,7 @@ def test_deleting_everything_starts_over(
     fleet.wait_for_checkpoint(server, 1)
     stop(server)
     for each in file.parent.glob(f"{file.name}*"):
-        each.unlink()
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
     shutil.copyfile(made[0], file)
     server.start()
     assert fleet.wait_for_checkpoint(server, 1).origin == "firmtrail/acme/1"

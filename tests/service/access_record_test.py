@@ -41,19 +41,32 @@ async def records(site: Site, query: str = "") -> list[dict[str, Any]]:
     return items
 
 
-async def take(site: Site, route: Route, caller: str) -> Answer:
+@pytest.fixture
+async def rollout(site: Site) -> str:
+    """One that can be read."""
+    for path, body in (
+        ("/releases", {"model": "m", "version": "1.0.0"}),
+        ("/rollouts", {"model": "m", "version": "1.0.0"}),
+    ):
+        answer = await site.call("POST", f"{P}{path}", caller="admin", json=body)
+        assert answer.status == 201, answer.body
+    return str(answer.json["id"])
+
+
+async def take(site: Site, route: Route, caller: str, rollout: str) -> Answer:
+    path = path_of(route, id=rollout)
     if route.is_endless:
-        return await site.get_begun(path_of(route), caller)
-    return await site.get(path_of(route), caller, Accept=NDJSON)
+        return await site.get_begun(path, caller)
+    return await site.get(path, caller, Accept=NDJSON)
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_every_read_by_any_role_is_recorded_and_no_refused_one(
-    site: Site, role: Role
+    site: Site, role: Role, rollout: str
 ) -> None:
     for route in READS:
         before = len(await records(site))
-        answer = await take(site, route, role)
+        answer = await take(site, route, role, rollout)
         assert isinstance(route.access, Member)
         is_allowed = route.access.permission in PERMISSIONS[role]
         assert answer.status == (200 if is_allowed else 403), name_of(route)
@@ -64,7 +77,7 @@ async def test_every_read_by_any_role_is_recorded_and_no_refused_one(
             continue
         [record] = new
         assert record["actor"].startswith("token/t_")
-        assert record["path"] == path_of(route).removeprefix(P)
+        assert record["path"] == path_of(route, id=rollout).removeprefix(P)
         assert record["request_id"] == answer.headers["X-Request-Id"]
 
 
@@ -89,12 +102,14 @@ async def test_a_record_says_what_was_read(site: Site) -> None:
         assert (record["path"], record["asked"]) == (path.partition("?")[0], wanted)
 
 
-async def test_what_shows_a_page_or_only_a_head_is_no_taking_away(site: Site) -> None:
+async def test_what_shows_a_page_or_only_a_head_is_no_taking_away(site: Site, rollout: str) -> None:
     before = await records(site)
     for path in ("/devices", "/members", "/access-record", "/logs"):
         assert (await site.get(f"{P}{path}")).status == 200
     for route in READS:
-        await site.call("HEAD", path_of(route), caller="admin", headers={"Accept": NDJSON})
+        await site.call(
+            "HEAD", path_of(route, id=rollout), caller="admin", headers={"Accept": NDJSON}
+        )
     assert await records(site) == before
 
 
@@ -122,10 +137,10 @@ async def test_another_projects_record_is_not_seen(site: Site) -> None:
     assert other.json["items"] == []
 
 
-async def test_no_secret_and_no_address_is_ever_in_it(site: Site) -> None:
+async def test_no_secret_and_no_address_is_ever_in_it(site: Site, rollout: str) -> None:
     for route in READS:
         for caller in ("admin", "auditor"):
-            await take(site, route, caller)
+            await take(site, route, caller, rollout)
     answer = await site.get(f"{P}/access-record?limit=500")
     for text in (*site.credentials.values(), "example.org"):
         assert text.encode() not in answer.body
@@ -143,14 +158,14 @@ async def test_an_erased_reader_is_an_id(site: Site) -> None:
 
 
 async def test_nothing_is_read_where_it_can_not_be_recorded(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, rollout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def failing(*_: object) -> None:
         raise Unavailable("the disk is full")
 
     monkeypatch.setattr(site.services.reads, "add", failing)
     for route in READS:
-        assert (await take(site, route, "admin")).status == 503
+        assert (await take(site, route, "admin", rollout)).status == 503
 
 
 async def test_tiles_are_recorded_once_a_minute_for_each_reader_and_range(site: Site) -> None:
