@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from firmtrail.eventstore.database import Database, Given, Statement
+from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
 
 AGAIN_AFTER_S = 60
 REMEMBERED_MAX = 10_000
+WAITING_MAX = 10_000
 BATCH_READS_MAX = 500
 END_MS = 2**53
 """Behind every time that a record can have."""
@@ -81,6 +82,8 @@ class Reads:
 
     async def add(self, read: Read) -> None:
         """Record a read; returns once it is durable. Raises `Unavailable`: it may not begin."""
+        if len(self._waiting) >= WAITING_MAX:
+            raise Unavailable("too many reads wait to be recorded")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((read, written))
         if self._writing is None:
@@ -109,10 +112,12 @@ class Reads:
         try:
             async with self._db.transaction() as tx:
                 await tx.run(Statement(_INSERT, (), Given(_COLUMNS, some)))
-        except BaseException as error:  # noqa: BLE001 (every waiter gets it)
+        except BaseException as error:
             for waiter in written:
                 if not waiter.done():
                     waiter.set_exception(error)
+            if isinstance(error, asyncio.CancelledError):
+                raise
             return
         for waiter in written:
             if not waiter.done():  # done: its request was cancelled; it is recorded all the same

@@ -7,7 +7,7 @@ Beside a running server, by reading alone. The copy holds at least what the chec
 import os
 import subprocess
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import click
 from rich.console import Console
@@ -85,11 +85,8 @@ def _copy(source: Path, target: Path) -> None:
 
 def _dump(url: str, target: Path) -> None:
     """The password goes by the environment: a command line is for all to read."""
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    name, _, password = user.partition(":")
-    plain = urlunsplit(parts._replace(netloc=f"{name}{at}{host}"))
-    secret = {"PGPASSWORD": unquote(password)} if password else {}
+    plain, password = _without_password(url)
+    secret = {"PGPASSWORD": password} if password else {}
     command = ("pg_dump", "--format=custom", f"--file={target}", f"--dbname={plain}")
     env = environment(**secret)
     try:
@@ -98,6 +95,18 @@ def _dump(url: str, target: Path) -> None:
         raise CouldNotRun("A backup of Postgres needs its program pg_dump.") from None
     if done.returncode != 0:
         raise CouldNotRun(f"pg_dump: {done.stderr.strip()}")
+
+
+def _without_password(url: str) -> tuple[str, str]:
+    """It may stand before the host or among the options, as libpq takes it."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    of_options = dict(options).get("password", "")
+    query = urlencode([option for option in options if option[0] != "password"], quote_via=quote)
+    plain = urlunsplit(parts._replace(netloc=f"{name}{at}{host}", query=query))
+    return plain, of_options or unquote(password)
 
 
 def _into_place(new: Path, file: Path) -> None:

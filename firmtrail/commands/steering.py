@@ -44,7 +44,8 @@ def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Com
         bad = commit.control.releases.get(Key(wanted.model, wanted.bad_version))
         if bad is not None and not bad.is_withdrawn:
             stream = release.stream(Key(bad.model, bad.version))
-            commit.record(stream, events.ReleaseWithdrawn(), actor=actor, text=reason)
+            withdrawn = reason or "It was rolled back."
+            commit.record(stream, events.ReleaseWithdrawn(), actor=actor, text=withdrawn)
         return _begin(commit, event, reason, actor)
 
     return command

@@ -33,7 +33,7 @@ _AUDITOR_GRANTS = (
         "SELECT",
         "events, subtrees, checkpoints, continued, texts, log_heads, views, projects, instance, "
         "alembic_version, device_current, device_attributes, device_history, fleet_versions, "
-        "fleet_moves",
+        "fleet_moves, releases, release_artifacts, rollouts, device_offers, device_asks",
     ),
 )
 """What an audit reads: no address, no digest of a secret."""

@@ -13,7 +13,7 @@ type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339, UTC, milliseconds."""
 
 
-type NoProof = Literal["publishing_off", "not_yet"]
+type NoProof = Literal["publishing_off", "not_yet", "log_corrupt"]
 """Why a receipt comes without its proof. It can be asked for later, at events/{position}/proof."""
 
 

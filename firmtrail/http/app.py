@@ -93,7 +93,7 @@ def services(
         watch=Watch(db),
         artifacts=artifacts,
         artifact_bytes_max=artifact_bytes_max,
-        uploads=asyncio.Semaphore(artifact_api.UPLOADS_AT_ONCE),
+        uploads=Places(artifact_api.UPLOADS_AT_ONCE),
         seed_project=seed_project,
         is_demo=is_demo,
     )

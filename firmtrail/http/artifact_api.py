@@ -14,7 +14,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 
 from firmtrail import release
-from firmtrail.artifacts import Artifacts
+from firmtrail.artifacts import Artifacts, Upload
 from firmtrail.commands import releases as commands
 from firmtrail.device import Refused
 from firmtrail.events import ArtifactAdded
@@ -25,7 +25,7 @@ from firmtrail.release import Artifact
 
 UPLOAD_IDLE_S = 30
 UPLOAD_S = 6 * 3600
-UPLOADS_AT_ONCE = 8
+UPLOADS_AT_ONCE = 16
 """In one process; each holds some 15 MiB."""
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
@@ -34,26 +34,29 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\s*", re.ASCII)
 
 async def put_artifact(call: AnyCall) -> web.Response:
     """Add a file to a release; the same bytes again are the same answer."""
-    store, name, key = _store(call), call.path("name"), release_api.key_of(call)
+    store, name = _store(call), call.path("name")
     expected = _expected_digests(call.request)
     await _check_before(call, name)
-    uploads = call.services.uploads
-    if uploads.locked():
-        raise errors.ServiceUnavailable("Too many uploads at once.", UPLOAD_IDLE_S)
-    async with uploads, store.received(_chunks(call)) as upload:
-        if any(digest != upload.sha256 for digest in expected):
-            raise errors.Invalid(
-                "The bytes are not what their digest says.", code="digest_mismatch"
-            )
-        if upload.size_bytes == 0:
-            raise errors.Invalid("An artifact has at least one byte.")
-        wanted = ArtifactAdded(name, upload.size_bytes, upload.sha256)
-        release.decide_artifact(await release_api.state(call), key, wanted)
-        await store.keep(upload)
-        add = commands.add_artifact(key, wanted, actor=call.caller.actor)
-        is_new = await call.services.recorder.act(call.log_id, add)
+    with call.services.uploads.one(call.project):
+        async with store.received(_chunks(call)) as upload:
+            if any(digest != upload.sha256 for digest in expected):
+                raise errors.Invalid(
+                    "The bytes are not what their digest says.", code="digest_mismatch"
+                )
+            is_new = await _keep(call, store, upload, name)
     shown = answers.Artifact(name, upload.size_bytes, upload.sha256)
     return respond.json(201 if is_new else 200, shown)
+
+
+async def _keep(call: AnyCall, store: Artifacts, upload: Upload, name: str) -> bool:
+    """Make the bytes durable, then tell of them; whether the release did not have them before."""
+    if upload.size_bytes == 0:
+        raise errors.Invalid("An artifact has at least one byte.")
+    key, wanted = release_api.key_of(call), ArtifactAdded(name, upload.size_bytes, upload.sha256)
+    release.decide_artifact(await release_api.state(call), key, wanted)
+    await store.keep(upload)
+    add = commands.add_artifact(key, wanted, actor=call.caller.actor)
+    return await call.services.recorder.act(call.log_id, add)
 
 
 async def _check_before(call: AnyCall, name: str) -> None:

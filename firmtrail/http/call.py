@@ -1,6 +1,5 @@
 """What a handler is given: one request, checked, with what it may use to answer it."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +89,8 @@ class Services:
     artifacts: Artifacts | None
     """None: this server has no place for them."""
     artifact_bytes_max: int
-    uploads: asyncio.Semaphore
-    """Held by each upload of an artifact."""
+    uploads: Places
+    """For those who add an artifact."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None

@@ -7,12 +7,15 @@ there in time is left out, with the reason.
 import asyncio
 from collections.abc import Sequence
 
+import structlog
 from msgspec.structs import replace
 
 from firmtrail.eventstore import checkpoint, log, published, tree
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http.answers import Receipt
 from firmtrail.http.call import AnyCall
+
+_log = structlog.get_logger("firmtrail.http")
 
 PROOF_WAIT_S = 5
 """For the next checkpoint, mostly half a second; and for the proofs of a large array."""
@@ -25,8 +28,11 @@ async def proven(call: AnyCall, receipts: Sequence[Receipt]) -> list[Receipt]:
     try:
         async with asyncio.timeout(PROOF_WAIT_S):
             proofs = await _proofs(call, receipts)
-    except (TimeoutError, Unavailable, log.Corrupt):
+    except (TimeoutError, Unavailable):
         return [replace(each, proof=None, no_proof="not_yet") for each in receipts]
+    except log.Corrupt as error:
+        _log.error("a proof can't be made", reason=str(error), request_id=call.request_id)
+        return [replace(each, proof=None, no_proof="log_corrupt") for each in receipts]
     return [replace(each, proof=proof) for each, proof in zip(receipts, proofs, strict=True)]
 
 

@@ -86,11 +86,17 @@ def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
 
 
 async def read(db: Database, log_id: int) -> Control:
-    """What decides now: read again where a control event came in between."""
+    """What decides now: read again where a control event came in between, or a view was switched,
+    whose old rows are deleted then."""
     while True:
         head = await log.head(db, log_id)
-        live = {name: generation for name, _, generation in await db.read(fold.live(log_id))}
+        live = await _live(db, log_id)
         old = continued.parts_of(await db.read(continued.parts(log_id)))
         rows = [await db.read(statement) for statement in load(head, live, old)]
-        if (await log.head(db, log_id)).control_count == head.control_count:
-            return of(head.control_count, rows)
+        count = (await log.head(db, log_id)).control_count
+        if (count, await _live(db, log_id)) == (head.control_count, live):
+            return of(count, rows)
+
+
+async def _live(db: Database, log_id: int) -> dict[str, int]:
+    return {name: generation for name, _, generation in await db.read(fold.live(log_id))}

@@ -1,6 +1,7 @@
 """Artifacts come in and go out as bytes; what fails on its way in leaves nothing."""
 
 import asyncio
+import contextlib
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -196,14 +197,12 @@ async def test_an_upload_that_stands_still_is_cut(
     assert await nothing_is_left(site, folder)
 
 
-async def test_only_so_many_uploads_run_at_once(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for _ in range(artifact_api.UPLOADS_AT_ONCE):
-        await site.services.uploads.acquire()
-    answer = await put(site)
-    assert (answer.status, "Retry-After" in answer.headers) == (503, True)
-    site.services.uploads.release()
+async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
+    with contextlib.ExitStack() as taken:
+        for n in range(artifact_api.UPLOADS_AT_ONCE):
+            taken.enter_context(site.services.uploads.one(f"project-{n}"))
+        answer = await put(site)
+        assert (answer.status, "Retry-After" in answer.headers) == (503, True)
     assert (await put(site)).status == 201
 
 

@@ -30,5 +30,5 @@ CREATE INDEX release_artifacts_by_sha256 ON release_artifacts (log_id, generatio
 -- A log from before knows no release: no row is all that the view has to say of it.
 
 INSERT INTO views (log_id, name, revision, generation, position)
-SELECT log_id, 'releases', 1, 1, size
+SELECT log_id, 'releases', 1, 1, 0
 FROM log_heads;

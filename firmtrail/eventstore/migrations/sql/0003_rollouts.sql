@@ -65,9 +65,21 @@ ALTER TABLE device_history ADD COLUMN ordered text/*C*/;
 -- A log from before has ordered nothing and asked nothing: no row is all there is to say of it.
 
 INSERT INTO views (log_id, name, revision, generation, position)
-SELECT log_heads.log_id, names.name, 1, 1, log_heads.size
+SELECT log_heads.log_id, names.name, 1, 1, 0
 FROM log_heads
 CROSS JOIN (
     SELECT 'rollouts' AS name
     UNION ALL SELECT 'device_offers'
     UNION ALL SELECT 'device_asks') AS names;
+
+-- Nudges were not counted before: events after which one device is looked at again.
+
+UPDATE log_heads
+SET nudge_count = (
+    SELECT count(*)
+    FROM events
+    WHERE events.log_id = log_heads.log_id
+        AND (events.entry LIKE '%","type":"firmtrail.DeviceChanged.v1","subject":"device/%'
+            OR events.entry LIKE '%","type":"firmtrail.DeviceSecretIssued.v1","subject":"device/%'
+            OR events.entry LIKE '%","type":"firmtrail.DeviceSecretRevoked.v1","subject":"device/%'
+            OR events.entry LIKE '%","type":"firmtrail.DeviceDecommissioned.v1","subject":"device/%'));
