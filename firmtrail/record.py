@@ -363,7 +363,7 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
-    answers = report.question is not None and _answers(paper, report.device, report.question)
+    answers = _answers(paper, report)
     decided = device.decide_report(
         paper.fold.states.get(report.device), report, before, answers=answers
     )
@@ -376,9 +376,11 @@ def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
     return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
-def _answers(paper: Paper, name: str, question: str) -> bool:
-    """Whether the device has this question, and it is open."""
-    asked = paper.fold.steering.asks.get((name, question))
+def _answers(paper: Paper, report: Report) -> bool:
+    """Whether it answers a question to its device, which is open."""
+    if report.question is None or not ask.answers(report.status):
+        return False
+    asked = paper.fold.steering.asks.get((report.device, report.question))
     return ask.is_open(asked, paper.now_ms)
 
 

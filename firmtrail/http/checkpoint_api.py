@@ -9,7 +9,7 @@ from aiohttp import web
 from firmtrail.eventstore import checkpoint, log, published
 from firmtrail.eventstore.floors import LogName, LogRefused
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import lists
+from firmtrail.http import lists, respond
 from firmtrail.http.answers import PublishedCheckpoint
 from firmtrail.http.bodies import ProofQuery
 from firmtrail.http.call import AnyCall, Call
@@ -98,4 +98,4 @@ async def _last(publisher: Publisher, log_id: int) -> published.Published:
 def _text(call: AnyCall, text: str, kept: str) -> web.Response:
     whose = "public" if call.caller.kind == "nobody" else "private"
     headers = {"Cache-Control": f"{whose}, {kept}", "X-Content-Type-Options": "nosniff"}
-    return web.Response(text=text, content_type="text/plain", charset="utf-8", headers=headers)
+    return respond.stored(call, "text/plain", text.encode(), headers)

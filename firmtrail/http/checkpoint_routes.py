@@ -25,7 +25,7 @@ def _of_log(at: str) -> tuple[Route, ...]:
             access=AUDIT_OR_PUBLIC,
             group="auditors call",
             summary="The log's last checkpoint: C2SP tlog-checkpoint, a signed note.",
-            answers={200: TEXT},
+            answers={200: TEXT, 304: None},
         ),
         Route(
             method=GET,
@@ -34,7 +34,7 @@ def _of_log(at: str) -> tuple[Route, ...]:
             access=AUDIT_OR_PUBLIC,
             group="auditors call",
             summary="The key that verifies the log's checkpoints, as a C2SP signed-note vkey.",
-            answers={200: TEXT},
+            answers={200: TEXT, 304: None},
         ),
         Route(
             method=GET,
@@ -59,7 +59,7 @@ def _proof(path: str) -> Route:
         group="auditors call",
         summary="The proof that an event is in the log: C2SP tlog-proof.",
         query=bodies.ProofQuery,
-        answers={200: TEXT},
+        answers={200: TEXT, 304: None},
         refusals=frozenset({503}),
     )
 

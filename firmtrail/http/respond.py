@@ -67,7 +67,8 @@ def stored(call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]) -
     sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
     if has_it(call.request, etag):
         return web.Response(status=304, headers=sent)
-    return web.Response(body=body, content_type=media, headers=sent)
+    charset = "utf-8" if media.startswith("text/") else None
+    return web.Response(body=body, content_type=media, charset=charset, headers=sent)
 
 
 def has_it(request: web.Request, etag: str) -> bool:

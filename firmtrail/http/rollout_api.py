@@ -144,7 +144,7 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.model,
         _reach(body.percent),
         None if body.to == "previous" else body.to,
-        body.fallback,
+        body.fallback if body.to == "previous" else None,
         body.cohort,
         body.tag,
     )

@@ -133,8 +133,6 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_one(self.cohort, self.tag)
         check_bytes("reason", self.reason)
-        if self.fallback is not None and self.to != "previous":
-            raise ValueError("a fallback is for devices without a previous version")
 
 
 def check_one(cohort: str | None, tag: str | None) -> None:

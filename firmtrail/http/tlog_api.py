@@ -6,8 +6,7 @@ log has is not there; any narrower one is, whether or not there was a checkpoint
 
 from base64 import b64encode
 
-from aiohttp import hdrs, web
-from multidict import istr
+from aiohttp import web
 
 from firmtrail.eventstore import log, tiles, tree
 from firmtrail.eventstore.merkle import TILE_WIDTH
@@ -24,10 +23,10 @@ TEXT = "text/plain"
 
 RECORDED_POSITIONS = 65_536
 
-KEPT = {hdrs.CACHE_CONTROL: "private, max-age=31536000, immutable"}
+KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 """Private, as it is for those who may audit. A year is what caches take for ever."""
 
-KEPT_OF_NEWEST = {hdrs.CACHE_CONTROL: "private, max-age=60"}
+KEPT_OF_NEWEST = {"Cache-Control": "private, max-age=60"}
 """The newest log is another one when the project begins one: who keeps tiles, reads by number."""
 
 
@@ -36,17 +35,19 @@ async def get_tile(call: AnyCall) -> web.Response:
     level = int(call.path("level") or -1)
     log_id, tile = await _tile_of(call, level, str(level))
     hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
-    return web.Response(body=hashes, content_type=OCTETS, headers=_kept(call))
+    return respond.stored(call, OCTETS, hashes, _kept(call))
 
 
 async def get_bundle(call: AnyCall) -> web.Response:
     """The entries below a tile of leaf hashes."""
     log_id, tile = await _tile_of(call, 0, "entries")
     entries = await tree.bundle(call.services.db, log_id, *tile)
-    headers = _kept(call) | {hdrs.VARY: hdrs.ACCEPT_ENCODING}
-    response = web.Response(body=entries, content_type=OCTETS, headers=headers)
+    headers = _kept(call) | {"Vary": "Accept-Encoding"}
+    response = respond.stored(call, OCTETS, entries, headers)
     if respond.takes_gzip(call.request):
-        response.enable_compression(web.ContentCoding.gzip)
+        response.headers["ETag"] = f"W/{response.headers['ETag']}"  # of other bytes
+        if response.status == 200:
+            response.enable_compression(web.ContentCoding.gzip)
     return response
 
 
@@ -61,10 +62,10 @@ async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
         raise invalid("from", "is more than `to`")
     proof = await tree.consistency(db, log_id, query.old, query.new)
     lines = "".join(f"{b64encode(node).decode()}\n" for node in proof)
-    return web.Response(text=lines, content_type=TEXT, headers=_kept(call))
+    return respond.stored(call, TEXT, lines.encode(), _kept(call))
 
 
-def _kept(call: AnyCall) -> dict[istr, str]:
+def _kept(call: AnyCall) -> dict[str, str]:
     return KEPT_OF_NEWEST if is_newest(call) else KEPT
 
 

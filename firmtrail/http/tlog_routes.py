@@ -21,7 +21,7 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
             access=AUDIT,
             group="auditors call",
             summary="Up to 256 entries, each behind its length: a bundle of C2SP tlog-tiles.",
-            answers={200: tlog_api.OCTETS},
+            answers={200: tlog_api.OCTETS, 304: None},
         ),
         Route(
             method=GET,
@@ -30,7 +30,7 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
             access=AUDIT,
             group="auditors call",
             summary="Up to 256 hashes of a level of the tree: a tile of C2SP tlog-tiles.",
-            answers={200: tlog_api.OCTETS},
+            answers={200: tlog_api.OCTETS, 304: None},
         ),
         Route(
             method=GET,
@@ -40,7 +40,7 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
             group="auditors call",
             summary="The proof that the log only grew between two sizes, a base64 hash a line.",
             query=bodies.ConsistencyQuery,
-            answers={200: tlog_api.TEXT},
+            answers={200: tlog_api.TEXT, 304: None},
         ),
     )
 

@@ -65,7 +65,7 @@ class Steering:
         """Folds a report; says which open offer its version follows."""
         event = recorded.event
         assert isinstance(event, REPORTS)
-        if event.question is not None:
+        if event.question is not None and ask.answers(event.status):
             self._answer((name, event.question), recorded)
         offers = self.offers.get(name)
         if not offers:

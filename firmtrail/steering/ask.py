@@ -1,13 +1,14 @@
 """The rules of questions: a device is asked which version it runs, and a report answers.
 
-A question is open until a report names it or it expires.
+A question is open until a report of what runs names it, or it expires.
 """
 
 import msgspec
 from msgspec.structs import replace
 
 from firmtrail import events, orders
-from firmtrail.events import REPORTS, Recorded
+from firmtrail.device import MOVING
+from firmtrail.events import REPORTS, Recorded, Status
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -40,8 +41,13 @@ def is_open(ask: Ask | None, now_ms: int) -> bool:
     return ask is not None and ask.answered_position is None and now_ms < ask.expires_at_ms
 
 
+def answers(status: Status) -> bool:
+    """Whether a report of this status says what runs; what failed, or is on its way, does not."""
+    return status in MOVING
+
+
 def answered(ask: Ask, recorded: Recorded) -> Ask:
-    """The question after a report that names it, while it is open."""
+    """The question after a report that answers it, while it is open."""
     event = recorded.event
     assert isinstance(event, REPORTS)
     return replace(

@@ -239,6 +239,9 @@ async def test_a_question_is_delivered_answered_and_listed(fleet: Site) -> None:
     assert asked.status == 202
     question = (await check_in(fleet)).json["question"]
     assert question == asked.json["question"]
+    failed = {"version": "9.9.9", "status": "failed", "question": question}
+    assert (await fleet.report(failed)).status == 201
+    assert (await check_in(fleet)).json["question"] == question  # it does not say what runs
     answer = {"version": "1.0.0", "status": "running", "question": question}
     assert (await fleet.report(answer)).status == 201
     assert (await fleet.report(answer)).status == 200
