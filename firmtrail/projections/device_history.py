@@ -352,16 +352,18 @@ def _given(asked: Sequence[Asked]) -> Given:
 
 def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 1) -> Page:
     """The newest entries before a place, from a device's rows: one of nothing where it has none."""
-    entries: list[Entry] = []
-    before_previous = None
-    for row in rows:
-        moves, place, position, previous_version = row[1], row[2], row[3], row[14]
-        if moves is None or (place, position) >= before:
-            break
+    stop = len(rows) if rows[0][1] is not None else 0
+    while stop and (rows[stop - 1][2], rows[stop - 1][3]) >= before:
+        stop -= 1
+    start = max(0, stop - entries_max)
+    behind = next((row for row in reversed(rows[:start]) if row[1]), None)
+    before_previous = behind[14] if behind else None
+    entries = []
+    for row in rows[start:stop]:
         entries.append(_entry(row, before_previous))
-        if moves:
-            before_previous = previous_version
-    return Page(rows[0][0], entries[: -entries_max - 1 : -1])
+        if row[1]:
+            before_previous = row[14]
+    return Page(rows[0][0], entries[::-1])
 
 
 def _entry(row: Row, before_previous: str | None) -> Entry:
