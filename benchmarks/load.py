@@ -23,7 +23,7 @@ import uvloop
 
 CONNECTIONS = 256
 WARMUP_S = 0.25
-MEASURED_S = 1.0
+MEASURED_S = 0.75
 STRAGGLER_S_MAX = 30
 
 LENGTH = b"\r\nContent-Length: "

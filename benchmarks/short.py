@@ -44,12 +44,12 @@ class Service(NamedTuple):
     arrays: list[Measure]
     reads: list[Measure]
     audits: list[Measure]
-    check_ins: Measure
+    check_ins: list[Measure]
 
     @property
     def measures(self) -> list[Measure]:
         """Return all that are run in every round."""
-        return [self.single, *self.arrays, *self.reads, self.check_ins]
+        return [self.single, *self.arrays, *self.reads, *self.check_ins]
 
 
 def run() -> tuple[list[Row], list[str]]:
@@ -125,7 +125,7 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
             Measure(f"{name}: {what}", port, requests)
             for what, requests in audits(fleet.devices, tokens.admin).items()
         ],
-        Measure(f"{name}: check-in, nothing new", port, fleet.check_ins()),
+        [Measure(f"{name}: check-in, nothing new", port, fleet.check_ins())],
     )
 
 
@@ -137,7 +137,7 @@ def held(service: Service, references: References) -> list[Row]:
         *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays[:2]),
         service.arrays[2].row(),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
-        service.check_ins.row(references.get, CHECK_IN_TO_BARE),
+        *(each.row(references.get, CHECK_IN_TO_BARE) for each in service.check_ins),
         *audited(service, references),
     ]
 
@@ -155,7 +155,6 @@ def compared_rows(service: Service, references: References) -> list[Row]:
         service.single.row(references.seed),
         *(measure.row() for measure in service.arrays),
         *(measure.row(references.get) for measure in service.reads),
-        service.check_ins.row(references.get),
     ]
 
 
@@ -181,6 +180,6 @@ def _start_clustered(stack: contextlib.ExitStack, database: str, fleet: Fleet) -
         server = stack.enter_context(processes.firmtrail(database, workers=workers))
         name = f"Postgres, {workers} worker{'s' if workers > 1 else ''}"
         service = measured(name, server.port, fleet, tokens=tokens, ledger=ledger)
-        services.append(service._replace(arrays=service.arrays[1:2], audits=[]))
+        services.append(service._replace(arrays=service.arrays[1:2], audits=[], check_ins=[]))
     processes.register(services[0].port, tokens.admin, fleet.devices)
     return services
