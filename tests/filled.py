@@ -15,7 +15,7 @@ from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.device import Report
-from firmtrail.events import DeviceChanged, ReleaseAdded, SettingsChanged
+from firmtrail.events import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
 from firmtrail.eventstore import log, signing_key
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors, LogName
@@ -23,6 +23,7 @@ from firmtrail.eventstore.publisher import Publisher, Signer
 from firmtrail.offering import CheckIn
 from firmtrail.orders import RolloutStarted
 from firmtrail.record import Recorder
+from firmtrail.release import Key
 from tests.databases import INSTANCE, read
 from tests.fleet import NOON_MS, report
 from tests.people import add_member, add_project, issue_token, new_access
@@ -156,9 +157,14 @@ async def _steer(recorder: Recorder, log_id: int) -> None:
         await recorder.act(log_id, releases.add(added, f"notes of {version}", actor="system"))
     wanted = RolloutStarted(VERSIONS[-1], "m1", 10_000)
     rollout = await recorder.act(log_id, steering.start(wanted, actor="system"))
+    artifact = ArtifactAdded("full.bin", 3, "ab" * 32)
+    await recorder.act(
+        log_id, releases.add_artifact(Key("m1", VERSIONS[-1]), artifact, actor="system")
+    )
     for name in DEVICES[:4]:
-        await recorder.check_in(log_id, CheckIn(name, f"device/{name}"))
         await recorder.act(log_id, steering.ask(name, expires_in_s=60, actor="system"))
+    for name in DEVICES[:6] + DEVICES[7:]:  # d6 is gone
+        await recorder.check_in(log_id, CheckIn(name, f"device/{name}"))
     await recorder.act(log_id, steering.pause(rollout.id, "it is late", actor="system"))
     await recorder.act(log_id, steering.halt("all stand still", is_all=True, actor="system"))
     await recorder.act(log_id, steering.end_halt(None, actor="system"))
