@@ -44,6 +44,19 @@ LIMIT 1000"""
 _FIRST = "SELECT coalesce(min(start), 0) FROM continued WHERE log_id = $1"
 
 
+def joined(table: str, name: str, position: str) -> str:
+    """SQL that joins, as `name`, the row of `events` or `texts` at a position of log $1, whichever
+    log the event was recorded in."""
+    return f"""\
+LEFT JOIN continued AS {name}_part
+    ON {name}_part.log_id = $1
+    AND {name}_part.start <= {position}
+    AND {name}_part.start + {name}_part.size > {position}
+LEFT JOIN {table} AS {name}
+    ON {name}.log_id = coalesce({name}_part.old_log_id, $1)
+    AND {name}.position = {position} - coalesce({name}_part.start, 0)"""
+
+
 def go_on(log_id: int, old_log_id: int, size: int) -> Statement:
     """Makes the first `size` events of an old log, and what it goes on from itself, stand before
     those of a new one: at positions below 0, in their order."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from firmtrail import release
 from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.eventstore import continued
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.view import Table
 from firmtrail.release import Artifact, Key, Release
@@ -73,8 +74,8 @@ SELECT
 FROM log_heads
 JOIN views ON views.log_id = $1 AND views.name = 'releases'
 LEFT JOIN releases AS release ON release.log_id = $1 AND release.generation = views.generation
-LEFT JOIN texts AS notes ON notes.log_id = $1 AND notes.position = release.position
-LEFT JOIN texts AS reason ON reason.log_id = $1 AND reason.position = release.withdrawn_position
+{continued.joined("texts", "notes", "release.position")}
+{continued.joined("texts", "reason", "release.withdrawn_position")}
 LEFT JOIN release_artifacts AS artifact
     ON artifact.log_id = release.log_id
     AND artifact.generation = release.generation

@@ -7,7 +7,10 @@ as it may pause itself over them: kept in the row, so that a commit needs no rec
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from firmtrail import events
+from firmtrail.eventstore import continued
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.orders import RolloutPaused
 from firmtrail.projections.view import Table
@@ -22,26 +25,7 @@ rollout.rollout, rollout.model, rollout.version, rollout.reach, rollout.cohort, 
     rollout.failed_percent, rollout.min_reports, rollout.bad_version, rollout.fallback,
     rollout.phase, rollout.position, rollout.started_at_ms, rollout.phase_position,
     rollout.phase_at_ms, rollout.resumed_position"""
-
-_FIELDS = (
-    "id",
-    "model",
-    "version",
-    "reach",
-    "cohort",
-    "tag",
-    "failed_percent",
-    "min_reports",
-    "bad_version",
-    "fallback",
-    "phase",
-    "position",
-    "started_at_ms",
-    "phase_position",
-    "phase_at_ms",
-    "resumed_position",
-)
-"""Of `Rollout`, in the order of `_STATE`."""
+"""A rollout's columns, in the order of `Rollout`."""
 
 _LOAD = f"""\
 SELECT {_STATE}, rollout.recent_installed, rollout.recent_failed
@@ -82,7 +66,7 @@ failed_percent bigint, min_reports bigint, bad_version text, fallback text, phas
 position bigint, started_at_ms bigint, phase_position bigint, phase_at_ms bigint, \
 resumed_position bigint, recent_installed bigint, recent_failed bigint"""
 
-_TEXTS = """\
+_TEXTS = f"""\
 SELECT
     log_heads.size,
     rollout.rollout,
@@ -92,12 +76,10 @@ SELECT
 FROM log_heads
 JOIN views ON views.log_id = $1 AND views.name = 'rollouts'
 LEFT JOIN rollouts AS rollout ON rollout.log_id = $1 AND rollout.generation = views.generation
-LEFT JOIN events AS start ON start.log_id = $1 AND start.position = rollout.position
-LEFT JOIN events AS phase ON phase.log_id = $1 AND phase.position = rollout.phase_position
-LEFT JOIN texts AS start_text
-    ON start_text.log_id = $1 AND start_text.position = rollout.position
-LEFT JOIN texts AS phase_text
-    ON phase_text.log_id = $1 AND phase_text.position = rollout.phase_position
+{continued.joined("events", "start", "rollout.position")}
+{continued.joined("events", "phase", "rollout.phase_position")}
+{continued.joined("texts", "start_text", "rollout.position")}
+{continued.joined("texts", "phase_text", "rollout.phase_position")}
 WHERE log_heads.log_id = $1
 ORDER BY rollout.rollout"""
 
@@ -115,7 +97,7 @@ def load(log_id: int, generation: int) -> Statement:
 
 
 def state(rows: Iterable[Row]) -> dict[str, Rollout]:
-    return {row[0]: Rollout(**dict(zip(_FIELDS, row, strict=False))) for row in rows}
+    return {row[0]: Rollout(**dict(zip(Rollout.__struct_fields__, row, strict=False))) for row in rows}
 
 
 def recent(rows: Iterable[Row]) -> dict[str, Recent]:
@@ -136,7 +118,7 @@ def save(
 
 
 def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
-    return (*(getattr(rollout, name) for name in _FIELDS), *counts)
+    return (*msgspec.structs.astuple(rollout), *counts)
 
 
 async def texts(db: Database, log_id: int) -> tuple[int, dict[str, Texts]]:

@@ -105,3 +105,26 @@ async def test_auditors_have_both_logs(site: Site) -> None:
     assert answer.json["log"] == 1
     assert answer.json["proof"] == proof.body.decode()
     assert (await log.head(site.services.db, site.log_id)).size == len(old.splitlines()) == size
+
+
+async def test_releases_and_rollouts_keep_their_texts(site: Site) -> None:
+    async def post(path: str, **body: Any) -> Any:
+        answer = await site.call("POST", f"{P}/{path}", caller="admin", json=body)
+        assert answer.status in {200, 201}, answer
+        return answer.json
+
+    await post("releases", model="m", version="1.0.0", notes="what is new")
+    await post("releases", model="m", version="2.0.0")
+    rollout = (await post("rollouts", version="1.0.0", model="m"))["id"]
+    await post(f"rollouts/{rollout}/pause", reason="too loud")
+    back = await post("rollbacks", bad_version="2.0.0", model="m", to="1.0.0", reason="it burns")
+    paths = [f"{P}/{path}" for path in ("releases/m/1.0.0", "releases/m/2.0.0")]
+    paths += [f"{P}/rollouts/{name}" for name in (rollout, back["rollout"])]
+    before = [(await site.get(path)).json for path in paths]
+    kept, burns, paused, started = before
+    assert (kept["notes"], burns["reason"]) == ("what is new", "it burns")
+    assert (paused["state_reason"], started["reason"]) == ("too loud", "it burns")
+    await go_on(site)
+    assert [(await site.get(path)).json for path in paths] == before
+    withdrawn = await post("releases/m/1.0.0/withdraw", reason="old")
+    assert (withdrawn["notes"], withdrawn["reason"]) == ("what is new", "old")
