@@ -80,21 +80,23 @@ def _too_large(call: AnyCall) -> errors.TooLarge:
 async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
     """The body as it comes. Raises the problem that ends it before its end."""
     size_bytes = 0
+    ends_at = asyncio.get_running_loop().time() + UPLOAD_S
     try:
-        async with asyncio.timeout(UPLOAD_S):
-            while chunk := await _chunk(call.request):
-                size_bytes += len(chunk)
-                if size_bytes > call.services.artifact_bytes_max:
-                    raise _too_large(call)
-                yield chunk
+        while chunk := await _chunk(call.request, ends_at):
+            size_bytes += len(chunk)
+            if size_bytes > call.services.artifact_bytes_max:
+                raise _too_large(call)
+            yield chunk
     except TimeoutError:
         raise errors.RequestTimeout("The body did not arrive in time.") from None
     except (web.RequestPayloadError, ConnectionError):
         raise errors.BadRequest("The body broke off.") from None
 
 
-async def _chunk(request: web.Request) -> bytes:
-    async with asyncio.timeout(UPLOAD_IDLE_S):
+async def _chunk(request: web.Request, ends_at: float) -> bytes:
+    """A time limit of its own for each: the store may ask for each in another task."""
+    idle_at = asyncio.get_running_loop().time() + UPLOAD_IDLE_S
+    async with asyncio.timeout_at(min(ends_at, idle_at)):
         return await request.content.readany()
 
 

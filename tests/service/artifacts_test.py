@@ -197,6 +197,15 @@ async def test_an_upload_that_stands_still_is_cut(
     assert await nothing_is_left(site, folder)
 
 
+async def test_an_upload_that_goes_on_for_too_long_is_cut(
+    site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_api, "UPLOAD_S", 0.3)
+    answer = await put_chunks(site, *[BYTES] * 20, pause_s=0.05)
+    assert (answer.status, answer.json["code"]) == (408, "timeout")
+    assert await nothing_is_left(site, folder)
+
+
 async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
     with contextlib.ExitStack() as taken:
         for n in range(artifact_api.UPLOADS_AT_ONCE):
