@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 FOUND_WRONG = 1
 
@@ -27,7 +28,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> 
     table = Table(*rows[0])
     for row in rows:
         cells = ("" if value is None else str(value) for value in row.values())
-        table.add_row(*(f"[{styles[cell]}]{cell}" if cell in styles else cell for cell in cells))
+        table.add_row(*(Text(cell, styles.get(cell, "")) for cell in cells))
     Console(highlight=False).print(table)
 
 

@@ -1,0 +1,14 @@
+"""What a command prints is what is stored, whatever it looks like."""
+
+import pytest
+
+from firmtrail.cli import output
+
+
+def test_a_cell_that_looks_like_markup_is_printed_as_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.show_table([{"notes": "[beta] fix [/x]", "state": "paused"}], {"paused": "red"})
+    printed = capsys.readouterr().out
+    assert "[beta] fix [/x]" in printed
+    assert "paused" in printed
