@@ -21,7 +21,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import case_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
-from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
+from firmtrail.http.lists import Page, Place
 from firmtrail.http.watch import decides_anew, grew
 from firmtrail.offering import CheckIn
 from firmtrail.projections import check_in, device_asks, device_history
@@ -213,15 +213,7 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
         end = lists.page_of(asks, limit, lambda each: (each.position,))
         return Page([_ask(each, now_ms) for each in asks[:limit]], end, size)
 
-    async def count() -> int:
-        total, place = 0, None
-        while True:
-            page = await fetch(place, PAGE_ITEMS_MAX)
-            total, place = total + len(page.items), page.next
-            if place is None:
-                return total
-
-    return await lists.answer(call, wire.Ask, fetch, count)
+    return await lists.answer(call, wire.Ask, fetch)
 
 
 def _ask(found: Ask, now_ms: int) -> wire.Ask:

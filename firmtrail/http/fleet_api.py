@@ -20,7 +20,7 @@ from firmtrail.http.bodies import (
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import case_of
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import PAGE_ITEMS_MAX, Page, Place
+from firmtrail.http.lists import Page, Place
 from firmtrail.http.logs import old_logs, place_of
 from firmtrail.projections import (
     check_in,
@@ -103,16 +103,7 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
         items = [shown(state, None) for state in states[:limit]]
         return Page(items, lists.page_of(states, limit, lambda state: (state.device,)), past.stop)
 
-    async def count() -> int:
-        total, after = 0, ""
-        while True:
-            states = await fleet_past.page(db, past, which, after=after, limit=PAGE_ITEMS_MAX)
-            total += len(states)
-            if len(states) < PAGE_ITEMS_MAX:
-                return total
-            after = states[-1].device
-
-    return await lists.answer(call, answers.Device, fetch, count)
+    return await lists.answer(call, answers.Device, fetch)
 
 
 def _filter(call: Call[DevicesQuery, None]) -> Filter:
@@ -222,15 +213,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
         end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
         return Page(items, end, page.size if query.as_of is None else stop)
 
-    async def count() -> int:
-        total, place = 0, None
-        while True:
-            page = await fetch(place, PAGE_ITEMS_MAX)
-            total, place = total + len(page.items), page.next
-            if place is None:
-                return total
-
-    return await lists.answer(call, answers.HistoryLine, fetch, count)
+    return await lists.answer(call, answers.HistoryLine, fetch)
 
 
 async def _check_existed(call: AnyCall, name: str, stop: int) -> None:

@@ -24,7 +24,6 @@ from firmtrail.http.texts import Cursor, Limit
 
 PAGE_ITEMS_MAX = 500
 CHECKSUM_BYTES = 8
-_PAGING = ("limit", "cursor", "count")
 
 type Place = tuple[str | int, ...]
 
@@ -59,9 +58,12 @@ type Count = Callable[[], Awaitable[int]]
 
 
 async def answer(
-    call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, count: Count
+    call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, count: Count | None = None
 ) -> web.StreamResponse:
-    """One page as JSON, or the whole list as CSV or NDJSON, as Accept asks."""
+    """One page as JSON, or the whole list as CSV or NDJSON, as Accept asks.
+
+    Without `count`, the pages are gone through where the total is asked for.
+    """
     media = wanted_media(call.request.headers.get("Accept", ""))
     if media != respond.JSON:
         return await _whole(call, item, fetch, media)
@@ -70,9 +72,18 @@ async def answer(
     after = None if query.cursor is None else _place(query.cursor, scope)
     page = await fetch(after, query.limit)
     cursor = None if page.next is None else _cursor(page.next, scope)
-    total = await count() if query.count else msgspec.UNSET
+    total = await (count() if count else _counted(fetch)) if query.count else msgspec.UNSET
     body: Listing[Any] = Listing(list(page.items), cursor, total)
     return respond.resource(call, body, page.log_size, _link(call, cursor))
+
+
+async def _counted(fetch: Fetch) -> int:
+    total, place = 0, None
+    while True:
+        page = await fetch(place, PAGE_ITEMS_MAX)
+        total, place = total + len(page.items), page.next
+        if place is None:
+            return total
 
 
 def page_of[Row](rows: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> Place | None:
@@ -90,7 +101,7 @@ def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
 def _scope(call: AnyCall) -> bytes:
     """What a cursor belongs to: all that decides which items the list has, and their order."""
     members = msgspec.structs.asdict(call.query)
-    filters = {name: value for name, value in members.items() if name not in _PAGING}
+    filters = {name: value for name, value in members.items() if name not in reading.PAGING}
     owner = call.caller.log_id or call.caller.actor_id
     return msgspec.json.encode([call.request.path, owner, filters])
 

@@ -7,8 +7,8 @@ import msgspec
 from firmtrail.access.reads import Read
 from firmtrail.http.call import AnyCall
 
-_NOT_RECORDED = ("limit", "cursor", "count")
-"""What a list that is taken whole does not look at."""
+PAGING = ("limit", "cursor", "count")
+"""Members of a list's query that say nothing of what is in the list."""
 
 
 async def record(call: AnyCall, asked: Mapping[str, object]) -> None:
@@ -33,11 +33,11 @@ async def record_once_a_minute(call: AnyCall, path: str, asked: Mapping[str, obj
 
 def asked(query: msgspec.Struct) -> dict[str, object]:
     """The filters of a list, without those that are not set."""
-    members = msgspec.to_builtins(query)
+    unset = msgspec.to_builtins(type(query)())
     return {
         name: value
-        for name, value in members.items()
-        if value is not None and value is not False and name not in _NOT_RECORDED
+        for name, value in msgspec.to_builtins(query).items()
+        if value != unset[name] and name not in PAGING
     }
 
 

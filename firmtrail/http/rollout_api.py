@@ -252,15 +252,7 @@ async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web
                 return Page(items[:limit], end, size)
             after = last
 
-    async def count() -> int:
-        total, place = 0, None
-        while True:
-            page = await fetch(place, PAGE_ITEMS_MAX)
-            total, place = total + len(page.items), page.next
-            if place is None:
-                return total
-
-    return await lists.answer(call, wire.RolloutDevice, fetch, count)
+    return await lists.answer(call, wire.RolloutDevice, fetch)
 
 
 async def _devices(

@@ -94,6 +94,7 @@ async def test_a_record_says_what_was_read(site: Site) -> None:
         ("/events/3", {"log": 1}),
         ("/logs/1/events/3", {"log": 1}),
         ("/devices?model=m&failing=true&q=d", {"model": "m", "failing": True, "q": "d"}),
+        ("/devices?failing=false&outdated=false", {"failing": False, "outdated": False}),
         ("/devices/d1/history", {}),
     )
     for path, wanted in asked:
