@@ -41,6 +41,9 @@ _SESSION = {
     "jit": "off",
 }
 
+_KEEP = "SELECT set_config('idle_in_transaction_session_timeout', '10min', true)"
+"""A snapshot lies idle while what was read of it is looked at; it locks nothing meanwhile."""
+
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes: connection, read-only, who may connect, which database, serialization,
 resources, locks, operator, system."""
@@ -89,7 +92,7 @@ class Postgres:
             async with self._connection() as connection:
                 await _execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 try:
-                    await _execute(connection, "SELECT 1")  # the first statement takes it
+                    await _execute(connection, _KEEP)  # the first statement takes it
                     yield PostgresTransaction(connection)
                 finally:
                     with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
