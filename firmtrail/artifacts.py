@@ -10,7 +10,6 @@ an artifact belongs to is in the log; objects know nothing of projects.
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from firmtrail import config
+from firmtrail.eventstore import files
 from firmtrail.eventstore.database import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024
@@ -98,12 +98,12 @@ class Artifacts:
 
     async def _keep_in_folder(self, folder: Path, name: str, target: str) -> None:
         """Bytes before their name: else a lost machine could leave a name with fewer bytes."""
-        await asyncio.to_thread(_sync, folder / name)
+        await asyncio.to_thread(files.sync, folder / name)
         with contextlib.suppress(AlreadyExistsError):
             await obstore.rename_async(self._store, name, target, overwrite=False)
         kept = folder / target
         for path in (kept.parent, kept.parent.parent, folder, folder.parent):
-            await asyncio.to_thread(_sync, path)
+            await asyncio.to_thread(files.sync, path)
 
     async def _has(self, name: str) -> bool:
         try:
@@ -150,15 +150,6 @@ def _sweep(uploads: Path) -> None:
 
 def _name(digest: str) -> str:
     return f"sha256/{digest[:2]}/{digest}"
-
-
-def _sync(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

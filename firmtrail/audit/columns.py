@@ -30,13 +30,6 @@ class Stored(NamedTuple):
     text: str | None
 
 
-class _Source(msgspec.Struct):
-    source: str
-
-
-_source = msgspec.json.Decoder(_Source)
-
-
 class Columns:
     """What was seen of a log so far."""
 
@@ -54,7 +47,7 @@ class Columns:
         """The next event."""
         try:
             recorded = events.decode(stored.position, stored.entry)
-            source = _source.decode(stored.entry).source
+            source = events.envelope_of(stored.entry).source
         except UNREADABLE as error:
             self._add(stored.position, f"the entry is none of ours: {error}")
             return

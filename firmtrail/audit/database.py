@@ -8,7 +8,7 @@ It only reads, and the log may grow meanwhile. What changes, the heads and the n
 read in one snapshot at the start; what is below its size is append-only and needs none.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import batched, pairwise
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from firmtrail.audit.signed import Mark, Signed, marks, signed_of_more
 from firmtrail.audit.verify import Advance
 from firmtrail.events import TextErased
 from firmtrail.eventstore import merkle
+from firmtrail.eventstore.proofs import Range, perfect
 
 
 class _Audit(NamedTuple):
@@ -136,7 +137,7 @@ async def _hold_subtrees(audit: _Audit, tile: Tile) -> None:
 
 def _below(level: int, number: int) -> str:
     leaves = merkle.TILE_WIDTH**level
-    return f"positions {number * leaves} to {(number + 1) * leaves - 1}"
+    return rows.span(number * leaves, (number + 1) * leaves)
 
 
 async def _end(audit: _Audit, edge: Edge, head: rows.Head) -> None:
@@ -147,19 +148,11 @@ async def _end(audit: _Audit, edge: Edge, head: rows.Head) -> None:
     if len(computed) != len(stored):
         audit.add("log_heads (frontier)", f"has {len(stored)} hashes, not {len(computed)}")
         return
-    for (start, stop), ours, theirs in zip(_perfect(edge.size), computed, stored, strict=True):
+    parts = perfect(Range(0, edge.size))
+    for (height, number), ours, theirs in zip(parts, computed, stored, strict=True):
         if ours.hex() != theirs:
             what = "hash to another subtree than the frontier in log_heads has"
-            audit.add(f"positions {start} to {stop - 1}", what)
-
-
-def _perfect(size: int) -> Iterator[tuple[int, int]]:
-    """The perfect subtrees of a tree, largest first, as (first leaf, end)."""
-    start = 0
-    while start < size:
-        stop = start + (1 << (size - start).bit_length() - 1)
-        yield start, stop
-        start = stop
+            audit.add(rows.span(number << height, (number + 1) << height), what)
 
 
 def _hold_head(audit: _Audit, head: rows.Head, columns: Columns, *, is_whole: bool) -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from firmtrail.eventstore import files
 from firmtrail.eventstore.checkpoint import BadNote, parse
 
 _NOTE = re.compile(r".+?\n\n(?:\u2014 [^\n]*\n)+", re.DOTALL)
@@ -22,4 +23,5 @@ def read(path: Path) -> dict[str, str]:
 
 
 def write(path: Path, notes: Iterable[str]) -> None:
-    path.write_text("".join(notes), encoding="utf-8")
+    """Put them in the file's place. Raises OSError, and the old ones are there."""
+    files.replace(path, "".join(notes).encode())

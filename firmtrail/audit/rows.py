@@ -119,11 +119,11 @@ async def runs(log: Log, start: int, stop: int, findings: Findings) -> AsyncIter
         page = [Stored(*row) for row in await log.db.read(Statement(_PAGE, args))]
         for run in _without_holes(page):
             if run[0].position != expected:
-                findings.add(log.name, _span(expected, run[0].position), "is missing")
+                findings.add(log.name, span(expected, run[0].position), "is missing")
             yield run
             expected = run[-1].position + 1
         if not page:
-            findings.add(log.name, _span(expected, stop), "is missing")
+            findings.add(log.name, span(expected, stop), "is missing")
             return
 
 
@@ -132,7 +132,7 @@ def _without_holes(page: Sequence[Stored]) -> Iterator[list[Stored]]:
     return ([stored for _, stored in run] for _, run in numbered)
 
 
-def _span(start: int, stop: int) -> str:
+def span(start: int, stop: int) -> str:
     return f"position {start}" if stop == start + 1 else f"positions {start} to {stop - 1}"
 
 

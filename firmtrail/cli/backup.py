@@ -4,7 +4,6 @@ Beside a running server, by reading alone. The copy holds at least what the chec
 `firmtrail audit verify` of a restored copy can be held against them.
 """
 
-import os
 import subprocess
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
@@ -17,7 +16,7 @@ from firmtrail import config
 from firmtrail.audit import notes
 from firmtrail.cli import audit_open, loop
 from firmtrail.cli.output import note
-from firmtrail.eventstore import sqlite_copy
+from firmtrail.eventstore import files, sqlite_copy
 from firmtrail.eventstore.database import Statement
 from firmtrail.main import CouldNotRun, environment
 
@@ -111,14 +110,6 @@ def _without_password(url: str) -> tuple[str, str]:
 
 def _into_place(new: Path, file: Path) -> None:
     """Whole and on the disk, or not there."""
-    _sync(new)
+    files.sync(new)
     new.replace(file)
-    _sync(file.absolute().parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync(file.absolute().parent)

@@ -11,9 +11,6 @@ from typing import NamedTuple
 
 from firmtrail.eventstore.merkle import EMPTY_ROOT, node_hash
 
-HASHES_MAX = 63
-"""No proof of a tree whose size fits in 63 bits is longer."""
-
 
 class TreeHead(NamedTuple):
     """A tree of so many leaves, by its root; what a checkpoint signs."""

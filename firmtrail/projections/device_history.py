@@ -274,11 +274,7 @@ class Page(NamedTuple):
     entries: list[Entry]
 
 
-def insert(
-    log_id: int,
-    generation: int,
-    reports: Sequence[Told],
-) -> Statement:
+def insert(log_id: int, generation: int, reports: Sequence[Told]) -> Statement:
     """One row for each; ordered, so that neighbours share a page."""
     rows = sorted(map(_row, reports))  # no two have the first columns in common
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
@@ -367,38 +363,7 @@ def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 
 
 
 def _entry(row: Row, before_previous: str | None) -> Entry:
-    (
-        _size,
-        moves,
-        place,
-        position,
-        version,
-        status,
-        time_ms,
-        recorded_at_ms,
-        occurred_at_ms,
-        clock,
-        late,
-        pinned,
-        ordered,
-        sent,
-        previous_version,
-        detail,
-    ) = row
+    _size, moves, *claimed, late, pinned, ordered, sent, previous, detail = row
     wish = Wish(pinned, ordered)
-    change = change_of(version, previous_version, before_previous, wish) if moves else None
-    return Entry(
-        place=place,
-        position=position,
-        version=version,
-        status=status,
-        time_ms=time_ms,
-        recorded_at_ms=recorded_at_ms,
-        occurred_at_ms=occurred_at_ms,
-        clock=clock,
-        late=bool(late),
-        sent=sent,
-        previous_version=previous_version if moves else None,
-        change=change,
-        detail=detail,
-    )
+    change = change_of(claimed[2], previous, before_previous, wish) if moves else None
+    return Entry._make((*claimed, bool(late), sent, previous if moves else None, change, detail))

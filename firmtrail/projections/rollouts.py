@@ -97,7 +97,9 @@ def load(log_id: int, generation: int) -> Statement:
 
 
 def state(rows: Iterable[Row]) -> dict[str, Rollout]:
-    return {row[0]: Rollout(**dict(zip(Rollout.__struct_fields__, row, strict=False))) for row in rows}
+    return {
+        row[0]: Rollout(**dict(zip(Rollout.__struct_fields__, row, strict=False))) for row in rows
+    }
 
 
 def recent(rows: Iterable[Row]) -> dict[str, Recent]:
