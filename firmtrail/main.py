@@ -69,7 +69,7 @@ class Commands(click.Group):
         except (OSError, Unavailable) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            raise CouldNotRun(str(error)) from error
+            raise CouldNotRun(str(error) or type(error).__name__) from error
 
 
 def share_metrics(folder: str) -> None:

@@ -6,17 +6,17 @@ old log stand at positions below 0 in them (`continued.go_on`). Nothing that is 
 first event says how much of the old log there is, and shows its last published checkpoint.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from firmtrail.access import projects
 from firmtrail.commit import begin
 from firmtrail.device import Refused
 from firmtrail.events import LogContinued
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database, Script, Transaction
+from firmtrail.eventstore.database import Database, Transaction, played
 from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import fold
-from firmtrail.projections.refold import Folded, fold_entries
+from firmtrail.projections.refold import fold_entries
 from firmtrail.record import start_log
 
 GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
@@ -77,16 +77,6 @@ async def _fold_old(tx: Transaction, log_id: int) -> None:
     while start < 0:
         [rows] = await tx.run(log.page(log_id, start, 0, log.PAGE_ENTRIES))
         entries = log.page_of(log_id, start, rows)
-        folded = await _played(tx, fold_entries(log_id, GENERATIONS, entries, {}))
+        folded = await played(tx, fold_entries(log_id, GENERATIONS, entries, {}))
         await tx.run(*folded.statements)
         start += len(entries)
-
-
-async def _played(tx: Transaction, script: Script[Folded]) -> Folded:
-    statements = next(script)
-    while True:
-        rows = await tx.run(*statements) if statements else []
-        try:
-            statements = script.send(rows)
-        except StopIteration as end:
-            return cast("Folded", end.value)

@@ -19,7 +19,7 @@ floats, booleans as 0 and 1.
 
 from collections.abc import Generator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 type Value = int | str | None
 type Row = Sequence[Any]
@@ -76,6 +76,17 @@ class Transaction(Protocol):
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         """Run them in order, in one hop where the back end can; the rows of each."""
+
+
+async def played[Result](tx: Transaction, script: Script[Result]) -> Result:
+    """Play a script in this transaction."""
+    statements = next(script)
+    while True:
+        rows = await tx.run(*statements) if statements else []
+        try:
+            statements = script.send(rows)
+        except StopIteration as end:
+            return cast("Result", end.value)
 
 
 class Reader(Protocol):

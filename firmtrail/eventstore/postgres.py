@@ -9,7 +9,6 @@ nothing at all is given up a little later than Postgres would have spoken.
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Iterator
-from typing import cast
 
 import asyncpg
 
@@ -20,6 +19,7 @@ from firmtrail.eventstore.database import (
     Script,
     Statement,
     Unavailable,
+    played,
 )
 
 CONNECTIONS_MAX = 8
@@ -100,13 +100,7 @@ class Postgres:
 
     async def play[Result](self, script: Script[Result]) -> Result:
         async with self.transaction() as tx:
-            statements = next(script)
-            while True:
-                rows = await tx.run(*statements)
-                try:
-                    statements = script.send(rows)
-                except StopIteration as end:
-                    return cast("Result", end.value)
+            return await played(tx, script)
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["PostgresTransaction"]:
