@@ -108,7 +108,9 @@ async def ask(session: ClientSession, method: str, path: str, body: Any = None) 
 
 
 async def reason(response: ClientResponse) -> str:
-    """What a problem says, with every fault that it names."""
+    """What a problem says, with every fault that it names; of what is none, its status."""
+    if response.content_type != "application/problem+json":
+        return f"{response.url} answers {response.status} {response.reason}"
     problem = await response.json(content_type=None)
     faults = [f"{each.get('pointer', '')}: {each['reason']}" for each in problem["errors"]]
     return "\n  ".join([problem["detail"] or problem["title"], *faults])

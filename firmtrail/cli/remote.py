@@ -5,12 +5,14 @@ may; without --url to the database's own service, as cli/local.py finds it.
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
-from aiohttp import ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, InvalidURL
 
 from firmtrail import config
 from firmtrail.cli import local
+from firmtrail.main import CouldNotRun
 
 in_project = click.option("--project", required=True, help="The project's name.")
 
@@ -42,7 +44,12 @@ async def service(
         return
     if token is None:
         raise click.UsageError("--url needs a --token.")
+    if urlsplit(url).scheme not in {"http", "https"} or urlsplit(url).path not in {"", "/"}:
+        raise click.UsageError("--url is http://HOST:PORT or https://HOST:PORT, without a path.")
     timeout = ClientTimeout(total=local.TIMEOUT_S)
     headers = {"Authorization": f"Bearer {token}"}
-    async with ClientSession(url, headers=headers, timeout=timeout) as session:
-        yield session
+    try:
+        async with ClientSession(url, headers=headers, timeout=timeout) as session:
+            yield session
+    except (ClientError, InvalidURL, TimeoutError) as error:
+        raise CouldNotRun(f"The server of --url: {error or type(error).__name__}") from error

@@ -1,6 +1,8 @@
 """Steering from the command line, against a real server process."""
 
+import socketserver
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -39,3 +41,38 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert done("device", "show", "d1", "--json").json["explanation"]["reason"] == "withdrawn"
     assert done("device", "history", "d1", "--json").json == []
     assert run("rollout", "resume", rollout).exit_code == 2  # its release is withdrawn
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "Server disconnected"),
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", "answers 502 Bad Gateway"),
+    ],
+)
+def test_a_server_that_is_none_of_ours_is_an_error_and_no_finding(
+    tmp_path: Path, answer: bytes, said: str
+) -> None:
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer)
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        where = ("--url", f"http://127.0.0.1:{server.server_address[1]}", "--token", "x")
+        ended = firmtrail(
+            f"sqlite:///{tmp_path / 'a.db'}", "device", "show", "d1", "--project", "acme", *where
+        )
+        server.shutdown()
+        thread.join()
+    assert (ended.exit_code, said in ended.said) == (2, True), ended.said
+
+
+def test_a_url_with_a_path_is_refused(tmp_path: Path) -> None:
+    where = ("--url", "http://127.0.0.1:8080/api", "--token", "x")
+    database = f"sqlite:///{tmp_path / 'a.db'}"
+    ended = firmtrail(database, "device", "show", "d1", "--project", "acme", *where)
+    assert (ended.exit_code, "without a path" in ended.said) == (2, True), ended.said
