@@ -9,7 +9,7 @@ class Finding(NamedTuple):
     """Something that is not what the log says, or not what was published."""
 
     log: str
-    """The log's origin."""
+    """The log's origin; where it lies, if its checkpoint can't be opened."""
     where: str
     """A position, a row or a file."""
     what: str

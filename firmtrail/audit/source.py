@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aiohttp import ClientError, ClientResponse, ClientSession
+from yarl import URL
 
 from firmtrail.audit.edge import Place
 from firmtrail.eventstore import merkle, tiles, tree
@@ -55,6 +56,9 @@ class Directory:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def __str__(self) -> str:
+        return str(self._folder)
+
     async def get(self, path: str) -> bytes:
         try:
             return (self._folder / path).read_bytes()
@@ -69,6 +73,10 @@ class Url:
         self._session = session
         self._url = url.rstrip("/")
         self._waits_s: Sequence[int] = ()
+
+    def __str__(self) -> str:
+        """Without the credential that it may carry."""
+        return str(URL(self._url).with_user(None))
 
     async def get(self, path: str) -> bytes:
         for wait_s in self._waits_s:

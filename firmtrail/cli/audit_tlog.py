@@ -53,7 +53,7 @@ async def _published(source: Source, keys: Sequence[str], findings: Findings) ->
     except Missing as error:
         raise CouldNotRun(f"There is no log: {error} is missing.") from error
     except BadNote as error:
-        findings.add("", "checkpoint", str(error))
+        findings.add(str(source), "checkpoint", str(error))
         return None
 
 
@@ -107,5 +107,5 @@ async def _exported(folder: Path, key: str, findings: Findings) -> Checkpoint | 
     except Missing:
         return None
     except BadNote as error:
-        findings.add("", f"{folder}/{CHECKPOINT}", str(error))
+        findings.add(str(folder), CHECKPOINT, str(error))
         return None

@@ -185,14 +185,28 @@ def rollback(database: config.Database, /, *, project: str, **wish: Any) -> None
 )
 @remote.named
 @click.pass_obj
+@click.pass_context
 def ask(
-    database: config.Database, /, *, device_id: str, project: str, wait: int, **where: str | None
+    ctx: click.Context,
+    database: config.Database,
+    /,
+    *,
+    device_id: str,
+    project: str,
+    wait: int,
+    **where: str | None,
 ) -> None:
-    """Ask DEVICE which version it runs; prints its answer, if one comes in time."""
+    """Ask DEVICE which version it runs; with --wait prints its answer, if one comes in time.
+
+    Exit code 1 where none came in time. The question stays open.
+    """
     path = f"{_path(project)}/devices/{_quoted(device_id)}/ask?wait={wait}"
     answer = _post(database, path, {}, where)
     if "version" in answer:
         click.echo(answer["version"])
+    elif wait:
+        output.note(f"No answer yet; the question is {answer['question']}.")
+        ctx.exit(output.FOUND_WRONG)
     else:
         output.note(f"Asked; the question is {answer['question']}.")
 

@@ -43,7 +43,8 @@ class Roles(NamedTuple):
     """Roles of a Postgres that get what they need and nothing more; None: no such role."""
 
     service: str | None = None
-    """Serves: on `events`, `subtrees` and `checkpoints` it may SELECT and INSERT."""
+    """Serves: on `events`, `subtrees`, `checkpoints`, `continued` and `access_record` it may SELECT
+    and INSERT, and no more."""
     auditor: str | None = None
     """Audits: it reads the logs, what is kept of them, and the views."""
 

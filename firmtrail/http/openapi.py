@@ -17,6 +17,7 @@ from firmtrail import __version__
 from firmtrail.http import texts
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
 from firmtrail.http.kinds import Device, Local, Member, Public, User
+from firmtrail.http.poll import POLL_AFTER
 from firmtrail.http.respond import BYTES, JSON, LOG_SIZE
 from firmtrail.http.route import AnyOf, ListOf, Route
 from firmtrail.http.validate import is_optional
@@ -45,8 +46,21 @@ _PATH_TYPES: dict[str, Any] = {
 
 _HEADERS = {
     LOG_SIZE: "The number of events in the log that the answer was read from.",
+    POLL_AFTER: "In how many seconds the device should call again.",
+    "Content-Range": "Which of the bytes these are, or how many there are.",
     "ETag": "A hash of the body, for If-None-Match and If-Match.",
+    "Link": "Where the next page is, if there is one.",
+    "Location": "Where the new one is.",
+    "Repr-Digest": "The SHA-256 of all the bytes (RFC 9530).",
     "X-Request-Id": "The request's id, which also stands in the server's log.",
+}
+
+_HEADERS_BY_STATUS = {
+    206: ("Content-Range",),
+    401: ("WWW-Authenticate",),
+    416: ("Content-Range",),
+    429: ("Retry-After",),
+    503: ("Retry-After",),
 }
 
 
@@ -170,7 +184,7 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     problems = {
         str(status): {
             "description": HTTPStatus(status).phrase,
-            "headers": _headers("X-Request-Id", *_problem_headers(status)),
+            "headers": _headers(*_always_sent(route, status)),
             "content": problem,
         }
         for status in route.problems()
@@ -178,16 +192,19 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
     return dict(sorted((problems | answers).items()))
 
 
-def _problem_headers(status: int) -> list[str]:
-    return {401: ["WWW-Authenticate"], 429: ["Retry-After"], 503: ["Retry-After"]}.get(status, [])
+def _always_sent(route: Route, status: int) -> list[str]:
+    """The headers of any answer, whether it is a problem or not."""
+    polled = (POLL_AFTER,) if route.is_polled else ()
+    return ["X-Request-Id", *polled, *_HEADERS_BY_STATUS.get(status, ())]
 
 
 def _answer(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
     content = route.answers[status]
-    names = ["X-Request-Id", *(["ETag"] if route.is_resource else [])]
+    named = {"ETag": route.is_resource, LOG_SIZE: route.is_view, "Link": route.is_list}
+    names = [name for name, is_sent in named.items() if is_sent]
     answer: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
-        "headers": _headers(*names, *([LOG_SIZE] if route.is_view else [])),
+        "headers": _headers(*_always_sent(route, status), *names, *route.sends),
     }
     if isinstance(content, str):
         kind = "object" if content.endswith("+json") else "string"
@@ -241,11 +258,13 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
     named = {
         "Idempotency-Key": (route.takes_key, texts.VisibleText),
         "If-None-Match": (route.is_resource, str),
-        "If-Match": (route.method is HTTPMethod.PATCH, str),
+        "If-Match": (412 in route.problems(), str),
+        "Last-Event-ID": (route.is_endless, str),
         "Prefer": (route.skips_faulty, str),
         "Range": (206 in route.answers, str),
         "If-Range": (206 in route.answers, str),
         "Repr-Digest": (route.takes_bytes, str),
+        "Content-Digest": (route.takes_bytes, str),
     }
     return [
         {"name": name, "in": "header", "schema": msgspec.json.schema(kind)}

@@ -10,6 +10,7 @@ from firmtrail.http.route import Route
 from firmtrail.http.user_routes import GET, LISTED, OPERATE, POST, READ, D, P
 
 PUT = HTTPMethod.PUT
+OF_BYTES = ("Accept-Ranges", "Repr-Digest")
 
 RELEASE = f"{P}/releases/{{model}}/{{version}}"
 
@@ -79,7 +80,8 @@ RELEASES = (
         group="users call",
         summary="The bytes of an artifact.",
         answers={200: BYTES, 206: BYTES, 304: None},
-        refusals=frozenset({416}),
+        refusals=frozenset({409, 416}),
+        sends=OF_BYTES,
     ),
     Route(
         method=GET,
@@ -89,6 +91,7 @@ RELEASES = (
         group="devices call",
         summary="The bytes of an artifact of a release that the device was offered.",
         answers={200: BYTES, 206: BYTES, 304: None},
-        refusals=frozenset({410, 416}),
+        refusals=frozenset({409, 410, 416}),
+        sends=OF_BYTES,
     ),
 )

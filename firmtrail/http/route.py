@@ -71,11 +71,18 @@ class Route:
     """Statuses of the rules' own refusals."""
     other_media: tuple[str, ...] = ()
     """What Accept can ask for beside JSON."""
+    sends: tuple[str, ...] = ()
+    """Headers of its answers that do not follow from the rest of it."""
 
     @property
     def is_resource(self) -> bool:
         """Whether its answer has an ETag."""
         return self.method is HTTPMethod.GET and 304 in self.answers
+
+    @property
+    def is_list(self) -> bool:
+        """Whether its answer is a page of a list."""
+        return "cursor" in self.query.__struct_fields__
 
     def problems(self) -> list[int]:
         """Every status of a problem that it can answer."""
@@ -95,7 +102,7 @@ class Route:
             statuses |= {400, 408, 413, 415, 422}
         if self.takes_key:
             statuses |= {400, 409, 413, 415}
-        if "cursor" in self.query.__struct_fields__:
+        if self.is_list:
             statuses.add(400)
         if self.method is HTTPMethod.PATCH:
             statuses.add(412)

@@ -220,6 +220,7 @@ OPERATIONS = (
         group="operations",
         summary="This document as a page.",
         answers={200: "text/html"},
+        sends=("ETag",),
     ),
     Route(
         method=GET,
@@ -229,6 +230,7 @@ OPERATIONS = (
         group="operations",
         summary="What the page loads.",
         answers={200: "text/javascript"},
+        sends=("ETag",),
         refusals=frozenset({404}),
     ),
 )

@@ -7,30 +7,25 @@ from firmtrail.http import steering_bodies as wire
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.route import Handler, Route
-from firmtrail.http.user_routes import GET, LISTED, OPERATE, POST, READ, RULES, D, P
+from firmtrail.http.user_routes import CHANGED, GET, LISTED, OPERATE, POST, READ, RULES, D, P
 
 ROLLOUT = f"{P}/rollouts/{{id}}"
 
 
-def _command(
-    path: str,
-    handler: Handler,
-    *,
-    body: type[msgspec.Struct],
-    answer: type[msgspec.Struct],
-    summary: str,
-) -> Route:
+def _command(name: str, handler: Handler, *, body: type[msgspec.Struct], summary: str) -> Route:
+    """A command on a rollout, which may say in which state it is meant (If-Match)."""
     return Route(
         method=POST,
-        path=path,
+        path=f"{ROLLOUT}/{name}",
         handler=handler,
         access=OPERATE,
         group="users call",
         summary=summary,
         body=body,
-        answers={200: answer},
+        answers={200: wire.Rollout},
         refusals=frozenset({404, 409, 412}),
         takes_key=True,
+        sends=CHANGED,
     )
 
 
@@ -146,31 +141,27 @@ STEERING = (
         is_view=True,
     ),
     _command(
-        f"{ROLLOUT}/advance",
+        "advance",
         rollout_api.post_advance,
         body=wire.Advance,
-        answer=wire.Rollout,
         summary="Let a rollout reach more of its devices.",
     ),
     _command(
-        f"{ROLLOUT}/pause",
+        "pause",
         rollout_api.post_pause,
         body=wire.Because,
-        answer=wire.Rollout,
         summary="Pause a rollout.",
     ),
     _command(
-        f"{ROLLOUT}/resume",
+        "resume",
         rollout_api.post_resume,
         body=wire.Because,
-        answer=wire.Rollout,
         summary="Let a paused rollout go on.",
     ),
     _command(
-        f"{ROLLOUT}/abort",
+        "abort",
         rollout_api.post_abort,
         body=wire.Because,
-        answer=wire.Rollout,
         summary="End a rollout: it decides nothing any more.",
     ),
     Route(
@@ -185,18 +176,28 @@ STEERING = (
         refusals=RULES,
         takes_key=True,
     ),
-    _command(
-        f"{P}/halt",
-        rollout_api.post_halt,
-        body=wire.Halt,
-        answer=wire.HaltState,
+    Route(
+        method=POST,
+        path=f"{P}/halt",
+        handler=rollout_api.post_halt,
+        access=OPERATE,
+        group="users call",
         summary="Let nothing be offered in the project, but by rollbacks.",
+        body=wire.Halt,
+        answers={200: wire.HaltState},
+        refusals=RULES,
+        takes_key=True,
     ),
-    _command(
-        f"{P}/resume",
-        rollout_api.post_end_of_halt,
-        body=wire.Because,
-        answer=wire.HaltState,
+    Route(
+        method=POST,
+        path=f"{P}/resume",
+        handler=rollout_api.post_end_of_halt,
+        access=OPERATE,
+        group="users call",
         summary="End the project's halt.",
+        body=wire.Because,
+        answers={200: wire.HaltState},
+        refusals=RULES,
+        takes_key=True,
     ),
 )

@@ -14,7 +14,7 @@ from firmtrail.http import access_bodies as wire
 from firmtrail.http.errors import ProblemBody
 from firmtrail.http.kinds import LOCAL, PUBLIC, USER, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
-from firmtrail.http.respond import CSV, NDJSON
+from firmtrail.http.respond import CSV, LOG_SIZE, NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
 
 P = "/api/v1/projects/{project}"
@@ -28,6 +28,8 @@ GET, POST, PATCH, DELETE = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.PATCH, HT
 
 RULES = frozenset({409})
 LISTED = (CSV, NDJSON)
+CHANGED = ("ETag", LOG_SIZE)
+"""Headers of a state as a command left it, which the next command's If-Match can name."""
 
 REGISTERED = AnyOf((answers.Registered, ListOf(AnyOf((answers.Registered, ProblemBody)))))
 
@@ -79,6 +81,7 @@ FLEET = (
         body=bodies.DeviceChange,
         answers={200: answers.Device},
         refusals=RULES,
+        sends=CHANGED,
     ),
     Route(
         method=DELETE,
@@ -206,6 +209,7 @@ ACCESS = (
         answers={201: wire.Project},
         refusals=RULES,
         takes_key=True,
+        sends=("Location",),
     ),
     Route(
         method=GET,
@@ -225,6 +229,7 @@ ACCESS = (
         summary="Set the settings that are named.",
         body=wire.SettingsChange,
         answers={200: wire.Project},
+        sends=("ETag",),
     ),
     Route(
         method=GET,

@@ -16,6 +16,7 @@ from uuid_utils import uuid7
 
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
+from firmtrail.eventstore.floors import LogName
 from firmtrail.projections import fold, generations
 from firmtrail.projections.generations import Build, Busy, Overtaken
 from firmtrail.projections.rebuild import rebuild
@@ -86,16 +87,22 @@ class Builder:
                 if (await self.state(log_id)).build is not None:
                     return _joined(build, wanted)
                 await asyncio.wait([task])  # it only deletes what was live before
+            name = await self._log_name(log_id)
             claim = generations.claim(log_id, wanted, self._name, self._lease_ms)
             try:
                 build = await self._db.play(claim)
             except Busy as busy:
                 return _joined(busy.build, wanted)
             self._failures.pop(log_id, None)
-            task = asyncio.create_task(self._work(build))
+            task = asyncio.create_task(self._work(build, name))
             self._running[log_id] = build, task
-            task.add_done_callback(lambda task: self._end(log_id, task))
+            task.add_done_callback(lambda task: self._end(log_id, name, task))
             return build
+
+    async def _log_name(self, log_id: int) -> str:
+        """As the server's log calls it: PROJECT/N."""
+        head = await log.head(self._db, log_id)
+        return str(LogName(head.project, head.number))
 
     async def state(self, log_id: int) -> State:
         rows = await self._db.read(generations.building(log_id))
@@ -145,16 +152,16 @@ class Builder:
                 with contextlib.suppress(Busy):
                     await self.ask(log_id, build.wanted)
 
-    async def _work(self, build: Build) -> None:
-        _log.info("rebuilding", log=build.log_id, views=sorted(build.wanted), at=build.position)
+    async def _work(self, build: Build, name: str) -> None:
+        _log.info("rebuilding", log=name, views=sorted(build.wanted), at=build.position)
         position = build.position
         async for step in rebuild(self._db, build):
             self._tell(step.build.position, step.build.position - position, len(self._running))
             position = step.build.position
-        _log.info("rebuilt", log=build.log_id, views=sorted(build.wanted), at=position)
+        _log.info("rebuilt", log=name, views=sorted(build.wanted), at=position)
         await generations.delete_dead(self._db, build.log_id)
 
-    def _end(self, log_id: int, task: asyncio.Task[None]) -> None:
+    def _end(self, log_id: int, name: str, task: asyncio.Task[None]) -> None:
         build, _ = self._running.pop(log_id)
         self._tell(build.position, 0, len(self._running))
         self._ended.set()
@@ -162,10 +169,10 @@ class Builder:
         if error is None:
             return
         if isinstance(error, Unavailable | Overtaken):
-            _log.warning("rebuild broken off", log=log_id, reason=str(error))
+            _log.warning("rebuild broken off", log=name, reason=str(error))
             return
         self._failures[log_id] = f"{type(error).__name__}: {error}"
-        _log.error("rebuild failed", log=log_id, exc_info=error)
+        _log.error("rebuild failed", log=name, exc_info=error)
 
     async def _tidy(self) -> None:
         """Delete what rebuilds of other processes left, which ended behind their switch."""

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from firmtrail.eventstore.checkpoint import key_line, verifier
 from tests.databases import opened
 from tests.end_to_end.command import Done, firmtrail, in_process
 from tests.end_to_end.conftest import Serve
@@ -20,6 +22,7 @@ from tests.filled import fill
 
 WELL, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
 BOSS = "boss@example.org"
+OTHER_KEY = key_line(verifier("firmtrail/other/1", Ed25519PrivateKey.generate().public_key()))
 
 
 @pytest.fixture
@@ -77,6 +80,8 @@ def test_an_audit_of_a_running_service(database: str, serve: Serve, tmp_path: Pa
     log = f"{server.url}/api/v1/projects/acme/log"
     with_password = log.replace("http://", f"http://auditor:{token}@")
     well(audit("sqlite:///none", "verify", "--url", with_password, "--key", key))
+    other = audit("sqlite:///none", "verify", "--url", with_password, "--key", OTHER_KEY)
+    assert other.out.startswith(f"{log}: checkpoint: none of the keys is of firmtrail/acme/2")
     assert audit("sqlite:///none", "verify", "--url", log, "--key", key).exit_code == COULD_NOT_RUN
     post_reports(server.url, token, 600)
     assert firmtrail(database, "doctor").exit_code == WELL
@@ -108,7 +113,11 @@ def test_what_is_wrong_is_said_and_where(database: str, tmp_path: Path) -> None:
     replayed = audit(database, "replay", "--project", "acme")
     assert replayed.exit_code == FOUND_WRONG
     assert "device_current (device d4)" in replayed.out
-    entries = tmp_path / "copy" / "logs" / "1" / "tile" / "entries" / "000"
+    old = tmp_path / "copy" / "logs" / "1"
+    found = audit("sqlite:///none", "verify", tmp_path / "copy", "--key", OTHER_KEY)
+    assert found.exit_code == FOUND_WRONG
+    assert f"{old}: checkpoint: none of the keys is of firmtrail/acme/1" in found.out
+    entries = old / "tile" / "entries" / "000"
     entries.write_bytes(entries.read_bytes().replace(b"1.1.0", b"1.1.9", 1))
     found = audit("sqlite:///none", "verify", tmp_path / "copy")
     assert (found.exit_code, "position" in found.out) == (FOUND_WRONG, True)

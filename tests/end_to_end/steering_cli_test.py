@@ -38,6 +38,8 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert "named" in done("rollback", "1.1.0", *M, "--dry-run").out
     assert done("rollback", "1.1.0", *M, "--reason", "burns").out.startswith("r_")
     assert "the question is q_" in done("ask", "d1").said
+    unanswered = run("ask", "d1", "--wait", "1")
+    assert (unanswered.exit_code, "No answer yet" in unanswered.said) == (1, True)
     assert done("device", "show", "d1", "--json").json["explanation"]["reason"] == "withdrawn"
     assert done("device", "history", "d1", "--json").json == []
     assert run("rollout", "resume", rollout).exit_code == 2  # its release is withdrawn

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
+from structlog.testing import capture_logs
 
 from firmtrail.eventstore.database import Database
 from firmtrail.http import app
@@ -50,15 +51,18 @@ async def test_the_owner_has_views_rebuilt(
     site: Site, local: ClientSession, db: Database, recorder: Recorder
 ) -> None:
     await recorder.report(site.log_id, [report("1.0.0"), report("1.1.0")])
-    for body in ({}, {"view": "fleet_versions"}):
-        async with local.post("/local/projects/acme/rebuild", json=body) as response:
-            assert response.status == 202
-            state = await response.json()
-        async with asyncio.timeout(DONE_S_MAX):
-            while state["views"] or state["is_running"]:
-                async with local.get("/local/projects/acme/rebuild") as response:
-                    state = await response.json()
-        assert (state["generation"], state["failure"]) == (None, None)
+    with capture_logs() as lines:
+        for body in ({}, {"view": "fleet_versions"}):
+            async with local.post("/local/projects/acme/rebuild", json=body) as response:
+                assert response.status == 202
+                state = await response.json()
+            async with asyncio.timeout(DONE_S_MAX):
+                while state["views"] or state["is_running"]:
+                    async with local.get("/local/projects/acme/rebuild") as response:
+                        state = await response.json()
+            assert (state["generation"], state["failure"]) == (None, None)
+    named = [line["log"] for line in lines if line["event"] in {"rebuilding", "rebuilt"}]
+    assert named == ["acme/1"] * 4
     live = {name: at for name, _, at in await db.read(fold.live(site.log_id))}
     assert live == dict.fromkeys(fold.REVISIONS, 2) | {"fleet_versions": 3}
     async with local.get("/metrics") as response:

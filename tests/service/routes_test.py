@@ -11,6 +11,7 @@ from firmtrail.http import openapi
 from firmtrail.http.kinds import Device, Local, Member, Public
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
+from firmtrail.http.user_routes import D, P
 from tests.service.site import Answer, Site
 
 ROUTES = served(has_seed=True, is_demo=True)
@@ -29,6 +30,43 @@ NAMES = {
     "version": "1.0.0",
     "sha256": "0" * 64,
 }
+
+
+ROLLOUT, ARTIFACT = f"{P}/rollouts/{{id}}", f"{P}/releases/{{model}}/{{version}}/artifacts/{{name}}"
+TAKEN = [  # a route, the headers of a request that count there
+    (f"GET {P}/stream", {"Last-Event-ID"}),
+    (f"PUT {ARTIFACT}", {"Repr-Digest", "Content-Digest"}),
+    (f"GET {ARTIFACT}", {"If-None-Match", "Range", "If-Range"}),
+    (f"PATCH {D}", {"If-Match"}),
+    (f"PATCH {P}", {"If-Match"}),
+    (f"POST {P}/halt", {"Idempotency-Key"}),
+    (f"POST {P}/resume", {"Idempotency-Key"}),
+    *(
+        (f"POST {ROLLOUT}/{command}", {"If-Match", "Idempotency-Key"})
+        for command in ("advance", "pause", "resume", "abort")
+    ),
+]
+SENT = [  # a route, a status, the headers of its answer beside X-Request-Id
+    (f"GET {D}/update", 200, {"ETag", "Firmtrail-Log-Size", "Firmtrail-Poll-After"}),
+    (f"GET {D}/update", 409, {"Firmtrail-Poll-After"}),
+    (f"PATCH {D}", 200, {"ETag", "Firmtrail-Log-Size"}),
+    (f"PATCH {P}", 200, {"ETag"}),
+    (f"POST {P}/halt", 200, set()),
+    (f"POST {ROLLOUT}/pause", 200, {"ETag", "Firmtrail-Log-Size"}),
+    (f"GET {P}/devices", 200, {"ETag", "Firmtrail-Log-Size", "Link"}),
+    (f"GET {ARTIFACT}", 200, {"ETag", "Accept-Ranges", "Repr-Digest"}),
+    (f"GET {ARTIFACT}", 206, {"ETag", "Accept-Ranges", "Repr-Digest", "Content-Range"}),
+    (f"GET {ARTIFACT}", 416, {"Content-Range"}),
+    ("POST /api/v1/projects", 201, {"Location"}),
+]
+
+NAMED = {header for _, _, headers in SENT for header in headers}
+
+
+def operation_of(name: str) -> dict[str, Any]:
+    method, path = name.split(" ")
+    operation: dict[str, Any] = DOCUMENT["paths"][path][method.lower()]
+    return operation
 
 
 def name_of(route: Route) -> str:
@@ -71,6 +109,27 @@ def test_every_route_is_documented(route: Route) -> None:
     assert documented == {*route.answers, *route.problems()}
     assert operation["summary"]
     assert ("requestBody" in operation) == (route.body is not None or route.takes_bytes)
+
+
+@pytest.mark.parametrize(("name", "headers"), TAKEN)
+def test_the_headers_that_count_are_documented(name: str, headers: set[str]) -> None:
+    parameters = operation_of(name)["parameters"]
+    assert {each["name"] for each in parameters if each["in"] == "header"} == headers
+
+
+@pytest.mark.parametrize(("name", "status", "headers"), SENT)
+def test_the_headers_of_answers_are_documented(name: str, status: int, headers: set[str]) -> None:
+    response = operation_of(name)["responses"][str(status)]
+    assert response["headers"].keys() == headers | {"X-Request-Id"}
+
+
+def test_a_state_that_is_gone_is_answered_only_where_if_match_counts() -> None:
+    for route in ROUTES:
+        if isinstance(route.access, Local):
+            continue
+        operation = operation_of(name_of(route))
+        taken = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
+        assert ("If-Match" in taken) == ("412" in operation["responses"]), name_of(route)
 
 
 def test_operations_have_distinct_ids() -> None:
@@ -165,6 +224,8 @@ async def test_every_get_answers_head_with_the_same_headers(site: Site) -> None:
             assert answer.status in {*route.answers, *route.problems()}, name_of(route)
         for header in ("ETag", "Content-Type", "Firmtrail-Log-Size"):
             assert get.headers.get(header) == head.headers.get(header), name_of(route)
+        documented = operation_of(name_of(route))["responses"][str(get.status)]["headers"]
+        assert documented.keys() >= {each for each in NAMED if each in get.headers}, name_of(route)
 
 
 async def test_an_etag_saves_sending_what_the_client_has(site: Site) -> None:
