@@ -15,6 +15,8 @@ from benchmarks.verify import Ledger
 REPORTS_PER_S = 500
 CONNECTIONS = 32
 EVENTS_PER_S = Bound(20_000, 60_000)
+MEANWHILE_PER_S = Bound(0.9 * REPORTS_PER_S, REPORTS_PER_S)
+"""Whoever reports is hardly kept waiting."""
 
 
 def rows(database: str, port: int, ledger: Ledger, devices: Fleet) -> list[Row]:
@@ -32,6 +34,7 @@ def rows(database: str, port: int, ledger: Ledger, devices: Fleet) -> list[Row]:
             unit="reports/s",
             p50_ms=median(each.p50_ms for each in results),
             p99_ms=max(each.p99_ms for each in results),
+            bound=MEANWHILE_PER_S,
         ),
     ]
 

@@ -134,8 +134,7 @@ def held(service: Service, references: References) -> list[Row]:
     return [
         service.single.row(references.post, SINGLE_TO_BARE),
         service.single.row(references.seed, SINGLE_TO_SEED),
-        *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays[:2]),
-        service.arrays[2].row(),
+        *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
         *(each.row(references.get, CHECK_IN_TO_BARE) for each in service.check_ins),
         *audited(service, references),

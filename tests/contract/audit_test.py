@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ from firmtrail.cli.audit_database import Wanted
 from firmtrail.eventstore.database import Database
 from tests.databases import migrate_now, new_log, opened, read, write
 from tests.filled import PROJECTS, fill
-from tests.mutations import TABLES, Row, Tables, mutate
+from tests.mutations import KINDS, TABLES, Row, Tables, mutate
 from tests.postgres_server import PostgresServer
 
 
@@ -62,6 +62,7 @@ APPEND_ONLY = ("events", "subtrees", "checkpoints")
 _copies = count(1)
 
 type Copy = AbstractAsyncContextManager[Mutated]
+type Mutation = Callable[[Tables, Random], Awaitable[str]]
 
 
 class Mutated(NamedTuple):
@@ -116,20 +117,22 @@ async def postgres_copy(server: PostgresServer, template: str) -> AsyncIterator[
     await connection.close()
 
 
-async def mutated(copy: Mutated, random: Random) -> str:
+async def mutated(copy: Mutated, random: Random, kind: Mutation) -> str:
     """Change something; a change that the database's own keys or types refuse is none."""
     refusals = sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError
     while True:
         with contextlib.suppress(*refusals):
-            return await mutate(copy.tables, random)
+            return await kind(copy.tables, random)
 
 
-async def unfound(copies: Callable[[], Copy], beside: Path, mutations: int) -> list[str]:
-    """Which of so many mutations neither command finds, or finds without saying where."""
+async def unfound(
+    copies: Callable[[], Copy], beside: Path, mutations: Sequence[Mutation]
+) -> list[str]:
+    """Which of these mutations neither command finds, or finds without saying where."""
     missed = []
-    for number in range(mutations):
+    for number, kind in enumerate(mutations):
         async with copies() as copy:
-            mutation = await mutated(copy, Random(SEED * 1000 + number))
+            mutation = await mutated(copy, Random(SEED * 1000 + number), kind)
         findings = await found(audited(copy.url, beside))
         if not findings.count or not all(each.where for each in findings.kept):
             missed.append(mutation)
@@ -137,9 +140,11 @@ async def unfound(copies: Callable[[], Copy], beside: Path, mutations: int) -> l
 
 
 async def test_every_mutation_of_a_file_is_found_and_named(sqlite_url: str, tmp_path: Path) -> None:
+    assert len(KINDS) == 7
     await fill_new(sqlite_url, tmp_path / "beside")
     path = Path(sqlite_url.removeprefix("sqlite:///"))
-    assert await unfound(lambda: sqlite_copy(path), tmp_path / "beside", MUTATIONS) == []
+    mutations = [mutate] * MUTATIONS + KINDS
+    assert await unfound(lambda: sqlite_copy(path), tmp_path / "beside", mutations) == []
 
 
 async def test_every_mutation_on_postgres_is_found_and_named(
@@ -148,7 +153,7 @@ async def test_every_mutation_on_postgres_is_found_and_named(
     await fill_new(postgres_url, tmp_path / "beside")
     template = urlsplit(postgres_url).path.removeprefix("/")
     missed = await unfound(
-        lambda: postgres_copy(postgres, template), tmp_path / "beside", MUTATIONS // 2
+        lambda: postgres_copy(postgres, template), tmp_path / "beside", [mutate] * (MUTATIONS // 2)
     )
     assert missed == []
 

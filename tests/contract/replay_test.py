@@ -3,15 +3,30 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from firmtrail.events import ArtifactAdded, ReleaseAdded
+from firmtrail.events import ArtifactAdded, Event, ReleaseAdded
 from firmtrail.eventstore.database import Database
-from firmtrail.projections import fleet_versions
+from firmtrail.orders import Asked, RolloutStarted, UpdateOffered
+from firmtrail.projections import fleet_versions, fold
 from firmtrail.record import Recorder
 from firmtrail.release import Key, stream
-from tests.databases import new_log, write
+from tests.databases import new_log, read, write
 from tests.fleet import NOON_MS, Step, live, record_events, register, report
 from tests.replay import differences
 from tests.strategies import DEVICES, lives
+
+GENERATION_TABLES = {
+    "sqlite": """\
+SELECT found.name
+FROM sqlite_schema AS found, pragma_table_info(found.name) AS columns
+WHERE found.type = 'table' AND columns.name = 'generation'
+ORDER BY found.name""",
+    "postgresql": """\
+SELECT columns.table_name
+FROM information_schema.columns
+WHERE columns.table_schema = current_schema() AND columns.column_name = 'generation'
+ORDER BY columns.table_name""",
+}
+"""By the URL's scheme."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +48,12 @@ async def test_a_replay_gives_what_was_written_live(
     assert await differences(db, log_id) == []
 
 
+async def test_every_table_that_a_view_fills_is_compared(db: Database, database_url: str) -> None:
+    found = await read(db, GENERATION_TABLES[database_url.partition(":")[0]])
+    compared = {table.name for view in fold.VIEWS for table in view.TABLES}
+    assert {name for [name] in found} - {"views", "rebuilds"} == compared
+
+
 @pytest.mark.parametrize(
     ("table", "change"),
     [
@@ -42,6 +63,13 @@ async def test_a_replay_gives_what_was_written_live(
         ("fleet_versions", "UPDATE fleet_versions SET devices = devices + 1"),
         ("releases", "UPDATE releases SET withdrawn_position = 7"),
         ("release_artifacts", "UPDATE release_artifacts SET sha256 = 'x'"),
+        ("releases", "DELETE FROM releases WHERE version = '1.1.0'"),
+        ("rollouts", "UPDATE rollouts SET reach = 9999"),
+        ("rollouts", "DELETE FROM rollouts"),
+        ("device_offers", "UPDATE device_offers SET attempts = attempts + 1"),
+        ("device_offers", "DELETE FROM device_offers"),
+        ("device_asks", "UPDATE device_asks SET answered_position = 7"),
+        ("device_asks", "DELETE FROM device_asks"),
         ("fleet_moves", "UPDATE fleet_moves SET version_entered = 'x'"),
         ("log_heads", "UPDATE log_heads SET recorded_at_ms = recorded_at_ms + 1"),
         ("log_heads", "UPDATE log_heads SET frontier = ''"),
@@ -56,6 +84,12 @@ async def test_a_row_that_the_log_does_not_say_is_found(
     added = [ReleaseAdded(*key), ArtifactAdded("full.bin", 3, "aa" * 32)]
     await record_events(recorder, log_id, [(stream(key), event) for event in added])
     await recorder.report(log_id, [report("1.0.0", occurred_at_ms=NOON_MS), report("1.1.0")])
+    ordered: list[tuple[str, Event]] = [
+        ("rollout/r1", RolloutStarted("1.1.0", "m", 10_000)),
+        ("device/d1", UpdateOffered("1.1.0", "rollout", 1, "r1")),
+        ("device/d1", Asked("q_1", "2999-01-01T00:00:00Z")),
+    ]
+    await record_events(recorder, log_id, ordered)
     assert await differences(db, log_id) == []
     await write(db, change)
     found = await differences(db, log_id)

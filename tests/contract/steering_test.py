@@ -1,6 +1,7 @@
 """Steering through the log: offers, attempts, pauses, rollbacks and questions; and its law."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,12 +20,14 @@ from firmtrail.record import Recorder
 from firmtrail.release import Key
 from firmtrail.steering.control import is_higher
 from firmtrail.steering.target import Decision
-from tests.databases import new_log, read
+from tests.databases import new_log
 from tests.fleet import receipts, record_events, register, report
 from tests.replay import differences
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 DEVICES = ("d1", "d2", "d3")
+MAX_ATTEMPTS = 3
+"""How many failures the recount calls exhausted, whatever the project's setting is."""
 MOVING = (events.FirmwareInstalled, events.FirmwareRunning)
 
 
@@ -202,6 +205,50 @@ def attempts(history: list[Event], version: str) -> int:
     return counted
 
 
+def how_it_went(history: list[Event], rollout: str) -> str | None:
+    """The outcome of the rollout's last offer to a device, by its events alone; None: no offer.
+
+    A report tells of the offer that was made last of its version, by whichever rollout. An attempt
+    fails once an offer: by `failed`, or by running another version after `installing`.
+    """
+    made_last: dict[str, str | None] = {}
+    outcomes: dict[tuple[str | None, str], str] = {}
+    failures: Counter[str] = Counter()
+    can_count: set[str] = set()
+    installing: set[str] = set()
+    for each in history:
+        failed: set[str] = set()
+        match each:
+            case orders.UpdateOffered(version=version):
+                made_last[version] = each.rollout
+                outcomes[each.rollout, version] = outcomes.pop((each.rollout, version), "offered")
+                can_count.add(version)
+            case orders.AttemptsCleared(version):
+                del failures[version]
+            case events.UpdateProgressed(version=version, status="installing"):
+                installing |= {version} & can_count
+            case events.UpdateFailed(version=version):
+                failed = {version} & can_count
+            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+                failed = installing - {ran}
+                if ran in made_last:
+                    outcomes[made_last[ran], ran] = "installed"
+                del failures[ran]
+                can_count.discard(ran)
+                installing.discard(ran)
+        for version in failed:
+            outcomes[made_last[version], version] = "failed"
+            failures[version] += 1
+        can_count -= failed
+        installing -= failed
+    offers = [(version, how) for (source, version), how in outcomes.items() if source == rollout]
+    if not offers:
+        return None
+    version, outcome = offers[-1]
+    is_exhausted = failures[version] >= MAX_ATTEMPTS and outcome != "installed"
+    return "exhausted" if is_exhausted else outcome
+
+
 versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
 statuses = st.sampled_from(("installed", "running", "failed", "installing"))
 wishes = st.one_of(
@@ -267,15 +314,14 @@ async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
             await check_law(db, recorder, log_id, name)
     assert await differences(db, log_id) == []
     for rollout in (await controls.read(db, log_id)).rollouts:
-        _, counted = await device_offers.counts(db, log_id, rollout, 3)
-        text = "SELECT device FROM device_offers WHERE log_id = $1 AND source = $2 ORDER BY device"
-        assert counted["offered"] == len(await read(db, text, log_id, rollout))
-        made = [
-            each
-            for each in await recorded(db, log_id)
-            if isinstance(each, orders.UpdateOffered) and each.rollout == rollout
-        ]
-        assert bool(made) == bool(counted["offered"])
+        _, counted = await device_offers.counts(db, log_id, rollout, MAX_ATTEMPTS)
+        went = [how_it_went(await recorded_of(db, log_id, name), rollout) for name in DEVICES]
+        assert counted == {
+            "offered": len(went) - went.count(None),
+            "installed": went.count("installed"),
+            "failed": went.count("failed"),
+            "exhausted": went.count("exhausted"),
+        }
 
 
 async def test_a_command_of_two_events_is_one_commit(

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from firmtrail import events, orders
 from firmtrail.device import Refused
+from firmtrail.events import Recorded
 from firmtrail.steering import control, progress, rollout, target
 from firmtrail.steering.control import is_higher
 from firmtrail.steering.rollout import Rollout
@@ -13,6 +14,10 @@ from tests.steering import Fleet
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0")
 DEVICES = ("d1", "d2", "d3")
 STATUSES: tuple[events.Status, ...] = ("installed", "running", "failed", "rejected", "installing")
+
+OFFERED = {"installed", "exhausted", "failed", "offered"}
+EITHER = {"not_reached", "held"}
+"""States of a device that may have been told, or not."""
 
 versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
 reaches = st.sampled_from((0, 3_000, 6_000, 10_000))
@@ -162,7 +167,53 @@ def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, .
             check(fleet, device)
     for found in fleet.control.rollouts.values():
         for device in DEVICES:
-            progress.progress(fleet.case(device), found)
+            check_progress(fleet, device, found)
+
+
+def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
+    """The state of a device that the rollout is meant for, held against docs/rollouts.md."""
+    own = [each for each in fleet.log if each.stream == f"device/{device}"]
+    made = [each for each in own if isinstance(each.event, orders.UpdateOffered)]
+    offered = [each for each in made if each.event.rollout == found.id]
+    runs = fleet.states[device].version
+    if found.is_rollback and not offered and runs != found.bad_version:
+        return
+    decision = fleet.decide(device)
+    state, reason = progress.progress(fleet.case(device), found)
+    assert reason == decision.reason
+    assert state in EITHER or bool(offered) == (state in OFFERED)
+    match state:
+        case "installed":
+            assert any(is_installed_since(own, each) for each in offered)
+        case "exhausted":
+            tried = attempts_by_the_log(fleet, device)[offered[-1].event.version]
+            assert tried >= fleet.control.settings.max_attempts
+        case "already":
+            assert runs is not None
+            assert found.version is not None
+            assert not is_higher(found.version, runs)
+        case "not_reached":
+            assert not rollout.reaches(found, device)
+        case "held":
+            assert decision.rollout != found.id or decision.version is None
+        case "pending":
+            assert decision.rollout == found.id
+        case _:
+            assert state in {"failed", "offered"}
+    is_last = bool(offered) and made[-1] == offered[-1]  # so that reports are of this offer
+    if is_last and is_installed_since(own, made[-1]):
+        assert state == "installed"
+
+
+def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
+    """Whether the device said after the offer that it runs its version."""
+    assert isinstance(offer.event, orders.UpdateOffered)
+    moving = (events.FirmwareInstalled, events.FirmwareRunning)
+    return any(
+        isinstance(each.event, moving) and each.event.version == offer.event.version
+        for each in own
+        if each.position > offer.position
+    )
 
 
 @settings(max_examples=100, deadline=None)

@@ -4,10 +4,12 @@ is space again."""
 import contextlib
 import resource
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from aiohttp import ClientSession
 
@@ -15,7 +17,7 @@ from tests.databases import sqlite_template
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Writer
-from tests.end_to_end.site import P, Site, get, post
+from tests.end_to_end.site import Entry, P, Site, get, post
 from tests.end_to_end.truth import untruths
 
 WRITERS = 3
@@ -84,6 +86,7 @@ async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: s
             take(server.pid)
             await ledger.until_refused(writers)
             await assert_full(session, server.url, site, writers)
+            assert ledger.faults(writers, stored(folder / "firmtrail.db", site)) == []
             give_back(server.pid)
             await ledger.until_all_go_on(writers)
         await ledger.settle(session, writers, server.url)
@@ -108,3 +111,15 @@ async def assert_full(session: ClientSession, url: str, site: Site, writers: lis
     for read in (path, f"{path}/history", f"{url}{P}/versions"):
         assert (await get(session, read, site.admin)).status == 200
     assert (await get(session, f"{url}/healthz")).status == 200
+    log = await get(session, f"{url}{P}/events", site.admin)  # itself recorded, if that fits
+    assert log.status in {200, 503}
+    assert log.status == 200 or int(log.headers["Retry-After"]) >= 1
+
+
+def stored(path: Path, site: Site) -> list[Entry]:
+    """The log as it lies in the file, each entry at its position."""
+    text = "SELECT position, entry FROM events WHERE log_id = ? ORDER BY position"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        found = connection.execute(text, [site.log_id]).fetchall()
+    assert [position for position, _ in found] == list(range(len(found)))
+    return [msgspec.json.decode(entry, type=Entry) for _, entry in found]

@@ -17,6 +17,7 @@ from firmtrail.http.stream_api import EVENT_STREAM
 from tests.service.routes_test import assert_is_problem, name_of, path_of
 from tests.service.site import Answer, P, Site
 
+PROJECT = "/api/v1/projects/{project}"
 READS = [
     route
     for route in ROUTES
@@ -58,6 +59,37 @@ async def take(site: Site, route: Route, caller: str, rollout: str) -> Answer:
     if route.is_endless:
         return await site.get_begun(path, caller)
     return await site.get(path, caller, Accept=NDJSON)
+
+
+def test_every_route_that_gives_out_entries_or_lists_is_a_read() -> None:
+    assert {(route.method, route.path.removeprefix(PROJECT)) for route in READS} == {
+        ("GET", path)
+        for path in (
+            "/access-record",
+            "/devices",
+            "/devices/{device}/asks",
+            "/devices/{device}/history",
+            "/events",
+            "/events/{position}",
+            "/log/checkpoints",
+            "/logs",
+            "/logs/{number}/checkpoints",
+            "/logs/{number}/events",
+            "/logs/{number}/events/{position}",
+            "/members",
+            "/releases",
+            "/rollouts",
+            "/rollouts/{id}/devices",
+            "/stream",
+            "/versions",
+        )
+    }
+    assert {route.path.removeprefix(PROJECT) for route in TILES} == {
+        "/log/tile/entries/{tile}",
+        "/log/tile/{level}/{tile}",
+        "/logs/{number}/tile/entries/{tile}",
+        "/logs/{number}/tile/{level}/{tile}",
+    }
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -141,7 +173,8 @@ async def test_another_projects_record_is_not_seen(site: Site) -> None:
 async def test_no_secret_and_no_address_is_ever_in_it(site: Site, rollout: str) -> None:
     for route in READS:
         for caller in ("admin", "auditor"):
-            await take(site, route, caller, rollout)
+            assert (await take(site, route, caller, rollout)).status == 200, name_of(route)
+    assert len(await records(site)) == 2 * len(READS)
     answer = await site.get(f"{P}/access-record?limit=500")
     for text in (*site.credentials.values(), "example.org"):
         assert text.encode() not in answer.body

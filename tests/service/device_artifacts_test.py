@@ -1,0 +1,104 @@
+"""What a device loads: the artifacts that it was offered, and no others."""
+
+from hashlib import sha256
+
+import pytest
+
+from firmtrail.orders import UpdateOffered
+from tests.fleet import record_events
+from tests.service.site import Answer, P, Site
+
+RELEASES = f"{P}/releases"
+BYTES = bytes(range(256)) * 40
+DIGEST = sha256(BYTES).hexdigest()
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    """One back end: what the log says of artifacts is in tests/contract/releases_test.py."""
+    return sqlite_url
+
+
+@pytest.fixture(autouse=True)
+async def artifact(site: Site) -> None:
+    """A release that has one."""
+    body = {"version": "1.0.0", "model": "m"}
+    assert (await site.call("POST", RELEASES, caller="operator", json=body)).status == 201
+    assert (await put(site, "1.0.0")).status == 201
+
+
+async def put(site: Site, version: str) -> Answer:
+    path = f"{RELEASES}/m/{version}/artifacts/full.bin"
+    return await site.call("PUT", path, caller="operator", data=BYTES)
+
+
+async def offer(site: Site, version: str = "1.0.0", device: str = "d1") -> None:
+    event = UpdateOffered(version, "follow_latest", 1)
+    recorder = site.services.recorder
+    await record_events(recorder, site.log_id, [(f"device/{device}", event)])
+
+
+async def give_model(site: Site, model: str = "m", device: str = "d1") -> None:
+    body = {"model": model}
+    path = f"{P}/devices/{device}"
+    assert (await site.call("PATCH", path, caller="operator", json=body)).status == 200
+
+
+async def load(site: Site, caller: str = "device", device: str = "d1") -> Answer:
+    return await site.get(f"{P}/devices/{device}/artifacts/{DIGEST}", caller)
+
+
+async def test_a_device_loads_what_it_was_offered_and_nothing_else(site: Site) -> None:
+    for name in ("d1", "d2"):
+        await give_model(site, device=name)
+    for caller in ("device", "gateway", "operator"):
+        assert (await load(site, caller)).status == 404
+    await offer(site)
+    for caller in ("device", "gateway", "operator"):
+        answer = await load(site, caller)
+        assert (answer.status, answer.body) == (200, BYTES)
+        assert (await load(site, caller, "d2")).status == 404
+    assert (await load(site, "viewer")).status == 403
+    part = await site.get(f"{P}/devices/d1/artifacts/{DIGEST}", "device", Range="bytes=10000-")
+    assert (part.status, part.body) == (206, BYTES[10000:])
+    assert (await site.get(f"{P}/devices/d1/artifacts/{'0' * 64}", "device")).status == 404
+
+
+async def test_a_device_loads_nothing_of_another_model(site: Site) -> None:
+    await give_model(site, "other")
+    await offer(site)
+    assert (await load(site)).status == 404
+
+
+async def test_a_device_loads_what_it_was_offered_after_a_newer_offer_too(site: Site) -> None:
+    await give_model(site)
+    await offer(site)
+    await site.call("POST", RELEASES, caller="operator", json={"version": "1.1.0", "model": "m"})
+    await offer(site, "1.1.0")
+    assert (await load(site)).body == BYTES
+
+
+async def test_a_device_is_told_that_its_release_is_withdrawn(site: Site) -> None:
+    await give_model(site)
+    reason = {"reason": "it bricks"}
+    path = f"{RELEASES}/m/1.0.0/withdraw"
+    await site.call("POST", path, caller="operator", json=reason)
+    assert (await load(site)).status == 404
+    await offer(site)
+    answer = await load(site)
+    assert (answer.status, answer.json["code"]) == (410, "withdrawn")
+    assert (
+        await site.call("HEAD", f"{P}/devices/d1/artifacts/{DIGEST}", caller="device")
+    ).status == 410
+
+
+async def test_the_same_bytes_in_a_release_that_is_not_withdrawn_are_loaded(site: Site) -> None:
+    await give_model(site)
+    await offer(site)
+    await site.call("POST", RELEASES, caller="operator", json={"version": "0.9.0", "model": "m"})
+    assert (await put(site, "0.9.0")).status == 201
+    reason = {"reason": "it bricks"}
+    await site.call("POST", f"{RELEASES}/m/1.0.0/withdraw", caller="operator", json=reason)
+    assert (await load(site)).status == 410
+    await offer(site, "0.9.0")
+    assert (await load(site)).body == BYTES
