@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from firmtrail import events, orders
@@ -26,8 +26,6 @@ from tests.replay import differences
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 DEVICES = ("d1", "d2", "d3")
-MAX_ATTEMPTS = 3
-"""How many failures the recount calls exhausted, whatever the project's setting is."""
 MOVING = (events.FirmwareInstalled, events.FirmwareRunning)
 
 
@@ -205,7 +203,7 @@ def attempts(history: list[Event], version: str) -> int:
     return counted
 
 
-def how_it_went(history: list[Event], rollout: str) -> str | None:
+def how_it_went(history: list[Event], rollout: str, max_attempts: int) -> str | None:
     """The outcome of the rollout's last offer to a device, by its events alone; None: no offer.
 
     A report tells of the offer that was made last of its version, by whichever rollout. An attempt
@@ -245,7 +243,7 @@ def how_it_went(history: list[Event], rollout: str) -> str | None:
     if not offers:
         return None
     version, outcome = offers[-1]
-    is_exhausted = failures[version] >= MAX_ATTEMPTS and outcome != "installed"
+    is_exhausted = failures[version] >= max_attempts and outcome != "installed"
     return "exhausted" if is_exhausted else outcome
 
 
@@ -265,6 +263,24 @@ wishes = st.one_of(
     st.tuples(st.just("retry"), devices, versions),
     st.tuples(st.just("pin"), devices, st.one_of(st.none(), versions)),
 )
+
+
+EVERY_OUTCOME: list[tuple[str, ...]] = [
+    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
+    ("report", "d1", "1.1.0", "failed"),
+    ("report", "d2", "1.1.0", "installing"),
+    ("report", "d2", "1.0.0", "running"),
+    ("resume",),
+    ("report", "d1", "1.1.0", "failed"),
+    ("report", "d3", "1.1.0", "installed"),
+    ("resume",),
+    ("report", "d1", "1.1.0", "failed"),
+    ("report", "d3", "1.0.0", "installed"),
+    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
+    ("report", "d3", "1.1.0", "failed"),
+]
+"""One device fails until its attempts are exhausted, one fails once, one installs; and that one
+fails with the next rollout."""
 
 
 async def do(  # noqa: C901 (a table of wishes)
@@ -300,6 +316,7 @@ async def do(  # noqa: C901 (a table of wishes)
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(story=st.lists(wishes, min_size=5, max_size=25))
+@example(story=EVERY_OUTCOME)
 async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
     db: Database, recorder: Recorder, story: list[tuple[str, ...]]
 ) -> None:
@@ -314,14 +331,16 @@ async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
             await check_law(db, recorder, log_id, name)
     assert await differences(db, log_id) == []
     for rollout in (await controls.read(db, log_id)).rollouts:
-        _, counted = await device_offers.counts(db, log_id, rollout, MAX_ATTEMPTS)
-        went = [how_it_went(await recorded_of(db, log_id, name), rollout) for name in DEVICES]
-        assert counted == {
-            "offered": len(went) - went.count(None),
-            "installed": went.count("installed"),
-            "failed": went.count("failed"),
-            "exhausted": went.count("exhausted"),
-        }
+        histories = [await recorded_of(db, log_id, name) for name in DEVICES]
+        for max_attempts in (1, 2, 3):  # as the project's setting may be by now
+            _, counted = await device_offers.counts(db, log_id, rollout, max_attempts)
+            went = [how_it_went(each, rollout, max_attempts) for each in histories]
+            assert counted == {
+                "offered": len(went) - went.count(None),
+                "installed": went.count("installed"),
+                "failed": went.count("failed"),
+                "exhausted": went.count("exhausted"),
+            }
 
 
 async def test_a_command_of_two_events_is_one_commit(
