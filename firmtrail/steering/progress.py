@@ -12,10 +12,6 @@ type State = Literal[
 ]
 
 
-HOLDING: frozenset[Reason] = frozenset({"paused", "withdrawn", "attempts_exhausted"})
-"""Why a rollout that decides still offers nothing."""
-
-
 class Progress(NamedTuple):
     state: State
     reason: Reason
@@ -36,7 +32,7 @@ def _state(case: Case, of: Rollout, decision: target.Decision) -> State:
         ("failed", outcome == "failed"),
         ("already", made is None and _is_there(case, of)),
         ("not_reached", not rollout.reaches(of, case.device.device)),
-        ("held", decision.rollout != of.id or decision.reason in HOLDING),
+        ("held", decision.rollout != of.id or decision.version is None),
         ("offered", made is not None),
     )
     return next((state for state, applies in states if applies), "pending")

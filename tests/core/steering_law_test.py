@@ -197,6 +197,7 @@ def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
         case "held":
             assert decision.rollout != found.id or decision.version is None
         case "pending":
+            assert decision.version is not None
             assert decision.rollout == found.id
         case _:
             assert state in {"failed", "offered"}
