@@ -1,7 +1,8 @@
 """The shell round the rules: one queue a log, group commit.
 
-While one commit is in flight, the next batch gathers by itself: a lone report commits at once, a
-flood commits in bulk, and no delay is ever added. What this guarantees:
+While one commit is in flight, the next batch gathers by itself until it holds the log's head: a
+lone report commits at once, a flood commits in bulk, and no delay is ever added. What this
+guarantees:
 
 - An answer is given only after the commit returned: what is acknowledged is durable.
 - The reports of one call are one unit: never torn over two commits.
@@ -12,65 +13,39 @@ flood commits in bulk, and no delay is ever added. What this guarantees:
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
-from uuid_utils import uuid7
-
-from firmtrail import device, events
-from firmtrail.commit import Commit, Paper, begin, opened
-from firmtrail.device import Duplicate, Known, Refused, Report
+from firmtrail.commit import Commit, Paper, begin
+from firmtrail.device import Refused, Report
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
+from firmtrail.eventstore.database import Database, OutcomeUnknown, Transaction, Unavailable
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.offering import CheckIn, offering
 from firmtrail.projections import fold
 from firmtrail.projections.controls import Controls
-from firmtrail.steering import ask
-from firmtrail.steering.control import Control
+from firmtrail.recording import Before, Item, Outcome, Recording, identified, recording
 from firmtrail.steering.target import Decision
 
 BATCH_COMMANDS_MAX = 500
 BATCH_BYTES_MAX = 1024 * 1024
+BATCH_COMMANDS_WHOLE = 64
+"""So many are one batch. Of more a batch takes half of what is not answered, or commit and callers
+would take turns: all of them waiting for one batch, and then none of them at work on the next."""
 QUEUE_COMMANDS_MAX = 20_000
 
 REPORT_BYTES = 400
 """What a report without detail takes in the log, about."""
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """Where a report stands in the log."""
-
-    log: int
-    position: int
-    duplicate: bool
-    recorded_at_ms: int
-
-
-type Outcome = Receipt | Refused
-type _KnownReports = dict[tuple[str, str], Known]
-type _Recording = Script[tuple[Paper, list[list[Outcome]]]]
 type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
-
-
-class _Item(msgspec.Struct, frozen=True, gc=False):
-    """A report with the identity that its event gets.
-
-    A bare report's is made up on arrival, not in the commit: tried again after an unknown outcome,
-    it is found under it.
-    """
-
-    stream: str
-    event_id: str
-    report: Report
 
 
 class _Reports(NamedTuple):
     """Reports that are recorded together."""
 
-    items: Sequence[_Item]
+    items: Sequence[Item]
     answer: asyncio.Future[list[Outcome]]
 
 
@@ -92,16 +67,25 @@ type _Unit = _Reports | _CheckIn | _Act
 
 
 class _Line:
-    """The queue of one log."""
+    """What waits for the head of one log."""
 
     def __init__(self) -> None:
         self.units: deque[_Reports | _Act] = deque()
+        self.is_gathering = False
+        """A task is on its way to the head, and will take units when it holds it."""
         self.check_ins: deque[_CheckIn] = deque()
         """Apart from the units, so that neither tears the other's batches."""
+        self.is_draining = False
         self.commands = 0
+        """How many are not answered."""
         self.old: list[continued.Part] | None = None
         """The logs that it goes on from, once they were asked for: they never change."""
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
 
 class Recorder:
@@ -121,8 +105,10 @@ class Recorder:
         then the same call again finds out.
         """
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        items = [_identified(report) for report in reports]
-        self._enqueue(log_id, _Reports(items, answer), len(items))
+        unit = _Reports([identified(report) for report in reports], answer)
+        line = self._line(log_id, len(unit.items))
+        line.units.append(unit)
+        self._gather(log_id, line)
         return await answer
 
     async def check_in(self, log_id: int, check_in: CheckIn) -> Decision:
@@ -131,69 +117,72 @@ class Recorder:
         Raises `Refused` for a device that is none, and `Unavailable` as `report` does.
         """
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._enqueue(log_id, _CheckIn(check_in, answer), 1)
+        line = self._line(log_id, 1)
+        line.check_ins.append(_CheckIn(check_in, answer))
+        self._drain(log_id, line)
         return await answer
 
     async def act[Answer](self, log_id: int, command: Command[Answer]) -> Answer:
         """Run `command` in a commit of its own; raises what it raises, having written nothing."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._enqueue(log_id, _Act(command, answer), 1)  # type: ignore[arg-type] # its own Answer
+        line = self._line(log_id, 1)
+        line.units.append(_Act(command, answer))  # type: ignore[arg-type] # its own Answer
+        self._gather(log_id, line)
         return await answer
 
-    def _enqueue(self, log_id: int, unit: _Unit, commands: int) -> None:
+    def _line(self, log_id: int, commands: int) -> _Line:
         line = self._lines.setdefault(log_id, _Line())
         if line.commands + commands > QUEUE_COMMANDS_MAX:
             raise Unavailable("too much is waiting to be recorded")
-        if isinstance(unit, _CheckIn):
-            line.check_ins.append(unit)
-        else:
-            line.units.append(unit)
         line.commands += commands
-        if line.task is None:
-            line.task = asyncio.create_task(self._drain(log_id, line))
+        return line
 
     async def close(self) -> None:
         """Record what is waiting, then end."""
-        tasks = [line.task for line in self._lines.values() if line.task is not None]
-        await asyncio.gather(*tasks)
+        while tasks := [task for line in self._lines.values() for task in line.tasks]:
+            await asyncio.gather(*tasks)
 
-    async def _drain(self, log_id: int, line: _Line) -> None:
-        try:
-            while line.units or line.check_ins:
-                if line.check_ins:
-                    offers = _take_check_ins(line)
-                    await self._settle(offers, self._offer(log_id, offers))
-                if not line.units:
-                    continue
-                if isinstance(line.units[0], _Act):
-                    act = line.units.popleft()
-                    assert isinstance(act, _Act)
-                    line.commands -= 1
-                    await self._settle([act], self._act(log_id, act))
-                else:
-                    batch = _take_batch(line)
-                    await self._settle(batch, self._record(log_id, line, batch))
-        finally:
-            line.task = None
+    def _gather(self, log_id: int, line: _Line) -> None:
+        if line.units and not line.is_gathering:
+            line.is_gathering = True
+            is_act = isinstance(line.units[0], _Act)
+            line.start((self._commit_act if is_act else self._commit_reports)(log_id, line))
 
-    async def _settle(self, units: Sequence[_Unit], work: Awaitable[Sequence[object]]) -> None:
-        """Give each unit its answer, or all of them the error: nobody is left waiting."""
-        try:
-            answers = await work
-        except BaseException as error:
-            for unit in units:
-                if not unit.answer.done():
-                    unit.answer.set_exception(error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        for unit, answer in zip(units, answers, strict=True):
-            if unit.answer.done():  # its caller was cancelled; it is recorded all the same
-                continue
-            if isinstance(answer, Refused):
-                unit.answer.set_exception(answer)
-            else:
-                unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
+    async def _commit_act(self, log_id: int, line: _Line) -> None:
+        act = line.units.popleft()
+        assert isinstance(act, _Act)
+        await _settle(line, lambda: [act], self._act(log_id, act))
+        line.is_gathering = False
+        self._gather(log_id, line)
+
+    async def _commit_reports(self, log_id: int, line: _Line) -> None:
+        """One commit. Once it holds the head, the next is sent on its way there: nothing waits for
+        a turn of the event loop between the two."""
+        batch: Sequence[_Reports] | None = None
+        loop = asyncio.get_running_loop()
+
+        def take() -> Sequence[_Reports]:
+            """In the script's thread; who comes when the flag is down sends the next himself."""
+            nonlocal batch
+            if batch is None:
+                line.is_gathering = False
+                batch = _taken(line)
+                if line.units:
+                    loop.call_soon_threadsafe(self._gather, log_id, line)
+            return batch
+
+        await _settle(line, take, self._record(log_id, line, take))
+
+    def _drain(self, log_id: int, line: _Line) -> None:
+        if line.check_ins and not line.is_draining:
+            line.is_draining = True
+            line.start(self._commit_check_ins(log_id, line))
+
+    async def _commit_check_ins(self, log_id: int, line: _Line) -> None:
+        batch = _taken_check_ins(line.check_ins)
+        await _settle(line, lambda: batch, self._offer(log_id, batch))
+        line.is_draining = False
+        self._drain(log_id, line)
 
     async def _act(self, log_id: int, act: _Act) -> list[object]:
         async with self._db.transaction() as tx:
@@ -212,25 +201,25 @@ class Recorder:
         return decisions
 
     async def _record(
-        self, log_id: int, line: _Line, batch: Sequence[_Reports]
+        self, log_id: int, line: _Line, take: Callable[[], Sequence[_Reports]]
     ) -> list[list[Outcome]]:
         if line.old is None:
             line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
-        before = _Before(self.floors, self.controls.known(log_id), line.old)
-        script = partial(_recording, log_id, before, batch)
+        before = Before(self.floors, self.controls.known(log_id), line.old)
+        script = partial(recording, log_id, before, lambda: [unit.items for unit in take()])
         try:
             return await self._record_once(script)
         except OutcomeUnknown:
             return await self._find_out(script)
 
-    async def _find_out(self, script: Callable[[], _Recording]) -> list[list[Outcome]]:
+    async def _find_out(self, script: Callable[[], Recording]) -> list[list[Outcome]]:
         """The same identities again: those that were recorded answer as duplicates."""
         try:
             return await self._record_once(script)
         except Unavailable as error:
             raise OutcomeUnknown(str(error), error.retry_after_s) from error
 
-    async def _record_once(self, script: Callable[[], _Recording]) -> list[list[Outcome]]:
+    async def _record_once(self, script: Callable[[], Recording]) -> list[list[Outcome]]:
         paper, outcomes = await self._db.play(script())
         self._committed(paper)
         return outcomes
@@ -240,81 +229,41 @@ class Recorder:
         self.controls.publish(paper.log_id, paper.control)
 
 
-class _Before(NamedTuple):
-    """What a process knows of a log before it holds its head."""
-
-    floors: Floors
-    control: Control | None
-    old: Sequence[continued.Part]
-
-
-def _recording(log_id: int, before: _Before, batch: Sequence[_Reports]) -> _Recording:
-    """One commit of a batch, from the head's lock on; gives its paper and the outcomes."""
-    paper = yield from opened(log_id, before.floors, before.control)
-    items = [item for unit in batch for item in unit.items]
-    identities = [(item.stream, item.event_id) for item in items]
-    names = {item.report.device for item in items}
-    told = paper.load_told(names, _questions(items))
-    devices, found, *rest = yield [
-        paper.load_devices(names),
-        log.find(log_id, identities),
-        *told,
-        *(log.find(part.log_id, identities) for part in before.old),
-    ]
-    found_in_old = rest[len(told) :]
-    paper.take_devices(devices)
-    paper.take_told(rest[: len(told)])
-    if late := _late(paper, (item.report for item in items)):
-        [behind] = yield [paper.load_later(late)]
-        paper.fold.add_later(late, behind)
-    known = {key: _known(event) for key, event in log.found(identities, found).items()}
-    for part, rows in zip(before.old, found_in_old, strict=True):
-        known |= _known_in_old(part, log.found(identities, rows))
-    outcomes = [_decide_unit(paper, unit.items, known) for unit in batch]
-    yield paper.statements()
-    return paper, [[_as_first_given(before.old, each) for each in unit] for unit in outcomes]
+async def _settle(
+    line: _Line, take: Callable[[], Sequence[_Unit]], work: Awaitable[Sequence[object]]
+) -> None:
+    """Give each unit its answer, or all of them the error: nobody is left waiting."""
+    try:
+        answers = await work
+    except BaseException as error:
+        answers = [error] * len(take())
+        if isinstance(error, asyncio.CancelledError):
+            raise
+    finally:
+        for unit, answer in zip(take(), answers, strict=True):
+            line.commands -= _commands(unit)
+            if unit.answer.done():  # its caller was cancelled; it is recorded all the same
+                continue
+            if isinstance(answer, BaseException):
+                unit.answer.set_exception(answer)
+            else:
+                unit.answer.set_result(answer)  # type: ignore[arg-type] # made for this unit
 
 
-def _known_in_old(
-    part: continued.Part, found: Mapping[tuple[str, str], log.Found]
-) -> _KnownReports:
-    """What an old log knows, of as much of it as counts, at positions below 0."""
-    return {
-        key: _known(event._replace(position=part.start + event.position))
-        for key, event in found.items()
-        if event.position < part.size
-    }
+def _commands(unit: _Unit) -> int:
+    return len(unit.items) if isinstance(unit, _Reports) else 1
 
 
-def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
-    """A receipt of a log that this one goes on from, as that log gave it."""
-    if isinstance(outcome, Refused) or outcome.position >= 0:
-        return outcome
-    number, position = continued.place_of(old, outcome.position)
-    return msgspec.structs.replace(outcome, log=number, position=position)
+def _taken_check_ins(waiting: deque[_CheckIn]) -> list[_CheckIn]:
+    return [waiting.popleft() for _ in range(min(len(waiting), BATCH_COMMANDS_MAX))]
 
 
-def _questions(items: Iterable[_Item]) -> set[tuple[str, str]]:
-    reports = [item.report for item in items]
-    return {(each.device, each.question) for each in reports if each.question is not None}
-
-
-def _identified(report: Report) -> _Item:
-    event_id = device.identity(report) or f"s.{uuid7().hex}"
-    return _Item(f"device/{report.device}", event_id, report)
-
-
-def _take_check_ins(line: _Line) -> list[_CheckIn]:
-    taken = min(len(line.check_ins), BATCH_COMMANDS_MAX)
-    line.commands -= taken
-    return [line.check_ins.popleft() for _ in range(taken)]
-
-
-def _take_batch(line: _Line) -> list[_Reports]:
+def _taken(line: _Line) -> list[_Reports]:
     """Whole units from the front, until the batch is full or an act comes."""
     batch: list[_Reports] = []
     commands = body_bytes = 0
-    while line.units and commands < BATCH_COMMANDS_MAX and body_bytes < BATCH_BYTES_MAX:
+    commands_max = min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, line.commands // 2))
+    while line.units and commands < commands_max and body_bytes < BATCH_BYTES_MAX:
         unit = line.units[0]
         if isinstance(unit, _Act):
             break
@@ -322,66 +271,7 @@ def _take_batch(line: _Line) -> list[_Reports]:
         batch.append(unit)
         commands += len(unit.items)
         body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
-    line.commands -= commands
     return batch
-
-
-def _known(found: log.Found) -> Known:
-    event = events.decode(found.position, found.text).event
-    assert isinstance(event, events.REPORTS)
-    return Known(found.position, found.recorded_at_ms, device.claim_of(event))
-
-
-def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
-    """The (device, place) of each report that may not be the last in its device's order.
-
-    `last` is never below the last place that the device will have: a report behind one that turns
-    out to be refused, or one that takes its place from the device's seq, is looked up for nothing.
-    """
-    last = {name: state.last_place for name, state in paper.fold.states.items()}
-    late = []
-    for report in reports:
-        place = device.claimed_place(report, paper.now_ms)
-        if place < last.get(report.device, -1):
-            late.append((report.device, place))
-        else:
-            last[report.device] = place
-    return late
-
-
-def _decide_unit(paper: Paper, items: Iterable[_Item], known: _KnownReports) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    for item in items:
-        try:
-            outcomes.append(_decide(paper, item, known))
-        except Refused as refused:
-            outcomes.append(refused)
-    return outcomes
-
-
-def _decide(paper: Paper, item: _Item, known: _KnownReports) -> Receipt:
-    """Decide on one report; what it records is known to the reports behind it in the batch."""
-    stream, event_id, report = item.stream, item.event_id, item.report
-    before = known.get((stream, event_id))
-    answers = _answers(paper, report)
-    decided = device.decide_report(
-        paper.fold.states.get(report.device), report, before, answers=answers
-    )
-    if isinstance(decided, Duplicate):
-        return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
-    position = paper.record(
-        stream, decided, actor=report.actor, event_id=event_id, text=report.detail
-    )
-    known[stream, event_id] = Known(position, paper.now_ms, device.claim(report))
-    return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
-
-
-def _answers(paper: Paper, report: Report) -> bool:
-    """Whether it answers a question to its device, which is open."""
-    if report.question is None or not ask.answers(report.status):
-        return False
-    asked = paper.fold.steering.asks.get((report.device, report.question))
-    return ask.is_open(asked, paper.now_ms)
 
 
 async def start_log(

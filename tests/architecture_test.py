@@ -26,10 +26,11 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "projections": VIEWS,
     "commit": f"{VIEWS} projections",
     "offering": f"{VIEWS} commit projections",
-    "record": f"{VIEWS} commit offering projections",
+    "recording": f"{VIEWS} commit projections",
+    "record": f"{VIEWS} commit offering projections recording",
     "commands": f"{VIEWS} access commit projections record",
     "audit": f"{VIEWS} projections record",
-    "http": f"{SHELL} commands commit offering record __version__",
+    "http": f"{SHELL} commands commit offering record recording __version__",
     "cli": f"{SHELL} audit commands commit http main record __version__",
     "main": f"{SHELL} audit cli commands http record __version__",
 }

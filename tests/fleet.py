@@ -5,7 +5,8 @@ from typing import Any
 from firmtrail.commit import Commit
 from firmtrail.device import Report
 from firmtrail.events import DeviceRegistered, Event, Status, time_ms
-from firmtrail.record import Outcome, Receipt, Recorder
+from firmtrail.record import Recorder
+from firmtrail.recording import Outcome, Receipt
 
 type Step = list[Report] | tuple[str, Event]
 """A unit of reports, or an event and the stream it belongs to."""

@@ -21,7 +21,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from itertools import batched, chain, repeat
 from pathlib import Path
 from typing import IO, cast
@@ -143,8 +143,13 @@ class SQLite:
             yield SQLiteSnapshot(reader)
 
     async def play[Result](self, script: Script[Result]) -> Result:
+        """Scripts queue up on the writer's thread, and one begins when the one before it ends: a
+        busy event loop would take milliseconds to send the next."""
         async with self._writing:
-            return await _run(self._writer, _play, script)
+            work: Coroutine[None, None, Result] = _run(self._writer, _play, script)
+            loop = asyncio.get_running_loop()
+            playing = asyncio.Task(work, loop=loop, eager_start=True)
+        return await playing
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["SQLiteTransaction"]:

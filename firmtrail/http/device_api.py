@@ -15,7 +15,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.receipts import proven
 from firmtrail.http.texts import TEXT_BYTES_MAX
 from firmtrail.http.validate import Faulty, described
-from firmtrail.record import Outcome, Receipt
+from firmtrail.recording import Outcome, Receipt
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

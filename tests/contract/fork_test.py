@@ -16,7 +16,8 @@ from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.floors import Floors, LogRefused
 from firmtrail.projections import device_current
-from firmtrail.record import Receipt, Recorder
+from firmtrail.record import Recorder
+from firmtrail.recording import Receipt
 from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
 from tests.losses import Place, delete_events, delete_tail, owned

@@ -12,7 +12,8 @@ from firmtrail.device import Refused, Report
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Statement, Unavailable
 from firmtrail.projections import device_current
-from firmtrail.record import QUEUE_COMMANDS_MAX, Receipt, Recorder
+from firmtrail.record import QUEUE_COMMANDS_MAX, Recorder
+from firmtrail.recording import Receipt
 from tests.databases import read, write
 from tests.fleet import NOON_MS, receipts, received, register, report
 from tests.replay import differences
@@ -103,6 +104,19 @@ async def test_what_a_receipt_names_is_seen_by_every_read(
     for n in range(10):
         await receipts(recorder, log_id, report(f"1.0.{n}"))
         assert await version_of(db, log_id, device) == f"1.0.{n}"
+
+
+async def test_a_batch_gathers_until_it_holds_the_head(
+    db: Database, log_id: int, recorder: Recorder, device: str
+) -> None:
+    async with db.transaction() as tx:
+        await tx.run(log.lock(log_id))
+        early = asyncio.create_task(receipts(recorder, log_id, report(seq=1)))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(receipts(recorder, log_id, report(seq=2)))
+        await asyncio.sleep(0.05)
+    [first], [second] = await asyncio.gather(early, late)
+    assert (first.position + 1, first.recorded_at_ms) == (second.position, second.recorded_at_ms)
 
 
 async def test_a_unit_is_never_torn(
