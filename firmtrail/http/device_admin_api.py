@@ -58,11 +58,13 @@ async def post_devices(call: RegisterCall) -> web.Response:
 
 def _check_distinct(wanted: Sequence[bodies.Registration]) -> None:
     names: set[str] = set()
+    faults = []
     for index, each in enumerate(wanted):
         if each.device in names:
-            fault = errors.Fault("stands twice in this array", pointer=f"/{index}/device")
-            raise Invalid(f"{each.device} stands twice in this array.", faults=[fault])
+            faults.append(errors.Fault("stands twice in this array", f"/{index}/device"))
         names.add(each.device)
+    if faults:
+        raise Invalid("A device stands twice in this array.", faults=faults)
 
 
 def _registered_one(outcome: Registered | Refused, shown: dict[str, str]) -> Answer:

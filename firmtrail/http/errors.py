@@ -8,11 +8,12 @@ detail; a stack trace never leaves the server.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import structlog
 from aiohttp import web
+from msgspec import Meta
 
 from firmtrail.access import TooManyAttempts
 from firmtrail.device import Refused
@@ -32,10 +33,14 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing wrong with a request: where, and what would be right."""
 
     reason: str
-    pointer: str | msgspec.UnsetType = msgspec.UNSET
-    """RFC 6901 into the body."""
-    parameter: str | msgspec.UnsetType = msgspec.UNSET
-    """The query's."""
+    pointer: (
+        Annotated[str, Meta(description="to what is wrong in the body: a JSON pointer, RFC 6901")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    parameter: (
+        Annotated[str, Meta(description="which parameter of the query is wrong")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
@@ -270,7 +275,8 @@ _STATUSES: Mapping[int, type[Problem]] = {
 def refusal(refused: Refused) -> Problem:
     """A rule's no, with its own status and code."""
     if refused.status == Invalid.status:
-        return Invalid(refused.detail, code=refused.code)
+        faults = [Fault(refused.detail, pointer=f"/{refused.member}")] if refused.member else []
+        return Invalid(refused.detail, code=refused.code, faults=faults)
     return _STATUSES.get(refused.status, Conflict)(refused.detail, code=refused.code)
 
 

@@ -7,9 +7,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail import version
 from firmtrail.http.answers import TimeText
-from firmtrail.http.bodies import check_bytes
+from firmtrail.http.bodies import too_long
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import FreeText, Id, Name, VersionText
+from firmtrail.http.validate import Broken, hold
 from firmtrail.steering.progress import State
 from firmtrail.steering.target import Action, Reason
 
@@ -114,7 +115,7 @@ class WantedRollout(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        check_one(self.cohort, self.tag)
+        hold(both(self.cohort, self.tag))
 
 
 class WantedRollback(Wish, frozen=True, kw_only=True):
@@ -131,13 +132,14 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        check_one(self.cohort, self.tag)
-        check_bytes("reason", self.reason)
+        hold(both(self.cohort, self.tag), too_long("reason", self.reason))
 
 
-def check_one(cohort: str | None, tag: str | None) -> None:
+def both(cohort: str | None, tag: str | None) -> Broken | None:
+    """At most one of the two narrows a model down."""
     if cohort is not None and tag is not None:
-        raise ValueError("a cohort or a tag, not both")
+        return "tag", "stands beside a cohort: one of the two can be named"
+    return None
 
 
 class Advance(Wish, frozen=True, kw_only=True):
@@ -150,7 +152,7 @@ class Because(Wish, frozen=True, kw_only=True):
     reason: FreeText | None = None
 
     def __post_init__(self) -> None:
-        check_bytes("reason", self.reason)
+        hold(too_long("reason", self.reason))
 
 
 class Halt(Wish, frozen=True, kw_only=True):
@@ -160,7 +162,7 @@ class Halt(Wish, frozen=True, kw_only=True):
     all: bool = False
 
     def __post_init__(self) -> None:
-        check_bytes("reason", self.reason)
+        hold(too_long("reason", self.reason))
 
 
 class HaltState(msgspec.Struct, frozen=True):

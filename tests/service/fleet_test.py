@@ -40,8 +40,13 @@ async def test_an_existing_device_stands_in_place_as_a_problem(site: Site) -> No
 
 
 async def test_a_device_twice_in_an_array_is_a_fault(site: Site) -> None:
-    problem = assert_is_problem(await register(site, {"device": "a"}, {"device": "a"}), 422)
-    assert [fault["pointer"] for fault in problem["errors"]] == ["/1/device"]
+    names = ("a", "a", "b", "a", "b")
+    problem = assert_is_problem(await register(site, *({"device": name} for name in names)), 422)
+    assert [fault["pointer"] for fault in problem["errors"]] == [
+        "/1/device",
+        "/3/device",
+        "/4/device",
+    ]
 
 
 async def test_the_same_key_gives_the_first_answer_without_its_secret(site: Site) -> None:

@@ -198,6 +198,18 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     assert [line["change"] for line in history] == ["rollback", "upgrade", "first"]
 
 
+async def test_an_order_that_names_no_release_says_which_member_does_not(fleet: Site) -> None:
+    back = {"bad_version": "1.2.0", "model": "m", "reason": "x"}
+    for path, body, pointer in (
+        ("rollouts", {"version": "9.0.0", "model": "m"}, "/version"),
+        ("rollbacks", back | {"to": "9.0.0"}, "/to"),
+        ("rollbacks", back | {"to": "1.2.0"}, "/to"),
+        ("rollbacks", back | {"fallback": "9.0.0"}, "/fallback"),
+    ):
+        problem = assert_is_problem(await post(fleet, path, body), 422)
+        assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
+
+
 async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> None:
     await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "old"})
     await fleet.report({"version": "1.2.0"})
