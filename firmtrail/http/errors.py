@@ -174,6 +174,14 @@ class RangeNotSatisfiable(Problem):
         )
 
 
+class ExpectationFailed(Problem):
+    """Expect names something that nobody here knows."""
+
+    status = 417
+    code = "expectation_failed"
+    detail = "Expect can be 100-continue."
+
+
 class Invalid(Problem):
     """Readable, and wrong; every fault is named."""
 
@@ -212,7 +220,7 @@ async def answered(
     try:
         return await work
     except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
-        problem = _problem_of(error, request_id)
+        problem = problem_of(error, request_id)
         if STREAM in request:
             return _broken(request, error, request_id)
         return response(problem, request_id)
@@ -241,7 +249,8 @@ def problem_body(problem: Problem, request_id: str) -> ProblemBody:
     )
 
 
-def _problem_of(error: Exception, request_id: str) -> Problem:
+def problem_of(error: BaseException, request_id: str) -> Problem:
+    """The problem that an error means."""
     match error:
         case Problem():
             return error
