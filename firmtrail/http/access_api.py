@@ -13,16 +13,18 @@ from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer, answering, once
+from firmtrail.commands.once import Answer, answering, keep, once, recall
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.database import Transaction
 from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of, old_logs, place_of
@@ -41,14 +43,24 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
     actor_id = await access.login(call.body.email, call.body.password, address=address)
     if actor_id is None:
         raise Unauthorized
-    now_ms = access.now_ms()
-    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
+    # The body holds the password, of which no fast hash is to be kept; it is the right one.
+    key = key_of(call.request, actor_id, people.normal(call.body.email).encode())
     async with call.services.db.transaction() as tx:
-        await tx.run(
-            tokens.forget_expired_logins(actor_id, now_ms),
-            tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
-        )
-    return respond.json(200, bodies.LoggedIn(text, time_text(expires_at_ms)), NEVER_KEPT)
+        answer = await recall(tx, key) if key else None
+        if answer is None:
+            answer = await _log_in(tx, actor_id, access.now_ms())
+            if key:
+                await keep(tx, key, answer)
+    return respond.json(answer.status, answer.body, NEVER_KEPT)
+
+
+async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
+    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
+    await tx.run(
+        tokens.forget_expired_logins(actor_id, now_ms),
+        tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
+    )
+    return Answer(200, bodies.LoggedIn(text, time_text(expires_at_ms)))
 
 
 async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -288,7 +300,7 @@ async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Respon
 
 async def _answer(call: AnyCall, log_id: int, command: Command[Answer]) -> web.Response:
     """Run a command, once for its Idempotency-Key, and answer what it says."""
-    answer = await call.services.recorder.act(log_id, once(call.key, command))
+    answer = await once(call.services.recorder, log_id, call.key, command)
     return respond.json(answer.status, answer.body, NEVER_KEPT)
 
 

@@ -158,7 +158,7 @@ async def post_retry(call: Call[Any, wire.Retry]) -> web.Response:
         await retry(commit)
         return Answer(200, wire.Retry(version=version))
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, command))
+    answer = await once(call.services.recorder, call.log_id, call.key, command)
     return respond.json(answer.status, answer.body)
 
 
@@ -170,8 +170,8 @@ async def post_ask(call: Call[wire.AskQuery, wire.WantedAsk]) -> web.Response:
     async def command(commit: Commit) -> wire.Asked:
         return wire.Asked(question=(await asking(commit)).question)
 
-    wish = once(call.key, answering(202, command))
-    answer = await call.services.recorder.act(call.log_id, wish)
+    wish = answering(202, command)
+    answer = await once(call.services.recorder, call.log_id, call.key, wish)
     body = answer.body if isinstance(answer.body, wire.Asked) else wire.Asked(**answer.body)
     found = await _answered(call, body.question)
     if found is None:

@@ -155,5 +155,5 @@ async def _sealed(call: AnyCall, name: str, text: str) -> NewSecret:
 
 
 async def _act(call: AnyCall, command: Command[Answer]) -> web.Response:
-    answer = await call.services.recorder.act(call.log_id, once(call.key, command))
+    answer = await once(call.services.recorder, call.log_id, call.key, command)
     return respond.json(answer.status, answer.body, NEVER_KEPT)

@@ -72,7 +72,7 @@ async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Respo
         after = await command(commit)
         return Answer(status, _shown(after.told, is_latest=after.is_latest))
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
+    answer = await once(call.services.recorder, call.log_id, call.key, answering)
     return respond.json(answer.status, answer.body)
 
 

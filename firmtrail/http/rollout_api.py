@@ -1,6 +1,6 @@
 """What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -8,7 +8,7 @@ from aiohttp import web
 
 from firmtrail import orders
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, once
+from firmtrail.commands.once import Answer, keep, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
 from firmtrail.eventstore import log
@@ -127,11 +127,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.pause_if.min_reports if body.pause_if else None,
     )
     if body.dry_run:
-        decides = await _control(call)
-        tried = _tried(call, control.decide_rollout(decides, wanted))
-        _, how_far = await _progress(call, decides, tried)
-        shown = _shown(decides, tried, NO_TEXTS)
-        return respond.json(200, msgspec.structs.replace(shown, progress=how_far))
+        return await _dry(call, lambda: _rollout_tried(call, wanted))
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, lambda after, found: _shown(after, found, NO_TEXTS))
 
@@ -149,12 +145,33 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.tag,
     )
     if body.dry_run:
-        decides = await _control(call)
-        tried = _tried(call, control.decide_rollback(decides, wanted))
-        named = await _named(call, tried)
-        return respond.json(200, wire.StartedRollback(rollout=None, devices=named))
+        return await _dry(call, lambda: _rollback_tried(call, wanted))
     roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
     return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))
+
+
+async def _dry(call: AnyCall, attempt: Callable[[], Awaitable[msgspec.Struct]]) -> web.Response:
+    """Answers what would be. The log's head is held for that only where the answer is kept."""
+    if call.key is None:
+        return respond.json(200, await attempt())
+
+    async def answering(_commit: Commit) -> Answer:
+        return Answer(200, await attempt())
+
+    answer = await once(call.services.recorder, call.log_id, call.key, answering)
+    return respond.json(answer.status, answer.body)
+
+
+async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
+    decides = await _control(call)
+    tried = _tried(call, control.decide_rollout(decides, wanted))
+    _, how_far = await _progress(call, decides, tried)
+    return msgspec.structs.replace(_shown(decides, tried, NO_TEXTS), progress=how_far)
+
+
+async def _rollback_tried(call: AnyCall, wanted: orders.RollbackStarted) -> wire.StartedRollback:
+    tried = _tried(call, control.decide_rollback(await _control(call), wanted))
+    return wire.StartedRollback(rollout=None, devices=await _named(call, tried))
 
 
 def _reach(percent: float) -> int:
@@ -176,7 +193,7 @@ async def _started(
         found = await command(commit)
         return Answer(201, show(commit.control, found))
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
+    answer = await once(call.services.recorder, call.log_id, call.key, answering)
     return respond.json(answer.status, answer.body)
 
 
@@ -226,11 +243,17 @@ async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     """Answers with the rollout as a read of it would, whose ETag the next command can name."""
 
     async def answering(commit: Commit) -> Answer:
-        return Answer(200, wire.Gone(id=(await command(commit)).id))
+        await command(commit)
+        return Answer(200, wire.Commanded())
 
-    await call.services.recorder.act(call.log_id, once(call.key, answering))
-    size, body = await _told(call, call.path("id"))
-    return respond.changed(body, size)
+    answer = await once(call.services.recorder, call.log_id, call.key, answering)
+    done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
+    if done.rollout is None:
+        done = wire.Commanded(*await _told(call, call.path("id")))
+        if call.key is not None:
+            async with call.services.db.transaction() as tx:
+                await keep(tx, call.key, Answer(200, done))
+    return respond.changed(done.rollout, done.log_size)
 
 
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
@@ -296,5 +319,5 @@ async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
         await command(commit)
         return Answer(200, wire.HaltState(commit.control.halt))
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
+    answer = await once(call.services.recorder, call.log_id, call.key, answering)
     return respond.json(answer.status, answer.body)

@@ -219,10 +219,12 @@ class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     devices: NamedDevices | UnsetType = UNSET
 
 
-class Gone(msgspec.Struct, frozen=True):
-    """What is kept under an Idempotency-Key of a command on a rollout."""
+class Commanded(msgspec.Struct, frozen=True):
+    """What is kept under an Idempotency-Key of a command on a rollout: that it was done, and then
+    what was answered, which is counted only behind the commit."""
 
-    id: str
+    log_size: int = 0
+    rollout: Rollout | None = None
 
 
 class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):

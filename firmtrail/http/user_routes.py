@@ -153,6 +153,7 @@ ACCESS = (
         body=wire.Login,
         answers={200: wire.LoggedIn},
         refusals=frozenset({401, 429, 503}),
+        takes_key=True,
     ),
     Route(
         method=GET,

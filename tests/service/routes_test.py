@@ -41,6 +41,7 @@ TAKEN = [  # a route, the headers of a request that count there
     (f"GET {ARTIFACT}", {"If-None-Match", "Range", "If-Range"}),
     (f"PATCH {user_routes.D}", {"If-Match"}),
     (f"PATCH {user_routes.P}", {"If-Match"}),
+    ("POST /api/v1/login", {"Idempotency-Key"}),
     (f"POST {user_routes.P}/halt", {"Idempotency-Key"}),
     (f"POST {user_routes.P}/resume", {"Idempotency-Key"}),
     *(
@@ -123,6 +124,12 @@ def test_the_headers_that_count_are_documented(name: str, headers: set[str]) -> 
 def test_the_headers_of_answers_are_documented(name: str, status: int, headers: set[str]) -> None:
     response = operation_of(name)["responses"][str(status)]
     assert response["headers"].keys() == headers | {"X-Request-Id"}
+
+
+def test_every_post_of_a_user_takes_a_key() -> None:
+    posts = [route for route in ROUTES if route.method == "POST" and not route.takes_key]
+    keyless = {route.path for route in posts if route.path.startswith("/api/")}
+    assert keyless == {f"{user_routes.P}/reports", f"{user_routes.D}/reports"}
 
 
 def test_a_state_that_is_gone_is_answered_only_where_if_match_counts() -> None:

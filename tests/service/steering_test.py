@@ -168,6 +168,42 @@ async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> N
     assert_is_problem(await post(fleet, "rollouts", {"model": "m", "version": "9.9.9"}), 422)
 
 
+async def test_a_repeated_command_on_a_rollout_gets_the_first_answer(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+
+    async def command(name: str, key: str) -> Answer:
+        return await post(
+            fleet, f"rollouts/{rollout}/{name}", {"reason": name}, Idempotency_Key=key
+        )
+
+    paused = await command("pause", "k1")
+    refused = await command("pause", "k2")
+    assert (await command("resume", "k3")).json["state"] == "running"
+    again = await command("pause", "k1")
+    assert (again.status, again.body) == (200, paused.body)
+    for header in ("ETag", "Firmtrail-Log-Size"):
+        assert again.headers[header] == paused.headers[header]
+    for answer in (refused, await command("pause", "k2")):
+        assert assert_is_problem(answer, 409)["code"] == "rollout_paused"
+    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
+
+
+async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) -> None:
+    back = {"bad_version": "1.0.0", "model": "m", "reason": "x", "dry_run": True}
+    for path, body in (
+        ("rollouts", {"version": "1.1.0", "model": "m", "dry_run": True}),
+        ("rollbacks", back),
+    ):
+        first = await post(fleet, path, body, Idempotency_Key=path)
+        assert first.status == 200
+        await fleet.call("PATCH", D2, caller="operator", json={"model": f"not-{path}"})
+        assert (await post(fleet, path, body, Idempotency_Key=path)).body == first.body
+        assert (await post(fleet, path, body)).body != first.body
+        other = await post(fleet, path, body | {"dry_run": False}, Idempotency_Key=path)
+        assert assert_is_problem(other, 409)["code"] == "key_reused"
+        await fleet.call("PATCH", D2, caller="operator", json={"model": "m"})
+
+
 async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     await fleet.report({"version": "1.2.0"})
     await fleet.report({"version": "1.2.0"}, caller="operator", path=D2)
