@@ -148,9 +148,7 @@ class VersionsQuery(ListQuery, frozen=True, kw_only=True):
     as_of: AsOf | None = None
 
 
-class TimelineQuery(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
-):
+class TimelineQuery(ListQuery, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}):
     """From when to when, and how far apart; at most 1 000 steps."""
 
     start: Time

@@ -186,6 +186,25 @@ async def test_a_timeline_tells_what_was_known_at_each_step(site: Site) -> None:
     start = (datetime.now(UTC) - timedelta(hours=2)).isoformat(timespec="milliseconds")
     timeline = await site.get(f"{P}/versions/timeline?from={start}&step=3600")
     assert [step["log_size"] for step in timeline.json["items"][:2]] == [0, 0]
+    assert timeline.json["next"] is None
+
+
+async def test_a_timeline_is_a_list(site: Site) -> None:
+    await site.report({"version": "1.0.0"})
+    start = datetime.now(UTC) - timedelta(seconds=3600)
+    asked = f"{P}/versions/timeline?from={start.isoformat(timespec='milliseconds')}&step=1200"
+    whole = await site.get(f"{asked}&count=true")
+    assert whole.json["total"] == len(whole.json["items"]) == 4
+    first = await site.get(f"{asked}&limit=3")
+    assert first.headers["Link"].endswith('rel="next"')
+    rest = await site.get(f"{asked}&cursor={first.json['next']}")
+    assert first.json["items"] + rest.json["items"] == whole.json["items"]
+    assert first.headers["Firmtrail-Log-Size"] == whole.headers["Firmtrail-Log-Size"]
+    lines = (await site.get(asked, Accept="application/x-ndjson")).body.splitlines()
+    assert [msgspec.json.decode(line) for line in lines] == whole.json["items"]
+    rows = (await site.get(asked, Accept="text/csv")).body.decode().split("\r\n")
+    assert rows[0] == "at,log_size,items"
+    assert len(rows) == 6
 
 
 async def test_the_log_is_given_byte_for_byte(site: Site) -> None:
