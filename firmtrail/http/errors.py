@@ -23,6 +23,9 @@ from firmtrail.eventstore.floors import LogRefused
 FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="firmtrail", Basic realm="firmtrail"'}
+"""Of every 401 (RFC 9110, 11.6.1). Some plain tools send what a URL carries only to who asks."""
+
 STREAM = web.RequestKey("stream", web.StreamResponse)
 """The answer that a handler has begun to stream, if any."""
 
@@ -93,7 +96,7 @@ class Unauthorized(Problem):
     def __init__(self) -> None:
         super().__init__(
             "A valid credential is needed.",
-            headers={"WWW-Authenticate": 'Bearer realm="firmtrail"'},
+            headers=CHALLENGE,
         )
 
 

@@ -155,7 +155,8 @@ async def test_every_route_is_closed_to_who_has_no_credential(site: Site) -> Non
     for route in GUARDED:
         answer = await site.call(route.method, path_of(route), data=b"no json")
         problem = assert_is_problem(answer, 401)
-        assert answer.headers["WWW-Authenticate"].startswith("Bearer"), name_of(route)
+        challenges = answer.headers["WWW-Authenticate"].split(", ")
+        assert [each.split(" ")[0] for each in challenges] == ["Bearer", "Basic"], name_of(route)
         assert problem["code"] == "unauthorized"
 
 
