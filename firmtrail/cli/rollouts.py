@@ -15,6 +15,7 @@ WATCH_EVERY_S = 2
 ENDED = frozenset({"paused", "aborted", "withdrawn"})
 
 _because = click.option("--reason", help="Why; it lies beside the log.")
+_why = click.option("--reason", help="Why; needed but for --dry-run. It lies beside the log.")
 _percent = click.option("--percent", type=click.FloatRange(0, 100), default=100.0)
 _model = click.option("--model", required=True)
 _cohort = click.option("--cohort", help="Only devices of this cohort.")
@@ -63,6 +64,7 @@ def start(
 @click.argument("rollout_id", metavar="ID")
 @click.option("--percent", type=click.FloatRange(0, 100), required=True)
 @remote.in_project
+@_because
 @remote.named
 @click.pass_obj
 def advance(
@@ -72,11 +74,12 @@ def advance(
     rollout_id: str,
     percent: float,
     project: str,
+    reason: str | None,
     **where: str | None,
 ) -> None:
     """Let it reach more of its devices."""
     path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}/advance"
-    _tell(_post(database, path, {"percent": percent}, where))
+    _tell(_post(database, path, {"percent": percent, "reason": reason}, where))
 
 
 def _command(name: str, summary: str) -> None:
@@ -163,7 +166,7 @@ def _show(progress: Progress, tasks: list[TaskID], counts: dict[str, int]) -> No
 @_cohort
 @_tag
 @_percent
-@_because
+@_why
 @_dry_run
 @remote.named
 @click.pass_obj

@@ -59,14 +59,16 @@ def _begin(
     return commit.control.rollouts[name]
 
 
-def advance(name: str, reach: int, *, actor: str, check: Check = unchecked) -> Command[Rollout]:
+def advance(
+    name: str, reach: int, reason: str | None, *, actor: str, check: Check = unchecked
+) -> Command[Rollout]:
     """Let the rollout reach more of its devices."""
 
     async def command(commit: Commit) -> Rollout:
         found = control.commandable(commit.control, name)
         await check(commit)
         event = rollout.decide_advance(found, reach)
-        return _go_on(commit, name, event, None, actor=actor)
+        return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 

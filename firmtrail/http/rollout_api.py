@@ -1,6 +1,7 @@
 """What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -199,11 +200,8 @@ async def _started(
 
 async def post_advance(call: Call[Any, wire.Advance]) -> web.Response:
     """Let it reach more of its devices."""
-    reach = _reach(call.body.percent)
-    return await _go_on(
-        call,
-        commands.advance(call.path("id"), reach, actor=call.caller.actor, check=_matching(call)),
-    )
+    make = partial(commands.advance, reach=_reach(call.body.percent))
+    return await _command(call, make)
 
 
 async def post_pause(call: Call[Any, wire.Because]) -> web.Response:
@@ -221,11 +219,9 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
     return await _command(call, commands.abort)
 
 
-async def _command(call: Call[Any, wire.Because], make: Callable[..., Any]) -> web.Response:
-    return await _go_on(
-        call,
-        make(call.path("id"), call.body.reason, actor=call.caller.actor, check=_matching(call)),
-    )
+async def _command(call: AnyCall, make: Callable[..., Any]) -> web.Response:
+    name, why, actor = call.path("id"), call.body.reason, call.caller.actor
+    return await _go_on(call, make(name, reason=why, actor=actor, check=_matching(call)))
 
 
 def _matching(call: AnyCall) -> commands.Check:

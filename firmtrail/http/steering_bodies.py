@@ -119,7 +119,8 @@ class WantedRollout(Wish, frozen=True, kw_only=True):
 
 
 class WantedRollback(Wish, frozen=True, kw_only=True):
-    """A bad version, and where the devices that run it are to go."""
+    """A bad version, where the devices that run it are to go, and why; what is only tried needs no
+    reason."""
 
     bad_version: VersionText
     model: Name
@@ -132,7 +133,11 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        hold(both(self.cohort, self.tag), too_long("reason", self.reason))
+        hold(
+            both(self.cohort, self.tag),
+            too_long("reason", self.reason),
+            None if self.reason or self.dry_run else ("reason", "is missing"),
+        )
 
 
 def both(cohort: str | None, tag: str | None) -> Broken | None:
@@ -140,10 +145,6 @@ def both(cohort: str | None, tag: str | None) -> Broken | None:
     if cohort is not None and tag is not None:
         return "tag", "stands beside a cohort: one of the two can be named"
     return None
-
-
-class Advance(Wish, frozen=True, kw_only=True):
-    percent: Percent
 
 
 class Because(Wish, frozen=True, kw_only=True):
@@ -155,14 +156,14 @@ class Because(Wish, frozen=True, kw_only=True):
         hold(too_long("reason", self.reason))
 
 
-class Halt(Wish, frozen=True, kw_only=True):
+class Advance(Because, frozen=True, kw_only=True):
+    percent: Percent
+
+
+class Halt(Because, frozen=True, kw_only=True):
     """all: rollbacks too."""
 
-    reason: FreeText | None = None
     all: bool = False
-
-    def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason))
 
 
 class HaltState(msgspec.Struct, frozen=True):

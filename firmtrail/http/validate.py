@@ -180,19 +180,23 @@ def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterato
                 good[field.name] = msgspec.convert(value[name], field.type)
         elif field.required:
             yield Fault("is missing", pointer=f"{pointer}/{_escaped(name)}")
-    yield from _rule_faults(good, kind, pointer)
+    yield from _rule_faults(value, good, kind, pointer)
     if kind.__struct_config__.forbid_unknown_fields:
         for name in value.keys() - fields.keys():
             yield Fault("is unknown here", pointer=f"{pointer}/{_escaped(name)}")
 
 
-def _rule_faults(good: dict[str, Any], kind: Any, pointer: str) -> Iterator[Fault]:
+def _rule_faults(
+    value: dict[str, object], good: dict[str, Any], kind: Any, pointer: str
+) -> Iterator[Fault]:
     """Which rules the members break that are of the right type, whatever the others are."""
     required = (field.name for field in msgspec.structs.fields(kind) if field.required)
     try:
         kind(**(dict.fromkeys(required) | good))
     except BrokenRules as error:
         for name, reason in error.broken:
+            if name in value and name not in good:
+                continue  # it is there, of another type: that was said
             yield Fault(reason, pointer=f"{pointer}/{_escaped(name)}")
 
 

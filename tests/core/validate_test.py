@@ -146,6 +146,15 @@ def test_what_types_cannot_say_is_named_with_the_other_faults() -> None:
     }
 
 
+def test_a_rollback_says_why_unless_it_is_only_tried() -> None:
+    back = {"bad_version": "1.0.0", "model": "m"}
+    for reason in ({}, {"reason": None}, {"reason": ""}, {"reason": 3}):
+        body = msgspec.json.encode(back | reason)
+        assert list(faults(body, steering_bodies.WantedRollback)) == ["/reason"]
+    tried = msgspec.json.encode(back | {"dry_run": True})
+    assert body_reader(steering_bodies.WantedRollback)(tried).reason is None
+
+
 def test_a_body_whose_members_are_each_right_can_break_a_rule() -> None:
     notes = msgspec.json.encode({"version": "1.0.0", "model": "m", "notes": "\u20ac" * 4096})
     assert list(faults(notes, bodies.NewRelease)) == ["/notes"]

@@ -5,6 +5,7 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -153,8 +154,11 @@ async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> N
     path = f"rollouts/{rollout}"
     seen = await fleet.get(f"{P}/{path}")
     assert seen.json["percent"] == 12.5
-    advanced = await post(fleet, f"{path}/advance", {"percent": 50}, If_Match=seen.headers["ETag"])
+    wish = {"percent": 50, "reason": "so far so good"}
+    advanced = await post(fleet, f"{path}/advance", wish, If_Match=seen.headers["ETag"])
     assert (advanced.status, advanced.json["percent"]) == (200, 50)
+    [line] = (await fleet.get(f"{P}/events?type=RolloutAdvanced", "auditor")).body.splitlines()
+    assert len(msgspec.json.decode(line)["data"]["reason"]) == 64
     stale = await post(fleet, f"{path}/pause", {}, If_Match=seen.headers["ETag"])
     assert_is_problem(stale, 412)
     assert_is_problem(await post(fleet, f"{path}/advance", {"percent": 50}), 409)
@@ -252,7 +256,8 @@ async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> N
     wish = {"bad_version": "1.2.0", "model": "m"}
     tried = await post(fleet, "rollbacks", {**wish, "dry_run": True})
     assert tried.json["devices"] == {"named": 1, "pinned": 0, "silent": 0, "no_previous": 1}
-    await post(fleet, "rollbacks", wish)
+    assert_is_problem(await post(fleet, "rollbacks", wish), 422)
+    await post(fleet, "rollbacks", wish | {"reason": "it burns"})
     assert (await check_in(fleet)).json["reason"] == "no_previous"
 
 
