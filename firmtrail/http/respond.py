@@ -127,7 +127,7 @@ async def stream(
     if media == CSV:
         response.charset = "utf-8"
     if media in COMPRESSED:
-        response.headers["Vary"] = "Accept-Encoding"
+        response.headers.add("Vary", "Accept-Encoding")
         if call.request.method != "HEAD" and takes_gzip(call.request):
             response.enable_compression(web.ContentCoding.gzip)
     async with aclosing(chunks):

@@ -85,6 +85,7 @@ AUDITS = (
         query=bodies.EventsQuery,
         answers={200: NDJSON},
         is_view=True,
+        sends=("Vary",),
     ),
     Route(
         method=GET,
@@ -127,6 +128,7 @@ AUDITS = (
         query=bodies.EventsQuery,
         answers={200: NDJSON},
         is_view=True,
+        sends=("Vary",),
     ),
     Route(
         method=GET,

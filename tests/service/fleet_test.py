@@ -132,6 +132,7 @@ async def test_a_list_streams_whole_as_csv_or_ndjson(site: Site) -> None:
     assert devices == [f"n{number:04}" for number in range(1_200)]
     table = await site.get(f"{P}/devices?q=n", Accept="text/csv")
     assert table.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert table.headers.getall("Vary") == ["Accept", "Accept-Encoding"]
     rows = list(csv.DictReader(table.body.decode().splitlines()))
     assert [row["device"] for row in rows] == devices
     assert set(rows[0]) == set(msgspec.json.decode(lines.body.splitlines()[0]))
