@@ -47,10 +47,10 @@ async def _migrate(database: config.Database, instance: str, roles: schema.Roles
     except Locked as error:
         assert isinstance(database, config.Embedded)
         if not await _has_schema(database, instance):
-            said = (
-                f"{error}, and it has another schema: stop that process, and start this version's"
-            )
-            raise CouldNotRun(f"{said}, which migrates it by itself.") from error
+            raise CouldNotRun(
+                f"{error}, and it has another schema: stop that process, and start this version's, "
+                "which migrates it by itself."
+            ) from error
 
 
 async def _has_schema(database: config.Embedded, instance: str) -> bool:
