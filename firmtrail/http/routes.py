@@ -212,7 +212,7 @@ OPERATIONS = (
         access=PUBLIC,
         group="operations",
         summary="This document.",
-        answers={200: dict[str, Any]},
+        answers={200: dict[str, Any], 304: None},
     ),
     Route(
         method=GET,
@@ -221,8 +221,7 @@ OPERATIONS = (
         access=PUBLIC,
         group="operations",
         summary="This document as a page.",
-        answers={200: "text/html"},
-        sends=("ETag",),
+        answers={200: "text/html", 304: None},
     ),
     Route(
         method=GET,
@@ -231,8 +230,7 @@ OPERATIONS = (
         access=PUBLIC,
         group="operations",
         summary="What the page loads.",
-        answers={200: "text/javascript"},
-        sends=("ETag",),
+        answers={200: "text/javascript", 304: None},
         refusals=frozenset({404}),
     ),
 )
