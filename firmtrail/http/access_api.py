@@ -13,7 +13,7 @@ from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer, answering, once
+from firmtrail.commands.once import Answer, answering
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
@@ -30,8 +30,6 @@ from firmtrail.record import Command
 from firmtrail.settings import INITIAL, Settings
 
 LOGIN_MS = 24 * 3600 * 1000
-NEVER_KEPT = {"Cache-Control": "no-store"}
-"""Of answers that show a secret."""
 
 
 async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
@@ -48,7 +46,7 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
             tokens.forget_expired_logins(actor_id, now_ms),
             tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
         )
-    return respond.json(200, bodies.LoggedIn(text, time_text(expires_at_ms)), NEVER_KEPT)
+    return respond.json(200, bodies.LoggedIn(text, time_text(expires_at_ms)), respond.NEVER_KEPT)
 
 
 async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -81,7 +79,7 @@ async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
-    return await _answer(call, log_id, answering(201, _shown(issue)))
+    return await respond.acted(call, answering(201, _shown(issue)), log_id=log_id)
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
@@ -182,7 +180,7 @@ async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
     """A new member, or another role for a present one."""
     wanted = call.body
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
-    return await _answer(call, call.log_id, _told(set_member))
+    return await respond.acted(call, _told(set_member))
 
 
 async def delete_member(call: Call[Any, None]) -> web.Response:
@@ -232,7 +230,7 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
     set_member = commands.set_member(
         wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
     )
-    return await _answer(call, call.log_id, _told(set_member))
+    return await respond.acted(call, _told(set_member))
 
 
 async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
@@ -249,7 +247,7 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
-    return await _answer(call, call.log_id, answering(201, _shown(issue)))
+    return await respond.acted(call, answering(201, _shown(issue)))
 
 
 async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
@@ -284,12 +282,6 @@ async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Respon
         raise NotFound("No user has this e-mail address.")
     await erase_user(services.db, services.recorder, user.actor_id, actor=call.caller.actor)
     return respond.nothing()
-
-
-async def _answer(call: AnyCall, log_id: int, command: Command[Answer]) -> web.Response:
-    """Run a command, once for its Idempotency-Key, and answer what it says."""
-    answer = await call.services.recorder.act(log_id, once(call.key, command))
-    return respond.json(answer.status, answer.body, NEVER_KEPT)
 
 
 async def _scope(call: AnyCall) -> tokens.Scope:

@@ -50,7 +50,7 @@ class Ready(msgspec.Struct, frozen=True):
 
 async def get_healthz(_call: AnyCall) -> web.Response:
     """Whether the process answers at all."""
-    return respond.json(200, Alive(), _uncached())
+    return respond.json(200, Alive(), respond.NEVER_KEPT)
 
 
 async def get_readyz(call: AnyCall) -> web.Response:
@@ -60,12 +60,12 @@ async def get_readyz(call: AnyCall) -> web.Response:
     if failures:
         detail = f"Not ready: {', '.join(failures)}."
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
-    return respond.json(200, Ready(), _uncached())
+    return respond.json(200, Ready(), respond.NEVER_KEPT)
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, for Prometheus."""
-    headers = {"Content-Type": CONTENT_TYPE, **_uncached()}
+    headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
     return web.Response(body=call.services.metrics.text(), headers=headers)
 
 
@@ -105,7 +105,3 @@ def _file(name: str) -> web.Response:
 def _content(name: str) -> tuple[bytes, str]:
     body = (resources.files("firmtrail.http") / "static" / name).read_bytes()
     return body, blake2b(body, digest_size=16).hexdigest()
-
-
-def _uncached() -> dict[str, str]:
-    return {"Cache-Control": "no-store"}

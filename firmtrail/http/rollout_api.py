@@ -8,7 +8,7 @@ from aiohttp import web
 
 from firmtrail import orders
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, once
+from firmtrail.commands.once import answering, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
 from firmtrail.eventstore import log
@@ -47,7 +47,7 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """A rollout, and how far it is."""
-    size, body = await _told(call, call.path("id"))
+    size, body = await _told(call, await _control(call))
     return respond.resource(call, body, size)
 
 
@@ -57,15 +57,20 @@ async def _control(call: AnyCall) -> Control:
     return await call.services.recorder.controls.at(call.log_id, head.control_count)
 
 
-async def _told(call: AnyCall, name: str) -> tuple[int, wire.Rollout]:
-    decides = await _control(call)
-    if name not in decides.rollouts:
+def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
+    """The rollout of the path."""
+    found = decides.rollouts.get(call.path("id"))
+    if found is None:
         raise NotFound
-    found = decides.rollouts[name]
+    return found
+
+
+async def _told(call: AnyCall, decides: Control) -> tuple[int, wire.Rollout]:
+    found = _rollout_of(call, decides)
     _, texts = await rollouts.texts(call.services.db, call.log_id)
     size, how_far = await _progress(call, decides, found)
     body = msgspec.structs.replace(
-        _shown(decides, found, texts.get(name, NO_TEXTS)), progress=how_far
+        _shown(decides, found, texts.get(found.id, NO_TEXTS)), progress=how_far
     )
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await _named(call, found))
@@ -172,21 +177,17 @@ async def _started(
     command: Command[Rollout],
     show: Callable[[Control, Rollout], msgspec.Struct],
 ) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def shown(commit: Commit) -> msgspec.Struct:
         found = await command(commit)
-        return Answer(201, show(commit.control, found))
+        return show(commit.control, found)
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(201, shown))
 
 
 async def post_advance(call: Call[Any, wire.Advance]) -> web.Response:
     """Let it reach more of its devices."""
     reach = _reach(call.body.percent)
-    return await _go_on(
-        call,
-        commands.advance(call.path("id"), reach, actor=call.caller.actor, check=_matching(call)),
-    )
+    return await _go_on(call, commands.advance(call.path("id"), reach, actor=call.caller.actor))
 
 
 async def post_pause(call: Call[Any, wire.Because]) -> web.Response:
@@ -205,40 +206,41 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
 
 
 async def _command(call: Call[Any, wire.Because], make: Callable[..., Any]) -> web.Response:
-    return await _go_on(
-        call,
-        make(call.path("id"), call.body.reason, actor=call.caller.actor, check=_matching(call)),
-    )
-
-
-def _matching(call: AnyCall) -> commands.Check:
-    """If-Match: the commit holds the log's head, so nothing changes behind this read."""
-
-    async def check(_commit: Commit) -> None:
-        if "If-Match" in call.request.headers:
-            _, body = await _told(call, call.path("id"))
-            respond.check_match(call, body)
-
-    return check
+    return await _go_on(call, make(call.path("id"), call.body.reason, actor=call.caller.actor))
 
 
 async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     """Answers with the rollout as a read of it would, whose ETag the next command can name."""
+    check = await _precondition(call)
 
-    async def answering(commit: Commit) -> Answer:
-        return Answer(200, wire.Gone(id=(await command(commit)).id))
+    async def checked(commit: Commit) -> wire.Gone:
+        check(commit.control)
+        return wire.Gone(id=(await command(commit)).id)
 
-    await call.services.recorder.act(call.log_id, once(call.key, answering))
-    size, body = await _told(call, call.path("id"))
+    await call.services.recorder.act(call.log_id, once(call.key, answering(200, checked)))
+    size, body = await _told(call, await _control(call))
     return respond.changed(body, size)
+
+
+async def _precondition(call: AnyCall) -> Callable[[Control], None]:
+    """If-Match. Progress takes time to count, so it is compared before the log's head is held;
+    behind it, only another command on the rollout is news."""
+    if "If-Match" not in call.request.headers:
+        return lambda _held: None
+    seen = await _control(call)
+    _, body = await _told(call, seen)
+
+    def check(held: Control) -> None:
+        is_same = _rollout_of(call, held) == _rollout_of(call, seen)
+        respond.check_match(call, body if is_same else None)
+
+    return check
 
 
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
-    decides, name = await _control(call), call.path("id")
-    if name not in decides.rollouts:
-        raise NotFound
-    found = decides.rollouts[name]
+    decides = await _control(call)
+    found = _rollout_of(call, decides)
 
     async def fetch(place: Place | None, limit: int) -> Page:
         size = (await log.head(call.services.db, call.log_id)).size
@@ -292,9 +294,8 @@ async def post_end_of_halt(call: Call[Any, wire.Because]) -> web.Response:
 
 
 async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def halt(commit: Commit) -> wire.HaltState:
         await command(commit)
-        return Answer(200, wire.HaltState(commit.control.halt))
+        return wire.HaltState(commit.control.halt)
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(200, halt))

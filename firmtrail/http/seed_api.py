@@ -95,7 +95,7 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
         SeedUpdate(each, number, entry.sent or entry.version, time_text(entry.time_ms))
         for each, entry in enumerate(entries, start=1)
     ]
-    return respond.json(200, updates, {"Cache-Control": "no-store"})
+    return respond.json(200, updates, respond.NEVER_KEPT)
 
 
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
@@ -135,4 +135,4 @@ async def populate_database(call: AnyCall) -> web.Response:
 
 
 def _text(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text, headers={"Cache-Control": "no-store"})
+    return web.Response(status=status, text=text, headers=respond.NEVER_KEPT)

@@ -168,6 +168,21 @@ async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> N
     assert_is_problem(await post(fleet, "rollouts", {"model": "m", "version": "9.9.9"}), 422)
 
 
+async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
+    path = f"rollouts/{await roll_out(fleet, percent=1)}"
+    seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
+
+    async def advance(percent: int) -> Answer:
+        headers = {"If_Match": seen, "Idempotency_Key": f"to-{percent}"}
+        return await post(fleet, f"{path}/advance", {"percent": percent}, **headers)
+
+    first = await asyncio.gather(*(advance(percent) for percent in range(10, 60, 10)))
+    assert sorted(each.status for each in first) == [200, 412, 412, 412, 412]
+    [done] = [each for each in first if each.status == 200]
+    again = await advance(round(done.json["percent"]))
+    assert (again.status, again.json) == (200, done.json)
+
+
 async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     await fleet.report({"version": "1.2.0"})
     await fleet.report({"version": "1.2.0"}, caller="operator", path=D2)
