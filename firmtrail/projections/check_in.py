@@ -84,12 +84,7 @@ async def cases(
 ) -> list[Case]:
     """The cases of devices, with the way back of those that a rollback asks for it."""
     found = [Case(control, state, offers) for state, offers in devices]
-    rollbacks = [target.needs_previous(case) for case in found]
-    wanted = [
-        (case.device.device, rollback.bad_version)
-        for case, rollback in zip(found, rollbacks, strict=True)
-        if rollback is not None and rollback.bad_version is not None
-    ]
+    wanted = [way for case in found if (way := target.way_wanted(case))]
     if not wanted:
         return found
     keys = [(log_id, *each) for each in wanted]
@@ -99,12 +94,11 @@ async def cases(
 
 def with_way_back(case: Case, runs: device_history.Runs) -> Case:
     """The case with the device's previous version, where a rollback asks for it."""
-    rollback = target.needs_previous(case)
-    if rollback is None or rollback.bad_version is None:
+    wanted = target.way_wanted(case)
+    if wanted is None:
         return case
-    ran = runs.get((case.device.device, rollback.bad_version), [])
-    way = previous(case.control, rollback.model, ran, case.offers)
-    return case._replace(previous=way)
+    model, ran = case.device.model or "", runs.get(wanted, [])
+    return case._replace(previous=previous(case.control, model, ran, case.offers))
 
 
 async def targets(
