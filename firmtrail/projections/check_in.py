@@ -68,14 +68,13 @@ def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
 
 
 def seen(rows: Sequence[Row]) -> Seen:
-    size, control_count, nudge_count, question, seen_at_ms, *first = rows[0]
+    size, control_count, nudge_count, question, *first = rows[0]
     counts = Counts(size, control_count, nudge_count)
-    if first[0] is None:
+    if first[1] is None:
         return Seen(counts, None, None, (), None)
-    [state] = device_current.states([first[:_COLUMNS]]).values()
+    state, last_seen_at_ms = device_current.found(first[: 1 + _COLUMNS])
     offers = [row[5 + _COLUMNS :] for row in rows]
     made = [device_offers.of_row(row) for row in offers if row[0] is not None]
-    last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0) or None
     return Seen(counts, question, state, made, last_seen_at_ms)
 
 

@@ -19,6 +19,9 @@ device.device, device.model, device.cohort, device.tags, device.pinned, device.d
     device.run_position, device.last_place, device.last_position, device.last_version,
     device.status, device.clock, device.recorded_position, device.recorded_at_ms"""
 
+SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
+"""Of a device from which nothing came since `$n`."""
+
 _LOAD = f"""\
 SELECT {STATE}
 FROM given
@@ -151,7 +154,7 @@ def one(keys: Sequence[tuple[Value, ...]]) -> Statement:
 def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
     """The log's size, and the device if there is one."""
     [[size, *row]] = rows
-    return size, _found(row) if row[1] is not None else None
+    return size, found(row) if row[1] is not None else None
 
 
 async def page(
@@ -166,7 +169,7 @@ async def page(
         limit=f"${len(args)}",
     )
     rows = await db.read(Statement(text, tuple(args)))
-    return rows[0][0], [_found(row[1:]) for row in rows if row[2] is not None]
+    return rows[0][0], [found(row[1:]) for row in rows if row[2] is not None]
 
 
 async def count(db: Database, head: tuple[int, str], which: Filter) -> int:
@@ -199,10 +202,7 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
             int(which.failing),
         )
     if which.silent_since_ms is not None:
-        add(
-            "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n",
-            which.silent_since_ms,
-        )
+        add(SILENT, which.silent_since_ms)
     if which.prefix is not None:
         add("device.device >= $n AND device.device < $n || '~'", which.prefix)
     if which.decommissioned is not None:
@@ -251,7 +251,8 @@ def _state(row: Row) -> DeviceState:
     )
 
 
-def _found(row: Row) -> Found:
+def found(row: Row) -> Found:
+    """Out of when a call of the device was last seen, 0 for never, and the columns of `STATE`."""
     seen_at_ms, *columns = row
     state = _state(columns)
     last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0)

@@ -4,12 +4,11 @@ A rollback is meant for the devices that run its bad version, and for those that
 it.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Row, Statement, Value
+from firmtrail.eventstore.database import Database, Statement, Value
 from firmtrail.projections import device_current
+from firmtrail.projections.device_current import Found
 from firmtrail.steering.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
@@ -54,8 +53,7 @@ SELECT
     coalesce(sum(
         CASE WHEN device.pinned IS NOT NULL AND device.pinned <> $5 THEN 1 ELSE 0 END), 0),
     coalesce(sum(
-        CASE WHEN coalesce(device.recorded_at_ms, -1) < $7 AND coalesce(seen.seen_at_ms, -1) < $7
-        THEN 1 ELSE 0 END), 0)
+        CASE WHEN {device_current.SILENT.replace("$n", "$7")} THEN 1 ELSE 0 END), 0)
 {_MEANT}
     AND device.version = $5"""
 
@@ -159,13 +157,7 @@ async def named(db: Database, log_id: int, rollback: Rollout, now_ms: int) -> Na
 
 async def page(
     db: Database, log_id: int, rollout: Rollout, *, after: str, limit: int
-) -> Sequence[tuple[DeviceState, int | None]]:
-    """The next devices behind `after`, each with the time it was last seen."""
+) -> list[Found]:
+    """The next devices behind `after`."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
-    return [_found(row) for row in rows]
-
-
-def _found(row: Row) -> tuple[DeviceState, int | None]:
-    seen_at_ms, *columns = row
-    [state] = device_current.states([columns]).values()
-    return state, max(seen_at_ms, state.recorded_at_ms or 0) or None
+    return [device_current.found(row) for row in rows]
