@@ -7,7 +7,7 @@ from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
 from firmtrail.projections.outdated import Outdated
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 
 NAME = "device_current"
 REVISION = 1
@@ -78,30 +78,28 @@ LEFT JOIN device_current AS device
 LEFT JOIN device_seen AS seen
     ON seen.project = log_heads.project AND seen.device = given.device"""
 
-_LIST = """\
+_LIST = f"""\
 SELECT log_heads.size, found.*
 FROM log_heads
 LEFT JOIN (
-    SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {state}
+    SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {STATE}
     FROM device_current AS device
     LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
     WHERE device.log_id = $1
-        AND device.generation = (
-            SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
-        AND {conditions}
+        AND device.generation = {generation_of(NAME)}
+        AND {{conditions}}
     ORDER BY device.device
-    LIMIT {limit}) AS found ON TRUE
+    LIMIT {{limit}}) AS found ON TRUE
 WHERE log_heads.log_id = $1
 ORDER BY found.device"""
 
-_COUNT = """\
+_COUNT = f"""\
 SELECT count(*)
 FROM device_current AS device
 LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
 WHERE device.log_id = $1
-    AND device.generation = (
-        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
-    AND {conditions}"""
+    AND device.generation = {generation_of(NAME)}
+    AND {{conditions}}"""
 
 
 class Found(NamedTuple):
@@ -164,7 +162,6 @@ async def page(
     conditions, args = _conditions(which, [*head, after])
     args.append(limit)
     text = _LIST.format(
-        state=STATE,
         conditions=" AND ".join(["device.device > $3", *conditions]),
         limit=f"${len(args)}",
     )
