@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_aiohttp.plugin import AiohttpClient
 
@@ -215,6 +215,17 @@ async def test_a_server_that_fails_now_and_then_is_asked_again(
         await got(aiohttp_client, (503, b""), (200, b"a"))
     with pytest.raises(Missing):
         await got(aiohttp_client, (404, b""))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "127.0.0.1:99999", ""])
+async def test_what_is_said_of_a_url_holds_no_credential(host: str) -> None:
+    async with ClientSession() as session:
+        source = Url(session, f"http://me:hidden@{host}/log")
+        with pytest.raises(Unreadable) as unreadable:
+            await source.get("checkpoint")
+    assert f"http://{host}/log/checkpoint: " in str(unreadable.value)
+    for said in (str(unreadable.value), str(source)):
+        assert "hidden" not in said
 
 
 async def test_a_server_can_not_fill_an_auditors_memory(
