@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_aiohttp.plugin import AiohttpClient
 
 from firmtrail.audit.edge import Edge
-from firmtrail.audit.export import export
+from firmtrail.audit.export import export, log_folder, show_newest
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import (
     CHECKPOINT,
@@ -116,6 +116,19 @@ FORKS: dict[str, tuple[int, Callable[[list[bytes]], list[bytes]]]] = {
     "its first tile is another": (700, lambda log: [b"x", *log[1:]]),
     "an entry is left out": (700, lambda log: [*log[:7], *log[8:]]),
 }
+
+
+def test_a_directory_is_the_next_log_as_a_whole(tmp_path: Path) -> None:
+    """Its links stay as they are: what they lead through is changed, which is one step."""
+    links = []
+    for number in (1, 2):
+        for name in (CHECKPOINT, KEY):
+            log_folder(tmp_path, number).mkdir(parents=True, exist_ok=True)
+            (log_folder(tmp_path, number) / name).write_text(str(number))
+        show_newest(tmp_path, number)
+        assert [(tmp_path / name).read_text() for name in (CHECKPOINT, KEY)] == [str(number)] * 2
+        links.append([(tmp_path / name).lstat().st_ino for name in (CHECKPOINT, KEY, "tile")])
+    assert links[0] == links[1]
 
 
 @pytest.mark.parametrize("name", FORKS)
