@@ -4,8 +4,8 @@ SHA-256.
 An object is there whole or not at all, is durable before anybody is told of it, and never changes:
 its name is what it holds. Bytes that arrive lie under `uploads/` until they are kept. An upload
 that fails leaves nothing. What one leaves whose process ends meanwhile is swept away in a folder by
-the first upload a day later; in a bucket that is left to the bucket's rule for incomplete uploads. Which release
-an artifact belongs to is in the log; objects know nothing of projects.
+the first upload a day later; in a bucket that is left to the bucket's rule for incomplete uploads.
+Which release an artifact belongs to is in the log; objects know nothing of projects.
 """
 
 import asyncio

@@ -42,10 +42,11 @@ class Alive(msgspec.Struct, frozen=True):
     status: str = "alive"
 
 
-class Ready(msgspec.Struct, frozen=True):
-    """Everything that a request needs is there."""
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that a request needs is there, but for writes to logs that are refused."""
 
-    status: str = "ready"
+    status: str
+    refused_logs: int = 0
 
 
 async def get_healthz(_call: AnyCall) -> web.Response:
@@ -56,11 +57,13 @@ async def get_healthz(_call: AnyCall) -> web.Response:
 async def get_readyz(call: AnyCall) -> web.Response:
     """Whether requests would be served."""
     failures = await call.services.readiness.failures()
+    refused_logs = call.services.readiness.refused_logs
     call.services.metrics.ready.set(not failures)
+    call.services.metrics.refused_logs.set(refused_logs)
     if failures:
         detail = f"Not ready: {', '.join(failures)}."
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
-    return respond.json(200, Ready(), respond.NEVER_KEPT)
+    return respond.json(200, Ready("ready", refused_logs), respond.NEVER_KEPT)
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
