@@ -1,17 +1,22 @@
 """The view of what each device is and runs: the state that the rules fold, one row a device."""
 
 from collections.abc import Iterable, Sequence
+from itertools import batched
 from typing import NamedTuple
 
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
+from firmtrail.projections.fleet_versions import Cell
 from firmtrail.projections.outdated import Outdated
 from firmtrail.projections.view import Table, generation_of
 
 NAME = "device_current"
 REVISION = 1
 TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
+
+CELLS_MAX = 2_000
+"""How many cells a statement names: drivers take 32 767 arguments, and SQLite is slow with many."""
 
 STATE = """\
 device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
@@ -170,8 +175,16 @@ async def page(
 
 
 async def count(db: Database, head: tuple[int, str], which: Filter) -> int:
-    """How many devices the filter finds."""
-    conditions, args = _conditions(which, [*head])
+    """How many devices the filter finds. Cells that it could not name are counted by themselves."""
+    total = await _count(db, *_conditions(which, [*head]))
+    unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
+    for cells in batched(unnamed, CELLS_MAX):
+        conditions, args = _conditions(which._replace(outdated=None), [*head])
+        total -= await _count(db, [*conditions, _among(cells, args)], args)
+    return total
+
+
+async def _count(db: Database, conditions: Sequence[str], args: Sequence[Value]) -> int:
     text = _COUNT.format(conditions=" AND ".join(["$2 = $2", *conditions]))
     [[total]] = await db.read(Statement(text, tuple(args)))
     return int(total)
@@ -208,14 +221,18 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
 
 
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
-    """SQL that leaves out the cells known not to be wanted; their names are added to `args`."""
+    """SQL that leaves out cells known not to be wanted."""
     if which is None or not which.others:
         return []
+    return [f"NOT {_among(which.others[:CELLS_MAX], args)}"]
+
+
+def _among(cells: Sequence[Cell], args: list[Value]) -> str:
+    """SQL for the devices in some of these cells, whose names are added to `args`."""
     first = len(args) + 1
-    args += [name for cell in which.others for name in cell]
-    cells = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
-    cell = "(coalesce(device.model, ''), coalesce(device.version, ''))"
-    return [f"{cell} NOT IN (VALUES {cells})"]
+    args += [name for cell in cells for name in cell]
+    values = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
+    return f"(coalesce(device.model, ''), coalesce(device.version, '')) IN (VALUES {values})"
 
 
 def _row(state: DeviceState) -> tuple[Value, ...]:
