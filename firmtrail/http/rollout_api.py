@@ -26,6 +26,9 @@ from firmtrail.steering.control import Control
 from firmtrail.steering.rollout import Rollout
 
 NO_TEXTS = Texts(None, None)
+LOOKS_MAX = 10
+"""How often a page of devices in one state is filled up with the next 500 devices that are looked
+at: where few are in it, a page may hold fewer than asked for, or none, and still have a next."""
 
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -246,13 +249,14 @@ async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web
         size = (await log.head(call.services.db, call.log_id)).size
         items: list[wire.RolloutDevice] = []
         after = "" if place is None else str(place[0])
-        while True:
+        for _ in range(LOOKS_MAX):
             page, last = await _devices(call, decides, found, after)
             items += page
             if last is None or len(items) > limit:
                 end = lists.page_of(items, limit, lambda each: (each.device,))
                 return Page(items[:limit], end, size)
             after = last
+        return Page(items, (after,), size)
 
     return await lists.answer(call, wire.RolloutDevice, fetch)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app
+from firmtrail.http import app, rollout_api
 from firmtrail.record import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
@@ -146,6 +146,22 @@ async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     assert (held.json["total"], held.json["items"][0]["reason"]) == (1, "paused")
     listed = (await fleet.get(f"{P}/rollouts?limit=1")).json
     assert [each["id"] for each in listed["items"]] == [rollout]
+
+
+async def test_a_page_of_devices_in_a_state_looks_at_so_many_and_goes_on(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = await roll_out(fleet)
+    await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.0.0"})
+    monkeypatch.setattr(rollout_api, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollout_api, "LOOKS_MAX", 1)
+    path = f"{P}/rollouts/{rollout}/devices?state=held"
+    first = (await fleet.get(path)).json
+    assert first["items"] == []
+    second = (await fleet.get(f"{path}&cursor={first['next']}")).json
+    assert [each["device"] for each in second["items"]] == ["d2"]
+    lines = (await fleet.get(path, Accept="application/x-ndjson")).body.splitlines()
+    assert len(lines) == 1
 
 
 async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> None:
