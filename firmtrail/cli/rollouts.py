@@ -2,11 +2,9 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from firmtrail import config
 from firmtrail.cli import local, loop, output, remote
@@ -53,7 +51,7 @@ def start(
     where = {name: wish.pop(name) for name in ("url", "token")}
     if pause_at is not None:
         wish["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    answer = _post(database, f"{_path(project)}/rollouts", wish, where)
+    answer = _post(database, remote.path(project, "rollouts"), wish, where)
     if answer["id"] is None:
         output.note(f"It would be for {answer['progress']['matching']} devices.")
     else:
@@ -78,7 +76,7 @@ def advance(
     **where: str | None,
 ) -> None:
     """Let it reach more of its devices."""
-    path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}/advance"
+    path = remote.path(project, "rollouts", rollout_id, "advance")
     _tell(_post(database, path, {"percent": percent, "reason": reason}, where))
 
 
@@ -98,7 +96,7 @@ def _command(name: str, summary: str) -> None:
         reason: str | None,
         **where: str | None,
     ) -> None:
-        path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}/{name}"
+        path = remote.path(project, "rollouts", rollout_id, name)
         _tell(_post(database, path, {"reason": reason}, where))
 
 
@@ -125,7 +123,7 @@ def watch(
     **where: str | None,
 ) -> None:
     """Show how far it is, until every device has it or it stops."""
-    path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}"
+    path = remote.path(project, "rollouts", rollout_id)
     shown = loop.run(_watch(database, path, where, is_once=once or json))
     if json:
         output.show_json(shown)
@@ -136,8 +134,7 @@ def watch(
 async def _watch(
     database: config.Database, path: str, where: dict[str, str | None], *, is_once: bool
 ) -> Any:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with output.progress(MofNCompleteColumn()) as progress:
         tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
         async with remote.service(database, url=where["url"], token=where["token"]) as session:
             while True:
@@ -173,7 +170,7 @@ def _show(progress: Progress, tasks: list[TaskID], counts: dict[str, int]) -> No
 def rollback(database: config.Database, /, *, project: str, **wish: Any) -> None:
     """Withdraw BAD and send the devices that run it back; prints the rollback's id."""
     where = {name: wish.pop(name) for name in ("url", "token")}
-    answer = _post(database, f"{_path(project)}/rollbacks", wish, where)
+    answer = _post(database, remote.path(project, "rollbacks"), wish, where)
     if answer["rollout"] is not None:
         click.echo(answer["rollout"])
     else:
@@ -203,7 +200,7 @@ def ask(
 
     Exit code 1 where none came in time. The question stays open.
     """
-    path = f"{_path(project)}/devices/{_quoted(device_id)}/ask?wait={wait}"
+    path = f"{remote.path(project, 'devices', device_id, 'ask')}?wait={wait}"
     answer = _post(database, path, {}, where)
     if "version" in answer:
         click.echo(answer["version"])
@@ -229,11 +226,3 @@ def _post(
 def _tell(shown: Any) -> None:
     counts = ", ".join(f"{number} {name}" for name, number in shown["progress"].items())
     output.note(f"{shown['kind'].title()} {shown['id']} is {shown['state']}: {counts}.")
-
-
-def _path(project: str) -> str:
-    return f"/api/v1/projects/{project}"
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")

@@ -13,7 +13,7 @@ from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer, answering, keep, once, recall
+from firmtrail.commands.once import Answer, answering, keep, recall
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
@@ -32,8 +32,6 @@ from firmtrail.record import Command
 from firmtrail.settings import INITIAL, Settings
 
 LOGIN_MS = 24 * 3600 * 1000
-NEVER_KEPT = {"Cache-Control": "no-store"}
-"""Of answers that show a secret."""
 
 
 async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
@@ -51,7 +49,7 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
             answer = await _log_in(tx, actor_id, access.now_ms())
             if key:
                 await keep(tx, key, answer)
-    return respond.json(answer.status, answer.body, NEVER_KEPT)
+    return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
 
 
 async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
@@ -93,7 +91,7 @@ async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
-    return await _answer(call, log_id, answering(201, _shown(issue)))
+    return await respond.acted(call, answering(201, _shown(issue)), log_id=log_id)
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
@@ -194,7 +192,7 @@ async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
     """A new member, or another role for a present one."""
     wanted = call.body
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
-    return await _answer(call, call.log_id, _told(set_member))
+    return await respond.acted(call, _told(set_member))
 
 
 async def delete_member(call: Call[Any, None]) -> web.Response:
@@ -244,7 +242,7 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
     set_member = commands.set_member(
         wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
     )
-    return await _answer(call, call.log_id, _told(set_member))
+    return await respond.acted(call, _told(set_member))
 
 
 async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
@@ -261,7 +259,7 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
-    return await _answer(call, call.log_id, answering(201, _shown(issue)))
+    return await respond.acted(call, answering(201, _shown(issue)))
 
 
 async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
@@ -296,12 +294,6 @@ async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Respon
         raise NotFound("No user has this e-mail address.")
     await erase_user(services.db, services.recorder, user.actor_id, actor=call.caller.actor)
     return respond.nothing()
-
-
-async def _answer(call: AnyCall, log_id: int, command: Command[Answer]) -> web.Response:
-    """Run a command, once for its Idempotency-Key, and answer what it says."""
-    answer = await once(call.services.recorder, log_id, call.key, command)
-    return respond.json(answer.status, answer.body, NEVER_KEPT)
 
 
 async def _scope(call: AnyCall) -> tokens.Scope:

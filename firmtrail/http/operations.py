@@ -41,30 +41,33 @@ class Alive(msgspec.Struct, frozen=True):
     status: str = "alive"
 
 
-class Ready(msgspec.Struct, frozen=True):
-    """Everything that a request needs is there."""
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that a request needs is there, but for writes to logs that are refused."""
 
-    status: str = "ready"
+    status: str
+    refused_logs: int = 0
 
 
 async def get_healthz(_call: AnyCall) -> web.Response:
     """Whether the process answers at all."""
-    return respond.json(200, Alive(), _uncached())
+    return respond.json(200, Alive(), respond.NEVER_KEPT)
 
 
 async def get_readyz(call: AnyCall) -> web.Response:
     """Whether requests would be served."""
     failures = await call.services.readiness.failures()
+    refused_logs = call.services.readiness.refused_logs
     call.services.metrics.ready.set(not failures)
+    call.services.metrics.refused_logs.set(refused_logs)
     if failures:
         detail = f"Not ready: {', '.join(failures)}."
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
-    return respond.json(200, Ready(), _uncached())
+    return respond.json(200, Ready("ready", refused_logs), respond.NEVER_KEPT)
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, for Prometheus."""
-    headers = {"Content-Type": CONTENT_TYPE, **_uncached()}
+    headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
     return web.Response(body=call.services.metrics.text(), headers=headers)
 
 
@@ -96,7 +99,3 @@ def _file(call: AnyCall, name: str) -> web.Response:
 @functools.cache
 def _content(name: str) -> bytes:
     return (resources.files("firmtrail.http") / "static" / name).read_bytes()
-
-
-def _uncached() -> dict[str, str]:
-    return {"Cache-Control": "no-store"}

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from firmtrail import orders
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, keep, once
+from firmtrail.commands.once import Answer, answering, keep, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
 from firmtrail.eventstore import log
@@ -27,6 +27,9 @@ from firmtrail.steering.control import Control
 from firmtrail.steering.rollout import Rollout
 
 NO_TEXTS = Texts(None, None)
+LOOKS_MAX = 10
+"""How often a page of devices in one state is filled up with the next 500 devices that are looked
+at: where few are in it, a page may hold fewer than asked for, or none, and still have a next."""
 
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -48,7 +51,7 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """A rollout, and how far it is."""
-    size, body = await _told(call, call.path("id"))
+    size, body = await _told(call, await _control(call))
     return respond.resource(call, body, size)
 
 
@@ -58,15 +61,20 @@ async def _control(call: AnyCall) -> Control:
     return await call.services.recorder.controls.at(call.log_id, head.control_count)
 
 
-async def _told(call: AnyCall, name: str) -> tuple[int, wire.Rollout]:
-    decides = await _control(call)
-    if name not in decides.rollouts:
+def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
+    """The rollout of the path."""
+    found = decides.rollouts.get(call.path("id"))
+    if found is None:
         raise NotFound
-    found = decides.rollouts[name]
+    return found
+
+
+async def _told(call: AnyCall, decides: Control) -> tuple[int, wire.Rollout]:
+    found = _rollout_of(call, decides)
     _, texts = await rollouts.texts(call.services.db, call.log_id)
     size, how_far = await _progress(call, decides, found)
     body = msgspec.structs.replace(
-        _shown(decides, found, texts.get(name, NO_TEXTS)), progress=how_far
+        _shown(decides, found, texts.get(found.id, NO_TEXTS)), progress=how_far
     )
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await _named(call, found))
@@ -156,11 +164,10 @@ async def _dry(call: AnyCall, attempt: Callable[[], Awaitable[msgspec.Struct]]) 
     if call.key is None:
         return respond.json(200, await attempt())
 
-    async def answering(_commit: Commit) -> Answer:
-        return Answer(200, await attempt())
+    async def trying(_commit: Commit) -> msgspec.Struct:
+        return await attempt()
 
-    answer = await once(call.services.recorder, call.log_id, call.key, answering)
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(200, trying))
 
 
 async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
@@ -190,12 +197,11 @@ async def _started(
     command: Command[Rollout],
     show: Callable[[Control, Rollout], msgspec.Struct],
 ) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def shown(commit: Commit) -> msgspec.Struct:
         found = await command(commit)
-        return Answer(201, show(commit.control, found))
+        return show(commit.control, found)
 
-    answer = await once(call.services.recorder, call.log_id, call.key, answering)
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(201, shown))
 
 
 async def post_advance(call: Call[Any, wire.Advance]) -> web.Response:
@@ -221,55 +227,60 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
 
 async def _command(call: AnyCall, make: Callable[..., Any]) -> web.Response:
     name, why, actor = call.path("id"), call.body.reason, call.caller.actor
-    return await _go_on(call, make(name, reason=why, actor=actor, check=_matching(call)))
-
-
-def _matching(call: AnyCall) -> commands.Check:
-    """If-Match: the commit holds the log's head, so nothing changes behind this read."""
-
-    async def check(_commit: Commit) -> None:
-        if "If-Match" in call.request.headers:
-            _, body = await _told(call, call.path("id"))
-            respond.check_match(call, body)
-
-    return check
+    return await _go_on(call, make(name, reason=why, actor=actor))
 
 
 async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     """Answers with the rollout as a read of it would, whose ETag the next command can name."""
+    check = await _precondition(call)
 
-    async def answering(commit: Commit) -> Answer:
+    async def checked(commit: Commit) -> wire.Commanded:
+        check(commit.control)
         await command(commit)
-        return Answer(200, wire.Commanded())
+        return wire.Commanded()
 
-    answer = await once(call.services.recorder, call.log_id, call.key, answering)
+    answer = await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
     done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
     if done.rollout is None:
-        done = wire.Commanded(*await _told(call, call.path("id")))
+        done = wire.Commanded(*await _told(call, await _control(call)))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
                 await keep(tx, call.key, Answer(200, done))
     return respond.changed(done.rollout, done.log_size)
 
 
+async def _precondition(call: AnyCall) -> Callable[[Control], None]:
+    """If-Match. Progress takes time to count, so it is compared before the log's head is held;
+    behind it, only another command on the rollout is news."""
+    if "If-Match" not in call.request.headers:
+        return lambda _held: None
+    seen = await _control(call)
+    _, body = await _told(call, seen)
+
+    def check(held: Control) -> None:
+        is_same = _rollout_of(call, held) == _rollout_of(call, seen)
+        respond.check_match(call, body if is_same else None)
+
+    return check
+
+
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
-    decides, name = await _control(call), call.path("id")
-    if name not in decides.rollouts:
-        raise NotFound
-    found = decides.rollouts[name]
+    decides = await _control(call)
+    found = _rollout_of(call, decides)
 
     async def fetch(place: Place | None, limit: int) -> Page:
         size = (await log.head(call.services.db, call.log_id)).size
         items: list[wire.RolloutDevice] = []
         after = "" if place is None else str(place[0])
-        while True:
+        for _ in range(LOOKS_MAX):
             page, last = await _devices(call, decides, found, after)
             items += page
             if last is None or len(items) > limit:
                 end = lists.page_of(items, limit, lambda each: (each.device,))
                 return Page(items[:limit], end, size)
             after = last
+        return Page(items, (after,), size)
 
     return await lists.answer(call, wire.RolloutDevice, fetch)
 
@@ -311,9 +322,8 @@ async def post_end_of_halt(call: Call[Any, wire.Because]) -> web.Response:
 
 
 async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def halt(commit: Commit) -> wire.HaltState:
         await command(commit)
-        return Answer(200, wire.HaltState(commit.control.halt))
+        return wire.HaltState(commit.control.halt)
 
-    answer = await once(call.services.recorder, call.log_id, call.key, answering)
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(200, halt))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app
+from firmtrail.http import app, rollout_api
 from firmtrail.record import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
@@ -149,6 +149,22 @@ async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     assert [each["id"] for each in listed["items"]] == [rollout]
 
 
+async def test_a_page_of_devices_in_a_state_looks_at_so_many_and_goes_on(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = await roll_out(fleet)
+    await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.0.0"})
+    monkeypatch.setattr(rollout_api, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollout_api, "LOOKS_MAX", 1)
+    path = f"{P}/rollouts/{rollout}/devices?state=held"
+    first = (await fleet.get(path)).json
+    assert first["items"] == []
+    second = (await fleet.get(f"{path}&cursor={first['next']}")).json
+    assert [each["device"] for each in second["items"]] == ["d2"]
+    lines = (await fleet.get(path, Accept="application/x-ndjson")).body.splitlines()
+    assert len(lines) == 1
+
+
 async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> None:
     rollout = await roll_out(fleet, percent=12.5)
     path = f"rollouts/{rollout}"
@@ -206,6 +222,21 @@ async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) 
         other = await post(fleet, path, body | {"dry_run": False}, Idempotency_Key=path)
         assert assert_is_problem(other, 409)["code"] == "key_reused"
         await fleet.call("PATCH", D2, caller="operator", json={"model": "m"})
+
+
+async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
+    path = f"rollouts/{await roll_out(fleet, percent=1)}"
+    seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
+
+    async def advance(percent: int) -> Answer:
+        headers = {"If_Match": seen, "Idempotency_Key": f"to-{percent}"}
+        return await post(fleet, f"{path}/advance", {"percent": percent}, **headers)
+
+    first = await asyncio.gather(*(advance(percent) for percent in range(10, 60, 10)))
+    assert sorted(each.status for each in first) == [200, 412, 412, 412, 412]
+    [done] = [each for each in first if each.status == 200]
+    again = await advance(round(done.json["percent"]))
+    assert (again.status, again.json) == (200, done.json)
 
 
 async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
