@@ -1,6 +1,6 @@
 """What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -136,7 +136,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.pause_if.min_reports if body.pause_if else None,
     )
     if body.dry_run:
-        return await _dry(call, lambda: _rollout_tried(call, wanted))
+        return await _dry(call, await _rollout_tried(call, wanted))
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, lambda after, found: _shown(after, found, NO_TEXTS))
 
@@ -154,20 +154,20 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.tag,
     )
     if body.dry_run:
-        return await _dry(call, lambda: _rollback_tried(call, wanted))
+        return await _dry(call, await _rollback_tried(call, wanted))
     roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
     return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))
 
 
-async def _dry(call: AnyCall, attempt: Callable[[], Awaitable[msgspec.Struct]]) -> web.Response:
-    """Answers what would be. The log's head is held for that only where the answer is kept."""
+async def _dry(call: AnyCall, would_be: msgspec.Struct) -> web.Response:
+    """Answers what would be, which was counted before the log's head is held to keep it."""
     if call.key is None:
-        return respond.json(200, await attempt())
+        return respond.json(200, would_be)
 
-    async def trying(_commit: Commit) -> msgspec.Struct:
-        return await attempt()
+    async def tried(_commit: Commit) -> msgspec.Struct:
+        return would_be
 
-    return await respond.acted(call, answering(200, trying))
+    return await respond.acted(call, answering(200, tried))
 
 
 async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
