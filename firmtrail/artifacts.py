@@ -3,9 +3,9 @@ SHA-256.
 
 An object is there whole or not at all, is durable before anybody is told of it, and never changes:
 its name is what it holds. Bytes that arrive lie under `uploads/` until they are kept. An upload
-that fails leaves nothing. What one leaves whose process ends meanwhile is swept away a day later in
-a folder; in a bucket that is left to the bucket's rule for incomplete uploads. Which release
-an artifact belongs to is in the log; objects know nothing of projects.
+that fails leaves nothing. What one leaves whose process ends meanwhile is swept away in a folder by
+the first upload a day later; in a bucket that is left to the bucket's rule for incomplete uploads.
+Which release an artifact belongs to is in the log; objects know nothing of projects.
 """
 
 import asyncio
@@ -70,6 +70,8 @@ class Artifacts:
                 yield chunk
 
         with _unavailable():
+            if isinstance(self._place, Path):
+                await asyncio.to_thread(_sweep, self._place / _UPLOADS)
             await obstore.put_async(
                 self._store,
                 name,
@@ -136,7 +138,6 @@ def _store(place: config.ArtifactPlace) -> ObjectStore:
             place.url, client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True}
         )
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _sweep(place / _UPLOADS)
     return LocalStore(place)
 
 

@@ -81,13 +81,15 @@ class Duplicate(msgspec.Struct, frozen=True, gc=False):
 
 
 class Refused(Exception):
-    """A rule says no. `code` is stable; `status` is the HTTP status that it means."""
+    """A rule says no. `code` is stable; `status` is the HTTP status that it means; `member` is what
+    of the command it says no to, if it is one thing."""
 
-    def __init__(self, code: str, detail: str, status: int = 409) -> None:
+    def __init__(self, code: str, detail: str, status: int = 409, *, member: str = "") -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.status = status
+        self.member = member
 
 
 class DeviceState(msgspec.Struct, frozen=True, gc=False):

@@ -49,13 +49,8 @@ def offering(
 
 def _ways_wanted(paper: Paper, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
     """The (device, bad version) whose previous version a rollback asks for."""
-    wanted: dict[tuple[str, str], None] = {}
-    for each in batch:
-        case = _case(paper, each)
-        rollback = target.needs_previous(case) if case else None
-        if rollback is not None and rollback.bad_version is not None:
-            wanted[each.device, rollback.bad_version] = None
-    return list(wanted)
+    cases = (_case(paper, each) for each in batch)
+    return list({way: None for case in cases if case and (way := target.way_wanted(case))})
 
 
 def _case(paper: Paper, check_in: CheckIn) -> Case | None:

@@ -44,8 +44,10 @@ class RolloutAdvanced(Event, frozen=True):
     """It reaches more devices."""
 
     IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "reason"
 
     reach: int
+    reason: str | None = None
 
 
 class Order(Event, frozen=True):

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from firmtrail import device, events, orders
 from firmtrail.device import DeviceState, Report
 from firmtrail.events import Event, Recorded
+from firmtrail.projections.check_in import with_way_back
 from firmtrail.steering import control, offer, rollout, target
 from firmtrail.steering.control import Control
 from firmtrail.steering.offer import Offer
-from firmtrail.steering.previous import Run, previous
+from firmtrail.steering.previous import Run
 from firmtrail.steering.rollout import Recent, Rollout
 from firmtrail.steering.target import Case, Decision
 
@@ -106,13 +107,12 @@ class Fleet:
 
     def case(self, name: str = "d1") -> Case:
         case = Case(self.control, self.states[name], list(self.offers.get(name, {}).values()))
-        rollback = target.needs_previous(case)
-        if rollback is None:
+        wanted = target.way_wanted(case)
+        if wanted is None:
             return case
-        runs = self.runs(name, rollback.bad_version)
-        return case._replace(previous=previous(self.control, rollback.model, runs, case.offers))
+        return with_way_back(case, {wanted: self.runs(*wanted)})
 
-    def runs(self, name: str, bad: str | None) -> list[Run]:
+    def runs(self, name: str, bad: str) -> list[Run]:
         """Newest first, from before the first of the bad one."""
         reports = [
             each.event

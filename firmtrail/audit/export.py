@@ -16,6 +16,8 @@ from firmtrail.audit.verify import Advance, Step, Way, is_later, steps
 
 LOGS = "logs"
 """A project's logs, by their numbers, in its directory: as in the paths of the service."""
+NEWEST = "newest"
+"""A link to the newest of them, through which the directory itself is read."""
 
 
 async def export(
@@ -51,12 +53,19 @@ def log_folder(folder: Path, number: int) -> Path:
 
 
 def show_newest(folder: Path, number: int) -> None:
-    """Make the directory itself a tlog: that of the project's newest log, by links into it."""
+    """Make the directory itself a tlog: that of the project's newest log, which it is as a whole
+    from one moment to the next."""
+    _link(folder / NEWEST, Path(LOGS, str(number)))
     for name in (KEY, "tile", CHECKPOINT):
-        new = folder / f".{name}.new"
+        _link(folder / name, Path(NEWEST, name))
+
+
+def _link(path: Path, target: Path) -> None:
+    if not path.is_symlink() or path.readlink() != target:
+        new = path.with_name(f".{path.name}.new")
         new.unlink(missing_ok=True)
-        new.symlink_to(Path(LOGS, str(number), name))
-        new.replace(folder / name)
+        new.symlink_to(target)
+        new.replace(path)
 
 
 def _write_step(folder: Path, step: Step) -> None:

@@ -6,12 +6,12 @@ held against what the entries hash to, and in the end against the signed root.
 """
 
 import asyncio
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from aiohttp import ClientError, ClientResponse, ClientSession
-from yarl import URL
 
 from firmtrail.audit.edge import Place
 from firmtrail.eventstore import merkle, tiles, tree
@@ -24,6 +24,9 @@ FILE_BYTES_MAX = merkle.TILE_WIDTH * (ENTRY_LENGTH_BYTES + 0xFFFF)
 """Of a bundle of the longest entries; everything else of a log is smaller."""
 
 WAITS_S = (1, 5, 15)
+_CREDENTIAL = re.compile(r"[^/\s]*@")
+"""The part of a URL that says who asks for it."""
+
 CHECKPOINT, KEY = "checkpoint", "key"
 
 
@@ -76,7 +79,7 @@ class Url:
 
     def __str__(self) -> str:
         """Without the credential that it may carry."""
-        return str(URL(self._url).with_user(None))
+        return _CREDENTIAL.sub("", self._url)
 
     async def get(self, path: str) -> bytes:
         for wait_s in self._waits_s:
@@ -97,7 +100,8 @@ class Url:
                     raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
                 return await _bounded(response)
         except (ClientError, TimeoutError) as error:
-            raise Unreadable(f"{self._url}/{path}: {error or type(error).__name__}") from error
+            said = _CREDENTIAL.sub("", str(error)) or type(error).__name__
+            raise Unreadable(f"{self}/{path}: {said}") from error
 
 
 async def _bounded(response: ClientResponse) -> bytes:

@@ -7,12 +7,10 @@ import click
 
 from firmtrail import config
 from firmtrail.access.roles import ROLES
-from firmtrail.cli import local, loop
+from firmtrail.cli import local, loop, remote
 from firmtrail.cli.output import note
 
 LOCAL = "/local"
-
-_in_project = click.option("--project", required=True, help="The project's name.")
 
 
 @click.group()
@@ -36,7 +34,7 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("email")
-@_in_project
+@remote.in_project
 @click.option("--role", required=True, type=click.Choice(ROLES))
 @click.option("--password-stdin", is_flag=True, help="Set the password to standard input's line.")
 @click.pass_obj
@@ -77,7 +75,7 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("email")
-@_in_project
+@remote.in_project
 @click.option("--role", type=click.Choice(ROLES), help="At most the member's own, the default.")
 @click.option("--name", default="", help="What it is for.")
 @click.pass_obj

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.verify import Advance
@@ -34,15 +33,8 @@ class Looked(NamedTuple):
 
 @contextlib.contextmanager
 def bars() -> Iterator[Bars]:
-    """Progress bars, where somebody looks: on a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    """Progress bars of entries."""
+    with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
 
         def bar(title: str, total: int) -> Advance:
             task = progress.add_task(title, total=total)

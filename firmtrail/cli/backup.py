@@ -9,27 +9,13 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from firmtrail import config
 from firmtrail.audit import notes
-from firmtrail.cli import audit_open, loop
-from firmtrail.cli.output import note
-from firmtrail.eventstore import files, sqlite_copy
-from firmtrail.eventstore.database import Statement
+from firmtrail.cli import audit_open, loop, output
+from firmtrail.eventstore import files, published, sqlite_copy
 from firmtrail.main import CouldNotRun, environment
-
-_LAST_NOTES = """\
-SELECT checkpoints.note
-FROM log_heads
-JOIN checkpoints ON checkpoints.log_id = log_heads.log_id
-WHERE checkpoints.size = (
-    SELECT max(newest.size)
-    FROM checkpoints AS newest
-    WHERE newest.log_id = log_heads.log_id)
-ORDER BY log_heads.log_id
-LIMIT 100000"""
 
 
 @click.command()
@@ -57,7 +43,7 @@ def backup(database: config.Database, file: Path) -> None:
         _into_place(new, file)
     finally:
         new.unlink(missing_ok=True)
-    note(f"{file} holds {database}.")
+    output.note(f"{file} holds {database}.")
 
 
 def _beside(file: Path) -> Path:
@@ -67,14 +53,16 @@ def _beside(file: Path) -> Path:
 async def _last_notes(database: config.Database) -> list[str]:
     """Read before the copy is made, so that it holds what they sign."""
     async with audit_open.reading(database) as db:
-        return [text for [text] in await db.read(Statement(_LAST_NOTES))]
+        found = [
+            await db.read(published.latest([(log.log_id,) for log in logs]))
+            async for logs in published.every(db)
+        ]
+    return [note for rows in found for _, _, note in rows]
 
 
 def _copy(source: Path, target: Path) -> None:
-    columns = (TextColumn("Copying"), BarColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("", total=None)
+    with output.progress(TimeRemainingColumn()) as progress:
+        bar = progress.add_task("Copying", total=None)
 
         def copied(remaining: int, total: int) -> None:
             progress.update(bar, total=total, completed=total - remaining)

@@ -1,7 +1,6 @@
 """`firmtrail device show` and `device history`: what a device runs, should run, and ran."""
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
@@ -28,7 +27,7 @@ def show(
     **where: str | None,
 ) -> None:
     """Show what a device is and runs, and why it is told what it is told."""
-    path = _path(project, device_id)
+    path = remote.path(project, "devices", device_id)
     shown, explained = loop.run(_get(database, where, path, f"{path}/explain"))
     if json:
         output.show_json({**shown, "explanation": explained})
@@ -57,7 +56,8 @@ def history(
     **where: str | None,
 ) -> None:
     """Show what a device ran, the newest first; the newest 500 lines."""
-    [page] = loop.run(_get(database, where, f"{_path(project, device_id)}/history?limit=500"))
+    path = remote.path(project, "devices", device_id, "history")
+    [page] = loop.run(_get(database, where, f"{path}?limit=500"))
     if json:
         output.show_json(page["items"])
     elif page["items"]:
@@ -67,7 +67,3 @@ def history(
 async def _get(database: config.Database, where: dict[str, str | None], *paths: str) -> list[Any]:
     async with remote.service(database, url=where["url"], token=where["token"]) as session:
         return [await local.ask(session, "GET", path) for path in paths]
-
-
-def _path(project: str, device_id: str) -> str:
-    return f"/api/v1/projects/{project}/devices/{quote(device_id, safe='')}"

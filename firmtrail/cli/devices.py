@@ -9,18 +9,15 @@ from typing import Any, NamedTuple, TextIO
 
 import click
 from aiohttp import ClientSession
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from firmtrail import config
-from firmtrail.cli import local, loop
+from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.output import FOUND_WRONG, note
 from firmtrail.main import CouldNotRun
 
 COLUMNS = ("device", "model", "cohort", "secret", "tags")
 CHUNK_DEVICES = 1000
-
-_in_project = click.option("--project", required=True, help="The project's name.")
 
 
 @click.group()
@@ -30,7 +27,7 @@ def device() -> None:
 
 @device.command("add")
 @click.argument("device_id", metavar="ID")
-@_in_project
+@remote.in_project
 @click.option("--model")
 @click.option("--cohort")
 @click.option("--secret", help="A secret that the device has already; without, one is made.")
@@ -44,7 +41,7 @@ def add(
     async def register() -> Any:
         async with local.service(database) as session:
             return await local.ask(
-                session, "POST", _devices(project), {"device": device_id, **given}
+                session, "POST", remote.path(project, "devices"), {"device": device_id, **given}
             )
 
     registered = loop.run(register())
@@ -54,7 +51,7 @@ def add(
 
 @device.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@_in_project
+@remote.in_project
 @click.option(
     "--reissue-never-seen",
     is_flag=True,
@@ -79,15 +76,11 @@ def import_(
     lines = {".csv": _csv_lines, ".ndjson": _json_lines}.get(file.suffix.lower())
     if lines is None:
         raise click.UsageError("FILE is named .csv or .ndjson.")
-    path = _devices(project) + ("?reissue=never_seen" if reissue_never_seen else "")
+    path = remote.path(project, "devices") + ("?reissue=never_seen" if reissue_never_seen else "")
     with file.open(encoding="utf-8-sig", newline="") as text:
         refused = loop.run(_import(database, path, lines(text), _count(file)))
     if refused:
         ctx.exit(FOUND_WRONG)
-
-
-def _devices(project: str) -> str:
-    return f"/api/v1/projects/{project}/devices"
 
 
 class Line(NamedTuple):
@@ -135,9 +128,8 @@ def _json_lines(text: TextIO) -> Iterator[Line]:
 async def _import(database: config.Database, path: str, lines: Iterator[Line], count: int) -> int:
     """Register chunk by chunk; how many lines were refused."""
     refused = 0
-    columns = (TextColumn("Registering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=count)
+    with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
+        bar = progress.add_task("Registering", total=count)
         async with local.service(database) as session:
             for chunk in batched(lines, CHUNK_DEVICES):
                 refused += await _register(session, path, chunk)

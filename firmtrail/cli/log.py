@@ -3,7 +3,7 @@
 import click
 
 from firmtrail import config
-from firmtrail.cli import local, loop
+from firmtrail.cli import local, loop, remote
 from firmtrail.cli.output import note
 
 
@@ -13,7 +13,7 @@ def log() -> None:
 
 
 @log.command("continue")
-@click.option("--project", required=True, help="The project's name.")
+@remote.in_project
 @click.option("--even-if-whole", is_flag=True, help="Though nothing is wrong with its log.")
 @click.pass_obj
 def continue_log(database: config.Database, *, project: str, even_if_whole: bool) -> None:

@@ -6,7 +6,8 @@ from firmtrail import config
 from firmtrail.cli import loop, parts
 from firmtrail.cli.output import note
 from firmtrail.eventstore import migrate as schema
-from firmtrail.eventstore.sqlite import Locked
+from firmtrail.eventstore import migrations
+from firmtrail.eventstore.sqlite import Locked, SQLite
 from firmtrail.main import CouldNotRun
 
 
@@ -22,7 +23,8 @@ from firmtrail.main import CouldNotRun
 def migrate(
     database: config.Database, *, instance: str, service_role: str | None, auditor_role: str | None
 ) -> None:
-    """Bring the database to this version's schema; one that has it stays as it is.
+    """Bring the database to this version's schema; one that has it stays as it is, also while a
+    server holds it.
 
     Postgres: run it as the owner of the database. --service-role grants a role of yours what
     `firmtrail serve` needs and nothing more: it can add events, and never change or delete one.
@@ -33,11 +35,32 @@ def migrate(
         raise click.UsageError("--service-role and --auditor-role are for Postgres.")
     try:
         loop.run(_migrate(database, instance, roles))
-    except (schema.WrongInstance, Locked) as error:
+    except schema.WrongInstance as error:
         raise CouldNotRun(f"{error}.") from error
     note(f"{database} has the schema of this version.")
 
 
 async def _migrate(database: config.Database, instance: str, roles: schema.Roles) -> None:
-    async with parts.opened(database):  # an embedded file: nobody else may write to it meanwhile
-        await schema.migrate(database.url, instance, roles)
+    try:
+        async with parts.opened(database):  # a file: nobody else may write to it meanwhile
+            await schema.migrate(database.url, instance, roles)
+    except Locked as error:
+        assert isinstance(database, config.Embedded)
+        if not await _has_schema(database, instance):
+            raise CouldNotRun(
+                f"{error}, and it has another schema: stop that process, and start this version's, "
+                "which migrates it by itself."
+            ) from error
+
+
+async def _has_schema(database: config.Embedded, instance: str) -> bool:
+    """Whether there is nothing to do in a file that another process writes."""
+    db = await SQLite.open_to_read(database.path)
+    try:
+        if not await migrations.is_at_head(db):
+            return False
+        if (stored := await migrations.instance(db)) != instance:
+            raise schema.WrongInstance(stored, instance)
+        return True
+    finally:
+        await db.close()

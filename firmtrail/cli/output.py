@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +22,12 @@ json_option = click.option("--json", is_flag=True, help="Print JSON instead of a
 def note(text: str) -> None:
     """Say something to the person at the terminal."""
     click.echo(text, err=True)
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """A bar for each task, with these columns behind it; where somebody looks: on a terminal."""
+    console, title = Console(stderr=True), TextColumn("{task.description}")
+    return Progress(title, BarColumn(), *columns, console=console, disable=not console.is_terminal)
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ from firmtrail.eventstore.publisher import Publisher, Signer
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.http import app
 from firmtrail.http.call import Services
+from firmtrail.http.connection import Runner
 from firmtrail.main import CouldNotRun
 from firmtrail.record import Recorder
 
@@ -142,7 +143,7 @@ async def ensure_demo(services: Services) -> None:
 
 
 def runner(services: Services) -> web.AppRunner:
-    return web.AppRunner(app.build(services), **app.RUNNER_OPTIONS)
+    return Runner(app.build(services), **app.RUNNER_OPTIONS)
 
 
 async def check(db: Database, serving: config.Serving) -> None:

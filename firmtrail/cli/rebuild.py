@@ -10,17 +10,10 @@ from typing import Any, NamedTuple
 
 import click
 from aiohttp import ClientSession
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from firmtrail import config
-from firmtrail.cli import local, loop, output
+from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.output import FOUND_WRONG, json_option, note
 from firmtrail.projections import fold
 
@@ -38,7 +31,7 @@ class Watched(NamedTuple):
 
 
 @click.command()
-@click.option("--project", required=True, help="The project's name.")
+@remote.in_project
 @click.option("--view", help="One view; without, all of them.")
 @json_option
 @click.pass_obj
@@ -90,10 +83,9 @@ async def _watch(
 ) -> tuple[int, int, str | None]:
     """Show it until it is live; from which position to which it went, and what ended it else."""
     began, first, generation = time.perf_counter(), state["position"] or 0, state["generation"]
-    columns = (TextColumn("Rebuilding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     rate = TextColumn("{task.fields[per_s]:.0f}/s")
-    with Progress(*columns, rate, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=state["size"], completed=first, per_s=0)
+    with output.progress(MofNCompleteColumn(), TimeRemainingColumn(), rate) as bar:
+        task = bar.add_task("Rebuilding", total=state["size"], completed=first, per_s=0)
         while state["generation"] == generation is not None:
             if state["failure"] and not state["is_running"]:
                 return first, state["position"], state["failure"]

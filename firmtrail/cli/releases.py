@@ -5,19 +5,11 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import click
 import msgspec
 from aiohttp import ClientSession, ClientTimeout
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from firmtrail import config
 from firmtrail.cli import local, loop, output, remote
@@ -88,14 +80,13 @@ def add(
     Broken off, the same command again goes on: a file that is there is not changed.
     """
     wanted = {"version": version, "model": model, "notes": notes}
-    path = _path(project)
+    path = (project, "releases", model, version)
 
     async def add_all() -> Any:
         async with remote.service(database, **where) as session:
-            await _add(session, path, wanted, goes_on=bool(files))
-            of_release = f"{path}/{model}/{_quoted(version)}"
-            await _upload(session, f"{of_release}/artifacts", files)
-            return await local.ask(session, "GET", of_release)
+            await _add(session, remote.path(*path[:2]), wanted, goes_on=bool(files))
+            await _upload(session, path, files)
+            return await local.ask(session, "GET", remote.path(*path))
 
     _tell(loop.run(add_all()), "is there", is_json=json)
 
@@ -120,7 +111,7 @@ def withdraw(
     **where: Any,
 ) -> None:
     """Withdraw VERSION for good: it is never offered again."""
-    path = f"{_path(project)}/{model}/{_quoted(version)}/withdraw"
+    path = remote.path(project, "releases", model, version, "withdraw")
 
     async def post() -> Any:
         async with remote.service(database, **where) as session:
@@ -142,21 +133,14 @@ def list_(
 
     async def read() -> list[Any]:
         async with remote.service(database, **where) as session:
-            return await _all(session, _path(project), {} if model is None else {"model": model})
+            query = {} if model is None else {"model": model}
+            return await _all(session, remote.path(project, "releases"), query)
 
     found = loop.run(read())
     if json:
         output.show_json(found)
     elif found:
         output.show_table([_row(each) for each in found], {"latest": "green", "withdrawn": "red"})
-
-
-def _path(project: str) -> str:
-    return f"/api/v1/projects/{project}/releases"
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
 
 
 def _tell(shown: Any, what: str, *, is_json: bool) -> None:
@@ -197,13 +181,13 @@ async def _add(session: ClientSession, path: str, wanted: Any, *, goes_on: bool)
             raise CouldNotRun(await local.reason(response))
 
 
-async def _upload(session: ClientSession, path: str, files: Sequence[NamedFile]) -> None:
-    shown = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*shown, console=Console(stderr=True)) as progress:
+async def _upload(session: ClientSession, path: Sequence[str], files: Sequence[NamedFile]) -> None:
+    """Upload files of the release at `path`."""
+    with output.progress(DownloadColumn(), TransferSpeedColumn()) as progress:
         for name, file in files:
             task = progress.add_task(name, total=file.stat().st_size)
             advance = partial(progress.advance, task)
-            await _put(session, f"{path}/{_quoted(name)}", file, advance)
+            await _put(session, remote.path(*path, "artifacts", name), file, advance)
 
 
 async def _put(

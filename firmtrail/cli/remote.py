@@ -5,7 +5,7 @@ may; without --url to the database's own service, as cli/local.py finds it.
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 from aiohttp import ClientError, ClientSession, ClientTimeout, InvalidURL
@@ -27,6 +27,11 @@ _TOKEN = click.option("--token", envvar="FIRMTRAIL_TOKEN", help="An API token, w
 def named[Command: Callable[..., Any]](command: Command) -> Command:
     """The options that say which service is meant; `service` takes them."""
     return _URL(_TOKEN(command))
+
+
+def path(project: str, *names: str) -> str:
+    """The path of something in a project."""
+    return "/".join(("/api/v1/projects", *(quote(name, safe="") for name in (project, *names))))
 
 
 @contextlib.asynccontextmanager

@@ -2,11 +2,9 @@
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from firmtrail import config
 from firmtrail.cli import local, loop, output, remote
@@ -15,6 +13,7 @@ WATCH_EVERY_S = 2
 ENDED = frozenset({"paused", "aborted", "withdrawn"})
 
 _because = click.option("--reason", help="Why; it lies beside the log.")
+_why = click.option("--reason", help="Why; needed but for --dry-run. It lies beside the log.")
 _percent = click.option("--percent", type=click.FloatRange(0, 100), default=100.0)
 _model = click.option("--model", required=True)
 _cohort = click.option("--cohort", help="Only devices of this cohort.")
@@ -52,7 +51,7 @@ def start(
     where = {name: wish.pop(name) for name in ("url", "token")}
     if pause_at is not None:
         wish["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    answer = _post(database, f"{_path(project)}/rollouts", wish, where)
+    answer = _post(database, remote.path(project, "rollouts"), wish, where)
     if answer["id"] is None:
         output.note(f"It would be for {answer['progress']['matching']} devices.")
     else:
@@ -63,6 +62,7 @@ def start(
 @click.argument("rollout_id", metavar="ID")
 @click.option("--percent", type=click.FloatRange(0, 100), required=True)
 @remote.in_project
+@_because
 @remote.named
 @click.pass_obj
 def advance(
@@ -72,11 +72,12 @@ def advance(
     rollout_id: str,
     percent: float,
     project: str,
+    reason: str | None,
     **where: str | None,
 ) -> None:
     """Let it reach more of its devices."""
-    path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}/advance"
-    _tell(_post(database, path, {"percent": percent}, where))
+    path = remote.path(project, "rollouts", rollout_id, "advance")
+    _tell(_post(database, path, {"percent": percent, "reason": reason}, where))
 
 
 def _command(name: str, summary: str) -> None:
@@ -95,7 +96,7 @@ def _command(name: str, summary: str) -> None:
         reason: str | None,
         **where: str | None,
     ) -> None:
-        path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}/{name}"
+        path = remote.path(project, "rollouts", rollout_id, name)
         _tell(_post(database, path, {"reason": reason}, where))
 
 
@@ -122,7 +123,7 @@ def watch(
     **where: str | None,
 ) -> None:
     """Show how far it is, until every device has it or it stops."""
-    path = f"{_path(project)}/rollouts/{_quoted(rollout_id)}"
+    path = remote.path(project, "rollouts", rollout_id)
     shown = loop.run(_watch(database, path, where, is_once=once or json))
     if json:
         output.show_json(shown)
@@ -133,8 +134,7 @@ def watch(
 async def _watch(
     database: config.Database, path: str, where: dict[str, str | None], *, is_once: bool
 ) -> Any:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with output.progress(MofNCompleteColumn()) as progress:
         tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
         async with remote.service(database, url=where["url"], token=where["token"]) as session:
             while True:
@@ -163,14 +163,14 @@ def _show(progress: Progress, tasks: list[TaskID], counts: dict[str, int]) -> No
 @_cohort
 @_tag
 @_percent
-@_because
+@_why
 @_dry_run
 @remote.named
 @click.pass_obj
 def rollback(database: config.Database, /, *, project: str, **wish: Any) -> None:
     """Withdraw BAD and send the devices that run it back; prints the rollback's id."""
     where = {name: wish.pop(name) for name in ("url", "token")}
-    answer = _post(database, f"{_path(project)}/rollbacks", wish, where)
+    answer = _post(database, remote.path(project, "rollbacks"), wish, where)
     if answer["rollout"] is not None:
         click.echo(answer["rollout"])
     else:
@@ -200,7 +200,7 @@ def ask(
 
     Exit code 1 where none came in time. The question stays open.
     """
-    path = f"{_path(project)}/devices/{_quoted(device_id)}/ask?wait={wait}"
+    path = f"{remote.path(project, 'devices', device_id, 'ask')}?wait={wait}"
     answer = _post(database, path, {}, where)
     if "version" in answer:
         click.echo(answer["version"])
@@ -226,11 +226,3 @@ def _post(
 def _tell(shown: Any) -> None:
     counts = ", ".join(f"{number} {name}" for name, number in shown["progress"].items())
     output.note(f"{shown['kind'].title()} {shown['id']} is {shown['state']}: {counts}.")
-
-
-def _path(project: str) -> str:
-    return f"/api/v1/projects/{project}"
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")

@@ -12,7 +12,15 @@ from firmtrail.access import credentials, people, projects, settings, tokens
 from firmtrail.access.people import Member
 from firmtrail.access.roles import PERMISSIONS, Permissions, Role
 from firmtrail.access.tokens import Token
-from firmtrail.commands.once import Answer, IdempotencyKey, keep, recall
+from firmtrail.commands.once import (
+    KEY_REUSED,
+    Answer,
+    IdempotencyKey,
+    allowed,
+    keep,
+    recall,
+    refusal,
+)
 from firmtrail.commit import Commit, begin
 from firmtrail.device import Refused
 from firmtrail.events import (
@@ -79,7 +87,7 @@ async def add_project(
     async def create() -> Answer:
         async with db.transaction() as tx:
             if key is not None and (known := await recall(tx, key)):
-                return known
+                return allowed(known)
             answer = Answer(201, NewProject(project))
             if key is not None:
                 await keep(tx, key, answer)
@@ -88,11 +96,13 @@ async def add_project(
 
     try:
         return await create()
-    except Refused:
+    except Refused as refused:
         # There is no head yet that requests of one key would wait for: one may have been faster.
-        async with db.transaction() as tx:
-            if key is not None and (known := await recall(tx, key)):
-                return known
+        if key is not None and refused.code != KEY_REUSED:
+            async with db.transaction() as tx:
+                if known := await recall(tx, key):
+                    return allowed(known)
+                await keep(tx, key, refusal(refused))
         raise
 
 

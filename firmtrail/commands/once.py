@@ -1,8 +1,9 @@
 """Was this request already answered? Idempotency-Keys of users.
 
 The first answer is kept for 7 days in the very transaction that recorded its events: a request
-that failed has kept nothing, a request that was answered is never done again. Secrets and tokens
-are kept nowhere, so they are null when the answer is given again.
+that failed has kept nothing, a request that was answered is never done again. A rule's no is an
+answer too, and kept before it is given. Secrets and tokens are kept nowhere, so they are null when
+the answer is given again.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -12,11 +13,13 @@ import msgspec
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Row, Statement
-from firmtrail.record import Command
+from firmtrail.record import Command, Recorder
 
 KEPT_MS = 7 * 24 * 3600 * 1000
 PURGED_ROWS = 100
 SHOWN_ONCE = frozenset({"secret", "token"})
+KEY_REUSED = "key_reused"
+REFUSED_FROM = 400
 
 
 class IdempotencyKey(NamedTuple):
@@ -32,6 +35,14 @@ class Answer(NamedTuple):
 
     status: int
     body: Any
+
+
+class No(msgspec.Struct, frozen=True):
+    """What is kept of a rule's refusal, with its status."""
+
+    code: str
+    detail: str
+    member: str
 
 
 class Runner(Protocol):
@@ -73,14 +84,27 @@ def answering[T](status: int, command: Command[T]) -> Command[Answer]:
     return answer
 
 
-def once(key: IdempotencyKey | None, command: Command[Answer]) -> Command[Answer]:
-    """Return a command that answers a repeated request without doing it again.
+async def once(
+    recorder: Recorder, log_id: int, key: IdempotencyKey | None, command: Command[Answer]
+) -> Answer:
+    """Run `command` in a commit of its own, or answer a repeated request without doing it again.
 
-    Raises `Refused("key_reused")` for another request under the same key.
+    Raises `Refused` as the command does, and as it did; `key_reused` for another request under the
+    same key. A refusal undoes its commit, so it is kept in the next: a process that ends between
+    the two has answered nobody.
     """
     if key is None:
-        return command
+        return await recorder.act(log_id, command)
+    try:
+        answer = await recorder.act(log_id, _unless_answered(key, command))
+    except Refused as refused:
+        if refused.code == KEY_REUSED:
+            raise
+        answer = await recorder.act(log_id, _unless_answered(key, _saying_no(refused)))
+    return allowed(answer)
 
+
+def _unless_answered(key: IdempotencyKey, command: Command[Answer]) -> Command[Answer]:
     async def unless_answered(commit: Commit) -> Answer:
         known = await recall(commit, key)
         if known is not None:
@@ -92,14 +116,34 @@ def once(key: IdempotencyKey | None, command: Command[Answer]) -> Command[Answer
     return unless_answered
 
 
+def _saying_no(refused: Refused) -> Command[Answer]:
+    async def say_no(_commit: Commit) -> Answer:
+        return refusal(refused)
+
+    return say_no
+
+
+def refusal(refused: Refused) -> Answer:
+    """A rule's no, as an answer to keep."""
+    return Answer(refused.status, No(refused.code, refused.detail, refused.member))
+
+
+def allowed(answer: Answer) -> Answer:
+    """Raises `Refused` where the answer is a rule's no."""
+    if answer.status >= REFUSED_FROM:
+        no = msgspec.convert(answer.body, No, from_attributes=True)
+        raise Refused(no.code, no.detail, answer.status, member=no.member)
+    return answer
+
+
 async def recall(tx: Runner, key: IdempotencyKey) -> Answer | None:
-    """Return the answer kept under the key, if there is one."""
+    """Return the answer kept under the key, if there is one; `allowed` says whether it is a no."""
     [rows] = await tx.run(Statement(_RECALL, (key.actor_id, key.key)))
     if not rows:
         return None
     [[fingerprint, status, answer]] = rows
     if fingerprint != key.fingerprint:
-        raise Refused("key_reused", "This Idempotency-Key was used for another request.")
+        raise Refused(KEY_REUSED, "This Idempotency-Key was used for another request.")
     return Answer(status, msgspec.json.decode(answer))
 
 

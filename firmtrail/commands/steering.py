@@ -4,8 +4,6 @@ Each runs inside one commit of the project's log and raises `Refused` where a ru
 are free text: they lie beside the log.
 """
 
-from collections.abc import Awaitable, Callable
-
 from firmtrail import events, orders, release
 from firmtrail.access import credentials, settings
 from firmtrail.commit import Commit
@@ -17,13 +15,6 @@ from firmtrail.release import Key
 from firmtrail.steering import control, rollout
 from firmtrail.steering.ask import Ask
 from firmtrail.steering.rollout import Rollout
-
-type Check = Callable[[Commit], Awaitable[None]]
-"""Raises where the rollout is not in the state that the caller saw."""
-
-
-async def unchecked(_commit: Commit) -> None:
-    """Takes the rollout in whatever state it is."""
 
 
 def start(wanted: RolloutStarted, *, actor: str) -> Command[Rollout]:
@@ -59,53 +50,42 @@ def _begin(
     return commit.control.rollouts[name]
 
 
-def advance(name: str, reach: int, *, actor: str, check: Check = unchecked) -> Command[Rollout]:
+def advance(name: str, reach: int, reason: str | None, *, actor: str) -> Command[Rollout]:
     """Let the rollout reach more of its devices."""
 
     async def command(commit: Commit) -> Rollout:
-        found = control.commandable(commit.control, name)
-        await check(commit)
-        event = rollout.decide_advance(found, reach)
-        return _go_on(commit, name, event, None, actor=actor)
+        event = rollout.decide_advance(control.commandable(commit.control, name), reach)
+        return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def pause(
-    name: str, reason: str | None, *, actor: str, check: Check = unchecked
-) -> Command[Rollout]:
+def pause(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
     """Offer nothing more until it is resumed."""
 
     async def command(commit: Commit) -> Rollout:
-        found = control.commandable(commit.control, name)
-        await check(commit)
-        return _go_on(commit, name, rollout.decide_pause(found), reason, actor=actor)
+        event = rollout.decide_pause(control.commandable(commit.control, name))
+        return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def resume(
-    name: str, reason: str | None, *, actor: str, check: Check = unchecked
-) -> Command[Rollout]:
+def resume(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
     """Go on; what failed before no longer counts towards pausing."""
 
     async def command(commit: Commit) -> Rollout:
-        found = control.commandable(commit.control, name)
-        await check(commit)
-        return _go_on(commit, name, rollout.decide_resume(found), reason, actor=actor)
+        event = rollout.decide_resume(control.commandable(commit.control, name))
+        return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def abort(
-    name: str, reason: str | None, *, actor: str, check: Check = unchecked
-) -> Command[Rollout]:
+def abort(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
     """End the rollout: it decides nothing any more."""
 
     async def command(commit: Commit) -> Rollout:
-        found = control.existing(commit.control, name)
-        await check(commit)
-        return _go_on(commit, name, rollout.decide_abort(found), reason, actor=actor)
+        event = rollout.decide_abort(control.existing(commit.control, name))
+        return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 

@@ -55,6 +55,9 @@ NOBODY = Roles()
 class WrongInstance(Exception):
     """The database belongs to an instance of another name."""
 
+    def __init__(self, stored: str, wanted: str) -> None:
+        super().__init__(f"this is the database of instance {stored}, not of {wanted}")
+
 
 async def migrate(url: str, instance: str, roles: Roles = NOBODY) -> None:
     """Bring the database at `url` to the newest schema, in one transaction, and name its instance.
@@ -99,7 +102,7 @@ def _name(connection: Connection, instance: str) -> None:
     if stored is None:
         connection.execute(text("INSERT INTO instance (name) VALUES (:name)"), {"name": instance})
     elif stored != instance:
-        raise WrongInstance(f"this is the database of instance {stored}, not of {instance}")
+        raise WrongInstance(stored, instance)
 
 
 def _grant(connection: Connection, role: str, grants: Sequence[tuple[str, str]]) -> None:

@@ -67,7 +67,8 @@ WHERE checkpoints.log_id = given.log_id
     AND checkpoints.size = (
         SELECT max(newest.size)
         FROM checkpoints AS newest
-        WHERE newest.log_id = given.log_id)"""
+        WHERE newest.log_id = given.log_id)
+ORDER BY given.n"""
 
 _ONE = "SELECT size, note FROM checkpoints WHERE log_id = $1 AND size = $2"
 

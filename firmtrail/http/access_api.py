@@ -13,16 +13,18 @@ from firmtrail.access.tokens import Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer, answering, once
+from firmtrail.commands.once import Answer, answering, keep, recall
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.database import Transaction
 from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of, old_logs, place_of
@@ -30,8 +32,6 @@ from firmtrail.record import Command
 from firmtrail.settings import INITIAL, Settings
 
 LOGIN_MS = 24 * 3600 * 1000
-NEVER_KEPT = {"Cache-Control": "no-store"}
-"""Of answers that show a secret."""
 
 
 async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
@@ -41,14 +41,24 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
     actor_id = await access.login(call.body.email, call.body.password, address=address)
     if actor_id is None:
         raise Unauthorized
-    now_ms = access.now_ms()
-    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
+    # The body holds the password, of which no fast hash is to be kept; it is the right one.
+    key = key_of(call.request, actor_id, people.normal(call.body.email).encode())
     async with call.services.db.transaction() as tx:
-        await tx.run(
-            tokens.forget_expired_logins(actor_id, now_ms),
-            tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
-        )
-    return respond.json(200, bodies.LoggedIn(text, time_text(expires_at_ms)), NEVER_KEPT)
+        answer = await recall(tx, key) if key else None
+        if answer is None:
+            answer = await _log_in(tx, actor_id, access.now_ms())
+            if key:
+                await keep(tx, key, answer)
+    return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
+
+
+async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
+    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
+    await tx.run(
+        tokens.forget_expired_logins(actor_id, now_ms),
+        tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
+    )
+    return Answer(200, bodies.LoggedIn(text, time_text(expires_at_ms)))
 
 
 async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -81,7 +91,7 @@ async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
-    return await _answer(call, log_id, answering(201, _shown(issue)))
+    return await respond.acted(call, answering(201, _shown(issue)), log_id=log_id)
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
@@ -182,7 +192,7 @@ async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
     """A new member, or another role for a present one."""
     wanted = call.body
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
-    return await _answer(call, call.log_id, _told(set_member))
+    return await respond.acted(call, _told(set_member))
 
 
 async def delete_member(call: Call[Any, None]) -> web.Response:
@@ -232,7 +242,7 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
     set_member = commands.set_member(
         wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
     )
-    return await _answer(call, call.log_id, _told(set_member))
+    return await respond.acted(call, _told(set_member))
 
 
 async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
@@ -249,7 +259,7 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
-    return await _answer(call, call.log_id, answering(201, _shown(issue)))
+    return await respond.acted(call, answering(201, _shown(issue)))
 
 
 async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
@@ -284,12 +294,6 @@ async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Respon
         raise NotFound("No user has this e-mail address.")
     await erase_user(services.db, services.recorder, user.actor_id, actor=call.caller.actor)
     return respond.nothing()
-
-
-async def _answer(call: AnyCall, log_id: int, command: Command[Answer]) -> web.Response:
-    """Run a command, once for its Idempotency-Key, and answer what it says."""
-    answer = await call.services.recorder.act(log_id, once(call.key, command))
-    return respond.json(answer.status, answer.body, NEVER_KEPT)
 
 
 async def _scope(call: AnyCall) -> tokens.Scope:

@@ -24,9 +24,9 @@ class Login(Wanted, frozen=True, kw_only=True):
 
 
 class LoggedIn(msgspec.Struct, frozen=True):
-    """A token that acts as its user in every project."""
+    """A token that acts as its user in every project; it is shown once."""
 
-    token: str
+    token: str | None
     expires_at: TimeText
 
 

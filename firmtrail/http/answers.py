@@ -157,12 +157,6 @@ class TimelineStep(msgspec.Struct, frozen=True):
     items: list[VersionShare]
 
 
-class Timeline(msgspec.Struct, frozen=True):
-    """The shares at each step, the earliest first."""
-
-    items: list[TimelineStep]
-
-
 class Log(msgspec.Struct, frozen=True, kw_only=True):
     """A log of the project; the one that is not closed is written to."""
 

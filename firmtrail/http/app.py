@@ -19,7 +19,6 @@ from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.eventstore.growth import Growth
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import artifact_api, openapi, routes
 from firmtrail.http.auth import authenticator
@@ -84,7 +83,6 @@ def services(
         builder=builder,
         publisher=publisher,
         reads=Reads(db),
-        growth=Growth(db),
         streams=Places(streams_max),
         replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
@@ -166,7 +164,6 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
-    tasks["growth"] = asyncio.create_task(services.growth.run())
     yield
     services.readiness.is_draining = True
     for task in tasks.values():
@@ -180,5 +177,4 @@ async def _drain(app: web.Application) -> None:
     """Let /readyz say no, so that nobody sends more; what is here is still answered, and who
     follows a log is sent to another server."""
     app[SERVICES].readiness.is_draining = True
-    app[SERVICES].growth.stop()
     app[SERVICES].watch.close()

@@ -30,6 +30,7 @@ from firmtrail.http.texts import (
     VersionText,
     VisibleText,
 )
+from firmtrail.http.validate import Broken, BrokenRules, hold
 
 DEVICES_MAX = 10_000
 
@@ -50,7 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         """A time zone can carry a time out of the calendar, where it could not be written down."""
         claim = self.occurred_at
         if claim is not None and claim.year in {1, 9999} and not _is_in_calendar(claim):
-            raise ValueError("occurred_at in UTC is outside the years 1 to 9999")
+            raise BrokenRules([("occurred_at", "is outside the years 1 to 9999 in UTC")])
 
 
 class DeviceReport(Report, frozen=True, kw_only=True):
@@ -147,9 +148,7 @@ class VersionsQuery(ListQuery, frozen=True, kw_only=True):
     as_of: AsOf | None = None
 
 
-class TimelineQuery(
-    msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
-):
+class TimelineQuery(ListQuery, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}):
     """From when to when, and how far apart; at most 1 000 steps."""
 
     start: Time
@@ -174,7 +173,7 @@ class NewRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notes: FreeText | None = None
 
     def __post_init__(self) -> None:
-        check_bytes("notes", self.notes)
+        hold(too_long("notes", self.notes))
 
 
 class Withdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,13 +182,14 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: FreeText
 
     def __post_init__(self) -> None:
-        check_bytes("reason", self.reason)
+        hold(too_long("reason", self.reason))
 
 
-def check_bytes(name: str, text: str | None) -> None:
-    """Raises `ValueError` for a free text whose characters are few enough and its bytes are not."""
+def too_long(name: str, text: str | None) -> Broken | None:
+    """Of a free text: its characters may be few enough, and its bytes not."""
     if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
-        raise ValueError(f"{name} has more than {TEXT_BYTES_MAX} bytes")
+        return name, f"has more than {TEXT_BYTES_MAX} bytes"
+    return None
 
 
 class ReleasesQuery(ListQuery, frozen=True, kw_only=True):

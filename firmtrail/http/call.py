@@ -11,7 +11,6 @@ from firmtrail.artifacts import Artifacts
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.growth import Growth
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
@@ -79,7 +78,6 @@ class Services:
     builder: Builder
     """Rebuilds views beside the requests."""
     reads: Reads
-    growth: Growth
     streams: Places
     """For those who follow a log."""
     replays: Places

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, answering, once
+from firmtrail.commands.once import answering, once
 from firmtrail.commit import Commit
 from firmtrail.device import SEQ_PLACE, DeviceState, Refused
 from firmtrail.events import time_text
@@ -154,12 +154,11 @@ async def post_retry(call: Call[Any, wire.Retry]) -> web.Response:
     name, version = call.path("device"), call.body.version
     retry = commands.retry(name, version, actor=call.caller.actor)
 
-    async def command(commit: Commit) -> Answer:
+    async def command(commit: Commit) -> wire.Retry:
         await retry(commit)
-        return Answer(200, wire.Retry(version=version))
+        return wire.Retry(version=version)
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, command))
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(200, command))
 
 
 async def post_ask(call: Call[wire.AskQuery, wire.WantedAsk]) -> web.Response:
@@ -170,8 +169,8 @@ async def post_ask(call: Call[wire.AskQuery, wire.WantedAsk]) -> web.Response:
     async def command(commit: Commit) -> wire.Asked:
         return wire.Asked(question=(await asking(commit)).question)
 
-    wish = once(call.key, answering(202, command))
-    answer = await call.services.recorder.act(call.log_id, wish)
+    wish = answering(202, command)
+    answer = await once(call.services.recorder, call.log_id, call.key, wish)
     body = answer.body if isinstance(answer.body, wire.Asked) else wire.Asked(**answer.body)
     found = await _answered(call, body.question)
     if found is None:

@@ -12,10 +12,9 @@ from firmtrail.steering.target import Case
 async def case_of(call: AnyCall, control: Control, state: DeviceState, offers: Offers) -> Case:
     """The device's case, with its way back where a rollback asks for it."""
     case = Case(control, state, offers)
-    rollback = target.needs_previous(case)
-    if rollback is None or rollback.bad_version is None:
+    wanted = target.way_wanted(case)
+    if wanted is None:
         return case
-    key = (state.device, rollback.bad_version)
-    rows = await call.services.ways_back.get((call.log_id, *key))
-    runs = device_history.runs_of([key], [(0, *row) for row in rows])
+    rows = await call.services.ways_back.get((call.log_id, *wanted))
+    runs = device_history.runs_of([wanted], [(0, *row) for row in rows])
     return check_in.with_way_back(case, runs)

@@ -14,17 +14,13 @@ from msgspec import UNSET
 from firmtrail.access import NewSecret, new_secret, seal
 from firmtrail.commands import devices as commands
 from firmtrail.commands.devices import Registered
-from firmtrail.commands.once import Answer, once
+from firmtrail.commands.once import Answer
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
 from firmtrail.events import DeviceChanged
 from firmtrail.http import answers, bodies, errors, fleet_api, respond
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Invalid
-from firmtrail.record import Command
-
-NEVER_KEPT = {"Cache-Control": "no-store"}
-"""Of answers that show a secret."""
 
 type RegisterCall = Call[bodies.RegistrationsQuery, bodies.Registration | list[bodies.Registration]]
 
@@ -53,16 +49,18 @@ async def post_devices(call: RegisterCall) -> web.Response:
             return _registered_one(outcomes[0], shown)
         return _registered_many(call, outcomes, shown)
 
-    return await _act(call, command)
+    return await respond.acted(call, command)
 
 
 def _check_distinct(wanted: Sequence[bodies.Registration]) -> None:
     names: set[str] = set()
+    faults = []
     for index, each in enumerate(wanted):
         if each.device in names:
-            fault = errors.Fault("stands twice in this array", pointer=f"/{index}/device")
-            raise Invalid(f"{each.device} stands twice in this array.", faults=[fault])
+            faults.append(errors.Fault("stands twice in this array", f"/{index}/device"))
         names.add(each.device)
+    if faults:
+        raise Invalid("A device stands twice in this array.", faults=faults)
 
 
 def _registered_one(outcome: Registered | Refused, shown: dict[str, str]) -> Answer:
@@ -115,7 +113,7 @@ async def patch_device(call: Call[Any, bodies.DeviceChange]) -> web.Response:
     is_restored = await call.services.recorder.act(call.log_id, command)
     size, body = await fleet_api.shown_now(call, name)
     if is_restored and text is not None:
-        return respond.json(200, msgspec.structs.replace(body, secret=text), NEVER_KEPT)
+        return respond.json(200, msgspec.structs.replace(body, secret=text), respond.NEVER_KEPT)
     return respond.changed(body, size)
 
 
@@ -144,14 +142,9 @@ async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
     async def command(commit: Commit) -> Answer:
         return Answer(201, answers.NewSecret(name, text, await rotate(commit)))
 
-    return await _act(call, command)
+    return await respond.acted(call, command)
 
 
 async def _sealed(call: AnyCall, name: str, text: str) -> NewSecret:
     [secret] = await seal(call.services.access.hasher, [(name, text)])
     return secret
-
-
-async def _act(call: AnyCall, command: Command[Answer]) -> web.Response:
-    answer = await call.services.recorder.act(call.log_id, once(call.key, command))
-    return respond.json(answer.status, answer.body, NEVER_KEPT)

@@ -155,23 +155,24 @@ def _body_taker(route: Route) -> Prepare | None:
         if isinstance(call.body, list) and len(call.body) > items_max:
             raise errors.TooLarge(f"An array holds at most {items_max} items.")
         if route.takes_key:
-            call.key = _key(call, body)
+            call.key = key_of(call.request, call.caller.actor_id, body)
 
     return take_body
 
 
 async def _take_key(call: AnyCall) -> None:
-    call.key = _key(call, b"")
+    call.key = key_of(call.request, call.caller.actor_id, b"")
 
 
-def _key(call: AnyCall, body: bytes) -> IdempotencyKey | None:
-    key = call.request.headers.get("Idempotency-Key")
-    if key is None or call.caller.actor_id is None:
+def key_of(request: web.Request, actor_id: str | None, body: bytes) -> IdempotencyKey | None:
+    """The request's Idempotency-Key, if it has one and is a user's. Raises `BadRequest`."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None or actor_id is None:
         return None
     if _KEY_PATTERN.fullmatch(key) is None:
         raise errors.BadRequest("Idempotency-Key is 1 to 64 visible ASCII characters.")
-    request = f"{call.request.method} {call.request.rel_url.raw_path_qs}\n".encode()
-    return IdempotencyKey(call.caller.actor_id, key, sha256(request + body).hexdigest())
+    named = f"{request.method} {request.rel_url.raw_path_qs}\n".encode()
+    return IdempotencyKey(actor_id, key, sha256(named + body).hexdigest())
 
 
 def check_media_type(request: web.Request) -> None:

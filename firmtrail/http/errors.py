@@ -8,11 +8,12 @@ detail; a stack trace never leaves the server.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 import structlog
 from aiohttp import web
+from msgspec import Meta
 
 from firmtrail.access import TooManyAttempts
 from firmtrail.device import Refused
@@ -21,6 +22,9 @@ from firmtrail.eventstore.floors import LogRefused
 
 FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="firmtrail", Basic realm="firmtrail"'}
+"""Of every 401 (RFC 9110, 11.6.1). Some plain tools send what a URL carries only to who asks."""
 
 STREAM = web.RequestKey("stream", web.StreamResponse)
 """The answer that a handler has begun to stream, if any."""
@@ -32,10 +36,14 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing wrong with a request: where, and what would be right."""
 
     reason: str
-    pointer: str | msgspec.UnsetType = msgspec.UNSET
-    """RFC 6901 into the body."""
-    parameter: str | msgspec.UnsetType = msgspec.UNSET
-    """The query's."""
+    pointer: (
+        Annotated[str, Meta(description="to what is wrong in the body: a JSON pointer, RFC 6901")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
+    parameter: (
+        Annotated[str, Meta(description="which parameter of the query is wrong")]
+        | msgspec.UnsetType
+    ) = msgspec.UNSET
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
@@ -88,7 +96,7 @@ class Unauthorized(Problem):
     def __init__(self) -> None:
         super().__init__(
             "A valid credential is needed.",
-            headers={"WWW-Authenticate": 'Bearer realm="firmtrail"'},
+            headers=CHALLENGE,
         )
 
 
@@ -169,6 +177,14 @@ class RangeNotSatisfiable(Problem):
         )
 
 
+class ExpectationFailed(Problem):
+    """Expect names something that nobody here knows."""
+
+    status = 417
+    code = "expectation_failed"
+    detail = "Expect can be 100-continue."
+
+
 class Invalid(Problem):
     """Readable, and wrong; every fault is named."""
 
@@ -207,7 +223,7 @@ async def answered(
     try:
         return await work
     except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
-        problem = _problem_of(error, request_id)
+        problem = problem_of(error, request_id)
         if STREAM in request:
             return _broken(request, error, request_id)
         return response(problem, request_id)
@@ -236,7 +252,8 @@ def problem_body(problem: Problem, request_id: str) -> ProblemBody:
     )
 
 
-def _problem_of(error: Exception, request_id: str) -> Problem:
+def problem_of(error: BaseException, request_id: str) -> Problem:
+    """The problem that an error means."""
     match error:
         case Problem():
             return error
@@ -270,7 +287,8 @@ _STATUSES: Mapping[int, type[Problem]] = {
 def refusal(refused: Refused) -> Problem:
     """A rule's no, with its own status and code."""
     if refused.status == Invalid.status:
-        return Invalid(refused.detail, code=refused.code)
+        faults = [Fault(refused.detail, pointer=f"/{refused.member}")] if refused.member else []
+        return Invalid(refused.detail, code=refused.code, faults=faults)
     return _STATUSES.get(refused.status, Conflict)(refused.detail, code=refused.code)
 
 

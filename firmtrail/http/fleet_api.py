@@ -281,18 +281,34 @@ def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
     ]
 
 
-async def get_timeline(call: Call[TimelineQuery, None]) -> web.Response:
+async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:
     """The shares as they were known at each step; up to now, where no end is given."""
+    steps = _steps(call)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        behind = [at_ms for at_ms in steps if place is None or at_ms > int(place[0])]
+        size, items = await _known_at(call, behind[:limit])
+        return Page(items, lists.page_of(behind, limit, lambda at_ms: (at_ms,)), size)
+
+    async def count() -> int:
+        return len(steps)
+
+    return await lists.answer(call, answers.TimelineStep, fetch, count)
+
+
+async def _known_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[answers.TimelineStep]]:
+    """The log's size, and what was known at each of these times; the counts are read again only
+    where the log had grown."""
     db, log_id = call.services.db, call.log_id
     items: list[answers.TimelineStep] = []
-    known = -1
-    for at_ms in _steps(call):
+    size, known = 0, -1
+    for at_ms in times:
         stop = await log.size_at(db, log_id, at_ms)
-        if stop != known:
+        if not items or stop != known:
             known, (size, counts) = stop, await fleet_versions.counts(db, log_id, stop)
             shown_shares = shares(counts)
         items.append(answers.TimelineStep(time_text(at_ms), stop, shown_shares))
-    return respond.resource(call, answers.Timeline(items), size)
+    return size, items
 
 
 def _steps(call: Call[TimelineQuery, None]) -> Sequence[int]:

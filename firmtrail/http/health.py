@@ -48,11 +48,14 @@ class Readiness:
             failed.append("views")
         if self._folder and shutil.disk_usage(self._folder).free < FREE_BYTES_MIN:
             failed.append("disk")
-        if self._publisher and self._publisher.floors.refused:
-            failed.append("logs")
         if self._publisher and self._publisher.problem:
             failed.append("checkpoints")
         return failed + await self._database_failures()
+
+    @property
+    def refused_logs(self) -> int:
+        """How many logs take no appends. For the others, if there are any, a server is ready."""
+        return len(self._publisher.floors.refused) if self._publisher else 0
 
     async def _database_failures(self) -> list[str]:
         try:
@@ -63,6 +66,8 @@ class Readiness:
         failed = []
         if not found.has_schema:
             failed.append("schema")
+        if 0 < found.open_logs <= self.refused_logs:
+            failed.append("logs")
         if found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX:
             failed.append("clock")
         return failed

@@ -25,6 +25,9 @@ from firmtrail.http.texts import Cursor, Limit
 PAGE_ITEMS_MAX = 500
 CHECKSUM_BYTES = 8
 
+VARIES = {"Vary": "Accept"}
+"""Of a list, which is there in several forms."""
+
 type Place = tuple[str | int, ...]
 
 
@@ -74,7 +77,7 @@ async def answer(
     cursor = None if page.next is None else _cursor(page.next, scope)
     total = await (count() if count else _counted(fetch)) if query.count else msgspec.UNSET
     body: Listing[Any] = Listing(list(page.items), cursor, total)
-    return respond.resource(call, body, page.log_size, _link(call, cursor))
+    return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
 
 
 async def _counted(fetch: Fetch) -> int:
@@ -154,7 +157,7 @@ async def _whole(
     first = await fetch(None, PAGE_ITEMS_MAX)
     if call.project:  # a list of the caller's own is nobody's business
         await reading.record(call, reading.asked(call.query))
-    headers = {"Cache-Control": "private, no-cache"}
+    headers = VARIES | {"Cache-Control": "private, no-cache"}
     if first.log_size is not None:
         headers[respond.LOG_SIZE] = str(first.log_size)
     write = _csv if media == respond.CSV else _ndjson

@@ -40,6 +40,12 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=self._own,
         )
+        self.refused_logs = Gauge(
+            "firmtrail_refused_logs",
+            "How many logs take no appends, as the last /readyz found.",
+            multiprocess_mode="livemax",
+            registry=self._own,
+        )
         self._rebuilds = Gauge(
             "firmtrail_rebuilds",
             "How many rebuilds of views this process is at.",

@@ -51,7 +51,9 @@ _HEADERS = {
     "ETag": "A hash of the body, for If-None-Match and If-Match.",
     "Link": "Where the next page is, if there is one.",
     "Location": "Where the new one is.",
+    "Preference-Applied": "Which preference was followed (RFC 7240).",
     "Repr-Digest": "The SHA-256 of all the bytes (RFC 9530).",
+    "Vary": "Which headers of the request the form of the answer depends on.",
     "X-Request-Id": "The request's id, which also stands in the server's log.",
 }
 
@@ -200,7 +202,13 @@ def _always_sent(route: Route, status: int) -> list[str]:
 
 def _answer(route: Route, status: int, schemas: _Schemas) -> dict[str, Any]:
     content = route.answers[status]
-    named = {"ETag": route.is_resource, LOG_SIZE: route.is_view, "Link": route.is_list}
+    named = {
+        "ETag": route.is_resource,
+        LOG_SIZE: route.is_view,
+        "Link": route.is_list,
+        "Preference-Applied": route.skips_faulty,
+        "Vary": bool(route.other_media),
+    }
     names = [name for name, is_sent in named.items() if is_sent]
     answer: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,

@@ -6,7 +6,6 @@ database does not make an orchestrator kill the servers that wait for it.
 
 import functools
 import mimetypes
-from hashlib import blake2b
 from importlib import resources
 
 import msgspec
@@ -42,45 +41,45 @@ class Alive(msgspec.Struct, frozen=True):
     status: str = "alive"
 
 
-class Ready(msgspec.Struct, frozen=True):
-    """Everything that a request needs is there."""
+class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Everything that a request needs is there, but for writes to logs that are refused."""
 
-    status: str = "ready"
+    status: str
+    refused_logs: int = 0
 
 
 async def get_healthz(_call: AnyCall) -> web.Response:
     """Whether the process answers at all."""
-    return respond.json(200, Alive(), _uncached())
+    return respond.json(200, Alive(), respond.NEVER_KEPT)
 
 
 async def get_readyz(call: AnyCall) -> web.Response:
     """Whether requests would be served."""
     failures = await call.services.readiness.failures()
+    refused_logs = call.services.readiness.refused_logs
     call.services.metrics.ready.set(not failures)
+    call.services.metrics.refused_logs.set(refused_logs)
     if failures:
         detail = f"Not ready: {', '.join(failures)}."
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
-    return respond.json(200, Ready(), _uncached())
+    return respond.json(200, Ready("ready", refused_logs), respond.NEVER_KEPT)
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, for Prometheus."""
-    headers = {"Content-Type": CONTENT_TYPE, **_uncached()}
+    headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
     return web.Response(body=call.services.metrics.text(), headers=headers)
 
 
 async def get_openapi(call: AnyCall) -> web.Response:
     """The interface as an OpenAPI 3.1 document."""
-    return web.Response(
-        body=call.request.app[openapi.DOCUMENT],
-        content_type=respond.JSON,
-        headers={"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"},
-    )
+    headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
+    return respond.stored(call, respond.JSON, call.request.app[openapi.DOCUMENT], headers)
 
 
-async def get_docs(_call: AnyCall) -> web.Response:
+async def get_docs(call: AnyCall) -> web.Response:
     """The interface as a page; everything it loads comes from here."""
-    return _file("docs.html")
+    return _file(call, "docs.html")
 
 
 async def get_docs_file(call: AnyCall) -> web.Response:
@@ -88,24 +87,15 @@ async def get_docs_file(call: AnyCall) -> web.Response:
     name = DOCS_FILES.get(call.path("file"))
     if name is None:
         raise NotFound("There is no such file.")
-    return _file(name)
+    return _file(call, name)
 
 
-def _file(name: str) -> web.Response:
-    body, etag = _content(name)
-    return web.Response(
-        body=body,
-        content_type=mimetypes.types_map[name[name.rindex(".") :]],
-        charset="utf-8",
-        headers={**SECURITY_HEADERS, "ETag": f'"{etag}"', "Cache-Control": "public, max-age=3600"},
-    )
+def _file(call: AnyCall, name: str) -> web.Response:
+    media = mimetypes.types_map[name[name.rindex(".") :]]
+    headers = {**SECURITY_HEADERS, "Cache-Control": "public, max-age=3600"}
+    return respond.stored(call, media, _content(name), headers)
 
 
 @functools.cache
-def _content(name: str) -> tuple[bytes, str]:
-    body = (resources.files("firmtrail.http") / "static" / name).read_bytes()
-    return body, blake2b(body, digest_size=16).hexdigest()
-
-
-def _uncached() -> dict[str, str]:
-    return {"Cache-Control": "no-store"}
+def _content(name: str) -> bytes:
+    return (resources.files("firmtrail.http") / "static" / name).read_bytes()

@@ -33,11 +33,11 @@ async def record_once_a_minute(call: AnyCall, path: str, asked: Mapping[str, obj
 
 def asked(query: msgspec.Struct) -> dict[str, object]:
     """The filters of a list, without those that are not set."""
-    unset = msgspec.to_builtins(type(query)())
+    values = msgspec.to_builtins(query)
     return {
-        name: value
-        for name, value in msgspec.to_builtins(query).items()
-        if value != unset[name] and name not in PAGING
+        field.encode_name: values[field.encode_name]
+        for field in msgspec.structs.fields(query)
+        if field.encode_name not in PAGING and getattr(query, field.name) != field.default
     }
 
 

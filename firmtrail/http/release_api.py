@@ -6,7 +6,7 @@ from aiohttp import web
 
 from firmtrail import release, version
 from firmtrail.commands import releases as commands
-from firmtrail.commands.once import Answer, once
+from firmtrail.commands.once import answering
 from firmtrail.commands.releases import After
 from firmtrail.commit import Commit
 from firmtrail.events import ReleaseAdded, time_text
@@ -68,12 +68,11 @@ async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
 
 
 async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def shown(commit: Commit) -> answers.Release:
         after = await command(commit)
-        return Answer(status, _shown(after.told, is_latest=after.is_latest))
+        return _shown(after.told, is_latest=after.is_latest)
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(status, shown))
 
 
 async def _told(call: AnyCall) -> tuple[int, dict[Key, Told]]:

@@ -21,14 +21,18 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from firmtrail.commands.once import Answer, once
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import STREAM, Stale
+from firmtrail.record import Command
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BYTES = "application/octet-stream"
 LOG_SIZE = "Firmtrail-Log-Size"
+NEVER_KEPT = {"Cache-Control": "no-store"}
+"""Of answers that may show a secret, or what is so for a moment."""
 
 WRITE_BYTES = 256 * 1024
 CHECK_S = 15
@@ -45,6 +49,15 @@ _encode = msgspec.json.Encoder().encode
 def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
     """An answer that no one keeps: to a command."""
     return web.Response(status=status, body=_encode(body), content_type=JSON, headers=headers)
+
+
+async def acted(
+    call: AnyCall, command: Command[Answer], *, log_id: int | None = None
+) -> web.Response:
+    """Run a command once for its Idempotency-Key, on the project's newest log or another one, and
+    answer what it says."""
+    answer = await once(call.services.recorder, log_id or call.log_id, call.key, command)
+    return json(answer.status, answer.body, NEVER_KEPT)
 
 
 def nothing() -> web.Response:
@@ -83,7 +96,7 @@ def changed(body: Any, log_size: int) -> web.Response:
     headers = {
         "ETag": f'"{etag_of(encoded)}"',
         LOG_SIZE: str(log_size),
-        "Cache-Control": "no-store",
+        **NEVER_KEPT,
     }
     return web.Response(body=encoded, content_type=JSON, headers=headers)
 
@@ -127,7 +140,7 @@ async def stream(
     if media == CSV:
         response.charset = "utf-8"
     if media in COMPRESSED:
-        response.headers["Vary"] = "Accept-Encoding"
+        response.headers.add("Vary", "Accept-Encoding")
         if call.request.method != "HEAD" and takes_gzip(call.request):
             response.enable_compression(web.ContentCoding.gzip)
     async with aclosing(chunks):

@@ -1,6 +1,7 @@
 """What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ from aiohttp import web
 
 from firmtrail import orders
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, once
+from firmtrail.commands.once import Answer, answering, keep, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
 from firmtrail.eventstore import log
@@ -26,6 +27,9 @@ from firmtrail.steering.control import Control
 from firmtrail.steering.rollout import Rollout
 
 NO_TEXTS = Texts(None, None)
+LOOKS_MAX = 10
+"""How often a page of devices in one state is filled up with the next 500 devices that are looked
+at: where few are in it, a page may hold fewer than asked for, or none, and still have a next."""
 
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -47,7 +51,7 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """A rollout, and how far it is."""
-    size, body = await _told(call, call.path("id"))
+    size, body = await _told(call, await _control(call))
     return respond.resource(call, body, size)
 
 
@@ -57,15 +61,20 @@ async def _control(call: AnyCall) -> Control:
     return await call.services.recorder.controls.at(call.log_id, head.control_count)
 
 
-async def _told(call: AnyCall, name: str) -> tuple[int, wire.Rollout]:
-    decides = await _control(call)
-    if name not in decides.rollouts:
+def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
+    """The rollout of the path."""
+    found = decides.rollouts.get(call.path("id"))
+    if found is None:
         raise NotFound
-    found = decides.rollouts[name]
+    return found
+
+
+async def _told(call: AnyCall, decides: Control) -> tuple[int, wire.Rollout]:
+    found = _rollout_of(call, decides)
     _, texts = await rollouts.texts(call.services.db, call.log_id)
     size, how_far = await _progress(call, decides, found)
     body = msgspec.structs.replace(
-        _shown(decides, found, texts.get(name, NO_TEXTS)), progress=how_far
+        _shown(decides, found, texts.get(found.id, NO_TEXTS)), progress=how_far
     )
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await _named(call, found))
@@ -127,11 +136,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.pause_if.min_reports if body.pause_if else None,
     )
     if body.dry_run:
-        decides = await _control(call)
-        tried = _tried(call, control.decide_rollout(decides, wanted))
-        _, how_far = await _progress(call, decides, tried)
-        shown = _shown(decides, tried, NO_TEXTS)
-        return respond.json(200, msgspec.structs.replace(shown, progress=how_far))
+        return await _dry(call, await _rollout_tried(call, wanted))
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, lambda after, found: _shown(after, found, NO_TEXTS))
 
@@ -149,12 +154,32 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.tag,
     )
     if body.dry_run:
-        decides = await _control(call)
-        tried = _tried(call, control.decide_rollback(decides, wanted))
-        named = await _named(call, tried)
-        return respond.json(200, wire.StartedRollback(rollout=None, devices=named))
+        return await _dry(call, await _rollback_tried(call, wanted))
     roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
     return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))
+
+
+async def _dry(call: AnyCall, would_be: msgspec.Struct) -> web.Response:
+    """Answers what would be, which was counted before the log's head is held to keep it."""
+    if call.key is None:
+        return respond.json(200, would_be)
+
+    async def tried(_commit: Commit) -> msgspec.Struct:
+        return would_be
+
+    return await respond.acted(call, answering(200, tried))
+
+
+async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
+    decides = await _control(call)
+    tried = _tried(call, control.decide_rollout(decides, wanted))
+    _, how_far = await _progress(call, decides, tried)
+    return msgspec.structs.replace(_shown(decides, tried, NO_TEXTS), progress=how_far)
+
+
+async def _rollback_tried(call: AnyCall, wanted: orders.RollbackStarted) -> wire.StartedRollback:
+    tried = _tried(call, control.decide_rollback(await _control(call), wanted))
+    return wire.StartedRollback(rollout=None, devices=await _named(call, tried))
 
 
 def _reach(percent: float) -> int:
@@ -172,21 +197,17 @@ async def _started(
     command: Command[Rollout],
     show: Callable[[Control, Rollout], msgspec.Struct],
 ) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def shown(commit: Commit) -> msgspec.Struct:
         found = await command(commit)
-        return Answer(201, show(commit.control, found))
+        return show(commit.control, found)
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(201, shown))
 
 
 async def post_advance(call: Call[Any, wire.Advance]) -> web.Response:
     """Let it reach more of its devices."""
-    reach = _reach(call.body.percent)
-    return await _go_on(
-        call,
-        commands.advance(call.path("id"), reach, actor=call.caller.actor, check=_matching(call)),
-    )
+    make = partial(commands.advance, reach=_reach(call.body.percent))
+    return await _command(call, make)
 
 
 async def post_pause(call: Call[Any, wire.Because]) -> web.Response:
@@ -204,53 +225,62 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
     return await _command(call, commands.abort)
 
 
-async def _command(call: Call[Any, wire.Because], make: Callable[..., Any]) -> web.Response:
-    return await _go_on(
-        call,
-        make(call.path("id"), call.body.reason, actor=call.caller.actor, check=_matching(call)),
-    )
-
-
-def _matching(call: AnyCall) -> commands.Check:
-    """If-Match: the commit holds the log's head, so nothing changes behind this read."""
-
-    async def check(_commit: Commit) -> None:
-        if "If-Match" in call.request.headers:
-            _, body = await _told(call, call.path("id"))
-            respond.check_match(call, body)
-
-    return check
+async def _command(call: AnyCall, make: Callable[..., Any]) -> web.Response:
+    name, why, actor = call.path("id"), call.body.reason, call.caller.actor
+    return await _go_on(call, make(name, reason=why, actor=actor))
 
 
 async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     """Answers with the rollout as a read of it would, whose ETag the next command can name."""
+    check = await _precondition(call)
 
-    async def answering(commit: Commit) -> Answer:
-        return Answer(200, wire.Gone(id=(await command(commit)).id))
+    async def checked(commit: Commit) -> wire.Commanded:
+        check(commit.control)
+        await command(commit)
+        return wire.Commanded()
 
-    await call.services.recorder.act(call.log_id, once(call.key, answering))
-    size, body = await _told(call, call.path("id"))
-    return respond.changed(body, size)
+    answer = await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
+    done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
+    if done.rollout is None:
+        done = wire.Commanded(*await _told(call, await _control(call)))
+        if call.key is not None:
+            async with call.services.db.transaction() as tx:
+                await keep(tx, call.key, Answer(200, done))
+    return respond.changed(done.rollout, done.log_size)
+
+
+async def _precondition(call: AnyCall) -> Callable[[Control], None]:
+    """If-Match. Progress takes time to count, so it is compared before the log's head is held;
+    behind it, only another command on the rollout is news."""
+    if "If-Match" not in call.request.headers:
+        return lambda _held: None
+    seen = await _control(call)
+    _, body = await _told(call, seen)
+
+    def check(held: Control) -> None:
+        is_same = _rollout_of(call, held) == _rollout_of(call, seen)
+        respond.check_match(call, body if is_same else None)
+
+    return check
 
 
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
-    decides, name = await _control(call), call.path("id")
-    if name not in decides.rollouts:
-        raise NotFound
-    found = decides.rollouts[name]
+    decides = await _control(call)
+    found = _rollout_of(call, decides)
 
     async def fetch(place: Place | None, limit: int) -> Page:
         size = (await log.head(call.services.db, call.log_id)).size
         items: list[wire.RolloutDevice] = []
         after = "" if place is None else str(place[0])
-        while True:
+        for _ in range(LOOKS_MAX):
             page, last = await _devices(call, decides, found, after)
             items += page
             if last is None or len(items) > limit:
                 end = lists.page_of(items, limit, lambda each: (each.device,))
                 return Page(items[:limit], end, size)
             after = last
+        return Page(items, (after,), size)
 
     return await lists.answer(call, wire.RolloutDevice, fetch)
 
@@ -292,9 +322,8 @@ async def post_end_of_halt(call: Call[Any, wire.Because]) -> web.Response:
 
 
 async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
-    async def answering(commit: Commit) -> Answer:
+    async def halt(commit: Commit) -> wire.HaltState:
         await command(commit)
-        return Answer(200, wire.HaltState(commit.control.halt))
+        return wire.HaltState(commit.control.halt)
 
-    answer = await call.services.recorder.act(call.log_id, once(call.key, answering))
-    return respond.json(answer.status, answer.body)
+    return await respond.acted(call, answering(200, halt))

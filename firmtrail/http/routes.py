@@ -85,6 +85,7 @@ AUDITS = (
         query=bodies.EventsQuery,
         answers={200: NDJSON},
         is_view=True,
+        sends=("Vary",),
     ),
     Route(
         method=GET,
@@ -127,6 +128,7 @@ AUDITS = (
         query=bodies.EventsQuery,
         answers={200: NDJSON},
         is_view=True,
+        sends=("Vary",),
     ),
     Route(
         method=GET,
@@ -210,7 +212,7 @@ OPERATIONS = (
         access=PUBLIC,
         group="operations",
         summary="This document.",
-        answers={200: dict[str, Any]},
+        answers={200: dict[str, Any], 304: None},
     ),
     Route(
         method=GET,
@@ -219,8 +221,7 @@ OPERATIONS = (
         access=PUBLIC,
         group="operations",
         summary="This document as a page.",
-        answers={200: "text/html"},
-        sends=("ETag",),
+        answers={200: "text/html", 304: None},
     ),
     Route(
         method=GET,
@@ -229,8 +230,7 @@ OPERATIONS = (
         access=PUBLIC,
         group="operations",
         summary="What the page loads.",
-        answers={200: "text/javascript"},
-        sends=("ETag",),
+        answers={200: "text/javascript", 304: None},
         refusals=frozenset({404}),
     ),
 )

@@ -6,6 +6,7 @@ a look-up and a hash as a wrong secret does. Their e-mail and secret travel in a
 has it; no log line of ours holds a query.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from firmtrail.device import Refused, Report
 from firmtrail.events import time_text
 from firmtrail.http import endpoint, respond
 from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import CHALLENGE
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 
@@ -47,10 +49,10 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
     """Record what a device runs. The body is JSON whatever its Content-Type says."""
     update = await _read_update(call)
     if update is None or update.version is None:
-        return _text(401, "Invalid Request")
+        return _refused("Invalid Request")
     log_id = await _log_of_device(call, str(update.device_id), update.secret)
     if log_id is None:
-        return _text(401, "Invalid Request")
+        return _refused("Invalid Request")
     meant = version.from_loose(update.version) if isinstance(update.version, str) else None
     if meant is None:
         return _text(400, "Version string formatting not valid")
@@ -59,7 +61,7 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
     report = Report(name, meant, "installed", f"device/{name}", sent=sent)
     [outcome] = await call.services.recorder.report(log_id, [report])
     if isinstance(outcome, Refused):
-        return _text(401, "Invalid Request")
+        return _refused("Invalid Request")
     return _text(200, "Successfully updated firmware version")
 
 
@@ -89,13 +91,13 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
     )
     entries = None if log_id is None else await _history(call, log_id, name)
     if entries is None:
-        return _text(401, "Invalid request")
+        return _refused("Invalid request")
     number = int(name) if name.isdecimal() else name
     updates = [
         SeedUpdate(each, number, entry.sent or entry.version, time_text(entry.time_ms))
         for each, entry in enumerate(entries, start=1)
     ]
-    return respond.json(200, updates, {"Cache-Control": "no-store"})
+    return respond.json(200, updates, respond.NEVER_KEPT)
 
 
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
@@ -134,5 +136,10 @@ async def populate_database(call: AnyCall) -> web.Response:
     return _text(200, "Successfully populated database")
 
 
-def _text(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text, headers={"Cache-Control": "no-store"})
+def _refused(text: str) -> web.Response:
+    return _text(401, text, CHALLENGE)
+
+
+def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    sent = {**respond.NEVER_KEPT, **(headers or {})}
+    return web.Response(status=status, text=text, headers=sent)

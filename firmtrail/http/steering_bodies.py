@@ -7,9 +7,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail import version
 from firmtrail.http.answers import TimeText
-from firmtrail.http.bodies import check_bytes
+from firmtrail.http.bodies import too_long
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import FreeText, Id, Name, VersionText
+from firmtrail.http.validate import Broken, hold
 from firmtrail.steering.progress import State
 from firmtrail.steering.target import Action, Reason
 
@@ -114,11 +115,12 @@ class WantedRollout(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        check_one(self.cohort, self.tag)
+        hold(both(self.cohort, self.tag))
 
 
 class WantedRollback(Wish, frozen=True, kw_only=True):
-    """A bad version, and where the devices that run it are to go."""
+    """A bad version, where the devices that run it are to go, and why; what is only tried needs no
+    reason."""
 
     bad_version: VersionText
     model: Name
@@ -131,17 +133,18 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        check_one(self.cohort, self.tag)
-        check_bytes("reason", self.reason)
+        hold(
+            both(self.cohort, self.tag),
+            too_long("reason", self.reason),
+            None if self.reason or self.dry_run else ("reason", "is missing"),
+        )
 
 
-def check_one(cohort: str | None, tag: str | None) -> None:
+def both(cohort: str | None, tag: str | None) -> Broken | None:
+    """At most one of the two narrows a model down."""
     if cohort is not None and tag is not None:
-        raise ValueError("a cohort or a tag, not both")
-
-
-class Advance(Wish, frozen=True, kw_only=True):
-    percent: Percent
+        return "tag", "stands beside a cohort: one of the two can be named"
+    return None
 
 
 class Because(Wish, frozen=True, kw_only=True):
@@ -150,17 +153,17 @@ class Because(Wish, frozen=True, kw_only=True):
     reason: FreeText | None = None
 
     def __post_init__(self) -> None:
-        check_bytes("reason", self.reason)
+        hold(too_long("reason", self.reason))
 
 
-class Halt(Wish, frozen=True, kw_only=True):
+class Advance(Because, frozen=True, kw_only=True):
+    percent: Percent
+
+
+class Halt(Because, frozen=True, kw_only=True):
     """all: rollbacks too."""
 
-    reason: FreeText | None = None
     all: bool = False
-
-    def __post_init__(self) -> None:
-        check_bytes("reason", self.reason)
 
 
 class HaltState(msgspec.Struct, frozen=True):
@@ -217,10 +220,12 @@ class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     devices: NamedDevices | UnsetType = UNSET
 
 
-class Gone(msgspec.Struct, frozen=True):
-    """What is kept under an Idempotency-Key of a command on a rollout."""
+class Commanded(msgspec.Struct, frozen=True):
+    """What is kept under an Idempotency-Key of a command on a rollout: that it was done, and then
+    what was answered, which is counted only behind the commit."""
 
-    id: str
+    log_size: int = 0
+    rollout: Rollout | None = None
 
 
 class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ then on.
 Between two pages nothing of the database is held.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator
 
@@ -16,12 +15,12 @@ from aiohttp import web
 
 from firmtrail.events import envelope_of
 from firmtrail.eventstore import log
-from firmtrail.eventstore.growth import Grown
 from firmtrail.http import reading, respond
 from firmtrail.http.bodies import StreamQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import BadRequest, Conflict
 from firmtrail.http.texts import POSITION_PATTERN
+from firmtrail.http.watch import grew_or_closed
 
 EVENT_STREAM = "text/event-stream"
 SILENT_S_MAX = 15
@@ -68,20 +67,14 @@ async def _events(call: StreamCall, start: int, size: int) -> AsyncGenerator[byt
         async for page in log.read(call.services.db, call.log_id, start, size):
             yield "".join(_event(position, text) for position, _, text in page).encode()
             start += len(page)
-        grown = await _grown(call, size)
-        if grown is None:
+        watch = call.services.watch
+        reached = await watch.until(call.log_id, grew_or_closed(size), SILENT_S_MAX)
+        is_over = call.services.readiness.is_draining
+        if reached is not None:
+            size, is_over = reached.size, bool(reached.is_closed)
+        elif not (is_over := call.services.readiness.is_draining):
             yield b":\n\n"
-        else:
-            size, is_over = grown
 
 
 def _event(position: int, text: str) -> str:
     return f"id: {position}\nevent: {envelope_of(text).type}\ndata: {text}\n\n"
-
-
-async def _grown(call: StreamCall, size: int) -> Grown | None:
-    try:
-        async with asyncio.timeout(SILENT_S_MAX):
-            return await call.services.growth.beyond(call.log_id, size)
-    except TimeoutError:
-        return None

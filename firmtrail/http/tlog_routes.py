@@ -22,6 +22,7 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
             group="auditors call",
             summary="Up to 256 entries, each behind its length: a bundle of C2SP tlog-tiles.",
             answers={200: tlog_api.OCTETS, 304: None},
+            sends=("Vary",),
         ),
         Route(
             method=GET,

@@ -135,9 +135,10 @@ FLEET = (
         handler=fleet_api.get_timeline,
         access=READ,
         group="users call",
-        summary="How many devices ran each version, as known at each step.",
+        summary="How many devices ran each version, as known at each step, the earliest first.",
         query=bodies.TimelineQuery,
-        answers={200: answers.Timeline, 304: None},
+        answers={200: Listing[answers.TimelineStep], 304: None},
+        other_media=LISTED,
         is_view=True,
     ),
 )
@@ -153,6 +154,7 @@ ACCESS = (
         body=wire.Login,
         answers={200: wire.LoggedIn},
         refusals=frozenset({401, 429, 503}),
+        takes_key=True,
     ),
     Route(
         method=GET,

@@ -1,14 +1,15 @@
 """Is this body, or this query, what the route takes? If not: everything that is wrong with it.
 
 A valid request costs one typed msgspec decode. Only a faulty one is gone through member by member,
-to name all its faults at once (at most `FAULTS_MAX`) with their JSON pointers. What is no JSON at
+to name all its faults at once (at most `FAULTS_MAX`) with their JSON pointers, those too that are
+found by a struct's own `__post_init__` and not by the types of its members. What is no JSON at
 all, is no UTF-8, holds NUL or nests too deep is `BadRequest`; what is JSON and wrong is `Invalid`.
 """
 
 import itertools
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAliasType, Union
 
 import msgspec
@@ -33,6 +34,25 @@ class Faulty(msgspec.Struct, frozen=True):
     """An item of an array that is not what it should be."""
 
     faults: list[Fault]
+
+
+type Broken = tuple[str, str]
+"""A member that breaks a rule which its type can't say, and how it does."""
+
+
+class BrokenRules(ValueError):
+    """Raised by a struct's `__post_init__`, which is asked of a faulty body too: then a member that
+    is missing or of the wrong type is None in it, or its default."""
+
+    def __init__(self, broken: Sequence[Broken]) -> None:
+        super().__init__(broken)
+        self.broken = broken
+
+
+def hold(*found: Broken | None) -> None:
+    """Raises `BrokenRules` if any was found broken."""
+    if broken := [each for each in found if each is not None]:
+        raise BrokenRules(broken)
 
 
 def body_reader(kind: Any) -> Reader:
@@ -151,14 +171,33 @@ def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
 
 def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterator[Fault]:
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    good: dict[str, Any] = {}
     for name, field in fields.items():
         if name in value:
-            yield from _faults(value[name], field.type, f"{pointer}/{_escaped(name)}")
+            faults = list(_faults(value[name], field.type, f"{pointer}/{_escaped(name)}"))
+            yield from faults
+            if not faults:
+                good[field.name] = msgspec.convert(value[name], field.type)
         elif field.required:
             yield Fault("is missing", pointer=f"{pointer}/{_escaped(name)}")
+    yield from _rule_faults(value, good, kind, pointer)
     if kind.__struct_config__.forbid_unknown_fields:
         for name in value.keys() - fields.keys():
             yield Fault("is unknown here", pointer=f"{pointer}/{_escaped(name)}")
+
+
+def _rule_faults(
+    value: dict[str, object], good: dict[str, Any], kind: Any, pointer: str
+) -> Iterator[Fault]:
+    """Which rules the members break that are of the right type, whatever the others are."""
+    required = (field.name for field in msgspec.structs.fields(kind) if field.required)
+    try:
+        kind(**(dict.fromkeys(required) | good))
+    except BrokenRules as error:
+        for name, reason in error.broken:
+            if name in value and name not in good:
+                continue  # it is there, of another type: that was said
+            yield Fault(reason, pointer=f"{pointer}/{_escaped(name)}")
 
 
 def _escaped(name: str) -> str:

@@ -68,14 +68,13 @@ def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
 
 
 def seen(rows: Sequence[Row]) -> Seen:
-    size, control_count, nudge_count, question, seen_at_ms, *first = rows[0]
+    size, control_count, nudge_count, question, *first = rows[0]
     counts = Counts(size, control_count, nudge_count)
-    if first[0] is None:
+    if first[1] is None:
         return Seen(counts, None, None, (), None)
-    [state] = device_current.states([first[:_COLUMNS]]).values()
+    state, last_seen_at_ms = device_current.found(first[: 1 + _COLUMNS])
     offers = [row[5 + _COLUMNS :] for row in rows]
     made = [device_offers.of_row(row) for row in offers if row[0] is not None]
-    last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0) or None
     return Seen(counts, question, state, made, last_seen_at_ms)
 
 
@@ -84,12 +83,7 @@ async def cases(
 ) -> list[Case]:
     """The cases of devices, with the way back of those that a rollback asks for it."""
     found = [Case(control, state, offers) for state, offers in devices]
-    rollbacks = [target.needs_previous(case) for case in found]
-    wanted = [
-        (case.device.device, rollback.bad_version)
-        for case, rollback in zip(found, rollbacks, strict=True)
-        if rollback is not None and rollback.bad_version is not None
-    ]
+    wanted = [way for case in found if (way := target.way_wanted(case))]
     if not wanted:
         return found
     keys = [(log_id, *each) for each in wanted]
@@ -99,12 +93,11 @@ async def cases(
 
 def with_way_back(case: Case, runs: device_history.Runs) -> Case:
     """The case with the device's previous version, where a rollback asks for it."""
-    rollback = target.needs_previous(case)
-    if rollback is None or rollback.bad_version is None:
+    wanted = target.way_wanted(case)
+    if wanted is None:
         return case
-    ran = runs.get((case.device.device, rollback.bad_version), [])
-    way = previous(case.control, rollback.model, ran, case.offers)
-    return case._replace(previous=way)
+    model, ran = case.device.model or "", runs.get(wanted, [])
+    return case._replace(previous=previous(case.control, model, ran, case.offers))
 
 
 async def targets(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from firmtrail.eventstore.database import Database, Given, Row, Statement
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.ask import Ask
 
 NAME = "device_asks"
@@ -43,14 +43,11 @@ _COLUMNS = """\
 device text, question text, position bigint, asked_at_ms bigint, expires_at_ms bigint, \
 answered_position bigint, answered_at_ms bigint, version text"""
 
-OPEN = """\
+OPEN = f"""\
 SELECT ask.question
         FROM device_asks AS ask
         WHERE ask.log_id = given.log_id
-            AND ask.generation = (
-                SELECT generation
-                FROM views
-                WHERE log_id = given.log_id AND name = 'device_asks')
+            AND ask.generation = {generation_of(NAME, "given.log_id")}
             AND ask.device = given.device
             AND ask.answered_position IS NULL
             AND ask.expires_at_ms > now_ms()
@@ -65,8 +62,7 @@ LEFT JOIN (
     SELECT {_STATE}
     FROM device_asks AS ask
     WHERE ask.log_id = $1
-        AND ask.generation = (
-            SELECT generation FROM views WHERE log_id = $1 AND name = 'device_asks')
+        AND ask.generation = {generation_of(NAME)}
         AND ask.device = $2
         AND ask.position < $3
     ORDER BY ask.position DESC

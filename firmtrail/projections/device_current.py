@@ -1,23 +1,31 @@
 """The view of what each device is and runs: the state that the rules fold, one row a device."""
 
 from collections.abc import Iterable, Sequence
+from itertools import batched
 from typing import NamedTuple
 
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
+from firmtrail.projections.fleet_versions import Cell
 from firmtrail.projections.outdated import Outdated
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 
 NAME = "device_current"
 REVISION = 1
 TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
+
+CELLS_MAX = 2_000
+"""How many cells a statement names: drivers take 32 767 arguments, and SQLite is slow with many."""
 
 STATE = """\
 device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
     device.version, device.since_ms, device.previous_version, device.run_place,
     device.run_position, device.last_place, device.last_position, device.last_version,
     device.status, device.clock, device.recorded_position, device.recorded_at_ms"""
+
+SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
+"""Of a device from which nothing came since `$n`."""
 
 _LOAD = f"""\
 SELECT {STATE}
@@ -75,30 +83,28 @@ LEFT JOIN device_current AS device
 LEFT JOIN device_seen AS seen
     ON seen.project = log_heads.project AND seen.device = given.device"""
 
-_LIST = """\
+_LIST = f"""\
 SELECT log_heads.size, found.*
 FROM log_heads
 LEFT JOIN (
-    SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {state}
+    SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {STATE}
     FROM device_current AS device
     LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
     WHERE device.log_id = $1
-        AND device.generation = (
-            SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
-        AND {conditions}
+        AND device.generation = {generation_of(NAME)}
+        AND {{conditions}}
     ORDER BY device.device
-    LIMIT {limit}) AS found ON TRUE
+    LIMIT {{limit}}) AS found ON TRUE
 WHERE log_heads.log_id = $1
 ORDER BY found.device"""
 
-_COUNT = """\
+_COUNT = f"""\
 SELECT count(*)
 FROM device_current AS device
 LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
 WHERE device.log_id = $1
-    AND device.generation = (
-        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
-    AND {conditions}"""
+    AND device.generation = {generation_of(NAME)}
+    AND {{conditions}}"""
 
 
 class Found(NamedTuple):
@@ -151,7 +157,7 @@ def one(keys: Sequence[tuple[Value, ...]]) -> Statement:
 def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
     """The log's size, and the device if there is one."""
     [[size, *row]] = rows
-    return size, _found(row) if row[1] is not None else None
+    return size, found(row) if row[1] is not None else None
 
 
 async def page(
@@ -161,17 +167,24 @@ async def page(
     conditions, args = _conditions(which, [*head, after])
     args.append(limit)
     text = _LIST.format(
-        state=STATE,
         conditions=" AND ".join(["device.device > $3", *conditions]),
         limit=f"${len(args)}",
     )
     rows = await db.read(Statement(text, tuple(args)))
-    return rows[0][0], [_found(row[1:]) for row in rows if row[2] is not None]
+    return rows[0][0], [found(row[1:]) for row in rows if row[2] is not None]
 
 
 async def count(db: Database, head: tuple[int, str], which: Filter) -> int:
-    """How many devices the filter finds."""
-    conditions, args = _conditions(which, [*head])
+    """How many devices the filter finds. Cells that it could not name are counted by themselves."""
+    total = await _count(db, *_conditions(which, [*head]))
+    unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
+    for cells in batched(unnamed, CELLS_MAX):
+        conditions, args = _conditions(which._replace(outdated=None), [*head])
+        total -= await _count(db, [*conditions, _among(cells, args)], args)
+    return total
+
+
+async def _count(db: Database, conditions: Sequence[str], args: Sequence[Value]) -> int:
     text = _COUNT.format(conditions=" AND ".join(["$2 = $2", *conditions]))
     [[total]] = await db.read(Statement(text, tuple(args)))
     return int(total)
@@ -199,10 +212,7 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
             int(which.failing),
         )
     if which.silent_since_ms is not None:
-        add(
-            "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n",
-            which.silent_since_ms,
-        )
+        add(SILENT, which.silent_since_ms)
     if which.prefix is not None:
         add("device.device >= $n AND device.device < $n || '~'", which.prefix)
     if which.decommissioned is not None:
@@ -211,14 +221,18 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
 
 
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
-    """SQL that leaves out the cells known not to be wanted; their names are added to `args`."""
+    """SQL that leaves out cells known not to be wanted."""
     if which is None or not which.others:
         return []
+    return [f"NOT {_among(which.others[:CELLS_MAX], args)}"]
+
+
+def _among(cells: Sequence[Cell], args: list[Value]) -> str:
+    """SQL for the devices in some of these cells, whose names are added to `args`."""
     first = len(args) + 1
-    args += [name for cell in which.others for name in cell]
-    cells = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
-    cell = "(coalesce(device.model, ''), coalesce(device.version, ''))"
-    return [f"{cell} NOT IN (VALUES {cells})"]
+    args += [name for cell in cells for name in cell]
+    values = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
+    return f"(coalesce(device.model, ''), coalesce(device.version, '')) IN (VALUES {values})"
 
 
 def _row(state: DeviceState) -> tuple[Value, ...]:
@@ -251,7 +265,8 @@ def _state(row: Row) -> DeviceState:
     )
 
 
-def _found(row: Row) -> Found:
+def found(row: Row) -> Found:
+    """Out of when a call of the device was last seen, 0 for never, and the columns of `STATE`."""
     seen_at_ms, *columns = row
     state = _state(columns)
     last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.offer import Offer
 
 NAME = "device_offers"
@@ -28,8 +28,6 @@ SELECT {STATE}
 FROM given
 CROSS JOIN device_offers AS offer
 WHERE offer.log_id = $1 AND offer.generation = {{generation}} AND offer.device = given.device"""
-
-_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')"
 
 _SAVE = """\
 INSERT INTO device_offers (
@@ -71,7 +69,7 @@ SELECT
 FROM log_heads
 LEFT JOIN device_offers AS last
     ON last.log_id = $1
-    AND last.generation = {_LIVE}
+    AND last.generation = {generation_of(NAME)}
     AND last.source = $2
 WHERE log_heads.log_id = $1
 GROUP BY log_heads.size"""
@@ -89,7 +87,9 @@ def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
 async def live(db: Database, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
     """The offers of these devices as they are."""
     given = Given("device text", [(device,) for device in devices])
-    return state(await db.read(Statement(_LOAD.format(generation=_LIVE), (log_id,), given)))
+    return state(
+        await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,), given))
+    )
 
 
 def state(rows: Iterable[Row]) -> dict[str, OfDevice]:

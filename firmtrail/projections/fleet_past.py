@@ -17,17 +17,17 @@ from firmtrail.projections import device_history
 from firmtrail.projections.device_attributes import tags_of
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.view import generation_of
 
 CHUNK_DEVICES = 500
 
-_ATTRIBUTES = """\
+_ATTRIBUTES = f"""\
 SELECT
     given.device, known.model, known.cohort, known.tags, known.pinned, known.decommissioned
 FROM given
 CROSS JOIN device_attributes AS known
 WHERE known.log_id = $1
-    AND known.generation = (
-        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_attributes')
+    AND known.generation = {generation_of("device_attributes")}
     AND known.device = given.device
     AND known.position = (
         SELECT max(last.position)
@@ -37,23 +37,21 @@ WHERE known.log_id = $1
             AND last.device = given.device
             AND last.position < $2)"""
 
-_CANDIDATES = """\
+_CANDIDATES = f"""\
 SELECT device.device
 FROM device_current AS device
 WHERE device.log_id = $1
-    AND device.generation = (
-        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
-    AND {conditions}
+    AND device.generation = {generation_of("device_current")}
+    AND {{conditions}}
 ORDER BY device.device
-LIMIT {limit}"""
+LIMIT {{limit}}"""
 
-_EVER_RAN = """\
+_EVER_RAN = f"""\
 EXISTS (
         SELECT 1
         FROM device_history AS report
         WHERE report.log_id = $1
-            AND report.generation = (
-                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')
+            AND report.generation = {generation_of("device_history")}
             AND report.device = device.device
             AND report.moves = 1
             AND report.version = $n)"""

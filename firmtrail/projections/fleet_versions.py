@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Statement
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 
 NAME = "fleet_versions"
 REVISION = 1
@@ -65,8 +65,8 @@ FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, model, version, bucket) DO UPDATE SET devices = excluded.devices"""
 
-_COUNTS = """\
-WITH live AS (SELECT generation FROM views WHERE log_id = $1 AND name = 'fleet_versions'),
+_COUNTS = f"""\
+WITH live AS {generation_of(NAME)},
 ends AS (
     SELECT model, version, max(bucket) AS bucket
     FROM fleet_versions

@@ -11,7 +11,7 @@ from firmtrail import release
 from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 from firmtrail.release import Artifact, Key, Release
 
 NAME = "releases"
@@ -63,8 +63,6 @@ LEFT JOIN release_artifacts AS artifact
 WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
 
-_LIVE = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')"
-
 _LIST = f"""\
 SELECT
     log_heads.size,
@@ -85,7 +83,7 @@ WHERE log_heads.log_id = $1
 ORDER BY release.model, release.version, artifact.name"""
 
 
-_OFFERED = """\
+_OFFERED = f"""\
 SELECT
     artifact.name, artifact.size_bytes, artifact.sha256,
     CASE WHEN release.withdrawn_position IS NULL THEN 0 ELSE 1 END AS is_withdrawn
@@ -96,22 +94,19 @@ JOIN releases AS release
     AND release.model = artifact.model
     AND release.version = artifact.version
 WHERE artifact.log_id = $1
-    AND artifact.generation = (
-        SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')
+    AND artifact.generation = {generation_of(NAME)}
     AND artifact.sha256 = $3
     AND artifact.model = (
         SELECT device.model
         FROM device_current AS device
         WHERE device.log_id = $1
-            AND device.generation = (
-                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+            AND device.generation = {generation_of("device_current")}
             AND device.device = $2)
     AND EXISTS (
         SELECT 1
         FROM device_offers AS offer
         WHERE offer.log_id = $1
-            AND offer.generation = (
-                SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')
+            AND offer.generation = {generation_of("device_offers")}
             AND offer.device = $2
             AND offer.version = artifact.version)
 ORDER BY is_withdrawn, artifact.version, artifact.name
@@ -174,7 +169,7 @@ def load(log_id: int, generation: int) -> Statement:
 
 async def live(db: Database, log_id: int) -> dict[Key, Release]:
     """All releases of the log as they are."""
-    return state(await db.read(Statement(_LOAD.format(generation=_LIVE), (log_id,))))
+    return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 
 
 def state(rows: Iterable[Row]) -> dict[Key, Release]:

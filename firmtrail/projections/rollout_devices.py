@@ -4,25 +4,24 @@ A rollback is meant for the devices that run its bad version, and for those that
 it.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Row, Statement, Value
+from firmtrail.eventstore.database import Database, Statement, Value
 from firmtrail.projections import device_current
+from firmtrail.projections.device_current import Found
+from firmtrail.projections.view import generation_of
 from firmtrail.steering.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
 """Without a call for so long, a device may not hear of a rollback soon."""
 
-_MEANT = """\
+_MEANT = f"""\
 FROM device_current AS device
 LEFT JOIN device_seen AS seen
     ON seen.project = (SELECT project FROM log_heads WHERE log_id = $1)
     AND seen.device = device.device
 WHERE device.log_id = $1
-    AND device.generation = (
-        SELECT generation FROM views WHERE log_id = $1 AND name = 'device_current')
+    AND device.generation = {generation_of("device_current")}
     AND device.decommissioned = 0
     AND device.model = $2
     AND (CAST($3 AS text) IS NULL OR device.cohort = $3)
@@ -34,8 +33,7 @@ WHERE device.log_id = $1
             SELECT 1
             FROM device_offers AS offer
             WHERE offer.log_id = $1
-                AND offer.generation = (
-                    SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')
+                AND offer.generation = {generation_of("device_offers")}
                 AND offer.source = $6
                 AND offer.device = device.device))"""
 
@@ -54,14 +52,9 @@ SELECT
     coalesce(sum(
         CASE WHEN device.pinned IS NOT NULL AND device.pinned <> $5 THEN 1 ELSE 0 END), 0),
     coalesce(sum(
-        CASE WHEN coalesce(device.recorded_at_ms, -1) < $7 AND coalesce(seen.seen_at_ms, -1) < $7
-        THEN 1 ELSE 0 END), 0)
+        CASE WHEN {device_current.SILENT.replace("$n", "$7")} THEN 1 ELSE 0 END), 0)
 {_MEANT}
     AND device.version = $5"""
-
-
-_LIVE_HISTORY = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_history')"
-_LIVE_OFFERS = "(SELECT generation FROM views WHERE log_id = $1 AND name = 'device_offers')"
 
 _WITHOUT_PREVIOUS = f"""\
 SELECT count(*)
@@ -71,7 +64,7 @@ SELECT count(*)
         SELECT 1
         FROM device_offers AS fixed
         WHERE fixed.log_id = $1
-            AND fixed.generation = {_LIVE_OFFERS}
+            AND fixed.generation = {generation_of("device_offers")}
             AND fixed.device = device.device
             AND fixed.source = $6)
     AND NOT EXISTS (
@@ -79,13 +72,12 @@ SELECT count(*)
         FROM device_history AS ran
         JOIN releases AS release
             ON release.log_id = $1
-            AND release.generation = (
-                SELECT generation FROM views WHERE log_id = $1 AND name = 'releases')
+            AND release.generation = {generation_of("releases")}
             AND release.model = $2
             AND release.version = ran.version
             AND release.withdrawn_position IS NULL
         WHERE ran.log_id = $1
-            AND ran.generation = {_LIVE_HISTORY}
+            AND ran.generation = {generation_of("device_history")}
             AND ran.device = device.device
             AND ran.moves = 1
             AND ran.version <> $5
@@ -93,7 +85,7 @@ SELECT count(*)
                 SELECT bad.place, bad.position
                 FROM device_history AS bad
                 WHERE bad.log_id = $1
-                    AND bad.generation = {_LIVE_HISTORY}
+                    AND bad.generation = {generation_of("device_history")}
                     AND bad.device = device.device
                     AND bad.moves = 1
                     AND bad.version = $5
@@ -103,7 +95,7 @@ SELECT count(*)
                 SELECT 1
                 FROM device_offers AS tried
                 WHERE tried.log_id = $1
-                    AND tried.generation = {_LIVE_OFFERS}
+                    AND tried.generation = {generation_of("device_offers")}
                     AND tried.device = device.device
                     AND tried.version = ran.version
                     AND tried.has_failed = 1)
@@ -111,7 +103,7 @@ SELECT count(*)
                 SELECT 1
                 FROM device_history AS failed
                 WHERE failed.log_id = $1
-                    AND failed.generation = {_LIVE_HISTORY}
+                    AND failed.generation = {generation_of("device_history")}
                     AND failed.device = device.device
                     AND failed.version = ran.version
                     AND failed.status IN ('failed', 'rejected')
@@ -119,7 +111,7 @@ SELECT count(*)
                         SELECT last.place, last.position
                         FROM device_history AS last
                         WHERE last.log_id = $1
-                            AND last.generation = {_LIVE_HISTORY}
+                            AND last.generation = {generation_of("device_history")}
                             AND last.device = device.device
                             AND last.moves = 1
                             AND last.version = ran.version
@@ -159,13 +151,7 @@ async def named(db: Database, log_id: int, rollback: Rollout, now_ms: int) -> Na
 
 async def page(
     db: Database, log_id: int, rollout: Rollout, *, after: str, limit: int
-) -> Sequence[tuple[DeviceState, int | None]]:
-    """The next devices behind `after`, each with the time it was last seen."""
+) -> list[Found]:
+    """The next devices behind `after`."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
-    return [_found(row) for row in rows]
-
-
-def _found(row: Row) -> tuple[DeviceState, int | None]:
-    seen_at_ms, *columns = row
-    [state] = device_current.states([columns]).values()
-    return state, max(seen_at_ms, state.recorded_at_ms or 0) or None
+    return [device_current.found(row) for row in rows]

@@ -18,3 +18,8 @@ class View(Protocol):
     REVISION: int
     """The form of its rows. A change of what the fold writes raises it."""
     TABLES: tuple[Table, ...]
+
+
+def generation_of(view: str, log_id: str = "$1") -> str:
+    """SQL of the generation of a view that is live, so that a statement reads no other's rows."""
+    return f"(SELECT generation FROM views WHERE log_id = {log_id} AND name = '{view}')"

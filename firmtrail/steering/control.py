@@ -103,7 +103,7 @@ def is_withdrawn(control: Control, model: str, of: str) -> bool:
 
 def decide_rollout(control: Control, wanted: orders.RolloutStarted) -> orders.RolloutStarted:
     """Raises `Refused` where there is no such release, or it is withdrawn."""
-    _check_target(control, wanted.model, wanted.version)
+    _check_target(control, wanted.model, wanted.version, "version")
     return wanted
 
 
@@ -113,18 +113,20 @@ def decide_rollback(control: Control, wanted: orders.RollbackStarted) -> orders.
     The caller withdraws the bad release in the same commit. As no target is withdrawn and every
     bad version is, no two rollbacks send a device to and fro.
     """
-    for target in (wanted.version, wanted.fallback):
+    for member, target in (("to", wanted.version), ("fallback", wanted.fallback)):
         if target == wanted.bad_version:
-            raise Refused("invalid", "a rollback leads away from its bad version", status=422)
+            detail = "a rollback leads away from its bad version"
+            raise Refused("invalid", detail, status=422, member=member)
         if target is not None:
-            _check_target(control, wanted.model, target)
+            _check_target(control, wanted.model, target, member)
     return wanted
 
 
-def _check_target(control: Control, model: str, target: str) -> None:
+def _check_target(control: Control, model: str, target: str, member: str) -> None:
     found = control.releases.get(Key(model, target))
     if found is None:
-        raise Refused("unknown_release", f"{model} has no release {target}", status=422)
+        detail = f"{model} has no release {target}"
+        raise Refused("unknown_release", detail, status=422, member=member)
     if found.is_withdrawn:
         raise Refused("release_withdrawn", f"{target} of {model} is withdrawn")
 

@@ -70,7 +70,7 @@ class Case(NamedTuple):
     device: DeviceState
     offers: Offers
     previous: str | None = None
-    """Its way back, where `needs_previous` says that a rollback asks for it."""
+    """Its way back, where `way_wanted` says that a rollback asks for it."""
 
     @property
     def version(self) -> str | None:
@@ -257,12 +257,13 @@ def _fixed(offers: Offers, found: Rollout) -> str | None:
     return made.version if made else None
 
 
-def needs_previous(case: Case) -> Rollout | None:
-    """The rollback, if there is one, that asks for the device's previous version."""
+def way_wanted(case: Case) -> tuple[str, str] | None:
+    """The device and its bad version, where a rollback asks what it ran before."""
     found = _rollback_of(case)
     if found is None or found.version is not None or _fixed(case.offers, found) is not None:
         return None
-    return found
+    assert found.bad_version is not None, "a rollback has a bad version"
+    return case.device.device, found.bad_version
 
 
 def _rollout(case: Case) -> _Said:

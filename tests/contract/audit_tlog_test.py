@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import ClientSession, web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_aiohttp.plugin import AiohttpClient
 
 from firmtrail.audit.edge import Edge
-from firmtrail.audit.export import export
+from firmtrail.audit.export import export, log_folder, show_newest
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import (
     CHECKPOINT,
@@ -118,6 +118,19 @@ FORKS: dict[str, tuple[int, Callable[[list[bytes]], list[bytes]]]] = {
 }
 
 
+def test_a_directory_is_the_next_log_as_a_whole(tmp_path: Path) -> None:
+    """Its links stay as they are: what they lead through is changed, which is one step."""
+    links = []
+    for number in (1, 2):
+        for name in (CHECKPOINT, KEY):
+            log_folder(tmp_path, number).mkdir(parents=True, exist_ok=True)
+            (log_folder(tmp_path, number) / name).write_text(str(number))
+        show_newest(tmp_path, number)
+        assert [(tmp_path / name).read_text() for name in (CHECKPOINT, KEY)] == [str(number)] * 2
+        links.append([(tmp_path / name).lstat().st_ino for name in (CHECKPOINT, KEY, "tile")])
+    assert links[0] == links[1]
+
+
 @pytest.mark.parametrize("name", FORKS)
 async def test_a_fork_is_found_and_leaves_an_export_as_it_was(tmp_path: Path, name: str) -> None:
     size, change = FORKS[name]
@@ -215,6 +228,17 @@ async def test_a_server_that_fails_now_and_then_is_asked_again(
         await got(aiohttp_client, (503, b""), (200, b"a"))
     with pytest.raises(Missing):
         await got(aiohttp_client, (404, b""))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "127.0.0.1:99999", ""])
+async def test_what_is_said_of_a_url_holds_no_credential(host: str) -> None:
+    async with ClientSession() as session:
+        source = Url(session, f"http://me:hidden@{host}/log")
+        with pytest.raises(Unreadable) as unreadable:
+            await source.get("checkpoint")
+    assert f"http://{host}/log/checkpoint: " in str(unreadable.value)
+    for said in (str(unreadable.value), str(source)):
+        assert "hidden" not in said
 
 
 async def test_a_server_can_not_fill_an_auditors_memory(

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from firmtrail.access import Access
+from firmtrail.access import Access, people
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.eventstore.database import Database
+from firmtrail.events import MemberAdded
+from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.record import Recorder
 from tests.databases import read, write
 from tests.people import add_project, new_access, recorded
@@ -52,7 +53,7 @@ class Doing:
 async def test_without_a_key_a_command_is_done_each_time(recorder: Recorder, acme: int) -> None:
     doing = Doing()
     for _ in range(2):
-        await recorder.act(acme, once(None, answering(201, doing)))
+        await once(recorder, acme, None, answering(201, doing))
     assert doing.times == 2
 
 
@@ -60,10 +61,10 @@ async def test_a_repeated_request_gets_the_first_answer_without_its_secrets(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     doing = Doing(Shown("d1", "fts_1", [{"token": "ftt_2", "id": "t_2"}]))
-    command = once(KEY, answering(201, doing))
-    assert await recorder.act(acme, command) == Answer(201, doing.body)
+    command = answering(201, doing)
+    assert await once(recorder, acme, KEY, command) == Answer(201, doing.body)
     again = {"name": "d1", "secret": None, "more": [{"token": None, "id": "t_2"}]}
-    assert await recorder.act(acme, command) == Answer(201, again)
+    assert await once(recorder, acme, KEY, command) == Answer(201, again)
     assert doing.times == 1
     [[answer]] = await read(db, "SELECT answer FROM idempotency_keys LIMIT 2")
     assert "fts_" not in answer
@@ -71,28 +72,66 @@ async def test_a_repeated_request_gets_the_first_answer_without_its_secrets(
 
 
 async def test_another_request_under_the_same_key_is_refused(recorder: Recorder, acme: int) -> None:
-    await recorder.act(acme, once(KEY, answering(201, Doing())))
+    await once(recorder, acme, KEY, answering(201, Doing()))
     doing = Doing()
     with pytest.raises(Refused) as refused:
-        await recorder.act(acme, once(KEY._replace(fingerprint="print-2"), answering(201, doing)))
+        await once(recorder, acme, KEY._replace(fingerprint="print-2"), answering(201, doing))
     assert (refused.value.code, refused.value.status, doing.times) == ("key_reused", 409, 0)
 
 
 async def test_keys_of_different_people_do_not_meet(recorder: Recorder, acme: int) -> None:
     doing = Doing()
     for actor_id in ("u_1", "u_2"):
-        await recorder.act(acme, once(KEY._replace(actor_id=actor_id), answering(201, doing)))
+        await once(recorder, acme, KEY._replace(actor_id=actor_id), answering(201, doing))
     assert doing.times == 2
 
 
-async def test_what_was_refused_kept_nothing_and_is_tried_again(
+class Refusing:
+    """A command that writes, and is then refused until `yields`."""
+
+    def __init__(self) -> None:
+        self.yields = False
+
+    async def __call__(self, commit: Commit) -> object:
+        await commit.run(people.set_role("acme", "u_2", "admin"))
+        commit.record("user/u_2", MemberAdded("u_2", "admin"), actor="system")
+        if not self.yields:
+            raise Refused("not_now", "Not now.", 404, member="version")
+        return None
+
+
+async def test_a_refusal_is_the_first_answer_too_and_keeps_nothing_else(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
-    refused = answering(200, commands.remove_member("u_none", actor="system"))
+    refusing, before = Refusing(), await recorded(db, acme)
     for _ in range(2):
-        with pytest.raises(Refused, match="no such member"):
-            await recorder.act(acme, once(KEY, refused))
-    assert await read(db, "SELECT count(*) FROM idempotency_keys") in ([[0]], [(0,)])
+        with pytest.raises(Refused) as raised:
+            await once(recorder, acme, KEY, answering(201, refusing))
+        refused = raised.value
+        assert (refused.code, refused.detail, refused.status, refused.member) == (
+            "not_now",
+            "Not now.",
+            404,
+            "version",
+        )
+        refusing.yields = True
+    assert await recorded(db, acme) == before
+    assert await people.role_of(db, "acme", "u_2") is None
+    await once(recorder, acme, KEY._replace(key="key-2"), answering(201, refusing))
+    assert len(await recorded(db, acme)) == len(before) + 1
+
+
+async def test_what_could_not_be_done_has_no_answer_and_is_tried_again(
+    recorder: Recorder, acme: int
+) -> None:
+    doing = Doing("done")
+
+    async def unavailable(_: Commit) -> object:
+        raise Unavailable("not now")
+
+    with pytest.raises(Unavailable):
+        await once(recorder, acme, KEY, answering(201, unavailable))
+    assert await once(recorder, acme, KEY, answering(201, doing)) == Answer(201, "done")
 
 
 async def test_many_at_once_over_two_servers_do_it_once(
@@ -101,7 +140,7 @@ async def test_many_at_once_over_two_servers_do_it_once(
     other, doing = Recorder(db), Doing("done")
     answers = await asyncio.gather(
         *(
-            each.act(acme, once(KEY, answering(201, doing)))
+            once(each, acme, KEY, answering(201, doing))
             for each in (recorder, other, recorder, other)
         )
     )
@@ -120,14 +159,24 @@ async def test_a_project_is_created_once_for_its_key(db: Database, access: Acces
     assert len(await recorded(db, log_id)) == 1
 
 
+async def test_a_project_that_there_was_is_refused_for_its_key_even_when_it_is_told_again(
+    db: Database, acme: int
+) -> None:
+    for _ in range(2):
+        with pytest.raises(Refused) as raised:
+            await commands.add_project(db, "acme", actor="system", creator=None, key=KEY)
+        assert raised.value.code == "project_exists"
+    assert len(await read(db, "SELECT key FROM idempotency_keys LIMIT 9")) == 1
+
+
 async def test_after_seven_days_a_key_is_forgotten(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     doing = Doing()
-    await recorder.act(acme, once(KEY, answering(201, doing)))
+    await once(recorder, acme, KEY, answering(201, doing))
     await write(db, "UPDATE idempotency_keys SET expires_at_ms = expires_at_ms - $1", KEPT_MS)
-    await recorder.act(acme, once(KEY._replace(key="key-2"), answering(201, doing)))
+    await once(recorder, acme, KEY._replace(key="key-2"), answering(201, doing))
     rows = await read(db, "SELECT key FROM idempotency_keys LIMIT 9")
     assert [key for [key] in rows] == ["key-2"]
-    await recorder.act(acme, once(KEY._replace(fingerprint="other"), answering(201, doing)))
+    await once(recorder, acme, KEY._replace(fingerprint="other"), answering(201, doing))
     assert doing.times == 3

@@ -40,7 +40,7 @@ EVERY_KIND: tuple[Event, ...] = (
     events.ReleaseWithdrawn("ef" * 32),
     orders.RolloutStarted("1.4.0", "m", 1_000, cohort="beta", failed_percent=5, min_reports=100),
     orders.RollbackStarted("1.4.0", "m", 10_000, fallback="1.2.0", tag="t", reason="ab" * 32),
-    orders.RolloutAdvanced(5_000),
+    orders.RolloutAdvanced(5_000, "b" * 64),
     orders.RolloutPaused(failed=8, installed=92),
     orders.RolloutResumed("ab" * 32),
     orders.RolloutAborted("ab" * 32),

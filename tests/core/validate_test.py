@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from multidict import MultiDict
 
-from firmtrail.http import bodies
+from firmtrail.http import bodies, steering_bodies
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Invalid
 from firmtrail.http.validate import (
     Faulty,
@@ -102,7 +102,7 @@ def test_a_time_has_its_offset(occurred_at: str) -> None:
 def test_a_time_that_leaves_the_calendar_in_utc_is_a_fault() -> None:
     for outside in ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"):
         body = msgspec.json.encode({"version": "1.0.0", "occurred_at": outside})
-        assert list(faults(body)) == [""]
+        assert list(faults(body)) == ["/occurred_at"]
     assert read_reports(b'{"version": "1.0.0", "occurred_at": "0001-01-01T00:00:00Z"}')
 
 
@@ -126,6 +126,38 @@ def test_every_fault_is_named_at_once() -> None:
 def test_a_persons_unknown_member_is_a_fault() -> None:
     body = b'{"device": "d1", "modle": "x", "a/b~c": 1, "tags": ["ok", "not ok"]}'
     assert set(faults(body, bodies.Registration)) == {"/modle", "/a~1b~0c", "/tags/1"}
+
+
+def test_what_types_cannot_say_is_named_with_the_other_faults() -> None:
+    body = msgspec.json.encode(
+        {"bad_version": "1", "cohort": "a", "tag": "b", "reason": "\u20ac" * 4096, "resaon": ""}
+    )
+    assert set(faults(body, steering_bodies.WantedRollback)) == {
+        "/bad_version",
+        "/model",
+        "/tag",
+        "/reason",
+        "/resaon",
+    }
+    assert set(faults(b'[{"occurred_at": "0001-01-01T00:00:00+01:00", "seq": -1}]')) == {
+        "/0/version",
+        "/0/seq",
+        "/0/occurred_at",
+    }
+
+
+def test_a_rollback_says_why_unless_it_is_only_tried() -> None:
+    back = {"bad_version": "1.0.0", "model": "m"}
+    for reason in ({}, {"reason": None}, {"reason": ""}, {"reason": 3}):
+        body = msgspec.json.encode(back | reason)
+        assert list(faults(body, steering_bodies.WantedRollback)) == ["/reason"]
+    tried = msgspec.json.encode(back | {"dry_run": True})
+    assert body_reader(steering_bodies.WantedRollback)(tried).reason is None
+
+
+def test_a_body_whose_members_are_each_right_can_break_a_rule() -> None:
+    notes = msgspec.json.encode({"version": "1.0.0", "model": "m", "notes": "\u20ac" * 4096})
+    assert list(faults(notes, bodies.NewRelease)) == ["/notes"]
 
 
 def test_the_list_of_faults_ends_at_a_hundred() -> None:

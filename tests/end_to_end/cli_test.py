@@ -1,5 +1,6 @@
 """Every command as a process: with a server beside it and without, and what its exit code says."""
 
+import contextlib
 import json
 import signal
 import sqlite3
@@ -212,6 +213,21 @@ def test_an_import_that_broke_off_can_be_done_again(database: str, tmp_path: Pat
     assert {line["secret"] for line in again.lines}.isdisjoint(
         line["secret"] for line in first.lines
     )
+
+
+def test_a_migration_beside_a_server_says_whether_there_is_anything_to_do(
+    serve: Serve, database: str
+) -> None:
+    serve(database)
+    assert firmtrail(database, "migrate").exit_code == DONE
+    other = firmtrail(database, "migrate", "--instance", "other")
+    assert (other.exit_code, "not of other" in other.said) == (COULD_NOT_RUN, True)
+    with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+    old = firmtrail(database, "migrate")
+    assert (old.exit_code, "stop that process" in old.said) == (COULD_NOT_RUN, True)
+    assert "Traceback" not in old.said
 
 
 def test_a_doctor_says_that_all_is_well_beside_a_server(serve: Serve, database: str) -> None:

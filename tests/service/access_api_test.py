@@ -7,6 +7,7 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
 from firmtrail.http import app
+from tests.databases import read
 from tests.people import add_member, new_access, recorded
 from tests.service.site import P, Site
 
@@ -59,6 +60,21 @@ async def test_unknown_wrong_and_without_password_are_one_401(person: Site) -> N
         faces.add((answer.status, repr({**answer.json, "request_id": ""})))
     assert len(faces) == 1
     assert faces.pop()[0] == 401
+
+
+async def test_a_login_of_one_key_is_one_login_and_shows_its_token_once(person: Site) -> None:
+    async def log_in(password: str = PASSWORD, key: str = "k1") -> Any:
+        body = {"email": "admin@example.org", "password": password}
+        headers = {"Idempotency-Key": key}
+        return await person.call("POST", "/api/v1/login", json=body, headers=headers)
+
+    first, again = [await log_in() for _ in range(2)]
+    assert (first.status, again.json) == (200, first.json | {"token": None})
+    assert (await log_in(password="wrong")).status == 401
+    assert (await log_in(key="two words")).status == 400
+    assert (await log_in(key="k2")).json["token"] != first.json["token"]
+    kept = await read(person.services.db, "SELECT fingerprint FROM idempotency_keys LIMIT 9")
+    assert len(kept) == 2
 
 
 async def test_a_token_is_shown_once_and_works(person: Site) -> None:

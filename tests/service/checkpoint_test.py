@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.eventstore import checkpoint, log, merkle, proofs
 from firmtrail.eventstore.checkpoint import Checkpoint
+from firmtrail.eventstore.floors import LogName
 from firmtrail.http import app
 from tests.fleet import received, report
 from tests.publishing import ACME, SIGNER, opened
@@ -226,6 +227,10 @@ async def test_a_refused_log_is_told_by_its_writes_and_by_readiness(published: S
     assert int(answer.headers["Retry-After"]) > 0
     for said in ("acme/1", f"{last.checkpoint.size}", f"{beyond.checkpoint.size}", "log continue"):
         assert said in answer.json["detail"]
+    ready = await published.call("GET", "/readyz")
+    assert (ready.status, ready.json) == (200, {"status": "ready", "refused_logs": 1})
+    assert "firmtrail_refused_logs 1.0" in (await published.call("GET", "/metrics")).body.decode()
+    publisher.floors.refused[LogName("other", 1)] = "it too"
     ready = await published.call("GET", "/readyz")
     assert (ready.status, ready.json["detail"]) == (503, "Not ready: logs.")
     assert (await published.get(f"{P}/devices")).status == 200

@@ -40,8 +40,13 @@ async def test_an_existing_device_stands_in_place_as_a_problem(site: Site) -> No
 
 
 async def test_a_device_twice_in_an_array_is_a_fault(site: Site) -> None:
-    problem = assert_is_problem(await register(site, {"device": "a"}, {"device": "a"}), 422)
-    assert [fault["pointer"] for fault in problem["errors"]] == ["/1/device"]
+    names = ("a", "a", "b", "a", "b")
+    problem = assert_is_problem(await register(site, *({"device": name} for name in names)), 422)
+    assert [fault["pointer"] for fault in problem["errors"]] == [
+        "/1/device",
+        "/3/device",
+        "/4/device",
+    ]
 
 
 async def test_the_same_key_gives_the_first_answer_without_its_secret(site: Site) -> None:
@@ -127,6 +132,7 @@ async def test_a_list_streams_whole_as_csv_or_ndjson(site: Site) -> None:
     assert devices == [f"n{number:04}" for number in range(1_200)]
     table = await site.get(f"{P}/devices?q=n", Accept="text/csv")
     assert table.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert table.headers.getall("Vary") == ["Accept", "Accept-Encoding"]
     rows = list(csv.DictReader(table.body.decode().splitlines()))
     assert [row["device"] for row in rows] == devices
     assert set(rows[0]) == set(msgspec.json.decode(lines.body.splitlines()[0]))
@@ -181,6 +187,25 @@ async def test_a_timeline_tells_what_was_known_at_each_step(site: Site) -> None:
     start = (datetime.now(UTC) - timedelta(hours=2)).isoformat(timespec="milliseconds")
     timeline = await site.get(f"{P}/versions/timeline?from={start}&step=3600")
     assert [step["log_size"] for step in timeline.json["items"][:2]] == [0, 0]
+    assert timeline.json["next"] is None
+
+
+async def test_a_timeline_is_a_list(site: Site) -> None:
+    await site.report({"version": "1.0.0"})
+    start = datetime.now(UTC) - timedelta(seconds=3600)
+    asked = f"{P}/versions/timeline?from={start.isoformat(timespec='milliseconds')}&step=1200"
+    whole = await site.get(f"{asked}&count=true")
+    assert whole.json["total"] == len(whole.json["items"]) == 4
+    first = await site.get(f"{asked}&limit=3")
+    assert first.headers["Link"].endswith('rel="next"')
+    rest = await site.get(f"{asked}&cursor={first.json['next']}")
+    assert first.json["items"] + rest.json["items"] == whole.json["items"]
+    assert first.headers["Firmtrail-Log-Size"] == whole.headers["Firmtrail-Log-Size"]
+    lines = (await site.get(asked, Accept="application/x-ndjson")).body.splitlines()
+    assert [msgspec.json.decode(line) for line in lines] == whole.json["items"]
+    rows = (await site.get(asked, Accept="text/csv")).body.decode().split("\r\n")
+    assert rows[0] == "at,log_size,items"
+    assert len(rows) == 6
 
 
 async def test_the_log_is_given_byte_for_byte(site: Site) -> None:

@@ -134,14 +134,14 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     polls = 0
-    poll = site.services.growth._poll
+    poll = site.services.watch._look
 
     async def counting() -> None:
         nonlocal polls
         polls += 1
         await poll()
 
-    monkeypatch.setattr(site.services.growth, "_poll", counting)
+    monkeypatch.setattr(site.services.watch, "_look", counting)
     monkeypatch.setattr(site.services.streams, "_project_max", READERS)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(following(site)) for _ in range(READERS)]

@@ -80,6 +80,25 @@ async def test_the_past_is_judged_by_the_latest_of_then(site: Site) -> None:
     assert await found(site, f"outdated=false&as_of=@{before - 1}") == "cdefg"
 
 
+async def test_a_fleet_of_more_versions_than_a_statement_names_is_listed_and_counted(
+    site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as make two arguments each more than either driver takes."""
+    now = outdated.now
+    cells = tuple(("m", f"0.0.{n}") for n in range(40_000))
+
+    async def knowing_many(
+        db: Database, log_id: int, *, wanted: bool
+    ) -> tuple[int, outdated.Outdated]:
+        size, which = await now(db, log_id, wanted=wanted)
+        return size, which._replace(others=(*cells, *which.others))
+
+    monkeypatch.setattr(outdated, "now", knowing_many)
+    assert await found(site, "outdated=true") == "ab"
+    counted = await site.get(f"{P}/devices?count=true&outdated=true")
+    assert counted.json["total"] == 2
+
+
 async def test_a_version_that_came_meanwhile_is_judged_too(
     site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

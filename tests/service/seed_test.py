@@ -63,6 +63,7 @@ async def test_a_bad_upload_is_told_no_more_than_the_seed_tells(
 ) -> None:
     answer = await upload(demo, body)
     assert (answer.status, answer.body) == (status, text)
+    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
     assert await versions(demo) == ["SemVer1.0"]
 
 
@@ -73,6 +74,7 @@ async def test_a_bad_upload_is_told_no_more_than_the_seed_tells(
 async def test_any_wrong_part_reads_nothing(demo: Site, right: str, wrong: str) -> None:
     answer = await demo.call("GET", READ.replace(right, wrong))
     assert (answer.status, answer.body) == (401, b"Invalid request")
+    assert "WWW-Authenticate" in answer.headers
 
 
 async def test_populating_again_starts_a_new_log_and_cuts_no_old_one(demo: Site) -> None:

@@ -5,10 +5,11 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app
+from firmtrail.http import app, rollout_api
 from firmtrail.record import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
@@ -148,13 +149,32 @@ async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     assert [each["id"] for each in listed["items"]] == [rollout]
 
 
+async def test_a_page_of_devices_in_a_state_looks_at_so_many_and_goes_on(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout = await roll_out(fleet)
+    await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.0.0"})
+    monkeypatch.setattr(rollout_api, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollout_api, "LOOKS_MAX", 1)
+    path = f"{P}/rollouts/{rollout}/devices?state=held"
+    first = (await fleet.get(path)).json
+    assert first["items"] == []
+    second = (await fleet.get(f"{path}&cursor={first['next']}")).json
+    assert [each["device"] for each in second["items"]] == ["d2"]
+    lines = (await fleet.get(path, Accept="application/x-ndjson")).body.splitlines()
+    assert len(lines) == 1
+
+
 async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> None:
     rollout = await roll_out(fleet, percent=12.5)
     path = f"rollouts/{rollout}"
     seen = await fleet.get(f"{P}/{path}")
     assert seen.json["percent"] == 12.5
-    advanced = await post(fleet, f"{path}/advance", {"percent": 50}, If_Match=seen.headers["ETag"])
+    wish = {"percent": 50, "reason": "so far so good"}
+    advanced = await post(fleet, f"{path}/advance", wish, If_Match=seen.headers["ETag"])
     assert (advanced.status, advanced.json["percent"]) == (200, 50)
+    [line] = (await fleet.get(f"{P}/events?type=RolloutAdvanced", "auditor")).body.splitlines()
+    assert len(msgspec.json.decode(line)["data"]["reason"]) == 64
     stale = await post(fleet, f"{path}/pause", {}, If_Match=seen.headers["ETag"])
     assert_is_problem(stale, 412)
     assert_is_problem(await post(fleet, f"{path}/advance", {"percent": 50}), 409)
@@ -166,6 +186,57 @@ async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> N
     assert_is_problem(await post(fleet, f"{path}/pause"), 409)
     assert_is_problem(await post(fleet, "rollouts/nobody/pause"), 404)
     assert_is_problem(await post(fleet, "rollouts", {"model": "m", "version": "9.9.9"}), 422)
+
+
+async def test_a_repeated_command_on_a_rollout_gets_the_first_answer(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+
+    async def command(name: str, key: str) -> Answer:
+        return await post(
+            fleet, f"rollouts/{rollout}/{name}", {"reason": name}, Idempotency_Key=key
+        )
+
+    paused = await command("pause", "k1")
+    refused = await command("pause", "k2")
+    assert (await command("resume", "k3")).json["state"] == "running"
+    again = await command("pause", "k1")
+    assert (again.status, again.body) == (200, paused.body)
+    for header in ("ETag", "Firmtrail-Log-Size"):
+        assert again.headers[header] == paused.headers[header]
+    for answer in (refused, await command("pause", "k2")):
+        assert assert_is_problem(answer, 409)["code"] == "rollout_paused"
+    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
+
+
+async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) -> None:
+    back = {"bad_version": "1.0.0", "model": "m", "reason": "x", "dry_run": True}
+    for path, body in (
+        ("rollouts", {"version": "1.1.0", "model": "m", "dry_run": True}),
+        ("rollbacks", back),
+    ):
+        first = await post(fleet, path, body, Idempotency_Key=path)
+        assert first.status == 200
+        await fleet.call("PATCH", D2, caller="operator", json={"model": f"not-{path}"})
+        assert (await post(fleet, path, body, Idempotency_Key=path)).body == first.body
+        assert (await post(fleet, path, body)).body != first.body
+        other = await post(fleet, path, body | {"dry_run": False}, Idempotency_Key=path)
+        assert assert_is_problem(other, 409)["code"] == "key_reused"
+        await fleet.call("PATCH", D2, caller="operator", json={"model": "m"})
+
+
+async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
+    path = f"rollouts/{await roll_out(fleet, percent=1)}"
+    seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
+
+    async def advance(percent: int) -> Answer:
+        headers = {"If_Match": seen, "Idempotency_Key": f"to-{percent}"}
+        return await post(fleet, f"{path}/advance", {"percent": percent}, **headers)
+
+    first = await asyncio.gather(*(advance(percent) for percent in range(10, 60, 10)))
+    assert sorted(each.status for each in first) == [200, 412, 412, 412, 412]
+    [done] = [each for each in first if each.status == 200]
+    again = await advance(round(done.json["percent"]))
+    assert (again.status, again.json) == (200, done.json)
 
 
 async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
@@ -198,13 +269,26 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     assert [line["change"] for line in history] == ["rollback", "upgrade", "first"]
 
 
+async def test_an_order_that_names_no_release_says_which_member_does_not(fleet: Site) -> None:
+    back = {"bad_version": "1.2.0", "model": "m", "reason": "x"}
+    for path, body, pointer in (
+        ("rollouts", {"version": "9.0.0", "model": "m"}, "/version"),
+        ("rollbacks", back | {"to": "9.0.0"}, "/to"),
+        ("rollbacks", back | {"to": "1.2.0"}, "/to"),
+        ("rollbacks", back | {"fallback": "9.0.0"}, "/fallback"),
+    ):
+        problem = assert_is_problem(await post(fleet, path, body), 422)
+        assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
+
+
 async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> None:
     await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "old"})
     await fleet.report({"version": "1.2.0"})
     wish = {"bad_version": "1.2.0", "model": "m"}
     tried = await post(fleet, "rollbacks", {**wish, "dry_run": True})
     assert tried.json["devices"] == {"named": 1, "pinned": 0, "silent": 0, "no_previous": 1}
-    await post(fleet, "rollbacks", wish)
+    assert_is_problem(await post(fleet, "rollbacks", wish), 422)
+    await post(fleet, "rollbacks", wish | {"reason": "it burns"})
     assert (await check_in(fleet)).json["reason"] == "no_previous"
 
 

@@ -1,0 +1,62 @@
+"""What reaches no route is refused as everything else is."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from firmtrail.http import app
+from firmtrail.http.connection import Runner
+from tests.service.routes_test import assert_is_problem
+from tests.service.site import Answer, Site
+
+HOST = b"Host: x\r\n"
+CHUNKED = b"POST /api/v1/login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+type Address = tuple[str, int]
+
+REFUSED = {
+    "no HTTP": (b"\x16\x03\x01\x00\r\n\r\n", 400, "malformed"),
+    "no method": (b"G@T / HTTP/1.1\r\n" + HOST + b"\r\n", 400, "malformed"),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed"),
+    "no URL": (b"GET http://[x/ HTTP/1.1\r\n" + HOST + b"\r\n", 400, "malformed"),
+    "no path": (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", 404, "not_found"),
+    "a header without a colon": (b"GET / HTTP/1.1\r\nx\r\n" + HOST + b"\r\n", 400, "malformed"),
+    "a target too long": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n", 400, "malformed"),
+    "a header too long": (b"GET / HTTP/1.1\r\nX: " + b"a" * 20_000 + b"\r\n", 400, "malformed"),
+    "no chunk": (CHUNKED + b"zz\r\n{}\r\n", 400, "malformed"),
+    "an expectation": (
+        b"POST / HTTP/1.1\r\nExpect: x\r\n" + HOST + b"\r\n",
+        417,
+        "expectation_failed",
+    ),
+}
+
+
+@pytest.fixture
+async def address(site: Site) -> AsyncIterator[Address]:
+    """Where the service listens as a server of ours lets it."""
+    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0]
+    await runner.cleanup()
+
+
+async def send(address: Address, request: bytes) -> Answer:
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(request)
+    async with asyncio.timeout(5):
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines if line)
+        body = await reader.readexactly(int(headers["Content-Length"]))
+    writer.close()
+    return Answer(int(status.split(" ")[1]), headers, body)
+
+
+async def test_what_reaches_no_route_is_a_problem_too(address: Address) -> None:
+    for name, (request, status, code) in REFUSED.items():
+        assert assert_is_problem(await send(address, request), status)["code"] == code, name
+    answer = await send(address, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (answer.status, answer.json) == (200, {"status": "alive"})
