@@ -1,6 +1,7 @@
 """What every test may ask for, and the proof that the suite met a real PostgreSQL."""
 
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Recorder
-from tests import postgres_server
+from tests import memory, postgres_server
 from tests.databases import migrate_now, new_log, opened, sqlite_template
 from tests.postgres_server import PostgresServer
 
@@ -42,9 +43,11 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres: PostgresServer, postgres_template: str) -> str:
-    """A fresh migrated database."""
-    return postgres.create_database(f"test_{next(_numbers)}", template=postgres_template)
+def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A fresh migrated database, gone after the test: hundreds of them would fill the memory."""
+    name = f"test_{next(_numbers)}"
+    yield postgres.create_database(name, template=postgres_template)
+    postgres.drop_database(name)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -73,8 +76,13 @@ async def recorder(db: Database) -> AsyncIterator[Recorder]:
     await recorder.close()
 
 
+def pytest_configure() -> None:
+    memory.keep_temporary_files()
+
+
 def pytest_report_header() -> str:
-    return f"databases: SQLite {sqlite3.sqlite_version}, {postgres_server.version()}"
+    databases = f"SQLite {sqlite3.sqlite_version}, {postgres_server.version()}"
+    return f"databases: {databases}, in {tempfile.gettempdir()}"
 
 
 @pytest.hookimpl(trylast=True)

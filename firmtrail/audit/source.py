@@ -38,6 +38,10 @@ class Unreadable(OSError):
     """The source does not answer, or refuses to."""
 
 
+class Denied(Unreadable):
+    """The source refuses this caller: asking again changes nothing."""
+
+
 class Source(Protocol):
     """A log as somebody serves it."""
 
@@ -85,6 +89,8 @@ class Url:
         for wait_s in self._waits_s:
             try:
                 return await self._get(path)
+            except Denied:
+                raise
             except Unreadable:
                 await asyncio.sleep(wait_s)
         answer = await self._get(path)
@@ -96,6 +102,8 @@ class Url:
             async with self._session.get(f"{self._url}/{path}") as response:
                 if response.status == 404:
                     raise Missing(path)
+                if response.status in {401, 403}:
+                    raise Denied(f"{response.url} answers {response.status} {response.reason}")
                 if response.status != 200:
                     raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
                 return await _bounded(response)
