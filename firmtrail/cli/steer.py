@@ -28,8 +28,8 @@ from firmtrail.cli.fleet_steering import (
     Orders,
     Steered,
 )
-from firmtrail.cli.fleet_trials import Pause
 from firmtrail.cli.fleet_work import Plan
+from firmtrail.cli.steer_check import Recount
 from firmtrail.cli.steer_visit import Stage
 
 DEVICES_MIN = 200
@@ -45,60 +45,83 @@ type Visit = Callable[[Stage, Steered], Awaitable[None]]
 
 
 async def play(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """The whole story, and its summary."""
+    """The whole story, compared with what the service has of it; gives the summary."""
     began_s = time.monotonic()
-    start = await fleet_check.log_size(client)
-    stage = await _stage(client, plan, progress)
-    await _roll_out(stage, plan)
-    pause = await _advance(stage, plan)
-    await _roll_back(stage, plan)
-    await _come_back(stage)
+    stage = await perform(client, plan, progress)
     seconds = time.monotonic() - began_s
-    devices = [each.device for each in stage.devices]
     checked = await fleet_work.check(
-        client, devices, model=stage.model, start=start, seed=plan.seed, progress=progress
+        client,
+        [each.device for each in stage.devices],
+        model=stage.model,
+        start=stage.start,
+        seed=plan.seed,
+        progress=progress,
     )
-    await steer_check.log(stage, start, pause)
-    asked = await steer_check.asks(stage)
-    done, tally = stage.done, client.tally
+    await steer_check.asks(stage)
+    recount = await steer_check.log(stage)
     return {
         "devices": plan.devices,
-        "requests": tally.requests,
-        "requests a second": round(tally.requests / seconds),
-        "tried again": tally.retries,
-        "check-ins": done["check-ins"],
-        "of these, nothing new (304)": done["told nothing new"],
-        "artifacts loaded": done["artifacts loaded"],
-        "offers": sum(each.trials.offers.total() for each in stage.devices),
-        **{f"installs: {end}": done[end] for end in (*FAILURES, *TURNS, "installed")},
-        "came back from silence": done["came back"],
-        "paused itself after": f"{pause.failed} of {pause.failed + pause.installed} failed",
-        "paused itself at position": pause.position + 1,
-        "rolled back": sum(stage.orders.rollback in each.trials.results for each in stage.devices),
-        "questions answered": f"{done['questions answered']} of {asked}",
-        **{f"ended on {version}": n for version, n in sorted(steer_check.at_home(stage).items())},
-        "reports recorded": tally.recorded,
+        "requests": client.tally.requests,
+        "requests a second": round(client.tally.requests / seconds),
+        "tried again": client.tally.retries,
+        **_done(stage, recount),
+        "reports recorded": client.tally.recorded,
         "events checked": checked.events,
+        "devices checked": plan.devices,
         "histories checked": checked.histories,
-        "differences": tally.differences,
+        "differences": client.tally.differences,
         "seed": plan.seed,
     }
 
 
+def _done(stage: Stage, recount: Recount) -> dict[str, Any]:
+    """What the fleet did, and what was done with it."""
+    done, pause, orders = stage.done, stage.pause, stage.orders
+    offers = recount.offers[orders.rollout]
+    went_back = [each for each in stage.devices if orders.rollback in each.trials.results]
+    return {
+        "check-ins": done["check-ins"],
+        "check-ins without news (304)": done["told nothing new"],
+        "artifacts loaded": done["artifacts loaded"],
+        **{f"installs: {end}": done[end] for end in ("installed", *FAILURES, *TURNS)},
+        "questions answered": done["questions answered"],
+        "came back from silence": done["came back"],
+        "failed when it paused": f"{pause.failed} of {pause.failed + pause.installed}",
+        "position of the report over it": pause.position,
+        "position of the pause": recount.pauses[0][0] if recount.pauses else None,
+        "offers before it": sum(each < pause.position for each in offers),
+        "offers after it": sum(each > pause.position for each in offers),
+        "rolled back": len(went_back),
+        **{f"ended on {version}": n for version, n in steer_check.ended(stage).items()},
+    }
+
+
+async def perform(client: Client, plan: Plan, progress: Progress) -> Stage:
+    """The whole story, on a fleet and releases of its own."""
+    stage = await _stage(client, plan, progress)
+    await _roll_out(stage, plan)
+    await _advance(stage, plan)
+    await _roll_back(stage, plan)
+    await _come_back(stage)
+    return stage
+
+
 async def _stage(client: Client, plan: Plan, progress: Progress) -> Stage:
     """Devices that run something, releases, and a first check-in that nothing is ordered for."""
+    start = await fleet_check.log_size(client)
     model, random = f"sim-{secrets.token_hex(4)}", Random(plan.seed)  # noqa: S311 (a play)
     devices = fleet_steering.steered(fleet.devices(model, plan.devices))
     artifacts = {each: await _release(client, model, each, random) for each in RELEASES}
     stage = Stage(
-        client,
-        Pacer(plan.rate),
-        progress,
-        random,
-        model,
-        devices,
-        Orders(artifacts, client.path),
-        fleet_steering.ends(0, (), ()),
+        client=client,
+        pacer=Pacer(plan.rate),
+        progress=progress,
+        random=random,
+        start=start,
+        model=model,
+        devices=devices,
+        orders=Orders(artifacts, client.path),
+        ends=fleet_steering.ends(0, (), ()),
     )
     registering = fleet_work.bar(progress, "Registering", plan.devices)
     await fleet_work.register(client, [each.device for each in devices], model, registering)
@@ -157,7 +180,7 @@ def _min_reports(plan: Plan) -> int:
     return min(REPORTS_MIN, plan.devices // 10)
 
 
-async def _advance(stage: Stage, plan: Plan) -> Pause:
+async def _advance(stage: Stage, plan: Plan) -> None:
     """To more, of whom so many fail that it has to pause itself; then nobody is told of it."""
     for each in stage.random.sample(stage.devices, len(stage.devices) // SILENT_EVERY):
         each.is_silent = True
@@ -168,11 +191,10 @@ async def _advance(stage: Stage, plan: Plan) -> Pause:
     stage.ends, stage.may_pause = fleet_steering.ends(plan.fail_percent, FAILURES, TURNS), True
     await _round(stage, f"Rollout, {THEN_PERCENT} %", steer_visit.visit)
     stage.may_pause, stage.orders = False, stage.orders._replace(is_paused=True)
-    pause = steer_check.pause(stage, _failed_percent(plan), _min_reports(plan))
+    stage.pause = steer_check.pause(stage, _failed_percent(plan), _min_reports(plan))
     await steer_check.rollout(stage, "paused")
     await _round(stage, "Paused", steer_visit.visit)
     await steer_check.rollout(stage, "paused")
-    return pause
 
 
 async def _ask(stage: Stage) -> None:

@@ -113,15 +113,15 @@ def pause(stage: Stage, failed_percent: int, min_reports: int) -> Pause:
     return expected
 
 
-def at_home(stage: Stage) -> Counter[str]:
-    """How many devices ended on which version, each on the one that it ran before."""
+def ended(stage: Stage) -> dict[str, int]:
+    """How many devices ended on which version; compare that each is on its own from before."""
     for each in stage.devices:
-        was_sent_back = stage.orders.rollback in each.trials.results
-        compare(stage, each.device.name, each.runs, each.home if was_sent_back else each.life[-1])
-    return Counter(each.runs for each in stage.devices)
+        went_back = stage.orders.rollback in each.trials.results
+        compare(stage, each.device.name, each.runs, each.home if went_back else each.life[-1])
+    return dict(sorted(Counter(each.runs for each in stage.devices).items()))
 
 
-async def asks(stage: Stage) -> int:
+async def asks(stage: Stage) -> None:
     """Compare the answers to all questions."""
     asked = [each for each in stage.devices if each.answered or each.question]
     for each in asked:
@@ -130,7 +130,6 @@ async def asks(stage: Stage) -> int:
         question, version = each.answered or (each.question, None)
         expected = [(question, "answered" if version else "open", version)]
         compare(stage, f"questions of {each.device.name}", said, expected)
-    return len(asked)
 
 
 class Recount:
@@ -140,8 +139,8 @@ class Recount:
         self.trials = {f"device/{each.device.name}": Trials() for each in devices}
         self.outcomes: list[Outcome] = []
         self.pauses: list[tuple[int, Entry]] = []
-        self.offered_at: dict[str, int] = {}
-        """rollout -> the position of its last offer"""
+        self.offers: dict[str, list[int]] = {name: [] for name in rollouts}
+        """rollout -> the positions of its offers"""
         self.repeated: list[str] = []
         """Devices that were offered what they were offered already."""
         self._pauses_of = {f"rollout/{name}" for name in rollouts}
@@ -155,7 +154,7 @@ class Recount:
             return
         elif event == "UpdateOffered":
             rollout = entry.data["rollout"]
-            self.offered_at[rollout] = position
+            self.offers.setdefault(rollout, []).append(position)
             if not trials.told(rollout, entry.data["version"]):
                 self.repeated.append(entry.subject)
         elif event in fleet_check.REPORTS:
@@ -165,38 +164,41 @@ class Recount:
                 self.outcomes.append(Outcome(position, rollout, name, result))
 
 
-async def log(stage: Stage, start: int, expected: Pause) -> Recount:
+async def log(stage: Stage) -> Recount:
     """Tell everything anew from the log alone, and compare that with the model."""
     orders = stage.orders
     recount = Recount(stage.devices, (orders.rollout, orders.rollback))
-    async for position, entry in fleet_check.entries(stage.client, start):
+    async for position, entry in fleet_check.entries(stage.client, stage.start):
         recount.take(position, entry)
     compare(stage, "offered twice", recount.repeated, [])
     for outcome in sorted({*recount.outcomes} ^ {*stage.outcomes}):
         stage.client.tally.differ(f"only the log or only the receipts have {outcome}")
+    trials = [each.trials for each in stage.devices]
     for name in (orders.rollout, orders.rollback):
-        counted = fleet_trials.counts((each.trials for each in stage.devices), name)
         again = fleet_trials.counts(recount.trials.values(), name)
-        compare(stage, f"{name} in the log", again, counted)
-    _compare_pause(stage, recount, expected)
+        compare(stage, f"{name} in the log", again, fleet_trials.counts(trials, name))
+        offers = sum(each.offers[name] for each in trials)
+        compare(stage, f"offers of {name} in the log", len(recount.offers[name]), offers)
+    _compare_pause(stage, recount)
     return recount
 
 
-def _compare_pause(stage: Stage, recount: Recount, expected: Pause) -> None:
-    """The one pause is recorded by the system, right behind the report, in its very commit."""
-    rollout = stage.orders.rollout
+def _compare_pause(stage: Stage, recount: Recount) -> None:
+    """The one pause is recorded by the system, right behind the report, in its very commit; and
+    no offer behind it."""
+    rollout, pause = stage.orders.rollout, stage.pause
     times = (
         time_text(report.recorded_at_ms)
         for each in stage.devices
         for report in each.device.recorded
-        if report.position == expected.position
+        if report.position == pause.position
     )
-    counted = {"failed": expected.failed, "installed": expected.installed}
-    pause = (expected.position + 1, f"rollout/{rollout}", "system", next(times), counted)
+    counted = {"failed": pause.failed, "installed": pause.installed}
+    expected = (pause.position + 1, f"rollout/{rollout}", "system", next(times, None), counted)
     said = [
         (position, each.subject, each.actor, each.time, each.data)
         for position, each in recount.pauses
     ]
-    compare(stage, "pauses in the log", said, [pause])
-    if recount.offered_at.get(rollout, -1) > expected.position:
-        stage.client.tally.differ(f"an offer at {recount.offered_at[rollout]}, behind the pause")
+    compare(stage, "pauses in the log", said, [expected])
+    behind = [each for each in recount.offers[rollout] if each > pause.position]
+    compare(stage, "offers behind the pause", behind, [])

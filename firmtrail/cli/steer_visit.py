@@ -15,12 +15,14 @@ from firmtrail.cli import fleet_steering, fleet_work
 from firmtrail.cli.fleet import MOVING, Post
 from firmtrail.cli.fleet_client import Answer, Client, Pacer
 from firmtrail.cli.fleet_steering import Artifact, End, Orders, Steered, Told
-from firmtrail.cli.fleet_trials import Outcome
+from firmtrail.cli.fleet_trials import Outcome, Pause
+
+_NO_PAUSE = Pause(-1, 0, 0)
 
 _told = msgspec.json.Decoder(Told).decode
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Stage:
     """A fleet, and what goes on in it."""
 
@@ -28,6 +30,8 @@ class Stage:
     pacer: Pacer
     progress: Progress
     random: Random
+    start: int
+    """The log's size before it."""
     model: str
     devices: list[Steered]
     orders: Orders
@@ -37,6 +41,8 @@ class Stage:
     """Whether the rollout may pause itself at any time."""
     told_meanwhile: list[tuple[int, str]] = field(default_factory=list)
     """The log's size and the reason of each answer by the rollout, while that was so."""
+    pause: Pause = _NO_PAUSE
+    """Where it has to have paused itself, once that is known."""
     outcomes: list[Outcome] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
     """What devices did, in numbers."""
