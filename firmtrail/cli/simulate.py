@@ -71,7 +71,8 @@ def simulate(
     is rolled back. Each answer, the report over which it pauses, and all counts are checked too.
     """
     if is_steered and (duration is not None or devices < steer.DEVICES_MIN):
-        raise click.UsageError(f"--steer takes {steer.DEVICES_MIN} devices, and its own time.")
+        least = f"at least {steer.DEVICES_MIN} devices"
+        raise click.UsageError(f"--steer takes {least}, and no --duration.")
     plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
     play = steer.play if is_steered else _report
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
+from itertools import chain
 from random import Random
 from typing import Any
 
@@ -32,11 +33,11 @@ from firmtrail.cli.fleet_work import Plan
 from firmtrail.cli.steer_check import Recount
 from firmtrail.cli.steer_visit import Stage
 
-DEVICES_MIN = 200
+DEVICES_MIN = 300
 """Of fewer, it is left to chance whether enough are reached for the rollout to pause."""
 FIRST_PERCENT, THEN_PERCENT = 10, 50
 REPORTS_MIN = 100
-"""So many outcomes before the rollout may pause; in a small fleet, of one device in ten."""
+"""So many outcomes before the rollout may pause."""
 SILENT_EVERY = 20
 ASKED_MAX = 200
 ARTIFACT_BYTES = 4096
@@ -154,12 +155,12 @@ async def _round(stage: Stage, title: str, visit: Visit) -> None:
 
 
 async def _roll_out(stage: Stage, plan: Plan) -> None:
-    """To a few, of whom hardly any fail."""
+    """To a few, of whom hardly any fail; but one always."""
     wish = {
         "version": BAD,
         "model": stage.model,
         "percent": FIRST_PERCENT,
-        "pause_if": {"failed_percent": _failed_percent(plan), "min_reports": _min_reports(plan)},
+        "pause_if": {"failed_percent": _failed_percent(plan), "min_reports": REPORTS_MIN},
     }
     tried = await stage.client.order("/rollouts", {**wish, "dry_run": True})
     steer_check.compare(
@@ -167,17 +168,13 @@ async def _roll_out(stage: Stage, plan: Plan) -> None:
     )
     started = await stage.client.order("/rollouts", wish)
     stage.orders = stage.orders._replace(rollout=started["id"], percent=FIRST_PERCENT)
-    stage.ends = fleet_steering.ends(plan.fail_percent // 8, FAILURES, TURNS)
+    stage.ends = chain(("never",), fleet_steering.ends(plan.fail_percent // 8, FAILURES, TURNS))
     await _round(stage, f"Rollout, {FIRST_PERCENT} %", steer_visit.visit)
     await steer_check.rollout(stage, "running")
 
 
 def _failed_percent(plan: Plan) -> int:
     return plan.fail_percent // 2
-
-
-def _min_reports(plan: Plan) -> int:
-    return min(REPORTS_MIN, plan.devices // 10)
 
 
 async def _advance(stage: Stage, plan: Plan) -> None:
@@ -191,7 +188,7 @@ async def _advance(stage: Stage, plan: Plan) -> None:
     stage.ends, stage.may_pause = fleet_steering.ends(plan.fail_percent, FAILURES, TURNS), True
     await _round(stage, f"Rollout, {THEN_PERCENT} %", steer_visit.visit)
     stage.may_pause, stage.orders = False, stage.orders._replace(is_paused=True)
-    stage.pause = steer_check.pause(stage, _failed_percent(plan), _min_reports(plan))
+    stage.pause = steer_check.pause(stage, _failed_percent(plan), REPORTS_MIN)
     await steer_check.rollout(stage, "paused")
     await _round(stage, "Paused", steer_visit.visit)
     await steer_check.rollout(stage, "paused")

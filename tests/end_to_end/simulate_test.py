@@ -26,7 +26,7 @@ from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.postgres_server import PostgresServer
 
-STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "200"))
+STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "300"))
 SECONDS_MAX = 60 + STEERED / 20
 
 
@@ -90,7 +90,7 @@ def test_a_steered_fleet_is_told_what_was_ordered_and_its_log_replays(
 def test_a_fleet_too_small_to_be_steered_is_refused(tmp_path: Path) -> None:
     to = ("--url", "http://127.0.0.1:1", "--token", "x", "--project", "acme")
     refused = in_process(f"sqlite:///{tmp_path}/a.db", "simulate", *to, "--steer", "--devices", "9")
-    assert (refused.exit_code, "--steer takes 200 devices" in refused.said) == (2, True)
+    assert (refused.exit_code, "at least 300 devices" in refused.said) == (2, True)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ class TestDifferences:
 
 async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> None:
     with Progress(disable=True) as progress:
-        stage = await steer.perform(client, Plan(200, 100_000, None, 8, "1"), progress)
+        stage = await steer.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
     orders, pause = stage.orders, stage.pause
     asked = next(each for each in stage.devices if each.answered)
     back = next(each for each in stage.devices if orders.rollback in each.trials.results)
@@ -174,7 +174,7 @@ async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> Non
         return steer_check.rollout(stage, "withdrawn")
 
     def pause_of(stage: Stage) -> Pause:
-        return steer_check.pause(stage, 4, 20)
+        return steer_check.pause(stage, 4, 100)
 
     def check_in(stage: Stage) -> Awaitable[None]:
         return steer_visit.visit(stage, back)
