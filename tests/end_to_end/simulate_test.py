@@ -24,6 +24,7 @@ from firmtrail.cli.steer_visit import Stage
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.site import PROJECT, new_site
 from tests.postgres_server import PostgresServer
 
 STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "300"))
@@ -97,9 +98,9 @@ def test_a_fleet_too_small_to_be_steered_is_refused(tmp_path: Path) -> None:
 async def client(serve: Serve, tmp_path: Path) -> AsyncIterator[Client]:
     database = f"sqlite:///{tmp_path}/firmtrail.db"
     (tmp_path / "firmtrail.db").write_bytes(sqlite_template())
-    token = new_project(database)
+    site = await new_site(database, [])
     async with ClientSession() as session:
-        yield Client(session, serve(database).url, "acme", token)
+        yield Client(session, serve(database).url, PROJECT, site.admin)
 
 
 class TestDifferences:
