@@ -41,7 +41,7 @@ _listed = msgspec.json.Decoder(_Items[_Listed]).decode
 _asks = msgspec.json.Decoder(_Items[_Ask]).decode
 
 
-async def read(client: Client, path: str) -> Any:
+async def _read(client: Client, path: str) -> Any:
     """What the service shows. Raises `CouldNotRun` where it shows nothing."""
     answer = await client.get(path)
     if answer.status != 200:
@@ -57,7 +57,7 @@ def compare(stage: Stage, what: str, said: object, expected: object) -> None:
 async def rollout(stage: Stage, state: str) -> None:
     """Compare how far the rollout is, in numbers and device by device."""
     orders = stage.orders
-    shown = await read(stage.client, f"/rollouts/{orders.rollout}")
+    shown = await _read(stage.client, f"/rollouts/{orders.rollout}")
     compare(stage, "the rollout's state", shown["state"], state)
     matching = len(stage.devices)
     _compare_progress(stage, orders.rollout, shown["progress"], matching)
@@ -70,7 +70,7 @@ async def rollout(stage: Stage, state: str) -> None:
 async def rollback(stage: Stage) -> None:
     """The same of the rollback, and whom it names still."""
     orders = stage.orders
-    shown = await read(stage.client, f"/rollouts/{orders.rollback}")
+    shown = await _read(stage.client, f"/rollouts/{orders.rollback}")
     compare(stage, "whom the rollback names", shown["devices"], named(stage, no_previous=0))
     said = [(each, fleet_steering.rollback_state(orders, each)) for each in stage.devices]
     states = {each.device.name: state for each, state in said if state is not None}
