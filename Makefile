@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test check check-go bench bench-scale lock clean
+.PHONY: setup run test check check-go fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -23,6 +23,12 @@ check: .venv/requirements-dev.installed
 # Needs Debian's golang-go and golang-golang-x-mod-dev: see tests/end_to_end/check_go.py.
 check-go: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest tests/end_to_end/check_go.py
+
+# A steered fleet against a server of its own, and the audits of its log: make fleet DEVICES=50000 ON=postgres
+DEVICES = 1000
+ON = sqlite
+fleet: .venv/requirements-dev.installed
+	FIRMTRAIL_TEST_FLEET=$(DEVICES) .venv/bin/python -m pytest -qs tests/end_to_end/simulate_test.py -k 'steered_fleet_is_told and $(ON)'
 
 bench: .venv/requirements-bench.installed
 	.venv/bin/python -m benchmarks

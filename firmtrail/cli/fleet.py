@@ -9,6 +9,7 @@ from random import Random
 from typing import Any, Literal, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
 from firmtrail.events import time_ms, time_text
 
@@ -35,6 +36,8 @@ class Report(Struct, frozen=True, omit_defaults=True, gc=False):
     report_id: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
     occurred_at: str | UnsetType = UNSET
+    question: str | UnsetType = UNSET
+    rollout: str | UnsetType = UNSET
 
 
 class Recorded(NamedTuple):
@@ -66,7 +69,7 @@ class Recorded(NamedTuple):
 class Device:
     """A device: what it is about to say, and what it was told was recorded."""
 
-    __slots__ = ("major", "name", "patch", "recorded", "secret", "seq", "style")
+    __slots__ = ("major", "name", "patch", "recorded", "rollbacks", "secret", "seq", "style")
 
     def __init__(self, name: str, style: Style) -> None:
         self.name = name
@@ -76,6 +79,8 @@ class Device:
         self.patch = 0
         self.seq = 0
         self.recorded: list[Recorded] = []
+        self.rollbacks: set[int] = set()
+        """Positions of the reports by which it followed a rollback."""
 
     def known(self, report: Report) -> Recorded | None:
         """What was recorded before and is this report again (API, "Once")."""
@@ -85,7 +90,7 @@ class Device:
         return next((each for each in self.recorded if identity(each.report) == wanted), None)
 
     def _repeats_last(self, report: Report) -> Recorded | None:
-        if not self.recorded:
+        if not self.recorded or report.question is not UNSET:
             return None
         last = max(self.recorded, key=lambda each: each.position)
         if last is not max(self.recorded, key=lambda each: each.place):
@@ -182,8 +187,16 @@ def _reports(device: Device, statuses: Sequence[str], now_ms: int) -> list[Repor
 
 
 def _report(device: Device, status: str, now_ms: int, patches: int = 0) -> Report:
-    version = f"{device.major}.0.{device.patch + patches}"
+    return report(device, f"{device.major}.0.{device.patch + patches}", status, now_ms)
+
+
+def report(device: Device, version: str, status: str, now_ms: int, **about: str) -> Report:
+    """The device's next report, in its style; `about` is a question or a rollout."""
     device.seq += 1
+    return replace(_in_style(device, version, status, now_ms), **about)
+
+
+def _in_style(device: Device, version: str, status: str, now_ms: int) -> Report:
     match device.style:
         case "id":
             # Its clock was never set, every third time.
@@ -225,19 +238,20 @@ def history(device: Device) -> list[Run]:
         version = each.report.version
         if each.report.status in MOVING and (not runs or runs[-1].version != version):
             previous = runs[-1].version if runs else None
-            before_previous = runs[-1].previous_version if runs else None
-            change = _change(version, previous, before_previous)
+            change = _change(version, runs, is_rollback=each.position in device.rollbacks)
             since = time_text(each.time_ms)
             runs.append(Run(version, previous, change, since, each.position, _late(device, each)))
     return runs[::-1]
 
 
-def _change(version: str, previous: str | None, before_previous: str | None) -> str:
-    if previous is None:
+def _change(version: str, before: Sequence[Run], *, is_rollback: bool) -> str:
+    if not before:
         return "first"
-    if _number(version) > _number(previous):
+    if _number(version) > _number(before[-1].version):
         return "upgrade"
-    return "revert" if version == before_previous else "downgrade"
+    if is_rollback:
+        return "rollback"
+    return "revert" if version == before[-1].previous_version else "downgrade"
 
 
 def _number(version: str) -> list[int]:

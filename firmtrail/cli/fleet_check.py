@@ -45,12 +45,13 @@ class _Share(msgspec.Struct, frozen=True):
     devices: int
 
 
-class _Entry(msgspec.Struct, frozen=True):
-    """What of an entry tells which report it is."""
+class Entry(msgspec.Struct, frozen=True):
+    """What of an entry tells which event it is."""
 
     id: str
     type: str
     subject: str
+    time: str
     actor: str
     data: dict[str, Any]
 
@@ -59,7 +60,7 @@ _history = msgspec.json.Decoder(_Page[_Line]).decode
 _shares = msgspec.json.Decoder(_Page[_Share]).decode
 _devices = msgspec.json.Decoder(_Page[_Device]).decode
 _next = msgspec.json.Decoder(_Page[msgspec.Raw]).decode
-_entry = msgspec.json.Decoder(_Entry).decode
+_entry = msgspec.json.Decoder(Entry).decode
 
 
 async def log_size(client: Client) -> int:
@@ -87,7 +88,7 @@ async def histories(client: Client, devices: Iterator[Device]) -> None:
 async def states(client: Client, devices: Sequence[Device], model: str) -> None:
     """Compare what every device runs, as the list of devices has it."""
     said: dict[str, State] = {}
-    async for body in _pages(client, f"/devices?model={model}&limit={PAGE_ITEMS}"):
+    async for body in pages(client, f"/devices?model={model}&limit={PAGE_ITEMS}"):
         items = _devices(body).items
         said |= {each.device: State(*msgspec.structs.astuple(each)[1:]) for each in items}
     for device in devices:
@@ -99,7 +100,7 @@ async def states(client: Client, devices: Sequence[Device], model: str) -> None:
 async def versions(client: Client, devices: Sequence[Device], model: str) -> None:
     """Compare how many devices run what."""
     said: Counter[str | None] = Counter()
-    async for body in _pages(client, f"/versions?limit={PAGE_ITEMS}"):
+    async for body in pages(client, f"/versions?limit={PAGE_ITEMS}"):
         items = _shares(body).items
         said.update({each.version: each.devices for each in items if each.model == model})
     expected = Counter(fleet.state(device).version for device in devices)
@@ -107,7 +108,7 @@ async def versions(client: Client, devices: Sequence[Device], model: str) -> Non
         client.tally.differ(f"versions are {dict(said)}, should be {dict(expected)}")
 
 
-async def _pages(client: Client, path: str) -> AsyncIterator[bytes]:
+async def pages(client: Client, path: str) -> AsyncIterator[bytes]:
     cursor: str | None = ""
     while cursor is not None:
         answer = await client.get(f"{path}&cursor={cursor}" if cursor else path)
@@ -123,21 +124,19 @@ async def log(client: Client, devices: Sequence[Device], start: int) -> int:
     this fleet; how many events there were."""
     expected = {each.position: (device, each) for device in devices for each in device.recorded}
     names = {f"device/{device.name}" for device in devices}
-    position = start
-    async for numbered in _lines(client, start):
-        number, _, line = numbered.partition(b"\t")
-        if int(number) != position:
-            client.tally.differ(f"position {position} is missing: {number.decode()} follows")
-            position = int(number)
-        if difference := _difference(_entry(line), expected.pop(position, None), names):
+    next_position = start
+    async for position, entry in entries(client, start):
+        if position != next_position:
+            client.tally.differ(f"position {next_position} is missing: {position} follows")
+        if difference := _difference(entry, expected.pop(position, None), names):
             client.tally.differ(f"position {position}: {difference}")
-        position += 1
+        next_position = position + 1
     for device, each in expected.values():
         client.tally.differ(f"{device.name}: nothing in the log for the receipt {each}")
-    return position - start
+    return next_position - start
 
 
-async def _lines(client: Client, start: int) -> AsyncIterator[bytes]:
+async def entries(client: Client, start: int) -> AsyncIterator[tuple[int, Entry]]:
     """The log to the end that it had at the beginning, so much at a time as memory may hold."""
     size = await log_size(client)
     for first in range(start, size, EVENTS_AT_ONCE):
@@ -145,11 +144,12 @@ async def _lines(client: Client, start: int) -> AsyncIterator[bytes]:
         path = f"/events?positions=true&from={first}&to={last}"
         answer = await client.get(path, "application/x-ndjson")
         for line in answer.body.splitlines():
-            yield line
+            position, _, entry = line.partition(b"\t")
+            yield int(position), _entry(entry)
 
 
 def _difference(
-    entry: _Entry, expected: tuple[Device, Recorded] | None, names: set[str]
+    entry: Entry, expected: tuple[Device, Recorded] | None, names: set[str]
 ) -> str | None:
     """What is wrong with an entry, beside the receipt for its position."""
     event = entry.type.split(".")[1]

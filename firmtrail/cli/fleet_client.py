@@ -5,11 +5,13 @@ an answer that the interface doesn't know, is a difference.
 """
 
 import asyncio
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
-from aiohttp import ClientError, ClientSession
+from aiohttp import ClientError, ClientResponse, ClientSession
 from yarl import URL
 
 from firmtrail.cli.fleet import Device, Post, Recorded
@@ -39,6 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
     attempts: int
     log_size: int | None = None
+    etag: str = ""
 
 
 class Tally:
@@ -81,12 +84,37 @@ class Client:
 
     def __init__(self, session: ClientSession, url: str, project: str, token: str) -> None:
         self._session = session
-        self._base = f"{url.rstrip('/')}/api/v1/projects/{project}"
+        self._url = url.rstrip("/")
+        self.path = f"/api/v1/projects/{project}"
+        """Of the project, and the beginning of every path that the service names."""
         self._token = token
         self.tally = Tally()
 
     async def get(self, path: str, accept: str = "application/json") -> Answer:
-        return await self._ask("GET", path, self._token, accept=accept)
+        return await self._ask("GET", path, self._token, more={"Accept": accept})
+
+    async def order(self, path: str, body: Any) -> Any:
+        """What an operator orders, once however often it has to be sent; gives the answer's JSON.
+
+        Raises `CouldNotRun` where it is refused.
+        """
+        more = {"Idempotency-Key": secrets.token_hex(16)}
+        answer = await self._ask("POST", path, self._token, msgspec.json.encode(body), more=more)
+        return _done(path, answer)
+
+    async def upload(self, path: str, data: bytes) -> Any:
+        """As `order`, for an artifact."""
+        more = {"Content-Type": "application/octet-stream"}
+        return _done(path, await self._ask("PUT", path, self._token, data, more=more))
+
+    async def check_in(self, device: Device, etag: str) -> Answer:
+        """What the device is told: 304 if it has the answer of this ETag and there is no other."""
+        more = {"If-None-Match": etag} if etag else {}
+        return await self._ask("GET", f"/devices/{device.name}/update", device.secret, more=more)
+
+    async def load(self, device: Device, url: str) -> Answer:
+        """An artifact that the device was told of."""
+        return await self._ask("GET", url.removeprefix(self.path), device.secret)
 
     async def register(self, fleet: Sequence[Device], model: str) -> None:
         """Register devices, and give each the secret made for it.
@@ -150,13 +178,12 @@ class Client:
         credential: str,
         body: bytes | None = None,
         *,
-        accept: str = "",
+        more: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Ask until there is an answer other than "later"."""
+        """Ask until there is an answer other than "later"; `more` are headers."""
         headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
-        if accept:
-            headers["Accept"] = accept
-        url = URL(self._base + path, encoded=True)
+        headers |= more or {}
+        url = URL(self._url + self.path + path, encoded=True)
         give_up_s = time.monotonic() + PATIENCE_S
         attempts = 0
         while time.monotonic() < give_up_s:
@@ -169,11 +196,21 @@ class Client:
                 ) as response:
                     read = await response.read()
                     if response.status not in {408, 429} and response.status < 500:
-                        size = response.headers.get("Firmtrail-Log-Size")
-                        return Answer(response.status, read, attempts, (size and int(size)) or None)
+                        return _answer(response, read, attempts)
                     wait_s = float(response.headers.get("Retry-After", RETRY_AFTER_S))
             except (ClientError, TimeoutError):
                 pass
             self.tally.retries += 1
             await asyncio.sleep(wait_s)
         raise CouldNotRun(f"{url} gave no answer for {PATIENCE_S} s.")
+
+
+def _answer(response: ClientResponse, read: bytes, attempts: int) -> Answer:
+    size = int(response.headers.get("Firmtrail-Log-Size", "0")) or None
+    return Answer(response.status, read, attempts, size, response.headers.get("ETag", ""))
+
+
+def _done(path: str, answer: Answer) -> Any:
+    if answer.status >= 400:
+        raise CouldNotRun(f"{path} was answered {answer.status}: {answer.body.decode()}")
+    return msgspec.json.decode(answer.body)

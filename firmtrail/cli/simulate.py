@@ -1,37 +1,25 @@
 """`firmtrail simulate`: a fleet that lives, and whether the service recorded its life as it was."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import batched
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from firmtrail.cli import fleet, fleet_check, loop, output
+from firmtrail.cli import fleet, fleet_check, fleet_work, loop, output, steer
 from firmtrail.cli.fleet import Device, Post
-from firmtrail.cli.fleet_client import CONNECTIONS, REGISTER_DEVICES, Client, Pacer, Tally
+from firmtrail.cli.fleet_client import CONNECTIONS, Client, Pacer, Tally
+from firmtrail.cli.fleet_work import Advance, Plan
 
 REQUEST_TIMEOUT_S = 30
-SHOWN_EVERY = 100
-HISTORIES_MAX = 20_000
-"""Of more devices, so many histories are read; everything else is read of all."""
 
-type Advance = Callable[[int], None]
-
-
-class Plan(NamedTuple):
-    """What to play."""
-
-    devices: int
-    rate: int
-    duration_s: int | None
-    seed: str
+type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
+"""Plays, compares, and gives the summary."""
 
 
 @click.command()
@@ -39,8 +27,20 @@ class Plan(NamedTuple):
 @click.option("--token", required=True, help="An API token of an admin of the project.")
 @click.option("--project", required=True, help="The project's name.")
 @click.option("--devices", default=1000, type=click.IntRange(1, 10_000_000))
-@click.option("--rate", default=1000, type=click.IntRange(1), help="Reports a second, at most.")
+@click.option(
+    "--rate",
+    default=1000,
+    type=click.IntRange(1),
+    help="Reports a second, at most; with --steer, requests.",
+)
 @click.option("--duration", type=click.IntRange(1), help="Seconds to report for.")
+@click.option("--steer", "is_steered", is_flag=True, help="Play a rollout, and the way back.")
+@click.option(
+    "--fail-percent",
+    default=8,
+    type=click.IntRange(2, 100),
+    help="With --steer: how many installs fail; at half of it the rollout is to pause.",
+)
 @click.option("--seed", help="Plays the same fleet again, under new names.")
 @output.json_option
 @click.pass_context
@@ -51,11 +51,13 @@ def simulate(
     url: str,
     token: str,
     project: str,
-    json: bool,
     devices: int,
     rate: int,
     duration: int | None,
+    is_steered: bool,
+    fail_percent: int,
     seed: str | None,
+    json: bool,
 ) -> None:
     """Play a fleet against a service, and check everything that it recorded.
 
@@ -63,9 +65,17 @@ def simulate(
     not answered, or twice at once, and come back after weeks to upload what happened meanwhile.
     In the end the service's devices, histories, counts and log are held against what was sent and
     received. Exit code 1 if anything differs. Without --duration, every device reports about twice.
+
+    With --steer devices check in and do what they are told: 1.1.0 is rolled out, first to 10
+    percent, then to 50, where so many installs fail that the rollout has to pause itself; then it
+    is rolled back. Each answer, the report over which it pauses, and all counts are checked too.
     """
-    plan = Plan(devices, rate, duration, seed or secrets.token_hex(4))
-    tally, summary = loop.run(_simulate(url, project, token, plan))
+    if is_steered and (duration is not None or devices < steer.DEVICES_MIN):
+        least = f"at least {steer.DEVICES_MIN} devices"
+        raise click.UsageError(f"--steer takes {least}, and no --duration.")
+    plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
+    play = steer.play if is_steered else _report
+    tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
     if json:
         output.show_json(summary)
     else:
@@ -77,7 +87,9 @@ def simulate(
         ctx.exit(output.FOUND_WRONG)
 
 
-async def _simulate(url: str, project: str, token: str, plan: Plan) -> tuple[Tally, dict[str, Any]]:
+async def _simulate(
+    play: Play, plan: Plan, *, url: str, project: str, token: str
+) -> tuple[Tally, dict[str, Any]]:
     async with ClientSession(
         connector=TCPConnector(limit=CONNECTIONS),
         cookie_jar=DummyCookieJar(),
@@ -91,22 +103,23 @@ async def _simulate(url: str, project: str, token: str, plan: Plan) -> tuple[Tal
             TimeElapsedColumn(),
             console=Console(stderr=True),
         ) as progress:
-            return client.tally, await _run(client, plan, progress)
+            return client.tally, await play(client, plan, progress)
 
 
-async def _run(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
+async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Devices that report, all by themselves."""
     name = f"sim-{secrets.token_hex(4)}"
     devices = fleet.devices(name, plan.devices)
     start = await fleet_check.log_size(client)
-    await _register(client, devices, name, _bar(progress, "Registering", plan.devices))
+    await fleet_work.register(
+        client, devices, name, fleet_work.bar(progress, "Registering", plan.devices)
+    )
     began_s = time.monotonic()
-    await _report(client, devices, plan, progress)
+    await _live(client, devices, plan, progress)
     seconds = time.monotonic() - began_s
-    chosen = Random(plan.seed).sample(devices, min(HISTORIES_MAX, plan.devices))  # noqa: S311 (the same)
-    await _check_histories(client, chosen, _bar(progress, "Checking", len(chosen)))
-    await fleet_check.states(client, devices, name)
-    await fleet_check.versions(client, devices, name)
-    events = await fleet_check.log(client, devices, start)
+    checked = await fleet_work.check(
+        client, devices, model=name, start=start, seed=plan.seed, progress=progress
+    )
     tally = client.tally
     return {
         "devices": plan.devices,
@@ -115,55 +128,26 @@ async def _run(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]
         "reports a second": round((tally.recorded + tally.duplicates) / seconds),
         "requests": tally.requests,
         "tried again": tally.retries,
-        "events checked": events,
+        "events checked": checked.events,
         "devices checked": plan.devices,
-        "histories checked": len(chosen),
+        "histories checked": checked.histories,
         "differences": tally.differences,
         "seed": plan.seed,
     }
 
 
-def _bar(progress: Progress, title: str, total: int | None) -> Advance:
-    """What advances a new bar; it is drawn now and then, as drawing costs more than a request."""
-    bar = progress.add_task(title, total=total)
-    waiting = 0
-
-    def advance(steps: int) -> None:
-        nonlocal waiting
-        waiting += steps
-        if waiting >= SHOWN_EVERY:
-            progress.advance(bar, waiting)
-            waiting = 0
-
-    return advance
-
-
-async def _register(
-    client: Client, devices: Sequence[Device], model: str, advance: Advance
-) -> None:
-    for some in batched(devices, REGISTER_DEVICES):
-        await client.register(some, model)
-        advance(len(some))
-
-
-async def _report(
-    client: Client, devices: Sequence[Device], plan: Plan, progress: Progress
-) -> None:
+async def _live(client: Client, devices: Sequence[Device], plan: Plan, progress: Progress) -> None:
     """Rounds in which a device acts once at most, so that its requests follow each other."""
     random = Random(plan.seed)  # noqa: S311 (a play, not a secret)
     pacer = Pacer(plan.rate)
     end_s = time.monotonic() + plan.duration_s if plan.duration_s else None
-    advance = _bar(progress, "Reporting", None)
-    acts = fleet.first_installs(devices, random, _now_ms)
+    advance = fleet_work.bar(progress, "Reporting", None)
+    acts = fleet.first_installs(devices, random, fleet_work.now_ms)
     rounds = 0
     while rounds < fleet.ROUNDS if end_s is None else time.monotonic() < end_s:
-        await _by_many(_worker(client, pacer, _until(end_s, acts), advance))
-        acts = fleet.later_acts(devices, random, _now_ms)
+        await fleet_work.by_many(_worker(client, pacer, _until(end_s, acts), advance))
+        acts = fleet.later_acts(devices, random, fleet_work.now_ms)
         rounds += 1
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _until(end_s: float | None, posts: Iterator[Post]) -> Iterator[Post]:
@@ -180,21 +164,3 @@ def _worker(
             advance(1)
 
     return work
-
-
-async def _by_many(work: Callable[[], Awaitable[None]]) -> None:
-    """The workers share what there is to do; the first that fails ends all."""
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
-            group.create_task(work())  # type: ignore[arg-type] # a coroutine
-
-
-async def _check_histories(client: Client, devices: Sequence[Device], advance: Advance) -> None:
-    remaining = _counted(devices, advance)
-    await _by_many(lambda: fleet_check.histories(client, remaining))
-
-
-def _counted(devices: Sequence[Device], advance: Advance) -> Iterator[Device]:
-    for device in devices:
-        advance(1)
-        yield device

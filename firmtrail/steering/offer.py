@@ -181,10 +181,14 @@ def _is_settled(same: Offers, newest: Offer) -> bool:
 
 
 def _left(offers: Offers, running: str, at: Placed) -> list[Offer]:
-    """Another version runs: what was being installed did not get there."""
+    """Another version runs: what was being installed did not get there.
+
+    At the same place the later position is behind: a report in one array with the one before it,
+    or one without a seq from a device that sends them.
+    """
     changed: list[Offer] = []
     for offer in offers:
-        if offer.version != running and 0 <= offer.installing_place < at.place:
+        if offer.version != running and 0 <= offer.installing_place <= at.place:
             same = [each for each in offers if each.version == offer.version]
             changed += _failed(same, offer, at)
     return changed

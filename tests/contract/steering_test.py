@@ -118,6 +118,18 @@ async def test_a_rollout_pauses_itself_in_the_very_commit(
     assert await differences(db, fleet) == []
 
 
+async def test_an_install_that_fell_back_counts_when_one_array_tells_all_of_it(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    rollout = await roll_out(recorder, fleet, "1.1.0")
+    await check_in(recorder, fleet)
+    at_once = [report("1.1.0", "installing"), report("1.0.0", "running")]  # at the same time
+    await recorder.report(fleet, at_once)
+    _, counted = await device_offers.counts(db, fleet, rollout, 3)
+    assert counted["failed"] == 1
+    assert await differences(db, fleet) == []
+
+
 async def test_a_rolled_back_device_goes_to_its_previous_version_and_its_history_says_so(
     db: Database, recorder: Recorder, fleet: int
 ) -> None:

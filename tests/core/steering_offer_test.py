@@ -79,6 +79,13 @@ def test_a_late_report_of_an_outcome_changes_nothing(fleet: Fleet) -> None:
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "installed"
 
 
+def test_of_two_reports_of_one_place_the_later_recorded_is_behind(fleet: Fleet) -> None:
+    live(fleet, ["poll"])
+    fleet.record("device/d1", events.UpdateProgressed("1.1.0", seq=9, status="installing"))
+    fleet.record("device/d1", events.FirmwareRunning("1.0.0"))  # at the highest seq so far
+    assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "failed"
+
+
 def test_attempts_belong_to_the_version_whoever_offers_it(fleet: Fleet) -> None:
     live(fleet, ["poll", FAIL])
     fleet.record("device/d1", events.DeviceChanged(pinned="1.1.0"))

@@ -31,14 +31,20 @@ class Done:
         return [msgspec.json.decode(line) for line in self.out.splitlines()]
 
 
-def firmtrail(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+def firmtrail(
+    database: str,
+    *arguments: str,
+    stdin: str = "",
+    seconds_max: float = COMMAND_SECONDS_MAX,
+    **environment: str,
+) -> Done:
     process = subprocess.run(
         [sys.executable, "-m", "firmtrail", "--database", database, *arguments],
         env=ENVIRONMENT | environment,
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=COMMAND_SECONDS_MAX,
+        timeout=seconds_max,
         check=False,
     )
     return Done(process)

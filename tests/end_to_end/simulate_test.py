@@ -1,20 +1,34 @@
-"""The simulated fleet: it finds nothing wrong with the service, and it would find it."""
+"""The simulated fleet: it finds nothing wrong with the service, and it would find it.
 
+FIRMTRAIL_TEST_FLEET sets how many devices are steered; `make fleet DEVICES=50000` shows them.
+"""
+
+import asyncio
+import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
+from rich.progress import Progress
 
-from firmtrail.cli import fleet, fleet_check
+from firmtrail.cli import fleet, fleet_check, output, steer, steer_check, steer_visit
 from firmtrail.cli.fleet import Device, Post, Recorded, Report
 from firmtrail.cli.fleet_client import Client
+from firmtrail.cli.fleet_trials import Pause, Trials
+from firmtrail.cli.fleet_work import Plan
+from firmtrail.cli.steer_visit import Stage
 from tests.databases import migrate_now, sqlite_template
-from tests.end_to_end.command import firmtrail, new_project
+from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.site import PROJECT, new_site
 from tests.postgres_server import PostgresServer
+
+STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "300"))
+SECONDS_MAX = 60 + STEERED / 20
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -52,16 +66,45 @@ def test_a_fleet_that_may_not_or_can_not_says_so(serve: Serve, database: str) ->
     assert firmtrail(database, "simulate", *nowhere).exit_code == 2
 
 
+@pytest.mark.timeout(4 * SECONDS_MAX)
+def test_a_steered_fleet_is_told_what_was_ordered_and_its_log_replays(
+    serve: Serve, database: str, tmp_path: Path
+) -> None:
+    token = new_project(database)
+    url = serve(database, "--artifacts", str(tmp_path / "artifacts")).url
+    to = ("--url", url, "--token", token, "--project", "acme", "--json")
+    wish = ("--steer", "--devices", str(STEERED), "--rate", "100000")
+    done = firmtrail(database, "simulate", *to, *wish, seconds_max=SECONDS_MAX)
+    assert (done.exit_code, done.said.count("\n") < 20) == (0, True), done.said
+    shown = done.json
+    assert shown["position of the pause"] == shown["position of the report over it"] + 1
+    assert (shown["offers after it"], shown["differences"]) == (0, 0)
+    for command in ("verify", "replay"):
+        audit = ("audit", command, "--project", "acme", "--json")
+        audited = firmtrail(database, *audit, seconds_max=SECONDS_MAX).json
+        shown[f"audit {command}: entries"] = audited["logs"][0]["entries"]
+        shown[f"audit {command}: found"] = audited["found"]
+    output.show_table([{"": name, "count": value} for name, value in shown.items()], {})
+    assert (shown["audit verify: found"], shown["audit replay: found"]) == (0, 0)
+
+
+def test_a_fleet_too_small_to_be_steered_is_refused(tmp_path: Path) -> None:
+    to = ("--url", "http://127.0.0.1:1", "--token", "x", "--project", "acme")
+    refused = in_process(f"sqlite:///{tmp_path}/a.db", "simulate", *to, "--steer", "--devices", "9")
+    assert (refused.exit_code, "at least 300 devices" in refused.said) == (2, True)
+
+
+@pytest.fixture
+async def client(serve: Serve, tmp_path: Path) -> AsyncIterator[Client]:
+    database = f"sqlite:///{tmp_path}/firmtrail.db"
+    (tmp_path / "firmtrail.db").write_bytes(sqlite_template())
+    site = await new_site(database, [])
+    async with ClientSession() as session:
+        yield Client(session, serve(database).url, PROJECT, site.admin)
+
+
 class TestDifferences:
     """Whatever is untrue about the model, or the service, is found."""
-
-    @pytest.fixture
-    async def client(self, serve: Serve, tmp_path: Path) -> AsyncIterator[Client]:
-        database = f"sqlite:///{tmp_path}/firmtrail.db"
-        (tmp_path / "firmtrail.db").write_bytes(sqlite_template())
-        token = new_project(database)
-        async with ClientSession() as session:
-            yield Client(session, serve(database).url, "acme", token)
 
     async def play(self, client: Client) -> list[Device]:
         devices = fleet.devices("d", 8)
@@ -113,3 +156,53 @@ class TestDifferences:
         known = devices[0].recorded.pop()
         await client.play(Post(devices[0], [known.report]))
         assert client.tally.differences == 1
+
+
+async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> None:
+    with Progress(disable=True) as progress:
+        stage = await steer.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
+    orders, pause = stage.orders, stage.pause
+    asked = next(each for each in stage.devices if each.answered)
+    back = next(each for each in stage.devices if orders.rollback in each.trials.results)
+
+    async def is_found(check: Callable[[Stage], Any]) -> bool:
+        before = client.tally.differences
+        if asyncio.iscoroutine(found := check(stage)):
+            await found
+        return client.tally.differences > before
+
+    def rollout(stage: Stage) -> Awaitable[None]:
+        return steer_check.rollout(stage, "withdrawn")
+
+    def pause_of(stage: Stage) -> Pause:
+        return steer_check.pause(stage, 4, 100)
+
+    def check_in(stage: Stage) -> Awaitable[None]:
+        return steer_visit.visit(stage, back)
+
+    log, rollback, asks, ended = (
+        steer_check.log,
+        steer_check.rollback,
+        steer_check.asks,
+        steer_check.ended,
+    )
+    lies: list[tuple[Callable[[Stage], Any], object, str, object]] = [
+        (log, stage, "outcomes", stage.outcomes[1:]),
+        (log, stage, "pause", pause._replace(position=pause.position + 1)),
+        (log, stage, "pause", pause._replace(failed=pause.failed + 1)),
+        (log, back, "trials", Trials()),
+        (rollout, back, "trials", Trials()),
+        (rollout, stage, "devices", stage.devices[1:]),
+        (rollback, back, "trials", Trials()),
+        (rollback, back, "runs", "1.1.0"),
+        (ended, back, "runs", "1.1.0"),
+        (asks, asked, "answered", (asked.answered and asked.answered[0], "1.1.1")),
+        (check_in, stage, "orders", orders._replace(rollback="")),
+        (check_in, back, "etag", ""),
+        (pause_of, stage, "told_meanwhile", [(pause.position + 2, "rollout")]),
+    ]
+    for check, where, name, lie in lies:
+        assert not await is_found(check), client.tally.shown
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(where, name, lie)
+            assert await is_found(check), (check, name)
