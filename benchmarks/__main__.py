@@ -9,17 +9,24 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import scale, short, table
+from benchmarks import scale, short, steering, table
 
 
 def main() -> int:
     """Measure, show, and say whether it holds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--scale", action="store_true", help="a million devices, 10 million events")
+    parser.add_argument("--steering", action="store_true", help="orders to a fleet, and idle polls")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--reports", type=int, default=scale.REPORTS, help="with --scale: fewer")
+    parser.add_argument(
+        "--devices", type=int, default=steering.DEVICES, help="with --steering: fewer"
+    )
     options = parser.parse_args()
-    rows, faults = scale.run(options.reports) if options.scale else short.run()
+    if options.steering:
+        rows, faults = steering.run(options.devices)
+    else:
+        rows, faults = scale.run(options.reports) if options.scale else short.run()
     table.show("Firmtrail beside simpler services", rows)
     for fault in faults:
         print(f"FAULT: {fault}")

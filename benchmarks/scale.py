@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 
 from benchmarks import fleet, processes, short, table
 from benchmarks.fill import fill
-from benchmarks.fleet import VERSIONS, Fleet, P
+from benchmarks.fleet import ARRAY_REPORTS, VERSIONS, Fleet, P
 from benchmarks.processes import Firmtrail, Tokens
 from benchmarks.rounds import Measure, take_turns
 from benchmarks.short import Service
@@ -88,7 +89,8 @@ def _filled(path: Path, devices: int, reports: int) -> Filled:
     database = f"sqlite:///{path}"
     tokens, few = processes.prepare(database), Fleet(devices)
     began = datetime.now(UTC)
-    bytes_an_event = fill(path, few, reports)
+    arrays = islice(few.gathered(), reports // ARRAY_REPORTS)
+    bytes_an_event = fill(path, few, arrays, reports)
     return Filled(database, few, tokens, bytes_an_event, began, datetime.now(UTC))
 
 
