@@ -124,11 +124,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
         header_end = buffer.find(b"\r\n\r\n") + 4
-        if header_end > 3:
-            if len(buffer) >= header_end + _body_bytes(buffer, header_end):
-                self._buffer = b""
-                self._answered(buffer, header_end)
-                return
+        if header_end > 3 and len(buffer) >= header_end + _body_bytes(buffer, header_end):
+            self._buffer = b""
+            self._answered(buffer, header_end)
+            return
         self._buffer = buffer
 
     def connection_lost(self, _error: Exception | None) -> None:

@@ -16,6 +16,7 @@ from firmtrail.http import lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import control_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
@@ -30,7 +31,7 @@ NO_TEXTS = Texts(None, None)
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The rollouts and rollbacks, the newest first."""
-    control = await _control(call)
+    control = await control_of(call)
     size, texts = await rollouts.texts(call.services.db, call.log_id)
     found = sorted(control.rollouts.values(), key=lambda each: -each.position)
 
@@ -51,14 +52,8 @@ async def get_rollout(call: AnyCall) -> web.Response:
     return respond.resource(call, body, size)
 
 
-async def _control(call: AnyCall) -> Control:
-    """What decides now."""
-    head = await log.head(call.services.db, call.log_id)
-    return await call.services.recorder.controls.at(call.log_id, head.control_count)
-
-
 async def _told(call: AnyCall, name: str) -> tuple[int, wire.Rollout]:
-    decides = await _control(call)
+    decides = await control_of(call)
     if name not in decides.rollouts:
         raise NotFound
     found = decides.rollouts[name]
@@ -127,7 +122,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.pause_if.min_reports if body.pause_if else None,
     )
     if body.dry_run:
-        decides = await _control(call)
+        decides = await control_of(call)
         tried = _tried(call, control.decide_rollout(decides, wanted))
         _, how_far = await _progress(call, decides, tried)
         shown = _shown(decides, tried, NO_TEXTS)
@@ -149,7 +144,7 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.tag,
     )
     if body.dry_run:
-        decides = await _control(call)
+        decides = await control_of(call)
         tried = _tried(call, control.decide_rollback(decides, wanted))
         named = await _named(call, tried)
         return respond.json(200, wire.StartedRollback(rollout=None, devices=named))
@@ -235,7 +230,7 @@ async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
 
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
-    decides, name = await _control(call), call.path("id")
+    decides, name = await control_of(call), call.path("id")
     if name not in decides.rollouts:
         raise NotFound
     found = decides.rollouts[name]
