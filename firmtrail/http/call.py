@@ -15,6 +15,7 @@ from firmtrail.eventstore.growth import Growth
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
+from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
@@ -66,6 +67,8 @@ class Services:
     access: Access
     authenticate: Authenticate
     metrics: Metrics
+    outdated: Sums
+    """How far the devices of all projects are behind."""
     devices: Coalescer[tuple[int, str]]
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]

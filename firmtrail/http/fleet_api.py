@@ -9,7 +9,7 @@ from firmtrail.device import DeviceState
 from firmtrail.events import time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.continued import Part
-from firmtrail.http import answers, lists, moments, respond
+from firmtrail.http import answers, fleet_metrics, lists, metrics, moments, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import (
     DeviceQuery,
@@ -291,6 +291,15 @@ def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
         )
         for count in counts
     ]
+
+
+async def get_metrics(call: AnyCall) -> web.Response:
+    """How many devices of each model are outdated, for Prometheus."""
+    size, counts = await fleet_versions.counts(call.services.db, call.log_id)
+    control = await control_of(call)
+    text = fleet_metrics.of_models(call.project, counts, control.current)
+    headers = {"Content-Type": metrics.CONTENT_TYPE, "Cache-Control": "no-store"}
+    return web.Response(body=text, headers={**headers, respond.LOG_SIZE: str(size)})
 
 
 async def get_timeline(call: Call[TimelineQuery, None]) -> web.Response:
