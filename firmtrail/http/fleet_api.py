@@ -293,7 +293,7 @@ def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
     ]
 
 
-async def get_metrics(call: AnyCall) -> web.Response:
+async def get_project_metrics(call: AnyCall) -> web.Response:
     """How many devices of each model are outdated, for Prometheus."""
     size, counts = await fleet_versions.counts(call.services.db, call.log_id)
     control = await control_of(call)

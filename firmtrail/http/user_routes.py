@@ -63,7 +63,7 @@ FLEET = (
     Route(
         method=GET,
         path=f"{P}/metrics",
-        handler=fleet_api.get_metrics,
+        handler=fleet_api.get_project_metrics,
         access=READ,
         group="users call",
         summary="How many devices of each model are outdated, in Prometheus's text format.",
