@@ -118,6 +118,16 @@ async def test_idle_polls_change_no_tables_row_count(fleet: Site) -> None:
     assert [tuple(row[0]) for row in await rows()] == before
 
 
+async def test_a_rollout_counts_whom_it_lists(fleet: Site) -> None:
+    new = [{"device": "d3", "model": "m", "cohort": "c", "tags": ["t"]}, {"device": "d4"}]
+    await post(fleet, "devices", [*new, {"device": "d5", "model": "m", "cohort": "c"}])
+    await fleet.call("DELETE", f"{P}/devices/d5", caller="operator")
+    for members, devices in (({}, 3), ({"cohort": "c"}, 1), ({"tag": "t"}, 1)):
+        path = f"{P}/rollouts/{await roll_out(fleet, **members)}"
+        listed = (await fleet.get(f"{path}/devices?count=true")).json["total"]
+        assert (await fleet.get(path)).json["progress"]["matching"] == listed == devices
+
+
 async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     pause_if = {"failed_percent": 50, "min_reports": 1}
     tried = await post(
