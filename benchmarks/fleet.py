@@ -120,12 +120,12 @@ class Fleet:
             yield Sent(get(path, token), [])
 
 
-def polls(known: Mapping[int, str]) -> Iterator[Sent]:
-    """Yield check-ins of random ones of these devices, each with the ETag that it was given."""
-    numbers = list(known)
+def polls(etags: Mapping[int, str]) -> Iterator[Sent]:
+    """Yield check-ins of random ones of these devices, each with its ETag unless that is ""."""
+    numbers = list(etags)
     while True:
         number = random.choice(numbers)
-        headers = f"If-None-Match: {known[number]}\r\n"
+        headers = f"If-None-Match: {etags[number]}\r\n" if etags[number] else ""
         yield Sent(get(f"{P}/devices/{name(number)}/update", secret(number), headers), [])
 
 

@@ -202,7 +202,7 @@ def _polls(bare_port: int, port: int, known: dict[int, str]) -> list[Row]:
     bare = Measure("bare aiohttp, GET", bare_port, devices.reads("-"))
     polls = (
         Measure("idle poll with its ETag", port, fleet.polls(known), good="304"),
-        Measure("idle poll", port, fleet.polls(dict.fromkeys(known, '"-"'))),
+        Measure("idle poll", port, fleet.polls(dict.fromkeys(known, ""))),
     )
     while sum(each.answers for each in polls) < IDLE_POLLS:
         for each in (bare, *polls):
