@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from itertools import batched, islice
+from collections.abc import Iterator
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import uvloop
 from rich.progress import Progress
 
 from benchmarks import fleet
-from benchmarks.fleet import ARRAY_REPORTS, Fleet
+from benchmarks.fleet import Fleet
 from firmtrail.access import credentials
 from firmtrail.access.device_secrets import NewSecret
 from firmtrail.commands.devices import Registration, register
@@ -28,9 +29,13 @@ _SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 """The file's bytes, once its write-ahead log is in it."""
 
 
-def fill(path: Path, devices: Fleet, reports: int) -> float:
-    """Register the fleet, then record reports of random devices; gives the bytes each took."""
-    return uvloop.run(_fill(path, devices, reports))
+type Arrays = Iterator[list[dict[str, Any]]]
+"""Reports as gateways gather them."""
+
+
+def fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> float:
+    """Register the fleet, then record so many reports; gives the bytes each took."""
+    return uvloop.run(_fill(path, devices, arrays, reports))
 
 
 def to_report(claimed: dict[str, Any]) -> Report:
@@ -46,7 +51,7 @@ def to_report(claimed: dict[str, Any]) -> Report:
     )
 
 
-async def _fill(path: Path, devices: Fleet, reports: int) -> float:
+async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> float:
     db = await SQLite.open(path)
     [[log_id]] = await db.read(Statement(_LOG, (fleet.PROJECT,)))
     recorder = Recorder(db)
@@ -58,12 +63,11 @@ async def _fill(path: Path, devices: Fleet, reports: int) -> float:
             progress.advance(registering, len(new))
         before = await _bytes(db)
         recording = progress.add_task("recording", total=reports)
-        arrays = islice(devices.gathered(), reports // ARRAY_REPORTS)
 
         async def record() -> None:
             for array in arrays:
                 await recorder.report(log_id, [to_report(each) for each in array])
-                progress.advance(recording, ARRAY_REPORTS)
+                progress.advance(recording, len(array))
 
         await asyncio.gather(*(record() for _ in range(ARRAYS_AT_ONCE)))
     await recorder.close()

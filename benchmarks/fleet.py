@@ -6,10 +6,10 @@ so it can be found in the log again.
 
 import random
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import count
+from itertools import batched, count
 from typing import Any, NamedTuple
 
 import msgspec
@@ -88,6 +88,11 @@ class Fleet:
             numbers = (random.randrange(self.devices) for _ in range(ARRAY_REPORTS))
             yield [self._report_of(number) for number in numbers]
 
+    def everybody(self, version: str) -> Iterator[list[dict[str, Any]]]:
+        """Yield what gateways gather until each device has reported this version once."""
+        for numbers in batched(range(self.devices), ARRAY_REPORTS):
+            yield [self._report_of(number) | {"version": version} for number in numbers]
+
     def _report_of(self, number: int) -> dict[str, Any]:
         return report(next(self._serials)) | {"device": name(number)}
 
@@ -113,6 +118,15 @@ class Fleet:
         while True:
             path = f"{P}/devices/{name(random.randrange(self.devices))}{suffix}"
             yield Sent(get(path, token), [])
+
+
+def polls(etags: Mapping[int, str]) -> Iterator[Sent]:
+    """Yield check-ins of random ones of these devices, each with its ETag unless that is ""."""
+    numbers = list(etags)
+    while True:
+        number = random.choice(numbers)
+        headers = f"If-None-Match: {etags[number]}\r\n" if etags[number] else ""
+        yield Sent(get(f"{P}/devices/{name(number)}/update", secret(number), headers), [])
 
 
 def audits(devices: int, token: str) -> dict[str, Iterator[Sent]]:
@@ -142,9 +156,9 @@ def post(path: str, credential: str, body: object) -> bytes:
     return _head("POST", path, credential, headers) + encoded
 
 
-def get(path: str, credential: str) -> bytes:
-    """Return a GET."""
-    return _head("GET", path, credential, "")
+def get(path: str, credential: str, headers: str = "") -> bytes:
+    """Return a GET; each of the headers ends its line."""
+    return _head("GET", path, credential, headers)
 
 
 def _head(method: str, path: str, credential: str, headers: str) -> bytes:

@@ -40,6 +40,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     measured_s: float = MEASURED_S
     every_s: float = 0
     """A connection sends its next request no sooner than this after the one before."""
+    good: str = "2"
+    """How the status of a good answer begins."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +51,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: float
     p99_ms: float
     failures: list[str]
-    """Each answer that was not 2xx, and each connection that broke."""
+    """Each answer that was not a good one, and each connection that broke."""
     kept: list[tuple[int, bytes]]
     """(number of the request, body of its answer)"""
     ran_out: bool
@@ -71,6 +73,7 @@ class Load:
     def __init__(self, job: Job) -> None:
         self.turns = iter(range(len(job.requests)))
         self.job = job
+        self.good = job.good.encode()
         self.timings: list[tuple[float, float]] = []
         """(when it was answered, how long it took), in seconds"""
         self.failures: list[str] = []
@@ -121,13 +124,10 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         buffer = self._buffer + data if self._buffer else data
         header_end = buffer.find(b"\r\n\r\n") + 4
-        if header_end > 3:
-            at = buffer.find(LENGTH, 0, header_end) + len(LENGTH)
-            body_end = header_end + int(buffer[at : buffer.index(b"\r", at)])
-            if len(buffer) >= body_end:
-                self._buffer = b""
-                self._answered(buffer, header_end)
-                return
+        if header_end > 3 and len(buffer) >= header_end + _body_bytes(buffer, header_end):
+            self._buffer = b""
+            self._answered(buffer, header_end)
+            return
         self._buffer = buffer
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
     def _answered(self, answer: bytes, header_end: int) -> None:
         answered_at = perf_counter()
         self._load.timings.append((answered_at, answered_at - self._sent_at))
-        if answer[9:10] != b"2":
+        if not answer.startswith(self._load.good, 9):
             self._load.failures.append(answer.decode(errors="replace"))
         elif self._keeps:
             self._load.kept.append((self._number, answer[header_end:]))
@@ -156,6 +156,14 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(wait_s, self._send)
         else:
             self._send()
+
+
+def _body_bytes(answer: bytes, header_end: int) -> int:
+    """None has no Content-Length but a 304, which has no body."""
+    at = answer.find(LENGTH, 0, header_end)
+    if at < 0:
+        return 0
+    return int(answer[at + len(LENGTH) : answer.index(b"\r", at + len(LENGTH))])
 
 
 def main(paths: Sequence[str]) -> None:

@@ -28,6 +28,7 @@ class Measure:
         units_a_request: int = 1,
         connections: int = load.CONNECTIONS,
         expected_per_s: float = 15_000,
+        good: str = "2",
     ) -> None:
         self.name = name
         self._port = port
@@ -38,6 +39,7 @@ class Measure:
         self._connections = connections
         self._expected_per_s = expected_per_s
         """How many requests to make in advance."""
+        self._good = good
         self._results: list[Result] = []
 
     def round(self) -> None:
@@ -56,6 +58,7 @@ class Measure:
             requests=[each.request for each in sent],
             keeps=self._ledger is not None,
             connections=self._connections,
+            good=self._good,
         )
         result = load.drive(job)
         if self._ledger is not None:
@@ -63,6 +66,11 @@ class Measure:
         else:
             assert not result.failures, (self.name, result.failures[0])
         return result
+
+    @property
+    def answers(self) -> int:
+        """Return how many were answered, those of the warm-up left out."""
+        return round(sum(each.answers_per_s for each in self._results) * load.MEASURED_S)
 
     @property
     def per_s(self) -> float:

@@ -13,18 +13,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from benchmarks import fleet, processes, short, table
+from benchmarks import fleet, processes, short, steering, table
 from benchmarks.fill import fill
-from benchmarks.fleet import VERSIONS, Fleet, P
+from benchmarks.fleet import ARRAY_REPORTS, VERSIONS, Fleet, P
 from benchmarks.processes import Firmtrail, Tokens
 from benchmarks.rounds import Measure, take_turns
 from benchmarks.short import Service
+from benchmarks.steering import Fleets
 from benchmarks.table import Bound, Row
 from benchmarks.verify import Ledger
 from tests import postgres_server
@@ -48,12 +50,16 @@ PAST_READ_S = 3.0
 class Filled(NamedTuple):
     """A database with its fleet in it."""
 
-    database: str
+    path: Path
     fleet: Fleet
     tokens: Tokens
     bytes_an_event: float
     filled_from: datetime
     filled_to: datetime
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.path}"
 
     @property
     def when(self) -> str:
@@ -65,14 +71,23 @@ class Filled(NamedTuple):
 
 def run(reports: int) -> tuple[list[Row], list[str]]:
     """Measure with so many reports, and write the page; gives the rows, and what was wrong."""
+    with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
+        few = _filled(Path(folder) / "few.db", FEW_DEVICES, FEW_REPORTS)
+        many = _filled(Path(folder) / "many.db", DEVICES, reports)
+        rows, faults = _served(few, many, (DEVICES + reports) // 2)
+        steered = steering.measure(Fleets(many.path, many.fleet, many.tokens, VERSIONS))
+    rows += steered[0]
+    _write_page(rows, DEVICES + reports)
+    return rows, faults + steered[1]
+
+
+def _served(few: Filled, many: Filled, size: int) -> tuple[list[Row], list[str]]:
+    """Measure two servers at once; `size` is one that the large log had."""
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
-        few = _filled(folder / "few.db", FEW_DEVICES, FEW_REPORTS)
-        many = _filled(folder / "many.db", DEVICES, reports)
         small = stack.enter_context(processes.firmtrail(few.database))
         large = stack.enter_context(processes.firmtrail(many.database))
         latencies = _latencies(small, few, large, many)
-        past = [*_past_reads(large, many, (DEVICES + reports) // 2)]
+        past = [*_past_reads(large, many, size)]
         service = _service(large, many)
         rows = [
             *_against_simpler_services(stack, service, many.fleet),
@@ -80,16 +95,15 @@ def run(reports: int) -> tuple[list[Row], list[str]]:
             *past,
             *_sizes(large, many),
         ]
-    _write_page(rows, DEVICES + reports)
     return rows, service.ledger.faults
 
 
 def _filled(path: Path, devices: int, reports: int) -> Filled:
-    database = f"sqlite:///{path}"
-    tokens, few = processes.prepare(database), Fleet(devices)
+    tokens, few = processes.prepare(f"sqlite:///{path}"), Fleet(devices)
     began = datetime.now(UTC)
-    bytes_an_event = fill(path, few, reports)
-    return Filled(database, few, tokens, bytes_an_event, began, datetime.now(UTC))
+    arrays = islice(few.gathered(), reports // ARRAY_REPORTS)
+    bytes_an_event = fill(path, few, arrays, reports)
+    return Filled(path, few, tokens, bytes_an_event, began, datetime.now(UTC))
 
 
 def _service(server: Firmtrail, filled: Filled) -> Service:

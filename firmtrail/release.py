@@ -4,7 +4,7 @@ Pure. A release is a version of a model, with its artifacts: files that never ch
 withdrawn once and for good; its version is not used a second time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -58,6 +58,9 @@ class Release(msgspec.Struct, frozen=True):
 
 type Releases = Mapping[Key, Release]
 """All releases of a project."""
+
+type Current = Mapping[str, Sequence[Release]]
+"""By model: the releases that outdate what is lower, those neither withdrawn nor pre-releases."""
 
 
 def stream(key: Key) -> str:
@@ -148,13 +151,15 @@ def latest(releases: Iterable[Release]) -> dict[str, Release]:
     Of several of one precedence, which differ in build metadata alone, it is the one added last.
     A model that has none is left out.
     """
-    found: dict[str, Release] = {}
+    return {model: max(found, key=_rank) for model, found in current(releases).items()}
+
+
+def current(releases: Iterable[Release]) -> dict[str, list[Release]]:
+    """Each model's releases that are neither withdrawn nor pre-releases."""
+    found: dict[str, list[Release]] = {}
     for release in releases:
-        if release.is_withdrawn or _precedence(release).prerelease is not None:
-            continue
-        before = found.get(release.model)
-        if before is None or _rank(before) < _rank(release):
-            found[release.model] = release
+        if not release.is_withdrawn and _precedence(release).prerelease is None:
+            found.setdefault(release.model, []).append(release)
     return found
 
 
@@ -170,12 +175,21 @@ def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
     ]
 
 
-def is_outdated(latest: Mapping[str, Release], model: str | None, running: str | None) -> bool:
-    """Whether a device of this model runs less than the latest; not where either is unknown."""
-    found = latest.get(model or "")
-    if found is None or running is None:
-        return False
-    return version.precedence(running) < _precedence(found)
+def outdated_since_ms(current: Current, model: str | None, running: str | None) -> int | None:
+    """Since when there has been a higher release than what a device of this model runs.
+
+    None where there is none, so that it is not outdated, and where either is unknown.
+    """
+    if running is None:
+        return None
+    return min(
+        (
+            each.added_at_ms
+            for each in current.get(model or "", ())
+            if version.is_higher(each.version, running)
+        ),
+        default=None,
+    )
 
 
 def _rank(release: Release) -> tuple[Version, int]:

@@ -26,6 +26,12 @@ def precedence(text: str) -> Version:
     return Version.parse(text)
 
 
+@functools.lru_cache(maxsize=4096)
+def is_higher(one: str, other: str) -> bool:
+    """By precedence."""
+    return precedence(one).compare(precedence(other)) > 0
+
+
 def is_valid(text: str) -> bool:
     return len(text) <= CHARACTERS_MAX and re.search(PATTERN, text) is not None
 

@@ -76,6 +76,9 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     pinned: str | None
     clock: Clock | None
     decommissioned: bool
+    outdated_since: TimeText | None
+    """Since when there has been a higher release of its model, neither withdrawn nor a
+    pre-release; None: it is not outdated."""
     secret: str | UnsetType = UNSET
     """Only where it was made by this very request."""
 

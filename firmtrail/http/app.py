@@ -25,6 +25,7 @@ from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
+from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
@@ -77,6 +78,7 @@ def services(
         access=access,
         authenticate=authenticator(access, db),
         metrics=metrics,
+        outdated=Sums(db),
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),

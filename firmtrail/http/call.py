@@ -14,6 +14,7 @@ from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
+from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
@@ -65,6 +66,8 @@ class Services:
     access: Access
     authenticate: Authenticate
     metrics: Metrics
+    outdated: Sums
+    """How far the devices of all projects are behind."""
     devices: Coalescer[tuple[int, str]]
     """The view's row of a device: concurrent reads are one query."""
     histories: Coalescer[Any]

@@ -1,12 +1,19 @@
-"""What should one device run? As the views say now; concurrent requests share their queries."""
+"""What should a device run? As the views say now; concurrent requests share their queries."""
 
 from firmtrail.device import DeviceState
+from firmtrail.eventstore import log
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import check_in, device_history
 from firmtrail.steering import target
 from firmtrail.steering.control import Control
 from firmtrail.steering.offer import Offers
 from firmtrail.steering.target import Case
+
+
+async def control_of(call: AnyCall) -> Control:
+    """What decides in the project now."""
+    head = await log.head(call.services.db, call.log_id)
+    return await call.services.recorder.controls.at(call.log_id, head.control_count)
 
 
 async def case_of(call: AnyCall, control: Control, state: DeviceState, offers: Offers) -> Case:

@@ -1,14 +1,15 @@
 """What users call to see their fleet: devices, their histories, and how many run what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from aiohttp import web
 
+from firmtrail import release
 from firmtrail.device import DeviceState
 from firmtrail.events import time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.continued import Part
-from firmtrail.http import answers, lists, moments, respond
+from firmtrail.http import answers, fleet_metrics, lists, metrics, moments, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import (
     DeviceQuery,
@@ -18,7 +19,7 @@ from firmtrail.http.bodies import (
     VersionsQuery,
 )
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import case_of
+from firmtrail.http.decisions import case_of, control_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.logs import old_logs, place_of
@@ -34,6 +35,8 @@ from firmtrail.projections.device_current import Filter, Found
 from firmtrail.projections.device_history import END, Asked, Entry
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import Count
+from firmtrail.projections.outdated import Outdated
+from firmtrail.release import Current
 from firmtrail.steering import target
 
 STEPS_MAX = 1_000
@@ -63,10 +66,7 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
             for each in found[:limit]
             if which.outdated is None or which.outdated.finds(each.state)
         ]
-        targets = await targets_of(call, [each.state for each in kept])
-        items = [
-            shown(each.state, each.last_seen_at_ms, targets.get(each.state.device)) for each in kept
-        ]
+        items = await _shown_with_targets(call, which, kept)
         end = lists.page_of(found, limit, lambda each: (each.state.device,))
         return Page(items, end, size if known is None else min(known, size))
 
@@ -83,6 +83,19 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     return await lists.answer(call, answers.Device, fetch, count)
 
 
+async def _shown_with_targets(
+    call: AnyCall, which: Filter, found: Sequence[Found]
+) -> list[answers.Device]:
+    control = await control_of(call)
+    current = control.current if which.outdated is None else which.outdated.current
+    states = [each.state for each in found]
+    targets = await check_in.targets(call.services.db, call.log_id, control, states)
+    return [
+        shown(each.state, current, each.last_seen_at_ms, targets.get(each.state.device))
+        for each in found
+    ]
+
+
 async def _filter_now(call: Call[DevicesQuery, None]) -> tuple[int | None, Filter]:
     """The filter, and how much of the log it knows of, where it had to read for that."""
     if call.query.outdated is None:
@@ -93,14 +106,13 @@ async def _filter_now(call: Call[DevicesQuery, None]) -> tuple[int | None, Filte
 
 async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
     db, which = call.services.db, _filter(call)
+    current = await outdated.current_then(db, past.log_id, past.stop)
     if (wanted := call.query.outdated) is not None:
-        which = which._replace(
-            outdated=await outdated.then(db, past.log_id, past.stop, wanted=wanted)
-        )
+        which = which._replace(outdated=Outdated(wanted, current))
 
     async def fetch(place: Place | None, limit: int) -> Page:
         states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
-        items = [shown(state, None) for state in states[:limit]]
+        items = [shown(state, current) for state in states[:limit]]
         return Page(items, lists.page_of(states, limit, lambda state: (state.device,)), past.stop)
 
     return await lists.answer(call, answers.Device, fetch)
@@ -140,7 +152,8 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
     states = await fleet_past.states(call.services.db, past, [name])
     if name not in states:
         raise NotFound("There was no such device.")
-    return respond.resource(call, shown(states[name], None), past.stop)
+    current = await outdated.current_then(call.services.db, past.log_id, past.stop)
+    return respond.resource(call, shown(states[name], current), past.stop)
 
 
 async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
@@ -149,14 +162,6 @@ async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
     if found is None:
         raise NotFound
     return size, found
-
-
-async def targets_of(call: AnyCall, states: Sequence[DeviceState]) -> Mapping[str, str]:
-    """Where devices are to go."""
-    services = call.services
-    head = await log.head(services.db, call.log_id)
-    at = (call.log_id, head.control_count)
-    return await check_in.targets(services.db, services.recorder.controls, at, states)
 
 
 async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
@@ -173,12 +178,18 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
     goal = None
     if control.releases and not state.decommissioned:
         goal = target.decide(await case_of(call, control, state, seen.offers)).version
-    return seen.counts.size, shown(state, seen.last_seen_at_ms, goal)
+    return seen.counts.size, shown(state, control.current, seen.last_seen_at_ms, goal)
 
 
 def shown(
-    state: DeviceState, last_seen_at_ms: int | None, goal: str | None = None
+    state: DeviceState,
+    current: Current,
+    last_seen_at_ms: int | None = None,
+    goal: str | None = None,
 ) -> answers.Device:
+    outdated_since_ms = None
+    if not state.decommissioned:
+        outdated_since_ms = release.outdated_since_ms(current, state.model, state.version)
     return answers.Device(
         device=state.device,
         version=state.version,
@@ -187,6 +198,7 @@ def shown(
         status=state.status,
         failing=state.status in FAILING,
         target=goal,
+        outdated_since=time_or_none(outdated_since_ms),
         last_seen_at=time_or_none(last_seen_at_ms),
         model=state.model,
         cohort=state.cohort,
@@ -279,6 +291,15 @@ def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
         )
         for count in counts
     ]
+
+
+async def get_project_metrics(call: AnyCall) -> web.Response:
+    """How many devices of each model are outdated, for Prometheus."""
+    size, counts = await fleet_versions.counts(call.services.db, call.log_id)
+    control = await control_of(call)
+    text = fleet_metrics.of_models(call.project, counts, control.current)
+    headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NEVER_KEPT}
+    return web.Response(body=text, headers={**headers, respond.LOG_SIZE: str(size)})
 
 
 async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:

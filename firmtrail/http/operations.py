@@ -1,7 +1,7 @@
 """What those who run the service call: is it alive, is it ready, what does it count; the documents.
 
-None needs a credential and none says anything about a project. /healthz touches nothing, so a slow
-database does not make an orchestrator kill the servers that wait for it.
+None needs a credential and none names a project or anything of it. /healthz touches nothing, so a
+slow database does not make an orchestrator kill the servers that wait for it.
 """
 
 import functools
@@ -66,9 +66,10 @@ async def get_readyz(call: AnyCall) -> web.Response:
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
-    """What the process counts, for Prometheus."""
+    """What the process counts, and how many devices are outdated, for Prometheus."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
-    return web.Response(body=call.services.metrics.text(), headers=headers)
+    body = call.services.metrics.text() + await call.services.outdated.text()
+    return web.Response(body=body, headers=headers)
 
 
 async def get_openapi(call: AnyCall) -> web.Response:

@@ -17,6 +17,7 @@ from firmtrail.http import lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import control_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
@@ -34,7 +35,7 @@ at: where few are in it, a page may hold fewer than asked for, or none, and stil
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The rollouts and rollbacks, the newest first."""
-    control = await _control(call)
+    control = await control_of(call)
     size, texts = await rollouts.texts(call.services.db, call.log_id)
     found = sorted(control.rollouts.values(), key=lambda each: -each.position)
 
@@ -51,14 +52,8 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """A rollout, and how far it is."""
-    size, body = await _told(call, await _control(call))
+    size, body = await _told(call, await control_of(call))
     return respond.resource(call, body, size)
-
-
-async def _control(call: AnyCall) -> Control:
-    """What decides now."""
-    head = await log.head(call.services.db, call.log_id)
-    return await call.services.recorder.controls.at(call.log_id, head.control_count)
 
 
 def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
@@ -171,14 +166,14 @@ async def _dry(call: AnyCall, would_be: msgspec.Struct) -> web.Response:
 
 
 async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
-    decides = await _control(call)
+    decides = await control_of(call)
     tried = _tried(call, control.decide_rollout(decides, wanted))
     _, how_far = await _progress(call, decides, tried)
     return msgspec.structs.replace(_shown(decides, tried, NO_TEXTS), progress=how_far)
 
 
 async def _rollback_tried(call: AnyCall, wanted: orders.RollbackStarted) -> wire.StartedRollback:
-    tried = _tried(call, control.decide_rollback(await _control(call), wanted))
+    tried = _tried(call, control.decide_rollback(await control_of(call), wanted))
     return wire.StartedRollback(rollout=None, devices=await _named(call, tried))
 
 
@@ -242,7 +237,7 @@ async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     answer = await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
     done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
     if done.rollout is None:
-        done = wire.Commanded(*await _told(call, await _control(call)))
+        done = wire.Commanded(*await _told(call, await control_of(call)))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
                 await keep(tx, call.key, Answer(200, done))
@@ -254,7 +249,7 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     behind it, only another command on the rollout is news."""
     if "If-Match" not in call.request.headers:
         return lambda _held: None
-    seen = await _control(call)
+    seen = await control_of(call)
     _, body = await _told(call, seen)
 
     def check(held: Control) -> None:
@@ -266,7 +261,7 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
 
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
-    decides = await _control(call)
+    decides = await control_of(call)
     found = _rollout_of(call, decides)
 
     async def fetch(place: Place | None, limit: int) -> Page:

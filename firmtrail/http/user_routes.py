@@ -62,6 +62,16 @@ FLEET = (
     ),
     Route(
         method=GET,
+        path=f"{P}/metrics",
+        handler=fleet_api.get_project_metrics,
+        access=READ,
+        group="users call",
+        summary="How many devices of each model are outdated, in Prometheus's text format.",
+        answers={200: "text/plain"},
+        is_view=True,
+    ),
+    Route(
+        method=GET,
         path=D,
         handler=fleet_api.get_device,
         access=READ,

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections import device_current, device_history, device_offers
-from firmtrail.projections.controls import Controls
 from firmtrail.projections.device_asks import OPEN
 from firmtrail.steering import target
 from firmtrail.steering.control import Control
@@ -101,11 +100,9 @@ def with_way_back(case: Case, runs: device_history.Runs) -> Case:
 
 
 async def targets(
-    db: Database, controls: Controls, at: tuple[int, int], states: Sequence[DeviceState]
+    db: Database, log_id: int, control: Control, states: Sequence[DeviceState]
 ) -> Mapping[str, str]:
-    """Where each device is to go, if anywhere. `at` is (log_id, control_count)."""
-    log_id, control_count = at
-    control = await controls.at(log_id, control_count)
+    """Where each device is to go, if anywhere."""
     if not control.releases:
         return {}
     active = [state for state in states if not state.decommissioned]

@@ -108,6 +108,27 @@ WHERE log_heads.log_id = $1
 ORDER BY sums.model, sums.version"""
 
 
+_NEWEST = """\
+WITH ends AS (
+    SELECT views.log_id, views.generation, cell.model, cell.version, max(cell.bucket) AS bucket
+    FROM log_heads
+    JOIN views ON views.log_id = log_heads.log_id AND views.name = 'fleet_versions'
+    JOIN fleet_versions AS cell
+        ON cell.log_id = views.log_id AND cell.generation = views.generation
+    WHERE log_heads.closed = 0
+    GROUP BY views.log_id, views.generation, cell.model, cell.version)
+SELECT ends.log_id, ends.model, ends.version, counted.devices
+FROM ends
+JOIN fleet_versions AS counted
+    ON counted.log_id = ends.log_id
+    AND counted.generation = ends.generation
+    AND counted.model = ends.model
+    AND counted.version = ends.version
+    AND counted.bucket = ends.bucket
+WHERE counted.devices > 0
+ORDER BY ends.log_id, ends.model, ends.version"""
+
+
 class Count(NamedTuple):
     model: str | None
     version: str | None
@@ -159,3 +180,11 @@ async def counts(db: Database, log_id: int, stop: int | None = None) -> tuple[in
         for _, model, version, devices in size_and_counts
         if model is not None
     ]
+
+
+async def everywhere(db: Database) -> dict[int, list[Count]]:
+    """The counts of all projects' newest logs, by log."""
+    found: dict[int, list[Count]] = {}
+    for log_id, model, version, devices in await db.read(Statement(_NEWEST)):
+        found.setdefault(log_id, []).append(Count(model or None, version or None, devices))
+    return found

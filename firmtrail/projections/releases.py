@@ -63,6 +63,17 @@ LEFT JOIN release_artifacts AS artifact
 WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
 
+_EVERYWHERE = """\
+SELECT
+    release.log_id, release.model, release.version, release.position, release.added_at_ms,
+    release.has_notes, release.withdrawn_position, release.withdrawn_at_ms
+FROM log_heads
+JOIN views ON views.log_id = log_heads.log_id AND views.name = 'releases'
+JOIN releases AS release
+    ON release.log_id = views.log_id AND release.generation = views.generation
+WHERE log_heads.closed = 0
+ORDER BY release.log_id, release.model, release.version"""
+
 _LIST = f"""\
 SELECT
     log_heads.size,
@@ -170,6 +181,14 @@ def load(log_id: int, generation: int) -> Statement:
 async def live(db: Database, log_id: int) -> dict[Key, Release]:
     """All releases of the log as they are."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
+
+
+async def everywhere(db: Database) -> dict[int, list[Release]]:
+    """The releases of all projects' newest logs, by log; their artifacts are left out."""
+    found: dict[int, list[Release]] = {}
+    for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
+        found.setdefault(log_id, []).append(_release(columns, ()))
+    return found
 
 
 def state(rows: Iterable[Row]) -> dict[Key, Release]:

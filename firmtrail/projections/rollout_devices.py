@@ -1,5 +1,7 @@
 """Which devices is a rollout meant for? Read from device_current and what was offered.
 
+How many a whole model has is read from the counts of versions.
+
 A rollback is meant for the devices that run its bad version, and for those that it sent away from
 it.
 """
@@ -7,7 +9,7 @@ it.
 from typing import NamedTuple
 
 from firmtrail.eventstore.database import Database, Statement, Value
-from firmtrail.projections import device_current
+from firmtrail.projections import device_current, fleet_versions
 from firmtrail.projections.device_current import Found
 from firmtrail.projections.view import generation_of
 from firmtrail.steering.rollout import Rollout
@@ -134,6 +136,10 @@ def _args(rollout: Rollout) -> tuple[Value, ...]:
 
 
 async def matching(db: Database, log_id: int, rollout: Rollout) -> int:
+    """How many devices it is meant for. A whole model is counted already, a row a version."""
+    if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
+        _, counts = await fleet_versions.counts(db, log_id)
+        return sum(count.devices for count in counts if count.model == rollout.model)
     [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
     return int(found)
 

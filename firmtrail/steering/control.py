@@ -6,13 +6,13 @@ keeps it in memory; `count` says how many of the log's control events it holds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Literal
 
-from firmtrail import events, orders, release, settings, version
+from firmtrail import events, orders, release, settings
 from firmtrail.device import Refused
 from firmtrail.events import Recorded
-from firmtrail.release import Key, Release, Releases
+from firmtrail.release import Current, Key, Release, Releases
 from firmtrail.settings import Settings
 from firmtrail.steering import rollout
 from firmtrail.steering.rollout import Rollout
@@ -47,6 +47,11 @@ class Control:
     def latest(self) -> Mapping[str, Release]:
         """By model."""
         return release.latest(self.releases.values())
+
+    @cached_property
+    def current(self) -> Current:
+        """By model: the releases that outdate."""
+        return release.current(self.releases.values())
 
     @cached_property
     def followed(self) -> Mapping[str, Release]:
@@ -156,9 +161,3 @@ def decide_resume(control: Control) -> orders.Resumed:
     if control.halt is None:
         raise Refused("not_halted", "the project is not halted")
     return orders.Resumed()
-
-
-@lru_cache(maxsize=4096)
-def is_higher(one: str, other: str) -> bool:
-    """By precedence."""
-    return version.precedence(one).compare(version.precedence(other)) > 0

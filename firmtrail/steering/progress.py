@@ -3,9 +3,9 @@
 from typing import Literal, NamedTuple
 
 from firmtrail.steering import offer, rollout, target
-from firmtrail.steering.control import is_higher
 from firmtrail.steering.rollout import Rollout
 from firmtrail.steering.target import Case, Reason
+from firmtrail.version import is_higher
 
 type State = Literal[
     "installed", "exhausted", "failed", "already", "not_reached", "held", "offered", "pending"

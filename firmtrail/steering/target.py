@@ -14,9 +14,10 @@ from firmtrail.device import DeviceState
 from firmtrail.orders import Cause
 from firmtrail.release import Key
 from firmtrail.steering import offer, rollout
-from firmtrail.steering.control import Control, is_higher, is_withdrawn
+from firmtrail.steering.control import Control, is_withdrawn
 from firmtrail.steering.offer import Offers
 from firmtrail.steering.rollout import Rollout
+from firmtrail.version import is_higher
 
 type Action = Literal["none", "update", "rollback"]
 type Refusal = Literal[

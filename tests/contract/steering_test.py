@@ -18,8 +18,8 @@ from firmtrail.offering import CheckIn
 from firmtrail.projections import controls, device_history, device_offers
 from firmtrail.record import Recorder
 from firmtrail.release import Key
-from firmtrail.steering.control import is_higher
 from firmtrail.steering.target import Decision
+from firmtrail.version import is_higher
 from tests.databases import new_log
 from tests.fleet import receipts, record_events, register, report
 from tests.replay import differences

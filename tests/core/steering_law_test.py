@@ -7,8 +7,8 @@ from firmtrail import events, orders
 from firmtrail.device import Refused
 from firmtrail.events import Recorded
 from firmtrail.steering import control, progress, rollout, target
-from firmtrail.steering.control import is_higher
 from firmtrail.steering.rollout import Rollout
+from firmtrail.version import is_higher
 from tests.steering import Fleet
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0")

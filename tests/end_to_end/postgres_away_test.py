@@ -105,6 +105,8 @@ async def assert_unavailable(session: ClientSession, url: str, site: Site) -> No
     assert time.monotonic() - began < ANSWER_SECONDS
     assert (await get(session, f"{url}/healthz")).status == 200
     assert (await get(session, f"{url}/readyz")).status == 503
+    scraped = await get(session, f"{url}/metrics")
+    assert (scraped.status, b"firmtrail_devices" in scraped.body) == (200, False)
 
 
 async def until_ready(session: ClientSession, url: str) -> None:

@@ -36,6 +36,7 @@ async def test_views_texts_and_roles_are_those_of_both_logs(site: Site) -> None:
     [line] = (await site.get(f"{D}/history")).json["items"]
     await go_on(site)
     assert [(await site.get(path)).json for path in paths] == before
+    assert b"\nfirmtrail_devices 2.0\n" in (await site.call("GET", "/metrics")).body
     [old] = (await site.get(f"{D}/history")).json["items"]
     assert old == line | {"log": 1}
     assert (old["position"], old["detail"]) == (first["position"], "the first")

@@ -1,8 +1,13 @@
 """Which devices run less than the latest release of their model."""
 
+from datetime import datetime
+from typing import Any
+
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from firmtrail.eventstore.database import Database
+from firmtrail.http import fleet_metrics
 from firmtrail.projections import outdated
 from tests.fleet import register, report
 from tests.service.site import P, Site
@@ -34,6 +39,10 @@ async def add(site: Site, version: str) -> int:
     return int((await site.get(f"{P}/releases")).headers["Firmtrail-Log-Size"])
 
 
+def ms(time: str) -> int:
+    return round(datetime.fromisoformat(time).timestamp() * 1000)
+
+
 async def found(site: Site, query: str) -> str:
     answer = await site.get(f"{P}/devices?{query}", "viewer")
     assert answer.status == 200, answer.body
@@ -63,17 +72,113 @@ async def test_pages_of_outdated_devices_are_the_list(site: Site) -> None:
     assert second["next"] is None
 
 
-async def test_a_withdrawn_latest_outdates_nobody(site: Site) -> None:
-    path = f"{P}/releases/m/1.1.0/withdraw"
+async def listed(site: Site, query: str) -> list[Any]:
+    answer = await site.get(f"{P}/devices?outdated=true&count=true&{query}", "viewer")
+    assert answer.json["total"] == len(answer.json["items"])
+    items: list[Any] = answer.json["items"]
+    return items
+
+
+async def scraped(site: Site, path: str = f"{P}/metrics") -> dict[tuple[str, str], float]:
+    """(name, model or "") -> value, of what is shown of the fleet."""
+    answer = await site.get(path, "viewer")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+    return {
+        (sample.name.removeprefix("firmtrail_"), sample.labels.get("model", "")): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+async def withdraw(site: Site, version: str) -> None:
+    path = f"{P}/releases/m/{version}/withdraw"
     await site.call("POST", path, caller="operator", json={"reason": "x"})
+
+
+async def test_a_models_metrics_agree_with_the_list(site: Site) -> None:
+    await assert_agree(site, devices=6, outdated=2)
+    await add(site, "3.0.0-rc.1")
+    await assert_agree(site, devices=6, outdated=2)
+    await withdraw(site, "1.1.0")
+    await assert_agree(site, devices=6, outdated=0)
+    await add(site, "3.0.0")
+    await assert_agree(site, devices=6, outdated=5)
+    await site.call("DELETE", f"{P}/devices/a", caller="operator")
+    await assert_agree(site, devices=5, outdated=4)
+    assert b'project="acme"' in (await site.get(f"{P}/metrics")).body
+
+
+async def assert_agree(site: Site, devices: int, outdated: int) -> None:
+    since = [ms(device["outdated_since"]) for device in await listed(site, "model=m")]
+    assert len(since) == outdated
+    longest = {("model_outdated_since_timestamp_seconds", "m"): min(since) / 1000} if since else {}
+    latest = (await site.get(f"{P}/releases")).json["items"]
+    [added] = [ms(each["added_at"]) for each in latest if each["latest"]]
+    assert await scraped(site) == {
+        ("model_devices", "m"): devices,
+        ("model_devices_outdated", "m"): outdated,
+        ("model_latest_release_timestamp_seconds", "m"): added / 1000,
+        ("models_left_out", ""): 0,
+        **longest,
+    }
+
+
+async def test_a_device_is_outdated_since_there_is_a_higher_release(site: Site) -> None:
+    added = {
+        release["version"]: release["added_at"]
+        for release in (await site.get(f"{P}/releases")).json["items"]
+    }
+    before = await add(site, "1.3.0")
+    assert {device["outdated_since"] for device in await listed(site, "q=a")} == {added["1.1.0"]}
+    device = (await site.get(f"{P}/devices/a")).json
+    assert device["outdated_since"] == added["1.1.0"]
+    assert (await site.get(f"{P}/devices/f")).json["outdated_since"] is None, "runs nothing known"
+    await withdraw(site, "1.1.0")
+    [later] = await listed(site, "q=a")
+    assert later["outdated_since"] > added["1.1.0"]
+    then = [await site.get(f"{P}/devices{path}as_of=@{before}") for path in ("/a?", "?q=a&")]
+    assert [then[0].json["outdated_since"], then[1].json["items"][0]["outdated_since"]] == [
+        added["1.1.0"]
+    ] * 2
+    await site.call("DELETE", f"{P}/devices/a", caller="operator")
+    assert (await site.get(f"{P}/devices/a")).json["outdated_since"] is None
+
+
+async def test_sums_are_shown_without_names_and_read_now_and_then(site: Site) -> None:
+    outdated_now, found = await listed(site, ""), await scraped(site, "/metrics")
+    everybody = (await site.get(f"{P}/devices?count=true")).json["total"]
+    assert found["devices", ""] == everybody
+    assert found["devices_outdated", ""] == len(outdated_now)
+    since = min(ms(device["outdated_since"]) for device in outdated_now)
+    assert found["outdated_since_timestamp_seconds", ""] == since / 1000
+    body = (await site.call("GET", "/metrics")).body
+    assert b"acme" not in body
+    assert b"model=" not in body
+    await add(site, "3.0.0")
+    assert (await scraped(site, "/metrics"))["devices_outdated", ""] == len(outdated_now)
+
+
+async def test_a_scrape_shows_the_models_that_are_behind_most(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_metrics, "MODELS_MAX", 1)
+    await site.call(
+        "POST", f"{P}/releases", caller="operator", json={"version": "1.0.0", "model": "a"}
+    )
+    found = await scraped(site)
+    assert [model for name, model in found if name == "model_devices"] == ["m"]
+    assert found["models_left_out", ""] == 1
+
+
+async def test_a_withdrawn_latest_outdates_nobody(site: Site) -> None:
+    await withdraw(site, "1.1.0")
     assert await found(site, "outdated=true") == ""
 
 
 async def test_the_past_is_judged_by_the_latest_of_then(site: Site) -> None:
     before = await add(site, "1.9.0")
     await add(site, "3.0.0")
-    path = f"{P}/releases/m/1.9.0/withdraw"
-    await site.call("POST", path, caller="operator", json={"reason": "x"})
+    await withdraw(site, "1.9.0")
     assert await found(site, "outdated=true") == "abcde"
     assert await found(site, f"outdated=true&as_of=@{before}") == "abcd"
     assert await found(site, f"outdated=true&as_of=@{before - 1}") == "ab"

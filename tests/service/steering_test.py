@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,6 +18,12 @@ from tests.service.routes_test import assert_is_problem
 from tests.service.site import Answer, D, P, Site
 
 D2 = f"{P}/devices/d2"
+
+TABLES = {  # by the URL's scheme
+    "sqlite": "SELECT name FROM sqlite_schema WHERE type = 'table'",
+    "postgresql": """\
+SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()""",
+}
 
 
 @pytest.fixture
@@ -103,20 +110,54 @@ async def test_running_decides_for_that_version_and_wants_a_report(fleet: Site) 
     assert (same["version"], same["report_wanted"]) == ("1.1.0", False)
 
 
-async def test_idle_polls_change_no_tables_row_count(fleet: Site) -> None:
+async def test_idle_polls_change_no_tables_row_count(fleet: Site, database_url: str) -> None:
     await roll_out(fleet)
     await check_in(fleet)
-    db = fleet.services.db
-    tables = ("events", "device_offers", "device_history", "device_current", "rollouts", "texts")
+    db, seen = fleet.services.db, fleet.services.access.seen
+    names = {name for [name] in await read(db, TABLES[database_url.partition(":")[0]])}
+    assert {"events", "device_offers", "device_seen", "access_record"} < names
+    tables = sorted(names - {"checkpoints"})  # what was recorded before is published when it is
 
     async def rows() -> list[Any]:
-        return [await read(db, f"SELECT count(*) FROM {table}") for table in tables]
+        await seen.flush()
+        counted = [await read(db, f"SELECT count(*) FROM {table}") for table in tables]
+        return [tuple(row) for [row] in counted]
 
-    before = [tuple(row[0]) for row in await rows()]
+    before = await rows()
     etag = (await check_in(fleet)).headers["ETag"]
     for _ in range(10):
         await asyncio.gather(*(check_in(fleet, If_None_Match=etag) for _ in range(100)))
-    assert [tuple(row[0]) for row in await rows()] == before
+    assert await rows() == before
+
+
+async def test_an_order_is_one_event_and_a_rollback_withdraws_too(fleet: Site) -> None:
+    async def size() -> int:
+        return int((await fleet.get(f"{P}/releases")).headers["Firmtrail-Log-Size"])
+
+    sizes = [await size()]
+    rollout = await roll_out(fleet, percent=10)
+    rollback = {"model": "m", "bad_version": "1.0.0", "to": "1.2.0"}
+    sizes.append(await size())
+    for path, body in (
+        (f"rollouts/{rollout}/advance", {"percent": 100}),
+        ("rollbacks", {**rollback, "dry_run": True}),
+        ("rollbacks", rollback),
+        ("rollbacks", rollback),
+    ):
+        assert (await post(fleet, path, body)).status in {200, 201}
+        sizes.append(await size())
+    grown = [after - before for before, after in pairwise(sizes)]
+    assert grown == [1, 1, 0, 2, 1], "start, advance, dry run, rollback, and once more"
+
+
+async def test_a_rollout_counts_whom_it_lists(fleet: Site) -> None:
+    new = [{"device": "d3", "model": "m", "cohort": "c", "tags": ["t"]}, {"device": "d4"}]
+    await post(fleet, "devices", [*new, {"device": "d5", "model": "m", "cohort": "c"}])
+    await fleet.call("DELETE", f"{P}/devices/d5", caller="operator")
+    for members, devices in (({}, 3), ({"cohort": "c"}, 1), ({"tag": "t"}, 1)):
+        path = f"{P}/rollouts/{await roll_out(fleet, **members)}"
+        listed = (await fleet.get(f"{path}/devices?count=true")).json["total"]
+        assert (await fleet.get(path)).json["progress"]["matching"] == listed == devices
 
 
 async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:

@@ -1,0 +1,210 @@
+"""What do orders to a whole fleet cost, and what do its idle polls leave?
+
+Rollouts start, advance and are rolled back over HTTP, on a database in which the fleet lies; each
+order is timed, and what it appended is read from the log's size. Then devices that called once
+call on and on, while nothing changes. Before and after, with no server on the file, the rows of
+every table are counted: nothing that was polled may have left one.
+"""
+
+import asyncio
+import contextlib
+import http.client
+import random
+import sqlite3
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import batched, cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from benchmarks import fleet, processes
+from benchmarks.fill import fill
+from benchmarks.fleet import Fleet, P
+from benchmarks.processes import Tokens
+from benchmarks.rounds import Measure
+from benchmarks.short import CHECK_IN_TO_BARE
+from benchmarks.table import Bound, Row
+
+DEVICES = 1_000_000
+ROUNDS = 10
+POLLED_DEVICES = 20_000
+IDLE_POLLS = 100_000
+CALLS_AT_ONCE = 100
+
+MODEL = "m1"
+WAY_BACK = "0.1.0"
+"""A release that no device ran."""
+
+ORDER_MS = Bound(50, 50, lower_is_better=True)
+NONE = Bound(0, 0, lower_is_better=True)
+
+
+class Fleets(NamedTuple):
+    """A database of devices of one model, on which no server runs."""
+
+    path: Path
+    fleet: Fleet
+    tokens: Tokens
+    versions: Sequence[str]
+    """What they run."""
+
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.path}"
+
+
+class Operator:
+    """One client on one connection, who keeps how long orders took and what they appended."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._token = token
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        self.took_ms: dict[str, list[float]] = {}
+        self.appended: Counter[str] = Counter()
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Return the body of an answer, which has to be a good one."""
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        encoded = None if body is None else msgspec.json.encode(body)
+        self._connection.request(method, f"{P}/{path}", encoded, headers)
+        answer = self._connection.getresponse()
+        content = answer.read()
+        assert answer.status in {200, 201}, (path, content)
+        return msgspec.json.decode(content)
+
+    def order(self, name: str, path: str, body: object) -> Any:
+        """Call, and enter what that cost."""
+        before = self._log_size()
+        began = time.perf_counter()
+        answer = self.call("POST", path, body)
+        self.took_ms.setdefault(name, []).append((time.perf_counter() - began) * 1000)
+        self.appended[name] += self._log_size() - before
+        return answer
+
+    def _log_size(self) -> int:
+        size: int = self.call("GET", "logs")["items"][-1]["size"]
+        return size
+
+    def row(self, name: str, bound: Bound | None = ORDER_MS) -> Row:
+        """Return the longest that an order of this name took."""
+        took = self.took_ms[name]
+        return Row(name=name, value=max(took), unit="ms", p50_ms=median(took), bound=bound)
+
+    def appended_row(self, name: str, expected: int) -> Row:
+        """Return how many events the orders of this name appended, which is to be as expected."""
+        events = self.appended[name]
+        bound = Bound(expected, expected, lower_is_better=events > expected)
+        return Row(name=f"{name}, {ROUNDS} times", value=events, unit="events", bound=bound)
+
+
+def run(devices: int) -> tuple[list[Row], list[str]]:
+    """Measure with a fleet of so many, all of which run one version; gives the rows and faults."""
+    with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
+        path, filled, version = Path(folder) / "fleet.db", Fleet(devices), fleet.VERSIONS[0]
+        tokens = processes.prepare(f"sqlite:///{path}")
+        fill(path, filled, filled.everybody(version), devices)
+        return measure(Fleets(path, filled, tokens, [version]))
+
+
+def measure(fleets: Fleets) -> tuple[list[Row], list[str]]:
+    """Give orders, then poll; gives the rows and what was wrong."""
+    with processes.firmtrail(fleets.database) as server:
+        ordered = _orders(Operator(server.port, fleets.tokens.admin), fleets.versions)
+        known = asyncio.run(_first_calls(server.port, _some(fleets.fleet)))
+    before = rows_of_tables(fleets.path)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(processes.firmtrail(fleets.database))
+        polled = _polls(stack.enter_context(processes.bare()), server.port, known)
+    grown = rows_of_tables(fleets.path) - before
+    left = Row(
+        name=f"rows left by {IDLE_POLLS:,} idle polls", value=grown.total(), unit="rows", bound=NONE
+    )
+    faults = [f"idle polls left {rows} rows in {table}" for table, rows in grown.items()]
+    return [*ordered, *polled, left], faults
+
+
+def rows_of_tables(path: Path) -> Counter[str]:
+    """Return how many rows each table has; the difference of two is what has grown."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return Counter({name: _count(db, name) for (name,) in tables})
+
+
+def _count(db: sqlite3.Connection, table: str) -> int:
+    [[rows]] = db.execute(f'SELECT count(*) FROM "{table}"')
+    return int(rows)
+
+
+def _orders(operator: Operator, versions: Sequence[str]) -> list[Row]:
+    for version in {WAY_BACK, *versions}:
+        operator.call("POST", "releases", {"model": MODEL, "version": version})
+    bad_versions = list(islice(cycle(versions), ROUNDS))
+    for n, bad in enumerate(bad_versions):
+        _roll_out(operator, f"2.{n}.0")
+        _roll_back(operator, bad)
+    withdrawn = len(set(bad_versions))
+    return [
+        operator.row("rollout started"),
+        operator.row("rollout advanced"),
+        operator.row("rolled back"),
+        operator.row("rollback, dry run", None),
+        operator.appended_row("rollout started", ROUNDS),
+        operator.appended_row("rollout advanced", ROUNDS),
+        operator.appended_row("rolled back", ROUNDS + withdrawn),
+        operator.appended_row("rollback, dry run", 0),
+    ]
+
+
+def _roll_out(operator: Operator, version: str) -> None:
+    release = {"model": MODEL, "version": version}
+    operator.call("POST", "releases", release)
+    started = operator.order("rollout started", "rollouts", {**release, "percent": 10})
+    path = f"rollouts/{started['id']}/advance"
+    operator.order("rollout advanced", path, {"percent": 100})
+
+
+def _roll_back(operator: Operator, bad: str) -> None:
+    wish = {"model": MODEL, "bad_version": bad, "fallback": WAY_BACK, "reason": "It sticks."}
+    operator.order("rollback, dry run", "rollbacks", {**wish, "dry_run": True})
+    operator.order("rolled back", "rollbacks", wish)
+
+
+def _some(devices: Fleet) -> Iterable[int]:
+    return random.sample(range(devices.devices), min(devices.devices, POLLED_DEVICES))
+
+
+async def _first_calls(port: int, numbers: Iterable[int]) -> dict[int, str]:
+    """Each device calls once, and is offered what is meant for it; gives their ETags."""
+
+    async def call(session: aiohttp.ClientSession, number: int) -> str:
+        headers = {"Authorization": f"Bearer {fleet.secret(number)}"}
+        path = f"{P}/devices/{fleet.name(number)}/update"
+        async with session.get(path, headers=headers, raise_for_status=True) as answer:
+            return answer.headers["ETag"]
+
+    known: dict[int, str] = {}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for some in batched(numbers, CALLS_AT_ONCE):
+            etags = await asyncio.gather(*(call(session, number) for number in some))
+            known.update(zip(some, etags, strict=True))
+    return known
+
+
+def _polls(bare_port: int, port: int, known: dict[int, str]) -> list[Row]:
+    """Polls with the ETag of the last answer and without take turns until there were enough."""
+    devices = Fleet(max(known) + 1)
+    bare = Measure("bare aiohttp, GET", bare_port, devices.reads("-"))
+    polls = (
+        Measure("idle poll with its ETag", port, fleet.polls(known), good="304"),
+        Measure("idle poll", port, fleet.polls(dict.fromkeys(known, ""))),
+    )
+    while sum(each.answers for each in polls) < IDLE_POLLS:
+        for each in (bare, *polls):
+            each.round()
+    return [bare.row(), *(each.row(bare, CHECK_IN_TO_BARE) for each in polls)]
