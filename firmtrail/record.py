@@ -139,8 +139,9 @@ class Recorder:
 
     async def close(self) -> None:
         """Record what is waiting, then end."""
-        while tasks := [task for line in self._lines.values() for task in line.tasks]:
-            await asyncio.gather(*tasks)
+        while tasks := set().union(*(line.tasks for line in self._lines.values())):
+            await asyncio.wait(tasks)
+            await asyncio.sleep(0)  # what is done leaves `tasks` in a turn of its own
 
     def _gather(self, log_id: int, line: _Line) -> None:
         if line.units and not line.is_gathering:
