@@ -157,7 +157,9 @@ def _signature(line: str) -> tuple[str, bytes]:
         signature = b64decode(found[2], validate=True) if found else b""
     except Base64Error:
         signature = b""
-    if found is None or len(signature) <= KEY_ID_BYTES:
+    # Bits that base64 leaves over would give one signature several texts.
+    is_canonical = found is not None and b64encode(signature).decode() == found[2]
+    if found is None or not is_canonical or len(signature) <= KEY_ID_BYTES:
         raise BadNote("a line behind the note is no signature")
     return found[1], signature
 

@@ -136,7 +136,7 @@ async def test_an_order_is_one_event_and_a_rollback_withdraws_too(fleet: Site) -
 
     sizes = [await size()]
     rollout = await roll_out(fleet, percent=10)
-    rollback = {"model": "m", "bad_version": "1.0.0", "to": "1.2.0"}
+    rollback = {"model": "m", "bad_version": "1.0.0", "to": "1.2.0", "reason": "It sticks."}
     sizes.append(await size())
     for path, body in (
         (f"rollouts/{rollout}/advance", {"percent": 100}),
