@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import given
-from hypothesis import strategies as st
 
 from firmtrail.eventstore import checkpoint
 from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
