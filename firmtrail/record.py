@@ -31,8 +31,8 @@ from firmtrail.steering.target import Decision
 BATCH_COMMANDS_MAX = 500
 BATCH_BYTES_MAX = 1024 * 1024
 BATCH_COMMANDS_WHOLE = 64
-"""So many are one batch. Of more a batch takes half of what is not answered, or commit and callers
-would take turns: all of them waiting for one batch, and then none of them at work on the next."""
+"""Where the next batch is sent ahead, so many are one. Of more it takes half of what is not
+answered, or commit and callers would take turns: all waiting for one batch, then none at work."""
 QUEUE_COMMANDS_MAX = 20_000
 
 REPORT_BYTES = 400
@@ -157,22 +157,32 @@ class Recorder:
         self._gather(log_id, line)
 
     async def _commit_reports(self, log_id: int, line: _Line) -> None:
-        """One commit. Once it holds the head, the next is sent on its way there: nothing waits for
-        a turn of the event loop between the two."""
+        """One commit. Where scripts are played in turn, the next is sent as soon as this one holds
+        the head: nothing waits for a turn of the event loop between the two.
+
+        Only the end of the process cancels it, when nobody waits for an answer.
+        """
         batch: Sequence[_Reports] | None = None
         loop = asyncio.get_running_loop()
 
         def take() -> Sequence[_Reports]:
-            """In the script's thread; who comes when the flag is down sends the next himself."""
+            """In the script's thread."""
             nonlocal batch
             if batch is None:
-                line.is_gathering = False
-                batch = _taken(line)
-                if line.units:
-                    loop.call_soon_threadsafe(self._gather, log_id, line)
+                is_ahead = self._db.plays_in_turn
+                batch = _taken(line, _half(line) if is_ahead else BATCH_COMMANDS_MAX)
+                if is_ahead:
+                    let_next_go()
             return batch
 
+        def let_next_go() -> None:
+            line.is_gathering = False  # who comes from here on sends the next himself
+            if line.units:
+                loop.call_soon_threadsafe(self._gather, log_id, line)
+
         await _settle(line, take, self._record(log_id, line, take))
+        if not self._db.plays_in_turn:
+            let_next_go()
 
     def _drain(self, log_id: int, line: _Line) -> None:
         if line.check_ins and not line.is_draining:
@@ -259,11 +269,15 @@ def _taken_check_ins(waiting: deque[_CheckIn]) -> list[_CheckIn]:
     return [waiting.popleft() for _ in range(min(len(waiting), BATCH_COMMANDS_MAX))]
 
 
-def _taken(line: _Line) -> list[_Reports]:
+def _half(line: _Line) -> int:
+    """Of the commands that are not answered, check-ins and acts among them."""
+    return min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, line.commands // 2))
+
+
+def _taken(line: _Line, commands_max: int) -> list[_Reports]:
     """Whole units from the front, until the batch is full or an act comes."""
     batch: list[_Reports] = []
     commands = body_bytes = 0
-    commands_max = min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, line.commands // 2))
     while line.units and commands < commands_max and body_bytes < BATCH_BYTES_MAX:
         unit = line.units[0]
         if isinstance(unit, _Act):

@@ -99,6 +99,10 @@ class Reader(Protocol):
 class Database(Reader, Protocol):
     """A pool of connections to one database, open until `close`."""
 
+    plays_in_turn: bool
+    """Whether a script that is sent while another is played waits for it where scripts are played,
+    and holds nothing: then it is worth sending ahead."""
+
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
         """What reads the database as it is, while others write on, until the block is left.
 

@@ -63,6 +63,8 @@ async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
 class Postgres:
     """A pool of connections to one database, open until `close`."""
 
+    plays_in_turn = False  # it would hold a connection, and stand in other servers' way to the head
+
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self._pool = pool
 

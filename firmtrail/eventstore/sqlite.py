@@ -86,6 +86,8 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 class SQLite:
     """A database file, held for writing by this process until `close`."""
 
+    plays_in_turn = True
+
     def __init__(
         self,
         path: Path,

@@ -12,7 +12,7 @@ from firmtrail.device import Refused, Report
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Statement, Unavailable
 from firmtrail.projections import device_current
-from firmtrail.record import QUEUE_COMMANDS_MAX, Recorder
+from firmtrail.record import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording import Receipt
 from tests.databases import read, write
 from tests.fleet import NOON_MS, receipts, received, register, report
@@ -117,6 +117,50 @@ async def test_a_batch_gathers_until_it_holds_the_head(
         await asyncio.sleep(0.05)
     [first], [second] = await asyncio.gather(early, late)
     assert (first.position + 1, first.recorded_at_ms) == (second.position, second.recorded_at_ms)
+
+
+async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
+    db: Database, log_id: int, recorder: Recorder, device: str
+) -> None:
+    async def remark(commit: Commit) -> int:
+        return commit.record("device/d9", events.DeviceRegistered(), actor="system")
+
+    async with db.transaction() as tx:
+        await tx.run(log.lock(log_id))
+        waiting = [
+            asyncio.create_task(receipts(recorder, log_id, report(seq=1))),
+            asyncio.create_task(recorder.act(log_id, remark)),
+            asyncio.create_task(receipts(recorder, log_id, report(seq=2))),
+        ]
+        await asyncio.sleep(0.05)
+    [first], act, [second] = await asyncio.gather(*waiting)
+    assert (act, second.position) == (first.position + 1, first.position + 2)
+
+
+async def test_a_commit_that_never_begins_fails_what_waits_for_it_and_nothing_later(
+    db: Database, log_id: int, recorder: Recorder, device: str
+) -> None:
+    await write(db, "UPDATE log_heads SET closed = 1")
+    refused = [receipts(recorder, log_id, report(seq=number)) for number in range(3)]
+    answers = await asyncio.gather(*refused, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Unavailable] * 3
+    await write(db, "UPDATE log_heads SET closed = 0")
+    [receipt] = await receipts(recorder, log_id, report(seq=3))
+    assert receipt.position == 1
+
+
+async def test_closing_waits_for_every_batch_of_a_flood(
+    db: Database, log_id: int, recorder: Recorder, device: str
+) -> None:
+    sent = [
+        asyncio.create_task(receipts(recorder, log_id, report(seq=number)))
+        for number in range(2 * BATCH_COMMANDS_MAX)
+    ]
+    await asyncio.sleep(0)
+    await recorder.close()
+    assert all(each.done() for each in sent)
+    positions = [receipt.position for each in sent for receipt in each.result()]
+    assert sorted(positions) == list(range(1, 2 * BATCH_COMMANDS_MAX + 1))
 
 
 async def test_a_unit_is_never_torn(
