@@ -1,0 +1,72 @@
+"""How soon do devices that wait hear of a rollback, on every server?
+
+`FIRMTRAIL_TEST_WAITERS=2000 python -m pytest -s tests/end_to_end/long_poll_test.py` is the show.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterable
+from statistics import quantiles
+from time import monotonic
+from typing import Any
+
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
+
+WAITERS = int(os.environ.get("FIRMTRAIL_TEST_WAITERS", "200"))
+HEARD_S_MAX = 1.0
+"""The 99th of a hundred devices."""
+SETTLED_S = 2
+"""Long after the last device began to wait."""
+
+
+async def test_a_rollback_on_one_server_reaches_who_waits_on_two(
+    serve: Serve, postgres_url: str
+) -> None:
+    names = [f"d{number}" for number in range(WAITERS)]
+    site = await new_site(postgres_url, names)
+    urls = [serve(postgres_url).url, serve(postgres_url).url]
+    timeout, connector = ClientTimeout(total=60), TCPConnector(limit=0)
+    async with ClientSession(timeout=timeout, connector=connector) as session:
+        await run_bad_version(session, urls[0], site, names)
+        waiting = [
+            asyncio.create_task(hear(session, f"{urls[number % 2]}{P}/devices/{name}", site, name))
+            for number, name in enumerate(names)
+        ]
+        await asyncio.sleep(SETTLED_S + WAITERS / 500)
+        assert not any(each.done() for each in waiting)
+        began = monotonic()
+        wish = {"model": MODEL, "bad_version": "1.1.0", "to": "previous", "reason": "It sticks."}
+        answer = await post(session, f"{urls[0]}{P}/rollbacks", site.admin, wish)
+        assert answer.status == 201, answer
+        heard_s = [at - began for at in await asyncio.gather(*waiting)]
+    p99_s = quantiles(heard_s, n=100)[98]
+    print(f"\n{WAITERS} devices on two servers heard of a rollback: p99 {p99_s:.3f} s")  # noqa: T201
+    assert p99_s < HEARD_S_MAX
+
+
+async def hear(session: ClientSession, device: str, site: Site, name: str) -> float:
+    """Check in, wait for something else, and give when it came."""
+    url, secret = f"{device}/update", site.secrets[name]
+    etag = (await get(session, url, secret)).headers["ETag"]
+    headers = {"Authorization": f"Bearer {secret}", "If-None-Match": etag}
+    async with session.get(f"{url}?wait=50", headers=headers) as response:
+        said = await response.json()
+        heard_at = monotonic()
+    assert (said["action"], said["version"]) == ("rollback", "1.0.0"), said
+    return heard_at
+
+
+async def run_bad_version(
+    session: ClientSession, url: str, site: Site, names: Iterable[str]
+) -> None:
+    """Every device ran 1.0.0 and runs 1.1.0, which are releases."""
+    for version in ("1.0.0", "1.1.0"):
+        release = {"model": MODEL, "version": version}
+        assert (await post(session, f"{url}{P}/releases", site.admin, release)).status == 201
+        reports: list[dict[str, Any]] = [{"device": name, "version": version} for name in names]
+        for start in range(0, len(reports), 500):
+            some = reports[start : start + 500]
+            assert (await post(session, f"{url}{P}/reports", site.gateway, some)).status == 201
