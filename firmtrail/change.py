@@ -27,7 +27,7 @@ def change_of(
     """
     if previous is None:
         return "first"
-    order = version.precedence(current).compare(version.precedence(previous))
+    order = version.order(current, previous)
     if order < 0 and wish.ordered == "rollback":
         return "rollback"
     is_own = wish.ordered is None and current != wish.pinned

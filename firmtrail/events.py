@@ -371,7 +371,15 @@ def time_text(time_ms: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _second_text(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).isoformat().removesuffix("+00:00")
+    minutes, seconds = divmod(second, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{_day_text(days)}T{hours:02}:{minutes:02}:{seconds:02}"
+
+
+@lru_cache(maxsize=1024)
+def _day_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
 
 
 def time_ms(text: str) -> int:

@@ -27,9 +27,14 @@ def precedence(text: str) -> Version:
 
 
 @functools.lru_cache(maxsize=4096)
+def order(one: str, other: str) -> int:
+    """Above 0 where `one` is the higher by precedence, 0 where they are equal in it."""
+    return precedence(one).compare(precedence(other))
+
+
 def is_higher(one: str, other: str) -> bool:
     """By precedence."""
-    return precedence(one).compare(precedence(other)) > 0
+    return order(one, other) > 0
 
 
 def is_valid(text: str) -> bool:
