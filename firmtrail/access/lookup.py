@@ -7,7 +7,9 @@ server. A credential that nobody has costs the same query.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from firmtrail.access import credentials, people
 from firmtrail.access.device_secrets import WEAK
@@ -57,7 +59,7 @@ OTHER_DEVICE = 1
 NO_DEVICE = 0
 
 
-class Found(NamedTuple):
+class Found(Struct, frozen=True, gc=False):
     """What a credential is, for the project and device of a path. All None: it is nothing."""
 
     log_id: int | None
@@ -117,7 +119,7 @@ class Access:
         attempt = Attempt("device", f"{project}/{device}", address)
         if device is not None and await self._is_weak_secret(text, found, attempt):
             return found
-        return found._replace(device_secret=NO_DEVICE)
+        return replace(found, device_secret=NO_DEVICE)
 
     async def project(self, project: str) -> int | None:
         """Return the newest log of a project, if there is one."""

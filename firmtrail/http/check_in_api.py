@@ -5,9 +5,10 @@ deciding once more while the log's head is held. Every answer says when to call 
 """
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
+from msgspec import Struct
 
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, once
@@ -36,7 +37,7 @@ RECORDED_KINDS = frozenset({"device", "gateway"})
 """Whose check-ins say that the device was told."""
 
 
-class _Looked(NamedTuple):
+class _Looked(Struct, frozen=True, gc=False):
     """A device with its decision."""
 
     seen: Seen

@@ -5,7 +5,9 @@ read again only when it has changed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
@@ -41,7 +43,7 @@ LEFT JOIN device_offers AS offer
 _COLUMNS = len(device_current.STATE.split(","))
 
 
-class Counts(NamedTuple):
+class Counts(Struct, frozen=True, gc=False):
     """How far a log is: what a device that waits for an answer watches."""
 
     size: int
@@ -49,7 +51,7 @@ class Counts(NamedTuple):
     nudge: int
 
 
-class Seen(NamedTuple):
+class Seen(Struct, frozen=True, gc=False):
     """A device as one statement shows it."""
 
     counts: Counts
@@ -96,7 +98,7 @@ def with_way_back(case: Case, runs: device_history.Runs) -> Case:
     if wanted is None:
         return case
     model, ran = case.device.model or "", runs.get(wanted, [])
-    return case._replace(previous=previous(case.control, model, ran, case.offers))
+    return replace(case, previous=previous(case.control, model, ran, case.offers))
 
 
 async def targets(

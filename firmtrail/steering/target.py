@@ -6,8 +6,9 @@ and said is the decision's trail.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.device import DeviceState
@@ -36,7 +37,7 @@ type Reason = Cause | Refusal
 type Rule = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True, gc=False):
     """What one rule saw, and what it said."""
 
     rule: Rule
@@ -45,7 +46,7 @@ class Step(NamedTuple):
     inputs: dict[str, str | int | bool | None]
 
 
-class Decision(NamedTuple):
+class Decision(Struct, frozen=True, gc=False):
     """What a device should do."""
 
     action: Action
@@ -64,7 +65,7 @@ class Decision(NamedTuple):
         return self.rollout or self.reason
 
 
-class Case(NamedTuple):
+class Case(Struct, frozen=True, gc=False):
     """A device, as one decides on it."""
 
     control: Control
@@ -78,7 +79,7 @@ class Case(NamedTuple):
         return self.device.version
 
 
-class _Word(NamedTuple):
+class _Word(Struct, frozen=True, gc=False):
     """What a rule that applies says: a reason for nothing, or a cause with its target."""
 
     reason: Reason
@@ -145,7 +146,7 @@ def _checked(case: Case, word: _Word) -> _Word:
     for check in (_withdrawn, _reached, _unreleased, _exhausted):
         refused = check(case, word.target, word.reason)
         if refused is not None:
-            return word._replace(reason=refused[0], says=refused[1])
+            return replace(word, reason=refused[0], says=refused[1])
     return word
 
 
