@@ -1,6 +1,6 @@
 """How many devices are outdated, and since when, in Prometheus's words.
 
-Counts come from the view of versions, a row a version, never from the devices. Who asks without a
+Counts come from the view of versions, one a version, never from the devices. Who asks without a
 credential learns sums over all projects; a project and its models are named to its members alone.
 """
 
