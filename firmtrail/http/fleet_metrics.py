@@ -13,7 +13,6 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from firmtrail import release
 from firmtrail.eventstore.database import Database, NoSuchTable, Unavailable
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import Count
@@ -70,8 +69,10 @@ class Sums:
 def of_models(project: str, counts: Iterable[Count], current: Current) -> bytes:
     """How far each model that has a release is behind it, the most outdated devices first."""
     behind = outdated.by_model(counts, current)
-    latest = release.latest(each for found in current.values() for each in found)
-    models = [_Model(model, behind.get(model, Behind()), latest[model]) for model in latest]
+    models = [
+        _Model(model, behind.get(model, Behind()), outdating.latest)
+        for model, outdating in current.items()
+    ]
     models.sort(key=lambda each: (-each.behind.outdated, each.name))
     return _text(_of_models(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
