@@ -1,8 +1,13 @@
 """Alive, ready, counted, documented; and nothing secret in what is written along the way."""
 
+import asyncio
 import re
 
+import pytest
+
+from firmtrail.eventstore.database import Database
 from firmtrail.http import operations
+from firmtrail.http.fleet_metrics import Sums
 from tests.contract.migrations_test import run_outside
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import D, Site
@@ -49,6 +54,15 @@ async def test_a_scrape_tells_of_readiness_where_a_table_is_missing(
         assert b"\nfirmtrail_devices " not in scrape.body
     await run_outside(database_url, *back)
     assert b"\nfirmtrail_devices " in (await site.call("GET", "/metrics")).body
+
+
+async def test_no_reading_for_a_scrape_outlives_what_it_is_for(db: Database) -> None:
+    sums = Sums(db)
+    scrape = asyncio.create_task(sums.text())
+    await asyncio.sleep(0)
+    await sums.close()
+    with pytest.raises(asyncio.CancelledError):
+        await scrape
 
 
 async def test_the_page_loads_nothing_from_elsewhere(site: Site) -> None:
