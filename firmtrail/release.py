@@ -4,12 +4,13 @@ Pure. A release is a version of a model, with its artifacts: files that never ch
 withdrawn once and for good; its version is not used a second time.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
-from semver import Version
 
 from firmtrail import version
 from firmtrail.device import Refused
@@ -59,8 +60,22 @@ class Release(msgspec.Struct, frozen=True):
 type Releases = Mapping[Key, Release]
 """All releases of a project."""
 
-type Current = Mapping[str, Sequence[Release]]
-"""By model: the releases that outdate what is lower, those neither withdrawn nor pre-releases."""
+type Place = tuple[int, int, int, bool]
+"""Where a version is among those that are no pre-releases; the pre-releases of one share one."""
+
+
+class Outdating(NamedTuple):
+    """A model's releases that outdate what is lower: those neither withdrawn nor pre-releases."""
+
+    latest: Release
+    places: Sequence[Place]
+    """Theirs, the lowest first."""
+    since_ms: Sequence[int]
+    """For each of these: when it or a higher one was added, the first of them."""
+
+
+type Current = Mapping[str, Outdating]
+"""By model; one that has no such release is left out."""
 
 
 def stream(key: Key) -> str:
@@ -151,16 +166,22 @@ def latest(releases: Iterable[Release]) -> dict[str, Release]:
     Of several of one precedence, which differ in build metadata alone, it is the one added last.
     A model that has none is left out.
     """
-    return {model: max(found, key=_rank) for model, found in current(releases).items()}
+    return {model: outdating.latest for model, outdating in current(releases).items()}
 
 
-def current(releases: Iterable[Release]) -> dict[str, list[Release]]:
-    """Each model's releases that are neither withdrawn nor pre-releases."""
+def current(releases: Iterable[Release]) -> Current:
+    """What outdates, of each model."""
     found: dict[str, list[Release]] = {}
     for release in releases:
-        if not release.is_withdrawn and _precedence(release).prerelease is None:
+        if not release.is_withdrawn and version.precedence(release.version).prerelease is None:
             found.setdefault(release.model, []).append(release)
-    return found
+    return {model: _outdating(sorted(found[model], key=_rank)) for model in found}
+
+
+def _outdating(ranked: Sequence[Release]) -> Outdating:
+    since_ms = [*accumulate((each.added_at_ms for each in reversed(ranked)), min)]
+    places = [_place(each.version) for each in ranked]
+    return Outdating(ranked[-1], places, since_ms[::-1])
 
 
 def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
@@ -180,21 +201,17 @@ def outdated_since_ms(current: Current, model: str | None, running: str | None) 
 
     None where there is none, so that it is not outdated, and where either is unknown.
     """
-    if running is None:
+    outdating = current.get(model or "")
+    if running is None or outdating is None:
         return None
-    return min(
-        (
-            each.added_at_ms
-            for each in current.get(model or "", ())
-            if version.is_higher(each.version, running)
-        ),
-        default=None,
-    )
+    lower = bisect_right(outdating.places, _place(running))
+    return outdating.since_ms[lower] if lower < len(outdating.places) else None
 
 
-def _rank(release: Release) -> tuple[Version, int]:
-    return _precedence(release), release.position
+def _rank(release: Release) -> tuple[Place, int]:
+    return _place(release.version), release.position
 
 
-def _precedence(release: Release) -> Version:
-    return version.precedence(release.version)
+def _place(text: str) -> Place:
+    found = version.precedence(text)
+    return found.major, found.minor, found.patch, found.prerelease is None

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from firmtrail.cli import fleet, fleet_check, fleet_work, loop, output, steer
 from firmtrail.cli.fleet import Device, Post
@@ -96,13 +95,7 @@ async def _simulate(
         timeout=ClientTimeout(total=REQUEST_TIMEOUT_S),
     ) as session:
         client = Client(session, url, project, token)
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-        ) as progress:
+        with output.progress(MofNCompleteColumn(), TimeElapsedColumn()) as progress:
             return client.tally, await play(client, plan, progress)
 
 

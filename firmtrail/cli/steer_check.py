@@ -33,12 +33,11 @@ class _Ask(msgspec.Struct, frozen=True):
     version: str | None
 
 
-class _Items[Item](msgspec.Struct, frozen=True):
-    items: list[Item]
+class _Page(msgspec.Struct, frozen=True):
+    items: list[_Listed]
 
 
-_listed = msgspec.json.Decoder(_Items[_Listed]).decode
-_asks = msgspec.json.Decoder(_Items[_Ask]).decode
+_listed = msgspec.json.Decoder(_Page).decode
 
 
 async def _read(client: Client, path: str) -> Any:
@@ -125,8 +124,9 @@ async def asks(stage: Stage) -> None:
     """Compare the answers to all questions."""
     asked = [each for each in stage.devices if each.answered or each.question]
     for each in asked:
-        answer = await stage.client.get(f"/devices/{each.device.name}/asks")
-        said = [msgspec.structs.astuple(ask) for ask in _asks(answer.body).items]
+        shown = await _read(stage.client, f"/devices/{each.device.name}/asks")
+        found = msgspec.convert(shown["items"], list[_Ask])
+        said = [msgspec.structs.astuple(ask) for ask in found]
         question, version = each.answered or (each.question, None)
         expected = [(question, "answered" if version else "open", version)]
         compare(stage, f"questions of {each.device.name}", said, expected)

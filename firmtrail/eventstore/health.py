@@ -1,24 +1,32 @@
 """What does a look at the database say? Enough to tell whether this code can work with it."""
 
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database, Statement
+from firmtrail.eventstore.floors import LogName
 
-_LOOK = "SELECT coalesce(max(recorded_at_ms), 0), coalesce(sum(1 - closed), 0) FROM log_heads"
+_NEWEST = "SELECT coalesce(max(recorded_at_ms), 0) FROM log_heads"
+
+_OPEN = "SELECT project, number FROM log_heads WHERE closed = 0 ORDER BY log_id LIMIT $1"
 
 
 class Health(NamedTuple):
-    """Whether the schema is this code's, the time of the newest event, how many logs are open."""
+    """Whether the schema is this code's, the time of the newest event, and whether there are open
+    logs and all of them are refused."""
 
     has_schema: bool
     recorded_at_ms: int = 0
-    open_logs: int = 0
+    is_refused: bool = False
 
 
-async def look(db: Database) -> Health:
+async def look(db: Database, refused: AbstractSet[LogName] = frozenset()) -> Health:
     """Raises `Unavailable` when the database does not answer."""
     if not await migrations.is_at_head(db):
         return Health(has_schema=False)
-    [[recorded_at_ms, open_logs]] = await db.read(Statement(_LOOK))
-    return Health(has_schema=True, recorded_at_ms=recorded_at_ms, open_logs=int(open_logs))
+    [[recorded_at_ms]] = await db.read(Statement(_NEWEST))
+    # Of one more than are refused, one is not: so many are enough, whatever number there is.
+    open_logs = await db.read(Statement(_OPEN, (len(refused) + 1,)))
+    is_refused = bool(open_logs) and all(LogName(*row) in refused for row in open_logs)
+    return Health(has_schema=True, recorded_at_ms=recorded_at_ms, is_refused=is_refused)

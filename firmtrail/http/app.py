@@ -171,6 +171,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     for task in tasks.values():
         task.cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
+    await services.outdated.close()
     with contextlib.suppress(Unavailable):  # these times are a convenience, not worth a failed exit
         await services.access.seen.flush()
 

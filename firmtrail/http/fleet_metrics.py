@@ -1,6 +1,6 @@
 """How many devices are outdated, and since when, in Prometheus's words.
 
-Counts come from the view of versions, a row a version, never from the devices. Who asks without a
+Counts come from the view of versions, one a version, never from the devices. Who asks without a
 credential learns sums over all projects; a project and its models are named to its members alone.
 """
 
@@ -13,8 +13,7 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from firmtrail import release
-from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.database import Database, NoSuchTable, Unavailable
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import Count
 from firmtrail.projections.outdated import Behind
@@ -35,29 +34,45 @@ class _Model(NamedTuple):
 
 
 class Sums:
-    """How far all projects are behind; read at most every 15 s, however often it is asked for."""
+    """How far all projects are behind; read at most every 15 s, however often it is asked for.
+
+    What could not be read is not kept: who asks next has it read again.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
         self._reading: asyncio.Task[Behind] | None = None
-        self._stale_at = 0.0
+        self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
-        """In Prometheus's text format; nothing where the database does not answer in time."""
-        if self._reading is None or (self._reading.done() and monotonic() >= self._stale_at):
+        """In Prometheus's text format; nothing where the database does not answer in time, or has
+        no schema that could be read."""
+        if self._reading is None or self._is_over(self._reading):
             self._reading = asyncio.create_task(outdated.everywhere(self._db))
-            self._stale_at = monotonic() + KEPT_S
+            self._stale_at_s = monotonic() + KEPT_S
         try:
             return _text(_sums(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
-        except (TimeoutError, Unavailable):
+        except (TimeoutError, Unavailable, NoSuchTable):
             return b""
+
+    async def close(self) -> None:
+        """End the reading that goes on, if one does."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    def _is_over(self, reading: asyncio.Task[Behind]) -> bool:
+        is_stale = monotonic() >= self._stale_at_s
+        return reading.done() and (is_stale or reading.exception() is not None)
 
 
 def of_models(project: str, counts: Iterable[Count], current: Current) -> bytes:
     """How far each model that has a release is behind it, the most outdated devices first."""
     behind = outdated.by_model(counts, current)
-    latest = release.latest(each for found in current.values() for each in found)
-    models = [_Model(model, behind.get(model, Behind()), latest[model]) for model in latest]
+    models = [
+        _Model(model, behind.get(model, Behind()), outdating.latest)
+        for model, outdating in current.items()
+    ]
     models.sort(key=lambda each: (-each.behind.outdated, each.name))
     return _text(_of_models(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 

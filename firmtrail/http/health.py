@@ -12,6 +12,7 @@ from pathlib import Path
 from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import health
 from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.floors import LogName
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.projections.builder import Builder
 
@@ -55,18 +56,22 @@ class Readiness:
     @property
     def refused_logs(self) -> int:
         """How many logs take no appends. For the others, if there are any, a server is ready."""
-        return len(self._publisher.floors.refused) if self._publisher else 0
+        return len(self._refused)
+
+    @property
+    def _refused(self) -> frozenset[LogName]:
+        return frozenset(self._publisher.floors.refused if self._publisher else ())
 
     async def _database_failures(self) -> list[str]:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                found = await health.look(self._db)
+                found = await health.look(self._db, self._refused)
         except (Unavailable, TimeoutError):
             return ["database"]
         failed = []
         if not found.has_schema:
             failed.append("schema")
-        if 0 < found.open_logs <= self.refused_logs:
+        if found.is_refused:
             failed.append("logs")
         if found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX:
             failed.append("clock")

@@ -69,7 +69,6 @@ async def _events(call: StreamCall, start: int, size: int) -> AsyncGenerator[byt
             start += len(page)
         watch = call.services.watch
         reached = await watch.until(call.log_id, grew_or_closed(size), SILENT_S_MAX)
-        is_over = call.services.readiness.is_draining
         if reached is not None:
             size, is_over = reached.size, bool(reached.is_closed)
         elif not (is_over := call.services.readiness.is_draining):

@@ -4,6 +4,8 @@ A cell is a (model, version); a device without one has ''. `fleet_versions` hold
 at the end of every bucket of positions in which it changed, so the newest row is the count now.
 `fleet_moves` holds each single move between cells. So the counts after N events are the rows of
 the last whole bucket before N, and the few moves behind it.
+
+A reading takes a few lookups a cell, however many buckets there are.
 """
 
 from collections import Counter
@@ -65,22 +67,88 @@ FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, model, version, bucket) DO UPDATE SET devices = excluded.devices"""
 
+_LOG = f"""\
+WITH RECURSIVE live AS {generation_of(NAME)},
+logs AS (
+    SELECT log_id, (SELECT generation FROM live) AS generation
+    FROM log_heads
+    WHERE log_id = $1)"""
+
+_LOGS = """\
+WITH RECURSIVE logs AS (
+    SELECT log_heads.log_id, views.generation
+    FROM log_heads
+    JOIN views ON views.log_id = log_heads.log_id AND views.name = 'fleet_versions'
+    WHERE log_heads.closed = 0)"""
+
+_MODELS = """\
+models AS (
+    SELECT log_id, generation, (
+        SELECT cell.model
+        FROM fleet_versions AS cell
+        WHERE cell.log_id = logs.log_id AND cell.generation = logs.generation
+        ORDER BY cell.model
+        LIMIT 1) AS model
+    FROM logs
+    UNION ALL
+    SELECT log_id, generation, (
+        SELECT cell.model
+        FROM fleet_versions AS cell
+        WHERE cell.log_id = models.log_id
+            AND cell.generation = models.generation
+            AND cell.model > models.model
+        ORDER BY cell.model
+        LIMIT 1)
+    FROM models
+    WHERE model IS NOT NULL)"""
+"""From each model to the next by the key; a GROUP BY would read every bucket there ever was."""
+
+_NEWEST = """\
+cells AS (
+    SELECT log_id, generation, model, (
+        SELECT cell.version
+        FROM fleet_versions AS cell
+        WHERE cell.log_id = models.log_id
+            AND cell.generation = models.generation
+            AND cell.model = models.model
+        ORDER BY cell.version
+        LIMIT 1) AS version
+    FROM models
+    WHERE model IS NOT NULL
+    UNION ALL
+    SELECT log_id, generation, model, (
+        SELECT cell.version
+        FROM fleet_versions AS cell
+        WHERE cell.log_id = cells.log_id
+            AND cell.generation = cells.generation
+            AND cell.model = cells.model
+            AND cell.version > cells.version
+        ORDER BY cell.version
+        LIMIT 1)
+    FROM cells
+    WHERE version IS NOT NULL),
+newest AS (
+    SELECT log_id, model, version, (
+        SELECT counted.devices
+        FROM fleet_versions AS counted
+        WHERE counted.log_id = cells.log_id
+            AND counted.generation = cells.generation
+            AND counted.model = cells.model
+            AND counted.version = cells.version
+            AND counted.bucket < $n
+        ORDER BY counted.bucket DESC
+        LIMIT 1) AS devices
+    FROM cells
+    WHERE version IS NOT NULL)"""
+"""In the same way from version to version, and each cell's last count before bucket $n."""
+
 _COUNTS = f"""\
-WITH live AS {generation_of(NAME)},
-ends AS (
-    SELECT model, version, max(bucket) AS bucket
-    FROM fleet_versions
-    WHERE log_id = $1 AND generation = (SELECT generation FROM live) AND bucket < $2
-    GROUP BY model, version),
+{_LOG},
+{_MODELS},
+{_NEWEST.replace("$n", "$2")},
 changes AS (
-    SELECT counted.model, counted.version, counted.devices
-    FROM ends
-    JOIN fleet_versions AS counted
-        ON counted.log_id = $1
-        AND counted.generation = (SELECT generation FROM live)
-        AND counted.model = ends.model
-        AND counted.version = ends.version
-        AND counted.bucket = ends.bucket
+    SELECT model, version, devices
+    FROM newest
     UNION ALL
     SELECT model_left, version_left, -1
     FROM fleet_moves
@@ -107,26 +175,26 @@ LEFT JOIN sums ON sums.devices > 0
 WHERE log_heads.log_id = $1
 ORDER BY sums.model, sums.version"""
 
+_EVERYWHERE = f"""\
+{_LOGS},
+{_MODELS},
+{_NEWEST.replace("$n", "$1")}
+SELECT log_id, model, version, devices
+FROM newest
+WHERE devices > 0
+ORDER BY log_id, model, version"""
 
-_NEWEST = """\
-WITH ends AS (
-    SELECT views.log_id, views.generation, cell.model, cell.version, max(cell.bucket) AS bucket
-    FROM log_heads
-    JOIN views ON views.log_id = log_heads.log_id AND views.name = 'fleet_versions'
-    JOIN fleet_versions AS cell
-        ON cell.log_id = views.log_id AND cell.generation = views.generation
-    WHERE log_heads.closed = 0
-    GROUP BY views.log_id, views.generation, cell.model, cell.version)
-SELECT ends.log_id, ends.model, ends.version, counted.devices
-FROM ends
-JOIN fleet_versions AS counted
-    ON counted.log_id = ends.log_id
-    AND counted.generation = ends.generation
-    AND counted.model = ends.model
-    AND counted.version = ends.version
-    AND counted.bucket = ends.bucket
-WHERE counted.devices > 0
-ORDER BY ends.log_id, ends.model, ends.version"""
+_OF_MODEL = f"""\
+{_LOG},
+models AS (
+    SELECT log_id, generation, CAST($3 AS text) AS model
+    FROM logs),
+{_NEWEST.replace("$n", "$2")}
+SELECT coalesce(CAST(sum(devices) AS bigint), 0)
+FROM newest"""
+
+_BEHIND_ALL = 1 << 62
+"""A bucket that no log comes to."""
 
 
 class Count(NamedTuple):
@@ -170,7 +238,7 @@ async def counts(db: Database, log_id: int, stop: int | None = None) -> tuple[in
     """The log's size, and the counts after its first `stop` events (None: all), by model and
     version."""
     if stop is None:
-        bounds = (1 << 62, 0, 0)
+        bounds = (_BEHIND_ALL, 0, 0)
     else:
         bucket = stop // BUCKET_EVENTS
         bounds = (bucket, bucket * BUCKET_EVENTS, stop)
@@ -185,6 +253,12 @@ async def counts(db: Database, log_id: int, stop: int | None = None) -> tuple[in
 async def everywhere(db: Database) -> dict[int, list[Count]]:
     """The counts of all projects' newest logs, by log."""
     found: dict[int, list[Count]] = {}
-    for log_id, model, version, devices in await db.read(Statement(_NEWEST)):
+    for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_BEHIND_ALL,))):
         found.setdefault(log_id, []).append(Count(model or None, version or None, devices))
     return found
+
+
+async def of_model(db: Database, log_id: int, model: str) -> int:
+    """How many devices of the model there are."""
+    [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _BEHIND_ALL, model)))
+    return int(found)

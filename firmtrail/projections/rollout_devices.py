@@ -136,10 +136,9 @@ def _args(rollout: Rollout) -> tuple[Value, ...]:
 
 
 async def matching(db: Database, log_id: int, rollout: Rollout) -> int:
-    """How many devices it is meant for. A whole model is counted already, a row a version."""
+    """How many devices it is meant for. A whole model is counted already."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
-        _, counts = await fleet_versions.counts(db, log_id)
-        return sum(count.devices for count in counts if count.model == rollout.model)
+        return await fleet_versions.of_model(db, log_id, rollout.model)
     [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
     return int(found)
 

@@ -111,6 +111,9 @@ async def test_the_counts_as_of_any_size_are_the_models(
         expected = model.counts(model.devices(recorded[:stop]))
         assert {(one.model, one.version): one.devices for one in counts} == expected, stop
     assert (await fleet_versions.counts(db, log_id))[1] == counts
+    for name in {one.model or "" for one in counts}:
+        of_model = [one.devices for one in counts if (one.model or "") == name]
+        assert await fleet_versions.of_model(db, log_id, name) == sum(of_model)
 
 
 def told_of(state: DeviceState) -> dict[str, object]:

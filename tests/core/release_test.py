@@ -1,6 +1,8 @@
 """What can be added to a project's releases, withdrawn, and which is the latest."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmtrail import release
 from firmtrail.device import Refused
@@ -12,7 +14,8 @@ from firmtrail.events import (
     ReleaseAdded,
     ReleaseWithdrawn,
 )
-from firmtrail.release import ARTIFACTS_MAX, Artifact, Key, Releases
+from firmtrail.release import ARTIFACTS_MAX, Artifact, Key, Release, Releases
+from firmtrail.version import is_higher
 
 M1 = Key("m", "1.0.0")
 FULL = ArtifactAdded("full.bin", 3, "aa" * 32)
@@ -135,3 +138,35 @@ def test_a_withdrawn_release_gives_way_to_the_one_below() -> None:
 def test_each_model_has_its_own_latest() -> None:
     releases = state(*added("m", "1.0.0"), *added("n", "3.0.0", "2.0.0"))
     assert latest(releases) == {"m": "1.0.0", "n": "3.0.0"}
+
+
+VERSIONS = [
+    f"{core}{rest}" for core in ("0.9.0", "0.10.0", "1.0.0") for rest in ("", "-rc.1", "+b")
+]
+RELEASES = st.builds(
+    Release,
+    model=st.sampled_from(["m", "m", "n"]),
+    version=st.sampled_from(VERSIONS),
+    position=st.integers(0, 99),
+    added_at_ms=st.integers(0, 99),
+    withdrawn_position=st.sampled_from([None, None, None, 100]),
+)
+
+
+@given(st.lists(RELEASES, max_size=20), st.sampled_from(VERSIONS))
+def test_outdated_is_since_any_higher_release_that_counts(
+    releases: list[Release], running: str
+) -> None:
+    """As by one release after the other."""
+    since_ms = [
+        each.added_at_ms
+        for each in releases
+        if each.model == "m"
+        and not each.is_withdrawn
+        and "-" not in each.version
+        and is_higher(each.version, running)
+    ]
+    current = release.current(releases)
+    assert release.outdated_since_ms(current, "m", running) == min(since_ms, default=None)
+    assert release.outdated_since_ms(current, "m", None) is None
+    assert release.outdated_since_ms(current, None, running) is None

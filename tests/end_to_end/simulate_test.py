@@ -21,6 +21,7 @@ from firmtrail.cli.fleet_client import Client
 from firmtrail.cli.fleet_trials import Pause, Trials
 from firmtrail.cli.fleet_work import Plan
 from firmtrail.cli.steer_visit import Stage
+from firmtrail.main import CouldNotRun
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
@@ -206,3 +207,6 @@ async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> Non
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(where, name, lie)
             assert await is_found(check), (check, name)
+    asked.device.name = "nobody"
+    with pytest.raises(CouldNotRun, match="answered 404"):
+        await asks(stage)

@@ -230,6 +230,8 @@ async def test_a_refused_log_is_told_by_its_writes_and_by_readiness(published: S
     ready = await published.call("GET", "/readyz")
     assert (ready.status, ready.json) == (200, {"status": "ready", "refused_logs": 1})
     assert "firmtrail_refused_logs 1.0" in (await published.call("GET", "/metrics")).body.decode()
+    publisher.floors.refused[LogName("gone", 1)] = "it is no open log"
+    assert (await published.call("GET", "/readyz")).json["refused_logs"] == 2
     publisher.floors.refused[LogName("other", 1)] = "it too"
     ready = await published.call("GET", "/readyz")
     assert (ready.status, ready.json["detail"]) == (503, "Not ready: logs.")

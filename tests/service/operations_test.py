@@ -1,8 +1,14 @@
 """Alive, ready, counted, documented; and nothing secret in what is written along the way."""
 
+import asyncio
 import re
 
+import pytest
+
+from firmtrail.eventstore.database import Database
 from firmtrail.http import operations
+from firmtrail.http.fleet_metrics import Sums
+from tests.contract.migrations_test import run_outside
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import D, Site
 
@@ -29,6 +35,34 @@ async def test_requests_are_counted_by_route(site: Site) -> None:
     route = "/api/v1/projects/{project}/devices/{device}/reports"
     assert f'method="POST",route="{route}",status="201"' in text
     assert "d1" not in text
+
+
+async def test_a_scrape_tells_of_readiness_where_a_table_is_missing(
+    site: Site, database_url: str
+) -> None:
+    """And of the fleet as soon as it is there."""
+    tables = ("alembic_version", "fleet_versions")
+    away = [f"ALTER TABLE {table} RENAME TO {table}_elsewhere" for table in tables]
+    back = [f"ALTER TABLE {table}_elsewhere RENAME TO {table}" for table in tables]
+    await run_outside(database_url, *away)
+    problem = assert_is_problem(await site.call("GET", "/readyz"), 503)
+    assert "schema" in problem["detail"]
+    for _ in range(2):
+        scrape = await site.call("GET", "/metrics")
+        assert scrape.status == 200
+        assert b"\nfirmtrail_ready 0.0" in scrape.body
+        assert b"\nfirmtrail_devices " not in scrape.body
+    await run_outside(database_url, *back)
+    assert b"\nfirmtrail_devices " in (await site.call("GET", "/metrics")).body
+
+
+async def test_no_reading_for_a_scrape_outlives_what_it_is_for(db: Database) -> None:
+    sums = Sums(db)
+    scrape = asyncio.create_task(sums.text())
+    await asyncio.sleep(0)
+    await sums.close()
+    with pytest.raises(asyncio.CancelledError):
+        await scrape
 
 
 async def test_the_page_loads_nothing_from_elsewhere(site: Site) -> None:
