@@ -12,7 +12,7 @@ import msgspec
 
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.eventstore.database import Row, Statement
+from firmtrail.eventstore.database import Database, Row, Statement
 from firmtrail.record import Command, Recorder
 
 KEPT_MS = 7 * 24 * 3600 * 1000
@@ -136,9 +136,28 @@ def allowed(answer: Answer) -> Answer:
     return answer
 
 
+async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
+    """What `once` would answer again, for who has work to do before it: a read, no commit.
+
+    Raises `Refused` as `once` does.
+    """
+    if key is None:
+        return None
+    known = _known(await db.read(_recalling(key)), key)
+    return None if known is None else allowed(known)
+
+
 async def recall(tx: Runner, key: IdempotencyKey) -> Answer | None:
     """Return the answer kept under the key, if there is one; `allowed` says whether it is a no."""
-    [rows] = await tx.run(Statement(_RECALL, (key.actor_id, key.key)))
+    [rows] = await tx.run(_recalling(key))
+    return _known(rows, key)
+
+
+def _recalling(key: IdempotencyKey) -> Statement:
+    return Statement(_RECALL, (key.actor_id, key.key))
+
+
+def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
     if not rows:
         return None
     [[fingerprint, status, answer]] = rows

@@ -1,6 +1,6 @@
 """What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ from aiohttp import web
 
 from firmtrail import orders
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, answering, keep, once
+from firmtrail.commands.once import Answer, answering, keep, kept, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
 from firmtrail.eventstore import log
@@ -131,7 +131,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.pause_if.min_reports if body.pause_if else None,
     )
     if body.dry_run:
-        return await _dry(call, await _rollout_tried(call, wanted))
+        return await _dry(call, partial(_rollout_tried, call, wanted))
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, lambda after, found: _shown(after, found, NO_TEXTS))
 
@@ -149,13 +149,18 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.tag,
     )
     if body.dry_run:
-        return await _dry(call, await _rollback_tried(call, wanted))
+        return await _dry(call, partial(_rollback_tried, call, wanted))
     roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
     return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))
 
 
-async def _dry(call: AnyCall, would_be: msgspec.Struct) -> web.Response:
-    """Answers what would be, which was counted before the log's head is held to keep it."""
+async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> web.Response:
+    """Answers what would be, or what was answered under this key. It is counted before the log's
+    head is held to keep it."""
+    known = await kept(call.services.db, call.key)
+    if known is not None:
+        return respond.json(known.status, known.body, respond.NEVER_KEPT)
+    would_be = await look()
     if call.key is None:
         return respond.json(200, would_be)
 

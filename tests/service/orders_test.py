@@ -89,6 +89,22 @@ async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) 
         await fleet.call("PATCH", D2, caller="operator", json={"model": "m"})
 
 
+async def test_what_was_tried_is_told_again_whatever_became_of_it(fleet: Site) -> None:
+    back = {"bad_version": "1.2.0", "model": "m", "to": "1.1.0", "dry_run": True}
+    tries = {
+        "rollouts": {"version": "1.1.0", "model": "m", "dry_run": True},
+        "rollbacks": back,
+    }
+    first = {path: await post(fleet, path, tries[path], Idempotency_Key=path) for path in tries}
+    await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "It sticks."})
+    for path, body in tries.items():
+        again = await post(fleet, path, body, Idempotency_Key=path)
+        assert (again.status, again.body) == (200, first[path].body)
+        assert (await post(fleet, path, body, Idempotency_Key="new")).status in {409, 422}
+        other = await post(fleet, path, body | {"percent": 5}, Idempotency_Key=path)
+        assert assert_is_problem(other, 409)["code"] == "key_reused"
+
+
 async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
     path = f"rollouts/{await roll_out(fleet, percent=1)}"
     seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
