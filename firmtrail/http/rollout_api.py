@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
@@ -92,10 +92,12 @@ async def _named(call: AnyCall, found: Rollout) -> wire.NamedDevices:
     return wire.NamedDevices(*named)
 
 
+def _is_withdrawn(decides: Control, found: Rollout) -> bool:
+    return found.version is not None and control.is_withdrawn(decides, found.model, found.version)
+
+
 def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
-    is_withdrawn = found.version is not None and control.is_withdrawn(
-        decides, found.model, found.version
-    )
+    is_withdrawn = _is_withdrawn(decides, found)
     watch = None
     if found.failed_percent is not None and found.min_reports is not None:
         watch = wire.PauseIf(failed_percent=found.failed_percent, min_reports=found.min_reports)
@@ -225,21 +227,15 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
     return await _command(call, commands.abort)
 
 
-async def _command(call: AnyCall, make: Callable[..., Any]) -> web.Response:
-    name, why, actor = call.path("id"), call.body.reason, call.caller.actor
-    return await _go_on(call, make(name, reason=why, actor=actor))
+class _Make(Protocol):
+    """Makes a command on one rollout."""
+
+    def __call__(self, name: str, *, reason: str | None, actor: str) -> Command[Rollout]: ...
 
 
-async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
+async def _command(call: AnyCall, make: _Make) -> web.Response:
     """Answers with the rollout as a read of it would, whose ETag the next command can name."""
-    check = await _precondition(call)
-
-    async def checked(commit: Commit) -> wire.Commanded:
-        check(commit.control)
-        await command(commit)
-        return wire.Commanded()
-
-    answer = await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
+    answer = await kept(call.services.db, call.key) or await _commanded(call, make)
     done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
     if done.rollout is None:
         done = wire.Commanded(*await _told(call, await control_of(call)))
@@ -249,17 +245,32 @@ async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     return respond.changed(done.rollout, done.log_size)
 
 
+async def _commanded(call: AnyCall, make: _Make) -> Answer:
+    command = make(call.path("id"), reason=call.body.reason, actor=call.caller.actor)
+    check = await _precondition(call)
+
+    async def checked(commit: Commit) -> wire.Commanded:
+        check(commit.control)
+        await command(commit)
+        return wire.Commanded()
+
+    return await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
+
+
 async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     """If-Match. Progress takes time to count, so it is compared before the log's head is held;
-    behind it, only another command on the rollout is news."""
+    behind it, only another command on the rollout is news, or that its release was withdrawn."""
     if "If-Match" not in call.request.headers:
         return lambda _held: None
     seen = await control_of(call)
     _, body = await _told(call, seen)
 
+    def state(decides: Control) -> tuple[Rollout, bool]:
+        found = _rollout_of(call, decides)
+        return found, _is_withdrawn(decides, found)
+
     def check(held: Control) -> None:
-        is_same = _rollout_of(call, held) == _rollout_of(call, seen)
-        respond.check_match(call, body if is_same else None)
+        respond.check_match(call, body if state(held) == state(seen) else None)
 
     return check
 

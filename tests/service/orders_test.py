@@ -5,6 +5,9 @@ from itertools import pairwise
 
 import msgspec
 
+from firmtrail.commands import releases
+from firmtrail.commit import Commit
+from firmtrail.release import Key
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import D2, Answer, P, Site
 from tests.service.steered import post, roll_out
@@ -130,3 +133,24 @@ async def test_an_order_that_names_no_release_says_which_member_does_not(fleet: 
     ):
         problem = assert_is_problem(await post(fleet, path, body), 422)
         assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
+
+
+async def test_a_withdrawal_is_another_state_than_the_one_that_was_seen(fleet: Site) -> None:
+    path = f"rollouts/{await roll_out(fleet)}"
+    seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
+    is_held, may_end = asyncio.Event(), asyncio.Event()
+    withdraw = releases.withdraw(Key("m", "1.1.0"), "It sticks.", actor="system")
+
+    async def withdraw_slowly(commit: Commit) -> None:
+        await withdraw(commit)
+        is_held.set()
+        await may_end.wait()
+
+    withdrawing = asyncio.create_task(fleet.services.recorder.act(fleet.log_id, withdraw_slowly))
+    await is_held.wait()
+    aborting = asyncio.create_task(post(fleet, f"{path}/abort", {}, If_Match=seen))
+    await asyncio.sleep(0.2)  # it has read the state before, and waits for the log's head
+    may_end.set()
+    await withdrawing
+    assert_is_problem(await aborting, 412)
+    assert (await fleet.get(f"{P}/{path}")).json["state"] == "withdrawn"
