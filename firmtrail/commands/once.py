@@ -31,7 +31,10 @@ class IdempotencyKey(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An HTTP status and what is shown: a struct, or what it was when it was kept."""
+    """An HTTP status and what is shown: a struct, or what it was when it was kept.
+
+    A command's own is below 400: it says no by raising `Refused`, of which `refusal` makes one.
+    """
 
     status: int
     body: Any

@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
@@ -74,6 +75,24 @@ async def test_a_repeated_command_on_a_rollout_gets_the_first_answer(fleet: Site
     for answer in (refused, await command("pause", "k2")):
         assert assert_is_problem(answer, 409)["code"] == "rollout_paused"
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
+
+
+async def test_a_refusal_is_told_again_whole_though_it_would_be_none(fleet: Site) -> None:
+    refusals: dict[str, tuple[Any, int]] = {
+        "devices": ({"device": "d1"}, 409),
+        "rollouts": ({"model": "m", "version": "9.0.0"}, 422),
+        "rollouts/nobody/pause": ({}, 404),
+    }
+
+    async def told(path: str) -> Any:
+        body, status = refusals[path]
+        answer = await post(fleet, path, body, Idempotency_Key=path.replace("/", "-"))
+        return assert_is_problem(answer, status) | {"request_id": ""}
+
+    first = {path: await told(path) for path in refusals}
+    assert [fault["pointer"] for fault in first["rollouts"]["errors"]] == ["/version"]
+    await post(fleet, "releases", {"model": "m", "version": "9.0.0"})
+    assert {path: await told(path) for path in refusals} == first
 
 
 async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) -> None:
