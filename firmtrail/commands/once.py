@@ -54,6 +54,14 @@ class Runner(Protocol):
     async def run(self, *statements: Statement) -> list[list[Row]]: ...
 
 
+_HOLD = """\
+INSERT INTO idempotency_keys (actor_id, key, fingerprint, status, answer, expires_at_ms)
+VALUES ($1, $2, '', 0, '', 0)
+ON CONFLICT (actor_id, key) DO UPDATE
+SET status = idempotency_keys.status"""
+"""Who comes second under a key waits for the end of the first one's transaction, and then reads
+what it kept. A row that holds and keeps nothing has expired from its beginning."""
+
 _RECALL = """\
 SELECT fingerprint, status, answer
 FROM idempotency_keys
@@ -151,8 +159,9 @@ async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
 
 
 async def recall(tx: Runner, key: IdempotencyKey) -> Answer | None:
-    """Return the answer kept under the key, if there is one; `allowed` says whether it is a no."""
-    [rows] = await tx.run(_recalling(key))
+    """Hold the key until the transaction ends, and return the answer kept under it, if there is
+    one; `allowed` says whether it is a no."""
+    [_, rows] = await tx.run(Statement(_HOLD, (key.actor_id, key.key)), _recalling(key))
     return _known(rows, key)
 
 
