@@ -173,3 +173,27 @@ async def test_a_withdrawal_is_another_state_than_the_one_that_was_seen(fleet: S
     await withdrawing
     assert_is_problem(await aborting, 412)
     assert (await fleet.get(f"{P}/{path}")).json["state"] == "withdrawn"
+
+
+async def test_why_an_order_was_given_can_be_read_whatever_came_after_it(fleet: Site) -> None:
+    path = f"rollouts/{await roll_out(fleet, percent=1)}"
+    orders: list[tuple[str, dict[str, Any]]] = [
+        (f"{path}/advance", {"percent": 50, "reason": "so far so good"}),
+        (f"{path}/pause", {"reason": "smoke"}),
+        (f"{path}/resume", {"reason": "it was a kettle"}),
+        ("halt", {"reason": "fire"}),
+        ("resume", {"reason": "it is out"}),
+    ]
+    at = int((await fleet.get(f"{P}/releases")).headers["Firmtrail-Log-Size"])
+    for order, body in orders:
+        assert (await post(fleet, order, body)).status == 200
+    for position, (_, body) in enumerate(orders, at):
+        for log in ("", "/logs/1"):
+            told = await fleet.get(f"{P}{log}/events/{position}/text", "auditor")
+            assert told.json == {"text": body["reason"]}
+    assert_is_problem(await fleet.get(f"{P}/events/{at}/text", "operator"), 403)
+    await fleet.call("DELETE", f"{P}/events/{at}/text", caller="admin")
+    assert (await fleet.get(f"{P}/events/{at}/text")).json == {"text": "erased"}
+    assert_is_problem(await fleet.get(f"{P}/events/{at - 1}/text"), 404)
+    read = (await fleet.get(f"{P}/access-record?limit=500")).json["items"]
+    assert f"/events/{at}/text" in {each["path"] for each in read}
