@@ -97,7 +97,7 @@ async def add_project(
     try:
         return await create()
     except Refused as refused:
-        # There is no head yet that requests of one key would wait for: one may have been faster.
+        # The key was let go of with what was undone: another request may have been faster.
         if key is not None and refused.code != KEY_REUSED:
             async with db.transaction() as tx:
                 if known := await recall(tx, key):

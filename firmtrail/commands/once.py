@@ -12,7 +12,7 @@ import msgspec
 
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.eventstore.database import Row, Statement
+from firmtrail.eventstore.database import Database, Row, Statement
 from firmtrail.record import Command, Recorder
 
 KEPT_MS = 7 * 24 * 3600 * 1000
@@ -31,7 +31,10 @@ class IdempotencyKey(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An HTTP status and what is shown: a struct, or what it was when it was kept."""
+    """An HTTP status and what is shown: a struct, or what it was when it was kept.
+
+    A command's own is below 400: it says no by raising `Refused`, of which `refusal` makes one.
+    """
 
     status: int
     body: Any
@@ -50,6 +53,14 @@ class Runner(Protocol):
 
     async def run(self, *statements: Statement) -> list[list[Row]]: ...
 
+
+_HOLD = """\
+INSERT INTO idempotency_keys (actor_id, key, fingerprint, status, answer, expires_at_ms)
+VALUES ($1, $2, '', 0, '', 0)
+ON CONFLICT (actor_id, key) DO UPDATE
+SET status = idempotency_keys.status"""
+"""Who comes second under a key waits for the end of the first one's transaction, and then reads
+what it kept. A row that holds and keeps nothing has expired from its beginning."""
 
 _RECALL = """\
 SELECT fingerprint, status, answer
@@ -136,9 +147,29 @@ def allowed(answer: Answer) -> Answer:
     return answer
 
 
+async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
+    """What `once` would answer again, for who has work to do before it: a read, no commit.
+
+    Raises `Refused` as `once` does.
+    """
+    if key is None:
+        return None
+    known = _known(await db.read(_recalling(key)), key)
+    return None if known is None else allowed(known)
+
+
 async def recall(tx: Runner, key: IdempotencyKey) -> Answer | None:
-    """Return the answer kept under the key, if there is one; `allowed` says whether it is a no."""
-    [rows] = await tx.run(Statement(_RECALL, (key.actor_id, key.key)))
+    """Hold the key until the transaction ends, and return the answer kept under it, if there is
+    one; `allowed` says whether it is a no."""
+    [_, rows] = await tx.run(Statement(_HOLD, (key.actor_id, key.key)), _recalling(key))
+    return _known(rows, key)
+
+
+def _recalling(key: IdempotencyKey) -> Statement:
+    return Statement(_RECALL, (key.actor_id, key.key))
+
+
+def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
     if not rows:
         return None
     [[fingerprint, status, answer]] = rows

@@ -36,6 +36,12 @@ class PublishedCheckpoint(msgspec.Struct, frozen=True):
     checkpoint: str
 
 
+class Text(msgspec.Struct, frozen=True):
+    """The free text beside an event; "erased" where there was one."""
+
+    text: str
+
+
 class RefusedItem(msgspec.Struct, frozen=True):
     """An item of an array that was not recorded, in its place."""
 

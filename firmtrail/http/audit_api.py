@@ -8,8 +8,8 @@ from aiohttp import web
 
 from firmtrail.access import reads
 from firmtrail.access.reads import Which
-from firmtrail.events import envelope_of, time_text, types_named
-from firmtrail.eventstore import log, replay
+from firmtrail.events import decode, envelope_of, time_text, types_named
+from firmtrail.eventstore import log, replay, texts
 from firmtrail.http import answers, lists, moments, reading, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
@@ -122,15 +122,32 @@ async def _numbered(pages: Pages) -> AsyncGenerator[bytes]:
 
 async def get_event(call: Call[Any, None]) -> web.Response:
     """One entry, byte for byte as it was hashed."""
-    db, log_id = call.services.db, await log_of(call)
-    head, position = await log.head(db, log_id), int(call.path("position") or -1)
-    if not 0 <= position < head.size:
-        raise NotFound("The log has no such position.")
+    head, position = await _place(call)
     await reading.record(call, {"log": head.number})
-    async for [(_, _, text)] in log.read(db, log_id, position, position + 1):
+    async for [(_, _, text)] in log.read(call.services.db, head.log_id, position, position + 1):
         headers = {respond.LOG_SIZE: str(head.size)}
         return respond.stored(call, CLOUDEVENT, text.encode(), headers)
     raise AssertionError("a position below the size is there, or the log is corrupt")
+
+
+async def get_text(call: Call[Any, None]) -> web.Response:
+    """The free text beside an event: why somebody gave an order, say."""
+    head, position = await _place(call)
+    entry, text = await texts.beside(call.services.db, head.log_id, position)
+    event = decode(position, entry).event
+    if event.TEXT is None or getattr(event, event.TEXT) is None:
+        raise NotFound("There is no text beside this event.")
+    await reading.record(call, {"log": head.number})
+    return respond.resource(call, answers.Text("erased" if text is None else text), head.size)
+
+
+async def _place(call: Call[Any, None]) -> tuple[log.Head, int]:
+    """The log and the position of the path."""
+    head = await log.head(call.services.db, await log_of(call))
+    position = int(call.path("position") or -1)
+    if not 0 <= position < head.size:
+        raise NotFound("The log has no such position.")
+    return head, position
 
 
 async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:

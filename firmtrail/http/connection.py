@@ -61,13 +61,14 @@ def _refused(request: web.BaseRequest, error: BaseException) -> web.Response:
     problem = _problem_of(error, request_id)
     answer = errors.response(problem, request_id)
     answer.headers["X-Request-Id"] = request_id
-    _log.info(
-        "refused before any route",
-        status=answer.status,
-        reason=problem.detail,
-        remote=request.remote,
-        request_id=request_id,
-    )
+    if problem.status < Problem.status:  # what is no refusal is logged already
+        _log.info(
+            "refused by the connection",
+            status=problem.status,
+            reason=problem.detail,
+            remote=request.remote,
+            request_id=request_id,
+        )
     return answer
 
 

@@ -1,15 +1,15 @@
 """What users call to steer the fleet: rollouts, rollbacks, halts, and how far they are."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
 
 from firmtrail import orders
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, answering, keep, once
+from firmtrail.commands.once import Answer, answering, keep, kept, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
 from firmtrail.eventstore import log
@@ -92,10 +92,12 @@ async def _named(call: AnyCall, found: Rollout) -> wire.NamedDevices:
     return wire.NamedDevices(*named)
 
 
+def _is_withdrawn(decides: Control, found: Rollout) -> bool:
+    return found.version is not None and control.is_withdrawn(decides, found.model, found.version)
+
+
 def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
-    is_withdrawn = found.version is not None and control.is_withdrawn(
-        decides, found.model, found.version
-    )
+    is_withdrawn = _is_withdrawn(decides, found)
     watch = None
     if found.failed_percent is not None and found.min_reports is not None:
         watch = wire.PauseIf(failed_percent=found.failed_percent, min_reports=found.min_reports)
@@ -131,7 +133,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.pause_if.min_reports if body.pause_if else None,
     )
     if body.dry_run:
-        return await _dry(call, await _rollout_tried(call, wanted))
+        return await _dry(call, partial(_rollout_tried, call, wanted))
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, lambda after, found: _shown(after, found, NO_TEXTS))
 
@@ -149,13 +151,18 @@ async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
         body.tag,
     )
     if body.dry_run:
-        return await _dry(call, await _rollback_tried(call, wanted))
+        return await _dry(call, partial(_rollback_tried, call, wanted))
     roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
     return await _started(call, roll_back, lambda _, found: wire.StartedRollback(rollout=found.id))
 
 
-async def _dry(call: AnyCall, would_be: msgspec.Struct) -> web.Response:
-    """Answers what would be, which was counted before the log's head is held to keep it."""
+async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> web.Response:
+    """Answers what would be, or what was answered under this key. It is counted before the log's
+    head is held to keep it."""
+    known = await kept(call.services.db, call.key)
+    if known is not None:
+        return respond.json(known.status, known.body, respond.NEVER_KEPT)
+    would_be = await look()
     if call.key is None:
         return respond.json(200, would_be)
 
@@ -220,21 +227,15 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
     return await _command(call, commands.abort)
 
 
-async def _command(call: AnyCall, make: Callable[..., Any]) -> web.Response:
-    name, why, actor = call.path("id"), call.body.reason, call.caller.actor
-    return await _go_on(call, make(name, reason=why, actor=actor))
+class _Make(Protocol):
+    """Makes a command on one rollout."""
+
+    def __call__(self, name: str, *, reason: str | None, actor: str) -> Command[Rollout]: ...
 
 
-async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
+async def _command(call: AnyCall, make: _Make) -> web.Response:
     """Answers with the rollout as a read of it would, whose ETag the next command can name."""
-    check = await _precondition(call)
-
-    async def checked(commit: Commit) -> wire.Commanded:
-        check(commit.control)
-        await command(commit)
-        return wire.Commanded()
-
-    answer = await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
+    answer = await kept(call.services.db, call.key) or await _commanded(call, make)
     done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
     if done.rollout is None:
         done = wire.Commanded(*await _told(call, await control_of(call)))
@@ -244,17 +245,32 @@ async def _go_on(call: AnyCall, command: Command[Rollout]) -> web.Response:
     return respond.changed(done.rollout, done.log_size)
 
 
+async def _commanded(call: AnyCall, make: _Make) -> Answer:
+    command = make(call.path("id"), reason=call.body.reason, actor=call.caller.actor)
+    check = await _precondition(call)
+
+    async def checked(commit: Commit) -> wire.Commanded:
+        check(commit.control)
+        await command(commit)
+        return wire.Commanded()
+
+    return await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
+
+
 async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     """If-Match. Progress takes time to count, so it is compared before the log's head is held;
-    behind it, only another command on the rollout is news."""
+    behind it, only another command on the rollout is news, or that its release was withdrawn."""
     if "If-Match" not in call.request.headers:
         return lambda _held: None
     seen = await control_of(call)
     _, body = await _told(call, seen)
 
+    def state(decides: Control) -> tuple[Rollout, bool]:
+        found = _rollout_of(call, decides)
+        return found, _is_withdrawn(decides, found)
+
     def check(held: Control) -> None:
-        is_same = _rollout_of(call, held) == _rollout_of(call, seen)
-        respond.check_match(call, body if is_same else None)
+        respond.check_match(call, body if state(held) == state(seen) else None)
 
     return check
 

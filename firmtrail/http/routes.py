@@ -98,6 +98,16 @@ AUDITS = (
         is_view=True,
     ),
     Route(
+        method=GET,
+        path=f"{P}/events/{{position}}/text",
+        handler=audit_api.get_text,
+        access=AUDIT,
+        group="auditors call",
+        summary="The free text beside an event.",
+        answers={200: answers.Text, 304: None},
+        is_view=True,
+    ),
+    Route(
         method=DELETE,
         path=f"{P}/events/{{position}}/text",
         handler=access_api.delete_text,
@@ -138,6 +148,16 @@ AUDITS = (
         group="auditors call",
         summary="One entry of a log as it is stored.",
         answers={200: audit_api.CLOUDEVENT, 304: None},
+        is_view=True,
+    ),
+    Route(
+        method=GET,
+        path=f"{L}/events/{{position}}/text",
+        handler=audit_api.get_text,
+        access=AUDIT,
+        group="auditors call",
+        summary="The free text beside an event of a log.",
+        answers={200: answers.Text, 304: None},
         is_view=True,
     ),
     Route(

@@ -157,6 +157,8 @@ class Because(Wish, frozen=True, kw_only=True):
 
 
 class Advance(Because, frozen=True, kw_only=True):
+    """percent: how much of its devices it is to reach; more than before."""
+
     percent: Percent
 
 
@@ -246,10 +248,14 @@ class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(Wish, frozen=True, kw_only=True):
+    """The version that a device may try again."""
+
     version: VersionText
 
 
 class WantedAsk(Wish, frozen=True, kw_only=True):
+    """For how long a device is asked which version it runs."""
+
     expires_in_s: Annotated[int, Meta(ge=60, le=2_592_000)] = 86_400
 
 

@@ -1,7 +1,7 @@
 """One Idempotency-Key, one answer: kept with the events, without what is shown once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 import msgspec
 import pytest
@@ -157,6 +157,30 @@ async def test_a_project_is_created_once_for_its_key(db: Database, access: Acces
     log_id = await access.project("mine")
     assert log_id is not None
     assert len(await recorded(db, log_id)) == 1
+
+
+async def test_of_requests_at_once_under_one_key_only_one_is_done(
+    db: Database, access: Access, recorder: Recorder, acme: int
+) -> None:
+    other_log_id = await add_project(db, access, "other")
+    doing = Doing("done")
+
+    def create(name: str) -> Awaitable[object]:
+        key = KEY._replace(key="of-a-project", fingerprint=name)
+        return commands.add_project(db, name, actor="system", creator=None, key=key)
+
+    def act(log_id: int) -> Awaitable[object]:
+        key = KEY._replace(fingerprint=str(log_id))
+        return once(recorder, log_id, key, answering(201, doing))
+
+    for requests in (
+        [create(name) for name in ("n1", "n2", "acme")],
+        [act(log_id) for log_id in (acme, other_log_id)],
+    ):
+        outcomes = await asyncio.gather(*requests, return_exceptions=True)
+        refused = [each.code for each in outcomes if isinstance(each, Refused)]
+        assert refused.count("key_reused") == len(requests) - 1
+    assert doing.times == 1
 
 
 async def test_a_project_that_there_was_is_refused_for_its_key_even_when_it_is_told_again(

@@ -1,5 +1,6 @@
 """Logins, tokens, projects, members and actors, as users call them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -75,6 +76,19 @@ async def test_a_login_of_one_key_is_one_login_and_shows_its_token_once(person: 
     assert (await log_in(key="k2")).json["token"] != first.json["token"]
     kept = await read(person.services.db, "SELECT fingerprint FROM idempotency_keys LIMIT 9")
     assert len(kept) == 2
+
+
+async def test_logins_of_one_key_at_once_are_one_login(person: Site) -> None:
+    body, headers = {"email": "admin@example.org", "password": PASSWORD}, {"Idempotency-Key": "k"}
+    logins = "SELECT count(*) FROM tokens WHERE role IS NULL"
+    [[before]] = await read(person.services.db, logins)
+    answers = await asyncio.gather(
+        *(person.call("POST", "/api/v1/login", json=body, headers=headers) for _ in range(4))
+    )
+    assert [answer.status for answer in answers] == [200] * 4
+    assert sum(answer.json["token"] is not None for answer in answers) == 1
+    [[after]] = await read(person.services.db, logins)
+    assert after == before + 1
 
 
 async def test_a_token_is_shown_once_and_works(person: Site) -> None:

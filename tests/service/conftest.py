@@ -15,7 +15,8 @@ from firmtrail.record import Recorder
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
 from tests.publishing import new_publisher
-from tests.service.site import Site
+from tests.service.site import P, Site
+from tests.service.steered import post
 
 
 @pytest.fixture
@@ -45,3 +46,14 @@ async def site(db: Database, recorder: Recorder, tmp_path: Path) -> AsyncIterato
     async with TestClient(server) as client:
         yield Site(client, services, log_id, credentials)
     access.hasher.close()
+
+
+@pytest.fixture
+async def fleet(site: Site) -> Site:
+    """d1 and d2 of model m run 1.0.0; m has releases up to 1.2.0."""
+    for name in ("d1", "d2"):
+        await site.call("PATCH", f"{P}/devices/{name}", caller="operator", json={"model": "m"})
+        await site.report({"version": "1.0.0"}, caller="operator", path=f"{P}/devices/{name}")
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        await post(site, "releases", {"model": "m", "version": version})
+    return site

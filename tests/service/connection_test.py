@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from firmtrail.http import app
 from firmtrail.http.connection import Runner
@@ -60,3 +61,26 @@ async def test_what_reaches_no_route_is_a_problem_too(address: Address) -> None:
         assert assert_is_problem(await send(address, request), status)["code"] == code, name
     answer = await send(address, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
     assert (answer.status, answer.json) == (200, {"status": "alive"})
+
+
+async def broken(_: web.Request) -> web.Response:
+    raise RuntimeError("broken")
+
+
+async def test_a_refusal_and_a_bug_are_each_logged_once() -> None:
+    bare = web.Application()
+    bare.router.add_get("/broken", broken)
+    runner = Runner(bare, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    for path, status, event in (
+        (b"/broken", 500, "bug"),
+        (b"/nothing", 404, "refused by the connection"),
+    ):
+        with capture_logs() as logged:
+            answer = await send(
+                runner.addresses[0], b"GET " + path + b" HTTP/1.1\r\n" + HOST + b"\r\n"
+            )
+        assert_is_problem(answer, status)
+        assert [each["event"] for each in logged] == [event]
+    await runner.cleanup()

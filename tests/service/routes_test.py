@@ -232,7 +232,7 @@ async def found(site: Site) -> dict[str, str]:
         ("admin", "POST", "/releases", {"version": "1.0.0", "model": "m"}),
         ("admin", "POST", "/rollouts", {"version": "1.0.0", "model": "m"}),
         ("admin", "PATCH", "/devices/d1", {"model": "m"}),
-        ("device", "POST", "/devices/d1/reports", {"version": "0.9.0"}),
+        ("device", "POST", "/devices/d1/reports", {"version": "0.9.0", "detail": "x"}),
     ):
         made[path] = await site.call(method, f"{P}{path}", caller=caller, json=body)
         assert made[path].status in {200, 201}, made[path].body
@@ -243,7 +243,8 @@ async def found(site: Site) -> dict[str, str]:
     assert site.services.publisher is not None
     await site.services.publisher.round()
     id_, sha256 = made["/rollouts"].json["id"], put.json["sha256"]
-    return {"id": id_, "name": "full.bin", "sha256": sha256}
+    position = str(made["/devices/d1/reports"].json["position"])
+    return {"id": id_, "name": "full.bin", "sha256": sha256, "position": position}
 
 
 INCOMPLETE = {

@@ -12,6 +12,7 @@ from firmtrail.http.call import Services
 
 P = "/api/v1/projects/acme"
 D = f"{P}/devices/d1"
+D2 = f"{P}/devices/d2"
 
 
 @dataclass(frozen=True)

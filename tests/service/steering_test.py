@@ -3,10 +3,8 @@
 import asyncio
 import time
 from contextlib import nullcontext
-from itertools import pairwise
 from typing import Any
 
-import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -15,38 +13,14 @@ from firmtrail.record import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
 from tests.service.routes_test import assert_is_problem
-from tests.service.site import Answer, D, P, Site
-
-D2 = f"{P}/devices/d2"
+from tests.service.site import D2, Answer, D, P, Site
+from tests.service.steered import post, roll_out
 
 TABLES = {  # by the URL's scheme
     "sqlite": "SELECT name FROM sqlite_schema WHERE type = 'table'",
     "postgresql": """\
 SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()""",
 }
-
-
-@pytest.fixture
-async def fleet(site: Site) -> Site:
-    """d1 and d2 of model m run 1.0.0; m has releases up to 1.2.0."""
-    for name in ("d1", "d2"):
-        await site.call("PATCH", f"{P}/devices/{name}", caller="operator", json={"model": "m"})
-        await site.report({"version": "1.0.0"}, caller="operator", path=f"{P}/devices/{name}")
-    for version in ("1.0.0", "1.1.0", "1.2.0"):
-        await post(site, "releases", {"model": "m", "version": version})
-    return site
-
-
-async def post(site: Site, path: str, body: Any = None, **headers: str) -> Answer:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await site.call("POST", f"{P}/{path}", caller="operator", json=body or {}, headers=named)
-
-
-async def roll_out(site: Site, version: str = "1.1.0", **members: Any) -> str:
-    answer = await post(site, "rollouts", {"model": "m", "version": version, **members})
-    assert answer.status == 201, answer.body
-    rollout: str = answer.json["id"]
-    return rollout
 
 
 async def check_in(site: Site, query: str = "", caller: str = "device", **headers: str) -> Answer:
@@ -130,26 +104,6 @@ async def test_idle_polls_change_no_tables_row_count(fleet: Site, database_url: 
     assert await rows() == before
 
 
-async def test_an_order_is_one_event_and_a_rollback_withdraws_too(fleet: Site) -> None:
-    async def size() -> int:
-        return int((await fleet.get(f"{P}/releases")).headers["Firmtrail-Log-Size"])
-
-    sizes = [await size()]
-    rollout = await roll_out(fleet, percent=10)
-    rollback = {"model": "m", "bad_version": "1.0.0", "to": "1.2.0", "reason": "It sticks."}
-    sizes.append(await size())
-    for path, body in (
-        (f"rollouts/{rollout}/advance", {"percent": 100}),
-        ("rollbacks", {**rollback, "dry_run": True}),
-        ("rollbacks", rollback),
-        ("rollbacks", rollback),
-    ):
-        assert (await post(fleet, path, body)).status in {200, 201}
-        sizes.append(await size())
-    grown = [after - before for before, after in pairwise(sizes)]
-    assert grown == [1, 1, 0, 2, 1], "start, advance, dry run, rollback, and once more"
-
-
 async def test_a_rollout_counts_whom_it_lists(fleet: Site) -> None:
     new = [{"device": "d3", "model": "m", "cohort": "c", "tags": ["t"]}, {"device": "d4"}]
     await post(fleet, "devices", [*new, {"device": "d5", "model": "m", "cohort": "c"}])
@@ -206,80 +160,6 @@ async def test_a_page_of_devices_in_a_state_looks_at_so_many_and_goes_on(
     assert len(lines) == 1
 
 
-async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> None:
-    rollout = await roll_out(fleet, percent=12.5)
-    path = f"rollouts/{rollout}"
-    seen = await fleet.get(f"{P}/{path}")
-    assert seen.json["percent"] == 12.5
-    wish = {"percent": 50, "reason": "so far so good"}
-    advanced = await post(fleet, f"{path}/advance", wish, If_Match=seen.headers["ETag"])
-    assert (advanced.status, advanced.json["percent"]) == (200, 50)
-    [line] = (await fleet.get(f"{P}/events?type=RolloutAdvanced", "auditor")).body.splitlines()
-    assert len(msgspec.json.decode(line)["data"]["reason"]) == 64
-    stale = await post(fleet, f"{path}/pause", {}, If_Match=seen.headers["ETag"])
-    assert_is_problem(stale, 412)
-    assert_is_problem(await post(fleet, f"{path}/advance", {"percent": 50}), 409)
-    paused = await post(fleet, f"{path}/pause", {"reason": "smoke"})
-    assert (paused.json["state"], paused.json["state_reason"]) == ("paused", "smoke")
-    assert paused.headers["ETag"] == (await fleet.get(f"{P}/{path}")).headers["ETag"]
-    assert (await post(fleet, f"{path}/resume")).json["state"] == "running"
-    assert (await post(fleet, f"{path}/abort", {"reason": "enough"})).json["state"] == "aborted"
-    assert_is_problem(await post(fleet, f"{path}/pause"), 409)
-    assert_is_problem(await post(fleet, "rollouts/nobody/pause"), 404)
-    assert_is_problem(await post(fleet, "rollouts", {"model": "m", "version": "9.9.9"}), 422)
-
-
-async def test_a_repeated_command_on_a_rollout_gets_the_first_answer(fleet: Site) -> None:
-    rollout = await roll_out(fleet)
-
-    async def command(name: str, key: str) -> Answer:
-        return await post(
-            fleet, f"rollouts/{rollout}/{name}", {"reason": name}, Idempotency_Key=key
-        )
-
-    paused = await command("pause", "k1")
-    refused = await command("pause", "k2")
-    assert (await command("resume", "k3")).json["state"] == "running"
-    again = await command("pause", "k1")
-    assert (again.status, again.body) == (200, paused.body)
-    for header in ("ETag", "Firmtrail-Log-Size"):
-        assert again.headers[header] == paused.headers[header]
-    for answer in (refused, await command("pause", "k2")):
-        assert assert_is_problem(answer, 409)["code"] == "rollout_paused"
-    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
-
-
-async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) -> None:
-    back = {"bad_version": "1.0.0", "model": "m", "reason": "x", "dry_run": True}
-    for path, body in (
-        ("rollouts", {"version": "1.1.0", "model": "m", "dry_run": True}),
-        ("rollbacks", back),
-    ):
-        first = await post(fleet, path, body, Idempotency_Key=path)
-        assert first.status == 200
-        await fleet.call("PATCH", D2, caller="operator", json={"model": f"not-{path}"})
-        assert (await post(fleet, path, body, Idempotency_Key=path)).body == first.body
-        assert (await post(fleet, path, body)).body != first.body
-        other = await post(fleet, path, body | {"dry_run": False}, Idempotency_Key=path)
-        assert assert_is_problem(other, 409)["code"] == "key_reused"
-        await fleet.call("PATCH", D2, caller="operator", json={"model": "m"})
-
-
-async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
-    path = f"rollouts/{await roll_out(fleet, percent=1)}"
-    seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
-
-    async def advance(percent: int) -> Answer:
-        headers = {"If_Match": seen, "Idempotency_Key": f"to-{percent}"}
-        return await post(fleet, f"{path}/advance", {"percent": percent}, **headers)
-
-    first = await asyncio.gather(*(advance(percent) for percent in range(10, 60, 10)))
-    assert sorted(each.status for each in first) == [200, 412, 412, 412, 412]
-    [done] = [each for each in first if each.status == 200]
-    again = await advance(round(done.json["percent"]))
-    assert (again.status, again.json) == (200, done.json)
-
-
 async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     await fleet.report({"version": "1.2.0"})
     await fleet.report({"version": "1.2.0"}, caller="operator", path=D2)
@@ -308,18 +188,6 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     assert (found["progress"]["matching"], found["progress"]["installed"]) == (2, 1)
     history = (await fleet.get(f"{D}/history")).json["items"]
     assert [line["change"] for line in history] == ["rollback", "upgrade", "first"]
-
-
-async def test_an_order_that_names_no_release_says_which_member_does_not(fleet: Site) -> None:
-    back = {"bad_version": "1.2.0", "model": "m", "reason": "x"}
-    for path, body, pointer in (
-        ("rollouts", {"version": "9.0.0", "model": "m"}, "/version"),
-        ("rollbacks", back | {"to": "9.0.0"}, "/to"),
-        ("rollbacks", back | {"to": "1.2.0"}, "/to"),
-        ("rollbacks", back | {"fallback": "9.0.0"}, "/fallback"),
-    ):
-        problem = assert_is_problem(await post(fleet, path, body), 422)
-        assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
 
 
 async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> None:
