@@ -122,7 +122,10 @@ def watch(
     json: bool,
     **where: str | None,
 ) -> None:
-    """Show how far it is, until every device has it or it stops."""
+    """Show how far it is, until every device has installed it or it stops.
+
+    A device that ran it before counts as meant and not as installed: end with Ctrl-C.
+    """
     path = remote.path(project, "rollouts", rollout_id)
     shown = loop.run(_watch(database, path, where, is_once=once or json))
     if json:

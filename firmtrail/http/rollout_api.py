@@ -23,6 +23,7 @@ from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
 from firmtrail.projections.rollouts import Texts
 from firmtrail.record import Command
+from firmtrail.release import Key
 from firmtrail.steering import control, progress, rollout
 from firmtrail.steering.control import Control
 from firmtrail.steering.rollout import Rollout
@@ -92,19 +93,24 @@ async def _named(call: AnyCall, found: Rollout) -> wire.NamedDevices:
     return wire.NamedDevices(*named)
 
 
-def _is_withdrawn(decides: Control, found: Rollout) -> bool:
-    return found.version is not None and control.is_withdrawn(decides, found.model, found.version)
+def _withdrawn_at_ms(decides: Control, found: Rollout) -> int | None:
+    """When the release of a rollout that was not aborted was withdrawn, if it was."""
+    if found.version is None or found.phase == "aborted":
+        return None
+    release = decides.releases.get(Key(found.model, found.version))
+    return release.withdrawn_at_ms if release else None
 
 
 def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
-    is_withdrawn = _is_withdrawn(decides, found)
+    withdrawn_at_ms = _withdrawn_at_ms(decides, found)
     watch = None
     if found.failed_percent is not None and found.min_reports is not None:
         watch = wire.PauseIf(failed_percent=found.failed_percent, min_reports=found.min_reports)
+    has_reason = withdrawn_at_ms is None and found.phase_position != found.position
     return wire.Rollout(
         id=found.id or None,
         kind="rollback" if found.is_rollback else "rollout",
-        state="withdrawn" if is_withdrawn and found.phase != "aborted" else found.phase,
+        state=found.phase if withdrawn_at_ms is None else "withdrawn",
         model=found.model,
         version=found.version,
         bad_version=found.bad_version,
@@ -115,8 +121,8 @@ def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
         pause_if=watch,
         reason=texts.started,
         started_at=time_text(found.started_at_ms),
-        state_reason=texts.phase if found.phase_position != found.position else None,
-        state_since=time_text(found.phase_at_ms),
+        state_reason=texts.phase if has_reason else None,
+        state_since=time_text(withdrawn_at_ms or found.phase_at_ms),
     )
 
 
@@ -265,9 +271,9 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     seen = await control_of(call)
     _, body = await _told(call, seen)
 
-    def state(decides: Control) -> tuple[Rollout, bool]:
+    def state(decides: Control) -> tuple[Rollout, int | None]:
         found = _rollout_of(call, decides)
-        return found, _is_withdrawn(decides, found)
+        return found, _withdrawn_at_ms(decides, found)
 
     def check(held: Control) -> None:
         respond.check_match(call, body if state(held) == state(seen) else None)

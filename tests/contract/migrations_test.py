@@ -1,7 +1,9 @@
 """A database is brought to the schema once, whole, and belongs to one instance."""
 
+import asyncio
 import contextlib
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -41,15 +43,18 @@ async def is_migrated(url: str) -> bool:
 async def run_outside(url: str, *texts: str) -> None:
     """Run statements as a program would that knows nothing of us."""
     if url.startswith("sqlite"):
-        path = url.removeprefix("sqlite:///")
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            for text in texts:
-                connection.execute(text)
+        await asyncio.to_thread(_run_in_file, url.removeprefix("sqlite:///"), texts)
         return
     postgres = await asyncpg.connect(url)
     for text in texts:
         await postgres.execute(text)
     await postgres.close()
+
+
+def _run_in_file(path: str, texts: Sequence[str]) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for text in texts:
+            connection.execute(text)
 
 
 async def test_an_empty_database_is_behind_and_a_migrated_one_at_head(empty_url: str) -> None:

@@ -172,7 +172,9 @@ async def test_a_withdrawal_is_another_state_than_the_one_that_was_seen(fleet: S
     may_end.set()
     await withdrawing
     assert_is_problem(await aborting, 412)
-    assert (await fleet.get(f"{P}/{path}")).json["state"] == "withdrawn"
+    shown = (await fleet.get(f"{P}/{path}")).json
+    withdrawn_at = (await fleet.get(f"{P}/releases/m/1.1.0")).json["withdrawn_at"]
+    assert (shown["state"], shown["state_since"]) == ("withdrawn", withdrawn_at)
 
 
 async def test_why_an_order_was_given_can_be_read_whatever_came_after_it(fleet: Site) -> None:
