@@ -35,12 +35,13 @@ class Control:
     """By id."""
 
     @cached_property
-    def deciding(self) -> Mapping[str, Sequence[Rollout]]:
-        """By model, the newest first: rollouts and rollbacks that were not aborted."""
-        found: dict[str, list[Rollout]] = {}
+    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[Rollout]]:
+        """What was not aborted, the newest first: rollbacks by model and bad version, rollouts by
+        model and None."""
+        found: dict[tuple[str, str | None], list[Rollout]] = {}
         for each in sorted(self.rollouts.values(), key=lambda each: -each.position):
             if each.phase != "aborted":
-                found.setdefault(each.model, []).append(each)
+                found.setdefault((each.model, each.bad_version), []).append(each)
         return found
 
     @cached_property

@@ -216,12 +216,8 @@ def _rollback_of(case: Case) -> Rollout | None:
     device = case.device
     if device.model is None or device.version is None:
         return None
-    for each in case.control.deciding.get(device.model, ()):
-        if (
-            each.bad_version == device.version
-            and rollout.is_meant(each, device)
-            and rollout.reaches(each, device.device)
-        ):
+    for each in case.control.deciding.get((device.model, device.version), ()):
+        if rollout.is_meant(each, device) and rollout.reaches(each, device.device):
             return each
     return None
 
@@ -271,10 +267,8 @@ def way_wanted(case: Case) -> tuple[str, str] | None:
 def _rollout(case: Case) -> _Said:
     device = case.device
     inputs: dict[str, str | int | bool | None] = {"model": device.model, "version": device.version}
-    for each in case.control.deciding.get(device.model or "", ()):
-        if each.is_rollback or not rollout.is_meant(each, device):
-            continue
-        if rollout.reaches(each, device.device):
+    for each in case.control.deciding.get((device.model or "", None), ()):
+        if rollout.is_meant(each, device) and rollout.reaches(each, device.device):
             inputs |= _inputs(each, device)
             return _word_of(case, each), "", inputs
     return None, "no rollout reaches it", inputs
@@ -332,12 +326,11 @@ def _is_left_out(case: Case) -> bool:
     """Whether a rollout of a higher version is meant for it, and its bucket not reached."""
     device = case.device
     return any(
-        not each.is_rollback
-        and each.version is not None
+        each.version is not None
         and device.version is not None
         and rollout.is_meant(each, device)
         and is_higher(each.version, device.version)
-        for each in case.control.deciding.get(device.model or "", ())
+        for each in case.control.deciding.get((device.model or "", None), ())
     )
 
 
