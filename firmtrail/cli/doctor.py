@@ -16,7 +16,7 @@ from firmtrail import config
 from firmtrail.cli import loop, output
 from firmtrail.cli.parts import opened
 from firmtrail.commit import AHEAD_MS_MAX
-from firmtrail.eventstore import checks, health, migrations, sqlite
+from firmtrail.eventstore import checks, health, held_file, migrations, sqlite
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.http.health import FREE_BYTES_MIN
 
@@ -99,7 +99,7 @@ def _disk(folder: Path) -> Check:
 
 
 async def _lock(database: config.Embedded) -> Check:
-    if not sqlite.is_held(database.path):
+    if not held_file.is_held(database.path):
         return Check("lock", "ok", "free: no server runs on this file")
     try:
         async with asyncio.timeout(SOCKET_TIMEOUT_S):

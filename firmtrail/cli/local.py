@@ -18,7 +18,7 @@ from firmtrail import config
 from firmtrail.cli import logs, parts, sockets
 from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.sqlite import Locked
+from firmtrail.eventstore.held_file import Locked
 from firmtrail.main import CouldNotRun
 
 BASE_URL = "http://localhost"

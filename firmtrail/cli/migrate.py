@@ -7,7 +7,8 @@ from firmtrail.cli import loop, parts
 from firmtrail.cli.output import note
 from firmtrail.eventstore import migrate as schema
 from firmtrail.eventstore import migrations
-from firmtrail.eventstore.sqlite import Locked, SQLite
+from firmtrail.eventstore.held_file import Locked
+from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.main import CouldNotRun
 
 

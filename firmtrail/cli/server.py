@@ -15,7 +15,7 @@ from aiohttp import web
 
 from firmtrail import config
 from firmtrail.cli import logs, loop, parts, sockets
-from firmtrail.eventstore import migrations, sqlite
+from firmtrail.eventstore import held_file, migrations, sqlite
 from firmtrail.eventstore.database import Database
 from firmtrail.http.call import Services
 from firmtrail.main import CouldNotRun
@@ -29,7 +29,7 @@ def serve(serving: config.Serving) -> None:
     loop.tune_for_serving()
     try:
         loop.run(_serve(serving))
-    except sqlite.Locked as error:
+    except held_file.Locked as error:
         raise CouldNotRun(f"{error}: a file is served by one process.") from error
 
 

@@ -15,20 +15,20 @@ such waits, one statement is one. Measured with the loop busy: 39 rows/s by `exe
 
 import asyncio
 import contextlib
-import fcntl
 import functools
-import os
 import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from itertools import batched, chain, repeat
 from pathlib import Path
-from typing import IO, cast
+from time import monotonic
+from typing import cast
 
 import aiosqlite
 import msgspec
 
+from firmtrail.eventstore import held_file
 from firmtrail.eventstore.database import (
     NoSuchTable,
     OutcomeUnknown,
@@ -52,6 +52,10 @@ GIVEN_ROWS = (1, 4, 16, 64, 128, 256, 512)
 """For how many rows of `given` a statement is prepared; what it has too many stays unread."""
 
 BUSY_TIMEOUT_MS = 5_000
+"""How long a write waits for another program that has the file locked, from when it was sent: what
+waits behind others here has waited with them."""
+BUSY_NOTICED_MS = 100
+"""Less than that is not subtracted, which would take a statement."""
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
 _FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
@@ -69,10 +73,6 @@ _UNAVAILABLE_CODES = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-
-
-class Locked(Exception):
-    """Another process holds the file for writing."""
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
@@ -107,11 +107,11 @@ class SQLite:
     async def open(cls, path: Path, clock: Callable[[], float] = time.time) -> "SQLite":
         """Take the file's lock and open it, creating it where there is none.
 
-        Raises `Locked` when another process has it, `Unavailable` when it is no database.
+        Raises `held_file.Locked` when another process has it, `Unavailable` when it is no database.
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_errors_of_opening(path))
-            stack.enter_context(_take_lock(path))
+            stack.enter_context(held_file.take(path))
             _create_private(path)
             writer = await stack.enter_async_context(_writer(path))
             readers = [await stack.enter_async_context(_reader(path)) for _ in range(READERS)]
@@ -147,16 +147,18 @@ class SQLite:
     async def play[Result](self, script: Script[Result]) -> Result:
         """Scripts queue up on the writer's thread, and one begins when the one before it ends: a
         busy event loop would take milliseconds to send the next."""
+        sent_at_s = monotonic()
         async with self._writing:
-            work: Coroutine[None, None, Result] = _run(self._writer, _play, script)
+            work: Coroutine[None, None, Result] = _run(self._writer, _play, script, sent_at_s)
             loop = asyncio.get_running_loop()
             playing = asyncio.Task(work, loop=loop, eager_start=True)
         return await playing
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["SQLiteTransaction"]:
+        sent_at_s = monotonic()
         async with self._writing:
-            transaction = SQLiteTransaction(self._writer)
+            transaction = SQLiteTransaction(self._writer, sent_at_s)
             try:
                 yield transaction
                 await transaction.commit()
@@ -182,42 +184,25 @@ class SQLiteSnapshot:
 class SQLiteTransaction:
     """Begins with its first statement, so an empty one costs nothing."""
 
-    def __init__(self, writer: aiosqlite.Connection) -> None:
+    def __init__(self, writer: aiosqlite.Connection, sent_at_s: float) -> None:
         self._writer = writer
+        self._sent_at_s = sent_at_s
         self._begun = False
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
-        run = _run_all if self._begun else _run_first
+        if self._begun:
+            return await _run(self._writer, _run_all, statements)
         self._begun = True
-        return await _run(self._writer, run, statements)
+        return await _run(self._writer, _run_first, statements, self._sent_at_s)
 
     async def commit(self) -> None:
         if self._begun:
             await _run(self._writer, _commit)
 
 
-def _take_lock(path: Path) -> IO[str]:
-    lock = open(f"{path}.lock", "w", opener=_open_private)  # noqa: SIM115 (held until close)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise Locked(f"{path} is open for writing in another process") from None
-    return lock
-
-
 def _create_private(path: Path) -> None:
     """SQLite would let everybody read a file that holds addresses and password hashes."""
     path.touch(mode=0o600)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process has the file open for writing."""
-    try:
-        _take_lock(path).close()
-    except Locked:
-        return True
-    return False
 
 
 @contextlib.contextmanager
@@ -226,10 +211,6 @@ def _errors_of_opening(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise Unavailable(f"{path}: {error}") from error
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 @contextlib.asynccontextmanager
@@ -288,10 +269,22 @@ def _translated(error: sqlite3.OperationalError) -> Exception:
     return NoSuchTable(str(error)) if "no such table" in str(error) else error
 
 
+def _begin(connection: sqlite3.Connection, sent_at_s: float) -> None:
+    waited_ms = int((monotonic() - sent_at_s) * 1000)
+    if waited_ms < BUSY_NOTICED_MS:
+        connection.execute("BEGIN IMMEDIATE")
+        return
+    connection.execute(f"PRAGMA busy_timeout={max(0, BUSY_TIMEOUT_MS - waited_ms)}")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+
+
 def _run_first(
-    connection: sqlite3.Connection, statements: tuple[Statement, ...]
+    connection: sqlite3.Connection, statements: tuple[Statement, ...], sent_at_s: float
 ) -> list[list[Row]]:
-    connection.execute("BEGIN IMMEDIATE")
+    _begin(connection, sent_at_s)
     return _run_all(connection, statements)
 
 
@@ -299,8 +292,10 @@ def _run_all(connection: sqlite3.Connection, statements: Sequence[Statement]) ->
     return [_select(connection, statement) for statement in statements]
 
 
-def _play[Result](connection: sqlite3.Connection, script: Script[Result]) -> Result:
-    connection.execute("BEGIN IMMEDIATE")
+def _play[Result](
+    connection: sqlite3.Connection, script: Script[Result], sent_at_s: float
+) -> Result:
+    _begin(connection, sent_at_s)
     try:
         result = _run_script(connection, script)
         _commit(connection)

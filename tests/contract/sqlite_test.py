@@ -1,11 +1,17 @@
 """The embedded file: one process holds it, one connection writes it, a commit is synced."""
 
+import asyncio
+import contextlib
+import sqlite3
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from firmtrail.eventstore import sqlite
 from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
-from firmtrail.eventstore.sqlite import Locked, SQLite, has_wal_reset_bug
+from firmtrail.eventstore.held_file import Locked
+from firmtrail.eventstore.sqlite import SQLite, has_wal_reset_bug
 from tests.databases import opened, read
 
 _FILL = """\
@@ -13,6 +19,7 @@ INSERT INTO device_seen (project, device, seen_at_ms)
 SELECT 'acme', given.device, 0
 FROM given
 WHERE TRUE"""
+WAIT_MS = 500
 _SEEN = "SELECT device FROM device_seen ORDER BY device LIMIT 9"
 
 
@@ -32,6 +39,25 @@ async def test_a_full_disk_is_unavailable_and_nothing_was_written(sqlite_url: st
 async def write_given(db: Database, given: Given) -> None:
     async with db.transaction() as tx:
         await tx.run(Statement(_FILL, (), given))
+
+
+async def test_writes_behind_each_other_wait_for_a_locked_file_together(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", WAIT_MS)
+    other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
+    async with opened(sqlite_url) as db:
+        with contextlib.closing(other):
+            other.execute("BEGIN IMMEDIATE")
+            began = monotonic()
+            given = Given("device text", [("d1",)])
+            writes = (write_given(db, given) for _ in range(5))
+            said = await asyncio.gather(*writes, return_exceptions=True)
+            waited_ms = (monotonic() - began) * 1000
+        assert [type(each) for each in said] == [Unavailable] * 5
+        assert WAIT_MS <= waited_ms < 2 * WAIT_MS
+        await write_given(db, given)
+        assert await read(db, _SEEN) == [["d1"]]
 
 
 async def test_what_reads_on_an_embedded_file_cannot_write(sqlite_url: str) -> None:
