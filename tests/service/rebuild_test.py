@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from firmtrail.eventstore.database import Database
 from firmtrail.http import app
 from firmtrail.projections import fold, generations, rebuild, refold
+from firmtrail.projections.builder import LEASE_MS
 from firmtrail.record import Recorder
 from tests.databases import read, write
 from tests.fleet import NOON_MS, received, register, report
@@ -101,8 +102,13 @@ async def test_a_view_of_older_code_is_rebuilt_by_itself(
     await recorder.report(site.log_id, [report("1.0.0")])
     await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
     await write(db, "DELETE FROM device_history")
+    names = frozenset({"device_history"})
+    await db.play(generations.claim(site.log_id, names, "another process", LEASE_MS))
     await site.services.builder.look()
     assert site.services.builder.unfit
+    assert_is_problem(await site.get(f"{D}/history"), 503)
+    await write(db, "DELETE FROM rebuilds")  # as if it had gone
+    await site.services.builder.look()
     await until_fit(site)
     assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"
     assert await revisions(db, site.log_id) == fold.REVISIONS
