@@ -18,6 +18,7 @@ from rich.progress import Progress
 from firmtrail.cli import fleet, fleet_check, output, steer, steer_check, steer_visit
 from firmtrail.cli.fleet import Device, Post, Recorded, Report
 from firmtrail.cli.fleet_client import Client
+from firmtrail.cli.fleet_steering import Steered
 from firmtrail.cli.fleet_trials import Pause, Trials
 from firmtrail.cli.fleet_work import Plan
 from firmtrail.cli.steer_visit import Stage
@@ -27,6 +28,9 @@ from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import PROJECT, new_site
 from tests.postgres_server import PostgresServer
+
+type Lie = tuple[Callable[[Stage], Any], object, str, object]
+"""A check, and whose attribute is untrue to it as what."""
 
 STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "300"))
 SECONDS_MAX = 60 + STEERED / 20
@@ -162,15 +166,28 @@ class TestDifferences:
 async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> None:
     with Progress(disable=True) as progress:
         stage = await steer.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
-    orders, pause = stage.orders, stage.pause
     asked = next(each for each in stage.devices if each.answered)
-    back = next(each for each in stage.devices if orders.rollback in each.trials.results)
 
     async def is_found(check: Callable[[Stage], Any]) -> bool:
         before = client.tally.differences
         if asyncio.iscoroutine(found := check(stage)):
             await found
         return client.tally.differences > before
+
+    for check, where, name, lie in lies_of(stage, asked):
+        assert not await is_found(check), client.tally.shown
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(where, name, lie)
+            assert await is_found(check), (check, name)
+    asked.device.name = "nobody"
+    with pytest.raises(CouldNotRun, match="answered 404"):
+        await steer_check.asks(stage)
+
+
+def lies_of(stage: Stage, asked: Steered) -> list[Lie]:
+    """What is said of the play and is not so, each with the check that has to find it."""
+    orders, pause = stage.orders, stage.pause
+    back = next(each for each in stage.devices if orders.rollback in each.trials.results)
 
     def rollout(stage: Stage) -> Awaitable[None]:
         return steer_check.rollout(stage, "withdrawn")
@@ -187,7 +204,7 @@ async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> Non
         steer_check.asks,
         steer_check.ended,
     )
-    lies: list[tuple[Callable[[Stage], Any], object, str, object]] = [
+    return [
         (log, stage, "outcomes", stage.outcomes[1:]),
         (log, stage, "pause", pause._replace(position=pause.position + 1)),
         (log, stage, "pause", pause._replace(failed=pause.failed + 1)),
@@ -202,11 +219,3 @@ async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> Non
         (check_in, back, "etag", ""),
         (pause_of, stage, "told_meanwhile", [(pause.position + 2, "rollout")]),
     ]
-    for check, where, name, lie in lies:
-        assert not await is_found(check), client.tally.shown
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(where, name, lie)
-            assert await is_found(check), (check, name)
-    asked.device.name = "nobody"
-    with pytest.raises(CouldNotRun, match="answered 404"):
-        await asks(stage)
