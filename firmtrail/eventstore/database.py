@@ -63,6 +63,10 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Contended(Unavailable):
+    """Others held for too long what this needs. The database itself was there and said so."""
+
+
 class OutcomeUnknown(Unavailable):
     """The connection broke inside COMMIT: it may have happened. Ask again with the same ids."""
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 
 from firmtrail.eventstore.database import (
+    Contended,
     NoSuchTable,
     OutcomeUnknown,
     Row,
@@ -204,6 +205,8 @@ def _errors_translated() -> Iterator[None]:
         yield
     except asyncpg.UndefinedTableError as error:
         raise NoSuchTable(str(error)) from error
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
+        raise Contended(str(error)) from error
     except asyncpg.PostgresError as error:
         if (error.sqlstate or "")[:2] in _UNAVAILABLE_CLASSES:
             raise Unavailable(str(error)) from error

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from firmtrail.eventstore import checkpoint, floors, log, merkle, outside, published, tree
 from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
 from firmtrail.eventstore.coalesce import Coalescer
-from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.database import Contended, Database, Unavailable
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.eventstore.outside import BadFile, Move
 from firmtrail.eventstore.proofs import TreeHead, verify_consistency
@@ -98,10 +98,10 @@ class Publisher:
             if self.floors.is_checking:
                 await self.check()
             await self.publish()
+        except (Contended, OSError, BadFile, BadNote) as error:
+            self._failed(str(error))
         except Unavailable as error:
             self.floors.is_checking = True
-            self._failed(str(error))
-        except (OSError, BadFile, BadNote) as error:
             self._failed(str(error))
         else:
             self.problem = None

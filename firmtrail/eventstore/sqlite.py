@@ -30,6 +30,7 @@ import msgspec
 
 from firmtrail.eventstore import held_file
 from firmtrail.eventstore.database import (
+    Contended,
     NoSuchTable,
     OutcomeUnknown,
     Row,
@@ -63,8 +64,6 @@ _FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
 
 _UNAVAILABLE_CODES = frozenset(
     {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
         sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_IOERR,
@@ -263,8 +262,10 @@ async def _run[R](
 
 
 def _translated(error: sqlite3.OperationalError) -> Exception:
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is not None and code & 0xFF in _UNAVAILABLE_CODES:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return Contended(str(error))
+    if code in _UNAVAILABLE_CODES:
         return Unavailable(str(error))
     return NoSuchTable(str(error)) if "no such table" in str(error) else error
 
