@@ -35,15 +35,20 @@ _SESSION = {
     "lock_timeout": "5s",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "idle_in_transaction_session_timeout": "10s",
-    # Every query is written for its index; a table that statistics think small is no exception.
+    # Every query is written for its index; a table that statistics think small is no exception,
+    # nor a log or a generation that they have not seen yet: no plan is made for a value.
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
 
 _KEEP = "SELECT set_config('idle_in_transaction_session_timeout', '10min', true)"
 """A snapshot lies idle while what was read of it is looked at; it locks nothing meanwhile."""
+
+_UNKNOWN_LIMIT = "LIMIT (SELECT 2147483647)"
 
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes: connection, read-only, who may connect, which database, serialization,
@@ -186,13 +191,18 @@ async def _commit(connection: _Connection) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _with_given(text: str, columns: str, arguments: int) -> str:
-    """The relation `given` in front: one array a column, the arrays behind the arguments."""
+    """The relation `given` in front: one array a column, the arrays behind the arguments.
+
+    A limit that it can't know lets the planner expect one row of `given`. So it takes each to its
+    rows of a table by the whole key, however small the table was when it made the plan; of ten rows
+    it would rather read all of the small table, and go on so for minutes while the table grows.
+    """
     names = ", ".join(column.split()[0] for column in columns.split(", "))
     arrays = ", ".join(
         f"${index}::{column.split()[1]}[]"
         for index, column in enumerate(columns.split(", "), start=arguments + 1)
     )
-    given = f"WITH given AS (SELECT * FROM unnest({arrays}) AS g({names}))"
+    given = f"WITH given AS (SELECT * FROM unnest({arrays}) AS g({names}) {_UNKNOWN_LIMIT})"
     if text.startswith("WITH "):
         return f"{given}, {text.removeprefix('WITH ')}"
     return f"{given} {text}"

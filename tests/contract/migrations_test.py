@@ -46,8 +46,9 @@ async def run_outside(url: str, *texts: str) -> None:
         await asyncio.to_thread(_run_in_file, url.removeprefix("sqlite:///"), texts)
         return
     postgres = await asyncpg.connect(url)
-    for text in texts:
-        await postgres.execute(text)
+    async with postgres.transaction():
+        for text in texts:
+            await postgres.execute(text)
     await postgres.close()
 
 

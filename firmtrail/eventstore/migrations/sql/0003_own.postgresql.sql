@@ -13,7 +13,11 @@ VALUES
 
 ANALYZE device_offers;
 
+SAVEPOINT filled;
+
 TRUNCATE device_offers;
+
+RELEASE SAVEPOINT filled;
 
 ALTER TABLE device_asks
     ALTER COLUMN log_id SET (n_distinct = 1),
@@ -27,4 +31,8 @@ VALUES
 
 ANALYZE device_asks;
 
+SAVEPOINT filled;
+
 TRUNCATE device_asks;
+
+RELEASE SAVEPOINT filled;
