@@ -55,8 +55,10 @@ gets its turns at the interpreter by it, too."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
 WRITE_S = 0.01
-"""How long a batch's statements should take: COMMIT takes about as long again, and whoever wants
-to write waits for both. The batches' size follows from it; twice as much made nothing faster."""
+"""How long a batch's statements should take where whoever wants to write waits for them, and for
+COMMIT, which takes about as long again. The batches' size follows from it; twice as much made
+nothing faster. Where writes don't wait for each other, the size stays: on a busy machine small
+batches would spend their time on ways to the database and back."""
 
 type Entries = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text)."""
@@ -115,7 +117,9 @@ async def refold(
             _remember(known, folded.states)
             steering = folded.steering
             if writing is not None:
-                size = _next_size(size, await writing)
+                write_s = await writing
+                if views.db.plays_in_turn:
+                    size = _next_size(size, write_s)
                 yield start
             batch = range(start, start + len(entries))
             writing = asyncio.create_task(views.db.play(_writing(mark(batch), folded.statements)))

@@ -38,15 +38,20 @@ def firmtrail(
     seconds_max: float = COMMAND_SECONDS_MAX,
     **environment: str,
 ) -> Done:
-    process = subprocess.run(
-        [sys.executable, "-m", "firmtrail", "--database", database, *arguments],
-        env=ENVIRONMENT | environment,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=seconds_max,
-        check=False,
-    )
+    command = [sys.executable, "-m", "firmtrail", "--database", database, *arguments]
+    try:
+        process = subprocess.run(
+            command,
+            env=ENVIRONMENT | environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds_max,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = b"".join(filter(None, (late.stdout, late.stderr))).decode()
+        raise AssertionError(f"{arguments} took over {seconds_max} s, and said: {said}") from late
     return Done(process)
 
 
