@@ -15,7 +15,6 @@ from firmtrail.eventstore.database import Database, Given, Reader, Statement
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
 PAGE_IDENTITIES = 1_000
-"""So few that Postgres goes along the index, and does not sort what is left for each page."""
 
 _PAGE = """\
 SELECT

@@ -104,8 +104,8 @@ class Database(Reader, Protocol):
     """A pool of connections to one database, open until `close`."""
 
     plays_in_turn: bool
-    """Whether a script that is sent while another is played waits for it where scripts are played,
-    and holds nothing: then it is worth sending ahead."""
+    """Whether scripts are played one after another, each waiting for the one before and holding
+    nothing: then it is worth sending one ahead, and a long one keeps all others waiting."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
         """What reads the database as it is, while others write on, until the block is left.

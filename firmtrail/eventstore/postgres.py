@@ -35,20 +35,19 @@ _SESSION = {
     "lock_timeout": "5s",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "idle_in_transaction_session_timeout": "10s",
-    # Every query is written for its index; a table that statistics think small is no exception,
-    # nor a log or a generation that they have not seen yet: no plan is made for a value.
+    # Every query is written for its index, also where statistics think the table small, and for its
+    # order, which a bitmap scan loses: a page of devices would be sorted out of all of them.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # A plan for a value expects no row of a log or a generation that came after the last ANALYZE.
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
 
 _KEEP = "SELECT set_config('idle_in_transaction_session_timeout', '10min', true)"
 """A snapshot lies idle while what was read of it is looked at; it locks nothing meanwhile."""
-
-_UNKNOWN_LIMIT = "LIMIT (SELECT 2147483647)"
 
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
 """SQLSTATE classes: connection, read-only, who may connect, which database, serialization,
@@ -193,19 +192,21 @@ async def _commit(connection: _Connection) -> None:
 def _with_given(text: str, columns: str, arguments: int) -> str:
     """The relation `given` in front: one array a column, the arrays behind the arguments.
 
-    A limit that it can't know lets the planner expect one row of `given`. So it takes each to its
-    rows of a table by the whole key, however small the table was when it made the plan; of ten rows
-    it would rather read all of the small table, and go on so for minutes while the table grows.
+    In a generic plan an array that is an argument counts as ten rows, and of a limit that it can't
+    know the planner expects a tenth (PostgreSQL's estimate_array_length, adjust_limit_rows_costs).
+    So it expects one row of `given`, for which a table's rows are found by the whole key, however
+    small the table is when the plan is made. For ten it would read all of a small table, and go on
+    so for minutes while the table grows.
     """
     names = ", ".join(column.split()[0] for column in columns.split(", "))
     arrays = ", ".join(
         f"${index}::{column.split()[1]}[]"
         for index, column in enumerate(columns.split(", "), start=arguments + 1)
     )
-    given = f"WITH given AS (SELECT * FROM unnest({arrays}) AS g({names}) {_UNKNOWN_LIMIT})"
+    rows = f"SELECT * FROM unnest({arrays}) AS g({names}) LIMIT (SELECT NULL::bigint)"
     if text.startswith("WITH "):
-        return f"{given}, {text.removeprefix('WITH ')}"
-    return f"{given} {text}"
+        return f"WITH given AS ({rows}), {text.removeprefix('WITH ')}"
+    return f"WITH given AS ({rows}) {text}"
 
 
 @contextlib.contextmanager

@@ -55,10 +55,14 @@ gets its turns at the interpreter by it, too."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
 WRITE_S = 0.01
-"""How long a batch's statements should take where whoever wants to write waits for them, and for
-COMMIT, which takes about as long again. The batches' size follows from it; twice as much made
-nothing faster. Where writes don't wait for each other, the size stays: on a busy machine small
-batches would spend their time on ways to the database and back."""
+"""How long a batch's statements should take where all other writes wait for them, and for COMMIT,
+which takes about as long again. The batches' size follows from it; twice as much made nothing
+faster."""
+
+WRITE_BESIDE_S = 0.25
+"""The same where other writes don't wait, and a batch is never larger than the first: smaller ones
+spend their time on ways to a busy database and back, larger ones hold the event loop for 50 ms, and
+slower ones come near a rebuild's lease."""
 
 type Entries = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text)."""
@@ -108,6 +112,7 @@ async def refold(
     known: dict[str, DeviceState] = {}
     steering: Steering | None = None
     writing: asyncio.Task[float] | None = None
+    in_turn = views.db.plays_in_turn
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
@@ -117,9 +122,7 @@ async def refold(
             _remember(known, folded.states)
             steering = folded.steering
             if writing is not None:
-                write_s = await writing
-                if views.db.plays_in_turn:
-                    size = _next_size(size, write_s)
+                size = _next_size(size, await writing, in_turn=in_turn)
                 yield start
             batch = range(start, start + len(entries))
             writing = asyncio.create_task(views.db.play(_writing(mark(batch), folded.statements)))
@@ -149,10 +152,13 @@ def _writing(mark: Script[None], statements: Sequence[Statement]) -> Script[floa
     return time.perf_counter() - began
 
 
-def _next_size(size: int, write_s: float) -> int:
+def _next_size(size: int, write_s: float, *, in_turn: bool) -> int:
     """Follows what a write took, by a factor of two at most."""
-    wanted = size * min(max(WRITE_S / write_s, 0.5), 2)
-    return min(max(int(wanted), BATCH_EVENTS_MIN), BATCH_EVENTS_MAX)
+    goal_s, events_max = (
+        (WRITE_S, BATCH_EVENTS_MAX) if in_turn else (WRITE_BESIDE_S, BATCH_EVENTS_FIRST)
+    )
+    wanted = size * min(max(goal_s / write_s, 0.5), 2)
+    return min(max(int(wanted), BATCH_EVENTS_MIN), events_max)
 
 
 def fold_entries(

@@ -20,11 +20,12 @@ _FETCHED = Statement("""\
 SELECT CAST(coalesce(sum(coalesce(idx_tup_fetch, 0) + seq_tup_read), 0) AS bigint)
 FROM pg_stat_xact_user_tables
 WHERE relname IN ('events', 'device_current', 'device_history')""")
-"""Rows so far, by this connection: earlier transactions' may still be among them."""
+"""Rows so far, by this connection: earlier transactions' may be among them, so two readings are
+subtracted."""
 
 
 def of_a_commit(log_id: int, generation: int) -> dict[str, Statement]:
-    """What it reads first."""
+    """What a commit reads first."""
     late = [(device, NOON_MS) for device in NAMED]
     return {
         "identities": log.find(log_id, [(f"device/{device}", "s.1") for device in NAMED]),
@@ -53,7 +54,7 @@ async def fetched(db: Database, log_id: int, generation: int = 1) -> dict[str, i
     return counts
 
 
-def few(counts: dict[str, int]) -> bool:
+def are_few(counts: dict[str, int]) -> bool:
     """Not more than two rows each: the one that is asked for, and one to find which that is."""
     return max(counts.values()) <= 2 * len(NAMED)
 
@@ -61,12 +62,12 @@ def few(counts: dict[str, int]) -> bool:
 async def test_plans_from_before_the_first_row_serve_when_there_are_many(postgres_url: str) -> None:
     async with opened(postgres_url) as db:
         log_id, recorder = await new_log(db), Recorder(db)
-        for _ in range(6):  # by the sixth time Postgres may keep its plan
+        for _ in range(6):  # once would do; six times, should plans be made for values again
             await fetched(db, log_id)
         await fill(recorder, log_id)
         counts = await fetched(db, log_id)
         await recorder.close()
-    assert few(counts), counts
+    assert are_few(counts), counts
 
 
 async def test_a_log_that_no_statistics_know_is_not_read_whole(postgres_url: str) -> None:
@@ -77,7 +78,7 @@ async def test_a_log_that_no_statistics_know_is_not_read_whole(postgres_url: str
         await fill(recorder, unknown)
         counts = await fetched(db, unknown)
         await recorder.close()
-    assert few(counts), counts
+    assert are_few(counts), counts
 
 
 async def test_a_generation_that_no_statistics_know_is_not_read_whole(postgres_url: str) -> None:
@@ -90,7 +91,7 @@ async def test_a_generation_that_no_statistics_know_is_not_read_whole(postgres_u
             pass
         counts = await fetched(db, log_id, build.generation)
         await recorder.close()
-    assert few(counts), counts
+    assert are_few(counts), counts
 
 
 async def test_a_page_of_devices_is_not_sorted_out_of_all(postgres_url: str) -> None:

@@ -50,7 +50,8 @@ def firmtrail(
             check=False,
         )
     except subprocess.TimeoutExpired as late:
-        said = b"".join(filter(None, (late.stdout, late.stderr))).decode()
+        printed = b"".join(filter(None, (late.stdout, late.stderr)))  # bytes, whatever `text` says
+        said = printed.decode(errors="replace")
         raise AssertionError(f"{arguments} took over {seconds_max} s, and said: {said}") from late
     return Done(process)
 

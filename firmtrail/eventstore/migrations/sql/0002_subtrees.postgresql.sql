@@ -11,7 +11,11 @@ VALUES
 
 ANALYZE subtrees;
 
+SAVEPOINT filled;
+
 TRUNCATE subtrees;
+
+RELEASE SAVEPOINT filled;
 
 CREATE TRIGGER subtrees_no_change BEFORE UPDATE OR DELETE ON subtrees
 FOR EACH ROW EXECUTE FUNCTION refuse();

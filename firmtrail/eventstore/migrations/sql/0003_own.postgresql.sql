@@ -13,12 +13,6 @@ VALUES
 
 ANALYZE device_offers;
 
-SAVEPOINT filled;
-
-TRUNCATE device_offers;
-
-RELEASE SAVEPOINT filled;
-
 ALTER TABLE device_asks
     ALTER COLUMN log_id SET (n_distinct = 1),
     ALTER COLUMN generation SET (n_distinct = 1);
@@ -33,6 +27,6 @@ ANALYZE device_asks;
 
 SAVEPOINT filled;
 
-TRUNCATE device_asks;
+TRUNCATE device_offers, device_asks;
 
 RELEASE SAVEPOINT filled;
