@@ -204,9 +204,10 @@ def _with_given(text: str, columns: str, arguments: int) -> str:
         for index, column in enumerate(columns.split(", "), start=arguments + 1)
     )
     rows = f"SELECT * FROM unnest({arrays}) AS g({names}) LIMIT (SELECT NULL::bigint)"
+    given = f"WITH given AS ({rows})"
     if text.startswith("WITH "):
-        return f"WITH given AS ({rows}), {text.removeprefix('WITH ')}"
-    return f"WITH given AS ({rows}) {text}"
+        return f"{given}, {text.removeprefix('WITH ')}"
+    return f"{given} {text}"
 
 
 @contextlib.contextmanager

@@ -112,7 +112,6 @@ async def refold(
     known: dict[str, DeviceState] = {}
     steering: Steering | None = None
     writing: asyncio.Task[float] | None = None
-    in_turn = views.db.plays_in_turn
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
@@ -122,7 +121,7 @@ async def refold(
             _remember(known, folded.states)
             steering = folded.steering
             if writing is not None:
-                size = _next_size(size, await writing, in_turn=in_turn)
+                size = _next_size(size, await writing, in_turn=views.db.plays_in_turn)
                 yield start
             batch = range(start, start + len(entries))
             writing = asyncio.create_task(views.db.play(_writing(mark(batch), folded.statements)))

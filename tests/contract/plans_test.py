@@ -4,6 +4,10 @@ What it doesn't know it must not guess: a plan that reads all of a log for each 
 the slower the longer the log is. So the rows that a transaction fetched are counted, not its time.
 """
 
+from collections.abc import AsyncIterator
+
+import pytest
+
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Statement
 from firmtrail.projections import device_current, device_history, fold, generations
@@ -22,6 +26,13 @@ FROM pg_stat_xact_user_tables
 WHERE relname IN ('events', 'device_current', 'device_history')""")
 """Rows so far, by this connection: earlier transactions' may be among them, so two readings are
 subtracted."""
+
+
+@pytest.fixture
+async def db(postgres_url: str) -> AsyncIterator[Database]:
+    """Nothing of this is SQLite's."""
+    async with opened(postgres_url) as db:
+        yield db
 
 
 def of_a_commit(log_id: int, generation: int) -> dict[str, Statement]:
@@ -59,52 +70,49 @@ def are_few(counts: dict[str, int]) -> bool:
     return max(counts.values()) <= 2 * len(NAMED)
 
 
-async def test_plans_from_before_the_first_row_serve_when_there_are_many(postgres_url: str) -> None:
-    async with opened(postgres_url) as db:
-        log_id, recorder = await new_log(db), Recorder(db)
-        for _ in range(6):  # once would do; six times, should plans be made for values again
-            await fetched(db, log_id)
-        await fill(recorder, log_id)
-        counts = await fetched(db, log_id)
-        await recorder.close()
+async def test_plans_from_before_the_first_row_serve_when_there_are_many(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    for _ in range(6):  # once would do; six times, should plans be made for values again
+        await fetched(db, log_id)
+    await fill(recorder, log_id)
+    counts = await fetched(db, log_id)
     assert are_few(counts), counts
 
 
-async def test_a_log_that_no_statistics_know_is_not_read_whole(postgres_url: str) -> None:
-    async with opened(postgres_url) as db:
-        known, unknown, recorder = await new_log(db), await new_log(db, "other"), Recorder(db)
-        await fill(recorder, known)
-        await write(db, "ANALYZE")
-        await fill(recorder, unknown)
-        counts = await fetched(db, unknown)
-        await recorder.close()
+async def test_a_log_that_no_statistics_know_is_not_read_whole(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    await fill(recorder, log_id)
+    await write(db, "ANALYZE")
+    unknown = await new_log(db, "other")
+    await fill(recorder, unknown)
+    counts = await fetched(db, unknown)
     assert are_few(counts), counts
 
 
-async def test_a_generation_that_no_statistics_know_is_not_read_whole(postgres_url: str) -> None:
-    async with opened(postgres_url) as db:
-        log_id, recorder = await new_log(db), Recorder(db)
-        await fill(recorder, log_id)
-        await write(db, "ANALYZE")
-        build = await db.play(generations.claim(log_id, frozenset(fold.REVISIONS), "me", 0))
-        async for _ in rebuild(db, build):
-            pass
-        counts = await fetched(db, log_id, build.generation)
-        await recorder.close()
+async def test_a_generation_that_no_statistics_know_is_not_read_whole(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    await fill(recorder, log_id)
+    await write(db, "ANALYZE")
+    build = await db.play(generations.claim(log_id, frozenset(fold.REVISIONS), "me", 0))
+    async for _ in rebuild(db, build):
+        pass
+    counts = await fetched(db, log_id, build.generation)
     assert are_few(counts), counts
 
 
-async def test_a_page_of_devices_is_not_sorted_out_of_all(postgres_url: str) -> None:
-    async with opened(postgres_url) as db:
-        log_id, recorder = await new_log(db), Recorder(db)
-        for start in range(0, 3_000, 1_000):
-            await register(recorder, log_id, *[f"d{n}" for n in range(start, start + 1_000)])
-        async with db.snapshot() as snapshot:
-            [[before]] = await snapshot.read(_FETCHED)
-            _, found = await device_current.page(
-                snapshot, (log_id, "acme"), device_current.Filter(), after="", limit=10
-            )
-            [[after]] = await snapshot.read(_FETCHED)
-        await recorder.close()
+async def test_a_page_of_devices_is_not_sorted_out_of_all(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    for start in range(0, 3_000, 1_000):
+        await register(recorder, log_id, *[f"d{n}" for n in range(start, start + 1_000)])
+    async with db.snapshot() as snapshot:
+        [[before]] = await snapshot.read(_FETCHED)
+        _, found = await device_current.page(
+            snapshot, (log_id, "acme"), device_current.Filter(), after="", limit=10
+        )
+        [[after]] = await snapshot.read(_FETCHED)
     assert len(found) == 10
     assert after - before <= 2 * len(found)
