@@ -94,10 +94,15 @@ def register(port: int, token: str, devices: int) -> None:
 
 
 def memory_mib(pid: int) -> tuple[float, float]:
-    """Return a process's resident and proportional set size."""
+    """Return the resident and proportional set size of a process and those that it started."""
+    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    each = [_memory_kib(process) for process in (str(pid), *started)]
+    return sum(kib["Rss:"] for kib in each) / 1024, sum(kib["Pss:"] for kib in each) / 1024
+
+
+def _memory_kib(pid: str) -> dict[str, int]:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    kib = {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
-    return kib["Rss:"] / 1024, kib["Pss:"] / 1024
+    return {line.split()[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
 
 
 @contextlib.contextmanager

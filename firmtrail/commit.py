@@ -8,6 +8,7 @@ go.
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
+from typing import NamedTuple
 
 from msgspec.structs import replace
 from uuid_utils import uuid7
@@ -17,7 +18,7 @@ from firmtrail.device import DeviceState
 from firmtrail.events import Event, Recorded
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Row, Script, Statement, Transaction, Unavailable
-from firmtrail.eventstore.floors import Floors
+from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.projections import (
     controls,
     device_asks,
@@ -38,11 +39,38 @@ SYSTEM = "system"
 """The actor of what follows by itself."""
 
 
+class Before(NamedTuple):
+    """What a process knows of a log before it holds its head."""
+
+    floors: Floors
+    control: Control | None
+    """What decided last."""
+    old: Sequence[continued.Part]
+    """The logs that it goes on from."""
+
+
+class Committed(NamedTuple):
+    """What a process keeps of a commit that returned."""
+
+    log: LogName
+    size: int
+    control: Control | None
+    """What decides from here on; None: what decided before."""
+
+
 class Paper:
     """What is decided and recorded while the head is held. Pure but for salts and ids."""
 
-    def __init__(self, head: log.Head, generations: Mapping[str, int], decides: Control) -> None:
+    def __init__(
+        self,
+        head: log.Head,
+        generations: Mapping[str, int],
+        decides: Control,
+        *,
+        is_news: bool = False,
+    ) -> None:
         self._generations = generations
+        self._known = None if is_news else decides
         self._entries: list[log.Entry] = []
         self._texts: list[log.Text] = []
         self.head = head
@@ -149,6 +177,12 @@ class Paper:
         """The log's size with what is recorded here."""
         return self.head.size + len(self._entries)
 
+    @property
+    def committed(self) -> Committed:
+        """What a process keeps of it, once it is written."""
+        control = None if self.control is self._known else self.control
+        return Committed(LogName(self.project, self.head.number), self.size, control)
+
     def statements(self) -> list[Statement]:
         """What writes everything that is recorded here: events, texts, head and views."""
         if not self._entries:
@@ -200,15 +234,14 @@ async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
     return commit
 
 
-def opened(log_id: int, floors: Floors, known: Control | None) -> Script[Paper]:
-    """Lock the log's head and open a paper behind it; `known` decides, if it is still all that
-    does. Raises `Unavailable` as `held` does."""
-    head, generations = held((yield holding(log_id)), floors)
-    if known is None or known.count != head.control_count:
-        [old] = yield [continued.parts(log_id)]
-        rows = yield controls.load(head, generations, continued.parts_of(old))
-        known = controls.of(head.control_count, rows)
-    return Paper(head, generations, known)
+def opened(log_id: int, before: Before) -> Script[Paper]:
+    """Lock the log's head and open a paper behind it; what decided before does, if it is still all
+    that does. Raises `Unavailable` as `held` does."""
+    head, generations = held((yield holding(log_id)), before.floors)
+    if before.control is not None and before.control.count == head.control_count:
+        return Paper(head, generations, before.control)
+    rows = yield controls.load(head, generations, before.old)
+    return Paper(head, generations, controls.of(head.control_count, rows), is_news=True)
 
 
 def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:

@@ -15,8 +15,10 @@ before it: with it, a late report costs one look-up, however long the history is
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, override
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -90,6 +92,10 @@ class Refused(Exception):
         self.detail = detail
         self.status = status
         self.member = member
+
+    @override
+    def __reduce__(self) -> tuple[Callable[..., "Refused"], tuple[str, str, int]]:
+        return partial(Refused, member=self.member), (self.code, self.detail, self.status)
 
 
 class DeviceState(msgspec.Struct, frozen=True, gc=False):

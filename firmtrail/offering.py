@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmtrail import orders
-from firmtrail.commit import Paper, opened
+from firmtrail.commit import Before, Committed, Paper, opened
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Script
-from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import device_history
 from firmtrail.projections.check_in import with_way_back
 from firmtrail.projections.device_history import Runs
 from firmtrail.steering import offer, target
-from firmtrail.steering.control import Control
 from firmtrail.steering.target import Case, Decision
 
 
@@ -30,10 +28,10 @@ class CheckIn(NamedTuple):
 
 
 def offering(
-    log_id: int, floors: Floors, known: Control | None, batch: Sequence[CheckIn]
-) -> Script[tuple[Paper, list[Decision | Refused]]]:
-    """From the head's lock on; gives the commit's paper, and each decision."""
-    paper = yield from opened(log_id, floors, known)
+    log_id: int, before: Before, batch: Sequence[CheckIn]
+) -> Script[tuple[Committed, list[Decision | Refused]]]:
+    """From the head's lock on; gives each decision too."""
+    paper = yield from opened(log_id, before)
     names = {each.device for each in batch}
     devices, *told = yield [paper.load_devices(names), *paper.load_told(names)]
     paper.take_devices(devices)
@@ -44,7 +42,7 @@ def offering(
         runs = device_history.runs_of(wanted, rows)
     decisions = [_decide(paper, each, runs) for each in batch]
     yield paper.statements()
-    return paper, decisions
+    return paper.committed, decisions
 
 
 def _ways_wanted(paper: Paper, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:

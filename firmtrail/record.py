@@ -17,15 +17,21 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from firmtrail.commit import Commit, Paper, begin
+from firmtrail.commit import Before, Commit, Committed, begin
 from firmtrail.device import Refused, Report
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database, OutcomeUnknown, Transaction, Unavailable
-from firmtrail.eventstore.floors import Floors, LogName
+from firmtrail.eventstore.database import (
+    Database,
+    OutcomeUnknown,
+    Script,
+    Transaction,
+    Unavailable,
+)
+from firmtrail.eventstore.floors import Floors, LogName, LogRefused
 from firmtrail.offering import CheckIn, offering
 from firmtrail.projections import fold
 from firmtrail.projections.controls import Controls
-from firmtrail.recording import Before, Item, Outcome, Recording, identified, recording
+from firmtrail.recording import Item, Outcome, identified, recording
 from firmtrail.steering.target import Decision
 
 BATCH_COMMANDS_MAX = 500
@@ -71,21 +77,72 @@ class _Line:
 
     def __init__(self) -> None:
         self.units: deque[_Reports | _Act] = deque()
-        self.is_gathering = False
-        """A task is on its way to the head, and will take units when it holds it."""
+        self.waiting = 0
+        """How many commands the units hold."""
+        self.under_way = 0
+        """How many commits of units."""
+        self.is_acting = False
         self.check_ins: deque[_CheckIn] = deque()
         """Apart from the units, so that neither tears the other's batches."""
         self.is_draining = False
         self.commands = 0
         """How many are not answered."""
-        self.old: list[continued.Part] | None = None
-        """The logs that it goes on from, once they were asked for: they never change."""
+        self.name: LogName | None = None
+        self.old: list[continued.Part] = []
+        """The logs that it goes on from. Read once, before the first commit: neither changes."""
         self.tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def half(self) -> int:
+        """Of the commands that are not answered, check-ins and acts among them."""
+        return min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, self.commands // 2))
+
+    def add(self, unit: _Reports | _Act) -> None:
+        self.units.append(unit)
+        self.waiting += _commands(unit)
+
+    def take_act(self) -> _Act:
+        act = self.units.popleft()
+        assert isinstance(act, _Act)
+        self.waiting -= 1
+        return act
+
+    def take_reports(self, commands_max: int) -> list[_Reports]:
+        """Whole units from the front, until the batch is full or an act comes."""
+        batch: list[_Reports] = []
+        commands = body_bytes = 0
+        while self.units and commands < commands_max and body_bytes < BATCH_BYTES_MAX:
+            unit = self.units[0]
+            if isinstance(unit, _Act):
+                break
+            self.units.popleft()
+            batch.append(unit)
+            commands += len(unit.items)
+            body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
+        self.waiting -= commands
+        return batch
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+
+class _Batch:
+    """The reports of one commit: those that wait when they are first asked for."""
+
+    def __init__(self, line: _Line, commands_max: int) -> None:
+        self._line = line
+        self._commands_max = commands_max
+        self._units: list[_Reports] | None = None
+
+    def take(self) -> list[_Reports]:
+        if self._units is None:
+            self._units = self._line.take_reports(self._commands_max)
+        return self._units
+
+    def items(self) -> list[Sequence[Item]]:
+        return [unit.items for unit in self.take()]
 
 
 class Recorder:
@@ -107,7 +164,7 @@ class Recorder:
         answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         unit = _Reports([identified(report) for report in reports], answer)
         line = self._line(log_id, len(unit.items))
-        line.units.append(unit)
+        line.add(unit)
         self._gather(log_id, line)
         return await answer
 
@@ -126,7 +183,7 @@ class Recorder:
         """Run `command` in a commit of its own; raises what it raises, having written nothing."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         line = self._line(log_id, 1)
-        line.units.append(_Act(command, answer))  # type: ignore[arg-type] # its own Answer
+        line.add(_Act(command, answer))  # type: ignore[arg-type] # its own Answer
         self._gather(log_id, line)
         return await answer
 
@@ -144,45 +201,41 @@ class Recorder:
             await asyncio.sleep(0)  # what is done leaves `tasks` in a turn of its own
 
     def _gather(self, log_id: int, line: _Line) -> None:
-        if line.units and not line.is_gathering:
-            line.is_gathering = True
-            is_act = isinstance(line.units[0], _Act)
-            line.start((self._commit_act if is_act else self._commit_reports)(log_id, line))
+        """Begin a commit of what waits: at once where none is under way, and one ahead where
+        scripts are played in turn and enough has gathered, so that nothing waits for a turn of the
+        event loop between the two."""
+        while line.units and (not line.under_way or self._may_go_ahead(line)):
+            line.under_way += 1
+            if isinstance(line.units[0], _Act):
+                line.start(self._commit_act(log_id, line, line.take_act()))
+            else:
+                line.start(self._commit_reports(log_id, line, self._batch(line)))
 
-    async def _commit_act(self, log_id: int, line: _Line) -> None:
-        act = line.units.popleft()
-        assert isinstance(act, _Act)
+    def _may_go_ahead(self, line: _Line) -> bool:
+        is_next = self._db.plays_in_turn and line.under_way == 1 and not line.is_acting
+        return is_next and line.waiting >= line.half and isinstance(line.units[0], _Reports)
+
+    def _batch(self, line: _Line) -> "_Batch":
+        """What has gathered when it is sent, for it may be sent to another process; where scripts
+        are not played in turn, when the head is held."""
+        if not self._db.plays_in_turn:
+            return _Batch(line, BATCH_COMMANDS_MAX)
+        batch = _Batch(line, line.half)
+        batch.take()
+        return batch
+
+    async def _commit_act(self, log_id: int, line: _Line, act: _Act) -> None:
+        line.is_acting = True
         await _settle(line, lambda: [act], self._act(log_id, act))
-        line.is_gathering = False
+        line.is_acting = False
+        line.under_way -= 1
         self._gather(log_id, line)
 
-    async def _commit_reports(self, log_id: int, line: _Line) -> None:
-        """One commit. Where scripts are played in turn, the next is sent as soon as this one holds
-        the head: nothing waits for a turn of the event loop between the two.
-
-        Only the end of the process cancels it, when nobody waits for an answer.
-        """
-        batch: Sequence[_Reports] | None = None
-        loop = asyncio.get_running_loop()
-
-        def take() -> Sequence[_Reports]:
-            """In the script's thread."""
-            nonlocal batch
-            if batch is None:
-                is_ahead = self._db.plays_in_turn
-                batch = _taken(line, _half(line) if is_ahead else BATCH_COMMANDS_MAX)
-                if is_ahead:
-                    let_next_go()
-            return batch
-
-        def let_next_go() -> None:
-            line.is_gathering = False  # who comes from here on sends the next himself
-            if line.units:
-                loop.call_soon_threadsafe(self._gather, log_id, line)
-
-        await _settle(line, take, self._record(log_id, line, take))
-        if not self._db.plays_in_turn:
-            let_next_go()
+    async def _commit_reports(self, log_id: int, line: _Line, batch: "_Batch") -> None:
+        """Only the end of the process cancels it, when nobody waits for an answer."""
+        await _settle(line, batch.take, self._record(log_id, line, batch))
+        line.under_way -= 1
+        self._gather(log_id, line)
 
     def _drain(self, log_id: int, line: _Line) -> None:
         if line.check_ins and not line.is_draining:
@@ -191,7 +244,7 @@ class Recorder:
 
     async def _commit_check_ins(self, log_id: int, line: _Line) -> None:
         batch = _taken_check_ins(line.check_ins)
-        await _settle(line, lambda: batch, self._offer(log_id, batch))
+        await _settle(line, lambda: batch, self._offer(log_id, line, batch))
         line.is_draining = False
         self._drain(log_id, line)
 
@@ -200,44 +253,53 @@ class Recorder:
             commit = await begin(tx, log_id, self.floors)
             answer = await act.command(commit)
             await commit.finish()
-        self._committed(commit)
+        self._committed(log_id, commit.committed)
         return [answer]
 
-    async def _offer(self, log_id: int, batch: Sequence[_CheckIn]) -> list[Decision | Refused]:
+    async def _offer(
+        self, log_id: int, line: _Line, batch: Sequence[_CheckIn]
+    ) -> list[Decision | Refused]:
         """A crash or an unknown outcome needs no care: the next check-in decides anew."""
-        check_ins = [each.check_in for each in batch]
-        script = offering(log_id, self.floors, self.controls.known(log_id), check_ins)
-        paper, decisions = await self._db.play(script)
-        self._committed(paper)
-        return decisions
+        return await self._play(log_id, line, offering, [each.check_in for each in batch])
 
-    async def _record(
-        self, log_id: int, line: _Line, take: Callable[[], Sequence[_Reports]]
-    ) -> list[list[Outcome]]:
-        if line.old is None:
-            line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
-        before = Before(self.floors, self.controls.known(log_id), line.old)
-        script = partial(recording, log_id, before, lambda: [unit.items for unit in take()])
+    async def _record(self, log_id: int, line: _Line, batch: _Batch) -> list[list[Outcome]]:
+        """After an unknown outcome the same identities again: those that were recorded answer as
+        duplicates."""
+        take = partial(list, batch.items()) if self._db.plays_in_turn else batch.items
         try:
-            return await self._record_once(script)
+            return await self._play(log_id, line, recording, take)
         except OutcomeUnknown:
-            return await self._find_out(script)
+            try:
+                return await self._play(log_id, line, recording, take)
+            except Unavailable as error:
+                raise OutcomeUnknown(str(error), error.retry_after_s) from error
 
-    async def _find_out(self, script: Callable[[], Recording]) -> list[list[Outcome]]:
-        """The same identities again: those that were recorded answer as duplicates."""
+    async def _play[Batch, Answers](
+        self,
+        log_id: int,
+        line: _Line,
+        make: Callable[[int, Before, Batch], Script[tuple[Committed, Answers]]],
+        batch: Batch,
+    ) -> Answers:
+        """One commit; it may be made in another process, so what this one knows is taken there, and
+        what is new brought back."""
+        if line.name is None:
+            head = await log.head(self._db, log_id)
+            line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
+            line.name = LogName(head.project, head.number)
+        before = Before(self.floors.of(line.name), self.controls.known(log_id), line.old)
         try:
-            return await self._record_once(script)
-        except Unavailable as error:
-            raise OutcomeUnknown(str(error), error.retry_after_s) from error
+            committed, answers = await self._db.play(make, log_id, before, batch)
+        except LogRefused:
+            self.floors.check(await log.head(self._db, log_id))
+            raise
+        self._committed(log_id, committed)
+        return answers
 
-    async def _record_once(self, script: Callable[[], Recording]) -> list[list[Outcome]]:
-        paper, outcomes = await self._db.play(script())
-        self._committed(paper)
-        return outcomes
-
-    def _committed(self, paper: Paper) -> None:
-        self.floors.acknowledge(LogName(paper.project, paper.head.number), paper.size)
-        self.controls.publish(paper.log_id, paper.control)
+    def _committed(self, log_id: int, committed: Committed) -> None:
+        self.floors.acknowledge(committed.log, committed.size)
+        if committed.control is not None:
+            self.controls.publish(log_id, committed.control)
 
 
 async def _settle(
@@ -267,26 +329,6 @@ def _commands(unit: _Unit) -> int:
 
 def _taken_check_ins(waiting: deque[_CheckIn]) -> list[_CheckIn]:
     return [waiting.popleft() for _ in range(min(len(waiting), BATCH_COMMANDS_MAX))]
-
-
-def _half(line: _Line) -> int:
-    """Of the commands that are not answered, check-ins and acts among them."""
-    return min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, line.commands // 2))
-
-
-def _taken(line: _Line, commands_max: int) -> list[_Reports]:
-    """Whole units from the front, until the batch is full or an act comes."""
-    batch: list[_Reports] = []
-    commands = body_bytes = 0
-    while line.units and commands < commands_max and body_bytes < BATCH_BYTES_MAX:
-        unit = line.units[0]
-        if isinstance(unit, _Act):
-            break
-        line.units.popleft()
-        batch.append(unit)
-        commands += len(unit.items)
-        body_bytes += sum(REPORT_BYTES + len(item.report.detail or "") for item in unit.items)
-    return batch
 
 
 async def start_log(

@@ -5,19 +5,16 @@ records is known to those behind it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 from uuid_utils import uuid7
 
 from firmtrail import device, events
-from firmtrail.commit import Paper, opened
+from firmtrail.commit import Before, Committed, Paper, opened
 from firmtrail.device import Duplicate, Known, Refused, Report
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Script
-from firmtrail.eventstore.floors import Floors
 from firmtrail.steering import ask
-from firmtrail.steering.control import Control
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -30,7 +27,7 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
 
 type Outcome = Receipt | Refused
-type Recording = Script[tuple[Paper, list[list[Outcome]]]]
+type Recording = Script[tuple[Committed, list[list[Outcome]]]]
 type _KnownReports = dict[tuple[str, str], Known]
 
 
@@ -46,20 +43,12 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     report: Report
 
 
-class Before(NamedTuple):
-    """What a process knows of a log before it holds its head."""
-
-    floors: Floors
-    control: Control | None
-    old: Sequence[continued.Part]
-
-
 def recording(
     log_id: int, before: Before, take: Callable[[], Sequence[Sequence[Item]]]
 ) -> Recording:
-    """One commit, from the head's lock on, of what has gathered when it is held; gives its paper
-    and the outcomes."""
-    paper = yield from opened(log_id, before.floors, before.control)
+    """One commit, from the head's lock on, of what can be taken when it is held; gives the outcomes
+    of each unit too."""
+    paper = yield from opened(log_id, before)
     batch = take()
     items = [item for unit in batch for item in unit]
     identities = [(item.stream, item.event_id) for item in items]
@@ -82,7 +71,9 @@ def recording(
         known |= _known_in_old(part, log.found(identities, rows))
     outcomes = [_decide_unit(paper, unit, known) for unit in batch]
     yield paper.statements()
-    return paper, [[_as_first_given(before.old, each) for each in unit] for unit in outcomes]
+    return paper.committed, [
+        [_as_first_given(before.old, each) for each in unit] for unit in outcomes
+    ]
 
 
 def _known_in_old(

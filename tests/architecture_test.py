@@ -36,12 +36,15 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": "audit.source http cli main",
-    "aiosqlite": "eventstore.sqlite",
+    "aiosqlite": "eventstore.sqlite_writer",
     "asyncpg": "eventstore.postgres",
     "obstore": "artifacts",
     "os.environ": "main",
     "os.getenv": "main",
-    "sqlite3": "eventstore.sqlite eventstore.sqlite_copy",
+    "sqlite3": (
+        "eventstore.sqlite eventstore.sqlite_connection eventstore.sqlite_copy "
+        "eventstore.sqlite_process"
+    ),
 }
 # No async, and none of the names in IMPURE.
 PURE = (

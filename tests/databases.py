@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from firmtrail.eventstore.database import Database, Row, Statement, Value
 from firmtrail.eventstore.migrate import migrate
@@ -54,6 +56,15 @@ async def new_log(db: Database, project: str = "acme") -> int:
 
 async def read(db: Database, text: str, *args: Value) -> list[Row]:
     return await db.read(Statement(text, args))
+
+
+async def raw(db: SQLite, text: str, *args: Value) -> list[Any]:
+    """Run on the writing connection what is no statement of a service: a PRAGMA, say."""
+    return await db._writer.send(_raw, text, args)
+
+
+def _raw(connection: sqlite3.Connection, text: str, args: Sequence[Value]) -> list[Any]:
+    return connection.execute(text, args).fetchall()
 
 
 async def write(db: Database, text: str, *args: Value) -> None:

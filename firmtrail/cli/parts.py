@@ -5,7 +5,7 @@ accepted is recorded before the database closes.
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 from aiohttp import web
@@ -31,11 +31,16 @@ _log = structlog.get_logger("firmtrail")
 
 
 @contextlib.asynccontextmanager
-async def opened(database: config.Database) -> AsyncIterator[Database]:
-    """Connect; an embedded file is held from here to the end. Raises `Locked`, `Unavailable`."""
+async def opened(
+    database: config.Database, *, apart: Sequence[str] = ()
+) -> AsyncIterator[Database]:
+    """Connect; an embedded file is held from here to the end; `apart` as `SQLite.open` takes it.
+
+    Raises `Locked`, `Unavailable`.
+    """
     db: Database
     if isinstance(database, config.Embedded):
-        db = await SQLite.open(database.path)
+        db = await SQLite.open(database.path, apart=apart)
     else:
         try:
             db = await Postgres.open(database.url)

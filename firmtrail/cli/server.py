@@ -20,6 +20,9 @@ from firmtrail.eventstore.database import Database
 from firmtrail.http.call import Services
 from firmtrail.main import CouldNotRun
 
+SCRIPTS = ("firmtrail.offering", "firmtrail.recording")
+"""What is played at every moment, and imported before it is waited for."""
+
 _log = structlog.get_logger("firmtrail")
 
 
@@ -35,7 +38,7 @@ def serve(serving: config.Serving) -> None:
 
 async def _serve(serving: config.Serving) -> None:
     stopping = _stop_signal()
-    async with parts.opened(serving.database) as db:
+    async with parts.opened(serving.database, apart=SCRIPTS) as db:
         await _prepare(db, serving)
         local_socket = _local_socket(serving)
         async with parts.working(db, serving, local_socket) as services:

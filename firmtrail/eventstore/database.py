@@ -17,7 +17,7 @@ Everything stored is an integer or a text, so a row crosses the seam as JSON doe
 floats, booleans as 0 and 1.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -114,8 +114,9 @@ class Database(Reader, Protocol):
         for commands that read something whole, and never for a request.
         """
 
-    async def play[Result](self, script: Script[Result]) -> Result:
-        """Play a script in a write transaction of its own, and commit when it returns.
+    async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
+        """Play the script `make(*args)` in a write transaction of its own, and commit when it
+        returns. Both, the result and what is raised may have to cross to another process (pickle).
 
         In one hop where the back end can: on a busy event loop each way back waits for a turn,
         and the log's head is held all the while.

@@ -7,7 +7,8 @@ publishing it would be a fork. Whoever appends asks `check` while it holds the h
 (publisher.py) brings what is published, and what it found.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, override
 
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.checkpoint import Checkpoint
@@ -36,6 +37,11 @@ class LogRefused(Unavailable):
             f"new log: `firmtrail log continue --project {name.project}`.",
             RETRY_AFTER_S,
         )
+        self._arguments = name, reason
+
+    @override
+    def __reduce__(self) -> tuple[type, tuple[LogName, str]]:
+        return LogRefused, self._arguments
 
 
 class Floors:
@@ -48,6 +54,15 @@ class Floors:
         """Set while the database, which was away, is not yet compared with what is published."""
         self._acknowledged: dict[LogName, int] = {}
         self._published: dict[LogName, Checkpoint] = {}
+
+    def of(self, name: LogName) -> "Floors":
+        """The same for one log, to be taken to another process."""
+        floors = Floors()
+        floors.is_checking = self.is_checking
+        floors.refused = _only(name, self.refused)
+        floors._acknowledged = _only(name, self._acknowledged)
+        floors._published = _only(name, self._published)
+        return floors
 
     def acknowledge(self, name: LogName, size: int) -> None:
         """This process saw a commit up to `size`."""
@@ -90,6 +105,10 @@ class Floors:
         if head.size < published.size:
             return ends_before(published, head.size)
         return differs(published, merkle.root(head.frontier))
+
+
+def _only[Value](name: LogName, of_all: Mapping[LogName, Value]) -> dict[LogName, Value]:
+    return {name: of_all[name]} if name in of_all else {}
 
 
 def ends_before(published: Checkpoint, size: int) -> str:

@@ -1,6 +1,7 @@
 """Which process may write a file? The one that holds the OS lock on `FILE.lock`.
 
-The lock ends with its process, however that ends.
+The lock ends with its process, however that ends, and with the one that writes for it and has
+inherited it.
 """
 
 import fcntl

@@ -8,7 +8,7 @@ nothing at all is given up a little later than Postgres would have spoken.
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import asyncpg
 
@@ -105,9 +105,9 @@ class Postgres:
                     with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
                         await _execute(connection, "ROLLBACK")
 
-    async def play[Result](self, script: Script[Result]) -> Result:
+    async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
         async with self.transaction() as tx:
-            return await played(tx, script)
+            return await played(tx, make(*args))
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator["PostgresTransaction"]:

@@ -88,9 +88,10 @@ class Builder:
                     return _joined(build, wanted)
                 await asyncio.wait([task])  # it only deletes what was live before
             name = await self._log_name(log_id)
-            claim = generations.claim(log_id, wanted, self._name, self._lease_ms)
             try:
-                build = await self._db.play(claim)
+                build = await self._db.play(
+                    generations.claim, log_id, wanted, self._name, self._lease_ms
+                )
             except Busy as busy:
                 return _joined(busy.build, wanted)
             self._failures.pop(log_id, None)

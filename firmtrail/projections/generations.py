@@ -11,13 +11,13 @@ of two builders one finds out that it is not alone.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, override
 
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Given, Row, Script, Statement
 from firmtrail.projections import fold
 from firmtrail.projections.refold import MEMORY
-from firmtrail.projections.view import Table, View
+from firmtrail.projections.view import Table
 
 DELETED_ROWS = 2_000
 """In one transaction: some ten milliseconds."""
@@ -124,6 +124,10 @@ class Busy(Exception):
         super().__init__(f"{', '.join(sorted(build.wanted))} is being rebuilt already")
         self.build = build
 
+    @override
+    def __reduce__(self) -> tuple[type, tuple[Build]]:
+        return Busy, (self.build,)
+
 
 def building(log_id: int) -> Statement:
     """The log's rebuild under way, if there is one; read it with `build_of`."""
@@ -197,7 +201,7 @@ async def delete_dead(db: Database, log_id: int) -> None:
             while generation is not None:
                 is_more = generation not in used
                 while is_more:
-                    is_more = await db.play(_delete_some(log_id, view, table, generation))
+                    is_more = await db.play(_delete_some, log_id, view.NAME, table, generation)
                 generation = await _next_generation(db, log_id, table, generation)
 
 
@@ -207,7 +211,7 @@ async def _next_generation(db: Database, log_id: int, table: Table, after: int) 
     return None if generation is None else int(generation)
 
 
-def _delete_some(log_id: int, view: View, table: Table, generation: int) -> Script[bool]:
+def _delete_some(log_id: int, view: str, table: Table, generation: int) -> Script[bool]:
     """Deletes the first rows of a dead generation; whether there may be more.
 
     The statement that deletes looks by itself whether the generation is dead: once another process
@@ -219,6 +223,6 @@ def _delete_some(log_id: int, view: View, table: Table, generation: int) -> Scri
     [behind] = yield [Statement(text, (log_id, generation, DELETED_ROWS))]
     places = ", ".join(f"${n + 4}" for n in range(len(table.key)))
     before = f" AND ({key}) < ({places})" if behind else ""
-    args = (log_id, generation, view.NAME, *(behind[0] if behind else ()))
+    args = (log_id, generation, view, *(behind[0] if behind else ()))
     [deleted] = yield [Statement(_DELETE_DEAD.format(table=table.name, before=before), args)]
     return bool(behind and deleted)

@@ -54,7 +54,7 @@ async def rebuild(db: Database, build: Build) -> AsyncGenerator[Progress]:
                 async for position in positions:
                     build = build._replace(position=position)
                     yield Progress(build, size)
-        elif (ended := await db.play(_end(build, events_max))) is not None:
+        elif (ended := await db.play(_end, build, events_max)) is not None:
             yield ended
             return
 

@@ -14,6 +14,7 @@ built.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import batched, islice
 from typing import NamedTuple, cast
 
@@ -124,7 +125,8 @@ async def refold(
                 size = _next_size(size, await writing, in_turn=views.db.plays_in_turn)
                 yield start
             batch = range(start, start + len(entries))
-            writing = asyncio.create_task(views.db.play(_writing(mark(batch), folded.statements)))
+            playing = views.db.play(_writing, partial(mark, batch), folded.statements)
+            writing = asyncio.create_task(playing)
             start = batch.stop
         if writing is not None:
             await writing
@@ -143,10 +145,10 @@ def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) 
         del known[name]
 
 
-def _writing(mark: Script[None], statements: Sequence[Statement]) -> Script[float]:
+def _writing(mark: Callable[[], Script[None]], statements: Sequence[Statement]) -> Script[float]:
     """Gives the seconds that it took, COMMIT apart."""
     began = time.perf_counter()
-    yield from mark
+    yield from mark()
     yield statements
     return time.perf_counter() - began
 

@@ -8,7 +8,7 @@ import pytest
 from firmtrail.eventstore import log, merkle
 from firmtrail.eventstore.database import Database, Statement
 from firmtrail.eventstore.sqlite import SQLite
-from tests.databases import new_log, read, write
+from tests.databases import new_log, raw, read, write
 from tests.fleet import NOON_MS
 
 TIMES = [NOON_MS + at for at in (0, 0, 5, 5, 5, 9, 100)]
@@ -60,7 +60,7 @@ async def test_a_log_is_found_by_its_number_in_its_project_alone(db: Database, l
 async def plan_of(db: Database, text: str, *args: int | str) -> str:
     if isinstance(db, SQLite):
         explained = f"EXPLAIN QUERY PLAN {text.replace('$', '?')}"
-        return str([row[3] for row in await db._writer.execute_fetchall(explained, args)])
+        return str([row[3] for row in await raw(db, explained, *args)])
     return str(await db.read(Statement(f"EXPLAIN {text}", args)))
 
 

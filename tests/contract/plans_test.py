@@ -96,7 +96,7 @@ async def test_a_generation_that_no_statistics_know_is_not_read_whole(
 ) -> None:
     await fill(recorder, log_id)
     await write(db, "ANALYZE")
-    build = await db.play(generations.claim(log_id, frozenset(fold.REVISIONS), "me", 0))
+    build = await db.play(generations.claim, log_id, frozenset(fold.REVISIONS), "me", 0)
     async for _ in rebuild(db, build):
         pass
     counts = await fetched(db, log_id, build.generation)

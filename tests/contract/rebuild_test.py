@@ -89,7 +89,7 @@ async def filled(db: Database, recorder: Recorder, project: str = "acme") -> int
 async def claimed(
     db: Database, log_id: int, wanted: frozenset[str] = ALL, builder: str = "me"
 ) -> Build:
-    return await db.play(generations.claim(log_id, wanted, builder, LEASE_MS))
+    return await db.play(generations.claim, log_id, wanted, builder, LEASE_MS)
 
 
 async def finish(db: Database, build: Build) -> None:
@@ -176,7 +176,7 @@ async def test_of_two_builders_one_is_refused_and_the_slower_one_overtaken(
     mine = await claimed(db, log_id)
     with pytest.raises(Busy, match="is being rebuilt already"):
         await claimed(db, log_id, builder="other")
-    theirs = await db.play(generations.claim(log_id, ALL, "other", lease_ms=0))
+    theirs = await db.play(generations.claim, log_id, ALL, "other", 0)
     with pytest.raises(Overtaken):
         await finish(db, mine)
     await finish(db, theirs)

@@ -116,7 +116,9 @@ async def test_a_batch_gathers_until_it_holds_the_head(
         late = asyncio.create_task(receipts(recorder, log_id, report(seq=2)))
         await asyncio.sleep(0.05)
     [first], [second] = await asyncio.gather(early, late)
-    assert (first.position + 1, first.recorded_at_ms) == (second.position, second.recorded_at_ms)
+    assert first.position + 1 == second.position
+    if not db.plays_in_turn:  # else it was sent already, and nobody but this process holds a head
+        assert first.recorded_at_ms == second.recorded_at_ms
 
 
 async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(

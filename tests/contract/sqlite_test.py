@@ -8,11 +8,11 @@ from time import monotonic
 
 import pytest
 
-from firmtrail.eventstore import sqlite
+from firmtrail.eventstore import sqlite_connection
 from firmtrail.eventstore.database import Contended, Database, Given, Statement, Unavailable
 from firmtrail.eventstore.held_file import Locked
 from firmtrail.eventstore.sqlite import SQLite, has_wal_reset_bug
-from tests.databases import opened, read
+from tests.databases import opened, raw, read
 
 _FILL = """\
 INSERT INTO device_seen (project, device, seen_at_ms)
@@ -26,12 +26,12 @@ _SEEN = "SELECT device FROM device_seen ORDER BY device LIMIT 9"
 async def test_a_full_disk_is_unavailable_and_nothing_was_written(sqlite_url: str) -> None:
     async with opened(sqlite_url) as db:
         assert isinstance(db, SQLite)
-        await db._writer.execute_fetchall("PRAGMA max_page_count=1")  # SQLite takes what it has
+        await raw(db, "PRAGMA max_page_count=1")  # SQLite takes what it has
         given = Given("device text", [(f"d{n}" * 500,) for n in range(500)])
         with pytest.raises(Unavailable, match="full"):
             await write_given(db, given)
         assert await read(db, _SEEN) == []
-        await db._writer.execute_fetchall("PRAGMA max_page_count=1000000")
+        await raw(db, "PRAGMA max_page_count=1000000")
         await write_given(db, given)
         assert len(await read(db, _SEEN)) == 9
 
@@ -44,7 +44,7 @@ async def write_given(db: Database, given: Given) -> None:
 async def test_writes_behind_each_other_wait_for_a_locked_file_together(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", WAIT_MS)
+    monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_MS", WAIT_MS)
     other = sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)
     async with opened(sqlite_url) as db:
         with contextlib.closing(other):
@@ -87,9 +87,8 @@ async def test_one_process_holds_an_embedded_file(sqlite_url: str) -> None:
 async def test_an_embedded_commit_is_synced(sqlite_url: str) -> None:
     async with opened(sqlite_url) as db:
         assert isinstance(db, SQLite)
-        for pragma, value in (("journal_mode", "wal"), ("synchronous", 2)):
-            [row] = await db._writer.execute_fetchall(f"PRAGMA {pragma}")
-            assert tuple(row) == (value,)
+        assert await raw(db, "PRAGMA journal_mode") == [("wal",)]
+        assert await raw(db, "PRAGMA synchronous") == [(2,)]
 
 
 @pytest.mark.parametrize(

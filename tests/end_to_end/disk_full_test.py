@@ -17,6 +17,7 @@ from tests.databases import sqlite_template
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.ledger import Writer
+from tests.end_to_end.processes import children
 from tests.end_to_end.site import Entry, P, Site, get, post
 from tests.end_to_end.truth import untruths
 
@@ -36,11 +37,14 @@ def limited(tmp_path: Path) -> Space:
 
     def take(pid: int) -> None:
         size = (tmp_path / "firmtrail.db-wal").stat().st_size
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + LEFT_BYTES, resource.RLIM_INFINITY))
+        limit(pid, size + LEFT_BYTES)
 
     def give_back(pid: int) -> None:
-        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+        limit(pid, resource.RLIM_INFINITY)
+
+    def limit(pid: int, size: int) -> None:
+        for process in (pid, *children(pid)):
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     return tmp_path, take, give_back
 

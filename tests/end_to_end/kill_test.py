@@ -6,10 +6,12 @@ FIRMTRAIL_TEST_KILLS sets how often it is killed on SQLite; on Postgres it is ha
 import asyncio
 import os
 import random
+import signal
 
 from tests.databases import migrate_now
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
+from tests.end_to_end.processes import children
 from tests.end_to_end.site import entries
 from tests.end_to_end.truth import untruths
 from tests.postgres_server import PostgresServer
@@ -20,11 +22,31 @@ WRITERS = 4
 
 
 async def test_a_killed_server_on_sqlite(serve: Serve, sqlite_url: str) -> None:
-    await kill_in_mid_load(serve, sqlite_url, KILLS)
+    """In turn with the process that writes for it, and alone."""
+    await kill_in_mid_load(serve, sqlite_url, KILLS, alone_too=True)
 
 
 async def test_a_killed_server_on_postgres(serve: Serve, postgres_url: str) -> None:
     await kill_in_mid_load(serve, postgres_url, KILLS // 2)
+
+
+async def test_a_killed_process_that_writes_is_begun_anew(serve: Serve, sqlite_url: str) -> None:
+    site, writers = await ledger.new_writers(sqlite_url, WRITERS)
+    server = serve(sqlite_url)
+    killed = set()
+    async with ledger.session() as session:
+        for _ in range(CRASHES):
+            async with ledger.load(session, writers, server.url):
+                await asyncio.sleep(random.uniform(0.3, 0.6))
+                [writing] = children(server.pid)
+                os.kill(writing, signal.SIGKILL)
+                killed.add(writing)
+                await asyncio.sleep(0.6)
+            assert ledger.faults(writers, await entries(session, server.url, site)) == []
+        await ledger.settle(session, writers, server.url)
+    assert len(killed) == CRASHES
+    server.kill()
+    assert await untruths(site) == []
 
 
 async def test_a_crashed_postgres_under_a_running_server(serve: Serve) -> None:
@@ -47,14 +69,19 @@ async def test_a_crashed_postgres_under_a_running_server(serve: Serve) -> None:
         assert await untruths(site) == []
 
 
-async def kill_in_mid_load(serve: Serve, database: str, kills: int) -> None:
+async def kill_in_mid_load(
+    serve: Serve, database: str, kills: int, *, alone_too: bool = False
+) -> None:
     site, writers = await ledger.new_writers(database, WRITERS)
     server = serve(database)
     async with ledger.session() as session:
-        for _ in range(kills):
+        for turn in range(kills):
             async with ledger.load(session, writers, server.url):
                 await asyncio.sleep(random.uniform(0.1, 0.6))
-                server.kill()
+                if alone_too and turn % 2:
+                    server.kill_alone()
+                else:
+                    server.kill()
             server.start()
             assert ledger.faults(writers, await entries(session, server.url, site)) == []
         await ledger.settle(session, writers, server.url)

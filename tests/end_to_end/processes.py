@@ -80,6 +80,11 @@ class Server:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
+    def kill_alone(self) -> None:
+        """The same for the process that takes requests; one that writes for it ends by itself."""
+        self.send(signal.SIGKILL)
+        self._process.wait()
+
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
 

@@ -87,7 +87,7 @@ async def test_one_rebuild_runs_in_a_project(
 ) -> None:
     """Another process is at it: who asks for the same joins, who asks for more is refused."""
     wanted = frozenset({"fleet_versions"})
-    await db.play(generations.claim(site.log_id, wanted, "other", 0))
+    await db.play(generations.claim, site.log_id, wanted, "other", 0)
     for body, status in (({"view": "fleet_versions"}, 202), ({}, 409)):
         async with local.post("/local/projects/acme/rebuild", json=body) as response:
             assert response.status == status
@@ -103,7 +103,7 @@ async def test_a_view_of_older_code_is_rebuilt_by_itself(
     await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
     await write(db, "DELETE FROM device_history")
     names = frozenset({"device_history"})
-    await db.play(generations.claim(site.log_id, names, "another process", LEASE_MS))
+    await db.play(generations.claim, site.log_id, names, "another process", LEASE_MS)
     await site.services.builder.look()
     assert site.services.builder.unfit
     assert_is_problem(await site.get(f"{D}/history"), 503)
@@ -159,8 +159,8 @@ async def test_every_past_answers_the_same_before_during_and_after(
         return [answer.body for answer in found]
 
     before, steps = await answers(), 0
-    claim = generations.claim(site.log_id, frozenset(fold.REVISIONS), "me", 0)
-    async for _ in rebuild.rebuild(db, await db.play(claim)):
+    build = await db.play(generations.claim, site.log_id, frozenset(fold.REVISIONS), "me", 0)
+    async for _ in rebuild.rebuild(db, build):
         assert await answers() == before
         steps += 1
     assert steps > 5

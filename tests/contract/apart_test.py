@@ -1,0 +1,199 @@
+"""A writing connection in a process of its own: what crosses to it and back, and what its end
+means."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from firmtrail.commit import Commit
+from firmtrail.device import Refused, Report
+from firmtrail.events import DeviceRegistered
+from firmtrail.eventstore import log, pickled
+from firmtrail.eventstore.database import (
+    Contended,
+    NoSuchTable,
+    OutcomeUnknown,
+    Script,
+    Statement,
+    Unavailable,
+)
+from firmtrail.eventstore.floors import LogName, LogRefused
+from firmtrail.eventstore.held_file import Locked
+from firmtrail.eventstore.sqlite import SQLite
+from firmtrail.eventstore.sqlite_writer import Apart
+from firmtrail.projections.generations import Build, Busy, Overtaken
+from firmtrail.record import Recorder
+from firmtrail.recording import Receipt
+from tests.databases import new_log, read, write
+
+_SEEN = "INSERT INTO device_seen (project, device, seen_at_ms) VALUES ('acme', $1, 0)"
+_COUNT = "SELECT count(*) FROM device_seen"
+
+
+@pytest.fixture
+def path(sqlite_url: str) -> Path:
+    return Path(sqlite_url.removeprefix("sqlite:///"))
+
+
+@pytest.fixture
+async def db(path: Path) -> AsyncIterator[SQLite]:
+    db = await SQLite.open(path, apart=["firmtrail.recording"])
+    yield db
+    await db.close()
+
+
+def seeing(device: str) -> Script[str]:
+    yield [Statement(_SEEN, (device,))]
+    return device.upper()
+
+
+def dying(device: str) -> Script[None]:
+    yield [Statement(_SEEN, (device,))]
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refusing() -> Script[None]:
+    yield [Statement(_SEEN, ("d1",))]
+    raise Refused("no", "it is not allowed", 403, member="/version")
+
+
+def dividing() -> Script[float]:
+    yield []
+    return 1 / 0
+
+
+def process_id() -> Script[int]:
+    yield []
+    return os.getpid()
+
+
+async def test_a_script_is_played_in_another_process(db: SQLite) -> None:
+    assert await db.play(seeing, "d1") == "D1"
+    assert await read(db, _COUNT) == [[1]]
+    assert await db.play(process_id) != os.getpid()
+
+
+async def test_what_a_script_raises_comes_back_whole_and_undoes_it(db: SQLite) -> None:
+    with pytest.raises(Refused) as error:
+        await db.play(refusing)
+    refused = error.value
+    assert (refused.code, refused.status, refused.member) == ("no", 403, "/version")
+    assert await read(db, _COUNT) == [[0]]
+
+
+async def test_an_error_that_nobody_expected_says_where_it_happened(db: SQLite) -> None:
+    with pytest.raises(ZeroDivisionError) as error:
+        await db.play(dividing)
+    assert "in dividing" in "".join(error.value.__notes__)
+
+
+async def test_what_the_database_says_comes_back_as_the_seam_says_it(db: SQLite) -> None:
+    with pytest.raises(NoSuchTable):
+        await write(db, "DELETE FROM no_such_table")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused("code", "detail", 404, member="/a"),
+        Unavailable("away", 7),
+        Contended("locked"),
+        OutcomeUnknown("broken"),
+        LogRefused(LogName("acme", 1), "it ends at 3"),
+        Busy(Build(1, 2, 3, {"a": 1}, frozenset({"a"}), "me", 0)),
+        Overtaken(),
+        log.Corrupt("position 3 is missing"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_error_of_a_script_can_cross(error: Exception) -> None:
+    crossed = pickled.content(pickled.message(error)[1])
+    assert type(crossed) is type(error)
+    assert str(crossed) == str(error)
+    assert vars(crossed) == vars(error)
+
+
+async def test_a_process_that_ends_leaves_an_unknown_outcome_and_is_begun_anew(db: SQLite) -> None:
+    before = await db.play(process_id)
+    said = await asyncio.gather(db.play(dying, "d1"), db.play(seeing, "d2"), return_exceptions=True)
+    assert [type(each) for each in said] == [OutcomeUnknown, OutcomeUnknown]
+    assert await read(db, _COUNT) == [[0]]
+    assert await db.play(seeing, "d3") == "D3"
+    assert await db.play(process_id) != before
+
+
+async def test_a_transaction_ends_with_its_process(db: SQLite) -> None:
+    pid = await db.play(process_id)
+
+    async def write_twice() -> None:
+        async with db.transaction() as tx:
+            await tx.run(Statement(_SEEN, ("d1",)))
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(Unavailable, match="ended"):
+                await tx.run(Statement(_SEEN, ("d2",)))
+            await tx.run(Statement(_SEEN, ("d3",)))
+
+    with pytest.raises(Unavailable, match="ended"):
+        await write_twice()
+    await write(db, _SEEN, "d4")
+    assert await read(db, "SELECT device FROM device_seen") == [["d4"]]
+
+
+async def test_reports_outlive_the_process_that_records_them(db: SQLite) -> None:
+    log_id, recorder = await new_log(db), Recorder(db)
+    await recorder.act(log_id, register)
+    pid = await db.play(process_id)
+    kept = [asyncio.create_task(recorder.report(log_id, [report(n)])) for n in range(200)]
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    outcomes = [outcome for task in kept for outcome in await task]
+    again = [outcome for n in range(200) for outcome in await recorder.report(log_id, [report(n)])]
+    assert [at(each) for each in again] == [at(each) for each in outcomes]
+    assert sorted(at(each) for each in outcomes) == list(range(1, 201))
+    await recorder.close()
+
+
+async def register(commit: Commit) -> int:
+    await commit.devices(["d1"])
+    return commit.record("device/d1", DeviceRegistered(), actor="system")
+
+
+def report(n: int) -> Report:
+    return Report("d1", f"1.0.{n}", "installed", "device/d1", report_id=f"r{n}")
+
+
+def at(outcome: object) -> int:
+    assert isinstance(outcome, Receipt)
+    return outcome.position
+
+
+async def test_the_file_is_held_until_both_have_ended(path: Path, db: SQLite) -> None:
+    with pytest.raises(Locked):
+        await SQLite.open(path)
+    assert isinstance(db._writer, Apart)
+    db._writer._lock.close()  # as if this process had been killed: its own hold of the lock is gone
+    with pytest.raises(Locked):
+        await SQLite.open(path)
+
+
+async def test_who_waits_for_a_file_gets_it_when_its_process_has_ended(path: Path) -> None:
+    first = await SQLite.open(path, apart=["firmtrail.recording"])
+    waiting = asyncio.create_task(SQLite.open(path, apart=["firmtrail.recording"]))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await first.close()
+    await (await waiting).close()
+
+
+async def test_what_is_no_database_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "text.db"
+    path.write_text("this is no database, but long enough to be one" * 100)
+    with pytest.raises(Unavailable, match="not a database"):
+        await SQLite.open(path, apart=["firmtrail.recording"])
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable, match="not a database"):
+            await SQLite.open(path)  # and nobody holds it
