@@ -363,6 +363,7 @@ def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
     return msgspec.json.Decoder(kind)
 
 
+@lru_cache(maxsize=4096)
 def time_text(time_ms: int) -> str:
     """RFC 3339, UTC, milliseconds; years 1 to 9999."""
     second, millisecond = divmod(time_ms, 1000)

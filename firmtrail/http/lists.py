@@ -71,10 +71,9 @@ async def answer(
     if media != respond.JSON:
         return await _whole(call, item, fetch, media)
     query = call.query
-    scope = _scope(call)
-    after = None if query.cursor is None else _place(query.cursor, scope)
+    after = None if query.cursor is None else _place(query.cursor, _scope(call))
     page = await fetch(after, query.limit)
-    cursor = None if page.next is None else _cursor(page.next, scope)
+    cursor = None if page.next is None else _cursor(page.next, _scope(call))
     total = await (count() if count else _counted(fetch)) if query.count else msgspec.UNSET
     body: Listing[Any] = Listing(list(page.items), cursor, total)
     return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
