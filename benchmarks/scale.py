@@ -73,29 +73,31 @@ def run(reports: int) -> tuple[list[Row], list[str]]:
     """Measure with so many reports, and write the page; gives the rows, and what was wrong."""
     with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
         few = _filled(Path(folder) / "few.db", FEW_DEVICES, FEW_REPORTS)
+        new = _filled(Path(folder) / "new.db", DEVICES, ARRAY_REPORTS)
         many = _filled(Path(folder) / "many.db", DEVICES, reports)
-        rows, faults = _served(few, many, (DEVICES + reports) // 2)
+        rows, faults = _served(few, new, many, (DEVICES + reports) // 2)
         steered = steering.measure(Fleets(many.path, many.fleet, many.tokens, VERSIONS))
     rows += steered[0]
     _write_page(rows, DEVICES + reports)
     return rows, faults + steered[1]
 
 
-def _served(few: Filled, many: Filled, size: int) -> tuple[list[Row], list[str]]:
-    """Measure two servers at once; `size` is one that the large log had."""
+def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row], list[str]]:
+    """Measure three servers at once; `size` is one that the large log had."""
     with contextlib.ExitStack() as stack:
         small = stack.enter_context(processes.firmtrail(few.database))
+        fresh = stack.enter_context(processes.firmtrail(new.database))
         large = stack.enter_context(processes.firmtrail(many.database))
         latencies = _latencies(small, few, large, many)
         past = [*_past_reads(large, many, size)]
-        service = _service(large, many)
+        services = _service("SQLite", large, many), _service("SQLite, new log", fresh, new)
         rows = [
-            *_against_simpler_services(stack, service, many.fleet),
+            *_against_simpler_services(stack, *services, many.fleet),
             *latencies,
             *past,
             *_sizes(large, many),
         ]
-    return rows, service.ledger.faults
+    return rows, [fault for service in services for fault in service.ledger.faults]
 
 
 def _filled(path: Path, devices: int, reports: int) -> Filled:
@@ -106,23 +108,29 @@ def _filled(path: Path, devices: int, reports: int) -> Filled:
     return Filled(path, few, tokens, bytes_an_event, began, datetime.now(UTC))
 
 
-def _service(server: Firmtrail, filled: Filled) -> Service:
+def _service(name: str, server: Firmtrail, filled: Filled) -> Service:
     ledger = Ledger()
-    return short.measured("SQLite", server.port, filled.fleet, tokens=filled.tokens, ledger=ledger)
+    return short.measured(name, server.port, filled.fleet, tokens=filled.tokens, ledger=ledger)
 
 
 def _against_simpler_services(
-    stack: contextlib.ExitStack, service: Service, devices: Fleet
+    stack: contextlib.ExitStack, service: Service, new: Service, devices: Fleet
 ) -> list[Row]:
+    """Of the one whose log is new, only what writes."""
     postgres = stack.enter_context(PostgresServer(durable=True))
     seed = processes.seed_shape(postgres.create_database("seed"), devices.devices)
     references = short.compared(
         stack.enter_context(processes.bare()), stack.enter_context(seed), devices
     )
-    take_turns([*references, *service.measures])
-    service.ledger.check(service.port, service.tokens.admin)
-    simpler = [reference.row() for reference in references]
-    return [*simpler, *short.held(service, references), short.replay(service)]
+    take_turns([*references, *service.measures, new.single, *new.arrays])
+    for each in (service, new):
+        each.ledger.check(each.port, each.tokens.admin)
+    return [
+        *(reference.row() for reference in references),
+        *short.held_writes(new, references),
+        *short.held(service, references),
+        short.replay(service),
+    ]
 
 
 def _latencies(small: Firmtrail, few: Filled, large: Firmtrail, many: Filled) -> Iterator[Row]:

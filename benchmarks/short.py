@@ -129,12 +129,19 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
     )
 
 
-def held(service: Service, references: References) -> list[Row]:
-    """Return the rows that the design asks something of."""
+def held_writes(service: Service, references: References) -> list[Row]:
+    """Return the rows of what writes."""
     return [
         service.single.row(references.post, SINGLE_TO_BARE),
         service.single.row(references.seed, SINGLE_TO_SEED),
         *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays),
+    ]
+
+
+def held(service: Service, references: References) -> list[Row]:
+    """Return the rows that the design asks something of."""
+    return [
+        *held_writes(service, references),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
         *(each.row(references.get, CHECK_IN_TO_BARE) for each in service.check_ins),
         *audited(service, references),

@@ -43,8 +43,7 @@ class Before(NamedTuple):
     """What a process knows of a log before it holds its head."""
 
     floors: Floors
-    control: Control | None
-    """What decided last."""
+    held: controls.Held
     old: Sequence[continued.Part]
     """The logs that it goes on from."""
 
@@ -235,13 +234,15 @@ async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
 
 
 def opened(log_id: int, before: Before) -> Script[Paper]:
-    """Lock the log's head and open a paper behind it; what decided before does, if it is still all
-    that does. Raises `Unavailable` as `held` does."""
+    """Lock the log's head and open a paper behind it. What decides is read where it is not known.
+    Raises `Unavailable` as `held` does."""
     head, generations = held((yield holding(log_id)), before.floors)
-    if before.control is not None and before.control.count == head.control_count:
-        return Paper(head, generations, before.control)
+    if (known := before.held.get(log_id, head.control_count)) is not None:
+        return Paper(head, generations, known)
     rows = yield controls.load(head, generations, before.old)
-    return Paper(head, generations, controls.of(head.control_count, rows), is_news=True)
+    decides = controls.of(head.control_count, rows)
+    before.held.put(log_id, decides)
+    return Paper(head, generations, decides, is_news=True)
 
 
 def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:

@@ -30,7 +30,7 @@ from firmtrail.eventstore.database import (
 from firmtrail.eventstore.floors import Floors, LogName, LogRefused
 from firmtrail.offering import CheckIn, offering
 from firmtrail.projections import fold
-from firmtrail.projections.controls import Controls
+from firmtrail.projections.controls import Controls, Held
 from firmtrail.recording import Item, Outcome, identified, recording
 from firmtrail.steering.target import Decision
 
@@ -152,6 +152,7 @@ class Recorder:
         self.floors = floors or Floors()
         """What each log must be at least; this process's commits raise it."""
         self.controls = Controls(db)
+        self._held = Held()
         self._db = db
         self._lines: dict[int, _Line] = {}
 
@@ -287,7 +288,7 @@ class Recorder:
             head = await log.head(self._db, log_id)
             line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
             line.name = LogName(head.project, head.number)
-        before = Before(self.floors.of(line.name), self.controls.known(log_id), line.old)
+        before = Before(self.floors.of(line.name), self._held, line.old)
         try:
             committed, answers = await self._db.play(make, log_id, before, batch)
         except LogRefused:

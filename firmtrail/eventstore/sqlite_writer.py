@@ -15,6 +15,7 @@ from socket import socketpair
 from typing import IO, Any, Protocol, cast
 
 import aiosqlite
+import structlog
 
 from firmtrail.eventstore import pickled
 from firmtrail.eventstore import sqlite_connection as on
@@ -24,6 +25,8 @@ COMMITS = frozenset({on.play, on.commit})
 """What was on its way when its process ended may be in the file, or not."""
 
 ENDED = "the process that writes has ended"
+
+_log = structlog.get_logger("firmtrail")
 
 
 class Writer(Protocol):
@@ -133,7 +136,8 @@ class Apart:
                     answer.set_result(result)
         finally:
             self._end()
-            await process.wait()
+            if exit_code := await process.wait():
+                _log.error(ENDED, exit_code=exit_code)
 
     def _end(self) -> None:
         """No more answers come."""

@@ -5,8 +5,11 @@ still all that decides.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from typing import ClassVar, override
+
+from uuid_utils import uuid7
 
 from firmtrail import events
 from firmtrail.eventstore import continued, log
@@ -52,6 +55,36 @@ class Controls:
             return found
         finally:
             del self._reading[log_id]
+
+
+class Held:
+    """What decided in each log when its head was last held, kept where scripts are played.
+
+    It is what had been committed before, so it holds whatever became of that transaction. Taken to
+    another process it is that one's own: what crosses is a name for it.
+    """
+
+    _named: ClassVar[dict[str, "Held"]] = {}
+
+    def __init__(self, name: str | None = None) -> None:
+        self._name = name or uuid7().hex
+        self._known: dict[int, Control] = {}
+
+    @override
+    def __reduce__(self) -> tuple[Callable[[str], "Held"], tuple[str]]:
+        return Held.named, (self._name,)
+
+    @classmethod
+    def named(cls, name: str) -> "Held":
+        return cls._named.setdefault(name, cls(name))
+
+    def get(self, log_id: int, count: int) -> Control | None:
+        """What decides after so many control events, if that is known."""
+        known = self._known.get(log_id)
+        return known if known is not None and known.count == count else None
+
+    def put(self, log_id: int, decides: Control) -> None:
+        self._known[log_id] = decides
 
 
 def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) -> list[Statement]:

@@ -25,6 +25,7 @@ from firmtrail.eventstore.floors import LogName, LogRefused
 from firmtrail.eventstore.held_file import Locked
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.eventstore.sqlite_writer import Apart
+from firmtrail.projections.controls import Held
 from firmtrail.projections.generations import Build, Busy, Overtaken
 from firmtrail.record import Recorder
 from firmtrail.recording import Receipt
@@ -115,6 +116,13 @@ def test_every_error_of_a_script_can_cross(error: Exception) -> None:
     assert type(crossed) is type(error)
     assert str(crossed) == str(error)
     assert vars(crossed) == vars(error)
+
+
+def test_what_is_held_in_another_process_is_its_own_and_one() -> None:
+    held = Held()
+    first, second = (pickled.content(pickled.message(held)[1]) for _ in range(2))
+    assert first is second
+    assert first is not held
 
 
 async def test_a_process_that_ends_leaves_an_unknown_outcome_and_is_begun_anew(db: SQLite) -> None:

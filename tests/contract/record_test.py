@@ -1,17 +1,21 @@
 """Recording: exactly once, whole units, and the reasons for which it is refused or put off."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
 from msgspec.structs import replace
 
 from firmtrail import events
-from firmtrail.commit import Commit
+from firmtrail.commit import Before, Commit, opened
 from firmtrail.device import Refused, Report
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Statement, Unavailable
+from firmtrail.eventstore.database import Database, Script, Statement, Unavailable
+from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import device_current
+from firmtrail.projections.controls import Held
 from firmtrail.record import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording import Receipt
 from tests.databases import read, write
@@ -119,6 +123,35 @@ async def test_a_batch_gathers_until_it_holds_the_head(
     assert first.position + 1 == second.position
     if not db.plays_in_turn:  # else it was sent already, and nobody but this process holds a head
         assert first.recorded_at_ms == second.recorded_at_ms
+
+
+async def test_what_decides_is_read_once_until_it_changes(
+    db: Database, log_id: int, recorder: Recorder
+) -> None:
+    held = Held()
+
+    async def steps() -> int:
+        """Of opening a commit: its head is taken, and what decides is read, or not."""
+        return await db.play(counted, opened, log_id, Before(Floors(), held, []))
+
+    async def change(commit: Commit) -> int:
+        changed = events.SettingsChanged(max_attempts=5)
+        return commit.record("project/acme", changed, actor="system")
+
+    assert [await steps(), await steps()] == [2, 1]
+    await recorder.act(log_id, change)
+    assert [await steps(), await steps()] == [2, 1]
+
+
+def counted(make: Callable[..., Script[object]], *args: object) -> Script[int]:
+    """Play a script; gives how often it asked for something."""
+    script, rows, asked = make(*args), None, 0
+    with contextlib.suppress(StopIteration):
+        while True:
+            statements = script.send(rows)  # type: ignore[arg-type] # None begins it
+            asked += 1
+            rows = yield statements
+    return asked
 
 
 async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
