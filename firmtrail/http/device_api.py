@@ -135,6 +135,8 @@ def _applied(receipts: Iterable[answers.Receipt]) -> dict[str, str]:
 
 def _prefers(request: web.Request, preference: str) -> bool:
     """RFC 7240: preferences apart by commas, parameters by semicolons."""
+    if "Prefer" not in request.headers:
+        return False
     preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
     return any(each.partition(";")[0].strip() == preference for each in preferences)
 
