@@ -15,6 +15,7 @@ from firmtrail.eventstore.migrate import migrate
 from firmtrail.eventstore.postgres import Postgres
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.record import start_log
+from tests.crossing import Crossing
 
 INSTANCE = "firmtrail"
 
@@ -36,7 +37,9 @@ def sqlite_template() -> bytes:
 
 async def open_database(url: str) -> SQLite | Postgres:
     if url.startswith("sqlite:///"):
-        return await SQLite.open(Path(url.removeprefix("sqlite:///")))
+        embedded = await SQLite.open(Path(url.removeprefix("sqlite:///")))
+        embedded._writer = Crossing(embedded._writer)
+        return embedded
     return await Postgres.open(url)
 
 

@@ -1,0 +1,46 @@
+"""A writing connection in a thread, to which all that is sent is pickled, as to a process: so every
+test on SQLite shows that what it sends, gets back and catches can cross.
+"""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from firmtrail.eventstore import pickled
+from firmtrail.eventstore import sqlite_connection as on
+from firmtrail.eventstore.sqlite_writer import Writer
+
+
+class Crossing:
+    """A `Writer` round another one."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    async def ready(self) -> None:
+        await self._writer.ready()
+
+    def send[R](self, function: Callable[..., R], *args: object) -> Awaitable[R]:
+        return self._answer(self._writer.send(_there, _crossed((function, args))))
+
+    async def _answer(self, crossed: Awaitable[bytes]) -> Any:
+        error, result = pickled.content(await crossed)
+        if error is not None:
+            raise error
+        return result
+
+    async def close(self) -> None:
+        await self._writer.close()
+
+
+def _there(connection: sqlite3.Connection, message: bytes) -> bytes:
+    function, args = pickled.content(message)
+    try:
+        return _crossed((None, on.run(function, connection, args)))
+    except Exception as error:  # noqa: BLE001 (whoever sent it gets it)
+        return _crossed((error, None))
+
+
+def _crossed(content: object) -> bytes:
+    _, message = pickled.message(content)
+    return message
