@@ -12,6 +12,8 @@ from typing import Any, Self
 
 import msgspec
 
+from firmtrail.eventstore import held_file
+
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 30
 ENVIRONMENT = {  # no FIRMTRAIL_… of the caller
@@ -30,6 +32,8 @@ class Server:
             *(sys.executable, "-m", "firmtrail", "--database", database),
             *("serve", "--port", "0", *options),
         ]
+        embedded = database.startswith("sqlite:///")
+        self._file = Path(database.removeprefix("sqlite:///")) if embedded else None
         self._log = log
         self.url = ""
 
@@ -79,6 +83,8 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        if self._file is not None:
+            _await_release(self._file)
 
     def kill_alone(self) -> None:
         """The same for the process that takes requests; one that writes for it ends by itself."""
@@ -112,3 +118,10 @@ class Server:
 def children(pid: int) -> list[int]:
     """The processes that this one started and that are still there."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _await_release(file: Path) -> None:
+    """What wrote the file for a killed server is no child of ours to wait for."""
+    deadline = time.monotonic() + STOP_SECONDS_MAX
+    while held_file.is_held(file) and time.monotonic() < deadline:
+        time.sleep(0.001)
