@@ -71,7 +71,7 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(losing),
+        logger_factory=structlog.WriteLoggerFactory(losing),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(

@@ -10,6 +10,7 @@ import io
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -132,6 +133,7 @@ def _checksum(encoded: bytes, scope: bytes) -> bytes:
     return sha256(scope + b"\0" + encoded).digest()[:CHECKSUM_BYTES]
 
 
+@lru_cache(maxsize=256)
 def wanted_media(accept: str) -> str:
     """JSON, unless Accept prefers CSV or NDJSON. What it says of other types is not looked at."""
     weights = dict.fromkeys((respond.JSON, respond.CSV, respond.NDJSON), 0.0)

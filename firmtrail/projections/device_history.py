@@ -363,7 +363,23 @@ def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 
 
 
 def _entry(row: Row, before_previous: str | None) -> Entry:
-    _size, moves, *claimed, late, pinned, ordered, sent, previous, detail = row
-    wish = Wish(pinned, ordered)
-    change = change_of(claimed[2], previous, before_previous, wish) if moves else None
-    return Entry._make((*claimed, bool(late), sent, previous if moves else None, change, detail))
+    _, moves, place, position, version, status, time_ms, recorded_at_ms, *more = row
+    occurred_at_ms, clock, late, pinned, ordered, sent, previous, detail = more
+    change = None
+    if moves:
+        change = change_of(version, previous, before_previous, Wish(pinned, ordered))
+    return Entry(
+        place,
+        position,
+        version,
+        status,
+        time_ms,
+        recorded_at_ms,
+        occurred_at_ms,
+        clock,
+        bool(late),
+        sent,
+        previous if moves else None,
+        change,
+        detail,
+    )
