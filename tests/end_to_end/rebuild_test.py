@@ -68,11 +68,11 @@ async def test_a_rebuild_that_is_killed_again_and_again_ends_right(
     server, socket = serve(sqlite_url), Path(f"{sqlite_url.removeprefix('sqlite:///')}.sock")
     interrupted = 0
     async with ledger.session() as session:
-        for _ in range(KILLS):
+        while interrupted < KILLS:
             async with ledger.load(session, writers, server.url):
                 if not (await rebuild_of(socket, "GET"))["views"]:
                     await rebuild_of(socket, "POST")
-                await asyncio.sleep(random.uniform(0, 0.3))
+                await asyncio.sleep(random.uniform(0, 0.2))
                 interrupted += bool((await rebuild_of(socket, "GET"))["is_running"])
                 server.kill()
             server.start()
@@ -83,7 +83,6 @@ async def test_a_rebuild_that_is_killed_again_and_again_ends_right(
                 state = await rebuild_of(socket, "GET")
         await ledger.settle(session, writers, server.url)
     assert state["failure"] is None
-    assert interrupted
     server.kill()
     assert await untruths(site) == []
 
