@@ -39,8 +39,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = CONNECTIONS
     measured_s: float = MEASURED_S
     every_s: float = 0
-    """A connection sends its next request no sooner than this after the one before; they begin
-    one after another, so that all of them together send at an even pace."""
+    """A connection sends a request each time that this has passed, or at once where the answer
+    before it came later; they begin one after another, so that together they send evenly."""
     good: str = "2"
     """How the status of a good answer begins."""
 
@@ -121,6 +121,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own, of no common class
+        self._due_at = perf_counter()
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -154,7 +155,8 @@ class Connection(asyncio.Protocol):
             self._load.failures.append(answer.decode(errors="replace"))
         elif self._keeps:
             self._load.kept.append((self._number, answer[header_end:]))
-        if (wait_s := self._sent_at + self._load.job.every_s - answered_at) > 0:
+        self._due_at = max(self._due_at + self._load.job.every_s, answered_at)
+        if (wait_s := self._due_at - answered_at) > 0:
             asyncio.get_running_loop().call_later(wait_s, self._send)
         else:
             self._send()

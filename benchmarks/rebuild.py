@@ -12,15 +12,17 @@ from benchmarks.load import Job, Result
 from benchmarks.table import Bound, Row
 from benchmarks.verify import Ledger
 
-REPORTS_PER_S = 500
+REPORTS_PER_S = 520
+"""What is sent: somewhat more than is asked, as what is under way when the time is up is not
+counted."""
 CONNECTIONS = 32
 EVENTS_PER_S = Bound(20_000, 60_000)
-MEANWHILE_PER_S = Bound(0.95 * REPORTS_PER_S, REPORTS_PER_S)
-"""Nobody who reports is kept waiting; but what is under way when the time is up is not counted."""
+MEANWHILE_PER_S = Bound(500, 500)
+"""Nobody who reports is kept waiting."""
 
 
 def rows(database: str, port: int, ledger: Ledger, devices: Fleet) -> list[Row]:
-    """Rebuild everything under 500 reports a second."""
+    """Rebuild everything while devices report."""
     with subprocess.Popen(_command(database), stdout=subprocess.PIPE, text=True) as process:
         results = list(_reporting(process, port, ledger, devices))
         assert process.stdout is not None

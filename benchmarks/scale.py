@@ -135,7 +135,7 @@ def _against_simpler_services(
     references = short.compared(
         stack.enter_context(processes.bare()), stack.enter_context(seed), devices
     )
-    take_turns([*references, *service.measures, new.single, *new.arrays, *new.scattered])
+    take_turns([*references, *service.measures, new.single, *new.arrays])
     for each in (service, new):
         each.ledger.check(each.port, each.tokens.admin)
     return [

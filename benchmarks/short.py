@@ -42,8 +42,6 @@ class Service(NamedTuple):
     ledger: Ledger
     single: Measure
     arrays: list[Measure]
-    scattered: list[Measure]
-    """Arrays as no real gateway sends them: nothing is asked of these."""
     reads: list[Measure]
     audits: list[Measure]
     check_ins: list[Measure]
@@ -51,7 +49,7 @@ class Service(NamedTuple):
     @property
     def measures(self) -> list[Measure]:
         """Return all that are run in every round."""
-        return [self.single, *self.arrays, *self.scattered, *self.reads, *self.check_ins]
+        return [self.single, *self.arrays, *self.reads, *self.check_ins]
 
 
 def run() -> tuple[list[Row], list[str]]:
@@ -117,8 +115,6 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
         [
             arrays_of("one device", fleet.device_arrays()),
             arrays_of("a gateway", gateway_arrays(fleet.gathered(), tokens.gateway)),
-        ],
-        [
             arrays_of("the whole fleet", gateway_arrays(fleet.scattered(), tokens.gateway)),
         ],
         [
@@ -139,7 +135,6 @@ def held_writes(service: Service, references: References) -> list[Row]:
         service.single.row(references.post, SINGLE_TO_BARE),
         service.single.row(references.seed, SINGLE_TO_SEED),
         *(measure.row(bound=ARRAYS_PER_S) for measure in service.arrays),
-        *(measure.row() for measure in service.scattered),
     ]
 
 
@@ -191,7 +186,6 @@ def _start_clustered(stack: contextlib.ExitStack, database: str, fleet: Fleet) -
         server = stack.enter_context(processes.firmtrail(database, workers=workers))
         name = f"Postgres, {workers} worker{'s' if workers > 1 else ''}"
         service = measured(name, server.port, fleet, tokens=tokens, ledger=ledger)
-        gateway = service.arrays[1:]
-        services.append(service._replace(arrays=gateway, scattered=[], audits=[], check_ins=[]))
+        services.append(service._replace(arrays=service.arrays[1:2], audits=[], check_ins=[]))
     processes.register(services[0].port, tokens.admin, fleet.devices)
     return services

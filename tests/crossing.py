@@ -8,6 +8,7 @@ from typing import Any
 
 from firmtrail.eventstore import pickled
 from firmtrail.eventstore import sqlite_connection as on
+from firmtrail.eventstore.sqlite_process import tried
 from firmtrail.eventstore.sqlite_writer import Writer
 
 
@@ -35,10 +36,7 @@ class Crossing:
 
 def _there(connection: sqlite3.Connection, message: bytes) -> bytes:
     function, args = pickled.content(message)
-    try:
-        return _crossed((None, on.run(function, connection, args)))
-    except Exception as error:  # noqa: BLE001 (whoever sent it gets it)
-        return _crossed((error, None))
+    return _crossed(tried(on.run, function, connection, args))
 
 
 def _crossed(content: object) -> bytes:

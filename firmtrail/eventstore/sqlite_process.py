@@ -27,7 +27,7 @@ def main(path: Path, modules: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the server ends this
     channel = socket.socket(fileno=sys.stdin.fileno())
     with channel, channel.makefile("rwb") as stream:
-        error, connection = _tried(_opened, path)
+        error, connection = tried(_opened, path)
         with contextlib.suppress(ConnectionError):  # the server has ended
             _answer(stream, error, None)
             if connection is not None:
@@ -46,12 +46,12 @@ def _opened(path: Path) -> sqlite3.Connection:
 def _serve(connection: sqlite3.Connection, stream: BufferedRWPair) -> None:
     try:
         for function, args in _messages(stream):
-            _answer(stream, *_tried(on.run, function, connection, args))
+            _answer(stream, *tried(on.run, function, connection, args))
     finally:
         connection.close()
 
 
-def _tried(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:
+def tried(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:
     """What it raised, and what it returned. An error takes its traceback along as a note."""
     try:
         return None, function(*args)

@@ -72,7 +72,7 @@ async def test_a_rebuild_that_is_killed_again_and_again_ends_right(
             async with ledger.load(session, writers, server.url):
                 if not (await rebuild_of(socket, "GET"))["views"]:
                     await rebuild_of(socket, "POST")
-                await asyncio.sleep(random.uniform(0, 0.2))
+                await asyncio.sleep(random.uniform(0, 0.3))
                 interrupted += bool((await rebuild_of(socket, "GET"))["is_running"])
                 server.kill()
             server.start()
