@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firmtrail.eventstore.database import Database, NoSuchTable, Statement
 
-HEAD = "0003"
+HEAD = "0004"
 """The version of the schema that this code reads and writes."""
 
 FOLDER = Path(__file__).parent
