@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test check check-go fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check check-go fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -14,6 +14,11 @@ run: setup
 
 test: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest
+
+# The rules, and a thin slice of the service on SQLite: less than half a minute. CONTRIBUTING.md says what it leaves out.
+FAST = core architecture_test.py service/operations_test.py service/reports_test.py service/seed_test.py
+test-fast: .venv/requirements-dev.installed
+	.venv/bin/python -m pytest -q -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
 
 check: .venv/requirements-dev.installed
 	.venv/bin/ruff check

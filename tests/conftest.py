@@ -1,60 +1,104 @@
-"""What every test may ask for, and the proof that the suite met a real PostgreSQL."""
+"""The fixtures of all tests, and the proof that the suite met each database that it has to meet."""
 
+import contextlib
+import functools
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Iterator
-from itertools import count
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Recorder
-from tests import memory, postgres_server
-from tests.databases import migrate_now, new_log, opened, sqlite_template
-from tests.postgres_server import PostgresServer
+from tests import databases, memory, postgres_server
+from tests.databases import new_log, opened, sqlite_template
+from tests.postgres_server import NEWEST, PostgresServer
 
-POSTGRES_STARTED = pytest.StashKey[bool]()
+CONTRACT = Path(__file__).parent / "contract"
+SQLITE = "sqlite"
+STARTED = pytest.StashKey[set[str]]()
+"""The releases of PostgreSQL that a test met."""
 
-_numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
-    """A PostgreSQL server, started for the first test that asks; make a database in it."""
-    with PostgresServer() as server:
-        request.config.stash[POSTGRES_STARTED] = True
-        yield server
+type Servers = Callable[[str], PostgresServer]
 
 
 @pytest.fixture(scope="session")
+def postgres_servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    """Gives the server of a release, which is started for the first test that asks for it."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def started(release: str) -> PostgresServer:
+            server = stack.enter_context(PostgresServer(release))
+            request.config.stash[STARTED].add(release)
+            return server
+
+        yield started
+
+
+@pytest.fixture(scope="module")
+def postgres(request: pytest.FixtureRequest, postgres_servers: Servers) -> PostgresServer:
+    """A running PostgreSQL server; make a database in it.
+
+    A contract test, or one marked each_postgres, runs once on every release.
+    """
+    release: str = getattr(request, "param", NEWEST)
+    return postgres_servers(release)
+
+
+@pytest.fixture(scope="module")
+def back_end(request: pytest.FixtureRequest, postgres_servers: Servers) -> PostgresServer | None:
+    """None for SQLite, else a PostgreSQL server; the test runs once on each back end.
+
+    A contract test, or one marked each_postgres, runs once on every release of PostgreSQL.
+    """
+    return None if request.param == SQLITE else postgres_servers(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_contract = CONTRACT in metafunc.definition.path.parents
+    meets_each = is_contract or metafunc.definition.get_closest_marker("each_postgres")
+    releases = postgres_server.releases() if meets_each else (NEWEST,)
+    if "back_end" in metafunc.fixturenames:
+        metafunc.parametrize("back_end", (SQLITE, *releases), indirect=True, scope="module")
+    elif meets_each and "postgres" in metafunc.fixturenames:
+        metafunc.parametrize("postgres", releases, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def postgres_template(postgres: PostgresServer) -> str:
     """The name of a migrated and empty database that nobody is connected to."""
-    migrate_now(postgres.create_database("migrated"))
-    return "migrated"
+    return databases.postgres_template(postgres)
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A fresh migrated file."""
-    path = tmp_path / "firmtrail.db"
-    path.write_bytes(sqlite_template())
-    return f"sqlite:///{path}"
+    return _sqlite_file(tmp_path)
 
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer, postgres_template: str) -> Iterator[str]:
-    """A fresh migrated database, gone after the test: hundreds of them would fill the memory."""
-    name = f"test_{next(_numbers)}"
-    yield postgres.create_database(name, template=postgres_template)
-    postgres.drop_database(name)
+    """A fresh migrated database."""
+    with postgres.fresh_database(postgres_template) as url:
+        yield url
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """A fresh migrated database; the test runs once on each back end."""
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    return url
+@pytest.fixture
+def database_url(back_end: PostgresServer | None, tmp_path: Path) -> Iterator[str]:
+    """A fresh migrated database of the back end."""
+    if back_end is None:
+        yield _sqlite_file(tmp_path)
+        return
+    with back_end.fresh_database(databases.postgres_template(back_end)) as url:
+        yield url
+
+
+def _sqlite_file(folder: Path) -> str:
+    path = folder / "firmtrail.db"
+    path.write_bytes(sqlite_template())
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
@@ -76,24 +120,39 @@ async def recorder(db: Database) -> AsyncIterator[Recorder]:
     await recorder.close()
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[STARTED] = set()
     memory.keep_temporary_files()
 
 
-def pytest_report_header() -> str:
-    databases = f"SQLite {sqlite3.sqlite_version}, {postgres_server.version()}"
-    return f"databases: {databases}, in {tempfile.gettempdir()}"
+def pytest_report_header() -> list[str]:
+    problem = postgres_server.missing()
+    there = () if problem else postgres_server.releases()
+    versions = ", ".join(map(postgres_server.version, there or (NEWEST,)))
+    found = f"databases: SQLite {sqlite3.sqlite_version}, {versions}, in {tempfile.gettempdir()}"
+    return [found, problem] if problem else [found]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to begin a run of the whole suite that would fail in its middle or at its end."""
+    if _is_whole(session.config) and (problem := postgres_server.missing()):
+        raise pytest.UsageError(problem)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail a run of the whole suite in which no test used PostgreSQL: it would prove too little."""
+    """Fail a run of the whole suite in which no test used one of the releases of PostgreSQL: it
+    would prove too little."""
     config = session.config
-    selected = ("keyword", "markexpr", "deselect", "lf", "collectonly", "ignore", "ignore_glob")
-    is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not any(
-        config.getoption(option) for option in selected
-    )
-    if is_whole and exitstatus == pytest.ExitCode.OK and POSTGRES_STARTED not in config.stash:
+    unmet = [name for name in postgres_server.releases() if name not in config.stash[STARTED]]
+    if _is_whole(config) and exitstatus == pytest.ExitCode.OK and unmet:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter = config.pluginmanager.getplugin("terminalreporter")
-        reporter.write_line("\nFAILED: no test ran against PostgreSQL", red=True)
+        reporter.write_line(f"\nFAILED: no test ran against {', '.join(unmet)}", red=True)
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    selected = ("keyword", "markexpr", "deselect", "lf", "collectonly", "ignore", "ignore_glob")
+    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not any(
+        config.getoption(option) for option in selected
+    )

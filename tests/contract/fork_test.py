@@ -22,6 +22,7 @@ from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
 from tests.losses import Place, delete_events, delete_tail, owned
 from tests.people import add_project, new_access, recorded
+from tests.postgres_server import PostgresServer
 from tests.publishing import ACME, SIGNER, new_publisher
 from tests.publishing import opened as opened_note
 from tests.replay import differences
@@ -42,20 +43,15 @@ class Life(NamedTuple):
     """Another installation's, with a log of the same name and size."""
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    folder = tmp_path_factory.mktemp("fork")
-    if request.param == "sqlite":
-        return Place(folder, None)
-    return Place(folder, request.getfixturevalue("postgres"))
+@pytest.fixture(scope="module")
+def place(back_end: PostgresServer | None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("fork"), back_end)
 
 
 @pytest.fixture(scope="module")
-async def lived(
-    place: Place, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Life:
+async def lived(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Life:
     folder = tmp_path_factory.mktemp("lived")
-    store, now, other = folder / "checkpoints", place.empty(request), place.empty(request)
+    store, now, other = folder / "checkpoints", place.empty(), place.empty()
     await live(now, store, "d1", EARLY)
     then = place.copy(now)
     await live(now, store, "d1", LATE)
@@ -306,7 +302,7 @@ async def test_no_size_is_signed_that_the_entries_do_not_prove(place: Place, lif
 async def test_a_lost_database_gives_no_origin_a_second_time(
     place: Place, life: Life, request: pytest.FixtureRequest
 ) -> None:
-    async with opened(place.empty(request)) as db:
+    async with opened(place.empty()) as db:
         floors = Floors()
         publisher = new_publisher(db, life.store, floors)
         await publisher.check()

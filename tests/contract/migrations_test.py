@@ -3,9 +3,8 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -26,13 +25,14 @@ from tests.reference import Reference
 _POSITIONS = "SELECT position FROM events WHERE log_id = $1"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def empty_url(back_end: PostgresServer | None, tmp_path: Path) -> Iterator[str]:
     """A database without any table."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/empty.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.create_database(f"empty_{uuid4().hex}")
+    if back_end is None:
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    with back_end.fresh_database("template1") as url:
+        yield url
 
 
 async def is_migrated(url: str) -> bool:

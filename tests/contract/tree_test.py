@@ -13,7 +13,7 @@ from firmtrail.eventstore.database import Database, Row, Statement
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from firmtrail.eventstore.proofs import TreeHead
 from tests.contract.log_test import append
-from tests.databases import new_log, opened, read, sqlite_template
+from tests.databases import new_log, opened, postgres_template, read, sqlite_template
 from tests.postgres_server import PostgresServer
 from tests.reference import Reference
 
@@ -58,15 +58,14 @@ class Grown(NamedTuple):
     log_id: int
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="module")
 async def grown(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    back_end: PostgresServer | None, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Grown]:
-    if request.param == "sqlite":
+    if back_end is None:
         url = f"sqlite:///{sqlite_file(tmp_path_factory.mktemp('tree'))}"
     else:
-        server: PostgresServer = request.getfixturevalue("postgres")
-        url = server.create_database("tree", request.getfixturevalue("postgres_template"))
+        url = back_end.create_database("tree", postgres_template(back_end))
     async with opened(url) as db:
         before, log_id, after = [await new_log(db, project) for project in ("a", "b", "c")]
         for other in (before, after):

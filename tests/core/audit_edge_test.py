@@ -6,6 +6,8 @@ from firmtrail.audit.edge import Edge, Place, Tile, places_at, split
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from tests.end_to_end.truth import root
 
+pytestmark = pytest.mark.slow
+
 SIZES = (0, 1, 2, 3, 255, 256, 257, 511, 512, 600, 65_535, 65_536, 65_537, 70_000)
 ENTRIES = [str(number).encode() for number in range(max(SIZES))]
 LEAVES = [leaf_hash(entry) for entry in ENTRIES]

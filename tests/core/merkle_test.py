@@ -9,6 +9,8 @@ import pytest
 
 from firmtrail.eventstore import merkle
 
+pytestmark = pytest.mark.slow
+
 VECTORS = json.loads((Path(__file__).parent / "data" / "tlog-vectors.json").read_text())
 LEAVES = [bytes.fromhex(leaf) for leaf in VECTORS["leaves_hex"]]
 SIZE_MAX = 600

@@ -16,6 +16,8 @@ from firmtrail.eventstore import merkle, proofs
 from firmtrail.eventstore.proofs import Perfect, Range, TreeHead
 from tests.reference import Reference
 
+pytestmark = pytest.mark.slow
+
 VECTORS = json.loads((Path(__file__).parent / "data" / "tlog-vectors.json").read_text())
 SIZE_MAX = 600
 LARGE_MAX = 70_000

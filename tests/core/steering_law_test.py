@@ -1,5 +1,6 @@
 """The law of steering, over any sequence of commands and reports: what is never offered."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,7 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
     return counted
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
 def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, ...]]) -> None:

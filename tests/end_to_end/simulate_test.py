@@ -36,13 +36,12 @@ STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "300"))
 SECONDS_MAX = 60 + STEERED / 20
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
+@pytest.fixture
+def database(back_end: PostgresServer | None, tmp_path: Path) -> str:
+    if back_end is None:
         (tmp_path / "firmtrail.db").write_bytes(sqlite_template())
         return f"sqlite:///{tmp_path}/firmtrail.db"
-    postgres: PostgresServer = request.getfixturevalue("postgres")
-    url = postgres.create_database(f"simulate_{time.monotonic_ns()}")
+    url = back_end.create_database(f"simulate_{time.monotonic_ns()}")
     migrate_now(url)
     return url
 
