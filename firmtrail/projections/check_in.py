@@ -13,6 +13,7 @@ from firmtrail.device import DeviceState
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections import device_current, device_history, device_offers
 from firmtrail.projections.device_asks import OPEN
+from firmtrail.projections.view import generation_of
 from firmtrail.steering import target
 from firmtrail.steering.control import Control
 from firmtrail.steering.offer import Offers
@@ -27,17 +28,15 @@ SELECT
     {device_offers.STATE}
 FROM given
 JOIN log_heads ON log_heads.log_id = given.log_id
-JOIN views AS current ON current.log_id = given.log_id AND current.name = 'device_current'
-JOIN views AS told ON told.log_id = given.log_id AND told.name = 'device_offers'
 LEFT JOIN device_current AS device
     ON device.log_id = given.log_id
-    AND device.generation = current.generation
+    AND device.generation = {generation_of(device_current.NAME, "given.log_id")}
     AND device.device = given.device
 LEFT JOIN device_seen AS seen
     ON seen.project = log_heads.project AND seen.device = given.device
 LEFT JOIN device_offers AS offer
     ON offer.log_id = given.log_id
-    AND offer.generation = told.generation
+    AND offer.generation = {generation_of(device_offers.NAME, "given.log_id")}
     AND offer.device = given.device"""
 
 _COLUMNS = len(device_current.STATE.split(","))

@@ -73,10 +73,9 @@ ORDER BY found.position DESC"""
 _ONE = f"""\
 SELECT log_heads.size, {_STATE}
 FROM log_heads
-JOIN views ON views.log_id = $1 AND views.name = 'device_asks'
 LEFT JOIN device_asks AS ask
     ON ask.log_id = $1
-    AND ask.generation = views.generation
+    AND ask.generation = {generation_of(NAME)}
     AND ask.device = $2
     AND ask.question = $3
 WHERE log_heads.log_id = $1"""

@@ -75,10 +75,9 @@ SELECT
     given.n, log_heads.size, coalesce(seen.seen_at_ms, 0), {STATE}
 FROM given
 JOIN log_heads ON log_heads.log_id = given.log_id
-JOIN views ON views.log_id = given.log_id AND views.name = 'device_current'
 LEFT JOIN device_current AS device
     ON device.log_id = given.log_id
-    AND device.generation = views.generation
+    AND device.generation = {generation_of(NAME, "given.log_id")}
     AND device.device = given.device
 LEFT JOIN device_seen AS seen
     ON seen.project = log_heads.project AND seen.device = given.device"""

@@ -12,7 +12,7 @@ from firmtrail.change import Change, Ordered, Wish, change_of
 from firmtrail.device import MOVING, Clock, DeviceState, Placed
 from firmtrail.events import ReportEvent, Status
 from firmtrail.eventstore.database import Given, Row, Statement, Value
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.previous import Run
 
 NAME = "device_history"
@@ -115,24 +115,24 @@ ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
 _LIVE = """\
 (SELECT generation FROM views WHERE log_id = {relation}.log_id AND name = 'device_history')"""
 
-_ASKED = """\
-WITH reached AS (
+_ASKED = f"""\
+WITH reached AS MATERIALIZED (
     SELECT
         given.n, given.log_id, given.device, given.stop, given.at_ms, given.moves,
-        log_heads.size, views.generation,
+        log_heads.size,
+        {generation_of(NAME, "given.log_id")} AS generation,
         CASE WHEN given.at_ms IS NOT NULL THEN coalesce((
             SELECT max(report.place)
             FROM device_history AS report
             WHERE report.log_id = given.log_id
-                AND report.generation = views.generation
+                AND report.generation = {generation_of(NAME, "given.log_id")}
                 AND report.device = given.device
                 AND report.moves = 1
                 AND report.position < given.stop
                 AND report.time_ms <= given.at_ms), -1) END AS last_place
     FROM given
-    JOIN log_heads ON log_heads.log_id = given.log_id
-    JOIN views ON views.log_id = given.log_id AND views.name = 'device_history'),
-asked AS (
+    JOIN log_heads ON log_heads.log_id = given.log_id),
+asked AS MATERIALIZED (
     SELECT
         reached.*,
         CASE WHEN at_ms IS NOT NULL THEN coalesce((

@@ -74,12 +74,11 @@ logs AS (
     FROM log_heads
     WHERE log_id = $1)"""
 
-_LOGS = """\
+_LOGS = f"""\
 WITH RECURSIVE logs AS (
-    SELECT log_heads.log_id, views.generation
+    SELECT log_id, {generation_of(NAME, "log_heads.log_id")} AS generation
     FROM log_heads
-    JOIN views ON views.log_id = log_heads.log_id AND views.name = 'fleet_versions'
-    WHERE log_heads.closed = 0)"""
+    WHERE closed = 0)"""
 
 _MODELS = """\
 models AS (

@@ -63,15 +63,15 @@ LEFT JOIN release_artifacts AS artifact
 WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
 
-_EVERYWHERE = """\
+_EVERYWHERE = f"""\
 SELECT
     release.log_id, release.model, release.version, release.position, release.added_at_ms,
     release.has_notes, release.withdrawn_position, release.withdrawn_at_ms
 FROM log_heads
-JOIN views ON views.log_id = log_heads.log_id AND views.name = 'releases'
-JOIN releases AS release
-    ON release.log_id = views.log_id AND release.generation = views.generation
+CROSS JOIN releases AS release
 WHERE log_heads.closed = 0
+    AND release.log_id = log_heads.log_id
+    AND release.generation = {generation_of(NAME, "log_heads.log_id")}
 ORDER BY release.log_id, release.model, release.version"""
 
 _LIST = f"""\
@@ -81,8 +81,8 @@ SELECT
     CASE WHEN release.withdrawn_position IS NOT NULL THEN coalesce(reason.text, 'erased') END,
     {_STATE}
 FROM log_heads
-JOIN views ON views.log_id = $1 AND views.name = 'releases'
-LEFT JOIN releases AS release ON release.log_id = $1 AND release.generation = views.generation
+LEFT JOIN releases AS release
+    ON release.log_id = $1 AND release.generation = {generation_of(NAME)}
 {continued.joined("texts", "notes", "release.position")}
 {continued.joined("texts", "reason", "release.withdrawn_position")}
 LEFT JOIN release_artifacts AS artifact

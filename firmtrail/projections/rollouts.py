@@ -13,7 +13,7 @@ from firmtrail import events
 from firmtrail.eventstore import continued
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.orders import RolloutPaused
-from firmtrail.projections.view import Table
+from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.rollout import Recent, Rollout
 
 NAME = "rollouts"
@@ -74,8 +74,8 @@ SELECT
     CASE WHEN phase.entry LIKE '%"reason":"%' THEN coalesce(phase_text.text, 'erased') END,
     CASE WHEN phase.entry LIKE '%"failed":%' THEN phase.entry END
 FROM log_heads
-JOIN views ON views.log_id = $1 AND views.name = 'rollouts'
-LEFT JOIN rollouts AS rollout ON rollout.log_id = $1 AND rollout.generation = views.generation
+LEFT JOIN rollouts AS rollout
+    ON rollout.log_id = $1 AND rollout.generation = {generation_of(NAME)}
 {continued.joined("events", "start", "rollout.position")}
 {continued.joined("events", "phase", "rollout.phase_position")}
 {continued.joined("texts", "start_text", "rollout.position")}

@@ -21,5 +21,9 @@ class View(Protocol):
 
 
 def generation_of(view: str, log_id: str = "$1") -> str:
-    """SQL of the generation of a view that is live, so that a statement reads no other's rows."""
+    """Returns the SQL of a view's live generation, so that a statement reads no other's rows.
+
+    It is a scalar subquery. PostgreSQL before 18 may take a joined `views` after the view's own
+    table, and then walks a log's whole index for each row that it wants.
+    """
     return f"(SELECT generation FROM views WHERE log_id = {log_id} AND name = '{view}')"

@@ -4,17 +4,35 @@ What it doesn't know it must not guess: a plan that reads all of a log for each 
 the slower the longer the log is. So the rows that a transaction fetched are counted, not its time.
 """
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import cast
 
 import pytest
 
+from firmtrail import projections
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Statement
-from firmtrail.projections import device_current, device_history, fold, generations
+from firmtrail.projections import (
+    check_in,
+    device_asks,
+    device_current,
+    device_history,
+    fleet_past,
+    fleet_versions,
+    fold,
+    generations,
+    releases,
+    rollouts,
+)
+from firmtrail.projections.device_history import Asked
+from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.rebuild import rebuild
 from firmtrail.record import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import NOON_MS, register, report
+from tests.postgres_server import PostgresServer
 
 DEVICES = [f"d{number}" for number in range(20)]
 REPORTS = 1_000
@@ -116,3 +134,123 @@ async def test_a_page_of_devices_is_not_sorted_out_of_all(
         [[after]] = await snapshot.read(_FETCHED)
     assert len(found) == 10
     assert after - before <= 2 * len(found)
+
+
+DEVICES_OF_MANY, REPORTS_EACH = 6_000, 10
+PAGES_EACH_MAX = 150
+"""Index and table pages for each device of an answer: its reports, some times over. The index of
+all reports has several times as many."""
+
+_MANY = (
+    """\
+INSERT INTO device_current (
+    log_id, generation, device, model, tags, decommissioned, version, run_place, run_position,
+    last_place, last_position, status)
+SELECT {log_id}, 1, 'd' || lpad(d::text, 6, '0'), 'm', '', 0, '1.0.1', r, r * {devices} + d,
+    r, r * {devices} + d, 'installed'
+FROM generate_series(0, {devices} - 1) AS d, (SELECT {reports} - 1 AS r) AS last""",
+    """\
+INSERT INTO device_attributes (
+    log_id, generation, device, position, model, tags, decommissioned)
+SELECT {log_id}, 1, 'd' || lpad(d::text, 6, '0'), 0, 'm', '', 0
+FROM generate_series(0, {devices} - 1) AS d""",
+    """\
+INSERT INTO device_history (
+    log_id, generation, device, place, position, moves, version, status, time_ms, recorded_at_ms,
+    late, detailed)
+SELECT {log_id}, 1, 'd' || lpad(d::text, 6, '0'), r, r * {devices} + d, 1, '1.0.' || r % 2,
+    'installed', r, r, 0, 0
+FROM generate_series(0, {reports} - 1) AS r, generate_series(0, {devices} - 1) AS d""",
+    "ANALYZE",
+)
+
+_PAGES = Statement("""\
+SELECT CAST(sum(pg_stat_get_xact_blocks_fetched(oid)) AS bigint)
+FROM pg_class
+WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace""")
+"""Pages so far, by this connection, found in memory or not."""
+
+
+type Read = Callable[[Database, int], Awaitable[object]]
+
+DEVICE = "d000007"
+FEW = [f"d{n:06}" for n in range(10)]
+
+
+def _reads(make: Callable[..., Statement], *args: object) -> Read:
+    """A read of one statement that is given (n or not, log_id, …)."""
+    return lambda db, log_id: db.read(make([(log_id, *args)]))
+
+
+LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many devices it answers for
+    "a list as of a size": (
+        lambda db, log_id: fleet_past.page(
+            db, Past(log_id, 40_000), device_current.Filter(), after="", limit=20
+        ),
+        fleet_past.CHUNK_DEVICES,
+    ),
+    "a list at a time": (
+        lambda db, log_id: fleet_past.page(
+            db, Past(log_id, 40_000, 5), device_current.Filter(), after="", limit=20
+        ),
+        fleet_past.CHUNK_DEVICES,
+    ),
+    "devices as of a size": (
+        lambda db, log_id: fleet_past.states(db, Past(log_id, 40_000), FEW),
+        len(FEW),
+    ),
+    "a history": (
+        lambda db, log_id: db.read(device_history.pages([Asked(log_id, DEVICE)])),
+        1,
+    ),
+    "last reports": (
+        lambda db, log_id: db.read(
+            device_history.last_reports([Asked(log_id, name, 40_000, moves=0) for name in FEW])
+        ),
+        len(FEW),
+    ),
+    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1"), 1),
+    "a device": (_reads(device_current.one, DEVICE), 1),
+    "a check-in": (_reads(check_in.look, DEVICE), 1),
+    "releases": (lambda db, log_id: db.read(releases.tell(log_id)), 1),
+    "releases of all projects": (lambda db, _: releases.everywhere(db), 1),
+    "rollouts": (rollouts.texts, 1),
+    "a question": (lambda db, log_id: device_asks.one(db, log_id, (DEVICE, "q")), 1),
+    "versions of all projects": (lambda db, _: fleet_versions.everywhere(db), 1),
+}
+
+
+@pytest.fixture(scope="module")
+async def many_url(postgres: PostgresServer, postgres_template: str) -> str:
+    """A log of so many reports that reading all of it shows."""
+    url = postgres.create_database("plans_of_many", template=postgres_template)
+    async with opened(url) as db:
+        log_id = await new_log(db)
+        for text in _MANY:
+            counts = {"log_id": log_id, "devices": DEVICES_OF_MANY, "reports": REPORTS_EACH}
+            await write(db, text.format(**counts))
+    return url
+
+
+@pytest.mark.parametrize("name", LIVE_READS)
+async def test_a_read_of_the_live_generation_reads_no_more_than_it_answers(
+    many_url: str, name: str
+) -> None:
+    """Index pages too: an index that is walked to its end fetches few rows."""
+    read, devices = LIVE_READS[name]
+    async with opened(many_url) as db, db.snapshot() as snapshot:
+        [[log_id]] = await snapshot.read(Statement("SELECT max(log_id) FROM log_heads LIMIT 1"))
+        await read(cast("Database", snapshot), log_id)  # the catalog's pages are not the answer's
+        [[before]] = await snapshot.read(_PAGES)
+        await read(cast("Database", snapshot), log_id)
+        [[after]] = await snapshot.read(_PAGES)
+    assert after - before <= devices * PAGES_EACH_MAX, after - before
+
+
+def test_no_query_joins_the_generation() -> None:
+    """PostgreSQL before 18 may join it last: see `view.generation_of`."""
+    sources = {
+        path.name: path.read_text() for path in Path(projections.__file__).parent.rglob("*.py")
+    }
+    joining = [name for name, text in sources.items() if re.search(r"\bJOIN views\b", text)]
+    assert joining == ["builder.py"], "it compares revisions, and reads no rows of a view"
