@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from firmtrail import config
 from firmtrail.access import Access
+from firmtrail.access.keys import Keys
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
@@ -77,6 +78,7 @@ def services(
         recorder=recorder,
         access=access,
         authenticate=authenticator(access, db),
+        keys=Keys(db),
         metrics=metrics,
         outdated=Sums(db),
         devices=Coalescer(db, device_current.one),

@@ -17,13 +17,13 @@ from typing import Any, TypeAliasType, Union
 import msgspec
 
 from firmtrail.http.errors import FAULTS_MAX, Fault
+from firmtrail.http.times import at_59
 
 REASON_CHARACTERS_MAX = 200
 """A reason can quote the value, which may be long."""
 
 UNSTORABLE = "holds the character NUL or half of a surrogate pair, which no text may hold"
 
-_LEAP_SECOND = re.compile(r"(.{10}[Tt ]\d\d:\d\d):60(\.\d{1,12})?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 _PATH = re.compile(r" - at `\$\.(\w+)")
 
 type Broken = tuple[str, str]
@@ -65,14 +65,13 @@ def first_fault(error: msgspec.ValidationError, kind: Any, pointer: str) -> Faul
 
 
 def without_leap_seconds(value: Any, kind: Any) -> Any:
-    """Returns `value` with each time that ends in a leap second a millisecond before its end.
-
-    RFC 3339 allows second 60, and no datetime has it. Text that is no time stays as it is.
-    """
+    """Returns `value` with the times in it that fall in second 60 as `at_59` gives them."""
+    if not _has_times(kind):
+        return value
     arm = arm_of(kind, value)
     bare = bare_of(arm)
     if isinstance(value, str):
-        return at_59(value) if any(bare_of(each) is datetime for each in _parts(kind)) else value
+        return at_59(value)
     if isinstance(value, dict) and is_struct(bare):
         fields = _fields(bare)
         return {
@@ -85,23 +84,34 @@ def without_leap_seconds(value: Any, kind: Any) -> Any:
     return value
 
 
-def at_59(text: str) -> str:
-    """Returns a time of a leap second as the last millisecond of the second before."""
-    return _LEAP_SECOND.sub(r"\1:59.999\3", text) if _LEAP_SECOND.fullmatch(text) else text
+@cache
+def _has_times(kind: Any) -> bool:
+    """Whether a value of this type can be a time, or hold one."""
+    for part in map(bare_of, _parts(kind)):
+        if part is datetime:
+            return True
+        inner = [field.type for field in _fields(part).values()] if is_struct(part) else ()
+        if any(map(_has_times, inner or typing.get_args(part))):
+            return True
+    return False
 
 
 def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
+    """A value with faulty members has no fault of its own, and is not looked at as a whole."""
     if isinstance(value, str) and "\0" in value:
         yield Fault(UNSTORABLE, pointer=pointer)
         return
-    error = _error(value, kind)
-    inner = _inner_faults(value, arm_of(kind, value), pointer)
+    arm = arm_of(kind, value)
+    if isinstance(value, dict | list) and len(value) > (length_max := _length_max(arm)):
+        yield Fault(f"has more than {length_max} members", pointer=pointer)
+        return
+    inner = _inner_faults(value, arm, pointer)
     first = next(inner, None)
-    if first is None and error is not None:
-        first = Fault(reason_of(error, kind), pointer=pointer)
     if first is not None:
         yield first
         yield from inner
+    elif error := _error(value, kind):
+        yield Fault(reason_of(error, kind), pointer=pointer)
 
 
 def _error(value: object, kind: Any) -> msgspec.ValidationError | None:
@@ -113,12 +123,9 @@ def _error(value: object, kind: Any) -> msgspec.ValidationError | None:
 
 
 def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    """The faults of members; of too many members none, as their number is the fault."""
     bare = bare_of(kind)
     if isinstance(value, dict) and is_struct(bare):
         yield from _member_faults(value, bare, pointer)
-    elif isinstance(value, dict | list) and len(value) > _length_max(kind):
-        return
     elif isinstance(value, dict) and typing.get_origin(bare) is dict:
         name_kind, member_kind = typing.get_args(bare)
         for name, member in value.items():

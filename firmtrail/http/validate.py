@@ -28,13 +28,14 @@ __all__ = ["Broken", "BrokenRules", "faults_of", "hold"]
 ITEM_BYTES_MAX = 64 * 1024
 """Of an item that is gone through member by member."""
 
+SURROGATES_MAX = 100_000
+"""How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
+
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 _NUL = b"\\u0000"
-_SURROGATE = re.compile(
-    rb"(?<!\\)(?:\\\\)*+\\u"
-    rb"(?:[dD][89abAB][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?|[dD][c-fC-F][0-9a-fA-F]{2})"
-)
-"""An escaped surrogate; the group is the second half of a whole pair."""
+_SURROGATE = re.compile(rb"\\u[dD]")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 def _number(text: str) -> int | float:
@@ -48,7 +49,7 @@ _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 type Text = bytes | msgspec.Raw
 type Reader = Callable[[bytes], Awaitable[Any]]
-type _ReadItems = Callable[[bytes], Awaitable[list[Any]]]
+type _ReadItems = Callable[[bytes, Pace], Awaitable[list[Any]]]
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -70,16 +71,26 @@ def skipping_reader(kind: Any, items_max: int = 1_000) -> Reader:
 def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
     read_one = _one_reader(kind)
 
-    async def read(body: bytes) -> Any:
-        _check_utf8(body)
-        if b"\\ud" in body or b"\\uD" in body:
-            body = await _without_halves(body)
+    async def read_whole(body: bytes, pace: Pace) -> Any:
         if read_items is not None and is_array(body):
-            return await read_items(body)
+            return await read_items(body, pace)
         value = read_one(body)
         if isinstance(value, Faulty):
             raise _invalid(value.faults)
         return value
+
+    async def read(body: bytes) -> Any:
+        pace = Pace()
+        _check_utf8(body)
+        if len(body) > ITEM_BYTES_MAX:
+            await pace.pause()
+        try:
+            return await read_whole(body, pace)
+        except BadRequest:
+            if b"\\ud" not in body and b"\\uD" not in body:
+                raise
+            mended = await _without_halves(body, pace)
+        return await read_whole(mended, pace)
 
     return read
 
@@ -140,16 +151,36 @@ def _check_utf8(body: bytes) -> None:
         raise BadRequest(f"The body is not UTF-8: byte {error.start}.") from None
 
 
-async def _without_halves(body: bytes) -> bytes:
+async def _without_halves(body: bytes, pace: Pace) -> bytes:
     """Half of a surrogate pair is valid JSON (RFC 8259, 8.2) and can't be decoded: it becomes NUL,
-    which is as valid, can be decoded, and is a fault wherever text is kept."""
-    mended, pace = bytearray(body), Pace()
-    for each in _SURROGATE.finditer(body):
-        if each[1] is None:
-            mended[each.end() - len(_NUL) : each.end()] = _NUL
+    which is as valid, can be decoded, and is a fault wherever text is kept. A body with too many
+    surrogates stays malformed."""
+    mended, at = bytearray(body), 0
+    for _ in range(SURROGATES_MAX):
+        if (found := _SURROGATE.search(body, at)) is None:
+            break
+        start = found.start()
+        if _is_escaped(body, start) or _HALF.match(body, start) is None:
+            at = found.end()
+        elif pair := _PAIR.match(body, start):
+            at = pair.end()
+        else:
+            at = start + len(_NUL)
+            mended[start:at] = _NUL
         if pace.is_due():
             await pace.pause()
     return bytes(mended)
+
+
+def _is_escaped(body: bytes, at: int) -> bool:
+    """Whether an odd number of backslashes stands before a place."""
+    width = 64
+    while True:
+        before = body[max(0, at - width) : at]
+        run = len(before) - len(before.rstrip(b"\\"))
+        if run < width:
+            return run % 2 == 1
+        width *= 2
 
 
 def is_array(body: bytes) -> bool:
@@ -160,13 +191,13 @@ def is_array(body: bytes) -> bool:
 def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
     item_kind = _item_kind(kind)
     read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    _counting(items_max)  # which takes long the first time
 
-    async def read_items(body: bytes) -> list[Any]:
-        texts = _items(body, items_max)
+    async def read_items(body: bytes, pace: Pace) -> list[Any]:
+        texts = await _items(body, items_max, pace)
         check_sizes(texts)
         items: list[Any] = []
         faults: list[Fault] = []
-        pace = Pace()
         for index, text in enumerate(texts):
             item = read_one(text, f"/{index}", FAULTS_MAX - len(faults))
             if isinstance(item, Faulty):
@@ -187,12 +218,13 @@ def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
     """Every faulty item gets one fault at least, so that it is refused for a reason."""
     item_kind = _item_kind(kind)
     read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    _counting(items_max)  # which takes long the first time
 
-    async def read_items(body: bytes) -> list[Any]:
-        texts = _items(body, items_max)
+    async def read_items(body: bytes, pace: Pace) -> list[Any]:
+        texts = await _items(body, items_max, pace)
         check_sizes(texts)
         items: list[Any] = []
-        left, pace = FAULTS_MAX, Pace()
+        left = FAULTS_MAX
         for text in texts:
             item = read_one(text, "", max(1, left))
             if isinstance(item, Faulty):
@@ -210,17 +242,23 @@ def _item_kind(kind: Any) -> Any:
     return item_kind
 
 
-def _items(body: bytes, items_max: int) -> list[msgspec.Raw]:
+async def _items(body: bytes, items_max: int, pace: Pace) -> list[msgspec.Raw]:
     """The texts of an array's items. Raises `TooLarge` as soon as there are too many, so that an
     array costs no more than the longest that is taken."""
+    is_short = body.count(b",") < items_max
+    if len(body) > ITEM_BYTES_MAX:
+        await pace.pause()
     try:
-        if body.count(b",") < items_max:
+        if is_short:
             return _decode_items(body)
         texts = msgspec.structs.astuple(_counting(items_max)(body))
     except msgspec.ValidationError:
         raise TooLarge(f"An array holds at most {items_max} items.") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
+    finally:
+        if pace.is_due():
+            await pace.pause()
     return [text for text in texts if text is not None]
 
 
