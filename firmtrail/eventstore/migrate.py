@@ -25,7 +25,7 @@ _SERVICE_GRANTS = (
         "releases, release_artifacts, rollouts, device_offers, device_asks, "
         "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
     ),
-    ("SELECT", "instance, alembic_version"),
+    ("SELECT", "instance, alembic_version, shared_keys"),
 )
 
 _AUDITOR_GRANTS = (

@@ -8,7 +8,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.access.roles import Role
 from firmtrail.http.answers import TimeText
-from firmtrail.http.texts import Email, Id, Password, ProjectName
+from firmtrail.http.bodies import outside_calendar
+from firmtrail.http.texts import Email, Id, NewEmail, Password, ProjectName
+from firmtrail.http.validate import hold
 
 type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 type Moment = Annotated[datetime, Meta(tz=True)]
@@ -37,6 +39,9 @@ class WantedToken(Wanted, frozen=True, kw_only=True):
     name: TokenName = ""
     role: Role | None = None
     expires_at: Moment | None = None
+
+    def __post_init__(self) -> None:
+        hold(outside_calendar("expires_at", self.expires_at))
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +88,7 @@ class SettingsChange(Wanted, frozen=True, kw_only=True):
 
 
 class WantedMember(Wanted, frozen=True, kw_only=True):
-    email: Email
+    email: NewEmail
     role: Role
 
 
@@ -115,9 +120,9 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LocalUser(Wanted, frozen=True, kw_only=True):
-    """A member; a password replaces the one he had."""
+    """A member; a password replaces the one that was set before."""
 
-    email: Email
+    email: NewEmail
     role: Role
     password: Password | None = None
 
@@ -129,6 +134,9 @@ class LocalToken(Wanted, frozen=True, kw_only=True):
     role: Role | None = None
     name: TokenName = ""
     expires_at: Moment | None = None
+
+    def __post_init__(self) -> None:
+        hold(outside_calendar("expires_at", self.expires_at))
 
 
 class WantedLog(Wanted, frozen=True, kw_only=True):

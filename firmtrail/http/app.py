@@ -15,12 +15,13 @@ from aiohttp import hdrs, web
 
 from firmtrail import config
 from firmtrail.access import Access
+from firmtrail.access.keys import Keys
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import artifact_api, openapi, routes
+from firmtrail.http import artifact_api, incoming, openapi, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.endpoint import endpoint
@@ -77,6 +78,7 @@ def services(
         recorder=recorder,
         access=access,
         authenticate=authenticator(access, db),
+        keys=Keys(db),
         metrics=metrics,
         outdated=Sums(db),
         devices=Coalescer(db, device_current.one),
@@ -112,7 +114,12 @@ def build(services: Services) -> web.Application:
     for path in dict.fromkeys(route.path for route in served):
         here = [route for route in served if route.path == path]
         _add_resource(app, path, here, services)
-    app.router.add_route(hdrs.METH_ANY, "/{rest:.*}", _refusing("(none)", NotFound, services))
+    app.router.add_route(
+        hdrs.METH_ANY,
+        "/{rest:.*}",
+        _refusing("(none)", NotFound, services),
+        expect_handler=incoming.expected,
+    )
     app.cleanup_ctx.append(_tasks)
     app.on_shutdown.append(_drain)
     return app
@@ -125,15 +132,17 @@ def _add_resource(
     resource = app.router.add_resource(pattern)
     for route in here:
         handler = endpoint(route, services)
-        resource.add_route(route.method, handler)
+        resource.add_route(route.method, handler, expect_handler=incoming.expected)
         if route.method is HTTPMethod.GET:
-            resource.add_route(hdrs.METH_HEAD, handler)
+            resource.add_route(hdrs.METH_HEAD, handler, expect_handler=incoming.expected)
     allowed = ", ".join(sorted(each.method for each in resource))
 
     def not_allowed() -> Problem:
         return MethodNotAllowed(f"Here one can {allowed}.", headers={"Allow": allowed})
 
-    resource.add_route(hdrs.METH_ANY, _refusing(path, not_allowed, services))
+    resource.add_route(
+        hdrs.METH_ANY, _refusing(path, not_allowed, services), expect_handler=incoming.expected
+    )
 
 
 def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> Any:

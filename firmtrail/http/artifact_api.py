@@ -9,6 +9,7 @@ import asyncio
 import re
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
+from itertools import chain
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -18,7 +19,7 @@ from firmtrail.artifacts import Artifacts, Upload
 from firmtrail.commands import releases as commands
 from firmtrail.device import Refused
 from firmtrail.events import ArtifactAdded
-from firmtrail.http import answers, errors, release_api, respond
+from firmtrail.http import answers, errors, incoming, release_api, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import releases
 from firmtrail.release import Artifact
@@ -29,7 +30,8 @@ UPLOADS_AT_ONCE = 16
 """In one process; each holds some 15 MiB."""
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\s*", re.ASCII)
+_RANGE = re.compile(r"(\d{0,100})-(\d{0,100})", re.ASCII)
+"""What has more digits is taken for no position, and not only for one behind the end."""
 
 
 async def put_artifact(call: AnyCall) -> web.Response:
@@ -38,6 +40,7 @@ async def put_artifact(call: AnyCall) -> web.Response:
     expected = _expected_digests(call.request)
     await _check_before(call, name)
     with call.services.uploads.one(call.project):
+        await incoming.let_continue(call.request)
         async with store.received(_chunks(call)) as upload:
             if any(digest != upload.sha256 for digest in expected):
                 raise errors.Invalid(
@@ -63,6 +66,10 @@ async def _check_before(call: AnyCall, name: str) -> None:
     """Refuse what would be refused anyway, before the bytes come."""
     if call.request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise errors.UnsupportedMediaType("Artifacts come without Content-Encoding.")
+    if call.request.content_type.startswith("multipart/"):
+        raise errors.UnsupportedMediaType(
+            "The body has to be the artifact itself, without a multipart form around it."
+        )
     if (call.request.content_length or 0) > call.services.artifact_bytes_max:
         raise _too_large(call)
     key = release_api.key_of(call)
@@ -103,8 +110,8 @@ async def _chunk(request: web.Request, ends_at: float) -> bytes:
 def _expected_digests(request: web.Request) -> list[str]:
     """The SHA-256 that the client says the bytes have, in hex (RFC 9530); of other algorithms
     nothing is looked at."""
-    said = [request.headers.get(name, "") for name in ("Repr-Digest", "Content-Digest")]
-    return [_hex(found) for header in said for found in _DIGEST.findall(header)]
+    said = (request.headers.getall(name, []) for name in ("Repr-Digest", "Content-Digest"))
+    return [_hex(found) for header in chain(*said) for found in _DIGEST.findall(header)]
 
 
 def _hex(text: str) -> str:
@@ -151,10 +158,13 @@ async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
         "ETag": f'"{artifact.sha256}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f'attachment; filename="{artifact.name}"',
         "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
     }
+    if "If-Match" in call.request.headers and not respond.is_among(
+        call.request.if_match, artifact.sha256, weak_counts=False
+    ):
+        raise errors.Stale("The artifact is not the one that If-Match names.")
     if respond.has_it(call.request, artifact.sha256):
         return web.Response(status=304, headers=headers)
     part = _span(call.request, artifact)
@@ -170,10 +180,12 @@ async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
 
 def _span(request: web.Request, artifact: Artifact) -> _Span | None:
     """The one range asked for; None, and so all, where there is none, or several, or the request
-    has a part of other bytes. Raises `RangeNotSatisfiable`."""
+    has a part of other bytes. Only a GET takes a range. Raises `RangeNotSatisfiable`."""
+    if request.method != "GET" or hdrs.RANGE not in request.headers:
+        return None
     if request.headers.get(hdrs.IF_RANGE, f'"{artifact.sha256}"') != f'"{artifact.sha256}"':
         return None
-    asked = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, ""))
+    asked = _one_range(",".join(request.headers.getall(hdrs.RANGE)))
     size_bytes = artifact.size_bytes
     match asked and asked.groups():
         case None | ("", ""):
@@ -189,6 +201,16 @@ def _span(request: web.Request, artifact: Artifact) -> _Span | None:
     if span.start >= span.stop:
         raise errors.RangeNotSatisfiable(size_bytes)
     return span
+
+
+def _one_range(header: str) -> re.Match[str] | None:
+    """The range of a header that names bytes and one range of them (RFC 9110, 14.1 and 14.2): the
+    unit in any case, and empty elements of the list do not count."""
+    unit, _, ranges = header.strip().partition("=")
+    named = [each.strip(" \t") for each in ranges.split(",") if each.strip(" \t")]
+    if unit.lower() != "bytes" or len(named) != 1:
+        return None
+    return _RANGE.fullmatch(named[0])
 
 
 def _store(call: AnyCall) -> Artifacts:

@@ -163,7 +163,7 @@ async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
     async def count() -> int:
         return await log.count_logs(db, project)
 
-    return await lists.answer(call, answers.Log, fetch, count)
+    return await lists.answer(call, answers.Log, fetch, count, place=tuple[int])
 
 
 def _shown(head: log.Head) -> answers.Log:
@@ -188,7 +188,7 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     async def count() -> int:
         return await reads.count(db, which)
 
-    return await lists.answer(call, answers.ReadRecord, fetch, count)
+    return await lists.answer(call, answers.ReadRecord, fetch, count, place=tuple[int, str])
 
 
 def _which(call: Call[AccessRecordQuery, None]) -> Which:

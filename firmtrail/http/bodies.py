@@ -4,7 +4,7 @@ A body of a person's refuses members that it does not know: a typing error must 
 wish. A device's report ignores them, since its firmware may be newer than the server.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -30,9 +30,17 @@ from firmtrail.http.texts import (
     VersionText,
     VisibleText,
 )
+from firmtrail.http.times import OUTSIDE_CALENDAR, is_in_calendar
 from firmtrail.http.validate import Broken, BrokenRules, hold
 
 DEVICES_MAX = 10_000
+
+
+def outside_calendar(name: str, moment: datetime | None) -> Broken | None:
+    """Of a time: its offset can carry it out of the calendar, where it can't be written down."""
+    if moment is None or is_in_calendar(moment):
+        return None
+    return name, OUTSIDE_CALENDAR
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,10 +56,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
     def __post_init__(self) -> None:
-        """A time zone can carry a time out of the calendar, where it could not be written down."""
-        claim = self.occurred_at
-        if claim is not None and claim.year in {1, 9999} and not _is_in_calendar(claim):
-            raise BrokenRules([("occurred_at", "is outside the years 1 to 9999 in UTC")])
+        if (fault := outside_calendar("occurred_at", self.occurred_at)) is not None:
+            raise BrokenRules([fault])
 
 
 class DeviceReport(Report, frozen=True, kw_only=True):
@@ -70,14 +76,6 @@ class ReportsQuery(msgspec.Struct, frozen=True):
     """skip: items of an array that are faulty in form are refused in their place."""
 
     faulty: Literal["skip"] | None = None
-
-
-def _is_in_calendar(moment: datetime) -> bool:
-    try:
-        moment.astimezone(UTC)
-    except OverflowError:
-        return False
-    return True
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
+from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
@@ -65,6 +66,8 @@ class Services:
     recorder: Recorder
     access: Access
     authenticate: Authenticate
+    keys: Keys
+    """Those that all servers of the database share."""
     metrics: Metrics
     outdated: Sums
     """How far the devices of all projects are behind."""

@@ -213,7 +213,7 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
         end = lists.page_of(asks, limit, lambda each: (each.position,))
         return Page([_ask(each, now_ms) for each in asks[:limit]], end, size)
 
-    return await lists.answer(call, wire.Ask, fetch)
+    return await lists.answer(call, wire.Ask, fetch, place=tuple[int])
 
 
 def _ask(found: Ask, now_ms: int) -> wire.Ask:

@@ -54,7 +54,7 @@ async def get_checkpoints(call: Call[ListQuery, None]) -> web.StreamResponse:
     async def count() -> int:
         return await published.count(db, log_id)
 
-    return await lists.answer(call, PublishedCheckpoint, fetch, count)
+    return await lists.answer(call, PublishedCheckpoint, fetch, count, place=tuple[int])
 
 
 async def get_proof(call: Call[ProofQuery, None]) -> web.Response:

@@ -10,10 +10,14 @@ from typing import Any
 
 import structlog
 import uuid_utils
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 
-from firmtrail.http import errors
+from firmtrail.http import errors, origin
 from firmtrail.http.errors import BadRequest, ExpectationFailed, NotFound, Problem
+from firmtrail.http.incoming import CONTINUED
+
+UNSENT_LINGER_S = 1
+"""How long a body is awaited that its sender was not let send: some send it all the same."""
 
 _log = structlog.get_logger("firmtrail.http")
 
@@ -53,7 +57,16 @@ class _Connection(web.RequestHandler):
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Sends an answer; one that aiohttp's router made, as the problem that it means."""
         answer = _refused(request, resp) if isinstance(resp, web.HTTPException) else resp
+        if hdrs.EXPECT in request.headers and _holds_back(request):
+            answer.force_close()  # what comes next could be the body, or another request
+            self._lingering_time = UNSENT_LINGER_S
         return super().finish_response(request, answer, start_time)
+
+
+def _holds_back(request: web.BaseRequest) -> bool:
+    """Whether a client still waits for `100 Continue` with its body."""
+    is_waiting = request.version >= HttpVersion11 and CONTINUED not in request
+    return is_waiting and not request.content.is_eof()
 
 
 def _refused(request: web.BaseRequest, error: BaseException) -> web.Response:
@@ -61,6 +74,7 @@ def _refused(request: web.BaseRequest, error: BaseException) -> web.Response:
     problem = _problem_of(error, request_id)
     answer = errors.response(problem, request_id)
     answer.headers["X-Request-Id"] = request_id
+    origin.protect(answer.headers, request)
     if problem.status < Problem.status:  # what is no refusal is logged already
         _log.info(
             "refused by the connection",

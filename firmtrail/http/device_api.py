@@ -1,7 +1,6 @@
 """What devices call, and gateways for them: reports."""
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
@@ -14,11 +13,9 @@ from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.receipts import proven
 from firmtrail.http.texts import TEXT_BYTES_MAX
+from firmtrail.http.times import time_ms
 from firmtrail.http.validate import Faulty, described
 from firmtrail.recording import Outcome, Receipt
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 MINIMAL, PROOF = "return=minimal", "receipt=proof"
 
@@ -110,11 +107,6 @@ def _command_or_refusal(name: str, item: Item[Report], actor: str) -> device.Rep
 
 def _device_of(item: Item[DeviceReport]) -> str:
     return "" if isinstance(item, Faulty) else item.device
-
-
-def time_ms(moment: datetime) -> int:
-    """Unix milliseconds; what is finer is cut."""
-    return (moment - _EPOCH) // _MILLISECOND
 
 
 def cut(detail: str) -> str:

@@ -5,28 +5,26 @@ error means. Nobody's query or body is read before the caller is known. Whatever
 from the route is worked out here once, so a request pays only for what is its own.
 """
 
-import asyncio
 import logging
 import re
-import zlib
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from time import perf_counter
 
 import structlog
 import uuid_utils
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from firmtrail import version
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.database import Unavailable
-from firmtrail.http import errors, texts, validate
+from firmtrail.http import errors, origin, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
+from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
-from firmtrail.http.route import ARRAY_BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Route
+from firmtrail.http.route import Route
 
-BODY_TIMEOUT_S = 10
 REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
 """Whose successes are too many for a line each."""
@@ -58,9 +56,11 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     handler = route.handler
     observe = services.metrics.observer(route.method, route.path)
     log = _logger(route)
-    is_polled = route.is_polled
+    is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
 
     async def work(call: AnyCall) -> web.StreamResponse:
+        if not is_safe:
+            origin.check_same_origin(call.request)
         await prepare(call)
         return await handler(call)
 
@@ -71,6 +71,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         response = await errors.answered(work(call), request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
+            origin.protect(response.headers, request)
             if is_polled:
                 response.headers[POLL_AFTER] = poll_after(call)
         if call.caller.kind == "device" and response.status != 201:
@@ -104,6 +105,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
     no_query = None if not validate.is_optional(route.query) else route.query()
     take_body = _body_taker(route)
     is_view, unfit_logs = route.is_view, services.builder
+    is_safe = route.method in origin.SAFE_METHODS
 
     async def prepare(call: AnyCall) -> None:
         request = call.request
@@ -117,6 +119,8 @@ def _preparation(route: Route, services: Services) -> Prepare:
             call.query = read_query(request.query)
         else:
             call.query = no_query
+        if not is_safe:
+            check_whole(request)
         if take_body is not None:
             await take_body(call)
 
@@ -141,19 +145,17 @@ def _name_check(path: str) -> Callable[[dict[str, str]], None]:
 def _body_taker(route: Route) -> Prepare | None:
     if route.body is None:
         return _take_key if route.takes_key else None
-    read = validate.body_reader(route.body)
-    read_skipping = validate.skipping_reader(route.body) if route.skips_faulty else read
+    items_max = route.array_items_max
+    read = validate.body_reader(route.body, items_max)
+    read_skipping = validate.skipping_reader(route.body, items_max) if route.skips_faulty else read
     takes_arrays = validate.takes_arrays(route.body)
     empty = b"{}" if validate.is_optional(route.body) else b""
-    items_max = route.array_items_max
 
     async def take_body(call: AnyCall) -> None:
         check_media_type(call.request)
         body = await read_bytes(call.request, takes_arrays=takes_arrays)
         is_skipping = route.skips_faulty and call.query.faulty == "skip"
-        call.body = (read_skipping if is_skipping else read)(body or empty)
-        if isinstance(call.body, list) and len(call.body) > items_max:
-            raise errors.TooLarge(f"An array holds at most {items_max} items.")
+        call.body = await (read_skipping if is_skipping else read)(body or empty)
         if route.takes_key:
             call.key = key_of(call.request, call.caller.actor_id, body)
 
@@ -173,69 +175,6 @@ def key_of(request: web.Request, actor_id: str | None, body: bytes) -> Idempoten
         raise errors.BadRequest("Idempotency-Key is 1 to 64 visible ASCII characters.")
     named = f"{request.method} {request.rel_url.raw_path_qs}\n".encode()
     return IdempotencyKey(actor_id, key, sha256(named + body).hexdigest())
-
-
-def check_media_type(request: web.Request) -> None:
-    """Raises `UnsupportedMediaType` for what is declared to be something else than JSON."""
-    declared = request.headers.get(hdrs.CONTENT_TYPE)
-    if declared is None or declared == "application/json":
-        return
-    if declared.partition(";")[0].strip().lower() != "application/json":
-        raise errors.UnsupportedMediaType("The body has to be application/json.")
-
-
-async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
-    """The body, inflated. Raises `TooLarge`, `UnsupportedMediaType` or `RequestTimeout`."""
-    encoding = _encoding(request)
-    bytes_max = ARRAY_BODY_BYTES_MAX if takes_arrays else SINGLE_BODY_BYTES_MAX
-    content = request.content
-    if content.is_eof() and content.exception() is None:
-        body = content.read_nowait()  # it is here already: no timer is needed
-    else:
-        body = await _read_slowly(request, bytes_max)
-    if encoding == "gzip":
-        body = _inflated(body, bytes_max)
-    if len(body) > SINGLE_BODY_BYTES_MAX and (len(body) > bytes_max or not _is_array(body)):
-        raise errors.TooLarge(f"A single body has at most {SINGLE_BODY_BYTES_MAX} bytes.")
-    return body
-
-
-def _encoding(request: web.Request) -> str:
-    encoding = request.headers.get(hdrs.CONTENT_ENCODING)
-    if encoding is None:
-        return "identity"
-    if (lower := encoding.lower()) not in {"identity", "gzip"}:
-        raise errors.UnsupportedMediaType("Content-Encoding can be gzip.")
-    return lower
-
-
-def _inflated(body: bytes, bytes_max: int) -> bytes:
-    """The body of gzip, RFC 1952; at most one byte more than the limit is ever made."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        inflated = inflater.decompress(body, bytes_max + 1)
-    except zlib.error:
-        raise errors.BadRequest("The body is not gzip.") from None
-    if len(inflated) <= bytes_max and (not inflater.eof or inflater.unused_data):
-        raise errors.BadRequest("The body is not one whole gzip member.")
-    return inflated
-
-
-async def _read_slowly(request: web.Request, bytes_max: int) -> bytes:
-    if (request.content_length or 0) > bytes_max:
-        raise errors.TooLarge(f"A body has at most {bytes_max} bytes.")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            while len(body) <= bytes_max and (chunk := await request.content.readany()):
-                body += chunk
-    except TimeoutError:
-        raise errors.RequestTimeout("The body did not arrive in time.") from None
-    return bytes(body)
-
-
-def _is_array(body: bytes) -> bool:
-    return body.lstrip(b" \t\r\n")[:1] == b"["
 
 
 def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:

@@ -225,7 +225,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
         end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
         return Page(items, end, page.size if query.as_of is None else stop)
 
-    return await lists.answer(call, answers.HistoryLine, fetch)
+    return await lists.answer(call, answers.HistoryLine, fetch, place=tuple[int, int])
 
 
 async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
@@ -275,7 +275,7 @@ async def get_versions(call: Call[VersionsQuery, None]) -> web.StreamResponse:
     async def count() -> int:
         return len(items)
 
-    return await lists.answer(call, answers.VersionShare, fetch, count)
+    return await lists.answer(call, answers.VersionShare, fetch, count, place=tuple[str, str])
 
 
 def _place_of(item: answers.VersionShare) -> Place:
@@ -314,7 +314,7 @@ async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:
     async def count() -> int:
         return len(steps)
 
-    return await lists.answer(call, answers.TimelineStep, fetch, count)
+    return await lists.answer(call, answers.TimelineStep, fetch, count, place=tuple[int])
 
 
 async def _known_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[answers.TimelineStep]]:

@@ -1,8 +1,9 @@
 """How a list is paged, counted, or streamed whole.
 
-A cursor is where a page ended, with a checksum over it and over the list that it came from: the
-route, the log and every filter. An altered cursor, or one of another list, is refused, and one
-costs the server no memory. A page is a query of its own behind that place, never an OFFSET.
+A cursor is where a page ended, with a keyed checksum over it and over the list that it came from:
+the route, the log and every filter. A cursor that no server of this database made, or one of
+another list, is refused, and one costs the server no memory. A page is a query of its own that
+begins after that place, never an OFFSET.
 """
 
 import csv
@@ -11,20 +12,25 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b
+from hmac import compare_digest
 from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
 from aiohttp.helpers import parse_mimetype
 
+from firmtrail.access.keys import CURSORS
 from firmtrail.http import reading, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest
 from firmtrail.http.texts import Cursor, Limit
 
 PAGE_ITEMS_MAX = 500
-CHECKSUM_BYTES = 8
+CHECKSUM_BYTES = 16
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a cell begins that a spreadsheet would run; some read the wide forms as the narrow ones."""
 
 VARIES = {"Vary": "Accept"}
 """Of a list, which is there in several forms."""
@@ -62,19 +68,25 @@ type Count = Callable[[], Awaitable[int]]
 
 
 async def answer(
-    call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, count: Count | None = None
+    call: AnyCall,
+    item: type[msgspec.Struct],
+    fetch: Fetch,
+    count: Count | None = None,
+    *,
+    place: Any = tuple[str],
 ) -> web.StreamResponse:
     """One page as JSON, or the whole list as CSV or NDJSON, as Accept asks.
 
-    Without `count`, the pages are gone through where the total is asked for.
+    Without `count`, the pages are gone through where the total is asked for. `place` is the type of
+    the list's places.
     """
     media = wanted_media(call.request.headers.get("Accept", ""))
     if media != respond.JSON:
         return await _whole(call, item, fetch, media)
     query = call.query
-    after = None if query.cursor is None else _place(query.cursor, _scope(call))
+    after = None if query.cursor is None else await _place(call, query.cursor, place)
     page = await fetch(after, query.limit)
-    cursor = None if page.next is None else _cursor(page.next, _scope(call))
+    cursor = None if page.next is None else await _cursor(call, page.next)
     total = await (count() if count else _counted(fetch)) if query.count else msgspec.UNSET
     body: Listing[Any] = Listing(list(page.items), cursor, total)
     return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
@@ -109,28 +121,36 @@ def _scope(call: AnyCall) -> bytes:
     return msgspec.json.encode([call.request.path, owner, filters])
 
 
-def _cursor(place: Place, scope: bytes) -> str:
+async def _cursor(call: AnyCall, place: Place) -> str:
     encoded = msgspec.json.encode(place)
-    return _canonical(_checksum(encoded, scope) + encoded)
+    return _canonical(await _checksum(call, encoded) + encoded)
 
 
-def _place(cursor: str, scope: bytes) -> Place:
+async def _place(call: AnyCall, cursor: str, kind: Any) -> Place:
+    """Raises `BadRequest` for what is none of this list's cursors, whoever made it."""
     try:
         joined = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except Base64Error:
         joined = b""
     checksum, encoded = joined[:CHECKSUM_BYTES], joined[CHECKSUM_BYTES:]
-    if checksum != _checksum(encoded, scope) or _canonical(joined) != cursor:
+    is_ours = compare_digest(checksum, await _checksum(call, encoded))
+    try:
+        place: Place = msgspec.json.decode(encoded, type=kind)
+    except msgspec.DecodeError:
+        is_ours = False
+    if not is_ours or _canonical(joined) != cursor:
         raise BadRequest("This cursor is not from this list.", code="bad_cursor")
-    return tuple(msgspec.json.decode(encoded, type=list[str | int]))
+    return place
 
 
 def _canonical(joined: bytes) -> str:
     return urlsafe_b64encode(joined).decode().rstrip("=")
 
 
-def _checksum(encoded: bytes, scope: bytes) -> bytes:
-    return sha256(scope + b"\0" + encoded).digest()[:CHECKSUM_BYTES]
+async def _checksum(call: AnyCall, encoded: bytes) -> bytes:
+    key = await call.services.keys.get(CURSORS)
+    signed = _scope(call) + b"\0" + encoded
+    return blake2b(signed, key=key, digest_size=CHECKSUM_BYTES).digest()
 
 
 @lru_cache(maxsize=256)
@@ -199,6 +219,14 @@ def _csv(items: Sequence[msgspec.Struct]) -> bytes:
 
 
 def _cell(value: Any) -> str:
+    """Spreadsheets run text that begins as a formula does. It gets an apostrophe before it, which
+    they take for "this is text" and do not show."""
+    text = _cell_text(value)
+    is_formula = isinstance(value, str | list | tuple) and text.startswith(FORMULA)
+    return f"'{text}" if is_formula else text
+
+
+def _cell_text(value: Any) -> str:
     """RFC 4180; true and false as in JSON, several values of one cell apart by a space,
     structs as JSON itself."""
     match value:

@@ -5,14 +5,10 @@ last event recorded at or before it. It can't lie in the future: what will be kn
 `at` says when, in the devices' own time, which may be a little ahead.
 """
 
-from datetime import datetime
-
-import msgspec
-
 from firmtrail.eventstore import log
 from firmtrail.http.call import AnyCall
-from firmtrail.http.device_api import time_ms
 from firmtrail.http.errors import Fault, Invalid
+from firmtrail.http.times import parsed, time_ms
 
 
 async def size_of(call: AnyCall, as_of: str) -> int:
@@ -37,9 +33,9 @@ def past_ms(call: AnyCall, parameter: str, text: str) -> int:
 def ms(parameter: str, text: str) -> int:
     """Unix milliseconds of a time whose form was checked, and that may still not exist."""
     try:
-        return time_ms(msgspec.convert(text, datetime))
-    except msgspec.ValidationError:
-        raise invalid(parameter, "there is no such time") from None
+        return time_ms(parsed(text))
+    except ValueError as error:
+        raise invalid(parameter, str(error)) from None
 
 
 def invalid(parameter: str, reason: str) -> Invalid:

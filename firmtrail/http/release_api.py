@@ -43,7 +43,7 @@ async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
     async def count() -> int:
         return len(found)
 
-    return await lists.answer(call, answers.Release, fetch, count)
+    return await lists.answer(call, answers.Release, fetch, count, place=tuple[str, str])
 
 
 async def get_release(call: AnyCall) -> web.Response:

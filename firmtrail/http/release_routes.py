@@ -80,7 +80,7 @@ RELEASES = (
         group="users call",
         summary="The bytes of an artifact.",
         answers={200: BYTES, 206: BYTES, 304: None},
-        refusals=frozenset({409, 416}),
+        refusals=frozenset({409, 412, 416}),
         sends=OF_BYTES,
     ),
     Route(
@@ -91,7 +91,7 @@ RELEASES = (
         group="devices call",
         summary="The bytes of an artifact of a release that the device was offered.",
         answers={200: BYTES, 206: BYTES, 304: None},
-        refusals=frozenset({409, 410, 416}),
+        refusals=frozenset({409, 410, 412, 416}),
         sends=OF_BYTES,
     ),
 )

@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.commands.once import Answer, once
+from firmtrail.http import origin
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import STREAM, Stale
 from firmtrail.record import Command
@@ -140,6 +141,7 @@ async def stream(
     response = web.StreamResponse(
         status=status, headers={**headers, "X-Request-Id": call.request_id}
     )
+    origin.protect(response.headers, call.request)
     response.content_type = media
     if media == CSV:
         response.charset = "utf-8"
@@ -204,5 +206,5 @@ def takes_gzip(request: web.Request) -> bool:
     for each in request.headers.get("Accept-Encoding", "").lower().split(","):
         coding, _, weight = each.partition(";")
         weights[coding.strip()] = weight.replace(" ", "")
-    weight = weights.get("gzip", weights.get("*", "q=0"))
+    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", "q=0")))
     return _NO_WEIGHT.fullmatch(weight) is None

@@ -48,7 +48,7 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     async def count() -> int:
         return len(found)
 
-    return await lists.answer(call, wire.Rollout, fetch, count)
+    return await lists.answer(call, wire.Rollout, fetch, count, place=tuple[int])
 
 
 async def get_rollout(call: AnyCall) -> web.Response:

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.http.call import AnyCall
-from firmtrail.http.kinds import Access, Device, Local, Member, Public, User
+from firmtrail.http.kinds import Access, Device, Local, Member, User
 
 SINGLE_BODY_BYTES_MAX = 64 * 1024
 ARRAY_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -34,6 +34,15 @@ type Content = Any
 
 class NoQuery(msgspec.Struct, frozen=True):
     """The route takes no query parameters."""
+
+
+_REFUSED_TO: Mapping[type, frozenset[int]] = {
+    User: frozenset({401, 403, 429, 503}),
+    Member: frozenset({401, 403, 404, 429, 503}),
+    Device: frozenset({401, 403, 404, 429, 503}),
+    Local: frozenset({503}),
+}
+"""Statuses that follow from who may call a route."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +96,11 @@ class Route:
     def problems(self) -> list[int]:
         """Every status of a problem that it can answer."""
         if self.is_raw:
-            return [408, 413, 415, 429, 503] if self.method is HTTPMethod.POST else [429, 503]
-        statuses = set(self.refusals)
-        match self.access:
-            case User():
-                statuses |= {401, 403, 429, 503}
-            case Member() | Device():
-                statuses |= {401, 403, 404, 429, 503}
-            case Local():
-                statuses |= {503}
-            case Public():
-                pass
+            is_post = self.method is HTTPMethod.POST
+            return [400, 403, 408, 413, 415, 429, 503] if is_post else [429, 503]
+        statuses = {*self.refusals, *_REFUSED_TO.get(type(self.access), ())}
+        if self.method is not HTTPMethod.GET:
+            statuses |= {400, 403}
         if self.body is not None or self.takes_bytes:
             statuses |= {400, 408, 413, 415, 422}
         if self.takes_key:

@@ -18,7 +18,7 @@ from firmtrail.access.lookup import OWN_DEVICE
 from firmtrail.commands import demo
 from firmtrail.device import Refused, Report
 from firmtrail.events import time_text
-from firmtrail.http import endpoint, respond
+from firmtrail.http import incoming, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import CHALLENGE
 from firmtrail.projections import device_current, device_history
@@ -66,7 +66,8 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
 
 
 async def _read_update(call: AnyCall) -> Update | None:
-    body = await endpoint.read_bytes(call.request, takes_arrays=False)
+    incoming.check_whole(call.request)
+    body = await incoming.read_bytes(call.request, takes_arrays=False)
     try:
         update = _decode_update(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -26,7 +26,9 @@ type Destination = Annotated[
         examples=["previous"],
     ),
 ]
-type Percent = Annotated[float, Meta(ge=0, le=100)]
+type Percent = Annotated[
+    float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
+]
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,7 +117,7 @@ class WantedRollout(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        hold(both(self.cohort, self.tag))
+        hold(both(self.cohort, self.tag), too_fine("percent", self.percent))
 
 
 class WantedRollback(Wish, frozen=True, kw_only=True):
@@ -135,6 +137,7 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         hold(
             both(self.cohort, self.tag),
+            too_fine("percent", self.percent),
             too_long("reason", self.reason),
             None if self.reason or self.dry_run else ("reason", "is missing"),
         )
@@ -144,6 +147,13 @@ def both(cohort: str | None, tag: str | None) -> Broken | None:
     """At most one of the two narrows a model down."""
     if cohort is not None and tag is not None:
         return "tag", "stands beside a cohort: one of the two can be named"
+    return None
+
+
+def too_fine(name: str, percent: float | None) -> Broken | None:
+    """Of a percentage: a rollout reaches whole hundredths of a percent."""
+    if percent is not None and percent != round(percent, 2):
+        return name, "has more than two decimals"
     return None
 
 
@@ -160,6 +170,9 @@ class Advance(Because, frozen=True, kw_only=True):
     """percent: how much of its devices it is to reach; more than before."""
 
     percent: Percent
+
+    def __post_init__(self) -> None:
+        hold(too_long("reason", self.reason), too_fine("percent", self.percent))
 
 
 class Halt(Because, frozen=True, kw_only=True):

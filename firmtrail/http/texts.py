@@ -117,6 +117,15 @@ type Email = Annotated[
         description="an e-mail address",
     ),
 ]
+type NewEmail = Annotated[
+    str,
+    Meta(
+        max_length=254,
+        pattern=rf"^(?![!-/:-@\[-`{{-~])[^\s@\x00-\x1f]{{1,64}}@[^\s@\x00-\x1f]{{1,189}}{_END}",
+        description="an e-mail address that begins with a letter or a digit",
+    ),
+]
+"""Of a person to be; those who are there may have others."""
 type Password = Annotated[
     str, Meta(min_length=1, max_length=1024, description="1 to 1024 characters")
 ]

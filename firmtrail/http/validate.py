@@ -1,22 +1,41 @@
-"""Is this body, or this query, what the route takes? If not: everything that is wrong with it.
+"""Reads a body or a query as what the route takes, or names everything that is wrong with it.
 
-A valid request costs one typed msgspec decode. Only a faulty one is gone through member by member,
-to name all its faults at once (at most `FAULTS_MAX`) with their JSON pointers, those too that are
-found by a struct's own `__post_init__` and not by the types of its members. What is no JSON at
-all, is no UTF-8, holds NUL or nests too deep is `BadRequest`; what is JSON and wrong is `Invalid`.
+A valid body costs one typed msgspec decode. The items of an array are counted before any of them
+is looked at, decoded one by one, and between pieces of the work other requests have their turn.
+Only what is faulty is gone through member by member (`faults.py`), to name its faults (at most
+`FAULTS_MAX` of a body) with their JSON pointers. What is no JSON at all, is no UTF-8 or nests too
+deep is `BadRequest`; what is JSON and wrong is `Invalid`; too many items are `TooLarge`.
 """
 
-import itertools
+import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAliasType, Union
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import cache
+from typing import Any
 
 import msgspec
 from multidict import MultiMapping
 
-from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid
+from firmtrail.http import faults as found
+from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
+from firmtrail.http.faults import Broken, BrokenRules, faults_of, hold
+from firmtrail.http.pace import Pace
 from firmtrail.http.texts import SEQ_MAX
+
+__all__ = ["Broken", "BrokenRules", "faults_of", "hold"]
+
+ITEM_BYTES_MAX = 64 * 1024
+"""Of an item that is gone through member by member."""
+
+SURROGATES_MAX = 100_000
+"""How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
+
+_ARRAY = re.compile(rb"[ \t\r\n]*\[")
+_NUL = b"\\u0000"
+_SURROGATE = re.compile(rb"\\u[dD]")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 def _number(text: str) -> int | float:
@@ -26,8 +45,11 @@ def _number(text: str) -> int | float:
 
 
 _decode_any = msgspec.json.Decoder(float_hook=_number).decode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-type Reader = Callable[[bytes], Any]
+type Text = bytes | msgspec.Raw
+type Reader = Callable[[bytes], Awaitable[Any]]
+type _ReadItems = Callable[[bytes, Pace], Awaitable[list[Any]]]
 
 
 class Faulty(msgspec.Struct, frozen=True):
@@ -36,107 +58,229 @@ class Faulty(msgspec.Struct, frozen=True):
     faults: list[Fault]
 
 
-type Broken = tuple[str, str]
-"""A member that breaks a rule which its type can't say, and how it does."""
+def body_reader(kind: Any, items_max: int = 1_000) -> Reader:
+    """Returns what reads bytes as `kind`: a Struct, or a union of a Struct and an array of it."""
+    return _reader(kind, _refusing_items(kind, items_max) if takes_arrays(kind) else None)
 
 
-class BrokenRules(ValueError):
-    """Raised by a struct's `__post_init__`, which is asked of a faulty body too: then a member that
-    is missing or of the wrong type is None in it, or its default."""
-
-    def __init__(self, broken: Sequence[Broken]) -> None:
-        super().__init__(broken)
-        self.broken = broken
+def skipping_reader(kind: Any, items_max: int = 1_000) -> Reader:
+    """As `body_reader`, but a faulty item of an array becomes a `Faulty` in its place."""
+    return _reader(kind, _skipping_items(kind, items_max))
 
 
-def hold(*found: Broken | None) -> None:
-    """Raises `BrokenRules` if any was found broken."""
-    if broken := [each for each in found if each is not None]:
-        raise BrokenRules(broken)
+def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
+    read_one = _one_reader(kind)
 
+    async def read_whole(body: bytes, pace: Pace) -> Any:
+        if read_items is not None and is_array(body):
+            return await read_items(body, pace)
+        value = read_one(body)
+        if isinstance(value, Faulty):
+            raise _invalid(value.faults)
+        return value
 
-def body_reader(kind: Any) -> Reader:
-    """Read bytes as `kind`, a Struct or a union of a Struct and an array of it."""
-    decode = msgspec.json.Decoder(kind).decode
-
-    def read(body: bytes) -> Any:
-        text = _text(body)
+    async def read(body: bytes) -> Any:
+        pace = Pace()
+        _check_utf8(body)
+        if len(body) > ITEM_BYTES_MAX:
+            await pace.pause()
         try:
-            decoded = decode(text)
-        except (msgspec.DecodeError, RecursionError):
-            return _read_slowly(text, kind)
-        if "\\u0000" in text:
-            _parsed(text)
-        return decoded
+            return await read_whole(body, pace)
+        except BadRequest:
+            if b"\\ud" not in body and b"\\uD" not in body:
+                raise
+            mended = await _without_halves(body, pace)
+        return await read_whole(mended, pace)
 
     return read
 
 
-def _read_slowly(text: str, kind: Any) -> Any:
-    """Read what the typed decoder would not take; mostly there is something wrong with it."""
-    value = _parsed(text)
-    if faults := faults_of(value, kind):
-        raise _invalid(faults)
-    return msgspec.convert(value, kind)
+type _ReadOne = Callable[..., Any]
+"""Reads text as a Struct, or as `Faulty` with so many faults at most."""
 
 
-def skipping_reader(kind: Any) -> Reader:
-    """As `body_reader`, but a faulty item of an array becomes a `Faulty` in its place."""
-    read = body_reader(kind)
-    [item_kind] = typing.get_args(_arm(_bare(kind), []))
+def _one_reader(kind: Any) -> _ReadOne:
+    decode = msgspec.json.Decoder(kind).decode
 
-    def read_skipping(body: bytes) -> Any:
+    def read_one(text: Text, pointer: str = "", faults_max: int = FAULTS_MAX) -> Any:
         try:
-            return read(body)
-        except Invalid:
-            value = _parsed(_text(body))
-            if not isinstance(value, list):
-                raise
-        return [_item(each, item_kind) for each in value]
+            value = decode(text)
+        except (msgspec.DecodeError, RecursionError) as error:
+            if memoryview(text).nbytes > ITEM_BYTES_MAX:
+                return _first_fault(error, kind, pointer)
+            return _read_slowly(text, kind, pointer, faults_max)
+        if _NUL in bytes(text):
+            faults = faults_of(msgspec.to_builtins(value), kind, pointer, faults_max)
+            return Faulty(faults) if faults else value
+        return value
 
-    return read_skipping
+    return read_one
 
 
-def _item(value: object, kind: Any) -> Any:
-    faults = faults_of(value, kind)
+def _first_fault(error: Exception, kind: Any, pointer: str) -> Faulty:
+    if not isinstance(error, msgspec.ValidationError):
+        raise _malformed(error)
+    return Faulty([found.first_fault(error, kind, pointer)])
+
+
+def _read_slowly(text: Text, kind: Any, pointer: str, faults_max: int) -> Any:
+    """Read what the typed decoder would not take; mostly there is something wrong with it."""
+    value = found.without_leap_seconds(_parsed(text), kind)
+    faults = faults_of(value, kind, pointer, faults_max)
     return Faulty(faults) if faults else msgspec.convert(value, kind)
 
 
-def _text(body: bytes) -> str:
+def _parsed(text: Text) -> object:
+    """Any JSON value; raises `BadRequest` for what is none."""
     try:
-        return body.decode()
+        return _decode_any(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _malformed(error) from None
+
+
+def _malformed(error: Exception) -> BadRequest:
+    if isinstance(error, RecursionError):
+        return BadRequest("The body nests too deep.")
+    return BadRequest(f"The body is not JSON: {error}.")
+
+
+def _check_utf8(body: bytes) -> None:
+    try:
+        body.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: byte {error.start}.") from None
 
 
-def _parsed(text: str) -> object:
-    """Any JSON value; raises `BadRequest` for what is none that we can keep."""
+async def _without_halves(body: bytes, pace: Pace) -> bytes:
+    """Half of a surrogate pair is valid JSON (RFC 8259, 8.2) and can't be decoded: it becomes NUL,
+    which is as valid, can be decoded, and is a fault wherever text is kept. A body with too many
+    surrogates stays malformed."""
+    mended, at = bytearray(body), 0
+    for _ in range(SURROGATES_MAX):
+        if (found := _SURROGATE.search(body, at)) is None:
+            break
+        start = found.start()
+        if _is_escaped(body, start) or _HALF.match(body, start) is None:
+            at = found.end()
+        elif pair := _PAIR.match(body, start):
+            at = pair.end()
+        else:
+            at = start + len(_NUL)
+            mended[start:at] = _NUL
+        if pace.is_due():
+            await pace.pause()
+    return bytes(mended)
+
+
+def _is_escaped(body: bytes, at: int) -> bool:
+    """Whether an odd number of backslashes stands before a place."""
+    width = 64
+    while True:
+        before = body[max(0, at - width) : at]
+        run = len(before) - len(before.rstrip(b"\\"))
+        if run < width:
+            return run % 2 == 1
+        width *= 2
+
+
+def is_array(body: bytes) -> bool:
+    """Whether the text begins as a JSON array does."""
+    return _ARRAY.match(body) is not None
+
+
+def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
+    item_kind = _item_kind(kind)
+    read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    _counting(items_max)  # which takes long the first time
+
+    async def read_items(body: bytes, pace: Pace) -> list[Any]:
+        texts = await _items(body, items_max, pace)
+        check_sizes(texts)
+        items: list[Any] = []
+        faults: list[Fault] = []
+        for index, text in enumerate(texts):
+            item = read_one(text, f"/{index}", FAULTS_MAX - len(faults))
+            if isinstance(item, Faulty):
+                faults += item.faults
+                if len(faults) == FAULTS_MAX:
+                    break
+            items.append(item)
+            if pace.is_due():
+                await pace.pause()
+        if faults:
+            raise _invalid(faults)
+        return items
+
+    return read_items
+
+
+def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
+    """Every faulty item gets one fault at least, so that it is refused for a reason."""
+    item_kind = _item_kind(kind)
+    read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    _counting(items_max)  # which takes long the first time
+
+    async def read_items(body: bytes, pace: Pace) -> list[Any]:
+        texts = await _items(body, items_max, pace)
+        check_sizes(texts)
+        items: list[Any] = []
+        left = FAULTS_MAX
+        for text in texts:
+            item = read_one(text, "", max(1, left))
+            if isinstance(item, Faulty):
+                left -= len(item.faults)
+            items.append(item)
+            if pace.is_due():
+                await pace.pause()
+        return items
+
+    return read_items
+
+
+def _item_kind(kind: Any) -> Any:
+    [item_kind] = typing.get_args(found.bare_of(found.arm_of(kind, [])))
+    return item_kind
+
+
+async def _items(body: bytes, items_max: int, pace: Pace) -> list[msgspec.Raw]:
+    """The texts of an array's items. Raises `TooLarge` as soon as there are too many, so that an
+    array costs no more than the longest that is taken."""
+    is_short = body.count(b",") < items_max
+    if len(body) > ITEM_BYTES_MAX:
+        await pace.pause()
     try:
-        value = _decode_any(text)
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"The body is not JSON: {error}.") from None
-    except RecursionError:
-        raise BadRequest("The body nests too deep.") from None
-    if "\\u0000" in text and any("\0" in each for each in _strings(value)):
-        raise BadRequest("The body holds the character NUL.")
-    return value
+        if is_short:
+            return _decode_items(body)
+        texts = msgspec.structs.astuple(_counting(items_max)(body))
+    except msgspec.ValidationError:
+        raise TooLarge(f"An array holds at most {items_max} items.") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _malformed(error) from None
+    finally:
+        if pace.is_due():
+            await pace.pause()
+    return [text for text in texts if text is not None]
 
 
-def _strings(value: object) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        match waiting.pop():
-            case str() as text:
-                yield text
-            case list() as items:
-                waiting += items
-            case dict() as members:
-                waiting += [*members.keys(), *members.values()]
+@cache
+def _counting(items_max: int) -> Callable[[bytes], msgspec.Struct]:
+    """What decodes an array of so many items at most, and stops at the first that is too many: of
+    a list, msgspec checks the length when it has decoded all."""
+    fields = [(f"item_{index}", msgspec.Raw, None) for index in range(items_max)]
+    kind = msgspec.defstruct("Items", fields, array_like=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(kind).decode
 
 
-def faults_of(value: object, kind: Any) -> list[Fault]:
-    """Everything that keeps `value`, decoded JSON, from being `kind`."""
-    return list(itertools.islice(_faults(value, kind, ""), FAULTS_MAX))
+def _size_check(item_kind: Any) -> Callable[[list[msgspec.Raw]], None]:
+    """Items that hold arrays or objects are decoded in one piece, so their size is bounded."""
+    if found.is_flat(item_kind):
+        return lambda _texts: None
+
+    def check(texts: list[msgspec.Raw]) -> None:
+        if any(memoryview(text).nbytes > ITEM_BYTES_MAX for text in texts):
+            raise TooLarge(f"An item of an array has at most {ITEM_BYTES_MAX} bytes.")
+
+    return check
 
 
 def _invalid(faults: list[Fault]) -> Invalid:
@@ -148,112 +292,6 @@ def _summary(faults: list[Fault]) -> str:
     where = first.pointer or first.parameter or "the body"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{where}: {first.reason}{more}"
-
-
-def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        inner = _inner_faults(value, _arm(_bare(kind), value), pointer)
-        first = next(inner, Fault(_reason(error, kind), pointer=pointer))
-        yield first
-        yield from inner
-
-
-def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    if isinstance(value, dict) and _is_struct(kind):
-        yield from _member_faults(value, kind, pointer)
-    elif isinstance(value, list) and typing.get_origin(kind) in {list, tuple}:
-        item = typing.get_args(kind)[0]
-        for index, each in enumerate(value):
-            yield from _faults(each, item, f"{pointer}/{index}")
-
-
-def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterator[Fault]:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    good: dict[str, Any] = {}
-    for name, field in fields.items():
-        if name in value:
-            faults = list(_faults(value[name], field.type, f"{pointer}/{_escaped(name)}"))
-            yield from faults
-            if not faults:
-                good[field.name] = msgspec.convert(value[name], field.type)
-        elif field.required:
-            yield Fault("is missing", pointer=f"{pointer}/{_escaped(name)}")
-    yield from _rule_faults(value, good, kind, pointer)
-    if kind.__struct_config__.forbid_unknown_fields:
-        for name in value.keys() - fields.keys():
-            yield Fault("is unknown here", pointer=f"{pointer}/{_escaped(name)}")
-
-
-def _rule_faults(
-    value: dict[str, object], good: dict[str, Any], kind: Any, pointer: str
-) -> Iterator[Fault]:
-    """Which rules the members break that are of the right type, whatever the others are."""
-    required = (field.name for field in msgspec.structs.fields(kind) if field.required)
-    try:
-        kind(**(dict.fromkeys(required) | good))
-    except BrokenRules as error:
-        for name, reason in error.broken:
-            if name in value and name not in good:
-                continue  # it is there, of another type: that was said
-            yield Fault(reason, pointer=f"{pointer}/{_escaped(name)}")
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _reason(error: msgspec.ValidationError, kind: Any) -> str:
-    message, _, _ = str(error).partition(" - at ")
-    expected = _description(kind)
-    if "matching regex" in message and expected:
-        return f"expected {expected}"
-    return message[:1].lower() + message[1:]
-
-
-def _bare(kind: Any) -> Any:
-    """The type behind aliases and annotations."""
-    while True:
-        if isinstance(kind, TypeAliasType):
-            kind = kind.__value__
-        elif typing.get_origin(kind) is typing.Annotated:
-            kind = typing.get_args(kind)[0]
-        else:
-            return kind
-
-
-def _metas(kind: Any) -> Iterator[msgspec.Meta]:
-    while isinstance(kind, TypeAliasType):
-        kind = kind.__value__
-    if typing.get_origin(kind) is typing.Annotated:
-        yield from (meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
-    for arm in _arms(_bare(kind)):
-        yield from _metas(arm)
-
-
-def _description(kind: Any) -> str:
-    return next((meta.description for meta in _metas(kind) if meta.description), "")
-
-
-def _arms(kind: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(kind) in {Union, types.UnionType}
-    return typing.get_args(kind) if is_union else ()
-
-
-def _arm(kind: Any, value: object) -> Any:
-    """The part of a union that a JSON object or array means; the type itself if it is none."""
-    for arm in _arms(kind):
-        bare = _bare(arm)
-        if isinstance(value, dict) and _is_struct(bare):
-            return bare
-        if isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
-            return bare
-    return kind
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], Any]:
@@ -301,14 +339,13 @@ def _parameter_reader(kind: Any) -> Callable[[str], Any]:
         try:
             return msgspec.convert(text, wanted, strict=False)
         except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(_reason(error, wanted)) from None
+            raise msgspec.ValidationError(found.reason_of(error, wanted)) from None
 
     return read
 
 
 def _without_none(kind: Any) -> list[Any]:
-    bare = _bare(kind)
-    return [arm for arm in _arms(bare) if arm is not types.NoneType] or [kind]
+    return [arm for arm in found.arms(found.bare_of(kind)) if arm is not types.NoneType] or [kind]
 
 
 def is_optional(kind: Any) -> bool:
@@ -322,7 +359,7 @@ def is_optional(kind: Any) -> bool:
 
 def takes_arrays(kind: Any) -> bool:
     """Whether the body may be an array."""
-    return typing.get_origin(_arm(_bare(kind), [])) is list
+    return typing.get_origin(found.bare_of(found.arm_of(kind, []))) is list
 
 
 def described(faults: Iterable[Fault]) -> str:

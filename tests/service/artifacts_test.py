@@ -127,6 +127,11 @@ async def test_of_two_uploads_at_once_one_wins(
         ({"Repr_Digest": "sha-256=:eA==:"}, 400, "malformed"),
         ({"Repr_Digest": "sha-256=?"}, 400, "malformed"),
         ({"Content_Encoding": "gzip"}, 415, "unsupported_media_type"),
+        ({"Content_Encoding": "x-gzip"}, 415, "unsupported_media_type"),
+        ({"Content_Range": "bytes 0-10239/20480"}, 400, "malformed"),
+        ({"Content_Range": "bytes */5"}, 400, "malformed"),
+        ({"Content_Type": "multipart/byteranges; boundary=x"}, 415, "unsupported_media_type"),
+        ({"Content_Type": "Multipart/Form-Data; boundary=x"}, 415, "unsupported_media_type"),
     ],
 )
 async def test_bytes_that_are_not_what_their_headers_say_leave_nothing(
@@ -243,6 +248,11 @@ async def test_what_has_no_release_is_refused(
         ("bytes=10000-99999", (10000, 10240)),
         ("bytes=-40", (10200, 10240)),
         ("bytes=-99999", (0, 10240)),
+        ("bytes=5-18446744073709551615", (5, 10240)),
+        ("bytes=-99999999999999999999999999999999", (0, 10240)),
+        ("Bytes=5-9", (5, 10)),
+        ("BYTES=0005-00009", (5, 10)),
+        ("bytes= 5-9 ,,", (5, 10)),
     ],
 )
 async def test_a_range_is_answered_alone(site: Site, asked: str, expected: tuple[int, int]) -> None:
@@ -256,7 +266,16 @@ async def test_a_range_is_answered_alone(site: Site, asked: str, expected: tuple
         assert answer.headers["ETag"] == ETAG
 
 
-@pytest.mark.parametrize("asked", ["bytes=10240-", "bytes=99999-99999", "bytes=-0"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=10240-",
+        "bytes=99999-99999",
+        "bytes=-0",
+        "bytes=18446744073709551616-",
+        "bytes=18446744073709551616-99999999999999999999999999",
+    ],
+)
 async def test_a_range_behind_the_end_is_416(site: Site, asked: str) -> None:
     await put(site)
     answer = await site.get(FILE, Range=asked)
@@ -272,6 +291,9 @@ async def test_a_range_behind_the_end_is_416(site: Site, asked: str) -> None:
         {"Range": "bytes=-"},
         {"Range": "lines=0-1"},
         {"Range": "bytes=x-"},
+        {"Range": "bytes=0 - 1"},
+        {"Range": "bytes"},
+        {"Range": "bytes=\u0665-"},
         {"Range": f"bytes={'9' * 5000}-"},
         {"Range": "bytes=0-1", "If_Range": '"another"'},
         {"Range": "bytes=0-1", "If_Range": f"W/{ETAG}"},
@@ -296,6 +318,35 @@ async def test_a_download_that_was_cut_is_gone_on_with(site: Site) -> None:
     rest = await site.get(FILE, Range=f"bytes={len(got)}-", If_Range=etag)
     assert rest.status == 206
     assert got + rest.body == data
+
+
+async def test_a_head_takes_no_range(site: Site) -> None:
+    await put(site)
+    headers = {"Range": "bytes=0-1"}
+    head = await site.call("HEAD", FILE, caller="viewer", headers=headers)
+    assert (head.status, head.headers["Content-Length"]) == (200, str(len(BYTES)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [
+        (ETAG, 206),
+        ("*", 206),
+        (f'"x", {ETAG}', 206),
+        ('"x"', 412),
+        (f"W/{ETAG}", 412),
+        ("x", 412),
+        ("", 412),
+    ],
+)
+async def test_other_bytes_than_if_match_names_are_not_sent(
+    site: Site, wanted: str, status: int
+) -> None:
+    await put(site)
+    for method in ("GET", "HEAD"):
+        headers = {"Range": "bytes=0-1", "If-Match": wanted}
+        answer = await site.call(method, FILE, caller="viewer", headers=headers)
+        assert answer.status == (200 if (method, status) == ("HEAD", 206) else status)
 
 
 async def test_who_has_the_bytes_is_told_so(site: Site) -> None:

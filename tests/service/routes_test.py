@@ -38,7 +38,7 @@ ROLLOUT, ARTIFACT = (
 TAKEN = [  # a route, the headers of a request that count there
     (f"GET {user_routes.P}/stream", {"Last-Event-ID"}),
     (f"PUT {ARTIFACT}", {"Repr-Digest", "Content-Digest"}),
-    (f"GET {ARTIFACT}", {"If-None-Match", "Range", "If-Range"}),
+    (f"GET {ARTIFACT}", {"If-None-Match", "If-Match", "Range", "If-Range"}),
     (f"PATCH {user_routes.D}", {"If-Match"}),
     (f"PATCH {user_routes.P}", {"If-Match"}),
     ("POST /api/v1/login", {"Idempotency-Key"}),

@@ -7,9 +7,9 @@ from firmtrail.eventstore.migrations import statements
 revision = "0004"
 down_revision = "0003"
 
-SHARED: tuple[str, ...] = ()
+SHARED: tuple[str, ...] = ("0004_bodies_keys",)
 """SQL files for both back ends."""
-OWN: tuple[str, ...] = ()
+OWN: tuple[str, ...] = ("0004_bodies_keys",)
 """SQL files that each back end has its own version of."""
 
 

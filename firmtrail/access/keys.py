@@ -1,0 +1,26 @@
+"""Reads the keys that all servers of one database share.
+
+A migration makes each key, at random, and nothing ever changes one: it may be read once and kept.
+"""
+
+from firmtrail.eventstore.database import Database, Statement
+
+CURSORS = "cursors"
+"""Of the checksums over cursors of lists."""
+
+_READ = "SELECT key FROM shared_keys WHERE name = $1"
+
+
+class Keys:
+    """The keys that this process has read."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._known: dict[str, bytes] = {}
+
+    async def get(self, name: str) -> bytes:
+        """Returns the key of this name. Raises `Unavailable` where it can't be read."""
+        if name not in self._known:
+            [[key]] = await self._db.read(Statement(_READ, (name,)))
+            self._known[name] = str(key).encode()
+        return self._known[name]

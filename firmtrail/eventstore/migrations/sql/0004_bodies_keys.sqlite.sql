@@ -1,0 +1,2 @@
+INSERT INTO shared_keys (name, key)
+VALUES ('cursors', lower(hex(randomblob(32))));

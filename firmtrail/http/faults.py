@@ -1,0 +1,259 @@
+"""Names everything that keeps decoded JSON from being what a route takes.
+
+Only a faulty value comes here, so each member is checked alone and gets a JSON pointer. The rules
+that a struct's own `__post_init__` checks count as well as the types of its members. Faults are
+found one after the other: a caller that wants no more of them causes no more work.
+"""
+
+import itertools
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeAliasType, Union
+
+import msgspec
+
+from firmtrail.http.errors import FAULTS_MAX, Fault
+from firmtrail.http.times import at_59
+
+REASON_CHARACTERS_MAX = 200
+"""A reason can quote the value, which may be long."""
+
+UNSTORABLE = "holds the character NUL or half of a surrogate pair, which no text may hold"
+
+_PATH = re.compile(r" - at `\$\.(\w+)")
+
+type Broken = tuple[str, str]
+"""A member that breaks a rule which its type can't say, and how it does."""
+
+
+class BrokenRules(ValueError):
+    """Raised by a struct's `__post_init__`, which is asked of a faulty body too: then a member that
+    is missing or of the wrong type is None in it, or its default."""
+
+    def __init__(self, broken: Sequence[Broken]) -> None:
+        super().__init__(broken)
+        self.broken = broken
+
+
+def hold(*found: Broken | None) -> None:
+    """Raises `BrokenRules` if any was found broken."""
+    if broken := [each for each in found if each is not None]:
+        raise BrokenRules(broken)
+
+
+def faults_of(
+    value: object, kind: Any, pointer: str = "", faults_max: int = FAULTS_MAX
+) -> list[Fault]:
+    """Returns what keeps `value`, decoded JSON, from being `kind`: so many faults at most."""
+    return list(itertools.islice(_faults(value, kind, pointer), faults_max))
+
+
+def first_fault(error: msgspec.ValidationError, kind: Any, pointer: str) -> Fault:
+    """Returns the fault that stopped a decoder of the Struct `kind`; it looked at nothing more."""
+    if isinstance(error.__cause__, BrokenRules):
+        name, reason = error.__cause__.broken[0]
+        return Fault(reason, pointer=f"{pointer}/{escaped(name)}")
+    found = _PATH.search(str(error))
+    field = _fields(kind).get(found[1]) if found else None
+    if found is None or field is None:
+        return Fault(reason_of(error, kind), pointer=pointer)
+    return Fault(reason_of(error, field.type), pointer=f"{pointer}/{escaped(found[1])}")
+
+
+def without_leap_seconds(value: Any, kind: Any) -> Any:
+    """Returns `value` with the times in it that fall in second 60 as `at_59` gives them."""
+    if not _has_times(kind):
+        return value
+    arm = arm_of(kind, value)
+    bare = bare_of(arm)
+    if isinstance(value, str):
+        return at_59(value)
+    if isinstance(value, dict) and is_struct(bare):
+        fields = _fields(bare)
+        return {
+            name: without_leap_seconds(member, fields[name].type) if name in fields else member
+            for name, member in value.items()
+        }
+    if isinstance(value, list) and typing.get_origin(bare) is list:
+        [item] = typing.get_args(bare)
+        return [without_leap_seconds(each, item) for each in value]
+    return value
+
+
+@cache
+def _has_times(kind: Any) -> bool:
+    """Whether a value of this type can be a time, or hold one."""
+    for part in map(bare_of, _parts(kind)):
+        if part is datetime:
+            return True
+        inner = [field.type for field in _fields(part).values()] if is_struct(part) else ()
+        if any(map(_has_times, inner or typing.get_args(part))):
+            return True
+    return False
+
+
+def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
+    """A value with faulty members has no fault of its own, and is not looked at as a whole."""
+    if isinstance(value, str) and "\0" in value:
+        yield Fault(UNSTORABLE, pointer=pointer)
+        return
+    arm = arm_of(kind, value)
+    if isinstance(value, dict | list) and len(value) > (length_max := _length_max(arm)):
+        yield Fault(f"has more than {length_max} members", pointer=pointer)
+        return
+    inner = _inner_faults(value, arm, pointer)
+    first = next(inner, None)
+    if first is not None:
+        yield first
+        yield from inner
+    elif error := _error(value, kind):
+        yield Fault(reason_of(error, kind), pointer=pointer)
+
+
+def _error(value: object, kind: Any) -> msgspec.ValidationError | None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return error
+    return None
+
+
+def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
+    bare = bare_of(kind)
+    if isinstance(value, dict) and is_struct(bare):
+        yield from _member_faults(value, bare, pointer)
+    elif isinstance(value, dict) and typing.get_origin(bare) is dict:
+        name_kind, member_kind = typing.get_args(bare)
+        for name, member in value.items():
+            yield from _faults(name, name_kind, f"{pointer}/{escaped(name)}")
+            yield from _faults(member, member_kind, f"{pointer}/{escaped(name)}")
+    elif isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
+        item = typing.get_args(bare)[0]
+        for index, each in enumerate(value):
+            yield from _faults(each, item, f"{pointer}/{index}")
+
+
+def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterator[Fault]:
+    fields = _fields(kind)
+    good: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in value:
+            is_good = True
+            for fault in _faults(value[name], field.type, f"{pointer}/{escaped(name)}"):
+                is_good = False
+                yield fault
+            if is_good:
+                good[field.name] = msgspec.convert(value[name], field.type)
+        elif field.required:
+            yield Fault("is missing", pointer=f"{pointer}/{escaped(name)}")
+    yield from _rule_faults(value, good, kind, pointer)
+    if kind.__struct_config__.forbid_unknown_fields:
+        for name in value:
+            if name not in fields:
+                yield Fault("is unknown here", pointer=f"{pointer}/{escaped(name)}")
+
+
+def _rule_faults(
+    value: dict[str, object], good: dict[str, Any], kind: Any, pointer: str
+) -> Iterator[Fault]:
+    """Which rules the members break that are of the right type, whatever the others are."""
+    required = (field.name for field in _fields(kind).values() if field.required)
+    try:
+        kind(**(dict.fromkeys(required) | good))
+    except BrokenRules as error:
+        for name, reason in error.broken:
+            if name in value and name not in good:
+                continue  # it is there, of another type: that was said
+            yield Fault(reason, pointer=f"{pointer}/{escaped(name)}")
+
+
+@cache
+def _fields(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
+    """The members of a Struct, by their names in JSON."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
+def escaped(name: str) -> str:
+    """Returns a name as a part of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
+    """Returns in words what a value of `kind` would be."""
+    message, _, _ = str(error).partition(" - at ")
+    expected = _description(kind)
+    if "matching regex" in message and expected:
+        return f"expected {expected}"
+    reason = message[:1].lower() + message[1:]
+    if len(reason) > REASON_CHARACTERS_MAX:
+        return f"{reason[:REASON_CHARACTERS_MAX]}…"
+    return reason
+
+
+def bare_of(kind: Any) -> Any:
+    """Returns the type without aliases and annotations."""
+    while True:
+        if isinstance(kind, TypeAliasType):
+            kind = kind.__value__
+        elif typing.get_origin(kind) is typing.Annotated:
+            kind = typing.get_args(kind)[0]
+        else:
+            return kind
+
+
+def _metas(kind: Any) -> Iterator[msgspec.Meta]:
+    while isinstance(kind, TypeAliasType):
+        kind = kind.__value__
+    if typing.get_origin(kind) is typing.Annotated:
+        yield from (meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
+    for arm in arms(bare_of(kind)):
+        yield from _metas(arm)
+
+
+def _description(kind: Any) -> str:
+    return next((meta.description for meta in _metas(kind) if meta.description), "")
+
+
+def _length_max(kind: Any) -> float:
+    lengths = (meta.max_length for meta in _metas(kind) if meta.max_length is not None)
+    return min(lengths, default=float("inf"))
+
+
+def arms(kind: Any) -> tuple[Any, ...]:
+    """Returns the types that a union is made of; of any other type none."""
+    is_union = typing.get_origin(kind) in {Union, types.UnionType}
+    return typing.get_args(kind) if is_union else ()
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    return arms(bare_of(kind)) or (kind,)
+
+
+def arm_of(kind: Any, value: object) -> Any:
+    """Returns the part of a union that a JSON object or array means; the type if it is no union."""
+    for arm in arms(bare_of(kind)):
+        bare = bare_of(arm)
+        if isinstance(value, dict) and (is_struct(bare) or typing.get_origin(bare) is dict):
+            return arm
+        if isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
+            return arm
+    return kind
+
+
+def is_struct(kind: Any) -> bool:
+    """Whether the type is a Struct."""
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def is_flat(kind: Any) -> bool:
+    """Whether no member of the Struct is an array or an object: then it is quick to decode,
+    whatever else the text holds, as members that it does not know are only passed over."""
+    return not any(
+        is_struct(bare_of(part)) or typing.get_origin(bare_of(part)) in {list, tuple, dict}
+        for field in msgspec.structs.fields(kind)
+        for part in _parts(field.type)
+    )

@@ -1,0 +1,51 @@
+"""Reads times as clients write them: RFC 3339, with its leap seconds, within the calendar."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+OUTSIDE_CALENDAR = "is outside the years 1 to 9999 in UTC"
+
+_LEAP_SECOND = re.compile(r"(.{10}[Tt ]\d\d:\d\d):60(\.\d{1,12})?([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def at_59(text: str) -> str:
+    """Returns a time in second 60 as the last millisecond of second 59, and other text as it is.
+
+    RFC 3339 allows second 60, and no datetime has it.
+    """
+    found = _LEAP_SECOND.fullmatch(text)
+    return f"{found[1]}:59.999{found[3]}" if found else text
+
+
+def parsed(text: str) -> datetime:
+    """Returns the time that a text with the form of one means.
+
+    Raises `ValueError`, which says why, where there is no such time.
+    """
+    try:
+        moment = msgspec.convert(at_59(text), datetime)
+    except msgspec.ValidationError:
+        raise ValueError("there is no such time") from None
+    if not is_in_calendar(moment):
+        raise ValueError(OUTSIDE_CALENDAR)
+    return moment
+
+
+def is_in_calendar(moment: datetime) -> bool:
+    """Whether a time can be written down in UTC: its offset can carry it out of the calendar."""
+    if moment.year not in {1, 9999}:
+        return True
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        return False
+    return True
+
+
+def time_ms(moment: datetime) -> int:
+    """Unix milliseconds; what is finer is cut."""
+    return (moment - _EPOCH) // _MILLISECOND
