@@ -108,7 +108,7 @@ def _artifacts(
     if decision.version is None or state.model is None:
         return []
     found = control.releases.get(Key(state.model, decision.version))
-    base = f"/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
+    base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
     return [
         wire.UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")
         for each in (found.artifacts if found else ())

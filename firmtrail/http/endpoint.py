@@ -22,6 +22,7 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import errors, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
+from firmtrail.http.clients import KNOWN
 from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import ARRAY_BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Route
@@ -111,6 +112,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
         if not is_public:
             call.access = access
             call.caller = await authenticate(request, access)
+            request[KNOWN] = True
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:
@@ -255,6 +257,7 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
             status=status,
             duration_ms=round(seconds * 1000, 3),
             actor=caller.actor,
+            address=call.address,
             request_id=call.request_id,
         )
 

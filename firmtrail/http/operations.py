@@ -68,6 +68,7 @@ async def get_readyz(call: AnyCall) -> web.Response:
 async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, and how many devices are outdated, for Prometheus."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
+    call.services.gate.observe()
     body = call.services.metrics.text() + await call.services.outdated.text()
     return web.Response(body=body, headers=headers)
 
