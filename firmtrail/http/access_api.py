@@ -131,9 +131,17 @@ async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
     return await lists.answer(call, bodies.ListedProject, fetch, count)
 
 
+_BY_OPERATOR = (
+    "No project was created: on this server only its operator creates projects. Ask the operator "
+    "to run `firmtrail project add`, or to serve with `--projects open`."
+)
+
+
 async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
-    """A new project; who creates it is its admin. An API token is for one project, not for more."""
+    """Creates a project; its admin is the caller. An API token is for one project, not for more."""
     caller, project = call.caller, call.body.project
+    if caller.kind != "system" and call.services.projects == "operator":
+        raise Forbidden(_BY_OPERATOR)
     if (await _scope(call)).project is not None:
         raise Forbidden
     answer = await commands.add_project(

@@ -20,7 +20,7 @@ from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import artifact_api, openapi, routes
+from firmtrail.http import artifact_api, openapi, places, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.clients import CLIENTS, Clients
@@ -31,7 +31,7 @@ from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places
+from firmtrail.http.places import Places, Waits
 from firmtrail.http.route import Route
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
@@ -103,6 +103,8 @@ def services(
         check_ins=Coalescer(db, check_in.look),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
+        waits=Waits(places.WAITS_MAX, places.WAITS_OF_DEVICE_MAX),
+        waits_of_people=Waits(places.WAITS_OF_PEOPLE_MAX, places.WAITS_OF_PERSON_MAX),
         artifacts=artifacts,
         artifact_bytes_max=artifact_bytes_max,
         uploads=Places(artifact_api.UPLOADS_AT_ONCE),

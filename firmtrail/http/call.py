@@ -22,7 +22,7 @@ from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places
+from firmtrail.http.places import Places, Waits
 from firmtrail.http.watch import Watch
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
@@ -100,6 +100,10 @@ class Services:
     """What a device ran before a bad version."""
     watch: Watch
     """Who waits for a log to go on."""
+    waits: Waits
+    """For devices that wait for another answer."""
+    waits_of_people: Waits
+    """For people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
     """Rebuilds views beside the requests."""

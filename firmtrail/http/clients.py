@@ -53,9 +53,9 @@ class Clients:
 
     def prefix(self, request: web.BaseRequest) -> str:
         """Returns the path below which a trusted proxy serves us; "" is the root."""
-        if not self._trusted:
+        hops = self._hops(request) if self._trusted else 0
+        if not hops:
             return ""
-        hops = self._hops(request)
         said = _nth(_list(request.headers.getall("X-Forwarded-Prefix", ())), hops).rstrip("/")
         return said if _PREFIX.fullmatch(said) else ""
 

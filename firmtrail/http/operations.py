@@ -76,7 +76,10 @@ async def get_metrics(call: AnyCall) -> web.Response:
 async def get_openapi(call: AnyCall) -> web.Response:
     """The interface as an OpenAPI 3.1 document."""
     headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
-    return respond.stored(call, respond.JSON, call.request.app[openapi.DOCUMENT], headers)
+    document = call.request.app[openapi.DOCUMENT]
+    if base_url := call.services.clients.base_url(call.request):
+        document = openapi.seen_from(document, base_url)
+    return respond.stored(call, respond.JSON, document, headers)
 
 
 async def get_docs(call: AnyCall) -> web.Response:

@@ -111,7 +111,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
     began = monotonic()
     reader, _ = await connect(first=begun)
     assert await is_closed(reader, HEAD_S + 2)
-    assert HEAD_S * 0.8 <= monotonic() - began
+    assert monotonic() - began >= HEAD_S * 0.8
 
 
 async def test_a_trickled_head_gets_no_more_time(connect: Connect) -> None:
@@ -158,9 +158,7 @@ async def test_half_heads_from_one_address_give_way_to_those_after_them(connect:
 @pytest.mark.parametrize(
     "begun", [b"", HALF_HEAD, WHOLE, HALF_BODY], ids=["silent", "half heads", "idle", "half bodies"]
 )
-async def test_a_flood_from_many_addresses_keeps_nobody_out(
-    connect: Connect, begun: bytes
-) -> None:
+async def test_a_flood_from_many_addresses_keeps_nobody_out(connect: Connect, begun: bytes) -> None:
     for n in range(100):
         await connect(10 + n, begun)
         await asyncio.sleep(0)
@@ -265,9 +263,11 @@ async def test_the_operators_socket_is_open_while_tcp_is_flooded(
     await web.UnixSite(runner, path).start()
     for n in range(40):
         await connect(1 + n % 20, HALF_HEAD)
-    async with ClientSession(connector=UnixConnector(path)) as session:
-        async with session.get("http://x/healthz") as answer:
-            assert answer.status == 200
+    async with (
+        ClientSession(connector=UnixConnector(path)) as session,
+        session.get("http://x/healthz") as answer,
+    ):
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("clients", [Clients(trusted=config.networks("127.0.0.5"))])
@@ -331,8 +331,10 @@ class TestTLS:
         assert sum([await is_closed(reader, 0.01) for reader, _ in flood]) >= 80
 
     async def test_a_head_that_does_not_come_ends_it_too(self, runner: Runner) -> None:
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", runner.addresses[0][1], ssl=ssl._create_unverified_context()
+            "127.0.0.1", runner.addresses[0][1], ssl=trusting
         )
         writer.write(HALF_HEAD)
         assert await is_closed(reader, HEAD_S + 2)
