@@ -4,7 +4,9 @@ Values come from the command line and the environment (main.py); nothing else re
 """
 
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 SOCKET_PATH_BYTES_MAX = 107
@@ -12,6 +14,12 @@ SOCKET_PATH_BYTES_MAX = 107
 
 WRITE_TIMEOUT_S = 60.0
 STREAMS_MAX = 200
+LONG_POLL_S_MAX = 50.0
+"""Below the 60 s in which common proxies want an answer."""
+
+type ProjectMakers = Literal["operator", "open"]
+"""Who may create projects: the operator's command line, or every person with a login too."""
+type Network = IPv4Network | IPv6Network
 
 
 class BadSetting(ValueError):
@@ -137,6 +145,14 @@ class Serving:
     artifacts: ArtifactPlace | None = None
     """Where artifacts lie; None: beside the embedded database, and nowhere with a Postgres."""
     artifact_bytes_max: int = ARTIFACT_BYTES_MAX
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose word on the client's address, and on the URL that it used, is taken."""
+    connections_max: int | None = None
+    """Of all clients, a process; None: as many as fit below the limit of descriptors."""
+    connections_per_address_max: int | None = None
+    """None: a quarter of them."""
+    projects: ProjectMakers = "operator"
+    long_poll_s_max: float = LONG_POLL_S_MAX
     metrics_folder: Path | None = None
     """Where several workers share what they count."""
 
@@ -149,6 +165,17 @@ def artifact_place(text: str) -> ArtifactPlace:
     if scheme != "s3" or not rest.partition("/")[0]:
         raise BadSetting("it is a folder or s3://BUCKET/PREFIX")
     return Bucket(text)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Read networks in CIDR notation, apart by commas; an address is a network of one.
+
+    Raises `BadSetting`.
+    """
+    try:
+        return tuple(ip_network(each.strip(), strict=False) for each in text.split(",") if each)
+    except ValueError as error:
+        raise BadSetting(f"{error}; write networks as in 10.0.0.0/8,2001:db8::/32") from error
 
 
 def database(url: str) -> Database:

@@ -11,7 +11,7 @@ from itertools import batched
 from typing import NamedTuple
 
 from firmtrail.access import credentials
-from firmtrail.access.hashing import THREADS, Hasher
+from firmtrail.access.hashing import THREADS, Hasher, Lane
 from firmtrail.eventstore.database import Given, Statement
 
 WEAK = "weak"
@@ -49,14 +49,16 @@ SET expires_at_ms = $3
 WHERE project = $1 AND device = $2 AND (expires_at_ms IS NULL OR expires_at_ms > $3)"""
 
 
-async def seal(hasher: Hasher, secrets: Sequence[tuple[str, str]]) -> list[NewSecret]:
+async def seal(
+    hasher: Hasher, secrets: Sequence[tuple[str, str]], lane: Lane = "operators"
+) -> list[NewSecret]:
     """Bring (device, secret) pairs into the form in which they are kept; each gets its id.
 
     A weak secret costs 50 ms of a processor, so this happens before a transaction begins.
     """
     sealed: list[NewSecret] = []
     for some in batched(secrets, THREADS):
-        sealed += await asyncio.gather(*(_seal(hasher, *pair) for pair in some))
+        sealed += await asyncio.gather(*(_seal(hasher, pair, lane) for pair in some))
     return sealed
 
 
@@ -80,8 +82,9 @@ def revoke_project(project: str) -> Statement:
     return Statement(_REVOKE_PROJECT, (project,))
 
 
-async def _seal(hasher: Hasher, device: str, text: str) -> NewSecret:
+async def _seal(hasher: Hasher, named: tuple[str, str], lane: Lane) -> NewSecret:
+    device, text = named
     secret_id = credentials.new_id("k")
     if credentials.is_strong(text):
         return NewSecret(device, secret_id, credentials.digest(text))
-    return NewSecret(device, secret_id, WEAK, await hasher.hash("device", text))
+    return NewSecret(device, secret_id, WEAK, await hasher.hash("device", text, lane))

@@ -1,39 +1,57 @@
-"""Is this the text whose bcrypt hash we keep? For passwords, and secrets that a person chose.
+"""Checks a text against the bcrypt hash that is stored: passwords, and secrets that people chose.
 
 bcrypt is slow by design, so:
 
-- it runs in a few threads; more than `WAITING_MAX` at once are turned away (`Unavailable`);
-- failed attempts are counted, a device or e-mail and an address each, and past the limit nothing
-  is hashed (`TooManyAttempts`). Counts are a process's own and forgotten with it;
-- what was verified is remembered for an hour, under a keyed digest of the stored hash and the
-  text: a changed or deleted hash is never met again, so nothing needs to be forgotten by hand.
+- it runs in a few threads. Strangers, operators and the operator's local commands each have a lane
+  of their own, so nobody who guesses keeps an operator waiting. A full lane raises `Unavailable`;
+- what was verified is remembered until nobody has used it for an hour, under a keyed digest of the
+  stored hash and the text. A changed or deleted hash never matches again, so nothing needs to be
+  forgotten by hand. Memory is asked before any limit, so a guesser never locks out a credential
+  that is remembered;
+- failed attempts are counted, and past a limit nothing is hashed (`TooManyAttempts`). Every count
+  belongs to one address: an address can exhaust its own attempts only. A name that is attacked from
+  many addresses is not locked; attempts for it are delayed. Counts for people and for devices are
+  separate, belong to one process, and are forgotten with it.
 
-What does not exist takes the same work as what is wrong: one hash, one failure counted.
+A text that belongs to nothing takes the same work as a wrong one: one hash, one failure counted.
+Guesses of strong texts cost no hash. They are counted for each address too, and never keep a good
+text out: it is looked up before anything is counted.
 """
 
 import asyncio
 import hmac
 import secrets
 from base64 import b64encode
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import bcrypt
 from cachetools import TTLCache
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
+from firmtrail.access import addresses
 from firmtrail.eventstore.database import Unavailable
 
 THREADS = 2
 WAITING_MAX = 64
+WAITING_OF_ADDRESS_MAX = 32
+WAITING_FOR_KNOWN = 16
+"""How many of the places are kept for addresses that verified something in the last day."""
+KNOWN_ADDRESSES_MAX = 10_000
+KNOWN_ADDRESS_S = 24 * 3600
 REMEMBERED_MAX = 100_000
 REMEMBERED_S = 3600
 RETRY_AFTER_S = 60
+DELAY_S = 2.0
+COUNTS_MAX = 50_000
+"""How many counts a process keeps, of weak texts and of strong ones; past that it forgets all."""
 
 COSTS = {"user": 12, "device": 10}
 """bcrypt's cost: 2^n rounds. A person waits 0.2 s, once; a fleet calls again and again."""
@@ -41,10 +59,14 @@ COSTS = {"user": 12, "device": 10}
 _NOBODYS_HASH = "FLFRSGf.qowyhUkeSotdzen8qz/ZVBm4dFK104TFbqcHU8wvcfnZK"
 """Salt and hash of a text that nobody knows."""
 
-_PER_NAME = RateLimitItemPerMinute(20)
+_PER_NAME_AND_ADDRESS = RateLimitItemPerMinute(20)
 _PER_ADDRESS = RateLimitItemPerMinute(300)
+_DELAYED_NAME = RateLimitItemPerMinute(60)
+"""From all addresses together."""
 
 type Kind = Literal["user", "device"]
+type Lane = Literal["operators", "local"]
+"""Who wants a new hash: operators over the API, or the operator's commands over the socket."""
 
 
 class TooManyAttempts(Exception):
@@ -63,66 +85,138 @@ class Attempt(NamedTuple):
     """A device with its project, or an e-mail address."""
     address: str
 
+    @property
+    def network(self) -> str:
+        return addresses.network(self.address)
+
 
 class Hasher:
     """The threads, the counts and the memory of one process, until `close`."""
 
     def __init__(self, costs: dict[str, int] = COSTS) -> None:
         self._costs = costs
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="bcrypt")
-        self._waiting = 0
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
+        self._strangers = _Queue("strangers", THREADS)
+        self._lanes = {lane: _Queue(lane, THREADS) for lane in ("operators", "local")}
+        self._weak, self._strong = _Counts(), _Counts()
         self._key = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(REMEMBERED_MAX, REMEMBERED_S)
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._known: TTLCache[str, bool] = TTLCache(KNOWN_ADDRESSES_MAX, KNOWN_ADDRESS_S)
+        self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
-    async def hash(self, kind: Kind, text: str) -> str:
+    async def hash(self, kind: Kind, text: str, lane: Lane = "operators") -> str:
         """The form in which a weak credential is kept."""
-        return await self._run(lambda: hash_text(text, self._costs[kind]))
+        return await self._lanes[lane].run(lambda: hash_text(text, self._costs[kind]))
 
     async def verify(self, attempt: Attempt, text: str, hashed: str | None) -> bool:
-        """Whether `text` is what was hashed; None, for what does not exist, is matched by nothing.
+        """Says whether `text` is what was hashed; nothing matches None, which stands for a name
+        that does not exist.
 
-        Attempts for one name take turns, so many at once can't get past the limit, and the same
-        good text presented many times at once is hashed once.
+        Attempts for one name from one address take turns, so many at a time can't get past the
+        limit, and the same good text presented many times at a time is hashed once.
         """
         stored = hashed or f"$2b${self._costs[attempt.kind]:02}${_NOBODYS_HASH}"
         memory = hmac.digest(self._key, _bytes(f"{stored} {text}"), "sha256")
         if memory in self._remembered:
+            self._remembered[memory] = True  # what is in use stays for another hour
             return True
-        turn = self._turns.setdefault(f"{attempt.kind} {attempt.name}", asyncio.Lock())
+        turn = self._turns.setdefault((*attempt[:2], attempt.network), asyncio.Lock())
         async with turn:
             if memory not in self._remembered:
                 await self._check_limits(attempt)
-                if not await self._run(lambda: matches(text, stored)) or hashed is None:
+                if not await self._matches(attempt, text, stored) or hashed is None:
                     await self._count_failure(attempt)
                     return False
                 self._remembered[memory] = True
+                self._known[attempt.network] = True
             return True
+
+    async def count_guess(self, kind: Kind, address: str) -> None:
+        """Counts a strong text that nobody has. Raises `TooManyAttempts` past the limit."""
+        network = addresses.network(address)
+        if not await self._strong.hit(_PER_ADDRESS, kind, network):
+            raise TooManyAttempts
 
     def close(self) -> None:
         """Ends the threads; a hash that is being computed is waited for."""
-        self._pool.shutdown(cancel_futures=True)
+        for queue in (self._strangers, *self._lanes.values()):
+            queue.close()
 
     async def _check_limits(self, attempt: Attempt) -> None:
+        kind, name, _ = attempt
         if not (
-            await self._limiter.test(_PER_NAME, attempt.kind, attempt.name)
-            and await self._limiter.test(_PER_ADDRESS, attempt.address)
+            await self._weak.test(_PER_NAME_AND_ADDRESS, kind, name, attempt.network)
+            and await self._weak.test(_PER_ADDRESS, kind, attempt.network)
         ):
             raise TooManyAttempts
+        if not await self._weak.test(_DELAYED_NAME, kind, name):
+            await asyncio.sleep(DELAY_S)
 
     async def _count_failure(self, attempt: Attempt) -> None:
-        await self._limiter.hit(_PER_NAME, attempt.kind, attempt.name)
-        await self._limiter.hit(_PER_ADDRESS, attempt.address)
+        kind, name, _ = attempt
+        await self._weak.hit(_PER_NAME_AND_ADDRESS, kind, name, attempt.network)
+        await self._weak.hit(_PER_ADDRESS, kind, attempt.network)
+        await self._weak.hit(_DELAYED_NAME, kind, name)
 
-    async def _run[T](self, function: Callable[[], T]) -> T:
+    async def _matches(self, attempt: Attempt, text: str, stored: str) -> bool:
+        network = attempt.network
+        kept = 0 if network in self._known else WAITING_FOR_KNOWN
+        with self._strangers.one_of(network, kept):
+            return await self._strangers.run(lambda: matches(text, stored))
+
+
+class _Queue:
+    """A few threads, and a bounded number of callers that wait for them."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"bcrypt-{name}")
+        self._waiting = 0
+        self._from: Counter[str] = Counter()
+
+    @contextmanager
+    def one_of(self, network: str, kept: int) -> Iterator[None]:
+        """Counts a caller of a network, which gets some of the places, and none of those `kept`."""
+        if self._from[network] >= WAITING_OF_ADDRESS_MAX or self._waiting >= WAITING_MAX - kept:
+            raise _too_many()
+        self._from[network] += 1
+        try:
+            yield
+        finally:
+            self._from[network] -= 1
+            if not self._from[network]:
+                del self._from[network]
+
+    async def run[T](self, function: Callable[[], T]) -> T:
         if self._waiting >= WAITING_MAX:
-            raise Unavailable("too many passwords and weak secrets are being checked")
+            raise _too_many()
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, function)
         finally:
             self._waiting -= 1
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _too_many() -> Unavailable:
+    return Unavailable("too many passwords and weak secrets are being checked")
+
+
+class _Counts:
+    """Counts of a minute. Their number is bounded: when there are too many, all are forgotten."""
+
+    def __init__(self) -> None:
+        self._storage = MemoryStorage()
+        self._limiter = FixedWindowRateLimiter(self._storage)
+
+    async def test(self, limit: RateLimitItem, *counted: str) -> bool:
+        return await self._limiter.test(limit, *counted)
+
+    async def hit(self, limit: RateLimitItem, *counted: str) -> bool:
+        """Counts one more; says whether the limit allows it."""
+        if len(self._storage.storage) >= COUNTS_MAX:
+            await self._storage.reset()
+        return await self._limiter.hit(limit, *counted)
 
 
 def hash_text(text: str, cost: int) -> str:

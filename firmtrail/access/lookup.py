@@ -108,13 +108,16 @@ class Access:
         """Look a presented text up.
 
         A weak one can only be the secret of the path's own device; it takes a hash, whether there
-        is such a device or not. Raises `TooManyAttempts`.
+        is such a device or not. A strong one that nobody has counts as a guess of this address.
+        Raises `TooManyAttempts`.
         """
         is_strong = credentials.is_strong(text)
         key = credentials.digest(text) if is_strong else WEAK
         [row] = await self._lookups.get((key, project, device))
         found = Found(*row)
         if is_strong:
+            if found.device_secret == NO_DEVICE and found.token_id is None:
+                await self.hasher.count_guess("user" if device is None else "device", address)
             return found
         attempt = Attempt("device", f"{project}/{device}", address)
         if device is not None and await self._is_weak_secret(text, found, attempt):

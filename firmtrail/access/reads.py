@@ -4,8 +4,9 @@ A read is recorded before the first byte of its answer is sent: a crash can leav
 read that never came to an answer, and never a read without its record. Where the database can't
 record it, the read is refused. Reads that begin together are written together.
 
-A record names its reader by an actor id of the log. It holds what the request asked for, as it was
-understood, and no header: so no secret and no e-mail address.
+A record names its reader by an actor id of the log, and the network address that the read came
+from. It holds what the request asked for, as it was understood, and no header: so no secret and no
+e-mail address.
 """
 
 import asyncio
@@ -35,6 +36,8 @@ class Read(NamedTuple):
     """Below the project's."""
     asked: str
     """What of it, as a JSON object."""
+    address: str | None = None
+    """The network address of the reader; None: it was recorded by a version that kept none."""
 
 
 class Which(NamedTuple):
@@ -47,15 +50,19 @@ class Which(NamedTuple):
 
 
 _INSERT = """\
-INSERT INTO access_record (project, at_ms, request_id, actor, path, asked)
-SELECT given.project, given.at_ms, given.request_id, given.actor, given.path, given.asked
+INSERT INTO access_record (project, at_ms, request_id, actor, path, asked, address)
+SELECT
+    given.project, given.at_ms, given.request_id, given.actor, given.path, given.asked,
+    given.address
 FROM given
 WHERE TRUE"""
 
-_COLUMNS = "project text, at_ms bigint, request_id text, actor text, path text, asked text"
+_COLUMNS = (
+    "project text, at_ms bigint, request_id text, actor text, path text, asked text, address text"
+)
 
 _PAGE = """\
-SELECT project, at_ms, request_id, actor, path, asked
+SELECT project, at_ms, request_id, actor, path, asked, address
 FROM access_record
 WHERE project = $1 AND at_ms >= $2 AND (at_ms, request_id) < ($3, $4)
 ORDER BY at_ms DESC, request_id DESC
@@ -92,9 +99,9 @@ class Reads:
 
     async def add_once_a_minute(self, read: Read) -> None:
         """As `add`, for what one client fetches by the thousand: one that this process recorded
-        within the last minute, of the same actor, path and `asked`, stands for it too.
+        within the last minute, of the same actor, path, address and `asked`, stands for it too.
         """
-        key = (read.project, read.actor, read.path, read.asked)
+        key = (read.project, read.actor, read.path, read.asked, read.address or "")
         if key not in self._remembered:
             await self.add(read)
             self._remembered[key] = None

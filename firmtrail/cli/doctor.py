@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import click
 
 from firmtrail import config
-from firmtrail.cli import loop, output
+from firmtrail.cli import doctor_connections, loop, output
 from firmtrail.cli.parts import opened
 from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import checks, health, held_file, migrations, sqlite
@@ -56,9 +56,10 @@ def doctor(ctx: click.Context, database: config.Database, *, json: bool) -> None
 
 
 async def _all(database: config.Database) -> list[Check]:
+    limit = _well("descriptors", *doctor_connections.limit())
     if isinstance(database, config.Embedded):
-        return [check async for check in _embedded(database)]
-    return [check async for check in _cluster(database)]
+        return [limit, *[check async for check in _embedded(database)]]
+    return [limit, *[check async for check in _cluster(database)]]
 
 
 async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
@@ -68,6 +69,8 @@ async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
         yield Check("database", "fail", f"there is no {database.path}")
         return
     yield await _lock(database)
+    if (open_now := await doctor_connections.running(database)) is not None:
+        yield _well("connections", *open_now)
     try:
         db = await sqlite.SQLite.open_to_read(database.path)
     except Unavailable as error:
@@ -80,6 +83,10 @@ async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
             yield _triggers(await checks.sqlite_triggers(db))
     finally:
         await db.close()
+
+
+def _well(check: str, is_well: bool, found: str) -> Check:  # noqa: FBT001 (what was found)
+    return Check(check, "ok" if is_well else "warn", found)
 
 
 def _linked() -> Check:

@@ -5,6 +5,7 @@ accepted is recorded before the database closes.
 """
 
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Sequence
 
 import structlog
@@ -24,6 +25,7 @@ from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import Runner
+from firmtrail.http.gate import bounds
 from firmtrail.main import CouldNotRun
 from firmtrail.record import Recorder
 
@@ -77,6 +79,10 @@ async def working(
             is_demo=serving.is_demo,
             write_timeout_s=serving.write_timeout_s,
             streams_max=serving.streams_max,
+            trusted_proxies=serving.trusted_proxies,
+            connections=bounds(serving.connections_max, serving.connections_per_address_max),
+            projects=serving.projects,
+            long_poll_s_max=serving.long_poll_s_max,
         )
     finally:
         await recorder.close()
@@ -147,8 +153,14 @@ async def ensure_demo(services: Services) -> None:
         await demo.populate(services.db, services.access.hasher, project, None, above=above)
 
 
-def runner(services: Services) -> web.AppRunner:
-    return Runner(app.build(services), **app.RUNNER_OPTIONS)
+def runner(services: Services, tls: ssl.SSLContext | None = None) -> web.AppRunner:
+    return Runner(
+        app.build(services),
+        gate=services.gate,
+        clients=services.clients,
+        tls=tls,
+        **app.RUNNER_OPTIONS,
+    )
 
 
 async def check(db: Database, serving: config.Serving) -> None:

@@ -26,6 +26,21 @@ class ArtifactPlace(click.ParamType[config.ArtifactPlace]):
             self.fail(str(error), param, ctx)
 
 
+class Networks(click.ParamType[tuple[config.Network, ...]]):
+    name = "cidr,…"
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[config.Network, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return config.networks(value)
+        except config.BadSetting as error:
+            self.fail(str(error), param, ctx)
+
+
 artifacts_option = click.option(
     "--artifacts",
     type=ArtifactPlace(),
@@ -57,13 +72,49 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "write_timeout_s",
     default=config.WRITE_TIMEOUT_S,
     type=click.FloatRange(min=0.1, max=3600),
-    help="Seconds in which a client has to take something of what is streamed to it.",
+    help="Seconds in which a client has to take, or send, 256 KiB of what is streamed.",
 )
 @click.option(
     "--streams-max",
     default=config.STREAMS_MAX,
     type=click.IntRange(1, 100_000),
     help="How many may follow logs, in each process.",
+)
+@click.option(
+    "--trusted-proxies",
+    type=Networks(),
+    default=(),
+    show_default=False,
+    help="Networks of the proxies in front of this server, apart by commas. From these alone the "
+    "headers X-Forwarded-For, -Proto, -Host, -Prefix and Forwarded are taken.",
+)
+@click.option(
+    "--connections-max",
+    type=click.IntRange(min=1),
+    help="How many client connections each process has at most. Without it, as many as the limit "
+    "of file descriptors allows with a reserve, up to 10 000.",
+)
+@click.option(
+    "--connections-per-address",
+    "connections_per_address_max",
+    type=click.IntRange(min=1),
+    help="How many of them one client address has at most, an IPv6 /64 counting as one address; a "
+    "trusted proxy is not limited. Without it, a quarter.",
+)
+@click.option(
+    "--projects",
+    default="operator",
+    type=click.Choice(["operator", "open"]),
+    help="Who may create projects: only the operator, with `firmtrail project add`, or everybody "
+    "who has a login.",
+)
+@click.option(
+    "--long-poll-max",
+    "long_poll_s_max",
+    default=config.LONG_POLL_S_MAX,
+    type=click.FloatRange(min=0, max=60),
+    help="Seconds after which a request with wait= is answered, whatever it asked for; less than "
+    "the time limit of every proxy on the way.",
 )
 @artifacts_option
 @click.option(

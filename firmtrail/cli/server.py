@@ -17,6 +17,7 @@ from firmtrail import config
 from firmtrail.cli import logs, loop, parts, sockets
 from firmtrail.eventstore import held_file, migrations, sqlite
 from firmtrail.eventstore.database import Database
+from firmtrail.http import descriptors
 from firmtrail.http.call import Services
 from firmtrail.main import CouldNotRun
 
@@ -29,6 +30,7 @@ _log = structlog.get_logger("firmtrail")
 def serve(serving: config.Serving) -> None:
     """Serve until a signal says to stop."""
     logs.to_stdout()
+    descriptors.raise_limit()
     loop.tune_for_serving()
     try:
         loop.run(_serve(serving))
@@ -91,7 +93,7 @@ def _warn_of_wal_reset_bug() -> None:
 @contextlib.asynccontextmanager
 async def _listening(serving: config.Serving, services: Services) -> AsyncIterator[None]:
     """Accepts until the end, then lets the requests that it accepted finish."""
-    runner = parts.runner(services)
+    runner = parts.runner(services, sockets.tls_context(serving.tls) if serving.tls else None)
     await runner.setup()
     try:
         with contextlib.ExitStack() as stack:
@@ -108,5 +110,4 @@ async def _listening(serving: config.Serving, services: Services) -> AsyncIterat
 
 
 def _tcp_site(runner: web.AppRunner, serving: config.Serving) -> web.TCPSite:
-    tls = sockets.tls_context(serving.tls) if serving.tls else None
-    return web.TCPSite(runner, serving.host, serving.port, ssl_context=tls, backlog=1024)
+    return web.TCPSite(runner, serving.host, serving.port, backlog=sockets.BACKLOG)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from firmtrail import config
 
+BACKLOG = 1024
+"""How many connections the kernel keeps until they are accepted (listen(2))."""
+
 
 @contextlib.contextmanager
 def private_socket(path: Path) -> Iterator[socket.socket]:

@@ -7,7 +7,6 @@ that dies is replaced, and its clients ask again. SIGTERM and SIGINT end all as 
 import contextlib
 import functools
 import logging
-import ssl
 from typing import Any, override
 
 import structlog
@@ -20,6 +19,7 @@ from prometheus_client import multiprocess
 from firmtrail import config
 from firmtrail.cli import logs, loop, parts, sockets
 from firmtrail.eventstore.database import Unavailable
+from firmtrail.http import descriptors
 from firmtrail.http.app import RUNNER_OPTIONS
 
 RESPONSE_TIMEOUT_S = 60
@@ -31,6 +31,7 @@ _log = structlog.get_logger("firmtrail")
 def serve(serving: config.Serving) -> None:
     """Serve until a signal says to stop; ends the process with its exit code."""
     logs.to_stdout()
+    descriptors.raise_limit()
     loop.run(_prepare(serving))
     Gunicorn(serving).run()
 
@@ -66,15 +67,14 @@ class Gunicorn(BaseApplication):
 def _settings(serving: config.Serving) -> dict[str, Any]:
     host = f"[{serving.host}]" if ":" in serving.host else serving.host
     return {
+        "backlog": sockets.BACKLOG,
         "bind": f"{host}:{serving.port}",
         "workers": serving.workers,
-        "worker_class": Worker,
+        "worker_class": GunicornUVLoopWebWorker,  # the runner does TLS, and bounds its handshakes
         "logger_class": QuietLogger,
         "timeout": RESPONSE_TIMEOUT_S,
         "graceful_timeout": RUNNER_OPTIONS["shutdown_timeout"] + 5,
         "control_socket_disable": True,
-        "certfile": str(serving.tls.certificate) if serving.tls else None,
-        "keyfile": str(serving.tls.key) if serving.tls else None,
         "when_ready": lambda arbiter: _announce(serving, arbiter),
         "child_exit": lambda _, worker: _forget(serving, worker.pid),
     }
@@ -105,7 +105,7 @@ async def _worker_runner(serving: config.Serving) -> web.AppRunner:
         _log.warning("unavailable", reason=str(error))
         raise SystemExit(1) from error
     services = await stack.enter_async_context(parts.working(db, serving))
-    runner = parts.runner(services)
+    runner = parts.runner(services, sockets.tls_context(serving.tls) if serving.tls else None)
 
     async def close(_: web.Application) -> None:
         await stack.aclose()
@@ -113,15 +113,6 @@ async def _worker_runner(serving: config.Serving) -> web.AppRunner:
     runner.app.on_cleanup.append(close)
     loop.tune_for_serving()
     return runner
-
-
-class Worker(GunicornUVLoopWebWorker):
-    """aiohttp's worker, with the TLS of a single process."""
-
-    @staticmethod
-    @override
-    def _create_ssl_context(cfg: Any) -> ssl.SSLContext:
-        return sockets.tls_context(config.Tls(certificate=cfg.certfile, key=cfg.keyfile))
 
 
 class QuietLogger(Logger):

@@ -154,6 +154,13 @@ WHERE log_id = $1 AND position >= $2 AND position < $3
 ORDER BY position
 LIMIT $4"""
 
+_STREAMS = """\
+SELECT DISTINCT stream
+FROM events
+WHERE log_id = $1 AND position >= $2 AND position < $3
+ORDER BY stream
+LIMIT $4"""
+
 _READ_OLD = """\
 SELECT continued.start + events.position, events.recorded_at_ms, events.entry
 FROM continued
@@ -348,6 +355,12 @@ async def read(
         entries = page_of(log_id, start, await db.read(page(log_id, start, stop, PAGE_ENTRIES)))
         yield entries
         start += len(entries)
+
+
+async def streams(db: Database, log_id: int, start: int, stop: int) -> frozenset[str]:
+    """Returns the streams that the entries at start <= position < stop belong to."""
+    rows = await db.read(Statement(_STREAMS, (log_id, start, stop, stop - start)))
+    return frozenset(stream for [stream] in rows)
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:

@@ -37,8 +37,7 @@ LOGIN_MS = 24 * 3600 * 1000
 async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
     """A token for an e-mail address and its password."""
     access = call.services.access
-    address = call.request.remote or ""
-    actor_id = await access.login(call.body.email, call.body.password, address=address)
+    actor_id = await access.login(call.body.email, call.body.password, address=call.address)
     if actor_id is None:
         raise Unauthorized
     # The body holds the password, of which no fast hash is to be kept; it is the right one.
@@ -132,9 +131,17 @@ async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
     return await lists.answer(call, bodies.ListedProject, fetch, count)
 
 
+_BY_OPERATOR = (
+    "No project was created: on this server only its operator creates projects. Ask the operator "
+    "to run `firmtrail project add`, or to serve with `--projects open`."
+)
+
+
 async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
-    """A new project; who creates it is its admin. An API token is for one project, not for more."""
+    """Creates a project; its admin is the caller. An API token is for one project, not for more."""
     caller, project = call.caller, call.body.project
+    if caller.kind != "system" and call.services.projects == "operator":
+        raise Forbidden(_BY_OPERATOR)
     if (await _scope(call)).project is not None:
         raise Forbidden
     answer = await commands.add_project(
@@ -145,7 +152,7 @@ async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
         above=call.services.recorder.floors.number(project),
         key=call.key,
     )
-    headers = {"Location": f"/api/v1/projects/{project}"}
+    headers = {"Location": f"{call.prefix}/api/v1/projects/{project}"}
     return respond.json(answer.status, _project(project, INITIAL), headers)
 
 
@@ -238,7 +245,7 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
     wanted = call.body
     password_hash = None
     if wanted.password is not None:
-        password_hash = await call.services.access.hasher.hash("user", wanted.password)
+        password_hash = await call.services.access.hasher.hash("user", wanted.password, call.lane)
     set_member = commands.set_member(
         wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
     )

@@ -183,6 +183,8 @@ class ReadRecord(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     asked: dict[str, int | bool | str]
     request_id: str
+    address: str | None
+    """Where the read came from; null in records of versions that kept no address."""
 
 
 def time_or_none(time_ms: int | None) -> str | None:

@@ -21,16 +21,18 @@ from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import artifact_api, incoming, openapi, routes
+from firmtrail.http import artifact_api, incoming, openapi, places, routes
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.clients import CLIENTS, Clients
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places
+from firmtrail.http.places import Places, Waits
 from firmtrail.http.route import Route
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
@@ -49,6 +51,7 @@ RUNNER_OPTIONS: dict[str, Any] = {
     "auto_decompress": False,  # it would answer encodings that it lacks by itself, with plain text
     "access_log": None,  # each endpoint writes its own line
     "keepalive_timeout": 75,  # devices that call once a minute keep their connection
+    "lingering_time": 2,  # for a body that nobody wants, while its client reads the refusal
     "shutdown_timeout": 20,
 }
 """How the application has to be run; aiohttp's own defaults keep an idle connection an hour."""
@@ -68,17 +71,26 @@ def services(
     is_demo: bool = False,
     write_timeout_s: float = config.WRITE_TIMEOUT_S,
     streams_max: int = config.STREAMS_MAX,
+    trusted_proxies: Sequence[config.Network] = (),
+    connections: Bounds | None = None,
+    projects: config.ProjectMakers = "operator",
+    long_poll_s_max: float = config.LONG_POLL_S_MAX,
 ) -> Services:
     """What handlers need, round a database; `folder` is where an embedded one lies, and
     `metrics_folder` where the processes of a server count together."""
     metrics = Metrics(metrics_folder)
+    clients = Clients(trusted_proxies)
     builder = Builder(db, is_alone=folder is not None, tell=metrics.tell_rebuild)
     return Services(
         db=db,
         recorder=recorder,
         access=access,
-        authenticate=authenticator(access, db),
         keys=Keys(db),
+        authenticate=authenticator(access, db, clients),
+        clients=clients,
+        gate=Gate(connections or bounds(), clients, metrics),
+        projects=projects,
+        long_poll_s_max=long_poll_s_max,
         metrics=metrics,
         outdated=Sums(db),
         devices=Coalescer(db, device_current.one),
@@ -93,6 +105,8 @@ def services(
         check_ins=Coalescer(db, check_in.look),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
+        waits=Waits(places.WAITS_MAX, places.WAITS_OF_DEVICE_MAX),
+        waits_of_people=Waits(places.WAITS_OF_PEOPLE_MAX, places.WAITS_OF_PERSON_MAX),
         artifacts=artifacts,
         artifact_bytes_max=artifact_bytes_max,
         uploads=Places(artifact_api.UPLOADS_AT_ONCE),
@@ -110,6 +124,7 @@ def build(services: Services) -> web.Application:
     served = routes.served(has_seed=services.seed_project is not None, is_demo=services.is_demo)
     app = web.Application()
     app[SERVICES] = services
+    app[CLIENTS] = services.clients
     app[openapi.DOCUMENT] = openapi.document(served)
     for path in dict.fromkeys(route.path for route in served):
         here = [route for route in served if route.path == path]
@@ -174,6 +189,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     if services.publisher is not None:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
+    tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     yield
     services.readiness.is_draining = True

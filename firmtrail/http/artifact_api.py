@@ -39,7 +39,7 @@ async def put_artifact(call: AnyCall) -> web.Response:
     store, name = _store(call), call.path("name")
     expected = _expected_digests(call.request)
     await _check_before(call, name)
-    with call.services.uploads.one(call.project):
+    with call.services.uploads.one(call.caller):
         await incoming.let_continue(call.request)
         async with store.received(_chunks(call)) as upload:
             if any(digest != upload.sha256 for digest in expected):
@@ -86,11 +86,11 @@ def _too_large(call: AnyCall) -> errors.TooLarge:
 
 async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
     """The body as it comes. Raises the problem that ends it before its end."""
-    size_bytes = 0
-    ends_at = asyncio.get_running_loop().time() + UPLOAD_S
+    size_bytes, pace = 0, _Pace(call.services.write_timeout_s)
     try:
-        while chunk := await _chunk(call.request, ends_at):
+        while chunk := await _chunk(call.request, pace.due_at()):
             size_bytes += len(chunk)
+            pace.arrived(len(chunk))
             if size_bytes > call.services.artifact_bytes_max:
                 raise _too_large(call)
             yield chunk
@@ -100,10 +100,32 @@ async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
         raise errors.BadRequest("The body broke off.") from None
 
 
-async def _chunk(request: web.Request, ends_at: float) -> bytes:
+class _Pace:
+    """How fast an upload has to come: `WRITE_BYTES` in each span of so many seconds."""
+
+    def __init__(self, span_s: float) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._span_s = span_s
+        self._ends_at = self._now() + UPLOAD_S
+        self._begin_span()
+
+    def _begin_span(self) -> None:
+        self._span_bytes = 0
+        self._span_ends_at = self._now() + self._span_s
+
+    def arrived(self, count: int) -> None:
+        self._span_bytes += count
+        if self._span_bytes >= respond.WRITE_BYTES:
+            self._begin_span()
+
+    def due_at(self) -> float:
+        """Until when the next bytes have to come."""
+        return min(self._ends_at, self._span_ends_at, self._now() + UPLOAD_IDLE_S)
+
+
+async def _chunk(request: web.Request, due_at: float) -> bytes:
     """A time limit of its own for each: the store may ask for each in another task."""
-    idle_at = asyncio.get_running_loop().time() + UPLOAD_IDLE_S
-    async with asyncio.timeout_at(min(ends_at, idle_at)):
+    async with asyncio.timeout_at(due_at):
         return await request.content.readany()
 
 

@@ -39,7 +39,7 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     The end is fixed at the start, so what is recorded meanwhile does not prolong the answer. A
     page is read at a time: neither the log's length nor a slow reader costs memory.
     """
-    with call.services.replays.one(call.project):
+    with call.services.replays.one(call.caller):
         head = await log.head(call.services.db, await log_of(call))
         wanted = await _range(call, head)
         await reading.record(call, _asked(call.query, head.number, wanted))
@@ -207,4 +207,5 @@ def _told(read: reads.Read) -> answers.ReadRecord:
         path=read.path,
         asked=msgspec.json.decode(read.asked),
         request_id=read.request_id,
+        address=read.address,
     )

@@ -14,6 +14,7 @@ from firmtrail.access import Access, roles, settings
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Found
 from firmtrail.eventstore.database import Database
 from firmtrail.http import kinds
+from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 from firmtrail.http.kinds import NOBODY, SYSTEM_ACTOR, Caller
 from firmtrail.projections import device_current
@@ -21,7 +22,7 @@ from firmtrail.projections import device_current
 type Authenticate = Callable[[web.Request, kinds.Access], Awaitable[Caller]]
 
 
-def authenticator(access: Access, db: Database) -> Authenticate:
+def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
     """Return what tells the caller of a request, or raises what he is answered instead."""
 
     async def authenticate(request: web.Request, wanted: kinds.Access) -> Caller:
@@ -37,7 +38,7 @@ def authenticator(access: Access, db: Database) -> Authenticate:
         text = presented(request)
         if text is None:
             raise Unauthorized
-        found = await access.find(text, project, device, address=request.remote or "")
+        found = await access.find(text, project, device, address=clients.address(request))
         if found.device_secret == OWN_DEVICE:
             return _own_device(found, wanted, project, device)
         if found.token_id is not None:

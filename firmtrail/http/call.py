@@ -5,6 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
+from firmtrail import config
+from firmtrail.access.hashing import Lane
 from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
@@ -15,11 +17,13 @@ from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.publisher import Publisher
 from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
+from firmtrail.http.clients import Clients
 from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places
+from firmtrail.http.places import Places, Waits
 from firmtrail.http.watch import Watch
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
@@ -53,6 +57,21 @@ class Call[Query, Body]:
         """The project's newest log; 0, which is none, where the path names no project."""
         return self.caller.log_id or 0
 
+    @property
+    def address(self) -> str:
+        """The client's network address."""
+        return self.services.clients.address(self.request)
+
+    @property
+    def prefix(self) -> str:
+        """The path that a trusted proxy serves us below; "" is the root."""
+        return self.services.clients.prefix(self.request)
+
+    @property
+    def lane(self) -> Lane:
+        """In which lane bcrypt works for this caller, whose access was checked."""
+        return "local" if self.caller.kind == "system" else "operators"
+
     def path(self, name: str) -> str:
         """A parameter of the path; "" where its text is no such name."""
         return self.request.match_info[name]
@@ -68,6 +87,10 @@ class Services:
     authenticate: Authenticate
     keys: Keys
     """Those that all servers of the database share."""
+    clients: Clients
+    """Says who the client of a request is."""
+    gate: Gate
+    """Says which connections are accepted."""
     metrics: Metrics
     outdated: Sums
     """How far the devices of all projects are behind."""
@@ -80,6 +103,10 @@ class Services:
     """What a device ran before a bad version."""
     watch: Watch
     """Who waits for a log to go on."""
+    waits: Waits
+    """For devices that wait for another answer."""
+    waits_of_people: Waits
+    """For people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
     """Rebuilds views beside the requests."""
@@ -100,6 +127,10 @@ class Services:
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False
+    projects: config.ProjectMakers = "operator"
+    """Who may create projects."""
+    long_poll_s_max: float = config.LONG_POLL_S_MAX
+    """After which a request that waits for news is answered."""
 
 
 type AnyCall = Call[Any, Any]

@@ -5,6 +5,7 @@ deciding once more while the log's head is held. Every answer says when to call 
 """
 
 import time
+from contextlib import AbstractContextManager
 from typing import Any
 
 from aiohttp import web
@@ -23,10 +24,10 @@ from firmtrail.http.decisions import case_of
 from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Page, Place
-from firmtrail.http.watch import decides_anew, grew
+from firmtrail.http.watch import OfDevice, grew
 from firmtrail.offering import CheckIn
 from firmtrail.projections import check_in, device_asks, device_history
-from firmtrail.projections.check_in import Seen
+from firmtrail.projections.check_in import Counts, Seen
 from firmtrail.release import Key
 from firmtrail.steering import ask, offer, target
 from firmtrail.steering.ask import Ask
@@ -46,18 +47,50 @@ class _Looked(Struct, frozen=True, gc=False):
     decision: Decision
 
 
-async def get_update(call: Call[wire.UpdateQuery, None]) -> web.Response:
-    """What the device should run; with `wait`, as soon as that is something else."""
-    deadline = time.monotonic() + call.query.wait
-    while True:
-        looked = await _look(call, call.query.running)
-        body = await _told(call, looked)
-        answer = respond.resource(call, body, looked.seen.counts.size)
-        left_s = deadline - time.monotonic()
-        if answer.status != 304 or left_s <= 0 or call.services.readiness.is_draining:
-            return answer
-        await call.services.watch.until(call.log_id, decides_anew(looked.seen.counts), left_s)
-        call.caller = await call.services.authenticate(call.request, DEVICE)
+type UpdateCall = Call[wire.UpdateQuery, None]
+
+
+async def get_update(call: UpdateCall) -> web.Response:
+    """Answers what the device should run; with `wait`, as soon as that is something else.
+
+    Past the bound of requests that wait, for the device or in all, it answers immediately.
+    """
+    deadline = _deadline(call)
+    answer, counts = await _update(call)
+    if answer.status != 304 or not call.query.wait:
+        return answer
+    with _wait(call) as has_place:
+        while has_place and answer.status == 304 and (left_s := deadline - time.monotonic()) > 0:
+            if call.services.readiness.is_draining or _is_gone(call):
+                break
+            news = OfDevice(call.path("device"), counts)
+            await call.services.watch.until(call.log_id, news, left_s, lambda: _is_gone(call))
+            call.caller = await call.services.authenticate(call.request, DEVICE)
+            answer, counts = await _update(call)
+    return answer
+
+
+def _deadline(call: Call[wire.UpdateQuery, Any] | Call[wire.AskQuery, Any]) -> float:
+    """When a request that waits is answered at the latest."""
+    return time.monotonic() + min(call.query.wait, call.services.long_poll_s_max)
+
+
+def _wait(call: AnyCall) -> AbstractContextManager[bool]:
+    """Keeps a place to wait in: one of the device's, whoever speaks for it, or one of a person."""
+    if call.caller.kind in RECORDED_KINDS:
+        return call.services.waits.one(call.log_id, call.path("device"))
+    return call.services.waits_of_people.one(call.caller.actor_id)
+
+
+def _is_gone(call: AnyCall) -> bool:
+    return call.request.transport is None
+
+
+async def _update(call: UpdateCall) -> tuple[web.Response, Counts]:
+    looked = await _look(call, call.query.running)
+    body = await _told(call, looked)
+    counts = looked.seen.counts
+    return respond.resource(call, body, counts.size), counts
 
 
 async def _look(call: AnyCall, running: str | None = None) -> _Looked:
@@ -108,7 +141,7 @@ def _artifacts(
     if decision.version is None or state.model is None:
         return []
     found = control.releases.get(Key(state.model, decision.version))
-    base = f"/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
+    base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
     return [
         wire.UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")
         for each in (found.artifacts if found else ())
@@ -187,16 +220,17 @@ async def _answered(
     call: Call[wire.AskQuery, wire.WantedAsk], question: str
 ) -> tuple[str, int] | None:
     """The answer, if it comes while it is waited for."""
-    deadline = time.monotonic() + call.query.wait
-    while (left_s := deadline - time.monotonic()) > 0:
-        size, found = await device_asks.one(
-            call.services.db, call.log_id, (call.path("device"), question)
-        )
-        if found is not None and found.version is not None and found.answered_at_ms is not None:
-            return found.version, found.answered_at_ms
-        if call.services.readiness.is_draining:
-            return None
-        await call.services.watch.until(call.log_id, grew(size), left_s)
+    deadline = _deadline(call)
+    with call.services.waits_of_people.one(call.caller.actor_id) as has_place:
+        while has_place and (left_s := deadline - time.monotonic()) > 0:
+            size, found = await device_asks.one(
+                call.services.db, call.log_id, (call.path("device"), question)
+            )
+            if found is not None and found.version is not None and found.answered_at_ms is not None:
+                return found.version, found.answered_at_ms
+            if call.services.readiness.is_draining or _is_gone(call):
+                return None
+            await call.services.watch.until(call.log_id, grew(size), left_s, lambda: _is_gone(call))
     return None
 
 

@@ -31,7 +31,7 @@ async def post_devices(call: RegisterCall) -> web.Response:
     wanted = call.body if isinstance(call.body, list) else [call.body]
     _check_distinct(wanted)
     texts = {each.device: each.secret or new_secret() for each in wanted}
-    sealed = await seal(call.services.access.hasher, list(texts.items()))
+    sealed = await seal(call.services.access.hasher, list(texts.items()), call.lane)
     registrations = [
         commands.Registration(secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags)))
         for secret, each in zip(sealed, wanted, strict=True)
@@ -146,5 +146,5 @@ async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
 
 
 async def _sealed(call: AnyCall, name: str, text: str) -> NewSecret:
-    [secret] = await seal(call.services.access.hasher, [(name, text)])
+    [secret] = await seal(call.services.access.hasher, [(name, text)], call.lane)
     return secret

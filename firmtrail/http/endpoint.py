@@ -20,6 +20,7 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import errors, origin, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
+from firmtrail.http.clients import KNOWN
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
@@ -60,7 +61,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
 
     async def work(call: AnyCall) -> web.StreamResponse:
         if not is_safe:
-            origin.check_same_origin(call.request)
+            origin.check_same_origin(call.request, services.clients)
         await prepare(call)
         return await handler(call)
 
@@ -71,7 +72,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         response = await errors.answered(work(call), request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
-            origin.protect(response.headers, request)
+            origin.protect(response.headers, services.clients.scheme(request))
             if is_polled:
                 response.headers[POLL_AFTER] = poll_after(call)
         if call.caller.kind == "device" and response.status != 201:
@@ -113,6 +114,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
         if not is_public:
             call.access = access
             call.caller = await authenticate(request, access)
+            request[KNOWN] = True
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:
@@ -194,6 +196,7 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
             status=status,
             duration_ms=round(seconds * 1000, 3),
             actor=caller.actor,
+            address=call.address,
             request_id=call.request_id,
         )
 

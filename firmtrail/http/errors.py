@@ -8,7 +8,7 @@ detail; a stack trace never leaves the server.
 
 from collections.abc import Awaitable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ from firmtrail.access import TooManyAttempts
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.eventstore.floors import LogRefused
+from firmtrail.http.clients import address_of
 
 FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -30,6 +31,14 @@ STREAM = web.RequestKey("stream", web.StreamResponse)
 """The answer that a handler has begun to stream, if any."""
 
 _log = structlog.get_logger("firmtrail.http")
+
+
+class Asked(NamedTuple):
+    """A request, as log lines name it."""
+
+    request_id: str
+    address: str
+    """The client's."""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -223,9 +232,10 @@ async def answered(
     try:
         return await work
     except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
-        problem = problem_of(error, request_id)
+        asked = Asked(request_id, address_of(request))
+        problem = problem_of(error, asked)
         if STREAM in request:
-            return _broken(request, error, request_id)
+            return _broken(request, error, asked)
         return response(problem, request_id)
 
 
@@ -252,7 +262,7 @@ def problem_body(problem: Problem, request_id: str) -> ProblemBody:
     )
 
 
-def problem_of(error: BaseException, request_id: str) -> Problem:
+def problem_of(error: BaseException, asked: Asked) -> Problem:
     """The problem that an error means."""
     match error:
         case Problem():
@@ -260,20 +270,20 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
         case Refused():
             return refusal(error)
         case Unavailable():
-            return _unavailable(error, request_id)
+            return _unavailable(error, asked)
         case TooManyAttempts():
             return TooManyRequests(error.retry_after_s)
         case web.RequestPayloadError() | web.HTTPBadRequest() | ConnectionError():
             # A ConnectionError is the client's hanging up: the database's are Unavailable.
             return BadRequest("The body broke off, or is not what its encoding says.")
         case _:
-            _log.error("bug", exc_info=error, request_id=request_id)
+            _log.error("bug", exc_info=error, **asked._asdict())
             return Problem()
 
 
-def _unavailable(error: Unavailable, request_id: str) -> Problem:
+def _unavailable(error: Unavailable, asked: Asked) -> Problem:
     """A log that takes no appends says why: only people can change that."""
-    _log.warning("unavailable", reason=str(error), request_id=request_id)
+    _log.warning("unavailable", reason=str(error), **asked._asdict())
     if isinstance(error, LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
     return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
@@ -292,9 +302,9 @@ def refusal(refused: Refused) -> Problem:
     return _STATUSES.get(refused.status, Conflict)(refused.detail, code=refused.code)
 
 
-def _broken(request: web.Request, error: Exception, request_id: str) -> web.StreamResponse:
+def _broken(request: web.Request, error: Exception, asked: Asked) -> web.StreamResponse:
     """The begun answer, on a connection that can't end it cleanly any more."""
-    _log.warning("stream broken", reason=repr(error), request_id=request_id)
+    _log.warning("stream broken", reason=repr(error), **asked._asdict())
     if request.transport is not None:
         request.transport.abort()
     return request[STREAM]

@@ -110,7 +110,7 @@ def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
     if cursor is None:
         return {}
     url = call.request.rel_url.update_query(cursor=cursor)
-    return {"Link": f'<{url.raw_path_qs}>; rel="next"'}
+    return {"Link": f'<{call.prefix}{url.raw_path_qs}>; rel="next"'}
 
 
 def _scope(call: AnyCall) -> bytes:

@@ -63,6 +63,7 @@ class Metrics:
             "Events folded into views that are built anew.",
             registry=self._own,
         )
+        self._add_connections()
         build = Gauge(
             "firmtrail_build_info",
             "What is running.",
@@ -71,6 +72,30 @@ class Metrics:
             registry=self._own,
         )
         build.labels(__version__).set(1)
+
+    def _add_connections(self) -> None:
+        self.connections = self._sum(
+            "firmtrail_connections", "How many client connections are open."
+        )
+        self.connections_max = self._sum(
+            "firmtrail_connections_max", "How many client connections there may be."
+        )
+        self.open_descriptors = self._sum(
+            "firmtrail_open_descriptors", "How many file descriptors are open."
+        )
+        self.descriptors_max = self._sum(
+            "firmtrail_descriptors_max", "How many file descriptors there may be."
+        )
+        self.closed_connections = Counter(
+            "firmtrail_closed_connections",
+            "Connections that were refused, that gave way to newer ones (displaced), or that "
+            "were closed because no request came in time (late).",
+            ["reason"],
+            registry=self._own,
+        )
+
+    def _sum(self, name: str, help_text: str) -> Gauge:
+        return Gauge(name, help_text, multiprocess_mode="livesum", registry=self._own)
 
     def observer(self, method: str, route: str) -> Observe:
         """Return what counts the requests of one route: called with status and seconds."""

@@ -6,6 +6,7 @@ dialect is left at OpenAPI's default: naming another makes readers of the docume
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from http import HTTPMethod, HTTPStatus
 from typing import Any
 
@@ -83,6 +84,13 @@ def document(routes: Sequence[Route]) -> bytes:
         here = [route for route in routes if route.path == path]
         spec.path(path, operations=_operations(here, schemas), parameters=_path_parameters(path))
     return msgspec.json.encode(spec.to_dict())
+
+
+@lru_cache(maxsize=16)
+def seen_from(document: bytes, base_url: str) -> bytes:
+    """The document for clients that reach the service under this base."""
+    decoded = msgspec.json.decode(document)
+    return msgspec.json.encode({**decoded, "servers": [{"url": base_url}]})
 
 
 class _Schemas:

@@ -68,6 +68,7 @@ async def get_readyz(call: AnyCall) -> web.Response:
 async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, and how many devices are outdated, for Prometheus."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
+    call.services.gate.observe()
     body = call.services.metrics.text() + await call.services.outdated.text()
     return web.Response(body=body, headers=headers)
 
@@ -75,7 +76,10 @@ async def get_metrics(call: AnyCall) -> web.Response:
 async def get_openapi(call: AnyCall) -> web.Response:
     """The interface as an OpenAPI 3.1 document."""
     headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
-    return respond.stored(call, respond.JSON, call.request.app[openapi.DOCUMENT], headers)
+    document = call.request.app[openapi.DOCUMENT]
+    if base_url := call.services.clients.base_url(call.request):
+        document = openapi.seen_from(document, base_url)
+    return respond.stored(call, respond.JSON, document, headers)
 
 
 async def get_docs(call: AnyCall) -> web.Response:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -23,29 +24,19 @@ HSTS_YEAR = "max-age=31536000"
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
-class Origin(NamedTuple):
+class _Origin(NamedTuple):
     """A scheme, and a host with its port where that is not the scheme's own."""
 
     scheme: str
     host: str
 
 
-def own_scheme(request: web.BaseRequest) -> str:
-    """Returns the scheme under which the client sees this service: the one place that says so."""
-    return request.scheme
-
-
-def own_origin(request: web.BaseRequest) -> Origin:
-    """Returns the origin under which the client sees this service: the one place that says so."""
-    return _origin(own_scheme(request), request.host)
-
-
-def _origin(scheme: str, host: str) -> Origin:
+def _origin(scheme: str, host: str) -> _Origin:
     scheme = scheme.lower()
-    return Origin(scheme, host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ":")))
+    return _Origin(scheme, host.lower().removesuffix(_DEFAULT_PORTS.get(scheme, ":")))
 
 
-def check_same_origin(request: web.Request) -> None:
+def check_same_origin(request: web.Request, clients: Clients) -> None:
     """Raises `Forbidden` where a browser sends this for a page of another origin.
 
     A page that a browser calls same-origin is so, whatever a proxy made of the Host. Browsers that
@@ -57,7 +48,7 @@ def check_same_origin(request: web.Request) -> None:
     if site == "same-origin":
         return
     page = headers.get(hdrs.ORIGIN)
-    if site in {None, "none"} and (page is None or _is_own(page, own_origin(request))):
+    if site in {None, "none"} and (page is None or _is_own(page, _own(request, clients))):
         return
     raise Forbidden(
         "A page of another site sent this request: only pages of this service may do so.",
@@ -65,14 +56,18 @@ def check_same_origin(request: web.Request) -> None:
     )
 
 
-def _is_own(page: str, own: Origin) -> bool:
+def _own(request: web.Request, clients: Clients) -> _Origin:
+    return _origin(clients.scheme(request), clients.host(request))
+
+
+def _is_own(page: str, own: _Origin) -> bool:
     scheme, _, host = page.partition("://")
     seen = _origin(scheme, host)
     return seen.host == own.host and seen.scheme in {"https", own.scheme}
 
 
-def protect(headers: CIMultiDict[str], request: web.BaseRequest) -> None:
+def protect(headers: CIMultiDict[str], scheme: str) -> None:
     """Adds to an answer's headers what every answer carries."""
     headers.update(PROTECTION)
-    if own_scheme(request) == "https":
+    if scheme == "https":
         headers[HSTS] = HSTS_YEAR

@@ -54,4 +54,5 @@ def _read(call: AnyCall, path: str, asked: Mapping[str, object]) -> Read:
         actor=call.caller.actor,
         path=path,
         asked=msgspec.json.encode(asked).decode(),
+        address=call.address,
     )

@@ -141,7 +141,7 @@ async def stream(
     response = web.StreamResponse(
         status=status, headers={**headers, "X-Request-Id": call.request_id}
     )
-    origin.protect(response.headers, call.request)
+    origin.protect(response.headers, call.services.clients.scheme(call.request))
     response.content_type = media
     if media == CSV:
         response.charset = "utf-8"

@@ -78,8 +78,7 @@ async def _read_update(call: AnyCall) -> Update | None:
 async def _log_of_device(call: AnyCall, name: str, secret: str) -> int | None:
     """The log to record in, if this is the device's secret."""
     services = call.services
-    address = call.request.remote or ""
-    found = await services.access.find(secret, services.seed_project, name, address=address)
+    found = await services.access.find(secret, services.seed_project, name, address=call.address)
     return found.log_id if found.device_secret == OWN_DEVICE else None
 
 
@@ -104,7 +103,7 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
     """The project's log, if this is a member who may read it."""
     services = call.services
-    actor_id = await services.access.login(email, password, address=call.request.remote or "")
+    actor_id = await services.access.login(email, password, address=call.address)
     project = services.seed_project
     if actor_id is None or project is None:
         return None

@@ -100,7 +100,12 @@ type VisibleText = Annotated[
     str, Meta(pattern=rf"^[!-~]{{1,64}}{_END}", description="1 to 64 visible ASCII characters")
 ]
 type Secret = Annotated[
-    str, Meta(pattern=rf"^[!-~]{{1,200}}{_END}", description="1 to 200 visible ASCII characters")
+    str,
+    Meta(
+        pattern=rf"^(?!ft[st]_(?![A-Za-z0-9_-]{{43}}{_END}))[!-~]{{1,200}}{_END}",
+        description="1 to 200 visible ASCII characters; one that begins with fts_ or ftt_ goes on "
+        "with exactly 43 characters of base64url, as the secrets that the service makes",
+    ),
 ]
 type FreeText = Annotated[
     str,

@@ -1,14 +1,18 @@
-"""Who waits for a log to go on? A server with waiters reads how far their logs are every 200 ms.
+"""Wakes requests that wait for a log to grow: every 200 ms it reads how far their logs are.
 
-One query for all logs that anybody waits for, whatever the number of waiters; without waiters none.
-What another server recorded is seen as well as what this one did.
+One query serves all logs that anybody waits for, whatever the number of waiters; without waiters
+there is none. What another server recorded is seen as well as what this one did. A nudge concerns
+one device: if a log was nudged, one more query says which devices its new events are about, and
+only their waiters wake. A waiter whose client is gone is let go.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
 from firmtrail.projections.check_in import Counts
 
@@ -34,25 +38,47 @@ class Reached(NamedTuple):
 
 type IsNews = Callable[[Reached], bool]
 
+NUDGED_EVENTS_MAX = 2_000
+"""If a nudged log grew by more events, all devices that wait on it are looked at again."""
 
-def decides_anew(seen: Counts) -> IsNews:
-    """News to a device that waits: what decides has changed, or somebody nudged a device."""
-    return lambda reached: (reached.control, reached.nudge) != (seen.control, seen.nudge)
+
+@dataclass(slots=True)
+class OfDevice:
+    """What is news to a device that waits: an order of the log, or a nudge of the device itself."""
+
+    device: str
+    seen: Counts
+    """How far the log was when the device was last looked at, or known not to be concerned."""
+
+    def is_ordered(self, reached: Reached) -> bool:
+        return reached.control > self.seen.control
+
+    def is_log_nudged(self, reached: Reached) -> bool:
+        return reached.nudge > self.seen.nudge
 
 
 def grew(size: int) -> IsNews:
-    """News to who waits for an answer: anything was recorded."""
+    """News to a caller that waits for an answer: anything was recorded."""
     return lambda reached: reached.size > size
 
 
 def grew_or_closed(size: int) -> IsNews:
-    """News to who follows the log."""
+    """News to a caller that follows the log."""
     return lambda reached: reached.size > size or bool(reached.is_closed)
 
 
+def _never() -> bool:
+    return False
+
+
 class _Waiter(NamedTuple):
-    is_news: IsNews
+    news: IsNews | OfDevice
     woken: asyncio.Future[Reached | None]
+    is_gone: Callable[[], bool]
+
+    def wake(self, reached: Reached | None) -> None:
+        if not self.woken.done():
+            self.woken.set_result(reached)
 
 
 class Watch:
@@ -64,13 +90,20 @@ class Watch:
         self._wanted = asyncio.Event()
         self._is_closed = False
 
-    async def until(self, log_id: int, is_news: IsNews, timeout_s: float) -> Reached | None:
-        """How far the log is, once that is news; None when time is up or the server drains."""
+    async def until(
+        self,
+        log_id: int,
+        news: IsNews | OfDevice,
+        timeout_s: float,
+        is_gone: Callable[[], bool] = _never,
+    ) -> Reached | None:
+        """Returns how far the log is, once that is news; None when time is up, when the client is
+        gone, or when the server drains."""
         if self._is_closed or timeout_s <= 0:
             return None
         woken: asyncio.Future[Reached | None] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(log_id, [])
-        waiters.append(waiter := _Waiter(is_news, woken))
+        waiters.append(waiter := _Waiter(news, woken, is_gone))
         self._wanted.set()
         try:
             return await asyncio.wait_for(woken, timeout_s)
@@ -83,7 +116,7 @@ class Watch:
                     del self._waiters[log_id]
 
     async def run(self) -> None:
-        """Look, as long as anybody waits."""
+        """Looks, as long as anybody waits."""
         while True:
             await self._wanted.wait()
             if not self._waiters:
@@ -94,19 +127,45 @@ class Watch:
             await asyncio.sleep(EVERY_S)
 
     async def _look(self) -> None:
+        self._let_go()
         given = Given("log_id bigint", [(log_id,) for log_id in self._waiters])
-        for log_id, *reached in await self._db.read(Statement(_REACHED, (), given)):
-            self._wake(log_id, Reached(*reached))
+        for log_id, *columns in await self._db.read(Statement(_REACHED, (), given)):
+            reached, nudged = Reached(*columns), []
+            for waiter in self._waiters.get(log_id, []):
+                if not isinstance(waiter.news, OfDevice):
+                    if waiter.news(reached):
+                        waiter.wake(reached)
+                elif waiter.news.is_ordered(reached):
+                    waiter.wake(reached)
+                elif waiter.news.is_log_nudged(reached):
+                    nudged.append((waiter, waiter.news))
+            if nudged:
+                await self._wake_nudged(log_id, reached, nudged)
 
-    def _wake(self, log_id: int, reached: Reached) -> None:
-        for waiter in self._waiters.get(log_id, []):
-            if not waiter.woken.done() and waiter.is_news(reached):
-                waiter.woken.set_result(reached)
+    async def _wake_nudged(
+        self, log_id: int, reached: Reached, waiting: Sequence[tuple[_Waiter, OfDevice]]
+    ) -> None:
+        """Wakes those of the waiters that the events since they were looked at are about."""
+        start = min(news.seen.size for _, news in waiting)
+        is_far = reached.size - start > NUDGED_EVENTS_MAX
+        streams = (
+            frozenset() if is_far else await log.streams(self._db, log_id, start, reached.size)
+        )
+        for waiter, news in waiting:
+            if is_far or f"device/{news.device}" in streams:
+                waiter.wake(reached)
+            else:
+                news.seen = Counts(reached.size, reached.control, reached.nudge)
+
+    def _let_go(self) -> None:
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if waiter.is_gone():
+                    waiter.wake(None)
 
     def close(self) -> None:
         """Nobody waits any longer: the server drains."""
         self._is_closed = True
         for waiters in self._waiters.values():
             for waiter in waiters:
-                if not waiter.woken.done():
-                    waiter.woken.set_result(None)
+                waiter.wake(None)

@@ -1,7 +1,8 @@
 """Weak texts: the same work for whatever is wrong, limits before hashing, memory after."""
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -117,16 +118,163 @@ async def test_an_address_is_limited_over_all_names(hasher: Hasher, hashed: list
     assert len(hashed) == 301
 
 
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Lets every guess wait in its thread until it is set."""
+    released, original = threading.Event(), hashing.matches
+
+    def waiting(text: str, hashed: str) -> bool:
+        if text == "guess":
+            released.wait(10)
+        return original(text, hashed)
+
+    monkeypatch.setattr(hashing, "matches", waiting)
+    yield released
+    released.set()
+
+
+async def flood(hasher: Hasher, attempts: Iterable[Attempt]) -> list[asyncio.Task[bool]]:
+    """Guess for all of them at the same time, until all that find a place have one."""
+    tasks = [asyncio.create_task(hasher.verify(each, "guess", None)) for each in attempts]
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+    return tasks
+
+
+def addresses(count: int) -> list[str]:
+    return [f"10.0.{number // 250}.{number % 250}" for number in range(count)]
+
+
 async def test_more_than_can_be_hashed_soon_is_turned_away(
     hasher: Hasher, hashed: list[str]
 ) -> None:
     attempts = [
-        hasher.verify(DEVICE._replace(name=f"acme/{n}"), "AAA", HASH)
-        for n in range(hashing.WAITING_MAX * 2)
+        hasher.verify(Attempt("device", f"acme/{address}", address), "AAA", HASH)
+        for address in addresses(hashing.WAITING_MAX * 2)
     ]
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
-    assert outcomes.count(True) >= hashing.WAITING_MAX
+    places = hashing.WAITING_MAX - hashing.WAITING_FOR_KNOWN
+    assert outcomes.count(True) >= places
     assert any(isinstance(outcome, Unavailable) for outcome in outcomes)
     assert len(outcomes) == outcomes.count(True) + sum(
         isinstance(outcome, Unavailable) for outcome in outcomes
     )
+
+
+async def test_one_address_gets_only_some_of_the_places(
+    hasher: Hasher, stuck: threading.Event
+) -> None:
+    names = range(hashing.WAITING_MAX * 2)
+    tasks = await flood(hasher, [DEVICE._replace(name=f"acme/{n}") for n in names])
+    other = asyncio.create_task(
+        hasher.verify(Attempt("user", "a@b.example", "10.0.0.2"), "AAA", HASH)
+    )
+    await asyncio.sleep(0.01)
+    stuck.set()
+    assert await other
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert outcomes.count(False) == hashing.WAITING_OF_ADDRESS_MAX
+
+
+async def test_an_address_that_verified_something_finds_a_place_in_a_flood(
+    hasher: Hasher, stuck: threading.Event
+) -> None:
+    person = Attempt("user", "a@b.example", "192.0.2.1")
+    assert await hasher.verify(person, "AAA", HASH)
+    strangers = addresses(hashing.WAITING_MAX * 2)
+    tasks = await flood(hasher, [Attempt("user", f"{each}@b.example", each) for each in strangers])
+    with pytest.raises(Unavailable):
+        await hasher.verify(Attempt("user", "new@b.example", "192.0.2.2"), "other", None)
+    again = asyncio.create_task(hasher.verify(person, "BBB", hash_text("BBB", 4)))
+    await asyncio.sleep(0.01)
+    stuck.set()
+    assert await again
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_flood_of_strangers_keeps_no_operator_waiting(
+    hasher: Hasher, stuck: threading.Event
+) -> None:
+    strangers = addresses(hashing.WAITING_MAX * 2)
+    tasks = await flood(hasher, [Attempt("user", f"{each}@b.example", each) for each in strangers])
+    hashed = await hasher.hash("device", "short", "operators")
+    stuck.set()
+    assert hashing.matches("short", hashed)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_flood_of_one_operator_keeps_no_local_command_waiting(hasher: Hasher) -> None:
+    tasks = [
+        asyncio.create_task(hasher.hash("device", f"short {n}", "operators"))
+        for n in range(hashing.WAITING_MAX * 2)
+    ]
+    await asyncio.sleep(0)
+    assert hashing.matches("short", await hasher.hash("user", "short", "local"))
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert any(isinstance(outcome, Unavailable) for outcome in outcomes)
+
+
+async def test_a_stranger_locks_nobody_out_from_elsewhere(hasher: Hasher) -> None:
+    person = Attempt("user", "a@b.example", "192.0.2.1")
+    stranger = person._replace(address="198.51.100.7")
+    for n in range(20):
+        assert not await hasher.verify(stranger, f"guess {n}", HASH)
+    with pytest.raises(TooManyAttempts):
+        await hasher.verify(stranger, "AAA", HASH)
+    assert await hasher.verify(person, "AAA", HASH)
+
+
+async def test_a_name_attacked_from_many_addresses_is_delayed_and_not_locked(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "DELAY_S", 0.1)
+    for address in addresses(60):
+        assert not await hasher.verify(Attempt("user", "a@b.example", address), "guess", HASH)
+    began = asyncio.get_running_loop().time()
+    assert await hasher.verify(Attempt("user", "a@b.example", "192.0.2.1"), "AAA", HASH)
+    assert asyncio.get_running_loop().time() - began >= 0.1
+
+
+async def test_devices_do_not_use_up_the_attempts_of_people(hasher: Hasher) -> None:
+    for n in range(300):
+        assert not await hasher.verify(DEVICE._replace(name=f"acme/{n}"), "guess", None)
+    with pytest.raises(TooManyAttempts):
+        await hasher.verify(DEVICE._replace(name="acme/new"), "AAA", HASH)
+    assert await hasher.verify(Attempt("user", "a@b.example", DEVICE.address), "AAA", HASH)
+
+
+async def test_all_addresses_of_an_ipv6_site_are_one(hasher: Hasher) -> None:
+    for n in range(20):
+        attempt = DEVICE._replace(address=f"2001:db8::{n:x}")
+        assert not await hasher.verify(attempt, "guess", HASH)
+    with pytest.raises(TooManyAttempts):
+        await hasher.verify(DEVICE._replace(address="2001:db8::ffff"), "AAA", HASH)
+    assert await hasher.verify(DEVICE._replace(address="2001:db8:0:1::1"), "AAA", HASH)
+
+
+async def test_guesses_of_strong_texts_are_counted_for_each_address(hasher: Hasher) -> None:
+    for _ in range(300):
+        await hasher.count_guess("device", "2001:db8::1")
+    with pytest.raises(TooManyAttempts):
+        await hasher.count_guess("device", "2001:db8::2")
+    await hasher.count_guess("device", "2001:db8:0:1::1")
+    await hasher.count_guess("user", "2001:db8::1")
+
+
+async def test_counts_are_bounded(hasher: Hasher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hashing, "COUNTS_MAX", 10)
+    for address in addresses(100):
+        await hasher.count_guess("device", address)
+    assert len(hasher._strong._storage.storage) <= 10
+
+
+async def test_what_is_in_use_stays_remembered(hasher: Hasher, hashed: list[str]) -> None:
+    now = [0.0]
+    hasher._remembered = hashing.TTLCache(10, hashing.REMEMBERED_S, timer=lambda: now[0])
+    for _ in range(5):
+        assert await hasher.verify(DEVICE, "AAA", HASH)
+        now[0] += hashing.REMEMBERED_S - 1
+    assert len(hashed) == 1
+    now[0] += 2
+    assert await hasher.verify(DEVICE, "AAA", HASH)
+    assert len(hashed) == 2

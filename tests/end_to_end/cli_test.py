@@ -236,7 +236,8 @@ def test_a_doctor_says_that_all_is_well_beside_a_server(serve: Serve, database: 
     assert done.exit_code == DONE
     found = {row["check"]: row["verdict"] for row in done.json}
     assert set(found) == {
-        *("SQLite", "disk", "lock", "database", "schema", "instance", "clock", "append-only")
+        *("SQLite", "disk", "lock", "database", "schema", "instance", "clock", "append-only"),
+        *("descriptors", "connections"),
     }
     assert "fail" not in found.values()
 

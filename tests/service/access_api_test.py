@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
 
+from firmtrail.access import projects
 from firmtrail.http import app
 from tests.databases import read
 from tests.people import add_member, new_access, recorded
+from tests.service.routes_test import assert_is_problem
 from tests.service.site import P, Site
 
 PASSWORD = "correct horse"
@@ -164,6 +166,20 @@ async def test_the_same_key_gives_the_same_token_and_does_not_show_it_again(pers
     assert (other.status, other.json["code"]) == (409, "key_reused")
 
 
+@pytest.mark.parametrize("caller", ["login", "admin", "gateway"])
+async def test_only_the_operator_creates_projects(person: Site, caller: str) -> None:
+    body = {"project": "mine"}
+    answer = await person.call("POST", "/api/v1/projects", caller=caller, json=body)
+    assert_is_problem(answer, 403)
+    assert await projects.count(person.services.db) == 2
+
+
+async def test_the_operator_creates_projects_over_the_socket(local: ClientSession) -> None:
+    async with local.post("/api/v1/projects", json={"project": "mine"}) as response:
+        assert response.status == 201
+
+
+@pytest.mark.parametrize("projects", ["open"])
 async def test_who_creates_a_project_is_its_admin(person: Site) -> None:
     created = await person.call(
         "POST", "/api/v1/projects", caller="login", json={"project": "mine"}
@@ -179,6 +195,7 @@ async def test_who_creates_a_project_is_its_admin(person: Site) -> None:
     assert (await person.call("GET", path, caller="admin")).status == 404
 
 
+@pytest.mark.parametrize("projects", ["open"])
 async def test_a_token_creates_no_project(site: Site) -> None:
     body = {"project": "mine"}
     assert (await site.call("POST", "/api/v1/projects", caller="admin", json=body)).status == 403

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, artifact_api
+from firmtrail.http import app, artifact_api, respond
+from firmtrail.http.kinds import Caller
 from tests.people import recorded
 from tests.service.site import Answer, P, Site
 
@@ -209,10 +210,25 @@ async def test_an_upload_that_goes_on_for_too_long_is_cut(
     assert await nothing_is_left(site, folder)
 
 
+async def test_an_upload_that_trickles_is_cut(site: Site, folder: Path) -> None:
+    slow = replace(site.services, write_timeout_s=0.5)
+    server = TestServer(app.build(slow))
+    await server.start_server(**app.RUNNER_OPTIONS)
+    async with TestClient(server) as client:
+        trickling = replace(site, client=client)
+        answer = await put_chunks(trickling, *[b"x"] * 100, pause_s=0.05)
+        assert (answer.status, answer.json["code"]) == (408, "timeout")
+        assert await nothing_is_left(site, folder)
+        enough = b"x" * respond.WRITE_BYTES
+        assert (await put_chunks(trickling, *[enough] * 4, pause_s=0.2)).status == 201
+
+
 async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
     with contextlib.ExitStack() as taken:
         for n in range(artifact_api.UPLOADS_AT_ONCE):
-            taken.enter_context(site.services.uploads.one(f"project-{n}"))
+            taken.enter_context(
+                site.services.uploads.one(Caller(kind="user", project=f"project-{n}"))
+            )
         answer = await put(site)
         assert (answer.status, "Retry-After" in answer.headers) == (503, True)
     assert (await put(site)).status == 201

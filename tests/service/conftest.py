@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail import config
 from firmtrail.access.roles import Role
 from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.database import Database
@@ -20,7 +21,15 @@ from tests.service.steered import post
 
 
 @pytest.fixture
-async def site(db: Database, recorder: Recorder, tmp_path: Path) -> AsyncIterator[Site]:
+def projects() -> config.ProjectMakers:
+    """Who may create projects."""
+    return "operator"
+
+
+@pytest.fixture
+async def site(
+    db: Database, recorder: Recorder, tmp_path: Path, projects: config.ProjectMakers
+) -> AsyncIterator[Site]:
     access, artifacts = new_access(db), Artifacts(tmp_path / "artifacts")
     publisher = new_publisher(db, tmp_path / "checkpoints", recorder.floors)
     services = app.services(
@@ -31,6 +40,7 @@ async def site(db: Database, recorder: Recorder, tmp_path: Path) -> AsyncIterato
         artifacts=artifacts,
         seed_project="demo",
         is_demo=True,
+        projects=projects,
     )
     log_id = await add_project(db, access, "acme")
     other_log_id = await add_project(db, access, "other")

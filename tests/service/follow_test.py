@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from firmtrail.eventstore import log
 from firmtrail.http import app, respond, stream_api
 from firmtrail.http.errors import TooManyRequests
+from firmtrail.http.kinds import Caller
 from firmtrail.http.places import Places
 from firmtrail.record import Recorder
 from tests.databases import new_log, opened, write
@@ -142,7 +143,7 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
         await poll()
 
     monkeypatch.setattr(site.services.watch, "_look", counting)
-    monkeypatch.setattr(site.services.streams, "_project_max", READERS)
+    monkeypatch.setattr(site.services.streams, "_one_max", READERS)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(following(site)) for _ in range(READERS)]
         loop = asyncio.get_running_loop()
@@ -155,12 +156,12 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
 
 
 async def test_there_is_a_bound_to_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.services.streams, "_project_max", 2)
+    monkeypatch.setattr(site.services.streams, "_one_max", 2)
     async with following(site), following(site):
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 429)
         assert int(answer.headers["Retry-After"]) > 0
-        monkeypatch.setattr(site.services.streams, "_project_max", 9)
+        monkeypatch.setattr(site.services.streams, "_one_max", 9)
         monkeypatch.setattr(site.services.streams, "_places_max", 2)
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 503)
@@ -184,12 +185,25 @@ async def size(site: Site) -> int:
 
 def test_a_project_can_not_take_all_places() -> None:
     places = Places(8)
-    with places.one("a"), places.one("a"):
-        with pytest.raises(TooManyRequests), places.one("a"):
+    a, b = (Caller(kind="user", project=name) for name in ("a", "b"))
+    with places.one(a), places.one(a):
+        with pytest.raises(TooManyRequests), places.one(a):
             pass
-        with places.one("b"):
+        with places.one(b):
             pass
     assert not places._taken
+
+
+def test_a_person_can_not_take_all_places_over_many_projects() -> None:
+    places = Places(8)
+    calls = [Caller(kind="user", project=f"p{n}", actor_id="u_1") for n in range(3)]
+    with places.one(calls[0]), places.one(calls[1]):
+        with pytest.raises(TooManyRequests), places.one(calls[2]):
+            pass
+        with places.one(Caller(kind="user", project="p2", actor_id="u_2")):
+            pass
+    assert not places._taken
+    assert places._all == 0
 
 
 async def test_a_silent_stream_shows_that_it_is_alive(

@@ -19,6 +19,17 @@ LEAPS = [
     ("2017-01-01T05:29:60+05:30", "2016-12-31T23:59:59.999Z"),
     ("2016-12-31t18:59:60-05:00", "2016-12-31T23:59:59.999Z"),
 ]
+TIMED_PATHS = [
+    "devices?at=",
+    "events?since=",
+    "events?until=",
+    "access-record?since=",
+    "access-record?until=",
+    "devices/d1/history?at=",
+    "versions/timeline?step=31622400&from=",
+    "devices?as_of=",
+    "versions?as_of=",
+]
 
 
 @pytest.mark.parametrize("text", [*OUTSIDE, *NO_TIMES])
@@ -44,9 +55,7 @@ async def test_no_parameter_takes_a_time_that_is_none(site: Site, text: str) -> 
 
 @pytest.mark.parametrize(("text", "meant"), LEAPS)
 async def test_every_parameter_takes_a_leap_second(site: Site, text: str, meant: str) -> None:
-    for path in ("devices?at=", "events?since=", "events?until=", "access-record?since=",
-                 "access-record?until=", "devices/d1/history?at=",
-                 "versions/timeline?step=31622400&from=", "devices?as_of=", "versions?as_of="):  # fmt: skip
+    for path in TIMED_PATHS:
         one, other = [
             await site.get(f"{P}/{path}{each.replace('+', '%2B')}") for each in (text, meant)
         ]

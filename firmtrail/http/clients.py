@@ -1,0 +1,159 @@
+"""Says who the client of a request is, and under which base the client sees this service.
+
+This is the one place that reads a connection's address and the headers that proxies add. Without
+trusted proxies the client is the peer of the connection, whatever the headers say. With them, the
+right-most address of `X-Forwarded-For` or `Forwarded` (RFC 7239) that is not a trusted proxy's is
+the client's: every address to the left of it was written by somebody who is not trusted.
+
+A header that can't be read is not trusted and never an error: the walk ends at the last address
+that could be read. If both headers are there and disagree, one of them came from the client, and
+nothing says which: then the client is the proxy itself. PROXY protocol is not read.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from aiohttp import web
+
+from firmtrail.access import addresses
+from firmtrail.config import Network
+
+LOCAL = "local"
+"""Stands for the address of a caller over the unix socket."""
+
+_HOST = re.compile(
+    r"(?:[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+)
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
+
+
+class _Seen(NamedTuple):
+    """A client, as its proxies report it."""
+
+    address: str
+    hops: int
+    """How many trusted proxies the request came through."""
+
+
+class Clients:
+    """Reads requests that come through these proxies, or through none."""
+
+    def __init__(self, trusted: Sequence[Network] = ()) -> None:
+        self._trusted = tuple(trusted)
+
+    def address(self, request: web.BaseRequest) -> str:
+        """Returns the address of the client, as text for limits, logs and the access record."""
+        peer = request.remote
+        if not peer:
+            return LOCAL
+        return (
+            self._seen(request, addresses.plain(peer)).address if self._trusted else peer_of(peer)
+        )
+
+    def prefix(self, request: web.BaseRequest) -> str:
+        """Returns the path below which a trusted proxy serves us; "" is the root."""
+        hops = self._proxies(request)
+        if not hops:
+            return ""
+        said = _nth(_list(request.headers.getall("X-Forwarded-Prefix", ())), hops).rstrip("/")
+        return said if _PREFIX.fullmatch(said) else ""
+
+    def scheme(self, request: web.BaseRequest) -> str:
+        """Returns the scheme that the client uses: `http` or `https`."""
+        return self._reported_scheme(request, self._proxies(request)) or request.scheme
+
+    def host(self, request: web.BaseRequest) -> str:
+        """Returns the host, with its port if it names one, that the client asks."""
+        return self._reported_host(request, self._proxies(request)) or request.host
+
+    def base_url(self, request: web.BaseRequest) -> str:
+        """Returns the URL that the client reaches us under, without a slash at its end.
+
+        It is only a path where no trusted proxy reports a scheme or a host.
+        """
+        hops, prefix = self._proxies(request), self.prefix(request)
+        scheme, host = self._reported_scheme(request, hops), self._reported_host(request, hops)
+        if not (scheme or host) or not _HOST.fullmatch(host or request.host):
+            return prefix
+        return f"{scheme or request.scheme}://{host or request.host}{prefix}"
+
+    @staticmethod
+    def _reported_scheme(request: web.BaseRequest, hops: int) -> str:
+        """Returns "" where no trusted proxy reports one."""
+        scheme = _reported(request, "X-Forwarded-Proto", "proto", hops).lower() if hops else ""
+        return scheme if scheme in {"http", "https"} else ""
+
+    @staticmethod
+    def _reported_host(request: web.BaseRequest, hops: int) -> str:
+        """Returns "" where no trusted proxy reports one."""
+        host = _reported(request, "X-Forwarded-Host", "host", hops) if hops else ""
+        return host if _HOST.fullmatch(host) else ""
+
+    def _proxies(self, request: web.BaseRequest) -> int:
+        """Counts the trusted proxies that the request came through."""
+        return self._hops(request) if self._trusted else 0
+
+    def is_proxy(self, address: str) -> bool:
+        """Says whether this address is a trusted proxy's."""
+        found = addresses.parsed(address) if self._trusted else None
+        return found is not None and any(found in network for network in self._trusted)
+
+    def _hops(self, request: web.BaseRequest) -> int:
+        peer = addresses.plain(request.remote or "")
+        return max(self._seen(request, peer).hops, 1) if self.is_proxy(peer) else 0
+
+    def _seen(self, request: web.BaseRequest, peer: str) -> _Seen:
+        if not self.is_proxy(peer):
+            return _Seen(peer, 0)
+        headers = request.headers
+        by_list = by_standard = None
+        if "X-Forwarded-For" in headers:
+            by_list = self._walk(peer, _list(headers.getall("X-Forwarded-For")))
+        if "Forwarded" in headers:
+            by_standard = self._walk(peer, [each.get("for", "") for each in request.forwarded])
+        if by_list and by_standard and by_list.address != by_standard.address:
+            return _Seen(peer, 0)
+        return by_list or by_standard or _Seen(peer, 0)
+
+    def _walk(self, peer: str, reported: Sequence[str]) -> _Seen:
+        """Goes from the nearest proxy to the first address that is not a trusted proxy's."""
+        address, hops = peer, 0
+        for text in reversed(reported):
+            found = addresses.parsed(text) if self.is_proxy(address) else None
+            if found is None:
+                break
+            address, hops = str(found), hops + 1
+        return _Seen(address, hops)
+
+
+CLIENTS = web.AppKey("CLIENTS", Clients)
+
+KNOWN = web.RequestKey("KNOWN", bool)
+"""Set on a request once its caller's credential was found to be good."""
+
+
+def peer_of(peer: str) -> str:
+    """Returns a connection's own address in its usual form; most need nothing done."""
+    return addresses.plain(peer) if ":" in peer else peer
+
+
+def address_of(request: web.Request) -> str:
+    """Returns the address of a routed request's client."""
+    return request.app[CLIENTS].address(request)
+
+
+def _reported(request: web.BaseRequest, header: str, parameter: str, hops: int) -> str:
+    """Returns what the outermost trusted proxy reports, in its own header or in `Forwarded`."""
+    if header in request.headers:
+        return _nth(_list(request.headers.getall(header)), hops)
+    return _nth([each.get(parameter, "") for each in request.forwarded], hops)
+
+
+def _list(lines: Iterable[str]) -> list[str]:
+    return [each.strip() for line in lines for each in line.split(",")]
+
+
+def _nth(values: Sequence[str], hops: int) -> str:
+    """Counts from the right: each trusted proxy adds one value, or replaces those before."""
+    return values[-min(max(hops, 1), len(values))] if values else ""

@@ -1,0 +1,221 @@
+"""The configurations in deploy/, run by a real nginx and a real HAProxy."""
+
+import asyncio
+import io
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from aiohttp import ClientSession, TCPConnector
+
+from tests.databases import migrate_now
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.processes import Server
+from tests.end_to_end.site import MODEL, P, Site, get, new_site, post
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CLIENT = "127.0.0.9"
+LONG_POLL_S = 2
+START_S = 20
+
+SPOOFED = {
+    "X-Forwarded-For": "6.6.6.6",
+    "Forwarded": "for=6.6.6.6;host=evil.example",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Prefix": "/evil",
+    "X-Forwarded-Proto": "http",
+}
+
+
+@dataclass(frozen=True)
+class Proxied:
+    """A server, and the URL of the proxy in front of it."""
+
+    site: Site
+    server: Server
+    url: str
+    session: ClientSession
+
+    @property
+    def device(self) -> str:
+        return f"{self.url}{P}/devices/d1"
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def replaced(text: str, changes: dict[str, str]) -> str:
+    """The text with each of these, which stand in it, replaced."""
+    for old, new in changes.items():
+        assert old in text, f"{old} stands in the configuration"
+        text = text.replace(old, new)
+    return text
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    crt, key = folder / "fleet.crt", folder / "fleet.key"
+    curve = ("ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+    command = ["openssl", "req", "-x509", "-newkey", *curve, "-nodes", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(crt)], check=True)
+    (folder / "fleet.pem").write_bytes(crt.read_bytes() + key.read_bytes())
+    return crt, key
+
+
+def nginx(folder: Path, port: int, upstream: str) -> list[str]:
+    text = replaced(
+        (DEPLOY / "nginx.conf").read_text(),
+        {
+            "/run/nginx.pid": str(folder / "nginx.pid"),
+            "/var/log/nginx/error.log": str(folder / "error.log"),
+            "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+            "127.0.0.1:8080": upstream,
+            "/etc/ssl/": f"{folder}/",
+            "access_log off;": " ".join(
+                f"{name}_temp_path {folder}/{name};"
+                for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+            )
+            + " access_log off;",
+        },
+    )
+    if os.geteuid() == 0:
+        text = f"user root;\n{text}"
+    (folder / "nginx.conf").write_text(text)
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
+
+
+def haproxy(folder: Path, port: int, upstream: str) -> list[str]:
+    text = replaced(
+        (DEPLOY / "haproxy.cfg").read_text(),
+        {
+            "bind :443 ": f"bind 127.0.0.1:{port} ",
+            "127.0.0.1:8080": upstream,
+            "/etc/ssl/": f"{folder}/",
+        },
+    )
+    (folder / "haproxy.cfg").write_text(text)
+    return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
+
+
+@pytest.fixture(params=["nginx", "haproxy"])
+async def proxied(
+    request: pytest.FixtureRequest, serve: Serve, tmp_path: Path
+) -> AsyncIterator[Proxied]:
+    program = request.param
+    assert shutil.which(program), f"{program} is needed: apt-get install {program}"
+    database = f"sqlite:///{tmp_path / 'f.db'}"
+    await asyncio.to_thread(migrate_now, database)
+    site = await new_site(database, ["d1", "d2"])
+    options = ("--trusted-proxies", "127.0.0.1", "--long-poll-max", str(LONG_POLL_S))
+    server = await asyncio.to_thread(serve, database, *options)
+    certificate(tmp_path)
+    port = free_port()
+    configured = {"nginx": nginx, "haproxy": haproxy}[program]
+    command = configured(tmp_path, port, urlsplit(server.url).netloc)
+    process = await asyncio.to_thread(subprocess.Popen, command)
+    try:
+        await until_it_answers(process, port)
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "fleet.crt"))
+        trusting.check_hostname = False
+        connector = TCPConnector(ssl=trusting, local_addr=(CLIENT, 0))
+        async with ClientSession(connector=connector) as session:
+            yield Proxied(site, server, f"https://127.0.0.1:{port}", session)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+async def until_it_answers(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the proxy runs"
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the proxy listens")
+
+
+async def test_the_client_is_known_and_can_not_pass_for_another(proxied: Proxied) -> None:
+    body = {"email": "a@b.example", "password": "wrong"}
+    url = f"{proxied.url}/api/v1/login"
+    async with proxied.session.post(url, json=body, headers=SPOOFED) as answer:
+        assert answer.status == 401
+    [line] = [each for each in proxied.server.said("request") if each["route"] == "/api/v1/login"]
+    assert line["address"] == CLIENT
+
+
+@pytest.mark.parametrize("prefix", ["", "/firmtrail"])
+async def test_links_lead_back_through_the_proxy(proxied: Proxied, prefix: str) -> None:
+    base = f"{proxied.url}{prefix}"
+    headers = {**SPOOFED, "Authorization": f"Bearer {proxied.site.admin}"}
+    async with proxied.session.get(f"{base}/openapi.json", headers=SPOOFED) as answer:
+        assert (await answer.json())["servers"] == [{"url": base}]
+    async with proxied.session.get(f"{base}{P}/devices?limit=1", headers=headers) as answer:
+        link = answer.links["next"]["url"]
+    assert urljoin(base, str(link)).startswith(f"{base}{P}/devices?")
+    async with proxied.session.get(link, headers=headers) as answer:
+        assert [each["device"] for each in (await answer.json())["items"]] == ["d2"]
+
+
+async def test_a_long_poll_is_answered_by_the_service(proxied: Proxied) -> None:
+    secret = proxied.site.secrets["d1"]
+    etag = (await get(proxied.session, f"{proxied.device}/update", secret)).headers["ETag"]
+    headers = {"Authorization": f"Bearer {secret}", "If-None-Match": etag}
+    began = time.monotonic()
+    url = f"{proxied.device}/update?wait=60"
+    async with proxied.session.get(url, headers=headers) as answer:
+        assert answer.status == 304
+        assert "Firmtrail-Poll-After" in answer.headers
+    assert LONG_POLL_S - 0.5 < time.monotonic() - began < LONG_POLL_S + 10
+
+
+@pytest.mark.parametrize("size_bytes", [3 * 1024**2])
+async def test_artifacts_pass_in_both_directions(proxied: Proxied, size_bytes: int) -> None:
+    release = {"model": MODEL, "version": "1.0.0"}
+    made = await post(proxied.session, f"{proxied.url}{P}/releases", proxied.site.admin, release)
+    assert made.status == 201
+    content = os.urandom(size_bytes)
+    url = f"{proxied.url}{P}/releases/{MODEL}/1.0.0/artifacts/fw"
+    headers = {"Authorization": f"Bearer {proxied.site.admin}"}
+    async with proxied.session.put(url, data=io.BytesIO(content), headers=headers) as answer:
+        assert answer.status == 201, await answer.text()
+    assert (await get(proxied.session, url, proxied.site.admin)).body == content
+
+
+async def test_events_pass_as_they_happen(proxied: Proxied) -> None:
+    headers = {"Authorization": f"Bearer {proxied.site.admin}"}
+    async with proxied.session.get(f"{proxied.url}{P}/stream", headers=headers) as stream:
+        assert (await stream.content.readline()).startswith(b"retry:")
+        secret = proxied.site.secrets["d1"]
+        report = {"version": "1.0.0"}
+        assert (
+            await post(proxied.session, f"{proxied.device}/reports", secret, report)
+        ).status == 201
+        async with asyncio.timeout(5):
+            while not (await stream.content.readline()).startswith(b"data:"):
+                pass
+
+
+def seconds(text: str, pattern: str) -> Iterator[int]:
+    return (int(found) for found in re.findall(pattern, text))
+
+
+def test_the_proxies_wait_longer_than_a_long_poll() -> None:
+    nginx_s = seconds((DEPLOY / "nginx.conf").read_text(), r"proxy_read_timeout (\d+)s;")
+    haproxy_s = seconds(
+        (DEPLOY / "haproxy.cfg").read_text(), r"timeout (?:client|server|http-keep-alive) (\d+)s"
+    )
+    assert [*nginx_s, *haproxy_s] == [75] * 4
