@@ -25,6 +25,7 @@ from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
 from firmtrail.http.steering_routes import CHECK_INS, STEERING
 from firmtrail.http.tlog_routes import TLOG
+from firmtrail.http.token_routes import TOKENS
 from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
@@ -301,6 +302,7 @@ ROUTES = (
     *TLOG,
     *CHECKPOINTS,
     *ACCESS,
+    *TOKENS,
     *OPERATIONS,
 )
 
