@@ -1,6 +1,6 @@
 """What a handler is given: one request, checked, with what it may use to answer it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -8,6 +8,7 @@ from aiohttp import web
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
+from firmtrail.commands.demo import Pace
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
@@ -97,6 +98,7 @@ class Services:
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False
+    demo_pace: Pace = field(default_factory=Pace)
 
 
 type AnyCall = Call[Any, Any]

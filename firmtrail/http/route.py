@@ -87,7 +87,8 @@ class Route:
     def problems(self) -> list[int]:
         """Every status of a problem that it can answer."""
         if self.is_raw:
-            return [408, 413, 415, 429, 503] if self.method is HTTPMethod.POST else [429, 503]
+            of_body = {408, 413, 415} if self.method is HTTPMethod.POST else set()
+            return sorted({429, 503} | of_body | self.refusals)
         statuses = set(self.refusals)
         match self.access:
             case User():

@@ -279,17 +279,22 @@ SEED = (
     ),
 )
 
-DEMO = (
+DEMO = tuple(
     Route(
-        method=GET,
+        method=method,
         path="/populate_database",
-        handler=seed_api.populate_database,
+        handler=handler,
         access=PUBLIC,
         group="the seed's three",
-        summary="Start the demo anew.",
+        summary="Start the demo from scratch, on a new log.",
         answers={200: TEXT},
         is_raw=True,
-    ),
+        refusals=frozenset({403, 409}),
+    )
+    for method, handler in (
+        (GET, seed_api.populate_database),
+        (POST, seed_api.post_populate_database),
+    )
 )
 
 ROUTES = (
