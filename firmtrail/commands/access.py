@@ -17,6 +17,7 @@ from firmtrail.commands.once import (
     Answer,
     IdempotencyKey,
     allowed,
+    forget_text,
     keep,
     recall,
     refusal,
@@ -261,16 +262,19 @@ def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
 
 
 def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
-    """Erase the free text beside the event at this position of a log, and its salt.
+    """Erase the free text of the event at this position of a log, its salt, and every kept answer
+    that shows it.
 
-    The log of `head` is the project's newest or one that it replaced. That one takes no more
-    events, so the newest tells of it.
+    The log of `head` is the project's newest or one that it replaced. A replaced log takes no more
+    events, so the newest records the erasure.
     """
 
     async def command(commit: Commit) -> None:
         [erased] = await commit.run(log.erase_text(head.log_id, position))
         if not erased:
             raise Refused("not_found", "There is no text beside this event.", 404)
+        [[_, text]] = erased
+        await commit.run(forget_text(commit.project, head.log_id, position, text))
         if head.log_id == commit.log_id:
             commit.record(f"event/{position}", TextErased(position), actor=actor)
         else:

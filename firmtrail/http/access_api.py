@@ -140,6 +140,8 @@ async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
 async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
     """A new member, or another role for a present one."""
     wanted = call.body
+    if call.key is not None and (user := await people.by_email(call.services.db, wanted.email)):
+        call.key = call.key._replace(about=user.actor_id)
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
     return await respond.acted(call, _told(set_member))
 
@@ -157,6 +159,7 @@ async def delete_text(call: Call[Any, None]) -> web.Response:
     position = int(call.path("position") or -1)
     erase = commands.erase_text(head, position, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, erase)
+    await call.services.db.scrub()
     return respond.nothing()
 
 

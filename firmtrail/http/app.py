@@ -17,6 +17,7 @@ from firmtrail import config
 from firmtrail.access import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
+from firmtrail.commands import once
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
@@ -166,6 +167,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
     yield
     services.readiness.is_draining = True
     for task in tasks.values():

@@ -25,7 +25,6 @@ from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 
-
 POPULATED = "Successfully populated database"
 
 
