@@ -8,6 +8,7 @@ it is kept as bcrypt (hashing.py) and compared for the device or user it is pres
 import secrets
 from hashlib import sha256
 from typing import Literal
+from uuid import uuid4
 
 import uuid_utils
 
@@ -28,9 +29,14 @@ def new_token() -> str:
 
 
 def new_id(prefix: Literal["u", "t", "k", "r", "q"]) -> str:
-    """An id that is never used twice: u for users, t for tokens, k for device secrets, r for
-    rollouts, q for questions."""
-    return f"{prefix}_{uuid_utils.uuid7().hex}"
+    """Return an id that is never used twice: u for users, t for tokens and logins, k for device
+    secrets, r for rollouts, q for questions.
+
+    An id of a person or a credential is random: it does not show when it was made. Rollouts and
+    questions are seen by members alone, and their ids sort by time.
+    """
+    made = uuid_utils.uuid7().hex if prefix in {"r", "q"} else uuid4().hex
+    return f"{prefix}_{made}"
 
 
 def is_strong(text: str) -> bool:

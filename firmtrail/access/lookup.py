@@ -38,7 +38,15 @@ SELECT
     tokens.actor_id,
     tokens.project,
     tokens.role,
-    members.role
+    members.role,
+    CASE
+        WHEN given.project IS NULL AND tokens.actor_id IS NOT NULL THEN (
+            SELECT CASE WHEN min(held.role) = max(held.role) THEN min(held.role) END
+            FROM members AS held
+            WHERE held.actor_id = tokens.actor_id
+                AND held.role IS NOT NULL
+                AND held.project = coalesce(tokens.project, held.project))
+    END
 FROM given
 LEFT JOIN projects ON projects.project = given.project
 LEFT JOIN device_secrets AS own
@@ -75,6 +83,9 @@ class Found(Struct, frozen=True, gc=False):
     """None for a login, which has the member's own role in each project."""
     member_role: str | None
     """The holder's role in the path's project."""
+    only_role: str | None = None
+    """The holder's role wherever the token is good, if it is the same everywhere; it is looked up
+    only for a path that names no project."""
 
 
 class Access:

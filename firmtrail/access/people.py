@@ -108,7 +108,7 @@ async def role_of(db: Database, project: str, actor_id: str) -> Role | None:
 
 
 async def members(db: Database, project: str, *, after: str = "", limit: int) -> list[Member]:
-    """Return the members behind `after`, by their ids: in the order in which the users came."""
+    """Return the members after `after`, by their ids."""
     rows = await db.read(Statement(_PAGE, (project, after, limit)))
     return [Member(*row) for row in rows]
 

@@ -1,8 +1,13 @@
-"""Which tokens are there? All SQL that changes `tokens`.
+"""Lists, issues and ends tokens and logins. Holds all SQL that changes `tokens`.
 
-A login's token has no project: it acts with the member's role wherever its holder is one. An API
-token has a project and a role, and never may more than its holder. A revoked token keeps its row,
-so that its id in the log can be told; an erased user's tokens have none.
+A login's token has no project: it acts with the member's role wherever its holder is a member. An
+API token has a project and a role, and may never do more than its holder. A token that was issued
+by an API token names it in `issued_by`: it expires no later, and a revocation ends both. So an
+expired or revoked token has no living descendant, and finding a token needs no look at the token
+that issued it. A token that was issued by a login outlives the login.
+
+A revoked token keeps its row, so that its id in the log has an explanation; a login that ended and
+an erased user's tokens have none.
 """
 
 from typing import NamedTuple
@@ -20,6 +25,37 @@ class Token(NamedTuple):
     project: str
     role: Role
     created_at_ms: int
+    expires_at_ms: int | None
+    issued_by: str | None = None
+    """The API token that issued it; None where a login or the operator of the service did."""
+
+
+class Login(NamedTuple):
+    """A login as its holder may see it."""
+
+    token_id: str
+    created_at_ms: int
+    expires_at_ms: int
+
+
+class Held(NamedTuple):
+    """A living token or login of a project's member, as an admin of the project may see it."""
+
+    token_id: str
+    name: str
+    role: Role | None
+    """None: a login, which has its holder's role."""
+    created_at_ms: int
+    expires_at_ms: int | None
+    issued_by: str | None
+    actor_id: str
+    email: str | None
+
+
+class Issuer(NamedTuple):
+    """What limits the tokens that an API token issues."""
+
+    role: Role
     expires_at_ms: int | None
 
 
@@ -39,8 +75,8 @@ class Rights(NamedTuple):
 
 _INSERT = """\
 INSERT INTO tokens (
-    digest, token_id, actor_id, project, role, name, created_at_ms, expires_at_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
+    digest, token_id, actor_id, project, role, name, created_at_ms, expires_at_ms, issued_by)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
 
 _INSERT_LOGIN = """\
 INSERT INTO tokens (digest, token_id, actor_id, name, created_at_ms, expires_at_ms)
@@ -49,7 +85,19 @@ VALUES ($1, $2, $3, 'login', $4, $5)"""
 _REVOKE = """\
 UPDATE tokens
 SET revoked_at_ms = $3
-WHERE project = $1 AND token_id = $2 AND revoked_at_ms IS NULL
+WHERE project = $1
+    AND revoked_at_ms IS NULL
+    AND token_id IN (
+        WITH RECURSIVE family (token_id) AS (
+            SELECT eldest.token_id
+            FROM tokens AS eldest
+            WHERE eldest.token_id = $2
+            UNION
+            SELECT child.token_id
+            FROM tokens AS child
+            JOIN family ON child.issued_by = family.token_id)
+        SELECT family.token_id
+        FROM family)
 RETURNING token_id"""
 
 _REVOKE_ALL = """\
@@ -60,6 +108,23 @@ RETURNING token_id"""
 
 _FORGET = "DELETE FROM tokens WHERE actor_id = $1"
 
+_FORGET_IN = "DELETE FROM tokens WHERE actor_id = $1 AND project = $2"
+
+_END_LOGIN = """\
+DELETE FROM tokens
+WHERE token_id = $1 AND actor_id = $2 AND project IS NULL
+RETURNING token_id"""
+
+_END_LOGIN_OF_MEMBER = """\
+DELETE FROM tokens
+WHERE token_id = $1
+    AND project IS NULL
+    AND actor_id IN (
+        SELECT members.actor_id
+        FROM members
+        WHERE members.project = $2 AND members.role IS NOT NULL)
+RETURNING token_id"""
+
 _FORGET_LOGINS = "DELETE FROM tokens WHERE actor_id = $1 AND project IS NULL"
 
 _FORGET_EXPIRED_LOGINS = f"{_FORGET_LOGINS} AND expires_at_ms <= $2"
@@ -69,16 +134,51 @@ FROM tokens
 WHERE actor_id = $1 AND revoked_at_ms IS NULL AND project = coalesce(CAST($2 AS text), project)"""
 
 _PAGE = f"""\
-SELECT token_id, name, project, role, created_at_ms, expires_at_ms
+SELECT token_id, name, project, role, created_at_ms, expires_at_ms, issued_by
 {_OF_ACTOR} AND token_id > $3
 ORDER BY token_id
 LIMIT $4"""
 
 _ONE = f"""\
-SELECT token_id, name, project, role, created_at_ms, expires_at_ms
+SELECT token_id, name, project, role, created_at_ms, expires_at_ms, issued_by
 {_OF_ACTOR} AND token_id = $3"""
 
 _COUNT = f"SELECT count(*) {_OF_ACTOR}"
+
+_LOGINS = """\
+SELECT token_id, created_at_ms, expires_at_ms
+FROM tokens
+WHERE actor_id = $1 AND project IS NULL AND expires_at_ms > $2 AND token_id > $3
+ORDER BY token_id
+LIMIT $4"""
+
+_OF_MEMBERS = """\
+FROM members
+JOIN users ON users.actor_id = members.actor_id
+JOIN tokens ON tokens.actor_id = members.actor_id
+WHERE members.project = $1
+    AND members.role IS NOT NULL
+    AND coalesce(tokens.project, $1) = $1
+    AND tokens.revoked_at_ms IS NULL
+    AND (tokens.expires_at_ms IS NULL OR tokens.expires_at_ms > $2)"""
+
+_PAGE_OF_MEMBERS = f"""\
+SELECT
+    tokens.token_id, tokens.name, tokens.role, tokens.created_at_ms, tokens.expires_at_ms,
+    tokens.issued_by, tokens.actor_id, users.email
+{_OF_MEMBERS} AND tokens.token_id > $3
+ORDER BY tokens.token_id
+LIMIT $4"""
+
+_COUNT_OF_MEMBERS = f"SELECT count(*) {_OF_MEMBERS}"
+
+_ISSUER = """\
+SELECT role, expires_at_ms
+FROM tokens
+WHERE token_id = $1
+    AND project = $2
+    AND revoked_at_ms IS NULL
+    AND (expires_at_ms IS NULL OR expires_at_ms > $3)"""
 
 _SCOPE = "SELECT project, role FROM tokens WHERE token_id = $1"
 
@@ -105,8 +205,14 @@ def insert(token: Token, actor_id: str, text: str) -> Statement:
             token.name,
             token.created_at_ms,
             token.expires_at_ms,
+            token.issued_by,
         ),
     )
+
+
+def issuer(project: str, token_id: str, now_ms: int) -> Statement:
+    """Give the role and expiry of a living API token of the project, as an `Issuer`."""
+    return Statement(_ISSUER, (token_id, project, now_ms))
 
 
 def insert_login(actor_id: str, text: str, now_ms: int, expires_at_ms: int) -> Statement:
@@ -117,7 +223,7 @@ def insert_login(actor_id: str, text: str, now_ms: int, expires_at_ms: int) -> S
 
 
 def revoke(project: str, token_id: str, now_ms: int) -> Statement:
-    """Kill a token; gives a row if it lived."""
+    """Kill a token and every living token that descends from it; gives their ids."""
     return Statement(_REVOKE, (project, token_id, now_ms))
 
 
@@ -129,6 +235,21 @@ def revoke_all(project: str, actor_id: str, now_ms: int) -> Statement:
 def forget(actor_id: str) -> Statement:
     """Delete all of a user's tokens, logins too."""
     return Statement(_FORGET, (actor_id,))
+
+
+def forget_in(project: str, actor_id: str) -> Statement:
+    """Delete all of a user's tokens of one project."""
+    return Statement(_FORGET_IN, (actor_id, project))
+
+
+def end_login(actor_id: str, token_id: str) -> Statement:
+    """End one login of a user; gives a row if there was one."""
+    return Statement(_END_LOGIN, (token_id, actor_id))
+
+
+def end_login_of_member(project: str, token_id: str) -> Statement:
+    """End a login of one of the project's members; gives a row if there was one."""
+    return Statement(_END_LOGIN_OF_MEMBER, (token_id, project))
 
 
 def forget_logins(actor_id: str) -> Statement:
@@ -144,7 +265,7 @@ def forget_expired_logins(actor_id: str, now_ms: int) -> Statement:
 async def page(
     db: Database, actor_id: str, project: str | None, *, after: str = "", limit: int
 ) -> list[Token]:
-    """Return a user's living API tokens, oldest first; of one project, or with None of all."""
+    """Return a user's API tokens that are not revoked, by their ids; `project` None: of all."""
     rows = await db.read(Statement(_PAGE, (actor_id, project, after, limit)))
     return [Token(*row) for row in rows]
 
@@ -159,6 +280,28 @@ async def one(db: Database, actor_id: str, project: str | None, token_id: str) -
     """Return one of those that `page` gives."""
     rows = await db.read(Statement(_ONE, (actor_id, project, token_id)))
     return Token(*rows[0]) if rows else None
+
+
+async def logins(
+    db: Database, actor_id: str, now_ms: int, *, after: str = "", limit: int
+) -> list[Login]:
+    """Return a user's living logins, by their ids."""
+    rows = await db.read(Statement(_LOGINS, (actor_id, now_ms, after, limit)))
+    return [Login(*row) for row in rows]
+
+
+async def page_of_members(
+    db: Database, project: str, now_ms: int, *, after: str = "", limit: int
+) -> list[Held]:
+    """Return the living tokens of a project and the logins of its members, by their ids."""
+    rows = await db.read(Statement(_PAGE_OF_MEMBERS, (project, now_ms, after, limit)))
+    return [Held(*row) for row in rows]
+
+
+async def count_of_members(db: Database, project: str, now_ms: int) -> int:
+    """Return how many `page_of_members` gives in all."""
+    [[held]] = await db.read(Statement(_COUNT_OF_MEMBERS, (project, now_ms)))
+    return int(held)
 
 
 async def scope(db: Database, token_id: str) -> Scope:

@@ -145,9 +145,19 @@ def _artifacts(serving: config.Serving) -> Artifacts | None:
 
 
 async def ensure_demo(services: Services) -> None:
-    """Populate the demo project, unless it is there."""
+    """Populate the demo project, unless it is there.
+
+    Raises `CouldNotRun` where the database holds anything that the demo did not create: whoever
+    knows the seed knows the demo's password.
+    """
     project = services.seed_project
     assert project is not None
+    if (found := await demo.foreign(services.db, project)) is not None:
+        raise CouldNotRun(
+            f"The demo was not started: the database holds {found}, which the demo did not create. "
+            "Serve it without --demo, or name another database for the demo, such as "
+            "--database sqlite:///demo.db before the command."
+        )
     if await services.access.project(project) is None:
         above = services.recorder.floors.number(project)
         await demo.populate(services.db, services.access.hasher, project, None, above=above)

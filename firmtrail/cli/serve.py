@@ -1,5 +1,6 @@
 """`firmtrail serve`: reads how to serve, and starts one process or several."""
 
+import ipaddress
 import tempfile
 from dataclasses import replace
 from importlib import import_module
@@ -11,6 +12,7 @@ import click
 from firmtrail import config, main
 
 DEMO_PROJECT = "demo"
+LOCALHOST = "localhost"
 
 
 class ArtifactPlace(click.ParamType[config.ArtifactPlace]):
@@ -58,6 +60,11 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--port", default=8080, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--workers", default=1, type=click.IntRange(1, 64), help="Processes, on Postgres.")
 @click.option("--demo", is_flag=True, help="With the demo project and the seed's routes.")
+@click.option(
+    "--demo-public",
+    is_flag=True,
+    help="Let --demo listen on an address that other machines reach. Its password is public.",
+)
 @click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
@@ -130,6 +137,7 @@ def serve(
     /,
     *,
     demo: bool,
+    demo_public: bool,
     seed_api: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -144,6 +152,12 @@ def serve(
     """
     if demo and seed_api is not None:
         raise click.UsageError("--demo is --seed-api for its own project: give one of them.")
+    if demo and not demo_public and not _is_loopback(str(options["host"])):
+        raise click.UsageError(
+            f"The demo was not started: other machines can reach {options['host']}, and the demo's "
+            "password is public. Leave --host at 127.0.0.1, or add --demo-public if anybody may "
+            "use the demo."
+        )
     serving = config.Serving(
         database=config.signed(database, signing_key_file, checkpoints_file),
         seed_project=DEMO_PROJECT if demo else seed_api,
@@ -157,6 +171,14 @@ def serve(
         raise click.UsageError("An embedded database is served by one process: --workers 1.")
     else:
         _serve_by_workers(serving)
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; a name other than localhost may mean any."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == LOCALHOST
 
 
 def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:

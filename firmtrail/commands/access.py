@@ -17,6 +17,7 @@ from firmtrail.commands.once import (
     Answer,
     IdempotencyKey,
     allowed,
+    forget_text,
     keep,
     recall,
     refusal,
@@ -39,6 +40,8 @@ from firmtrail.eventstore.floors import Floors
 from firmtrail.record import Command, start_log
 from firmtrail.settings import INITIAL
 
+MORE_THAN_ISSUER = "A token may do no more than its issuer and its holder."
+
 
 class NewProject(msgspec.Struct, frozen=True):
     """A project as its creator is told of it."""
@@ -60,6 +63,8 @@ class WantedToken(msgspec.Struct, frozen=True):
     name: str
     role: Role
     expires_at_ms: int | None = None
+    issued_by: str | None = None
+    """The API token that asks; None: a login, or the operator of the service."""
 
 
 class NewToken(msgspec.Struct, frozen=True):
@@ -167,21 +172,27 @@ def remove_member(member: str, *, actor: str) -> Command[None]:
 
 
 def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Command[NewToken]:
-    """Issue an API token that may no more than its issuer and its holder."""
+    """Issue an API token that may do no more than its issuer and its holder.
+
+    One that an API token issues expires with that token at the latest. The head's lock makes this
+    and a revocation of the issuer follow each other, so no child of a dead token is made.
+    """
 
     async def command(commit: Commit) -> NewToken:
         role = await _role(commit, wanted.holder)
         if role is None:
             raise Refused("not_found", "The token's holder is no member of the project.", 404)
         if not PERMISSIONS[wanted.role] <= issuer & PERMISSIONS[role]:
-            raise Refused("forbidden", "A token may no more than its issuer and its holder.", 403)
+            raise Refused("forbidden", MORE_THAN_ISSUER, 403)
+        expires_at_ms = await _limited(commit, wanted)
         token = Token(
             token_id=credentials.new_id("t"),
             name=wanted.name,
             project=commit.project,
             role=wanted.role,
             created_at_ms=commit.now_ms,
-            expires_at_ms=wanted.expires_at_ms,
+            expires_at_ms=expires_at_ms,
+            issued_by=wanted.issued_by,
         )
         text = credentials.new_token()
         await commit.run(tokens.insert(token, wanted.holder, text))
@@ -193,16 +204,52 @@ def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Comm
     return command
 
 
+async def _limited(commit: Commit, wanted: WantedToken) -> int | None:
+    """Return when the wanted token expires: not after the API token that issues it.
+
+    Raises `Refused` where that token is dead, or holds less than the wanted role.
+    """
+    if wanted.issued_by is None:
+        return wanted.expires_at_ms
+    [rows] = await commit.run(tokens.issuer(commit.project, wanted.issued_by, commit.now_ms))
+    if not rows:
+        raise Refused("forbidden", "The token that was to issue it has ended.", 403)
+    issuer = tokens.Issuer(*rows[0])
+    if not PERMISSIONS[wanted.role] <= PERMISSIONS[issuer.role]:
+        raise Refused("forbidden", MORE_THAN_ISSUER, 403)
+    ends = [each for each in (wanted.expires_at_ms, issuer.expires_at_ms) if each is not None]
+    return min(ends, default=None)
+
+
 def revoke_token(token_id: str, *, actor: str) -> Command[None]:
-    """End a token of the project."""
+    """End a token of the project, and every token that descends from it."""
 
     async def command(commit: Commit) -> None:
-        [ended] = await commit.run(tokens.revoke(commit.project, token_id, commit.now_ms))
-        if not ended:
+        if not await _revoke(commit, token_id, actor):
             raise Refused("not_found", "There is no such token.", 404)
+
+    return command
+
+
+def end_token(token_id: str, *, actor: str) -> Command[None]:
+    """End a token of the project with its descendants, or a login of one of its members."""
+
+    async def command(commit: Commit) -> None:
+        if await _revoke(commit, token_id, actor):
+            return
+        [ended] = await commit.run(tokens.end_login_of_member(commit.project, token_id))
+        if not ended:
+            raise Refused("not_found", "There is no such token or login.", 404)
         commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
 
     return command
+
+
+async def _revoke(commit: Commit, token_id: str, actor: str) -> bool:
+    [rows] = await commit.run(tokens.revoke(commit.project, token_id, commit.now_ms))
+    for ended in sorted(each for [each] in rows):
+        commit.record(f"token/{ended}", TokenRevoked(ended), actor=actor)
+    return bool(rows)
 
 
 def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
@@ -215,16 +262,19 @@ def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
 
 
 def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
-    """Erase the free text beside the event at this position of a log, and its salt.
+    """Erase the free text of the event at this position of a log, its salt, and every kept answer
+    that shows it.
 
-    The log of `head` is the project's newest or one that it replaced. That one takes no more
-    events, so the newest tells of it.
+    The log of `head` is the project's newest or one that it replaced. A replaced log takes no more
+    events, so the newest records the erasure.
     """
 
     async def command(commit: Commit) -> None:
         [erased] = await commit.run(log.erase_text(head.log_id, position))
         if not erased:
             raise Refused("not_found", "There is no text beside this event.", 404)
+        [[_, text]] = erased
+        await commit.run(forget_text(commit.project, head.log_id, position, text))
         if head.log_id == commit.log_id:
             commit.record(f"event/{position}", TextErased(position), actor=actor)
         else:

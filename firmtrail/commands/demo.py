@@ -1,9 +1,16 @@
-"""The seed's demo: one device, one member, one update, on a log of their own.
+"""Makes the seed's demo: one device, one member, one update, on a log of their own.
 
 A log is never cut. Populating again starts a new log of the project, which cites nothing and
 starts empty, and makes it the one that the project writes to; the old ones stay as they are.
+
+The demo's password stands in the seed for all to read, so the demo touches nothing that it did not
+make: it takes over no project whose logs it did not begin, and sets no password of a user that was
+there before. What it began is known by the first events of the project's logs.
 """
 
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import msgspec
@@ -12,8 +19,9 @@ from firmtrail import device, events
 from firmtrail.access import Hasher, NewSecret, credentials, people, projects, seal, settings
 from firmtrail.access.device_secrets import insert_secrets, revoke_project
 from firmtrail.commit import Commit, begin
+from firmtrail.device import Refused
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Transaction
+from firmtrail.eventstore.database import Database, Row, Statement, Transaction
 from firmtrail.eventstore.floors import Floors
 from firmtrail.record import start_log
 from firmtrail.settings import INITIAL
@@ -24,6 +32,46 @@ EMAIL = "diegosalcovsky@gmail.com"
 PASSWORD = "ABC"  # noqa: S105 (the same)
 VERSION, SENT = "1.0.0", "SemVer1.0"
 ACTOR = "system"
+
+PACE_S = 1
+"""Between two times of populating, at least."""
+
+NOT_OURS = "not_the_demos"
+
+_BEGINNINGS = """\
+SELECT log_heads.number, events.position, events.entry
+FROM log_heads
+CROSS JOIN events
+WHERE log_heads.project = $1 AND events.log_id = log_heads.log_id AND events.position < 4
+ORDER BY log_heads.number, events.position
+LIMIT 100000"""
+
+_BEGUN_AT = """\
+SELECT log_heads.number, events.recorded_at_ms, now_ms()
+FROM log_heads
+CROSS JOIN events
+WHERE log_heads.project = $1 AND events.log_id = log_heads.log_id AND events.position = 0
+ORDER BY log_heads.number DESC
+LIMIT 2"""
+
+
+class TooSoon(Exception):
+    """The demo was populated less than `PACE_S` ago; nothing was done."""
+
+
+class Pace:
+    """Lets one request of a process populate the demo in `PACE_S`, before any work is done."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next_s = float("-inf")
+
+    def take(self) -> None:
+        """Raises `TooSoon`."""
+        now_s = self._clock()
+        if now_s < self._next_s:
+            raise TooSoon
+        self._next_s = now_s + PACE_S
 
 
 class _Hashed(NamedTuple):
@@ -39,8 +87,9 @@ async def populate(
     """Start the demo on a new log. `old_log_id` is the project's newest, None where it has none.
     The new log's number is greater than `above`, than any that was published for the project.
 
-    One transaction: whoever reads meanwhile sees the old demo or the new. Of two at once, one does
-    it and the other finds it done.
+    One transaction: a reader sees the old demo or the new. Of two calls in parallel, one does it
+    and the other finds it done. Raises `TooSoon`, and `Refused` where the project or the user of
+    the demo's address was not made by the demo.
     """
     [secret] = await seal(hasher, [(DEVICE, DEVICE_SECRET)])
     hashed = _Hashed(secret, await hasher.hash("user", PASSWORD))
@@ -57,6 +106,13 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
     [rows] = await tx.run(log.lock(old_log_id))
     if log.head_of(rows).closed:
         return False
+    [beginnings, begun] = await tx.run(
+        Statement(_BEGINNINGS, (project,)), Statement(_BEGUN_AT, (project,))
+    )
+    if _users(beginnings) is None:
+        raise Refused(NOT_OURS, f"The demo did not create the project {project}.")
+    if len(begun) > 1 and begun[0][2] - begun[0][1] < PACE_S * 1000:
+        raise TooSoon
     await tx.run(log.close(old_log_id), revoke_project(project))
     return True
 
@@ -73,11 +129,15 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> 
 
 
 async def _add_member(commit: Commit, password_hash: str) -> None:
-    [[[actor_id]]] = await commit.run(people.ensure(credentials.new_id("u"), EMAIL, commit.now_ms))
-    await commit.run(
-        people.set_password(actor_id, password_hash),
-        people.set_role(commit.project, actor_id, "admin"),
+    new_id = credentials.new_id("u")
+    [[[actor_id]], beginnings] = await commit.run(
+        people.ensure(new_id, EMAIL, commit.now_ms), Statement(_BEGINNINGS, (commit.project,))
     )
+    if actor_id == new_id:
+        await commit.run(people.set_password(actor_id, password_hash))
+    elif actor_id not in (_users(beginnings) or ()):
+        raise Refused(NOT_OURS, f"The demo did not create the user {EMAIL}.")
+    await commit.run(people.set_role(commit.project, actor_id, "admin"))
     commit.record(f"user/{actor_id}", events.MemberAdded(actor_id, "admin"), actor=ACTOR)
 
 
@@ -90,3 +150,41 @@ async def _add_device(commit: Commit, secret: NewSecret) -> None:
     event = device.decide_report(commit.fold.states[DEVICE], update, None)
     if isinstance(event, events.REPORTS):  # a device's first report repeats none
         commit.record(stream, event, actor=stream)
+
+
+async def foreign(db: Database, project: str) -> str | None:
+    """Return what the database holds that the demo did not create; None: nothing."""
+    others = [each.project for each in await projects.page(db, limit=2) if each.project != project]
+    if others:
+        return f"the project {others[0]}"
+    users = _users(await db.read(Statement(_BEGINNINGS, (project,))))
+    if users is None:
+        return f"a project {project} of your own"
+    user = await people.by_email(db, EMAIL)
+    if user is not None and user.actor_id not in users:
+        return f"a user {EMAIL}"
+    return None
+
+
+def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:
+    """Return the users that the demo made, by the first events of all logs of its project; None
+    where it did not begin one of them. A log that goes on from another needs no such beginning."""
+    found = set()
+    for _, rows in groupby(beginnings, key=lambda row: row[0]):
+        first = [events.decode(position, entry) for _, position, entry in rows]
+        if isinstance(first[0].event, events.LogContinued):
+            continue
+        if [(each.stream, type(each.event), each.actor) for each in first[2:]] != _DEVICES:
+            return None
+        added = first[1].event
+        if not isinstance(added, events.MemberAdded) or len({e.recorded_at_ms for e in first}) > 1:
+            return None
+        found.add(added.member)
+    return frozenset(found)
+
+
+_DEVICES: list[tuple[str, type, str]] = [
+    (f"device/{DEVICE}", events.DeviceRegistered, ACTOR),
+    (f"device/{DEVICE}", events.FirmwareInstalled, f"device/{DEVICE}"),
+]
+"""How the demo's first commit ends: no command of another kind makes such a commit."""

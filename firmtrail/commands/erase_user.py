@@ -1,11 +1,13 @@
-"""How is a person erased?
+"""Erases a person.
 
-The log never held more than an id, so every proof still holds. Each project that ever named him
-records UserErased in the commit that ends his membership there; then his address, password and
-tokens go. A crash in between leaves him half erased: erasing him again completes it.
+The log never held more than an id, so every proof still holds. Each project that ever named the
+person records UserErased in the commit that ends the membership and its tokens; then address,
+password, logins and every kept answer that names the person go. A crash in between leaves a person
+half erased: erasing again completes it.
 """
 
 from firmtrail.access import people, tokens
+from firmtrail.commands import once
 from firmtrail.commit import Commit
 from firmtrail.events import UserErased
 from firmtrail.eventstore.database import Database
@@ -13,20 +15,24 @@ from firmtrail.record import Command, Recorder
 
 
 async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: str) -> None:
-    """Erase the user with this id. It may take a project's last admin: his right outranks it.
+    """Erase the user with this id. It may take a project's last admin: a person's right to be
+    erased outranks that rule.
 
-    Somebody may make him a member again meanwhile; then that project is gone through too.
+    Somebody may make the user a member again meanwhile; then that project is gone through too.
     """
     while not await _is_emptied(db, actor_id):
         for log_id in await people.logs_naming(db, actor_id):
             await recorder.act(log_id, erase_member(actor_id, actor=actor))
+    await db.scrub()
 
 
 def erase_member(member: str, *, actor: str) -> Command[None]:
     """End what is left of the membership, and say that the person was erased."""
 
     async def command(commit: Commit) -> None:
-        [named] = await commit.run(people.forget(commit.project, member))
+        [named, _] = await commit.run(
+            people.forget(commit.project, member), tokens.forget_in(commit.project, member)
+        )
         if named:
             commit.record(f"user/{member}", UserErased(member), actor=actor)
 
@@ -34,9 +40,9 @@ def erase_member(member: str, *, actor: str) -> Command[None]:
 
 
 async def _is_emptied(db: Database, actor_id: str) -> bool:
-    """Empty his rows, unless a project still names him: then nothing is done."""
+    """Empty the user's rows, unless a project still names the user: then nothing is done."""
     async with db.transaction() as tx:
         [_, emptied] = await tx.run(people.lock(actor_id), people.erase(actor_id))
         if emptied:
-            await tx.run(tokens.forget(actor_id))
+            await tx.run(tokens.forget(actor_id), *once.forget_person(actor_id))
     return bool(emptied)

@@ -1,25 +1,43 @@
-"""Was this request already answered? Idempotency-Keys of users.
+"""Answers a request that was answered before: Idempotency-Keys of users.
 
 The first answer is kept for 7 days in the very transaction that recorded its events: a request
 that failed has kept nothing, a request that was answered is never done again. A rule's no is an
 answer too, and kept before it is given. Secrets and tokens are kept nowhere, so they are null when
 the answer is given again.
+
+An answer and the digest of its request are personal data where they name a person or hold a free
+text. `forget_text` and `forget_person` empty both in the transaction that erases; the key stays
+taken, so that the request is not done again.
 """
 
+import asyncio
+import contextlib
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.eventstore.database import Database, Row, Statement
+from firmtrail.eventstore.database import Database, Row, Statement, Unavailable
 from firmtrail.record import Command, Recorder
 
 KEPT_MS = 7 * 24 * 3600 * 1000
 PURGED_ROWS = 100
+PURGE_EVERY_S = 600
 SHOWN_ONCE = frozenset({"secret", "token"})
 KEY_REUSED = "key_reused"
 REFUSED_FROM = 400
+ERASED = "erased"
+"""In the place of a fingerprint: what was kept is erased."""
+
+TEXT_MEMBERS = ("detail", "notes", "reason", "state_reason")
+"""The members of answers that hold free text."""
+
+
+_WAS_ERASED = (
+    "What was answered under this Idempotency-Key has been erased since, and the request is not "
+    "done again. Take a new key."
+)
 
 
 class IdempotencyKey(NamedTuple):
@@ -28,6 +46,8 @@ class IdempotencyKey(NamedTuple):
     actor_id: str
     key: str
     fingerprint: str
+    about: str | None = None
+    """The person whose address the request names, if that is a user's already."""
 
 
 class Answer(NamedTuple):
@@ -68,13 +88,36 @@ FROM idempotency_keys
 WHERE actor_id = $1 AND key = $2 AND expires_at_ms > now_ms()"""
 
 _KEEP = """\
-INSERT INTO idempotency_keys (actor_id, key, fingerprint, status, answer, expires_at_ms)
-VALUES ($1, $2, $3, $4, $5, now_ms() + $6)
+INSERT INTO idempotency_keys (
+    actor_id, key, fingerprint, about, status, answer, log_id, position, stop, expires_at_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now_ms() + $10)
 ON CONFLICT (actor_id, key) DO UPDATE
 SET fingerprint = excluded.fingerprint,
+    about = excluded.about,
     status = excluded.status,
     answer = excluded.answer,
+    log_id = excluded.log_id,
+    position = excluded.position,
+    stop = excluded.stop,
     expires_at_ms = excluded.expires_at_ms"""
+
+_SHOWN = " OR ".join(f"replace(answer, ${n}, '') <> answer" for n in range(4, 8))
+
+_FORGET_TEXT = f"""\
+UPDATE idempotency_keys
+SET fingerprint = '{ERASED}', status = 0, answer = 'null', about = NULL
+WHERE (log_id = $1 AND position <= $2 AND stop > $2)
+    OR ((log_id IS NULL
+            OR log_id IN (SELECT log_heads.log_id FROM log_heads WHERE log_heads.project = $3))
+        AND ({_SHOWN}))"""
+"""replace() finds a text on both back ends, which have no other function for it in common."""
+
+_FORGET_KEYS_OF = "DELETE FROM idempotency_keys WHERE actor_id = $1"
+
+_FORGET_PERSON = f"""\
+UPDATE idempotency_keys
+SET fingerprint = '{ERASED}', status = 0, answer = 'null', about = NULL
+WHERE about = $1 OR replace(answer, $2, '') <> answer"""
 
 _PURGE = """\
 DELETE FROM idempotency_keys
@@ -83,7 +126,8 @@ WHERE (actor_id, key) IN (
     FROM idempotency_keys
     WHERE expires_at_ms <= (SELECT now_ms())
     ORDER BY expires_at_ms
-    LIMIT $1)"""
+    LIMIT $1)
+RETURNING key"""
 
 
 def answering[T](status: int, command: Command[T]) -> Command[Answer]:
@@ -121,7 +165,7 @@ def _unless_answered(key: IdempotencyKey, command: Command[Answer]) -> Command[A
         if known is not None:
             return known
         answer = await command(commit)
-        await keep(commit, key, answer)
+        await keep(commit, key, answer, (commit.log_id, commit.head.size, commit.size))
         return answer
 
     return unless_answered
@@ -173,17 +217,59 @@ def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
     if not rows:
         return None
     [[fingerprint, status, answer]] = rows
+    if fingerprint == ERASED:
+        raise Refused(KEY_REUSED, _WAS_ERASED)
     if fingerprint != key.fingerprint:
         raise Refused(KEY_REUSED, "This Idempotency-Key was used for another request.")
     return Answer(status, msgspec.json.decode(answer))
 
 
-async def keep(tx: Runner, key: IdempotencyKey, answer: Answer) -> None:
-    """Keep the answer, without what is shown once, and drop some that have expired."""
+async def keep(
+    tx: Runner,
+    key: IdempotencyKey,
+    answer: Answer,
+    recorded: tuple[int, int, int] | tuple[None, None, None] = (None, None, None),
+) -> None:
+    """Keep the answer, without what is shown once, and drop some that have expired.
+
+    `recorded` is the log and the positions (start, stop) of the events of the same transaction.
+    """
     body = msgspec.json.encode(_without_secrets(msgspec.to_builtins(answer.body))).decode()
     await tx.run(
-        Statement(_KEEP, (*key, answer.status, body, KEPT_MS)), Statement(_PURGE, (PURGED_ROWS,))
+        Statement(_KEEP, (*key, answer.status, body, *recorded, KEPT_MS)),
+        Statement(_PURGE, (PURGED_ROWS,)),
     )
+
+
+def forget_text(project: str, log_id: int, position: int, text: str) -> Statement:
+    """Empty every kept answer of the request that recorded this text, or that shows it."""
+    shown = [f'"{name}":{msgspec.json.encode(text).decode()}' for name in TEXT_MEMBERS]
+    return Statement(_FORGET_TEXT, (log_id, position, project, *shown))
+
+
+def forget_person(actor_id: str) -> list[Statement]:
+    """Delete the person's own keys, and empty every answer that names the person."""
+    return [
+        Statement(_FORGET_KEYS_OF, (actor_id,)),
+        Statement(_FORGET_PERSON, (actor_id, f'"{actor_id}"')),
+    ]
+
+
+async def purge(db: Database) -> None:
+    """Delete what has expired, in short transactions."""
+    is_more = True
+    while is_more:
+        async with db.transaction() as tx:
+            [purged] = await tx.run(Statement(_PURGE, (PURGED_ROWS,)))
+        is_more = len(purged) == PURGED_ROWS
+
+
+async def keep_purging(db: Database) -> None:
+    """Purge until cancelled, also where nobody uses a key; a database that is away delays it."""
+    while True:
+        with contextlib.suppress(Unavailable):  # the rows stay, for the next round
+            await purge(db)
+        await asyncio.sleep(PURGE_EVERY_S)
 
 
 def _without_secrets(value: Any) -> Any:

@@ -125,5 +125,13 @@ class Database(Reader, Protocol):
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a write transaction; commits on leaving the block, rolls back on an error."""
 
+    async def scrub(self) -> bool:
+        """Take what was deleted and committed out of every file that the back end keeps next to its
+        tables. False: a snapshot that somebody reads still needs it, so it goes with a later write.
+
+        SQLite's write-ahead log holds old pages until it is begun again. Postgres has no such file
+        in the service's reach: its vacuum takes dead rows away, and its WAL is recycled.
+        """
+
     async def close(self) -> None:
         """Close every connection; running statements end first."""

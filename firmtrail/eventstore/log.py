@@ -180,7 +180,7 @@ WHERE log_id = $1 AND stream = $2 AND position + 0 < $3
 ORDER BY position + 0"""
 """Bare, `position` invites both planners to walk the whole log in its order, past every stream."""
 
-_ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position"
+_ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position, text"
 
 _RECORDED_AT = """\
 SELECT recorded_at_ms
@@ -319,7 +319,7 @@ def found(
 
 
 def erase_text(log_id: int, position: int) -> Statement:
-    """Removes the text beside an event, and its salt; gives a row if there was one."""
+    """Removes the text of an event, and its salt; gives (position, text) if there was one."""
     return Statement(_ERASE_TEXT, (log_id, position))
 
 

@@ -134,6 +134,9 @@ class Postgres:
             with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):
                 await self._pool.release(connection)
 
+    async def scrub(self) -> bool:
+        return True
+
     async def close(self) -> None:
         await self._pool.close()
 

@@ -28,6 +28,9 @@ READERS = 3
 HELD_S_MAX = 3.0
 HELD_TRY_EVERY_S = 0.02
 
+SCRUB_TRIES = 20
+SCRUB_EVERY_S = 0.1
+
 _FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
 """A read transaction's snapshot is taken by its first read."""
 
@@ -136,6 +139,14 @@ class SQLite:
             with _errors_of_opening(self._path):
                 await self._writer.ready()
             yield
+
+    async def scrub(self) -> bool:
+        for _ in range(SCRUB_TRIES):
+            async with self._ready_to_write():
+                if await self._writer.send(on.truncate_wal):
+                    return True
+            await asyncio.sleep(SCRUB_EVERY_S)
+        return False
 
     async def close(self) -> None:
         async with self._writing:

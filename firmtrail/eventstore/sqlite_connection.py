@@ -183,6 +183,17 @@ def commit(connection: sqlite3.Connection) -> None:
         raise OutcomeUnknown(f"COMMIT: {error}") from error
 
 
+def truncate_wal(connection: sqlite3.Connection) -> bool:
+    """Write all of the WAL into the file and empty it; False where a reader is in the way, or
+    where nothing can be written. It does not wait, as it would keep writers waiting."""
+    connection.execute("PRAGMA busy_timeout=0")
+    try:
+        (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    return not is_busy
+
+
 def roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:  # a full disk may have rolled it back already
         connection.execute("ROLLBACK")

@@ -1,19 +1,17 @@
-"""What users call to let others in: logins, tokens, projects, members, actors."""
+"""Handles what users call to let others in: logging in, projects, members, actors."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
 
 from firmtrail import events
-from firmtrail.access import credentials, people, projects, roles, settings, tokens
-from firmtrail.access.tokens import Token
+from firmtrail.access import credentials, people, projects, settings, tokens
 from firmtrail.commands import access as commands
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer, answering, keep, recall
+from firmtrail.commands.once import Answer, keep, recall
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
 from firmtrail.eventstore import log
@@ -21,11 +19,11 @@ from firmtrail.eventstore.continued import Part
 from firmtrail.eventstore.database import Transaction
 from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
-from firmtrail.http import lists, respond
+from firmtrail.http import lists, respond, token_api
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.endpoint import key_of
-from firmtrail.http.errors import Conflict, Fault, Forbidden, Invalid, NotFound, Unauthorized
+from firmtrail.http.errors import Conflict, Forbidden, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of, old_logs, place_of
 from firmtrail.record import Command
@@ -60,62 +58,13 @@ async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
     return Answer(200, bodies.LoggedIn(text, time_text(expires_at_ms)))
 
 
-async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
-    """The caller's API tokens; over an API token, those of its project."""
-    db, actor_id = call.services.db, str(call.caller.actor_id)
-    only = (await _scope(call)).project
-
-    async def fetch(place: Place | None, limit: int) -> Page:
-        rows = await tokens.page(db, actor_id, only, after=_after(place), limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.token_id,))
-        return Page([_token(row) for row in rows[:limit]], next_place)
-
-    async def count() -> int:
-        return await tokens.count(db, actor_id, only)
-
-    return await lists.answer(call, bodies.ApiToken, fetch, count)
-
-
-async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
-    """A new API token of the caller, for one project."""
-    asked, caller = call.body, call.caller
-    rights = await tokens.rights(call.services.db, str(caller.token_id), asked.project)
-    log_id = await call.services.access.project(asked.project)
-    if rights is None or log_id is None:
-        raise NotFound
-    wanted = commands.WantedToken(
-        holder=str(caller.actor_id),
-        name=asked.name,
-        role=asked.role or rights.token_role or rights.member_role,
-        expires_at_ms=_future_ms(call, asked.expires_at),
-    )
-    issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
-    return await respond.acted(call, answering(201, _shown(issue)), log_id=log_id)
-
-
-async def delete_token(call: Call[Any, None]) -> web.Response:
-    """End a token of the caller's; an API token ends only what may no more than itself."""
-    caller, scope = call.caller, await _scope(call)
-    token = await tokens.one(call.services.db, str(caller.actor_id), scope.project, call.path("id"))
-    if token is None:
-        raise NotFound
-    if scope.role and not roles.PERMISSIONS[token.role] <= roles.PERMISSIONS[scope.role]:
-        raise Forbidden
-    log_id = await call.services.access.project(token.project)
-    if log_id is None:
-        raise NotFound
-    end = commands.revoke_token(token.token_id, actor=caller.actor)
-    await call.services.recorder.act(log_id, end)
-    return respond.nothing()
-
-
 async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The projects that the caller is a member of; over an API token, the one that it is for."""
     db, actor_id = call.services.db, str(call.caller.actor_id)
-    is_system, only = call.caller.kind == "system", (await _scope(call)).project
+    is_system, only = call.caller.kind == "system", (await token_api.scope_of(call)).project
 
     async def fetch(place: Place | None, limit: int) -> Page:
-        after = _after(place)
+        after = token_api.after(place)
         if is_system:
             rows = await projects.page(db, after=after, limit=limit + 1)
         else:
@@ -142,7 +91,7 @@ async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
     caller, project = call.caller, call.body.project
     if caller.kind != "system" and call.services.projects == "operator":
         raise Forbidden(_BY_OPERATOR)
-    if (await _scope(call)).project is not None:
+    if (await token_api.scope_of(call)).project is not None:
         raise Forbidden
     answer = await commands.add_project(
         call.services.db,
@@ -181,11 +130,11 @@ async def patch_project(call: Call[Any, bodies.SettingsChange]) -> web.Response:
 
 
 async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
-    """The members, in the order in which they became known."""
+    """The members, by their ids."""
     db, project = call.services.db, call.project
 
     async def fetch(place: Place | None, limit: int) -> Page:
-        rows = await people.members(db, project, after=_after(place), limit=limit + 1)
+        rows = await people.members(db, project, after=token_api.after(place), limit=limit + 1)
         next_place = lists.page_of(rows, limit, lambda row: (row.actor_id,))
         return Page([_member(row) for row in rows[:limit]], next_place)
 
@@ -198,6 +147,8 @@ async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
 async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
     """A new member, or another role for a present one."""
     wanted = call.body
+    if call.key is not None and (user := await people.by_email(call.services.db, wanted.email)):
+        call.key = call.key._replace(about=user.actor_id)
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
     return await respond.acted(call, _told(set_member))
 
@@ -215,6 +166,7 @@ async def delete_text(call: Call[Any, None]) -> web.Response:
     position = int(call.path("position") or -1)
     erase = commands.erase_text(head, position, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, erase)
+    await call.services.db.scrub()
     return respond.nothing()
 
 
@@ -252,23 +204,6 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
     return await respond.acted(call, _told(set_member))
 
 
-async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
-    """An API token for a member."""
-    asked = call.body
-    user = await people.by_email(call.services.db, asked.email)
-    role = user and await people.role_of(call.services.db, call.project, user.actor_id)
-    if user is None or role is None:
-        raise NotFound("No member of the project has this e-mail address.")
-    wanted = commands.WantedToken(
-        holder=user.actor_id,
-        name=asked.name,
-        role=asked.role or role,
-        expires_at_ms=_future_ms(call, asked.expires_at),
-    )
-    issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
-    return await respond.acted(call, answering(201, _shown(issue)))
-
-
 async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
     """Go on in a new log, where the one that is there is not what was published."""
     services, floors = call.services, call.services.recorder.floors
@@ -303,13 +238,6 @@ async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Respon
     return respond.nothing()
 
 
-async def _scope(call: AnyCall) -> tokens.Scope:
-    token_id = call.caller.token_id
-    if token_id is None:
-        return tokens.Scope(None, None)
-    return await tokens.scope(call.services.db, token_id)
-
-
 async def _current(call: AnyCall) -> bodies.Project:
     current = await settings.current(call.services.db, call.log_id, call.project)
     return _project(call.project, current)
@@ -320,44 +248,12 @@ async def _history(call: AnyCall, stream: str) -> list[Recorded]:
     return [events.decode(position, text) for position, _, text in rows]
 
 
-def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
-    async def command(commit: Commit) -> bodies.ApiToken:
-        issued = await issue(commit)
-        return msgspec.structs.replace(_token(issued.token), token=issued.text)
-
-    return command
-
-
 def _told(set_member: Command[commands.NewMember]) -> Command[Answer]:
     async def command(commit: Commit) -> Answer:
         done = await set_member(commit)
         return Answer(201 if done.is_new else 200, _member(done.member))
 
     return command
-
-
-def _future_ms(call: AnyCall, moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    moment_ms = int(moment.timestamp() * 1000)
-    if moment_ms <= call.services.access.now_ms():
-        raise Invalid("It lies in the past.", faults=[Fault("lies in the past", "/expires_at")])
-    return moment_ms
-
-
-def _after(place: Place | None) -> str:
-    return str(place[0]) if place else ""
-
-
-def _token(row: Token) -> bodies.ApiToken:
-    return bodies.ApiToken(
-        id=row.token_id,
-        name=row.name,
-        project=row.project,
-        role=row.role,
-        created_at=time_text(row.created_at_ms),
-        expires_at=time_or_none(row.expires_at_ms),
-    )
 
 
 def _listed(row: projects.Project) -> bodies.ListedProject:

@@ -53,7 +53,33 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     role: Role
     created_at: TimeText
     expires_at: TimeText | None
+    issued_by: Id | None
+    """The API token that issued it, with which it ends; null where a login did."""
     token: str | UnsetType | None = UNSET
+
+
+class HeldToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A living token of a project, or a login of one of its members, as an admin sees it."""
+
+    id: Id
+    kind: Literal["token", "login"]
+    name: str
+    role: Role | None
+    """Null for a login, which has its holder's role."""
+    holder: Id
+    email: str | None
+    issued_by: Id | None
+    created_at: TimeText
+    expires_at: TimeText | None
+
+
+class ListedLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """A login of the caller; `current` is the one that the request came with."""
+
+    id: Id
+    created_at: TimeText
+    expires_at: TimeText
+    current: bool
 
 
 class WantedProject(Wanted, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from firmtrail.access import Access
 from firmtrail.access.keys import Keys
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
+from firmtrail.commands import once
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
@@ -191,6 +192,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
     yield
     services.readiness.is_draining = True
     for task in tasks.values():

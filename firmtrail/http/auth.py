@@ -1,8 +1,9 @@
 """Who is calling, and may he call this route?
 
-One lookup decides. Device credentials that are missing, wrong, revoked, or for a device that is
-not there, answer 401 with one face and after the same work; a good one at the wrong door, 404 or
-403. A person who is no member of the path's project is told that there is no such project.
+One lookup decides. A device credential that is missing, wrong, revoked or of another device than
+the path's gets a 401, which is the same and takes the same work whether or not there is a device
+or a project of the path's name. On a route of users it gets 403, whatever the path names. A person
+who is not a member of the path's project learns that there is no such project.
 """
 
 from base64 import b64decode
@@ -17,7 +18,8 @@ from firmtrail.http import kinds
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 from firmtrail.http.kinds import NOBODY, SYSTEM_ACTOR, Caller
-from firmtrail.projections import device_current
+
+GATEWAY = "gateway"
 
 type Authenticate = Callable[[web.Request, kinds.Access], Awaitable[Caller]]
 
@@ -43,8 +45,8 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
             return _own_device(found, wanted, project, device)
         if found.token_id is not None:
             return _holder(found, wanted, project)
-        if found.device_secret == OTHER_DEVICE:
-            await _refuse_other_device(db, found, wanted, device)
+        if found.device_secret == OTHER_DEVICE and not isinstance(wanted, kinds.Device):
+            raise Forbidden
         raise Unauthorized
 
     return authenticate
@@ -125,7 +127,7 @@ def _holder(found: Found, wanted: kinds.Access, project: str | None) -> Caller:
                 raise Forbidden
             return _caller(found, project, permissions)
         case _:
-            if _is_gateway(found):
+            if _is_gateway(found) or found.only_role == GATEWAY:
                 raise Forbidden
             return _caller(found, project, roles.NOTHING)
 
@@ -155,17 +157,5 @@ def _caller(found: Found, project: str | None, permissions: roles.Permissions) -
 
 
 def _is_gateway(found: Found) -> bool:
-    return found.token_role == "gateway"  # noqa: S105 (a role, not a token)
-
-
-async def _refuse_other_device(
-    db: Database, found: Found, wanted: kinds.Access, device: str | None
-) -> None:
-    """Answer a good secret of another device; returns where the path's device is not there."""
-    if not isinstance(wanted, kinds.Device):
-        raise Forbidden
-    if found.log_id is None:
-        return
-    [[_, *row]] = await db.read(device_current.one([(found.log_id, device)]))
-    if device_current.found_one([row])[1] is not None:
-        raise NotFound
+    """A member of role gateway is one in that project with every credential."""
+    return GATEWAY in {found.token_role, found.member_role}

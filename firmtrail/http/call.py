@@ -1,6 +1,6 @@
 """What a handler is given: one request, checked, with what it may use to answer it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +11,7 @@ from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
+from firmtrail.commands.demo import Pace
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
@@ -131,6 +132,7 @@ class Services:
     """Who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """After which a request that waits for news is answered."""
+    demo_pace: Pace = field(default_factory=Pace)
 
 
 type AnyCall = Call[Any, Any]

@@ -96,8 +96,8 @@ class Route:
     def problems(self) -> list[int]:
         """Every status of a problem that it can answer."""
         if self.is_raw:
-            is_post = self.method is HTTPMethod.POST
-            return [400, 403, 408, 413, 415, 429, 503] if is_post else [429, 503]
+            of_body = {400, 403, 408, 413, 415} if self.method is HTTPMethod.POST else set()
+            return sorted({429, 503} | of_body | self.refusals)
         statuses = {*self.refusals, *_REFUSED_TO.get(type(self.access), ())}
         if self.method is not HTTPMethod.GET:
             statuses |= {400, 403}

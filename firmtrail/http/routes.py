@@ -25,6 +25,7 @@ from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
 from firmtrail.http.steering_routes import CHECK_INS, STEERING
 from firmtrail.http.tlog_routes import TLOG
+from firmtrail.http.token_routes import TOKENS
 from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, P
 
 TEXT = "text/plain"
@@ -278,17 +279,22 @@ SEED = (
     ),
 )
 
-DEMO = (
+DEMO = tuple(
     Route(
-        method=GET,
+        method=method,
         path="/populate_database",
-        handler=seed_api.populate_database,
+        handler=handler,
         access=PUBLIC,
         group="the seed's three",
-        summary="Start the demo anew.",
+        summary="Start the demo from scratch, on a new log.",
         answers={200: TEXT},
         is_raw=True,
-    ),
+        refusals=frozenset({403, 409}),
+    )
+    for method, handler in (
+        (GET, seed_api.populate_database),
+        (POST, seed_api.post_populate_database),
+    )
 )
 
 ROUTES = (
@@ -301,6 +307,7 @@ ROUTES = (
     *TLOG,
     *CHECKPOINTS,
     *ACCESS,
+    *TOKENS,
     *OPERATIONS,
 )
 

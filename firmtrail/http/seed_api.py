@@ -8,9 +8,10 @@ has it; no log line of ours holds a query.
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from firmtrail import version
 from firmtrail.access import people, roles
@@ -20,9 +21,11 @@ from firmtrail.device import Refused, Report
 from firmtrail.events import time_text
 from firmtrail.http import incoming, respond
 from firmtrail.http.call import AnyCall
-from firmtrail.http.errors import CHALLENGE
+from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
+
+POPULATED = "Successfully populated database"
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -127,13 +130,37 @@ async def _exists(call: AnyCall, log_id: int, name: str) -> bool:
 
 
 async def populate_database(call: AnyCall) -> web.Response:
-    """Start the demo anew."""
+    """Populate for a GET, as the seed has it. A HEAD does nothing."""
+    if call.request.method == hdrs.METH_HEAD:
+        return _text(200, POPULATED)
+    return await post_populate_database(call)
+
+
+async def post_populate_database(call: AnyCall) -> web.Response:
+    """Start the demo from scratch, for a program or a page of this very server.
+
+    A browser says of a request whether another site made it (Sec-Fetch-Site, W3C Fetch Metadata;
+    Origin in older ones); a program sends neither.
+    """
     services = call.services
+    if _is_of_another_site(call.request):
+        raise Forbidden("A page of another site may not populate the demo.")
     project = services.seed_project or ""
-    old_log_id = await services.access.project(project)
-    above = services.recorder.floors.number(project)
-    await demo.populate(services.db, services.access.hasher, project, old_log_id, above=above)
-    return _text(200, "Successfully populated database")
+    try:
+        services.demo_pace.take()
+        old_log_id = await services.access.project(project)
+        above = services.recorder.floors.number(project)
+        await demo.populate(services.db, services.access.hasher, project, old_log_id, above=above)
+    except demo.TooSoon:
+        raise TooManyRequests(demo.PACE_S, "The demo was populated a moment ago.") from None
+    return _text(200, POPULATED)
+
+
+def _is_of_another_site(request: web.Request) -> bool:
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get(hdrs.ORIGIN)
+    if site is not None and site.strip().lower() not in {"same-origin", "none"}:
+        return True
+    return origin is not None and urlsplit(origin).netloc != request.host
 
 
 def _refused(text: str) -> web.Response:

@@ -9,6 +9,7 @@ from firmtrail.http import (
     device_admin_api,
     fleet_api,
     rebuild_api,
+    token_api,
 )
 from firmtrail.http import access_bodies as wire
 from firmtrail.http.errors import ProblemBody
@@ -168,39 +169,6 @@ ACCESS = (
     ),
     Route(
         method=GET,
-        path="/api/v1/tokens",
-        handler=access_api.get_tokens,
-        access=USER,
-        group="users call",
-        summary="The caller's API tokens.",
-        query=ListQuery,
-        answers={200: Listing[wire.ApiToken], 304: None},
-        other_media=LISTED,
-    ),
-    Route(
-        method=POST,
-        path="/api/v1/tokens",
-        handler=access_api.post_token,
-        access=USER,
-        group="users call",
-        summary="A new API token, shown this once.",
-        body=wire.WantedToken,
-        answers={201: wire.ApiToken},
-        refusals=frozenset({404}),
-        takes_key=True,
-    ),
-    Route(
-        method=DELETE,
-        path="/api/v1/tokens/{id}",
-        handler=access_api.delete_token,
-        access=USER,
-        group="users call",
-        summary="End an API token of the caller's.",
-        answers={204: None},
-        refusals=frozenset({404}),
-    ),
-    Route(
-        method=GET,
         path="/api/v1/projects",
         handler=access_api.get_projects,
         access=USER,
@@ -322,7 +290,7 @@ LOCALS = (
     Route(
         method=POST,
         path="/local/projects/{project}/tokens",
-        handler=access_api.post_local_token,
+        handler=token_api.post_local_token,
         access=LOCAL,
         group="over the local socket",
         summary="An API token for a member.",

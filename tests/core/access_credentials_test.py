@@ -39,7 +39,15 @@ def test_bytes_that_are_no_utf8_have_a_digest() -> None:
     assert digest(b"\xff".decode(errors="surrogateescape")) == sha256(b"\xff").hexdigest()
 
 
-def test_ids_name_their_kind_and_sort_by_their_age() -> None:
-    ids = [new_id("u") for _ in range(100)]
+@pytest.mark.parametrize("prefix", ["u", "t", "k"])
+def test_ids_of_people_and_credentials_name_their_kind_and_are_random(prefix) -> None:
+    ids = [new_id(prefix) for _ in range(100)]
+    assert all(re.fullmatch(f"{prefix}_[0-9a-f]{{12}}4[0-9a-f]{{19}}", each) for each in ids)
+    assert len({each[:10] for each in ids}) == 100
+    assert ids != sorted(ids)
+
+
+@pytest.mark.parametrize("prefix", ["r", "q"])
+def test_ids_of_rollouts_and_questions_sort_by_their_age(prefix) -> None:
+    ids = [new_id(prefix) for _ in range(100)]
     assert ids == sorted(set(ids))
-    assert all(re.fullmatch("u_[0-9a-f]{32}", each) for each in ids)

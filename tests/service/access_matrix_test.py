@@ -6,7 +6,11 @@ import pytest
 
 from firmtrail.access import hashing, revoke_secrets
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
+from firmtrail.http.kinds import Device
+from tests.fleet import register
 from tests.people import add_member, add_secret
+from tests.service.routes_test import ROUTES as ROUTE_TABLE
+from tests.service.routes_test import path_of
 from tests.service.site import D, P, Site
 
 REPORT = {"version": "1.4.0"}
@@ -38,6 +42,7 @@ ROUTES = (
     ("audit", "GET", "/logs/1/events/0", None),
     ("audit", "HEAD", "/stream", None),
     ("audit", "GET", "/access-record", None),
+    ("administer", "GET", "/tokens", None),
     ("administer", "PATCH", "", {"max_attempts": 4}),
     ("administer", "POST", "/members", {"email": "new@example.org", "role": "viewer"}),
 )
@@ -55,6 +60,9 @@ async def devices(site: Site) -> Site:
     services = site.services
     site.credentials["weak"] = "AAA"
     await add_secret(services.db, services.access, "acme", "d2", text="AAA")
+    other_log_id = await services.access.project("other")
+    assert other_log_id is not None
+    await register(services.recorder, other_log_id, "there")
     site.credentials["wrong"] = "fts_" + "x" * 43
     site.credentials["wrong weak"] = "wrong"
     site.credentials["wrong token"] = "ftt_" + "x" * 43
@@ -80,9 +88,10 @@ async def status(site: Site, method: str, path: str, caller: str | None, body=No
         (UNKNOWN, "wrong weak", 401),
         (UNKNOWN, "weak", 401),
         (UNKNOWN, "device", 401),
-        (D2, "device", 404),
+        (D2, "device", 401),
         (f"{P}/devices/bad name!", "device", 401),
         ("/api/v1/projects/other/devices/d1", "device", 401),
+        ("/api/v1/projects/other/devices/there", "device", 401),
         (f"{NOWHERE}/devices/d1", "device", 401),
         (UNKNOWN, "operator", 404),
     ],
@@ -111,6 +120,19 @@ async def test_a_devices_secret_opens_no_route_of_users(
     assert await status(devices, "GET", path, caller) == 403
 
 
+DEVICE_ROUTES = [route for route in ROUTE_TABLE if isinstance(route.access, Device)]
+
+
+async def test_a_devices_secret_is_wrong_on_any_path_of_devices_but_its_own(devices: Site) -> None:
+    places = [(project, device) for project in ("acme", "other") for device in ("d9", "there")]
+    for route in DEVICE_ROUTES:
+        for project, device in (*places, ("acme", "d2"), ("nowhere", "d1")):
+            names = {"project": project, "device": device}
+            path = path_of(route, **names)
+            asked = await devices.call(route.method, path, caller="device", data=b"no json")
+            assert asked.status == 401, path
+
+
 async def test_a_revoked_secret_is_unknown_at_once(devices: Site) -> None:
     for path, caller in ((D, "device"), (D2, "weak")):
         assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == 201
@@ -121,13 +143,20 @@ async def test_a_revoked_secret_is_unknown_at_once(devices: Site) -> None:
 
 async def test_every_401_has_one_face(devices: Site) -> None:
     faces = set()
-    for path in (D, D2, UNKNOWN, f"{NOWHERE}/devices/d1"):
-        for caller in (None, "wrong", "wrong weak", "wrong token"):
-            answer = await devices.call("POST", f"{path}/reports", caller=caller, json=REPORT)
-            request_id = answer.json["request_id"]
-            headers = sorted(pair for pair in answer.headers.items() if pair[0] != "Date")
-            shown = f"{headers}{answer.body.decode()}"
-            faces.add((answer.status, shown.replace(request_id, "")))
+    elsewhere = "/api/v1/projects/other/devices"
+    others = (D2, UNKNOWN, f"{elsewhere}/d1", f"{elsewhere}/there", f"{NOWHERE}/devices/d1")
+    calls = [
+        (path, caller)
+        for path in (D, *others)
+        for caller in (None, "wrong", "wrong weak", "wrong token", "device")
+        if (path, caller) != (D, "device")
+    ]
+    for path, caller in calls:
+        answer = await devices.call("POST", f"{path}/reports", caller=caller, json=REPORT)
+        request_id = answer.json["request_id"]
+        headers = sorted(pair for pair in answer.headers.items() if pair[0] != "Date")
+        shown = f"{headers}{answer.body.decode()}"
+        faces.add((answer.status, shown.replace(request_id, "")))
     assert [status for status, _ in faces] == [401]
 
 

@@ -83,6 +83,7 @@ def test_every_route_that_gives_out_entries_or_lists_is_a_read() -> None:
             "/rollouts",
             "/rollouts/{id}/devices",
             "/stream",
+            "/tokens",
             "/versions",
             "/versions/timeline",
         )
@@ -174,10 +175,11 @@ async def test_another_projects_record_is_not_seen(site: Site) -> None:
 
 
 async def test_no_secret_and_no_address_is_ever_in_it(site: Site, rollout: str) -> None:
-    for route in READS:
-        for caller in ("admin", "auditor"):
-            assert (await take(site, route, caller, rollout)).status == 200, name_of(route)
-    assert len(await records(site)) == 2 * len(READS)
+    taken = [(route, "admin") for route in READS]
+    taken += [(route, "auditor") for route in READS if not route.path.endswith("/tokens")]
+    for route, caller in taken:
+        assert (await take(site, route, caller, rollout)).status == 200, name_of(route)
+    assert len(await records(site)) == len(taken)
     answer = await site.get(f"{P}/access-record?limit=500")
     for text in (*site.credentials.values(), "example.org"):
         assert text.encode() not in answer.body

@@ -1,10 +1,16 @@
 """The seed's own requests, answered as it says."""
 
+import asyncio
 from typing import Any
 
 import msgspec
 import pytest
 
+from firmtrail.commands import demo as commands
+from firmtrail.eventstore import log
+from tests.databases import read
+from tests.people import add_member, add_project, recorded
+from tests.service.routes_test import assert_is_problem
 from tests.service.site import Answer, Site
 
 READ = "/get_firmware_updates_by_device_id?email=diegosalcovsky@gmail.com&device_id=1&secret=ABC"
@@ -80,7 +86,96 @@ async def test_any_wrong_part_reads_nothing(demo: Site, right: str, wrong: str) 
 async def test_populating_again_starts_a_new_log_and_cuts_no_old_one(demo: Site) -> None:
     await upload(demo, {"device_id": "1", "secret": "AAA", "version": "1.2.3"})
     assert await versions(demo) == ["SemVer1.0", "1.2.3"]
+    await asyncio.sleep(commands.PACE_S)
     assert (await demo.call("GET", "/populate_database")).status == 200
     assert await versions(demo) == ["SemVer1.0"]
     again = await upload(demo, {"device_id": 1, "secret": "AAA", "version": "2.0.0-rc.1"})
     assert again.status == 200
+
+
+async def test_populating_is_limited_to_once_a_second(demo: Site) -> None:
+    answers = [await demo.call("GET", "/populate_database") for _ in range(3)]
+    for answer in answers:
+        assert_is_problem(answer, 429)
+        assert answer.headers["Retry-After"] == "1"
+    [[logs]] = await read(demo.services.db, "SELECT count(*) FROM log_heads WHERE project = 'demo'")
+    assert logs == 1
+    await asyncio.sleep(commands.PACE_S)
+    together = [demo.call("GET", "/populate_database") for _ in range(5)]
+    assert sorted(each.status for each in await asyncio.gather(*together)) == [200] + [429] * 4
+
+
+async def test_populating_is_limited_over_several_servers(demo: Site) -> None:
+    await asyncio.sleep(commands.PACE_S)
+    assert (await demo.call("GET", "/populate_database")).status == 200
+    services = demo.services
+    newest = await services.access.project("demo")
+    with pytest.raises(commands.TooSoon):
+        await commands.populate(services.db, services.access.hasher, "demo", newest)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "Cross-Site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_a_page_of_another_site_populates_nothing(
+    site: Site, method: str, headers: dict[str, str], status: int
+) -> None:
+    answer = await site.call(method, "/populate_database", headers=headers)
+    assert answer.status == status
+    assert (await site.services.access.project("demo") is None) == (status == 403)
+
+
+async def test_a_page_of_this_server_may_populate(site: Site) -> None:
+    own = str(site.client.make_url("/")).rstrip("/")
+    answer = await site.call("POST", "/populate_database", headers={"Origin": own})
+    assert answer.status == 200
+
+
+async def test_the_demo_takes_over_no_project_that_it_did_not_create(site: Site) -> None:
+    services = site.services
+    log_id = await add_project(services.db, services.access, "demo")
+    await add_member(services.recorder, log_id, commands.EMAIL, "admin")
+    before = await recorded(services.db, log_id)
+    assert_is_problem(await site.call("GET", "/populate_database"), 409)
+    assert await services.access.project("demo") == log_id
+    assert not (await log.head(services.db, log_id)).closed
+    assert await recorded(services.db, log_id) == before
+
+
+@pytest.mark.parametrize("project", ["acme", "demo"])
+async def test_the_demo_sets_no_password_of_a_user_that_was_there(site: Site, project: str) -> None:
+    services = site.services
+    log_id = await services.access.project(project)
+    if log_id is None:
+        log_id = await add_project(services.db, services.access, project)
+    hashed = await services.access.hasher.hash("user", "their own")
+    await add_member(services.recorder, log_id, commands.EMAIL, "admin", password_hash=hashed)
+    assert_is_problem(await site.call("GET", "/populate_database"), 409)
+    for password, status in (("ABC", 401), ("their own", 200)):
+        body = {"email": commands.EMAIL, "password": password}
+        answer = await site.call("POST", "/api/v1/login", json=body)
+        assert answer.status == status
+        body["password"] = "their own"
+    assert_is_problem(await site.call("GET", "/populate_database"), 429)
+
+
+async def test_a_password_that_the_demos_user_was_given_stays(demo: Site) -> None:
+    services = demo.services
+    log_id = await services.access.project("demo")
+    assert log_id is not None
+    hashed = await services.access.hasher.hash("user", "their own")
+    await add_member(services.recorder, log_id, commands.EMAIL, "admin", password_hash=hashed)
+    await asyncio.sleep(commands.PACE_S)
+    assert (await demo.call("GET", "/populate_database")).status == 200
+    assert (await demo.call("GET", READ)).status == 401

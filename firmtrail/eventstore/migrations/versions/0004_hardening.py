@@ -7,7 +7,12 @@ from firmtrail.eventstore.migrations import statements
 revision = "0004"
 down_revision = "0003"
 
-SHARED: tuple[str, ...] = ("0004_bodies_keys", "0004_net_reader_address")
+SHARED: tuple[str, ...] = (
+    "0004_bodies_keys",
+    "0004_net_reader_address",
+    "0004_access_tokens",
+    "0004_access_keys",
+)
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0004_bodies_keys",)
 """SQL files that each back end has its own version of."""

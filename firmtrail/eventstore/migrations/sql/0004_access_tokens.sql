@@ -1,0 +1,5 @@
+-- Which API token issued a token: its descendants end with it.
+
+ALTER TABLE tokens ADD COLUMN issued_by text/*C*/;
+
+CREATE INDEX tokens_of_issuer ON tokens (issued_by);

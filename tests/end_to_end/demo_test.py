@@ -1,0 +1,81 @@
+"""The demo starts on what it made itself and on nothing else, and for this machine alone."""
+
+import signal
+import sqlite3
+
+import pytest
+
+from firmtrail.commands.demo import EMAIL
+from tests.end_to_end.cli_test import COULD_NOT_RUN, DONE, SEED, ask
+from tests.end_to_end.command import firmtrail
+from tests.end_to_end.conftest import Serve
+
+
+def refused(database: str, *arguments: str) -> str:
+    done = firmtrail(database, "serve", "--demo", "--port", "0", *arguments)
+    assert done.exit_code == COULD_NOT_RUN, done.out + done.said
+    assert "Traceback" not in done.said
+    return " ".join(done.said.split())
+
+
+def test_the_demo_starts_again_on_its_own_database(serve: Serve, database_url: str) -> None:
+    server = serve(database_url, "--demo")
+    for _ in range(3):
+        assert ask(f"{server.url}/populate_database")[0] in {200, 429}
+        assert ask(f"{server.url}/{SEED}&secret=ABC")[0] == 200
+        add = ("user", "add", "new@example.org", "--project", "demo", "--role", "viewer")
+        assert firmtrail(database_url, *add).exit_code == DONE
+        server.send(signal.SIGTERM)
+        assert server.exit_code() == DONE
+        server.start()
+
+
+@pytest.mark.parametrize(
+    ("commands", "named"),
+    [
+        ([("project", "add", "acme")], "the project acme"),
+        ([("project", "add", "demo")], "a project demo of your own"),
+        (
+            [
+                ("project", "add", "demo"),
+                ("user", "add", EMAIL, "--project", "demo", "--role", "admin"),
+                ("device", "add", "1", "--project", "demo", "--secret", "AAA"),
+            ],
+            "a project demo of your own",
+        ),
+    ],
+)
+def test_the_demo_refuses_what_it_did_not_create(
+    database_url: str, commands: list[tuple[str, ...]], named: str
+) -> None:
+    for each in commands:
+        assert firmtrail(database_url, *each).exit_code == DONE
+    assert f"the database holds {named}, which the demo did not create" in refused(database_url)
+    path = database_url.removeprefix("sqlite:///")
+    if database_url.startswith("sqlite"):
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            [[users]] = connection.execute("SELECT count(password_hash) FROM users")
+        assert users == 0
+
+
+def test_the_demo_refuses_a_project_that_came_beside_it(serve: Serve, database_url: str) -> None:
+    server = serve(database_url, "--demo")
+    assert firmtrail(database_url, "project", "add", "acme").exit_code == DONE
+    server.send(signal.SIGTERM)
+    assert server.exit_code() == DONE
+    assert "the project acme" in refused(database_url)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
+def test_the_demo_is_for_this_machine_alone(sqlite_url: str, host: str) -> None:
+    assert "--demo-public" in refused(sqlite_url, "--host", host)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--host", "localhost"), ("--host", "0.0.0.0", "--demo-public")],  # noqa: S104
+)
+def test_the_demo_is_public_only_where_that_is_said(
+    serve: Serve, sqlite_url: str, arguments: tuple[str, ...]
+) -> None:
+    assert ask(f"{serve(sqlite_url, '--demo', *arguments).url}/healthz")[0] == 200
