@@ -21,6 +21,10 @@ _log = structlog.get_logger("firmtrail.http")
 class Runner(web.AppRunner):
     """Runs an application whose every refusal is a problem."""
 
+    def end_soon(self) -> None:
+        """Let `cleanup` wait for no request that is still being answered."""
+        self._shutdown_timeout = 0
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)

@@ -25,11 +25,14 @@ from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import ARRAY_BODY_BYTES_MAX, SINGLE_BODY_BYTES_MAX, Route
+from firmtrail.repeats import Repeats
 
 BODY_TIMEOUT_S = 10
 REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
 """Whose successes are too many for a line each."""
+CONDITIONS = frozenset({429, 503})
+"""What a state of the server answers to every request while it lasts: one line a minute."""
 
 _log = structlog.get_logger("firmtrail.http")
 
@@ -241,12 +244,17 @@ def _is_array(body: bytes) -> bool:
 def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
     path = route.path
     is_debugging = structlog.get_logger().is_enabled_for(logging.DEBUG)
+    repeats = Repeats()
 
     def log(call: AnyCall, status: int, seconds: float) -> None:
         caller = call.caller
         is_quiet = status < 400 and caller.kind in QUIET_KINDS
         if is_quiet and not is_debugging:
             return
+        left_out = repeats.due(status) if status in CONDITIONS else 0
+        if left_out is None:
+            return
+        more = {"left_out": left_out} if left_out else {}
         (_log.debug if is_quiet else _log.info)(
             "request",
             method=call.request.method,
@@ -256,6 +264,7 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
             duration_ms=round(seconds * 1000, 3),
             actor=caller.actor,
             request_id=call.request_id,
+            **more,
         )
 
     return log
