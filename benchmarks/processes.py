@@ -59,6 +59,8 @@ def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
     port = free_port()
     command = [f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
     command += [f"--workers={workers}"]
+    if database.startswith("postgresql"):
+        command.append("--no-publishing")  # as an embedded one without a key: see its fixture
     began = time.perf_counter()
     with running(command) as process:
         while _status(port, "/readyz") != 200:

@@ -38,6 +38,8 @@ LEFT_S = 24 * 3600
 RETRY_AFTER_S = 30
 
 _UPLOADS = "uploads"
+_PROBE = "no-such-prefix"
+"""Listing it shows that the bucket answers, and costs one small answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Artifacts:
 
         with _unavailable():
             if isinstance(self._place, Path):
-                await asyncio.to_thread(_sweep, self._place / _UPLOADS)
+                await asyncio.to_thread(_prepare, self._place / _UPLOADS)
             await obstore.put_async(
                 self._store,
                 name,
@@ -99,13 +101,25 @@ class Artifacts:
                 await obstore.copy_async(self._store, upload.name, target)
 
     async def _keep_in_folder(self, folder: Path, name: str, target: str) -> None:
-        """Bytes before their name: else a lost machine could leave a name with fewer bytes."""
+        """Bytes before their name: else a lost machine could leave a name with fewer bytes.
+
+        The store creates files as the process's umask lets it; these are their owner's alone.
+        """
+        await asyncio.to_thread((folder / name).chmod, files.PRIVATE)
         await asyncio.to_thread(files.sync, folder / name)
         with contextlib.suppress(AlreadyExistsError):
             await obstore.rename_async(self._store, name, target, overwrite=False)
         kept = folder / target
         for path in (kept.parent, kept.parent.parent, folder, folder.parent):
             await asyncio.to_thread(files.sync, path)
+
+    async def check(self) -> None:
+        """Raise `Unavailable` where nothing can be stored."""
+        with _unavailable():
+            if isinstance(self._place, Path):
+                await asyncio.to_thread(files.check_writable, self._place)
+            else:
+                await obstore.list_with_delimiter_async(self._store, _PROBE)
 
     async def _has(self, name: str) -> bool:
         try:
@@ -137,12 +151,13 @@ def _store(place: config.ArtifactPlace) -> ObjectStore:
         return S3Store.from_url(
             place.url, client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True}
         )
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.private_folder(place)
     return LocalStore(place)
 
 
-def _sweep(uploads: Path) -> None:
-    """Delete what processes that were killed have left."""
+def _prepare(uploads: Path) -> None:
+    """See to the folder of uploads, and delete what processes that were killed have left."""
+    files.private_folder(uploads)
     for path in uploads.glob("*"):
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - LEFT_S:

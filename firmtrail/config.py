@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 SOCKET_PATH_BYTES_MAX = 107
 """What fits into a unix socket's address on Linux (unix(7))."""
@@ -27,11 +27,28 @@ class BadSetting(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """A place in an object store of S3's kind: s3://BUCKET/PREFIX. Credentials, region and endpoint
+    are read from the usual AWS_… variables by the library that talks to it."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+type Place = Path | Bucket
+"""Where artifacts or published checkpoints lie: a folder or file, or a bucket."""
+
+type ArtifactPlace = Place
+
+
+@dataclass(frozen=True, slots=True)
 class Signing:
     """With which key checkpoints are signed, and where the last published ones are kept."""
 
     key: Path
-    checkpoints: Path
+    checkpoints: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +57,14 @@ class Embedded:
 
     path: Path
     key_file: Path | None = None
-    checkpoints_file: Path | None = None
+    checkpoints: Place | None = None
 
     @property
     def signing(self) -> Signing:
-        """Beside the file, where nothing else is said."""
+        """Next to the file, where nothing else is said."""
         return Signing(
             self.key_file or self.path.with_name(f"{self.path.name}.key"),
-            self.checkpoints_file or self.path.with_name(f"{self.path.name}.checkpoints"),
+            self.checkpoints or self.path.with_name(f"{self.path.name}.checkpoints"),
         )
 
     @property
@@ -74,44 +91,38 @@ class Cluster:
 
     url: str
     key_file: Path | None = None
-    checkpoints_file: Path | None = None
+    checkpoints: Place | None = None
 
     @property
     def signing(self) -> Signing | None:
-        """None: nothing is published. Raises `BadSetting` for a key without a file of checkpoints,
-        with which a fork would go unnoticed."""
+        """None: nothing is published. Raises `BadSetting` for a key without a place for
+        checkpoints, with which a fork would go unnoticed."""
         if self.key_file is None:
             return None
-        if self.checkpoints_file is None:
+        if self.checkpoints is None:
             raise BadSetting(
-                "--signing-key-file needs --checkpoints-file: without what was published last, "
-                "kept outside the database, a database that was rolled back would fork its logs"
+                "--signing-key-file needs --checkpoints (or --checkpoints-file): without what was "
+                "published last, kept outside the database, a database that was rolled back would "
+                "fork its logs"
             )
-        return Signing(self.key_file, self.checkpoints_file)
+        return Signing(self.key_file, self.checkpoints)
 
     def __str__(self) -> str:
+        """A password with a `/`, `?` or `#` that is not encoded ends the host too early for any
+        parser: then all before the last @ counts as the user's part."""
         parts = urlsplit(self.url)
+        if "@" not in parts.netloc and ":" in parts.netloc and "@" in self.url:
+            name, place = parts.netloc.partition(":")[0], self.url.rpartition("@")[2]
+            return f"{parts.scheme}://{name}@{place.partition('?')[0]}"
         user, at, host = parts.netloc.rpartition("@")
-        name = user.partition(":")[0]
-        return urlunsplit(parts._replace(netloc=f"{name}{at}{host}", query=""))
+        return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}"
+
+    def __repr__(self) -> str:
+        return f"Cluster({self})"
 
 
 type Database = Embedded | Cluster
 
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Where artifacts lie in an object store of S3's kind: s3://BUCKET/PREFIX. Credentials, region
-    and endpoint are read from the usual AWS_… variables by the library that talks to it."""
-
-    url: str
-
-    def __str__(self) -> str:
-        return self.url
-
-
-type ArtifactPlace = Path | Bucket
-"""A folder, or a bucket."""
 
 ARTIFACT_BYTES_MAX = 4 * 1024**3
 
@@ -138,6 +149,10 @@ class Serving:
     """The project whose devices the seed's routes serve."""
     is_demo: bool = False
     tls: Tls | None = None
+    no_publishing: bool = False
+    """A Postgres is served without a key: nothing is published, and no fork is noticed."""
+    drain_delay_s: float = 0.0
+    """How long requests are still taken after the signal to stop, while /readyz says 503."""
     write_timeout_s: float = WRITE_TIMEOUT_S
     """In which a client has to take something of what is streamed to it."""
     streams_max: int = STREAMS_MAX
@@ -157,13 +172,13 @@ class Serving:
     """Where several workers share what they count."""
 
 
-def artifact_place(text: str) -> ArtifactPlace:
-    """Read where artifacts lie. Raises `BadSetting`."""
+def place(text: str) -> Place:
+    """Read where artifacts or checkpoints lie. Raises `BadSetting`."""
     scheme, is_url, rest = text.partition("://")
     if not is_url:
         return Path(text)
     if scheme != "s3" or not rest.partition("/")[0]:
-        raise BadSetting("it is a folder or s3://BUCKET/PREFIX")
+        raise BadSetting("it is a path or s3://BUCKET/PREFIX")
     return Bucket(text)
 
 
@@ -195,10 +210,10 @@ def database(url: str) -> Database:
     return found
 
 
-def signed(database: Database, key_file: Path | None, checkpoints_file: Path | None) -> Database:
-    """The database with these files, where they are given."""
+def signed(database: Database, key_file: Path | None, checkpoints: Place | None) -> Database:
+    """The database with these, where they are given."""
     return replace(
         database,
         key_file=key_file or database.key_file,
-        checkpoints_file=checkpoints_file or database.checkpoints_file,
+        checkpoints=checkpoints or database.checkpoints,
     )

@@ -13,6 +13,7 @@ from typing import Any, override
 import click
 
 from firmtrail import __version__, config
+from firmtrail.cli.settings import PlaceType, one_place
 from firmtrail.eventstore.database import Unavailable
 
 COMMANDS = {  # name -> where it is defined, and what it does
@@ -123,6 +124,12 @@ class DatabaseUrl(click.ParamType[config.Database]):
     show_envvar=True,
     help="The last published checkpoints, shared by all servers; embedded: FILE.checkpoints.",
 )
+@click.option(
+    "--checkpoints",
+    type=PlaceType(),
+    show_envvar=True,
+    help="The same as --checkpoints-file, as a file or s3://BUCKET/PREFIX.",
+)
 @click.version_option(__version__, prog_name="firmtrail")
 @click.pass_context
 def main(
@@ -132,6 +139,7 @@ def main(
     database: config.Database,
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
+    checkpoints: config.Place | None,
 ) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
-    ctx.obj = config.signed(database, signing_key_file, checkpoints_file)
+    ctx.obj = config.signed(database, signing_key_file, one_place(checkpoints_file, checkpoints))

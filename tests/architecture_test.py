@@ -11,7 +11,8 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "__init__": "",
     "__main__": "main",
     "config": "",
-    "eventstore": "",
+    "repeats": "",
+    "eventstore": "repeats",
     "event": "",
     "orders": "event",
     "events": "event orders",
@@ -30,15 +31,15 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "record": f"{VIEWS} commit offering projections recording",
     "commands": f"{VIEWS} access commit projections record",
     "audit": f"{VIEWS} projections record",
-    "http": f"{SHELL} commands commit offering record recording __version__",
-    "cli": f"{SHELL} audit commands commit http main record __version__",
+    "http": f"{SHELL} commands commit offering record recording repeats __version__",
+    "cli": f"{SHELL} audit commands commit http main record repeats __version__",
     "main": f"{SHELL} audit cli commands http record __version__",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
     "aiohttp": "audit.source http cli main",
     "aiosqlite": "eventstore.sqlite_writer",
     "asyncpg": "eventstore.postgres",
-    "obstore": "artifacts",
+    "obstore": "artifacts eventstore.outside_bucket",
     "os.environ": "main",
     "os.getenv": "main",
     "sqlite3": (

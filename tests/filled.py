@@ -16,7 +16,7 @@ from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.device import Report
 from firmtrail.events import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
-from firmtrail.eventstore import log, signing_key
+from firmtrail.eventstore import log, outside, signing_key
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.eventstore.publisher import Publisher, Signer
@@ -40,7 +40,7 @@ async def fill(db: Database, beside: Path) -> None:
     key_file = Path(f"{beside}.key")
     signing_key.create(key_file)
     signer = Signer(INSTANCE, signing_key.read(key_file))
-    publisher = Publisher(db, Floors(), signer, Path(f"{beside}.checkpoints"))
+    publisher = Publisher(db, Floors(), signer, outside.File(Path(f"{beside}.checkpoints")))
     access, recorder = new_access(db), Recorder(db, publisher.floors)
     await publisher.check()
     for project in PROJECTS:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmtrail.eventstore import checkpoint
+from firmtrail.eventstore import checkpoint, outside
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.eventstore.publisher import Publisher, Signer
@@ -17,7 +17,7 @@ ACME = LogName("acme", 1)
 
 def new_publisher(db: Database, store: Path, known: Floors | None = None) -> Publisher:
     """A server's publisher; `store` is the file outside the database."""
-    return Publisher(db, known or Floors(), SIGNER, store)
+    return Publisher(db, known or Floors(), SIGNER, outside.File(store))
 
 
 def opened(note: str, name: LogName = ACME) -> checkpoint.Checkpoint:

@@ -34,7 +34,7 @@ class Wanted(NamedTuple):
 async def verify(
     wanted: Wanted, key: str | None, since: Path | None, findings: Findings
 ) -> list[Looked]:
-    trusted = audit_open.trusted(wanted.database, key, since)
+    trusted = await audit_open.trusted(wanted.database, key, since)
     looked = []
     async with audit_open.reading(wanted.database) as db:
         found = await _logs(db, wanted, findings)

@@ -67,15 +67,15 @@ def key_lines(given: str | None) -> list[str]:
     return lines
 
 
-def trusted(database: config.Database, key: str | None, since: Path | None) -> Trusted:
-    """What the database's logs are held against. Read before the database is: it only grows."""
-    file = database.checkpoints_file
+async def trusted(database: config.Database, key: str | None, since: Path | None) -> Trusted:
+    """What the database's logs are compared with. Read before the database is: it only grows."""
+    place = database.checkpoints
     if isinstance(database, config.Embedded):
-        file = database.signing.checkpoints
-    if file is None or not file.exists():
+        place = database.signing.checkpoints
+    if place is None or (isinstance(place, Path) and not place.exists()):
         note("No file of published checkpoints: what was published outside can't be compared.")
     try:
-        published = outside.read(file) if file is not None else {}
+        published = await parts.checkpoints_store(place).read() if place is not None else {}
     except outside.BadFile as error:
         raise CouldNotRun(f"{error}.") from error
     return Trusted(keys(database, key), published, seen(since))

@@ -73,6 +73,7 @@ def _copy(source: Path, target: Path) -> None:
 def _dump(url: str, target: Path) -> None:
     """The password goes by the environment: a command line is for all to read."""
     plain, password = _without_password(url)
+    target.touch(mode=files.PRIVATE, exist_ok=False)
     secret = {"PGPASSWORD": password} if password else {}
     command = ("pg_dump", "--format=custom", f"--file={target}", f"--dbname={plain}")
     env = environment(**secret)

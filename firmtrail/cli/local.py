@@ -16,7 +16,7 @@ from aiohttp import ClientResponse, ClientSession, ClientTimeout, UnixConnector,
 
 from firmtrail import config
 from firmtrail.cli import logs, parts, sockets
-from firmtrail.eventstore import migrations
+from firmtrail.eventstore import files, migrations
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.held_file import Locked
 from firmtrail.main import CouldNotRun
@@ -69,6 +69,9 @@ async def _socket(
 
 
 async def _answers(socket: Path) -> bool:
+    """Raises `files.NotOurs` where somebody else would get the command, and the secrets in it."""
+    files.check_no_link(socket)
+    files.check_trusted(socket)
     try:
         _, writer = await asyncio.open_unix_connection(socket)
     except (FileNotFoundError, ConnectionRefusedError):

@@ -1,22 +1,35 @@
 """How the service writes its log: one JSON object a line, or coloured text on a terminal.
 
-What libraries log comes out in the same form, warnings and worse only. aiohttp logs a traceback
-for every request that is no HTTP; without it, a stranger can't fill the disk. A line that can't be
-written is lost, and what it tells of goes on.
+What libraries log comes out in the same form, warnings and worse only, and each of its messages
+once a minute. aiohttp logs a traceback for every request that is no HTTP; without it, a stranger
+can't fill the disk. A line that can't be written is lost, and the service continues.
+
+No line holds a credential: an exception is shown without local variables (traces.py), and the
+password of a database's URL is cut out of every line, whoever wrote it. A terminal shows no more
+than the JSON does.
 """
 
 import asyncio
 import contextlib
 import io
 import logging
+import re
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, TextIO, cast, override
 
 import msgspec
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
+
+from firmtrail.cli import traces
+from firmtrail.repeats import Repeats
+
+HIDDEN = "[hidden]"
+
+_URL_PASSWORD = re.compile(r"(?<=://)([^\s:/@'\"]*):[^\s'\"]*@")
+_OPTION_PASSWORD = re.compile(r"(?i)\b(password|sslpassword|secret|token)=[^&\s'\"]+")
 
 _PROTOCOL_LOGGER = "aiohttp.server"
 
@@ -64,9 +77,9 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     """Send the log there, from `level` on."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Any] = [structlog.stdlib.add_log_level, stamp]
-    render: list[Any] = [structlog.dev.ConsoleRenderer()]
+    render: list[Any] = [_with_trace, _with_text, _console(), _without_passwords]
     if not stream.isatty():
-        render = [structlog.processors.dict_tracebacks, _render]
+        render = [_with_trace, _render, _without_passwords]
     losing = cast("TextIO", _Losing(stream))
     structlog.configure(
         processors=[*shared, *render],
@@ -80,8 +93,51 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     )
     handler = logging.StreamHandler(losing)
     handler.setFormatter(formatter)
+    handler.addFilter(_once_a_minute(Repeats()))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_PROTOCOL_LOGGER).addFilter(_without_traceback)
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    """Its own rendering of exceptions would show local variables."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+
+def _with_trace(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put what may be shown of an exception in its place."""
+    given = line.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        line["exception"] = traces.trace(error)
+    return line
+
+
+def _with_text(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if isinstance(line.get("exception"), list):
+        line["exception"] = traces.text(line["exception"])
+    return line
+
+
+def _without_passwords(_: object, __: str, line: str) -> str:
+    """What looks like a URL's user part or like an option that carries a secret."""
+    if "://" not in line and "=" not in line:
+        return line
+    line = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", line)
+    return _OPTION_PASSWORD.sub(rf"\1={HIDDEN}", line)
+
+
+def _once_a_minute(repeats: Repeats) -> Callable[[logging.LogRecord], bool]:
+    """A filter of what libraries log: a condition that lasts makes them say the same again."""
+
+    def is_due(record: logging.LogRecord) -> bool:
+        left_out = repeats.due(record.name, record.levelno, record.msg)
+        if left_out:
+            record.msg = f"{record.msg} (and {left_out} more like it since the last line)"
+        return left_out is not None
+
+    return is_due
 
 
 def _render(_: object, __: str, line: MutableMapping[str, Any]) -> str:

@@ -7,15 +7,15 @@ accepted is recorded before the database closes.
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import structlog
-from aiohttp import web
 
 from firmtrail import config
 from firmtrail.access import Access, Hasher
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import demo
-from firmtrail.eventstore import checkpoint, migrations, outside, signing_key
+from firmtrail.eventstore import checkpoint, migrations, outside, outside_bucket, signing_key
 from firmtrail.eventstore.checkpoint import BadNote
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors
@@ -46,8 +46,11 @@ async def opened(
     else:
         try:
             db = await Postgres.open(database.url)
-        except ValueError as error:
-            raise CouldNotRun(f"--database: {error}") from error
+        except ValueError as error:  # its text may quote a part of the password
+            raise CouldNotRun(
+                f"--database {database} is no URL of a Postgres that can be read. Percent-encode "
+                "what is special in its password (/ is %2F, ? is %3F, # is %23, @ is %40)."
+            ) from error
     try:
         yield db
     finally:
@@ -101,7 +104,9 @@ async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> P
         return None
     try:
         signer = Signer(serving.instance, signing_key.read(signing.key))
-        publisher = Publisher(db, floors, signer, signing.checkpoints)
+        store = checkpoints_store(signing.checkpoints)
+        publisher = Publisher(db, floors, signer, store)
+        await store.check()
         await publisher.check()
     except (signing_key.BadKey, outside.BadFile) as error:
         raise CouldNotRun(f"{error}.") from error
@@ -112,6 +117,12 @@ async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> P
     return publisher
 
 
+def checkpoints_store(place: config.Place) -> outside.Store:
+    if isinstance(place, config.Bucket):
+        return outside_bucket.Bucket.at(place.url)
+    return outside.File(place)
+
+
 def signing_of(serving: config.Serving) -> config.Signing | None:
     """With what the server signs; None: it publishes nothing. Raises `CouldNotRun`."""
     try:
@@ -120,7 +131,8 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
         raise CouldNotRun(f"{error}.") from error
     if signing is None or not checkpoint.is_name(serving.instance):
         return None
-    if signing.checkpoints.exists() and not signing.key.exists():
+    is_begun = isinstance(signing.checkpoints, Path) and signing.checkpoints.exists()
+    if is_begun and not signing.key.exists():
         raise CouldNotRun(
             f"{signing.key} is gone, which signed {signing.checkpoints}: bring it back. "
             "See docs/operations.md for when it is lost."
@@ -129,10 +141,19 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
 
 
 def ensure_key(serving: config.Serving) -> None:
-    """The first server on an embedded database makes its key; who publishes nothing is told so."""
+    """Make the key of an embedded database that has none, and say where nothing is published.
+
+    Raises `CouldNotRun` for a key that can't sign under the instance's name.
+    """
     signing = signing_of(serving)
+    if signing is None and serving.database.key_file is not None:
+        raise CouldNotRun(
+            f"The instance's name {serving.instance!r} can't be the name of a key, so nothing can "
+            "be published. Take a name without spaces and plus signs."
+        )
     if signing is None:
-        _log.warning("no checkpoints are published", why="no --signing-key-file is given")
+        why = "--no-publishing" if serving.no_publishing else "the instance's name is no key's name"
+        _log.warning("no checkpoints are published", why=why)
     elif isinstance(serving.database, config.Embedded) and not signing.key.exists():
         signing_key.create(signing.key)
 
@@ -163,7 +184,7 @@ async def ensure_demo(services: Services) -> None:
         await demo.populate(services.db, services.access.hasher, project, None, above=above)
 
 
-def runner(services: Services, tls: ssl.SSLContext | None = None) -> web.AppRunner:
+def runner(services: Services, tls: ssl.SSLContext | None = None) -> Runner:
     return Runner(
         app.build(services),
         gate=services.gate,

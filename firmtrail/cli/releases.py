@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from firmtrail import config
 from firmtrail.cli import local, loop, output, remote
-from firmtrail.cli.serve import artifacts_option
+from firmtrail.cli.settings import artifacts_option
 from firmtrail.main import CouldNotRun
 
 UPLOAD_S = 6 * 3600

@@ -1,7 +1,11 @@
 """`firmtrail serve`: reads how to serve, and starts one process or several."""
 
+import contextlib
 import ipaddress
+import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -10,22 +14,10 @@ from typing import Any, override
 import click
 
 from firmtrail import config, main
+from firmtrail.cli.settings import PlaceType, artifacts_option, one_place
 
 DEMO_PROJECT = "demo"
 LOCALHOST = "localhost"
-
-
-class ArtifactPlace(click.ParamType[config.ArtifactPlace]):
-    name = "place"
-
-    @override
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> config.ArtifactPlace:
-        try:
-            return config.artifact_place(value)
-        except config.BadSetting as error:
-            self.fail(str(error), param, ctx)
 
 
 class Networks(click.ParamType[tuple[config.Network, ...]]):
@@ -42,15 +34,6 @@ class Networks(click.ParamType[tuple[config.Network, ...]]):
         except config.BadSetting as error:
             self.fail(str(error), param, ctx)
 
-
-artifacts_option = click.option(
-    "--artifacts",
-    type=ArtifactPlace(),
-    envvar="FIRMTRAIL_SERVE_ARTIFACTS",
-    help="Where artifacts lie: a folder or s3://BUCKET/PREFIX. Without it, in FILE.artifacts "
-    "beside an embedded database.",
-)
-"""Of whatever serves; a command that serves by itself takes the server's variable too."""
 
 _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -73,6 +56,21 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--checkpoints-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="As before the command.",
+)
+@click.option("--checkpoints", type=PlaceType(), help="As before the command.")
+@click.option(
+    "--no-publishing",
+    is_flag=True,
+    help="Serve a Postgres without a signing key: no checkpoints, and a database that was rolled "
+    "back gives out positions a second time without anybody noticing.",
+)
+@click.option(
+    "--drain-delay",
+    "drain_delay_s",
+    default=0.0,
+    type=click.FloatRange(min=0, max=3600),
+    help="Seconds after SIGTERM in which requests are still taken while /readyz says 503, so that "
+    "a load balancer notices. A second signal ends them.",
 )
 @click.option(
     "--write-timeout",
@@ -143,6 +141,7 @@ def serve(
     tls_key: Path | None,
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
+    checkpoints: config.Place | None,
     **options: object,
 ) -> None:
     """Serve the API until SIGTERM or SIGINT.
@@ -159,12 +158,15 @@ def serve(
             "use the demo."
         )
     serving = config.Serving(
-        database=config.signed(database, signing_key_file, checkpoints_file),
+        database=config.signed(
+            database, signing_key_file, one_place(checkpoints_file, checkpoints)
+        ),
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
         tls=_tls(tls_cert, tls_key),
         **options,  # type: ignore[arg-type] # click has converted them
     )
+    _check_publishing(serving)
     if serving.workers == 1:
         import_module("firmtrail.cli.server").serve(serving)
     elif isinstance(database, config.Embedded):
@@ -189,7 +191,38 @@ def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
     return None
 
 
+def _check_publishing(serving: config.Serving) -> None:
+    """A Postgres without a key is served only where that is said."""
+    database, is_off = serving.database, serving.no_publishing
+    if is_off and isinstance(database, config.Embedded):
+        raise click.UsageError("--no-publishing is for a Postgres: an embedded database has a key.")
+    if is_off and database.key_file is not None:
+        raise click.UsageError("--no-publishing and --signing-key-file contradict each other.")
+    if not is_off and database.key_file is None and isinstance(database, config.Cluster):
+        raise main.CouldNotRun(
+            f"{database} is not served without a signing key: a restored backup would give out "
+            "positions a second time, and nobody would notice. Give --signing-key-file and "
+            "--checkpoints (see docs/operations.md, Checkpoints and their key), or say "
+            "--no-publishing."
+        )
+
+
 def _serve_by_workers(serving: config.Serving) -> None:
-    with tempfile.TemporaryDirectory(prefix="firmtrail-metrics-") as folder:
-        main.share_metrics(folder)
-        import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=Path(folder)))
+    with _shared_folder() as folder:
+        main.share_metrics(str(folder))
+        import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
+
+
+@contextlib.contextmanager
+def _shared_folder() -> Iterator[Path]:
+    """A temporary folder that ends with this process.
+
+    A worker is a fork of it and leaves through this very block: only the process that made the
+    folder deletes it.
+    """
+    folder, creator = Path(tempfile.mkdtemp(prefix="firmtrail-metrics-")), os.getpid()
+    try:
+        yield folder
+    finally:
+        if os.getpid() == creator:
+            shutil.rmtree(folder, ignore_errors=True)

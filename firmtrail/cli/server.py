@@ -1,28 +1,31 @@
 """One process that serves, from its start to exit code 0.
 
 An embedded database is served twice: over TCP, and to commands of the file's owner over a unix
-socket beside it. SIGTERM and SIGINT stop accepting, let what was accepted end, record what is
-queued, and end the process. Whoever waits for it to be ready waits for the line "serving".
+socket next to it. SIGTERM and SIGINT stop accepting, let what was accepted end, record what is
+queued, and end the process; SIGQUIT waits for no request. The line "serving" says that it is ready.
 """
 
-import asyncio
 import contextlib
-import signal
+import os
 from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
 
 from firmtrail import config
-from firmtrail.cli import logs, loop, parts, sockets
-from firmtrail.eventstore import held_file, migrations, sqlite
+from firmtrail.cli import logs, loop, parts, signals, sockets
+from firmtrail.eventstore import held_file, migrations
 from firmtrail.eventstore.database import Database
 from firmtrail.http import descriptors
 from firmtrail.http.call import Services
+from firmtrail.http.connection import Runner
 from firmtrail.main import CouldNotRun
 
 SCRIPTS = ("firmtrail.offering", "firmtrail.recording")
 """What is played at every moment, and imported before it is waited for."""
+
+UMASK = 0o077
+"""What a server creates is its user's alone, whatever it was started with."""
 
 _log = structlog.get_logger("firmtrail")
 
@@ -31,6 +34,7 @@ def serve(serving: config.Serving) -> None:
     """Serve until a signal says to stop."""
     logs.to_stdout()
     descriptors.raise_limit()
+    os.umask(UMASK)
     loop.tune_for_serving()
     try:
         loop.run(_serve(serving))
@@ -39,25 +43,22 @@ def serve(serving: config.Serving) -> None:
 
 
 async def _serve(serving: config.Serving) -> None:
-    stopping = _stop_signal()
+    certificates = sockets.Certificates(serving.tls) if serving.tls else None
+    reload = certificates.reload_or_log if certificates else signals.nothing_to_reload
+    orders = signals.orders(reload)
     async with parts.opened(serving.database, apart=SCRIPTS) as db:
         await _prepare(db, serving)
         local_socket = _local_socket(serving)
         async with parts.working(db, serving, local_socket) as services:
             if serving.is_demo:
                 await parts.ensure_demo(services)
-            async with _listening(serving, services):
-                await stopping.wait()
-                _log.info("stopping")
+            async with _listening(serving, services, certificates) as runner:
+                await orders.stop.wait()
                 services.readiness.is_draining = True
+                await orders.delay(serving.drain_delay_s)
+                if orders.is_immediate:
+                    runner.end_soon()
     _log.info("stopped")
-
-
-def _stop_signal() -> asyncio.Event:
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    return stopping
 
 
 def _local_socket(serving: config.Serving) -> str | None:
@@ -70,30 +71,20 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
 
     Its connections are idle meanwhile, so the migration's is the only one that writes.
     """
-    if isinstance(serving.database, config.Embedded):
-        _warn_of_wal_reset_bug()
-        if not await migrations.is_at_head(db):
-            from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, mostly not needed)
+    if isinstance(serving.database, config.Embedded) and not await migrations.is_at_head(db):
+        from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, mostly not needed)
 
-            await migrate.migrate(serving.database.url, serving.instance)
+        await migrate.migrate(serving.database.url, serving.instance)
     await parts.check(db, serving)
     parts.ensure_key(serving)
 
 
-def _warn_of_wal_reset_bug() -> None:
-    if sqlite.has_wal_reset_bug(sqlite.VERSION):
-        _log.warning(
-            "this SQLite can lose a commit when a second process writes or checkpoints the file: "
-            "let only this one do so",
-            sqlite=".".join(map(str, sqlite.VERSION)),
-            fixed_in="3.51.3, 3.50.7, 3.44.6",
-        )
-
-
 @contextlib.asynccontextmanager
-async def _listening(serving: config.Serving, services: Services) -> AsyncIterator[None]:
+async def _listening(
+    serving: config.Serving, services: Services, certificates: sockets.Certificates | None
+) -> AsyncIterator[Runner]:
     """Accepts until the end, then lets the requests that it accepted finish."""
-    runner = parts.runner(services, sockets.tls_context(serving.tls) if serving.tls else None)
+    runner = parts.runner(services, certificates.context if certificates else None)
     await runner.setup()
     try:
         with contextlib.ExitStack() as stack:
@@ -104,10 +95,10 @@ async def _listening(serving: config.Serving, services: Services) -> AsyncIterat
             host, port = runner.addresses[-1][:2]
             where = sockets.url(host, port, is_tls=serving.tls is not None)
             _log.info("serving", url=where, database=str(serving.database))
-            yield
+            yield runner
     finally:
         await runner.cleanup()
 
 
-def _tcp_site(runner: web.AppRunner, serving: config.Serving) -> web.TCPSite:
+def _tcp_site(runner: Runner, serving: config.Serving) -> web.TCPSite:
     return web.TCPSite(runner, serving.host, serving.port, backlog=sockets.BACKLOG)

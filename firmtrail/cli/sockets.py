@@ -6,10 +6,13 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from firmtrail import config
 
 BACKLOG = 1024
 """How many connections the kernel keeps until they are accepted (listen(2))."""
+_log = structlog.get_logger("firmtrail")
 
 
 @contextlib.contextmanager
@@ -28,11 +31,44 @@ def private_socket(path: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """TLS 1.2 and newer. Raises OSError for files that are no certificate and key."""
+class Certificates:
+    """The certificate chain and key of a server, which can be read again while it serves."""
+
+    def __init__(self, tls: config.Tls) -> None:
+        """Raises OSError for files that are no certificate and key."""
+        self._tls = tls
+        self.context = _context(tls)
+        """TLS 1.2 and newer; a connection uses what was loaded last before its handshake."""
+
+    def reload(self) -> None:
+        """Read both files again. Raises OSError, and the old ones stay in use."""
+        _context(self._tls)
+        self.context.load_cert_chain(self._tls.certificate, self._tls.key, _no_password)
+
+    def reload_or_log(self) -> None:
+        """The same; an error is logged."""
+        try:
+            self.reload()
+        except OSError as error:
+            _log.error(
+                "the TLS certificate was not replaced; the old one stays in use",
+                certificate=str(self._tls.certificate),
+                key=str(self._tls.key),
+                reason=str(error),
+            )
+        else:
+            _log.info("the TLS certificate was read again", certificate=str(self._tls.certificate))
+
+
+def _context(tls: config.Tls) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tls.certificate, tls.key)
+    context.load_cert_chain(tls.certificate, tls.key, _no_password)
     return context
+
+
+def _no_password() -> str:
+    """OpenSSL would ask the terminal for it."""
+    raise OSError("the key needs a password; give one without")
 
 
 def url(host: str, port: int, *, is_tls: bool) -> str:

@@ -37,6 +37,7 @@ class LogRefused(Unavailable):
             f"new log: `firmtrail log continue --project {name.project}`.",
             RETRY_AFTER_S,
         )
+        self.log = name
         self._arguments = name, reason
 
     @override

@@ -5,18 +5,19 @@ inherited it.
 """
 
 import fcntl
-import os
 from pathlib import Path
 from typing import IO
+
+from firmtrail.eventstore import files
 
 
 class Locked(Exception):
     """Another process holds the file for writing."""
 
 
-def take(path: Path) -> IO[str]:
-    """Hold the file until what is returned is closed. Raises `Locked`."""
-    lock = open(f"{path}.lock", "w", opener=_open_private)  # noqa: SIM115 (held until close)
+def take(path: Path) -> IO[bytes]:
+    """Lock the file until the returned file is closed. Raises `Locked`, `files.NotOurs`."""
+    lock = files.opened_lock(path.with_name(f"{path.name}.lock"))
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -32,7 +33,3 @@ def is_held(path: Path) -> bool:
     except Locked:
         return True
     return False
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

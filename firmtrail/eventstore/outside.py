@@ -1,20 +1,20 @@
-"""What was last published of each log, kept outside the database: one file, changed by compare and
-set.
+"""What was last published of each log, kept outside the database and changed by compare and set.
 
-A database that is rolled back takes its own checkpoints along; this file does not go with it. It
-is JSON, an object of origin -> signed checkpoint. Any number of servers share it on one file
-system: an OS lock (flock on `FILE.lock`) makes them change it one after another, and it is
-replaced whole (temporary file, fsync, rename, fsync of the folder). Everything here blocks: call
-it on a thread.
+A database that is rolled back takes its own checkpoints along; what is kept here does not go with
+it. `Store` is what the publisher asks for; outside_bucket.py keeps it in a bucket. `File` keeps it
+in one file: JSON, an object of origin -> signed checkpoint. Any number of servers share it on one
+file system: an OS lock (flock on `FILE.lock`) makes them change it one after another, and it is
+replaced whole (temporary file, fsync, rename, fsync of the folder). The functions block: call them
+on a thread.
 """
 
+import asyncio
 import contextlib
 import fcntl
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, override
 
 import msgspec
 
@@ -38,9 +38,60 @@ class Move(NamedTuple):
     after: str
 
 
+class Store(Protocol):
+    """Keeps the last published checkpoints. Every method raises OSError or `BadFile`."""
+
+    @property
+    def idle_read_s(self) -> float:
+        """How often it is read while no log moves; 0: in every round."""
+        ...
+
+    async def read(self) -> Notes:
+        """Return everything that is published."""
+        ...
+
+    async def compare_and_set(self, moves: Mapping[str, Move]) -> frozenset[str]:
+        """Make the moves whose `before` still stands, and return their origins.
+
+        They are durable when it returns. If it raises, any of them may be made or not.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Raise if checkpoints can't be read, or if nothing can be written."""
+        ...
+
+
+class File:
+    """Keeps them in one file, which all servers of a database share."""
+
+    idle_read_s = 0.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @override
+    def __str__(self) -> str:
+        return str(self._path)
+
+    async def read(self) -> Notes:
+        return await asyncio.to_thread(read, self._path)
+
+    async def compare_and_set(self, moves: Mapping[str, Move]) -> frozenset[str]:
+        return await asyncio.to_thread(compare_and_set, self._path, moves)
+
+    async def check(self) -> None:
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
+        read(self._path)
+        files.check_writable(self._path.absolute().parent)
+
+
 def read(path: Path) -> Notes:
     """What is published. Raises `BadFile`, or OSError other than that there is no file yet."""
     try:
+        files.check_trusted(path)
         content = path.read_bytes()
     except FileNotFoundError:
         return {}
@@ -68,12 +119,9 @@ def compare_and_set(path: Path, moves: Mapping[str, Move]) -> frozenset[str]:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """A file of its own is locked, since the one that is replaced is not the one that replaces."""
-    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        _lock(descriptor)
+    with files.opened_lock(path.with_name(f"{path.name}.lock")) as lock:
+        _lock(lock.fileno())
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> None:

@@ -11,8 +11,8 @@ checkpoint of each. It guarantees:
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -68,13 +68,14 @@ class _Step(NamedTuple):
 class Publisher:
     """Publishes the logs of one database by one key, for one server."""
 
-    def __init__(self, db: Database, known: Floors, signer: Signer, store: Path) -> None:
+    def __init__(self, db: Database, known: Floors, signer: Signer, store: outside.Store) -> None:
         self.signer = signer
         self.floors = known
         self.problem: str | None = None
         """Why the last round failed; None: it did not."""
         self._db = db
         self._store = store
+        self._read_at_s = -store.idle_read_s
         self._notes: outside.Notes = {}
         self._outside: dict[LogName, Signed] = {}
         self._given_up: set[LogName] = set()
@@ -113,6 +114,10 @@ class Publisher:
             _log.warning("nothing can be published", reason=reason)
         self.problem = reason
 
+    async def look_outside(self) -> None:
+        """Raise OSError or `BadFile` where checkpoints can't be read or written."""
+        await self._store.check()
+
     async def check(self) -> None:
         """Compare every log with its last checkpoint; refuse those that are not what it says.
 
@@ -132,6 +137,8 @@ class Publisher:
             await self._publish()
 
     async def _publish(self) -> None:
+        if await self._is_idle():
+            return
         # What is outside is read before the heads: it was committed before it was published, so a
         # head that is behind it was rolled back, and not merely read too early.
         await self._read_outside()
@@ -146,6 +153,15 @@ class Publisher:
                 if (step := await self._step(standing)) is not None
             ]
             await self._take(steps)
+
+    async def _is_idle(self) -> bool:
+        """Whether this round can be left out: a store whose every read costs a request."""
+        if self.floors.refused or self._read_at_s + self._store.idle_read_s <= time.monotonic():
+            return False
+        async for page in published.moved(self._db):
+            if any(standing.name not in self._given_up for standing in page):
+                return False
+        return True
 
     async def _take(self, steps: list[_Step]) -> None:
         """Make the steps, each proven consistent with the checkpoint before it.
@@ -168,7 +184,7 @@ class Publisher:
         }
         if not moves:
             return
-        made = await asyncio.to_thread(outside.compare_and_set, self._store, moves)
+        made = await self._store.compare_and_set(moves)
         done = [step for step in steps if step.after.checkpoint.origin in made]
         self._take_notes({step.after.checkpoint.origin: step.after.note for step in done})
         rows = {  # a step to where the file is already has one row
@@ -255,7 +271,8 @@ class Publisher:
         return known
 
     async def _read_outside(self) -> None:
-        notes = await asyncio.to_thread(outside.read, self._store)
+        notes = await self._store.read()
+        self._read_at_s = time.monotonic()
         known = self._notes
         self._take_notes({at: note for at, note in notes.items() if known.get(at) != note})
         self._notes = notes

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO
 
-from firmtrail.eventstore import held_file
+from firmtrail.eventstore import files, held_file
 from firmtrail.eventstore import sqlite_connection as on
 from firmtrail.eventstore.database import Row, Script, Statement, Unavailable
 from firmtrail.eventstore.sqlite_writer import Apart, InThread, Writer
@@ -182,7 +182,7 @@ class SQLiteTransaction:
             await self._writer.send(on.commit)
 
 
-async def _held(path: Path, wait_s: float) -> IO[str]:
+async def _held(path: Path, wait_s: float) -> IO[bytes]:
     """The file's lock. A server that was killed may have left a commit that ends by itself."""
     last_try_at_s = monotonic() + wait_s
     while True:
@@ -195,8 +195,14 @@ async def _held(path: Path, wait_s: float) -> IO[str]:
 
 
 def _create_private(path: Path) -> None:
-    """SQLite would let everybody read a file that holds addresses and password hashes."""
-    path.touch(mode=0o600)
+    """SQLite would let everybody read a file that holds addresses and password hashes.
+
+    It follows links, so what it would write to is looked at first. Raises `files.NotOurs`.
+    """
+    files.check_trusted(path)
+    for suffix in ("-wal", "-shm", "-journal"):
+        files.check_no_link(path.with_name(f"{path.name}{suffix}"))
+    path.touch(mode=files.PRIVATE)
 
 
 @contextlib.contextmanager

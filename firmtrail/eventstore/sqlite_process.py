@@ -21,10 +21,22 @@ from typing import Any
 from firmtrail.eventstore import garbage, pickled
 from firmtrail.eventstore import sqlite_connection as on
 
+SENT_TO_GROUP = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+"""What a terminal or a supervisor sends to the server and to this process alike."""
+
 
 def main(path: Path, modules: list[str]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the server ends this
+    for number in SENT_TO_GROUP:
+        signal.signal(number, signal.SIG_IGN)  # the server ends this
     channel = socket.socket(fileno=sys.stdin.fileno())
     with channel, channel.makefile("rwb") as stream:
         error, connection = tried(_opened, path)
@@ -52,11 +64,11 @@ def _serve(connection: sqlite3.Connection, stream: BufferedRWPair) -> None:
 
 
 def tried(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:
-    """What it raised, and what it returned. An error takes its traceback along as a note."""
+    """What it raised, and what it returned. An error takes its frames along as a note."""
     try:
         return None, function(*args)
     except Exception as error:  # noqa: BLE001 (whoever sent it gets it)
-        error.add_note(traceback.format_exc())
+        error.add_note("".join(traceback.format_tb(error.__traceback__)))
         return error, None
 
 

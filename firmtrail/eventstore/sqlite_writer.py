@@ -20,6 +20,7 @@ import structlog
 from firmtrail.eventstore import pickled
 from firmtrail.eventstore import sqlite_connection as on
 from firmtrail.eventstore.database import OutcomeUnknown, Unavailable
+from firmtrail.repeats import Repeats
 
 COMMITS = frozenset({on.play, on.commit})
 """What was on its way when its process ended may be in the file, or not."""
@@ -27,6 +28,7 @@ COMMITS = frozenset({on.play, on.commit})
 ENDED = "the process that writes has ended"
 
 _log = structlog.get_logger("firmtrail")
+_repeats = Repeats()
 
 
 class Writer(Protocol):
@@ -85,7 +87,7 @@ class Apart:
     It inherits the file's lock, so that nobody else writes the file before both have ended.
     """
 
-    def __init__(self, path: Path, lock: IO[str], modules: Sequence[str]) -> None:
+    def __init__(self, path: Path, lock: IO[bytes], modules: Sequence[str]) -> None:
         self._command = (sys.executable, "-m", f"{__package__}.sqlite_process", str(path), *modules)
         self._lock = lock
         self._sent: deque[tuple[Callable[..., object], asyncio.Future[Any]]] = deque()
@@ -136,8 +138,9 @@ class Apart:
                     answer.set_result(result)
         finally:
             self._end()
-            if exit_code := await process.wait():
-                _log.error(ENDED, exit_code=exit_code)
+            exit_code = await process.wait()
+            if exit_code and (left_out := _repeats.due(exit_code)) is not None:
+                _log.error(ENDED, exit_code=exit_code, left_out=left_out)
 
     def _end(self) -> None:
         """No more answers come."""

@@ -35,6 +35,7 @@ from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places, Waits
 from firmtrail.http.route import Route
+from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
 from firmtrail.projections.builder import Builder
@@ -111,6 +112,7 @@ def services(
         artifacts=artifacts,
         artifact_bytes_max=artifact_bytes_max,
         uploads=Places(artifact_api.UPLOADS_AT_ONCE),
+        stores=Stores(publisher, artifacts),
         seed_project=seed_project,
         is_demo=is_demo,
     )

@@ -25,6 +25,7 @@ from firmtrail.http.health import Readiness
 from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places, Waits
+from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.projections.builder import Builder
 from firmtrail.record import Recorder
@@ -123,6 +124,8 @@ class Services:
     artifact_bytes_max: int
     uploads: Places
     """For those who add an artifact."""
+    stores: Stores
+    """Whether what lies outside the database can be reached."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None

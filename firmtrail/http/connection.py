@@ -61,6 +61,10 @@ class Runner(web.AppRunner):
         self._gate = gate or Gate(bounds(), self._clients, Metrics())
         self._tls = tls
 
+    def end_soon(self) -> None:
+        """Let `cleanup` wait for no request that is still being answered."""
+        self._shutdown_timeout = 0
+
     @override
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

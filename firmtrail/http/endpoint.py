@@ -25,10 +25,13 @@ from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route
+from firmtrail.repeats import Repeats
 
 REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
 """Whose successes are too many for a line each."""
+CONDITIONS = frozenset({429, 503})
+"""What a state of the server answers to every request while it lasts: one line a minute."""
 
 _log = structlog.get_logger("firmtrail.http")
 
@@ -182,12 +185,17 @@ def key_of(request: web.Request, actor_id: str | None, body: bytes) -> Idempoten
 def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
     path = route.path
     is_debugging = structlog.get_logger().is_enabled_for(logging.DEBUG)
+    repeats = Repeats()
 
     def log(call: AnyCall, status: int, seconds: float) -> None:
         caller = call.caller
         is_quiet = status < 400 and caller.kind in QUIET_KINDS
         if is_quiet and not is_debugging:
             return
+        left_out = repeats.due(status) if status in CONDITIONS else 0
+        if left_out is None:
+            return
+        more = {"left_out": left_out} if left_out else {}
         (_log.debug if is_quiet else _log.info)(
             "request",
             method=call.request.method,
@@ -198,6 +206,7 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
             actor=caller.actor,
             address=call.address,
             request_id=call.request_id,
+            **more,
         )
 
     return log

@@ -20,6 +20,7 @@ from firmtrail.device import Refused
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.eventstore.floors import LogRefused
 from firmtrail.http.clients import address_of
+from firmtrail.repeats import Repeats
 
 FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -31,6 +32,7 @@ STREAM = web.RequestKey("stream", web.StreamResponse)
 """The answer that a handler has begun to stream, if any."""
 
 _log = structlog.get_logger("firmtrail.http")
+_repeats = Repeats()
 
 
 class Asked(NamedTuple):
@@ -282,8 +284,14 @@ def problem_of(error: BaseException, asked: Asked) -> Problem:
 
 
 def _unavailable(error: Unavailable, asked: Asked) -> Problem:
-    """A log that takes no appends says why: only people can change that."""
-    _log.warning("unavailable", reason=str(error), **asked._asdict())
+    """A log that takes no appends says why: only people can change that.
+
+    Every request meets the same condition, so its line is written once a minute.
+    """
+    reason = str(error)
+    condition = error.log if isinstance(error, LogRefused) else reason
+    if (left_out := _repeats.due(condition)) is not None:
+        _log.warning("unavailable", reason=reason, left_out=left_out, **asked._asdict())
     if isinstance(error, LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
     return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
@@ -304,7 +312,8 @@ def refusal(refused: Refused) -> Problem:
 
 def _broken(request: web.Request, error: Exception, asked: Asked) -> web.StreamResponse:
     """The begun answer, on a connection that can't end it cleanly any more."""
-    _log.warning("stream broken", reason=repr(error), **asked._asdict())
+    reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
+    _log.warning("stream broken", reason=reason, **asked._asdict())
     if request.transport is not None:
         request.transport.abort()
     return request[STREAM]

@@ -2,15 +2,19 @@
 
 Children of a labelled metric are bound once and kept: looking one up costs more than counting.
 Several workers share what they count through files in a folder (prometheus_client's multiprocess
-mode, for which PROMETHEUS_MULTIPROC_DIR names the folder before that library is imported).
+mode, for which PROMETHEUS_MULTIPROC_DIR names the folder before that library is imported). What a
+server is at this moment is computed for each scrape, by the worker that answers it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple, override
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from firmtrail import __version__
 
@@ -19,6 +23,40 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 type Observe = Callable[[int, float], None]
+
+
+class Present(NamedTuple):
+    """What the process that is scraped finds at that moment."""
+
+    ready: bool
+    refused_logs: int
+    publishing: bool
+    checkpoints_up: bool | None
+    """None: nothing is published, so there is no place for checkpoints."""
+    artifacts_up: bool | None
+    """None: there is no place for artifacts."""
+
+
+class _Scraped(Collector):
+    """Shows it. It is in no file that workers share: a value of another moment would mislead."""
+
+    def __init__(self, present: Present) -> None:
+        self._present = present
+
+    @override
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, value in self._present._asdict().items():
+            if value is not None:
+                yield GaugeMetricFamily(f"firmtrail_{name}", _SCRAPED[name], value=float(value))
+
+
+_SCRAPED = {
+    "ready": "1 if this server can do its work now, as /readyz says.",
+    "refused_logs": "How many logs take no appends.",
+    "publishing": "1 if the last round of publishing succeeded; 0 without a key.",
+    "checkpoints_up": "1 if the place of published checkpoints can be read and written.",
+    "artifacts_up": "1 if the place of artifacts can be written.",
+}
 
 
 class Metrics:
@@ -32,18 +70,6 @@ class Metrics:
             "How long requests took, from their head to the last byte of their answer.",
             ["method", "route", "status"],
             buckets=_BUCKETS_S,
-            registry=self._own,
-        )
-        self.ready = Gauge(
-            "firmtrail_ready",
-            "1 if the last /readyz said yes.",
-            multiprocess_mode="livemin",
-            registry=self._own,
-        )
-        self.refused_logs = Gauge(
-            "firmtrail_refused_logs",
-            "How many logs take no appends, as the last /readyz found.",
-            multiprocess_mode="livemax",
             registry=self._own,
         )
         self._rebuilds = Gauge(
@@ -115,8 +141,13 @@ class Metrics:
         self._rebuild_events.inc(events)
         self._rebuilds.set(running)
 
-    def text(self) -> bytes:
-        """Return all of them in Prometheus's text format."""
+    def text(self, present: Present) -> bytes:
+        """Return all of them in Prometheus's text format, with what the scrape found."""
+        shown = CollectorRegistry()
+        shown.register(_Scraped(present))
+        return self._counted() + generate_latest(shown)
+
+    def _counted(self) -> bytes:
         if self._folder is None:
             return generate_latest(self._own)
         shared = CollectorRegistry()

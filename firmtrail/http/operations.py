@@ -4,6 +4,7 @@ None needs a credential and none names a project or anything of it. /healthz tou
 slow database does not make an orchestrator kill the servers that wait for it.
 """
 
+import asyncio
 import functools
 import mimetypes
 from importlib import resources
@@ -14,7 +15,7 @@ from aiohttp import web
 from firmtrail.http import openapi, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound, ServiceUnavailable
-from firmtrail.http.metrics import CONTENT_TYPE
+from firmtrail.http.metrics import CONTENT_TYPE, Present
 
 NOT_READY_RETRY_AFTER_S = 5
 
@@ -57,8 +58,6 @@ async def get_readyz(call: AnyCall) -> web.Response:
     """Whether requests would be served."""
     failures = await call.services.readiness.failures()
     refused_logs = call.services.readiness.refused_logs
-    call.services.metrics.ready.set(not failures)
-    call.services.metrics.refused_logs.set(refused_logs)
     if failures:
         detail = f"Not ready: {', '.join(failures)}."
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
@@ -69,8 +68,23 @@ async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, and how many devices are outdated, for Prometheus."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
     call.services.gate.observe()
-    body = call.services.metrics.text() + await call.services.outdated.text()
+    present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())
+    body = call.services.metrics.text(present) + outdated
     return web.Response(body=body, headers=headers)
+
+
+async def _present(call: AnyCall) -> Present:
+    services = call.services
+    failures, checkpoints_up, artifacts_up = await asyncio.gather(
+        services.readiness.failures(), services.stores.checkpoints(), services.stores.artifacts()
+    )
+    return Present(
+        ready=not failures,
+        refused_logs=services.readiness.refused_logs,
+        publishing=services.publisher is not None and services.publisher.problem is None,
+        checkpoints_up=checkpoints_up,
+        artifacts_up=artifacts_up,
+    )
 
 
 async def get_openapi(call: AnyCall) -> web.Response:

@@ -14,8 +14,10 @@ from firmtrail.eventstore import checkpoint, log, published, tree
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http.answers import Receipt
 from firmtrail.http.call import AnyCall
+from firmtrail.repeats import Repeats
 
 _log = structlog.get_logger("firmtrail.http")
+_repeats = Repeats()
 
 PROOF_WAIT_S = 5
 """For the next checkpoint, mostly half a second; and for the proofs of a large array."""
@@ -31,7 +33,8 @@ async def proven(call: AnyCall, receipts: Sequence[Receipt]) -> list[Receipt]:
     except (TimeoutError, Unavailable):
         return [replace(each, proof=None, no_proof="not_yet") for each in receipts]
     except log.Corrupt as error:
-        _log.error("a proof can't be made", reason=str(error), request_id=call.request_id)
+        if (left_out := _repeats.due(reason := str(error))) is not None:
+            _log.error("a proof can't be made", reason=reason, left_out=left_out)
         return [replace(each, proof=None, no_proof="log_corrupt") for each in receipts]
     return [replace(each, proof=proof) for each, proof in zip(receipts, proofs, strict=True)]
 

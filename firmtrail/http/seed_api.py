@@ -75,7 +75,13 @@ async def _read_update(call: AnyCall) -> Update | None:
         update = _decode_update(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return None if "\0" in f"{update.device_id}{update.secret}" else update
+    return update if _is_storable(update.device_id, update.secret) else None
+
+
+def _is_storable(*texts: str | int) -> bool:
+    """Whether a database can hold these texts: what it can't is nobody's name or secret."""
+    text = "".join(map(str, texts))
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 async def _log_of_device(call: AnyCall, name: str, secret: str) -> int | None:
@@ -88,10 +94,11 @@ async def _log_of_device(call: AnyCall, name: str, secret: str) -> int | None:
 async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
     """Everything that a device came to run, oldest first, for a member of its project."""
     query = call.request.query
-    name = query.get("device_id", "")
-    log_id = await _log_of_reader(
-        call, query.get("email", "").replace(" ", "+"), query.get("secret", "")
-    )
+    name, secret = query.get("device_id", ""), query.get("secret", "")
+    email = query.get("email", "").replace(" ", "+")
+    if not _is_storable(name, email, secret):
+        return _refused("Invalid request")
+    log_id = await _log_of_reader(call, email, secret)
     entries = None if log_id is None else await _history(call, log_id, name)
     if entries is None:
         return _refused("Invalid request")
@@ -118,7 +125,7 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
 
 async def _history(call: AnyCall, log_id: int, name: str) -> list[Entry] | None:
     """All entries, oldest first; None where there is no such device."""
-    if "\0" in name or not await _exists(call, log_id, name):
+    if not await _exists(call, log_id, name):
         return None
     rows = await call.services.histories.get(Asked(log_id, name))
     return device_history.page_of(rows, entries_max=len(rows)).entries[::-1]

@@ -185,7 +185,7 @@ async def test_another_key_publishes_nothing_over_a_file_of_this_one(
     await publisher.publish()
     other = Signer(INSTANCE, Ed25519PrivateKey.generate())
     with pytest.raises(BadNote):
-        await Publisher(db, Floors(), other, store).check()
+        await Publisher(db, Floors(), other, outside.File(store)).check()
 
 
 async def test_another_instance_shares_the_file_and_nothing_else(
@@ -193,7 +193,9 @@ async def test_another_instance_shares_the_file_and_nothing_else(
 ) -> None:
     await register(recorder, log_id, "d1")
     await publisher.publish()
-    other = Publisher(db, Floors(), Signer("other", Ed25519PrivateKey.generate()), store)
+    other = Publisher(
+        db, Floors(), Signer("other", Ed25519PrivateKey.generate()), outside.File(store)
+    )
     await other.check()
     assert other._outside == {}
     assert SIGNER.name("firmtrail/acme/1") == ACME

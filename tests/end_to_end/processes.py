@@ -33,6 +33,8 @@ class Server:
             *("serve", "--port", "0", *options),
         ]
         embedded = database.startswith("sqlite:///")
+        if not embedded and "--signing-key-file" not in options:
+            self._command.append("--no-publishing")
         self._file = Path(database.removeprefix("sqlite:///")) if embedded else None
         self._log = log
         self.url = ""

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 
@@ -26,6 +27,10 @@ def server(serve: Serve, postgres: PostgresServer) -> Iterator[Server]:
     server = serve(url, "--workers", str(WORKERS))
     wait_until(lambda: len(children(server.pid)) == WORKERS)
     yield server
+    stop(server)
+
+
+def stop(server: Server) -> None:
     if server.is_running:
         server.send(signal.SIGTERM)
         server.exit_code()
@@ -62,6 +67,108 @@ def test_a_worker_that_dies_is_replaced(server: Server) -> None:
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: first not in (now := children(server.pid)) and len(now) == WORKERS)
     assert read(f"{server.url}/readyz") == '{"status":"ready"}'
+
+
+def status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310 (our own)
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def assert_well(server: Server) -> None:
+    """Every worker answers on every connection."""
+    for _ in range(20):
+        assert read(f"{server.url}/healthz") == '{"status":"alive"}'
+        assert status(f"{server.url}/readyz") == 200
+        assert "\nfirmtrail_ready 1.0" in read(f"{server.url}/metrics")
+    assert server.is_running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGABRT])
+def test_a_worker_that_a_signal_ends_is_replaced_alone(
+    server: Server, number: signal.Signals
+) -> None:
+    for _ in range(2):
+        first = children(server.pid)[0]
+        os.kill(first, number)
+        wait_until(lambda gone=first: gone not in (now := children(server.pid)) and len(now) == 2)
+    wait_until(lambda: status(f"{server.url}/readyz") == 200)
+    assert_well(server)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH])
+def test_a_signal_without_meaning_ends_nothing(server: Server, number: signal.Signals) -> None:
+    workers = children(server.pid)
+    for pid in (server.pid, *workers):
+        if pid == server.pid or number is not signal.SIGUSR2:  # the master's order to drain
+            os.kill(pid, number)
+    time.sleep(1)
+    assert children(server.pid) == workers
+    assert_well(server)
+
+
+def test_workers_are_added_and_taken_away(server: Server) -> None:
+    server.send(signal.SIGTTIN)
+    wait_until(lambda: len(children(server.pid)) == WORKERS + 1)
+    server.send(signal.SIGTTOU)
+    wait_until(lambda: len(children(server.pid)) == WORKERS)
+    assert_well(server)
+
+
+def test_quit_ends_all_without_waiting_for_requests(server: Server) -> None:
+    began = time.monotonic()
+    server.send(signal.SIGQUIT)
+    assert server.exit_code() == 0
+    assert time.monotonic() - began < 15
+    assert server.said("stopping")[-1]["signal"] == "SIGQUIT"
+
+
+def test_a_worker_that_starts_while_postgres_is_away_waits_for_it(serve: Serve) -> None:
+    with PostgresServer() as postgres:
+        url = postgres.create_database("away")
+        migrate_now(url)
+        server = serve(url, "--workers", str(WORKERS))
+        wait_until(lambda: len(children(server.pid)) == WORKERS)
+        wait_until(lambda: status(f"{server.url}/readyz") == 200)
+        postgres.stop()
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            first = children(server.pid)[0]
+            os.kill(first, number)
+            wait_until(lambda gone=first: gone not in children(server.pid))
+        time.sleep(3)
+        wait_until(lambda: len(children(server.pid)) == WORKERS)
+        waiting = children(server.pid)
+        assert server.is_running
+        assert len(server.said("a worker waits to start")) <= WORKERS
+        postgres.start()
+        wait_until(lambda: status(f"{server.url}/readyz") == 200)
+        assert children(server.pid) == waiting
+        assert_well(server)
+        stop(server)
+
+
+def test_readiness_is_computed_for_the_scrape(server: Server) -> None:
+    """Nobody called /readyz, and no dead worker's or the master's word counts."""
+    for _ in range(10):
+        text = read(f"{server.url}/metrics")
+        assert text.count("\nfirmtrail_ready 1.0") == 1
+        assert "\nfirmtrail_refused_logs 0.0" in text
+        assert "\nfirmtrail_publishing 0.0" in text
+
+
+def test_a_drain_delay_serves_on_with_a_red_readyz(serve: Serve, postgres_url: str) -> None:
+    server = serve(postgres_url, "--workers", str(WORKERS), "--drain-delay", "30")
+    wait_until(lambda: len(children(server.pid)) == WORKERS)
+    began = time.monotonic()
+    server.send(signal.SIGTERM)
+    wait_until(lambda: {status(f"{server.url}/readyz") for _ in range(10)} == {503})
+    for _ in range(10):
+        assert status(f"{server.url}/healthz") == 200
+    server.send(signal.SIGTERM)
+    assert server.exit_code() == 0
+    assert time.monotonic() - began < 25
 
 
 def test_a_signal_ends_all_with_0(server: Server) -> None:

@@ -1,0 +1,49 @@
+"""Which log lines say again what was said a moment ago?
+
+A condition such as a database that is away, a full disk or a refused log fails every request. One
+line a minute says as much as a thousand a second, and does not fill the disk. Callers name the
+condition by a key; what one process has written says nothing about another process.
+"""
+
+import time
+from collections.abc import Callable, Hashable
+
+EVERY_S = 60
+KEYS_MAX = 200
+"""Conditions that are told apart at one time; further ones count as one."""
+
+_OTHERS = object()
+
+
+class Repeats:
+    """The conditions that were logged within the last minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since: dict[Hashable, tuple[float, int]] = {}
+        """key -> when its last line was written, and how many were left out since"""
+
+    def due(self, *key: Hashable) -> int | None:
+        """Return how many lines were left out since the last line of this condition.
+
+        None: a line was written less than a minute ago, so this one is left out too.
+        """
+        now_s = self._clock()
+        known: Hashable = key
+        if key not in self._since and len(self._since) >= KEYS_MAX:
+            self._forget(now_s)
+            known = key if len(self._since) < KEYS_MAX else _OTHERS
+        written_at_s, left_out = self._since.get(known, (now_s - EVERY_S, 0))
+        if now_s - written_at_s < EVERY_S:
+            self._since[known] = written_at_s, left_out + 1
+            return None
+        self._since[known] = now_s, 0
+        return left_out
+
+    def _forget(self, now_s: float) -> None:
+        """Drop the conditions that are over, and keep those that left lines out."""
+        self._since = {
+            key: (at_s, left_out)
+            for key, (at_s, left_out) in self._since.items()
+            if left_out or now_s - at_s < EVERY_S
+        }
