@@ -38,7 +38,27 @@ SELECT
     tokens.actor_id,
     tokens.project,
     tokens.role,
-    members.role
+    members.role,
+    CASE
+        WHEN own.device IS NULL THEN 0
+        WHEN EXISTS (
+            SELECT 1
+            FROM device_seen AS seen
+            WHERE seen.project = given.project
+                AND seen.device = given.device
+                AND seen.seen_at_ms > 0) THEN 1
+        WHEN EXISTS (
+            SELECT 1
+            FROM device_current AS current
+            WHERE current.log_id = projects.log_id
+                AND current.generation = (
+                    SELECT generation
+                    FROM views
+                    WHERE log_id = projects.log_id AND name = 'device_current')
+                AND current.device = given.device
+                AND current.recorded_position IS NOT NULL) THEN 1
+        ELSE 0
+    END
 FROM given
 LEFT JOIN projects ON projects.project = given.project
 LEFT JOIN device_secrets AS own
@@ -75,6 +95,8 @@ class Found(Struct, frozen=True, gc=False):
     """None for a login, which has the member's own role in each project."""
     member_role: str | None
     """The holder's role in the path's project."""
+    was_seen: int = 0
+    """1: the secret is the device's own, and it is durable that the device has called before."""
 
 
 class Access:
@@ -119,7 +141,7 @@ class Access:
         attempt = Attempt("device", f"{project}/{device}", address)
         if device is not None and await self._is_weak_secret(text, found, attempt):
             return found
-        return replace(found, device_secret=NO_DEVICE)
+        return replace(found, device_secret=NO_DEVICE, was_seen=0)
 
     async def project(self, project: str) -> int | None:
         """Return the newest log of a project, if there is one."""

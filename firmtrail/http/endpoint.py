@@ -69,6 +69,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         request_id = str(uuid_utils.uuid7())
         call: AnyCall = Call(request, request_id, services)
         response = await errors.answered(work(call), request, request_id)
+        if call.caller.is_first_call and response.status != 201 and not response.prepared:
+            response = await errors.answered(_noted_first(call, response), request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             if is_polled:
@@ -87,6 +89,17 @@ def note_call(call: AnyCall) -> None:
     """The device was here; written later, with others."""
     access = call.services.access
     access.seen.touch(call.project, call.caller.device or "", access.now_ms())
+
+
+async def _noted_first(call: AnyCall, response: web.StreamResponse) -> web.StreamResponse:
+    """The answer, once it is durable that the device has called, with a secret that still holds.
+
+    Raises `Unavailable`, `Unauthorized`.
+    """
+    access = call.services.access
+    await access.seen.first(call.project, call.caller.device or "", access.now_ms())
+    await call.services.authenticate(call.request, call.access)
+    return response
 
 
 type Prepare = Callable[[AnyCall], Awaitable[None]]
