@@ -73,8 +73,8 @@ class Services:
     histories: Coalescer[Any]
     check_ins: Coalescer[tuple[int, str]]
     """What a check-in looks at."""
-    ways_back: Coalescer[tuple[int, str, str]]
-    """What a device ran before a bad version."""
+    ways_back: Coalescer[tuple[int, str, str, int]]
+    """What a device ran before a bad version, as the log's first so many events say."""
     watch: Watch
     """Who waits for a log to go on."""
     readiness: Readiness

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.offer import Offer
 
@@ -84,7 +84,7 @@ def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
     return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
 
 
-async def live(db: Database, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
+async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
     """The offers of these devices as they are."""
     given = Given("device text", [(device,) for device in devices])
     return state(
@@ -118,7 +118,7 @@ def _row(offer: Offer) -> tuple[Any, ...]:
 
 
 async def counts(
-    db: Database, log_id: int, source: str, max_attempts: int
+    db: Reader, log_id: int, source: str, max_attempts: int
 ) -> tuple[int, Mapping[str, int]]:
     """The log's size, and how many devices a rollout was offered to, by how that went."""
     args: tuple[Value, ...] = (log_id, source, max_attempts)

@@ -11,7 +11,7 @@ import msgspec
 
 from firmtrail import events
 from firmtrail.eventstore import continued
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
 from firmtrail.orders import RolloutPaused
 from firmtrail.projections.view import Table
 from firmtrail.steering.rollout import Recent, Rollout
@@ -123,7 +123,7 @@ def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
     return (*msgspec.structs.astuple(rollout), *counts)
 
 
-async def texts(db: Database, log_id: int) -> tuple[int, dict[str, Texts]]:
+async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, Texts]]:
     """The log's size, and what people said of each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
     found = {
