@@ -17,6 +17,7 @@ from firmtrail import config
 from firmtrail.access import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
+from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
@@ -85,6 +86,7 @@ def services(
         builder=builder,
         publisher=publisher,
         reads=Reads(db),
+        silence=Silence(db, recorder, access.seen),
         streams=Places(streams_max),
         replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
@@ -164,6 +166,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
     if services.publisher is not None:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
+    tasks["silence"] = asyncio.create_task(services.silence.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     yield

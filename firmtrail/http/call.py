@@ -9,6 +9,7 @@ from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands.once import IdempotencyKey
+from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.publisher import Publisher
@@ -81,6 +82,8 @@ class Services:
     builder: Builder
     """Rebuilds views beside the requests."""
     reads: Reads
+    silence: Silence
+    """Looks for devices that do not call any more."""
     streams: Places
     """For those who follow a log."""
     replays: Places

@@ -145,6 +145,7 @@ async def get_explanation(call: AnyCall) -> web.Response:
                 attempts=each.attempts,
                 offered_at=time_text(each.offered_at_ms),
                 outcome=each.outcome,
+                outcome_reason="silent" if each.is_silent else None,
             )
             for each in sorted(looked.case.offers, key=lambda each: -each.position)
         ],

@@ -75,8 +75,10 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
             response.headers["X-Request-Id"] = request_id
             if is_polled:
                 response.headers[POLL_AFTER] = poll_after(call)
-        if call.caller.kind == "device" and response.status != 201:
-            note_call(call)  # what is recorded says by itself when the device called
+        if response.status != 201:
+            note_call(
+                call, response.status
+            )  # what is recorded says by itself when the device called
         seconds = perf_counter() - began
         observe(response.status, seconds)
         log(call, response.status, seconds)
@@ -85,10 +87,15 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     return handle
 
 
-def note_call(call: AnyCall) -> None:
-    """The device was here; written later, with others."""
-    access = call.services.access
-    access.seen.touch(call.project, call.caller.device or "", access.now_ms())
+def note_call(call: AnyCall, status: int) -> None:
+    """If the caller is a device, or a gateway that was answered for one, that device was here;
+    written later, with others."""
+    device = call.caller.device
+    if call.caller.kind == "gateway" and status < 400:
+        device = call.request.match_info.get("device")
+    if device:
+        access = call.services.access
+        access.seen.touch(call.project, device, access.now_ms())
 
 
 async def _noted_first(call: AnyCall, response: web.StreamResponse) -> web.StreamResponse:

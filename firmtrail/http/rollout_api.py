@@ -118,6 +118,7 @@ def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
         tag=found.tag,
         percent=found.reach / 100,
         pause_if=watch,
+        silent_after_s=found.silent_after_s,
         reason=texts.started,
         started_at=time_text(found.started_at_ms),
         state_reason=texts.phase if has_reason else None,
@@ -136,6 +137,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.tag,
         body.pause_if.failed_percent if body.pause_if else None,
         body.pause_if.min_reports if body.pause_if else None,
+        body.silent_after_s,
     )
     if body.dry_run:
         return await _dry(call, partial(_rollout_tried, call, wanted))
