@@ -132,7 +132,7 @@ class Paper:
 
     def load_runs(self, wanted: Sequence[tuple[str, str]]) -> Statement:
         """What these (device, bad version) ran before the bad one; `device_history.runs_of`."""
-        keys = [(self.log_id, *each) for each in wanted]
+        keys = [(self.log_id, *each, device_history.END) for each in wanted]
         return device_history.runs(keys, self._generations[device_history.NAME])
 
     def record(

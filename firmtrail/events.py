@@ -244,6 +244,7 @@ TYPES: dict[str, type[Event]] = {
         orders.Resumed,
         orders.UpdateOffered,
         orders.AttemptsCleared,
+        orders.DeviceFellSilent,
         orders.Asked,
         ReleaseAdded,
         ArtifactAdded,

@@ -22,6 +22,8 @@ class RolloutStarted(Event, frozen=True):
     failed_percent: int | None = None
     min_reports: int | None = None
     """With both it pauses itself."""
+    silent_after_s: int | None = None
+    """A device that was offered it and does not call for so long counts as failed."""
 
 
 class RollbackStarted(Event, frozen=True):
@@ -102,6 +104,15 @@ class AttemptsCleared(Event, frozen=True):
     IS_NUDGE: ClassVar[bool] = True
 
     version: str
+
+
+class DeviceFellSilent(Event, frozen=True):
+    """The device was offered this version and did not call for as long as the rollout waits."""
+
+    version: str
+    rollout: str
+    silent_since: str
+    """The last call that is known."""
 
 
 class Asked(Event, frozen=True):

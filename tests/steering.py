@@ -46,6 +46,8 @@ class Fleet:
             changed = offer.offered(list(offers.values()), name, recorded)
         elif isinstance(event, orders.AttemptsCleared):
             changed = offer.cleared(list(offers.values()), event)
+        elif isinstance(event, orders.DeviceFellSilent):
+            changed = offer.silenced(list(offers.values()), event, recorded.position)
         else:
             self.states[name] = device.evolve_attributes(before, name, event)
         offers.update((each.key, each) for each in changed)
@@ -77,7 +79,8 @@ class Fleet:
         """Counted anew from the offers."""
         outcomes = [
             each.outcome
-            for offers in self.offers.values()
+            for name, offers in self.offers.items()
+            if rollout.counts(of, self.states.get(name))
             for each in [offer.latest(one for one in offers.values() if one.source == of.id)]
             if each is not None and each.outcome_position > of.resumed_position
         ]

@@ -46,6 +46,26 @@ SELECT
             WHERE held.actor_id = tokens.actor_id
                 AND held.role IS NOT NULL
                 AND held.project = coalesce(tokens.project, held.project))
+    END,
+    CASE
+        WHEN own.device IS NULL THEN 0
+        WHEN EXISTS (
+            SELECT 1
+            FROM device_seen AS seen
+            WHERE seen.project = given.project
+                AND seen.device = given.device
+                AND seen.seen_at_ms > 0) THEN 1
+        WHEN EXISTS (
+            SELECT 1
+            FROM device_current AS current
+            WHERE current.log_id = projects.log_id
+                AND current.generation = (
+                    SELECT generation
+                    FROM views
+                    WHERE log_id = projects.log_id AND name = 'device_current')
+                AND current.device = given.device
+                AND current.recorded_position IS NOT NULL) THEN 1
+        ELSE 0
     END
 FROM given
 LEFT JOIN projects ON projects.project = given.project
@@ -86,6 +106,8 @@ class Found(Struct, frozen=True, gc=False):
     only_role: str | None = None
     """The holder's role wherever the token is good, if it is the same everywhere; it is looked up
     only for a path that names no project."""
+    was_seen: int = 0
+    """1: the secret is the device's own, and it is durable that the device has called before."""
 
 
 class Access:
@@ -133,7 +155,7 @@ class Access:
         attempt = Attempt("device", f"{project}/{device}", address)
         if device is not None and await self._is_weak_secret(text, found, attempt):
             return found
-        return replace(found, device_secret=NO_DEVICE)
+        return replace(found, device_secret=NO_DEVICE, was_seen=0)
 
     async def project(self, project: str) -> int | None:
         """Return the newest log of a project, if there is one."""

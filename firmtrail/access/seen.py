@@ -2,13 +2,17 @@
 
 A call that records nothing writes nothing: its time is kept in memory and written with the others'
 every 30 s, and at the end. A crash loses at most the last 30 s of these times; a database that is
-away delays them.
+away delays them. The exception is the first call of a device, which is durable before the call is
+answered (`Seen.first`): a device that has authenticated never counts as one that never did.
+
+A row with the time 0 says that the device never called. `claim_never_seen` writes such rows: they
+make a device's first call wait for the commit that decides on the device, on every server.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
-from itertools import batched
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import batched, islice
 
 from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
 
@@ -25,6 +29,16 @@ ON CONFLICT (project, device) DO UPDATE
 SET seen_at_ms = excluded.seen_at_ms
 WHERE device_seen.seen_at_ms < excluded.seen_at_ms"""
 
+_CLAIM = """\
+INSERT INTO device_seen (project, device, seen_at_ms)
+SELECT $1, given.device, 0
+FROM given
+WHERE TRUE
+ON CONFLICT (project, device) DO UPDATE
+SET seen_at_ms = 0
+WHERE device_seen.seen_at_ms = 0
+RETURNING device"""
+
 _LAST_SEEN = """\
 SELECT device_seen.device, device_seen.seen_at_ms
 FROM given
@@ -38,19 +52,72 @@ def last_seen(project: str, devices: Sequence[str]) -> Statement:
     return Statement(_LAST_SEEN, (project,), given)
 
 
+def claim_never_seen(project: str, devices: Iterable[str]) -> Statement:
+    """Give (device,) of those without any call but reports, of which the caller knows more.
+
+    Until the transaction ends, the first call of each of them waits to be written.
+    """
+    given = Given("device text", [(device,) for device in sorted(devices)])
+    return Statement(_CLAIM, (project,), given)
+
+
+type _Device = tuple[str, str]
+"""(project, device)."""
+
+
 class Seen:
     """The times not yet written; `run` writes them until it is cancelled, then call `flush`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: dict[tuple[str, str], int] = {}
+        self._waiting: dict[_Device, int] = {}
         self._full = asyncio.Event()
+        self._firsts: dict[_Device, tuple[int, asyncio.Future[None]]] = {}
+        self._writing: asyncio.Task[None] | None = None
 
     def touch(self, project: str, device: str, now_ms: int) -> None:
         """Note an authenticated call of the device."""
         self._waiting[project, device] = now_ms
         if len(self._waiting) >= WAITING_MAX:
             self._full.set()
+
+    async def first(self, project: str, device: str, now_ms: int) -> None:
+        """Write the time of a device's first call; returns when it is durable.
+
+        First calls that arrive while others are written share the next transaction. Raises
+        `Unavailable`.
+        """
+        if (project, device) not in self._firsts:
+            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._firsts[project, device] = now_ms, written
+        _, written = self._firsts[project, device]
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_firsts())
+        await asyncio.shield(written)  # other calls of the device wait for it, too
+
+    async def _write_firsts(self) -> None:
+        try:
+            while self._firsts:
+                taken = dict(islice(sorted(self._firsts.items()), CHUNK_ROWS))
+                for key in taken:
+                    del self._firsts[key]
+                await self._write_some(taken)
+        finally:
+            self._writing = None
+
+    async def _write_some(self, taken: Mapping[_Device, tuple[int, asyncio.Future[None]]]) -> None:
+        """Write these first calls, and give each caller the result or the error."""
+        error: BaseException | None = None
+        try:
+            await self._write([(*key, at_ms) for key, (at_ms, _) in taken.items()])
+        except BaseException as raised:  # noqa: BLE001 (every waiter gets it)
+            error = raised
+        for _, written in taken.values():
+            if error is None:
+                written.set_result(None)
+            else:
+                written.set_exception(error)
+                written.exception()  # a caller that was cancelled does not ask for it
 
     async def run(self) -> None:
         """Write what gathers, every 30 s or as soon as it is much."""

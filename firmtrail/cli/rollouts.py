@@ -35,6 +35,12 @@ def rollout() -> None:
 @_percent
 @click.option("--pause-at", type=click.IntRange(0, 100), help="Pause when more percent fail.")
 @click.option("--min-reports", type=click.IntRange(1), default=100, help="With --pause-at.")
+@click.option(
+    "--silent-after",
+    "silent_after_s",
+    type=click.IntRange(300, 2_592_000),
+    help="Seconds without a call after which a device that was offered it counts as failed.",
+)
 @_dry_run
 @remote.named
 @click.pass_obj

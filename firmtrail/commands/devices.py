@@ -93,14 +93,15 @@ def _register(
 
 
 async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
-    """Those that existed before this commit and never made an authenticated call."""
-    [rows] = await commit.run(seen.last_seen(commit.project, devices))
-    ever_seen = {name for name, _ in rows}
-    return frozenset(
-        name
-        for name in devices
-        if name not in ever_seen and commit.fold.states[name].recorded_position is None
-    )
+    """Those that existed before this commit and never made an authenticated call.
+
+    The first call of each of them waits until this commit ends, and is then refused.
+    """
+    silent = [name for name in devices if commit.fold.states[name].recorded_position is None]
+    if not silent:
+        return frozenset()
+    [rows] = await commit.run(seen.claim_never_seen(commit.project, silent))
+    return frozenset(name for (name,) in rows)
 
 
 def change(

@@ -107,6 +107,14 @@ class Database(Reader, Protocol):
     """Whether scripts are played one after another, each waiting for the one before and holding
     nothing: then it is worth sending one ahead, and a long one keeps all others waiting."""
 
+    def moment(self) -> AbstractAsyncContextManager[Reader]:
+        """What reads the database as it is at one moment, until the block is left: for an answer
+        that takes several statements.
+
+        The block is short, and reads by nothing else: it has one of few connections, and requests
+        that each wait for a second one would wait for ever.
+        """
+
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
         """What reads the database as it is, while others write on, until the block is left.
 

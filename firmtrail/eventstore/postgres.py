@@ -46,7 +46,7 @@ _SESSION = {
     "jit": "off",
 }
 
-_KEEP = "SELECT set_config('idle_in_transaction_session_timeout', '10min', true)"
+_KEEP = Statement("SELECT set_config('idle_in_transaction_session_timeout', '10min', true)")
 """A snapshot lies idle while what was read of it is looked at; it locks nothing meanwhile."""
 
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
@@ -95,11 +95,16 @@ class Postgres:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["PostgresTransaction"]:
+        async with self.moment() as reader:
+            await reader.run(_KEEP)  # the first statement takes the snapshot
+            yield reader
+
+    @contextlib.asynccontextmanager
+    async def moment(self) -> AsyncIterator["PostgresTransaction"]:
         with _errors_translated():
             async with self._connection() as connection:
                 await _execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
                 try:
-                    await _execute(connection, _KEEP)  # the first statement takes it
                     yield PostgresTransaction(connection)
                 finally:
                     with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone

@@ -104,6 +104,18 @@ class SQLite:
             self._readers.put_nowait(reader)
 
     @contextlib.asynccontextmanager
+    async def moment(self) -> AsyncIterator["SQLiteSnapshot"]:
+        reader = await self._readers.get()
+        try:
+            await reader.send(on.run_all, (Statement("BEGIN"), _FIRST))
+            yield SQLiteSnapshot(reader)
+        finally:
+            try:
+                await asyncio.shield(reader.send(on.roll_back))
+            finally:
+                self._readers.put_nowait(reader)  # what it runs next comes after the end
+
+    @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
         """On a connection of its own: whoever holds a snapshot may go on reading beside it."""
         async with contextlib.AsyncExitStack() as stack:

@@ -19,6 +19,7 @@ from firmtrail.access.keys import Keys
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
+from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
@@ -101,6 +102,7 @@ def services(
         builder=builder,
         publisher=publisher,
         reads=Reads(db),
+        silence=Silence(db, recorder, access.seen),
         streams=Places(streams_max),
         replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
@@ -191,6 +193,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
     if services.publisher is not None:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
+    tasks["silence"] = asyncio.create_task(services.silence.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())

@@ -40,7 +40,7 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
         text = presented(request)
         if text is None:
             raise Unauthorized
-        found = await access.find(text, project, device, address=clients.address(request))
+        found = await _found(access, request, wanted, address=clients.address(request), text=text)
         if found.device_secret == OWN_DEVICE:
             return _own_device(found, wanted, project, device)
         if found.token_id is not None:
@@ -50,6 +50,25 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
         raise Unauthorized
 
     return authenticate
+
+
+async def _found(
+    access: Access, request: web.Request, wanted: kinds.Access, *, text: str, address: str
+) -> Found:
+    """What the credential is. A device's first call is durable before it is answered.
+
+    The call of a route that records it is durable by that. Another one is written here; as a
+    commit that gives the device another secret, because it never called, may come first, the
+    secret is then looked up again.
+    """
+    project, device = request.match_info.get("project"), request.match_info.get("device")
+    found = await access.find(text, project, device, address=address)
+    is_recorded = isinstance(wanted, kinds.Device) and wanted.records_calls
+    if found.device_secret != OWN_DEVICE or found.was_seen or is_recorded:
+        return found
+    assert project is not None and device is not None, "a device's own secret is of its path"
+    await access.seen.first(project, device, access.now_ms())
+    return await access.find(text, project, device, address=address)
 
 
 async def _anyone(
@@ -116,6 +135,7 @@ def _own_device(
         project=project,
         log_id=found.log_id,
         device=device,
+        is_first_call=not found.was_seen,
     )
 
 

@@ -13,6 +13,7 @@ from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands.demo import Pace
 from firmtrail.commands.once import IdempotencyKey
+from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.publisher import Publisher
@@ -101,8 +102,8 @@ class Services:
     histories: Coalescer[Any]
     check_ins: Coalescer[tuple[int, str]]
     """What a check-in looks at."""
-    ways_back: Coalescer[tuple[int, str, str]]
-    """What a device ran before a bad version."""
+    ways_back: Coalescer[tuple[int, str, str, int]]
+    """What a device ran before a bad version, as the log's first so many events say."""
     watch: Watch
     """Who waits for a log to go on."""
     waits: Waits
@@ -113,6 +114,8 @@ class Services:
     builder: Builder
     """Rebuilds views beside the requests."""
     reads: Reads
+    silence: Silence
+    """Looks for devices that do not call any more."""
     streams: Places
     """For those who follow a log."""
     replays: Places

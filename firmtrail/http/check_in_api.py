@@ -20,13 +20,13 @@ from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import case_of
+from firmtrail.http.decisions import case_of, look
 from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.watch import OfDevice, grew
 from firmtrail.offering import CheckIn
-from firmtrail.projections import check_in, device_asks, device_history
+from firmtrail.projections import device_asks, device_history
 from firmtrail.projections.check_in import Counts, Seen
 from firmtrail.release import Key
 from firmtrail.steering import ask, offer, target
@@ -87,39 +87,43 @@ def _is_gone(call: AnyCall) -> bool:
 
 
 async def _update(call: UpdateCall) -> tuple[web.Response, Counts]:
-    looked = await _look(call, call.query.running)
-    body = await _told(call, looked)
+    looked = await _recorded(call)
+    body = _told(call, looked)
     counts = looked.seen.counts
     return respond.resource(call, body, counts.size), counts
 
 
 async def _look(call: AnyCall, running: str | None = None) -> _Looked:
-    services, name = call.services, call.path("device")
-    seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+    name = call.path("device")
+    seen, control = await look(call, name)
     if seen.state is None:
         raise NotFound
     if seen.state.decommissioned:
         raise Refused("device_decommissioned", f"device {name} is decommissioned")
-    control = await services.recorder.controls.at(call.log_id, seen.counts.control)
     state = target.case_of(control, seen.state, seen.offers, running).device
-    case = await case_of(call, control, state, seen.offers)
+    case = await case_of(call, control, state, seen)
     return _Looked(seen, seen.state, case, target.decide(case))
 
 
-async def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Update:
-    """The answer; recorded before, where it tells the device something for the first time."""
-    decision, case, name = looked.decision, looked.case, looked.state.device
-    if _is_news(call, looked):
-        told = CheckIn(name, call.caller.actor, call.query.running)
-        decision = await call.services.recorder.check_in(call.log_id, told)
-    control = call.services.recorder.controls.known(call.log_id) or case.control
+async def _recorded(call: Call[wire.UpdateQuery, None]) -> _Looked:
+    """The decision; recorded before it is answered, where the device learns of it for the first
+    time. It is then looked at again: the answer holds what the log held at the size that it says.
+    """
+    while _is_news(call, looked := await _look(call, call.query.running)):
+        check_in = CheckIn(looked.state.device, call.caller.actor, call.query.running)
+        await call.services.recorder.check_in(call.log_id, check_in)
+    return looked
+
+
+def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Update:
+    decision = looked.decision
     running, version = call.query.running, looked.state.version
     return wire.Update(
         action=decision.action,
         version=decision.version,
         rollout=decision.rollout,
         reason=decision.reason,
-        artifacts=_artifacts(call, control, looked.state, decision),
+        artifacts=_artifacts(call, looked.case.control, looked.state, decision),
         question=looked.seen.question,
         report_wanted=version is None if running is None else running != version,
         last_seq=_last_seq(looked.state),
@@ -174,6 +178,7 @@ async def get_explanation(call: AnyCall) -> web.Response:
                 attempts=each.attempts,
                 offered_at=time_text(each.offered_at_ms),
                 outcome=each.outcome,
+                outcome_reason="silent" if each.is_silent else None,
             )
             for each in sorted(looked.case.offers, key=lambda each: -each.position)
         ],

@@ -1,27 +1,60 @@
-"""What should a device run? As the views say now; concurrent requests share their queries."""
+"""What should a device run? As the views say, and as of which size of the log they say it.
+
+An answer that says how far the log was read is made of one moment: what it shows is exactly what
+the log's first N events mean, and what decides is that of the same N. Where several statements are
+needed, `moment` gives a reader of one snapshot. Requests for one device are many: they share their
+queries, and look again in the rare case that what decides has moved meanwhile.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
 
 from firmtrail.device import DeviceState
-from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Reader
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import check_in, device_history
+from firmtrail.projections.check_in import Seen
 from firmtrail.steering import target
 from firmtrail.steering.control import Control
-from firmtrail.steering.offer import Offers
 from firmtrail.steering.target import Case
 
 
-async def control_of(call: AnyCall) -> Control:
-    """What decides in the project now."""
-    head = await log.head(call.services.db, call.log_id)
-    return await call.services.recorder.controls.at(call.log_id, head.control_count)
+class Moment(NamedTuple):
+    """A project at one moment; `reader` reads it as long as the block lasts."""
+
+    reader: Reader
+    size: int
+    control: Control
 
 
-async def case_of(call: AnyCall, control: Control, state: DeviceState, offers: Offers) -> Case:
-    """The device's case, with its way back where a rollback asks for it."""
-    case = Case(control, state, offers)
+@contextlib.asynccontextmanager
+async def moment(
+    call: AnyCall, reading: AbstractAsyncContextManager[Reader] | None = None
+) -> AsyncIterator[Moment]:
+    """The project as it is. The block is short, unless `reading` is a snapshot of the caller's."""
+    async with reading or call.services.db.moment() as reader:
+        head, control = await call.services.recorder.controls.at_moment(reader, call.log_id)
+        yield Moment(reader, head.size, control)
+
+
+async def look(call: AnyCall, name: str) -> tuple[Seen, Control]:
+    """A device, and what decided at the same size of the log."""
+    services = call.services
+    while True:
+        seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+        control = await services.recorder.controls.at(call.log_id, seen.counts.control)
+        if control.count == seen.counts.control:
+            return seen, control
+
+
+async def case_of(call: AnyCall, control: Control, state: DeviceState, seen: Seen) -> Case:
+    """The device's case, with its way back where a rollback asks for it, at the same size."""
+    case = Case(control, state, seen.offers)
     wanted = target.way_wanted(case)
     if wanted is None:
         return case
-    rows = await call.services.ways_back.get((call.log_id, *wanted))
+    rows = await call.services.ways_back.get((call.log_id, *wanted, seen.counts.size))
     runs = device_history.runs_of([wanted], [(0, *row) for row in rows])
     return check_in.with_way_back(case, runs)

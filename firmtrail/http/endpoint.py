@@ -73,13 +73,17 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         request_id = str(uuid_utils.uuid7())
         call: AnyCall = Call(request, request_id, services)
         response = await errors.answered(work(call), request, request_id)
+        if call.caller.is_first_call and response.status != 201 and not response.prepared:
+            response = await errors.answered(_noted_first(call, response), request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             origin.protect(response.headers, services.clients.scheme(request))
             if is_polled:
                 response.headers[POLL_AFTER] = poll_after(call)
-        if call.caller.kind == "device" and response.status != 201:
-            note_call(call)  # what is recorded says by itself when the device called
+        if response.status != 201:
+            note_call(
+                call, response.status
+            )  # what is recorded says by itself when the device called
         seconds = perf_counter() - began
         observe(response.status, seconds)
         log(call, response.status, seconds)
@@ -88,10 +92,26 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     return handle
 
 
-def note_call(call: AnyCall) -> None:
-    """The device was here; written later, with others."""
+def note_call(call: AnyCall, status: int) -> None:
+    """If the caller is a device, or a gateway that was answered for one, that device was here;
+    written later, with others."""
+    device = call.caller.device
+    if call.caller.kind == "gateway" and status < 400:
+        device = call.request.match_info.get("device")
+    if device:
+        access = call.services.access
+        access.seen.touch(call.project, device, access.now_ms())
+
+
+async def _noted_first(call: AnyCall, response: web.StreamResponse) -> web.StreamResponse:
+    """The answer, once it is durable that the device has called, with a secret that still holds.
+
+    Raises `Unavailable`, `Unauthorized`.
+    """
     access = call.services.access
-    access.seen.touch(call.project, call.caller.device or "", access.now_ms())
+    await access.seen.first(call.project, call.caller.device or "", access.now_ms())
+    await call.services.authenticate(call.request, call.access)
+    return response
 
 
 type Prepare = Callable[[AnyCall], Awaitable[None]]

@@ -19,7 +19,7 @@ from firmtrail.http.bodies import (
     VersionsQuery,
 )
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import case_of, control_of
+from firmtrail.http.decisions import Moment, case_of, look, moment
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.logs import old_logs, place_of
@@ -54,54 +54,51 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
 
 
 async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
-    db, head = call.services.db, (call.log_id, call.project)
+    head = (call.log_id, call.project)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
-        known, which = await _filter_now(call)
-        size, found = await device_current.page(
-            db, head, which, after=_after(place), limit=limit + 1
-        )
-        kept = [
-            each
-            for each in found[:limit]
-            if which.outdated is None or which.outdated.finds(each.state)
-        ]
-        items = await _shown_with_targets(call, which, kept)
-        end = lists.page_of(found, limit, lambda each: (each.state.device,))
-        return Page(items, end, size if known is None else min(known, size))
+    def fetching(now: Moment) -> lists.Fetch:
+        async def fetch(place: Place | None, limit: int) -> Page:
+            which = await _filter_now(call, now)
+            _, found = await device_current.page(
+                now.reader, head, which, after=_after(place), limit=limit + 1
+            )
+            kept = [
+                each
+                for each in found[:limit]
+                if which.outdated is None or which.outdated.finds(each.state)
+            ]
+            items = await _shown_with_targets(call, now, kept)
+            end = lists.page_of(found, limit, lambda each: (each.state.device,))
+            return Page(items, end, now.size)
 
-    async def count() -> int:
-        """Again, where a version was seen first or became the latest meanwhile."""
-        _, which = await _filter_now(call)
-        while True:
-            total = await device_current.count(db, head, which)
-            _, after = await _filter_now(call)
-            if after.outdated == which.outdated:
-                return total
-            which = after
+        return fetch
 
-    return await lists.answer(call, answers.Device, fetch, count)
+    def counting(now: Moment) -> lists.Count:
+        async def count() -> int:
+            return await device_current.count(now.reader, head, await _filter_now(call, now))
+
+        return count
+
+    return await lists.answer_of_moments(call, answers.Device, fetching, counting)
 
 
 async def _shown_with_targets(
-    call: AnyCall, which: Filter, found: Sequence[Found]
+    call: AnyCall, now: Moment, found: Sequence[Found]
 ) -> list[answers.Device]:
-    control = await control_of(call)
-    current = control.current if which.outdated is None else which.outdated.current
     states = [each.state for each in found]
-    targets = await check_in.targets(call.services.db, call.log_id, control, states)
+    targets = await check_in.targets(now.reader, call.log_id, now.control, states)
     return [
-        shown(each.state, current, each.last_seen_at_ms, targets.get(each.state.device))
+        shown(each.state, now.control.current, each.last_seen_at_ms, targets.get(each.state.device))
         for each in found
     ]
 
 
-async def _filter_now(call: Call[DevicesQuery, None]) -> tuple[int | None, Filter]:
-    """The filter, and how much of the log it knows of, where it had to read for that."""
-    if call.query.outdated is None:
-        return None, _filter(call)
-    known, wanted = await outdated.now(call.services.db, call.log_id, wanted=call.query.outdated)
-    return known, _filter(call)._replace(outdated=wanted)
+async def _filter_now(call: Call[DevicesQuery, None], now: Moment) -> Filter:
+    wanted = call.query.outdated
+    if wanted is None:
+        return _filter(call)
+    _, known = await outdated.now(now.reader, call.log_id, wanted=wanted)
+    return _filter(call)._replace(outdated=known)
 
 
 async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
@@ -169,15 +166,13 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
 
     Raises `NotFound`.
     """
-    services = call.services
-    seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+    seen, control = await look(call, name)
     state = seen.state
     if state is None:
         raise NotFound
-    control = await services.recorder.controls.at(call.log_id, seen.counts.control)
     goal = None
     if control.releases and not state.decommissioned:
-        goal = target.decide(await case_of(call, control, state, seen.offers)).version
+        goal = target.decide(await case_of(call, control, state, seen)).version
     return seen.counts.size, shown(state, control.current, seen.last_seen_at_ms, goal)
 
 
@@ -219,7 +214,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     async def fetch(place: Place | None, limit: int) -> Page:
         page = await _history(call, asked, place, limit + 1)
         if not page.entries:  # whoever reported is there
-            await _check_existed(call, name, stop)
+            await _check_existed(call, name, min(stop, page.size))
         old = await old_logs(call, (entry.position for entry in page.entries))
         items = [line(entry, old) for entry in page.entries[:limit]]
         end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
@@ -295,8 +290,8 @@ def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
 
 async def get_project_metrics(call: AnyCall) -> web.Response:
     """How many devices of each model are outdated, for Prometheus."""
-    size, counts = await fleet_versions.counts(call.services.db, call.log_id)
-    control = await control_of(call)
+    async with moment(call) as (reader, size, control):
+        _, counts = await fleet_versions.counts(reader, call.log_id)
     text = fleet_metrics.of_models(call.project, counts, control.current)
     headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NEVER_KEPT}
     return web.Response(body=text, headers={**headers, respond.LOG_SIZE: str(size)})
@@ -318,15 +313,15 @@ async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:
 
 
 async def _known_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[answers.TimelineStep]]:
-    """The log's size, and what was known at each of these times; the counts are read again only
-    where the log had grown."""
+    """The log's size, and what was known at each of these times, of the events up to that size;
+    the counts are read again only where the log had grown."""
     db, log_id = call.services.db, call.log_id
     items: list[answers.TimelineStep] = []
-    size, known = 0, -1
+    size, known = (await log.head(db, log_id)).size, -1
     for at_ms in times:
-        stop = await log.size_at(db, log_id, at_ms)
+        stop = min(size, await log.size_at(db, log_id, at_ms))
         if not items or stop != known:
-            known, (size, counts) = stop, await fleet_versions.counts(db, log_id, stop)
+            known, (_, counts) = stop, await fleet_versions.counts(db, log_id, stop)
             shown_shares = shares(counts)
         items.append(answers.TimelineStep(time_text(at_ms), stop, shown_shares))
     return size, items

@@ -40,9 +40,14 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """The secret of the path's `{device}`, or a member with this permission on its behalf."""
+    """The secret of the path's `{device}`, or a member with this permission on its behalf.
+
+    With `records_calls`, an answer 201 says that the call itself was recorded, so a device's first
+    call needs no record of its own before it.
+    """
 
     permission: Permission = Permission.REPORT
+    records_calls: bool = False
 
 
 class Local(msgspec.Struct, frozen=True):
@@ -54,6 +59,7 @@ type Access = Public | User | Member | Device | Local
 PUBLIC = Public()
 USER = User()
 DEVICE = Device()
+REPORTING_DEVICE = Device(records_calls=True)
 LOCAL = Local()
 
 type CallerKind = Literal["nobody", "device", "gateway", "user", "system"]
@@ -77,6 +83,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     token_id: str | None = None
     permissions: frozenset[str] = frozenset()
     device: str | None = None
+    is_first_call: bool = False
+    """The device never called before, and nothing durable says yet that it did."""
 
 
 NOBODY = Caller(kind="nobody")

@@ -11,7 +11,7 @@ import io
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import Any, NamedTuple
@@ -21,8 +21,9 @@ from aiohttp import web
 from aiohttp.helpers import parse_mimetype
 
 from firmtrail.access.keys import CURSORS
-from firmtrail.http import reading, respond
+from firmtrail.http import decisions, reading, respond
 from firmtrail.http.call import AnyCall
+from firmtrail.http.decisions import Moment
 from firmtrail.http.errors import BadRequest
 from firmtrail.http.texts import Cursor, Limit
 
@@ -67,6 +68,33 @@ type Fetch = Callable[[Place | None, int], Awaitable[Page]]
 type Count = Callable[[], Awaitable[int]]
 
 
+type Fetching = Callable[[Moment], Fetch]
+"""What fetches the pages that a moment shows."""
+type Counting = Callable[[Moment], Count]
+
+
+async def answer_of_moments(
+    call: AnyCall, item: type[msgspec.Struct], fetching: Fetching, counting: Counting | None = None
+) -> web.StreamResponse:
+    """As `answer`, where a page takes several statements: it is read at one moment, with its total.
+
+    Each page of a list that is sent whole has a moment of its own, so a later one can show more
+    than the size that was sent says, and never less.
+    """
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        async with decisions.moment(call) as now:
+            return await fetching(now)(place, limit)
+
+    if not call.query.count or _wanted_media(call) != respond.JSON:
+        return await answer(call, item, fetch)
+    # A total without a query of its own takes as long as all pages: nothing else waits for it.
+    reading = call.services.db.moment() if counting else call.services.db.snapshot()
+    async with decisions.moment(call, reading) as now:
+        count = counting(now) if counting else partial(_counted, fetching(now))
+        return await _one_page(call, fetching(now), count, tuple[str])
+
+
 async def answer(
     call: AnyCall,
     item: type[msgspec.Struct],
@@ -80,14 +108,23 @@ async def answer(
     Without `count`, the pages are gone through where the total is asked for. `place` is the type of
     the list's places.
     """
-    media = wanted_media(call.request.headers.get("Accept", ""))
+    media = _wanted_media(call)
     if media != respond.JSON:
         return await _whole(call, item, fetch, media)
+    counted = count or partial(_counted, fetch)
+    return await _one_page(call, fetch, counted if call.query.count else None, place)
+
+
+def _wanted_media(call: AnyCall) -> str:
+    return wanted_media(call.request.headers.get("Accept", ""))
+
+
+async def _one_page(call: AnyCall, fetch: Fetch, count: Count | None, place: Any) -> web.Response:
     query = call.query
     after = None if query.cursor is None else await _place(call, query.cursor, place)
     page = await fetch(after, query.limit)
     cursor = None if page.next is None else await _cursor(call, page.next)
-    total = await (count() if count else _counted(fetch)) if query.count else msgspec.UNSET
+    total = await count() if count else msgspec.UNSET
     body: Listing[Any] = Listing(list(page.items), cursor, total)
     return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
 

@@ -12,12 +12,11 @@ from firmtrail.commands import steering as commands
 from firmtrail.commands.once import Answer, answering, keep, kept, once
 from firmtrail.commit import Commit
 from firmtrail.events import Recorded, time_text
-from firmtrail.eventstore import log
 from firmtrail.http import lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import control_of
+from firmtrail.http.decisions import Moment, moment
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
@@ -36,8 +35,8 @@ at: where few are in it, a page may hold fewer than asked for, or none, and stil
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The rollouts and rollbacks, the newest first."""
-    control = await control_of(call)
-    size, texts = await rollouts.texts(call.services.db, call.log_id)
+    async with moment(call) as (reader, size, control):
+        _, texts = await rollouts.texts(reader, call.log_id)
     found = sorted(control.rollouts.values(), key=lambda each: -each.position)
 
     async def fetch(place: Place | None, limit: int) -> Page:
@@ -53,8 +52,9 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """A rollout, and how far it is."""
-    size, body = await _told(call, await control_of(call))
-    return respond.resource(call, body, size)
+    async with moment(call) as now:
+        body = await _told(call, now)
+    return respond.resource(call, body, now.size)
 
 
 def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
@@ -65,31 +65,30 @@ def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
     return found
 
 
-async def _told(call: AnyCall, decides: Control) -> tuple[int, wire.Rollout]:
-    found = _rollout_of(call, decides)
-    _, texts = await rollouts.texts(call.services.db, call.log_id)
-    size, how_far = await _progress(call, decides, found)
+async def _told(call: AnyCall, now: Moment) -> wire.Rollout:
+    """The rollout of the path as it is at this moment, and how far it is."""
+    found = _rollout_of(call, now.control)
+    _, texts = await rollouts.texts(now.reader, call.log_id)
+    how_far = await _progress(call, now, found)
     body = msgspec.structs.replace(
-        _shown(decides, found, texts.get(found.id, NO_TEXTS)), progress=how_far
+        _shown(now.control, found, texts.get(found.id, NO_TEXTS)), progress=how_far
     )
     if found.is_rollback:
-        body = msgspec.structs.replace(body, devices=await _named(call, found))
-    return size, body
+        body = msgspec.structs.replace(body, devices=await _named(call, now, found))
+    return body
 
 
-async def _progress(
-    call: AnyCall, decides: Control, found: Rollout
-) -> tuple[int, wire.RolloutProgress]:
-    db, max_attempts = call.services.db, decides.settings.max_attempts
-    matching = await rollout_devices.matching(db, call.log_id, found)
-    size, counted = await device_offers.counts(db, call.log_id, found.id, max_attempts)
-    return size, wire.RolloutProgress(matching, **counted)
+async def _progress(call: AnyCall, now: Moment, found: Rollout) -> wire.RolloutProgress:
+    reader, max_attempts = now.reader, now.control.settings.max_attempts
+    matching = await rollout_devices.matching(reader, call.log_id, found)
+    _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
+    return wire.RolloutProgress(matching, **counted)
 
 
-async def _named(call: AnyCall, found: Rollout) -> wire.NamedDevices:
+async def _named(call: AnyCall, now: Moment, found: Rollout) -> wire.NamedDevices:
     """Whom a rollback names."""
     now_ms = call.services.access.now_ms()
-    named = await rollout_devices.named(call.services.db, call.log_id, found, now_ms)
+    named = await rollout_devices.named(now.reader, call.log_id, found, now.control, now_ms=now_ms)
     return wire.NamedDevices(*named)
 
 
@@ -119,6 +118,7 @@ def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
         tag=found.tag,
         percent=found.reach / 100,
         pause_if=watch,
+        silent_after_s=found.silent_after_s,
         reason=texts.started,
         started_at=time_text(found.started_at_ms),
         state_reason=texts.phase if has_reason else None,
@@ -137,6 +137,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
         body.tag,
         body.pause_if.failed_percent if body.pause_if else None,
         body.pause_if.min_reports if body.pause_if else None,
+        body.silent_after_s,
     )
     if body.dry_run:
         return await _dry(call, partial(_rollout_tried, call, wanted))
@@ -179,15 +180,16 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
 
 
 async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
-    decides = await control_of(call)
-    tried = _tried(call, control.decide_rollout(decides, wanted))
-    _, how_far = await _progress(call, decides, tried)
-    return msgspec.structs.replace(_shown(decides, tried, NO_TEXTS), progress=how_far)
+    async with moment(call) as now:
+        tried = _tried(call, control.decide_rollout(now.control, wanted))
+        how_far = await _progress(call, now, tried)
+    return msgspec.structs.replace(_shown(now.control, tried, NO_TEXTS), progress=how_far)
 
 
 async def _rollback_tried(call: AnyCall, wanted: orders.RollbackStarted) -> wire.StartedRollback:
-    tried = _tried(call, control.decide_rollback(await control_of(call), wanted))
-    return wire.StartedRollback(rollout=None, devices=await _named(call, tried))
+    async with moment(call) as now:
+        tried = _tried(call, control.decide_rollback(now.control, wanted))
+        return wire.StartedRollback(rollout=None, devices=await _named(call, now, tried))
 
 
 def _reach(percent: float) -> int:
@@ -244,7 +246,8 @@ async def _command(call: AnyCall, make: _Make) -> web.Response:
     answer = await kept(call.services.db, call.key) or await _commanded(call, make)
     done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
     if done.rollout is None:
-        done = wire.Commanded(*await _told(call, await control_of(call)))
+        async with moment(call) as now:
+            done = wire.Commanded(now.size, await _told(call, now))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
                 await keep(tx, call.key, Answer(200, done))
@@ -268,8 +271,8 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     behind it, only another command on the rollout is news, or that its release was withdrawn."""
     if "If-Match" not in call.request.headers:
         return lambda _held: None
-    seen = await control_of(call)
-    _, body = await _told(call, seen)
+    async with moment(call) as now:
+        seen, body = now.control, await _told(call, now)
 
     def state(decides: Control) -> tuple[Rollout, int | None]:
         found = _rollout_of(call, decides)
@@ -283,34 +286,38 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
 
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
-    decides = await control_of(call)
-    found = _rollout_of(call, decides)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
-        size = (await log.head(call.services.db, call.log_id)).size
-        items: list[wire.RolloutDevice] = []
-        after = "" if place is None else str(place[0])
-        for _ in range(LOOKS_MAX):
-            page, last = await _devices(call, decides, found, after)
-            items += page
-            if last is None or len(items) > limit:
-                end = lists.page_of(items, limit, lambda each: (each.device,))
-                return Page(items[:limit], end, size)
-            after = last
-        return Page(items, (after,), size)
+    def fetching(now: Moment) -> lists.Fetch:
+        return partial(_page, call, now)
 
-    return await lists.answer(call, wire.RolloutDevice, fetch)
+    return await lists.answer_of_moments(call, wire.RolloutDevice, fetching)
+
+
+async def _page(
+    call: Call[wire.RolloutDevicesQuery, None], now: Moment, place: Place | None, limit: int
+) -> Page:
+    found = _rollout_of(call, now.control)
+    items: list[wire.RolloutDevice] = []
+    after = "" if place is None else str(place[0])
+    for _ in range(LOOKS_MAX):
+        page, last = await _devices(call, now, found, after)
+        items += page
+        if last is None or len(items) > limit:
+            end = lists.page_of(items, limit, lambda each: (each.device,))
+            return Page(items[:limit], end, now.size)
+        after = last
+    return Page(items, (after,), now.size)
 
 
 async def _devices(
-    call: Call[wire.RolloutDevicesQuery, None], decides: Control, found: Rollout, after: str
+    call: Call[wire.RolloutDevicesQuery, None], now: Moment, found: Rollout, after: str
 ) -> tuple[list[wire.RolloutDevice], str | None]:
     """Of the next devices those in the state asked for; and the last of them, if there are more."""
-    db, wanted = call.services.db, call.query.state
-    page = await rollout_devices.page(db, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
-    offers = await device_offers.live(db, call.log_id, [state.device for state, _ in page])
+    reader, decides, wanted = now.reader, now.control, call.query.state
+    page = await rollout_devices.page(reader, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
+    offers = await device_offers.live(reader, call.log_id, [state.device for state, _ in page])
     told = [(state, list(offers.get(state.device, {}).values())) for state, _ in page]
-    cases = await check_in.cases(db, call.log_id, decides, told)
+    cases = await check_in.cases(reader, call.log_id, decides, told)
     items = []
     for case, (state, last_seen_at_ms) in zip(cases, page, strict=True):
         how_far = progress.progress(case, found)

@@ -18,7 +18,7 @@ from firmtrail.http import (
     stream_api,
 )
 from firmtrail.http.checkpoint_routes import CHECKPOINTS
-from firmtrail.http.kinds import DEVICE, PUBLIC, Member, Permission
+from firmtrail.http.kinds import PUBLIC, REPORTING_DEVICE, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.release_routes import RELEASES
 from firmtrail.http.respond import NDJSON
@@ -51,7 +51,7 @@ REPORTS = (
         method=POST,
         path=f"{D}/reports",
         handler=device_api.post_reports,
-        access=DEVICE,
+        access=REPORTING_DEVICE,
         group="devices call",
         summary="Report what the device runs, or how far an update came.",
         query=bodies.ReportsQuery,

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from firmtrail import version
 from firmtrail.access import people, roles
-from firmtrail.access.lookup import OWN_DEVICE
+from firmtrail.access.lookup import OWN_DEVICE, Found
 from firmtrail.commands import demo
 from firmtrail.device import Refused, Report
 from firmtrail.events import time_text
@@ -53,17 +53,19 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
     update = await _read_update(call)
     if update is None or update.version is None:
         return _refused("Invalid Request")
-    log_id = await _log_of_device(call, str(update.device_id), update.secret)
-    if log_id is None:
+    name = str(update.device_id)
+    found = await _found_device(call, name, update.secret)
+    if found is None or found.log_id is None:
         return _refused("Invalid Request")
     meant = version.from_loose(update.version) if isinstance(update.version, str) else None
     if meant is None:
+        await _note_first(call, name, found)
         return _text(400, "Version string formatting not valid")
-    name = str(update.device_id)
     sent = None if meant == update.version else update.version
     report = Report(name, meant, "installed", f"device/{name}", sent=sent)
-    [outcome] = await call.services.recorder.report(log_id, [report])
+    [outcome] = await call.services.recorder.report(found.log_id, [report])
     if isinstance(outcome, Refused):
+        await _note_first(call, name, found)
         return _refused("Invalid Request")
     return _text(200, "Successfully updated firmware version")
 
@@ -84,11 +86,18 @@ def _is_storable(*texts: str | int) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-async def _log_of_device(call: AnyCall, name: str, secret: str) -> int | None:
-    """The log to record in, if this is the device's secret."""
+async def _found_device(call: AnyCall, name: str, secret: str) -> Found | None:
+    """What the secret is, if it is the device's."""
     services = call.services
     found = await services.access.find(secret, services.seed_project, name, address=call.address)
-    return found.log_id if found.device_secret == OWN_DEVICE else None
+    return found if found.device_secret == OWN_DEVICE else None
+
+
+async def _note_first(call: AnyCall, name: str, found: Found) -> None:
+    """Write that the device has called, where no report of it says so."""
+    access = call.services.access
+    if not found.was_seen:
+        await access.seen.first(call.services.seed_project or "", name, access.now_ms())
 
 
 async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:

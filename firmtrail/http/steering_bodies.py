@@ -11,7 +11,7 @@ from firmtrail.http.bodies import too_long
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import FreeText, Id, Name, VersionText
 from firmtrail.http.validate import Broken, hold
-from firmtrail.steering.progress import State
+from firmtrail.steering.progress import State, Why
 from firmtrail.steering.target import Action, Reason
 
 WAIT_S_MAX = 60
@@ -24,6 +24,15 @@ type Destination = Annotated[
         pattern=rf"^previous$(?!\n)|{version.PATTERN}",
         description="previous, or a SemVer 2.0.0 version",
         examples=["previous"],
+    ),
+]
+type SilentAfter = Annotated[
+    int,
+    Meta(
+        ge=300,
+        le=2_592_000,
+        description="seconds without a call after which a device that was offered the version "
+        "counts as failed",
     ),
 ]
 type Percent = Annotated[
@@ -81,6 +90,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     offered_at: TimeText
     outcome: Literal["installed", "failed"] | None
+    outcome_reason: Literal["silent"] | None
+    """Of an outcome that no report says."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,6 +125,7 @@ class WantedRollout(Wish, frozen=True, kw_only=True):
     tag: Name | None = None
     percent: Percent = 100
     pause_if: PauseIf | None = None
+    silent_after_s: SilentAfter | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -220,6 +232,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tag: str | None
     percent: float
     pause_if: PauseIf | None
+    silent_after_s: int | None
     reason: str | None
     started_at: TimeText
     state_reason: str | None
@@ -257,7 +270,7 @@ class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None
     since: TimeText | None
     last_seen_at: TimeText | None
-    reason: Reason
+    reason: Why
 
 
 class Retry(Wish, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections import device_current, device_history, device_offers
 from firmtrail.projections.device_asks import OPEN
 from firmtrail.projections.view import generation_of
@@ -79,14 +79,14 @@ def seen(rows: Sequence[Row]) -> Seen:
 
 
 async def cases(
-    db: Database, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
+    db: Reader, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
 ) -> list[Case]:
     """The cases of devices, with the way back of those that a rollback asks for it."""
     found = [Case(control, state, offers) for state, offers in devices]
     wanted = [way for case in found if (way := target.way_wanted(case))]
     if not wanted:
         return found
-    keys = [(log_id, *each) for each in wanted]
+    keys = [(log_id, *each, device_history.END) for each in wanted]
     runs = device_history.runs_of(wanted, await db.read(device_history.runs(keys)))
     return [with_way_back(case, runs) for case in found]
 
@@ -101,7 +101,7 @@ def with_way_back(case: Case, runs: device_history.Runs) -> Case:
 
 
 async def targets(
-    db: Database, log_id: int, control: Control, states: Sequence[DeviceState]
+    db: Reader, log_id: int, control: Control, states: Sequence[DeviceState]
 ) -> Mapping[str, str]:
     """Where each device is to go, if anywhere."""
     if not control.releases:

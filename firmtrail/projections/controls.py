@@ -14,7 +14,7 @@ from uuid_utils import uuid7
 from firmtrail import events
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.continued import Part
-from firmtrail.eventstore.database import Database, Row, Statement
+from firmtrail.eventstore.database import Database, Reader, Row, Statement
 from firmtrail.projections import fold, releases, rollouts
 from firmtrail.steering import control
 from firmtrail.steering.control import Control
@@ -47,6 +47,16 @@ class Controls:
                 self._reading[log_id] = asyncio.create_task(self._read(log_id))
             await asyncio.shield(self._reading[log_id])  # others wait for it, too
         return found
+
+    async def at_moment(self, reader: Reader, log_id: int) -> tuple[log.Head, Control]:
+        """The log's head as this reader of one moment sees it, and exactly what decided then."""
+        head = await log.head(reader, log_id)
+        known = self._known.get(log_id)
+        if known is not None and known.count == head.control_count:
+            return head, known
+        found = await _at(reader, head)
+        self.publish(log_id, found)
+        return head, found
 
     async def _read(self, log_id: int) -> Control:
         try:
@@ -119,17 +129,14 @@ def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
 
 
 async def read(db: Database, log_id: int) -> Control:
-    """What decides now: read again where a control event came in between, or a view was switched,
-    whose old rows are deleted then."""
-    while True:
-        head = await log.head(db, log_id)
-        live = await _live(db, log_id)
-        old = continued.parts_of(await db.read(continued.parts(log_id)))
-        rows = [await db.read(statement) for statement in load(head, live, old)]
-        count = (await log.head(db, log_id)).control_count
-        if (count, await _live(db, log_id)) == (head.control_count, live):
-            return of(count, rows)
+    """What decides now."""
+    async with db.moment() as reader:
+        return await _at(reader, await log.head(reader, log_id))
 
 
-async def _live(db: Database, log_id: int) -> dict[str, int]:
-    return {name: generation for name, _, generation in await db.read(fold.live(log_id))}
+async def _at(reader: Reader, head: log.Head) -> Control:
+    """What decides at the moment of this reader, which read the head."""
+    live = {name: generation for name, _, generation in await reader.read(fold.live(head.log_id))}
+    old = continued.parts_of(await reader.read(continued.parts(head.log_id)))
+    rows = [await reader.read(statement) for statement in load(head, live, old)]
+    return of(head.control_count, rows)

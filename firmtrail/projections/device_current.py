@@ -5,7 +5,7 @@ from itertools import batched
 from typing import NamedTuple
 
 from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
 from firmtrail.projections.fleet_versions import Cell
 from firmtrail.projections.outdated import Outdated
@@ -160,7 +160,7 @@ def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
 
 
 async def page(
-    db: Database, head: tuple[int, str], which: Filter, *, after: str, limit: int
+    db: Reader, head: tuple[int, str], which: Filter, *, after: str, limit: int
 ) -> tuple[int, list[Found]]:
     """The log's size and the next devices behind `after`, by id. `head` is (log_id, project)."""
     conditions, args = _conditions(which, [*head, after])
@@ -173,7 +173,7 @@ async def page(
     return rows[0][0], [found(row[1:]) for row in rows if row[2] is not None]
 
 
-async def count(db: Database, head: tuple[int, str], which: Filter) -> int:
+async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
     """How many devices the filter finds. Cells that it could not name are counted by themselves."""
     total = await _count(db, *_conditions(which, [*head]))
     unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
@@ -183,7 +183,7 @@ async def count(db: Database, head: tuple[int, str], which: Filter) -> int:
     return total
 
 
-async def _count(db: Database, conditions: Sequence[str], args: Sequence[Value]) -> int:
+async def _count(db: Reader, conditions: Sequence[str], args: Sequence[Value]) -> int:
     text = _COUNT.format(conditions=" AND ".join(["$2 = $2", *conditions]))
     [[total]] = await db.read(Statement(text, tuple(args)))
     return int(total)

@@ -62,7 +62,7 @@ ORDER BY given.n, behind.position"""
 _RUNS = """\
 WITH bad AS (
     SELECT
-        given.n, given.log_id, given.device, given.bad_version,
+        given.n, given.log_id, given.device, given.bad_version, given.stop,
         (
             SELECT min(report.place)
             FROM device_history AS report
@@ -70,7 +70,8 @@ WITH bad AS (
                 AND report.generation = {of_given}
                 AND report.device = given.device
                 AND report.moves = 1
-                AND report.version = given.bad_version) AS place
+                AND report.version = given.bad_version
+                AND report.position < given.stop) AS place
     FROM given)
 SELECT
     bad.n,
@@ -83,6 +84,7 @@ SELECT
             AND failed.device = bad.device
             AND failed.version = ran.version
             AND failed.status IN ('failed', 'rejected')
+            AND failed.position < bad.stop
             AND NOT EXISTS (
                 SELECT 1
                 FROM device_history AS again
@@ -91,6 +93,7 @@ SELECT
                     AND again.device = bad.device
                     AND again.version = ran.version
                     AND again.moves = 1
+                    AND again.position < bad.stop
                     AND (again.place, again.position) > (failed.place, failed.position)))
     THEN 1 ELSE 0 END
 FROM bad
@@ -100,6 +103,7 @@ WHERE ran.log_id = bad.log_id
     AND ran.device = bad.device
     AND ran.moves = 1
     AND ran.version <> bad.bad_version
+    AND ran.position < bad.stop
     AND (bad.place IS NULL OR ran.place < bad.place OR (ran.place = bad.place AND ran.position < (
         SELECT min(report.position)
         FROM device_history AS report
@@ -108,8 +112,9 @@ WHERE ran.log_id = bad.log_id
             AND report.device = bad.device
             AND report.place = bad.place
             AND report.moves = 1
-            AND report.version = bad.bad_version)))
-GROUP BY bad.n, bad.log_id, bad.device, ran.version
+            AND report.version = bad.bad_version
+            AND report.position < bad.stop)))
+GROUP BY bad.n, bad.log_id, bad.device, bad.stop, ran.version
 ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
 
 _LIVE = """\
@@ -312,12 +317,11 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
 
 
 def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
-    """For each (log_id, device, bad version) what it ran before; read it with `runs_of`.
-
-    In the live generation, if none is given.
+    """For each (log_id, device, bad version, stop) what it ran before, as the reports at positions
+    before `stop` say; read it with `runs_of`. In the live generation, if none is given.
     """
     rows = [(n, *key) for n, key in enumerate(wanted)]
-    given = Given("n bigint, log_id bigint, device text, bad_version text", rows)
+    given = Given("n bigint, log_id bigint, device text, bad_version text, stop bigint", rows)
     if generation is not None:
         return Statement(_RUNS.format(of_given="$1", of_bad="$1"), (generation,), given)
     of_given, of_bad = _LIVE.format(relation="given"), _LIVE.format(relation="bad")

@@ -5,22 +5,22 @@ has none, and costs nothing.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.offer import Offer
 
 NAME = "device_offers"
-REVISION = 1
+REVISION = 2
 TABLES: tuple[Table, ...] = (Table(NAME, ("device", "source", "version")),)
 
 STATE = """\
 offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
     offer.attempt, offer.attempts, offer.has_failed, offer.is_counted, offer.installing_place,
-    offer.outcome, offer.outcome_position, offer.outcome_place"""
+    offer.outcome, offer.outcome_position, offer.outcome_place, offer.silent_position"""
 """An offer's columns, in the order of `Offer`."""
 
 _LOAD = f"""\
@@ -32,11 +32,13 @@ WHERE offer.log_id = $1 AND offer.generation = {{generation}} AND offer.device =
 _SAVE = """\
 INSERT INTO device_offers (
     log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
-    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place)
+    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place,
+    silent_position)
 SELECT
     $1, $2, given.device, given.source, given.version, given.cause, given.position,
     given.offered_at_ms, given.attempt, given.attempts, given.has_failed, given.is_counted,
-    given.installing_place, given.outcome, given.outcome_position, given.outcome_place
+    given.installing_place, given.outcome, given.outcome_position, given.outcome_place,
+    given.silent_position
 FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
@@ -50,29 +52,88 @@ ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
     installing_place = excluded.installing_place,
     outcome = excluded.outcome,
     outcome_position = excluded.outcome_position,
-    outcome_place = excluded.outcome_place"""
+    outcome_place = excluded.outcome_place,
+    silent_position = excluded.silent_position"""
 
 _COLUMNS = """\
 device text, source text, version text, cause text, position bigint, offered_at_ms bigint, \
 attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installing_place bigint, \
-outcome text, outcome_position bigint, outcome_place bigint"""
+outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint"""
 
 _COUNTS = f"""\
 SELECT
     log_heads.size,
-    count(DISTINCT last.device),
+    count(last.device),
     coalesce(sum(CASE WHEN last.outcome = 'installed' THEN 1 ELSE 0 END), 0),
     coalesce(sum(CASE WHEN last.outcome = 'failed' AND last.attempts < $3 THEN 1 ELSE 0 END), 0),
     coalesce(sum(
         CASE WHEN last.attempts >= $3 AND coalesce(last.outcome, '') <> 'installed'
         THEN 1 ELSE 0 END), 0)
 FROM log_heads
-LEFT JOIN device_offers AS last
-    ON last.log_id = $1
-    AND last.generation = {generation_of(NAME)}
-    AND last.source = $2
+LEFT JOIN (
+    SELECT made.device, made.outcome, made.attempts
+    FROM rollouts AS rollout
+    CROSS JOIN device_offers AS made
+    CROSS JOIN device_current AS device
+    WHERE rollout.log_id = $1
+        AND rollout.generation = {generation_of("rollouts")}
+        AND rollout.rollout = $2
+        AND made.log_id = $1
+        AND made.generation = {generation_of(NAME)}
+        AND made.source = $2
+        AND device.log_id = $1
+        AND device.generation = {generation_of("device_current")}
+        AND device.device = made.device
+        AND device.decommissioned = 0
+        AND device.model = rollout.model
+        AND (rollout.cohort IS NULL OR device.cohort = rollout.cohort)
+        AND (rollout.tag IS NULL
+            OR device.tags <> replace(device.tags, '|' || rollout.tag || '|', ''))
+        AND (rollout.bad_version IS NULL
+            OR NOT EXISTS (
+                SELECT 1
+                FROM device_offers AS newer
+                WHERE newer.log_id = $1
+                    AND newer.generation = {generation_of(NAME)}
+                    AND newer.source = $2
+                    AND newer.device = made.device
+                    AND newer.position > made.position))) AS last ON TRUE
 WHERE log_heads.log_id = $1
 GROUP BY log_heads.size"""
+"""A rollback can offer a device several versions: the last one counts."""
+
+_PENDING = f"""\
+SELECT
+    pending.device, pending.offered_at_ms, device.recorded_at_ms, seen.seen_at_ms
+FROM (
+    SELECT offer.device, offer.offered_at_ms
+    FROM device_offers AS offer
+    WHERE offer.log_id = $1
+        AND offer.generation = {generation_of(NAME)}
+        AND offer.source = $2
+        AND (offer.outcome IS NULL OR offer.outcome_position < offer.position)
+        AND offer.offered_at_ms < $3
+        AND (offer.offered_at_ms, offer.device) > ($4, $5)
+    ORDER BY offer.offered_at_ms, offer.device
+    LIMIT $6) AS pending
+LEFT JOIN device_current AS device
+    ON device.log_id = $1
+    AND device.generation = {generation_of("device_current")}
+    AND device.device = pending.device
+LEFT JOIN device_seen AS seen
+    ON seen.project = (SELECT project FROM log_heads WHERE log_id = $1)
+    AND seen.device = pending.device
+ORDER BY pending.offered_at_ms, pending.device"""
+
+
+class Pending(NamedTuple):
+    """A device whose offer has no outcome yet, and when it called."""
+
+    device: str
+    offered_at_ms: int
+    recorded_at_ms: int | None
+    seen_at_ms: int | None
+
 
 type OfDevice = dict[tuple[str, str], Offer]
 """A device's offers by (source, version)."""
@@ -84,7 +145,7 @@ def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
     return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
 
 
-async def live(db: Database, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
+async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
     """The offers of these devices as they are."""
     given = Given("device text", [(device,) for device in devices])
     return state(
@@ -118,10 +179,20 @@ def _row(offer: Offer) -> tuple[Any, ...]:
 
 
 async def counts(
-    db: Database, log_id: int, source: str, max_attempts: int
+    db: Reader, log_id: int, source: str, max_attempts: int
 ) -> tuple[int, Mapping[str, int]]:
-    """The log's size, and how many devices a rollout was offered to, by how that went."""
+    """The log's size, and how many of the devices that a rollout is meant for it was offered to, by
+    how that went."""
     args: tuple[Value, ...] = (log_id, source, max_attempts)
     [[size, *found]] = await db.read(Statement(_COUNTS, args))
     names = ("offered", "installed", "failed", "exhausted")
     return size, dict(zip(names, map(int, found), strict=True))
+
+
+async def pending(
+    db: Reader, log_id: int, source: str, *, after: tuple[int, str], before_ms: int, limit: int
+) -> list[Pending]:
+    """The next offers of a rollout without an outcome, by when they were made: those after this
+    (time, device), and before this time."""
+    args: tuple[Value, ...] = (log_id, source, before_ms, *after, limit)
+    return [Pending(*row) for row in await db.read(Statement(_PENDING, args))]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Given, Statement
+from firmtrail.eventstore.database import Database, Given, Reader, Statement
 from firmtrail.projections.view import Table, generation_of
 
 NAME = "fleet_versions"
@@ -233,7 +233,7 @@ def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
     return [(*cell, devices) for cell, devices in sorted(changes.items())]
 
 
-async def counts(db: Database, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:
+async def counts(db: Reader, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:
     """The log's size, and the counts after its first `stop` events (None: all), by model and
     version."""
     if stop is None:
@@ -257,7 +257,7 @@ async def everywhere(db: Database) -> dict[int, list[Count]]:
     return found
 
 
-async def of_model(db: Database, log_id: int, model: str) -> int:
+async def of_model(db: Reader, log_id: int, model: str) -> int:
     """How many devices of the model there are."""
     [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _BEHIND_ALL, model)))
     return int(found)

@@ -99,11 +99,12 @@ class Fold:
         if isinstance(recorded.event, REPORTS):
             assert before is not None, f"a report of {name}, which is not registered"
             after = self._report(before, recorded)
-        elif self.steering.tell(name, recorded):
+        elif self.steering.tell(before, name, recorded):
             return
         else:
             after = device.evolve_attributes(before, name, recorded.event)
             if after != before:
+                self.steering.move(before, after)
                 self._attributes.append((recorded.position, after))
         self._take(recorded.position, before, after)
 
@@ -118,7 +119,7 @@ class Fold:
             insort(behind, Later(at.place, at.position, event.version, at.time_ms))
         ordered = None
         if event.question is not None or self.steering.offers:
-            ordered = self.steering.report(state.device, recorded, at)
+            ordered = self.steering.report(state, recorded, at)
         self._reports.append((state, event, at, recorded.recorded_at_ms, ordered))
         return device.evolve_report(state, recorded, at, later)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from firmtrail import release
 from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.database import Database, Reader
 from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.fleet_versions import Cell, Count
 from firmtrail.release import Current
@@ -65,8 +65,8 @@ def _together(parts: Iterable[Behind]) -> Behind:
     return Behind(sum(devices), sum(outdated), min(known, default=None))
 
 
-async def now(db: Database, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
-    """As known after at least so many events as are given with it."""
+async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
+    """As known after so many events as are given with it, if `db` reads one moment."""
     size, counts = await fleet_versions.counts(db, log_id)
     current = release.current((await releases.live(db, log_id)).values())
     others = sorted(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from firmtrail import release
 from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.release import Artifact, Key, Release
 
@@ -178,7 +178,7 @@ def load(log_id: int, generation: int) -> Statement:
     return Statement(_LOAD.format(generation="$2"), (log_id, generation))
 
 
-async def live(db: Database, log_id: int) -> dict[Key, Release]:
+async def live(db: Reader, log_id: int) -> dict[Key, Release]:
     """All releases of the log as they are."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 

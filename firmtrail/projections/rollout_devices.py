@@ -8,10 +8,11 @@ it.
 
 from typing import NamedTuple
 
-from firmtrail.eventstore.database import Database, Statement, Value
+from firmtrail.eventstore.database import Reader, Statement, Value
 from firmtrail.projections import device_current, fleet_versions
 from firmtrail.projections.device_current import Found
 from firmtrail.projections.view import generation_of
+from firmtrail.steering.control import Control, is_withdrawn
 from firmtrail.steering.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
@@ -62,13 +63,37 @@ _WITHOUT_PREVIOUS = f"""\
 SELECT count(*)
 {_MEANT}
     AND device.version = $5
+    AND (CAST($7 AS text) IS NULL
+        OR EXISTS (
+            SELECT 1
+            FROM device_offers AS tried
+            WHERE tried.log_id = $1
+                AND tried.generation = {generation_of("device_offers")}
+                AND tried.device = device.device
+                AND tried.version = $7
+                AND tried.attempts >= $8))
     AND NOT EXISTS (
         SELECT 1
         FROM device_offers AS fixed
+        JOIN releases AS release
+            ON release.log_id = $1
+            AND release.generation = {generation_of("releases")}
+            AND release.model = $2
+            AND release.version = fixed.version
+            AND release.withdrawn_position IS NULL
         WHERE fixed.log_id = $1
             AND fixed.generation = {generation_of("device_offers")}
             AND fixed.device = device.device
-            AND fixed.source = $6)
+            AND fixed.source = $6
+            AND fixed.attempts < $8
+            AND NOT EXISTS (
+                SELECT 1
+                FROM device_offers AS newer
+                WHERE newer.log_id = $1
+                    AND newer.generation = {generation_of("device_offers")}
+                    AND newer.device = device.device
+                    AND newer.source = $6
+                    AND newer.position > fixed.position))
     AND NOT EXISTS (
         SELECT 1
         FROM device_history AS ran
@@ -119,7 +144,8 @@ SELECT count(*)
                             AND last.version = ran.version
                         ORDER BY last.place DESC, last.position DESC
                         LIMIT 1)))"""
-"""The rule of steering/previous.py for all devices at once, whose histories are long together."""
+"""The rule of steering/target.py and steering/previous.py for all devices in one query, as their
+histories are long together. $7 is a fallback that is not withdrawn, $8 the limit of attempts."""
 
 
 class Named(NamedTuple):
@@ -135,7 +161,7 @@ def _args(rollout: Rollout) -> tuple[Value, ...]:
     return rollout.model, rollout.cohort, rollout.tag, rollout.bad_version, rollout.id
 
 
-async def matching(db: Database, log_id: int, rollout: Rollout) -> int:
+async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
     """How many devices it is meant for. A whole model is counted already."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
         return await fleet_versions.of_model(db, log_id, rollout.model)
@@ -143,20 +169,28 @@ async def matching(db: Database, log_id: int, rollout: Rollout) -> int:
     return int(found)
 
 
-async def named(db: Database, log_id: int, rollback: Rollout, now_ms: int) -> Named:
+async def named(
+    db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
+) -> Named:
     """Of the devices that run the bad version of a rollback, which may not have begun."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
     [[found, pinned, silent]] = await db.read(Statement(_NAMED, args))
     lost = 0
-    if found and rollback.version is None and rollback.fallback is None:
-        args = (log_id, *_args(rollback))
+    if found and rollback.version is None:
+        fallback, tries_max = _good_fallback(rollback, control), control.settings.max_attempts
+        args = (log_id, *_args(rollback), fallback, tries_max)
         [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
     return Named(int(found), int(pinned), int(silent), int(lost))
 
 
-async def page(
-    db: Database, log_id: int, rollout: Rollout, *, after: str, limit: int
-) -> list[Found]:
+def _good_fallback(rollback: Rollout, control: Control) -> str | None:
+    fallback = rollback.fallback
+    if fallback is None or is_withdrawn(control, rollback.model, fallback):
+        return None
+    return fallback
+
+
+async def page(db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int) -> list[Found]:
     """The next devices behind `after`."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
     return [device_current.found(row) for row in rows]

@@ -1,7 +1,8 @@
 """The view of a project's rollouts and rollbacks: the state that the rules fold, one row a rollout.
 
-`recent_…` count devices by their latest outcome since the rollout's start or last resume, as long
-as it may pause itself over them: kept in the row, so that a commit needs no recount.
+`recent_…` count the devices that the rollout is meant for by their latest outcome since its start
+or last resume, as long as it may pause itself over them: kept in the row, so that a commit needs no
+recount. A device that is decommissioned or moves away is no longer counted, until it comes back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,20 +12,20 @@ import msgspec
 
 from firmtrail import events
 from firmtrail.eventstore import continued
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.orders import RolloutPaused
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.rollout import Recent, Rollout
 
 NAME = "rollouts"
-REVISION = 1
+REVISION = 2
 TABLES: tuple[Table, ...] = (Table(NAME, ("rollout",)),)
 
 _STATE = """\
 rollout.rollout, rollout.model, rollout.version, rollout.reach, rollout.cohort, rollout.tag,
     rollout.failed_percent, rollout.min_reports, rollout.bad_version, rollout.fallback,
     rollout.phase, rollout.position, rollout.started_at_ms, rollout.phase_position,
-    rollout.phase_at_ms, rollout.resumed_position"""
+    rollout.phase_at_ms, rollout.resumed_position, rollout.silent_after_s"""
 """A rollout's columns, in the order of `Rollout`."""
 
 _LOAD = f"""\
@@ -43,12 +44,12 @@ _SAVE = """\
 INSERT INTO rollouts (
     log_id, generation, rollout, model, version, reach, cohort, tag, failed_percent, min_reports,
     bad_version, fallback, phase, position, started_at_ms, phase_position, phase_at_ms,
-    resumed_position, recent_installed, recent_failed)
+    resumed_position, silent_after_s, recent_installed, recent_failed)
 SELECT
     $1, $2, given.rollout, given.model, given.version, given.reach, given.cohort, given.tag,
     given.failed_percent, given.min_reports, given.bad_version, given.fallback, given.phase,
     given.position, given.started_at_ms, given.phase_position, given.phase_at_ms,
-    given.resumed_position, given.recent_installed, given.recent_failed
+    given.resumed_position, given.silent_after_s, given.recent_installed, given.recent_failed
 FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, rollout) DO UPDATE SET
@@ -64,7 +65,7 @@ _COLUMNS = """\
 rollout text, model text, version text, reach bigint, cohort text, tag text, \
 failed_percent bigint, min_reports bigint, bad_version text, fallback text, phase text, \
 position bigint, started_at_ms bigint, phase_position bigint, phase_at_ms bigint, \
-resumed_position bigint, recent_installed bigint, recent_failed bigint"""
+resumed_position bigint, silent_after_s bigint, recent_installed bigint, recent_failed bigint"""
 
 _TEXTS = f"""\
 SELECT
@@ -82,6 +83,27 @@ LEFT JOIN rollouts AS rollout
 {continued.joined("texts", "phase_text", "rollout.phase_position")}
 WHERE log_heads.log_id = $1
 ORDER BY rollout.rollout"""
+
+
+_WATCHED = """\
+SELECT log_heads.log_id, log_heads.project, rollout.rollout, rollout.silent_after_s
+FROM log_heads
+JOIN views ON views.log_id = log_heads.log_id AND views.name = 'rollouts'
+JOIN rollouts AS rollout
+    ON rollout.log_id = views.log_id AND rollout.generation = views.generation
+WHERE log_heads.closed = 0
+    AND rollout.silent_after_s IS NOT NULL
+    AND rollout.phase <> 'aborted'
+ORDER BY log_heads.log_id, rollout.rollout"""
+
+
+class Waiting(NamedTuple):
+    """A rollout that waits only so long for the devices that it was offered to."""
+
+    log_id: int
+    project: str
+    rollout: str
+    silent_after_s: int
 
 
 class Texts(NamedTuple):
@@ -123,7 +145,12 @@ def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
     return (*msgspec.structs.astuple(rollout), *counts)
 
 
-async def texts(db: Database, log_id: int) -> tuple[int, dict[str, Texts]]:
+async def waiting(db: Database) -> list[Waiting]:
+    """The rollouts of all projects' newest logs that count silent devices as failed."""
+    return [Waiting(*row) for row in await db.read(Statement(_WATCHED))]
+
+
+async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, Texts]]:
     """The log's size, and what people said of each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
     found = {

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from firmtrail import orders
 from firmtrail.change import Ordered
-from firmtrail.device import Placed
+from firmtrail.device import DeviceState, Placed
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore.database import Statement
 from firmtrail.projections import device_asks, device_offers, rollouts
@@ -46,14 +46,18 @@ class Steering:
             if isinstance(recorded.event, orders.RolloutResumed):
                 self.recent[name] = Recent()
 
-    def tell(self, name: str, recorded: Recorded) -> bool:
-        """Folds an event about a device that is an offer, a retry or a question, if it is one."""
+    def tell(self, device: DeviceState | None, name: str, recorded: Recorded) -> bool:
+        """Folds an event about a device that is an offer, a retry, a question or its silence, if it
+        is one."""
         event, offers = recorded.event, self.offers.get(name, _NONE)
         match event:
             case orders.UpdateOffered():
-                self._take(offer.offered(list(offers.values()), name, recorded))
+                self._take(device, offer.offered(list(offers.values()), name, recorded))
             case orders.AttemptsCleared():
-                self._take(offer.cleared(list(offers.values()), event))
+                self._take(device, offer.cleared(list(offers.values()), event))
+            case orders.DeviceFellSilent():
+                silenced = offer.silenced(list(offers.values()), event, recorded.position)
+                self._take(device, silenced)
             case orders.Asked(question):
                 self.asks[name, question] = ask.asked(name, recorded)
                 self._asks.add((name, question))
@@ -61,9 +65,9 @@ class Steering:
                 return False
         return True
 
-    def report(self, name: str, recorded: Recorded, at: Placed) -> Ordered | None:
+    def report(self, device: DeviceState, recorded: Recorded, at: Placed) -> Ordered | None:
         """Folds a report; says which open offer its version follows."""
-        event = recorded.event
+        event, name = recorded.event, device.device
         assert isinstance(event, REPORTS)
         if event.question is not None and ask.answers(event.status):
             self._answer((name, event.question), recorded)
@@ -71,7 +75,7 @@ class Steering:
         if not offers:
             return None
         known = list(offers.values())
-        self._take(offer.reported(known, event, at))
+        self._take(device, offer.reported(known, event, at))
         return offer.ordered(known, event.version)
 
     def _answer(self, key: tuple[str, str], recorded: Recorded) -> None:
@@ -80,21 +84,35 @@ class Steering:
             self.asks[key] = ask.answered(asked, recorded)
             self._asks.add(key)
 
-    def _take(self, changed: list[Offer]) -> None:
+    def move(self, before: DeviceState | None, after: DeviceState) -> None:
+        """Folds a change of a device: its outcomes count for the rollouts that are meant for it."""
+        for each in self.offers.get(after.device, _NONE).values():
+            found = self.control.rollouts.get(each.source)
+            if found is not None and found.watches:
+                change = rollout.counts(found, after) - rollout.counts(found, before)
+                self._add(found, _recent(each, found), change)
+
+    def _take(self, device: DeviceState | None, changed: list[Offer]) -> None:
         for after in changed:
             offers = self.offers.setdefault(after.device, {})
-            self._count(offers.get(after.key), after)
+            self._count(device, offers.get(after.key), after)
             offers[after.key] = self._offers[after.device, *after.key] = after
 
-    def _count(self, before: Offer | None, after: Offer) -> None:
+    def _count(self, device: DeviceState | None, before: Offer | None, after: Offer) -> None:
         """Keeps the counts of a rollout that may pause itself over the outcome."""
         found = self.control.rollouts.get(after.source)
         if found is None or not found.watches or not _is_new(before, after):
             return
+        if rollout.counts(found, device):
+            self._add(found, _recent(before, found), -1)
+            self._add(found, _recent(after, found), 1)
+
+    def _add(self, found: Rollout, outcome: offer.Outcome | None, change: int) -> None:
+        if outcome is None or not change:
+            return
         installed, failed = self.recent.get(found.id, Recent())
-        for outcome, change in ((_recent(before, found), -1), (_recent(after, found), 1)):
-            installed += change if outcome == "installed" else 0
-            failed += change if outcome == "failed" else 0
+        installed += change if outcome == "installed" else 0
+        failed += change if outcome == "failed" else 0
         self.recent[found.id] = Recent(installed, failed)
         self.outcomes.add(found.id)
         self._rollouts.add(found.id)

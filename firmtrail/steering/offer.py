@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from firmtrail.change import Ordered
 from firmtrail.device import MOVING, Placed
 from firmtrail.events import Recorded, ReportEvent
-from firmtrail.orders import AttemptsCleared, Cause, UpdateOffered
+from firmtrail.orders import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
 
 type Outcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]
@@ -50,6 +50,18 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome | None = None
     outcome_position: int = -1
     outcome_place: int = -1
+    silent_position: int | None = None
+    """The event that the device fell silent after it."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it counts as failed because the device fell silent."""
+        return self.outcome == "failed" and self.outcome_position == self.silent_position
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether no outcome came since it was made last."""
+        return self.outcome is None or self.outcome_position < self.position
 
     @property
     def key(self) -> tuple[str, str]:
@@ -123,8 +135,19 @@ def _with_outcome_of(made: Offer, others: Offers) -> Offer:
                 outcome=before.outcome,
                 outcome_position=before.outcome_position,
                 outcome_place=before.outcome_place,
+                silent_position=before.silent_position,
             )
     return made
+
+
+def silenced(offers: Offers, event: DeviceFellSilent, position: int) -> list[Offer]:
+    """The offers that a device's silence changes. It is an outcome and no attempt: a report that
+    comes later, of whatever place, says how it really went."""
+    return [
+        replace(each, outcome="failed", outcome_position=position, silent_position=position)
+        for each in offers
+        if each.key == (event.rollout, event.version)
+    ]
 
 
 def cleared(offers: Offers, event: AttemptsCleared) -> list[Offer]:

@@ -3,6 +3,7 @@
 from typing import Literal, NamedTuple
 
 from firmtrail.steering import offer, rollout, target
+from firmtrail.steering.offer import Offer
 from firmtrail.steering.rollout import Rollout
 from firmtrail.steering.target import Case, Reason
 from firmtrail.version import is_higher
@@ -12,19 +13,25 @@ type State = Literal[
 ]
 
 
+type Why = Reason | Literal["silent"]
+
+
 class Progress(NamedTuple):
     state: State
-    reason: Reason
+    reason: Why
 
 
 def progress(case: Case, of: Rollout) -> Progress:
-    """The first state that applies; the reason is that of the device's decision."""
+    """The first state that applies; the reason is that of the device's decision, or "silent" where
+    the device failed by its silence."""
     decision = target.decide(case)
-    return Progress(_state(case, of, decision), decision.reason)
-
-
-def _state(case: Case, of: Rollout, decision: target.Decision) -> State:
     made = offer.latest(each for each in case.offers if each.source == of.id)
+    state = _state(case, of, decision, made)
+    is_silent = state == "failed" and made is not None and made.is_silent
+    return Progress(state, "silent" if is_silent else decision.reason)
+
+
+def _state(case: Case, of: Rollout, decision: target.Decision, made: Offer | None) -> State:
     outcome = made.outcome if made else None
     states: tuple[tuple[State, bool], ...] = (
         ("installed", outcome == "installed"),

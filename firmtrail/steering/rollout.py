@@ -51,6 +51,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     phase_at_ms: int
     resumed_position: int
     """Its start or last resume: outcomes behind it count towards pausing."""
+    silent_after_s: int | None = None
+    """How long a device that was offered it may be silent before it counts as failed."""
 
     @property
     def is_rollback(self) -> bool:
@@ -80,6 +82,12 @@ def is_meant(rollout: Rollout, device: DeviceState) -> bool:
         and rollout.cohort in {None, device.cohort}
         and (rollout.tag is None or rollout.tag in device.tags)
     )
+
+
+def counts(rollout: Rollout, device: DeviceState | None) -> bool:
+    """Whether a device that it was offered to is one of those that it speaks of: in its lists, in
+    its progress, and in the outcomes that it may pause over."""
+    return device is not None and not device.decommissioned and is_meant(rollout, device)
 
 
 def reaches(rollout: Rollout, device: str) -> bool:

@@ -237,17 +237,38 @@ def _rollback(case: Case) -> _Said:
         return _Word("paused", f"rollback {found.id} is paused", rollout=found.id), "", inputs
     target = _way_back(case, found)
     if target is None:
-        says = f"there is no earlier good version to go back to from {found.bad_version}"
-        return _Word("no_previous", says, rollout=found.id), "", inputs
+        return _Word("no_previous", _nowhere(case, found), rollout=found.id), "", inputs
     says = f"rollback {found.id} sends it from {found.bad_version} to {target}"
     return _Word("rollback", says, target, found.id), "", inputs
 
 
 def _way_back(case: Case, found: Rollout) -> str | None:
-    """Where a rollback sends the device; its previous version is fixed at the first offer."""
+    """Where a rollback sends the device. Its previous version is fixed at the first offer, and
+    chosen again where that one is withdrawn or its attempts are exhausted."""
     if found.version is not None:
         return found.version
-    return _fixed(case.offers, found) or case.previous or found.fallback
+    fixed = _fixed(case.offers, found)
+    if fixed is not None and _lost(case, fixed) is None:
+        return fixed
+    if case.previous is not None and _lost(case, case.previous) is None:
+        return case.previous
+    if found.fallback is not None and _lost(case, found.fallback) is None:
+        return found.fallback
+    return None
+
+
+def _nowhere(case: Case, found: Rollout) -> str:
+    """Why a rollback has no way back for the device."""
+    says = f"there is no earlier good version to go back to from {found.bad_version}"
+    ways = [_fixed(case.offers, found), found.fallback]
+    lost = [why for way in dict.fromkeys(ways) if way and (why := _lost(case, way))]
+    return ", and ".join([*lost, says])
+
+
+def _lost(case: Case, way: str) -> str | None:
+    """Why a version is no way back: what a check of it as a target says."""
+    refused = _withdrawn(case, way, "rollback") or _exhausted(case, way, "rollback")
+    return refused[1] if refused else None
 
 
 def _fixed(offers: Offers, found: Rollout) -> str | None:
@@ -258,7 +279,10 @@ def _fixed(offers: Offers, found: Rollout) -> str | None:
 def way_wanted(case: Case) -> tuple[str, str] | None:
     """The device and its bad version, where a rollback asks what it ran before."""
     found = _rollback_of(case)
-    if found is None or found.version is not None or _fixed(case.offers, found) is not None:
+    if found is None or found.version is not None:
+        return None
+    fixed = _fixed(case.offers, found)
+    if fixed is not None and _lost(case, fixed) is None:
         return None
     assert found.bad_version is not None, "a rollback has a bad version"
     return case.device.device, found.bad_version

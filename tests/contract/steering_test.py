@@ -2,22 +2,32 @@
 
 import asyncio
 from collections import Counter
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from firmtrail import events, orders
+from firmtrail.access import NewSecret
+from firmtrail.commands import devices as device_commands
 from firmtrail.commands import steering as commands
 from firmtrail.commit import Commit
-from firmtrail.device import Refused
+from firmtrail.device import DeviceState, Refused
 from firmtrail.events import Event, decode
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.offering import CheckIn
-from firmtrail.projections import controls, device_history, device_offers
+from firmtrail.projections import (
+    controls,
+    device_current,
+    device_history,
+    device_offers,
+    rollouts,
+)
 from firmtrail.record import Recorder
 from firmtrail.release import Key
+from firmtrail.steering import offer
 from firmtrail.steering.target import Decision
 from firmtrail.version import is_higher
 from tests.databases import new_log
@@ -216,7 +226,9 @@ def attempts(history: list[Event], version: str) -> int:
     return counted
 
 
-def how_it_went(history: list[Event], rollout: str, max_attempts: int) -> str | None:
+def how_it_went(  # noqa: C901 (a table of events)
+    history: list[Event], rollout: str, max_attempts: int
+) -> str | None:
     """The outcome of the rollout's last offer to a device, by its events alone; None: no offer.
 
     A report tells of the offer that was made last of its version, by whichever rollout. An attempt
@@ -236,6 +248,8 @@ def how_it_went(history: list[Event], rollout: str, max_attempts: int) -> str | 
                 can_count.add(version)
             case orders.AttemptsCleared(version):
                 del failures[version]
+            case orders.DeviceFellSilent(version, of):
+                outcomes[of, version] = "failed"
             case events.UpdateProgressed(version=version, status="installing"):
                 installing |= {version} & can_count
             case events.UpdateFailed(version=version):
@@ -275,6 +289,9 @@ wishes = st.one_of(
     st.tuples(st.just("resume")),
     st.tuples(st.just("retry"), devices, versions),
     st.tuples(st.just("pin"), devices, st.one_of(st.none(), versions)),
+    st.tuples(st.just("move"), devices, st.sampled_from(("m", "k"))),
+    st.tuples(st.just("decommission"), devices, st.booleans()),
+    st.tuples(st.just("fall silent"), devices),
 )
 
 
@@ -296,7 +313,61 @@ EVERY_OUTCOME: list[tuple[str, ...]] = [
 fails with the next rollout."""
 
 
-async def do(  # noqa: C901 (a table of wishes)
+COMING_AND_GOING: list[tuple[str, ...]] = [
+    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
+    ("report", "d1", "1.1.0", "installed"),
+    ("move", "d1", "k"),
+    ("fall silent", "d2"),
+    ("decommission", "d2", True),  # type: ignore[list-item]
+    ("move", "d1", "m"),
+    ("decommission", "d2", False),  # type: ignore[list-item]
+    ("report", "d2", "1.1.0", "failed"),
+]
+"""Devices that count, no longer count, and count again."""
+
+
+async def fall_silent(recorder: Recorder, log_id: int, name: str) -> None:
+    """If it waits for the outcome of a rollout's offer."""
+    made = offer.latest(list((await offers_of(recorder, log_id, name)).values()))
+    if made is not None and made.is_pending and made.cause == "rollout":
+        silence = orders.DeviceFellSilent(made.version, made.source, "2026-03-15T12:00:00.000Z")
+        await record_events(recorder, log_id, [(f"device/{name}", silence)])
+
+
+async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers.OfDevice:
+    return (await device_offers.live(recorder._db, log_id, [name])).get(name, {})
+
+
+async def decommission(recorder: Recorder, log_id: int, name: str, *, is_gone: bool) -> None:
+    wanted = device_commands.Change(events.DeviceChanged(), decommissioned=is_gone)
+    secret = NewSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
+    change = device_commands.change(name, wanted, secret=secret, actor="user/u")
+    await recorder.act(log_id, change)
+
+
+async def states_of(db: Database, log_id: int) -> dict[str, DeviceState]:
+    return device_current.states(await db.read(device_current.load(log_id, 1, DEVICES)))
+
+
+async def check_counts(db: Database, recorder: Recorder, log_id: int) -> None:
+    """The outcomes that a rollout may pause over are those of the devices that it is meant for."""
+    states, decides = await states_of(db, log_id), await controls.read(db, log_id)
+    counts = rollouts.recent(await db.read(rollouts.load_recent(log_id, 1)))
+    made = [each for name in DEVICES for each in (await offers_of(recorder, log_id, name)).values()]
+    for name, counted in counts.items():
+        of = decides.rollouts[name]
+        outcomes = [
+            each.outcome
+            for each in made
+            if each.source == name
+            and each.outcome_position > of.resumed_position
+            and states[each.device].model == "m"
+            and not states[each.device].decommissioned
+        ]
+        assert counted == (outcomes.count("installed"), outcomes.count("failed"))
+
+
+async def do(  # noqa: C901, PLR0912 (a table of wishes)
     recorder: Recorder, log_id: int, wish: tuple[str, ...]
 ) -> None:
     newest = list((await controls.read(recorder._db, log_id)).rollouts)[-1:]
@@ -318,6 +389,13 @@ async def do(  # noqa: C901 (a table of wishes)
         case ("follow",):
             follows = events.SettingsChanged(follow_latest=True, max_attempts=2)
             await record_events(recorder, log_id, [("project/acme", follows)])
+        case "move", device, model:
+            event = events.DeviceChanged(model=model)
+            await record_events(recorder, log_id, [(f"device/{device}", event)])
+        case "decommission", device, is_gone:
+            await decommission(recorder, log_id, device, is_gone=bool(is_gone))
+        case "fall silent", device:
+            await fall_silent(recorder, log_id, device)
         case "retry", device, version:
             await recorder.act(log_id, commands.retry(device, version, actor="user/u"))
         case "pin", device, version:
@@ -330,6 +408,7 @@ async def do(  # noqa: C901 (a table of wishes)
 )
 @given(story=st.lists(wishes, min_size=5, max_size=25))
 @example(story=EVERY_OUTCOME)
+@example(story=COMING_AND_GOING)
 async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
     db: Database, recorder: Recorder, story: list[tuple[str, ...]]
 ) -> None:
@@ -340,11 +419,17 @@ async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
             await do(recorder, log_id, wish)
         except Refused:
             continue
-        for name in DEVICES:
-            await check_law(db, recorder, log_id, name)
+        for name, state in (await states_of(db, log_id)).items():
+            if not state.decommissioned:
+                await check_law(db, recorder, log_id, name)
+        await check_counts(db, recorder, log_id)
     assert await differences(db, log_id) == []
     for rollout in (await controls.read(db, log_id)).rollouts:
-        histories = [await recorded_of(db, log_id, name) for name in DEVICES]
+        histories = [
+            await recorded_of(db, log_id, name)
+            for name, state in (await states_of(db, log_id)).items()
+            if state.model == "m" and not state.decommissioned
+        ]
         for max_attempts in (1, 2, 3):  # as the project's setting may be by now
             _, counted = await device_offers.counts(db, log_id, rollout, max_attempts)
             went = [how_it_went(each, rollout, max_attempts) for each in histories]

@@ -160,8 +160,58 @@ def test_the_previous_version_is_fixed_at_the_first_offer(fleet: Fleet) -> None:
     fleet.report("1.2.0")
     fleet.roll_back("1.2.0")
     assert fleet.check_in().version == "1.1.0"
+    fleet.report("1.1.0", "failed")
+    assert fleet.check_in().version == "1.1.0"
+
+
+def test_a_way_back_that_is_withdrawn_is_chosen_again(fleet: Fleet) -> None:
+    fleet.report("1.1.0")
+    fleet.report("1.2.0")
+    fleet.roll_back("1.2.0")
+    assert fleet.check_in().version == "1.1.0"
     fleet.withdraw("1.1.0")
-    assert said(fleet.decide()) == ("none", None, "withdrawn")
+    assert said(fleet.check_in()) == ("rollback", "1.0.0", "rollback")
+    fleet.withdraw("1.0.0")
+    assert said(fleet.decide()) == ("none", None, "no_previous")
+    assert fleet.decide().trail[-1].says == (
+        "1.0.0 is withdrawn, and there is no earlier good version to go back to from 1.2.0"
+    )
+
+
+def test_a_way_back_that_is_exhausted_is_chosen_again(fleet: Fleet) -> None:
+    fleet.report("1.1.0")
+    fleet.report("1.2.0")
+    fleet.roll_back("1.2.0")
+    for version in ("1.1.0", "1.0.0"):
+        for _ in range(3):
+            assert said(fleet.check_in()) == ("rollback", version, "rollback")
+            fleet.report(version, "failed")
+    assert said(fleet.check_in()) == ("none", None, "no_previous")
+    assert "3 of 3 attempts at 1.0.0 failed" in fleet.decide().trail[-1].says
+    fleet.record("device/d1", orders.AttemptsCleared("1.0.0"))
+    assert said(fleet.check_in()) == ("rollback", "1.0.0", "rollback")
+
+
+def test_a_fallback_that_is_withdrawn_or_exhausted_is_no_way_back(fleet: Fleet) -> None:
+    fleet.register("d2", version="1.2.0")
+    fleet.roll_back("1.2.0", fallback="1.1.0")
+    for _ in range(3):
+        assert fleet.check_in("d2").version == "1.1.0"
+        fleet.report("1.1.0", "failed", "d2")
+    assert said(fleet.decide("d2")) == ("none", None, "no_previous")
+    fleet.record("device/d2", orders.AttemptsCleared("1.1.0"))
+    assert fleet.decide("d2").version == "1.1.0"
+    fleet.withdraw("1.1.0")
+    assert said(fleet.decide("d2")) == ("none", None, "no_previous")
+
+
+def test_a_rollback_of_the_way_back_chooses_again(fleet: Fleet) -> None:
+    fleet.report("1.1.0")
+    fleet.report("1.2.0")
+    fleet.roll_back("1.2.0")
+    assert fleet.check_in().version == "1.1.0"
+    fleet.roll_back("1.1.0", name="b2")
+    assert said(fleet.check_in()) == ("rollback", "1.0.0", "rollback")
 
 
 def test_without_a_previous_version_the_fallback_is_offered(fleet: Fleet) -> None:

@@ -201,6 +201,62 @@ async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> N
     assert (await check_in(fleet)).json["reason"] == "no_previous"
 
 
+async def test_a_way_back_is_chosen_again_and_counted(fleet: Site) -> None:
+    await fleet.report({"version": "1.1.0"}, {"version": "1.2.0"})
+    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
+    rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
+
+    async def told() -> tuple[str | None, str, int]:
+        """What the device gets; and how many have no way back, of this rollback and a dry run."""
+        answer = (await check_in(fleet)).json
+        shown = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
+        tried = (await post(fleet, "rollbacks", {**wish, "dry_run": True})).json["devices"]
+        assert shown["named"] == tried["named"] == 1
+        assert shown["no_previous"] == tried["no_previous"]
+        return answer["version"], answer["reason"], shown["no_previous"]
+
+    assert await told() == ("1.1.0", "rollback", 0)
+    second = {**wish, "bad_version": "1.1.0"}
+    assert (await post(fleet, "rollbacks", second)).status == 201
+    assert await told() == ("1.0.0", "rollback", 0)
+    for _ in range(3):
+        await check_in(fleet)
+        await fleet.report({"version": "1.0.0", "status": "failed"}, {"version": "1.2.0"})
+    assert await told() == (None, "no_previous", 1)
+    devices = (await fleet.get(f"{P}/rollouts/{rollback}/devices")).json["items"]
+    assert [(each["state"], each["reason"]) for each in devices] == [("exhausted", "no_previous")]
+    explained = (await fleet.get(f"{D}/explain")).json["rules"][-1]
+    assert explained["says"].startswith("3 of 3 attempts at 1.0.0 failed, and there is no")
+    await post(fleet, "devices/d1/retry", {"version": "1.0.0"})
+    # A dry run knows of no offer that is fixed, and the device failed on the version.
+    assert (await check_in(fleet)).json["version"] == "1.0.0"
+    assert (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]["no_previous"] == 0
+
+
+@pytest.mark.parametrize("lost", ["withdrawn", "exhausted"])
+async def test_a_fallback_that_is_lost_is_counted(fleet: Site, lost: str) -> None:
+    await post(fleet, "devices", {"device": "x", "model": "m"})
+    path = f"{P}/devices/x"
+    await fleet.report({"version": "1.2.0"}, caller="gateway", path=path)
+    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns", "fallback": "1.1.0"}
+    rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
+
+    async def counted() -> int:
+        shown = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
+        count: int = shown["no_previous"]
+        return count
+
+    assert await counted() == 0
+    for _ in range(3 if lost == "exhausted" else 1):
+        assert (await fleet.get(f"{path}/update", "gateway")).json["version"] == "1.1.0"
+        failed = {"version": "1.1.0", "status": "failed"}
+        await fleet.report(failed, {"version": "1.2.0"}, caller="gateway", path=path)
+    if lost == "withdrawn":
+        await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "bad, too"})
+    assert (await fleet.get(f"{path}/update", "gateway")).json["reason"] == "no_previous"
+    assert await counted() == 1
+
+
 async def test_a_halt_stops_everything_and_is_explained(fleet: Site) -> None:
     await roll_out(fleet)
     assert (await post(fleet, "halt", {"reason": "fire"})).json == {"halted": "rollouts"}

@@ -12,6 +12,7 @@ SHARED: tuple[str, ...] = (
     "0004_net_reader_address",
     "0004_access_tokens",
     "0004_access_keys",
+    "0004_answers_silence",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0004_bodies_keys",)

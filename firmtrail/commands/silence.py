@@ -1,0 +1,107 @@
+"""Devices that were offered a version and do not call any more: each server looks for them.
+
+A look goes through the offers without an outcome of the rollouts that wait only so long, some at a
+time, in the order in which they were made. A device that seems silent is decided on again while the
+log's head is locked, so that several servers record its silence once, and a device that called
+meanwhile is left alone. A crash loses nothing: the next look finds the device again.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from itertools import batched
+
+from firmtrail.access import seen
+from firmtrail.access.seen import Seen
+from firmtrail.commit import SYSTEM, Commit
+from firmtrail.eventstore import log
+from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.projections import device_offers, rollouts
+from firmtrail.projections.rollouts import Waiting
+from firmtrail.record import Command, Recorder
+from firmtrail.steering.silence import LAG_MS, decide_silence, last_call_ms
+
+LOOK_EVERY_S = 10
+PAGE_OFFERS = 1_000
+PAGES_MAX = 50
+"""Of one rollout in one look; the next look goes on from there."""
+COMMIT_DEVICES_MAX = 500
+
+type _Place = tuple[int, str]
+_START: _Place = (-1, "")
+
+
+class Silence:
+    """Looks for silent devices until `run` is cancelled."""
+
+    def __init__(self, db: Database, recorder: Recorder, seen: Seen) -> None:
+        self._db = db
+        self._recorder = recorder
+        self._seen = seen
+        self._places: dict[tuple[int, str], _Place] = {}
+        """Where the next look at a rollout goes on, if not from its first offer."""
+
+    async def run(self) -> None:
+        """Look again and again; a database that is away is asked at the next look."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            with contextlib.suppress(Unavailable):
+                await self.look()
+
+    async def look(self) -> None:
+        """Record the silence of those devices that are found. Raises `Unavailable`."""
+        waiting = await rollouts.waiting(self._db)
+        if waiting:
+            await self._seen.flush()
+        for each in waiting:
+            await self._look_at(each)
+
+    async def _look_at(self, waiting: Waiting) -> None:
+        key = waiting.log_id, waiting.rollout
+        place = self._places.pop(key, _START)
+        for _ in range(PAGES_MAX):
+            silent, last = await self._page(waiting, place)
+            for devices in batched(silent, COMMIT_DEVICES_MAX):
+                await self._recorder.act(waiting.log_id, fall_silent(waiting.rollout, devices))
+            if last is None:
+                return
+            place = last
+        self._places[key] = place
+
+    async def _page(self, waiting: Waiting, place: _Place) -> tuple[list[str], _Place | None]:
+        """Devices that seem silent, and the last offer looked at if there may be more."""
+        now_ms = (await log.head(self._db, waiting.log_id)).now_ms
+        before_ms = now_ms - waiting.silent_after_s * 1000 - LAG_MS
+        page = await device_offers.pending(
+            self._db,
+            waiting.log_id,
+            waiting.rollout,
+            after=place,
+            before_ms=before_ms,
+            limit=PAGE_OFFERS,
+        )
+        silent = [each.device for each in page if last_call_ms(*each[1:]) < before_ms]
+        last = page[-1] if len(page) == PAGE_OFFERS else None
+        return silent, last and (last.offered_at_ms, last.device)
+
+
+def fall_silent(rollout: str, devices: Sequence[str]) -> Command[None]:
+    """Record the silence of those of these devices that are silent still."""
+
+    async def command(commit: Commit) -> None:
+        states = await commit.devices(devices)
+        [rows] = await commit.run(seen.last_seen(commit.project, devices))
+        seen_at_ms = {str(name): int(at_ms) for name, at_ms in rows}
+        for name in devices:
+            offers = list(commit.fold.steering.offers.get(name, {}).values())
+            event = decide_silence(
+                commit.control.rollouts[rollout],
+                states[name],
+                offers,
+                seen_at_ms=seen_at_ms.get(name),
+                now_ms=commit.now_ms,
+            )
+            if event is not None:
+                commit.record(f"device/{name}", event, actor=SYSTEM)
+
+    return command

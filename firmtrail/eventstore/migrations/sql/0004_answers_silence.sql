@@ -1,0 +1,11 @@
+-- How long a rollout waits for a device that was offered it, and what came of the silence.
+
+ALTER TABLE rollouts ADD COLUMN silent_after_s bigint;
+
+ALTER TABLE device_offers ADD COLUMN silent_position bigint;
+
+-- Offers without an outcome, by when they were made: those of silent devices are among them.
+
+CREATE INDEX device_offers_pending
+ON device_offers (log_id, generation, source, offered_at_ms, device)
+WHERE outcome IS NULL OR outcome_position < position;

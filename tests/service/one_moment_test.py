@@ -1,0 +1,144 @@
+"""An answer that says how far the log was read shows exactly what the log held at that size."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp.test_utils import TestClient, TestServer
+
+from firmtrail.http import app, decisions, respond
+from firmtrail.record import Recorder
+from tests.databases import opened
+from tests.people import new_access
+from tests.service.site import D, P, Site
+from tests.service.steered import post, roll_out
+
+ROUNDS = 60
+TURNS = ("RolloutPaused", "RolloutResumed")
+
+
+@contextlib.asynccontextmanager
+async def second(site: Site, database_url: str) -> AsyncIterator[Site]:
+    """Another server on the database: of its own connections where there can be more than one."""
+    async with contextlib.AsyncExitStack() as stack:
+        if database_url.startswith("sqlite"):
+            db, recorder = site.services.db, site.services.recorder
+        else:
+            db = await stack.enter_async_context(opened(database_url))
+            recorder = Recorder(db)
+        access = new_access(db)
+        stack.callback(access.hasher.close)
+        server = TestServer(app.build(app.services(db, access, recorder)))
+        await server.start_server(**app.RUNNER_OPTIONS)
+        client = await stack.enter_async_context(TestClient(server))
+        yield Site(client, site.services, site.log_id, site.credentials)
+
+
+async def turns(site: Site) -> dict[int, str]:
+    """The rollout's state from each position on."""
+    lines = (await site.get(f"{P}/events?positions=true", "auditor")).body.splitlines()
+    found = {}
+    for line in lines:
+        position, _, entry = line.partition(b"\t")
+        kind = msgspec.json.decode(entry)["type"].split(".")[1]
+        if kind in TURNS:
+            found[int(position)] = "paused" if kind == "RolloutPaused" else "running"
+    return found
+
+
+READS: dict[str, tuple[str, Any]] = {
+    "the rollout": ("rollouts/{id}", lambda body: body["state"] == "paused"),
+    "the rollouts": ("rollouts", lambda body: body["items"][0]["state"] == "paused"),
+    "its devices": (
+        "rollouts/{id}/devices?count=true",
+        lambda body: body["items"][0]["reason"] == "paused",
+    ),
+    "the devices": ("devices", lambda body: body["items"][0]["target"] is None),
+    "the devices, counted": (
+        "devices?count=true&outdated=true",
+        lambda body: body["items"][0]["target"] is None,
+    ),
+    "a device": ("devices/d1", lambda body: body["target"] is None),
+    "an explanation": ("devices/d1/explain", lambda body: body["reason"] == "paused"),
+    "a check-in": ("devices/d1/update", lambda body: body["reason"] == "paused"),
+}
+
+
+async def test_a_state_is_that_of_the_size_it_is_said_for(fleet: Site, database_url: str) -> None:
+    rollout = await roll_out(fleet)
+    seen: list[tuple[str, int, bool]] = []
+    async with second(fleet, database_url) as other:
+
+        async def pause_and_resume() -> None:
+            for number in range(ROUNDS):
+                order = "pause" if number % 2 == 0 else "resume"
+                assert (await post(other, f"rollouts/{rollout}/{order}")).status == 200
+                await asyncio.sleep(0.005 * (number % 7))
+
+        ordering = asyncio.create_task(pause_and_resume())
+
+        async def look(name: str, path: str, is_paused: Callable[[Any], bool]) -> None:
+            while not ordering.done():
+                answer = await fleet.get(f"{P}/{path.format(id=rollout)}", "operator")
+                assert answer.status == 200
+                size = int(answer.headers[respond.LOG_SIZE])
+                seen.append((name, size, is_paused(answer.json)))
+
+        await asyncio.gather(*(look(name, *read) for name, read in READS.items()))
+        await ordering
+    states = await turns(fleet)
+    stale = [
+        (name, size)
+        for name, size, paused in seen
+        if paused != (states.get(max((at for at in states if at < size), default=-1)) == "paused")
+    ]
+    assert not stale, f"{len(stale)} of {len(seen)}: {stale[:5]}"
+
+
+async def test_a_first_offer_is_in_the_size_that_its_answer_says(fleet: Site) -> None:
+    await roll_out(fleet)
+    answer = await fleet.get(f"{D}/update", "device")
+    assert answer.json["action"] == "update"
+    lines = (await fleet.get(f"{P}/events", "auditor")).body.splitlines()
+    position = next(n for n, line in enumerate(lines) if b"UpdateOffered" in line)
+    assert int(answer.headers[respond.LOG_SIZE]) == position + 1
+
+
+async def test_counts_of_a_rollout_are_those_of_its_size(fleet: Site, database_url: str) -> None:
+    """Each report of `installed` is one event and one device more."""
+    rollout = await roll_out(fleet)
+    names = [f"n{number}" for number in range(30)]
+    await post(fleet, "devices", [{"device": name, "model": "m"} for name in names])
+    for name in names:
+        await fleet.report({"version": "1.0.0"}, caller="operator", path=f"{P}/devices/{name}")
+        await fleet.get(f"{P}/devices/{name}/update", "gateway")
+    begun = int((await fleet.get(f"{P}/rollouts/{rollout}")).headers[respond.LOG_SIZE])
+    async with second(fleet, database_url) as other:
+
+        async def install() -> None:
+            for name in names:
+                await other.report(
+                    {"version": "1.1.0"}, caller="operator", path=f"{P}/devices/{name}"
+                )
+
+        installing = asyncio.create_task(install())
+        while not installing.done():
+            answer = await fleet.get(f"{P}/rollouts/{rollout}")
+            size = int(answer.headers[respond.LOG_SIZE])
+            assert answer.json["progress"]["installed"] == size - begun
+            versions = await fleet.get(f"{P}/versions")
+            new = [each for each in versions.json["items"] if each["version"] == "1.1.0"]
+            size = int(versions.headers[respond.LOG_SIZE])
+            assert sum(each["devices"] for each in new) == size - begun
+        await installing
+
+
+def test_only_decisions_takes_what_decides_from_memory() -> None:
+    """Anywhere else it would be of another size than what it stands next to; when to poll again is
+    no part of what was read."""
+    folder = Path(decisions.__file__).parent
+    users = {path.name for path in folder.glob("*.py") if "recorder.controls" in path.read_text()}
+    assert users == {"decisions.py", "poll.py"}
