@@ -13,7 +13,7 @@ from msgspec import Struct
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, once
 from firmtrail.commit import Commit
-from firmtrail.device import SEQ_PLACE, DeviceState, Refused
+from firmtrail.device import DeviceState, Refused, last_seq
 from firmtrail.events import time_text
 from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
@@ -89,7 +89,7 @@ async def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Upd
         artifacts=_artifacts(call, control, looked.state, decision),
         question=looked.seen.question,
         report_wanted=version is None if running is None else running != version,
-        last_seq=_last_seq(looked.state),
+        last_seq=last_seq(looked.state),
     )
 
 
@@ -115,10 +115,6 @@ def _artifacts(
     ]
 
 
-def _last_seq(state: DeviceState) -> int | None:
-    return state.last_place - SEQ_PLACE if state.last_place >= SEQ_PLACE else None
-
-
 async def get_explanation(call: AnyCall) -> web.Response:
     """The rules gone through for the device, each with its inputs and what it said."""
     looked = await _look(call)
@@ -142,7 +138,7 @@ async def get_explanation(call: AnyCall) -> web.Response:
                 offered_at=time_text(each.offered_at_ms),
                 outcome=each.outcome,
             )
-            for each in sorted(looked.case.offers, key=lambda each: -each.position)
+            for each in sorted(looked.seen.offers, key=lambda each: -each.position)
         ],
         question=looked.seen.question,
         last_seen_at=time_or_none(looked.seen.last_seen_at_ms),

@@ -1,7 +1,7 @@
 """The view of what devices were offered, how many attempts count, and how each offer went.
 
 One row for each device, source and version that was ever offered: a device that was offered nothing
-has none, and costs nothing.
+has none, and costs nothing. The column `source` holds the model too, where the source is a rule.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,16 +11,17 @@ import msgspec
 
 from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.steering.offer import Offer
+from firmtrail.steering.offer import Offer, source_key
 
 NAME = "device_offers"
-REVISION = 1
+REVISION = 2
 TABLES: tuple[Table, ...] = (Table(NAME, ("device", "source", "version")),)
 
 STATE = """\
 offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
     offer.attempt, offer.attempts, offer.has_failed, offer.is_counted, offer.installing_place,
-    offer.outcome, offer.outcome_position, offer.outcome_place"""
+    offer.outcome, offer.outcome_position, offer.outcome_place, offer.model, offer.place,
+    offer.cleared_place"""
 """An offer's columns, in the order of `Offer`."""
 
 _LOAD = f"""\
@@ -32,11 +33,13 @@ WHERE offer.log_id = $1 AND offer.generation = {{generation}} AND offer.device =
 _SAVE = """\
 INSERT INTO device_offers (
     log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
-    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place)
+    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place, model,
+    place, cleared_place)
 SELECT
     $1, $2, given.device, given.source, given.version, given.cause, given.position,
     given.offered_at_ms, given.attempt, given.attempts, given.has_failed, given.is_counted,
-    given.installing_place, given.outcome, given.outcome_position, given.outcome_place
+    given.installing_place, given.outcome, given.outcome_position, given.outcome_place,
+    given.model, given.place, given.cleared_place
 FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
@@ -50,12 +53,15 @@ ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
     installing_place = excluded.installing_place,
     outcome = excluded.outcome,
     outcome_position = excluded.outcome_position,
-    outcome_place = excluded.outcome_place"""
+    outcome_place = excluded.outcome_place,
+    place = excluded.place,
+    cleared_place = excluded.cleared_place"""
 
 _COLUMNS = """\
 device text, source text, version text, cause text, position bigint, offered_at_ms bigint, \
 attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installing_place bigint, \
-outcome text, outcome_position bigint, outcome_place bigint"""
+outcome text, outcome_position bigint, outcome_place bigint, model text, place bigint, \
+cleared_place bigint"""
 
 _COUNTS = f"""\
 SELECT
@@ -102,6 +108,7 @@ def state(rows: Iterable[Row]) -> dict[str, OfDevice]:
 
 def of_row(row: Row) -> Offer:
     columns = list(row)
+    columns[1] = row[1].partition("/")[0]
     columns[8:10] = bool(row[8]), bool(row[9])
     return Offer(*columns)
 
@@ -112,9 +119,9 @@ def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
 
 
 def _row(offer: Offer) -> tuple[Any, ...]:
-    return tuple(
-        int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(offer)
-    )
+    device, _, *columns = msgspec.structs.astuple(offer)
+    values = (int(value) if isinstance(value, bool) else value for value in columns)
+    return device, source_key(offer), *values
 
 
 async def counts(
