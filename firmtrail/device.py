@@ -9,15 +9,16 @@ A device's reports have an order of their own, (place, position), since they may
   so far, and all from before the first seq come first),
 - else its `occurred_at` if that can be believed, else the time of recording.
 
+A restored device, or one with new hardware, begins a new counting, whose places are all later than
+those before: its seq begins again.
+
 That order decides the status, the current version and the history. So `evolve` takes, with each
 report, the nearest report of an installed version behind it in that order, if one was recorded
 before it: with it, a late report costs one look-up, however long the history is.
 """
 
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from functools import partial
-from hashlib import sha256
 from typing import Literal, NamedTuple, override
 
 import msgspec
@@ -26,53 +27,28 @@ from msgspec.structs import replace
 
 from firmtrail import events
 from firmtrail.events import Event, Recorded, ReportEvent, Status
-
-EARLIEST_BELIEVED_MS = 1_420_070_400_000
-"""2015-01-01T00:00Z: a clock before it was never set."""
+from firmtrail.report import EARLIEST_BELIEVED_MS, Known, claim, is_bare, is_counted
+from firmtrail.report import Report as Report  # noqa: PLC0414 (callers find it next to the rules)
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far a device's clock may be ahead of the log's and still be believed."""
 
-SEQ_PLACE = 1 << 60
-"""The place of seq 0: behind every place that is a time."""
+SEQ_PLACE = 1 << 48
+"""The place of seq 0 within a counting: after every place that is a time (of a year before 10000).
+"""
+
+LAST_PLACE = (1 << 63) - 2
+"""The highest place that a row can hold. Only a device with a thousand countings, each of which
+used up the highest seq, comes there; from then on its reports are ordered by position."""
 
 MOVING: frozenset[Status] = frozenset({"installed", "running"})
 """The statuses that say which version runs."""
 
-type Clock = Literal["unset", "ahead"]
+AT_IT: frozenset[Status] = frozenset({"installing", "rebooting"})
+"""The statuses that say that the device is about to run another version."""
 
-
-class Report(msgspec.Struct, frozen=True, gc=False):
-    """The command to record what a device reports."""
-
-    device: str
-    version: str
-    status: Status
-    actor: str
-    report_id: str | None = None
-    seq: int | None = None
-    occurred_at_ms: int | None = None
-    question: str | None = None
-    rollout: str | None = None
-    detail: str | None = None
-    sent: str | None = None
-
-
-class Claim(msgspec.Struct, frozen=True, gc=False):
-    """What two reports with one report_id must have in common."""
-
-    version: str
-    status: Status
-    seq: int | None
-    occurred_at_ms: int | None
-
-
-class Known(msgspec.Struct, frozen=True, gc=False):
-    """A report already recorded under the same identity."""
-
-    position: int
-    recorded_at_ms: int
-    claim: Claim
+type Clock = Literal["unset", "ahead", "behind"]
+"""Why the time that a report claims is not believed."""
 
 
 class Duplicate(msgspec.Struct, frozen=True, gc=False):
@@ -124,6 +100,12 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
     recorded_position: int | None = None
     recorded_at_ms: int | None = None
     """The report recorded last."""
+    counting_place: int = 0
+    """Where the present counting begins: a seq or a time stands for the place that is so much
+    higher. All places of the countings before it are lower."""
+    registered_at_ms: int = 0
+    is_ordered: bool = False
+    """Whether an offer or a retry of `last_version` was recorded after the report recorded last."""
 
 
 class Later(NamedTuple):
@@ -148,76 +130,51 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     """A report of a later place was recorded before it."""
 
 
-def claim(report: Report) -> Claim:
-    return Claim(report.version, report.status, report.seq, report.occurred_at_ms)
-
-
-def claim_of(event: ReportEvent) -> Claim:
-    occurred_at_ms = events.time_ms(event.occurred_at) if event.occurred_at else None
-    return Claim(event.version, event.status, event.seq, occurred_at_ms)
-
-
-def identity(report: Report) -> str | None:
-    """The event id under which the same report is the same; None for a bare report.
-
-    Its report_id; else its seq; else (version, status, occurred_at), a clock never set counting
-    as no time.
-    """
-    if report.report_id is not None:
-        return f"r.{report.report_id}"
-    if report.seq is not None:
-        return _content_id("seq", report.seq)
-    if is_bare(report):
-        return None
-    assert report.occurred_at_ms is not None
-    return _content_id(report.version, report.status, report.occurred_at_ms)
-
-
-def is_bare(report: Report) -> bool:
-    """Whether nothing in the report tells it from another of the same version and status."""
-    return (
-        report.report_id is None
-        and report.seq is None
-        and (report.occurred_at_ms is None or report.occurred_at_ms < EARLIEST_BELIEVED_MS)
-    )
-
-
-def _content_id(*content: str | int) -> str:
-    digest = sha256(msgspec.json.encode(content)).digest()[:16]
-    return f"c.{urlsafe_b64encode(digest).decode().rstrip('=')}"
-
-
 def decide_report(
-    state: DeviceState | None, report: Report, known: Known | None, *, answers: bool = False
+    state: DeviceState | None, report: Report, known: Known | None, *, is_awaited: bool = False
 ) -> ReportEvent | Duplicate:
-    """What to record of a report, or what it repeats. Raises `Refused`.
+    """Returns the event that records a report, or what the report repeats. Raises `Refused`.
 
-    `known` is the report recorded under the same `identity`; `answers` says that it answers an
-    open question, which is news even where the version is not.
+    `known` is the report recorded under the same `identity`. `is_awaited` says that something was
+    asked or ordered of the device since its last report, so that a bare report is news even if it
+    says the same: it answers an open question, or its rollout was resumed.
     """
     if state is None:
         raise Refused("unknown_device", f"there is no device {report.device}", status=404)
     if known is not None:
-        if report.report_id is not None and known.claim != claim(report):
-            raise Refused(
-                "report_id_reused",
-                f"report_id {report.report_id} was used at position {known.position} "
-                "for another version, status, seq or occurred_at",
-            )
+        if known.claim != claim(report):
+            raise _reused(report, known)
         return Duplicate(known.position, known.recorded_at_ms)
     if state.decommissioned:
         raise Refused("device_decommissioned", f"device {report.device} is decommissioned")
-    if not answers and is_bare(report) and _repeats_last(state, report):
+    if not is_awaited and is_bare(report) and _repeats_last(state, report):
         assert state.recorded_position is not None and state.recorded_at_ms is not None
         return Duplicate(state.recorded_position, state.recorded_at_ms)
     return _event(report)
 
 
+def _reused(report: Report, known: Known) -> Refused:
+    """Returns the refusal of a report whose identity stands for a report with another claim."""
+    if is_counted(report):
+        return Refused(
+            "seq_reused",
+            f"The report was not recorded: seq {report.seq} was used at position {known.position} "
+            "for another version, status or occurred_at. Send it with the next free seq; if the "
+            'hardware was replaced, issue its secret with {"new_hardware": true} first.',
+        )
+    return Refused(
+        "report_id_reused",
+        f"report_id {report.report_id} was used at position {known.position} "
+        "for another version, status, seq or occurred_at",
+    )
+
+
 def _repeats_last(state: DeviceState, report: Report) -> bool:
-    """Whether a bare report says nothing that the last one, recorded and in order, did not."""
+    """Returns whether a bare report says nothing that the last one, recorded and in order, did not,
+    and no offer or retry of its version came in between."""
     if state.recorded_position is None or state.recorded_position != state.last_position:
         return False
-    if report.version != state.last_version:
+    if report.version != state.last_version or state.is_ordered:
         return False
     return report.status == state.status or (report.status in MOVING and state.status in MOVING)
 
@@ -238,28 +195,63 @@ def _event(report: Report) -> ReportEvent:
             return events.UpdateProgressed(*claims, sent=report.sent, status=progress)
 
 
-def placed(state: DeviceState, report: Recorded) -> Placed:
-    """Where a report stands in the device's order, the device being in `state` before it."""
+def placed(state: DeviceState, report: Recorded, offer_place: int = -1) -> Placed:
+    """Returns where a report stands in the device's order, the device being in `state` before it.
+
+    `offer_place` is the place of the newest offer of the report's version, -1 if there is none.
+    """
     event = report.event
     assert isinstance(event, events.REPORTS)
     occurred_at_ms = events.time_ms(event.occurred_at) if event.occurred_at else None
     time_ms, clock = _time(occurred_at_ms, report.recorded_at_ms)
-    if event.seq is not None:
-        place = SEQ_PLACE + event.seq
-    elif state.last_place >= SEQ_PLACE:
-        place = state.last_place
-    else:
-        place = time_ms
+    place = place_of(state, event.seq, time_ms)
+    if clock is None and place < state.last_place and _is_behind(state, event, place, offer_place):
+        time_ms, clock = report.recorded_at_ms, "behind"
+        place = max(state.last_place, place_of(state, None, time_ms))
     late = place < state.last_place
     return Placed(place, report.position, time_ms, occurred_at_ms, clock, late)
 
 
-def claimed_place(report: Report, now_ms: int) -> int:
-    """The place that a report recorded at `now_ms` takes, if its device never sent a seq; with a
-    seq of its own, whether or not."""
+def place_of(state: DeviceState, seq: int | None, time_ms: int) -> int:
+    """Returns the place of a report of this seq and time."""
+    if seq is not None:
+        return min(state.counting_place + SEQ_PLACE + seq, LAST_PLACE)
+    if last_seq(state) is not None:
+        return state.last_place
+    return min(state.counting_place + time_ms, LAST_PLACE)
+
+
+def last_seq(state: DeviceState) -> int | None:
+    """Returns the highest seq of the device's present counting; None if it sent none."""
+    seq = state.last_place - state.counting_place - SEQ_PLACE
+    return seq if seq >= 0 else None
+
+
+def _is_behind(state: DeviceState, event: ReportEvent, place: int, offer_place: int) -> bool:
+    """Returns whether the claimed time of an installed version cannot be: the device's last report
+    is that it installs this very version (or an installed one whose clock is behind, too), yet the
+    time is before the device's registration, or before the place of the offer.
+
+    The report of the install has to stand after that bound itself: an update of long ago, whose
+    reports arrive late, is believed.
+    """
+    if event.status not in MOVING or event.seq is not None or event.occurred_at is None:
+        return False
+    if event.version != state.last_version:
+        return False
+    if state.status not in AT_IT and state.clock != "behind":
+        return False
+    registered_place = state.counting_place + state.registered_at_ms
+    bounds = (registered_place, offer_place)
+    return any(place < bound <= state.last_place for bound in bounds)
+
+
+def claimed_place(state: DeviceState, report: Report, now_ms: int) -> int:
+    """Returns the place that a report recorded at `now_ms` takes by what it claims, if the device's
+    present counting is by its clock; with a seq of its own, whichever it is by."""
     if report.seq is not None:
-        return SEQ_PLACE + report.seq
-    return _time(report.occurred_at_ms, now_ms)[0]
+        return min(state.counting_place + SEQ_PLACE + report.seq, LAST_PLACE)
+    return min(state.counting_place + _time(report.occurred_at_ms, now_ms)[0], LAST_PLACE)
 
 
 def _time(occurred_at_ms: int | None, recorded_at_ms: int) -> tuple[int, Clock | None]:
@@ -312,6 +304,8 @@ def evolve_report(
         *last,
         at.position,
         report.recorded_at_ms,
+        state.counting_place,
+        state.registered_at_ms,
     )
 
 
@@ -332,10 +326,15 @@ def _moved(run: _Run, version: str, at: Placed, later: Later | None) -> _Run:
     return run
 
 
-def evolve_attributes(state: DeviceState | None, device: str, event: Event) -> DeviceState:
-    """The device after an event about the device itself. Secrets are no part of its state."""
+def evolve_attributes(
+    state: DeviceState | None, device: str, event: Event, recorded_at_ms: int = 0
+) -> DeviceState:
+    """The device after an event about the device itself. Secrets are no part of its state, but for
+    one that begins a new counting."""
     if isinstance(event, events.DeviceRegistered):
-        return DeviceState(device, event.model, event.cohort, event.tags)
+        return DeviceState(
+            device, event.model, event.cohort, event.tags, registered_at_ms=recorded_at_ms
+        )
     assert state is not None, f"{device} is not registered"
     match event:
         case events.DeviceChanged():
@@ -344,7 +343,24 @@ def evolve_attributes(state: DeviceState | None, device: str, event: Event) -> D
             return replace(state, decommissioned=True)
         case events.DeviceRestored():
             return replace(state, decommissioned=False)
+        case events.DeviceSecretIssued(new_counting=True):
+            return replace(state, counting_place=min(state.last_place + 1, LAST_PLACE))
     return state
+
+
+def in_order(state: DeviceState) -> DeviceState:
+    """The device with no more than what its next report's place follows from, its clock apart."""
+    return DeviceState(
+        state.device, last_place=state.last_place, counting_place=state.counting_place
+    )
+
+
+def evolve_ordered(state: DeviceState, version: str) -> DeviceState:
+    """The device after an offer or a retry of a version: its last report of that version is no
+    longer the last word."""
+    if version != state.last_version or state.is_ordered:
+        return state
+    return replace(state, is_ordered=True)
 
 
 def _present(event: events.DeviceChanged) -> dict[str, object]:

@@ -101,6 +101,8 @@ class DeviceSecretIssued(Event, frozen=True):
 
     secret_id: str
     others_until: str | None = None
+    new_counting: bool = False
+    """The hardware is new, or the device was restored: its seq begins again."""
 
 
 class DeviceSecretRevoked(Event, frozen=True):

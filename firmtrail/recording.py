@@ -11,9 +11,10 @@ from uuid_utils import uuid7
 
 from firmtrail import device, events
 from firmtrail.commit import Before, Committed, Paper, opened
-from firmtrail.device import Duplicate, Known, Refused, Report
+from firmtrail.device import DeviceState, Duplicate, Refused
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Script
+from firmtrail.eventstore.database import Row, Script, Statement
+from firmtrail.report import Known, Report, claim, claim_of, identity, is_bare, is_counted
 from firmtrail.steering import ask
 
 
@@ -51,29 +52,78 @@ def recording(
     paper = yield from opened(log_id, before)
     batch = take()
     items = [item for unit in batch for item in unit]
-    identities = [(item.stream, item.event_id) for item in items]
-    names = {item.report.device for item in items}
-    told = paper.load_told(names, _questions(items))
-    devices, found, *rest = yield [
-        paper.load_devices(names),
-        log.find(log_id, identities),
-        *told,
-        *(log.find(part.log_id, identities) for part in before.old),
-    ]
-    found_in_old = rest[len(told) :]
-    paper.take_devices(devices)
-    paper.take_told(rest[: len(told)])
-    if late := _late(paper, (item.report for item in items)):
-        [behind] = yield [paper.load_later(late)]
-        paper.fold.add_later(late, behind)
-    known = {key: _known(event) for key, event in log.found(identities, found).items()}
-    for part, rows in zip(before.old, found_in_old, strict=True):
-        known |= _known_in_old(part, log.found(identities, rows))
+    known = yield from _loaded(paper, before, items)
+    if any(state.counting_place for state in paper.fold.states.values()):
+        batch = [[_in_counting(paper, item) for item in unit] for unit in batch]
+    known |= yield from _loaded_further(paper, before, [item for unit in batch for item in unit])
     outcomes = [_decide_unit(paper, unit, known) for unit in batch]
     yield paper.statements()
     return paper.committed, [
         [_as_first_given(before.old, each) for each in unit] for unit in outcomes
     ]
+
+
+def _loaded(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_KnownReports]:
+    """Loads the devices that the reports name, what these were offered and asked, and the reports
+    recorded under the same identities."""
+    names = {item.report.device for item in items}
+    told = paper.load_told(names, _questions(items))
+    identities = _identities(items)
+    devices, *rest = yield [
+        paper.load_devices(names),
+        *told,
+        *_find(paper, before, identities),
+    ]
+    paper.take_devices(devices)
+    paper.take_told(rest[: len(told)])
+    return _found(before, identities, rest[len(told) :])
+
+
+def _loaded_further(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_KnownReports]:
+    """Loads what only a device's state shows to be needed, in one more step if there is any: the
+    reports after a late one, and those of a further counting under the same identities."""
+    late = _late(paper, (item.report for item in items))
+    counted = _identities(item for item in items if _counting_place(paper, item.report))
+    if not late and not counted:
+        return {}
+    later = [paper.load_later(late)] if late else []
+    rows = yield [*later, *(_find(paper, before, counted) if counted else ())]
+    if late:
+        paper.fold.add_later(late, rows[0])
+    return _found(before, counted, rows[len(later) :]) if counted else {}
+
+
+def _identities(items: Iterable[Item]) -> list[tuple[str, str]]:
+    return [(item.stream, item.event_id) for item in items]
+
+
+def _find(paper: Paper, before: Before, identities: Sequence[tuple[str, str]]) -> list[Statement]:
+    """In this log and those that it continues; read it with `_found`."""
+    log_ids = (paper.log_id, *(part.log_id for part in before.old))
+    return [log.find(log_id, identities) for log_id in log_ids]
+
+
+def _found(
+    before: Before, identities: Sequence[tuple[str, str]], results: Sequence[Sequence[Row]]
+) -> _KnownReports:
+    known = {key: _known(event) for key, event in log.found(identities, results[0]).items()}
+    for part, rows in zip(before.old, results[1:], strict=True):
+        known |= _known_in_old(part, log.found(identities, rows))
+    return known
+
+
+def _counting_place(paper: Paper, report: Report) -> int:
+    """Returns where the counting begins that a report's seq belongs to; 0 for the first counting,
+    and for a report that its seq does not identify."""
+    state = paper.fold.states.get(report.device)
+    return state.counting_place if state is not None and is_counted(report) else 0
+
+
+def _in_counting(paper: Paper, item: Item) -> Item:
+    """The report with the identity that it has in the present counting of its device."""
+    place = _counting_place(paper, item.report)
+    event_id = identity(item.report, place) if place else None
+    return msgspec.structs.replace(item, event_id=event_id) if event_id else item
 
 
 def _known_in_old(
@@ -101,14 +151,14 @@ def _questions(items: Iterable[Item]) -> set[tuple[str, str]]:
 
 
 def identified(report: Report) -> Item:
-    event_id = device.identity(report) or f"s.{uuid7().hex}"
+    event_id = identity(report) or f"s.{uuid7().hex}"
     return Item(f"device/{report.device}", event_id, report)
 
 
 def _known(found: log.Found) -> Known:
     event = events.decode(found.position, found.text).event
     assert isinstance(event, events.REPORTS)
-    return Known(found.position, found.recorded_at_ms, device.claim_of(event))
+    return Known(found.position, found.recorded_at_ms, claim_of(event))
 
 
 def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
@@ -117,11 +167,14 @@ def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
     `last` is never below the last place that the device will have: a report behind one that turns
     out to be refused, or one that takes its place from the device's seq, is looked up for nothing.
     """
-    last = {name: state.last_place for name, state in paper.fold.states.items()}
+    states = paper.fold.states
+    last = {name: state.last_place for name, state in states.items()}
     late = []
     for report in reports:
-        place = device.claimed_place(report, paper.now_ms)
-        if place < last.get(report.device, -1):
+        if (state := states.get(report.device)) is None:
+            continue
+        place = device.claimed_place(state, report, paper.now_ms)
+        if place < last[report.device]:
             late.append((report.device, place))
         else:
             last[report.device] = place
@@ -142,22 +195,30 @@ def _decide(paper: Paper, item: Item, known: _KnownReports) -> Receipt:
     """Decide on one report; what it records is known to the reports behind it in the batch."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
-    answers = _answers(paper, report)
-    decided = device.decide_report(
-        paper.fold.states.get(report.device), report, before, answers=answers
-    )
+    state = paper.fold.states.get(report.device)
+    is_awaited = state is not None and _is_awaited(paper, state, report)
+    decided = device.decide_report(state, report, before, is_awaited=is_awaited)
     if isinstance(decided, Duplicate):
         return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
     position = paper.record(
         stream, decided, actor=report.actor, event_id=event_id, text=report.detail
     )
-    known[stream, event_id] = Known(position, paper.now_ms, device.claim(report))
+    known[stream, event_id] = Known(position, paper.now_ms, claim(report))
     return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
-def _answers(paper: Paper, report: Report) -> bool:
-    """Whether it answers a question to its device, which is open."""
+def _is_awaited(paper: Paper, state: DeviceState, report: Report) -> bool:
+    """Returns whether a bare report is news although it says the same: it answers an open question,
+    or a rollout that offered its version was resumed after the device's last report."""
+    steering = paper.fold.steering
+    if not is_bare(report) or not (steering.offers or report.question):
+        return False
+    return _answers(paper, state, report) or steering.is_resumed(state, report.version)
+
+
+def _answers(paper: Paper, state: DeviceState, report: Report) -> bool:
     if report.question is None or not ask.answers(report.status):
         return False
     asked = paper.fold.steering.asks.get((report.device, report.question))
-    return ask.is_open(asked, paper.now_ms)
+    place = device.place_of(state, None, paper.now_ms)
+    return ask.is_answered_by(asked, place, paper.now_ms)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
 
-VIEWS = "change device event events orders release settings steering version eventstore"
+VIEWS = "change device event events orders release report settings steering version eventstore"
 SHELL = f"{VIEWS} access artifacts projections config"
 LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, beside itself
     "__init__": "",
@@ -18,7 +18,8 @@ LAYERS = {  # a module or folder of firmtrail -> what of firmtrail it imports, b
     "events": "event orders",
     "version": "",
     "change": "version",
-    "device": "events",
+    "report": "events",
+    "device": "events report",
     "release": "device events version",
     "artifacts": "config eventstore",
     "settings": "events",
@@ -49,8 +50,8 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
 }
 # No async, and none of the names in IMPURE.
 PURE = (
-    "change device event events orders release settings steering version eventstore.merkle "
-    "eventstore.proofs eventstore.tiles"
+    "change device event events orders release report settings steering version "
+    "eventstore.merkle eventstore.proofs eventstore.tiles"
 )
 IMPURE = "asyncio datetime.datetime.now os random secrets time uuid uuid_utils"
 

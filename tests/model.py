@@ -21,8 +21,9 @@ EARLIEST_MS = events.time_ms("2015-01-01T00:00:00Z")
 class Told(NamedTuple):
     """A report in its device's order; compares by (place, position)."""
 
-    place: tuple[int, int]
-    """(1, seq) once the device has sent one, before that (0, time)."""
+    place: tuple[int, int, int]
+    """(counting, 1, seq) once the device has sent a seq in this counting, before that (counting, 0,
+    time)."""
     position: int
     version: str
     status: str
@@ -48,6 +49,8 @@ class Device:
 
     def __init__(self) -> None:
         self.attributes: dict[str, object] | None = None
+        self.registered_ms = 0
+        self.counting = 0
         self.told: list[Told] = []
 
     def take(self, recorded: Recorded) -> None:
@@ -56,6 +59,9 @@ class Device:
             self.told.append(self._told(recorded))
         elif isinstance(event, events.DeviceRegistered):
             self.attributes = {"model": event.model, "tags": event.tags, "out": False}
+            self.registered_ms = recorded.recorded_at_ms
+        elif isinstance(event, events.DeviceSecretIssued):
+            self.counting += event.new_counting
         elif isinstance(event, events.DeviceChanged):
             assert self.attributes is not None
             members = ((name, getattr(event, name)) for name in event.__struct_fields__)
@@ -77,10 +83,15 @@ class Device:
                 clock = "ahead"
             else:
                 time_ms = claim_ms
-        highest = max((told.place for told in self.told), default=(0, -1))
-        place = (0, time_ms) if highest[0] == 0 else highest
+        last = max(self.told, default=None)
+        highest = last.place if last else (-1, 0, 0)
+        is_counted = highest[:2] == (self.counting, 1)
+        place = highest if is_counted else (self.counting, 0, time_ms)
         if event.seq is not None:
-            place = (1, event.seq)
+            place = (self.counting, 1, event.seq)
+        elif clock is None and last and self._is_behind(event, place, last):
+            clock, time_ms = "behind", recorded.recorded_at_ms
+            place = max(highest, (self.counting, 0, time_ms))
         pinned = self.attributes.get("pinned")
         assert pinned is None or isinstance(pinned, str)
         return Told(
@@ -93,6 +104,16 @@ class Device:
             place < highest,
             pinned,
         )
+
+    def _is_behind(
+        self, event: events.ReportEvent, place: tuple[int, int, int], last: Told
+    ) -> bool:
+        """An installed version follows its own installing, and claims a time before the device's
+        registration, after which that installing is."""
+        if event.occurred_at is None or event.status not in MOVING or event.version != last.version:
+            return False
+        is_awaited = last.status in {"installing", "rebooting"} or last.clock == "behind"
+        return is_awaited and place < (self.counting, 0, self.registered_ms) <= last.place
 
     def order(self) -> list[Told]:
         return sorted(self.told)

@@ -41,13 +41,16 @@ class Fleet:
             assert before is not None
             at = device.placed(before, recorded)
             self.states[name] = device.evolve_report(before, recorded, at, None)
-            changed = offer.reported(list(offers.values()), event, at)
+            of_model = offer.of_model(offers.values(), before.model)
+            changed = offer.reported(of_model, event, at)
         elif isinstance(event, orders.UpdateOffered):
-            changed = offer.offered(list(offers.values()), name, recorded)
+            assert before is not None
+            changed = offer.offered(offers.values(), before, recorded)
         elif isinstance(event, orders.AttemptsCleared):
-            changed = offer.cleared(list(offers.values()), event)
+            assert before is not None
+            changed = offer.cleared(offers.values(), before, event)
         elif isinstance(event, orders.DeviceFellSilent):
-            changed = offer.silenced(list(offers.values()), event, recorded.position)
+            changed = offer.silenced(offers.values(), event, recorded.position)
         else:
             self.states[name] = device.evolve_attributes(before, name, event)
         offers.update((each.key, each) for each in changed)

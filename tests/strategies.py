@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import strategies as st
 
 from firmtrail import events
-from firmtrail.device import EARLIEST_BELIEVED_MS, Report
 from firmtrail.events import Event, Status
+from firmtrail.report import EARLIEST_BELIEVED_MS, Report
 from tests.fleet import NOON_MS, Step, report
 
 VERSIONS = ("1.0.0", "1.0.0+b", "1.1.0-rc.1", "1.1.0", "2.0.0")
@@ -80,7 +80,7 @@ changes: st.SearchStrategy[Event] = st.one_of(
     st.builds(events.DeviceChanged, pinned=st.sampled_from((None, *VERSIONS[:2]))),
     st.just(events.DeviceDecommissioned()),
     st.just(events.DeviceRestored()),
-    st.builds(events.DeviceSecretIssued, st.just("k_1")),
+    st.builds(events.DeviceSecretIssued, st.just("k_1"), new_counting=st.booleans()),
 )
 
 

@@ -123,16 +123,20 @@ def change(
             await commit.run(revoke_secrets(commit.project, name))
             if not after.decommissioned:
                 assert secret is not None, "a device is restored with a secret"
-                await _issue(commit, secret, None, actor)
+                issued = DeviceSecretIssued(secret.secret_id, new_counting=True)
+                await _issue(commit, secret, issued, actor)
         return after
 
     return command
 
 
-def rotate_secret(secret: NewSecret, *, overlap_s: int = 0, actor: str) -> Command[str | None]:
-    """Issue a further secret; the ones before it stay valid for `overlap_s`, or die at once.
+def rotate_secret(
+    secret: NewSecret, *, overlap_s: int = 0, new_hardware: bool = False, actor: str
+) -> Command[str | None]:
+    """Issue a further secret; the ones before it stay valid for `overlap_s`, or die immediately.
 
-    Gives the time until which they are valid.
+    With `new_hardware`, the device begins a new counting. Gives the time until which the secrets
+    before it are valid.
     """
 
     async def command(commit: Commit) -> str | None:
@@ -140,20 +144,18 @@ def rotate_secret(secret: NewSecret, *, overlap_s: int = 0, actor: str) -> Comma
         if state.decommissioned:
             raise Refused("device_decommissioned", f"device {secret.device} is decommissioned")
         until_ms = commit.now_ms + overlap_s * 1000 if overlap_s else None
+        until = None if until_ms is None else time_text(until_ms)
         await commit.run(revoke_secrets(commit.project, secret.device, until_ms))
-        return await _issue(commit, secret, until_ms, actor)
+        issued = DeviceSecretIssued(secret.secret_id, until, new_counting=new_hardware)
+        await _issue(commit, secret, issued, actor)
+        return until
 
     return command
 
 
-async def _issue(
-    commit: Commit, secret: NewSecret, others_until_ms: int | None, actor: str
-) -> str | None:
-    until = None if others_until_ms is None else time_text(others_until_ms)
-    event = DeviceSecretIssued(secret.secret_id, until)
-    commit.record(f"device/{secret.device}", event, actor=actor)
+async def _issue(commit: Commit, secret: NewSecret, issued: DeviceSecretIssued, actor: str) -> None:
+    commit.record(f"device/{secret.device}", issued, actor=actor)
     await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
-    return until
 
 
 async def _existing(commit: Commit, name: str) -> DeviceState:

@@ -105,9 +105,11 @@ class DeviceChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new secret; the ones before it stay valid for `overlap_s`."""
+    """A new secret; the ones before it stay valid for `overlap_s`. New hardware counts its reports
+    from the beginning: its seq begins again."""
 
     overlap_s: Annotated[int, Meta(ge=0, le=30 * 86_400)] = 0
+    new_hardware: bool = False
 
 
 class DeviceQuery(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from msgspec import Struct
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, once
 from firmtrail.commit import Commit
-from firmtrail.device import SEQ_PLACE, DeviceState, Refused
+from firmtrail.device import DeviceState, Refused, last_seq
 from firmtrail.events import time_text
 from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
@@ -126,7 +126,7 @@ def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Update:
         artifacts=_artifacts(call, looked.case.control, looked.state, decision),
         question=looked.seen.question,
         report_wanted=version is None if running is None else running != version,
-        last_seq=_last_seq(looked.state),
+        last_seq=last_seq(looked.state),
     )
 
 
@@ -150,10 +150,6 @@ def _artifacts(
         wire.UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")
         for each in (found.artifacts if found else ())
     ]
-
-
-def _last_seq(state: DeviceState) -> int | None:
-    return state.last_place - SEQ_PLACE if state.last_place >= SEQ_PLACE else None
 
 
 async def get_explanation(call: AnyCall) -> web.Response:
@@ -180,7 +176,7 @@ async def get_explanation(call: AnyCall) -> web.Response:
                 outcome=each.outcome,
                 outcome_reason="silent" if each.is_silent else None,
             )
-            for each in sorted(looked.case.offers, key=lambda each: -each.position)
+            for each in sorted(looked.seen.offers, key=lambda each: -each.position)
         ],
         question=looked.seen.question,
         last_seen_at=time_or_none(looked.seen.last_seen_at_ms),

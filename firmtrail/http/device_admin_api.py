@@ -136,7 +136,10 @@ async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
     """A new secret for a device; the ones before it die at once, or after `overlap_s`."""
     name, text = call.path("device"), new_secret()
     rotate = commands.rotate_secret(
-        await _sealed(call, name, text), overlap_s=call.body.overlap_s, actor=call.caller.actor
+        await _sealed(call, name, text),
+        overlap_s=call.body.overlap_s,
+        new_hardware=call.body.new_hardware,
+        actor=call.caller.actor,
     )
 
     async def command(commit: Commit) -> Answer:

@@ -9,12 +9,12 @@ from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.ask import Ask
 
 NAME = "device_asks"
-REVISION = 1
+REVISION = 2
 TABLES: tuple[Table, ...] = (Table(NAME, ("device", "question")),)
 
 _STATE = """\
 ask.device, ask.question, ask.position, ask.asked_at_ms, ask.expires_at_ms, ask.answered_position,
-    ask.answered_at_ms, ask.version"""
+    ask.answered_at_ms, ask.version, ask.place"""
 
 _LOAD = f"""\
 SELECT {_STATE}
@@ -28,10 +28,10 @@ WHERE ask.log_id = $1
 _SAVE = """\
 INSERT INTO device_asks (
     log_id, generation, device, question, position, asked_at_ms, expires_at_ms,
-    answered_position, answered_at_ms, version)
+    answered_position, answered_at_ms, version, place)
 SELECT
     $1, $2, given.device, given.question, given.position, given.asked_at_ms, given.expires_at_ms,
-    given.answered_position, given.answered_at_ms, given.version
+    given.answered_position, given.answered_at_ms, given.version, given.place
 FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, device, question) DO UPDATE SET
@@ -41,7 +41,7 @@ ON CONFLICT (log_id, generation, device, question) DO UPDATE SET
 
 _COLUMNS = """\
 device text, question text, position bigint, asked_at_ms bigint, expires_at_ms bigint, \
-answered_position bigint, answered_at_ms bigint, version text"""
+answered_position bigint, answered_at_ms bigint, version text, place bigint"""
 
 OPEN = f"""\
 SELECT ask.question

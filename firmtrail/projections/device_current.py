@@ -12,7 +12,7 @@ from firmtrail.projections.outdated import Outdated
 from firmtrail.projections.view import Table, generation_of
 
 NAME = "device_current"
-REVISION = 1
+REVISION = 2
 TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
 
 CELLS_MAX = 2_000
@@ -22,7 +22,8 @@ STATE = """\
 device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
     device.version, device.since_ms, device.previous_version, device.run_place,
     device.run_position, device.last_place, device.last_position, device.last_version,
-    device.status, device.clock, device.recorded_position, device.recorded_at_ms"""
+    device.status, device.clock, device.recorded_position, device.recorded_at_ms,
+    device.counting_place, device.registered_at_ms, device.is_ordered"""
 
 SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
 """Of a device from which nothing came since `$n`."""
@@ -37,12 +38,13 @@ _SAVE = """\
 INSERT INTO device_current (
     log_id, generation, device, model, cohort, tags, pinned, decommissioned, version, since_ms,
     previous_version, run_place, run_position, last_place, last_position, last_version, status,
-    clock, recorded_position, recorded_at_ms)
+    clock, recorded_position, recorded_at_ms, counting_place, registered_at_ms, is_ordered)
 SELECT
     $1, $2, given.device, given.model, given.cohort, given.tags, given.pinned,
     given.decommissioned, given.version, given.since_ms, given.previous_version, given.run_place,
     given.run_position, given.last_place, given.last_position, given.last_version, given.status,
-    given.clock, given.recorded_position, given.recorded_at_ms
+    given.clock, given.recorded_position, given.recorded_at_ms, given.counting_place,
+    given.registered_at_ms, given.is_ordered
 FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, device) DO UPDATE SET
@@ -62,13 +64,16 @@ ON CONFLICT (log_id, generation, device) DO UPDATE SET
     status = excluded.status,
     clock = excluded.clock,
     recorded_position = excluded.recorded_position,
-    recorded_at_ms = excluded.recorded_at_ms"""
+    recorded_at_ms = excluded.recorded_at_ms,
+    counting_place = excluded.counting_place,
+    is_ordered = excluded.is_ordered"""
 
 _COLUMNS = """\
 device text, model text, cohort text, tags text, pinned text, decommissioned bigint, \
 version text, since_ms bigint, previous_version text, run_place bigint, run_position bigint, \
 last_place bigint, last_position bigint, last_version text, status text, clock text, \
-recorded_position bigint, recorded_at_ms bigint"""
+recorded_position bigint, recorded_at_ms bigint, counting_place bigint, \
+registered_at_ms bigint, is_ordered bigint"""
 
 _ONE = f"""\
 SELECT
@@ -254,11 +259,15 @@ def _row(state: DeviceState) -> tuple[Value, ...]:
         state.clock,
         state.recorded_position,
         state.recorded_at_ms,
+        state.counting_place,
+        state.registered_at_ms,
+        int(state.is_ordered),
     )
 
 
 def _state(row: Row) -> DeviceState:
-    device, model, cohort, tags, pinned, decommissioned, *reported = row
+    device, model, cohort, tags, pinned, decommissioned, *reported, is_ordered = row
+    reported.append(bool(is_ordered))
     return DeviceState(
         device, model, cohort, tags_of(tags), pinned, bool(decommissioned), *reported
     )

@@ -8,38 +8,38 @@ and rewrites none.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.change import Change, Ordered, Wish, change_of
-from firmtrail.device import MOVING, Clock, DeviceState, Placed
-from firmtrail.events import ReportEvent, Status
+from firmtrail.device import MOVING, DeviceState, Placed
+from firmtrail.events import ReportEvent
 from firmtrail.eventstore.database import Given, Row, Statement, Value
+from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
+from firmtrail.projections.history_lines import Entry as Entry  # noqa: PLC0414
+from firmtrail.projections.history_lines import Page as Page  # noqa: PLC0414
+from firmtrail.projections.history_lines import Place as Place  # noqa: PLC0414
+from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0414
 from firmtrail.projections.view import Table, generation_of
+from firmtrail.steering.offer import Follows
 from firmtrail.steering.previous import Run
 
 NAME = "device_history"
-REVISION = 1
+REVISION = 2
 TABLES: tuple[Table, ...] = (Table(NAME, ("device", "place", "position")),)
-
-END = (1 << 63) - 1
-"""Behind every place and position."""
-
-type Place = tuple[int, int]
-"""(place, position): where a report stands in its device's order."""
 
 _INSERT = """\
 INSERT INTO device_history (
     log_id, generation, device, place, position, moves, version, status, time_ms,
-    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered)
+    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered,
+    order_position)
 SELECT
     $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
     given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
-    given.pinned, given.sent, given.detailed, given.ordered
+    given.pinned, given.sent, given.detailed, given.ordered, given.order_position
 FROM given
 WHERE TRUE"""
 
 _COLUMNS = """\
 device text, place bigint, position bigint, moves bigint, version text, status text, \
 time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
-pinned text, sent text, detailed bigint, ordered text"""
+pinned text, sent text, detailed bigint, ordered text, order_position bigint"""
 
 _LATER = """\
 SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
@@ -174,7 +174,7 @@ reports AS (
         asked.n, asked.size, asked.log_id, report.moves, report.place, report.position,
         report.version, report.status, report.time_ms, report.recorded_at_ms,
         report.occurred_at_ms, report.clock, report.late, report.pinned, report.sent,
-        report.detailed, report.ordered,
+        report.detailed, report.ordered, report.order_position,
         lag(report.version) OVER (
             PARTITION BY asked.n, report.moves ORDER BY report.place, report.position
         ) AS previous_version
@@ -184,7 +184,7 @@ SELECT
     reports.n, reports.size, reports.moves, reports.place, reports.position, reports.version,
     reports.status, reports.time_ms, reports.recorded_at_ms, reports.occurred_at_ms,
     reports.clock, reports.late, reports.pinned, reports.ordered, reports.sent,
-    reports.previous_version,
+    reports.previous_version, reports.order_position,
     CASE WHEN reports.detailed = 1 THEN coalesce(
         (
             SELECT texts.text
@@ -205,11 +205,12 @@ WHERE reports.moves IS NULL
     OR reports.moves = 0
     OR reports.previous_version IS NULL
     OR reports.previous_version <> reports.version
+    OR reports.order_position IS NOT NULL
 ORDER BY reports.n, reports.place, reports.position"""
 )
-"""The whole history of each, neighbours of one version merged. One window, and the rest in Python:
-a second and a third for a page's end and for the version before the last took three times as long,
-and histories are short."""
+"""The whole history of each, neighbours of one version merged, but for reports that follow an
+offer: `page_of` merges those. One window, and the rest in Python: a second and a third for a page's
+end and for the version before the last took three times as long, and histories are short."""
 
 _LAST = (
     _ASKED
@@ -249,34 +250,8 @@ class Asked(NamedTuple):
     """1: installed/running reports; 0: all."""
 
 
-type Told = tuple[DeviceState, ReportEvent, Placed, int, Ordered | None]
-"""A report: the device before it, its place, recorded_at_ms, and which offer it follows."""
-
-
-class Entry(NamedTuple):
-    """A line of a device's history."""
-
-    place: int
-    position: int
-    version: str
-    status: Status
-    time_ms: int
-    recorded_at_ms: int
-    occurred_at_ms: int | None
-    clock: Clock | None
-    late: bool
-    sent: str | None
-    previous_version: str | None
-    change: Change | None
-    """None for a report on the way to a version."""
-    detail: str | None
-
-
-class Page(NamedTuple):
-    """Entries, newest first, of a log that had `size` events when they were read."""
-
-    size: int
-    entries: list[Entry]
+type Told = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
+"""A report: the device before it, its place, recorded_at_ms, and which offers it follows."""
 
 
 def insert(log_id: int, generation: int, reports: Sequence[Told]) -> Statement:
@@ -286,7 +261,7 @@ def insert(log_id: int, generation: int, reports: Sequence[Told]) -> Statement:
 
 
 def _row(report: Told) -> tuple[Value, ...]:
-    state, event, at, recorded_at_ms, ordered = report
+    state, event, at, recorded_at_ms, follows = report
     return (
         state.device,
         at.place,
@@ -302,7 +277,8 @@ def _row(report: Told) -> tuple[Value, ...]:
         state.pinned,
         event.sent,
         int(event.detail is not None),
-        ordered,
+        follows.ordered if follows else None,
+        follows.position if follows else None,
     )
 
 
@@ -348,42 +324,3 @@ def last_reports(asked: Sequence[Asked]) -> Statement:
 
 def _given(asked: Sequence[Asked]) -> Given:
     return Given(_ASKED_COLUMNS, [(n, *one) for n, one in enumerate(asked)])
-
-
-def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 1) -> Page:
-    """The newest entries before a place, from a device's rows: one of nothing where it has none."""
-    stop = len(rows) if rows[0][1] is not None else 0
-    while stop and (rows[stop - 1][2], rows[stop - 1][3]) >= before:
-        stop -= 1
-    start = max(0, stop - entries_max)
-    behind = next((row for row in reversed(rows[:start]) if row[1]), None)
-    before_previous = behind[14] if behind else None
-    entries = []
-    for row in rows[start:stop]:
-        entries.append(_entry(row, before_previous))
-        if row[1]:
-            before_previous = row[14]
-    return Page(rows[0][0], entries[::-1])
-
-
-def _entry(row: Row, before_previous: str | None) -> Entry:
-    _, moves, place, position, version, status, time_ms, recorded_at_ms, *more = row
-    occurred_at_ms, clock, late, pinned, ordered, sent, previous, detail = more
-    change = None
-    if moves:
-        change = change_of(version, previous, before_previous, Wish(pinned, ordered))
-    return Entry(
-        place,
-        position,
-        version,
-        status,
-        time_ms,
-        recorded_at_ms,
-        occurred_at_ms,
-        clock,
-        bool(late),
-        sent,
-        previous if moves else None,
-        change,
-        detail,
-    )

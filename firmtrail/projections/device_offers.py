@@ -1,7 +1,7 @@
 """The view of what devices were offered, how many attempts count, and how each offer went.
 
 One row for each device, source and version that was ever offered: a device that was offered nothing
-has none, and costs nothing.
+has none, and costs nothing. The column `source` holds the model too, where the source is a rule.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ import msgspec
 
 from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.steering.offer import Offer
+from firmtrail.steering.offer import Offer, source_key
 
 NAME = "device_offers"
 REVISION = 2
@@ -20,7 +20,8 @@ TABLES: tuple[Table, ...] = (Table(NAME, ("device", "source", "version")),)
 STATE = """\
 offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
     offer.attempt, offer.attempts, offer.has_failed, offer.is_counted, offer.installing_place,
-    offer.outcome, offer.outcome_position, offer.outcome_place, offer.silent_position"""
+    offer.outcome, offer.outcome_position, offer.outcome_place, offer.silent_position, offer.model,
+    offer.place, offer.cleared_place"""
 """An offer's columns, in the order of `Offer`."""
 
 _LOAD = f"""\
@@ -33,12 +34,12 @@ _SAVE = """\
 INSERT INTO device_offers (
     log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
     has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place,
-    silent_position)
+    silent_position, model, place, cleared_place)
 SELECT
     $1, $2, given.device, given.source, given.version, given.cause, given.position,
     given.offered_at_ms, given.attempt, given.attempts, given.has_failed, given.is_counted,
     given.installing_place, given.outcome, given.outcome_position, given.outcome_place,
-    given.silent_position
+    given.silent_position, given.model, given.place, given.cleared_place
 FROM given
 WHERE TRUE
 ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
@@ -53,12 +54,15 @@ ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
     outcome = excluded.outcome,
     outcome_position = excluded.outcome_position,
     outcome_place = excluded.outcome_place,
-    silent_position = excluded.silent_position"""
+    silent_position = excluded.silent_position,
+    place = excluded.place,
+    cleared_place = excluded.cleared_place"""
 
 _COLUMNS = """\
 device text, source text, version text, cause text, position bigint, offered_at_ms bigint, \
 attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installing_place bigint, \
-outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint"""
+outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint, model text, \
+place bigint, cleared_place bigint"""
 
 _COUNTS = f"""\
 SELECT
@@ -163,6 +167,7 @@ def state(rows: Iterable[Row]) -> dict[str, OfDevice]:
 
 def of_row(row: Row) -> Offer:
     columns = list(row)
+    columns[1] = row[1].partition("/")[0]
     columns[8:10] = bool(row[8]), bool(row[9])
     return Offer(*columns)
 
@@ -173,9 +178,9 @@ def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
 
 
 def _row(offer: Offer) -> tuple[Any, ...]:
-    return tuple(
-        int(value) if isinstance(value, bool) else value for value in msgspec.structs.astuple(offer)
-    )
+    device, _, *columns = msgspec.structs.astuple(offer)
+    values = (int(value) if isinstance(value, bool) else value for value in columns)
+    return device, source_key(offer), *values
 
 
 async def counts(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from firmtrail import device
 from firmtrail.device import DeviceState, Later
-from firmtrail.events import REPORTS, Recorded
+from firmtrail.events import REPORTS, DeviceSecretIssued, Recorded
 from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
     device_asks,
@@ -24,6 +24,7 @@ from firmtrail.projections import (
 )
 from firmtrail.projections.steering import Steering
 from firmtrail.projections.view import View
+from firmtrail.steering import offer
 
 VIEWS: tuple[View, ...] = (
     device_current,
@@ -99,28 +100,37 @@ class Fold:
         if isinstance(recorded.event, REPORTS):
             assert before is not None, f"a report of {name}, which is not registered"
             after = self._report(before, recorded)
-        elif self.steering.tell(before, name, recorded):
-            return
         else:
-            after = device.evolve_attributes(before, name, recorded.event)
-            if after != before:
-                self.steering.move(before, after)
-                self._attributes.append((recorded.position, after))
-        self._take(recorded.position, before, after)
+            after = self._about_device(before, name, recorded)
+        if after is not before:
+            self._take(recorded.position, before, after)
+
+    def _about_device(
+        self, before: DeviceState | None, name: str, recorded: Recorded
+    ) -> DeviceState:
+        if before is not None and (told := self.steering.tell(before, recorded)) is not None:
+            return told
+        after = device.evolve_attributes(before, name, recorded.event, recorded.recorded_at_ms)
+        if after != before and not isinstance(recorded.event, DeviceSecretIssued):
+            self.steering.move(before, after)
+            self._attributes.append((recorded.position, after))
+        return after
 
     def _report(self, state: DeviceState, recorded: Recorded) -> DeviceState:
         event = recorded.event
         assert isinstance(event, REPORTS)
-        at = device.placed(state, recorded)
+        offers = self.steering.offers_of(state) if self.steering.offers else []
+        offer_place = offer.last_place(offers, event.version) if offers else -1
+        at = device.placed(state, recorded, offer_place)
         behind = self._behind.setdefault(state.device, [])
         index = bisect_right(behind, (at.place, device_history.END))
         later = behind[index] if index < len(behind) else None
         if event.status in device.MOVING:
             insort(behind, Later(at.place, at.position, event.version, at.time_ms))
-        ordered = None
-        if event.question is not None or self.steering.offers:
-            ordered = self.steering.report(state, recorded, at)
-        self._reports.append((state, event, at, recorded.recorded_at_ms, ordered))
+        if event.question is not None:
+            self.steering.answer(state.device, recorded, at)
+        follows = self.steering.report(state, recorded, at, later) if offers else None
+        self._reports.append((state, event, at, recorded.recorded_at_ms, follows))
         return device.evolve_report(state, recorded, at, later)
 
     def _take(self, position: int, before: DeviceState | None, after: DeviceState) -> None:

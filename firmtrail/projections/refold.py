@@ -19,6 +19,7 @@ from itertools import batched, islice
 from typing import NamedTuple, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from firmtrail import device, events
 from firmtrail.device import DeviceState
@@ -250,18 +251,25 @@ def _is_of_device(event: Recorded) -> bool:
 
 
 def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> list[tuple[str, int]]:
-    """The (device, place) of each report that is not the last in its device's order."""
-    last = {name: state.last_place for name, state in states.items()}
+    """Returns the (device, place) of each report that may not be the last in its device's order.
+
+    `last` has no more of a device than its order needs. It is never above the device that will be:
+    a report that comes after one whose clock is behind, or in a counting that begins here, is late
+    by reports that the fold knows.
+    """
+    last = {name: device.in_order(state) for name, state in states.items()}
     late = []
     for event in recorded:
+        name = event.stream.removeprefix("device/")
         if isinstance(event.event, REPORTS):
-            name = event.stream.removeprefix("device/")
-            last_place = last.get(name, -1)
-            place = device.placed(DeviceState(name, last_place=last_place), event).place
-            if place < last_place:
+            before = last.get(name) or DeviceState(name)
+            place = device.placed(before, event).place
+            if place < before.last_place:
                 late.append((name, place))
             else:
-                last[name] = place
+                last[name] = replace(before, last_place=place)
+        elif isinstance(event.event, events.DeviceSecretIssued) and name in last:
+            last[name] = device.evolve_attributes(last[name], name, event.event)
     return late
 
 

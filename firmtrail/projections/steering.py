@@ -7,9 +7,8 @@ has no release, nothing was ever offered, and there is nothing to load.
 
 from collections.abc import Mapping
 
-from firmtrail import orders
-from firmtrail.change import Ordered
-from firmtrail.device import DeviceState, Placed
+from firmtrail import device, orders
+from firmtrail.device import MOVING, DeviceState, Later, Placed
 from firmtrail.events import REPORTS, Recorded
 from firmtrail.eventstore.database import Statement
 from firmtrail.projections import device_asks, device_offers, rollouts
@@ -46,43 +45,63 @@ class Steering:
             if isinstance(recorded.event, orders.RolloutResumed):
                 self.recent[name] = Recent()
 
-    def tell(self, device: DeviceState | None, name: str, recorded: Recorded) -> bool:
-        """Folds an event about a device that is an offer, a retry, a question or its silence, if it
-        is one."""
-        event, offers = recorded.event, self.offers.get(name, _NONE)
+    def tell(self, state: DeviceState, recorded: Recorded) -> DeviceState | None:
+        """Folds an event about a device that is an offer, a retry or a question; None for any
+        other. Returns the device after it."""
+        event, offers = recorded.event, self.offers.get(state.device, _NONE)
         match event:
-            case orders.UpdateOffered():
-                self._take(device, offer.offered(list(offers.values()), name, recorded))
-            case orders.AttemptsCleared():
-                self._take(device, offer.cleared(list(offers.values()), event))
+            case orders.UpdateOffered(version):
+                self._take(state, offer.offered(offers.values(), state, recorded))
+                return device.evolve_ordered(state, version)
+            case orders.AttemptsCleared(version):
+                self._take(state, offer.cleared(offers.values(), state, event))
+                return device.evolve_ordered(state, version)
             case orders.DeviceFellSilent():
-                silenced = offer.silenced(list(offers.values()), event, recorded.position)
-                self._take(device, silenced)
+                silenced = offer.silenced(offers.values(), event, recorded.position)
+                self._take(state, silenced)
+                return state
             case orders.Asked(question):
-                self.asks[name, question] = ask.asked(name, recorded)
-                self._asks.add((name, question))
-            case _:
-                return False
-        return True
+                asked = ask.asked(state.device, recorded, state.last_place)
+                self.asks[state.device, question] = asked
+                self._asks.add((state.device, question))
+                return state
+        return None
 
-    def report(self, device: DeviceState, recorded: Recorded, at: Placed) -> Ordered | None:
-        """Folds a report; says which open offer its version follows."""
-        event, name = recorded.event, device.device
+    def offers_of(self, state: DeviceState) -> list[Offer]:
+        """Returns the offers of the device that count for the model that it has."""
+        return offer.of_model(self.offers.get(state.device, _NONE).values(), state.model)
+
+    def is_resumed(self, state: DeviceState, version: str) -> bool:
+        """Returns whether a rollout that offered the device this version was resumed after the
+        device's last report."""
+        recorded_position = state.recorded_position or 0
+        rollouts_of = (
+            self.control.rollouts.get(made.source)
+            for made in self.offers_of(state)
+            if made.version == version
+        )
+        return any(found and found.resumed_position > recorded_position for found in rollouts_of)
+
+    def report(
+        self, state: DeviceState, recorded: Recorded, at: Placed, later: Later | None
+    ) -> offer.Follows | None:
+        """Folds a report of a device; returns the offers that its version follows."""
+        event, offers = recorded.event, self.offers_of(state)
         assert isinstance(event, REPORTS)
-        if event.question is not None and ask.answers(event.status):
-            self._answer((name, event.question), recorded)
-        offers = self.offers.get(name)
-        if not offers:
-            return None
-        known = list(offers.values())
-        self._take(device, offer.reported(known, event, at))
-        return offer.ordered(known, event.version)
+        self._take(state, offer.reported(offers, event, at, later))
+        return offer.followed(offers, event.version, at) if event.status in MOVING else None
 
-    def _answer(self, key: tuple[str, str], recorded: Recorded) -> None:
-        asked = self.asks.get(key)
-        if asked is not None and ask.is_open(asked, recorded.recorded_at_ms):
-            self.asks[key] = ask.answered(asked, recorded)
-            self._asks.add(key)
+    def answer(self, name: str, recorded: Recorded, at: Placed) -> None:
+        """Folds a report that names a question: if the question is open, the report answers it."""
+        event = recorded.event
+        assert isinstance(event, REPORTS)
+        if event.question is None or not ask.answers(event.status):
+            return
+        asked = self.asks.get((name, event.question))
+        if ask.is_answered_by(asked, at.place, recorded.recorded_at_ms):
+            assert asked is not None
+            self.asks[name, event.question] = ask.answered(asked, recorded)
+            self._asks.add((name, event.question))
 
     def move(self, before: DeviceState | None, after: DeviceState) -> None:
         """Folds a change of a device: its outcomes count for the rollouts that are meant for it."""

@@ -1,6 +1,8 @@
 """The rules of questions: a device is asked which version it runs, and a report answers.
 
-A question is open until a report of what runs names it, or it expires.
+A question is open until a report of what runs names it, or it expires. It has a place in the
+device's order, the device's last place when it was asked: a report of an earlier place says what
+ran before the question, and does not answer it.
 """
 
 import msgspec
@@ -23,9 +25,11 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     answered_at_ms: int | None = None
     version: str | None = None
     """The answer."""
+    place: int = -1
+    """The device's last place when it was asked."""
 
 
-def asked(device: str, recorded: Recorded) -> Ask:
+def asked(device: str, recorded: Recorded, place: int = -1) -> Ask:
     event = recorded.event
     assert isinstance(event, orders.Asked)
     return Ask(
@@ -34,11 +38,17 @@ def asked(device: str, recorded: Recorded) -> Ask:
         recorded.position,
         recorded.recorded_at_ms,
         events.time_ms(event.expires_at),
+        place=place,
     )
 
 
 def is_open(ask: Ask | None, now_ms: int) -> bool:
     return ask is not None and ask.answered_position is None and now_ms < ask.expires_at_ms
+
+
+def is_answered_by(ask: Ask | None, place: int, now_ms: int) -> bool:
+    """Returns whether a report at this place, which names the question, answers it."""
+    return is_open(ask, now_ms) and ask is not None and place >= ask.place
 
 
 def answers(status: Status) -> bool:

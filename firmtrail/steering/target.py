@@ -70,9 +70,15 @@ class Case(Struct, frozen=True, gc=False):
 
     control: Control
     device: DeviceState
-    offers: Offers
+    of_all_models: Offers
+    """Every offer of the device, those from when it was of another model too."""
     previous: str | None = None
     """Its way back, where `way_wanted` says that a rollback asks for it."""
+
+    @property
+    def offers(self) -> Offers:
+        """Those that count: the same version of another model is another release."""
+        return offer.of_model(self.of_all_models, self.device.model)
 
     @property
     def version(self) -> str | None:

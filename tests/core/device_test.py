@@ -4,8 +4,9 @@ import pytest
 
 from firmtrail import device, events
 from firmtrail.change import Ordered, Wish, change_of
-from firmtrail.device import Claim, DeviceState, Duplicate, Known, Refused, Report, identity
+from firmtrail.device import DeviceState, Duplicate, Refused
 from firmtrail.events import Status
+from firmtrail.report import Claim, Known, Report, claim, claim_of, identity
 from tests.fleet import NOON_MS, report
 
 UNSET_MS = events.time_ms("2014-12-31T23:59:59.999Z")
@@ -129,7 +130,7 @@ def test_a_report_id_used_for_something_else_is_refused(
 @pytest.mark.parametrize("state", [DeviceState("d1"), DeviceState("d1", decommissioned=True)])
 def test_a_repeated_identity_is_answered_whatever_became_of_the_device(state: DeviceState) -> None:
     same = report(report_id="a", seq=7, occurred_at_ms=NOON_MS, detail="another", question="q")
-    by_seq = report("9.0.0", "failed", seq=7)
+    by_seq = report(seq=7, occurred_at_ms=NOON_MS, detail="another")
     assert device.decide_report(state, same, KNOWN) == Duplicate(3, NOON_MS)
     assert device.decide_report(state, by_seq, KNOWN) == Duplicate(3, NOON_MS)
 
@@ -163,7 +164,7 @@ def test_a_status_becomes_its_event(status: Status, kind: type[events.ReportEven
     decided = device.decide_report(DeviceState("d1"), sent, None)
     assert isinstance(decided, kind)
     assert decided.status == status
-    assert device.claim_of(decided) == device.claim(sent)
+    assert claim_of(decided) == claim(sent)
     assert (decided.question, decided.rollout, decided.detail) == ("q", "r", None)
 
 

@@ -13,6 +13,7 @@ SHARED: tuple[str, ...] = (
     "0004_access_tokens",
     "0004_access_keys",
     "0004_answers_silence",
+    "0004_rules_orders",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0004_bodies_keys",)

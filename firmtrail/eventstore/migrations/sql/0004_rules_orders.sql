@@ -1,0 +1,18 @@
+-- What was ordered and asked of a device has a place in the device's order; a device begins a new
+-- counting when it is restored or its hardware is replaced.
+
+ALTER TABLE device_current ADD COLUMN counting_place bigint NOT NULL DEFAULT 0;
+
+ALTER TABLE device_current ADD COLUMN registered_at_ms bigint NOT NULL DEFAULT 0;
+
+ALTER TABLE device_current ADD COLUMN is_ordered bigint NOT NULL DEFAULT 0;
+
+ALTER TABLE device_history ADD COLUMN order_position bigint;
+
+ALTER TABLE device_offers ADD COLUMN model text/*C*/ NOT NULL DEFAULT '';
+
+ALTER TABLE device_offers ADD COLUMN place bigint NOT NULL DEFAULT -1;
+
+ALTER TABLE device_offers ADD COLUMN cleared_place bigint NOT NULL DEFAULT -1;
+
+ALTER TABLE device_asks ADD COLUMN place bigint NOT NULL DEFAULT -1;

@@ -1,0 +1,99 @@
+"""What a device reports, and which two reports are the same one.
+
+A report's identity is its report_id; else its seq; else its version, status and time. The identity
+becomes the id of the report's event, so the log's unique index keeps it: a report that is sent
+again finds the event that was recorded first. Pure.
+"""
+
+from base64 import urlsafe_b64encode
+from hashlib import sha256
+
+import msgspec
+
+from firmtrail import events
+from firmtrail.events import ReportEvent, Status
+
+EARLIEST_BELIEVED_MS = 1_420_070_400_000
+"""2015-01-01T00:00Z: a clock before it was never set."""
+
+
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """The command to record what a device reports."""
+
+    device: str
+    version: str
+    status: Status
+    actor: str
+    report_id: str | None = None
+    seq: int | None = None
+    occurred_at_ms: int | None = None
+    question: str | None = None
+    rollout: str | None = None
+    detail: str | None = None
+    sent: str | None = None
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False):
+    """The members that two reports with one report_id, or with one seq, must have in common."""
+
+    version: str
+    status: Status
+    seq: int | None
+    occurred_at_ms: int | None
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """A report already recorded under the same identity."""
+
+    position: int
+    recorded_at_ms: int
+    claim: Claim
+
+
+def claim(report: Report) -> Claim:
+    """Returns the claim of a report that arrives."""
+    return Claim(report.version, report.status, report.seq, report.occurred_at_ms)
+
+
+def claim_of(event: ReportEvent) -> Claim:
+    """Returns the claim of a report that was recorded."""
+    occurred_at_ms = events.time_ms(event.occurred_at) if event.occurred_at else None
+    return Claim(event.version, event.status, event.seq, occurred_at_ms)
+
+
+def identity(report: Report, counting_place: int = 0) -> str | None:
+    """Returns the event id under which the same report is found again; None for a bare report.
+
+    `counting_place` is that of the device's present counting: in another counting the same seq
+    stands for another report. A report_id and a time identify a report in every counting. A time of
+    a clock that was never set counts as absent.
+    """
+    if report.report_id is not None:
+        return f"r.{report.report_id}"
+    if report.seq is not None:
+        counting = (counting_place,) if counting_place else ()
+        return _content_id("seq", report.seq, *counting)
+    if is_bare(report):
+        return None
+    assert report.occurred_at_ms is not None
+    return _content_id(report.version, report.status, report.occurred_at_ms)
+
+
+def is_counted(report: Report) -> bool:
+    """Returns whether its seq identifies the report."""
+    return report.report_id is None and report.seq is not None
+
+
+def is_bare(report: Report) -> bool:
+    """Returns whether nothing in the report distinguishes it from another of the same version and
+    status."""
+    return (
+        report.report_id is None
+        and report.seq is None
+        and (report.occurred_at_ms is None or report.occurred_at_ms < EARLIEST_BELIEVED_MS)
+    )
+
+
+def _content_id(*content: str | int) -> str:
+    digest = sha256(msgspec.json.encode(content)).digest()[:16]
+    return f"c.{urlsafe_b64encode(digest).decode().rstrip('=')}"
