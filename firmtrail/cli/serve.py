@@ -9,6 +9,7 @@ from typing import Any, override
 import click
 
 from firmtrail import config, main
+from firmtrail.cli.numbers import Number, Whole
 
 DEMO_PROJECT = "demo"
 
@@ -40,8 +41,8 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
-@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--workers", default=1, type=click.IntRange(1, 64), help="Processes, on Postgres.")
+@click.option("--port", default=8080, type=Whole(0, 65535), help="0 takes a free one.")
+@click.option("--workers", default=1, type=Whole(1, 64), help="Processes, on Postgres.")
 @click.option("--demo", is_flag=True, help="With the demo project and the seed's routes.")
 @click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
@@ -56,20 +57,20 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--write-timeout",
     "write_timeout_s",
     default=config.WRITE_TIMEOUT_S,
-    type=click.FloatRange(min=0.1, max=3600),
+    type=Number(min=0.1, max=3600),
     help="Seconds in which a client has to take something of what is streamed to it.",
 )
 @click.option(
     "--streams-max",
     default=config.STREAMS_MAX,
-    type=click.IntRange(1, 100_000),
+    type=Whole(1, 100_000),
     help="How many may follow logs, in each process.",
 )
 @artifacts_option
 @click.option(
     "--artifact-bytes-max",
     default=config.ARTIFACT_BYTES_MAX,
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="The largest artifact that is taken.",
 )
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
@@ -92,27 +93,41 @@ def serve(
     `firmtrail migrate` before.
     """
     if demo and seed_api is not None:
-        raise click.UsageError("--demo is --seed-api for its own project: give one of them.")
+        raise click.UsageError(
+            "--demo and --seed-api exclude each other: --demo serves the seed's routes for its own "
+            "project."
+        )
+    tls = _tls(tls_cert, tls_key)
     serving = config.Serving(
         database=config.signed(database, signing_key_file, checkpoints_file),
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
-        tls=_tls(tls_cert, tls_key),
+        tls=tls,
         **options,  # type: ignore[arg-type] # click has converted them
     )
+    if serving.workers > 1 and isinstance(database, config.Embedded):
+        raise click.UsageError("An embedded database is served by one process: --workers 1.")
+    _check(serving)
     if serving.workers == 1:
         import_module("firmtrail.cli.server").serve(serving)
-    elif isinstance(database, config.Embedded):
-        raise click.UsageError("An embedded database is served by one process: --workers 1.")
     else:
         _serve_by_workers(serving)
+
+
+def _check(serving: config.Serving) -> None:
+    """Find what would keep the server from starting, while nothing is changed yet."""
+    sockets = import_module("firmtrail.cli.sockets")
+    sockets.check_address(serving.host, serving.port)
+    if serving.tls is not None:
+        sockets.tls_context(serving.tls)
+    main.note_new(serving.database)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
     if certificate is not None and key is not None:
         return config.Tls(certificate=certificate, key=key)
     if certificate is not None or key is not None:
-        raise click.UsageError("--tls-cert and --tls-key go together.")
+        raise click.UsageError("--tls-cert and --tls-key belong together: give both or neither.")
     return None
 
 

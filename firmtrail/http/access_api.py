@@ -99,7 +99,7 @@ async def delete_token(call: Call[Any, None]) -> web.Response:
     caller, scope = call.caller, await _scope(call)
     token = await tokens.one(call.services.db, str(caller.actor_id), scope.project, call.path("id"))
     if token is None:
-        raise NotFound
+        raise NotFound("The caller has no such token.")
     if scope.role and not roles.PERMISSIONS[token.role] <= roles.PERMISSIONS[scope.role]:
         raise Forbidden
     log_id = await call.services.access.project(token.project)
@@ -217,7 +217,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
     kind: Literal["user", "token"] = "token" if actor_id.startswith("t_") else "user"
     history = await _history(call, f"{kind}/{actor_id}")
     if not history:
-        raise NotFound
+        raise NotFound(f"The log names no actor {actor_id}.")
     old = await old_logs(call, (each.position for each in history))
     first = history[0].event
     holder = first.holder if isinstance(first, TokenIssued) else None

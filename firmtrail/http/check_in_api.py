@@ -64,7 +64,7 @@ async def _look(call: AnyCall, running: str | None = None) -> _Looked:
     services, name = call.services, call.path("device")
     seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
     if seen.state is None:
-        raise NotFound
+        raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
         raise Refused("device_decommissioned", f"device {name} is decommissioned")
     control = await services.recorder.controls.at(call.log_id, seen.counts.control)
