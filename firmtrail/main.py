@@ -7,31 +7,40 @@ package reads it. A command's module is imported when it is run, so help is quic
 import errno
 import importlib
 import os
+import re
+import signal
 from pathlib import Path
-from typing import Any, override
+from typing import IO, Any, override
+from urllib.parse import parse_qs, urlsplit
 
 import click
 
 from firmtrail import __version__, config
+from firmtrail.cli import given, variables
 from firmtrail.cli.settings import PlaceType, one_place
 from firmtrail.eventstore.database import Unavailable
 
 COMMANDS = {  # name -> where it is defined, and what it does
     "serve": ("serve:serve", "Serve the API."),
     "migrate": ("migrate:migrate", "Bring the database to this version's schema."),
-    "doctor": ("doctor:doctor", "Check what the service stands on."),
-    "rebuild": ("rebuild:rebuild", "Build views anew from the log, while the old ones serve."),
-    "project": ("access:project", "Add projects."),
-    "user": ("access:user", "Add members, set passwords, erase people."),
-    "log": ("log:log", "Go on where a log was lost."),
-    "token": ("access:token", "Create API tokens."),
+    "doctor": ("doctor:doctor", "Check what the service depends on."),
+    "rebuild": ("rebuild:rebuild", "Build views again from the log, while the old ones serve."),
+    "project": ("projects:project", "Add, list and show projects."),
+    "user": ("members:user", "Add, list and remove members, set passwords, erase people."),
+    "token": ("tokens:token", "Create, list and revoke API tokens."),
+    "login": ("tokens:login", "List and end logins."),
+    "log": ("log:log", "Start a new log where one was lost."),
     "backup": ("backup:backup", "Copy the database, while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
-    "device": ("device_reads:device", "Register devices, one or a file of them; show one."),
-    "rollout": ("rollouts:rollout", "Send devices to a release, step by step."),
-    "rollback": ("rollouts:rollback", "Send devices back from a bad version."),
-    "ask": ("rollouts:ask", "Ask a device which version it runs."),
+    "device": ("device_orders:device", "Register, list, show and change devices."),
+    "versions": ("versions:versions", "Count the devices that run each version."),
     "release": ("releases:release", "Add, list and withdraw versions for devices."),
+    "rollout": ("rollout_reads:rollout", "Send devices to a release, step by step."),
+    "rollback": ("rollouts:rollback", "Send devices back from a bad version."),
+    "halt": ("halts:halt", "Stop all offers in a project."),
+    "resume": ("halts:resume", "End a project's halt."),
+    "ask": ("asks:ask", "Ask a device which version it runs."),
+    "asks": ("asks:asks", "List the questions to a device."),
     "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
 }
 
@@ -40,6 +49,26 @@ class CouldNotRun(click.ClickException):
     """The command ends with the message and exit code 2."""
 
     exit_code = 2
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C ended the command; the exit code is that of a program that SIGINT ends."""
+
+    exit_code = 128 + signal.SIGINT
+
+    def __init__(self) -> None:
+        super().__init__("Interrupted.")
+
+    @override
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(self.message, err=True)
+
+
+def _reason(error: OSError | Unavailable) -> str:
+    """What the system refused, and for which file."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    return str(error) or type(error).__name__
 
 
 class Commands(click.Group):
@@ -67,10 +96,20 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted from error
         except (OSError, Unavailable) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
-            raise CouldNotRun(str(error) or type(error).__name__) from error
+            raise CouldNotRun(_reason(error)) from error
+
+
+def note_new(database: config.Database) -> None:
+    """Say that a command creates a database: it may have been started in the wrong folder."""
+    if isinstance(database, config.Embedded) and not database.path.exists():
+        path = database.path.absolute()
+        if path.parent.is_dir():
+            click.echo(f"There is no database {path} yet: creating a new, empty one.", err=True)
 
 
 def share_metrics(folder: str) -> None:
@@ -96,14 +135,26 @@ class DatabaseUrl(click.ParamType[config.Database]):
         try:
             return config.database(value)
         except config.BadSetting as error:
-            self.fail(str(error), param, ctx)
+            if "://" in str(value) or not value:
+                self.fail(f"{_without_password(value)!r} can't be used: {error}.", param, ctx)
+            self.fail(f"{value!r} is no URL: for a file, write sqlite:///{value}", param, ctx)
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1@", url).partition("?")[0]
+
+
+def _has_password(url: str) -> bool:
+    parts = urlsplit(url)
+    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 @click.group(
     cls=Commands,
     context_settings={"auto_envvar_prefix": "FIRMTRAIL", "show_default": True},
     epilog="Every option is also an environment variable: FIRMTRAIL_DATABASE, "
-    "FIRMTRAIL_SERVE_PORT, … Exit codes: 0 done, 1 found wrong, 2 could not run.",
+    "FIRMTRAIL_SERVE_PORT, … Exit codes: 0 done, 1 found something wrong, 2 could not run, "
+    "130 interrupted.",
 )
 @click.option(
     "--database",
@@ -142,4 +193,7 @@ def main(
     checkpoints: config.Place | None,
 ) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
+    variables.warn(ctx, COMMANDS, [name for name in os.environ if name.startswith("FIRMTRAIL_")])
+    if isinstance(database, config.Cluster) and _has_password(database.url):
+        given.warn_of_argument(ctx, "database", "the variable FIRMTRAIL_DATABASE or PGPASSFILE")
     ctx.obj = config.signed(database, signing_key_file, one_place(checkpoints_file, checkpoints))

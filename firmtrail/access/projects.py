@@ -29,6 +29,8 @@ WHERE project > $1
 ORDER BY project
 LIMIT $2"""
 
+_ONE = "SELECT 1 FROM projects WHERE project = $1 LIMIT 1"
+
 _FROM_MEMBER = """\
 FROM members
 JOIN projects ON projects.project = members.project
@@ -55,6 +57,11 @@ def reserve(project: str) -> Statement:
 def set_log(project: str, log_id: int) -> Statement:
     """Make this log, which is its newest, the one that the project writes to."""
     return Statement(_SET_LOG, (project, log_id))
+
+
+async def is_there(db: Database, project: str) -> bool:
+    """Return whether there is a project of this name."""
+    return bool(await db.read(Statement(_ONE, (project,))))
 
 
 async def page(db: Database, *, after: str = "", limit: int) -> list[Project]:

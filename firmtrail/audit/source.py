@@ -6,12 +6,13 @@ held against what the entries hash to, and in the end against the signed root.
 """
 
 import asyncio
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from aiohttp import ClientError, ClientResponse, ClientSession
+from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession
 
 from firmtrail.audit.edge import Place
 from firmtrail.eventstore import merkle, tiles, tree
@@ -103,13 +104,16 @@ class Url:
                 if response.status == 404:
                     raise Missing(path)
                 if response.status in {401, 403}:
-                    raise Denied(f"{response.url} answers {response.status} {response.reason}")
+                    said = f"{response.url} answers {response.status} {response.reason}"
+                    raise Denied(f"{said}: give a token that may audit the project")
                 if response.status != 200:
                     raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
                 return await _bounded(response)
         except (ClientError, TimeoutError) as error:
             said = _CREDENTIAL.sub("", str(error)) or type(error).__name__
-            raise Unreadable(f"{self}/{path}: {said}") from error
+            if isinstance(error, ClientConnectorError) and error.os_error.errno:
+                said = os.strerror(error.os_error.errno)
+            raise Unreadable(f"{self}/{path} can't be read: {said}") from error
 
 
 async def _bounded(response: ClientResponse) -> bytes:

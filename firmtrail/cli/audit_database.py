@@ -74,7 +74,10 @@ async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[Log]:
     instance = await migrations.instance(db)
     found = await logs.of_project(db, instance, wanted.project, findings)
     if not found and not findings.count:
-        raise CouldNotRun(f"There is no project {wanted.project}.")
+        raise CouldNotRun(
+            f"There is no project {wanted.project}: `firmtrail project list` lists those that "
+            "there are."
+        )
     return found
 
 

@@ -29,7 +29,9 @@ async def reading(database: config.Database) -> AsyncIterator[Database]:
             yield db
         return
     if not database.path.exists():
-        raise CouldNotRun(f"There is no {database.path}.")
+        raise CouldNotRun(
+            f"There is no database {database.path.absolute()}: name another with --database."
+        )
     embedded = await SQLite.open_to_read(database.path)
     try:
         await _check_schema(embedded, database)
@@ -40,7 +42,9 @@ async def reading(database: config.Database) -> AsyncIterator[Database]:
 
 async def _check_schema(db: Database, database: config.Database) -> None:
     if not await migrations.is_at_head(db):
-        raise CouldNotRun(f"{database} needs `firmtrail migrate` of this version first.")
+        raise CouldNotRun(
+            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
+        )
 
 
 @contextlib.asynccontextmanager

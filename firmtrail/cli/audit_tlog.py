@@ -42,7 +42,9 @@ async def _verify(
                 await verify(way, findings, bars(published.signed.origin, way.entries))
                 looked.append(_looked(published, findings.count - before))
     if seen and not any(each.log in seen for each in looked) and not findings.count:
-        raise CouldNotRun("--from holds no checkpoint of this log.")
+        raise CouldNotRun(
+            "The file of --from holds no checkpoint of this log: name one that --save wrote for it."
+        )
     return looked
 
 
@@ -51,10 +53,22 @@ async def _published(source: Source, keys: Sequence[str], findings: Findings) ->
     try:
         return await tlog.published(source, keys)
     except Missing as error:
-        raise CouldNotRun(f"There is no log: {error} is missing.") from error
+        raise CouldNotRun(_no_log(source, str(error))) from error
     except BadNote as error:
         findings.add(str(source), "checkpoint", str(error))
         return None
+
+
+def _no_log(source: Source, missing: str) -> str:
+    if isinstance(source, Directory):
+        return (
+            f"{source} holds no log, because it has no file {missing}: name a folder that "
+            "`firmtrail audit export` wrote."
+        )
+    return (
+        f"There is no log at {source}, because {missing} is missing there: --url names a log, such "
+        "as https://HOST/api/v1/projects/PROJECT/log, and its project must be one of the token's."
+    )
 
 
 def _since(published: Published, seen: dict[str, str], findings: Findings) -> Checkpoint | None:

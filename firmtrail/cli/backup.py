@@ -29,7 +29,7 @@ def backup(database: config.Database, file: Path) -> None:
     --from`. The signing key and the file of published checkpoints are not copied: keep them apart.
     """
     if file.exists():
-        raise CouldNotRun(f"{file} is there already: a backup replaces none.")
+        raise CouldNotRun(f"{file} exists already, and no backup is replaced: name another file.")
     signed = loop.run(_last_notes(database))
     new = file.with_name(f".{file.name}.new")
     new.unlink(missing_ok=True)
@@ -43,7 +43,7 @@ def backup(database: config.Database, file: Path) -> None:
         _into_place(new, file)
     finally:
         new.unlink(missing_ok=True)
-    output.note(f"{file} holds {database}.")
+    click.echo(f"{file} is a copy of {database}.")
 
 
 def _beside(file: Path) -> Path:
@@ -80,7 +80,10 @@ def _dump(url: str, target: Path) -> None:
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 (no shell; what is put in is the user's own)
     except FileNotFoundError:
-        raise CouldNotRun("A backup of Postgres needs its program pg_dump.") from None
+        raise CouldNotRun(
+            "A backup of Postgres needs its program pg_dump, which is not on PATH: install the "
+            "client programs of Postgres."
+        ) from None
     if done.returncode != 0:
         raise CouldNotRun(f"pg_dump: {done.stderr.strip()}")
 

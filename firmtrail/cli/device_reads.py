@@ -1,14 +1,38 @@
-"""`firmtrail device show` and `device history`: what a device runs, should run, and ran."""
+"""`firmtrail device list`, `show` and `history`: what devices run, should run, and ran."""
 
 from typing import Any
 
 import click
 
-from firmtrail import config
-from firmtrail.cli import local, loop, output, remote
+from firmtrail.cli import output, remote
 from firmtrail.cli.devices import device
 
-SHOWN = ("version", "since", "change", "previous_version", "recorded_at", "late")
+LISTED = ("device", "version", "since", "status", "failing", "target", "last_seen_at", "model")
+HISTORY = ("version", "since", "status", "change", "previous_version", "recorded_at", "late")
+
+_as_of = click.option("--as-of", help="What was known then: a time, or @N for the first N events.")
+_at = click.option("--at", help="What they ran at this time.")
+
+
+@device.command("list")
+@remote.in_project
+@click.option("--version", help="Only those that run this version.")
+@click.option("--model", help="Only those of this model.")
+@click.option("--cohort", help="Only those of this cohort.")
+@click.option("--tag", help="Only those with this tag.")
+@click.option("--starts-with", "q", metavar="TEXT", help="Only those whose id begins so.")
+@click.option("--outdated", is_flag=True, help="Only those with a lower version than the latest.")
+@click.option("--failing", is_flag=True, help="Only those whose last report is failed or rejected.")
+@click.option("--silent-for", metavar="SECONDS", help="Only those without a call for so long.")
+@_as_of
+@_at
+@remote.named
+@output.json_option
+def list_(service: remote.Service, /, *, project: str, json: bool, **filters: Any) -> None:
+    """List devices by id, with what each runs and should run."""
+    found = service.items(remote.path(project, "devices"), filters)
+    rows = found if json else [{name: each[name] for name in LISTED} for each in found]
+    output.show_list(rows, json=json)
 
 
 @device.command("show")
@@ -16,54 +40,34 @@ SHOWN = ("version", "since", "change", "previous_version", "recorded_at", "late"
 @remote.in_project
 @remote.named
 @output.json_option
-@click.pass_obj
-def show(
-    database: config.Database,
-    /,
-    *,
-    device_id: str,
-    project: str,
-    json: bool,
-    **where: str | None,
-) -> None:
-    """Show what a device is and runs, and why it is told what it is told."""
+def show(service: remote.Service, /, *, device_id: str, project: str, json: bool) -> None:
+    """Show what a device is and runs, and which rule decides what it should run."""
     path = remote.path(project, "devices", device_id)
-    shown, explained = loop.run(_get(database, where, path, f"{path}/explain"))
+    shown, explained = service.ask_all(path, f"{path}/explain")
     if json:
         output.show_json({**shown, "explanation": explained})
         return
-    output.show_table([{"": name, " ": value} for name, value in shown.items()], {})
+    output.show_members(shown)
     rules = [
-        {"rule": each["rule"], "decides": each["decides"], "says": each["says"]}
+        {"rule": each["rule"], "decides": each["decides"], "explanation": each["says"]}
         for each in explained["rules"]
     ]
-    output.show_table(rules, {"True": "green"})
+    click.echo()
+    output.show_table(rules, {"yes": "green"})
 
 
 @device.command("history")
 @click.argument("device_id", metavar="ID")
 @remote.in_project
+@click.option("--progress", is_flag=True, help="Add the reports on the way to a version.")
+@_as_of
+@_at
 @remote.named
 @output.json_option
-@click.pass_obj
 def history(
-    database: config.Database,
-    /,
-    *,
-    device_id: str,
-    project: str,
-    json: bool,
-    **where: str | None,
+    service: remote.Service, /, *, device_id: str, project: str, json: bool, **filters: Any
 ) -> None:
-    """Show what a device ran, the newest first; the newest 500 lines."""
-    path = remote.path(project, "devices", device_id, "history")
-    [page] = loop.run(_get(database, where, f"{path}?limit=500"))
-    if json:
-        output.show_json(page["items"])
-    elif page["items"]:
-        output.show_table([{name: line[name] for name in SHOWN} for line in page["items"]], {})
-
-
-async def _get(database: config.Database, where: dict[str, str | None], *paths: str) -> list[Any]:
-    async with remote.service(database, url=where["url"], token=where["token"]) as session:
-        return [await local.ask(session, "GET", path) for path in paths]
+    """Show what a device ran, the newest first."""
+    found = service.items(remote.path(project, "devices", device_id, "history"), filters)
+    rows = found if json else [{name: each[name] for name in HISTORY} for each in found]
+    output.show_list(rows, json=json)

@@ -1,4 +1,4 @@
-"""`firmtrail device`: registers devices, and hands out the secrets that they were given."""
+"""`firmtrail device add` and `import`: register devices, and print the secrets made for them."""
 
 import csv
 import json
@@ -11,8 +11,7 @@ import click
 from aiohttp import ClientSession
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from firmtrail import config
-from firmtrail.cli import local, loop, output, remote
+from firmtrail.cli import given, loop, output, reasons, remote
 from firmtrail.cli.output import FOUND_WRONG, note
 from firmtrail.main import CouldNotRun
 
@@ -22,29 +21,21 @@ CHUNK_DEVICES = 1000
 
 @click.group()
 def device() -> None:
-    """Register devices, one or a file of them."""
+    """Register, list, show and change devices."""
 
 
 @device.command("add")
 @click.argument("device_id", metavar="ID")
 @remote.in_project
-@click.option("--model")
-@click.option("--cohort")
-@click.option("--secret", help="A secret that the device has already; without, one is made.")
-@click.pass_obj
-def add(
-    database: config.Database, /, *, device_id: str, project: str, **members: str | None
-) -> None:
-    """Register a device, and print the secret that was made for it. It is shown this once."""
-    given = {name: value for name, value in members.items() if value is not None}
-
-    async def register() -> Any:
-        async with local.service(database) as session:
-            return await local.ask(
-                session, "POST", remote.path(project, "devices"), {"device": device_id, **given}
-            )
-
-    registered = loop.run(register())
+@click.option("--model", help="What kind of device it is: releases are made for a model.")
+@click.option("--cohort", help="The group of devices that it belongs to.")
+@given.secret
+@remote.named
+def add(service: remote.Service, /, *, device_id: str, project: str, **members: str | None) -> None:
+    """Register a device, and print the secret that was made for it. It is shown only this once."""
+    wanted = {name: value for name, value in members.items() if value is not None}
+    path = remote.path(project, "devices")
+    registered = service.ask("POST", path, {"device": device_id, **wanted})
     if secret := registered.get("secret"):
         click.echo(secret)
 
@@ -55,13 +46,14 @@ def add(
 @click.option(
     "--reissue-never-seen",
     is_flag=True,
-    help="A device that exists and never called gets a new secret: for an import that broke off.",
+    help="Make a new secret for devices that exist and never called: for an import that broke off.",
 )
-@click.pass_obj
+@remote.named
 @click.pass_context
 def import_(
     ctx: click.Context,
-    database: config.Database,
+    service: remote.Service,
+    /,
     *,
     file: Path,
     project: str,
@@ -69,22 +61,23 @@ def import_(
 ) -> None:
     """Register the devices of a .csv or .ndjson FILE.
 
-    Columns: device, and where you like model, cohort, secret and tags (several apart by a space;
-    in NDJSON an array). Prints a JSON line for every device that a secret was made for. A line
-    that is wrong, or whose device exists, is named and left out; then the exit code is 1.
+    The column device is required; model, cohort, secret and tags are optional. Several tags are
+    separated by spaces; in NDJSON they are an array. Prints a JSON line for every device that a
+    secret was made for. A line that is wrong, or whose device exists, is reported and left out;
+    then the exit code is 1.
     """
     lines = {".csv": _csv_lines, ".ndjson": _json_lines}.get(file.suffix.lower())
     if lines is None:
-        raise click.UsageError("FILE is named .csv or .ndjson.")
+        raise click.UsageError(f"The name of {file} must end in .csv or .ndjson.")
     path = remote.path(project, "devices") + ("?reissue=never_seen" if reissue_never_seen else "")
     with file.open(encoding="utf-8-sig", newline="") as text:
-        refused = loop.run(_import(database, path, lines(text), _count(file)))
+        refused = loop.run(_import(service, path, lines(text), _count(file)))
     if refused:
         ctx.exit(FOUND_WRONG)
 
 
 class Line(NamedTuple):
-    """A device as a line of the file has it, or what keeps it from being one."""
+    """A device as a line of the file has it, or what is wrong with the line."""
 
     number: int
     registration: dict[str, Any]
@@ -98,16 +91,30 @@ def _count(file: Path) -> int:
 
 def _csv_lines(text: TextIO) -> Iterator[Line]:
     rows = csv.DictReader(text)
-    unknown = set(rows.fieldnames or ()) - set(COLUMNS)
-    if unknown or "device" not in (rows.fieldnames or ()):
-        raise CouldNotRun(f"Line 1 names the columns, out of {','.join(COLUMNS)}; device is one.")
+    _check_columns(rows.fieldnames or ())
     for row in rows:
         if None in row or None in row.values():
-            yield Line(rows.line_num, {}, "has not as many cells as line 1")
+            yield Line(rows.line_num, {}, "has more or fewer cells than line 1")
         else:
             given = {name: cell.strip() for name, cell in row.items() if cell.strip()}
             tags = {"tags": given["tags"].split()} if "tags" in given else {}
             yield Line(rows.line_num, {**given, **tags})
+
+
+def _check_columns(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in COLUMNS]
+    optional = ", ".join(COLUMNS[1:])
+    if "device" not in names:
+        found = f"it has {', '.join(names)}" if names else "the file is empty"
+        raise CouldNotRun(
+            f"Line 1 has no column device ({found}): name the column of the devices' ids device; "
+            f"{optional} are optional."
+        )
+    if unknown:
+        raise CouldNotRun(
+            f"Line 1 has a column that is not known, {', '.join(unknown)}: the columns are device, "
+            f"{optional}."
+        )
 
 
 def _json_lines(text: TextIO) -> Iterator[Line]:
@@ -117,20 +124,20 @@ def _json_lines(text: TextIO) -> Iterator[Line]:
         try:
             registration = json.loads(line)
         except ValueError as error:
-            yield Line(number, {}, f"is no JSON: {error}")
+            yield Line(number, {}, f"is not JSON: {error}")
             continue
         if isinstance(registration, dict):
             yield Line(number, registration)
         else:
-            yield Line(number, {}, "is no JSON object")
+            yield Line(number, {}, 'is not a JSON object, such as {"device": "pump-1"}')
 
 
-async def _import(database: config.Database, path: str, lines: Iterator[Line], count: int) -> int:
+async def _import(service: remote.Service, path: str, lines: Iterator[Line], count: int) -> int:
     """Register chunk by chunk; how many lines were refused."""
     refused = 0
     with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("Registering", total=count)
-        async with local.service(database) as session:
+        async with service.session() as session:
             for chunk in batched(lines, CHUNK_DEVICES):
                 refused += await _register(session, path, chunk)
                 progress.update(bar, completed=chunk[-1].number)
@@ -149,7 +156,7 @@ async def _register(session: ClientSession, path: str, lines: Sequence[Line]) ->
                 good = [line for index, line in enumerate(good) if index not in faulty]
                 continue
             if not response.ok:
-                raise CouldNotRun(await local.reason(response))
+                raise CouldNotRun(await reasons.of_response(response))
             return refused + _show(good, await response.json())
     return refused
 
@@ -164,7 +171,7 @@ def _faulty(lines: Sequence[Line], problem: Any) -> dict[int, Line]:
         before = faulty.get(int(index), line).fault
         faulty[int(index)] = line._replace(fault=f"{before}; {said}" if before else said)
     if not faulty:
-        raise CouldNotRun(problem["detail"])
+        raise CouldNotRun(reasons.of_problem(problem))
     return faulty
 
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import click
 
 from firmtrail import config
-from firmtrail.cli import doctor_connections, loop, output
+from firmtrail.cli import doctor_connections, loop, opening, output
 from firmtrail.cli.parts import opened
 from firmtrail.commit import AHEAD_MS_MAX
 from firmtrail.eventstore import checks, health, held_file, migrations, sqlite
@@ -66,8 +66,11 @@ async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
     yield _linked()
     yield _disk(database.path.absolute().parent)
     if not database.path.exists():
-        yield Check("database", "fail", f"there is no {database.path}")
+        said = opening.unwritable(database.path) or "`firmtrail serve` creates it"
+        yield Check("database", "fail", f"there is no {database.path.absolute()}: {said}")
         return
+    if fault := opening.unwritable(database.path):
+        yield Check("database", "fail", fault)
     yield await _lock(database)
     if (open_now := await doctor_connections.running(database)) is not None:
         yield _well("connections", *open_now)

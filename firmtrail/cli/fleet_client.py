@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import ClientError, ClientResponse, ClientSession
 from yarl import URL
 
+from firmtrail.cli import reasons
 from firmtrail.cli.fleet import Device, Post, Recorded
 from firmtrail.events import time_ms
 from firmtrail.main import CouldNotRun
@@ -125,7 +126,8 @@ class Client:
         path = "/devices?reissue=never_seen"
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body))
         if answer.status not in {200, 201}:
-            raise CouldNotRun(f"Registering was answered {answer.status}: {answer.body.decode()}")
+            said = _reason(answer.body)
+            raise CouldNotRun(f"Registering devices was answered {answer.status}: {said}")
         for device, registered in zip(fleet, msgspec.json.decode(answer.body), strict=True):
             device.secret = registered["secret"]
 
@@ -202,7 +204,7 @@ class Client:
                 pass
             self.tally.retries += 1
             await asyncio.sleep(wait_s)
-        raise CouldNotRun(f"{url} gave no answer for {PATIENCE_S} s.")
+        raise CouldNotRun(f"{url} gave no answer for {PATIENCE_S} s: check that the server runs.")
 
 
 def _answer(response: ClientResponse, read: bytes, attempts: int) -> Answer:
@@ -212,5 +214,13 @@ def _answer(response: ClientResponse, read: bytes, attempts: int) -> Answer:
 
 def _done(path: str, answer: Answer) -> Any:
     if answer.status >= 400:
-        raise CouldNotRun(f"{path} was answered {answer.status}: {answer.body.decode()}")
+        raise CouldNotRun(f"{path} was answered {answer.status}: {_reason(answer.body)}")
     return msgspec.json.decode(answer.body)
+
+
+def _reason(body: bytes) -> str:
+    """What a problem says; of a body that is none, its text."""
+    try:
+        return reasons.of_problem(msgspec.json.decode(body))
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return body.decode(errors="replace")

@@ -1,21 +1,21 @@
-"""How do writing commands reach the service? As HTTP clients over a unix socket, in every case.
+"""Commands reach the service as HTTP clients over a unix socket, in every case.
 
-While a server holds an embedded file, over the socket beside it; else over one in a private
-temporary folder, on which this process serves the same application for the time of the command.
-So a command does what the same request would, and leaves the same events.
+While a server has an embedded file open, the socket is the one next to the file. Otherwise it is in
+a private temporary folder, and this process serves the same application on it until the command
+ends. So a command does what the same request would do, and leaves the same events.
 """
 
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, UnixConnector, web
+from aiohttp import ClientSession, ClientTimeout, UnixConnector, web
 
 from firmtrail import config
-from firmtrail.cli import logs, parts, sockets
+from firmtrail.cli import logs, loop, parts, reasons, sockets
 from firmtrail.eventstore import files, migrations
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.held_file import Locked
@@ -53,7 +53,8 @@ async def _socket(
     """A file can be held before the socket is there, while a server starts or migrates."""
     if isinstance(database, config.Embedded) and not database.path.exists():
         raise CouldNotRun(
-            f"There is no {database.path}: `firmtrail serve` or `firmtrail migrate` creates it."
+            f"There is no database {database.path.absolute()}: name another with --database, or "
+            "create this one with `firmtrail serve` or `firmtrail migrate`."
         )
     for _ in range(CONNECT_TRIES):
         try:
@@ -65,7 +66,10 @@ async def _socket(
             await asyncio.sleep(CONNECT_EVERY_S)
         else:
             return await stack.enter_async_context(_serving(db, database, artifacts))
-    raise CouldNotRun(f"{database} is held by a process that takes no commands.")
+    raise CouldNotRun(
+        f"{database} is open in another process, which takes no commands: wait until it has ended, "
+        "or stop it."
+    )
 
 
 async def _answers(socket: Path) -> bool:
@@ -86,7 +90,9 @@ async def _serving(
 ) -> AsyncIterator[Path]:
     """The service in this very process, until the command has its answers."""
     if not await migrations.is_at_head(db):
-        raise CouldNotRun(f"{database} needs `firmtrail migrate` of this version first.")
+        raise CouldNotRun(
+            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
+        )
     instance = await migrations.instance(db)
     serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:
@@ -102,18 +108,20 @@ async def _serving(
                     await runner.cleanup()
 
 
+def post(database: config.Database, path: str, body: Mapping[str, Any]) -> Any:
+    """Return what the database's own service answers to a POST; None in `body` means no member."""
+
+    async def work() -> Any:
+        async with service(database) as session:
+            given = {name: value for name, value in body.items() if value is not None}
+            return await ask(session, "POST", path, given)
+
+    return loop.run(work())
+
+
 async def ask(session: ClientSession, method: str, path: str, body: Any = None) -> Any:
     """The answer's JSON, None where it has none. Raises `CouldNotRun` with a refusal's reason."""
     async with session.request(method, path, json=body) as response:
         if not response.ok:
-            raise CouldNotRun(await reason(response))
+            raise CouldNotRun(await reasons.of_response(response))
         return await response.json() if response.status != 204 else None
-
-
-async def reason(response: ClientResponse) -> str:
-    """What a problem says, with every fault that it names; of what is none, its status."""
-    if response.content_type != "application/problem+json":
-        return f"{response.url} answers {response.status} {response.reason}"
-    problem = await response.json(content_type=None)
-    faults = [f"{each.get('pointer', '')}: {each['reason']}" for each in problem["errors"]]
-    return "\n  ".join([problem["detail"] or problem["title"], *faults])

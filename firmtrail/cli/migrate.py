@@ -1,12 +1,14 @@
-"""`firmtrail migrate`: the schema of this version, and the name of the installation."""
+"""`firmtrail migrate`: brings a database to this version's schema, and names the installation."""
 
 import click
+from sqlalchemy.exc import DBAPIError
 
-from firmtrail import config
+from firmtrail import config, main
 from firmtrail.cli import loop, parts
 from firmtrail.cli.output import note
+from firmtrail.eventstore import checks, migrations
 from firmtrail.eventstore import migrate as schema
-from firmtrail.eventstore import migrations
+from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.held_file import Locked
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.main import CouldNotRun
@@ -24,34 +26,56 @@ from firmtrail.main import CouldNotRun
 def migrate(
     database: config.Database, *, instance: str, service_role: str | None, auditor_role: str | None
 ) -> None:
-    """Bring the database to this version's schema; one that has it stays as it is, also while a
-    server holds it.
+    """Bring the database to this version's schema. A database that has it stays as it is, also
+    while a server has it open.
 
-    Postgres: run it as the owner of the database. --service-role grants a role of yours what
+    On Postgres, run this as the owner of the database. --service-role grants an existing role what
     `firmtrail serve` needs and nothing more: it can add events, and never change or delete one.
     --auditor-role grants another what `firmtrail audit` reads: no address, no digest of a secret.
     """
     roles = schema.Roles(service_role, auditor_role)
     if roles != schema.NOBODY and isinstance(database, config.Embedded):
-        raise click.UsageError("--service-role and --auditor-role are for Postgres.")
+        raise click.UsageError(
+            "--service-role and --auditor-role are for Postgres: a file has no roles."
+        )
+    main.note_new(database)
     try:
         loop.run(_migrate(database, instance, roles))
     except schema.WrongInstance as error:
-        raise CouldNotRun(f"{error}.") from error
+        raise CouldNotRun(
+            f"{str(error).capitalize()}: say --instance {error.stored}, or name another database."
+        ) from error
     note(f"{database} has the schema of this version.")
 
 
 async def _migrate(database: config.Database, instance: str, roles: schema.Roles) -> None:
     try:
-        async with parts.opened(database):  # a file: nobody else may write to it meanwhile
+        async with parts.opened(database) as db:  # a file: nobody else may write to it meanwhile
+            await _check_roles(db, roles)
             await schema.migrate(database.url, instance, roles)
+    except DBAPIError as error:
+        said = str(error.orig).partition(">: ")[2] or str(error.orig)
+        raise CouldNotRun(
+            f"{database} was not migrated, and is as it was before ({said.splitlines()[0]}): run "
+            "this as the owner of the database."
+        ) from error
     except Locked as error:
         assert isinstance(database, config.Embedded)
         if not await _has_schema(database, instance):
             raise CouldNotRun(
                 f"{error}, and it has another schema: stop that process, and start this version's, "
-                "which migrates it by itself."
+                "which migrates it automatically."
             ) from error
+
+
+async def _check_roles(db: Database, roles: schema.Roles) -> None:
+    """Find a role that is not there while nothing is changed yet."""
+    names = [name for name in roles if name is not None]
+    if names and (missing := await checks.missing_roles(db, names)):
+        raise CouldNotRun(
+            f"The Postgres has no role {missing[0]}, so nothing was migrated: create it first, "
+            f'with CREATE ROLE "{missing[0]}" LOGIN.'
+        )
 
 
 async def _has_schema(database: config.Embedded, instance: str) -> bool:

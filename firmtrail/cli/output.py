@@ -1,8 +1,11 @@
-"""How commands speak: results on stdout, everything else on stderr, and what an exit code means.
+"""Prints what commands have to say: results on stdout, everything else on stderr.
 
-0: done. 1: it ran, and what it looked at is wrong. 2: it could not run.
+The exit code is 0 when the command is done, 1 when it ran and found something wrong, 2 when it
+could not run, and 130 after Ctrl-C.
 """
 
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from json import dumps
 from typing import Any
@@ -15,8 +18,16 @@ from rich.text import Text
 
 FOUND_WRONG = 1
 
+WIDE = 1_000_000
+"""Characters per line of a table that no frame limits: no cell is cut."""
 
-json_option = click.option("--json", is_flag=True, help="Print JSON instead of a table.")
+_IS_WORD = re.compile(r"[a-z]+(_[a-z]+)+")
+_WORDED = frozenset(
+    {"action", "change", "clock", "halted", "kind", "reason", "role", "rule", "state", "status"}
+)
+"""Columns that hold one of our own words, such as not_reached, and no name that a user chose."""
+
+json_option = click.option("--json", is_flag=True, help="Print JSON instead of text.")
 
 
 def note(text: str) -> None:
@@ -25,19 +36,87 @@ def note(text: str) -> None:
 
 
 def progress(*columns: ProgressColumn) -> Progress:
-    """A bar for each task, with these columns behind it; where somebody looks: on a terminal."""
+    """A bar for each task, followed by these columns; shown on a terminal only."""
     console, title = Console(stderr=True), TextColumn("{task.description}")
     return Progress(title, BarColumn(), *columns, console=console, disable=not console.is_terminal)
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> None:
-    """Print rows that have the same members; `styles` colours a cell by its value."""
-    table = Table(*rows[0])
-    for row in rows:
-        cells = ("" if value is None else str(value) for value in row.values())
-        table.add_row(*(Text(cell, styles.get(cell, "")) for cell in cells))
-    Console(highlight=False).print(table)
+    """Print rows that have the same members; `styles` colours a cell by its value.
+
+    Every row stands on one line, with every cell whole.
+    """
+    _print(_table(rows, styles, *map(words, rows[0])))
+
+
+def show_list(rows: Sequence[Mapping[str, Any]], *, json: bool) -> None:
+    """Print the items of a list, as JSON or as a table; an empty list has no table."""
+    if json:
+        show_json(rows)
+    elif rows:
+        show_table(rows, {})
+    else:
+        note("There are none.")
+
+
+def show(shown: Mapping[str, Any], *, json: bool) -> None:
+    """Print one thing, as JSON or a member per line."""
+    if json:
+        show_json(shown)
+    else:
+        show_members(shown)
+
+
+def show_members(shown: Mapping[str, Any]) -> None:
+    """Print one thing, a member per line."""
+    rows = [{"name": words(name), "value": cell(name, value)} for name, value in shown.items()]
+    table = _table(rows, {}, "", "")
+    table.show_header = False
+    _print(table)
 
 
 def show_json(value: object) -> None:
     click.echo(dumps(value))
+
+
+def words(name: str) -> str:
+    """A member's name as a person says it: last_seen_at is "last seen"."""
+    return name.removesuffix("_at").replace("_", " ")
+
+
+def cell(name: str, value: object) -> str:
+    """Return a value as a person reads it, on one line."""
+    match value:
+        case None:
+            text = ""
+        case bool():
+            text = "yes" if value else "no"
+        case float():
+            text = f"{value:g}"
+        case dict():
+            text = ", ".join(f"{words(key)} {cell(key, each)}" for key, each in value.items())
+        case list() | tuple():
+            text = ", ".join(cell(name, each) for each in value)
+        case str() if name in _WORDED and _IS_WORD.fullmatch(value):
+            text = value.replace("_", " ")
+        case _:
+            text = str(value)
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str], *headers: str) -> Table:
+    table = Table(*headers)
+    for row in rows:
+        cells = [cell(name, value) for name, value in row.items()]
+        table.add_row(*(Text(each, styles.get(each, "")) for each in cells))
+    return table
+
+
+def _print(table: Table) -> None:
+    """In a frame where it fits on a terminal; else without one, and a terminal wraps its lines."""
+    wide, console = Console(highlight=False, width=WIDE), Console(highlight=False)
+    if sys.stdout.isatty() and wide.measure(table).maximum <= console.width:
+        console.print(table)
+    else:
+        table.box, table.pad_edge = None, False
+        wide.print(table, soft_wrap=True)

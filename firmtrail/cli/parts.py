@@ -12,12 +12,13 @@ from pathlib import Path
 import structlog
 
 from firmtrail import config
-from firmtrail.access import Access, Hasher
+from firmtrail.access import Access, Hasher, projects
 from firmtrail.artifacts import Artifacts
+from firmtrail.cli import opening
 from firmtrail.commands import demo
 from firmtrail.eventstore import checkpoint, migrations, outside, outside_bucket, signing_key
 from firmtrail.eventstore.checkpoint import BadNote
-from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.floors import Floors
 from firmtrail.eventstore.postgres import Postgres
 from firmtrail.eventstore.publisher import Publisher, Signer
@@ -42,6 +43,8 @@ async def opened(
     """
     db: Database
     if isinstance(database, config.Embedded):
+        if fault := opening.unwritable(database.path):
+            raise CouldNotRun(fault)
         db = await SQLite.open(database.path, apart=apart)
     else:
         try:
@@ -51,6 +54,8 @@ async def opened(
                 f"--database {database} is no URL of a Postgres that can be read. Percent-encode "
                 "what is special in its password (/ is %2F, ? is %3F, # is %23, @ is %40)."
             ) from error
+        except Unavailable as error:
+            raise Unavailable(opening.away(database, error)) from error
     try:
         yield db
     finally:
@@ -198,12 +203,22 @@ async def check(db: Database, serving: config.Serving) -> None:
     """Raises `CouldNotRun` where this code can't work with the database, or it is another's."""
     if not await migrations.is_at_head(db):
         raise CouldNotRun(
-            f"{serving.database} has no schema, or an older or newer version's: "
+            f"{serving.database} has no schema, or that of an older or newer version: "
             "run `firmtrail migrate` of this version."
         )
+    if serving.seed_project is not None and not serving.is_demo:
+        await _check_project(db, serving.seed_project)
     name = await migrations.instance(db)
     if name != serving.instance:
         raise CouldNotRun(
             f"{serving.database} belongs to the instance {name}, not to {serving.instance}: "
             "say --instance, or use another database."
+        )
+
+
+async def _check_project(db: Database, project: str) -> None:
+    if not await projects.is_there(db, project):
+        raise CouldNotRun(
+            f"There is no project {project} for --seed-api: name one that exists, or create it "
+            f"first with `firmtrail project add {project}`."
         )

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
-import msgspec
 from aiohttp import ClientSession, ClientTimeout
 from rich.progress import DownloadColumn, TransferSpeedColumn
 
 from firmtrail import config
-from firmtrail.cli import local, loop, output, remote
+from firmtrail.cli import local, loop, output, reasons, remote
 from firmtrail.cli.settings import artifacts_option
 from firmtrail.main import CouldNotRun
 
@@ -59,12 +58,11 @@ def release() -> None:
     multiple=True,
     help="A file of the release, and what it is called in it; several times for several.",
 )
-@remote.named
 @artifacts_option
+@remote.named
 @output.json_option
-@click.pass_obj
 def add(
-    database: config.Database,
+    service: remote.Service,
     /,
     *,
     version: str,
@@ -72,23 +70,23 @@ def add(
     model: str,
     notes: str | None,
     files: Sequence[NamedFile],
+    artifacts: config.ArtifactPlace | None,
     json: bool,
-    **where: Any,
 ) -> None:
     """Add VERSION, and upload its files.
 
-    Broken off, the same command again goes on: a file that is there is not changed.
+    If it is interrupted, run it again: it adds what is missing, and changes no file.
     """
     wanted = {"version": version, "model": model, "notes": notes}
     path = (project, "releases", model, version)
 
     async def add_all() -> Any:
-        async with remote.service(database, **where) as session:
+        async with service.session(artifacts) as session:
             await _add(session, remote.path(*path[:2]), wanted, goes_on=bool(files))
             await _upload(session, path, files)
             return await local.ask(session, "GET", remote.path(*path))
 
-    _tell(loop.run(add_all()), "is there", is_json=json)
+    _say(loop.run(add_all()), "is added", json=json)
 
 
 @release.command("withdraw")
@@ -98,9 +96,8 @@ def add(
 @click.option("--reason", required=True, help="Why it is never to be offered again.")
 @remote.named
 @output.json_option
-@click.pass_obj
 def withdraw(
-    database: config.Database,
+    service: remote.Service,
     /,
     *,
     version: str,
@@ -108,16 +105,10 @@ def withdraw(
     model: str,
     reason: str,
     json: bool,
-    **where: Any,
 ) -> None:
     """Withdraw VERSION for good: it is never offered again."""
     path = remote.path(project, "releases", model, version, "withdraw")
-
-    async def post() -> Any:
-        async with remote.service(database, **where) as session:
-            return await local.ask(session, "POST", path, {"reason": reason})
-
-    _tell(loop.run(post()), "is withdrawn", is_json=json)
+    _say(service.ask("POST", path, {"reason": reason}), "is withdrawn", json=json)
 
 
 @release.command("list")
@@ -125,32 +116,35 @@ def withdraw(
 @click.option("--model", help="Only this one's.")
 @remote.named
 @output.json_option
-@click.pass_obj
-def list_(
-    database: config.Database, /, *, project: str, model: str | None, json: bool, **where: Any
-) -> None:
+def list_(service: remote.Service, /, *, project: str, model: str | None, json: bool) -> None:
     """List the releases, by model, the highest version first."""
-
-    async def read() -> list[Any]:
-        async with remote.service(database, **where) as session:
-            query = {} if model is None else {"model": model}
-            return await _all(session, remote.path(project, "releases"), query)
-
-    found = loop.run(read())
-    if json:
-        output.show_json(found)
-    elif found:
+    found = service.items(remote.path(project, "releases"), {"model": model})
+    if json or not found:
+        output.show_list(found, json=json)
+    else:
         output.show_table([_row(each) for each in found], {"latest": "green", "withdrawn": "red"})
 
 
-def _tell(shown: Any, what: str, *, is_json: bool) -> None:
-    if is_json:
+@release.command("show")
+@click.argument("version")
+@remote.in_project
+@_of_model
+@remote.named
+@output.json_option
+def show(service: remote.Service, /, *, version: str, project: str, model: str, json: bool) -> None:
+    """Show a release with its files."""
+    output.show(service.ask("GET", remote.path(project, "releases", model, version)), json=json)
+
+
+def _say(shown: Any, done: str, *, json: bool) -> None:
+    """Say what was done with a release."""
+    if json:
         output.show_json(shown)
     else:
-        output.note(f"Release {shown['version']} of {shown['model']} {what}.")
+        output.note(f"Release {shown['version']} of {shown['model']} {done}.")
 
 
-def _row(shown: Any) -> dict[str, str]:
+def _row(shown: Any) -> dict[str, str | None]:
     state = "withdrawn" if shown["withdrawn"] else "latest" if shown["latest"] else ""
     return {
         "model": shown["model"],
@@ -158,16 +152,9 @@ def _row(shown: Any) -> dict[str, str]:
         "state": state,
         "added": shown["added_at"],
         "artifacts": " ".join(each["name"] for each in shown["artifacts"]),
-        "notes": shown["reason"] or shown["notes"] or "",
+        "notes": shown["notes"],
+        "withdrawn because": shown["reason"],
     }
-
-
-async def _all(session: ClientSession, path: str, query: dict[str, str]) -> list[Any]:
-    headers = {"Accept": "application/x-ndjson"}
-    async with session.get(path, params=query, headers=headers) as response:
-        if not response.ok:
-            raise CouldNotRun(await local.reason(response))
-        return [msgspec.json.decode(line) for line in (await response.read()).splitlines()]
 
 
 async def _add(session: ClientSession, path: str, wanted: Any, *, goes_on: bool) -> None:
@@ -175,10 +162,10 @@ async def _add(session: ClientSession, path: str, wanted: Any, *, goes_on: bool)
         if response.status == 409 and goes_on:
             problem = await response.json(content_type=None)
             if problem["code"] == "release_exists":
-                output.note(f"{problem['detail']}: adding its files.")
+                output.note(f"{problem['detail']}: its files are added.")
                 return
         if not response.ok:
-            raise CouldNotRun(await local.reason(response))
+            raise CouldNotRun(await reasons.of_response(response))
 
 
 async def _upload(session: ClientSession, path: Sequence[str], files: Sequence[NamedFile]) -> None:
@@ -193,7 +180,7 @@ async def _upload(session: ClientSession, path: Sequence[str], files: Sequence[N
 async def _put(
     session: ClientSession, path: str, file: Path, advance: Callable[[int], None]
 ) -> None:
-    """Upload a file. It is hashed as it is read, and held against what arrived."""
+    """Upload a file. It is hashed as it is read, and compared with what arrived."""
     digest = sha256()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -207,12 +194,15 @@ async def _put(
     timeout = ClientTimeout(total=UPLOAD_S)
     async with session.put(path, data=chunks(), headers=headers, timeout=timeout) as response:
         if not response.ok:
-            raise CouldNotRun(f"{file}: {await local.reason(response)}")
+            raise CouldNotRun(f"{file}: {await reasons.of_response(response)}")
         if (await response.json())["sha256"] != digest.hexdigest():
-            raise CouldNotRun(f"{file} changed while it was sent, or arrived as other bytes.")
+            raise CouldNotRun(
+                f"{file} changed while it was sent, or arrived as other bytes: withdraw the "
+                "release, and add another version with the right file."
+            )
 
 
 def _headers(file: Path) -> dict[str, str]:
-    """With its length told, the server refuses what is too large before it comes."""
+    """Announce the length, so that the server refuses what is too large before it is sent."""
     length = str(file.stat().st_size)
     return {"Content-Length": length, "Content-Type": "application/octet-stream"}

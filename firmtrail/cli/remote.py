@@ -1,17 +1,22 @@
-"""Where does a command on the fleet go? Over HTTP to the server that --url names, as its --token
-may; without --url to the database's own service, as cli/local.py finds it.
+"""Names the service that a command on the fleet goes to.
+
+With --url it is that server, over HTTP, with the rights of the token. Without --url it is the
+database's own service, as cli/local.py finds it.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import click
+import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, InvalidURL
 
 from firmtrail import config
-from firmtrail.cli import local
+from firmtrail.cli import given, local, loop, reasons
 from firmtrail.main import CouldNotRun
 
 in_project = click.option("--project", required=True, help="The project's name.")
@@ -21,12 +26,65 @@ _URL = click.option(
     envvar="FIRMTRAIL_URL",
     help="A server: http://127.0.0.1:8080. Without it, the one of --database.",
 )
-_TOKEN = click.option("--token", envvar="FIRMTRAIL_TOKEN", help="An API token, with --url.")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The service that a command speaks to."""
+
+    database: config.Database
+    url: str | None
+    token: str | None
+
+    @contextlib.asynccontextmanager
+    async def session(
+        self, artifacts: config.ArtifactPlace | None = None
+    ) -> AsyncIterator[ClientSession]:
+        """Open a session. `artifacts` is where they lie if this very process serves."""
+        if self.url is None:
+            async with local.service(self.database, artifacts) as session:
+                yield session
+        else:
+            async with _connected(self.url, self.token) as session:
+                yield session
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Return the answer's JSON. Raises `CouldNotRun` with a refusal's reason."""
+
+        async def work() -> Any:
+            async with self.session() as session:
+                return await local.ask(session, method, path, body)
+
+        return loop.run(work())
+
+    def ask_all(self, *paths: str) -> list[Any]:
+        """Return what each of these paths answers to a GET."""
+
+        async def work() -> list[Any]:
+            async with self.session() as session:
+                return [await local.ask(session, "GET", each) for each in paths]
+
+        return loop.run(work())
+
+    def items(self, path: str, query: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return all items of a list; members of `query` that are None or false are left out."""
+
+        async def work() -> list[Any]:
+            async with self.session() as session:
+                return await items_of(session, path, query or {})
+
+        return loop.run(work())
 
 
 def named[Command: Callable[..., Any]](command: Command) -> Command:
-    """The options that say which service is meant; `service` takes them."""
-    return _URL(_TOKEN(command))
+    """Add --url, --token and --token-file; the command gets a `Service` as its first argument."""
+
+    @functools.wraps(command)
+    def wrapped(*, url: str | None, token: str | None, **rest: Any) -> Any:
+        return command(Service(click.get_current_context().obj, url, token), **rest)
+
+    with_token = given.token(wrapped, envvar="FIRMTRAIL_TOKEN", help="An API token, with --url.")
+    return _URL(with_token)  # type: ignore[return-value] # what calls it is click
 
 
 def path(project: str, *names: str) -> str:
@@ -34,27 +92,34 @@ def path(project: str, *names: str) -> str:
     return "/".join(("/api/v1/projects", *(quote(name, safe="") for name in (project, *names))))
 
 
+async def items_of(session: ClientSession, path: str, query: Mapping[str, Any]) -> list[Any]:
+    """Read a list to its end."""
+    params = {
+        name: "true" if value is True else str(value)
+        for name, value in query.items()
+        if value is not None and value is not False
+    }
+    headers = {"Accept": "application/x-ndjson"}
+    async with session.get(path, params=params, headers=headers) as response:
+        if not response.ok:
+            raise CouldNotRun(await reasons.of_response(response))
+        return [msgspec.json.decode(line) for line in (await response.read()).splitlines()]
+
+
 @contextlib.asynccontextmanager
-async def service(
-    database: config.Database,
-    *,
-    url: str | None,
-    token: str | None,
-    artifacts: config.ArtifactPlace | None = None,
-) -> AsyncIterator[ClientSession]:
-    """A session with the service. `artifacts` is where they lie if this very process serves."""
-    if url is None:
-        async with local.service(database, artifacts) as session:
-            yield session
-        return
+async def _connected(url: str, token: str | None) -> AsyncIterator[ClientSession]:
     if token is None:
-        raise click.UsageError("--url needs a --token.")
+        raise click.UsageError(
+            "--url needs a token: --token-file, or the variable FIRMTRAIL_TOKEN."
+        )
     if urlsplit(url).scheme not in {"http", "https"} or urlsplit(url).path not in {"", "/"}:
-        raise click.UsageError("--url is http://HOST:PORT or https://HOST:PORT, without a path.")
+        raise click.UsageError(
+            "--url is the address of a server, without a path: http://HOST:PORT or https://HOST:PORT."
+        )
     timeout = ClientTimeout(total=local.TIMEOUT_S)
     headers = {"Authorization": f"Bearer {token}"}
     try:
         async with ClientSession(url, headers=headers, timeout=timeout) as session:
             yield session
     except (ClientError, InvalidURL, TimeoutError) as error:
-        raise CouldNotRun(f"The server of --url: {error or type(error).__name__}") from error
+        raise CouldNotRun(reasons.of_connection(url, error)) from error

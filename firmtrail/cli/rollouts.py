@@ -1,24 +1,26 @@
-"""`firmtrail rollout`, `rollback` and `ask`: steer the fleet as HTTP clients, and watch it."""
+"""`firmtrail rollout start`, `advance`, `pause` …, and `rollback`: steer the fleet."""
 
-import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from rich.progress import MofNCompleteColumn, Progress, TaskID
 
-from firmtrail import config
-from firmtrail.cli import local, loop, output, remote
+from firmtrail.cli import output, remote
+from firmtrail.cli.numbers import Number, Whole
 
-WATCH_EVERY_S = 2
-ENDED = frozenset({"paused", "aborted", "withdrawn"})
-
-_because = click.option("--reason", help="Why; it lies beside the log.")
-_why = click.option("--reason", help="Why; needed but for --dry-run. It lies beside the log.")
-_percent = click.option("--percent", type=click.FloatRange(0, 100), default=100.0)
-_model = click.option("--model", required=True)
+_KEPT = "It is kept outside the log, so it can be erased."
+_because = click.option("--reason", help=f"Why. {_KEPT}")
+_why = click.option("--reason", help=f"Why; required without --dry-run. {_KEPT}")
+_percent = click.option(
+    "--percent",
+    type=Number(0, 100),
+    default=100.0,
+    help="How many percent of the devices it reaches.",
+)
+_model = click.option("--model", required=True, help="The model that the version is for.")
 _cohort = click.option("--cohort", help="Only devices of this cohort.")
 _tag = click.option("--tag", help="Only devices with this tag.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Only say whom it would be for.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Start nothing: only count the devices.")
 
 
 @click.group()
@@ -33,57 +35,64 @@ def rollout() -> None:
 @_cohort
 @_tag
 @_percent
-@click.option("--pause-at", type=click.IntRange(0, 100), help="Pause when more percent fail.")
-@click.option("--min-reports", type=click.IntRange(1), default=100, help="With --pause-at.")
+@click.option("--pause-at", type=Whole(0, 100), help="Pause when more percent fail.")
+@click.option(
+    "--min-reports",
+    type=Whole(1),
+    default=100,
+    help="With --pause-at: not before so many devices have reported an outcome.",
+)
 @click.option(
     "--silent-after",
     "silent_after_s",
-    type=click.IntRange(300, 2_592_000),
+    type=Whole(300, 2_592_000),
     help="Seconds without a call after which a device that was offered it counts as failed.",
 )
 @_dry_run
 @remote.named
-@click.pass_obj
+@output.json_option
 def start(
-    database: config.Database,
+    service: remote.Service,
     /,
     *,
     project: str,
     pause_at: int | None,
     min_reports: int,
+    json: bool,
     **wish: Any,
 ) -> None:
     """Roll VERSION out, and print the rollout's id."""
-    where = {name: wish.pop(name) for name in ("url", "token")}
     if pause_at is not None:
         wish["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    answer = _post(database, remote.path(project, "rollouts"), wish, where)
-    if answer["id"] is None:
-        output.note(f"It would be for {answer['progress']['matching']} devices.")
+    answer = service.ask("POST", remote.path(project, "rollouts"), _given(wish))
+    if json:
+        output.show_json(answer)
+    elif answer["id"] is None:
+        click.echo(f"The rollout would be for {_devices(answer['progress']['matching'])}.")
     else:
         click.echo(answer["id"])
 
 
 @rollout.command("advance")
 @click.argument("rollout_id", metavar="ID")
-@click.option("--percent", type=click.FloatRange(0, 100), required=True)
+@click.option("--percent", type=Number(0, 100), required=True, help="More than before.")
 @remote.in_project
 @_because
 @remote.named
-@click.pass_obj
+@output.json_option
 def advance(
-    database: config.Database,
+    service: remote.Service,
     /,
     *,
     rollout_id: str,
     percent: float,
     project: str,
     reason: str | None,
-    **where: str | None,
+    json: bool,
 ) -> None:
-    """Let it reach more of its devices."""
+    """Let a rollout reach more of its devices."""
     path = remote.path(project, "rollouts", rollout_id, "advance")
-    _tell(_post(database, path, {"percent": percent, "reason": reason}, where))
+    _say(service.ask("POST", path, _given({"percent": percent, "reason": reason})), json=json)
 
 
 def _command(name: str, summary: str) -> None:
@@ -92,146 +101,83 @@ def _command(name: str, summary: str) -> None:
     @remote.in_project
     @_because
     @remote.named
-    @click.pass_obj
+    @output.json_option
     def command(
-        database: config.Database,
+        service: remote.Service,
         /,
         *,
         rollout_id: str,
         project: str,
         reason: str | None,
-        **where: str | None,
+        json: bool,
     ) -> None:
         path = remote.path(project, "rollouts", rollout_id, name)
-        _tell(_post(database, path, {"reason": reason}, where))
+        _say(service.ask("POST", path, _given({"reason": reason})), json=json)
 
 
-_command("pause", "Offer nothing more until it is resumed.")
-_command("resume", "Go on; what failed before no longer counts towards pausing.")
-_command("abort", "End it: it decides nothing any more.")
-
-
-@rollout.command("watch")
-@click.argument("rollout_id", metavar="ID")
-@remote.in_project
-@click.option("--once", is_flag=True, help="Say how far it is, and end.")
-@remote.named
-@output.json_option
-@click.pass_obj
-def watch(
-    database: config.Database,
-    /,
-    *,
-    rollout_id: str,
-    project: str,
-    once: bool,
-    json: bool,
-    **where: str | None,
-) -> None:
-    """Show how far it is, until every device has installed it or it stops.
-
-    A device that ran it before counts as meant and not as installed: end with Ctrl-C.
-    """
-    path = remote.path(project, "rollouts", rollout_id)
-    shown = loop.run(_watch(database, path, where, is_once=once or json))
-    if json:
-        output.show_json(shown)
-    else:
-        _tell(shown)
-
-
-async def _watch(
-    database: config.Database, path: str, where: dict[str, str | None], *, is_once: bool
-) -> Any:
-    with output.progress(MofNCompleteColumn()) as progress:
-        tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
-        async with remote.service(database, url=where["url"], token=where["token"]) as session:
-            while True:
-                shown = await local.ask(session, "GET", path)
-                _show(progress, tasks, shown["progress"])
-                is_done = shown["progress"]["installed"] >= shown["progress"]["matching"]
-                if is_once or is_done or shown["state"] in ENDED:
-                    return shown
-                await asyncio.sleep(WATCH_EVERY_S)
-
-
-def _show(progress: Progress, tasks: list[TaskID], counts: dict[str, int]) -> None:
-    failed = counts["failed"] + counts["exhausted"]
-    for task, completed in zip(
-        tasks, (counts["offered"], counts["installed"], failed), strict=True
-    ):
-        progress.update(task, total=counts["matching"], completed=completed)
+_command("pause", "Let a rollout offer nothing more until it is resumed.")
+_command("resume", "Resume a paused rollout. Earlier failures no longer count towards pausing.")
+_command("abort", "End a rollout: it decides nothing any more.")
 
 
 @click.command()
 @click.argument("bad_version", metavar="BAD")
 @remote.in_project
 @_model
-@click.option("--to", default="previous", help="A version for all, instead of each its previous.")
-@click.option("--fallback", help="For devices without a previous version.")
+@click.option(
+    "--to",
+    default="previous",
+    help="A version for all, instead of the one that each ran before.",
+)
+@click.option("--fallback", help="A version for devices that have no previous one.")
 @_cohort
 @_tag
 @_percent
 @_why
 @_dry_run
 @remote.named
-@click.pass_obj
-def rollback(database: config.Database, /, *, project: str, **wish: Any) -> None:
-    """Withdraw BAD and send the devices that run it back; prints the rollback's id."""
-    where = {name: wish.pop(name) for name in ("url", "token")}
-    answer = _post(database, remote.path(project, "rollbacks"), wish, where)
-    if answer["rollout"] is not None:
+@output.json_option
+def rollback(service: remote.Service, /, *, project: str, json: bool, **wish: Any) -> None:
+    """Withdraw BAD, send the devices that run it back, and print the rollback's id."""
+    if not wish["reason"] and not wish["dry_run"]:
+        raise click.UsageError(
+            "A rollback needs --reason TEXT, which says why; --dry-run, which only counts devices, "
+            "does not."
+        )
+    answer = service.ask("POST", remote.path(project, "rollbacks"), _given(wish))
+    if json:
+        output.show_json(answer)
+    elif answer["rollout"] is not None:
         click.echo(answer["rollout"])
     else:
-        output.show_table([answer["devices"]], {})
+        output.show_members({_NAMED[name]: count for name, count in answer["devices"].items()})
 
 
-@click.command()
-@click.argument("device_id", metavar="DEVICE")
-@remote.in_project
-@click.option(
-    "--wait", type=click.IntRange(0, 60), default=0, help="Seconds to wait for an answer."
-)
-@remote.named
-@click.pass_obj
-@click.pass_context
-def ask(
-    ctx: click.Context,
-    database: config.Database,
-    /,
-    *,
-    device_id: str,
-    project: str,
-    wait: int,
-    **where: str | None,
-) -> None:
-    """Ask DEVICE which version it runs; with --wait prints its answer, if one comes in time.
-
-    Exit code 1 where none came in time. The question stays open.
-    """
-    path = f"{remote.path(project, 'devices', device_id, 'ask')}?wait={wait}"
-    answer = _post(database, path, {}, where)
-    if "version" in answer:
-        click.echo(answer["version"])
-    elif wait:
-        output.note(f"No answer yet; the question is {answer['question']}.")
-        ctx.exit(output.FOUND_WRONG)
-    else:
-        output.note(f"Asked; the question is {answer['question']}.")
+_NAMED = {
+    "named": "devices that run it",
+    "pinned": "of these pinned to it",
+    "silent": "of these silent for 7 days",
+    "no_previous": "of these without a previous version",
+}
 
 
-def _post(
-    database: config.Database, path: str, wish: dict[str, Any], where: dict[str, str | None]
-) -> Any:
-    body = {name: value for name, value in wish.items() if value is not None}
-
-    async def post() -> Any:
-        async with remote.service(database, url=where["url"], token=where["token"]) as session:
-            return await local.ask(session, "POST", path, body)
-
-    return loop.run(post())
-
-
-def _tell(shown: Any) -> None:
+def state_of(shown: Any) -> str:
+    """A rollout's state and counts, as a sentence."""
     counts = ", ".join(f"{number} {name}" for name, number in shown["progress"].items())
-    output.note(f"{shown['kind'].title()} {shown['id']} is {shown['state']}: {counts}.")
+    why = f" ({output.cell('reason', shown['state_reason'])})" if shown["state_reason"] else ""
+    return f"{shown['kind'].title()} {shown['id']} is {shown['state']}{why}: {counts}."
+
+
+def _say(shown: Any, *, json: bool) -> None:
+    if json:
+        output.show_json(shown)
+    else:
+        output.note(state_of(shown))
+
+
+def _given(wish: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in wish.items() if value is not None}
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"

@@ -14,6 +14,7 @@ from typing import Any, override
 import click
 
 from firmtrail import config, main
+from firmtrail.cli.numbers import Number, Whole
 from firmtrail.cli.settings import PlaceType, artifacts_option, one_place
 
 DEMO_PROJECT = "demo"
@@ -40,8 +41,8 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
-@click.option("--port", default=8080, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--workers", default=1, type=click.IntRange(1, 64), help="Processes, on Postgres.")
+@click.option("--port", default=8080, type=Whole(0, 65535), help="0 takes a free one.")
+@click.option("--workers", default=1, type=Whole(1, 64), help="Processes, on Postgres.")
 @click.option("--demo", is_flag=True, help="With the demo project and the seed's routes.")
 @click.option(
     "--demo-public",
@@ -68,7 +69,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--drain-delay",
     "drain_delay_s",
     default=0.0,
-    type=click.FloatRange(min=0, max=3600),
+    type=Number(min=0, max=3600),
     help="Seconds after SIGTERM in which requests are still taken while /readyz says 503, so that "
     "a load balancer notices. A second signal ends them.",
 )
@@ -76,13 +77,13 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--write-timeout",
     "write_timeout_s",
     default=config.WRITE_TIMEOUT_S,
-    type=click.FloatRange(min=0.1, max=3600),
+    type=Number(min=0.1, max=3600),
     help="Seconds in which a client has to take, or send, 256 KiB of what is streamed.",
 )
 @click.option(
     "--streams-max",
     default=config.STREAMS_MAX,
-    type=click.IntRange(1, 100_000),
+    type=Whole(1, 100_000),
     help="How many may follow logs, in each process.",
 )
 @click.option(
@@ -95,14 +96,14 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--connections-max",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="How many client connections each process has at most. Without it, as many as the limit "
     "of file descriptors allows with a reserve, up to 10 000.",
 )
 @click.option(
     "--connections-per-address",
     "connections_per_address_max",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="How many of them one client address has at most, an IPv6 /64 counting as one address; a "
     "trusted proxy is not limited. Without it, a quarter.",
 )
@@ -117,7 +118,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--long-poll-max",
     "long_poll_s_max",
     default=config.LONG_POLL_S_MAX,
-    type=click.FloatRange(min=0, max=60),
+    type=Number(min=0, max=60),
     help="Seconds after which a request with wait= is answered, whatever it asked for; less than "
     "the time limit of every proxy on the way.",
 )
@@ -125,7 +126,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--artifact-bytes-max",
     default=config.ARTIFACT_BYTES_MAX,
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="The largest artifact that is taken.",
 )
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
@@ -150,27 +151,32 @@ def serve(
     `firmtrail migrate` before.
     """
     if demo and seed_api is not None:
-        raise click.UsageError("--demo is --seed-api for its own project: give one of them.")
+        raise click.UsageError(
+            "--demo and --seed-api exclude each other: --demo serves the seed's routes for its own "
+            "project."
+        )
     if demo and not demo_public and not _is_loopback(str(options["host"])):
         raise click.UsageError(
             f"The demo was not started: other machines can reach {options['host']}, and the demo's "
             "password is public. Leave --host at 127.0.0.1, or add --demo-public if anybody may "
             "use the demo."
         )
+    tls = _tls(tls_cert, tls_key)
     serving = config.Serving(
         database=config.signed(
             database, signing_key_file, one_place(checkpoints_file, checkpoints)
         ),
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
-        tls=_tls(tls_cert, tls_key),
+        tls=tls,
         **options,  # type: ignore[arg-type] # click has converted them
     )
+    if serving.workers > 1 and isinstance(database, config.Embedded):
+        raise click.UsageError("An embedded database is served by one process: --workers 1.")
     _check_publishing(serving)
+    _check(serving)
     if serving.workers == 1:
         import_module("firmtrail.cli.server").serve(serving)
-    elif isinstance(database, config.Embedded):
-        raise click.UsageError("An embedded database is served by one process: --workers 1.")
     else:
         _serve_by_workers(serving)
 
@@ -183,11 +189,20 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == LOCALHOST
 
 
+def _check(serving: config.Serving) -> None:
+    """Find what would keep the server from starting, while nothing is changed yet."""
+    sockets = import_module("firmtrail.cli.sockets")
+    sockets.check_address(serving.host, serving.port)
+    if serving.tls is not None:
+        sockets.tls_context(serving.tls)
+    main.note_new(serving.database)
+
+
 def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
     if certificate is not None and key is not None:
         return config.Tls(certificate=certificate, key=key)
     if certificate is not None or key is not None:
-        raise click.UsageError("--tls-cert and --tls-key go together.")
+        raise click.UsageError("--tls-cert and --tls-key belong together: give both or neither.")
     return None
 
 

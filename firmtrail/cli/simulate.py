@@ -1,5 +1,6 @@
 """`firmtrail simulate`: a fleet that lives, and whether the service recorded its life as it was."""
 
+import functools
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -7,48 +8,66 @@ from random import Random
 from typing import Any
 
 import click
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientError,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    InvalidURL,
+    TCPConnector,
+)
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from firmtrail.cli import fleet, fleet_check, fleet_work, loop, output, steer
+from firmtrail.cli import fleet, fleet_check, fleet_work, given, loop, output, reasons, steer
 from firmtrail.cli.fleet import Device, Post
 from firmtrail.cli.fleet_client import CONNECTIONS, Client, Pacer, Tally
 from firmtrail.cli.fleet_work import Advance, Plan
+from firmtrail.cli.numbers import Whole
+from firmtrail.main import CouldNotRun
 
 REQUEST_TIMEOUT_S = 30
 
 type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 """Plays, compares, and gives the summary."""
 
+_token = functools.partial(
+    given.token, envvar="FIRMTRAIL_TOKEN", help="An API token of an admin of the project."
+)
+
 
 @click.command()
-@click.option("--url", required=True, help="Where the service is: http://127.0.0.1:8080")
-@click.option("--token", required=True, help="An API token of an admin of the project.")
+@click.option(
+    "--url",
+    required=True,
+    envvar="FIRMTRAIL_URL",
+    help="Where the service is: http://127.0.0.1:8080",
+)
 @click.option("--project", required=True, help="The project's name.")
-@click.option("--devices", default=1000, type=click.IntRange(1, 10_000_000))
+@click.option("--devices", default=1000, type=Whole(1, 10_000_000))
 @click.option(
     "--rate",
     default=1000,
-    type=click.IntRange(1),
+    type=Whole(1),
     help="Reports a second, at most; with --steer, requests.",
 )
-@click.option("--duration", type=click.IntRange(1), help="Seconds to report for.")
+@click.option("--duration", type=Whole(1), help="Seconds to report for.")
 @click.option("--steer", "is_steered", is_flag=True, help="Play a rollout, and the way back.")
 @click.option(
     "--fail-percent",
     default=8,
-    type=click.IntRange(2, 100),
+    type=Whole(2, 100),
     help="With --steer: how many installs fail; at half of it the rollout is to pause.",
 )
 @click.option("--seed", help="Plays the same fleet again, under new names.")
 @output.json_option
+@_token
 @click.pass_context
 def simulate(
     ctx: click.Context,
     /,
     *,
     url: str,
-    token: str,
+    token: str | None,
     project: str,
     devices: int,
     rate: int,
@@ -61,14 +80,19 @@ def simulate(
     """Play a fleet against a service, and check everything that it recorded.
 
     Each device has its own secret. Devices install, update, fail, fall back, send again what was
-    not answered, or twice at once, and come back after weeks to upload what happened meanwhile.
-    In the end the service's devices, histories, counts and log are held against what was sent and
-    received. Exit code 1 if anything differs. Without --duration, every device reports about twice.
+    not answered, or send it twice in parallel, and come back after weeks to upload what happened
+    meanwhile. In the end the service's devices, histories, counts and log are compared with what
+    was sent and received. The exit code is 1 if anything differs. Without --duration, every device
+    reports about twice.
 
-    With --steer devices check in and do what they are told: 1.1.0 is rolled out, first to 10
-    percent, then to 50, where so many installs fail that the rollout has to pause itself; then it
-    is rolled back. Each answer, the report over which it pauses, and all counts are checked too.
+    With --steer, devices check in and follow the answers: 1.1.0 is rolled out, first to 10 percent,
+    then to 50, where so many installs fail that the rollout has to pause itself; then it is rolled
+    back. Each answer, the report at which the rollout pauses, and all counts are checked too.
     """
+    if token is None:
+        raise click.UsageError(
+            "A token of an admin of the project is needed: --token-file or FIRMTRAIL_TOKEN."
+        )
     if is_steered and (duration is not None or devices < steer.DEVICES_MIN):
         least = f"at least {steer.DEVICES_MIN} devices"
         raise click.UsageError(f"--steer takes {least}, and no --duration.")
@@ -78,8 +102,7 @@ def simulate(
     if json:
         output.show_json(summary)
     else:
-        rows = [{"": name, "count": value} for name, value in summary.items()]
-        output.show_table(rows, {})
+        output.show_members(summary)
     for difference in tally.shown:
         output.note(difference)
     if tally.differences:
@@ -94,9 +117,19 @@ async def _simulate(
         cookie_jar=DummyCookieJar(),
         timeout=ClientTimeout(total=REQUEST_TIMEOUT_S),
     ) as session:
+        await _check_there(session, url)
         client = Client(session, url, project, token)
         with output.progress(MofNCompleteColumn(), TimeElapsedColumn()) as progress:
             return client.tally, await play(client, plan, progress)
+
+
+async def _check_there(session: ClientSession, url: str) -> None:
+    """A fleet is patient with a server that is away; the person who mistyped its address is not."""
+    try:
+        async with session.get(f"{url.rstrip('/')}/healthz"):
+            pass
+    except (ClientError, InvalidURL, TimeoutError) as error:
+        raise CouldNotRun(reasons.of_connection(url, error)) from error
 
 
 async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class WrongInstance(Exception):
 
     def __init__(self, stored: str, wanted: str) -> None:
         super().__init__(f"this is the database of instance {stored}, not of {wanted}")
+        self.stored = stored
 
 
 async def migrate(url: str, instance: str, roles: Roles = NOBODY) -> None:

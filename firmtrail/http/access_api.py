@@ -176,7 +176,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
     kind: Literal["user", "token"] = "token" if actor_id.startswith("t_") else "user"
     history = await _history(call, f"{kind}/{actor_id}")
     if not history:
-        raise NotFound
+        raise NotFound(f"The log names no actor {actor_id}.")
     old = await old_logs(call, (each.position for each in history))
     first = history[0].event
     holder = first.holder if isinstance(first, TokenIssued) else None

@@ -113,7 +113,7 @@ def _basic_password(encoded: str) -> str | None:
 async def _system(access: Access, project: str | None) -> Caller:
     log_id = None
     if project is not None and (log_id := await access.project(project)) is None:
-        raise NotFound
+        raise NotFound(f"There is no project {project}.")
     return Caller(
         kind="system",
         actor=SYSTEM_ACTOR,

@@ -97,7 +97,7 @@ async def _look(call: AnyCall, running: str | None = None) -> _Looked:
     name = call.path("device")
     seen, control = await look(call, name)
     if seen.state is None:
-        raise NotFound
+        raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
         raise Refused("device_decommissioned", f"device {name} is decommissioned")
     state = target.case_of(control, seen.state, seen.offers, running).device

@@ -148,7 +148,7 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
     past = await _past(call)
     states = await fleet_past.states(call.services.db, past, [name])
     if name not in states:
-        raise NotFound("There was no such device.")
+        raise NotFound(f"There was no device {name}.")
     current = await outdated.current_then(call.services.db, past.log_id, past.stop)
     return respond.resource(call, shown(states[name], current), past.stop)
 
@@ -157,7 +157,7 @@ async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
     """The log's size and the device; concurrent requests share a query. Raises `NotFound`."""
     size, found = device_current.found_one(await call.services.devices.get((call.log_id, name)))
     if found is None:
-        raise NotFound
+        raise NotFound(f"There is no device {name}.")
     return size, found
 
 
@@ -169,7 +169,7 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
     seen, control = await look(call, name)
     state = seen.state
     if state is None:
-        raise NotFound
+        raise NotFound(f"There is no device {name}.")
     goal = None
     if control.releases and not state.decommissioned:
         goal = target.decide(await case_of(call, control, state, seen)).version
@@ -227,7 +227,7 @@ async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
     if stop == END:
         await existing(call, name)
     elif name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
-        raise NotFound("There was no such device.")
+        raise NotFound(f"There was no device {name}.")
 
 
 async def _history(

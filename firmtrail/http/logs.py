@@ -24,7 +24,7 @@ async def log_of(call: AnyCall) -> int:
     number = int(call.path("number") or 0)  # logs are numbered from 1
     log_id = await log.by_number(call.services.db, call.project, number)
     if log_id is None:
-        raise NotFound
+        raise NotFound(f"The project has no log {number}.")
     return log_id
 
 

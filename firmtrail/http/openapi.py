@@ -15,7 +15,7 @@ from aiohttp import web
 from apispec import APISpec
 
 from firmtrail import __version__
-from firmtrail.http import texts
+from firmtrail.http import described, texts
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
 from firmtrail.http.kinds import Device, Local, Member, Public, User
 from firmtrail.http.poll import POLL_AFTER
@@ -30,8 +30,10 @@ SECURITY = ("bearer", "basic")
 _REF = "#/components/schemas/{name}"
 
 _DESCRIPTION = """\
-What each device of a fleet runs, ran and should run. Times are RFC 3339 UTC, versions SemVer
-2.0.0, errors RFC 9457 problems with a stable `code` and all faults of a body."""
+What each device of a fleet runs, ran and should run. Times are in RFC 3339 and UTC, versions are
+SemVer 2.0.0, and errors are RFC 9457 problems with a stable `code` and all faults of a body. Every
+GET answers HEAD, too. To try a route here, press Authorize and paste an API token of
+`firmtrail token create`, or a device's secret."""
 
 _PATH_TYPES: dict[str, Any] = {
     "project": texts.ProjectName,
@@ -76,6 +78,8 @@ def document(routes: Sequence[Route]) -> bytes:
         openapi_version="3.1.0",
         info={"description": _DESCRIPTION, "license": {"name": "Apache-2.0"}},
     )
+    for name, text in described.GROUPS.items():
+        spec.tag({"name": name, "description": text})
     _add_security(spec)
     schemas = _Schemas(routes)
     for name, schema in schemas.components.items():
@@ -148,7 +152,8 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
-        "tags": [route.group],
+        "description": f"May be called by {_access(route)}.",
+        "tags": [described.group_of(route)],
         "parameters": [*_query_parameters(route), *_header_parameters(route)],
         "responses": _responses(route, schemas),
     }
@@ -255,7 +260,13 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
     [schema] = (each for name, each in components.items() if name == route.query.__name__)
     required = schema.get("required", [])
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": _never_null(member)}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in required,
+            "schema": _never_null(member),
+            **described.parameter(route.query.__name__, name),
+        }
         for name, member in schema["properties"].items()
     ]
 
@@ -283,7 +294,12 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
         "Content-Digest": (route.takes_bytes, str),
     }
     return [
-        {"name": name, "in": "header", "schema": msgspec.json.schema(kind)}
+        {
+            "name": name,
+            "in": "header",
+            "schema": msgspec.json.schema(kind),
+            **described.header(name),
+        }
         for name, (is_taken, kind) in named.items()
         if is_taken
     ]

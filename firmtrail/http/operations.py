@@ -12,12 +12,14 @@ from importlib import resources
 import msgspec
 from aiohttp import web
 
+from firmtrail import __version__
 from firmtrail.http import openapi, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound, ServiceUnavailable
 from firmtrail.http.metrics import CONTENT_TYPE, Present
 
 NOT_READY_RETRY_AFTER_S = 5
+DOCS = "/docs"
 
 DOCS_FILES = {
     "docs.js": "docs.js",
@@ -47,6 +49,25 @@ class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
 
     status: str
     refused_logs: int = 0
+
+
+class Index(msgspec.Struct, frozen=True):
+    """Where to find things on this server."""
+
+    service: str = "firmtrail"
+    version: str = __version__
+    documentation: str = DOCS
+    openapi: str = "/openapi.json"
+    ready: str = "/readyz"
+    metrics: str = "/metrics"
+
+
+async def get_index(call: AnyCall) -> web.Response:
+    """Answer a browser with a redirect to the documentation, and other clients with an index."""
+    headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
+    if "text/html" in call.request.headers.get("Accept", ""):
+        return web.Response(status=303, headers=headers | {"Location": DOCS})
+    return respond.json(200, Index(), headers)
 
 
 async def get_healthz(_call: AnyCall) -> web.Response:

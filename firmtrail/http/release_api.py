@@ -51,7 +51,7 @@ async def get_release(call: AnyCall) -> web.Response:
     size, told = await _told(call)
     key = key_of(call)
     if key not in told:
-        raise NotFound("There is no such release.")
+        raise NotFound(f"{key.model} has no release {key.version}.")
     return respond.resource(call, _shown(told[key], is_latest=key in _latest(told)), size)
 
 

@@ -61,7 +61,7 @@ def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
     """The rollout of the path."""
     found = decides.rollouts.get(call.path("id"))
     if found is None:
-        raise NotFound
+        raise NotFound(f"There is no rollout {call.path('id')}.")
     return found
 
 

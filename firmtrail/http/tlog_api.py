@@ -79,7 +79,7 @@ async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
         raise NotFound
     head = await log.head(call.services.db, log_id)
     if not tiles.is_within(level, tile, head.size):
-        raise NotFound
+        raise NotFound("The log has no such tile.")
     path = f"/logs/{head.number}/tile/{what}"
     await reading.record_once_a_minute(call, path, {"log": head.number, **_range(level, tile)})
     return log_id, tile

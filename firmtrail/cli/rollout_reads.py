@@ -1,0 +1,124 @@
+"""`firmtrail rollout list`, `show`, `devices` and `watch`: how far rollouts are."""
+
+import asyncio
+import sys
+from typing import Any, get_args
+
+import click
+from rich.progress import MofNCompleteColumn, Progress, TaskID
+
+from firmtrail.cli import local, loop, output, remote
+from firmtrail.cli.rollouts import rollout, state_of
+from firmtrail.steering.progress import State
+
+WATCH_EVERY_S = 2
+ENDED = frozenset({"paused", "aborted", "withdrawn"})
+LISTED = ("id", "kind", "state", "model", "version", "bad_version", "percent", "started_at")
+
+
+@rollout.command("list")
+@remote.in_project
+@remote.named
+@output.json_option
+def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
+    """List the rollouts and rollbacks, the newest first."""
+    found = service.items(remote.path(project, "rollouts"))
+    rows = found if json else [{name: each[name] for name in LISTED} for each in found]
+    output.show_list(rows, json=json)
+
+
+@rollout.command("show")
+@click.argument("rollout_id", metavar="ID")
+@remote.in_project
+@remote.named
+@output.json_option
+def show(service: remote.Service, /, *, rollout_id: str, project: str, json: bool) -> None:
+    """Show a rollout, and how many devices it has reached."""
+    output.show(service.ask("GET", remote.path(project, "rollouts", rollout_id)), json=json)
+
+
+@rollout.command("devices")
+@click.argument("rollout_id", metavar="ID")
+@click.option("--state", type=click.Choice(get_args(State)), help="Only those in this state.")
+@remote.in_project
+@remote.named
+@output.json_option
+def devices(
+    service: remote.Service, /, *, rollout_id: str, state: str | None, project: str, json: bool
+) -> None:
+    """List the devices that a rollout is for, each with its state."""
+    path = remote.path(project, "rollouts", rollout_id, "devices")
+    output.show_list(service.items(path, {"state": state}), json=json)
+
+
+@rollout.command("watch")
+@click.argument("rollout_id", metavar="ID")
+@remote.in_project
+@click.option("--once", is_flag=True, help="Print how far it is, and end.")
+@remote.named
+@output.json_option
+def watch(
+    service: remote.Service, /, *, rollout_id: str, project: str, once: bool, json: bool
+) -> None:
+    """Show how far a rollout is, until every device has installed it or it stops.
+
+    A terminal shows bars, and the last state at the end; a pipe gets a line at each change. A
+    device that ran the version before counts as matching and not as installed: then end it with
+    Ctrl-C. With --json, print the present state once.
+    """
+    path = remote.path(project, "rollouts", rollout_id)
+    if json:
+        output.show_json(service.ask("GET", path))
+        return
+    watched = _Watched(are_bars_shown=sys.stdout.isatty() and sys.stderr.isatty())
+    try:
+        loop.run(_watch(service, path, watched, is_once=once))
+    finally:
+        watched.end()
+
+
+class _Watched:
+    """The last state of a rollout, and what was printed of it."""
+
+    def __init__(self, *, are_bars_shown: bool) -> None:
+        self._are_bars_shown = are_bars_shown
+        self._last = ""
+        self._printed = ""
+
+    def see(self, state: str) -> None:
+        """Print a state that differs from the last one; while bars show it, it is only kept."""
+        self._last = state
+        if not self._are_bars_shown:
+            self.end()
+
+    def end(self) -> None:
+        """Print the last state, unless it is the last line already."""
+        if self._last != self._printed:
+            click.echo(self._last)
+            self._printed = self._last
+
+
+async def _watch(service: remote.Service, path: str, watched: _Watched, *, is_once: bool) -> None:
+    with output.progress(MofNCompleteColumn()) as progress:
+        tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
+        async with service.session() as session:
+            while True:
+                shown = await local.ask(session, "GET", path)
+                _show(progress, tasks, shown["progress"])
+                watched.see(state_of(shown))
+                if is_once or _is_over(shown):
+                    return
+                await asyncio.sleep(WATCH_EVERY_S)
+
+
+def _is_over(shown: Any) -> bool:
+    is_done: bool = shown["progress"]["installed"] >= shown["progress"]["matching"]
+    return is_done or shown["state"] in ENDED
+
+
+def _show(progress: Progress, tasks: list[TaskID], counts: dict[str, int]) -> None:
+    failed = counts["failed"] + counts["exhausted"]
+    for task, completed in zip(
+        tasks, (counts["offered"], counts["installed"], failed), strict=True
+    ):
+        progress.update(task, total=counts["matching"], completed=completed)

@@ -1,0 +1,93 @@
+"""`firmtrail token` and `login`: what people and programs present, and how it is ended."""
+
+import click
+
+from firmtrail import config
+from firmtrail.access.roles import ROLES
+from firmtrail.cli import local, output, remote
+from firmtrail.cli.output import note
+
+LOGINS = "/api/v1/logins"
+
+
+@click.group()
+def token() -> None:
+    """Create, list and revoke API tokens."""
+
+
+@token.command("create")
+@click.argument("email")
+@remote.in_project
+@click.option("--role", type=click.Choice(ROLES), help="At most the member's own, the default.")
+@click.option("--name", default="", help="What it is for.")
+@click.option("--expires-at", help="When it ends, such as 2027-01-31T00:00:00Z.")
+@click.pass_obj
+def create(
+    database: config.Database,
+    *,
+    email: str,
+    project: str,
+    role: str | None,
+    name: str,
+    expires_at: str | None,
+) -> None:
+    """Create an API token for a member, and print it alone. It is shown only this once."""
+    body = {"email": email, "role": role, "name": name, "expires_at": expires_at}
+    issued = local.post(database, f"/local/projects/{project}/tokens", body)
+    click.echo(issued["token"])
+
+
+@token.command("list")
+@click.option("--project", help="All of this project; without it, those of --token's holder.")
+@remote.named
+@output.json_option
+def list_(service: remote.Service, /, *, project: str | None, json: bool) -> None:
+    """List API tokens: of a project, for its admins, or the holder's own."""
+    output.show_list(service.items(_tokens(service, project)), json=json)
+
+
+@token.command("revoke")
+@click.argument("token_id", metavar="ID")
+@click.option("--project", help="The project, of which it may be anybody's token.")
+@remote.named
+def revoke(service: remote.Service, /, *, token_id: str, project: str | None) -> None:
+    """End a token, by the id that `token list` shows. What presents it is refused from then on."""
+    service.ask("DELETE", f"{_tokens(service, project)}/{token_id}")
+    note(f"Token {token_id} is revoked.")
+
+
+@click.group()
+def login() -> None:
+    """List and end logins: the tokens that a password was exchanged for."""
+
+
+@login.command("list")
+@remote.named
+@output.json_option
+def list_logins(service: remote.Service, /, *, json: bool) -> None:
+    """List the logins of --token's holder."""
+    _check_url(service)
+    output.show_list(service.items(LOGINS), json=json)
+
+
+@login.command("end")
+@click.argument("login_id", metavar="ID")
+@remote.named
+def end(service: remote.Service, /, *, login_id: str) -> None:
+    """End a login, by the id that `login list` shows."""
+    _check_url(service)
+    service.ask("DELETE", f"{LOGINS}/{login_id}")
+    note(f"Login {login_id} is ended.")
+
+
+def _tokens(service: remote.Service, project: str | None) -> str:
+    if project is not None:
+        return remote.path(project, "tokens")
+    _check_url(service)
+    return "/api/v1/tokens"
+
+
+def _check_url(service: remote.Service) -> None:
+    """Over the socket there is no holder."""
+    if service.url is None:
+        raise click.UsageError("Say whose: --project, or --url with a token.")
