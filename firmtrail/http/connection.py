@@ -11,7 +11,7 @@ its server and its runner are each extended by some methods.
 import asyncio
 import ssl
 from collections.abc import Coroutine
-from typing import Any, override
+from typing import Any, cast, override
 
 import structlog
 import uuid_utils
@@ -104,19 +104,20 @@ class _Handshake(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        if isinstance(transport.get_extra_info("sockname"), str):
+        plain = cast(asyncio.Transport, transport)  # uvloop's transports are of no class of asyncio
+        if isinstance(plain.get_extra_info("sockname"), str):
             connection = self._server.connection()
-            transport.set_protocol(connection)
-            connection.connection_made(transport)
+            plain.set_protocol(connection)
+            connection.connection_made(plain)
             return
-        self._transport = transport
-        self._pass = self._server.gate.admit(self, transport)
+        self._transport = plain
+        self._pass = self._server.gate.admit(self, plain)
         if self._pass is None:
-            transport.abort()
+            plain.abort()
             return
-        transport.pause_reading()  # until the handshake reads
-        self._task = asyncio.get_running_loop().create_task(self._shake_hands(transport))
+        # Started here and not later: the first bytes must find the protocol of TLS in its place.
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.Task(self._shake_hands(plain), loop=loop, eager_start=True)
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         loop, connection = asyncio.get_running_loop(), self._server.connection()
@@ -187,8 +188,7 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._pass = self._pass or self._gate.admit(self, transport)
         if self._pass is None:
-            assert isinstance(transport, asyncio.Transport)
-            transport.abort()
+            cast(asyncio.Transport, transport).abort()
             return
         super().connection_made(transport)
         self._wait_for_head()

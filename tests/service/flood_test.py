@@ -209,6 +209,7 @@ async def test_past_the_bound_of_an_address_the_new_one_is_refused_if_all_are_at
 async def test_refusals_take_one_line_a_minute(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connection, "HEAD_S", 60)
     monkeypatch.setattr(gate, "LINE_EVERY_S", 0.5)
     with capture_logs() as logged:
         for _ in range(60):
