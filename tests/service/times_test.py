@@ -46,7 +46,8 @@ async def test_no_parameter_takes_a_time_that_is_none(site: Site, text: str) -> 
 async def test_every_parameter_takes_a_leap_second(site: Site, text: str, meant: str) -> None:
     for path in ("devices?at=", "events?since=", "events?until=", "access-record?since=",
                  "access-record?until=", "devices/d1/history?at=",
-                 "versions/timeline?step=31622400&from=", "devices?as_of=", "versions?as_of="):  # fmt: skip
+                 "versions/timeline?step=31622400&from=", "devices?as_of=",
+                 "versions?as_of="):  # fmt: skip
         one, other = [
             await site.get(f"{P}/{path}{each.replace('+', '%2B')}") for each in (text, meant)
         ]
