@@ -213,6 +213,18 @@ class Commit(Paper):
             self.take_told(told)
         return self.fold.states
 
+    async def flush(self) -> None:
+        """Write what is recorded so far, and continue from there in the same transaction.
+
+        A command that records very much does it in pieces, so that none of them occupies the event
+        loop for long. Only the end of the transaction commits them, all together.
+        """
+        await self.finish()
+        [locked] = await self._tx.run(log.lock(self.log_id))
+        self.head = log.head_of(locked)
+        self._entries, self._texts = [], []
+        self.fold = self.fold.continued()
+
     async def finish(self) -> None:
         """Write everything that was recorded; the transaction's end commits it."""
         await self._tx.run(*self.statements())

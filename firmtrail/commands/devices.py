@@ -6,6 +6,7 @@ cost a slow hash, which has no place in a transaction.
 """
 
 from collections.abc import Sequence
+from itertools import batched
 from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -17,6 +18,9 @@ from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused
 from firmtrail.events import DeviceChanged, DeviceRegistered, DeviceSecretIssued, time_text
 from firmtrail.record import Command
+
+PIECE_DEVICES = 250
+"""How many are registered before others have the event loop again."""
 
 
 class Registration(NamedTuple):
@@ -56,23 +60,44 @@ def register(
     """
 
     async def command(commit: Commit) -> list[Registered | Refused]:
-        states = await commit.devices([one.device for one in registrations])
-        unseen = await _never_seen(commit, list(states)) if reissue_never_seen else frozenset()
-        outcomes = [_register(commit, one, unseen, actor) for one in registrations]
-        issued = [
-            one.secret
-            for one, outcome in zip(registrations, outcomes, strict=True)
-            if isinstance(outcome, Registered)
-        ]
-        reissued = [
-            revoke_secrets(commit.project, outcome.state.device)
-            for outcome in outcomes
-            if isinstance(outcome, Registered) and not outcome.is_new
-        ]
-        await commit.run(*reissued, insert_secrets(commit.project, issued, commit.now_ms))
+        outcomes: list[Registered | Refused] = []
+        for some in batched(registrations, PIECE_DEVICES):
+            if outcomes:
+                await commit.flush()
+            unseen = await _load(commit, some, reissue_never_seen=reissue_never_seen)
+            outcomes += await _register_some(commit, some, unseen, actor)
         return outcomes
 
     return command
+
+
+async def _load(
+    commit: Commit, some: Sequence[Registration], *, reissue_never_seen: bool
+) -> frozenset[str]:
+    """Load the devices that exist; gives those that get a new secret all the same."""
+    names = [one.device for one in some]
+    states = await commit.devices(names)
+    if not reissue_never_seen:
+        return frozenset()
+    return await _never_seen(commit, [name for name in names if name in states])
+
+
+async def _register_some(
+    commit: Commit, some: Sequence[Registration], unseen: frozenset[str], actor: str
+) -> list[Registered | Refused]:
+    outcomes = [_register(commit, one, unseen, actor) for one in some]
+    issued = [
+        one.secret
+        for one, outcome in zip(some, outcomes, strict=True)
+        if isinstance(outcome, Registered)
+    ]
+    reissued = [
+        revoke_secrets(commit.project, outcome.state.device)
+        for outcome in outcomes
+        if isinstance(outcome, Registered) and not outcome.is_new
+    ]
+    await commit.run(*reissued, insert_secrets(commit.project, issued, commit.now_ms))
+    return outcomes
 
 
 def _register(

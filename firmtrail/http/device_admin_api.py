@@ -5,6 +5,7 @@ the answer to the very request that made it.
 """
 
 from collections.abc import Sequence
+from itertools import batched
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from firmtrail.events import DeviceChanged
 from firmtrail.http import answers, bodies, errors, fleet_api, respond
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Invalid
+from firmtrail.http.pace import Pace
+
+SEALED_TOGETHER = 200
 
 type RegisterCall = Call[bodies.RegistrationsQuery, bodies.Registration | list[bodies.Registration]]
 
@@ -30,12 +34,7 @@ async def post_devices(call: RegisterCall) -> web.Response:
     is_array = isinstance(call.body, list)
     wanted = call.body if isinstance(call.body, list) else [call.body]
     _check_distinct(wanted)
-    texts = {each.device: each.secret or new_secret() for each in wanted}
-    sealed = await seal(call.services.access.hasher, list(texts.items()), call.lane)
-    registrations = [
-        commands.Registration(secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags)))
-        for secret, each in zip(sealed, wanted, strict=True)
-    ]
+    texts, registrations = await _with_secrets(call, wanted)
     register = commands.register(
         registrations,
         reissue_never_seen=call.query.reissue is not None,
@@ -47,9 +46,29 @@ async def post_devices(call: RegisterCall) -> web.Response:
         outcomes = await register(commit)
         if not is_array:
             return _registered_one(outcomes[0], shown)
-        return _registered_many(call, outcomes, shown)
+        return await _registered_many(call, outcomes, shown)
 
     return await respond.acted(call, command)
+
+
+async def _with_secrets(
+    call: AnyCall, wanted: Sequence[bodies.Registration]
+) -> tuple[dict[str, str], list[commands.Registration]]:
+    """The secrets by device, and what is to be registered, with the secrets sealed."""
+    texts: dict[str, str] = {}
+    registrations: list[commands.Registration] = []
+    pace = Pace()
+    for some in batched(wanted, SEALED_TOGETHER):
+        made = {each.device: each.secret or new_secret() for each in some}
+        sealed = await seal(call.services.access.hasher, list(made.items()), call.lane)
+        registrations += [
+            commands.Registration(secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags)))
+            for secret, each in zip(sealed, some, strict=True)
+        ]
+        texts |= made
+        if pace.is_due():
+            await pace.pause()
+    return texts, registrations
 
 
 def _check_distinct(wanted: Sequence[bodies.Registration]) -> None:
@@ -69,16 +88,19 @@ def _registered_one(outcome: Registered | Refused, shown: dict[str, str]) -> Ans
     return Answer(201 if outcome.is_new else 200, _registered(outcome, shown))
 
 
-def _registered_many(
+async def _registered_many(
     call: AnyCall, outcomes: Sequence[Registered | Refused], shown: dict[str, str]
 ) -> Answer:
     is_any_new = any(isinstance(each, Registered) and each.is_new for each in outcomes)
-    items = [
-        errors.problem_body(errors.refusal(each), call.request_id)
-        if isinstance(each, Refused)
-        else _registered(each, shown)
-        for each in outcomes
-    ]
+    items: list[errors.ProblemBody | answers.Registered] = []
+    pace = Pace()
+    for each in outcomes:
+        if isinstance(each, Refused):
+            items.append(errors.problem_body(errors.refusal(each), call.request_id))
+        else:
+            items.append(_registered(each, shown))
+        if pace.is_due():
+            await pace.pause()
     return Answer(201 if is_any_new else 200, items)
 
 

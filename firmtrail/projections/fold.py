@@ -80,6 +80,14 @@ class Fold:
         self._moves: list[fleet_versions.Move] = []
         self.of_releases: list[Recorded] = []
 
+    def continued(self) -> "Fold":
+        """Returns a fold that continues where this one ends, once its statements have run."""
+        after = Fold()
+        after.states, after._behind = self.states, self._behind
+        after.steering.control, after.steering.recent = self.steering.control, self.steering.recent
+        after.steering.offers, after.steering.asks = self.steering.offers, self.steering.asks
+        return after
+
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
         """Takes the rows of `device_history.later(…, places)`."""
         for n, *later in rows:

@@ -1,0 +1,180 @@
+"""No body, however it was made, keeps the event loop from the other requests for long.
+
+What is measured is the processor time of the loop's thread between two turns of a task that always
+wants the next one, so other processes of the machine do not count. The bound is 50 ms, or on a slow
+machine as much as some work takes there that takes 10 ms elsewhere, five times.
+"""
+
+import asyncio
+import gc
+import gzip
+import http.client
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from tests.service.site import D, P, Site
+
+STALL_S_MAX = 0.05
+REPORTS, SKIPPING, DEVICES = f"{D}/reports", f"{D}/reports?faulty=skip", f"{P}/devices"
+
+
+def array(item: bytes, count: int) -> bytes:
+    return b"[" + b",".join([item] * count) + b"]"
+
+
+def members(count: int) -> bytes:
+    return b",".join(b'"m%d":1' % n for n in range(count))
+
+
+def good_reports() -> bytes:
+    """The longest array that is taken."""
+    moment = "2026-01-01T00:00:{:02}.{:03}Z"
+    return msgspec.json.encode(
+        [
+            {"version": "1.4.0", "report_id": f"r{n}", "occurred_at": moment.format(n % 60, n)}
+            | {"detail": "what the device says " * 5}
+            for n in range(1_000)
+        ]
+    )
+
+
+def devices() -> bytes:
+    return msgspec.json.encode(
+        [{"device": f"n{n}", "model": "m", "tags": ["a", "b", f"t{n}"]} for n in range(10_000)]
+    )
+
+
+FAULTY = b'{"seq":-1,"status":"x","report_id":" ","occurred_at":"x","version":"x","detail":1}'
+FULL = b'[{"version":"1.0.0","detail":"%b"}]'
+
+BODIES = {  # a name -> where it is sent, what, and what is answered
+    "1.4 million items, skipping": (SKIPPING, array(b"{}", 1_398_000), 413),
+    "1.4 million items": (REPORTS, array(b"{}", 1_398_000), 413),
+    "a million numbers": (f"{P}/reports", array(b"1", 2_000_000), 413),
+    "200 000 good reports, the last faulty": (
+        REPORTS,
+        array(b'{"version":"1.0.0"}', 199_999)[:-1] + b",{}]",
+        413,
+    ),
+    "1 000 good reports, the last faulty": (
+        REPORTS,
+        array(b'{"version":"1.0.0"}', 999)[:-1] + b",{}]",
+        422,
+    ),
+    "only faulty items": (SKIPPING, array(FAULTY, 1_000), 200),
+    "faulty items of many members": (SKIPPING, array(b"{" + members(400) + b"}", 900), 200),
+    "an item of many members": (REPORTS, b'[{"version":"1.0.0",' + members(300_000) + b"}]", 201),
+    "a faulty item of many members": (REPORTS, b"[{" + members(300_000) + b"}]", 422),
+    "an array in an item": (
+        SKIPPING,
+        b'[{"version":"1.0.1","x":' + array(b"0", 2_000_000) + b"}]",
+        201,
+    ),
+    "one long text": (REPORTS, FULL.replace(b"1.0.0", b"1.0.2") % (b"\\u00e9" * 690_000), 201),
+    "halves of surrogate pairs": (SKIPPING, FULL % (b"\\ud800" * 90_000), 200),
+    "backslashes": (REPORTS, FULL % (b"\\\\" * 2_000_000 + b"\\ud800"), 422),
+    "NUL in all items": (
+        SKIPPING,
+        array(b'{"version":"1.0.0","detail":"' + b"\\u0000" * 600 + b'"}', 1_000),
+        200,
+    ),
+    "leap seconds": (
+        REPORTS,
+        array(b'{"version":"1.0.3","occurred_at":"2016-12-31T23:59:60Z"}', 1_000),
+        201,
+    ),
+    "a long number": (REPORTS, b'[{"version":"1.0.0","seq":' + b"1" * 4_000_000 + b"}]", 422),
+    "deep nesting": (REPORTS, b"[" * 4_000_000, 400),
+    "a single body of many members": (REPORTS, b"{" + members(6_000) + b"}", 422),
+    "a device of many members": (DEVICES, b"{" + members(6_000) + b"}", 422),
+    "a device of many tags": (
+        DEVICES,
+        b'{"device":"x","tags":' + array(b'"a"', 16_000) + b"}",
+        422,
+    ),
+    "a long device": (DEVICES, b'[{"device":"x","tags":' + array(b'"a"', 900_000) + b"}]", 413),
+    "too many devices": (DEVICES, array(b"{}", 1_000_000), 413),
+    "faulty devices": (DEVICES, array(b"{}", 10_000), 422),
+    "good reports": (REPORTS, good_reports(), 201),
+    "good devices": (DEVICES, devices(), 201),
+    "known devices": (DEVICES, devices(), 200),
+    "devices to reissue": (f"{DEVICES}?reissue=never_seen", devices(), 200),
+}
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """A server looks for garbage rarely; the tests' own heap would take long to go through."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def known_work_s() -> float:
+    """What some work takes on this machine that takes 10 ms on a common one."""
+    began = time.thread_time()
+    sum(n * n for n in range(250_000))
+    return time.thread_time() - began
+
+
+class Stalls:
+    """Looks how long the event loop is occupied at most without a break."""
+
+    longest_s = 0.0
+
+    async def look(self) -> None:
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            self.longest_s = max(self.longest_s, time.thread_time() - began)
+
+
+def post(site: Site, path: str, body: bytes) -> int:
+    """Send from a thread of its own, so that nothing of a client occupies the loop."""
+    headers = {
+        "Authorization": f"Bearer {site.credentials['operator']}",
+        "Content-Type": "application/json",
+        "Content-Encoding": "gzip",
+    }
+    assert site.client.port is not None
+    connection = http.client.HTTPConnection(site.client.host, site.client.port, timeout=120)
+    connection.request("POST", path, gzip.compress(body, 1), headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
+
+
+@pytest.fixture
+async def warm(site: Site) -> Site:
+    for path in (REPORTS, DEVICES, f"{P}/reports"):
+        await asyncio.to_thread(post, site, path, b"[]")
+    return site
+
+
+async def test_no_body_occupies_the_event_loop(warm: Site) -> None:
+    bound_s = max(STALL_S_MAX, 5 * max(known_work_s() for _ in range(5)))
+    with without_collections():
+        for name, (path, body, status) in BODIES.items():
+            stalls = Stalls()
+            task = asyncio.create_task(stalls.look())
+            assert await asyncio.to_thread(post, warm, path, body) == status, name
+            task.cancel()
+            assert stalls.longest_s <= bound_s, f"{name}: {stalls.longest_s} s"
+
+
+async def test_a_query_of_many_parameters_is_refused_quickly(warm: Site) -> None:
+    stalls = Stalls()
+    with without_collections():
+        task = asyncio.create_task(stalls.look())
+        answer = await warm.get(f"{P}/devices?{'&'.join(f'{n}' for n in range(1_600))}")
+        task.cancel()
+    assert (answer.status, len(answer.json["errors"])) == (422, 100)
+    assert stalls.longest_s <= max(STALL_S_MAX, 5 * known_work_s())
