@@ -23,7 +23,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "rebuild": ("rebuild:rebuild", "Build views anew from the log, while the old ones serve."),
     "project": ("access:project", "Add projects."),
     "user": ("access:user", "Add members, set passwords, erase people."),
-    "log": ("log:log", "Go on where a log was lost."),
+    "log": ("log:log", "Write again where a log takes no appends."),
     "token": ("access:token", "Create API tokens."),
     "backup": ("backup:backup", "Copy the database, while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),

@@ -14,6 +14,8 @@ from tests import memory, postgres_server
 from tests.databases import migrate_now, new_log, opened, sqlite_template
 from tests.postgres_server import PostgresServer
 
+pytest_plugins = ("tests.s3",)
+
 POSTGRES_STARTED = pytest.StashKey[bool]()
 
 _numbers = count(1)

@@ -16,6 +16,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from firmtrail.access import TooManyAttempts
+from firmtrail.commit import ClockAhead
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.eventstore.floors import LogRefused
@@ -284,7 +285,8 @@ def _unavailable(error: Unavailable, request_id: str) -> Problem:
         _log.warning("unavailable", reason=reason, request_id=request_id, left_out=left_out)
     if isinstance(error, LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
-    return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
+    detail = reason if isinstance(error, ClockAhead) else "The service can't do this now."
+    return ServiceUnavailable(detail, error.retry_after_s)
 
 
 _STATUSES: Mapping[int, type[Problem]] = {
