@@ -60,7 +60,7 @@ def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
     command = [f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
     command += [f"--workers={workers}"]
     if database.startswith("postgresql"):
-        command.append("--no-publishing")  # as an embedded one without a key: see its fixture
+        command.append("--no-publishing")  # there is no key, and no bar is about publishing
     began = time.perf_counter()
     with running(command) as process:
         while _status(port, "/readyz") != 200:

@@ -8,7 +8,7 @@ go.
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import NamedTuple
+from typing import NamedTuple, override
 
 from msgspec.structs import replace
 from uuid_utils import uuid7
@@ -33,10 +33,35 @@ from firmtrail.steering.control import Control
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far the last event's time may be ahead of the clock before appends are refused."""
 
+CALENDAR_END_MS = 253_402_300_799_999
+"""The last moment of the year 9999."""
+
 SALT_BYTES = 16
 
 SYSTEM = "system"
 """The actor of what follows by itself."""
+
+
+class ClockAhead(Unavailable):
+    """The log's last event is more than 5 minutes ahead of its clock: it takes no appends yet."""
+
+    def __init__(self, project: str, until_ms: int) -> None:
+        super().__init__(
+            f"the log of project {project} takes no appends until {until_text(until_ms)}: the "
+            "last event is over 5 minutes ahead of the clock. Set the clock right, wait, or "
+            f"accept it: `firmtrail log accept-clock --project {project}`.",
+            retry_after_s=60,
+        )
+        self._arguments = project, until_ms
+
+    @override
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        return ClockAhead, self._arguments
+
+
+def until_text(until_ms: int) -> str:
+    """Until when a clock keeps a log from taking appends; a wild clock is in no calendar."""
+    return events.time_text(min(until_ms, CALENDAR_END_MS))
 
 
 class Before(NamedTuple):
@@ -273,10 +298,8 @@ def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[
     if head.closed:
         raise Unavailable("the project has started a new log", retry_after_s=1)
     floors.check(head)
-    if head.recorded_at_ms > head.now_ms + AHEAD_MS_MAX:
-        raise Unavailable(
-            "the last event's time is more than 5 minutes ahead of the clock", retry_after_s=60
-        )
+    if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
+        raise ClockAhead(head.project, until_ms)
     return head, _generations(views)
 
 

@@ -15,6 +15,8 @@ from tests import databases, memory, postgres_server
 from tests.databases import new_log, opened, sqlite_template
 from tests.postgres_server import NEWEST, PostgresServer
 
+pytest_plugins = ("tests.s3",)
+
 CONTRACT = Path(__file__).parent / "contract"
 SQLITE = "sqlite"
 STARTED = pytest.StashKey[set[str]]()

@@ -8,14 +8,15 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import click
 
 from firmtrail import config
-from firmtrail.cli import doctor_connections, loop, opening, output
+from firmtrail.cli import doctor_connections, doctor_stores, loop, opening, output
+from firmtrail.cli.checks import Check, Verdict
 from firmtrail.cli.parts import opened
-from firmtrail.commit import AHEAD_MS_MAX
+from firmtrail.cli.settings import artifacts_option
+from firmtrail.commit import AHEAD_MS_MAX, until_text
 from firmtrail.eventstore import checks, health, held_file, migrations, sqlite
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.http.health import FREE_BYTES_MIN
@@ -24,29 +25,22 @@ BEHIND_MS_MAX = 1000
 FREE_BYTES_WANTED = 1024 * 1024 * 1024
 SOCKET_TIMEOUT_S = 2
 
-type Verdict = Literal["ok", "warn", "fail"]
-
-STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
-
-
-class Check(NamedTuple):
-    """What was looked at, and what was found."""
-
-    check: str
-    verdict: Verdict
-    found: str
+STYLES = {"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red"}
 
 
 @click.command()
+@artifacts_option
 @output.json_option
 @click.pass_obj
 @click.pass_context
-def doctor(ctx: click.Context, database: config.Database, *, json: bool) -> None:
+def doctor(
+    ctx: click.Context, database: config.Database, *, artifacts: config.Place | None, json: bool
+) -> None:
     """Check what the service stands on, one thing after another; changes nothing.
 
     Exit code 1 if anything fails. A warning is something to know.
     """
-    rows = [check._asdict() for check in loop.run(_all(database))]
+    rows = [check._asdict() for check in loop.run(_all(database, artifacts))]
     if json:
         output.show_json(rows)
     else:
@@ -55,16 +49,19 @@ def doctor(ctx: click.Context, database: config.Database, *, json: bool) -> None
         ctx.exit(output.FOUND_WRONG)
 
 
-async def _all(database: config.Database) -> list[Check]:
+async def _all(database: config.Database, artifacts: config.Place | None) -> list[Check]:
     limit = _well("descriptors", *doctor_connections.limit())
     if isinstance(database, config.Embedded):
-        return [limit, *[check async for check in _embedded(database)]]
-    return [limit, *[check async for check in _cluster(database)]]
+        return [limit, *[check async for check in _embedded(database, artifacts)]]
+    return [limit, *[check async for check in _cluster(database, artifacts)]]
 
 
-async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
+async def _embedded(
+    database: config.Embedded, artifacts: config.Place | None
+) -> AsyncIterator[Check]:
     yield _linked()
     yield _disk(database.path.absolute().parent)
+    yield doctor_stores.folder(database.path.absolute().parent)
     if not database.path.exists():
         said = opening.unwritable(database.path) or "`firmtrail serve` creates it"
         yield Check("database", "fail", f"there is no {database.path.absolute()}: {said}")
@@ -84,6 +81,8 @@ async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
             yield check
         if await migrations.is_at_head(db):
             yield _triggers(await checks.sqlite_triggers(db))
+            async for check in doctor_stores.outside_of(db, database, artifacts):
+                yield check
     finally:
         await db.close()
 
@@ -96,7 +95,7 @@ def _linked() -> Check:
     version = ".".join(map(str, sqlite.VERSION))
     if sqlite.has_wal_reset_bug(sqlite.VERSION):
         said = "can lose a commit if a second process writes or checkpoints the file"
-        return Check("SQLite", "warn", f"{version} {said}; firmtrail lets none of its own do so")
+        return Check("SQLite", "info", f"{version} {said}; firmtrail lets none of its own do so")
     return Check("SQLite", "ok", version)
 
 
@@ -120,7 +119,9 @@ async def _lock(database: config.Embedded) -> Check:
     return Check("lock", "ok", "held by a running server")
 
 
-async def _cluster(database: config.Cluster) -> AsyncIterator[Check]:
+async def _cluster(
+    database: config.Cluster, artifacts: config.Place | None
+) -> AsyncIterator[Check]:
     try:
         async with opened(database) as db:
             async for check in _database(db):
@@ -129,6 +130,8 @@ async def _cluster(database: config.Cluster) -> AsyncIterator[Check]:
             if await migrations.is_at_head(db):
                 yield _triggers(await checks.postgres_triggers(db))
                 yield _privileges(await checks.postgres_privileges(db))
+                async for check in doctor_stores.outside_of(db, database, artifacts):
+                    yield check
     except Unavailable as error:
         yield Check("database", "fail", str(error))
 
@@ -149,7 +152,14 @@ def _clock(recorded_at_ms: int) -> Check:
     if ahead_ms <= BEHIND_MS_MAX:
         return Check("clock", "ok", "behind no event")
     verdict: Verdict = "fail" if ahead_ms > AHEAD_MS_MAX else "warn"
-    return Check("clock", verdict, f"the last event is {ahead_ms // 1000} s ahead of this clock")
+    found = f"the last event is {ahead_ms // 1000} s ahead of this clock"
+    if verdict == "fail":
+        until = until_text(recorded_at_ms - AHEAD_MS_MAX)
+        found += (
+            f": writes are refused until {until}. Set the clock right, wait, or run "
+            "`firmtrail log accept-clock`"
+        )
+    return Check("clock", verdict, found)
 
 
 def _triggers(differences: list[str]) -> Check:

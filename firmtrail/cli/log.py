@@ -1,4 +1,4 @@
-"""`firmtrail log`: what to do where a log is not what was published of it."""
+"""`firmtrail log`: what to do where a log takes no appends."""
 
 import click
 
@@ -9,7 +9,7 @@ from firmtrail.cli.output import note
 
 @click.group()
 def log() -> None:
-    """Go on where a log was lost."""
+    """Write again where a log takes no appends."""
 
 
 @log.command("continue")
@@ -34,4 +34,27 @@ def continue_log(database: config.Database, *, project: str, even_if_whole: bool
     note(
         f"Project {project} writes to its log {done['log']}, which goes on from the first "
         f"{done['size']} events of log {done['continues']}."
+    )
+
+
+@log.command("accept-clock")
+@remote.in_project
+@click.pass_obj
+def accept_clock(database: config.Database, *, project: str) -> None:
+    """Write to a log whose last event is far ahead of the clock.
+
+    For a project whose writes are refused because a clock had jumped ahead. New events carry the
+    time of the last one until the clock has reached it; order, proofs and receipts stay as they
+    are. Set the clock right first.
+    """
+
+    async def ask() -> dict[str, str]:
+        async with local.service(database) as session:
+            answer = await local.ask(session, "POST", f"/local/projects/{project}/clock")
+            return dict(answer)
+
+    done = loop.run(ask())
+    note(
+        f"Project {project} writes to its log {done['log']} again. Its events carry the time "
+        f"{done['recorded_at']} until the clock has reached it."
     )

@@ -111,8 +111,10 @@ def is_open(found: os.stat_result) -> bool:
 
 def check_writable(folder: Path) -> None:
     """Raises OSError where no file can be created in the folder."""
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"no file can be created in {folder}: {error.strerror}") from error
 
 
 def sync(path: Path) -> None:

@@ -7,7 +7,11 @@ from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database, Statement
 from firmtrail.eventstore.floors import LogName
 
-_NEWEST = "SELECT coalesce(max(recorded_at_ms), 0) FROM log_heads"
+_NEWEST = """\
+SELECT coalesce(max(recorded_at_ms), 0)
+FROM log_heads
+WHERE closed = 0 AND accepted_ms < recorded_at_ms"""
+"""Of the logs that are written to; a time that somebody accepted keeps no log from it."""
 
 _OPEN = "SELECT project, number FROM log_heads WHERE closed = 0 ORDER BY log_id LIMIT $1"
 

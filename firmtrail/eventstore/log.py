@@ -39,6 +39,16 @@ class Head(NamedTuple):
     """A newer log of the project has replaced this one."""
     now_ms: int
     """The log's clock when the head was read: after the lock was had, if it was locked."""
+    accepted_ms: int = 0
+    """Up to which `recorded_at_ms` the log takes appends, however far before that its clock is."""
+
+    def refused_until_ms(self, ahead_ms_max: int) -> int | None:
+        """Until when appends are refused because the last event is far ahead of the clock.
+
+        None: they are not.
+        """
+        latest = max(self.now_ms + ahead_ms_max, self.accepted_ms)
+        return self.recorded_at_ms - ahead_ms_max if self.recorded_at_ms > latest else None
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -92,17 +102,22 @@ UPDATE log_heads
 SET size = size
 WHERE log_id = $1
 RETURNING
-    log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()"""
+    log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms(),
+    accepted_ms"""
 
 _HEAD = """\
-SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
+SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms(),
+    accepted_ms
 FROM log_heads
 WHERE log_id = $1"""
+
+_ACCEPT = "UPDATE log_heads SET accepted_ms = recorded_at_ms WHERE log_id = $1"
 
 _BY_NUMBER = "SELECT log_id FROM log_heads WHERE project = $1 AND number = $2"
 
 _LOGS = """\
-SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms()
+SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms(),
+    accepted_ms
 FROM log_heads
 WHERE project = $1 AND number > $2
 ORDER BY number
@@ -216,6 +231,11 @@ def lock(log_id: int) -> Statement:
 async def head(db: Reader, log_id: int) -> Head:
     """The end of the log as of now, not held."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
+
+
+def accept_clock(log_id: int) -> Statement:
+    """Take appends although the last event is far ahead of the clock; the head is locked."""
+    return Statement(_ACCEPT, (log_id,))
 
 
 async def by_number(db: Database, project: str, number: int) -> int | None:

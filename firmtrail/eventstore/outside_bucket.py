@@ -26,6 +26,7 @@ RETRY_TIMEOUT = timedelta(seconds=5)
 
 _PROBE = "conditional-put"
 """An object that only shows whether the store honours conditions. Origins have slashes."""
+_WANTED = "Use a store that does, or --checkpoints-file on a file system that is shared"
 
 
 class _Kept(NamedTuple):
@@ -117,6 +118,8 @@ class Bucket:
             )
         except (AlreadyExistsError, PreconditionError):
             return None
+        except NotImplementedError as error:
+            raise BadFile(f"{self._name} has no conditional writes. {_WANTED}") from error
         return made["e_tag"] or ""
 
     async def check(self) -> None:
@@ -129,7 +132,7 @@ class Bucket:
         if again is not None or other is not None:
             raise BadFile(
                 f"{self._name} ignores If-None-Match or If-Match, so two servers could overwrite "
-                "each other's checkpoints. Use a store that supports conditional writes"
+                f"each other's checkpoints. {_WANTED}"
             )
 
     @contextlib.contextmanager

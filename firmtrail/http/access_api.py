@@ -9,6 +9,7 @@ from aiohttp import web
 from firmtrail import events
 from firmtrail.access import credentials, people, projects, settings, tokens
 from firmtrail.commands import access as commands
+from firmtrail.commands.accept_clock import accept_clock
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import Answer, keep, recall
@@ -226,6 +227,15 @@ async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
         project=head.project, log=done.number, continues=done.old_number, size=done.size
     )
     return respond.json(201, body)
+
+
+async def post_local_clock(call: AnyCall) -> web.Response:
+    """Write to a log whose last event is ahead of the clock."""
+    done = await accept_clock(call.services.db, call.log_id)
+    body = bodies.AcceptedClock(
+        project=call.project, log=done.number, recorded_at=time_text(done.recorded_at_ms)
+    )
+    return respond.json(200, body)
 
 
 async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Response:

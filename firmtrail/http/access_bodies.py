@@ -180,5 +180,13 @@ class ContinuedLog(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class AcceptedClock(msgspec.Struct, frozen=True, kw_only=True):
+    """The log that is written to again, and the time that its next events carry."""
+
+    project: str
+    log: int
+    recorded_at: str
+
+
 class LocalErasure(Wanted, frozen=True, kw_only=True):
     email: Email

@@ -16,6 +16,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from firmtrail.access import TooManyAttempts
+from firmtrail.commit import ClockAhead
 from firmtrail.device import Refused
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.eventstore.floors import LogRefused
@@ -294,7 +295,8 @@ def _unavailable(error: Unavailable, asked: Asked) -> Problem:
         _log.warning("unavailable", reason=reason, left_out=left_out, **asked._asdict())
     if isinstance(error, LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
-    return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
+    detail = reason if isinstance(error, ClockAhead) else "The service can't do this now."
+    return ServiceUnavailable(detail, error.retry_after_s)
 
 
 _STATUSES: Mapping[int, type[Problem]] = {

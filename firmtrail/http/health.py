@@ -40,6 +40,8 @@ class Readiness:
         self.tasks: dict[str, asyncio.Task[None]] = {}
         """What has to run as long as the server does."""
         self.is_draining = False
+        self.clock_until_ms: int | None = None
+        """Until when writes are refused because a log is far ahead of the clock, as last found."""
 
     async def failures(self) -> list[str]:
         """The names of the checks that fail; none: ready."""
@@ -73,6 +75,8 @@ class Readiness:
             failed.append("schema")
         if found.is_refused:
             failed.append("logs")
-        if found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX:
+        is_ahead = found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX
+        self.clock_until_ms = found.recorded_at_ms - AHEAD_MS_MAX if is_ahead else None
+        if is_ahead:
             failed.append("clock")
         return failed

@@ -7,12 +7,14 @@ slow database does not make an orchestrator kill the servers that wait for it.
 import asyncio
 import functools
 import mimetypes
+from collections.abc import Sequence
 from importlib import resources
 
 import msgspec
 from aiohttp import web
 
 from firmtrail import __version__
+from firmtrail.commit import until_text
 from firmtrail.http import openapi, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound, ServiceUnavailable
@@ -80,9 +82,20 @@ async def get_readyz(call: AnyCall) -> web.Response:
     failures = await call.services.readiness.failures()
     refused_logs = call.services.readiness.refused_logs
     if failures:
-        detail = f"Not ready: {', '.join(failures)}."
+        detail = f"Not ready: {', '.join(failures)}.{_until(call, failures)}"
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
     return respond.json(200, Ready("ready", refused_logs), respond.NEVER_KEPT)
+
+
+def _until(call: AnyCall, failures: Sequence[str]) -> str:
+    """Until when a clock keeps the service from writing, and what ends that sooner."""
+    until_ms = call.services.readiness.clock_until_ms
+    if "clock" not in failures or until_ms is None:
+        return ""
+    return (
+        f" A log's last event is ahead of the clock: its writes are refused until "
+        f"{until_text(until_ms)}. Set the clock right, wait, or run `firmtrail log accept-clock`."
+    )
 
 
 async def get_metrics(call: AnyCall) -> web.Response:

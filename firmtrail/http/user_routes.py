@@ -311,6 +311,16 @@ LOCALS = (
     ),
     Route(
         method=POST,
+        path="/local/projects/{project}/clock",
+        handler=access_api.post_local_clock,
+        access=LOCAL,
+        group="over the local socket",
+        summary="Write to the project's log although its last event is ahead of the clock.",
+        answers={200: wire.AcceptedClock},
+        refusals=frozenset({404, 409}),
+    ),
+    Route(
+        method=POST,
         path="/local/erasures",
         handler=access_api.post_local_erasure,
         access=LOCAL,

@@ -1,21 +1,19 @@
 """A store of artifacts: a folder, and a bucket of a server of S3's kind, keep the same promises."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from firmtrail import artifacts
 from firmtrail.artifacts import Artifacts
 from firmtrail.config import Bucket
 from firmtrail.eventstore.database import Unavailable
+from firmtrail.eventstore.files import NotOurs
 
 MIB = 1024 * 1024
 SMALL = b"firmware"
@@ -48,7 +46,6 @@ class Folder:
 class S3:
     def __init__(self, client: Any) -> None:
         self.client, self.store = client, Artifacts(Bucket("s3://firmware/prefix"))
-        client.create_bucket(Bucket="firmware")
 
     def names(self) -> list[str]:
         """Objects, and uploads of which S3 holds parts."""
@@ -60,31 +57,9 @@ class S3:
         self.client.delete_bucket(Bucket="firmware")
 
 
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> S3:
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=s3_server, region_name="us-east-1")
-    with suppress(client.exceptions.NoSuchBucket):
-        for each in client.list_objects_v2(Bucket="firmware").get("Contents", []):
-            client.delete_object(Bucket="firmware", Key=each["Key"])
-        client.delete_bucket(Bucket="firmware")
-    return S3(client)
+def s3(s3_client: Any) -> S3:
+    return S3(s3_client)
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -197,6 +172,45 @@ async def test_what_a_killed_process_left_is_swept_away_a_day_later(
     monkeypatch.setattr(artifacts, "LEFT_S", -1)
     await keep(folder.store, SMALL)
     assert "uploads/abc#1" not in folder.names()
+
+
+async def test_what_is_kept_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = Artifacts(tmp_path / "a")
+        async with store.received(chunks(SMALL)) as upload:
+            await store.keep(upload)
+    finally:
+        os.umask(before)
+    kept = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert [path.stat().st_mode & 0o777 for path in kept] == [0o600]
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o757, 0o777, 0o1777])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, mode: int) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a").chmod(mode)
+    with pytest.raises(NotOurs, match="chmod go-w"):
+        Artifacts(tmp_path / "a")
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir(mode=0o700)
+    (tmp_path / "a").symlink_to(tmp_path / "target")
+    (tmp_path / "b").symlink_to(tmp_path / "nowhere")
+    for name in ("a", "b"):
+        with pytest.raises(NotOurs, match="symbolic link"):
+            Artifacts(tmp_path / name)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        return  # only root can make another user's folder
+    (tmp_path / "a").mkdir(mode=0o755)
+    os.chown(tmp_path / "a", 12345, 12345)
+    with pytest.raises(NotOurs, match="uid 12345"):
+        Artifacts(tmp_path / "a")
 
 
 def test_the_folder_is_its_owners_alone(tmp_path: Path) -> None:

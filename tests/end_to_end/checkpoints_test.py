@@ -1,5 +1,6 @@
 """Servers that publish: their keys, what a crash leaves, a restored backup, several at once."""
 
+import os
 import random
 import shutil
 import signal
@@ -20,8 +21,9 @@ from tests.databases import opened, sqlite_template
 from tests.end_to_end.cli_test import ask
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.processes import Server
+from tests.end_to_end.processes import ENVIRONMENT, Server
 from tests.end_to_end.site import P, Site, new_site
+from tests.s3 import BUCKET
 
 OPENSSL = shutil.which("openssl") or "openssl"
 COULD_NOT_RUN = 2
@@ -56,6 +58,12 @@ def fleet(made: tuple[Path, Site], file: Path) -> "Fleet":
 @pytest.fixture
 async def cluster(postgres_url: str) -> "Fleet":
     return Fleet(postgres_url, await new_site(postgres_url, ["d1"]))
+
+
+@pytest.fixture
+def bucket(s3_client: object) -> str:
+    """A place for checkpoints in an empty bucket; the environment names its server."""
+    return f"s3://{BUCKET}/checkpoints"
 
 
 class Fleet:
@@ -254,8 +262,15 @@ def test_deleting_everything_starts_over(
     assert fleet.wait_for_checkpoint(server, 1).origin == "firmtrail/acme/1"
 
 
-def test_postgres_without_a_key_serves_and_publishes_nothing(serve: Serve, cluster: Fleet) -> None:
-    server = serve(cluster.database)
+def test_postgres_without_a_key_is_served_only_if_that_is_said(
+    serve: Serve, cluster: Fleet
+) -> None:
+    for more in ((), ("--workers", "2")):
+        done = firmtrail(cluster.database, "serve", "--port", "0", *more)
+        assert done.exit_code == COULD_NOT_RUN
+        assert "--no-publishing" in done.said and "--signing-key-file" in done.said
+    server = serve(cluster.database, "--no-publishing")
+    assert "\nfirmtrail_publishing 0.0" in ask(f"{server.url}/metrics")[1].decode()
     assert cluster.report(server)[0] == 201
     assert len(server.said("no checkpoints are published")) == 1
     status, problem = cluster.get(server, "/log/checkpoint")
@@ -271,6 +286,69 @@ def test_postgres_with_a_key_needs_a_file_of_checkpoints(postgres_url: str, tmp_
     done = firmtrail(postgres_url, "serve", FIRMTRAIL_SERVE_SIGNING_KEY_FILE=f"{key}.none")
     assert done.exit_code == COULD_NOT_RUN
     assert "does not exist" in done.said
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_key_with_two_orders_or_for_a_file_is_refused(
+    fleet: Fleet, postgres_url: str, tmp_path: Path, workers: str
+) -> None:
+    key = tmp_path / "key.pem"
+    signing_key.create(key)
+    both = ("--no-publishing", "--signing-key-file", str(key), "--workers", workers)
+    assert firmtrail(postgres_url, "serve", *both).exit_code == COULD_NOT_RUN
+    assert firmtrail(fleet.database, "serve", "--no-publishing").exit_code == COULD_NOT_RUN
+    places = ("--checkpoints", "a", "--checkpoints-file", "b")
+    assert firmtrail(fleet.database, "serve", *places).exit_code == COULD_NOT_RUN
+
+
+async def test_servers_share_checkpoints_in_a_bucket(
+    serve: Serve, cluster: Fleet, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key.pem"
+    signing_key.create(key)
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setitem(ENVIRONMENT, name, os.environ[name])
+    options = ("--signing-key-file", str(key), "--checkpoints", bucket)
+    servers = [
+        serve(cluster.database, *options),
+        serve(cluster.database, *options, "--workers", "2"),
+    ]
+    seen = [cluster.wait_for_checkpoint(server, 1) for server in servers]
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        assert cluster.report(random.choice(servers))[0] == 201
+        seen.append(cluster.checkpoint(random.choice(servers)))
+    _, receipt = cluster.report(servers[1])
+    seen.append(cluster.wait_for_checkpoint(servers[1], receipt["position"] + 1))
+    for server in servers:
+        metrics = ask(f"{server.url}/metrics")[1].decode()
+        for name in ("ready", "publishing", "checkpoints_up"):
+            assert f"\nfirmtrail_{name} 1.0" in metrics
+        stop(server)
+    await assert_one_log(cluster.database, seen)
+    found = firmtrail(
+        cluster.database,
+        "--signing-key-file",
+        str(key),
+        "--checkpoints",
+        bucket,
+        "doctor",
+        "--json",
+    ).json
+    [row] = [row for row in found if row["check"] == "checkpoints"]
+    assert (row["verdict"], "of 1 logs" in row["found"]) == ("ok", True), row
+    verified = firmtrail(
+        cluster.database,
+        "--signing-key-file",
+        str(key),
+        "--checkpoints",
+        bucket,
+        "audit",
+        "verify",
+        "--project",
+        "acme",
+    )
+    assert verified.exit_code == 0, verified.said
 
 
 async def test_servers_on_one_postgres_publish_one_log(

@@ -236,7 +236,8 @@ def test_a_doctor_says_that_all_is_well_beside_a_server(serve: Serve, database: 
     assert done.exit_code == DONE
     found = {row["check"]: row["verdict"] for row in done.json}
     assert set(found) == {
-        *("SQLite", "disk", "lock", "database", "schema", "instance", "clock", "append-only"),
+        *("SQLite", "disk", "folder", "lock", "database", "schema", "instance", "clock"),
+        *("append-only", "signing key", "checkpoints", "artifacts"),
         *("descriptors", "connections"),
     }
     assert "fail" not in found.values()
@@ -271,6 +272,7 @@ def test_a_doctor_looks_at_postgres(postgres: PostgresServer) -> None:
     found = {row["check"]: row["verdict"] for row in firmtrail(url, "doctor", "--json").json}
     assert found.pop("durability") == "fail"  # the tests' own server gives it up for speed
     assert found.pop("role") == "warn"  # it is the owner's
+    assert [found.pop(name) for name in ("signing key", "artifacts")] == ["warn", "warn"]
     assert set(found.values()) == {"ok"}
 
 
@@ -296,12 +298,12 @@ def test_a_demo_answers_the_requests_of_the_seed(serve: Serve, database: str) ->
 
 def test_postgres_is_migrated_before_it_is_served(postgres: PostgresServer) -> None:
     url = postgres.create_database("not_migrated")
-    done = firmtrail(url, "serve", "--port", "0")
+    done = firmtrail(url, "serve", "--port", "0", "--no-publishing")
     assert done.exit_code == COULD_NOT_RUN
     assert "firmtrail migrate" in done.said
     assert firmtrail(url, "migrate").exit_code == DONE
     assert firmtrail(url, "migrate").exit_code == DONE
-    assert firmtrail(f"{url}x", "serve").exit_code == COULD_NOT_RUN
+    assert firmtrail(f"{url}x", "serve", "--no-publishing").exit_code == COULD_NOT_RUN
 
 
 def test_tls_is_served(serve: Serve, database: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ SHARED: tuple[str, ...] = (
     "0004_access_keys",
     "0004_answers_silence",
     "0004_rules_orders",
+    "0004_process_clock",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0004_bodies_keys",)

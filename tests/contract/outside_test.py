@@ -1,0 +1,152 @@
+"""Published checkpoints outside the database: a file and a bucket keep the same promises."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from obstore.store import LocalStore
+
+from firmtrail.eventstore import checkpoint
+from firmtrail.eventstore.database import Database
+from firmtrail.eventstore.floors import Floors
+from firmtrail.eventstore.outside import BadFile, File, Move, Store
+from firmtrail.eventstore.outside_bucket import Bucket
+from firmtrail.eventstore.proofs import TreeHead
+from firmtrail.eventstore.publisher import Publisher
+from firmtrail.record import Recorder
+from tests.fleet import register
+from tests.publishing import ACME, SIGNER
+from tests.s3 import BUCKET
+
+type NewServer = Callable[[], Store]
+"""What one server sees of the shared place."""
+
+
+@pytest.fixture(params=["file", "bucket"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> NewServer:
+    if request.param == "file":
+        return lambda: File(tmp_path / "checkpoints")
+    request.getfixturevalue("s3_client")
+    return lambda: Bucket.at(f"s3://{BUCKET}/prefix")
+
+
+async def test_moves_are_read_back_by_other_servers(server: NewServer) -> None:
+    first, second = server(), server()
+    await first.check()
+    assert await first.read() == {}
+    moves = {"i/a/1": Move(None, "one"), "i/b/1": Move(None, "two")}
+    assert await first.compare_and_set(moves) == set(moves)
+    assert await second.read() == {"i/a/1": "one", "i/b/1": "two"}
+    assert await second.compare_and_set({"i/a/1": Move("one", "three")}) == {"i/a/1"}
+    assert await first.read() == {"i/a/1": "three", "i/b/1": "two"}
+
+
+async def test_a_move_from_what_is_gone_is_not_made(server: NewServer) -> None:
+    first, second = server(), server()
+    await first.compare_and_set({"i/a/1": Move(None, "one")})
+    assert await second.compare_and_set({"i/a/1": Move(None, "other")}) == set()
+    await second.read()
+    assert await second.compare_and_set({"i/a/1": Move("one", "two")}) == {"i/a/1"}
+    assert await first.compare_and_set({"i/a/1": Move("one", "other")}) == set()
+    assert await server().read() == {"i/a/1": "two"}
+
+
+async def test_of_several_servers_one_makes_each_step(server: NewServer) -> None:
+    servers, before = [server() for _ in range(8)], None
+    for step in range(5):
+        for each in servers:
+            await each.read()
+        made = await asyncio.gather(
+            *(
+                each.compare_and_set({"i/a/1": Move(before, f"{step} of {number}")})
+                for number, each in enumerate(servers)
+            )
+        )
+        [winner] = [number for number, moved in enumerate(made) if moved]
+        before = f"{step} of {winner}"
+        assert await server().read() == {"i/a/1": before}
+
+
+async def test_publishers_of_two_servers_publish_one_log(
+    server: NewServer, db: Database, log_id: int, recorder: Recorder
+) -> None:
+    publishers = [Publisher(db, Floors(), SIGNER, server()) for _ in range(2)]
+    for each in publishers:
+        await each.check()
+    for number in range(4):
+        await register(recorder, log_id, f"d{number}")
+        await asyncio.gather(*(each.round() for each in publishers))
+    assert [each.problem for each in publishers] == [None, None]
+    last = await publishers[0].last(ACME)
+    assert last is not None and last.checkpoint.size == 4
+    assert (await server().read())[SIGNER.origin(ACME)] == last.note
+
+
+async def test_a_rolled_back_database_is_refused(
+    server: NewServer, db: Database, log_id: int, recorder: Recorder
+) -> None:
+    await register(recorder, log_id, "d1", "d2")
+    await Publisher(db, Floors(), SIGNER, server()).round()
+    note = (await server().read())[SIGNER.origin(ACME)]
+    size = checkpoint.parse(note).size
+    later = SIGNER.sign(ACME, TreeHead(size + 3, bytes(32)))
+    store = server()
+    await store.read()
+    assert await store.compare_and_set({SIGNER.origin(ACME): Move(note, later.note)})
+    floors = Floors()
+    await Publisher(db, floors, SIGNER, server()).check()
+    assert ACME in floors.refused
+
+
+async def test_an_idle_round_costs_a_bucket_nothing(
+    s3_client: Any, db: Database, log_id: int, recorder: Recorder
+) -> None:
+    await register(recorder, log_id, "d1")
+    publisher = Publisher(db, Floors(), SIGNER, Bucket.at(f"s3://{BUCKET}/prefix"))
+    await publisher.round()
+    assert publisher.problem is None
+    s3_client.delete_object(Bucket=BUCKET, Key=f"prefix/{SIGNER.origin(ACME)}")
+    s3_client.delete_bucket(Bucket=BUCKET)
+    await publisher.round()
+    assert publisher.problem is None
+    await register(recorder, log_id, "d2")
+    await publisher.round()
+    assert publisher.problem is not None
+
+
+async def test_a_place_that_is_away_or_wrong_says_so(s3_client: Any, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="s3://nowhere"):
+        await Bucket.at("s3://nowhere/prefix").check()
+    s3_client.put_object(Bucket=BUCKET, Key="prefix/i/a/1", Body=b"\xff")
+    with pytest.raises(BadFile):
+        await Bucket.at(f"s3://{BUCKET}/prefix").read()
+    with pytest.raises(OSError, match="no file can be created in"):
+        await File(tmp_path / "none" / "checkpoints").check()
+
+
+async def test_a_store_without_conditions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadFile, match="no conditional writes"):
+        await Bucket(LocalStore(tmp_path), "a folder").check()
+
+
+async def test_a_store_that_ignores_conditions_is_refused(
+    s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answers a conditional put as any other."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "PUT":
+            return web.Response(headers={"ETag": '"1"'})
+        listed = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"/>'
+        return web.Response(text=listed, content_type="application/xml")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app) as careless:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", str(careless.make_url("/")))
+        with pytest.raises(BadFile, match="ignores If-None-Match"):
+            await Bucket.at(f"s3://{BUCKET}/prefix").check()

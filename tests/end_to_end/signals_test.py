@@ -1,0 +1,152 @@
+"""What signals do to a server: one process and several."""
+
+import contextlib
+import shutil
+import signal
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.databases import migrate_now
+from tests.end_to_end.command import new_project
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.processes import Server, children
+from tests.end_to_end.workers_test import wait_until
+from tests.postgres_server import PostgresServer
+
+OPENSSL = shutil.which("openssl") or "openssl"
+KINDS = ["one process", "workers"]
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "one process":
+        return f"sqlite:///{tmp_path}/firmtrail.db"
+    postgres: PostgresServer = request.getfixturevalue("postgres")
+    url = postgres.create_database(f"signals_{time.monotonic_ns()}")
+    migrate_now(url)
+    new_project(url)
+    return url
+
+
+def start(serve: Serve, database: str, *options: str) -> Server:
+    workers = () if database.startswith("sqlite") else ("--workers", "2")
+    server = serve(database, *workers, *options)
+    if workers:
+        wait_until(lambda: len(children(server.pid)) == 2)
+    wait_until(lambda: status(server) == 200)
+    return server
+
+
+def status(server: Server, path: str = "/readyz") -> int:
+    """0: nobody accepts."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(f"{server.url}{path}", timeout=5, context=context) as answer:  # noqa: S310 (our own)
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ssl.SSLError):
+        return 0
+
+
+def certify(name: str, certificate: Path, key: Path) -> None:
+    made = subprocess.run(
+        [
+            *(OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", f"/CN={name}", "-keyout", key, "-out", certificate),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+
+
+def served_certificates(server: Server) -> set[str]:
+    """What several new connections are shown: each may meet another worker."""
+    parts = urlsplit(server.url)
+    assert parts.hostname is not None and parts.port is not None
+    return {ssl.get_server_certificate((parts.hostname, parts.port)).strip() for _ in range(10)}
+
+
+def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certify("one", certificate, key)
+    server = start(serve, database, "--tls-cert", str(certificate), "--tls-key", str(key))
+    one = certificate.read_text().strip()
+    assert served_certificates(server) == {one}
+    certify("two", certificate, key)
+    two = certificate.read_text().strip()
+    server.send(signal.SIGHUP)
+    wait_until(lambda: served_certificates(server) == {two})
+    certificate.write_text("no certificate")
+    server.send(signal.SIGHUP)
+    wait_until(
+        lambda: bool(server.said("the TLS certificate was not replaced; the old one stays in use"))
+    )
+    assert served_certificates(server) == {two}
+    if not database.startswith("sqlite"):  # a worker that starts now has the old one too
+        first = children(server.pid)[0]
+        with contextlib.suppress(ProcessLookupError):
+            subprocess.run(["/bin/kill", "-TERM", str(first)], check=True)
+        wait_until(lambda: first not in (now := children(server.pid)) and len(now) == 2)
+        wait_until(lambda: served_certificates(server) == {two})
+    certify("three", certificate, tmp_path / "another.pem")
+    server.send(signal.SIGHUP)
+    time.sleep(0.5)
+    assert served_certificates(server) == {two}, "certificate and key do not belong together"
+    assert status(server) == 200
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2),
+        *(signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGPIPE),
+    ],
+)
+def test_a_signal_without_meaning_ends_no_process(
+    serve: Serve, tmp_path: Path, number: signal.Signals
+) -> None:
+    server = start(serve, f"sqlite:///{tmp_path}/firmtrail.db")
+    for pid in (server.pid, *children(server.pid)):
+        subprocess.run(["/bin/kill", f"-{number.value}", str(pid)], check=True)
+    time.sleep(0.5)
+    assert server.is_running
+    assert status(server) == 200
+
+
+def test_quit_ends_a_server_and_says_so(serve: Serve, database: str) -> None:
+    server = start(serve, database)
+    server.send(signal.SIGQUIT)
+    assert server.exit_code() == 0
+    assert server.said("stopping")[-1]["signal"] == "SIGQUIT"
+
+
+def test_a_drain_delay_serves_on_until_it_is_over(serve: Serve, database: str) -> None:
+    server = start(serve, database, "--drain-delay", "3")
+    began = time.monotonic()
+    server.send(signal.SIGTERM)
+    wait_until(lambda: {status(server) for _ in range(6)} == {503})
+    assert status(server, "/healthz") == 200
+    assert server.exit_code() == 0
+    assert time.monotonic() - began >= 3
+    assert server.said("draining")[0]["seconds"] == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_second_signal_ends_the_delay(
+    serve: Serve, database: str, number: signal.Signals
+) -> None:
+    server = start(serve, database, "--drain-delay", "600")
+    server.send(signal.SIGTERM)
+    wait_until(lambda: bool(server.said("draining")))
+    server.send(number)
+    assert server.exit_code() == 0
