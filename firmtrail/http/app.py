@@ -21,7 +21,7 @@ from firmtrail.commands import once
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import artifact_api, openapi, routes
+from firmtrail.http import artifact_api, openapi, routes, sealing
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.endpoint import endpoint
@@ -167,6 +167,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
         tasks["publisher"] = asyncio.create_task(services.publisher.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["seals"] = asyncio.create_task(sealing.keep_sealing(services))
     tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
     yield
     services.readiness.is_draining = True

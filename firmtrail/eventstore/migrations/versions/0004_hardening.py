@@ -2,12 +2,17 @@
 
 from alembic import op
 
-from firmtrail.eventstore.migrations import statements
+from firmtrail.eventstore.migrations import access, statements
 
 revision = "0004"
 down_revision = "0003"
 
-SHARED: tuple[str, ...] = ("0004_access_tokens", "0004_access_keys")
+SHARED: tuple[str, ...] = (
+    "0004_access_tokens",
+    "0004_access_keys",
+    "0004_access_record",
+    "0004_access_audited",
+)
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ()
 """SQL files that each back end has its own version of."""
@@ -18,3 +23,5 @@ def upgrade() -> None:
     for name in (*SHARED, *(f"{own}.{back_end}" for own in OWN)):
         for statement in statements(name, back_end):
             op.execute(statement)
+    access.chain_records(op.get_bind())
+    access.limit_tokens(op.get_bind())
