@@ -12,11 +12,16 @@ from sqlalchemy import Connection, text
 
 from firmtrail.eventstore import chain
 
+PAGE_ROWS = 1_000
+
+_KEYS = ("seq", "project", "at_ms", "request_id")
+
 _RECORDS = text("""\
 SELECT project, at_ms, request_id, actor, path, asked
 FROM access_record
 WHERE seq IS NULL
-ORDER BY project, at_ms, request_id""")
+ORDER BY project, at_ms, request_id
+LIMIT :limit""")
 
 _PLACE = text("""\
 UPDATE access_record
@@ -45,13 +50,15 @@ WHERE token_id = :token_id""")
 
 def chain_records(connection: Connection) -> None:
     """Give each row of the access record its place, and each project the head of its chain."""
-    rows = connection.execute(_RECORDS).all()
-    for project, group in groupby(rows, key=lambda row: row.project):
-        places = [(seq, *row) for seq, row in enumerate(group)]
-        names = ("seq", "project", "at_ms", "request_id")
-        connection.execute(_PLACE, [dict(zip(names, each[:4], strict=True)) for each in places])
-        head = chain.extended(chain.START, places)
-        connection.execute(_HEAD, {"project": project, "size": len(places), "head": head})
+    heads: dict[str, tuple[int, str]] = {}
+    while rows := connection.execute(_RECORDS, {"limit": PAGE_ROWS}).all():
+        for project, group in groupby(rows, key=lambda row: row.project):
+            size, head = heads.get(project, (0, chain.START))
+            places = [(seq, *row) for seq, row in enumerate(group, start=size)]
+            connection.execute(_PLACE, [dict(zip(_KEYS, each[:4], strict=True)) for each in places])
+            heads[project] = size + len(places), chain.extended(head, places)
+    for project, (size, head) in heads.items():
+        connection.execute(_HEAD, {"project": project, "size": size, "head": head})
 
 
 def limit_tokens(connection: Connection) -> None:
