@@ -205,6 +205,13 @@ class UserErased(Event, frozen=True):
     user: str
 
 
+class AccessRecordSealed(Event, frozen=True):
+    """The first `size` rows of the project's access record chain to `head`."""
+
+    size: int
+    head: str
+
+
 class LogContinued(Event, frozen=True):
     """This log goes on from the first `size` events of the project's log number `log`.
 
@@ -253,6 +260,7 @@ TYPES: dict[str, type[Event]] = {
         ReleaseWithdrawn,
         TextErased,
         UserErased,
+        AccessRecordSealed,
         LogContinued,
     )
 }

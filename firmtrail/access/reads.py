@@ -1,8 +1,13 @@
-"""Who read which part of a log, or took a list away, and when? All SQL of `access_record`.
+"""Records who read which part of a log, or took a list away, and when. Holds all SQL of
+`access_record` and `access_heads`.
 
 A read is recorded before the first byte of its answer is sent: a crash can leave a record of a
 read that never came to an answer, and never a read without its record. Where the database can't
 record it, the read is refused. Reads that begin together are written together.
+
+The records of a project are a chain (`eventstore/chain.py`): each has its place, and the head of
+the chain is moved in the same transaction. The row of the head is locked first, so the records of
+several servers follow each other. The log holds the head now and then (commands/access_record.py).
 
 A record names its reader by an actor id of the log, and the network address that the read came
 from. It holds what the request asked for, as it was understood, and no header: so no secret and no
@@ -10,12 +15,14 @@ e-mail address.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
+from firmtrail.eventstore import chain
+from firmtrail.eventstore.database import Database, Given, Statement, Transaction, Unavailable
 
 AGAIN_AFTER_S = 60
 REMEMBERED_MAX = 10_000
@@ -49,17 +56,54 @@ class Which(NamedTuple):
     actor: str | None = None
 
 
+_GROW = """\
+INSERT INTO access_heads (project, size, head, sealed)
+SELECT given.project, given.records, '', 0
+FROM given
+WHERE TRUE
+ON CONFLICT (project) DO UPDATE
+SET size = access_heads.size + excluded.size
+RETURNING project, size, head"""
+"""Locks the heads too, in the order given: two servers never wait for each other."""
+
 _INSERT = """\
-INSERT INTO access_record (project, at_ms, request_id, actor, path, asked, address)
+INSERT INTO access_record (seq, project, at_ms, request_id, actor, path, asked, address)
 SELECT
-    given.project, given.at_ms, given.request_id, given.actor, given.path, given.asked,
+    given.seq, given.project, given.at_ms, given.request_id, given.actor, given.path, given.asked,
     given.address
 FROM given
 WHERE TRUE"""
 
 _COLUMNS = (
-    "project text, at_ms bigint, request_id text, actor text, path text, asked text, address text"
+    "seq bigint, project text, at_ms bigint, request_id text, actor text, path text, asked text, "
+    "address text"
 )
+
+_MOVE_HEADS = """\
+INSERT INTO access_heads (project, size, head, sealed)
+SELECT given.project, 0, given.head, 0
+FROM given
+WHERE TRUE
+ON CONFLICT (project) DO UPDATE
+SET head = excluded.head"""
+
+_UNSEALED = """\
+SELECT size, head
+FROM access_heads
+WHERE project = $1 AND size > sealed"""
+
+_NOTE_SEALED = "UPDATE access_heads SET sealed = $2 WHERE project = $1"
+
+_TO_SEAL = """\
+SELECT projects.log_id
+FROM access_heads
+JOIN projects ON projects.project = access_heads.project
+JOIN access_record
+    ON access_record.project = access_heads.project
+    AND access_record.seq = access_heads.sealed
+WHERE access_heads.size > access_heads.sealed AND access_record.at_ms <= $1
+ORDER BY projects.log_id
+LIMIT 10000"""
 
 _PAGE = """\
 SELECT project, at_ms, request_id, actor, path, asked, address
@@ -118,7 +162,7 @@ class Reads:
     async def _write(self, some: Sequence[Read], written: Sequence[asyncio.Future[None]]) -> None:
         try:
             async with self._db.transaction() as tx:
-                await tx.run(Statement(_INSERT, (), Given(_COLUMNS, some)))
+                await _append(tx, some)
         except BaseException as error:
             for waiter in written:
                 if not waiter.done():
@@ -129,6 +173,42 @@ class Reads:
         for waiter in written:
             if not waiter.done():  # done: its request was cancelled; it is recorded all the same
                 waiter.set_result(None)
+
+
+async def _append(tx: Transaction, some: Sequence[Read]) -> None:
+    """Add the reads to the chains of their projects."""
+    records = sorted(Counter(read.project for read in some).items())
+    [grown] = await tx.run(Statement(_GROW, (), Given("project text, records bigint", records)))
+    places, heads = [], []
+    for project, size, head in grown:
+        own = [read for read in some if read.project == project]
+        rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
+        places += rows
+        heads.append((project, chain.extended(head, rows)))
+    await tx.run(
+        Statement(_INSERT, (), Given(_COLUMNS, places)),
+        Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
+    )
+
+
+def unsealed(project: str) -> Statement:
+    """Give the size and the head of the project's chain, where it has grown since it was sealed."""
+    return Statement(_UNSEALED, (project,))
+
+
+def note_sealed(project: str, size: int) -> Statement:
+    """Note that the log has the head after `size` records."""
+    return Statement(_NOTE_SEALED, (project, size))
+
+
+async def has_grown(db: Database, project: str) -> bool:
+    """Return whether there are records that no seal covers."""
+    return bool(await db.read(unsealed(project)))
+
+
+async def logs_to_seal(db: Database, before_ms: int) -> list[int]:
+    """Return the newest logs of projects with a record from before this time that is not sealed."""
+    return [log_id for [log_id] in await db.read(Statement(_TO_SEAL, (before_ms,)))]
 
 
 async def page(

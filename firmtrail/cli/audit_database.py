@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from firmtrail import config
-from firmtrail.audit import continued, logs, project, rows
+from firmtrail.audit import access, access_record, continued, logs, project, rows
 from firmtrail.audit import replay as replaying
 from firmtrail.audit.export import log_folder, show_newest
 from firmtrail.audit.finding import Findings
@@ -43,6 +43,9 @@ async def verify(
         with audit_show.bars() as bars:
             for log in _chosen(found, wanted):
                 looked += await _looked(log, findings, _verified(log, trusted, findings, bars))
+        if wanted.number is None:
+            name = f"{await migrations.instance(db)}/{wanted.project}"
+            await access_record.verify(name, wanted.project, found, findings)
     return looked
 
 
@@ -104,6 +107,9 @@ async def replay(wanted: Wanted, findings: Findings) -> list[Looked]:
         with audit_show.bars() as bars:
             for log in _chosen(found, wanted):
                 looked += await _looked(log, findings, _replayed(log, findings, bars))
+        if wanted.number is None:
+            name = f"{await migrations.instance(db)}/{wanted.project}"
+            await access.replay(name, wanted.project, found, findings)
     return looked
 
 

@@ -18,14 +18,17 @@ from firmtrail.eventstore.postgres import connect
 _SERVICE_GRANTS = (
     ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
     ("SELECT, INSERT, DELETE", "texts"),
-    ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users"),
+    ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users, access_heads"),
     (
         "SELECT, INSERT, UPDATE, DELETE",
         "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
         "releases, release_artifacts, rollouts, device_offers, device_asks, "
         "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
     ),
-    ("SELECT", "instance, alembic_version, shared_keys"),
+    (
+        "SELECT",
+        "instance, alembic_version, shared_keys, audited_members, audited_tokens, audited_secrets",
+    ),
 )
 
 _AUDITOR_GRANTS = (
@@ -33,7 +36,8 @@ _AUDITOR_GRANTS = (
         "SELECT",
         "events, subtrees, checkpoints, continued, texts, log_heads, views, projects, instance, "
         "alembic_version, device_current, device_attributes, device_history, fleet_versions, "
-        "fleet_moves, releases, release_artifacts, rollouts, device_offers, device_asks",
+        "fleet_moves, releases, release_artifacts, rollouts, device_offers, device_asks, "
+        "access_record, access_heads, audited_members, audited_tokens, audited_secrets",
     ),
 )
 """What an audit reads: no address, no digest of a secret."""

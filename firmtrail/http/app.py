@@ -23,7 +23,7 @@ from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import artifact_api, incoming, openapi, places, routes
+from firmtrail.http import artifact_api, incoming, openapi, places, routes, sealing
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.clients import CLIENTS, Clients
@@ -197,6 +197,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["seals"] = asyncio.create_task(sealing.keep_sealing(services))
     tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
     yield
     services.readiness.is_draining = True

@@ -9,7 +9,7 @@ from aiohttp import web
 from firmtrail.eventstore import checkpoint, log, published
 from firmtrail.eventstore.floors import LogName, LogRefused
 from firmtrail.eventstore.publisher import Publisher
-from firmtrail.http import lists, respond
+from firmtrail.http import lists, respond, sealing
 from firmtrail.http.answers import PublishedCheckpoint
 from firmtrail.http.bodies import ProofQuery
 from firmtrail.http.call import AnyCall, Call
@@ -35,8 +35,10 @@ async def get_key(call: AnyCall) -> web.Response:
 
 
 async def get_checkpoint(call: AnyCall) -> web.Response:
-    """The log's last checkpoint."""
-    last = await _last(publisher_of(call), await log_of(call))
+    """The log's last checkpoint, with what was read before in it."""
+    publisher, log_id = publisher_of(call), await log_of(call)
+    await sealing.before_checkpoint(call, publisher)
+    last = await _last(publisher, log_id)
     return _text(call, last.note, CHECKPOINT_KEPT)
 
 

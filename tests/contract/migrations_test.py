@@ -10,10 +10,14 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from firmtrail.access.reads import Read, Reads
+from firmtrail.audit import access_record
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import Log
 from firmtrail.eventstore import log, merkle, tree
 from firmtrail.eventstore.database import NoSuchTable
 from firmtrail.eventstore.migrate import WrongInstance, migrate
-from firmtrail.eventstore.migrations import is_at_head, statements
+from firmtrail.eventstore.migrations import access, is_at_head, statements
 from firmtrail.record import Recorder
 from tests.contract.log_test import append
 from tests.contract.tree_test import subtrees_of
@@ -155,3 +159,90 @@ async def test_a_log_goes_on_where_the_migration_found_it(empty_url: str) -> Non
         tree_of = Reference([entry.encode() for entry in entries])
         assert await tree.root(db, 1, 1_100) == tree_of.root(1_100)
         assert len(await subtrees_of(db, 1)) == 4
+
+
+def made_by_the_third_migration(url: str) -> list[str]:
+    back_end = "sqlite" if url.startswith("sqlite") else "postgresql"
+    names = ["subtrees", "checkpoints", "rebuilds", "access_record"]
+    names = [f"0002_{name}" for name in names] + [
+        f"0002_{name}.{back_end}" for name in ("subtrees", "checkpoints")
+    ]
+    names += ["0003_releases", "0003_rollouts"]
+    names += ["0003_own.postgresql"] if back_end == "postgresql" else []
+    return [
+        *made_by_the_first_migration(url),
+        *(text for name in names for text in statements(name, back_end)),
+        "UPDATE alembic_version SET version_num = '0003'",
+    ]
+
+
+def issued(position: int, token_id: str, actor: str, data: str = "") -> str:
+    entry = (
+        f'{{"specversion":"1.0","id":"s.{token_id}","source":"/projects/acme/token/{token_id}",'
+        f'"type":"firmtrail.TokenIssued.v1","subject":"token/{token_id}",'
+        f'"time":"2026-01-01T00:00:00.000Z","actor":"{actor}",'
+        f'"data":{{"token_id":"{token_id}","holder":"u_1","role":"viewer"{data}}}}}'
+    )
+    return (
+        "INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry) "
+        f"VALUES (1, {position}, 'token/{token_id}', 's.{token_id}', 1, '{entry}')"
+    )
+
+
+async def test_a_token_that_a_token_issued_gets_its_issuers_limits(empty_url: str) -> None:
+    made = [  # id, actor, expires, revoked
+        ("t_short", "user/u_1", 50, None),
+        ("t_dead", "user/u_1", None, 7),
+        ("t_of_short", "token/t_short", None, None),
+        ("t_of_dead", "token/t_dead", 90, None),
+        ("t_of_of_dead", "gateway/t_of_dead", None, None),
+        ("t_sooner", "token/t_short", 20, None),
+        ("t_unknown", "token/t_x", None, None),
+    ]
+    rows = [
+        "INSERT INTO tokens (digest, token_id, actor_id, project, role, name, created_at_ms, "
+        f"expires_at_ms, revoked_at_ms) VALUES ('{name}', '{name}', 'u_1', 'acme', 'viewer', '', "
+        f"{n}, {expires or 'NULL'}, {revoked or 'NULL'})"
+        for n, (name, _, expires, revoked) in enumerate(made)
+    ]
+    entries = [issued(n, name, actor) for n, (name, actor, *_) in enumerate(made)]
+    head = "INSERT INTO log_heads VALUES (1, 'acme', 1, 7, '', 1, 0, 0, 0)"
+    await run_outside(empty_url, *made_by_the_third_migration(empty_url), head, *entries, *rows)
+    await migrate(empty_url, INSTANCE)
+    text = (
+        "SELECT token_id, issued_by, expires_at_ms, revoked_at_ms FROM tokens "
+        "ORDER BY created_at_ms LIMIT 9"
+    )
+    async with opened(empty_url) as db:
+        assert [tuple(row) for row in await read(db, text)] == [
+            ("t_short", None, 50, None),
+            ("t_dead", None, None, 7),
+            ("t_of_short", "t_short", 50, None),
+            ("t_of_dead", "t_dead", 90, 7),
+            ("t_of_of_dead", "t_of_dead", 90, 7),
+            ("t_sooner", "t_short", 20, None),
+            ("t_unknown", None, None, None),
+        ]
+
+
+async def test_the_access_record_from_before_is_one_chain(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "PAGE_ROWS", 3)
+    rows = [
+        "INSERT INTO access_record (project, at_ms, request_id, actor, path, asked) "
+        f"VALUES ('p{n % 2}', {n // 4}, 'r{(7 * n) % 11:02}', 'user/u_{n % 3}', '/events', '{{}}')"
+        for n in range(11)
+    ]
+    await run_outside(empty_url, *made_by_the_third_migration(empty_url), *rows, *a_log(1, 0))
+    await migrate(empty_url, INSTANCE)
+    async with opened(empty_url) as db:
+        for project in ("p0", "p1"):
+            logs, findings = [Log(db, 1, project, 1, "x")], Findings()
+            await access_record.verify(project, project, logs, findings)
+            assert findings.kept == []
+            await Reads(db).add(Read(project, 9, "new", "user/u_1", "/events", "{}"))
+            await access_record.verify(project, project, logs, findings)
+            assert findings.kept == []
+        sizes = await read(db, "SELECT size FROM access_heads ORDER BY project LIMIT 9")
+        assert [size for [size] in sizes] == [7, 6]

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from firmtrail.eventstore.migrations import statements
+from firmtrail.eventstore.migrations import access, statements
 
 revision = "0004"
 down_revision = "0003"
@@ -15,6 +15,8 @@ SHARED: tuple[str, ...] = (
     "0004_answers_silence",
     "0004_rules_orders",
     "0004_process_clock",
+    "0004_access_record",
+    "0004_access_audited",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0004_bodies_keys",)
@@ -26,3 +28,5 @@ def upgrade() -> None:
     for name in (*SHARED, *(f"{own}.{back_end}" for own in OWN)):
         for statement in statements(name, back_end):
             op.execute(statement)
+    access.chain_records(op.get_bind())
+    access.limit_tokens(op.get_bind())

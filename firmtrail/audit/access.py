@@ -1,0 +1,194 @@
+"""Compares what decides access in a database with what the project's logs say of it.
+
+Members with their roles, tokens with holder, role, expiry, revocation and issuer, and secrets by
+their ids must be those of the fold (`access_fold`). Not compared are digests and hashes, of which
+the log holds nothing, and logins, which belong to no project: of a login only the form is looked
+at. The database may change meanwhile: rows and the log's end are read in one snapshot.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import NamedTuple
+
+from firmtrail import events
+from firmtrail.audit import rows
+from firmtrail.audit.access_fold import TYPES, AccessFold, Token
+from firmtrail.audit.columns import UNREADABLE
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.logs import Log
+from firmtrail.events import LogContinued
+from firmtrail.eventstore import log as eventlog
+from firmtrail.eventstore.database import Reader, Row, Statement
+
+PAGE_ROWS = 1_000
+LOGIN_MS_MAX = 24 * 3600 * 1000
+
+_MEMBERS = """\
+SELECT actor_id, role
+FROM audited_members
+WHERE project = $1 AND actor_id > $2
+ORDER BY actor_id
+LIMIT $3"""
+
+_TOKENS = """\
+SELECT token_id, actor_id, role, expires_at_ms, revoked_at_ms, issued_by
+FROM audited_tokens
+WHERE project = $1 AND token_id > $2
+ORDER BY token_id
+LIMIT $3"""
+
+_SECRETS = """\
+SELECT device, secret_id, expires_at_ms
+FROM audited_secrets
+WHERE project = $1 AND device > $2
+ORDER BY device
+LIMIT $3"""
+
+_SECRETS_OF = """\
+SELECT device, secret_id, expires_at_ms
+FROM audited_secrets
+WHERE project = $1 AND device = $2
+ORDER BY secret_id
+LIMIT 1000"""
+
+_LOGINS = """\
+SELECT audited_tokens.token_id, audited_tokens.role, audited_tokens.created_at_ms,
+    audited_tokens.expires_at_ms, audited_tokens.issued_by
+FROM audited_members
+JOIN audited_tokens ON audited_tokens.actor_id = audited_members.actor_id
+WHERE audited_members.project = $1
+    AND audited_tokens.project IS NULL
+    AND audited_tokens.token_id > $2
+ORDER BY audited_tokens.token_id
+LIMIT $3"""
+
+
+class _Audit(NamedTuple):
+    project: str
+    name: str
+    findings: Findings
+
+    def add(self, where: str, what: str) -> None:
+        self.findings.add(self.name, where, what)
+
+
+async def replay(name: str, project: str, logs: Sequence[Log], findings: Findings) -> None:
+    """Fold all logs of the project, and add every row of access that differs to `findings`.
+
+    `name` is what findings call the project. It takes the memory of all living secrets' ids.
+    """
+    if not logs:
+        return
+    audit, fold, newest = _Audit(project, name, findings), AccessFold(), logs[-1]
+    for log in logs[:-1]:
+        size = (await rows.head(log.db, log.log_id)).size
+        if not await _fold(audit, fold, log, range(size)):
+            return
+    size = (await rows.head(newest.db, newest.log_id)).size
+    if not await _fold(audit, fold, newest, range(size)):
+        return
+    async with newest.db.snapshot() as snapshot:
+        end = (await rows.head(snapshot, newest.log_id)).size
+        if await _fold(audit, fold, newest, range(size, end)):
+            await _compare(audit, fold, snapshot)
+
+
+async def _fold(audit: _Audit, fold: AccessFold, log: Log, span: range) -> bool:
+    """Return whether the span could be folded; a finding says from where on it could not."""
+    at = span.start
+    try:
+        async for page in eventlog.read(log.db, log.log_id, span.start, span.stop):
+            for at, _, text in page:
+                kind = events.envelope_of(text).type
+                if at == 0 and not kind.startswith(f"firmtrail.{LogContinued.__name__}."):
+                    fold.begin_log()
+                if kind in TYPES:
+                    fold.see(events.decode(at, text))
+    except (eventlog.Corrupt, *UNREADABLE) as error:
+        audit.findings.add(log.name, f"position {at}", f"it can't be folded: {error}")
+        return False
+    return True
+
+
+async def _compare(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
+    members = {row[0]: row[1] async for row in _pages(snapshot, _MEMBERS, audit.project)}
+    _differences(audit, "members", fold.members, members)
+    tokens = {row[0]: _token(row) async for row in _pages(snapshot, _TOKENS, audit.project)}
+    _differences(audit, "tokens", fold.tokens, tokens)
+    await _compare_logins(audit, snapshot)
+    await _compare_secrets(audit, fold, snapshot)
+
+
+def _token(row: Row) -> Token:
+    _, holder, role, expires_at_ms, revoked_at_ms, issued_by = row
+    return Token(holder, role, expires_at_ms, revoked_at_ms is not None, issued_by)
+
+
+def _differences(
+    audit: _Audit, table: str, expected: Mapping[str, object], found: Mapping[str, object]
+) -> None:
+    for key in sorted(expected.keys() | found.keys()):
+        where = f"{table} ({key})"
+        if key not in found:
+            audit.add(where, f"is missing; the log says {expected[key]}")
+        elif key not in expected:
+            audit.add(where, f"is {found[key]}, and the log says nothing of it")
+        elif expected[key] != found[key]:
+            audit.add(where, f"is {found[key]}; the log says {expected[key]}")
+
+
+async def _compare_logins(audit: _Audit, snapshot: Reader) -> None:
+    async for token_id, role, created_at_ms, expires_at_ms, issued_by in _pages(
+        snapshot, _LOGINS, audit.project
+    ):
+        is_bounded = (
+            isinstance(expires_at_ms, int)
+            and isinstance(created_at_ms, int)
+            and expires_at_ms - created_at_ms <= LOGIN_MS_MAX
+        )
+        if role is not None or issued_by is not None or not is_bounded:
+            audit.add(f"tokens ({token_id})", "is for all projects, and no login is like this")
+
+
+async def _compare_secrets(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
+    left = fold.secrets
+    async for device, found in _secrets(snapshot, audit.project):
+        expected = left.pop(device, {})
+        seen: set[str] = set()
+        for secret_id, until_ms in found:
+            where = f"device_secrets ({device}, {secret_id})"
+            if secret_id not in expected or secret_id in seen:
+                audit.add(where, "is there, and the log says nothing of it")
+            elif expected[secret_id] != until_ms:
+                audit.add(where, f"ends at {until_ms}; the log says {expected[secret_id]}")
+            seen.add(secret_id)
+        for secret_id in sorted(expected.keys() - seen):
+            audit.add(f"device_secrets ({device}, {secret_id})", "is missing")
+    for device, secrets in sorted(left.items()):
+        for secret_id in sorted(secrets):
+            audit.add(f"device_secrets ({device}, {secret_id})", "is missing")
+
+
+async def _secrets(
+    snapshot: Reader, project: str
+) -> AsyncIterator[tuple[str, list[tuple[str, int | None]]]]:
+    """The secrets of one device after another."""
+    after = ""
+    while page := await snapshot.read(Statement(_SECRETS, (project, after, PAGE_ROWS))):
+        devices: dict[str, list[tuple[str, int | None]]] = {}
+        for device, secret_id, until_ms in page:
+            devices.setdefault(device, []).append((secret_id, until_ms))
+        if len(page) == PAGE_ROWS:  # the last device may have more of them
+            last = next(reversed(devices))
+            of_last = await snapshot.read(Statement(_SECRETS_OF, (project, last)))
+            devices[last] = [(secret_id, until_ms) for _, secret_id, until_ms in of_last]
+        for device, found in devices.items():
+            yield device, found
+        after = next(reversed(devices))
+
+
+async def _pages(snapshot: Reader, text: str, project: str) -> AsyncIterator[Row]:
+    after = ""
+    while page := await snapshot.read(Statement(text, (project, after, PAGE_ROWS))):
+        for row in page:
+            yield row
+        after = page[-1][0]

@@ -1,0 +1,122 @@
+"""Folds what a project's logs say of access: who is a member, which tokens and secrets live. Pure.
+
+Members and tokens are those of all logs of the project. A secret is of the log that its device is
+registered in, and of the logs that this one continues.
+"""
+
+from typing import NamedTuple
+
+from firmtrail import events
+from firmtrail.events import (
+    DeviceDecommissioned,
+    DeviceRegistered,
+    DeviceSecretIssued,
+    DeviceSecretRevoked,
+    Event,
+    MemberAdded,
+    MemberChanged,
+    MemberRemoved,
+    Recorded,
+    TokenIssued,
+    TokenRevoked,
+    UserErased,
+    time_ms,
+)
+
+KINDS: tuple[type[Event], ...] = (
+    MemberAdded,
+    MemberChanged,
+    MemberRemoved,
+    UserErased,
+    TokenIssued,
+    TokenRevoked,
+    DeviceRegistered,
+    DeviceSecretIssued,
+    DeviceSecretRevoked,
+    DeviceDecommissioned,
+)
+TYPES = frozenset(name for kind in KINDS for name in events.types_named(kind.__name__))
+"""The types of the entries that `see` has to be given."""
+
+ISSUERS = frozenset({"token", "gateway"})
+"""Kinds of actors that are API tokens."""
+
+
+class Token(NamedTuple):
+    """What decides what a token may do, and until when."""
+
+    holder: str
+    role: str
+    expires_at_ms: int | None
+    is_revoked: bool = False
+    issued_by: str | None = None
+
+
+class AccessFold:
+    """What the events seen so far say."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, str | None] = {}
+        """actor id -> role; None: no longer a member."""
+        self.tokens: dict[str, Token] = {}
+        self.secrets: dict[str, dict[str, int | None]] = {}
+        """device -> secret id -> until when it is good; None: it does not expire."""
+
+    def begin_log(self) -> None:
+        """Begin a log that continues no other: its devices have no secrets yet."""
+        self.secrets.clear()
+
+    def see(self, recorded: Recorded) -> None:
+        """Take the next event of one of `KINDS`."""
+        device = recorded.stream.removeprefix("device/")
+        match recorded.event:
+            case MemberAdded(member, role) | MemberChanged(member, role):
+                self.members[member] = role
+            case MemberRemoved(member):
+                self.members[member] = None
+            case UserErased(user):
+                self._erase(user)
+            case TokenIssued() as issued:
+                self._issue(issued, recorded.actor)
+            case TokenRevoked(token_id):
+                self._revoke(token_id)
+            case DeviceRegistered(secret_id=str(secret_id)):
+                self.secrets[device] = {secret_id: None}
+            case DeviceSecretIssued(secret_id, until):
+                self._rotate(device, secret_id, until)
+            case DeviceSecretRevoked() | DeviceDecommissioned():
+                self.secrets.pop(device, None)
+
+    def _erase(self, user: str) -> None:
+        self.members.pop(user, None)
+        self.tokens = {name: each for name, each in self.tokens.items() if each.holder != user}
+
+    def _issue(self, issued: TokenIssued, actor: str) -> None:
+        kind, _, name = actor.partition("/")
+        issuer = self.tokens.get(name) if kind in ISSUERS else None
+        expires_at_ms = None if issued.expires_at is None else time_ms(issued.expires_at)
+        if issuer is None:
+            token = Token(issued.holder, issued.role, expires_at_ms)
+        else:
+            ends = [each for each in (expires_at_ms, issuer.expires_at_ms) if each is not None]
+            ends_ms = min(ends, default=None)
+            token = Token(issued.holder, issued.role, ends_ms, issuer.is_revoked, name)
+        self.tokens[issued.token_id] = token
+
+    def _revoke(self, token_id: str) -> None:
+        """A login's end is recorded too: no token of that id was issued."""
+        ended = {token_id}
+        for name, token in self.tokens.items():  # what issued a token comes before it
+            if name in ended or token.issued_by in ended:
+                ended.add(name)
+                self.tokens[name] = token._replace(is_revoked=True)
+
+    def _rotate(self, device: str, secret_id: str, others_until: str | None) -> None:
+        kept: dict[str, int | None] = {}
+        if others_until is not None:
+            until_ms = time_ms(others_until)
+            kept = {
+                name: until_ms if end is None else min(end, until_ms)
+                for name, end in self.secrets.get(device, {}).items()
+            }
+        self.secrets[device] = {**kept, secret_id: None}

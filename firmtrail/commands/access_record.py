@@ -1,0 +1,30 @@
+"""Seals the access record: puts the head of its chain into the project's log.
+
+A row that was sealed can't be changed, taken away or joined by another without an audit's finding
+it. Rows are sealed a day after the first of them at the latest, and before an auditor gets a
+checkpoint.
+"""
+
+from firmtrail.access import reads
+from firmtrail.commit import Commit
+from firmtrail.events import AccessRecordSealed
+from firmtrail.record import Command
+
+ACTOR = "system"
+
+
+def seal() -> Command[int]:
+    """Seal what the project's access record has grown by, if it has; gives the log's size after.
+
+    The chain may grow meanwhile: each of its heads is good, so it needs no lock.
+    """
+
+    async def command(commit: Commit) -> int:
+        [rows] = await commit.run(reads.unsealed(commit.project))
+        for size, head in rows:
+            sealed = AccessRecordSealed(size, head)
+            commit.record(f"access-record/{commit.project}", sealed, actor=ACTOR)
+            await commit.run(reads.note_sealed(commit.project, size))
+        return commit.size
+
+    return command

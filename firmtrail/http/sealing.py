@@ -1,0 +1,58 @@
+"""Seals access records: before an auditor gets a checkpoint, and daily.
+
+A log that takes no appends can't be sealed in. Then it is read all the same, and the next time
+seals.
+"""
+
+import asyncio
+
+import structlog
+
+from firmtrail.access import reads
+from firmtrail.commands.access_record import seal
+from firmtrail.eventstore.database import Unavailable
+from firmtrail.eventstore.publisher import Publisher
+from firmtrail.http.call import AnyCall, Services
+
+EVERY_S = 3600
+AGE_MS_MAX = 23 * 3600 * 1000
+"""Of a record that is not sealed; with `EVERY_S` that is a day."""
+
+PUBLISHED_WAIT_S = 5
+
+_log = structlog.get_logger("firmtrail.http")
+
+
+async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
+    """Seal what has grown, and wait until a checkpoint covers the seal.
+
+    A caller without a credential, whom no record names, seals nothing.
+    """
+    services = call.services
+    if call.caller.kind == "nobody" or not await reads.has_grown(services.db, call.project):
+        return
+    try:
+        size = await services.recorder.act(call.log_id, seal())
+        async with asyncio.timeout(PUBLISHED_WAIT_S):
+            await publisher.covering(call.log_id, size)
+    except (Unavailable, TimeoutError) as error:
+        _log.warning("not sealed", project=call.project, reason=repr(error))
+
+
+async def keep_sealing(services: Services) -> None:
+    """Seal, until cancelled, every record in which a row has waited for a day."""
+    while True:
+        try:
+            await seal_old(services, services.access.now_ms() - AGE_MS_MAX)
+        except Unavailable as error:
+            _log.warning("not sealed", reason=repr(error))
+        await asyncio.sleep(EVERY_S)
+
+
+async def seal_old(services: Services, before_ms: int) -> None:
+    """Seal every record whose first row that is not sealed is from before this time."""
+    for log_id in await reads.logs_to_seal(services.db, before_ms):
+        try:
+            await services.recorder.act(log_id, seal())
+        except Unavailable as error:
+            _log.warning("not sealed", log_id=log_id, reason=repr(error))

@@ -1,0 +1,345 @@
+"""What decides access, and who read what, is compared with the log: each change is named."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from firmtrail import config
+from firmtrail.access import Access, reads, seal
+from firmtrail.access.credentials import new_secret, new_token
+from firmtrail.access.reads import Read, Reads
+from firmtrail.audit.finding import Findings
+from firmtrail.cli import audit_database
+from firmtrail.cli.audit_database import Wanted
+from firmtrail.commands import access as commands
+from firmtrail.commands import access_record, demo, devices
+from firmtrail.commands.erase_user import erase_user
+from firmtrail.eventstore.database import Database
+from firmtrail.record import Recorder
+from tests.databases import read, write
+from tests.filled import fill
+from tests.people import add_member, add_project, issue_token, new_access
+
+NOW_MS = 1_900_000_000_000
+
+
+@pytest.fixture
+async def access(db: Database) -> AsyncIterator[Access]:
+    access = new_access(db)
+    yield access
+    access.hasher.close()
+
+
+async def wrong(url: str, *, verify: bool = False, project: str = "acme") -> list[tuple[str, str]]:
+    """Where replay, or verify, finds something wrong, and what."""
+    findings, wanted = Findings(), Wanted(config.database(url), project, None)
+    if verify:
+        await audit_database.verify(wanted, None, None, findings)
+    else:
+        await audit_database.replay(wanted, findings)
+    return [(each.where, each.what) for each in findings.kept]
+
+
+@pytest.fixture
+async def acme(db: Database, access: Access, recorder: Recorder) -> int:
+    """A project with people, tokens, a token's tokens, and devices with one secret or two."""
+    log_id = await add_project(db, access, "acme")
+    boss = await add_member(recorder, log_id, "boss@example.org", "admin")
+    for name in ("leaver", "erased", "changed"):
+        member = await add_member(recorder, log_id, f"{name}@example.org", "operator")
+        await issue_token(recorder, log_id, member, "operator")
+        if name == "leaver":
+            await recorder.act(log_id, commands.remove_member(member, actor="system"))
+        elif name == "erased":
+            await erase_user(db, recorder, member, actor="system")
+        else:
+            await add_member(recorder, log_id, "changed@example.org", "viewer")
+    parent = await issue_token(recorder, log_id, boss, "admin", expires_at_ms=NOW_MS)
+    for issuer in (parent, await issue_token(recorder, log_id, boss, "admin")):
+        issued_by = issuer.token.token_id
+        wanted = commands.WantedToken(boss, "child", "viewer", issued_by=issued_by)
+        issue = commands.issue_token(
+            wanted, commands.PERMISSIONS["admin"], actor=f"token/{issued_by}"
+        )
+        await recorder.act(log_id, issue)
+    await recorder.act(log_id, commands.revoke_token(issued_by, actor="system"))
+    await add_devices(access, recorder, log_id)
+    return log_id
+
+
+async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
+    names = ("d1", "d2", "d3", "d4", "weak")
+    pairs = [(name, "AAA" if name == "weak" else new_secret()) for name in names]
+    wanted = [devices.Registration(secret) for secret in await seal(access.hasher, pairs)]
+    register = devices.register(wanted, reissue_never_seen=False, actor="system")
+    await recorder.act(log_id, register)
+    for name, overlap_s in (("d2", 600), ("d2", 900), ("d3", 0), ("weak", 600)):
+        [secret] = await seal(access.hasher, [(name, new_secret())])
+        rotate = devices.rotate_secret(secret, overlap_s=overlap_s, actor="system")
+        await recorder.act(log_id, rotate)
+    for gone in (True, False):
+        [secret] = await seal(access.hasher, [("d4", new_secret())])
+        change = devices.Change(devices.DeviceChanged(), decommissioned=gone)
+        await recorder.act(log_id, devices.change("d4", change, secret=secret, actor="system"))
+    again = await seal(access.hasher, [("d1", new_secret())])
+    registration = [devices.Registration(again[0])]
+    await recorder.act(
+        log_id, devices.register(registration, reissue_never_seen=True, actor="system")
+    )
+
+
+async def test_what_commands_did_is_what_the_log_says(acme: int, database_url: str) -> None:
+    assert await wrong(database_url) == []
+
+
+async def test_a_demo_that_was_populated_again_is_what_its_logs_say(
+    db: Database, access: Access, recorder: Recorder, database_url: str
+) -> None:
+    for number in range(3):
+        log_id = await access.project("demo")
+        if number:
+            assert log_id is not None
+            name = f"n{number}@example.org"
+            member = await add_member(recorder, log_id, name, "viewer")
+            await issue_token(recorder, log_id, member, "viewer")
+            await asyncio.sleep(demo.PACE_S)
+        await demo.populate(db, access.hasher, "demo", log_id)
+    assert await wrong(database_url, project="demo") == []
+
+
+async def test_a_whole_database_is_what_its_logs_say(
+    db: Database, database_url: str, tmp_path: Path
+) -> None:
+    await fill(db, tmp_path / "beside")
+    for project in ("acme", "zenith"):
+        assert await wrong(database_url, project=project) == []
+
+
+TOKEN = "(digest, token_id, actor_id, project, role, name, created_at_ms, expires_at_ms)"
+SECRET = "(digest, project, device, secret_id, created_at_ms)"
+ANY_MEMBER = "(SELECT min(actor_id) FROM members WHERE role = 'admin')"
+LIVING = "revoked_at_ms IS NULL AND issued_by IS NULL"
+CHANGES = [  # a statement, and the table that it changed
+    ("INSERT INTO members VALUES ('acme', 'u_planted', 'admin')", "members (u_planted)"),
+    ("UPDATE members SET role = 'admin' WHERE role = 'viewer'", "members (u_"),
+    ("UPDATE members SET role = 'admin' WHERE role IS NULL", "members (u_"),
+    ("UPDATE members SET role = NULL WHERE role = 'viewer'", "members (u_"),
+    ("DELETE FROM members WHERE role = 'viewer'", "members (u_"),
+    ("DELETE FROM members WHERE role IS NULL", "members (u_"),
+    (
+        f"INSERT INTO tokens {TOKEN} VALUES ('x', 't_planted', {ANY_MEMBER}, 'acme', 'admin', '', "
+        "0, NULL)",
+        "tokens (t_planted)",
+    ),
+    (
+        f"INSERT INTO tokens {TOKEN} VALUES ('x', 't_planted', {ANY_MEMBER}, NULL, 'admin', '', "
+        "0, 1)",
+        "tokens (t_planted)",
+    ),
+    (
+        f"INSERT INTO tokens {TOKEN} VALUES ('x', 't_planted', {ANY_MEMBER}, NULL, NULL, 'login', "
+        "0, NULL)",
+        "tokens (t_planted)",
+    ),
+    (
+        f"INSERT INTO tokens {TOKEN} VALUES ('x', 't_planted', {ANY_MEMBER}, NULL, NULL, 'login', "
+        "0, 86400001)",
+        "tokens (t_planted)",
+    ),
+    (f"DELETE FROM tokens WHERE {LIVING} AND role = 'admin'", "tokens (t_"),
+    ("UPDATE tokens SET role = 'admin' WHERE role = 'viewer'", "tokens (t_"),
+    ("UPDATE tokens SET expires_at_ms = NULL WHERE expires_at_ms IS NOT NULL", "tokens (t_"),
+    ("UPDATE tokens SET expires_at_ms = 1 WHERE expires_at_ms IS NULL", "tokens (t_"),
+    ("UPDATE tokens SET revoked_at_ms = NULL WHERE revoked_at_ms IS NOT NULL", "tokens (t_"),
+    ("UPDATE tokens SET revoked_at_ms = 1 WHERE revoked_at_ms IS NULL", "tokens (t_"),
+    ("UPDATE tokens SET actor_id = 'u_other'", "tokens (t_"),
+    ("UPDATE tokens SET issued_by = NULL", "tokens (t_"),
+    ("UPDATE tokens SET project = 'other' WHERE role = 'viewer'", "tokens (t_"),
+    (
+        f"INSERT INTO device_secrets {SECRET} VALUES ('x', 'acme', 'd1', 'k_planted', 0)",
+        "device_secrets (d1, k_planted)",
+    ),
+    (
+        f"INSERT INTO device_secrets {SECRET} VALUES ('x', 'acme', 'new', 'k_planted', 0)",
+        "device_secrets (new, k_planted)",
+    ),
+    (
+        f"INSERT INTO device_secrets {SECRET} "
+        "SELECT 'x', project, device, secret_id, 0 FROM device_secrets WHERE device = 'd1'",
+        "device_secrets (d1, k_",
+    ),
+    ("DELETE FROM device_secrets WHERE device = 'd1'", "device_secrets (d1, k_"),
+    ("DELETE FROM device_secrets WHERE expires_at_ms IS NOT NULL", "device_secrets (d2, k_"),
+    ("UPDATE device_secrets SET secret_id = 'k_x' WHERE device = 'd3'", "device_secrets (d3, k_x)"),
+    (
+        "UPDATE device_secrets SET expires_at_ms = NULL WHERE device = 'weak'",
+        "device_secrets (weak, k_",
+    ),
+    ("UPDATE device_secrets SET expires_at_ms = 1 WHERE device = 'd3'", "device_secrets (d3, k_"),
+    ("UPDATE device_secrets SET device = 'd9' WHERE device = 'd3'", "device_secrets (d9, k_"),
+]
+COPIED = ("members", "tokens", "device_secrets")
+
+
+async def test_every_change_of_what_decides_access_is_found_and_named(
+    db: Database, acme: int, database_url: str
+) -> None:
+    for table in COPIED:
+        await write(db, f"CREATE TABLE kept_{table} AS SELECT * FROM {table}")
+    missed = []
+    for change, where in CHANGES:
+        await write(db, change)
+        found = await wrong(database_url)
+        if not any(each.startswith(where) for each, _ in found):
+            missed.append((change, found))
+        for table in COPIED:
+            await write(db, f"DELETE FROM {table}")
+            await write(db, f"INSERT INTO {table} SELECT * FROM kept_{table}")
+    assert missed == []
+    assert await wrong(database_url) == []
+
+
+async def test_a_login_is_no_finding(
+    db: Database, access: Access, acme: int, database_url: str
+) -> None:
+    [[boss]] = await read(db, "SELECT actor_id FROM members WHERE role = 'admin'")
+    async with db.transaction() as tx:
+        now_ms = access.now_ms()
+        login = commands.tokens.insert_login(boss, new_token(), now_ms, now_ms + 86_400_000)
+        await tx.run(login)
+    assert await wrong(database_url) == []
+
+
+def new_read(n: int, project: str = "acme") -> Read:
+    return Read(project, 1_000 + n, f"r{n:04}", "user/u_1", "/events", '{"log":1}')
+
+
+@pytest.fixture
+async def sealed(db: Database, recorder: Recorder, acme: int) -> int:
+    """The project's log, which sealed 5 and then 9 records; 12 are there."""
+    record = Reads(db)
+    for start, stop in ((0, 5), (5, 9)):
+        await asyncio.gather(*(record.add(new_read(n)) for n in range(start, stop)))
+        await recorder.act(acme, access_record.seal())
+        await recorder.act(acme, access_record.seal())  # nothing more
+    await asyncio.gather(*(record.add(new_read(n)) for n in range(9, 12)))
+    return acme
+
+
+async def test_a_record_that_only_grew_is_what_was_sealed(
+    db: Database, sealed: int, database_url: str
+) -> None:
+    assert await wrong(database_url, verify=True) == []
+    text = "SELECT entry FROM events WHERE stream = 'access-record/acme' ORDER BY position"
+    assert [
+        f'"size":{size},' in entry[0]
+        for size, entry in zip((5, 9), await read(db, text), strict=True)
+    ] == [True, True]
+
+
+RECORD = "access_record (seq, project, at_ms, request_id, actor, path, asked)"
+TAMPERED = [  # statements, and where it is found
+    (["DELETE FROM access_record"], "access_record (rows 0 to 4)"),
+    (["DELETE FROM access_record", "DELETE FROM access_heads"], "access_heads"),
+    (["DELETE FROM access_record WHERE seq = 3"], "access_record (row 3)"),
+    (["DELETE FROM access_record WHERE seq = 11"], "access_record (row 11)"),
+    (["DELETE FROM access_record WHERE seq >= 7"], "access_record (rows 7 to 8)"),
+    (
+        [
+            "DELETE FROM access_record WHERE seq >= 7",
+            "UPDATE access_heads SET size = 7, sealed = 5",
+        ],
+        "access_heads (size)",
+    ),
+    (
+        [
+            "DELETE FROM access_record WHERE seq = 3",
+            "UPDATE access_record SET seq = seq - 1000 WHERE seq > 3",
+            "UPDATE access_record SET seq = seq + 999 WHERE seq < 0",
+        ],
+        "access_record (rows 0 to 4)",
+    ),
+    (["UPDATE access_record SET actor = 'user/u_2' WHERE seq = 2"], "access_record (rows 0 to 4)"),
+    (["UPDATE access_record SET at_ms = 7 WHERE seq = 6"], "access_record (rows 5 to 8)"),
+    (["UPDATE access_record SET path = '/x' WHERE seq = 10"], "access_record (rows 9 to 11)"),
+    (["UPDATE access_record SET asked = '{}' WHERE seq = 8"], "access_record (rows 5 to 8)"),
+    (["UPDATE access_record SET request_id = 'z' WHERE seq = 0"], "access_record (rows 0 to 4)"),
+    (["UPDATE access_record SET project = 'other' WHERE seq = 4"], "access_record (row 4)"),
+    (["UPDATE access_record SET seq = NULL WHERE seq = 4"], "access_record (request r0004)"),
+    (
+        [
+            "UPDATE access_record SET seq = 99 WHERE seq = 1",
+            "UPDATE access_record SET seq = 1 WHERE seq = 2",
+            "UPDATE access_record SET seq = 2 WHERE seq = 99",
+        ],
+        "access_record (rows 0 to 4)",
+    ),
+    (
+        [f"INSERT INTO {RECORD} VALUES (12, 'acme', 1, 'x', 'user/u_2', '/', '{{}}')"],
+        "access_record (row 12)",
+    ),
+    (
+        [f"INSERT INTO {RECORD} VALUES (NULL, 'acme', 1, 'x', 'user/u_2', '/', '{{}}')"],
+        "access_record (request x)",
+    ),
+    (["UPDATE access_heads SET head = 'x'"], "access_record (rows 9 to 11)"),
+    (["UPDATE access_heads SET sealed = 12"], "access_heads (sealed)"),
+    (["DELETE FROM access_heads"], "access_heads"),
+]
+
+
+async def test_every_change_of_the_access_record_is_found_and_named(
+    db: Database, sealed: int, database_url: str
+) -> None:
+    tables = ("access_record", "access_heads")
+    for table in tables:
+        await write(db, f"CREATE TABLE kept_{table} AS SELECT * FROM {table}")
+    missed = []
+    for statements, where in TAMPERED:
+        for statement in statements:
+            await write(db, statement)
+        found = await wrong(database_url, verify=True)
+        if where not in {each for each, _ in found}:
+            missed.append((statements, found))
+        for table in tables:
+            await write(db, f"DELETE FROM {table}")
+            await write(db, f"INSERT INTO {table} SELECT * FROM kept_{table}")
+    assert missed == []
+    assert await wrong(database_url, verify=True) == []
+
+
+async def test_reads_of_two_servers_and_seals_at_once_are_one_chain(
+    db: Database, recorder: Recorder, access: Access, acme: int, database_url: str
+) -> None:
+    await add_project(db, access, "other")
+    servers, numbers = [Reads(db), Reads(db)], range(120)
+
+    async def read_some(n: int) -> None:
+        await servers[n % 2].add(new_read(n, "acme" if n % 3 else "other"))
+        if n % 10 == 0:
+            await recorder.act(acme, access_record.seal())
+
+    await asyncio.gather(*(read_some(n) for n in numbers))
+    for project in ("acme", "other"):
+        assert await wrong(database_url, verify=True, project=project) == []
+    assert not await reads.has_grown(db, "nobodys")
+    await recorder.act(acme, access_record.seal())
+    assert not await reads.has_grown(db, "acme")
+    assert await reads.has_grown(db, "other")
+
+
+async def test_what_waits_for_a_seal_longest_is_sealed_first(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    record = Reads(db)
+    await record.add(new_read(1))
+    await record.add(new_read(5))
+    assert await reads.logs_to_seal(db, 1_000) == []
+    assert await reads.logs_to_seal(db, 1_001) == [acme]
+    await recorder.act(acme, access_record.seal())
+    assert await reads.logs_to_seal(db, 9_000) == []
+    await record.add(new_read(7))
+    assert await reads.logs_to_seal(db, 1_006) == []
+    assert await reads.logs_to_seal(db, 1_007) == [acme]
