@@ -22,7 +22,7 @@ _SERVICE_GRANTS = (
     (
         "SELECT, INSERT, UPDATE, DELETE",
         "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
-        "releases, release_artifacts, rollouts, device_offers, device_asks, "
+        "releases, release_artifacts, rollouts, rollout_counts, device_offers, device_asks, "
         "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
     ),
     ("SELECT", "instance, alembic_version"),
@@ -33,7 +33,8 @@ _AUDITOR_GRANTS = (
         "SELECT",
         "events, subtrees, checkpoints, continued, texts, log_heads, views, projects, instance, "
         "alembic_version, device_current, device_attributes, device_history, fleet_versions, "
-        "fleet_moves, releases, release_artifacts, rollouts, device_offers, device_asks",
+        "fleet_moves, releases, release_artifacts, rollouts, rollout_counts, device_offers, "
+        "device_asks",
     ),
 )
 """What an audit reads: no address, no digest of a secret."""

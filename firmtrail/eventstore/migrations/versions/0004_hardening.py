@@ -7,7 +7,7 @@ from firmtrail.eventstore.migrations import statements
 revision = "0004"
 down_revision = "0003"
 
-SHARED: tuple[str, ...] = ("0004_answers_silence",)
+SHARED: tuple[str, ...] = ("0004_answers_rollouts",)
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ()
 """SQL files that each back end has its own version of."""
