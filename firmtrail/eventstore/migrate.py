@@ -22,7 +22,7 @@ _SERVICE_GRANTS = (
     (
         "SELECT, INSERT, UPDATE, DELETE",
         "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
-        "releases, release_artifacts, rollouts, device_offers, device_asks, "
+        "releases, release_artifacts, rollouts, rollout_counts, device_offers, device_asks, "
         "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
     ),
     (
@@ -36,8 +36,9 @@ _AUDITOR_GRANTS = (
         "SELECT",
         "events, subtrees, checkpoints, continued, texts, log_heads, views, projects, instance, "
         "alembic_version, device_current, device_attributes, device_history, fleet_versions, "
-        "fleet_moves, releases, release_artifacts, rollouts, device_offers, device_asks, "
-        "access_record, access_heads, audited_members, audited_tokens, audited_secrets",
+        "fleet_moves, releases, release_artifacts, rollouts, rollout_counts, device_offers, "
+        "device_asks, access_record, access_heads, audited_members, audited_tokens, "
+        "audited_secrets",
     ),
 )
 """What an audit reads: no address, no digest of a secret."""

@@ -2,6 +2,10 @@
 
 One row for each device, source and version that was ever offered: a device that was offered nothing
 has none, and costs nothing. The column `source` holds the model too, where the source is a rule.
+
+`rollout_counts` has, for each rollout, how many of the devices that it is meant for stand where: by
+the outcome and the attempts of the last offer that it made to each. A device that is decommissioned
+or moves away leaves its count, and enters it again as it comes back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,7 +19,10 @@ from firmtrail.steering.offer import Offer, source_key
 
 NAME = "device_offers"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device", "source", "version")),)
+TABLES: tuple[Table, ...] = (
+    Table(NAME, ("device", "source", "version")),
+    Table("rollout_counts", ("rollout", "outcome", "attempts")),
+)
 
 STATE = """\
 offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
@@ -64,47 +71,35 @@ attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installin
 outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint, model text, \
 place bigint, cleared_place bigint"""
 
+_COUNT = """\
+INSERT INTO rollout_counts (log_id, generation, rollout, outcome, attempts, devices)
+SELECT $1, $2, given.rollout, given.outcome, given.attempts, given.devices
+FROM given
+WHERE TRUE
+ON CONFLICT (log_id, generation, rollout, outcome, attempts) DO UPDATE
+SET devices = rollout_counts.devices + excluded.devices"""
+
+_CELL_COLUMNS = "rollout text, outcome text, attempts bigint, devices bigint"
+
 _COUNTS = f"""\
 SELECT
     log_heads.size,
-    count(last.device),
-    coalesce(sum(CASE WHEN last.outcome = 'installed' THEN 1 ELSE 0 END), 0),
-    coalesce(sum(CASE WHEN last.outcome = 'failed' AND last.attempts < $3 THEN 1 ELSE 0 END), 0),
-    coalesce(sum(
-        CASE WHEN last.attempts >= $3 AND coalesce(last.outcome, '') <> 'installed'
-        THEN 1 ELSE 0 END), 0)
+    coalesce(CAST(sum(cell.devices) AS bigint), 0),
+    coalesce(CAST(sum(
+        CASE WHEN cell.outcome = 'installed' THEN cell.devices ELSE 0 END) AS bigint), 0),
+    coalesce(CAST(sum(
+        CASE WHEN cell.outcome = 'failed' AND cell.attempts < $3 THEN cell.devices ELSE 0 END)
+        AS bigint), 0),
+    coalesce(CAST(sum(
+        CASE WHEN cell.outcome <> 'installed' AND cell.attempts >= $3 THEN cell.devices ELSE 0 END)
+        AS bigint), 0)
 FROM log_heads
-LEFT JOIN (
-    SELECT made.device, made.outcome, made.attempts
-    FROM rollouts AS rollout
-    CROSS JOIN device_offers AS made
-    CROSS JOIN device_current AS device
-    WHERE rollout.log_id = $1
-        AND rollout.generation = {generation_of("rollouts")}
-        AND rollout.rollout = $2
-        AND made.log_id = $1
-        AND made.generation = {generation_of(NAME)}
-        AND made.source = $2
-        AND device.log_id = $1
-        AND device.generation = {generation_of("device_current")}
-        AND device.device = made.device
-        AND device.decommissioned = 0
-        AND device.model = rollout.model
-        AND (rollout.cohort IS NULL OR device.cohort = rollout.cohort)
-        AND (rollout.tag IS NULL
-            OR device.tags <> replace(device.tags, '|' || rollout.tag || '|', ''))
-        AND (rollout.bad_version IS NULL
-            OR NOT EXISTS (
-                SELECT 1
-                FROM device_offers AS newer
-                WHERE newer.log_id = $1
-                    AND newer.generation = {generation_of(NAME)}
-                    AND newer.source = $2
-                    AND newer.device = made.device
-                    AND newer.position > made.position))) AS last ON TRUE
+LEFT JOIN rollout_counts AS cell
+    ON cell.log_id = $1
+    AND cell.generation = {generation_of(NAME)}
+    AND cell.rollout = $2
 WHERE log_heads.log_id = $1
 GROUP BY log_heads.size"""
-"""A rollback can offer a device several versions: the last one counts."""
 
 _PENDING = f"""\
 SELECT
@@ -139,6 +134,8 @@ class Pending(NamedTuple):
     seen_at_ms: int | None
 
 
+type Cell = tuple[str, str, int]
+"""Where a device is counted: rollout, outcome ("" for none), attempts."""
 type OfDevice = dict[tuple[str, str], Offer]
 """A device's offers by (source, version)."""
 
@@ -175,6 +172,17 @@ def of_row(row: Row) -> Offer:
 def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
     rows = sorted((_row(offer) for offer in changed), key=lambda row: row[:3])
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
+
+
+def cell_of(last: Offer | None) -> Cell | None:
+    """Where a device is counted whose last offer of a rollout this is."""
+    return None if last is None else (last.source, last.outcome or "", last.attempts)
+
+
+def count(log_id: int, generation: int, changes: Mapping[Cell, int]) -> Statement:
+    """Adds to each cell; also 0, so that the rows do not depend on where commits end."""
+    rows = [(*cell, devices) for cell, devices in sorted(changes.items())]
+    return Statement(_COUNT, (log_id, generation), Given(_CELL_COLUMNS, rows))
 
 
 def _row(offer: Offer) -> tuple[Any, ...]:

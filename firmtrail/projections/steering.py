@@ -34,6 +34,7 @@ class Steering:
         """Rollouts whose recent counts changed and were not looked at."""
         self._rollouts: set[str] = set()
         self._offers: dict[tuple[str, str, str], Offer] = {}
+        self._cells: dict[device_offers.Cell, int] = {}
         self._asks: set[tuple[str, str]] = set()
 
     def order(self, recorded: Recorded) -> None:
@@ -105,13 +106,39 @@ class Steering:
 
     def move(self, before: DeviceState | None, after: DeviceState) -> None:
         """Folds a change of a device: its outcomes count for the rollouts that are meant for it."""
-        for each in self.offers.get(after.device, _NONE).values():
+        offers = self.offers.get(after.device, _NONE).values()
+        for source in dict.fromkeys(each.source for each in offers):
+            self._count_in(self._cell(before, source), self._cell(after, source))
+        for each in offers:
             found = self.control.rollouts.get(each.source)
             if found is not None and found.watches:
                 change = rollout.counts(found, after) - rollout.counts(found, before)
                 self._add(found, _recent(each, found), change)
 
+    def _cell(self, device: DeviceState | None, source: str) -> device_offers.Cell | None:
+        """Where the source counts the device, if it is a rollout that is meant for it."""
+        found = self.control.rollouts.get(source)
+        if found is None or device is None or not rollout.counts(found, device):
+            return None
+        offers = self.offers.get(device.device, _NONE).values()
+        return device_offers.cell_of(offer.latest(each for each in offers if each.source == source))
+
+    def _count_in(
+        self, left: device_offers.Cell | None, entered: device_offers.Cell | None
+    ) -> None:
+        if left == entered:
+            return
+        for cell, change in ((left, -1), (entered, 1)):
+            if cell is not None:
+                self._cells[cell] = self._cells.get(cell, 0) + change
+
     def _take(self, device: DeviceState | None, changed: list[Offer]) -> None:
+        left = {after.source: self._cell(device, after.source) for after in changed}
+        self._put(device, changed)
+        for source, cell in left.items():
+            self._count_in(cell, self._cell(device, source))
+
+    def _put(self, device: DeviceState | None, changed: list[Offer]) -> None:
         for after in changed:
             offers = self.offers.setdefault(after.device, {})
             self._count(device, offers.get(after.key), after)
@@ -154,6 +181,8 @@ class Steering:
             statements.append(rollouts.save(log_id, generation, changed, self.recent))
         if self._offers and (generation := generations.get(device_offers.NAME)) is not None:
             statements.append(device_offers.save(log_id, generation, self._offers.values()))
+        if self._cells and (generation := generations.get(device_offers.NAME)) is not None:
+            statements.append(device_offers.count(log_id, generation, self._cells))
         if self._asks and (generation := generations.get(device_asks.NAME)) is not None:
             asks = [self.asks[key] for key in self._asks]
             statements.append(device_asks.save(log_id, generation, asks))

@@ -12,7 +12,7 @@ SHARED: tuple[str, ...] = (
     "0004_net_reader_address",
     "0004_access_tokens",
     "0004_access_keys",
-    "0004_answers_silence",
+    "0004_answers_rollouts",
     "0004_rules_orders",
     "0004_process_clock",
     "0004_access_record",
