@@ -28,6 +28,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "user": ("members:user", "Add, list and remove members, set passwords, erase people."),
     "token": ("tokens:token", "Create, list and revoke API tokens."),
     "login": ("tokens:login", "List and end logins."),
+    "logout": ("tokens:logout", "End the login of --token."),
     "log": ("log:log", "Start a new log where one was lost."),
     "backup": ("backup:backup", "Copy the database, while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),

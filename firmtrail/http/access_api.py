@@ -99,7 +99,7 @@ async def delete_token(call: Call[Any, None]) -> web.Response:
     caller, scope = call.caller, await _scope(call)
     token = await tokens.one(call.services.db, str(caller.actor_id), scope.project, call.path("id"))
     if token is None:
-        raise NotFound("The caller has no such token.")
+        raise NotFound
     if scope.role and not roles.PERMISSIONS[token.role] <= roles.PERMISSIONS[scope.role]:
         raise Forbidden
     log_id = await call.services.access.project(token.project)
