@@ -167,7 +167,7 @@ def _has_password(url: str) -> bool:
     "--signing-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     show_envvar=True,
-    help="The Ed25519 key that signs checkpoints, as PEM; embedded: FILE.key, made by serve.",
+    help="The Ed25519 key that signs checkpoints, as PEM. Embedded: FILE.key, made by serve.",
 )
 @click.option(
     "--checkpoints-file",

@@ -77,7 +77,7 @@ def trusted(database: config.Database, key: str | None, since: Path | None) -> T
     if isinstance(database, config.Embedded):
         file = database.signing.checkpoints
     if file is None or not file.exists():
-        note("No file of published checkpoints: what was published outside can't be compared.")
+        note("Without --checkpoints-file, the log is not compared with what was published outside.")
     try:
         published = outside.read(file) if file is not None else {}
     except outside.BadFile as error:
@@ -102,7 +102,7 @@ def keys(database: config.Database, given: str | None) -> Keys:
     if isinstance(database, config.Embedded):
         file = database.signing.key
     if file is None or not file.exists():
-        note("No key is known, so no signature is checked: say --key.")
+        note("No key is known, so no signature is checked: give the log's verifier key with --key.")
         return lambda _: None
     try:
         public = signing_key.read(file).public_key()
@@ -116,7 +116,9 @@ def _among(known: Sequence[Verifier]) -> Keys:
 
     def key(origin: str) -> Verifier:
         if origin not in by_name:
-            raise CouldNotRun(f"--key: none of the keys is of {origin}.")
+            raise CouldNotRun(
+                f"None of the keys of --key belongs to {origin}: give its verifier key."
+            )
         return by_name[origin]
 
     return key

@@ -13,6 +13,7 @@ from firmtrail.steering.progress import State
 
 WATCH_EVERY_S = 2
 ENDED = frozenset({"paused", "aborted", "withdrawn"})
+STATE = click.Choice(get_args(State.__value__))
 LISTED = ("id", "kind", "state", "model", "version", "bad_version", "percent", "started_at")
 
 
