@@ -125,10 +125,10 @@ def serve(
 
 def _check(serving: config.Serving) -> None:
     """Find what would keep the server from starting, while nothing is changed yet."""
-    sockets = import_module("firmtrail.cli.sockets")
-    sockets.check_address(serving.host, serving.port)
+    opening = import_module("firmtrail.cli.opening")
+    opening.check_address(serving.host, serving.port)
     if serving.tls is not None:
-        sockets.tls_context(serving.tls)
+        opening.check_tls(serving.tls)
     main.note_new(serving.database)
 
 
