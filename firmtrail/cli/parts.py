@@ -47,8 +47,11 @@ async def opened(
     else:
         try:
             db = await Postgres.open(database.url)
-        except ValueError as error:
-            raise CouldNotRun(f"--database {database}: {error}.") from error
+        except ValueError as error:  # its text may quote a part of the password
+            raise CouldNotRun(
+                f"--database {database} is no URL of a Postgres that can be read. Percent-encode "
+                "what is special in its password (/ is %2F, ? is %3F, # is %23, @ is %40)."
+            ) from error
         except Unavailable as error:
             raise Unavailable(opening.away(database, error)) from error
     try:

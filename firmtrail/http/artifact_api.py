@@ -194,5 +194,5 @@ def _span(request: web.Request, artifact: Artifact) -> _Span | None:
 def _store(call: AnyCall) -> Artifacts:
     store = call.services.artifacts
     if store is None:
-        raise Refused("no_artifact_store", "This server has no place for artifacts: --artifacts.")
+        raise Refused("no_artifact_store", "This server has no place for artifacts.")
     return store

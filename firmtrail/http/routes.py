@@ -295,7 +295,7 @@ DEMO = (
         handler=seed_api.populate_database,
         access=PUBLIC,
         group="the seed's three",
-        summary="Start the demo again, on a new log.",
+        summary="Start the demo anew.",
         answers={200: TEXT},
         is_raw=True,
     ),
