@@ -22,7 +22,7 @@ ANSWER_TIMEOUT_S = 60
 
 @contextlib.asynccontextmanager
 async def reading(database: config.Database) -> AsyncIterator[Database]:
-    """The database, beside whoever has it open; nothing can be written."""
+    """Open the database next to any process that has it open; nothing can be written."""
     if isinstance(database, config.Cluster):
         async with parts.opened(database) as db:
             await _check_schema(db, database)

@@ -34,7 +34,7 @@ artifacts_option = click.option(
     help="Where artifacts are kept: a folder or s3://BUCKET/PREFIX. Without it, in FILE.artifacts "
     "next to an embedded database.",
 )
-"""Of whatever serves; a command that serves by itself takes the server's variable too."""
+"""A command that serves in its own process takes the server's variable too."""
 
 _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -133,7 +133,7 @@ async def _check_there(session: ClientSession, url: str) -> None:
 
 
 async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Devices that report, all by themselves."""
+    """Play devices that only report."""
     name = f"sim-{secrets.token_hex(4)}"
     devices = fleet.devices(name, plan.devices)
     start = await fleet_check.log_size(client)
