@@ -12,7 +12,7 @@ import pytest
 
 from firmtrail.main import COMMANDS
 from tests.databases import sqlite_template
-from tests.end_to_end.command import Done, in_process, new_project
+from tests.end_to_end.command import Done, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import ENVIRONMENT
 
@@ -125,8 +125,9 @@ def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     assert any(rollout in row and "running" in row for row in acme.rows("rollout", "list"))
     assert acme.json("rollout", "show", rollout)["state"] == "running"
     assert any("matching 2" in row for row in acme.rows("rollout", "show", rollout))
-    devices = acme.json("rollout", "devices", rollout, "--state", "pending")
+    devices = acme.json("rollout", "devices", rollout)
     assert [each["device"] for each in devices] == ["d1", "d2"]
+    assert acme.json("rollout", "devices", rollout, "--state", "installed") == []
     assert len(acme.rows("rollout", "devices", rollout)) == 3
     watched = acme.done("rollout", "watch", rollout, "--once").out
     assert re.fullmatch(rf"Rollout {rollout} is running: 2 matching, .*\.\n", watched)
@@ -166,7 +167,10 @@ def test_logins_and_tokens_need_somebody_whose_they_are(database: str) -> None:
 
 
 def test_a_server_is_steered_as_its_database_is(serve: Serve, database: str) -> None:
-    token = new_project(database)
+    boss = ("boss@example.org", "--project", "acme")
+    for command in (("project", "add", "acme"), ("user", "add", *boss, "--role", "admin")):
+        assert in_process(database, *command).exit_code == DONE
+    token = in_process(database, "token", "create", *boss).out.strip()
     where = {"FIRMTRAIL_URL": serve(database).url, "FIRMTRAIL_TOKEN": token}
     here = ("--project", "acme")
 
