@@ -10,6 +10,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 setup: .venv/requirements.installed
 
 run: setup
+	@echo 'Serving the demo; Ctrl-C ends it. README.md, "The first five minutes", says what to try.'
 	.venv/bin/firmtrail serve --demo
 
 test: .venv/requirements-dev.installed
@@ -52,6 +53,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
+	@echo 'Making a virtual environment in .venv …'
 	@if $(HAVE_UV) && $(UV) venv --quiet --seed .venv; then exit; fi; \
 	for python in python3.13 python3.14 python3.12 python3 $(HOME)/.pyenv/versions/3.*/bin/python; do \
 		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; \
@@ -60,8 +62,10 @@ clean:
 
 # The locks agree with each other, so installing one adds to the others.
 .venv/%.installed: %.lock pyproject.toml | .venv/bin/python
+	@echo 'Installing what $< names into .venv: this takes a minute or two, the first time …'
 	@if $(HAVE_UV); \
 	then install="$(UV) pip install --quiet --python .venv"; \
 	else install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"; fi; \
 	$$install --require-hashes -r $< && $$install --no-deps --editable .
 	@touch $@
+	@echo 'Installed.'

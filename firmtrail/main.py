@@ -29,6 +29,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "user": ("members:user", "Add, list and remove members, set passwords, erase people."),
     "token": ("tokens:token", "Create, list and revoke API tokens."),
     "login": ("tokens:login", "List and end logins."),
+    "logout": ("tokens:logout", "End the login of --token."),
     "log": ("log:log", "Write again where a log takes no appends."),
     "backup": ("backup:backup", "Copy the database, while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
@@ -167,7 +168,7 @@ def _has_password(url: str) -> bool:
     "--signing-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     show_envvar=True,
-    help="The Ed25519 key that signs checkpoints, as PEM; embedded: FILE.key, made by serve.",
+    help="The Ed25519 key that signs checkpoints, as PEM. Embedded: FILE.key, made by serve.",
 )
 @click.option(
     "--checkpoints-file",

@@ -87,7 +87,10 @@ async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[Log]:
 def _chosen(found: list[Log], wanted: Wanted) -> list[Log]:
     chosen = [log for log in found if wanted.number in {None, log.number}]
     if not chosen and wanted.number is not None:
-        raise CouldNotRun(f"There is no log {wanted.number} of {wanted.project}.")
+        raise CouldNotRun(
+            f"Project {wanted.project} has no log {wanted.number}: without --log, all of its logs "
+            "are looked at."
+        )
     return chosen
 
 
@@ -123,9 +126,14 @@ async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findin
             for log in chosen:
                 verifier, note = keys(log.name), await _last_note(log)
                 if verifier is None:
-                    raise CouldNotRun("Say --key: the verifier key of the log.")
+                    raise CouldNotRun(
+                        f"The key of {log.name} is not known: give its verifier key with --key."
+                    )
                 if note is None:
-                    raise CouldNotRun(f"No checkpoint of {log.name} is published yet.")
+                    raise CouldNotRun(
+                        f"No checkpoint of {log.name} is published yet: a server with a signing "
+                        "key publishes one within a second."
+                    )
                 what = Published(note, key_line(verifier), opened(note, verifier))
                 source = Stored(db, log.log_id, note=note, key=what.key)
                 into = folder if wanted.number else log_folder(folder, log.number)

@@ -22,7 +22,7 @@ ANSWER_TIMEOUT_S = 60
 
 @contextlib.asynccontextmanager
 async def reading(database: config.Database) -> AsyncIterator[Database]:
-    """The database, beside whoever has it open; nothing can be written."""
+    """Open the database next to any process that has it open; nothing can be written."""
     if isinstance(database, config.Cluster):
         async with parts.opened(database) as db:
             await _check_schema(db, database)
@@ -77,7 +77,7 @@ async def trusted(database: config.Database, key: str | None, since: Path | None
     if isinstance(database, config.Embedded):
         place = database.signing.checkpoints
     if place is None or (isinstance(place, Path) and not place.exists()):
-        note("No file of published checkpoints: what was published outside can't be compared.")
+        note("Without --checkpoints-file, the log is not compared with what was published outside.")
     try:
         published = await parts.checkpoints_store(place).read() if place is not None else {}
     except outside.BadFile as error:
@@ -102,7 +102,7 @@ def keys(database: config.Database, given: str | None) -> Keys:
     if isinstance(database, config.Embedded):
         file = database.signing.key
     if file is None or not file.exists():
-        note("No key is known, so no signature is checked: say --key.")
+        note("No key is known, so no signature is checked: give the log's verifier key with --key.")
         return lambda _: None
     try:
         public = signing_key.read(file).public_key()
@@ -116,7 +116,9 @@ def _among(known: Sequence[Verifier]) -> Keys:
 
     def key(origin: str) -> Verifier:
         if origin not in by_name:
-            raise CouldNotRun(f"--key: none of the keys is of {origin}.")
+            raise CouldNotRun(
+                f"None of the keys of --key belongs to {origin}: give its verifier key."
+            )
         return by_name[origin]
 
     return key

@@ -1,6 +1,6 @@
-"""`firmtrail backup FILE`: a consistent copy of the database, with its checkpoints beside it.
+"""`firmtrail backup FILE`: makes a consistent copy of the database, and of its checkpoints.
 
-Beside a running server, by reading alone. The copy holds at least what the checkpoints sign, so
+It only reads, so it can run next to a server. The copy holds at least what the checkpoints sign, so
 `firmtrail audit verify` of a restored copy can be held against them.
 """
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 import click
+from aiohttp import ClientSession
 
-from firmtrail.cli import output, remote
+from firmtrail.cli import local, output, remote
 from firmtrail.cli.devices import device
 
 LISTED = ("device", "version", "since", "status", "failing", "target", "last_seen_at", "model")
@@ -42,12 +43,28 @@ def list_(service: remote.Service, /, *, project: str, json: bool, **filters: An
 @output.json_option
 def show(service: remote.Service, /, *, device_id: str, project: str, json: bool) -> None:
     """Show what a device is and runs, and which rule decides what it should run."""
-    path = remote.path(project, "devices", device_id)
-    shown, explained = service.ask_all(path, f"{path}/explain")
+    shown, explained = service.run(_explained(remote.path(project, "devices", device_id)))
     if json:
         output.show_json({**shown, "explanation": explained})
         return
     output.show_members(shown)
+    if explained is not None:
+        _show_rules(explained)
+
+
+def _explained(path: str) -> remote.Work[tuple[Any, Any]]:
+    """Read a device, and the rules that decide for it; none decides for a decommissioned one."""
+
+    async def work(session: ClientSession) -> tuple[Any, Any]:
+        shown = await local.ask(session, "GET", path)
+        if shown["decommissioned"]:
+            return shown, None
+        return shown, await local.ask(session, "GET", f"{path}/explain")
+
+    return work
+
+
+def _show_rules(explained: Any) -> None:
     rules = [
         {"rule": each["rule"], "decides": each["decides"], "explanation": each["says"]}
         for each in explained["rules"]

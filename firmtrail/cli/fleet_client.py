@@ -126,7 +126,7 @@ class Client:
         path = "/devices?reissue=never_seen"
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body))
         if answer.status not in {200, 201}:
-            said = _reason(answer.body)
+            said = reason_of(answer.body)
             raise CouldNotRun(f"Registering devices was answered {answer.status}: {said}")
         for device, registered in zip(fleet, msgspec.json.decode(answer.body), strict=True):
             device.secret = registered["secret"]
@@ -214,11 +214,11 @@ def _answer(response: ClientResponse, read: bytes, attempts: int) -> Answer:
 
 def _done(path: str, answer: Answer) -> Any:
     if answer.status >= 400:
-        raise CouldNotRun(f"{path} was answered {answer.status}: {_reason(answer.body)}")
+        raise CouldNotRun(f"{path} was answered {answer.status}: {reason_of(answer.body)}")
     return msgspec.json.decode(answer.body)
 
 
-def _reason(body: bytes) -> str:
+def reason_of(body: bytes) -> str:
     """What a problem says; of a body that is none, its text."""
     try:
         return reasons.of_problem(msgspec.json.decode(body))

@@ -67,8 +67,8 @@ async def _socket(
         else:
             return await stack.enter_async_context(_serving(db, database, artifacts))
     raise CouldNotRun(
-        f"{database} is open in another process, which takes no commands: wait until it has ended, "
-        "or stop it."
+        f"{database} is open in another process, which takes no commands: if it is a server that "
+        "is starting, try again, else stop it."
     )
 
 

@@ -14,14 +14,15 @@ def log() -> None:
 
 @log.command("continue")
 @remote.in_project
-@click.option("--even-if-whole", is_flag=True, help="Though nothing is wrong with its log.")
+@click.option("--even-if-whole", is_flag=True, help="Do it even if nothing is wrong with the log.")
 @click.pass_obj
 def continue_log(database: config.Database, *, project: str, even_if_whole: bool) -> None:
-    """Start a new log of a project that goes on from what is left of the old one.
+    """Start a new log of a project that continues what is left of the old one.
 
-    For a project whose log is refused because it ends before its last checkpoint, or differs from
-    it, and can't be brought back. The old log is closed and stays readable; the new one begins with
-    an event that cites its last checkpoint. Devices keep their secrets, views and receipts.
+    It is for a project whose log is refused because it ends before its last checkpoint, or
+    differs from it, and can't be restored. The old log is closed and stays readable; the new one
+    begins with an event that cites its last checkpoint. Devices keep their secrets, views and
+    receipts.
     """
 
     async def ask() -> dict[str, int]:
@@ -32,7 +33,7 @@ def continue_log(database: config.Database, *, project: str, even_if_whole: bool
 
     done = loop.run(ask())
     note(
-        f"Project {project} writes to its log {done['log']}, which goes on from the first "
+        f"Project {project} writes to its log {done['log']}, which continues the first "
         f"{done['size']} events of log {done['continues']}."
     )
 

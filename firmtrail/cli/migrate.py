@@ -6,8 +6,9 @@ from sqlalchemy.exc import DBAPIError
 from firmtrail import config, main
 from firmtrail.cli import loop, parts
 from firmtrail.cli.output import note
-from firmtrail.eventstore import checks, migrations
 from firmtrail.eventstore import migrate as schema
+from firmtrail.eventstore import migrations
+from firmtrail.eventstore import roles as postgres_roles
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.held_file import Locked
 from firmtrail.eventstore.sqlite import SQLite
@@ -71,7 +72,7 @@ async def _migrate(database: config.Database, instance: str, roles: schema.Roles
 async def _check_roles(db: Database, roles: schema.Roles) -> None:
     """Find a role that is not there while nothing is changed yet."""
     names = [name for name in roles if name is not None]
-    if names and (missing := await checks.missing_roles(db, names)):
+    if names and (missing := await postgres_roles.missing(db, names)):
         raise CouldNotRun(
             f"The Postgres has no role {missing[0]}, so nothing was migrated: create it first, "
             f'with CREATE ROLE "{missing[0]}" LOGIN.'

@@ -1,12 +1,22 @@
-"""Finds out why a database can't be opened, before its library says it in its own words."""
+"""Finds out why a database, a port or a certificate can't be used, before a library says it in its
+own words.
+"""
 
+import errno
 import os
 import re
+import socket
+import ssl
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+
 from firmtrail import config
 from firmtrail.eventstore.database import Unavailable
+from firmtrail.main import CouldNotRun
 
 _DRIVERS_WORDS = re.compile(r"^\w+(Error|Exception): |\[Errno -?\d+\] ")
 """The name of an error's class, and its number: what a person does not need."""
@@ -46,3 +56,65 @@ def away(database: config.Cluster, error: Unavailable) -> str:
         f"The database {where} can't be used ({said}): check that Postgres runs there, and that "
         "--database names the right host, database and user."
     )
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise `CouldNotRun` where a server could not listen, with what to change."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        said = error.strerror
+        raise CouldNotRun(f"--host {host} is no address of this machine: {said}.") from error
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen()
+        except OSError as error:
+            raise CouldNotRun(_not_bound(host, port, error)) from error
+
+
+def _not_bound(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} of {host} is taken by another program: stop that program, or choose "
+            "another port with --port, where 0 takes any free one."
+        )
+    if error.errno == errno.EACCES:
+        return f"This user may not listen on port {port}: choose one above 1023 with --port."
+    return (
+        f"The server can't listen on {host} port {port} ({error.strerror}): choose others with "
+        "--host and --port."
+    )
+
+
+class _HasPassword(Exception):
+    """The key's file is encrypted."""
+
+
+def check_tls(tls: config.Tls) -> None:
+    """Raise `CouldNotRun` where certificate and key can't be used, naming the file."""
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
+    except (ssl.SSLError, _HasPassword) as error:
+        raise CouldNotRun(_fault_of(tls)) from error
+
+
+def _no_password() -> str:
+    """OpenSSL asks at the terminal otherwise, and a server has none."""
+    raise _HasPassword
+
+
+def _fault_of(tls: config.Tls) -> str:
+    try:
+        load_pem_x509_certificates(tls.certificate.read_bytes())
+    except ValueError:
+        return f"{tls.certificate} of --tls-cert is not a certificate in PEM form."
+    try:
+        load_pem_private_key(tls.key.read_bytes(), password=None)
+    except TypeError:
+        return f"{tls.key} of --tls-key has a password: give a key without one."
+    except (ValueError, UnsupportedAlgorithm):
+        return f"{tls.key} of --tls-key is not a private key in PEM form."
+    return f"The key {tls.key} of --tls-key does not belong to the certificate {tls.certificate}."

@@ -139,8 +139,8 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
     is_begun = isinstance(signing.checkpoints, Path) and signing.checkpoints.exists()
     if is_begun and not signing.key.exists():
         raise CouldNotRun(
-            f"{signing.key} is gone, which signed {signing.checkpoints}: bring it back. "
-            "See docs/operations.md for when it is lost."
+            f"The key {signing.key}, which signed {signing.checkpoints}, is gone: bring it back, "
+            "or see docs/operations.md for what to do when it is lost."
         )
     return signing
 
@@ -212,7 +212,7 @@ async def check(db: Database, serving: config.Serving) -> None:
     if name != serving.instance:
         raise CouldNotRun(
             f"{serving.database} belongs to the instance {name}, not to {serving.instance}: "
-            "say --instance, or use another database."
+            f"say --instance {name}, or name another database with --database."
         )
 
 

@@ -27,6 +27,7 @@ _OPTIONS = {
 _HINTS = {
     "device_decommissioned": "`firmtrail device restore` brings it back",
     "devices": "`firmtrail device list` lists those that there are",
+    "forbidden": "an admin of the project can give a higher role with `firmtrail user role`",
     "halted": "`firmtrail resume` ends the halt",
     "members": "`firmtrail user list` lists those that there are",
     "project": "`firmtrail project list` lists those that there are",
@@ -37,7 +38,10 @@ _HINTS = {
     "rollout_aborted": "start a new one",
     "rollout_running": "only a paused rollout can be resumed",
     "rollouts": "`firmtrail rollout list` lists those that there are",
+    "no_artifact_store": "the server needs --artifacts",
     "tokens": "`firmtrail token list` lists those that there are",
+    "too_many_requests": "wait a minute, and try again",
+    "unavailable": "try again in a moment",
     "unknown_release": "add it with `firmtrail release add`",
 }
 """What to do next, by a problem's code; where something is missing, by its kind."""

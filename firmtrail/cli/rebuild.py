@@ -1,7 +1,7 @@
-"""`firmtrail rebuild`: builds views anew from the log, and shows how far it is.
+"""`firmtrail rebuild`: builds views again from the log, and shows how far it is.
 
-The service does it: a server that holds the file goes on when this command is broken off; else it
-is done in this process, and what it leaves half-done the next one goes on with.
+The service does it. A server that has the file open continues when this command is interrupted;
+otherwise this process does the work, and the next command continues what it leaves unfinished.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ class Watched(NamedTuple):
 
 @click.command()
 @remote.in_project
-@click.option("--view", help="One view; without, all of them.")
+@click.option("--view", help="Only this view; without it, all of them.")
 @json_option
 @click.pass_obj
 @click.pass_context
@@ -44,10 +44,10 @@ def rebuild(
     view: str | None,
     json: bool,
 ) -> None:
-    """Build the views of a project anew from its log, while the old ones serve.
+    """Build the views of a project again from its log, while the old ones serve.
 
-    Broken off, it is gone on with by the server that holds the database, else by this command run
-    again. Exit code 1 where the log is not what can be folded.
+    If the command is interrupted, the server that has the database open continues; without a
+    server, run the command again. The exit code is 1 where the log can't be folded.
     """
     watched = loop.run(_rebuild(database, project, view))
     if watched.failure:
@@ -65,7 +65,7 @@ def rebuild(
             }
         )
     else:
-        click.echo(f"{', '.join(watched.views)}: {watched.events} events, {per_s} a second")
+        click.echo(f"{', '.join(watched.views)}: {watched.events} events, {per_s} per second")
 
 
 async def _rebuild(database: config.Database, project: str, view: str | None) -> Watched:

@@ -56,7 +56,7 @@ def release() -> None:
     "files",
     type=NamedFileType(),
     multiple=True,
-    help="A file of the release, and what it is called in it; several times for several.",
+    help="A file of the release, and its name there; several times for several files.",
 )
 @artifacts_option
 @remote.named

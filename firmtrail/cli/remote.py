@@ -6,7 +6,7 @@ database's own service, as cli/local.py finds it.
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -26,6 +26,10 @@ _URL = click.option(
     envvar="FIRMTRAIL_URL",
     help="A server: http://127.0.0.1:8080. Without it, the one of --database.",
 )
+
+
+type Work[T] = Callable[[ClientSession], Coroutine[Any, Any, T]]
+"""What is done in a session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +52,22 @@ class Service:
             async with _connected(self.url, self.token) as session:
                 yield session
 
+    def run[T](self, work: Work[T]) -> T:
+        """Do the work in one session, and return what it returns."""
+
+        async def in_session() -> T:
+            async with self.session() as session:
+                return await work(session)
+
+        return loop.run(in_session())
+
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """Return the answer's JSON. Raises `CouldNotRun` with a refusal's reason."""
-
-        async def work() -> Any:
-            async with self.session() as session:
-                return await local.ask(session, method, path, body)
-
-        return loop.run(work())
-
-    def ask_all(self, *paths: str) -> list[Any]:
-        """Return what each of these paths answers to a GET."""
-
-        async def work() -> list[Any]:
-            async with self.session() as session:
-                return [await local.ask(session, "GET", each) for each in paths]
-
-        return loop.run(work())
+        return self.run(lambda session: local.ask(session, method, path, body))
 
     def items(self, path: str, query: Mapping[str, Any] | None = None) -> list[Any]:
         """Return all items of a list; members of `query` that are None or false are left out."""
-
-        async def work() -> list[Any]:
-            async with self.session() as session:
-                return await items_of(session, path, query or {})
-
-        return loop.run(work())
+        return self.run(lambda session: items_of(session, path, query or {}))
 
 
 def named[Command: Callable[..., Any]](command: Command) -> Command:

@@ -13,6 +13,7 @@ from firmtrail.steering.progress import State
 
 WATCH_EVERY_S = 2
 ENDED = frozenset({"paused", "aborted", "withdrawn"})
+STATE = click.Choice(get_args(State.__value__))
 LISTED = ("id", "kind", "state", "model", "version", "bad_version", "percent", "started_at")
 
 
@@ -39,7 +40,9 @@ def show(service: remote.Service, /, *, rollout_id: str, project: str, json: boo
 
 @rollout.command("devices")
 @click.argument("rollout_id", metavar="ID")
-@click.option("--state", type=click.Choice(get_args(State)), help="Only those in this state.")
+@click.option(
+    "--state", type=click.Choice(get_args(State.__value__)), help="Only those in this state."
+)
 @remote.in_project
 @remote.named
 @output.json_option

@@ -41,22 +41,31 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
-@click.option("--port", default=8080, type=Whole(0, 65535), help="0 takes a free one.")
-@click.option("--workers", default=1, type=Whole(1, 64), help="Processes, on Postgres.")
-@click.option("--demo", is_flag=True, help="With the demo project and the seed's routes.")
+@click.option(
+    "--port", default=8080, type=Whole(0, 65535), help="The port to listen on; 0 takes a free one."
+)
+@click.option(
+    "--workers",
+    default=1,
+    type=Whole(1, 64),
+    help="How many processes serve; more than one needs Postgres.",
+)
+@click.option("--demo", is_flag=True, help="Serve a demo project and the three plain routes.")
+@click.option(
+    "--seed-api", metavar="PROJECT", help="Serve the three plain routes for this project."
+)
 @click.option(
     "--demo-public",
     is_flag=True,
     help="Let --demo listen on an address that other machines reach. Its password is public.",
 )
-@click.option("--seed-api", metavar="PROJECT", help="Serve the seed's routes for this project.")
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="Its key, as a PEM file.")
-@click.option("--signing-key-file", type=_pem_file, help="As before the command.")
+@click.option("--signing-key-file", type=_pem_file, help="The same as before the command.")
 @click.option(
     "--checkpoints-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="As before the command.",
+    help="The same as before the command.",
 )
 @click.option("--checkpoints", type=PlaceType(), help="As before the command.")
 @click.option(
@@ -78,13 +87,13 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "write_timeout_s",
     default=config.WRITE_TIMEOUT_S,
     type=Number(min=0.1, max=3600),
-    help="Seconds in which a client has to take, or send, 256 KiB of what is streamed.",
+    help="Seconds in which a client must read, or send, 256 KiB of what is streamed.",
 )
 @click.option(
     "--streams-max",
     default=config.STREAMS_MAX,
     type=Whole(1, 100_000),
-    help="How many may follow logs, in each process.",
+    help="How many clients may follow logs, in each process.",
 )
 @click.option(
     "--trusted-proxies",
@@ -127,7 +136,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--artifact-bytes-max",
     default=config.ARTIFACT_BYTES_MAX,
     type=Whole(min=1),
-    help="The largest artifact that is taken.",
+    help="The largest artifact that is accepted, in bytes.",
 )
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
 @click.pass_obj
@@ -147,13 +156,13 @@ def serve(
 ) -> None:
     """Serve the API until SIGTERM or SIGINT.
 
-    An embedded database is created and migrated, and held by this one process; a Postgres needs
-    `firmtrail migrate` before.
+    An embedded database is created and migrated, and only this process may write to it. A Postgres
+    needs `firmtrail migrate` before.
     """
     if demo and seed_api is not None:
         raise click.UsageError(
-            "--demo and --seed-api exclude each other: --demo serves the seed's routes for its own "
-            "project."
+            "--demo and --seed-api exclude each other: --demo serves the three plain routes for "
+            "its own project."
         )
     if demo and not demo_public and not _is_loopback(str(options["host"])):
         raise click.UsageError(
@@ -191,10 +200,10 @@ def _is_loopback(host: str) -> bool:
 
 def _check(serving: config.Serving) -> None:
     """Find what would keep the server from starting, while nothing is changed yet."""
-    sockets = import_module("firmtrail.cli.sockets")
-    sockets.check_address(serving.host, serving.port)
+    opening = import_module("firmtrail.cli.opening")
+    opening.check_address(serving.host, serving.port)
     if serving.tls is not None:
-        sockets.tls_context(serving.tls)
+        opening.check_tls(serving.tls)
     main.note_new(serving.database)
 
 

@@ -39,7 +39,10 @@ def serve(serving: config.Serving) -> None:
     try:
         loop.run(_serve(serving))
     except held_file.Locked as error:
-        raise CouldNotRun(f"{error}: a file is served by one process.") from error
+        raise CouldNotRun(
+            f"{error}, and only one process may serve a file: stop that one, or name another "
+            "database with --database."
+        ) from error
 
 
 async def _serve(serving: config.Serving) -> None:

@@ -48,17 +48,17 @@ _token = functools.partial(
     "--rate",
     default=1000,
     type=Whole(1),
-    help="Reports a second, at most; with --steer, requests.",
+    help="At most so many reports per second; with --steer, requests.",
 )
 @click.option("--duration", type=Whole(1), help="Seconds to report for.")
-@click.option("--steer", "is_steered", is_flag=True, help="Play a rollout, and the way back.")
+@click.option("--steer", "is_steered", is_flag=True, help="Play a rollout and a rollback.")
 @click.option(
     "--fail-percent",
     default=8,
     type=Whole(2, 100),
-    help="With --steer: how many installs fail; at half of it the rollout is to pause.",
+    help="With --steer: how many percent of the installs fail; the rollout pauses at half of it.",
 )
-@click.option("--seed", help="Plays the same fleet again, under new names.")
+@click.option("--seed", help="A text that chooses the play: the same one plays the same again.")
 @output.json_option
 @_token
 @click.pass_context
@@ -95,7 +95,7 @@ def simulate(
         )
     if is_steered and (duration is not None or devices < steer.DEVICES_MIN):
         least = f"at least {steer.DEVICES_MIN} devices"
-        raise click.UsageError(f"--steer takes {least}, and no --duration.")
+        raise click.UsageError(f"--steer needs {least}, and takes no --duration.")
     plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
     play = steer.play if is_steered else _report
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
@@ -104,7 +104,7 @@ def simulate(
     else:
         output.show_members(summary)
     for difference in tally.shown:
-        output.note(difference)
+        click.echo(difference, err=json)
     if tally.differences:
         ctx.exit(output.FOUND_WRONG)
 
@@ -133,7 +133,7 @@ async def _check_there(session: ClientSession, url: str) -> None:
 
 
 async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Devices that report, all by themselves."""
+    """Play devices that only report."""
     name = f"sim-{secrets.token_hex(4)}"
     devices = fleet.devices(name, plan.devices)
     start = await fleet_check.log_size(client)

@@ -1,19 +1,14 @@
-"""Opens what a server listens on, and says in plain words why it can't."""
+"""What a server listens on, and how commands of its owner find it."""
 
 import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
 
 from firmtrail import config
-from firmtrail.main import CouldNotRun
 
 BACKLOG = 1024
 """How many connections the kernel keeps until they are accepted (listen(2))."""
@@ -66,65 +61,15 @@ class Certificates:
 
 
 def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """TLS 1.2 and newer. Raises OSError, naming the file that is no certificate or key."""
+    """TLS 1.2 and newer. Raises OSError for files that are no certificate and key."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
-    except (ssl.SSLError, _HasPassword) as error:
-        raise OSError(_fault(tls)) from error
+    context.load_cert_chain(tls.certificate, tls.key, _no_password)
     return context
 
 
-class _HasPassword(Exception):
-    """The key's file is encrypted."""
-
-
 def _no_password() -> str:
-    """OpenSSL asks at the terminal otherwise, and a server has none."""
-    raise _HasPassword
-
-
-def _fault(tls: config.Tls) -> str:
-    try:
-        load_pem_x509_certificates(tls.certificate.read_bytes())
-    except ValueError:
-        return f"{tls.certificate} of --tls-cert is not a certificate in PEM form."
-    try:
-        load_pem_private_key(tls.key.read_bytes(), password=None)
-    except TypeError:
-        return f"{tls.key} of --tls-key has a password: give a key without one."
-    except (ValueError, UnsupportedAlgorithm):
-        return f"{tls.key} of --tls-key is not a private key in PEM form."
-    return f"The key {tls.key} of --tls-key does not belong to the certificate {tls.certificate}."
-
-
-def check_address(host: str, port: int) -> None:
-    """Raise `CouldNotRun` where a server could not listen, with what to change."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        said = error.strerror
-        raise CouldNotRun(f"--host {host} is no address of this machine: {said}.") from error
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-            probe.listen()
-        except OSError as error:
-            raise CouldNotRun(_not_bound(host, port, error)) from error
-
-
-def _not_bound(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} of {host} is taken by another program: stop that program, or choose "
-            "another port with --port, where 0 takes any free one."
-        )
-    if error.errno == errno.EACCES:
-        return f"This user may not listen on port {port}: choose one above 1023 with --port."
-    return (
-        f"The server can't listen on {host} port {port}: {error.strerror}; see --host and --port."
-    )
+    """OpenSSL would ask the terminal for it."""
+    raise OSError("the key needs a password; give one without")
 
 
 def url(host: str, port: int, *, is_tls: bool) -> str:

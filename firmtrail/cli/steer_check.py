@@ -11,7 +11,7 @@ import msgspec
 
 from firmtrail.cli import fleet_check, fleet_steering, fleet_trials
 from firmtrail.cli.fleet_check import Entry
-from firmtrail.cli.fleet_client import Client
+from firmtrail.cli.fleet_client import Client, reason_of
 from firmtrail.cli.fleet_steering import BAD, Steered
 from firmtrail.cli.fleet_trials import Outcome, Pause, Trials
 from firmtrail.cli.steer_visit import Stage
@@ -44,7 +44,7 @@ async def _read(client: Client, path: str) -> Any:
     """What the service shows. Raises `CouldNotRun` where it shows nothing."""
     answer = await client.get(path)
     if answer.status != 200:
-        raise CouldNotRun(f"{path} was answered {answer.status}: {answer.body.decode()}")
+        raise CouldNotRun(f"{path} was answered {answer.status}: {reason_of(answer.body)}")
     return msgspec.json.decode(answer.body)
 
 

@@ -1,5 +1,7 @@
 """`firmtrail token` and `login`: what people and programs present, and how it is ended."""
 
+from urllib.parse import quote
+
 import click
 
 from firmtrail import config
@@ -52,7 +54,7 @@ def list_(service: remote.Service, /, *, project: str | None, json: bool) -> Non
 @remote.named
 def revoke(service: remote.Service, /, *, token_id: str, project: str | None) -> None:
     """End a token, by the id that `token list` shows. What presents it is refused from then on."""
-    service.ask("DELETE", f"{_tokens(service, project)}/{token_id}")
+    service.ask("DELETE", f"{_tokens(service, project)}/{quote(token_id, safe='')}")
     note(f"Token {token_id} is revoked.")
 
 
@@ -62,22 +64,42 @@ def login() -> None:
 
 
 @login.command("list")
+@click.option("--project", help="Those of this project's members; without it, the holder's own.")
 @remote.named
 @output.json_option
-def list_logins(service: remote.Service, /, *, json: bool) -> None:
-    """List the logins of --token's holder."""
-    _check_url(service)
-    output.show_list(service.items(LOGINS), json=json)
+def list_logins(service: remote.Service, /, *, project: str | None, json: bool) -> None:
+    """List logins: of a project's members, for its admins, or those of --token's holder."""
+    if project is None:
+        _check_url(service)
+        found = service.items(LOGINS)
+    else:
+        held = service.items(remote.path(project, "tokens"))
+        found = [each for each in held if each["kind"] == "login"]
+    output.show_list(found, json=json)
 
 
 @login.command("end")
 @click.argument("login_id", metavar="ID")
+@click.option("--project", help="The project, of which it may be any member's login.")
 @remote.named
-def end(service: remote.Service, /, *, login_id: str) -> None:
-    """End a login, by the id that `login list` shows."""
-    _check_url(service)
-    service.ask("DELETE", f"{LOGINS}/{login_id}")
+def end(service: remote.Service, /, *, login_id: str, project: str | None) -> None:
+    """End a login, by the id that `login list` shows. Its token is refused from then on."""
+    if project is None:
+        _check_url(service)
+        path = f"{LOGINS}/{quote(login_id, safe='')}"
+    else:
+        path = remote.path(project, "tokens", login_id)
+    service.ask("DELETE", path)
     note(f"Login {login_id} is ended.")
+
+
+@click.command()
+@remote.named
+def logout(service: remote.Service, /) -> None:
+    """End the login whose token is given with --url."""
+    _check_url(service)
+    service.ask("POST", "/api/v1/logout")
+    note("The login is ended.")
 
 
 def _tokens(service: remote.Service, project: str | None) -> str:

@@ -4,7 +4,6 @@ Each check reads the catalog of its back end: what is there, beside what the mig
 """
 
 import re
-from collections.abc import Iterable
 
 from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database, Statement
@@ -39,8 +38,6 @@ CROSS JOIN unnest(ARRAY['events', 'subtrees', 'checkpoints']) AS guarded(name)
 WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
 LIMIT 100"""
-
-_POSTGRES_ROLES = "SELECT rolname FROM pg_roles ORDER BY rolname LIMIT 100000"
 
 _POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires
     "events_no_change": "BEFORE DELETE OR UPDATE ON",
@@ -107,9 +104,3 @@ async def postgres_settings(db: Database) -> list[str]:
 async def postgres_privileges(db: Database) -> list[str]:
     """What this role may do to the log beside reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]
-
-
-async def missing_roles(db: Database, names: Iterable[str]) -> list[str]:
-    """Which of these names no role of the Postgres has."""
-    there = {name for (name,) in await db.read(Statement(_POSTGRES_ROLES))}
-    return [name for name in names if name not in there]

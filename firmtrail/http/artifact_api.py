@@ -238,5 +238,5 @@ def _one_range(header: str) -> re.Match[str] | None:
 def _store(call: AnyCall) -> Artifacts:
     store = call.services.artifacts
     if store is None:
-        raise Refused("no_artifact_store", "This server has no place for artifacts: --artifacts.")
+        raise Refused("no_artifact_store", "This server has no place for artifacts.")
     return store

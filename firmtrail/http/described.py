@@ -49,7 +49,7 @@ PARAMETERS = {
     "from": "The first position, counted from 0.",
     "limit": "How many items a page has at most, 1 to 500.",
     "model": "Only those of this model.",
-    "outdated": "true: only devices that run a lower version than the latest release of their model; "
+    "outdated": "true: only devices that run a lower version than their model's latest release; "
     "false: only others.",
     "positions": "true: each line begins with its position and a tab.",
     "progress": "true adds the reports that are on the way to a version.",
@@ -59,8 +59,8 @@ PARAMETERS = {
     "silent_for": "In seconds: only devices whose last authenticated call is older, or that have "
     "never called.",
     "since": "Only what was recorded at this RFC 3339 time or later.",
-    "size": "The number of events of the tree in which the event is proven; without it, that of the "
-    "latest checkpoint.",
+    "size": "The number of events of the tree in which the event is proven; without it, that of "
+    "the latest checkpoint.",
     "state": "Only devices in this state.",
     "step": "In seconds: how far apart the steps are.",
     "stream": "Only events about this subject, such as device/pump-1.",

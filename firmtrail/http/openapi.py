@@ -1,6 +1,6 @@
-"""The interface as an OpenAPI 3.1 document, made of the route table and the structs that validate.
+"""Makes the OpenAPI 3.1 document from the route table and the structs that validate.
 
-What a route takes and answers stands nowhere else, so the document can't be behind the code. The
+What a route takes and answers stands nowhere else, so the document always agrees with the code. The
 dialect is left at OpenAPI's default: naming another makes readers of the document complain.
 """
 

@@ -56,12 +56,13 @@ def firmtrail(
     return Done(process)
 
 
-def in_process(database: str, *arguments: str, **environment: str) -> Done:
-    """The same in this process: starting one costs ten times what the command does.
+def in_process(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+    """Run it in this process: starting one costs ten times what the command does.
 
-    For commands that configure no log, which would outlive them.
+    A command that configures the log needs the fixture `own_log`.
     """
-    ran = CliRunner().invoke(main, ["--database", database, *arguments], env=environment)
+    command_line = ["--database", database, *arguments]
+    ran = CliRunner().invoke(main, command_line, env=environment, input=stdin)
     command = subprocess.CompletedProcess(arguments, ran.exit_code, ran.stdout, ran.stderr)
     assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
     return Done(command)

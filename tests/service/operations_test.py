@@ -22,6 +22,25 @@ async def test_a_server_is_ready_until_it_drains(site: Site) -> None:
     assert (await site.call("GET", "/healthz")).status == 200
 
 
+async def test_the_root_leads_a_browser_to_the_documentation(site: Site) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    async with site.client.get("/", headers=browser, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/docs")
+        assert "Accept" in answer.headers["Vary"]
+    async with site.client.get("/", headers=browser) as page:
+        assert (page.status, page.content_type) == (200, "text/html")
+
+
+async def test_the_root_answers_a_program_with_an_index(site: Site) -> None:
+    for accept in ("*/*", "application/json", ""):
+        answer = await site.call("GET", "/", headers={"Accept": accept} if accept else {})
+        assert answer.status == 200
+        assert (answer.json["service"], answer.json["documentation"]) == ("firmtrail", "/docs")
+        for path in (answer.json["openapi"], answer.json["ready"], answer.json["metrics"]):
+            assert (await site.call("GET", path)).status == 200
+    assert (await site.call("POST", "/")).status == 405
+
+
 async def test_the_death_of_a_task_shows(site: Site) -> None:
     site.services.readiness.tasks["seen"].cancel()
     await site.call("GET", "/healthz")

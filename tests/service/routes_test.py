@@ -154,6 +154,24 @@ def test_operations_have_distinct_ids() -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_every_parameter_and_group_is_described_in_words() -> None:
+    groups = {each["name"] for each in DOCUMENT["tags"]}
+    for path, methods in DOCUMENT["paths"].items():
+        for method, operation in methods.items():
+            if method == "parameters":
+                continue
+            assert set(operation["tags"]) <= groups, path
+            assert operation["description"], path
+            for each in operation["parameters"]:
+                assert each.get("description"), (path, each["name"])
+
+
+def test_a_duration_is_described_with_its_unit() -> None:
+    parameters = operation_of(f"GET {user_routes.P}/devices")["parameters"]
+    [silent_for] = [each for each in parameters if each["name"] == "silent_for"]
+    assert "seconds" in silent_for["description"]
+
+
 async def test_every_route_is_closed_to_who_has_no_credential(site: Site) -> None:
     for route in GUARDED:
         answer = await site.call(route.method, path_of(route), data=b"no json")
@@ -295,7 +313,7 @@ async def test_an_etag_saves_sending_what_the_client_has(site: Site, found: dict
 
 
 async def test_nobodys_path_is_a_problem_too(site: Site) -> None:
-    for path in ("/", "/api", "/api/v1/projects/acme/devices/d1/frobnicate", "/%00", "//"):
+    for path in ("/api", "/api/v1/projects/acme/devices/d1/frobnicate", "/%00", "/x//"):
         assert_is_problem(await site.call("GET", path), 404)
 
 
