@@ -67,6 +67,26 @@ class Contended(Unavailable):
     """Others held for too long what this needs. The database itself was there and said so."""
 
 
+class AppendRefused(Unavailable):
+    """The database refused a row at the end of a log: another one is in its place, or a guard of
+    the log is."""
+
+    def __init__(self, reason: str, retry_after_s: int = 60) -> None:
+        super().__init__(reason, retry_after_s)
+
+    @classmethod
+    def because(cls, said: str) -> "AppendRefused":
+        """With what the database said, and what to do."""
+        return cls(
+            f"the log takes no appends, because the database refused a row at its end: {said}. "
+            "Run `firmtrail audit verify`, and see docs/operations.md, Rows ahead of the head."
+        )
+
+
+APPENDED = ("events", "subtrees", "texts")
+"""The tables whose rows an append adds at the end of a log."""
+
+
 class OutcomeUnknown(Unavailable):
     """The connection broke inside COMMIT: it may have happened. Ask again with the same ids."""
 

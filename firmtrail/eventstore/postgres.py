@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import asyncpg
 
 from firmtrail.eventstore.database import (
+    APPENDED,
+    AppendRefused,
     Contended,
     NoSuchTable,
     OutcomeUnknown,
@@ -215,6 +217,14 @@ def _errors_translated() -> Iterator[None]:
     """Driver errors that mean "not now" become `Unavailable`; the others are bugs and pass."""
     try:
         yield
+    except asyncpg.UniqueViolationError as error:
+        if error.table_name in APPENDED:
+            raise AppendRefused.because(f"{error}: {error.detail}") from error
+        raise
+    except asyncpg.RaiseError as error:
+        if "append-only" in str(error):
+            raise AppendRefused.because(f"{error}. {error.detail}") from error
+        raise
     except asyncpg.UndefinedTableError as error:
         raise NoSuchTable(str(error)) from error
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:

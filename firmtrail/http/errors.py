@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from firmtrail.access import TooManyAttempts
 from firmtrail.device import Refused
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.eventstore.database import AppendRefused, Unavailable
 from firmtrail.eventstore.floors import LogRefused
 
 FAULTS_MAX = 100
@@ -274,7 +274,7 @@ def problem_of(error: BaseException, request_id: str) -> Problem:
 def _unavailable(error: Unavailable, request_id: str) -> Problem:
     """A log that takes no appends says why: only people can change that."""
     _log.warning("unavailable", reason=str(error), request_id=request_id)
-    if isinstance(error, LogRefused):
+    if isinstance(error, AppendRefused | LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
     return ServiceUnavailable("The service can't do this now.", error.retry_after_s)
 
