@@ -5,6 +5,7 @@ Values come from the command line and the environment (main.py); nothing else re
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 SOCKET_PATH_BYTES_MAX = 107
@@ -65,6 +66,8 @@ class Cluster:
     """A Postgres database, by its URL. Printed without the password."""
 
     url: str
+    pooler: Literal["session", "transaction"] = "session"
+    """What a pooler in between gives a client: a connection, or one for each transaction."""
     key_file: Path | None = None
     checkpoints_file: Path | None = None
 

@@ -7,8 +7,9 @@ package reads it. A command's module is imported when it is run, so help is quic
 import errno
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, override
+from typing import Any, Literal, override
 
 import click
 
@@ -112,6 +113,13 @@ class DatabaseUrl(click.ParamType[config.Database]):
     help="sqlite:///FILE (embedded, one server) or postgresql://USER@HOST/DATABASE.",
 )
 @click.option(
+    "--pooler",
+    type=click.Choice(["session", "transaction"]),
+    default="session",
+    show_envvar=True,
+    help="What a pooler in front of Postgres (PgBouncer) pools; session also without one.",
+)
+@click.option(
     "--signing-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     show_envvar=True,
@@ -130,8 +138,11 @@ def main(
     /,
     *,
     database: config.Database,
+    pooler: Literal["session", "transaction"],
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
 ) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
+    if isinstance(database, config.Cluster):
+        database = replace(database, pooler=pooler)
     ctx.obj = config.signed(database, signing_key_file, checkpoints_file)

@@ -18,7 +18,7 @@ from firmtrail.eventstore import checkpoint, migrations, outside, signing_key
 from firmtrail.eventstore.checkpoint import BadNote
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors
-from firmtrail.eventstore.postgres import Postgres
+from firmtrail.eventstore.postgres import Pooler, Postgres
 from firmtrail.eventstore.publisher import Publisher, Signer
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.http import app
@@ -43,7 +43,7 @@ async def opened(
         db = await SQLite.open(database.path, apart=apart)
     else:
         try:
-            db = await Postgres.open(database.url)
+            db = await Postgres.open(database.url, Pooler(database.pooler))
         except ValueError as error:
             raise CouldNotRun(f"--database: {error}") from error
     try:

@@ -140,6 +140,12 @@ async def postgres_settings(db: Database) -> list[str]:
     return [f"{name} is {setting}" for name, setting in rows]
 
 
+async def postgres_synchronous_commit(db: Database) -> str:
+    """The setting as it is on the connections of this process."""
+    [[setting]] = await db.read(Statement("SELECT current_setting('synchronous_commit')"))
+    return str(setting)
+
+
 async def postgres_privileges(db: Database) -> list[str]:
     """What this role may do to the log beside reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

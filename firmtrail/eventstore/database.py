@@ -87,6 +87,10 @@ APPENDED = ("events", "subtrees", "texts")
 """The tables whose rows an append adds at the end of a log."""
 
 
+class ReadOnly(Unavailable):
+    """The database takes no writes: it is a standby, or its transactions are read-only."""
+
+
 class OutcomeUnknown(Unavailable):
     """The connection broke inside COMMIT: it may have happened. Ask again with the same ids."""
 
@@ -126,6 +130,9 @@ class Database(Reader, Protocol):
     plays_in_turn: bool
     """Whether scripts are played one after another, each waiting for the one before and holding
     nothing: then it is worth sending one ahead, and a long one keeps all others waiting."""
+
+    async def is_read_only(self) -> bool:
+        """Whether nothing can be written now, though the database answers."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
         """What reads the database as it is, while others write on, until the block is left.
