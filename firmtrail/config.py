@@ -90,6 +90,8 @@ class Cluster:
     """A Postgres database, by its URL. Printed without the password."""
 
     url: str
+    pooler: Literal["session", "transaction"] = "session"
+    """What a pooler in between gives a client: a connection, or one for each transaction."""
     key_file: Path | None = None
     checkpoints: Place | None = None
 

@@ -9,8 +9,9 @@ import importlib
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, override
+from typing import IO, Any, Literal, override
 from urllib.parse import parse_qs, urlsplit
 
 import click
@@ -165,6 +166,13 @@ def _has_password(url: str) -> bool:
     help="sqlite:///FILE (embedded, one server) or postgresql://USER@HOST/DATABASE.",
 )
 @click.option(
+    "--pooler",
+    type=click.Choice(["session", "transaction"]),
+    default="session",
+    show_envvar=True,
+    help="What a pooler in front of Postgres (PgBouncer) pools; session also without one.",
+)
+@click.option(
     "--signing-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     show_envvar=True,
@@ -189,6 +197,7 @@ def main(
     /,
     *,
     database: config.Database,
+    pooler: Literal["session", "transaction"],
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
     checkpoints: config.Place | None,
@@ -197,4 +206,6 @@ def main(
     variables.warn(ctx, COMMANDS, [name for name in os.environ if name.startswith("FIRMTRAIL_")])
     if isinstance(database, config.Cluster) and _has_password(database.url):
         given.warn_of_argument(ctx, "database", "the variable FIRMTRAIL_DATABASE or PGPASSFILE")
+    if isinstance(database, config.Cluster):
+        database = replace(database, pooler=pooler)
     ctx.obj = config.signed(database, signing_key_file, one_place(checkpoints_file, checkpoints))

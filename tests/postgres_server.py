@@ -100,16 +100,19 @@ class PostgresServer:
             for folder in (self._folder, self._data):
                 os.chown(folder, nobody.pw_uid, nobody.pw_gid)
         try:
-            _output(
-                *(self.programs / "initdb", "--no-sync", "--locale=C", "--encoding=UTF8"),
-                *("--auth=trust", "--username=postgres", "--pgdata", self._data),
-                **_unprivileged(),
-            )
+            self._make_data()
             self.start()
         except BaseException:
             shutil.rmtree(self._folder)
             raise
         return self
+
+    def _make_data(self) -> None:
+        _output(
+            *(self.programs / "initdb", "--no-sync", "--locale=C", "--encoding=UTF8"),
+            *("--auth=trust", "--username=postgres", "--pgdata", self._data),
+            **_unprivileged(),
+        )
 
     def __exit__(
         self,
@@ -119,6 +122,11 @@ class PostgresServer:
     ) -> None:
         self.crash()  # the data goes too: nothing need be written out first
         shutil.rmtree(self._folder)
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket is."""
+        return self._folder
 
     @property
     def pid(self) -> int:
@@ -196,6 +204,27 @@ class PostgresServer:
         self._process.kill()
         self._process.wait()
         raise RuntimeError(f"PostgreSQL did not start:\n{(self._folder / 'log').read_text()}")
+
+
+class Standby(PostgresServer):
+    """A hot standby of another server."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        super().__init__()
+        self.programs = primary.programs
+        self._primary = primary
+
+    def _make_data(self) -> None:
+        _output(
+            *(
+                self.programs / "pg_basebackup",
+                "--no-sync",
+                "--checkpoint=fast",
+                "--write-recovery-conf",
+            ),
+            *("--host", self._primary.folder, "--username=postgres", "--pgdata", self._data),
+            **_unprivileged(),
+        )
 
 
 def _shared_folder() -> Path:

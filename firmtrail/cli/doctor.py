@@ -127,6 +127,7 @@ async def _cluster(
             async for check in _database(db):
                 yield check
             yield _durability(await checks.postgres_settings(db))
+            yield _synced(await checks.postgres_synchronous_commit(db))
             if await migrations.is_at_head(db):
                 yield _triggers(await checks.postgres_triggers(db))
                 yield _privileges(await checks.postgres_privileges(db))
@@ -138,13 +139,20 @@ async def _cluster(
 
 async def _database(db: Database) -> AsyncIterator[Check]:
     looked = await health.look(db)
-    yield Check("database", "ok", "answers")
+    yield _answers(looked)
     if not looked.has_schema:
         yield Check("schema", "fail", f"is not {migrations.HEAD}: run `firmtrail migrate`")
         return
     yield Check("schema", "ok", migrations.HEAD)
     yield Check("instance", "ok", await migrations.instance(db))
     yield _clock(looked.recorded_at_ms)
+
+
+def _answers(looked: health.Health) -> Check:
+    if looked.is_read_only:
+        said = "read_only: it answers, and takes no writes. Is it a standby? Connect to the primary"
+        return Check("database", "fail", said)
+    return Check("database", "ok", "answers")
 
 
 def _clock(recorded_at_ms: int) -> Check:
@@ -173,6 +181,11 @@ def _durability(differences: list[str]) -> Check:
         said = "; ".join(differences)
         return Check("durability", "fail", f"{said}: a crash can lose what was acknowledged")
     return Check("durability", "ok", "fsync and full_page_writes are on")
+
+
+def _synced(setting: str) -> Check:
+    verdict: Verdict = "ok" if setting in {"on", "remote_apply"} else "fail"
+    return Check("synchronous_commit", verdict, f"is {setting} on this service's connections")
 
 
 def _privileges(held: list[str]) -> Check:

@@ -20,7 +20,7 @@ from firmtrail.eventstore import checkpoint, migrations, outside, outside_bucket
 from firmtrail.eventstore.checkpoint import BadNote
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.eventstore.floors import Floors
-from firmtrail.eventstore.postgres import Postgres
+from firmtrail.eventstore.postgres import Pooler, Postgres
 from firmtrail.eventstore.publisher import Publisher, Signer
 from firmtrail.eventstore.sqlite import SQLite
 from firmtrail.http import app
@@ -48,7 +48,7 @@ async def opened(
         db = await SQLite.open(database.path, apart=apart)
     else:
         try:
-            db = await Postgres.open(database.url)
+            db = await Postgres.open(database.url, Pooler(database.pooler))
         except ValueError as error:  # its text may quote a part of the password
             raise CouldNotRun(
                 f"--database {database} is no URL of a Postgres that can be read. Percent-encode "

@@ -4,6 +4,7 @@ Each check reads the catalog of its back end: what is there, beside what the mig
 """
 
 import re
+from typing import NamedTuple
 
 from firmtrail.eventstore import migrations
 from firmtrail.eventstore.database import Database, Statement
@@ -16,9 +17,12 @@ ORDER BY name
 LIMIT 100"""
 
 _POSTGRES_TRIGGERS = """\
-SELECT tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc
+SELECT
+    tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc,
+    quote_ident(relnamespace::regnamespace::text)
 FROM pg_trigger
 JOIN pg_proc ON pg_proc.oid = tgfoid
+JOIN pg_class ON pg_class.oid = tgrelid
 WHERE tgrelid IN (to_regclass('events'), to_regclass('subtrees'), to_regclass('checkpoints'))
     AND NOT tgisinternal
 ORDER BY tgname
@@ -39,14 +43,21 @@ WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
 LIMIT 100"""
 
-_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires
-    "events_no_change": "BEFORE DELETE OR UPDATE ON",
-    "events_no_truncate": "BEFORE TRUNCATE ON",
-    "subtrees_no_change": "BEFORE DELETE OR UPDATE ON",
-    "subtrees_no_truncate": "BEFORE TRUNCATE ON",
-    "checkpoints_no_change": "BEFORE DELETE OR UPDATE ON",
-    "checkpoints_no_truncate": "BEFORE TRUNCATE ON",
+_REFUSE = "refuse()"
+
+_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires, and what it runs
+    "events_append": ("BEFORE INSERT ON", "refuse_other_than_next()"),
+    "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
+    "subtrees_append": ("BEFORE INSERT ON", "refuse_other_subtree()"),
+    "subtrees_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "subtrees_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
+    "checkpoints_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "checkpoints_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
 }
+
+_POSTGRES_FILES = ("0001_own.postgresql", "0004_postgres_guard.postgresql")
+"""What makes the functions that the triggers run."""
 
 
 async def sqlite_triggers(db: Database) -> list[str]:
@@ -64,19 +75,47 @@ async def sqlite_triggers(db: Database) -> list[str]:
 async def postgres_triggers(db: Database) -> list[str]:
     """What is wrong with the triggers that keep the log append-only."""
     rows = await db.read(Statement(_POSTGRES_TRIGGERS))
-    there = {name: _fires(name, *row) for name, *row in rows}
+    bodies = _bodies()
+    there = {name: _fires(name, bodies, *row) for name, *row in rows}
     made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
     return _differences(there, made)
 
 
-def _fires(name: str, enabled: str, definition: str, source: str) -> str:
+def _bodies() -> dict[str, str]:
+    """The source of each function that a trigger runs, without what a schema's name adds to it."""
+    made = "\n".join(
+        text for name in _POSTGRES_FILES for text in migrations.statements(name, "postgresql")
+    )
+    functions = re.findall(
+        r"CREATE FUNCTION (\w+\(\)) RETURNS trigger.*?\$\$(.*?)\$\$", made, re.DOTALL
+    )
+    return {name: _unqualified(body.replace("%%", "%")) for name, body in functions}
+
+
+class _Trigger(NamedTuple):
+    """A trigger as the catalog describes it."""
+
+    enabled: str
+    definition: str
+    source: str
+    schema: str
+
+
+def _fires(name: str, bodies: dict[str, str], *row: str) -> str:
+    found = _Trigger(*row)
+    when, function = _POSTGRES_EXPECTED.get(name, ("", ""))
+    source = found.source.replace(f"{found.schema}.", "%1$I.")
     is_whole = (
-        enabled == "A"
-        and _POSTGRES_EXPECTED.get(name, "") in definition
-        and " WHEN " not in definition
-        and _plain(source) == "BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END"
+        found.enabled == "A"
+        and when in found.definition
+        and " WHEN " not in found.definition
+        and _unqualified(source) == bodies.get(function)
     )
     return "always, and refuses" if is_whole else "otherwise"
+
+
+def _unqualified(source: str) -> str:
+    return _plain(source).replace("%1$I.", "")
 
 
 def _differences(there: dict[str, str], made: dict[str, str]) -> list[str]:
@@ -99,6 +138,12 @@ async def postgres_settings(db: Database) -> list[str]:
     """Settings of the cluster with which a crash loses what was acknowledged."""
     rows = await db.read(Statement(_POSTGRES_SETTINGS))
     return [f"{name} is {setting}" for name, setting in rows]
+
+
+async def postgres_synchronous_commit(db: Database) -> str:
+    """The setting as it is on the connections of this process."""
+    [[setting]] = await db.read(Statement("SELECT current_setting('synchronous_commit')"))
+    return str(setting)
 
 
 async def postgres_privileges(db: Database) -> list[str]:

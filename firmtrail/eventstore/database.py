@@ -67,6 +67,30 @@ class Contended(Unavailable):
     """Others held for too long what this needs. The database itself was there and said so."""
 
 
+class AppendRefused(Unavailable):
+    """The database refused a row at the end of a log: another one is in its place, or a guard of
+    the log is."""
+
+    def __init__(self, reason: str, retry_after_s: int = 60) -> None:
+        super().__init__(reason, retry_after_s)
+
+    @classmethod
+    def because(cls, said: str) -> "AppendRefused":
+        """With what the database said, and what to do."""
+        return cls(
+            f"the log takes no appends, because the database refused a row at its end: {said}. "
+            "Run `firmtrail audit verify`, and see docs/operations.md, Rows ahead of the head."
+        )
+
+
+APPENDED = ("events", "subtrees", "texts")
+"""The tables whose rows an append adds at the end of a log."""
+
+
+class ReadOnly(Unavailable):
+    """The database takes no writes: it is a standby, or its transactions are read-only."""
+
+
 class OutcomeUnknown(Unavailable):
     """The connection broke inside COMMIT: it may have happened. Ask again with the same ids."""
 
@@ -114,6 +138,9 @@ class Database(Reader, Protocol):
         The block is short, and reads by nothing else: it has one of few connections, and requests
         that each wait for a second one would wait for ever.
         """
+
+    async def is_read_only(self) -> bool:
+        """Whether nothing can be written now, though the database answers."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
         """What reads the database as it is, while others write on, until the block is left.

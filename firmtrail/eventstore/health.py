@@ -23,6 +23,8 @@ class Health(NamedTuple):
     has_schema: bool
     recorded_at_ms: int = 0
     is_refused: bool = False
+    is_read_only: bool = False
+    """Nothing can be written: a standby, say."""
 
 
 async def look(db: Database, refused: AbstractSet[LogName] = frozenset()) -> Health:
@@ -33,4 +35,9 @@ async def look(db: Database, refused: AbstractSet[LogName] = frozenset()) -> Hea
     # Of one more than are refused, one is not: so many are enough, whatever number there is.
     open_logs = await db.read(Statement(_OPEN, (len(refused) + 1,)))
     is_refused = bool(open_logs) and all(LogName(*row) in refused for row in open_logs)
-    return Health(has_schema=True, recorded_at_ms=recorded_at_ms, is_refused=is_refused)
+    return Health(
+        has_schema=True,
+        recorded_at_ms=recorded_at_ms,
+        is_refused=is_refused,
+        is_read_only=await db.is_read_only(),
+    )

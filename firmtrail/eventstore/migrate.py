@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import URL, Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from firmtrail.eventstore.migrations import FOLDER
@@ -42,6 +42,8 @@ _AUDITOR_GRANTS = (
     ),
 )
 """What an audit reads: no address, no digest of a secret."""
+
+_SQLITE = "sqlite:///"
 
 
 class Roles(NamedTuple):
@@ -84,17 +86,18 @@ async def migrate(url: str, instance: str, roles: Roles = NOBODY) -> None:
 def _engine(url: str) -> AsyncEngine:
     """Postgres by the very URL that serves, whose options SQLAlchemy has other names for.
 
+    What follows sqlite:/// is a path as it is: no character of it is escaped or begins a query.
     SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE by itself.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme == "sqlite":
-        return create_async_engine(f"sqlite+aiosqlite://{rest}", connect_args={"autocommit": False})
+    if url.startswith(_SQLITE):
+        path = URL.create("sqlite+aiosqlite", database=url.removeprefix(_SQLITE))
+        return create_async_engine(path, connect_args={"autocommit": False})
     return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
 
 
 def _migrate(connection: Connection, instance: str, roles: Roles) -> None:
     config = Config()
-    config.set_main_option("script_location", str(FOLDER))
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     _name(connection, instance)

@@ -1,21 +1,30 @@
 """The back end for scale: one Postgres, any number of servers.
 
-Each connection turns synchronous_commit on, so a commit is durable when it returns whatever the
-cluster's default is. Locks, statements and idle transactions are bounded: a server that stalls
-under a head lock is cut off by Postgres, and the others go on. A connection on which Postgres says
-nothing at all is given up a little later than Postgres would have spoken.
+Each connection turns synchronous_commit on and reads it back, so a commit is durable when it
+returns whatever the cluster's default is. Settings are sent by SET and not as start-up parameters,
+which a pooler refuses or drops; where a pooler pools transactions, they are set in each of them.
+Locks, statements and idle transactions are bounded: a server that stalls under a head lock is cut
+off by Postgres, and the others continue. A connection on which Postgres says nothing is given up a
+little later than Postgres would have spoken.
 """
 
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from enum import Enum
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from firmtrail.eventstore.database import (
+    APPENDED,
+    AppendRefused,
     Contended,
     NoSuchTable,
     OutcomeUnknown,
+    ReadOnly,
     Row,
     Script,
     Statement,
@@ -46,6 +55,15 @@ _SESSION = {
     "jit": "off",
 }
 
+_SET = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SESSION.items())
+_SET_SESSION = f"SELECT {_SET}"
+_SET_LOCAL = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SESSION.items())
+
+_IS_SYNCED = "SELECT current_setting('synchronous_commit')"
+
+_READ_ONLY = """\
+SELECT CAST(pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS int)"""
+
 _KEEP = Statement("SELECT set_config('idle_in_transaction_session_timeout', '10min', true)")
 """A snapshot lies idle while what was read of it is looked at; it locks nothing meanwhile."""
 
@@ -60,9 +78,50 @@ OSError); InternalClientError is the next statement's, where it was ended betwee
 type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 
+class Pooler(Enum):
+    """What pools the connections between this process and Postgres."""
+
+    SESSION = "session"
+    """Nothing, or a pooler that gives a client one connection for as long as it is connected."""
+    TRANSACTION = "transaction"
+    """A pooler that may give a client another connection with each transaction."""
+
+
 async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection, outside any pool: to migrate, which takes as long as it takes."""
-    return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+    """One connection, outside any pool: to migrate, which takes as long as it takes.
+
+    It prepares no statement that outlives its transaction, so it works through any pooler.
+    """
+    return await _connected(dsn, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
+
+
+async def _connected(dsn: str, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
+    """A connection to a host that takes writes, unless the URL wants another one.
+
+    Where no host does, one to a host that only reads: the server is not ready, and says why.
+    """
+    if "target_session_attrs" not in dict(parse_qsl(urlsplit(dsn).query)):
+        with contextlib.suppress(asyncpg.TargetServerAttributeNotMatched):
+            return await asyncpg.connect(
+                dsn, target_session_attrs=SessionAttribute.read_write, **options
+            )
+    return await asyncpg.connect(dsn, **options)
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Set up a connection that is ours alone. Raises `Unavailable` where commits are not synced."""
+    await connection.execute(_SET_SESSION)
+    if (found := await connection.fetchval(_IS_SYNCED)) != _SESSION["synchronous_commit"]:
+        raise Unavailable(
+            f"synchronous_commit is {found} on a connection that has set it to on, so a commit "
+            "could be lost. A pooler that pools transactions needs --pooler transaction."
+        )
+
+
+async def _clean(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Leave the settings as they are; nothing else of a borrower outlasts its transaction."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
 
 
 class Postgres:
@@ -70,28 +129,54 @@ class Postgres:
 
     plays_in_turn = False  # it would hold a connection, and stand in other servers' way to the head
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", pooler: Pooler) -> None:
         self._pool = pool
+        self._is_shared = pooler is Pooler.TRANSACTION
+        self._set = f"; {_SET_LOCAL}" if self._is_shared else ""
+        """What follows each BEGIN."""
 
     @classmethod
-    async def open(cls, dsn: str) -> "Postgres":
+    async def open(cls, dsn: str, pooler: Pooler = Pooler.SESSION) -> "Postgres":
         """Connect; raises `Unavailable` when nobody answers there."""
+        is_shared = pooler is Pooler.TRANSACTION
         with _errors_translated():
-            pool = await asyncpg.create_pool(
+            pool = await asyncpg.create_pool(  # type: ignore[call-overload] # stubs of `connect`
                 dsn,
                 min_size=1,
                 max_size=CONNECTIONS_MAX,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=ANSWER_TIMEOUT_S,
-                statement_cache_size=512,
-                server_settings=_SESSION,
+                statement_cache_size=0 if is_shared else 512,
+                connect=_connected,
+                init=None if is_shared else _prepare,
+                reset=_clean,
             )
-        return cls(pool)
+        return cls(pool, pooler)
 
     async def read(self, statement: Statement) -> list[Row]:
         with _errors_translated():
             async with self._connection() as connection:
+                if self._is_shared:
+                    return await self._read_in_transaction(connection, statement)
                 return await _run(connection, statement)
+
+    async def _read_in_transaction(
+        self, connection: _Connection, statement: Statement
+    ) -> list[Row]:
+        """Preparing and running a statement must reach the same connection of the pooler's."""
+        await _execute(connection, f"BEGIN{self._set}")
+        try:
+            return await _run(connection, statement)
+        finally:
+            with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
+                await _execute(connection, "ROLLBACK")
+
+    async def is_read_only(self) -> bool:
+        """Where it is, connections are made again: another host may take writes by then."""
+        [[is_read_only]] = await self.read(Statement(_READ_ONLY))
+        if is_read_only:
+            await self._pool.expire_connections()
+        return bool(is_read_only)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["PostgresTransaction"]:
@@ -103,7 +188,8 @@ class Postgres:
     async def moment(self) -> AsyncIterator["PostgresTransaction"]:
         with _errors_translated():
             async with self._connection() as connection:
-                await _execute(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+                await _execute(connection, f"{begin}{self._set}")
                 try:
                     yield PostgresTransaction(connection)
                 finally:
@@ -118,7 +204,7 @@ class Postgres:
     async def transaction(self) -> AsyncIterator["PostgresTransaction"]:
         with _errors_translated():
             async with self._connection() as connection:
-                await _execute(connection, "BEGIN")
+                await _execute(connection, f"BEGIN{self._set}")
                 try:
                     yield PostgresTransaction(connection)
                 except BaseException:
@@ -223,6 +309,12 @@ def _errors_translated() -> Iterator[None]:
     """Driver errors that mean "not now" become `Unavailable`; the others are bugs and pass."""
     try:
         yield
+    except (asyncpg.UniqueViolationError, asyncpg.RaiseError) as error:
+        if not _is_of_an_append(error):
+            raise
+        raise AppendRefused.because(f"{error}: {error.detail}") from error
+    except asyncpg.ReadOnlySQLTransactionError as error:
+        raise ReadOnly(str(error)) from error
     except asyncpg.UndefinedTableError as error:
         raise NoSuchTable(str(error)) from error
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
@@ -233,3 +325,10 @@ def _errors_translated() -> Iterator[None]:
         raise
     except _BROKEN as error:
         raise Unavailable(f"{type(error).__name__}: {error}") from error
+
+
+def _is_of_an_append(error: asyncpg.PostgresError) -> bool:
+    """Whether a row at the end of a log was refused, by a key or by a trigger of ours."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return error.table_name in APPENDED
+    return "is append-only" in str(error)

@@ -8,6 +8,7 @@ exactly one connection writes and checkpoints, every other is opened `mode=ro`, 
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -102,6 +103,9 @@ class SQLite:
             return await reader.send(on.select, statement)
         finally:
             self._readers.put_nowait(reader)
+
+    async def is_read_only(self) -> bool:
+        return not os.access(self._path, os.W_OK)
 
     @contextlib.asynccontextmanager
     async def moment(self) -> AsyncIterator["SQLiteSnapshot"]:

@@ -22,6 +22,8 @@ from typing import cast
 import msgspec
 
 from firmtrail.eventstore.database import (
+    APPENDED,
+    AppendRefused,
     Contended,
     NoSuchTable,
     OutcomeUnknown,
@@ -93,6 +95,13 @@ def run[R](function: Callable[..., R], connection: sqlite3.Connection, args: Seq
         return function(connection, *args)
     except sqlite3.OperationalError as error:
         raise _translated(error) from error
+    except sqlite3.IntegrityError as error:
+        if "append-only" in str(error) or _FULL_PLACE.search(str(error)):
+            raise AppendRefused.because(str(error)) from error
+        raise
+
+
+_FULL_PLACE = re.compile(rf"^UNIQUE constraint failed: ({'|'.join(APPENDED)})\.")
 
 
 def _translated(error: sqlite3.OperationalError) -> Exception:

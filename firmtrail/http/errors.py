@@ -18,7 +18,7 @@ from msgspec import Meta
 from firmtrail.access import TooManyAttempts
 from firmtrail.commit import ClockAhead
 from firmtrail.device import Refused
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.eventstore.database import AppendRefused, Unavailable
 from firmtrail.eventstore.floors import LogRefused
 from firmtrail.http.clients import address_of
 from firmtrail.repeats import Repeats
@@ -293,7 +293,7 @@ def _unavailable(error: Unavailable, asked: Asked) -> Problem:
     condition = error.log if isinstance(error, LogRefused) else reason
     if (left_out := _repeats.due(condition)) is not None:
         _log.warning("unavailable", reason=reason, left_out=left_out, **asked._asdict())
-    if isinstance(error, LogRefused):
+    if isinstance(error, AppendRefused | LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
     detail = reason if isinstance(error, ClockAhead) else "The service can't do this now."
     return ServiceUnavailable(detail, error.retry_after_s)

@@ -73,6 +73,8 @@ class Readiness:
         failed = []
         if not found.has_schema:
             failed.append("schema")
+        if found.is_read_only:
+            failed.append("read_only")
         if found.is_refused:
             failed.append("logs")
         is_ahead = found.recorded_at_ms > self._clock() * 1000 + AHEAD_MS_MAX

@@ -1,6 +1,7 @@
 """What is in the log stays: every other way to touch it is refused, to other programs too."""
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 
 from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads
-from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
+from firmtrail.eventstore import checks, log
+from firmtrail.eventstore.database import AppendRefused, Database
 from firmtrail.eventstore.migrate import Roles, migrate
 from firmtrail.projections import device_current
 from firmtrail.record import Recorder
 from tests.databases import INSTANCE, new_log, opened, sqlite_template, write
 from tests.fleet import receipts, register, report
+from tests.losses import owned
 from tests.postgres_server import PostgresServer
 from tests.publishing import new_publisher
 
@@ -142,12 +144,73 @@ async def test_a_log_on_postgres_refuses_its_owner(
     assert [await owner.fetch(rows) for rows in (EVENTS, SUBTREES)] == before
 
 
-@pytest.mark.parametrize("text", [*GAPS, SUBTREE_AGAIN])
-async def test_a_log_on_postgres_refuses_a_position_or_an_id_again(
-    owner: asyncpg.Connection, text: str
+def _of_strangers(*positions: int) -> str:
+    rows = ", ".join(f"(1, {n}, 'n{n}', 'n', 1, 'x')" for n in positions)
+    return f"INSERT INTO events ({COLUMNS}) VALUES {rows}"
+
+
+AHEAD = [_of_strangers(*rows) for rows in ([3], [4], [-1], [10_000_000], [3, 4], [4, 3])]
+OTHER_SUBTREES = tuple(
+    f"INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, {key}, 'x')"
+    for key in ("1, 1", "1, 3", "2, 1", "1, -1")
+)
+LOCK = "UPDATE log_heads SET size = size WHERE log_id = 1"
+
+
+@pytest.mark.parametrize("replication_role", ["origin", "replica"])
+@pytest.mark.parametrize("text", [*GAPS, *AHEAD, SUBTREE_AGAIN, *OTHER_SUBTREES])
+async def test_a_log_on_postgres_refuses_a_row_that_is_no_append(
+    owner: asyncpg.Connection, text: str, replication_role: str
 ) -> None:
-    with pytest.raises(asyncpg.UniqueViolationError):
+    await owner.execute(f"SET session_replication_role = {replication_role}")
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
         await owner.execute(text)
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_taken"),
+    [([3], True), ([3, 4, 5], True), ([4], False), ([3, 5], False), ([4, 3], False), ([2], False)],
+)
+async def test_who_has_locked_the_head_appends_the_next_positions_alone(
+    owner: asyncpg.Connection, rows: list[int], is_taken: bool
+) -> None:
+    transaction = owner.transaction()
+    await transaction.start()
+    await owner.execute(LOCK)
+    try:
+        await owner.execute(_of_strangers(*rows))
+    except asyncpg.RaiseError:
+        assert not is_taken
+    else:
+        assert is_taken
+    finally:
+        await transaction.rollback()
+
+
+async def test_a_head_of_another_schema_does_not_count(owner: asyncpg.Connection) -> None:
+    await owner.execute("CREATE TEMP TABLE log_heads AS SELECT * FROM public.log_heads")
+    async with owner.transaction():
+        await owner.execute("UPDATE pg_temp.log_heads SET size = 3")
+        with pytest.raises(asyncpg.RaiseError, match="append-only"):
+            async with owner.transaction():
+                await owner.execute(AHEAD[0])
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [_of_strangers(1), "INSERT INTO texts (log_id, position, salt, text) VALUES (1, 1, '', '')"],
+)
+async def test_a_row_ahead_of_the_head_refuses_the_log_and_is_no_bug(
+    database_url: str, planted: str
+) -> None:
+    async with opened(database_url) as db:
+        log_id = await new_log(db)
+        await register(Recorder(db), log_id, "d1")
+    async with owned(database_url) as run:
+        await run(planted)
+    async with opened(database_url) as db:
+        with pytest.raises(AppendRefused, match="takes no appends"):
+            await receipts(Recorder(db), log_id, report(report_id="a", detail="free text"))
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +268,22 @@ async def test_the_role_that_serves_can_record_publish_and_read(
             assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1
         await Reads(db).add(Read("acme", 0, "r1", "user/u_1", "/events", "{}"))
         assert await reads.count(db, reads.Which("acme")) == 1
+
+
+async def test_the_documented_way_removes_rows_ahead_of_the_head(
+    postgres: PostgresServer, postgres_url: str
+) -> None:
+    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    [way] = re.findall(r"```sql\n(BEGIN;\nALTER TABLE events .*?)```", operations, re.DOTALL)
+    async with opened(postgres_url) as db:
+        log_id = await new_log(db)
+        await register(Recorder(db), log_id, "d1")
+    async with owned(postgres_url) as run:
+        await run(_of_strangers(1, 2, 7))
+        for trigger in checks._POSTGRES_EXPECTED:
+            await run(f"ALTER TABLE {trigger.split('_')[0]} ENABLE ALWAYS TRIGGER {trigger}")
+        await run(way)
+    async with opened(postgres_url) as db:
+        [receipt] = await receipts(Recorder(db), log_id, report(report_id="a"))
+        assert receipt.position == 1
+        assert await checks.postgres_triggers(db) == []

@@ -21,11 +21,14 @@ SHARED: tuple[str, ...] = (
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0004_bodies_keys",)
 """SQL files that each back end has its own version of."""
+POSTGRES: tuple[str, ...] = ("0004_postgres_guard",)
+"""SQL files that only Postgres has."""
 
 
 def upgrade() -> None:
     back_end = op.get_context().dialect.name
-    for name in (*SHARED, *(f"{own}.{back_end}" for own in OWN)):
+    own = (*OWN, *POSTGRES) if back_end == "postgresql" else OWN
+    for name in (*SHARED, *(f"{each}.{back_end}" for each in own)):
         for statement in statements(name, back_end):
             op.execute(statement)
     access.chain_records(op.get_bind())
