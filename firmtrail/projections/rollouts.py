@@ -85,12 +85,12 @@ WHERE log_heads.log_id = $1
 ORDER BY rollout.rollout"""
 
 
-_WATCHED = """\
+_WATCHED = f"""\
 SELECT log_heads.log_id, log_heads.project, rollout.rollout, rollout.silent_after_s
 FROM log_heads
-JOIN views ON views.log_id = log_heads.log_id AND views.name = 'rollouts'
 JOIN rollouts AS rollout
-    ON rollout.log_id = views.log_id AND rollout.generation = views.generation
+    ON rollout.log_id = log_heads.log_id
+    AND rollout.generation = {generation_of(NAME, "log_heads.log_id")}
 WHERE log_heads.closed = 0
     AND rollout.silent_after_s IS NOT NULL
     AND rollout.phase <> 'aborted'

@@ -236,7 +236,7 @@ async def test_what_is_said_of_a_url_holds_no_credential(host: str) -> None:
         source = Url(session, f"http://me:hidden@{host}/log")
         with pytest.raises(Unreadable) as unreadable:
             await source.get("checkpoint")
-    assert f"http://{host}/log/checkpoint: " in str(unreadable.value)
+    assert f"http://{host}/log/checkpoint can't be read: " in str(unreadable.value)
     for said in (str(unreadable.value), str(source)):
         assert "hidden" not in said
 

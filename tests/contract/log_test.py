@@ -145,7 +145,7 @@ async def test_a_text_beside_the_log_can_be_erased_once(db: Database, log_id: in
         await tx.run(
             *log.append(log.head_of(rows), [entry], [log.Text(0, "5a17", "free")], NOON_MS)
         )
-    for erased in ([(0,)], []):
+    for erased in ([(0, "free")], []):
         async with db.transaction() as tx:
             [rows] = await tx.run(log.erase_text(log_id, 0))
         assert [tuple(row) for row in rows] == erased
