@@ -58,8 +58,8 @@ def doctor(ctx: click.Context, database: config.Database, *, json: bool) -> None
 async def _all(database: config.Database) -> list[Check]:
     limit = _well("descriptors", *doctor_connections.limit())
     if isinstance(database, config.Embedded):
-        return [limit, *[check async for check in _embedded(database)]]
-    return [limit, *[check async for check in _cluster(database)]]
+        return [*[check async for check in _embedded(database)], limit]
+    return [*[check async for check in _cluster(database)], limit]
 
 
 async def _embedded(database: config.Embedded) -> AsyncIterator[Check]:
