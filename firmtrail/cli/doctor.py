@@ -52,8 +52,8 @@ def doctor(
 async def _all(database: config.Database, artifacts: config.Place | None) -> list[Check]:
     limit = _well("descriptors", *doctor_connections.limit())
     if isinstance(database, config.Embedded):
-        return [limit, *[check async for check in _embedded(database, artifacts)]]
-    return [limit, *[check async for check in _cluster(database, artifacts)]]
+        return [*[check async for check in _embedded(database, artifacts)], limit]
+    return [*[check async for check in _cluster(database, artifacts)], limit]
 
 
 async def _embedded(

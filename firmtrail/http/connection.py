@@ -16,6 +16,7 @@ from typing import Any, cast, override
 import structlog
 import uuid_utils
 from aiohttp import HttpVersion11, hdrs, http_exceptions, web
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from firmtrail.http import errors, origin
 from firmtrail.http.clients import KNOWN, Clients
@@ -203,16 +204,20 @@ class _Connection(web.RequestHandler):
     @override
     def data_received(self, data: bytes) -> None:
         """Reads, and notes whether the beginning of a head is left."""
-        heads, was_sending = self._request_count, self._is_sending_body()
+        heads, may_begin = self._request_count, self._may_begin_head()
         super().data_received(data)
         if self._request_count == heads:
-            if data and self._late is None and not was_sending:
+            if data and self._late is None and may_begin:
                 self._wait_for_head()
             return
         self._stop_waiting()
         if self._pass is not None:
             self._gate.has_asked(self._pass)
-        if self._messages and self._messages[-1][1].is_eof() and not data.endswith(HEAD_END):
+        if (
+            self._messages
+            and self._messages[-1][1] is EMPTY_PAYLOAD
+            and not data.endswith(HEAD_END)
+        ):
             self._wait_for_head()
 
     def stage(self) -> Stage:
@@ -229,6 +234,13 @@ class _Connection(web.RequestHandler):
         """Breaks the connection; nothing is sent, and its request, if any, sees it as lost."""
         if self.transport is not None:
             self.transport.abort()
+
+    def _may_begin_head(self) -> bool:
+        """Says whether the next bytes are of a head: the connection is idle, or what is at work
+        has its whole body. In doubt they are of a body, whose reader limits its time."""
+        if self._waiter is not None and not self._waiter.done():
+            return True
+        return bool(self._current_request and not self._messages and not self._is_sending_body())
 
     def _is_sending_body(self) -> bool:
         request = self._current_request

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -153,8 +154,14 @@ async def test_the_client_is_known_and_can_not_pass_for_another(proxied: Proxied
     url = f"{proxied.url}/api/v1/login"
     async with proxied.session.post(url, json=body, headers=SPOOFED) as answer:
         assert answer.status == 401
-    [line] = [each for each in proxied.server.said("request") if each["route"] == "/api/v1/login"]
-    assert line["address"] == CLIENT
+    async with asyncio.timeout(START_S):  # the line is written after the answer
+        while not (lines := lines_of(proxied.server, "/api/v1/login")):
+            await asyncio.sleep(0.05)
+    assert [line["address"] for line in lines] == [CLIENT]
+
+
+def lines_of(server: Server, route: str) -> list[dict[str, Any]]:
+    return [line for line in server.said("request") if line["route"] == route]
 
 
 @pytest.mark.parametrize("prefix", ["", "/firmtrail"])

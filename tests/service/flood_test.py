@@ -147,6 +147,29 @@ async def test_an_idle_connection_stays(connect: Connect) -> None:
         await asyncio.wait_for(reader.readuntil(b'"alive"}'), 1)
 
 
+LOGIN = b'{"email":"a@b.example","password":"wrong"}'
+LOGIN_HEAD = HALF_BODY.partition(b"Content-Length")[0] + b"Content-Length: %d\r\n\r\n" % len(LOGIN)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[LOGIN_HEAD + LOGIN], [LOGIN_HEAD, LOGIN], [LOGIN_HEAD, LOGIN[:9], LOGIN[9:]]],
+    ids=["one part", "head and body", "a body in parts"],
+)
+async def test_a_connection_that_has_sent_a_body_stays(
+    connect: Connect, parts: list[bytes]
+) -> None:
+    reader, writer = await connect()
+    for _ in range(2):
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+            await reader.readuntil(b'"errors":[]}')
+        assert not await is_closed(reader, HEAD_S * 2)
+
+
 async def test_half_heads_from_one_address_give_way_to_those_after_them(connect: Connect) -> None:
     flood = [await connect(7, HALF_HEAD) for _ in range(100)]
     assert await is_answered(await connect(7))
