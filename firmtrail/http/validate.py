@@ -27,6 +27,8 @@ __all__ = ["Broken", "BrokenRules", "faults_of", "hold"]
 
 ITEM_BYTES_MAX = 64 * 1024
 """Of an item that is gone through member by member."""
+WHOLE_BYTES_MAX = 256 * 1024
+"""Of an array that is decoded in one piece."""
 
 SURROGATES_MAX = 100_000
 """How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
@@ -71,26 +73,29 @@ def skipping_reader(kind: Any, items_max: int = 1_000) -> Reader:
 def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
     read_one = _one_reader(kind)
 
-    async def read_whole(body: bytes, pace: Pace) -> Any:
-        if read_items is not None and is_array(body):
-            return await read_items(body, pace)
+    def single(body: bytes) -> Any:
         value = read_one(body)
         if isinstance(value, Faulty):
             raise _invalid(value.faults)
         return value
 
-    async def read(body: bytes) -> Any:
+    async def read_checked(body: bytes) -> Any:
+        if read_items is None or not is_array(body):
+            return single(body)
         pace = Pace()
-        _check_utf8(body)
         if len(body) > ITEM_BYTES_MAX:
             await pace.pause()
+        return await read_items(body, pace)
+
+    async def read(body: bytes) -> Any:
+        _check_utf8(body)
         try:
-            return await read_whole(body, pace)
+            return single(body) if body.startswith(b"{") else await read_checked(body)
         except BadRequest:
             if b"\\ud" not in body and b"\\uD" not in body:
                 raise
-            mended = await _without_halves(body, pace)
-        return await read_whole(mended, pace)
+            mended = await _without_halves(body, Pace())
+        return await read_checked(mended)
 
     return read
 
@@ -191,10 +196,13 @@ def is_array(body: bytes) -> bool:
 def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
     item_kind = _item_kind(kind)
     read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    decode_whole = _whole_decoder(item_kind)
     _counting(items_max)  # which takes long the first time
 
     async def read_items(body: bytes, pace: Pace) -> list[Any]:
         texts = await _items(body, items_max, pace)
+        if (whole := decode_whole(body)) is not None:
+            return whole
         check_sizes(texts)
         items: list[Any] = []
         faults: list[Fault] = []
@@ -218,10 +226,13 @@ def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
     """Every faulty item gets one fault at least, so that it is refused for a reason."""
     item_kind = _item_kind(kind)
     read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    decode_whole = _whole_decoder(item_kind)
     _counting(items_max)  # which takes long the first time
 
     async def read_items(body: bytes, pace: Pace) -> list[Any]:
         texts = await _items(body, items_max, pace)
+        if (whole := decode_whole(body)) is not None:
+            return whole
         check_sizes(texts)
         items: list[Any] = []
         left = FAULTS_MAX
@@ -269,6 +280,22 @@ def _counting(items_max: int) -> Callable[[bytes], msgspec.Struct]:
     fields = [(f"item_{index}", msgspec.Raw, None) for index in range(items_max)]
     kind = msgspec.defstruct("Items", fields, array_like=True, forbid_unknown_fields=True)
     return msgspec.json.Decoder(kind).decode
+
+
+def _whole_decoder(item_kind: Any) -> Callable[[bytes], list[Any] | None]:
+    """Returns what decodes a short array of flat items in one piece, which is faster; it gives None
+    for any other array, and for one that is not wholly good."""
+    is_flat, decode = found.is_flat(item_kind), msgspec.json.Decoder(list[item_kind]).decode
+
+    def decode_whole(body: bytes) -> list[Any] | None:
+        if not is_flat or len(body) > WHOLE_BYTES_MAX or _NUL in body:
+            return None
+        try:
+            return decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+
+    return decode_whole
 
 
 def _size_check(item_kind: Any) -> Callable[[list[msgspec.Raw]], None]:
