@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.databases import migrate_now
-from tests.end_to_end.command import new_project
+from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server, children
 from tests.end_to_end.workers_test import wait_until
@@ -27,12 +26,16 @@ KINDS = ["one process", "workers"]
 @pytest.fixture(params=KINDS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "one process":
-        return f"sqlite:///{tmp_path}/firmtrail.db"
+        return embedded(tmp_path)
     postgres: PostgresServer = request.getfixturevalue("postgres")
     url = postgres.create_database(f"signals_{time.monotonic_ns()}")
     migrate_now(url)
-    new_project(url)
     return url
+
+
+def embedded(folder: Path) -> str:
+    (folder / "firmtrail.db").write_bytes(sqlite_template())
+    return f"sqlite:///{folder}/firmtrail.db"
 
 
 def start(serve: Serve, database: str, *options: str) -> Server:
@@ -115,7 +118,7 @@ def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_pat
 def test_a_signal_without_meaning_ends_no_process(
     serve: Serve, tmp_path: Path, number: signal.Signals
 ) -> None:
-    server = start(serve, f"sqlite:///{tmp_path}/firmtrail.db")
+    server = start(serve, embedded(tmp_path))
     for pid in (server.pid, *children(server.pid)):
         subprocess.run(["/bin/kill", f"-{number.value}", str(pid)], check=True)
     time.sleep(0.5)

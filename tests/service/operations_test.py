@@ -4,10 +4,13 @@ import asyncio
 import re
 
 import pytest
+from structlog.testing import capture_logs
 
 from firmtrail.eventstore.database import Database
-from firmtrail.http import operations
+from firmtrail.eventstore.floors import LogName
+from firmtrail.http import errors, operations
 from firmtrail.http.fleet_metrics import Sums
+from firmtrail.repeats import Repeats
 from tests.contract.migrations_test import run_outside
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import D, Site
@@ -101,3 +104,26 @@ async def test_every_answer_has_its_own_request_id(site: Site) -> None:
     ids = [(await site.get(D)).headers["X-Request-Id"] for _ in range(3)]
     assert len(set(ids)) == 3
     assert ids == sorted(ids)
+
+
+async def test_a_refused_log_writes_one_line_a_minute(site: Site) -> None:
+    site.services.recorder.floors.acknowledge(LogName("acme", 1), 1_000_000)
+    errors._repeats = Repeats()
+    with capture_logs() as lines:
+        for number in range(20):
+            answer = await site.report({"version": f"1.0.{number}"})
+            assert (answer.status, answer.json["code"]) == (503, "log_refused")
+    assert len([line for line in lines if line["event"] == "unavailable"]) == 1
+    assert len([line for line in lines if line["event"] == "request"]) == 1
+
+
+async def test_a_scrape_computes_readiness_and_what_is_outside(site: Site) -> None:
+    """Nobody called /readyz before."""
+    text = (await site.call("GET", "/metrics")).body.decode()
+    for name in ("ready", "publishing", "checkpoints_up", "artifacts_up"):
+        assert f"\nfirmtrail_{name} 1.0" in text
+    site.services.recorder.floors.refused[LogName("gone", 1)] = "it ends before its checkpoint"
+    site.services.readiness.is_draining = True
+    text = (await site.call("GET", "/metrics")).body.decode()
+    assert "\nfirmtrail_ready 0.0" in text
+    assert "\nfirmtrail_refused_logs 1.0" in text
