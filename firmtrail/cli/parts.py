@@ -18,7 +18,7 @@ from firmtrail.cli import opening
 from firmtrail.commands import demo
 from firmtrail.eventstore import checkpoint, migrations, outside, outside_bucket, signing_key
 from firmtrail.eventstore.checkpoint import BadNote
-from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.eventstore.database import Database, NoSuchTable, Unavailable
 from firmtrail.eventstore.floors import Floors
 from firmtrail.eventstore.postgres import Pooler, Postgres
 from firmtrail.eventstore.publisher import Publisher, Signer
@@ -170,20 +170,23 @@ def _artifacts(serving: config.Serving) -> Artifacts | None:
     return None if place is None else Artifacts(place)
 
 
-async def ensure_demo(services: Services) -> None:
-    """Populate the demo project, unless it is there.
+async def check_demo(db: Database, project: str) -> None:
+    """Raises `CouldNotRun` where the database holds anything that the demo did not create: whoever
+    knows the seed knows the demo's password. A database without a schema holds nothing."""
+    with contextlib.suppress(NoSuchTable):
+        if (found := await demo.foreign(db, project)) is not None:
+            raise CouldNotRun(
+                f"The demo was not started: the database holds {found}, which the demo did not "
+                "create. Serve it without --demo, or name another database for the demo, such as "
+                "--database sqlite:///demo.db before the command."
+            )
 
-    Raises `CouldNotRun` where the database holds anything that the demo did not create: whoever
-    knows the seed knows the demo's password.
-    """
+
+async def ensure_demo(services: Services) -> None:
+    """Populate the demo project, unless it is there. Raises `CouldNotRun` as `check_demo` does."""
     project = services.seed_project
     assert project is not None
-    if (found := await demo.foreign(services.db, project)) is not None:
-        raise CouldNotRun(
-            f"The demo was not started: the database holds {found}, which the demo did not create. "
-            "Serve it without --demo, or name another database for the demo, such as "
-            "--database sqlite:///demo.db before the command."
-        )
+    await check_demo(services.db, project)
     if await services.access.project(project) is None:
         above = services.recorder.floors.number(project)
         await demo.populate(services.db, services.access.hasher, project, None, above=above)

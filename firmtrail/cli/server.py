@@ -72,8 +72,11 @@ def _local_socket(serving: config.Serving) -> str | None:
 async def _prepare(db: Database, serving: config.Serving) -> None:
     """An embedded database is migrated here and now: this process holds it, nobody else writes.
 
-    Its connections are idle meanwhile, so the migration's is the only one that writes.
+    Its connections are idle meanwhile, so the migration's is the only one that writes. A database
+    that the demo refuses is left as it is.
     """
+    if serving.is_demo and serving.seed_project is not None:
+        await parts.check_demo(db, serving.seed_project)
     if isinstance(serving.database, config.Embedded) and not await migrations.is_at_head(db):
         from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, mostly not needed)
 

@@ -2,6 +2,7 @@
 
 import signal
 import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -79,3 +80,14 @@ def test_the_demo_is_public_only_where_that_is_said(
     serve: Serve, sqlite_url: str, arguments: tuple[str, ...]
 ) -> None:
     assert ask(f"{serve(sqlite_url, '--demo', *arguments).url}/healthz")[0] == 200
+
+
+def test_a_database_that_the_demo_refuses_is_left_as_it_is(sqlite_url: str) -> None:
+    path = Path(sqlite_url.removeprefix("sqlite:///"))
+    assert firmtrail(sqlite_url, "project", "add", "acme").exit_code == DONE
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0003'")
+    before = path.read_bytes()
+    assert "the project acme" in refused(sqlite_url)
+    assert path.read_bytes() == before
+    assert not path.with_name(f"{path.name}.key").exists()

@@ -50,6 +50,9 @@ async def test_who_is_nobody_seals_nothing(site: Site) -> None:
     answer = await site.call("GET", f"{P}/log/checkpoint")
     assert answer.status == 200
     assert await seals(site) == []
+    size = await covered(site)
+    assert [each.size for each in await seals(site)] == [1]
+    assert size == (await log.head(site.services.db, site.log_id)).size
 
 
 async def test_a_log_that_takes_no_appends_gives_its_checkpoint_all_the_same(site: Site) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from firmtrail.access.roles import Role
 from firmtrail.events import TokenRevoked
+from firmtrail.http.kinds import User
 from firmtrail.http.respond import NDJSON
+from firmtrail.http.routes import ROUTES
 from tests.databases import read
 from tests.people import add_member, recorded
 from tests.service.site import Answer, D, P, Site
@@ -237,6 +239,16 @@ USER_ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("DELETE", "/logins/t_x", None),
     ("POST", "/logout", None),
 )
+
+
+def test_these_are_all_routes_of_users() -> None:
+    table = {
+        (str(route.method), route.path.removeprefix(ME))
+        for route in ROUTES
+        if isinstance(route.access, User)
+    }
+    tried = {(method, path.replace("t_x", "{id}")) for method, path, _ in USER_ROUTES}
+    assert tried == table
 
 
 async def test_a_member_of_role_gateway_is_one_with_a_login_too(site: Site) -> None:
