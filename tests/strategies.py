@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.events import Event, Status
 from firmtrail.report import EARLIEST_BELIEVED_MS, Report
 from tests.fleet import NOON_MS, Step, report
@@ -30,9 +30,9 @@ clocks = st.one_of(st.none(), believed, st.sampled_from((UNSET_MS, FAR_AHEAD_MS)
 
 
 @st.composite
-def lawful(draw: st.DrawFn) -> list[Report]:
+def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
     """Reports in a device's order, all with distinct seq, or none with seq and all with distinct
-    believed times; some with a report_id, none used twice."""
+    believed times from `first_ms` on; some with a report_id, none used twice."""
     places = sorted(draw(st.sets(st.integers(0, 20), min_size=1, max_size=8)))
     has_seq = draw(st.booleans())
     return [
@@ -41,10 +41,26 @@ def lawful(draw: st.DrawFn) -> list[Report]:
             draw(statuses),
             report_id=f"r{place}" if draw(st.booleans()) else None,
             seq=place if has_seq else None,
-            occurred_at_ms=draw(clocks) if has_seq else NOON_MS + place,
+            occurred_at_ms=draw(clocks) if has_seq else first_ms + place,
         )
         for place in places
     ]
+
+
+@st.composite
+def orders_of(draw: st.DrawFn) -> list[Event]:
+    """What can be recorded of a device between two of its reports."""
+    causes: st.SearchStrategy[orders.Cause] = st.sampled_from(("rollback", "pinned", "rollout"))
+    offers = st.builds(
+        lambda version, cause: orders.UpdateOffered(
+            version, cause, 1, None if cause == "pinned" else f"r_{cause}"
+        ),
+        versions,
+        causes,
+    )
+    counting = st.just(events.DeviceSecretIssued("k_1", new_counting=True))
+    retries = st.builds(orders.AttemptsCleared, versions)
+    return draw(st.lists(st.one_of(offers, offers, retries, counting), max_size=3))
 
 
 @st.composite
