@@ -48,22 +48,6 @@ def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
 
 
 @st.composite
-def orders_of(draw: st.DrawFn) -> list[Event]:
-    """What can be recorded of a device between two of its reports."""
-    causes: st.SearchStrategy[orders.Cause] = st.sampled_from(("rollback", "pinned", "rollout"))
-    offers = st.builds(
-        lambda version, cause: orders.UpdateOffered(
-            version, cause, 1, None if cause == "pinned" else f"r_{cause}"
-        ),
-        versions,
-        causes,
-    )
-    counting = st.just(events.DeviceSecretIssued("k_1", new_counting=True))
-    retries = st.builds(orders.AttemptsCleared, versions)
-    return draw(st.lists(st.one_of(offers, offers, retries, counting), max_size=3))
-
-
-@st.composite
 def deliveries(draw: st.DrawFn, reports: list[Report]) -> list[list[Report]]:
     """Each report at least once, in any order and repetition, in units of any size."""
     again = draw(st.lists(st.sampled_from(reports), max_size=6))
@@ -100,9 +84,33 @@ changes: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-@st.composite
-def lives(draw: st.DrawFn) -> list[Step]:
+def _offer(version: str, cause: orders.Cause) -> orders.UpdateOffered:
+    return orders.UpdateOffered(version, cause, 1, None if cause == "pinned" else f"r_{cause}")
+
+
+causes: st.SearchStrategy[orders.Cause] = st.sampled_from(("rollback", "pinned", "rollout"))
+offers: st.SearchStrategy[Event] = st.builds(_offer, versions, causes)
+ordered: st.SearchStrategy[Event] = st.one_of(
+    offers,
+    offers,
+    st.builds(orders.AttemptsCleared, versions),
+    st.just(events.DeviceSecretIssued("k_1", new_counting=True)),
+)
+"""What can be recorded of a device between two of its reports."""
+
+
+def lives() -> st.SearchStrategy[list[Step]]:
     """What happens to registered devices; some live by seq, some by clock, some by both."""
+    return _lives(changes)
+
+
+def ordered_lives() -> st.SearchStrategy[list[Step]]:
+    """The same, with orders to the devices."""
+    return _lives(st.one_of(changes, ordered, ordered, ordered))
+
+
+@st.composite
+def _lives(draw: st.DrawFn, about_devices: st.SearchStrategy[Event]) -> list[Step]:
     reports = st.lists(st.sampled_from(DEVICES).flatmap(any_reports), min_size=1, max_size=6)
-    about = st.tuples(st.sampled_from(DEVICES).map(lambda name: f"device/{name}"), changes)
+    about = st.tuples(st.sampled_from(DEVICES).map(lambda name: f"device/{name}"), about_devices)
     return draw(st.lists(st.one_of(reports, reports, about), min_size=1, max_size=8))
