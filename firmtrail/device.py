@@ -47,6 +47,9 @@ MOVING: frozenset[Status] = frozenset({"installed", "running"})
 AT_IT: frozenset[Status] = frozenset({"installing", "rebooting"})
 """The statuses that say that the device is about to run another version."""
 
+FAILED: frozenset[Status] = frozenset({"failed", "rejected"})
+"""The statuses that say that the device did not get to a version."""
+
 type Clock = Literal["unset", "ahead", "behind"]
 """Why the time that a report claims is not believed."""
 
@@ -215,10 +218,12 @@ def placed(state: DeviceState, report: Recorded, offer_place: int = -1) -> Place
 def place_of(state: DeviceState, seq: int | None, time_ms: int) -> int:
     """Returns the place of a report of this seq and time."""
     if seq is not None:
-        return min(state.counting_place + SEQ_PLACE + seq, LAST_PLACE)
-    if last_seq(state) is not None:
+        place = state.counting_place + SEQ_PLACE + seq
+    elif last_seq(state) is not None:
         return state.last_place
-    return min(state.counting_place + time_ms, LAST_PLACE)
+    else:
+        place = state.counting_place + time_ms
+    return min(place, LAST_PLACE)
 
 
 def last_seq(state: DeviceState) -> int | None:
@@ -250,8 +255,9 @@ def claimed_place(state: DeviceState, report: Report, now_ms: int) -> int:
     """Returns the place that a report recorded at `now_ms` takes by what it claims, if the device's
     present counting is by its clock; with a seq of its own, whichever it is by."""
     if report.seq is not None:
-        return min(state.counting_place + SEQ_PLACE + report.seq, LAST_PLACE)
-    return min(state.counting_place + _time(report.occurred_at_ms, now_ms)[0], LAST_PLACE)
+        return place_of(state, report.seq, now_ms)
+    time_ms, _ = _time(report.occurred_at_ms, now_ms)
+    return min(state.counting_place + time_ms, LAST_PLACE)
 
 
 def _time(occurred_at_ms: int | None, recorded_at_ms: int) -> tuple[int, Clock | None]:
@@ -346,13 +352,6 @@ def evolve_attributes(
         case events.DeviceSecretIssued(new_counting=True):
             return replace(state, counting_place=min(state.last_place + 1, LAST_PLACE))
     return state
-
-
-def in_order(state: DeviceState) -> DeviceState:
-    """The device with no more than what its next report's place follows from, its clock apart."""
-    return DeviceState(
-        state.device, last_place=state.last_place, counting_place=state.counting_place
-    )
 
 
 def evolve_ordered(state: DeviceState, version: str) -> DeviceState:

@@ -53,9 +53,11 @@ def recording(
     batch = take()
     items = [item for unit in batch for item in unit]
     known = yield from _loaded(paper, before, items)
+    counted: list[Item] = []
     if any(state.counting_place for state in paper.fold.states.values()):
         batch = [[_in_counting(paper, item) for item in unit] for unit in batch]
-    known |= yield from _loaded_further(paper, before, [item for unit in batch for item in unit])
+        counted = [item for unit in batch for item in unit if _counting_place(paper, item.report)]
+    known |= yield from _loaded_further(paper, before, items, counted)
     outcomes = [_decide_unit(paper, unit, known) for unit in batch]
     yield paper.statements()
     return paper.committed, [
@@ -79,18 +81,20 @@ def _loaded(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_Know
     return _found(before, identities, rest[len(told) :])
 
 
-def _loaded_further(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_KnownReports]:
+def _loaded_further(
+    paper: Paper, before: Before, items: Sequence[Item], counted: Sequence[Item]
+) -> Script[_KnownReports]:
     """Loads what only a device's state shows to be needed, in one more step if there is any: the
-    reports after a late one, and those of a further counting under the same identities."""
+    reports after a late one, and those of a further counting under the identities of `counted`."""
     late = _late(paper, (item.report for item in items))
-    counted = _identities(item for item in items if _counting_place(paper, item.report))
     if not late and not counted:
         return {}
+    identities = _identities(counted)
     later = [paper.load_later(late)] if late else []
-    rows = yield [*later, *(_find(paper, before, counted) if counted else ())]
+    rows = yield [*later, *(_find(paper, before, identities) if counted else ())]
     if late:
         paper.fold.add_later(late, rows[0])
-    return _found(before, counted, rows[len(later) :]) if counted else {}
+    return _found(before, identities, rows[len(later) :]) if counted else {}
 
 
 def _identities(items: Iterable[Item]) -> list[tuple[str, str]]:
@@ -196,7 +200,7 @@ def _decide(paper: Paper, item: Item, known: _KnownReports) -> Receipt:
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
     state = paper.fold.states.get(report.device)
-    is_awaited = state is not None and _is_awaited(paper, state, report)
+    is_awaited = state is not None and is_bare(report) and _is_awaited(paper, state, report)
     decided = device.decide_report(state, report, before, is_awaited=is_awaited)
     if isinstance(decided, Duplicate):
         return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
@@ -211,8 +215,6 @@ def _is_awaited(paper: Paper, state: DeviceState, report: Report) -> bool:
     """Returns whether a bare report is news although it says the same: it answers an open question,
     or a rollout that offered its version was resumed after the device's last report."""
     steering = paper.fold.steering
-    if not is_bare(report) or not (steering.offers or report.question):
-        return False
     return _answers(paper, state, report) or steering.is_resumed(state, report.version)
 
 

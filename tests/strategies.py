@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from firmtrail import events
+from firmtrail import events, orders
 from firmtrail.events import Event, Status
 from firmtrail.report import EARLIEST_BELIEVED_MS, Report
 from tests.fleet import NOON_MS, Step, report
@@ -30,9 +30,9 @@ clocks = st.one_of(st.none(), believed, st.sampled_from((UNSET_MS, FAR_AHEAD_MS)
 
 
 @st.composite
-def lawful(draw: st.DrawFn) -> list[Report]:
+def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
     """Reports in a device's order, all with distinct seq, or none with seq and all with distinct
-    believed times; some with a report_id, none used twice."""
+    believed times from `first_ms` on; some with a report_id, none used twice."""
     places = sorted(draw(st.sets(st.integers(0, 20), min_size=1, max_size=8)))
     has_seq = draw(st.booleans())
     return [
@@ -41,7 +41,7 @@ def lawful(draw: st.DrawFn) -> list[Report]:
             draw(statuses),
             report_id=f"r{place}" if draw(st.booleans()) else None,
             seq=place if has_seq else None,
-            occurred_at_ms=draw(clocks) if has_seq else NOON_MS + place,
+            occurred_at_ms=draw(clocks) if has_seq else first_ms + place,
         )
         for place in places
     ]
@@ -84,9 +84,33 @@ changes: st.SearchStrategy[Event] = st.one_of(
 )
 
 
-@st.composite
-def lives(draw: st.DrawFn) -> list[Step]:
+def _offer(version: str, cause: orders.Cause) -> orders.UpdateOffered:
+    return orders.UpdateOffered(version, cause, 1, None if cause == "pinned" else f"r_{cause}")
+
+
+causes: st.SearchStrategy[orders.Cause] = st.sampled_from(("rollback", "pinned", "rollout"))
+offers: st.SearchStrategy[Event] = st.builds(_offer, versions, causes)
+ordered: st.SearchStrategy[Event] = st.one_of(
+    offers,
+    offers,
+    st.builds(orders.AttemptsCleared, versions),
+    st.just(events.DeviceSecretIssued("k_1", new_counting=True)),
+)
+"""What can be recorded of a device between two of its reports."""
+
+
+def lives() -> st.SearchStrategy[list[Step]]:
     """What happens to registered devices; some live by seq, some by clock, some by both."""
+    return _lives(changes)
+
+
+def ordered_lives() -> st.SearchStrategy[list[Step]]:
+    """The same, with orders to the devices."""
+    return _lives(st.one_of(changes, ordered, ordered, ordered))
+
+
+@st.composite
+def _lives(draw: st.DrawFn, about_devices: st.SearchStrategy[Event]) -> list[Step]:
     reports = st.lists(st.sampled_from(DEVICES).flatmap(any_reports), min_size=1, max_size=6)
-    about = st.tuples(st.sampled_from(DEVICES).map(lambda name: f"device/{name}"), changes)
+    about = st.tuples(st.sampled_from(DEVICES).map(lambda name: f"device/{name}"), about_devices)
     return draw(st.lists(st.one_of(reports, reports, about), min_size=1, max_size=8))

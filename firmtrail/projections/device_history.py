@@ -8,7 +8,7 @@ and rewrites none.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.device import MOVING, DeviceState, Placed
+from firmtrail.device import FAILED, MOVING, DeviceState, Placed
 from firmtrail.events import ReportEvent
 from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
@@ -28,18 +28,20 @@ _INSERT = """\
 INSERT INTO device_history (
     log_id, generation, device, place, position, moves, version, status, time_ms,
     recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered,
-    order_position)
+    order_position, failed_model)
 SELECT
     $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
     given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
-    given.pinned, given.sent, given.detailed, given.ordered, given.order_position
+    given.pinned, given.sent, given.detailed, given.ordered, given.order_position,
+    given.failed_model
 FROM given
 WHERE TRUE"""
 
 _COLUMNS = """\
 device text, place bigint, position bigint, moves bigint, version text, status text, \
 time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
-pinned text, sent text, detailed bigint, ordered text, order_position bigint"""
+pinned text, sent text, detailed bigint, ordered text, order_position bigint, \
+failed_model text"""
 
 _LATER = """\
 SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
@@ -85,6 +87,15 @@ SELECT
             AND failed.version = ran.version
             AND failed.status IN ('failed', 'rejected')
             AND failed.position < bad.stop
+            AND failed.failed_model = (
+                SELECT current.model
+                FROM device_current AS current
+                WHERE current.log_id = bad.log_id
+                    AND current.generation = (
+                        SELECT generation
+                        FROM views
+                        WHERE log_id = bad.log_id AND name = 'device_current')
+                    AND current.device = bad.device)
             AND NOT EXISTS (
                 SELECT 1
                 FROM device_history AS again
@@ -279,6 +290,7 @@ def _row(report: Told) -> tuple[Value, ...]:
         int(event.detail is not None),
         follows.ordered if follows else None,
         follows.position if follows else None,
+        state.model if event.status in FAILED else None,
     )
 
 

@@ -257,7 +257,10 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
     a report that comes after one whose clock is behind, or in a counting that begins here, is late
     by reports that the fold knows.
     """
-    last = {name: device.in_order(state) for name, state in states.items()}
+    last = {
+        name: DeviceState(name, last_place=state.last_place, counting_place=state.counting_place)
+        for name, state in states.items()
+    }
     late = []
     for event in recorded:
         name = event.stream.removeprefix("device/")

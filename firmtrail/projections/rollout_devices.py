@@ -125,6 +125,7 @@ SELECT count(*)
                     AND tried.generation = {generation_of("device_offers")}
                     AND tried.device = device.device
                     AND tried.version = ran.version
+                    AND tried.model = $2
                     AND tried.has_failed = 1)
             AND NOT EXISTS (
                 SELECT 1
@@ -134,6 +135,7 @@ SELECT count(*)
                     AND failed.device = device.device
                     AND failed.version = ran.version
                     AND failed.status IN ('failed', 'rejected')
+                    AND failed.failed_model = $2
                     AND (failed.place, failed.position) > (
                         SELECT last.place, last.position
                         FROM device_history AS last

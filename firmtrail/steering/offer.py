@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from firmtrail.change import Ordered
-from firmtrail.device import AT_IT, MOVING, DeviceState, Later, Placed
+from firmtrail.device import AT_IT, FAILED, MOVING, DeviceState, Later, Placed
 from firmtrail.events import Recorded, ReportEvent
 from firmtrail.orders import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
 
@@ -222,7 +222,7 @@ def reported(
         return [*_installed(same, newest, at), *_left(offers, event.version, at)]
     if newest is None or at.place < newest.outcome_place:
         return []
-    if event.status in {"failed", "rejected"}:
+    if event.status in FAILED:
         return _failed(same, newest, at)
     if event.status in AT_IT and not newest.is_counted:
         return _installing(same, newest, at, later)

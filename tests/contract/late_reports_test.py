@@ -4,17 +4,19 @@ import asyncio
 from itertools import count
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from firmtrail.device import DeviceState, Refused, Report
+from firmtrail.events import DeviceSecretIssued, ReleaseAdded
+from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.record import Recorder
-from tests.fleet import NOON_MS, received, register, report
-from tests.strategies import deliveries, lawful
+from tests.fleet import NOON_MS, received, record_events, register, report
+from tests.strategies import deliveries, lawful, ordered
 
 EXAMPLES = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -80,6 +82,40 @@ async def test_any_order_any_repetition_and_any_units_tell_the_same(
     in_order = await deliver(recorder, log_id, [[sent] for sent in reports])
     as_drawn = await deliver(recorder, log_id, units, together=together)
     assert await seen(db, log_id, as_drawn) == await seen(db, log_id, in_order)
+
+
+@EXAMPLES
+@given(st.data())
+async def test_what_was_ordered_in_between_changes_none_of_it(
+    db: Database, log_id: int, recorder: Recorder, data: st.DataObject
+) -> None:
+    """Offers, retries and new countings come between reports that were there before and the set.
+
+    A set by the clock is left out if it says both that a version runs before an offer of it, or
+    before the registration, and that the device is at it later: there a clock is not believed in
+    every order.
+    """
+    if not (await log.head(db, log_id)).control_count:
+        await record_events(recorder, log_id, [("release/m/1.0.0", ReleaseAdded("m", "1.0.0"))])
+    before = data.draw(lawful())
+    first_ms = NOON_MS + data.draw(st.integers(-10, 30))
+    reports = data.draw(lawful(first_ms))
+    reports = [replace(one, report_id=one.report_id and f"{one.report_id}b") for one in reports]
+    orders = data.draw(st.lists(ordered, max_size=3))
+    units = data.draw(deliveries(reports))
+    is_new_counting = any(isinstance(each, DeviceSecretIssued) for each in orders)
+    assume(is_new_counting or before[0].seq is None or reports[0].seq is not None)
+    told = []
+    for parts in ([[sent] for sent in reports], units):
+        name = next(_devices)
+        await register(recorder, log_id, name, model="m")
+        await recorder.report(log_id, [replace(sent, device=name) for sent in before])
+        await record_events(recorder, log_id, [(f"device/{name}", each) for each in orders])
+        for unit in parts:
+            await recorder.report(log_id, [replace(sent, device=name) for sent in unit])
+        told.append(await seen(db, log_id, name))
+        assume("behind" not in {entry.clock for entry in told[-1]["progress"]})
+    assert told[0] == told[1]
 
 
 async def test_a_refused_seq_does_not_hide_that_the_next_report_is_late(

@@ -12,7 +12,7 @@ from firmtrail.release import Key, stream
 from tests.databases import new_log, read, write
 from tests.fleet import NOON_MS, Step, live, record_events, register, report
 from tests.replay import differences
-from tests.strategies import DEVICES, lives
+from tests.strategies import DEVICES, lives, ordered_lives
 
 GENERATION_TABLES = {
     "sqlite": """\
@@ -44,6 +44,20 @@ async def test_a_replay_gives_what_was_written_live(
 ) -> None:
     log_id = await new_log(db)
     await register(recorder, log_id, *DEVICES, model="m")
+    await live(recorder, log_id, life)
+    assert await differences(db, log_id) == []
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(life=ordered_lives())
+async def test_a_replay_of_orders_gives_what_was_written_live(
+    db: Database, recorder: Recorder, life: list[Step]
+) -> None:
+    log_id = await new_log(db)
+    await register(recorder, log_id, *DEVICES, model="m")
+    await record_events(recorder, log_id, [("release/m/1.0.0", ReleaseAdded("m", "1.0.0"))])
     await live(recorder, log_id, life)
     assert await differences(db, log_id) == []
 

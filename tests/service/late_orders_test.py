@@ -257,6 +257,21 @@ async def attempts_at(site: Site) -> int:
     return max((each.attempts for each in found.values() if each.model == model), default=0)
 
 
+async def test_a_device_failed_on_a_version_as_the_model_that_it_is(fleet: Site) -> None:
+    """A failure at 0.9.0 of model k9 does not spoil the way back to 0.9.0 of model m."""
+    await post(fleet, "releases", {"model": "m", "version": "0.9.0"})
+    await fleet.report({"version": "0.9.0", "seq": 1})
+    await fleet.call("PATCH", D, caller="operator", json={"model": "k9"})
+    await fleet.report({"version": "0.9.0", "status": "failed", "seq": 2})
+    await fleet.call("PATCH", D, caller="operator", json={"model": "m"})
+    await fleet.report({"version": "1.1.0", "seq": 4})
+    wanted = {"model": "m", "bad_version": "1.1.0", "to": "previous", "reason": "It sticks."}
+    tried = await post(fleet, "rollbacks", wanted | {"dry_run": True})
+    assert tried.json["devices"] == {"named": 1, "pinned": 0, "silent": 0, "no_previous": 0}
+    await post(fleet, "rollbacks", wanted)
+    await offered(fleet, "0.9.0")
+
+
 DEFAULT = "2020-01-01T00:00:10Z"
 
 

@@ -9,6 +9,8 @@ ALTER TABLE device_current ADD COLUMN is_ordered bigint NOT NULL DEFAULT 0;
 
 ALTER TABLE device_history ADD COLUMN order_position bigint;
 
+ALTER TABLE device_history ADD COLUMN failed_model text/*C*/;
+
 ALTER TABLE device_offers ADD COLUMN model text/*C*/ NOT NULL DEFAULT '';
 
 ALTER TABLE device_offers ADD COLUMN place bigint NOT NULL DEFAULT -1;
