@@ -24,7 +24,7 @@ from firmtrail.steering.silence import LAG_MS, decide_silence, last_call_ms
 LOOK_EVERY_S = 10
 PAGE_OFFERS = 1_000
 PAGES_MAX = 50
-"""Of one rollout in one look; the next look goes on from there."""
+"""Of one rollout in one look; the next look continues from there."""
 COMMIT_DEVICES_MAX = 500
 
 type _Place = tuple[int, str]
@@ -39,7 +39,7 @@ class Silence:
         self._recorder = recorder
         self._seen = seen
         self._places: dict[tuple[int, str], _Place] = {}
-        """Where the next look at a rollout goes on, if not from its first offer."""
+        """Where the next look at a rollout continues, if not from its first offer."""
 
     async def run(self) -> None:
         """Look again and again; a database that is away is asked at the next look."""

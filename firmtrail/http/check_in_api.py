@@ -16,11 +16,12 @@ from firmtrail.commands.once import answering, once
 from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused, last_seq
 from firmtrail.events import time_text
+from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import case_of, look
+from firmtrail.http.decisions import LOOKS_MAX, Moment, case_of, look
 from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Page, Place
@@ -109,10 +110,14 @@ async def _recorded(call: Call[wire.UpdateQuery, None]) -> _Looked:
     """The decision; recorded before it is answered, where the device learns of it for the first
     time. It is then looked at again: the answer holds what the log held at the size that it says.
     """
-    while _is_news(call, looked := await _look(call, call.query.running)):
+    looked = await _look(call, call.query.running)
+    for _ in range(LOOKS_MAX):
+        if not _is_news(call, looked):
+            return looked
         check_in = CheckIn(looked.state.device, call.caller.actor, call.query.running)
         await call.services.recorder.check_in(call.log_id, check_in)
-    return looked
+        looked = await _look(call, call.query.running)
+    raise Unavailable("what the device should run changes all the time", retry_after_s=1)
 
 
 def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Update:
@@ -240,15 +245,18 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
     name = call.path("device")
     await fleet_api.existing(call, name)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
-        before = device_history.END if place is None else int(place[0])
-        size, now_ms, asks = await device_asks.page(
-            call.services.db, call.log_id, name, before=before, limit=limit + 1
-        )
-        end = lists.page_of(asks, limit, lambda each: (each.position,))
-        return Page([_ask(each, now_ms) for each in asks[:limit]], end, size)
+    def fetching(now: Moment) -> lists.Fetch:
+        async def fetch(place: Place | None, limit: int) -> Page:
+            before = device_history.END if place is None else int(place[0])
+            size, now_ms, asks = await device_asks.page(
+                now.reader, call.log_id, name, before=before, limit=limit + 1
+            )
+            end = lists.page_of(asks, limit, lambda each: (each.position,))
+            return Page([_ask(each, now_ms) for each in asks[:limit]], end, size)
 
-    return await lists.answer(call, wire.Ask, fetch, place=tuple[int])
+        return fetch
+
+    return await lists.answer_of_moments(call, wire.Ask, fetching, place=tuple[int])
 
 
 def _ask(found: Ask, now_ms: int) -> wire.Ask:

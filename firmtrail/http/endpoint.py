@@ -80,10 +80,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
             origin.protect(response.headers, services.clients.scheme(request))
             if is_polled:
                 response.headers[POLL_AFTER] = poll_after(call)
-        if response.status != 201:
-            note_call(
-                call, response.status
-            )  # what is recorded says by itself when the device called
+        if response.status != 201:  # a recorded report says when the device called
+            note_call(call, response.status)
         seconds = perf_counter() - began
         observe(response.status, seconds)
         log(call, response.status, seconds)

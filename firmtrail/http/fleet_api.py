@@ -212,7 +212,9 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
     async def fetch(place: Place | None, limit: int) -> Page:
+        nonlocal asked  # later pages, and a total, are of the same size as the first
         page = await _history(call, asked, place, limit + 1)
+        asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # whoever reported is there
             await _check_existed(call, name, min(stop, page.size))
         old = await old_logs(call, (entry.position for entry in page.entries))

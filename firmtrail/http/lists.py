@@ -74,7 +74,12 @@ type Counting = Callable[[Moment], Count]
 
 
 async def answer_of_moments(
-    call: AnyCall, item: type[msgspec.Struct], fetching: Fetching, counting: Counting | None = None
+    call: AnyCall,
+    item: type[msgspec.Struct],
+    fetching: Fetching,
+    counting: Counting | None = None,
+    *,
+    place: Any = tuple[str],
 ) -> web.StreamResponse:
     """As `answer`, where a page takes several statements: it is read at one moment, with its total.
 
@@ -82,17 +87,17 @@ async def answer_of_moments(
     than the size that was sent says, and never less.
     """
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(after: Place | None, limit: int) -> Page:
         async with decisions.moment(call) as now:
-            return await fetching(now)(place, limit)
+            return await fetching(now)(after, limit)
 
     if not call.query.count or _wanted_media(call) != respond.JSON:
-        return await answer(call, item, fetch)
+        return await answer(call, item, fetch, place=place)
     # A total without a query of its own takes as long as all pages: nothing else waits for it.
     reading = call.services.db.moment() if counting else call.services.db.snapshot()
     async with decisions.moment(call, reading) as now:
         count = counting(now) if counting else partial(_counted, fetching(now))
-        return await _one_page(call, fetching(now), count, tuple[str])
+        return await _one_page(call, fetching(now), count, place)
 
 
 async def answer(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from firmtrail.eventstore.database import Database, Given, Row, Statement
+from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.ask import Ask
 
@@ -100,7 +100,7 @@ def save(log_id: int, generation: int, changed: Iterable[Ask]) -> Statement:
 
 
 async def page(
-    db: Database, log_id: int, device: str, *, before: int, limit: int
+    db: Reader, log_id: int, device: str, *, before: int, limit: int
 ) -> tuple[int, int, list[Ask]]:
     """The log's size and time, and a device's questions, the newest first."""
     rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))

@@ -29,12 +29,13 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
 
     done("device", "add", "d1", *M)
     done("release", "add", "1.1.0", *M)
-    rollout = done("rollout", "start", "1.1.0", *M, "--percent", "10").out.strip()
+    waiting = ("--percent", "10", "--silent-after", "600")
+    rollout = done("rollout", "start", "1.1.0", *M, *waiting).out.strip()
     done("rollout", "advance", rollout, "--percent", "100")
     assert "is paused" in done("rollout", "pause", rollout, "--reason", "smoke").said
     watched = done("rollout", "watch", rollout, "--json").json
     assert (watched["state"], watched["state_reason"]) == ("paused", "smoke")
-    assert watched["progress"]["matching"] == 1
+    assert (watched["progress"]["matching"], watched["silent_after_s"]) == (1, 600)
     assert "named" in done("rollback", "1.1.0", *M, "--dry-run").out
     assert done("rollback", "1.1.0", *M, "--reason", "burns").out.startswith("r_")
     assert "the question is q_" in done("ask", "d1").said

@@ -142,7 +142,7 @@ async def test_two_servers_record_it_once(fleet: Site) -> None:
 
 
 @pytest.mark.parametrize("case", ["aborted", "not asked for", "decommissioned", "moved", "newer"])
-async def test_who_is_not_waited_for_is_not_silent(fleet: Site, case: str) -> None:
+async def test_a_device_that_is_not_waited_for_is_not_silent(fleet: Site, case: str) -> None:
     members: dict[str, Any] = {} if case == "not asked for" else {"silent_after_s": WAIT_S}
     rollout = await roll_out(fleet, **members)
     await fleet.get(f"{D}/update", "device")
