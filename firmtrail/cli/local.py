@@ -82,7 +82,7 @@ async def _serving(
     db: Database, database: config.Database, artifacts: config.ArtifactPlace | None
 ) -> AsyncIterator[Path]:
     """The service in this very process, until the command has its answers."""
-    if not await migrations.is_at_head(db):
+    if not await migrations.is_usable(db):
         raise CouldNotRun(f"{database} needs `firmtrail migrate` of this version first.")
     instance = await migrations.instance(db)
     serving = config.Serving(database=database, instance=instance, artifacts=artifacts)

@@ -38,13 +38,18 @@ def migrate(
         loop.run(_migrate(database, instance, roles))
     except schema.WrongInstance as error:
         raise CouldNotRun(f"{error}.") from error
+    except schema.NewerSchema as error:
+        raise CouldNotRun(
+            f"{database} was migrated by a newer version, and nothing was changed. Use that "
+            "version to migrate; `firmtrail doctor` says whether this one can still serve."
+        ) from error
     note(f"{database} has the schema of this version.")
 
 
 async def _migrate(database: config.Database, instance: str, roles: schema.Roles) -> None:
     try:
         async with parts.opened(database):  # a file: nobody else may write to it meanwhile
-            await schema.migrate(database.url, instance, roles)
+            await schema.migrate(database.url, instance, roles, progress=_show)
     except Locked as error:
         assert isinstance(database, config.Embedded)
         if not await _has_schema(database, instance):
@@ -54,11 +59,15 @@ async def _migrate(database: config.Database, instance: str, roles: schema.Roles
             ) from error
 
 
+def _show(name: str, done: int) -> None:
+    note(f"{name}: {done} rows")
+
+
 async def _has_schema(database: config.Embedded, instance: str) -> bool:
     """Whether there is nothing to do in a file that another process writes."""
     db = await SQLite.open_to_read(database.path)
     try:
-        if not await migrations.is_at_head(db):
+        if not await migrations.is_usable(db):
             return False
         if (stored := await migrations.instance(db)) != instance:
             raise schema.WrongInstance(stored, instance)

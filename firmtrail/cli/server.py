@@ -70,7 +70,7 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
     """
     if isinstance(serving.database, config.Embedded):
         _warn_of_wal_reset_bug()
-        if not await migrations.is_at_head(db):
+        if not await migrations.is_usable(db):
             from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, mostly not needed)
 
             await migrate.migrate(serving.database.url, serving.instance)

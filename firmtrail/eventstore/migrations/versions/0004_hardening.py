@@ -7,7 +7,10 @@ from firmtrail.eventstore.migrations import statements
 revision = "0004"
 down_revision = "0003"
 
-SHARED: tuple[str, ...] = ()
+compatible_from = "0004"
+"""Code whose HEAD is this revision or a later one may read and write the schema."""
+
+SHARED: tuple[str, ...] = ("0004_postgres_compatible",)
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ()
 """SQL files that each back end has its own version of."""
