@@ -41,7 +41,7 @@ async def reading(database: config.Database) -> AsyncIterator[Database]:
 
 
 async def _check_schema(db: Database, database: config.Database) -> None:
-    if not await migrations.is_at_head(db):
+    if not await migrations.is_usable(db):
         raise CouldNotRun(
             f"{database} does not have the schema of this version: run `firmtrail migrate` first."
         )

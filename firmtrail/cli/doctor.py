@@ -79,7 +79,7 @@ async def _embedded(
     try:
         async for check in _database(db):
             yield check
-        if await migrations.is_at_head(db):
+        if await migrations.is_usable(db):
             yield _triggers(await checks.sqlite_triggers(db))
             async for check in doctor_stores.outside_of(db, database, artifacts):
                 yield check
@@ -128,7 +128,7 @@ async def _cluster(
                 yield check
             yield _durability(await checks.postgres_settings(db))
             yield _synced(await checks.postgres_synchronous_commit(db))
-            if await migrations.is_at_head(db):
+            if await migrations.is_usable(db):
                 yield _triggers(await checks.postgres_triggers(db))
                 yield _privileges(await checks.postgres_privileges(db))
                 async for check in doctor_stores.outside_of(db, database, artifacts):
@@ -140,12 +140,25 @@ async def _cluster(
 async def _database(db: Database) -> AsyncIterator[Check]:
     looked = await health.look(db)
     yield _answers(looked)
-    if not looked.has_schema:
-        yield Check("schema", "fail", f"is not {migrations.HEAD}: run `firmtrail migrate`")
+    schema = await migrations.schema(db)
+    yield _schema(schema)
+    if not schema.is_usable:
         return
-    yield Check("schema", "ok", migrations.HEAD)
     yield Check("instance", "ok", await migrations.instance(db))
     yield _clock(looked.recorded_at_ms)
+
+
+def _schema(schema: migrations.Schema) -> Check:
+    mine, found = migrations.HEAD, schema.version
+    if schema.is_usable and found == mine:
+        return Check("schema", "ok", mine)
+    if schema.is_usable:
+        said = f"{found}, newer than this version's {mine}, which may still read and write it"
+        return Check("schema", "ok", said)
+    if found is not None and found > mine:
+        said = f"is {found}, which this version ({mine}) can't use: run a newer version"
+        return Check("schema", "fail", said)
+    return Check("schema", "fail", f"is not {mine}: run `firmtrail migrate`")
 
 
 def _answers(looked: health.Health) -> Check:

@@ -89,7 +89,7 @@ async def _serving(
     db: Database, database: config.Database, artifacts: config.ArtifactPlace | None
 ) -> AsyncIterator[Path]:
     """The service in this very process, until the command has its answers."""
-    if not await migrations.is_at_head(db):
+    if not await migrations.is_usable(db):
         raise CouldNotRun(
             f"{database} does not have the schema of this version: run `firmtrail migrate` first."
         )

@@ -46,6 +46,11 @@ def migrate(
         raise CouldNotRun(
             f"{str(error).capitalize()}: say --instance {error.stored}, or name another database."
         ) from error
+    except schema.NewerSchema as error:
+        raise CouldNotRun(
+            f"{database} was migrated by a newer version, and nothing was changed. Use that "
+            "version to migrate; `firmtrail doctor` says whether this one can still serve."
+        ) from error
     note(f"{database} has the schema of this version.")
 
 
@@ -53,12 +58,12 @@ async def _migrate(database: config.Database, instance: str, roles: schema.Roles
     try:
         async with parts.opened(database) as db:  # a file: nobody else may write to it meanwhile
             await _check_roles(db, roles)
-            await schema.migrate(database.url, instance, roles)
+            await schema.migrate(database.url, instance, roles, progress=_show)
     except DBAPIError as error:
         said = str(error.orig).partition(">: ")[2] or str(error.orig)
         raise CouldNotRun(
-            f"{database} was not migrated, and is as it was before ({said.splitlines()[0]}): run "
-            "this as the owner of the database."
+            f"The migration of {database} stopped ({said.splitlines()[0]}). Nothing is half-done: "
+            "run it again as the owner of the database."
         ) from error
     except Locked as error:
         assert isinstance(database, config.Embedded)
@@ -79,11 +84,15 @@ async def _check_roles(db: Database, roles: schema.Roles) -> None:
         )
 
 
+def _show(name: str, done: int) -> None:
+    note(f"{name}: {done} rows")
+
+
 async def _has_schema(database: config.Embedded, instance: str) -> bool:
     """Whether there is nothing to do in a file that another process writes."""
     db = await SQLite.open_to_read(database.path)
     try:
-        if not await migrations.is_at_head(db):
+        if not await migrations.is_usable(db):
             return False
         if (stored := await migrations.instance(db)) != instance:
             raise schema.WrongInstance(stored, instance)

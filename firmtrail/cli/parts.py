@@ -204,7 +204,7 @@ def runner(services: Services, tls: ssl.SSLContext | None = None) -> Runner:
 
 async def check(db: Database, serving: config.Serving) -> None:
     """Raises `CouldNotRun` where this code can't work with the database, or it is another's."""
-    if not await migrations.is_at_head(db):
+    if not await migrations.is_usable(db):
         raise CouldNotRun(
             f"{serving.database} has no schema, or that of an older or newer version: "
             "run `firmtrail migrate` of this version."

@@ -77,7 +77,7 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
     """
     if serving.is_demo and serving.seed_project is not None:
         await parts.check_demo(db, serving.seed_project)
-    if isinstance(serving.database, config.Embedded) and not await migrations.is_at_head(db):
+    if isinstance(serving.database, config.Embedded) and not await migrations.is_usable(db):
         from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, mostly not needed)
 
         await migrate.migrate(serving.database.url, serving.instance)

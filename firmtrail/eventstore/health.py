@@ -29,7 +29,7 @@ class Health(NamedTuple):
 
 async def look(db: Database, refused: AbstractSet[LogName] = frozenset()) -> Health:
     """Raises `Unavailable` when the database does not answer."""
-    if not await migrations.is_at_head(db):
+    if not await migrations.is_usable(db):
         return Health(has_schema=False)
     [[recorded_at_ms]] = await db.read(Statement(_NEWEST))
     # Of one more than are refused, one is not: so many are enough, whatever number there is.

@@ -3,17 +3,33 @@
 Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a second of imports.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
+from time import monotonic
 from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, text
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from firmtrail.eventstore import migrations
+from firmtrail.eventstore.database import Contended
 from firmtrail.eventstore.migrations import FOLDER
+from firmtrail.eventstore.migrations.steps import Progress, bound_locks
 from firmtrail.eventstore.postgres import connect
+
+VERSIONS = FOLDER / "versions"
+
+RETRY_S = 120
+RETRY_EVERY_S = 0.3
+_CONTENDED = ("55P03", "40P01")
+"""SQLSTATEs of a lock that was not had in time, and of a deadlock."""
 
 _SERVICE_GRANTS = (
     ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
@@ -67,20 +83,60 @@ class WrongInstance(Exception):
         self.stored = stored
 
 
-async def migrate(url: str, instance: str, roles: Roles = NOBODY) -> None:
-    """Bring the database at `url` to the newest schema, in one transaction, and name its instance.
+def _silent(_name: str, _done: int) -> None:
+    """Shows no progress."""
 
-    On Postgres this runs as the owner, and gives `roles` what they need. An embedded database must
-    be held by no other process.
 
-    Raises `WrongInstance` where the database has another name already.
+class NewerSchema(Exception):
+    """The database has the schema of a newer version of this program."""
+
+
+async def migrate(
+    url: str,
+    instance: str,
+    roles: Roles = NOBODY,
+    *,
+    progress: Progress = _silent,
+    folders: Sequence[Path] = (VERSIONS,),
+) -> None:
+    """Bring the database at `url` to the newest schema, and name its instance.
+
+    On Postgres this runs as the owner, while servers write, and gives `roles` what they need. Each
+    revision is a transaction of its own; what gets no lock in time is tried again. An embedded
+    database must be held by no other process, and is migrated in one transaction.
+
+    Raises `WrongInstance` where the database has another name already, `Contended` where others
+    hold a lock for longer than RETRY_S.
     """
     engine = _engine(url)
+    do = partial(_migrate, to=_To(instance, roles, progress, folders))
     try:
-        async with engine.begin() as connection:
-            await connection.run_sync(_migrate, instance, roles)
+        if engine.dialect.name == "sqlite":
+            async with engine.begin() as connection:
+                await connection.run_sync(do)
+        else:
+            event.listen(engine.sync_engine, "begin", bound_locks)
+            await _with_retries(engine, do)
     finally:
         await engine.dispose()
+
+
+async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -> None:
+    """What was done before a lock was not had is done for good, and found so by the next try."""
+    last_try_at_s = monotonic() + RETRY_S
+    while True:
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(do)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _CONTENDED:
+                raise
+            if monotonic() > last_try_at_s:
+                raise Contended(
+                    f"other transactions held a lock for {RETRY_S} s that the migration needs; "
+                    "nothing is broken: end them, and run it again"
+                ) from error
+        await asyncio.sleep(RETRY_EVERY_S)
 
 
 def _engine(url: str) -> AsyncEngine:
@@ -95,21 +151,44 @@ def _engine(url: str) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
 
 
-def _migrate(connection: Connection, instance: str, roles: Roles) -> None:
+class _To(NamedTuple):
+    """What a migration brings about, and how."""
+
+    instance: str
+    roles: Roles
+    progress: Progress
+    folders: Sequence[Path]
+
+
+def _migrate(connection: Connection, to: _To) -> None:
     config = Config()
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option(
+        "version_locations", "\n".join(str(folder).replace("%", "%%") for folder in to.folders)
+    )
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-    _name(connection, instance)
-    for role, grants in ((roles.service, _SERVICE_GRANTS), (roles.auditor, _AUDITOR_GRANTS)):
+    config.attributes["progress"] = to.progress
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        if isinstance(error.__cause__, ResolutionError):  # a revision that this code has no file of
+            raise NewerSchema from error
+        raise
+    _name(connection, to.instance)
+    granted = (to.roles.service, _SERVICE_GRANTS), (to.roles.auditor, _AUDITOR_GRANTS)
+    for role, grants in granted:
         if role is not None:
             _grant(connection, role, grants)
+    if connection.dialect.name != "sqlite":
+        connection.commit()
 
 
 def _name(connection: Connection, instance: str) -> None:
     stored = connection.scalar(text("SELECT name FROM instance LIMIT 1"))
     if stored is None:
-        connection.execute(text("INSERT INTO instance (name) VALUES (:name)"), {"name": instance})
+        named = "INSERT INTO instance (name, compatible_from) VALUES (:name, :since)"
+        connection.execute(text(named), {"name": instance, "since": migrations.HEAD})
     elif stored != instance:
         raise WrongInstance(stored, instance)
 

@@ -17,7 +17,7 @@ from firmtrail.audit.logs import Log
 from firmtrail.eventstore import log, merkle, tree
 from firmtrail.eventstore.database import NoSuchTable
 from firmtrail.eventstore.migrate import WrongInstance, migrate
-from firmtrail.eventstore.migrations import access, is_at_head, statements
+from firmtrail.eventstore.migrations import access, is_usable, statements
 from firmtrail.record import Recorder
 from tests.contract.log_test import append
 from tests.contract.tree_test import subtrees_of
@@ -41,7 +41,7 @@ def empty_url(back_end: PostgresServer | None, tmp_path: Path) -> Iterator[str]:
 
 async def is_migrated(url: str) -> bool:
     async with opened(url) as db:
-        return await is_at_head(db)
+        return await is_usable(db)
 
 
 async def run_outside(url: str, *texts: str) -> None:

@@ -1,5 +1,6 @@
 """A database that takes no writes is found out, and one that does is preferred."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -8,7 +9,10 @@ import pytest
 
 from firmtrail.eventstore import health
 from firmtrail.eventstore.database import ReadOnly, Statement
+from firmtrail.http.health import Readiness
+from firmtrail.projections.builder import Builder
 from tests.databases import opened, postgres_template
+from tests.end_to_end.command import firmtrail
 from tests.postgres_server import PostgresServer, Standby
 
 WRITE = Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)")
@@ -30,6 +34,17 @@ async def test_a_standby_is_not_ready_and_says_why(pair: tuple[str, str]) -> Non
         with pytest.raises(ReadOnly):
             async with db.transaction() as tx:
                 await tx.run(WRITE)
+
+
+async def test_doctor_and_readyz_name_a_standby(pair: tuple[str, str]) -> None:
+    _, standby = pair
+    done = await asyncio.to_thread(firmtrail, standby, "doctor", "--json")
+    [database] = [row for row in done.json if row["check"] == "database"]
+    assert (done.exit_code, database["verdict"]) == (1, "fail")
+    assert "read_only" in database["found"]
+    async with opened(standby) as db:
+        builder = Builder(db, is_alone=False, tell=lambda *_: None)
+        assert await Readiness(db, builder).failures() == ["read_only"]
 
 
 async def test_of_several_hosts_the_one_that_takes_writes_is_taken(pair: tuple[str, str]) -> None:

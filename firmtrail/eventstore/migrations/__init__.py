@@ -1,6 +1,7 @@
 """The schema and its versions: raw SQL in numbered files, applied by alembic, on both back ends."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from firmtrail.eventstore.database import Database, NoSuchTable, Statement
 
@@ -25,13 +26,38 @@ def statements(name: str, back_end: str) -> list[str]:
     return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]
 
 
-async def is_at_head(db: Database) -> bool:
-    """Whether the schema is the one that this code reads and writes."""
+class Schema(NamedTuple):
+    """The revision of a database's schema, and what it says of older code."""
+
+    version: str | None
+    """None: there is none."""
+    compatible_from: str | None = None
+    """Code of this HEAD and later ones may read and write it."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether this code may read and write it: it is this code's, or a newer one that still
+        serves this code."""
+        if self.version is None or self.version < HEAD:
+            return False
+        return self.version == HEAD or (self.compatible_from or self.version) <= HEAD
+
+
+async def schema(db: Database) -> Schema:
+    """What the database says of its schema."""
     try:
         [[version]] = await db.read(Statement("SELECT version_num FROM alembic_version LIMIT 2"))
     except NoSuchTable:
-        return False
-    return bool(version == HEAD)
+        return Schema(None)
+    if version <= HEAD:
+        return Schema(version)
+    [[compatible_from]] = await db.read(Statement("SELECT compatible_from FROM instance LIMIT 2"))
+    return Schema(version, compatible_from)
+
+
+async def is_usable(db: Database) -> bool:
+    """Whether this code may read and write the schema of the database."""
+    return (await schema(db)).is_usable
 
 
 async def instance(db: Database) -> str:

@@ -7,7 +7,11 @@ from firmtrail.eventstore.migrations import access, statements
 revision = "0004"
 down_revision = "0003"
 
+compatible_from = "0004"
+"""Code whose HEAD is this revision or a later one may read and write the schema."""
+
 SHARED: tuple[str, ...] = (
+    "0004_postgres_compatible",
     "0004_bodies_keys",
     "0004_net_reader_address",
     "0004_access_tokens",

@@ -1,0 +1,152 @@
+"""A migration of a coming version, while servers of this one serve: nobody notices it."""
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+
+from firmtrail.eventstore import migrations
+from tests.databases import INSTANCE, opened, read, write
+from tests.end_to_end import ledger
+from tests.end_to_end.command import firmtrail
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.processes import ENVIRONMENT
+from tests.end_to_end.site import get
+from tests.end_to_end.truth import untruths
+
+pytestmark = pytest.mark.each_postgres
+
+WRITERS = 3
+ROWS = 400
+
+EXPAND = """
+from alembic import op
+revision, down_revision = "0005", "0004"
+compatible_from = "{compatible_from}"
+def upgrade():
+    for table in ("device_history", "device_current", "log_heads", "events"):
+        op.execute(f"ALTER TABLE {{table}} ADD COLUMN coming bigint")
+"""
+
+FILL = """
+from firmtrail.eventstore.migrations import steps
+revision, down_revision = "0006", "0005"
+compatible_from = "{compatible_from}"
+SOME = (
+    "UPDATE device_seen SET seen_at_ms = 7 WHERE project = 'filled' AND device IN ("
+    "SELECT device FROM device_seen WHERE project = 'filled' AND seen_at_ms = 1 "
+    "AND (SELECT pg_sleep(0.02)) IS NOT NULL ORDER BY device LIMIT 8)"
+)
+def upgrade():
+    steps.in_batches("device_seen", SOME)
+"""
+
+MIGRATE = """
+import asyncio, sys
+from pathlib import Path
+from firmtrail.eventstore.migrate import VERSIONS, migrate
+show = lambda name, done: print(name, done, flush=True)
+asyncio.run(migrate(sys.argv[1], sys.argv[2], progress=show, folders=(VERSIONS, Path(sys.argv[3]))))
+"""
+
+
+def coming(folder: Path, compatible_from: str) -> Path:
+    """The revisions of a coming version."""
+    versions = folder / "coming"
+    versions.mkdir()
+    for name, text in (("0005", EXPAND), ("0006", FILL)):
+        (versions / f"{name}_coming.py").write_text(text.format(compatible_from=compatible_from))
+    return versions
+
+
+def started(url: str, versions: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", MIGRATE, url, INSTANCE, str(versions)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE)
+
+
+def migrated(url: str, versions: Path) -> int:
+    process = started(url, versions)
+    process.communicate()
+    return process.returncode
+
+
+async def filled(url: str) -> int:
+    async with opened(url) as db:
+        [[count]] = await read(db, "SELECT count(*) FROM device_seen WHERE seen_at_ms = 7")
+    return int(count)
+
+
+async def test_old_servers_serve_on_while_the_coming_schema_is_made(
+    serve: Serve, postgres_url: str, tmp_path: Path
+) -> None:
+    site, writers = await ledger.new_writers(postgres_url, WRITERS)
+    async with opened(postgres_url) as db:
+        rows = f"SELECT 'filled', 'd' || n, 1 FROM generate_series(1, {ROWS}) AS n"
+        await write(db, f"INSERT INTO device_seen {rows}")
+    versions = coming(tmp_path, compatible_from=migrations.HEAD)
+    server = serve(postgres_url)
+    not_ready: list[int] = []
+    async with (
+        ledger.session() as session,
+        ledger.load(session, writers, server.url),
+        watched(session, f"{server.url}/readyz", not_ready),
+    ):
+        process = started(postgres_url, versions)
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)  # it is at its batches
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert 0 < await filled(postgres_url) < ROWS
+        assert await asyncio.to_thread(migrated, postgres_url, versions) == 0
+        assert await filled(postgres_url) == ROWS
+        await ledger.until_all_go_on(writers)
+    assert not_ready == []
+    assert sum(writer.unavailable for writer in writers) == 0
+    async with ledger.session() as session:
+        await ledger.settle(session, writers, server.url)
+    server.kill()
+    server.start()  # of the version that knows nothing of the coming schema
+    async with ClientSession() as session:
+        assert (await get(session, f"{server.url}/readyz")).status == 200
+    done = await asyncio.to_thread(firmtrail, postgres_url, "doctor", "--json")
+    [schema] = [row for row in done.json if row["check"] == "schema"]
+    assert (schema["verdict"], "0006" in schema["found"]) == ("ok", True)
+    async with opened(postgres_url) as db:  # it is compared, whole rows, with a scratch database
+        for table in ("device_history", "device_current", "log_heads", "events"):
+            await write(db, f"ALTER TABLE {table} DROP COLUMN coming")
+    assert await untruths(site) == []
+
+
+def test_a_coming_schema_that_is_not_for_this_version_is_refused(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    assert migrated(postgres_url, coming(tmp_path, compatible_from="0005")) == 0
+    assert firmtrail(postgres_url, "serve", "--port", "0").exit_code == 2
+    done = firmtrail(postgres_url, "doctor")
+    assert (done.exit_code, "run a newer version" in done.out) == (1, True)
+    done = firmtrail(postgres_url, "migrate")
+    assert (done.exit_code, "newer version" in done.said) == (2, True)
+
+
+@contextlib.asynccontextmanager
+async def watched(session: ClientSession, url: str, failures: list[int]):
+    """Collects every status but 200 that the URL is answered with."""
+
+    async def look() -> None:
+        while True:
+            if (status := (await get(session, url)).status) != 200:
+                failures.append(status)
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
