@@ -156,5 +156,5 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def _is_whole(config: pytest.Config) -> bool:
     selected = ("keyword", "markexpr", "deselect", "lf", "collectonly", "ignore", "ignore_glob")
     return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not any(
-        config.getoption(option) for option in selected
+        config.getoption(option, default=None) for option in selected
     )
