@@ -225,11 +225,10 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     return await lists.answer(call, answers.HistoryLine, fetch, place=tuple[int, int])
 
 
-async def _check_existed(call: AnyCall, name: str, stop: int) -> None:
-    if stop == END:
-        await existing(call, name)
-    elif name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
-        raise NotFound(f"There was no device {name}.")
+async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -> None:
+    if name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
+        verb = "is" if call.query.as_of is None else "was"
+        raise NotFound(f"There {verb} no device {name}.")
 
 
 async def _history(

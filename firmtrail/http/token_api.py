@@ -21,6 +21,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.times import time_ms
 from firmtrail.record import Command
 
 NO_LOGIN = "This credential is no login: DELETE /api/v1/tokens/{id} ends an API token."
@@ -182,7 +183,7 @@ def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
 def _future_ms(call: AnyCall, moment: datetime | None) -> int | None:
     if moment is None:
         return None
-    moment_ms = int(moment.timestamp() * 1000)
+    moment_ms = time_ms(moment)
     if moment_ms <= call.services.access.now_ms():
         raise Invalid("It lies in the past.", faults=[Fault("lies in the past", "/expires_at")])
     return moment_ms

@@ -70,6 +70,7 @@ SELECT count(*)
             WHERE tried.log_id = $1
                 AND tried.generation = {generation_of("device_offers")}
                 AND tried.device = device.device
+                AND tried.model = $2
                 AND tried.version = $7
                 AND tried.attempts >= $8))
     AND NOT EXISTS (

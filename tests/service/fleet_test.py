@@ -179,7 +179,9 @@ async def test_a_device_is_not_there_before_it_was_registered(site: Site) -> Non
     assert_is_problem(await site.get(f"{D}?as_of=@0"), 404)
     assert_is_problem(await site.get(f"{D}/history?as_of=@0"), 404)
     assert_is_problem(await site.get(f"{P}/devices/nobody"), 404)
-    assert_is_problem(await site.get(f"{P}/devices/nobody/history"), 404)
+    for path, verb in (("history", "is"), ("history?as_of=@1", "was")):
+        answer = await site.get(f"{P}/devices/nobody/{path}")
+        assert assert_is_problem(answer, 404)["detail"] == f"There {verb} no device nobody."
 
 
 async def test_a_timeline_tells_what_was_known_at_each_step(site: Site) -> None:

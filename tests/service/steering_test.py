@@ -257,6 +257,24 @@ async def test_a_fallback_that_is_lost_is_counted(fleet: Site, lost: str) -> Non
     assert await counted() == 1
 
 
+async def test_a_fallback_that_failed_for_another_model_is_a_way_back(fleet: Site) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        await post(fleet, "releases", {"model": "k", "version": version})
+    await fleet.call("PATCH", D, caller="operator", json={"model": "k"})
+    await post(fleet, "rollouts", {"model": "k", "version": "1.1.0"})
+    for _ in range(3):
+        assert (await check_in(fleet)).json["version"] == "1.1.0"
+        await fleet.report({"version": "1.1.0", "status": "failed"})
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "old"})
+    await fleet.report({"version": "1.2.0"})
+    await fleet.call("PATCH", D, caller="operator", json={"model": "m"})
+    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns", "fallback": "1.1.0"}
+    rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
+    named = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
+    assert (named["named"], named["no_previous"]) == (1, 0)
+    assert (await check_in(fleet)).json["version"] == "1.1.0"
+
+
 async def test_a_halt_stops_everything_and_is_explained(fleet: Site) -> None:
     await roll_out(fleet)
     assert (await post(fleet, "halt", {"reason": "fire"})).json == {"halted": "rollouts"}
