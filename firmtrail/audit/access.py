@@ -4,8 +4,7 @@ Members with their roles, tokens with holder, role, expiry, revocation and issue
 their ids must be those of the fold (`access_fold`). Not compared are digests and hashes, of which
 the log holds nothing, and logins, which belong to no project: of a login only the form is looked
 at. No project may name another project's log, since its own members would then be that log's. The
-database may change meanwhile: rows and the log's end are read in one
-snapshot.
+database may change meanwhile: rows and the log's end are read in one snapshot.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
