@@ -3,7 +3,8 @@
 Members with their roles, tokens with holder, role, expiry, revocation and issuer, and secrets by
 their ids must be those of the fold (`access_fold`). Not compared are digests and hashes, of which
 the log holds nothing, and logins, which belong to no project: of a login only the form is looked
-at. The database may change meanwhile: rows and the log's end are read in one snapshot.
+at. No project may name another project's log, since its own members would then be that log's. The
+database may change meanwhile: rows and the log's end are read in one snapshot.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from firmtrail.eventstore.database import Reader, Row, Statement
 
 PAGE_ROWS = 1_000
 LOGIN_MS_MAX = 24 * 3600 * 1000
+CLOCK_MS_MAX = 24 * 3600 * 1000
+"""How far the clock of a server that logged somebody in may be ahead of the database's."""
 
 _MEMBERS = """\
 SELECT actor_id, role
@@ -52,7 +55,7 @@ LIMIT 1000"""
 
 _LOGINS = """\
 SELECT audited_tokens.token_id, audited_tokens.role, audited_tokens.created_at_ms,
-    audited_tokens.expires_at_ms, audited_tokens.issued_by
+    audited_tokens.expires_at_ms, audited_tokens.issued_by, now_ms()
 FROM audited_members
 JOIN audited_tokens ON audited_tokens.actor_id = audited_members.actor_id
 WHERE audited_members.project = $1
@@ -60,6 +63,16 @@ WHERE audited_members.project = $1
     AND audited_tokens.token_id > $2
 ORDER BY audited_tokens.token_id
 LIMIT $3"""
+
+_OTHER_NAMES = """\
+SELECT projects.project, log_heads.project
+FROM projects
+JOIN log_heads ON log_heads.log_id = projects.log_id
+WHERE projects.project <> log_heads.project
+    AND (projects.project = $1 OR log_heads.project = $1)
+ORDER BY projects.project
+LIMIT 1000"""
+"""The members of a project decide about the log that its row names."""
 
 
 class _Audit(NamedTuple):
@@ -110,6 +123,8 @@ async def _fold(audit: _Audit, fold: AccessFold, log: Log, span: range) -> bool:
 
 
 async def _compare(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
+    for name, owner in await snapshot.read(Statement(_OTHER_NAMES, (audit.project,))):
+        audit.add(f"projects ({name})", f"names a log of the project {owner}")
     members = {row[0]: row[1] async for row in _pages(snapshot, _MEMBERS, audit.project)}
     _differences(audit, "members", fold.members, members)
     tokens = {row[0]: _token(row) async for row in _pages(snapshot, _TOKENS, audit.project)}
@@ -137,13 +152,14 @@ def _differences(
 
 
 async def _compare_logins(audit: _Audit, snapshot: Reader) -> None:
-    async for token_id, role, created_at_ms, expires_at_ms, issued_by in _pages(
+    async for token_id, role, created_at_ms, expires_at_ms, issued_by, now_ms in _pages(
         snapshot, _LOGINS, audit.project
     ):
         is_bounded = (
             isinstance(expires_at_ms, int)
             and isinstance(created_at_ms, int)
             and expires_at_ms - created_at_ms <= LOGIN_MS_MAX
+            and expires_at_ms <= now_ms + LOGIN_MS_MAX + CLOCK_MS_MAX
         )
         if role is not None or issued_by is not None or not is_bounded:
             audit.add(f"tokens ({token_id})", "is for all projects, and no login is like this")

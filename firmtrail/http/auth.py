@@ -2,8 +2,9 @@
 
 One lookup decides. A device credential that is missing, wrong, revoked or of another device than
 the path's gets a 401, which is the same and takes the same work whether or not there is a device
-or a project of the path's name. On a route of users it gets 403, whatever the path names. A person
-who is not a member of the path's project learns that there is no such project.
+or a project of the path's name. So it does on a gateway's route, whose path names no device. On a
+route of users it gets 403, whatever the path names. A person that is not a member of the path's
+project learns that there is no such project.
 """
 
 from base64 import b64decode
@@ -45,7 +46,8 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
             return _own_device(found, wanted, project, device)
         if found.token_id is not None:
             return _holder(found, wanted, project)
-        if found.device_secret == OTHER_DEVICE and not isinstance(wanted, kinds.Device):
+        is_of_devices = isinstance(wanted, kinds.Device | kinds.Gateway)
+        if found.device_secret == OTHER_DEVICE and not is_of_devices:
             raise Forbidden
         raise Unauthorized
 

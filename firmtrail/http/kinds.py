@@ -39,6 +39,11 @@ class Member(msgspec.Struct, frozen=True):
     is_public_checkpoint: bool = False
 
 
+class Gateway(Member, frozen=True):
+    """A member with the permission, on behalf of devices that the body names. The path is a
+    device's as well, but of no certain one: a device's own secret is wrong on it."""
+
+
 class Device(msgspec.Struct, frozen=True):
     """The secret of the path's `{device}`, or a member with this permission on its behalf.
 

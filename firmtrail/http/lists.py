@@ -9,7 +9,6 @@ begins after that place, never an OFFSET.
 import csv
 import io
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as Base64Error
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -172,7 +171,7 @@ async def _place(call: AnyCall, cursor: str, kind: Any) -> Place:
     """Raises `BadRequest` for what is none of this list's cursors, whoever made it."""
     try:
         joined = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-    except Base64Error:
+    except ValueError:  # no base64, or not even ASCII
         joined = b""
     checksum, encoded = joined[:CHECKSUM_BYTES], joined[CHECKSUM_BYTES:]
     is_ours = compare_digest(checksum, await _checksum(call, encoded))

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.http.call import AnyCall
-from firmtrail.http.kinds import Access, Device, Local, Member, User
+from firmtrail.http.kinds import Access, Device, Gateway, Local, Member, User
 
 SINGLE_BODY_BYTES_MAX = 64 * 1024
 ARRAY_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -39,6 +39,7 @@ class NoQuery(msgspec.Struct, frozen=True):
 _REFUSED_TO: Mapping[type, frozenset[int]] = {
     User: frozenset({401, 403, 429, 503}),
     Member: frozenset({401, 403, 404, 429, 503}),
+    Gateway: frozenset({401, 403, 404, 429, 503}),
     Device: frozenset({401, 403, 404, 429, 503}),
     Local: frozenset({503}),
 }

@@ -18,7 +18,7 @@ from firmtrail.http import (
     stream_api,
 )
 from firmtrail.http.checkpoint_routes import CHECKPOINTS
-from firmtrail.http.kinds import PUBLIC, REPORTING_DEVICE, Member, Permission
+from firmtrail.http.kinds import PUBLIC, REPORTING_DEVICE, Gateway, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.release_routes import RELEASES
 from firmtrail.http.respond import NDJSON
@@ -31,7 +31,7 @@ from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, 
 TEXT = "text/plain"
 L = f"{P}/logs/{{number}}"
 
-REPORT = Member(Permission.REPORT)
+REPORT = Gateway(Permission.REPORT)
 AUDIT = Member(Permission.AUDIT)
 ADMINISTER = Member(Permission.ADMINISTER)
 

@@ -20,7 +20,9 @@ from multidict import MultiMapping
 from firmtrail.http import faults as found
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
 from firmtrail.http.faults import Broken, BrokenRules, faults_of, hold
+from firmtrail.http.members import last_of_each
 from firmtrail.http.pace import Pace
+from firmtrail.http.surrogates import NUL, without_halves
 from firmtrail.http.texts import SEQ_MAX
 
 __all__ = ["Broken", "BrokenRules", "faults_of", "hold"]
@@ -30,14 +32,7 @@ ITEM_BYTES_MAX = 64 * 1024
 WHOLE_BYTES_MAX = 256 * 1024
 """Of an array that is decoded in one piece."""
 
-SURROGATES_MAX = 100_000
-"""How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
-
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
-_NUL = b"\\u0000"
-_SURROGATE = re.compile(rb"\\u[dD]")
-_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 def _number(text: str) -> int | float:
@@ -94,7 +89,7 @@ def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
         except BadRequest:
             if b"\\ud" not in body and b"\\uD" not in body:
                 raise
-            mended = await _without_halves(body, Pace())
+            mended = await without_halves(body, Pace())
         return await read_checked(mended)
 
     return read
@@ -114,7 +109,7 @@ def _one_reader(kind: Any) -> _ReadOne:
             if memoryview(text).nbytes > ITEM_BYTES_MAX:
                 return _first_fault(error, kind, pointer)
             return _read_slowly(text, kind, pointer, faults_max)
-        if _NUL in bytes(text):
+        if NUL in bytes(text):
             faults = faults_of(msgspec.to_builtins(value), kind, pointer, faults_max)
             return Faulty(faults) if faults else value
         return value
@@ -156,38 +151,6 @@ def _check_utf8(body: bytes) -> None:
         raise BadRequest(f"The body is not UTF-8: byte {error.start}.") from None
 
 
-async def _without_halves(body: bytes, pace: Pace) -> bytes:
-    """Half of a surrogate pair is valid JSON (RFC 8259, 8.2) and can't be decoded: it becomes NUL,
-    which is as valid, can be decoded, and is a fault wherever text is kept. A body with too many
-    surrogates stays malformed."""
-    mended, at = bytearray(body), 0
-    for _ in range(SURROGATES_MAX):
-        if (found := _SURROGATE.search(body, at)) is None:
-            break
-        start = found.start()
-        if _is_escaped(body, start) or _HALF.match(body, start) is None:
-            at = found.end()
-        elif pair := _PAIR.match(body, start):
-            at = pair.end()
-        else:
-            at = start + len(_NUL)
-            mended[start:at] = _NUL
-        if pace.is_due():
-            await pace.pause()
-    return bytes(mended)
-
-
-def _is_escaped(body: bytes, at: int) -> bool:
-    """Whether an odd number of backslashes stands before a place."""
-    width = 64
-    while True:
-        before = body[max(0, at - width) : at]
-        run = len(before) - len(before.rstrip(b"\\"))
-        if run < width:
-            return run % 2 == 1
-        width *= 2
-
-
 def is_array(body: bytes) -> bool:
     """Whether the text begins as a JSON array does."""
     return _ARRAY.match(body) is not None
@@ -195,7 +158,7 @@ def is_array(body: bytes) -> bool:
 
 def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
     item_kind = _item_kind(kind)
-    read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    read_one, check_sizes = _item_reader(item_kind), _size_check(item_kind)
     decode_whole = _whole_decoder(item_kind)
     _counting(items_max)  # which takes long the first time
 
@@ -225,7 +188,7 @@ def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
 def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
     """Every faulty item gets one fault at least, so that it is refused for a reason."""
     item_kind = _item_kind(kind)
-    read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
+    read_one, check_sizes = _item_reader(item_kind), _size_check(item_kind)
     decode_whole = _whole_decoder(item_kind)
     _counting(items_max)  # which takes long the first time
 
@@ -246,6 +209,21 @@ def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
         return items
 
     return read_items
+
+
+def _item_reader(item_kind: Any) -> _ReadOne:
+    """Returns what reads an item's text; of a long one, each member is looked at once."""
+    read_one, shortened = _one_reader(item_kind), last_of_each(item_kind)
+
+    def read_item(text: msgspec.Raw, pointer: str, faults_max: int) -> Any:
+        if memoryview(text).nbytes <= ITEM_BYTES_MAX:
+            return read_one(text, pointer, faults_max)
+        try:
+            return read_one(shortened(text), pointer, faults_max)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise _malformed(error) from None
+
+    return read_item
 
 
 def _item_kind(kind: Any) -> Any:
@@ -288,7 +266,7 @@ def _whole_decoder(item_kind: Any) -> Callable[[bytes], list[Any] | None]:
     is_flat, decode = found.is_flat(item_kind), msgspec.json.Decoder(list[item_kind]).decode
 
     def decode_whole(body: bytes) -> list[Any] | None:
-        if not is_flat or len(body) > WHOLE_BYTES_MAX or _NUL in body:
+        if not is_flat or len(body) > WHOLE_BYTES_MAX or NUL in body:
             return None
         try:
             return decode(body)

@@ -148,6 +148,16 @@ CHANGES = [  # a statement, and the table that it changed
         "0, 86400001)",
         "tokens (t_planted)",
     ),
+    (
+        f"INSERT INTO tokens {TOKEN} VALUES ('x', 't_planted', {ANY_MEMBER}, NULL, NULL, 'login', "
+        "99999999999999, 99999999999999)",
+        "tokens (t_planted)",
+    ),
+    (
+        "INSERT INTO projects (project, log_id, created_at_ms) "
+        "SELECT 'second-name', log_id, 0 FROM projects WHERE project = 'acme'",
+        "projects (second-name)",
+    ),
     (f"DELETE FROM tokens WHERE {LIVING} AND role = 'admin'", "tokens (t_"),
     ("UPDATE tokens SET role = 'admin' WHERE role = 'viewer'", "tokens (t_"),
     ("UPDATE tokens SET expires_at_ms = NULL WHERE expires_at_ms IS NOT NULL", "tokens (t_"),
@@ -180,7 +190,7 @@ CHANGES = [  # a statement, and the table that it changed
     ("UPDATE device_secrets SET expires_at_ms = 1 WHERE device = 'd3'", "device_secrets (d3, k_"),
     ("UPDATE device_secrets SET device = 'd9' WHERE device = 'd3'", "device_secrets (d9, k_"),
 ]
-COPIED = ("members", "tokens", "device_secrets")
+COPIED = ("members", "tokens", "device_secrets", "projects")
 
 
 async def test_every_change_of_what_decides_access_is_found_and_named(

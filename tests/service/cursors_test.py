@@ -35,6 +35,15 @@ async def test_a_forged_cursor_is_refused_by_every_list(site: Site) -> None:
                         assert assert_is_problem(answer, 400)["code"] == "bad_cursor"
 
 
+async def test_a_text_that_no_server_made_is_no_cursor_of_any_list(site: Site) -> None:
+    for route in LISTS:
+        path = path_of(route)
+        query = "from=2026-01-01T00:00:00Z&" if "timeline" in path else ""
+        for text in ("", "=", "AAAA=", "%00", "%C3%A9", "%F0%9F%98%80", "a+b", "a.b", "A" * 2_000):
+            answer = await site.get(f"{path}?{query}cursor={text}")
+            assert answer.status in {400, 404}, (path, text, answer.body)
+
+
 async def test_a_cursor_with_a_checksum_that_no_key_entered_is_refused(site: Site) -> None:
     scope = msgspec.json.encode([f"{P}/devices", site.log_id, {}])
     for place in (b'["d1"]', b"[]"):

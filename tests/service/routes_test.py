@@ -8,7 +8,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from firmtrail.http import openapi, user_routes
-from firmtrail.http.kinds import Device, Local, Member, Public
+from firmtrail.http.kinds import Device, Gateway, Local, Member, Public
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
 from tests.service.site import Answer, D, P, Site
@@ -189,7 +189,7 @@ async def test_every_route_of_a_project_is_hidden_from_strangers(site: Site) -> 
 
 async def test_a_devices_secret_opens_no_users_route(site: Site) -> None:
     for route in GUARDED:
-        if not isinstance(route.access, Device):
+        if not isinstance(route.access, Device | Gateway):
             answer = await site.call(route.method, path_of(route), caller="device", data=b"x")
             assert_is_problem(answer, 403)
 

@@ -69,6 +69,16 @@ BODIES = {  # a name -> where it is sent, what, and what is answered
     "faulty items of many members": (SKIPPING, array(b"{" + members(400) + b"}", 900), 200),
     "an item of many members": (REPORTS, b'[{"version":"1.0.0",' + members(300_000) + b"}]", 201),
     "a faulty item of many members": (REPORTS, b"[{" + members(300_000) + b"}]", 422),
+    "a member given often": (
+        REPORTS,
+        b"[{" + b'"version":"1.0.4",' * 230_000 + b'"status":"running"}]',
+        201,
+    ),
+    "a member given often, at last faulty": (
+        SKIPPING,
+        b"[{" + b'"version":"1.0.4",' * 230_000 + b'"version":"x"}]',
+        200,
+    ),
     "an array in an item": (
         SKIPPING,
         b'[{"version":"1.0.1","x":' + array(b"0", 2_000_000) + b"}]",
