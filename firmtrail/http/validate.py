@@ -19,25 +19,17 @@ from multidict import MultiMapping
 
 from firmtrail.http import faults as found
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
-from firmtrail.http.faults import Broken, BrokenRules, faults_of, hold
+from firmtrail.http.faults import faults_of
 from firmtrail.http.pace import Pace
+from firmtrail.http.surrogates import NUL, without_halves
 from firmtrail.http.texts import SEQ_MAX
-
-__all__ = ["Broken", "BrokenRules", "faults_of", "hold"]
 
 ITEM_BYTES_MAX = 64 * 1024
 """Of an item that is gone through member by member."""
 WHOLE_BYTES_MAX = 256 * 1024
 """Of an array that is decoded in one piece."""
 
-SURROGATES_MAX = 100_000
-"""How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
-
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
-_NUL = b"\\u0000"
-_SURROGATE = re.compile(rb"\\u[dD]")
-_HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 
 
 def _number(text: str) -> int | float:
@@ -94,7 +86,7 @@ def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
         except BadRequest:
             if b"\\ud" not in body and b"\\uD" not in body:
                 raise
-            mended = await _without_halves(body, Pace())
+            mended = await without_halves(body, Pace())
         return await read_checked(mended)
 
     return read
@@ -114,7 +106,7 @@ def _one_reader(kind: Any) -> _ReadOne:
             if memoryview(text).nbytes > ITEM_BYTES_MAX:
                 return _first_fault(error, kind, pointer)
             return _read_slowly(text, kind, pointer, faults_max)
-        if _NUL in bytes(text):
+        if NUL in bytes(text):
             faults = faults_of(msgspec.to_builtins(value), kind, pointer, faults_max)
             return Faulty(faults) if faults else value
         return value
@@ -156,38 +148,6 @@ def _check_utf8(body: bytes) -> None:
         raise BadRequest(f"The body is not UTF-8: byte {error.start}.") from None
 
 
-async def _without_halves(body: bytes, pace: Pace) -> bytes:
-    """Half of a surrogate pair is valid JSON (RFC 8259, 8.2) and can't be decoded: it becomes NUL,
-    which is as valid, can be decoded, and is a fault wherever text is kept. A body with too many
-    surrogates stays malformed."""
-    mended, at = bytearray(body), 0
-    for _ in range(SURROGATES_MAX):
-        if (found := _SURROGATE.search(body, at)) is None:
-            break
-        start = found.start()
-        if _is_escaped(body, start) or _HALF.match(body, start) is None:
-            at = found.end()
-        elif pair := _PAIR.match(body, start):
-            at = pair.end()
-        else:
-            at = start + len(_NUL)
-            mended[start:at] = _NUL
-        if pace.is_due():
-            await pace.pause()
-    return bytes(mended)
-
-
-def _is_escaped(body: bytes, at: int) -> bool:
-    """Whether an odd number of backslashes stands before a place."""
-    width = 64
-    while True:
-        before = body[max(0, at - width) : at]
-        run = len(before) - len(before.rstrip(b"\\"))
-        if run < width:
-            return run % 2 == 1
-        width *= 2
-
-
 def is_array(body: bytes) -> bool:
     """Whether the text begins as a JSON array does."""
     return _ARRAY.match(body) is not None
@@ -195,15 +155,12 @@ def is_array(body: bytes) -> bool:
 
 def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
     item_kind = _item_kind(kind)
-    read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
-    decode_whole = _whole_decoder(item_kind)
-    _counting(items_max)  # which takes long the first time
+    read_one, open_array = _one_reader(item_kind), _array_opener(item_kind, items_max)
 
     async def read_items(body: bytes, pace: Pace) -> list[Any]:
-        texts = await _items(body, items_max, pace)
-        if (whole := decode_whole(body)) is not None:
+        whole, texts = await open_array(body, pace)
+        if whole is not None:
             return whole
-        check_sizes(texts)
         items: list[Any] = []
         faults: list[Fault] = []
         for index, text in enumerate(texts):
@@ -225,15 +182,12 @@ def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
 def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
     """Every faulty item gets one fault at least, so that it is refused for a reason."""
     item_kind = _item_kind(kind)
-    read_one, check_sizes = _one_reader(item_kind), _size_check(item_kind)
-    decode_whole = _whole_decoder(item_kind)
-    _counting(items_max)  # which takes long the first time
+    read_one, open_array = _one_reader(item_kind), _array_opener(item_kind, items_max)
 
     async def read_items(body: bytes, pace: Pace) -> list[Any]:
-        texts = await _items(body, items_max, pace)
-        if (whole := decode_whole(body)) is not None:
+        whole, texts = await open_array(body, pace)
+        if whole is not None:
             return whole
-        check_sizes(texts)
         items: list[Any] = []
         left = FAULTS_MAX
         for text in texts:
@@ -246,6 +200,25 @@ def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
         return items
 
     return read_items
+
+
+type _OpenArray = Callable[[bytes, Pace], Awaitable[tuple[list[Any] | None, list[msgspec.Raw]]]]
+
+
+def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
+    """Returns what gives an array's items, decoded in one piece if that is possible, and their
+    texts, which are of a size that can be read one by one."""
+    decode_whole, check_sizes = _whole_decoder(item_kind), _size_check(item_kind)
+    _counting(items_max)  # which takes long the first time
+
+    async def open_array(body: bytes, pace: Pace) -> tuple[list[Any] | None, list[msgspec.Raw]]:
+        texts = await _items(body, items_max, pace)
+        whole = decode_whole(body)
+        if whole is None:
+            check_sizes(texts)
+        return whole, texts
+
+    return open_array
 
 
 def _item_kind(kind: Any) -> Any:
@@ -288,7 +261,7 @@ def _whole_decoder(item_kind: Any) -> Callable[[bytes], list[Any] | None]:
     is_flat, decode = found.is_flat(item_kind), msgspec.json.Decoder(list[item_kind]).decode
 
     def decode_whole(body: bytes) -> list[Any] | None:
-        if not is_flat or len(body) > WHOLE_BYTES_MAX or _NUL in body:
+        if not is_flat or len(body) > WHOLE_BYTES_MAX or NUL in body:
             return None
         try:
             return decode(body)
