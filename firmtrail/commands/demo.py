@@ -59,7 +59,7 @@ class TooSoon(Exception):
     """The demo was populated less than `PACE_S` ago; nothing was done."""
 
 
-class Pace:
+class Throttle:
     """Lets one request of a process populate the demo in `PACE_S`, before any work is done."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

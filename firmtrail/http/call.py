@@ -11,7 +11,7 @@ from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
-from firmtrail.commands.demo import Pace
+from firmtrail.commands.demo import Throttle
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
@@ -138,7 +138,7 @@ class Services:
     """Who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """After which a request that waits for news is answered."""
-    demo_pace: Pace = field(default_factory=Pace)
+    demo_throttle: Throttle = field(default_factory=Throttle)
 
 
 type AnyCall = Call[Any, Any]
