@@ -41,9 +41,7 @@ class Service:
     token: str | None
 
     @contextlib.asynccontextmanager
-    async def session(
-        self, artifacts: config.ArtifactPlace | None = None
-    ) -> AsyncIterator[ClientSession]:
+    async def session(self, artifacts: config.Place | None = None) -> AsyncIterator[ClientSession]:
         """Open a session. `artifacts` is where they lie if this very process serves."""
         if self.url is None:
             async with local.service(self.database, artifacts) as session:
