@@ -89,7 +89,7 @@ class Cluster:
 
     url: str
     pooler: Literal["session", "transaction"] = "session"
-    """What a pooler in between gives a client: a connection, or one for each transaction."""
+    """Whether a pooler in between keeps a connection for a client, or only for a transaction."""
     key_file: Path | None = None
     checkpoints: Place | None = None
 

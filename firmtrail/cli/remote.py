@@ -80,7 +80,7 @@ def named[Command: Callable[..., Any]](command: Command) -> Command:
 
 
 def path(project: str, *names: str) -> str:
-    """The path of something in a project."""
+    """Return the path of something in a project."""
     return "/".join(("/api/v1/projects", *(quote(name, safe="") for name in (project, *names))))
 
 

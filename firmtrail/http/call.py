@@ -103,16 +103,16 @@ class Services:
     check_ins: Coalescer[tuple[int, str]]
     """What a check-in looks at."""
     ways_back: Coalescer[tuple[int, str, str, int]]
-    """What a device ran before a bad version, as the log's first so many events say."""
+    """Reads what a device ran before a bad version, as of a size of the log."""
     watch: Watch
-    """Who waits for a log to go on."""
+    """Wakes requests that wait for a log to grow."""
     waits: Waits
     """For devices that wait for another answer."""
     waits_of_people: Waits
     """For people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
-    """Rebuilds views beside the requests."""
+    """Rebuilds views while requests are served."""
     reads: Reads
     silence: Silence
     """Looks for devices that do not call any more."""
@@ -128,7 +128,7 @@ class Services:
     uploads: Places
     """For those who add an artifact."""
     stores: Stores
-    """Whether what lies outside the database can be reached."""
+    """Says whether checkpoints and artifacts can be reached."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None

@@ -3,8 +3,8 @@
 A valid body costs one typed msgspec decode. The items of an array are counted before any of them
 is looked at, decoded one by one, and between pieces of the work other requests have their turn.
 Only what is faulty is gone through member by member (`faults.py`), to name its faults (at most
-`FAULTS_MAX` of a body) with their JSON pointers. What is no JSON at all, is no UTF-8 or nests too
-deep is `BadRequest`; what is JSON and wrong is `Invalid`; too many items are `TooLarge`.
+`FAULTS_MAX` of a body) with their JSON pointers. A body that is no JSON, is no UTF-8 or nests too
+deep is `BadRequest`; one that is JSON and wrong is `Invalid`; too many items are `TooLarge`.
 """
 
 import re
