@@ -1,7 +1,7 @@
 """Reads the bytes of a body: whole, inflated, in time, and within its limits.
 
-A request that can be refused by its head alone is refused first. A client that waits for `100
-Continue` (RFC 9110, 10.1.1) gets it when its body is about to be read: the endpoint knows the
+A request that can be refused by its head alone is refused first. A client that waits for
+`100 Continue` (RFC 9110, 10.1.1) gets it when its body is about to be read: the endpoint knows the
 caller by then, and has checked the head.
 """
 
