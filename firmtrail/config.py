@@ -40,8 +40,6 @@ class Bucket:
 type Place = Path | Bucket
 """Where artifacts or published checkpoints lie: a folder or file, or a bucket."""
 
-type ArtifactPlace = Place
-
 
 @dataclass(frozen=True, slots=True)
 class Signing:
@@ -91,7 +89,7 @@ class Cluster:
 
     url: str
     pooler: Literal["session", "transaction"] = "session"
-    """What a pooler in between gives a client: a connection, or one for each transaction."""
+    """Whether a pooler in between keeps a connection for a client, or only for a transaction."""
     key_file: Path | None = None
     checkpoints: Place | None = None
 
@@ -159,8 +157,8 @@ class Serving:
     """In which a client has to take something of what is streamed to it."""
     streams_max: int = STREAMS_MAX
     """How many may follow logs, a process."""
-    artifacts: ArtifactPlace | None = None
-    """Where artifacts lie; None: beside the embedded database, and nowhere with a Postgres."""
+    artifacts: Place | None = None
+    """Where artifacts lie; None: next to the embedded database, and nowhere with a Postgres."""
     artifact_bytes_max: int = ARTIFACT_BYTES_MAX
     trusted_proxies: tuple[Network, ...] = ()
     """Whose word on the client's address, and on the URL that it used, is taken."""

@@ -18,7 +18,7 @@ import click
 
 from firmtrail import __version__, config
 from firmtrail.cli import given, variables
-from firmtrail.cli.settings import PlaceType, one_place
+from firmtrail.cli.settings import PLACE, one_place
 from firmtrail.eventstore.database import Unavailable
 
 COMMANDS = {  # name -> where it is defined, and what it does
@@ -186,7 +186,7 @@ def _has_password(url: str) -> bool:
 )
 @click.option(
     "--checkpoints",
-    type=PlaceType(),
+    type=PLACE,
     show_envvar=True,
     help="The same as --checkpoints-file, as a file or s3://BUCKET/PREFIX.",
 )

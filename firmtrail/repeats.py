@@ -1,4 +1,4 @@
-"""Which log lines say again what was said a moment ago?
+"""Finds log lines that repeat what was logged within the last minute.
 
 A condition such as a database that is away, a full disk or a refused log fails every request. One
 line a minute says as much as a thousand a second, and does not fill the disk. Callers name the
@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 
 EVERY_S = 60
 KEYS_MAX = 200
-"""Conditions that are told apart at one time; further ones count as one."""
+"""How many conditions are known at a time; further ones count as one."""
 
 _OTHERS = object()
 

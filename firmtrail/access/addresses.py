@@ -39,7 +39,7 @@ def plain(peer: str) -> str:
 
 @lru_cache(maxsize=4096)
 def network(address: str) -> str:
-    """Returns what stands for the address in limits: its /64 for IPv6, else the address itself."""
+    """Returns the text that limits count: the /64 of an IPv6 address, else the address itself."""
     found = parsed(address)
     if not isinstance(found, IPv6Address):
         return address

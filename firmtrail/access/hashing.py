@@ -51,7 +51,7 @@ REMEMBERED_S = 3600
 RETRY_AFTER_S = 60
 DELAY_S = 2.0
 COUNTS_MAX = 50_000
-"""How many counts a process keeps, of weak texts and of strong ones; past that it forgets all."""
+"""How many counts a process keeps, of weak and of strong texts each, before it forgets all."""
 
 COSTS = {"user": 12, "device": 10}
 """bcrypt's cost: 2^n rounds. A person waits 0.2 s, once; a fleet calls again and again."""
@@ -66,7 +66,7 @@ _DELAYED_NAME = RateLimitItemPerMinute(60)
 
 type Kind = Literal["user", "device"]
 type Lane = Literal["operators", "local"]
-"""Who wants a new hash: operators over the API, or the operator's commands over the socket."""
+"""Where a new hash is wanted: over the API, or by the operator's commands over the socket."""
 
 
 class TooManyAttempts(Exception):
@@ -95,8 +95,8 @@ class Hasher:
 
     def __init__(self, costs: dict[str, int] = COSTS) -> None:
         self._costs = costs
-        self._strangers = _Queue("strangers", THREADS)
-        self._lanes = {lane: _Queue(lane, THREADS) for lane in ("operators", "local")}
+        self._strangers = _Queue("strangers")
+        self._lanes = {lane: _Queue(lane) for lane in ("operators", "local")}
         self._weak, self._strong = _Counts(), _Counts()
         self._key = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(REMEMBERED_MAX, REMEMBERED_S)
@@ -104,7 +104,7 @@ class Hasher:
         self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def hash(self, kind: Kind, text: str, lane: Lane = "operators") -> str:
-        """The form in which a weak credential is kept."""
+        """Returns the form in which a weak credential is kept."""
         return await self._lanes[lane].run(lambda: hash_text(text, self._costs[kind]))
 
     async def verify(self, attempt: Attempt, text: str, hashed: str | None) -> bool:
@@ -165,16 +165,19 @@ class Hasher:
 
 
 class _Queue:
-    """A few threads, and a bounded number of callers that wait for them."""
+    """`THREADS` threads, and a bounded number of callers that wait for them."""
 
-    def __init__(self, name: str, threads: int) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"bcrypt-{name}")
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"bcrypt-{name}")
         self._waiting = 0
         self._from: Counter[str] = Counter()
 
     @contextmanager
     def one_of(self, network: str, kept: int) -> Iterator[None]:
-        """Counts a caller of a network, which gets some of the places, and none of those `kept`."""
+        """Counts a caller that waits, of a network that gets none of the `kept` places.
+
+        Raises `Unavailable` where the network, or all of them, have no place left.
+        """
         if self._from[network] >= WAITING_OF_ADDRESS_MAX or self._waiting >= WAITING_MAX - kept:
             raise _too_many()
         self._from[network] += 1
@@ -203,7 +206,7 @@ def _too_many() -> Unavailable:
 
 
 class _Counts:
-    """Counts of a minute. Their number is bounded: when there are too many, all are forgotten."""
+    """Attempts within a minute. When there are too many counts, all are forgotten."""
 
     def __init__(self) -> None:
         self._storage = MemoryStorage()

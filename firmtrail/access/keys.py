@@ -6,7 +6,7 @@ A migration makes each key, at random, and nothing ever changes one: it may be r
 from firmtrail.eventstore.database import Database, Statement
 
 CURSORS = "cursors"
-"""Of the checksums over cursors of lists."""
+"""The key of the checksums over cursors of lists."""
 
 _READ = "SELECT key FROM shared_keys WHERE name = $1"
 

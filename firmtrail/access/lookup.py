@@ -41,11 +41,11 @@ SELECT
     members.role,
     CASE
         WHEN given.project IS NULL AND tokens.actor_id IS NOT NULL THEN (
-            SELECT CASE WHEN min(held.role) = max(held.role) THEN min(held.role) END
-            FROM members AS held
-            WHERE held.actor_id = tokens.actor_id
-                AND held.role IS NOT NULL
-                AND held.project = coalesce(tokens.project, held.project))
+            SELECT CASE WHEN min(every.role) = max(every.role) THEN min(every.role) END
+            FROM members AS every
+            WHERE every.actor_id = tokens.actor_id
+                AND every.role IS NOT NULL
+                AND every.project = coalesce(tokens.project, every.project))
     END,
     CASE
         WHEN own.device IS NULL THEN 0

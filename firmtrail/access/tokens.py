@@ -38,7 +38,7 @@ class Login(NamedTuple):
     expires_at_ms: int
 
 
-class Held(NamedTuple):
+class MemberToken(NamedTuple):
     """A living token or login of a project's member, as an admin of the project may see it."""
 
     token_id: str
@@ -292,16 +292,16 @@ async def logins(
 
 async def page_of_members(
     db: Database, project: str, now_ms: int, *, after: str = "", limit: int
-) -> list[Held]:
+) -> list[MemberToken]:
     """Return the living tokens of a project and the logins of its members, by their ids."""
     rows = await db.read(Statement(_PAGE_OF_MEMBERS, (project, now_ms, after, limit)))
-    return [Held(*row) for row in rows]
+    return [MemberToken(*row) for row in rows]
 
 
 async def count_of_members(db: Database, project: str, now_ms: int) -> int:
-    """Return how many `page_of_members` gives in all."""
-    [[held]] = await db.read(Statement(_COUNT_OF_MEMBERS, (project, now_ms)))
-    return int(held)
+    """Return how many rows all pages of `page_of_members` have."""
+    [[total]] = await db.read(Statement(_COUNT_OF_MEMBERS, (project, now_ms)))
+    return int(total)
 
 
 async def scope(db: Database, token_id: str) -> Scope:

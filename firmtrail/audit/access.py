@@ -1,4 +1,4 @@
-"""Compares what decides access in a database with what the project's logs say of it.
+"""Compares members, tokens and device secrets in a database with what the project's logs say.
 
 Members with their roles, tokens with holder, role, expiry, revocation and issuer, and secrets by
 their ids must be those of the fold (`access_fold`). Not compared are digests and hashes, of which

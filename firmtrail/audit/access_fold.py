@@ -43,7 +43,7 @@ ISSUERS = frozenset({"token", "gateway"})
 
 
 class Token(NamedTuple):
-    """What decides what a token may do, and until when."""
+    """The facts that decide what a token may do, and until when."""
 
     holder: str
     role: str
@@ -53,7 +53,7 @@ class Token(NamedTuple):
 
 
 class AccessFold:
-    """What the events seen so far say."""
+    """Members, tokens and secrets as the events seen so far give them."""
 
     def __init__(self) -> None:
         self.members: dict[str, str | None] = {}
@@ -104,7 +104,7 @@ class AccessFold:
         self.tokens[issued.token_id] = token
 
     def _revoke(self, token_id: str) -> None:
-        """A login's end is recorded too: no token of that id was issued."""
+        """End the token and its descendants; nothing, for a login, whose end is recorded too."""
         ended = {token_id}
         for name, token in self.tokens.items():  # what issued a token comes before it
             if name in ended or token.issued_by in ended:

@@ -38,15 +38,10 @@ def ask(
         lead = "No answer yet" if wait else "Asked"
         later = f"`firmtrail asks {device_id} --project {project}` shows the answer when it comes"
         output.note(f"{lead}; the question is {answer['question']}: {later}.")
-        _show_question(answer["question"], wait)
+        if not wait:  # no script that waits takes the id for a version
+            click.echo(answer["question"])
     if wait and not is_answered:
         ctx.exit(output.FOUND_WRONG)
-
-
-def _show_question(question: str, wait: int) -> None:
-    """On stdout only where no version is waited for, so that no script takes it for one."""
-    if not wait:
-        click.echo(question)
 
 
 @click.command()

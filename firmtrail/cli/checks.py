@@ -6,7 +6,7 @@ type Verdict = Literal["ok", "info", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """What was looked at, and what was found."""
+    """A thing that was looked at, and what was found."""
 
     check: str
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""`firmtrail doctor`: is everything there that the service stands on?
+"""`firmtrail doctor`: checks everything that the service depends on.
 
 It only reads, so it can look while a server runs.
 """
@@ -36,7 +36,7 @@ STYLES = {"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red"}
 def doctor(
     ctx: click.Context, database: config.Database, *, artifacts: config.Place | None, json: bool
 ) -> None:
-    """Check what the service stands on, one thing after another; changes nothing.
+    """Check everything that the service depends on; changes nothing.
 
     Exit code 1 if anything fails. A warning is something to know.
     """

@@ -17,7 +17,7 @@ from firmtrail.eventstore.database import Database, Unavailable
 
 
 def folder(path: Path) -> Check:
-    """Who else may put files next to an embedded database."""
+    """Say whether other users may put files next to an embedded database."""
     if files.is_open(path.stat()):
         found = f"{path} may be written to by other users, who could replace what lies there"
         return Check("folder", "warn", f"{found}: chmod go-w {path}")
@@ -72,8 +72,8 @@ async def _checkpoints(db: Database, place: config.Place) -> Check:
 
 
 async def _compared(db: Database, notes: outside.Notes) -> tuple[list[str], int, int]:
-    """Which logs end before their last checkpoint, how many events are not covered yet, and how
-    many logs there are of which one is published."""
+    """Find which logs end before their last checkpoint, how many events are not covered yet, and
+    how many logs there are of which one is published."""
     instance = await migrations.instance(db)
     wrong, behind, logs = [], 0, 0
     async for page in published.every(db):

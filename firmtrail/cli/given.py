@@ -1,7 +1,7 @@
-"""Secrets and tokens that a command is given: from a file, standard input or the environment.
+"""Reads secrets and tokens for a command: from a file, standard input or the environment.
 
 A command line is readable by every user of the machine while the command runs, so an argument that
-holds a secret works and is warned of.
+is a secret works, with a warning.
 """
 
 import functools

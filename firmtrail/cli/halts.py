@@ -1,4 +1,4 @@
-"""`firmtrail halt` and `resume`: nothing is offered in a project, until it is again."""
+"""`firmtrail halt` and `resume`: stop all offers in a project, and end that."""
 
 import click
 

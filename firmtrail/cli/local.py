@@ -30,7 +30,7 @@ CONNECT_EVERY_S = 0.1
 
 @contextlib.asynccontextmanager
 async def service(
-    database: config.Database, artifacts: config.ArtifactPlace | None = None
+    database: config.Database, artifacts: config.Place | None = None
 ) -> AsyncIterator[ClientSession]:
     """A session whose requests the service takes from `system`.
 
@@ -48,7 +48,7 @@ async def service(
 async def _socket(
     stack: contextlib.AsyncExitStack,
     database: config.Database,
-    artifacts: config.ArtifactPlace | None,
+    artifacts: config.Place | None,
 ) -> Path:
     """A file can be held before the socket is there, while a server starts or migrates."""
     if isinstance(database, config.Embedded) and not database.path.exists():
@@ -86,7 +86,7 @@ async def _answers(socket: Path) -> bool:
 
 @contextlib.asynccontextmanager
 async def _serving(
-    db: Database, database: config.Database, artifacts: config.ArtifactPlace | None
+    db: Database, database: config.Database, artifacts: config.Place | None
 ) -> AsyncIterator[Path]:
     """The service in this very process, until the command has its answers."""
     if not await migrations.is_usable(db):

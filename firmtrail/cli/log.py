@@ -1,9 +1,9 @@
-"""`firmtrail log`: what to do where a log takes no appends."""
+"""`firmtrail log`: makes a project write again whose log takes no appends."""
 
 import click
 
 from firmtrail import config
-from firmtrail.cli import local, loop, remote
+from firmtrail.cli import local, remote
 from firmtrail.cli.output import note
 
 
@@ -24,14 +24,8 @@ def continue_log(database: config.Database, *, project: str, even_if_whole: bool
     begins with an event that cites its last checkpoint. Devices keep their secrets, views and
     receipts.
     """
-
-    async def ask() -> dict[str, int]:
-        async with local.service(database) as session:
-            body = {"even_if_whole": even_if_whole}
-            answer = await local.ask(session, "POST", f"/local/projects/{project}/logs", body)
-            return dict(answer)
-
-    done = loop.run(ask())
+    body = {"even_if_whole": even_if_whole}
+    done = local.post(database, f"/local/projects/{project}/logs", body)
     note(
         f"Project {project} writes to its log {done['log']}, which continues the first "
         f"{done['size']} events of log {done['continues']}."
@@ -48,13 +42,7 @@ def accept_clock(database: config.Database, *, project: str) -> None:
     time of the last one until the clock has reached it; order, proofs and receipts stay as they
     are. Set the clock right first.
     """
-
-    async def ask() -> dict[str, str]:
-        async with local.service(database) as session:
-            answer = await local.ask(session, "POST", f"/local/projects/{project}/clock")
-            return dict(answer)
-
-    done = loop.run(ask())
+    done = local.post(database, f"/local/projects/{project}/clock", {})
     note(
         f"Project {project} writes to its log {done['log']} again. Its events carry the time "
         f"{done['recorded_at']} until the clock has reached it."

@@ -5,8 +5,8 @@ once a minute. aiohttp logs a traceback for every request that is no HTTP; witho
 can't fill the disk. A line that can't be written is lost, and the service continues.
 
 No line holds a credential: an exception is shown without local variables (traces.py), and the
-password of a database's URL is cut out of every line, whoever wrote it. A terminal shows no more
-than the JSON does.
+password of a database's URL is cut out of every line, also of those that libraries write. A
+terminal shows no more than the JSON does.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ def _with_text(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMap
 
 
 def _without_passwords(_: object, __: str, line: str) -> str:
-    """What looks like a URL's user part or like an option that carries a secret."""
+    """Hide what looks like a URL's password, or like an option that carries a secret."""
     if "://" not in line and "=" not in line:
         return line
     line = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", line)
@@ -155,5 +155,5 @@ def to_stdout() -> None:
 
 
 def to_stderr() -> None:
-    """For commands, whose stdout is their result."""
+    """Send the log to stderr, for commands, whose stdout is their result."""
     configure(sys.stderr, logging.WARNING)

@@ -53,7 +53,7 @@ def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
 @remote.in_project
 @remote.named
 def role_(service: remote.Service, /, *, email: str, role: str, project: str) -> None:
-    """Give a person this role in a project; who is no member becomes one."""
+    """Give a person this role in a project; a person who is no member becomes one."""
     service.ask("POST", remote.path(project, "members"), {"email": email, "role": role})
     note(f"{email} is {role} in {project}.")
 

@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import socket
-import ssl
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 from firmtrail import config
+from firmtrail.cli import sockets
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.main import CouldNotRun
 
@@ -88,22 +88,12 @@ def _not_bound(host: str, port: int, error: OSError) -> str:
     )
 
 
-class _HasPassword(Exception):
-    """The key's file is encrypted."""
-
-
 def check_tls(tls: config.Tls) -> None:
     """Raise `CouldNotRun` where certificate and key can't be used, naming the file."""
     try:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(tls.certificate, tls.key, password=_no_password)
-    except (ssl.SSLError, _HasPassword) as error:
+        sockets.tls_context(tls)
+    except OSError as error:
         raise CouldNotRun(_fault_of(tls)) from error
-
-
-def _no_password() -> str:
-    """OpenSSL asks at the terminal otherwise, and a server has none."""
-    raise _HasPassword
 
 
 def _fault_of(tls: config.Tls) -> str:

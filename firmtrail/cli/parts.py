@@ -37,7 +37,7 @@ _log = structlog.get_logger("firmtrail")
 async def opened(
     database: config.Database, *, apart: Sequence[str] = ()
 ) -> AsyncIterator[Database]:
-    """Connect; an embedded file is held from here to the end; `apart` as `SQLite.open` takes it.
+    """Connect; an embedded file is locked from here to the end; `apart` as `SQLite.open` takes it.
 
     Raises `Locked`, `Unavailable`.
     """
@@ -171,8 +171,8 @@ def _artifacts(serving: config.Serving) -> Artifacts | None:
 
 
 async def check_demo(db: Database, project: str) -> None:
-    """Raises `CouldNotRun` where the database holds anything that the demo did not create: whoever
-    knows the seed knows the demo's password. A database without a schema holds nothing."""
+    """Raises `CouldNotRun` where the database holds anything that the demo did not create:
+    everybody who knows the seed knows the demo's password. A database without a schema is empty."""
     with contextlib.suppress(NoSuchTable):
         if (found := await demo.foreign(db, project)) is not None:
             raise CouldNotRun(

@@ -1,4 +1,4 @@
-"""Why a command could not run, in a sentence: what is wrong, named as the person wrote it.
+"""Says in a sentence why a command could not run, with names as the person wrote them.
 
 A problem of the service names members of a body by JSON pointers; here they become the options and
 arguments that the command took them from.
@@ -51,7 +51,7 @@ _MISSING = frozenset({"not_found", "unknown_device", "unknown_rollout"})
 
 
 async def of_response(response: ClientResponse) -> str:
-    """Why the service refuses; of an answer that is no problem of ours, its status."""
+    """Return why the service refuses; for an answer that is not Firmtrail's, its status."""
     if response.content_type != PROBLEM:
         return (
             f"{_origin(response)} answers {response.status} {response.reason}, and not as "
@@ -68,7 +68,7 @@ async def of_response(response: ClientResponse) -> str:
 
 
 def of_problem(problem: Any) -> str:
-    """What a problem says, each fault of the body once."""
+    """Return what a problem says, each fault of the body once."""
     faults = [_fault(each) for each in problem.get("errors", ())]
     said = "; ".join(dict.fromkeys(faults)) or problem["detail"] or problem["title"]
     sentence = f"{said[:1].upper()}{said[1:]}".rstrip(".")
@@ -77,7 +77,7 @@ def of_problem(problem: Any) -> str:
 
 
 def of_connection(url: str, error: Exception) -> str:
-    """Why a server can't be reached."""
+    """Return why a server can't be reached."""
     said = str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         said = "it gave no answer in time"

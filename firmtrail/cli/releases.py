@@ -70,7 +70,7 @@ def add(
     model: str,
     notes: str | None,
     files: Sequence[NamedFile],
-    artifacts: config.ArtifactPlace | None,
+    artifacts: config.Place | None,
     json: bool,
 ) -> None:
     """Add VERSION, and upload its files.

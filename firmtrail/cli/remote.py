@@ -41,9 +41,7 @@ class Service:
     token: str | None
 
     @contextlib.asynccontextmanager
-    async def session(
-        self, artifacts: config.ArtifactPlace | None = None
-    ) -> AsyncIterator[ClientSession]:
+    async def session(self, artifacts: config.Place | None = None) -> AsyncIterator[ClientSession]:
         """Open a session. `artifacts` is where they lie if this very process serves."""
         if self.url is None:
             async with local.service(self.database, artifacts) as session:
@@ -82,7 +80,7 @@ def named[Command: Callable[..., Any]](command: Command) -> Command:
 
 
 def path(project: str, *names: str) -> str:
-    """The path of something in a project."""
+    """Return the path of something in a project."""
     return "/".join(("/api/v1/projects", *(quote(name, safe="") for name in (project, *names))))
 
 

@@ -40,9 +40,7 @@ def show(service: remote.Service, /, *, rollout_id: str, project: str, json: boo
 
 @rollout.command("devices")
 @click.argument("rollout_id", metavar="ID")
-@click.option(
-    "--state", type=click.Choice(get_args(State.__value__)), help="Only those in this state."
-)
+@click.option("--state", type=STATE, help="Only those in this state.")
 @remote.in_project
 @remote.named
 @output.json_option

@@ -9,31 +9,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, override
 
 import click
 
 from firmtrail import config, main
 from firmtrail.cli.numbers import Number, Whole
-from firmtrail.cli.settings import PlaceType, artifacts_option, one_place
+from firmtrail.cli.settings import NETWORKS, PLACE, artifacts_option, one_place
 
 DEMO_PROJECT = "demo"
 LOCALHOST = "localhost"
-
-
-class Networks(click.ParamType[tuple[config.Network, ...]]):
-    name = "cidr,…"
-
-    @override
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[config.Network, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return config.networks(value)
-        except config.BadSetting as error:
-            self.fail(str(error), param, ctx)
 
 
 _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -67,7 +51,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(dir_okay=False, path_type=Path),
     help="The same as before the command.",
 )
-@click.option("--checkpoints", type=PlaceType(), help="As before the command.")
+@click.option("--checkpoints", type=PLACE, help="As before the command.")
 @click.option(
     "--no-publishing",
     is_flag=True,
@@ -97,7 +81,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option(
     "--trusted-proxies",
-    type=Networks(),
+    type=NETWORKS,
     default=(),
     show_default=False,
     help="Networks of the proxies in front of this server, apart by commas. From these alone the "

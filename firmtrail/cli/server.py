@@ -25,7 +25,7 @@ SCRIPTS = ("firmtrail.offering", "firmtrail.recording")
 """What is played at every moment, and imported before it is waited for."""
 
 UMASK = 0o077
-"""What a server creates is its user's alone, whatever it was started with."""
+"""Only its own user can use the files that a server creates, whatever it was started with."""
 
 _log = structlog.get_logger("firmtrail")
 

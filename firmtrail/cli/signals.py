@@ -1,4 +1,4 @@
-"""What signals do to a server.
+"""Handles the signals that a server gets.
 
 TERM and INT drain it and end it, QUIT ends it without waiting for requests, HUP reads the TLS
 certificate again. The others that would end or stop a process without a word are ignored: a server
@@ -58,10 +58,10 @@ def orders(on_hangup: Callable[[], None]) -> Orders:
 
 
 def ignore(number: signal.Signals) -> None:
-    """Say that it has no meaning here."""
+    """Log a signal that has no meaning here."""
     _log.info("signal ignored", signal=number.name)
 
 
 def nothing_to_reload() -> None:
-    """HUP without TLS."""
+    """Log that HUP has no meaning without TLS."""
     _log.info("there is nothing to read again: this server has no TLS certificate")

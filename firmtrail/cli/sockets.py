@@ -46,7 +46,7 @@ class Certificates:
         self.context.load_cert_chain(self._tls.certificate, self._tls.key, _no_password)
 
     def reload_or_log(self) -> None:
-        """The same; an error is logged."""
+        """Reads both files again, and logs an error instead of raising it."""
         try:
             self.reload()
         except OSError as error:
@@ -61,14 +61,14 @@ class Certificates:
 
 
 def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """TLS 1.2 and newer. Raises OSError for files that are no certificate and key."""
+    """Returns a context for TLS 1.2 and newer. Raises OSError for files that can't be used."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tls.certificate, tls.key, _no_password)
     return context
 
 
 def _no_password() -> str:
-    """OpenSSL would ask the terminal for it."""
+    """Refuses a key that needs a password: OpenSSL would ask for it at the terminal."""
     raise OSError("the key needs a password; give one without")
 
 

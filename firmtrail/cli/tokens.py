@@ -53,7 +53,7 @@ def list_(service: remote.Service, /, *, project: str | None, json: bool) -> Non
 @click.option("--project", help="The project, of which it may be anybody's token.")
 @remote.named
 def revoke(service: remote.Service, /, *, token_id: str, project: str | None) -> None:
-    """End a token, by the id that `token list` shows. What presents it is refused from then on."""
+    """End a token, by the id that `token list` shows. It is refused from then on."""
     service.ask("DELETE", f"{_tokens(service, project)}/{quote(token_id, safe='')}")
     note(f"Token {token_id} is revoked.")
 
@@ -110,6 +110,6 @@ def _tokens(service: remote.Service, project: str | None) -> str:
 
 
 def _check_url(service: remote.Service) -> None:
-    """Over the socket there is no holder."""
+    """Refuse a command on the holder's own credentials over the socket, where nobody is one."""
     if service.url is None:
-        raise click.UsageError("Say whose: --project, or --url with a token.")
+        raise click.UsageError("Say whose tokens or logins: give --project, or --url with a token.")

@@ -1,4 +1,4 @@
-"""What the log shows of an exception: its type, its frames, and its text where that holds no data.
+"""Shows an exception in the log: its type, its frames, and its text where that holds no data.
 
 Local variables hold passwords, tokens and the database's URL, and so do the texts of many errors:
 a driver quotes the value that it could not store. A text is shown only of the types in `SPEAKING`
@@ -35,7 +35,7 @@ def trace(error: BaseException) -> Trace:
 
 
 def text(found: Trace) -> str:
-    """The same for a terminal; it says no more."""
+    """Return the same as text for a terminal; it says no more."""
     return "\n".join(line for step in found for line in _lines(step))
 
 

@@ -1,9 +1,9 @@
-"""How a project writes again after a clock had jumped ahead.
+"""Lets a project write again after a clock had jumped ahead.
 
 Times in a log never decrease, so events after the jump carry the last event's time until the clock
 has reached it. Accepting that loses nothing: positions, proofs and every device's order stay as
-they are, and only the recording times of that span are later than they should be. It ends itself:
-nothing newer than the accepted time is ever written before the clock has come that far.
+they are, and only the recording times of that span are later than they should be. It ends when the
+clock has reached the accepted time: until then, no later time is written.
 """
 
 from typing import NamedTuple
@@ -22,11 +22,14 @@ class Accepted(NamedTuple):
 
 
 async def accept_clock(db: Database, log_id: int) -> Accepted:
-    """Let the log be written to. Raises `Refused` where its clock keeps nobody from that."""
+    """Let the log be written to. Raises `Refused` where it takes events already."""
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
         head = log.head_of(rows)
         if head.refused_until_ms(AHEAD_MS_MAX) is None:
-            raise Refused("clock_is_right", "The log's last event is not ahead of the clock.")
+            raise Refused(
+                "clock_is_right",
+                "The log takes events: its last one is not too far ahead of the clock.",
+            )
         await tx.run(log.accept_clock(log_id))
     return Accepted(head.number, head.recorded_at_ms)

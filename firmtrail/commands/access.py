@@ -213,7 +213,9 @@ async def _limited(commit: Commit, wanted: WantedToken) -> int | None:
         return wanted.expires_at_ms
     [rows] = await commit.run(tokens.issuer(commit.project, wanted.issued_by, commit.now_ms))
     if not rows:
-        raise Refused("forbidden", "The token that was to issue it has ended.", 403)
+        raise Refused(
+            "forbidden", "The token that issues this one has ended. Use one that is valid.", 403
+        )
     issuer = tokens.Issuer(*rows[0])
     if not PERMISSIONS[wanted.role] <= PERMISSIONS[issuer.role]:
         raise Refused("forbidden", MORE_THAN_ISSUER, 403)
@@ -272,7 +274,7 @@ def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
     async def command(commit: Commit) -> None:
         [erased] = await commit.run(log.erase_text(head.log_id, position))
         if not erased:
-            raise Refused("not_found", "There is no text beside this event.", 404)
+            raise Refused("not_found", "This event has no free text.", 404)
         [[_, text]] = erased
         await commit.run(forget_text(commit.project, head.log_id, position, text))
         if head.log_id == commit.log_id:

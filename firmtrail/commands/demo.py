@@ -59,7 +59,7 @@ class TooSoon(Exception):
     """The demo was populated less than `PACE_S` ago; nothing was done."""
 
 
-class Pace:
+class Throttle:
     """Lets one request of a process populate the demo in `PACE_S`, before any work is done."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -153,7 +153,7 @@ async def _add_device(commit: Commit, secret: NewSecret) -> None:
 
 
 async def foreign(db: Database, project: str) -> str | None:
-    """Return what the database holds that the demo did not create; None: nothing."""
+    """Return what the database contains that the demo did not create; None: nothing."""
     others = [each.project for each in await projects.page(db, limit=2) if each.project != project]
     if others:
         return f"the project {others[0]}"
@@ -168,7 +168,7 @@ async def foreign(db: Database, project: str) -> str | None:
 
 def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:
     """Return the users that the demo made, by the first events of all logs of its project; None
-    where it did not begin one of them. A log that goes on from another needs no such beginning."""
+    where it did not begin one of them. A log that continues another needs no such beginning."""
     found = set()
     for _, rows in groupby(beginnings, key=lambda row: row[0]):
         first = [events.decode(position, entry) for _, position, entry in rows]

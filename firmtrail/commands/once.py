@@ -35,8 +35,8 @@ TEXT_MEMBERS = ("detail", "notes", "reason", "state_reason")
 
 
 _WAS_ERASED = (
-    "What was answered under this Idempotency-Key has been erased since, and the request is not "
-    "done again. Take a new key."
+    "The answer that was given for this Idempotency-Key has been erased since, and the request is "
+    "not done again. Take a new key."
 )
 
 

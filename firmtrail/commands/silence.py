@@ -1,4 +1,4 @@
-"""Devices that were offered a version and do not call any more: each server looks for them.
+"""Looks for devices that were offered a version and do not call any more, on each server.
 
 A look goes through the offers without an outcome of the rollouts that wait only so long, some at a
 time, in the order in which they were made. A device that seems silent is decided on again while the

@@ -9,8 +9,8 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.access.roles import Role
 from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import outside_calendar
+from firmtrail.http.faults import hold
 from firmtrail.http.texts import Email, Id, NewEmail, Password, ProjectName
-from firmtrail.http.validate import hold
 
 type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 type Moment = Annotated[datetime, Meta(tz=True)]

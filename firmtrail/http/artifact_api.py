@@ -1,8 +1,8 @@
-"""How artifacts come in and go out: as bytes, streamed, whatever their size.
+"""Takes and sends artifacts: as bytes, streamed, whatever their size.
 
 What arrives is hashed on its way and added to its release only once it is stored durably; an
 upload that is cut, too large, or not what its digest says leaves nothing. What goes out has its
-SHA-256 as strong ETag, so a download that was cut can be gone on with (RFC 9110, 14).
+SHA-256 as strong ETag, so a download that was cut can be continued (RFC 9110, 14).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ UPLOADS_AT_ONCE = 16
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
 _RANGE = re.compile(r"(\d{0,100})-(\d{0,100})", re.ASCII)
-"""What has more digits is taken for no position, and not only for one behind the end."""
+"""Text with more digits is no position at all, and not only one after the end."""
 
 
 async def put_artifact(call: AnyCall) -> web.Response:
@@ -52,7 +52,7 @@ async def put_artifact(call: AnyCall) -> web.Response:
 
 
 async def _keep(call: AnyCall, store: Artifacts, upload: Upload, name: str) -> bool:
-    """Make the bytes durable, then tell of them; whether the release did not have them before."""
+    """Makes the bytes durable, then records them; returns whether the release lacked them."""
     if upload.size_bytes == 0:
         raise errors.Invalid("An artifact has at least one byte.")
     key, wanted = release_api.key_of(call), ArtifactAdded(name, upload.size_bytes, upload.sha256)
@@ -86,11 +86,11 @@ def _too_large(call: AnyCall) -> errors.TooLarge:
 
 async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
     """The body as it comes. Raises the problem that ends it before its end."""
-    size_bytes, pace = 0, _Pace(call.services.write_timeout_s)
+    size_bytes, limit = 0, _TimeLimit(call.services.write_timeout_s)
     try:
-        while chunk := await _chunk(call.request, pace.due_at()):
+        while chunk := await _chunk(call.request, limit.due_at()):
             size_bytes += len(chunk)
-            pace.arrived(len(chunk))
+            limit.arrived(len(chunk))
             if size_bytes > call.services.artifact_bytes_max:
                 raise _too_large(call)
             yield chunk
@@ -100,8 +100,8 @@ async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
         raise errors.BadRequest("The body broke off.") from None
 
 
-class _Pace:
-    """How fast an upload has to come: `WRITE_BYTES` in each span of so many seconds."""
+class _TimeLimit:
+    """The time that an upload may take: `WRITE_BYTES` have to arrive in each span of seconds."""
 
     def __init__(self, span_s: float) -> None:
         self._now = asyncio.get_running_loop().time

@@ -136,7 +136,7 @@ async def get_text(call: Call[Any, None]) -> web.Response:
     entry, text = await texts.beside(call.services.db, head.log_id, position)
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
-        raise NotFound("There is no text beside this event.")
+        raise NotFound("This event has no free text.")
     await reading.record(call, {"log": head.number})
     return respond.resource(call, answers.Text("erased" if text is None else text), head.size)
 

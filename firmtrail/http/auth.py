@@ -1,4 +1,4 @@
-"""Who is calling, and may he call this route?
+"""Finds out who calls, and whether that caller may call the route.
 
 One lookup decides. A device credential that is missing, wrong, revoked or of another device than
 the path's gets a 401, which is the same and takes the same work whether or not there is a device
@@ -26,7 +26,7 @@ type Authenticate = Callable[[web.Request, kinds.Access], Awaitable[Caller]]
 
 
 def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
-    """Return what tells the caller of a request, or raises what he is answered instead."""
+    """Return the function that finds the caller of a request, or raises the problem to answer."""
 
     async def authenticate(request: web.Request, wanted: kinds.Access) -> Caller:
         if isinstance(wanted, kinds.Public):
@@ -57,7 +57,7 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
 async def _found(
     access: Access, request: web.Request, wanted: kinds.Access, *, text: str, address: str
 ) -> Found:
-    """What the credential is. A device's first call is durable before it is answered.
+    """Look the credential up. A device's first call is durable before it is answered.
 
     The call of a route that records it is durable by that. Another one is written here; as a
     commit that gives the device another secret, because it never called, may come first, the

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.events import Status
+from firmtrail.http.faults import Broken, BrokenRules, hold
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import (
     TEXT_BYTES_MAX,
@@ -31,7 +32,6 @@ from firmtrail.http.texts import (
     VisibleText,
 )
 from firmtrail.http.times import OUTSIDE_CALENDAR, is_in_calendar
-from firmtrail.http.validate import Broken, BrokenRules, hold
 
 DEVICES_MAX = 10_000
 

@@ -11,7 +11,7 @@ from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
-from firmtrail.commands.demo import Pace
+from firmtrail.commands.demo import Throttle
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
 from firmtrail.eventstore.coalesce import Coalescer
@@ -103,16 +103,16 @@ class Services:
     check_ins: Coalescer[tuple[int, str]]
     """What a check-in looks at."""
     ways_back: Coalescer[tuple[int, str, str, int]]
-    """What a device ran before a bad version, as the log's first so many events say."""
+    """Reads what a device ran before a bad version, as of a size of the log."""
     watch: Watch
-    """Who waits for a log to go on."""
+    """Wakes requests that wait for a log to grow."""
     waits: Waits
     """For devices that wait for another answer."""
     waits_of_people: Waits
     """For people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
-    """Rebuilds views beside the requests."""
+    """Rebuilds views while requests are served."""
     reads: Reads
     silence: Silence
     """Looks for devices that do not call any more."""
@@ -128,7 +128,7 @@ class Services:
     uploads: Places
     """For those who add an artifact."""
     stores: Stores
-    """Whether what lies outside the database can be reached."""
+    """Says whether checkpoints and artifacts can be reached."""
     publisher: Publisher | None = None
     """None where there is no key to sign with: nothing is published."""
     seed_project: str | None = None
@@ -138,7 +138,7 @@ class Services:
     """Who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """After which a request that waits for news is answered."""
-    demo_pace: Pace = field(default_factory=Pace)
+    demo_throttle: Throttle = field(default_factory=Throttle)
 
 
 type AnyCall = Call[Any, Any]

@@ -44,12 +44,10 @@ class Clients:
 
     def address(self, request: web.BaseRequest) -> str:
         """Returns the address of the client, as text for limits, logs and the access record."""
-        peer = request.remote
-        if not peer:
+        if not request.remote:
             return LOCAL
-        return (
-            self._seen(request, addresses.plain(peer)).address if self._trusted else peer_of(peer)
-        )
+        peer = peer_of(request.remote)
+        return self._seen(request, peer).address if self._trusted else peer
 
     def prefix(self, request: web.BaseRequest) -> str:
         """Returns the path below which a trusted proxy serves us; "" is the root."""
@@ -92,16 +90,13 @@ class Clients:
 
     def _proxies(self, request: web.BaseRequest) -> int:
         """Counts the trusted proxies that the request came through."""
-        return self._hops(request) if self._trusted else 0
+        peer = peer_of(request.remote or "") if self._trusted else ""
+        return max(self._seen(request, peer).hops, 1) if self.is_proxy(peer) else 0
 
     def is_proxy(self, address: str) -> bool:
         """Says whether this address is a trusted proxy's."""
         found = addresses.parsed(address) if self._trusted else None
         return found is not None and any(found in network for network in self._trusted)
-
-    def _hops(self, request: web.BaseRequest) -> int:
-        peer = addresses.plain(request.remote or "")
-        return max(self._seen(request, peer).hops, 1) if self.is_proxy(peer) else 0
 
     def _seen(self, request: web.BaseRequest, peer: str) -> _Seen:
         if not self.is_proxy(peer):

@@ -1,4 +1,4 @@
-"""What should a device run? As the views say, and as of which size of the log they say it.
+"""Decides what a device should run, and says as of which size of the log the views say so.
 
 An answer that says how far the log was read is made of one moment: what it shows is exactly what
 the log's first N events mean, and what decides is that of the same N. Where several statements are

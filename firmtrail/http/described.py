@@ -1,4 +1,4 @@
-"""What the OpenAPI document says in words: of groups of routes, of parameters, and of headers.
+"""Describes groups of routes, parameters and headers in words, for the OpenAPI document.
 
 A parameter that means the same everywhere is described by its name alone; one that means something
 else in a route's query, by the query's name and its own.

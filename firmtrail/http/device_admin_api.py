@@ -155,7 +155,7 @@ async def delete_device(call: Call[Any, None]) -> web.Response:
 
 
 async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
-    """A new secret for a device; the ones before it die at once, or after `overlap_s`."""
+    """A new secret for a device; the ones before it die immediately, or after `overlap_s`."""
     name, text = call.path("device"), new_secret()
     rotate = commands.rotate_secret(
         await _sealed(call, name, text),

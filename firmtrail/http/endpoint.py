@@ -31,7 +31,7 @@ REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
 """Whose successes are too many for a line each."""
 CONDITIONS = frozenset({429, 503})
-"""What a state of the server answers to every request while it lasts: one line a minute."""
+"""Statuses that every request gets while a state of the server lasts: one line a minute."""
 
 _log = structlog.get_logger("firmtrail.http")
 

@@ -3,10 +3,9 @@
 Connections are bounded in all and for each client address (a /64 of IPv6). The bound in all leaves
 file descriptors for the database and for files. When a bound is reached, a connection that asks for
 nothing gives way to the new one: first one that has never sent a whole request head, then an idle
-one, then one on which a caller that nobody knows is still sending a body or does not take its
-answer; each time the oldest.
-Only when every connection is at work is the new one refused. So a flood of half requests displaces
-itself, and a client that sends a request right away is served.
+one, then one on which an unknown caller is still sending a body or does not take its answer; each
+time the oldest. Only when every connection is at work is the new one refused. So a flood of half
+requests displaces itself, and a client that sends a request right away is served.
 
 Connections over the unix socket belong to the operator: they are not bounded and never give way. A
 trusted proxy brings many clients, so the bound for an address does not apply to it.

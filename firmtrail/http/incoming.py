@@ -1,8 +1,8 @@
 """Reads the bytes of a body: whole, inflated, in time, and within its limits.
 
-What can be refused by the head alone is refused first. A client that waits for `100 Continue`
-(RFC 9110, 10.1.1) gets it when its body is about to be read: the endpoint knows the caller by
-then, and has checked the head.
+A request that can be refused by its head alone is refused first. A client that waits for
+`100 Continue` (RFC 9110, 10.1.1) gets it when its body is about to be read: the endpoint knows the
+caller by then, and has checked the head.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ def check_media_type(request: web.Request) -> None:
 
 
 async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
-    """The body, inflated. Raises `TooLarge`, `UnsupportedMediaType` or `RequestTimeout`."""
+    """Returns the body, inflated. Raises `TooLarge`, `UnsupportedMediaType` or `RequestTimeout`."""
     encoding = _encoding(request)
     bytes_max = ARRAY_BODY_BYTES_MAX if takes_arrays else SINGLE_BODY_BYTES_MAX
     content = request.content

@@ -63,12 +63,12 @@ class Listing[Item](msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 type Fetch = Callable[[Place | None, int], Awaitable[Page]]
-"""The items behind a place, at most so many."""
+"""Returns the items after a place, at most so many."""
 type Count = Callable[[], Awaitable[int]]
 
 
 type Fetching = Callable[[Moment], Fetch]
-"""What fetches the pages that a moment shows."""
+"""Returns the function that fetches the pages of a moment."""
 type Counting = Callable[[Moment], Count]
 
 
@@ -93,8 +93,8 @@ async def answer_of_moments(
     if not call.query.count or _wanted_media(call) != respond.JSON:
         return await answer(call, item, fetch, place=place)
     # A total without a query of its own takes as long as all pages: nothing else waits for it.
-    reading = call.services.db.moment() if counting else call.services.db.snapshot()
-    async with decisions.moment(call, reading) as now:
+    opened = call.services.db.moment() if counting else call.services.db.snapshot()
+    async with decisions.moment(call, opened) as now:
         count = counting(now) if counting else partial(_counted, fetching(now))
         return await _one_page(call, fetching(now), count, place)
 
@@ -168,7 +168,7 @@ async def _cursor(call: AnyCall, place: Place) -> str:
 
 
 async def _place(call: AnyCall, cursor: str, kind: Any) -> Place:
-    """Raises `BadRequest` for what is none of this list's cursors, whoever made it."""
+    """Raises `BadRequest` for a text that is not one of this list's cursors."""
     try:
         joined = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except ValueError:  # no base64, or not even ASCII

@@ -26,7 +26,7 @@ type Observe = Callable[[int, float], None]
 
 
 class Present(NamedTuple):
-    """What the process that is scraped finds at that moment."""
+    """The state of the process that is scraped, at that moment."""
 
     ready: bool
     refused_logs: int

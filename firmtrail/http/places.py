@@ -1,6 +1,6 @@
-"""Bounds what can take long. No project and no person takes all places of a process.
+"""Bounds requests that can take long. No project and no person takes all places of a process.
 
-Projects can be had by whoever may create them, so a person is bounded too, over all projects.
+A person who may create projects can have many, so a person is bounded too, over all projects.
 """
 
 from collections import Counter

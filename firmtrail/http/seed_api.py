@@ -163,7 +163,7 @@ async def post_populate_database(call: AnyCall) -> web.Response:
         raise Forbidden("A page of another site may not populate the demo.")
     project = services.seed_project or ""
     try:
-        services.demo_pace.take()
+        services.demo_throttle.take()
         old_log_id = await services.access.project(project)
         above = services.recorder.floors.number(project)
         await demo.populate(services.db, services.access.hasher, project, old_log_id, above=above)

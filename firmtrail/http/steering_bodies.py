@@ -8,9 +8,9 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail import version
 from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import too_long
+from firmtrail.http.faults import Broken, hold
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import FreeText, Id, Name, VersionText
-from firmtrail.http.validate import Broken, hold
 from firmtrail.steering.progress import State, Why
 from firmtrail.steering.target import Action, Reason
 

@@ -1,7 +1,7 @@
-"""Can what lies outside the database be reached: published checkpoints, artifacts?
+"""Finds out whether published checkpoints and artifacts, outside the database, can be reached.
 
-Asked for each scrape, and looked at no more often than every `KEPT_S`: a look at a bucket costs a
-request. Neither makes a server unready: without them it serves everything else.
+Each scrape asks, and a store is looked at no more often than every `KEPT_S`, because a look at a
+bucket costs a request. Neither makes a server unready: without them it serves everything else.
 """
 
 import asyncio

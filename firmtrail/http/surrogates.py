@@ -1,12 +1,17 @@
-"""Makes JSON that holds half of a surrogate pair readable, so that the half is one fault."""
+"""Mends halves of surrogate pairs in JSON, which is valid with them and can't be decoded.
+
+A half (RFC 8259, 8.2) becomes NUL, which is as valid, can be decoded, and is a fault wherever text
+is stored.
+"""
 
 import re
 
 from firmtrail.http.pace import Pace
 
-NUL = b"\\u0000"
 SURROGATES_MAX = 100_000
 """How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
+
+NUL = b"\\u0000"
 
 _SURROGATE = re.compile(rb"\\u[dD]")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -14,9 +19,7 @@ _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
 
 
 async def without_halves(body: bytes, pace: Pace) -> bytes:
-    """Half of a surrogate pair is valid JSON (RFC 8259, 8.2) and can't be decoded: it becomes NUL,
-    which is as valid, can be decoded, and is a fault wherever text is kept. A body with too many
-    surrogates stays malformed."""
+    """Returns the body with each half replaced; one with too many surrogates stays malformed."""
     mended, at = bytearray(body), 0
     for _ in range(SURROGATES_MAX):
         if (found := _SURROGATE.search(body, at)) is None:

@@ -103,8 +103,8 @@ type Secret = Annotated[
     str,
     Meta(
         pattern=rf"^(?!ft[st]_(?![A-Za-z0-9_-]{{43}}{_END}))[!-~]{{1,200}}{_END}",
-        description="1 to 200 visible ASCII characters; one that begins with fts_ or ftt_ goes on "
-        "with exactly 43 characters of base64url, as the secrets that the service makes",
+        description="1 to 200 visible ASCII characters; one that begins with fts_ or ftt_ has "
+        "exactly 43 more characters of base64url, as the secrets that the service makes",
     ),
 ]
 type FreeText = Annotated[

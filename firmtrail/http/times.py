@@ -47,5 +47,5 @@ def is_in_calendar(moment: datetime) -> bool:
 
 
 def time_ms(moment: datetime) -> int:
-    """Unix milliseconds; what is finer is cut."""
+    """Returns Unix milliseconds; finer parts are cut."""
     return (moment - _EPOCH) // _MILLISECOND

@@ -3,14 +3,16 @@
 Callers see their own; an admin sees those of all members of a project.
 """
 
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from firmtrail.access import people, roles, tokens
-from firmtrail.access.tokens import Held, Login, Token
+from firmtrail.access.tokens import Login, MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
 from firmtrail.commit import Commit
@@ -28,14 +30,13 @@ NO_LOGIN = "This credential is no login: DELETE /api/v1/tokens/{id} ends an API 
 
 
 async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
-    """The caller's API tokens; over an API token, those of its project."""
+    """List the caller's API tokens; over an API token, those of its project."""
     db, actor_id = call.services.db, str(call.caller.actor_id)
     only = (await scope_of(call)).project
 
     async def fetch(place: Place | None, limit: int) -> Page:
         rows = await tokens.page(db, actor_id, only, after=after(place), limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.token_id,))
-        return Page([_token(row) for row in rows[:limit]], next_place)
+        return _page(rows, limit, _token)
 
     async def count() -> int:
         return await tokens.count(db, actor_id, only)
@@ -44,9 +45,9 @@ async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
 
 
 async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
-    """A new API token of the caller, for one project.
+    """Issue an API token of the caller, for one project.
 
-    What an API token issues expires no later than that token, and ends with it.
+    A token that an API token issues expires no later than that token, and ends with it.
     """
     asked, caller = call.body, call.caller
     rights = await tokens.rights(call.services.db, str(caller.token_id), asked.project)
@@ -67,7 +68,7 @@ async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
-    """End a token of the caller's; an API token ends only what may no more than itself."""
+    """End a token of the caller; an API token ends only tokens that may do no more than itself."""
     caller, scope = call.caller, await scope_of(call)
     token = await tokens.one(call.services.db, str(caller.actor_id), scope.project, call.path("id"))
     if token is None:
@@ -83,14 +84,13 @@ async def delete_token(call: Call[Any, None]) -> web.Response:
 
 
 async def get_project_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
-    """The living tokens of a project, and the logins of its members."""
+    """List the living tokens of a project, and the logins of its members."""
     db, project, now_ms = call.services.db, call.project, call.services.access.now_ms()
 
     async def fetch(place: Place | None, limit: int) -> Page:
         begin = after(place)
         rows = await tokens.page_of_members(db, project, now_ms, after=begin, limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.token_id,))
-        return Page([_held(row) for row in rows[:limit]], next_place)
+        return _page(rows, limit, _member_token)
 
     async def count() -> int:
         return await tokens.count_of_members(db, project, now_ms)
@@ -115,14 +115,13 @@ async def post_logout(call: Call[Any, None]) -> web.Response:
 
 
 async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
-    """The caller's logins that have not ended."""
+    """List the caller's logins that have not ended."""
     db, actor_id = call.services.db, str(call.caller.actor_id)
     now_ms = call.services.access.now_ms()
 
     async def fetch(place: Place | None, limit: int) -> Page:
         rows = await tokens.logins(db, actor_id, now_ms, after=after(place), limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.token_id,))
-        return Page([_login(call, row) for row in rows[:limit]], next_place)
+        return _page(rows, limit, partial(_login, call))
 
     return await lists.answer(call, bodies.ListedLogin, fetch)
 
@@ -143,7 +142,7 @@ async def _end_login(call: AnyCall, token_id: str) -> bool:
 
 
 async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
-    """An API token for a member."""
+    """Issue an API token for a member."""
     asked = call.body
     user = await people.by_email(call.services.db, asked.email)
     role = user and await people.role_of(call.services.db, call.project, user.actor_id)
@@ -170,6 +169,13 @@ async def scope_of(call: AnyCall) -> tokens.Scope:
 def after(place: Place | None) -> str:
     """Return the id or name where a page begins."""
     return str(place[0]) if place else ""
+
+
+def _page[Row: (Token, Login, MemberToken)](
+    rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
+) -> Page:
+    end = lists.page_of(rows, limit, lambda row: (row.token_id,))
+    return Page([show(row) for row in rows[:limit]], end)
 
 
 def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
@@ -201,7 +207,7 @@ def _token(row: Token) -> bodies.ApiToken:
     )
 
 
-def _held(row: Held) -> bodies.HeldToken:
+def _member_token(row: MemberToken) -> bodies.HeldToken:
     return bodies.HeldToken(
         id=row.token_id,
         kind="login" if row.role is None else "token",

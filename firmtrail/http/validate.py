@@ -3,8 +3,8 @@
 A valid body costs one typed msgspec decode. The items of an array are counted before any of them
 is looked at, decoded one by one, and between pieces of the work other requests have their turn.
 Only what is faulty is gone through member by member (`faults.py`), to name its faults (at most
-`FAULTS_MAX` of a body) with their JSON pointers. What is no JSON at all, is no UTF-8 or nests too
-deep is `BadRequest`; what is JSON and wrong is `Invalid`; too many items are `TooLarge`.
+`FAULTS_MAX` of a body) with their JSON pointers. A body that is no JSON, is no UTF-8 or nests too
+deep is `BadRequest`; one that is JSON and wrong is `Invalid`; too many items are `TooLarge`.
 """
 
 import re
@@ -19,13 +19,11 @@ from multidict import MultiMapping
 
 from firmtrail.http import faults as found
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
-from firmtrail.http.faults import Broken, BrokenRules, faults_of, hold
+from firmtrail.http.faults import faults_of
 from firmtrail.http.members import last_of_each
 from firmtrail.http.pace import Pace
 from firmtrail.http.surrogates import NUL, without_halves
 from firmtrail.http.texts import SEQ_MAX
-
-__all__ = ["Broken", "BrokenRules", "faults_of", "hold"]
 
 ITEM_BYTES_MAX = 64 * 1024
 """Of an item that is gone through member by member."""
@@ -158,15 +156,12 @@ def is_array(body: bytes) -> bool:
 
 def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
     item_kind = _item_kind(kind)
-    read_one, check_sizes = _item_reader(item_kind), _size_check(item_kind)
-    decode_whole = _whole_decoder(item_kind)
-    _counting(items_max)  # which takes long the first time
+    read_one, open_array = _item_reader(item_kind), _array_opener(item_kind, items_max)
 
     async def read_items(body: bytes, pace: Pace) -> list[Any]:
-        texts = await _items(body, items_max, pace)
-        if (whole := decode_whole(body)) is not None:
+        whole, texts = await open_array(body, pace)
+        if whole is not None:
             return whole
-        check_sizes(texts)
         items: list[Any] = []
         faults: list[Fault] = []
         for index, text in enumerate(texts):
@@ -188,15 +183,12 @@ def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
 def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
     """Every faulty item gets one fault at least, so that it is refused for a reason."""
     item_kind = _item_kind(kind)
-    read_one, check_sizes = _item_reader(item_kind), _size_check(item_kind)
-    decode_whole = _whole_decoder(item_kind)
-    _counting(items_max)  # which takes long the first time
+    read_one, open_array = _item_reader(item_kind), _array_opener(item_kind, items_max)
 
     async def read_items(body: bytes, pace: Pace) -> list[Any]:
-        texts = await _items(body, items_max, pace)
-        if (whole := decode_whole(body)) is not None:
+        whole, texts = await open_array(body, pace)
+        if whole is not None:
             return whole
-        check_sizes(texts)
         items: list[Any] = []
         left = FAULTS_MAX
         for text in texts:
@@ -224,6 +216,25 @@ def _item_reader(item_kind: Any) -> _ReadOne:
             raise _malformed(error) from None
 
     return read_item
+
+
+type _OpenArray = Callable[[bytes, Pace], Awaitable[tuple[list[Any] | None, list[msgspec.Raw]]]]
+
+
+def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
+    """Returns what gives an array's items, decoded in one piece if that is possible, and their
+    texts, which are of a size that can be read one by one."""
+    decode_whole, check_sizes = _whole_decoder(item_kind), _size_check(item_kind)
+    _counting(items_max)  # which takes long the first time
+
+    async def open_array(body: bytes, pace: Pace) -> tuple[list[Any] | None, list[msgspec.Raw]]:
+        texts = await _items(body, items_max, pace)
+        whole = decode_whole(body)
+        if whole is None:
+            check_sizes(texts)
+        return whole, texts
+
+    return open_array
 
 
 def _item_kind(kind: Any) -> Any:

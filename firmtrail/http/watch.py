@@ -33,7 +33,7 @@ class Reached(NamedTuple):
     control: int
     nudge: int
     is_closed: int
-    """Nothing will come behind this size: a newer log of the project has replaced this one."""
+    """Nothing will come after this size: a newer log of the project has replaced this one."""
 
 
 type IsNews = Callable[[Reached], bool]
@@ -116,13 +116,13 @@ class Watch:
                     del self._waiters[log_id]
 
     async def run(self) -> None:
-        """Looks, as long as anybody waits."""
+        """Looks at the logs as long as a request waits."""
         while True:
             await self._wanted.wait()
             if not self._waiters:
                 self._wanted.clear()
                 continue
-            with contextlib.suppress(Unavailable):  # whoever waits is answered when time is up
+            with contextlib.suppress(Unavailable):  # waiting requests end when their time is up
                 await self._look()
             await asyncio.sleep(EVERY_S)
 
