@@ -55,7 +55,13 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     outcome_position: int = -1
     outcome_place: int = -1
     silent_position: int | None = None
-    """The event that the device fell silent after it."""
+    """The position of the event that says that the device fell silent after it."""
+    model: str = ""
+    """Of the device when the offer was made: the same version of two models is two releases."""
+    place: int = -1
+    """The device's last place when the offer was made."""
+    cleared_place: int = -1
+    """The device's last place at the last retry: a failure before it counts no attempt."""
 
     @property
     def is_silent(self) -> bool:
@@ -66,13 +72,6 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     def is_pending(self) -> bool:
         """Whether no outcome came since it was made last."""
         return self.outcome is None or self.outcome_position < self.position
-
-    model: str = ""
-    """Of the device when the offer was made: the same version of two models is two releases."""
-    place: int = -1
-    """The device's last place when the offer was made."""
-    cleared_place: int = -1
-    """The device's last place at the last retry: a failure before it counts no attempt."""
 
     @property
     def key(self) -> tuple[str, str]:
