@@ -71,6 +71,7 @@ SELECT count(*)
                 AND tried.generation = {generation_of("device_offers")}
                 AND tried.device = device.device
                 AND tried.version = $7
+                AND tried.model = $2
                 AND tried.attempts >= $8))
     AND NOT EXISTS (
         SELECT 1
