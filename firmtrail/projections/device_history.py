@@ -61,7 +61,7 @@ WHERE behind.log_id = $1
             AND nearest.place > given.place)
 ORDER BY given.n, behind.position"""
 
-_RUNS = """\
+_RUNS = f"""\
 WITH bad AS (
     SELECT
         given.n, given.log_id, given.device, given.bad_version, given.stop,
@@ -69,7 +69,7 @@ WITH bad AS (
             SELECT min(report.place)
             FROM device_history AS report
             WHERE report.log_id = given.log_id
-                AND report.generation = {of_given}
+                AND report.generation = {{of_given}}
                 AND report.device = given.device
                 AND report.moves = 1
                 AND report.version = given.bad_version
@@ -82,7 +82,7 @@ SELECT
         SELECT 1
         FROM device_history AS failed
         WHERE failed.log_id = bad.log_id
-            AND failed.generation = {of_bad}
+            AND failed.generation = {{of_bad}}
             AND failed.device = bad.device
             AND failed.version = ran.version
             AND failed.status IN ('failed', 'rejected')
@@ -91,16 +91,13 @@ SELECT
                 SELECT current.model
                 FROM device_current AS current
                 WHERE current.log_id = bad.log_id
-                    AND current.generation = (
-                        SELECT generation
-                        FROM views
-                        WHERE log_id = bad.log_id AND name = 'device_current')
+                    AND current.generation = {generation_of("device_current", "bad.log_id")}
                     AND current.device = bad.device)
             AND NOT EXISTS (
                 SELECT 1
                 FROM device_history AS again
                 WHERE again.log_id = bad.log_id
-                    AND again.generation = {of_bad}
+                    AND again.generation = {{of_bad}}
                     AND again.device = bad.device
                     AND again.version = ran.version
                     AND again.moves = 1
@@ -110,7 +107,7 @@ SELECT
 FROM bad
 CROSS JOIN device_history AS ran
 WHERE ran.log_id = bad.log_id
-    AND ran.generation = {of_bad}
+    AND ran.generation = {{of_bad}}
     AND ran.device = bad.device
     AND ran.moves = 1
     AND ran.version <> bad.bad_version
@@ -119,7 +116,7 @@ WHERE ran.log_id = bad.log_id
         SELECT min(report.position)
         FROM device_history AS report
         WHERE report.log_id = bad.log_id
-            AND report.generation = {of_bad}
+            AND report.generation = {{of_bad}}
             AND report.device = bad.device
             AND report.place = bad.place
             AND report.moves = 1
@@ -127,9 +124,6 @@ WHERE ran.log_id = bad.log_id
             AND report.position < bad.stop)))
 GROUP BY bad.n, bad.log_id, bad.device, bad.stop, ran.version
 ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
-
-_LIVE = """\
-(SELECT generation FROM views WHERE log_id = {relation}.log_id AND name = 'device_history')"""
 
 _ASKED = f"""\
 WITH reached AS MATERIALIZED (
@@ -312,7 +306,7 @@ def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> 
     given = Given("n bigint, log_id bigint, device text, bad_version text, stop bigint", rows)
     if generation is not None:
         return Statement(_RUNS.format(of_given="$1", of_bad="$1"), (generation,), given)
-    of_given, of_bad = _LIVE.format(relation="given"), _LIVE.format(relation="bad")
+    of_given, of_bad = generation_of(NAME, "given.log_id"), generation_of(NAME, "bad.log_id")
     return Statement(_RUNS.format(of_given=of_given, of_bad=of_bad), (), given)
 
 
