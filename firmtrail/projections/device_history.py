@@ -1,6 +1,6 @@
 """The view of everything each device reported, in the device's own order.
 
-A row is a report as it was claimed. What a report means beside its neighbours (the version before,
+A row is a report as it was claimed. What a report means next to its neighbours (the version before,
 the kind of change, whether it shows at all) is computed on reading, so a late report adds its row
 and rewrites none.
 """
@@ -158,7 +158,7 @@ asked AS MATERIALIZED (
     FROM reached),
 """
 """The devices asked for, each with the last report that counts: with `at_ms`, the last
-installed/running one whose time is not behind it."""
+installed/running one whose time is not after it."""
 
 _REACHED = """\
     report.log_id = asked.log_id
@@ -250,7 +250,7 @@ class Asked(NamedTuple):
     stop: int = END
     """Only what was recorded at positions before it."""
     at_ms: int | None = None
-    """Only up to the last installed/running report whose time is not behind it."""
+    """Only up to the last installed/running report whose time is not after it."""
     moves: int = 1
     """1: installed/running reports; 0: all."""
 
@@ -289,7 +289,7 @@ def _row(report: Told) -> tuple[Value, ...]:
 
 
 def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> Statement:
-    """For each (device, place): the nearest installed/running reports behind it.
+    """Reads for each (device, place) the nearest installed/running reports after it.
 
     Rows of (n, place, position, version, time_ms), for each n the earliest first.
     """
@@ -299,9 +299,9 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
 
 
 def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
-    """For each (log_id, device, bad version, stop) what it ran before, as the reports at positions
-    before `stop` say; read it with `runs_of`. In the live generation, if none is given.
-    """
+    """Reads for each (log_id, device, bad version, stop) what the device ran before, as the reports
+    at positions before `stop` say; read it with `runs_of`. Without a generation, the live one
+    counts."""
     rows = [(n, *key) for n, key in enumerate(wanted)]
     given = Given("n bigint, log_id bigint, device text, bad_version text, stop bigint", rows)
     if generation is not None:
@@ -311,7 +311,7 @@ def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> 
 
 
 def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
-    """For each wanted what the rows say."""
+    """Returns what the rows say of each (device, bad version)."""
     found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
         found[wanted[n]].append(Run(version, bool(has_failed)))
@@ -319,12 +319,12 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
 
 
 def pages(asked: Sequence[Asked]) -> Statement:
-    """The history of each; read what stands behind each `n` with `page_of`."""
+    """Reads the history of each; read the rows of each `n` with `page_of`."""
     return Statement(_PAGE, (), _given(asked))
 
 
 def last_reports(asked: Sequence[Asked]) -> Statement:
-    """Rows of (n, status, clock): each device's last report, in its order."""
+    """Reads (n, status, clock) of each device's last report, in its order."""
     return Statement(_LAST, (), _given(asked))
 
 
