@@ -197,11 +197,6 @@ ORDER BY position + 0"""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position, text"
 
-_RECORDED_AT = """\
-SELECT recorded_at_ms
-FROM events
-WHERE log_id = $1 AND position = $2"""
-
 
 async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0) -> int:
     """Creates a new, empty log of the project, with its next number, which is greater than `above`.
@@ -399,30 +394,3 @@ def of_stream(log_id: int, stream: str, stop: int = continued.END) -> Statement:
     """Reads (position, recorded_at_ms, entry text) before `stop` of a stream that stays short, in
     order."""
     return Statement(_READ_STREAM, (log_id, stream, stop))
-
-
-async def size_at(db: Database, log_id: int, at_ms: int) -> int:
-    """Returns how many events were recorded at or before `at_ms`: a bisection, as times never
-    decrease.
-
-    Below 0 for a time before a log that continues others: so many of the last were later.
-    """
-    if size := await _size_at(db, log_id, (await head(db, log_id)).size, at_ms):
-        return size
-    parts = continued.parts_of(await db.read(continued.parts(log_id)))
-    for part in reversed(parts):
-        if size := await _size_at(db, part.log_id, part.size, at_ms):
-            return part.start + size
-    return parts[0].start if parts else 0
-
-
-async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
-    low, high = 0, size
-    while low < high:
-        middle = (low + high) // 2
-        [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))
-        if recorded_at_ms <= at_ms:
-            low = middle + 1
-        else:
-            high = middle
-    return low
