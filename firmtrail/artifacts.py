@@ -1,7 +1,7 @@
 """Where do the bytes of artifacts lie? In a folder, or in a bucket of S3's kind, named by their
 SHA-256.
 
-An object is there whole or not at all, is durable before anybody is told of it, and never changes:
+An object is there whole or not at all, is durable before anybody learns of it, and never changes:
 its name is what it holds. Bytes that arrive lie under `uploads/` until they are kept. An upload
 that fails leaves nothing. What one leaves whose process ends meanwhile is swept away in a folder by
 the first upload a day later; in a bucket that is left to the bucket's rule for incomplete uploads.
@@ -27,7 +27,7 @@ from firmtrail.eventstore import files
 from firmtrail.eventstore.database import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024
-"""What is sent to the store at once: the least that S3 takes as a part. An upload holds three."""
+"""The size of a piece that is sent to the store, the least that S3 takes. An upload holds three."""
 PARTS_AT_ONCE = 2
 READ_BYTES = 256 * 1024
 """What a download holds."""
@@ -61,7 +61,7 @@ class Artifacts:
     @contextlib.asynccontextmanager
     async def received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Upload]:
         """Store bytes as they come, and hash them. What is not kept inside of the block is gone
-        behind it; what `chunks` raises is raised."""
+        after it; what `chunks` raises is raised."""
         name, digest, size_bytes = f"{_UPLOADS}/{uuid4().hex}", sha256(), 0
 
         async def hashed() -> AsyncIterator[bytes]:
@@ -97,13 +97,13 @@ class Artifacts:
             if isinstance(self._place, Path):
                 await self._keep_in_folder(self._place, upload.name, target)
             elif not await self._has(target):
-                # Two that do this at once write the same bytes; S3 shows either, whole.
+                # Two that do this in parallel write the same bytes; S3 shows either, whole.
                 await obstore.copy_async(self._store, upload.name, target)
 
     async def _keep_in_folder(self, folder: Path, name: str, target: str) -> None:
-        """Bytes before their name: else a lost machine could leave a name with fewer bytes.
+        """Syncs bytes before their name: else a lost machine could leave a name with fewer bytes.
 
-        The store creates files as the process's umask lets it; these are their owner's alone.
+        The store creates files as the process's umask lets it, so their mode is set here.
         """
         await asyncio.to_thread((folder / name).chmod, files.PRIVATE)
         await asyncio.to_thread(files.sync, folder / name)
@@ -131,7 +131,7 @@ class Artifacts:
     async def read(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """The bytes at start <= position < stop of what has this SHA-256, in small chunks.
 
-        Each is asked for by itself: a client that takes hours holds no connection to a bucket.
+        Each is a request of its own: a client that takes hours holds no connection to a bucket.
         """
         for first in range(start, stop, READ_BYTES):
             last = min(first + READ_BYTES, stop)
@@ -156,7 +156,7 @@ def _store(place: config.Place) -> ObjectStore:
 
 
 def _prepare(uploads: Path) -> None:
-    """See to the folder of uploads, and delete what processes that were killed have left."""
+    """Create or check the folder of uploads, and delete what killed processes have left."""
     files.private_folder(uploads)
     for path in uploads.glob("*"):
         with contextlib.suppress(FileNotFoundError):

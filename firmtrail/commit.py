@@ -39,7 +39,7 @@ CALENDAR_END_MS = 253_402_300_799_999
 SALT_BYTES = 16
 
 SYSTEM = "system"
-"""The actor of what follows by itself."""
+"""The actor of what the service does automatically."""
 
 
 class ClockAhead(Unavailable):
@@ -60,7 +60,8 @@ class ClockAhead(Unavailable):
 
 
 def until_text(until_ms: int) -> str:
-    """Until when a clock keeps a log from taking appends; a wild clock is in no calendar."""
+    """Returns the time until which a clock keeps a log from taking appends, before the year
+    10000."""
     return events.time_text(min(until_ms, CALENDAR_END_MS))
 
 
@@ -70,7 +71,7 @@ class Before(NamedTuple):
     floors: Floors
     held: controls.Held
     old: Sequence[continued.Part]
-    """The logs that it goes on from."""
+    """The logs that it continues."""
 
 
 class Committed(NamedTuple):
@@ -83,7 +84,7 @@ class Committed(NamedTuple):
 
 
 class Paper:
-    """What is decided and recorded while the head is held. Pure but for salts and ids."""
+    """Collects what is recorded while the head is locked. Pure but for salts and ids."""
 
     def __init__(
         self,
@@ -118,13 +119,13 @@ class Paper:
         self.fold.states.update(device_current.states(rows))
 
     def load_later(self, places: Sequence[tuple[str, int]]) -> Statement:
-        """Rows for `fold.add_later`: what stands behind these (device, place)."""
+        """Reads for `fold.add_later` the reports that come after these (device, place)."""
         generation = self._generations[device_history.NAME]
         return device_history.later(self.log_id, generation, places)
 
     @property
     def control(self) -> Control:
-        """What decides, with what is recorded here."""
+        """Returns what decides, with what is recorded here."""
         return self.fold.steering.control
 
     def load_told(
@@ -169,9 +170,9 @@ class Paper:
         event_id: str | None = None,
         text: str | None = None,
     ) -> int:
-        """Put an event behind the ones before it, and give its position.
+        """Adds an event at the next position, and returns that position.
 
-        `text` is free text kept beside the log; the event gets its salted hash as the member that
+        `text` is free text kept outside the log; the event gets its salted hash as the member that
         its TEXT names. A device's state must have been loaded, where there is one.
         """
         position = self.head.size + len(self._entries)
@@ -203,7 +204,7 @@ class Paper:
 
     @property
     def committed(self) -> Committed:
-        """What a process keeps of it, once it is written."""
+        """Returns what a process keeps of it, once it is written."""
         control = None if self.control is self._known else self.control
         return Committed(LogName(self.project, self.head.number), self.size, control)
 
@@ -218,7 +219,7 @@ class Paper:
 
 
 class Commit(Paper):
-    """The paper of a command that runs by itself, with its transaction."""
+    """A paper with its transaction, for a command that runs in a commit of its own."""
 
     def __init__(
         self, tx: Transaction, head: log.Head, generations: Mapping[str, int], decides: Control
@@ -231,7 +232,8 @@ class Commit(Paper):
         return await self._tx.run(*statements)
 
     async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
-        """The states of those that exist, loaded once; they can be recorded on from here."""
+        """Returns the states of those that exist, loaded once; they can be recorded on from
+        here."""
         if missing := [name for name in names if name not in self.fold.states]:
             rows, *told = await self._tx.run(self.load_devices(missing), *self.load_told(missing))
             self.take_devices(rows)
@@ -261,7 +263,7 @@ def holding(log_id: int) -> list[Statement]:
 
 
 async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
-    """Lock the log's head and open a commit behind it. Raises `Unavailable` as `held` does."""
+    """Locks the log's head and opens a commit at it. Raises `Unavailable` as `held` does."""
     head, generations = held(await tx.run(*holding(log_id)), floors)
     [old] = await tx.run(continued.parts(log_id))
     rows = await tx.run(*controls.load(head, generations, continued.parts_of(old)))
@@ -271,7 +273,7 @@ async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
 
 
 def opened(log_id: int, before: Before) -> Script[Paper]:
-    """Lock the log's head and open a paper behind it. What decides is read where it is not known.
+    """Locks the log's head and opens a paper at it. Reads what decides if it is not known.
     Raises `Unavailable` as `held` does."""
     head, generations = held((yield holding(log_id)), before.floors)
     if (known := before.held.get(log_id, head.control_count)) is not None:
@@ -283,7 +285,7 @@ def opened(log_id: int, before: Before) -> Script[Paper]:
 
 
 def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:
-    """The head that `holding` locked, and the live generation of each view.
+    """Returns the head that `holding` locked, and the live generation of each view.
 
     Raises `Unavailable`, and the transaction must not go on, when
 

@@ -43,7 +43,7 @@ type Place = Path | Bucket
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """With which key checkpoints are signed, and where the last published ones are kept."""
+    """The key that signs checkpoints, and the place of the last published ones."""
 
     key: Path
     checkpoints: Place
@@ -59,7 +59,7 @@ class Embedded:
 
     @property
     def signing(self) -> Signing:
-        """Next to the file, where nothing else is said."""
+        """Returns the files next to the database, unless others are named."""
         return Signing(
             self.key_file or self.path.with_name(f"{self.path.name}.key"),
             self.checkpoints or self.path.with_name(f"{self.path.name}.checkpoints"),
@@ -71,12 +71,12 @@ class Embedded:
 
     @property
     def socket(self) -> Path:
-        """Where the process that holds the file takes commands."""
+        """Returns where the process that holds the file takes commands."""
         return self.path.with_name(f"{self.path.name}.sock")
 
     @property
     def artifacts(self) -> Path:
-        """The folder of artifacts, where no other place is named."""
+        """Returns the folder of artifacts, where no other place is named."""
         return self.path.with_name(f"{self.path.name}.artifacts")
 
     def __str__(self) -> str:
@@ -108,8 +108,8 @@ class Cluster:
         return Signing(self.key_file, self.checkpoints)
 
     def __str__(self) -> str:
-        """A password with a `/`, `?` or `#` that is not encoded ends the host too early for any
-        parser: then all before the last @ counts as the user's part."""
+        """Returns the URL without its password. One with a `/`, `?` or `#` that is not encoded ends
+        the host too early for any parser: then all before the last @ counts as the user's part."""
         parts = urlsplit(self.url)
         if "@" not in parts.netloc and ":" in parts.netloc and "@" in self.url:
             name, place = parts.netloc.partition(":")[0], self.url.rpartition("@")[2]
@@ -161,11 +161,12 @@ class Serving:
     """Where artifacts lie; None: next to the embedded database, and nowhere with a Postgres."""
     artifact_bytes_max: int = ARTIFACT_BYTES_MAX
     trusted_proxies: tuple[Network, ...] = ()
-    """Whose word on the client's address, and on the URL that it used, is taken."""
+    """The proxies that are believed about the client's address and the URL that it used."""
     connections_max: int | None = None
-    """Of all clients, a process; None: as many as fit below the limit of descriptors."""
+    """The bound of a process over all clients; None: as many as the limit of descriptors lets
+    in."""
     connections_per_address_max: int | None = None
-    """None: a quarter of them."""
+    """How many of them one address may have; None: a quarter."""
     projects: ProjectMakers = "operator"
     long_poll_s_max: float = LONG_POLL_S_MAX
     metrics_folder: Path | None = None
@@ -183,7 +184,7 @@ def place(text: str) -> Place:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Read networks in CIDR notation, apart by commas; an address is a network of one.
+    """Read networks in CIDR notation, separated by commas; an address is a network of one.
 
     Raises `BadSetting`.
     """
@@ -211,7 +212,7 @@ def database(url: str) -> Database:
 
 
 def signed(database: Database, key_file: Path | None, checkpoints: Place | None) -> Database:
-    """The database with these, where they are given."""
+    """Return the database with this key and this place, where they are given."""
     return replace(
         database,
         key_file=key_file or database.key_file,

@@ -13,7 +13,7 @@ A restored device, or one with new hardware, begins a new counting, whose places
 those before: its seq begins again.
 
 That order decides the status, the current version and the history. So `evolve` takes, with each
-report, the nearest report of an installed version behind it in that order, if one was recorded
+report, the nearest report of an installed version after it in that order, if one was recorded
 before it: with it, a late report costs one look-up, however long the history is.
 """
 
@@ -55,15 +55,15 @@ type Clock = Literal["unset", "ahead", "behind"]
 
 
 class Duplicate(msgspec.Struct, frozen=True, gc=False):
-    """This was recorded before; here is where."""
+    """A command that was recorded before, and where."""
 
     position: int
     recorded_at_ms: int
 
 
 class Refused(Exception):
-    """A rule says no. `code` is stable; `status` is the HTTP status that it means; `member` is what
-    of the command it says no to, if it is one thing."""
+    """A rule refuses a command. `code` is stable, `status` is the HTTP status that it means, and
+    `member` names the member of the command that is refused, if it is one."""
 
     def __init__(self, code: str, detail: str, status: int = 409, *, member: str = "") -> None:
         super().__init__(detail)
@@ -112,7 +112,7 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
 
 
 class Later(NamedTuple):
-    """An installed/running report behind another one in the device's order."""
+    """An installed/running report that comes after another one in the device's order."""
 
     place: int
     position: int
@@ -261,7 +261,7 @@ def claimed_place(state: DeviceState, report: Report, now_ms: int) -> int:
 
 
 def _time(occurred_at_ms: int | None, recorded_at_ms: int) -> tuple[int, Clock | None]:
-    """A report's time, and what is wrong with the device's clock if that is not its own claim."""
+    """Returns a report's time, and what is wrong with the device's clock if it is not believed."""
     if occurred_at_ms is None:
         return recorded_at_ms, None
     if occurred_at_ms < EARLIEST_BELIEVED_MS:
@@ -284,7 +284,7 @@ class _Run(NamedTuple):
 def evolve_report(
     state: DeviceState, report: Recorded, at: Placed, later: Later | None
 ) -> DeviceState:
-    """The device after a report at its place; `later` is the next installed/running behind it."""
+    """Returns the device after a report; `later` is the next installed/running report after it."""
     event = report.event
     assert isinstance(event, events.REPORTS)
     run = _Run(
@@ -316,8 +316,8 @@ def evolve_report(
 
 
 def _moved(run: _Run, version: str, at: Placed, later: Later | None) -> _Run:
-    """The run after an installed/running report, which can begin a new one, lengthen it to the
-    front, come right before it, or split it; farther back, it changes only the history."""
+    """Returns the run after an installed/running report, which can begin a new one, lengthen it to
+    the front, come right before it, or split it; farther back, it changes only the history."""
     if later is None:
         if version == run.version:
             return run
@@ -335,8 +335,8 @@ def _moved(run: _Run, version: str, at: Placed, later: Later | None) -> _Run:
 def evolve_attributes(
     state: DeviceState | None, device: str, event: Event, recorded_at_ms: int = 0
 ) -> DeviceState:
-    """The device after an event about the device itself. Secrets are no part of its state, but for
-    one that begins a new counting."""
+    """Returns the device after an event about the device itself. Secrets are no part of its state,
+    except one that begins a new counting."""
     if isinstance(event, events.DeviceRegistered):
         return DeviceState(
             device, event.model, event.cohort, event.tags, registered_at_ms=recorded_at_ms
@@ -355,8 +355,8 @@ def evolve_attributes(
 
 
 def evolve_ordered(state: DeviceState, version: str) -> DeviceState:
-    """The device after an offer or a retry of a version: its last report of that version is no
-    longer the last word."""
+    """Returns the device after an offer or a retry of a version: its last report of that version no
+    longer stands for a bare one."""
     if version != state.last_version or state.is_ordered:
         return state
     return replace(state, is_ordered=True)
@@ -383,7 +383,7 @@ def decide_change(
     change: events.DeviceChanged,
     decommissioned: bool | UnsetType = UNSET,  # noqa: FBT001 (a wish for a value, not a switch)
 ) -> list[Event]:
-    """The events that a change of attributes means; none if nothing would change."""
+    """Returns the events that a change of attributes means; none if nothing would change."""
     changed = {
         name: value for name, value in _present(change).items() if getattr(state, name) != value
     }

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from firmtrail import orders
-from firmtrail.event import Event as Event  # noqa: PLC0414 (whoever names an event finds it here)
+from firmtrail.event import Event as Event  # noqa: PLC0414 (a caller that names an event finds it here)
 
 type Progress = Literal["downloading", "downloaded", "installing", "rebooting"]
 type Failure = Literal["failed", "rejected"]
@@ -30,7 +30,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Reported(Event, frozen=True):
-    """What a device's report claims, beside its status."""
+    """What a device's report claims, apart from its status."""
 
     TEXT: ClassVar[str | None] = "detail"
 
@@ -190,7 +190,7 @@ class ReleaseWithdrawn(Event, frozen=True):
 
 
 class TextErased(Event, frozen=True):
-    """The text beside the event at `position` is gone, and its salt."""
+    """The text of the event at `position` is gone, and its salt."""
 
     VERSION: ClassVar[int] = 2
 
@@ -213,7 +213,7 @@ class AccessRecordSealed(Event, frozen=True):
 
 
 class LogContinued(Event, frozen=True):
-    """This log goes on from the first `size` events of the project's log number `log`.
+    """This log continues the first `size` events of the project's log number `log`.
 
     `checkpoint` is the last one that was published of that log, as its signed note; where `size`
     is below the size that it signs, what is between them is lost.
@@ -304,7 +304,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(project: str, recorded: Recorded) -> str:
-    """The entry's canonical text. It does not hold the position: that is its place in the tree."""
+    """Returns the entry's canonical text. It does not hold the position: that is its place in the
+    tree."""
     event = recorded.event
     return _encode(
         Envelope(
@@ -326,9 +327,9 @@ def type_of(kind: type[Event]) -> str:
 
 
 def types_named(name: str) -> frozenset[str]:
-    """The types of entries that `name` means: "DeviceChanged" means every version of it, and
-    "DeviceChanged.v1" one; "firmtrail." may stand before either. None: there is no such event.
-    """
+    """Returns the types of entries that `name` means: "DeviceChanged" means every version of it,
+    and "DeviceChanged.v1" one; "firmtrail." may stand before either. None: there is no such
+    event."""
     known = {
         f"{kind}.v{version}": kind
         for kind, event in TYPES.items()
@@ -346,7 +347,7 @@ def decode(
     types: Mapping[str, type[Event]] = TYPES,
     upcasts: Mapping[tuple[str, int], Upcast] = UPCASTS,
 ) -> Recorded:
-    """The event that an entry's text holds; an old version is lifted to the newest first.
+    """Returns the event that an entry's text holds; an old version is lifted to the newest first.
 
     Raises msgspec.MsgspecError, ValueError or KeyError for what is no entry of ours: the log is
     corrupt, or newer than this code.

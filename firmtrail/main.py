@@ -67,7 +67,7 @@ class Interrupted(click.ClickException):
 
 
 def _reason(error: OSError | Unavailable) -> str:
-    """What the system refused, and for which file."""
+    """Returns what the system refused, and for which file."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     return str(error) or type(error).__name__
@@ -123,7 +123,7 @@ def share_metrics(folder: str) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a program that we start gets: ours, and `more`."""
+    """Returns what a program that we start gets: ours, and `more`."""
     return os.environ | more
 
 

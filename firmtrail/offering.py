@@ -1,8 +1,8 @@
-"""One commit of check-ins: each device's decision again, now that nothing can come in between, and
-its offer recorded where it is a new one.
+"""Records one commit of check-ins: each device is decided on again, as nothing can come in between
+here, and its offer is recorded if it is a new one.
 
 An offer is recorded once for each device, target, cause and attempt, so a device that asks again
-writes nothing. Nothing here is lost by a crash: whoever asks again is decided on anew.
+writes nothing. A crash loses nothing: a device that asks again is decided on again.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from firmtrail.steering.target import Case, Decision
 
 
 class CheckIn(NamedTuple):
-    """A device asks what it should run; `running`, if it says so, is what it runs."""
+    """A device asks what it should run; `running` is the version that it says it runs, if any."""
 
     device: str
     actor: str
@@ -30,7 +30,7 @@ class CheckIn(NamedTuple):
 def offering(
     log_id: int, before: Before, batch: Sequence[CheckIn]
 ) -> Script[tuple[Committed, list[Decision | Refused]]]:
-    """From the head's lock on; gives each decision too."""
+    """Plays the commit from the head's lock on; returns each decision too."""
     paper = yield from opened(log_id, before)
     names = {each.device for each in batch}
     devices, *told = yield [paper.load_devices(names), *paper.load_told(names)]
@@ -46,7 +46,7 @@ def offering(
 
 
 def _ways_wanted(paper: Paper, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
-    """The (device, bad version) whose previous version a rollback asks for."""
+    """Returns each (device, bad version) whose previous version a rollback asks for."""
     cases = (_case(paper, each) for each in batch)
     return list({way: None for case in cases if case and (way := target.way_wanted(case))})
 

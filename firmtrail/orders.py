@@ -1,4 +1,4 @@
-"""The part of the vocabulary that steers: what was ordered, and what devices were told."""
+"""The part of the vocabulary that steers: what was ordered, and what devices were offered."""
 
 from typing import ClassVar, Literal
 
@@ -69,7 +69,7 @@ class RolloutPaused(Order, frozen=True):
 
 
 class RolloutResumed(Order, frozen=True):
-    """It goes on; the outcomes before it no longer count towards pausing."""
+    """It continues; the outcomes before it no longer count towards pausing."""
 
 
 class RolloutAborted(Order, frozen=True):
@@ -87,7 +87,7 @@ class Resumed(Order, frozen=True):
 
 
 class UpdateOffered(Event, frozen=True):
-    """The device was told to go to this version, for the first time in this attempt."""
+    """The device was offered this version, for the first time in this attempt."""
 
     version: str
     cause: Cause

@@ -1,7 +1,7 @@
-"""One commit of reports: what was recorded before is told from what is new, and decided in order.
+"""Records one commit of reports: known ones are found by their identity, new ones decided in order.
 
 From the lock of the log's head on. A report that a rule refuses fails alone; what one report
-records is known to those behind it.
+records is known to those after it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,8 +47,8 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 def recording(
     log_id: int, before: Before, take: Callable[[], Sequence[Sequence[Item]]]
 ) -> Recording:
-    """One commit, from the head's lock on, of what can be taken when it is held; gives the outcomes
-    of each unit too."""
+    """Plays one commit from the head's lock on, of what can be taken when the head is locked;
+    returns the outcomes of each unit too."""
     paper = yield from opened(log_id, before)
     batch = take()
     items = [item for unit in batch for item in unit]
@@ -102,7 +102,7 @@ def _identities(items: Iterable[Item]) -> list[tuple[str, str]]:
 
 
 def _find(paper: Paper, before: Before, identities: Sequence[tuple[str, str]]) -> list[Statement]:
-    """In this log and those that it continues; read it with `_found`."""
+    """Looks in this log and in those that it continues; read the rows with `_found`."""
     log_ids = (paper.log_id, *(part.log_id for part in before.old))
     return [log.find(log_id, identities) for log_id in log_ids]
 
@@ -124,7 +124,7 @@ def _counting_place(paper: Paper, report: Report) -> int:
 
 
 def _in_counting(paper: Paper, item: Item) -> Item:
-    """The report with the identity that it has in the present counting of its device."""
+    """Returns the report with the identity that it has in the present counting of its device."""
     place = _counting_place(paper, item.report)
     event_id = identity(item.report, place) if place else None
     return msgspec.structs.replace(item, event_id=event_id) if event_id else item
@@ -133,7 +133,7 @@ def _in_counting(paper: Paper, item: Item) -> Item:
 def _known_in_old(
     part: continued.Part, found: Mapping[tuple[str, str], log.Found]
 ) -> _KnownReports:
-    """What an old log knows, of as much of it as counts, at positions below 0."""
+    """Returns what an old log knows, of as much of it as counts, at positions below 0."""
     return {
         key: _known(event._replace(position=part.start + event.position))
         for key, event in found.items()
@@ -142,7 +142,7 @@ def _known_in_old(
 
 
 def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
-    """A receipt of a log that this one goes on from, as that log gave it."""
+    """Returns a receipt of a log that this one continues, as that log gave it."""
     if isinstance(outcome, Refused) or outcome.position >= 0:
         return outcome
     number, position = continued.place_of(old, outcome.position)
@@ -166,9 +166,9 @@ def _known(found: log.Found) -> Known:
 
 
 def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
-    """The (device, place) of each report that may not be the last in its device's order.
+    """Returns the (device, place) of each report that may not be the last in its device's order.
 
-    `last` is never below the last place that the device will have: a report behind one that turns
+    `last` is never below the last place that the device will have: a report after one that turns
     out to be refused, or one that takes its place from the device's seq, is looked up for nothing.
     """
     states = paper.fold.states
@@ -196,7 +196,7 @@ def _decide_unit(paper: Paper, items: Iterable[Item], known: _KnownReports) -> l
 
 
 def _decide(paper: Paper, item: Item, known: _KnownReports) -> Receipt:
-    """Decide on one report; what it records is known to the reports behind it in the batch."""
+    """Decides on one report; what it records is known to the reports after it in the batch."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
     state = paper.fold.states.get(report.device)

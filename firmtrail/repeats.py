@@ -1,4 +1,4 @@
-"""Finds log lines that repeat what was logged within the last minute.
+"""Decides which log lines only repeat one that was written a moment ago.
 
 A condition such as a database that is away, a full disk or a refused log fails every request. One
 line a minute says as much as a thousand a second, and does not fill the disk. Callers name the
@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 
 EVERY_S = 60
 KEYS_MAX = 200
-"""How many conditions are known at a time; further ones count as one."""
+"""How many conditions are distinguished at one time; further ones count as one."""
 
 _OTHERS = object()
 
@@ -41,9 +41,9 @@ class Repeats:
         return left_out
 
     def _forget(self, now_s: float) -> None:
-        """Drop the conditions that are over, and keep those that left lines out."""
+        """Drop the conditions that are over, and with them how many lines they left out."""
         self._since = {
             key: (at_s, left_out)
             for key, (at_s, left_out) in self._since.items()
-            if left_out or now_s - at_s < EVERY_S
+            if now_s - at_s < EVERY_S
         }

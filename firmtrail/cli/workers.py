@@ -14,6 +14,8 @@ import os
 import queue
 import signal
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from types import FrameType
 from typing import Any, cast, override
 
@@ -54,9 +56,19 @@ def serve(serving: config.Serving) -> None:
     descriptors.raise_limit()
     os.umask(UMASK)
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
+    with ProcessPoolExecutor(1, get_context("fork")) as process:
+        process.submit(_prepare_apart, serving).result()
+    Gunicorn(serving, certificates).run()
+
+
+def _prepare_apart(serving: config.Serving) -> None:
+    """Prepare in a process of its own.
+
+    obstore reads a bucket with threads, which do not live on in a process that is forked later: in
+    such a worker each request to a bucket would wait without end.
+    """
     loop.run(_prepare(serving))
     _forget(serving, os.getpid())
-    Gunicorn(serving, certificates).run()
 
 
 async def _prepare(serving: config.Serving) -> None:

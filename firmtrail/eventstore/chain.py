@@ -1,7 +1,7 @@
 """Chains rows: the head after a row is a hash of the head before it and of the row. Pure.
 
-Whoever knows the head after N rows can tell whether any of these rows was changed, taken away,
-added or moved. Heads are SHA-256 in hex; the head of no rows is the empty text.
+The head after N rows shows whether any of these rows was changed, taken away, added or moved. Heads
+are SHA-256 in hex; the head of no rows is the empty text.
 """
 
 from collections.abc import Iterable, Sequence

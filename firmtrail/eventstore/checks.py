@@ -1,6 +1,6 @@
 """Is the database what the log relies on? What `firmtrail doctor` asks of it.
 
-Each check reads the catalog of its back end: what is there, beside what the migrations made.
+Each check reads the catalog of its back end: what is there, compared with what the migrations made.
 """
 
 import re
@@ -61,7 +61,7 @@ _POSTGRES_FILES = ("0001_own.postgresql", "0004_postgres_guard.postgresql")
 
 
 async def sqlite_triggers(db: Database) -> list[str]:
-    """What is wrong with the triggers that keep the log append-only."""
+    """Returns what is wrong with the triggers that keep the log append-only."""
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
@@ -73,7 +73,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
 
 
 async def postgres_triggers(db: Database) -> list[str]:
-    """What is wrong with the triggers that keep the log append-only."""
+    """Returns what is wrong with the triggers that keep the log append-only."""
     rows = await db.read(Statement(_POSTGRES_TRIGGERS))
     bodies = _bodies()
     there = {name: _fires(name, bodies, *row) for name, *row in rows}
@@ -147,5 +147,5 @@ async def postgres_synchronous_commit(db: Database) -> str:
 
 
 async def postgres_privileges(db: Database) -> list[str]:
-    """What this role may do to the log beside reading and adding."""
+    """Returns what this role may do to the log besides reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

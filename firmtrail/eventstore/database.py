@@ -64,7 +64,7 @@ class Unavailable(Exception):
 
 
 class Contended(Unavailable):
-    """Others held for too long what this needs. The database itself was there and said so."""
+    """Others locked for too long what this needs. The database itself was there and said so."""
 
 
 class AppendRefused(Unavailable):
@@ -128,22 +128,22 @@ class Database(Reader, Protocol):
     """A pool of connections to one database, open until `close`."""
 
     plays_in_turn: bool
-    """Whether scripts are played one after another, each waiting for the one before and holding
+    """Whether scripts are played one after another, each waiting for the one before and locking
     nothing: then it is worth sending one ahead, and a long one keeps all others waiting."""
 
     def moment(self) -> AbstractAsyncContextManager[Reader]:
-        """What reads the database as it is at one moment, until the block is left: for an answer
-        that takes several statements.
+        """Returns a reader of the database as it is at one moment, until the block is left: for an
+        answer that takes several statements.
 
         The block is short, and reads by nothing else: it has one of few connections, and requests
         that each wait for a second one would wait for ever.
         """
 
     async def is_read_only(self) -> bool:
-        """Whether nothing can be written now, though the database answers."""
+        """Returns whether nothing can be written now, though the database answers."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """What reads the database as it is, while others write on, until the block is left.
+        """Returns a reader of the database as it is, while others write, until the block is left.
 
         The log of a database's past can't be cut meanwhile (SQLite's WAL, Postgres's dead rows):
         for commands that read something whole, and never for a request.

@@ -105,7 +105,7 @@ def check_owner(path: Path, found: os.stat_result) -> None:
 
 
 def is_open(found: os.stat_result) -> bool:
-    """Whether other users may write to it."""
+    """Returns whether other users may write to it."""
     return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 

@@ -57,7 +57,7 @@ class Floors:
         self._published: dict[LogName, Checkpoint] = {}
 
     def of(self, name: LogName) -> "Floors":
-        """The same for one log, to be taken to another process."""
+        """Returns the same for one log, to be taken to another process."""
         floors = Floors()
         floors.is_checking = self.is_checking
         floors.refused = _only(name, self.refused)

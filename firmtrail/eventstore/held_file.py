@@ -27,7 +27,7 @@ def take(path: Path) -> IO[bytes]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process has the file open for writing."""
+    """Returns whether a process has the file open for writing."""
     try:
         take(path).close()
     except Locked:

@@ -1,9 +1,9 @@
 """The append-only log: all SQL that writes `events`, `subtrees`, `texts` and `log_heads`.
 
-A log is a sequence of entries at positions 0, 1, 2 … without gaps. Whoever appends holds the log's
-head row from `lock` to commit, so one order exists and no position is given twice, on any number
-of servers. An entry's text is the truth: it is stored as it was hashed and never encoded again.
-The other columns of `events` are an index over it.
+A log is a sequence of entries at positions 0, 1, 2 … without gaps. An append locks the log's head
+row from `lock` to commit, so one order exists and no position is given twice, on any number of
+servers. An entry's text is the truth: it is stored as it was hashed and never encoded again. The
+other columns of `events` are an index over it.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -43,7 +43,7 @@ class Head(NamedTuple):
     """Up to which `recorded_at_ms` the log takes appends, however far before that its clock is."""
 
     def refused_until_ms(self, ahead_ms_max: int) -> int | None:
-        """Until when appends are refused because the last event is far ahead of the clock.
+        """Returns until when appends are refused, as the last event is far ahead of the clock.
 
         None: they are not.
         """
@@ -197,14 +197,9 @@ ORDER BY position + 0"""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position, text"
 
-_RECORDED_AT = """\
-SELECT recorded_at_ms
-FROM events
-WHERE log_id = $1 AND position = $2"""
-
 
 async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0) -> int:
-    """A new, empty log of the project, with its next number, which is greater than `above`.
+    """Creates a new, empty log of the project, with its next number, which is greater than `above`.
 
     Its first event is not recorded before `recorded_at_ms`.
     """
@@ -229,7 +224,7 @@ def lock(log_id: int) -> Statement:
 
 
 async def head(db: Reader, log_id: int) -> Head:
-    """The end of the log as of now, not held."""
+    """Returns the end of the log as of now, not locked."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
 
 
@@ -239,18 +234,18 @@ def accept_clock(log_id: int) -> Statement:
 
 
 async def by_number(db: Database, project: str, number: int) -> int | None:
-    """The log with this number among its project's; None where there is none."""
+    """Returns the log with this number among its project's; None where there is none."""
     rows = await db.read(Statement(_BY_NUMBER, (project, number)))
     return int(rows[0][0]) if rows else None
 
 
 async def logs(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
-    """The project's logs behind the number `after`, in the order of their numbers."""
+    """Returns the project's logs after the number `after`, in the order of their numbers."""
     return [head_of([row]) for row in await db.read(Statement(_LOGS, (project, after, limit)))]
 
 
 async def count_logs(db: Database, project: str) -> int:
-    """How many logs the project has."""
+    """Returns how many logs the project has."""
     [[found]] = await db.read(Statement(_COUNT_LOGS, (project,)))
     return int(found)
 
@@ -262,14 +257,14 @@ def head_of(rows: Sequence[Row]) -> Head:
 
 
 class Extended(NamedTuple):
-    """A log behind its new end."""
+    """A log's new end."""
 
     head: Head
     completed: list[merkle.Subtree]
 
 
 def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Extended:
-    """The head after these entries, and the subtrees that they complete."""
+    """Returns the head after these entries, and the subtrees that they complete."""
     leaves = (merkle.leaf_hash(entry.text.encode()) for entry in entries)
     frontier, completed = merkle.extend(head.frontier, head.size, leaves)
     after = head._replace(
@@ -284,7 +279,7 @@ def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Exten
 def append(
     head: Head, entries: Sequence[Entry], texts: Sequence[Text], recorded_at_ms: int
 ) -> list[Statement]:
-    """Writes the entries behind `head`, which the transaction holds, and moves it."""
+    """Writes the entries after `head`, which the transaction has locked, and moves it."""
     assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
     after, completed = extended(head, entries, recorded_at_ms)
     rows = [
@@ -324,7 +319,7 @@ def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statem
 
 
 def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
-    """The events recorded under these (stream, event id); read it with `found`."""
+    """Reads the events recorded under these (stream, event id); read it with `found`."""
     rows = [(n, stream, event_id) for n, (stream, event_id) in enumerate(identities)]
     return Statement(_FIND, (log_id,), Given("n bigint, stream text, event_id text", rows))
 
@@ -344,9 +339,9 @@ def erase_text(log_id: int, position: int) -> Statement:
 
 
 def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
-    """The first entries at start <= position < stop; read it with `page_of`.
+    """Reads the first entries at start <= position < stop; read it with `page_of`.
 
-    Below 0 stand the events of the logs that this one goes on from, from `continued.first` on.
+    Below 0 stand the events of the logs that this one continues, from `continued.first` on.
     """
     if start < 0:
         return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
@@ -359,7 +354,7 @@ def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int
     Raises `Corrupt` where a position is missing.
     """
     if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
-        raise Corrupt(f"log {log_id}: position {start} or one behind it is missing")
+        raise Corrupt(f"log {log_id}: position {start} or one after it is missing")
     return [(position, at, text) for position, at, text in rows]
 
 
@@ -384,9 +379,9 @@ async def streams(db: Database, log_id: int, start: int, stop: int) -> frozenset
 
 
 async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
-    """All entries of one stream, in order. For streams that stay short: not a device's.
+    """Returns all entries of one stream, in order. For streams that stay short: not a device's.
 
-    What was recorded in the logs that this one goes on from comes first, at positions below 0.
+    What was recorded in the logs that this one continues comes first, at positions below 0.
     """
     entries = []
     for part in await continued.whole(db, log_id):
@@ -396,32 +391,6 @@ async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int,
 
 
 def of_stream(log_id: int, stream: str, stop: int = continued.END) -> Statement:
-    """Rows of (position, recorded_at_ms, entry text) before `stop`: a stream that stays short, in
+    """Reads (position, recorded_at_ms, entry text) before `stop` of a stream that stays short, in
     order."""
     return Statement(_READ_STREAM, (log_id, stream, stop))
-
-
-async def size_at(db: Database, log_id: int, at_ms: int) -> int:
-    """How many events were recorded at or before `at_ms`: a bisection, as times never decrease.
-
-    Below 0 for a time before a log that goes on from others: so many of the last were later.
-    """
-    if size := await _size_at(db, log_id, (await head(db, log_id)).size, at_ms):
-        return size
-    parts = continued.parts_of(await db.read(continued.parts(log_id)))
-    for part in reversed(parts):
-        if size := await _size_at(db, part.log_id, part.size, at_ms):
-            return part.start + size
-    return parts[0].start if parts else 0
-
-
-async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
-    low, high = 0, size
-    while low < high:
-        middle = (low + high) // 2
-        [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))
-        if recorded_at_ms <= at_ms:
-            low = middle + 1
-        else:
-            high = middle
-    return low

@@ -102,8 +102,8 @@ async def migrate(
     """Bring the database at `url` to the newest schema, and name its instance.
 
     On Postgres this runs as the owner, while servers write, and gives `roles` what they need. Each
-    revision is a transaction of its own; what gets no lock in time is tried again. An embedded
-    database must be held by no other process, and is migrated in one transaction.
+    revision is a transaction of its own; what gets no lock in time is tried again. No other process
+    may have an embedded database open; it is migrated in one transaction.
 
     Raises `WrongInstance` where the database has another name already, `Contended` where others
     hold a lock for longer than RETRY_S.
@@ -122,7 +122,7 @@ async def migrate(
 
 
 async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -> None:
-    """What was done before a lock was not had is done for good, and found so by the next try."""
+    """Tries again if a lock is not had in time; what was committed before stays, and is skipped."""
     last_try_at_s = monotonic() + RETRY_S
     while True:
         try:
@@ -133,8 +133,8 @@ async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -
                 raise
             if monotonic() > last_try_at_s:
                 raise Contended(
-                    f"other transactions held a lock for {RETRY_S} s that the migration needs; "
-                    "nothing is broken: end them, and run it again"
+                    "The migration was not finished: other transactions kept a lock that it needs "
+                    f"for {RETRY_S} s. Nothing is broken: end them, and run it again."
                 ) from error
         await asyncio.sleep(RETRY_EVERY_S)
 
@@ -143,7 +143,7 @@ def _engine(url: str) -> AsyncEngine:
     """Postgres by the very URL that serves, whose options SQLAlchemy has other names for.
 
     What follows sqlite:/// is a path as it is: no character of it is escaped or begins a query.
-    SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE by itself.
+    SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE on its own.
     """
     if url.startswith(_SQLITE):
         path = URL.create("sqlite+aiosqlite", database=url.removeprefix(_SQLITE))
@@ -152,7 +152,7 @@ def _engine(url: str) -> AsyncEngine:
 
 
 class _To(NamedTuple):
-    """What a migration brings about, and how."""
+    """What a migration has to reach, and how."""
 
     instance: str
     roles: Roles

@@ -43,7 +43,7 @@ class Store(Protocol):
 
     @property
     def idle_read_s(self) -> float:
-        """How often it is read while no log moves; 0: in every round."""
+        """Returns how often it is read while no log moves; 0: in every round."""
         ...
 
     async def read(self) -> Notes:
@@ -89,7 +89,8 @@ class File:
 
 
 def read(path: Path) -> Notes:
-    """What is published. Raises `BadFile`, or OSError other than that there is no file yet."""
+    """Returns what is published. Raises `BadFile`, or OSError other than that there is no file
+    yet."""
     try:
         files.check_trusted(path)
         content = path.read_bytes()

@@ -49,7 +49,8 @@ class Bucket:
 
     @classmethod
     def at(cls, url: str) -> "Bucket":
-        """The bucket of s3://BUCKET/PREFIX; credentials come from the usual AWS_… variables."""
+        """Returns the bucket of s3://BUCKET/PREFIX; credentials come from the usual AWS_…
+        variables."""
         store = S3Store.from_url(
             url,
             client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True},

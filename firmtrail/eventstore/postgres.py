@@ -96,7 +96,7 @@ async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
 
 
 async def _connected(dsn: str, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """A connection to a host that takes writes, unless the URL wants another one.
+    """Returns a connection to a host that takes writes, unless the URL wants another one.
 
     Where no host does, one to a host that only reads: the server is not ready, and says why.
     """
@@ -172,7 +172,8 @@ class Postgres:
                 await _execute(connection, "ROLLBACK")
 
     async def is_read_only(self) -> bool:
-        """Where it is, connections are made again: another host may take writes by then."""
+        """Returns whether it is; then connections are made again, as another host may take writes
+        by now."""
         [[is_read_only]] = await self.read(Statement(_READ_ONLY))
         if is_read_only:
             await self._pool.expire_connections()
@@ -284,7 +285,7 @@ async def _commit(connection: _Connection) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _with_given(text: str, columns: str, arguments: int) -> str:
-    """The relation `given` in front: one array a column, the arrays behind the arguments.
+    """Returns the relation `given` in front: one array a column, the arrays behind the arguments.
 
     In a generic plan an array that is an argument counts as ten rows, and of a limit that it can't
     know the planner expects a tenth (PostgreSQL's estimate_array_length, adjust_limit_rows_costs).
@@ -328,7 +329,7 @@ def _errors_translated() -> Iterator[None]:
 
 
 def _is_of_an_append(error: asyncpg.PostgresError) -> bool:
-    """Whether a row at the end of a log was refused, by a key or by a trigger of ours."""
+    """Returns whether a row at the end of a log was refused, by a key or by a trigger of ours."""
     if isinstance(error, asyncpg.UniqueViolationError):
         return error.table_name in APPENDED
     return "is append-only" in str(error)

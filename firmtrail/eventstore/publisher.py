@@ -46,12 +46,12 @@ class Signer(NamedTuple):
         return checkpoint.verifier(self.origin(name), self.key.public_key())
 
     def sign(self, name: LogName, head: TreeHead) -> Signed:
-        """The checkpoint of this head; whoever calls knows that it is the log's."""
+        """Returns the checkpoint of this head; whoever calls knows that it is the log's."""
         signed = Checkpoint(self.origin(name), *head)
         return Signed(signed, checkpoint.sign(signed, self.key))
 
     def name(self, origin: str) -> LogName | None:
-        """The log of an origin; None for another installation's."""
+        """Returns the log of an origin; None for another installation's."""
         project, _, number = origin.removeprefix(f"{self.instance}/").rpartition("/")
         found = LogName(project, int(number)) if number.isdecimal() else LogName("", 0)
         return found if self.origin(found) == origin and "/" not in project else None
@@ -155,7 +155,7 @@ class Publisher:
             await self._take(steps)
 
     async def _is_idle(self) -> bool:
-        """Whether this round can be left out: a store whose every read costs a request."""
+        """Returns whether this round can be left out: a store whose every read costs a request."""
         if self.floors.refused or self._read_at_s + self._store.idle_read_s <= time.monotonic():
             return False
         async for page in published.moved(self._db):
@@ -197,7 +197,8 @@ class Publisher:
                 await tx.run(published.add([(*key, note) for key, note in rows.items()]))
 
     async def _step(self, standing: Standing) -> _Step | None:
-        """The step to a log's head; None, and the log is refused, where it has no right to it."""
+        """Returns the step to a log's head; None, and the log is refused, where it has no right to
+        it."""
         before = await self._known(standing)
         head = TreeHead(standing.size, merkle.root(standing.frontier))
         fault = _fault_of_head(standing, before)
@@ -212,7 +213,8 @@ class Publisher:
         return _Step(standing.log_id, before, self.signer.sign(standing.name, head))
 
     async def _goes_on(self, log_id: int, before: Sequence[Signed], head: TreeHead) -> bool:
-        """Whether the entries prove that this head is theirs and goes on from those before."""
+        """Returns whether the entries prove that this head is theirs and goes on from those
+        before."""
         for each in before:
             old = TreeHead(each.checkpoint.size, each.checkpoint.root)
             proof = await tree.consistency(self._db, log_id, old.size, head.size)
@@ -255,8 +257,8 @@ class Publisher:
         return name in self.floors.refused or name in self._given_up
 
     async def _known(self, standing: Standing) -> list[Signed]:
-        """What a log has to go on from: its last checkpoint outside, and the database's own where
-        that is larger.
+        """Returns what a log has to go on from: its last checkpoint outside, and the database's own
+        where that is larger.
 
         Who can write to the database can make up the latter: so it may ask for more, and never
         takes the other's place.
@@ -287,7 +289,7 @@ class Publisher:
         self._notes = {**self._notes, **notes}
 
     async def latest(self, log_id: int) -> Published | None:
-        """The last checkpoint of a log, as everybody gets it."""
+        """Returns the last checkpoint of a log, as everybody gets it."""
         return published.found(await self._latest.get((log_id,)))
 
     async def last(self, name: LogName) -> Signed | None:
@@ -296,7 +298,7 @@ class Publisher:
         return next(reversed(await self._known(standing)), None)
 
     async def covering(self, log_id: int, size: int) -> Published:
-        """The last checkpoint once it covers `size` events; the caller limits the wait."""
+        """Returns the last checkpoint once it covers `size` events; the caller limits the wait."""
         while True:
             round_over = self._round_over
             last = await self.latest(log_id)
@@ -305,7 +307,7 @@ class Publisher:
             await round_over.wait()
 
     async def signed(self, log_id: int, name: LogName, size: int) -> Published | None:
-        """The checkpoint of any size up to the last published one; None behind that.
+        """Returns the checkpoint of any size up to the last published one; None behind that.
 
         One that was never published is signed now. That claims nothing new: it is proven
         consistent with the published one first.
@@ -323,8 +325,8 @@ class Publisher:
         return Published(size, self.signer.sign(name, head).note)
 
     def _anchor(self, name: LogName, last: Published, size: int) -> Checkpoint:
-        """A checkpoint of ours, of this size or larger: of the database's word its signature
-        counts, not that it is there."""
+        """Returns a checkpoint of ours, of this size or larger: of the database's word its
+        signature counts, not that it is there."""
         outside_ = self._outside.get(name)
         if outside_ is not None and size <= outside_.checkpoint.size:
             return outside_.checkpoint
@@ -332,7 +334,8 @@ class Publisher:
 
 
 def _fault_of_head(standing: Standing, known: Sequence[Signed]) -> str | None:
-    """What the head of a log shows to be wrong, beside the checkpoints that it goes on from."""
+    """Returns what the head of a log shows to be wrong, beside the checkpoints that it goes on
+    from."""
     end = min(standing.size, standing.stored)
     for each in known:
         if end < each.checkpoint.size:
@@ -343,7 +346,8 @@ def _fault_of_head(standing: Standing, known: Sequence[Signed]) -> str | None:
 
 
 def _claimed(row: Published) -> Signed:
-    """What a row of the database claims; one that can't be read claims a root that no log has."""
+    """Returns what a row of the database claims; one that can't be read claims a root that no log
+    has."""
     try:
         root = checkpoint.parse(row.note).root
     except BadNote:

@@ -24,7 +24,8 @@ class BadKey(Exception):
 
 
 def read(path: Path) -> Ed25519PrivateKey:
-    """The key of a file. Raises `BadKey`, or OSError where there is none or somebody else's."""
+    """Returns the key of a file. Raises `BadKey`, or OSError where there is none or somebody
+    else's."""
     files.check_trusted(path)
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)

@@ -37,7 +37,7 @@ _FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
-    """Whether this SQLite can lose a commit to a second writer or checkpointer."""
+    """Returns whether this SQLite can lose a commit to a second writer or checkpointer."""
     if version >= (3, 51, 3):
         return False
     fixed_in = {(3, 50): 7, (3, 44): 6}
@@ -121,7 +121,7 @@ class SQLite:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
-        """On a connection of its own: whoever holds a snapshot may go on reading beside it."""
+        """On a connection of its own: other readers may read in parallel."""
         async with contextlib.AsyncExitStack() as stack:
             with _errors_of_opening(self._path):
                 reader = await _reader(stack, self._path)
@@ -199,7 +199,8 @@ class SQLiteTransaction:
 
 
 async def _held(path: Path, wait_s: float) -> IO[bytes]:
-    """The file's lock. A server that was killed may have left a commit that ends by itself."""
+    """Returns the file's lock. A server that was killed may have left a commit that is about to
+    end."""
     last_try_at_s = monotonic() + wait_s
     while True:
         try:

@@ -222,8 +222,8 @@ def _translate(text: str, bound_before: int = 0) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _with_rows(text: str, columns: str, rows: int) -> str:
-    """The relation `given` in front: the values of `rows` rows and how many of these there are, all
-    bound before the arguments.
+    """Returns the relation `given` in front: the values of `rows` rows and how many of these there
+    are, all bound before the arguments.
 
     MATERIALIZED for a text with an ORDER BY, which SQLite else takes for one before the LIMIT; for
     another it would be a copy for nothing. The values are bound without numbers: to bind ?900,

@@ -64,7 +64,7 @@ def _serve(connection: sqlite3.Connection, stream: BufferedRWPair) -> None:
 
 
 def tried(function: Callable[..., Any], *args: object) -> tuple[Exception | None, Any]:
-    """What it raised, and what it returned. An error takes its frames along as a note."""
+    """Returns what it raised, and what it returned. An error takes its frames along as a note."""
     try:
         return None, function(*args)
     except Exception as error:  # noqa: BLE001 (whoever sent it gets it)

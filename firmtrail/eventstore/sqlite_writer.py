@@ -161,7 +161,7 @@ class Apart:
 
 
 async def _received(reader: asyncio.StreamReader) -> bytes | None:
-    """The next message's content; None: there is none any more."""
+    """Returns the next message's content; None: there is none any more."""
     try:
         return await reader.readexactly(pickled.length(await reader.readexactly(pickled.HEADER)))
     except (asyncio.IncompleteReadError, OSError):

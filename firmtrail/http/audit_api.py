@@ -9,7 +9,7 @@ from aiohttp import web
 from firmtrail.access import reads
 from firmtrail.access.reads import Which
 from firmtrail.events import decode, envelope_of, time_text, types_named
-from firmtrail.eventstore import log, replay, texts
+from firmtrail.eventstore import log, replay, sizes, texts
 from firmtrail.http import answers, lists, moments, reading, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
@@ -56,10 +56,10 @@ async def _range(call: EventsCall, head: log.Head) -> Range:
     stop = head.size if query.stop is None else min(query.stop, head.size)
     if query.since is not None:
         since_ms = moments.ms("since", query.since)
-        start = max(start, await log.size_at(db, head.log_id, since_ms - 1))
+        start = max(start, await sizes.at(db, head.log_id, since_ms - 1))
     if query.until is not None:
         until_ms = moments.ms("until", query.until)
-        stop = min(stop, await log.size_at(db, head.log_id, until_ms - 1))
+        stop = min(stop, await sizes.at(db, head.log_id, until_ms - 1))
     if query.limit is not None and query.stream is None and query.type is None:
         stop = min(stop, start + query.limit)
     return Range(head.log_id, start, stop, _types(query.type))

@@ -7,7 +7,7 @@ from aiohttp import web
 from firmtrail import release
 from firmtrail.device import DeviceState
 from firmtrail.events import time_text
-from firmtrail.eventstore import log
+from firmtrail.eventstore import log, sizes
 from firmtrail.eventstore.continued import Part
 from firmtrail.http import answers, fleet_metrics, lists, metrics, moments, respond
 from firmtrail.http.answers import time_or_none
@@ -320,7 +320,7 @@ async def _known_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[answ
     items: list[answers.TimelineStep] = []
     size, known = (await log.head(db, log_id)).size, -1
     for at_ms in times:
-        stop = min(size, await log.size_at(db, log_id, at_ms))
+        stop = min(size, await sizes.at(db, log_id, at_ms))
         if not items or stop != known:
             known, (_, counts) = stop, await fleet_versions.counts(db, log_id, stop)
             shown_shares = shares(counts)

@@ -5,7 +5,7 @@ last event recorded at or before it. It can't lie in the future: what will be kn
 `at` says when, in the devices' own time, which may be a little ahead.
 """
 
-from firmtrail.eventstore import log
+from firmtrail.eventstore import log, sizes
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import Fault, Invalid
 from firmtrail.http.times import parsed, time_ms
@@ -19,7 +19,7 @@ async def size_of(call: AnyCall, as_of: str) -> int:
         if size > (await log.head(db, log_id)).size:
             raise invalid("as_of", "there are not as many events yet")
         return size
-    return await log.size_at(db, log_id, past_ms(call, "as_of", as_of))
+    return await sizes.at(db, log_id, past_ms(call, "as_of", as_of))
 
 
 def past_ms(call: AnyCall, parameter: str, text: str) -> int:

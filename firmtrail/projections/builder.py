@@ -1,8 +1,9 @@
 """The rebuilds of one process: which run, which have to, and what became of them.
 
-A view that is live in an older revision than this code's, or in none, is rebuilt by itself; so is
-what a rebuild that was asked for left when its process ended. Of several processes on one database
-one works at a rebuild, the others see it move, and one of them takes it over when it stands still.
+A view that is live in an older revision than this code's, or in none, is rebuilt automatically; so
+is what a rebuild that was asked for left when its process ended. Of several processes on one
+database one works at a rebuild, the others see it move, and one of them takes it over when it
+stands still.
 """
 
 import asyncio
@@ -176,7 +177,7 @@ class Builder:
         _log.error("rebuild failed", log=name, exc_info=error)
 
     async def _tidy(self) -> None:
-        """Delete what rebuilds of other processes left, which ended behind their switch."""
+        """Delete what rebuilds of other processes left, which ended after their switch."""
         after = 0
         with contextlib.suppress(Unavailable):  # then the next process does
             while logs := await self._db.read(Statement(_LOGS, (after,))):

@@ -62,7 +62,7 @@ class Seen(Struct, frozen=True, gc=False):
 
 
 def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """For each (log_id, device) some rows; read what stands behind their `n` with `seen`."""
+    """Reads some rows for each (log_id, device), after their `n`; read those with `seen`."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_LOOK, (), given)
 
@@ -81,7 +81,7 @@ def seen(rows: Sequence[Row]) -> Seen:
 async def cases(
     db: Reader, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
 ) -> list[Case]:
-    """The cases of devices, with the way back of those that a rollback asks for it."""
+    """Returns the cases of devices, with the way back of those that a rollback asks for it."""
     found = [Case(control, state, offers) for state, offers in devices]
     wanted = [way for case in found if (way := target.way_wanted(case))]
     if not wanted:
@@ -92,7 +92,7 @@ async def cases(
 
 
 def with_way_back(case: Case, runs: device_history.Runs) -> Case:
-    """The case with the device's previous version, where a rollback asks for it."""
+    """Returns the case with the device's previous version, where a rollback asks for it."""
     wanted = target.way_wanted(case)
     if wanted is None:
         return case
@@ -103,7 +103,7 @@ def with_way_back(case: Case, runs: device_history.Runs) -> Case:
 async def targets(
     db: Reader, log_id: int, control: Control, states: Sequence[DeviceState]
 ) -> Mapping[str, str]:
-    """Where each device is to go, if anywhere."""
+    """Returns where each device is to go, if anywhere."""
     if not control.releases:
         return {}
     active = [state for state in states if not state.decommissioned]

@@ -1,7 +1,7 @@
 """What decides in a project, as its log says: read from the views, kept in memory while it holds.
 
-A log's head counts its control events, so whoever has read the head knows whether what he keeps is
-still all that decides.
+A log's head counts its control events, so a process that has read the head knows whether what it
+keeps is still all that decides.
 """
 
 import asyncio
@@ -30,18 +30,18 @@ class Controls:
         self._reading: dict[int, asyncio.Task[Control]] = {}
 
     def known(self, log_id: int) -> Control | None:
-        """As this process saw it last."""
+        """Returns it as this process saw it last."""
         return self._known.get(log_id)
 
     def publish(self, log_id: int, decides: Control) -> None:
-        """What decides after a commit, which has returned."""
+        """Takes what decides after a commit, which has returned."""
         before = self._known.get(log_id)
         if before is None or before.count < decides.count:
             self._known[log_id] = decides
 
     async def at(self, log_id: int, count: int) -> Control:
-        """What decides after at least so many control events; read anew where that is not known,
-        once for all who wait for it."""
+        """Returns what decides after at least so many control events; reads it again if it is
+        not known, once for all callers that wait for it."""
         while (found := self._known.get(log_id)) is None or found.count < count:
             if log_id not in self._reading:
                 self._reading[log_id] = asyncio.create_task(self._read(log_id))
@@ -49,7 +49,8 @@ class Controls:
         return found
 
     async def at_moment(self, reader: Reader, log_id: int) -> tuple[log.Head, Control]:
-        """The log's head as this reader of one moment sees it, and exactly what decided then."""
+        """Returns the log's head as this reader of one moment sees it, and exactly what decided
+        then."""
         head = await log.head(reader, log_id)
         known = self._known.get(log_id)
         if known is not None and known.count == head.control_count:
@@ -68,7 +69,7 @@ class Controls:
 
 
 class Held:
-    """What decided in each log when its head was last held, kept where scripts are played.
+    """What decided in each log when its head was last locked, kept where scripts are played.
 
     It is what had been committed before, so it holds whatever became of that transaction. Taken to
     another process it is that one's own: what crosses is a name for it.
@@ -89,7 +90,7 @@ class Held:
         return cls._named.setdefault(name, cls(name))
 
     def get(self, log_id: int, count: int) -> Control | None:
-        """What decides after so many control events, if that is known."""
+        """Returns what decides after so many control events, if that is known."""
         known = self._known.get(log_id)
         return known if known is not None and known.count == count else None
 
@@ -98,7 +99,7 @@ class Held:
 
 
 def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) -> list[Statement]:
-    """Read it with `of`. `old` are the logs that this one goes on from."""
+    """Read it with `of`. `old` are the logs that this one continues."""
     stream = f"project/{head.project}"
     return [
         releases.load(head.log_id, generations[releases.NAME]),
@@ -109,7 +110,8 @@ def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) ->
 
 
 def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
-    """What decides after `count` control events. Settings and halts are few: they are folded."""
+    """Returns what decides after `count` control events. Settings and halts are few: they are
+    folded."""
     of_releases, of_rollouts, *of_project = results
     found = Control()
     for position, _, text in chain.from_iterable(of_project):
@@ -124,18 +126,18 @@ def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
 
 
 def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
-    """The counts of rollouts, out of the same rows."""
+    """Returns the counts of rollouts, out of the same rows."""
     return rollouts.recent(results[1])
 
 
 async def read(db: Database, log_id: int) -> Control:
-    """What decides now."""
+    """Returns what decides now."""
     async with db.moment() as reader:
         return await _at(reader, await log.head(reader, log_id))
 
 
 async def _at(reader: Reader, head: log.Head) -> Control:
-    """What decides at the moment of this reader, which read the head."""
+    """Returns what decides at the moment of this reader, which read the head."""
     live = {name: generation for name, _, generation in await reader.read(fold.live(head.log_id))}
     old = continued.parts_of(await reader.read(continued.parts(head.log_id)))
     rows = [await reader.read(statement) for statement in load(head, live, old)]

@@ -102,12 +102,12 @@ def save(log_id: int, generation: int, changed: Iterable[Ask]) -> Statement:
 async def page(
     db: Reader, log_id: int, device: str, *, before: int, limit: int
 ) -> tuple[int, int, list[Ask]]:
-    """The log's size and time, and a device's questions, the newest first."""
+    """Returns the log's size and time, and a device's questions, the newest first."""
     rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))
     return rows[0][0], rows[0][1], [Ask(*row[2:]) for row in rows if row[2] is not None]
 
 
 async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Ask | None]:
-    """The log's size, and the question to a device if it was put."""
+    """Returns the log's size, and the question to a device if it was put."""
     [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
     return size, Ask(*row) if row[0] is not None else None

@@ -132,7 +132,7 @@ class Filter(NamedTuple):
     """How the device's id begins."""
     decommissioned: bool | None = False
     outdated: Outdated | None = None
-    """Leaves out what it can; who asks looks at what comes once more."""
+    """Returns a filter that leaves out what it can; the caller checks each row again."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
@@ -153,13 +153,13 @@ def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statem
 
 
 def one(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """For each (log_id, device) a row; read what stands behind its `n` with `found_one`."""
+    """Reads a row for each (log_id, device), after its `n`; read it with `found_one`."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_ONE, (), given)
 
 
 def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
-    """The log's size, and the device if there is one."""
+    """Returns the log's size, and the device if there is one."""
     [[size, *row]] = rows
     return size, found(row) if row[1] is not None else None
 
@@ -167,7 +167,8 @@ def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
 async def page(
     db: Reader, head: tuple[int, str], which: Filter, *, after: str, limit: int
 ) -> tuple[int, list[Found]]:
-    """The log's size and the next devices behind `after`, by id. `head` is (log_id, project)."""
+    """Returns the log's size and the next devices after `after`, by id. `head` is (log_id,
+    project)."""
     conditions, args = _conditions(which, [*head, after])
     args.append(limit)
     text = _LIST.format(
@@ -179,7 +180,7 @@ async def page(
 
 
 async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
-    """How many devices the filter finds. Cells that it could not name are counted by themselves."""
+    """Returns how many devices the filter finds. Cells that it could not name are counted apart."""
     total = await _count(db, *_conditions(which, [*head]))
     unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
     for cells in batched(unnamed, CELLS_MAX):

@@ -1,6 +1,6 @@
 """The view of everything each device reported, in the device's own order.
 
-A row is a report as it was claimed. What a report means beside its neighbours (the version before,
+A row is a report as it was claimed. What a report means next to its neighbours (the version before,
 the kind of change, whether it shows at all) is computed on reading, so a late report adds its row
 and rewrites none.
 """
@@ -61,7 +61,7 @@ WHERE behind.log_id = $1
             AND nearest.place > given.place)
 ORDER BY given.n, behind.position"""
 
-_RUNS = """\
+_RUNS = f"""\
 WITH bad AS (
     SELECT
         given.n, given.log_id, given.device, given.bad_version, given.stop,
@@ -69,7 +69,7 @@ WITH bad AS (
             SELECT min(report.place)
             FROM device_history AS report
             WHERE report.log_id = given.log_id
-                AND report.generation = {of_given}
+                AND report.generation = {{of_given}}
                 AND report.device = given.device
                 AND report.moves = 1
                 AND report.version = given.bad_version
@@ -82,7 +82,7 @@ SELECT
         SELECT 1
         FROM device_history AS failed
         WHERE failed.log_id = bad.log_id
-            AND failed.generation = {of_bad}
+            AND failed.generation = {{of_bad}}
             AND failed.device = bad.device
             AND failed.version = ran.version
             AND failed.status IN ('failed', 'rejected')
@@ -91,16 +91,13 @@ SELECT
                 SELECT current.model
                 FROM device_current AS current
                 WHERE current.log_id = bad.log_id
-                    AND current.generation = (
-                        SELECT generation
-                        FROM views
-                        WHERE log_id = bad.log_id AND name = 'device_current')
+                    AND current.generation = {generation_of("device_current", "bad.log_id")}
                     AND current.device = bad.device)
             AND NOT EXISTS (
                 SELECT 1
                 FROM device_history AS again
                 WHERE again.log_id = bad.log_id
-                    AND again.generation = {of_bad}
+                    AND again.generation = {{of_bad}}
                     AND again.device = bad.device
                     AND again.version = ran.version
                     AND again.moves = 1
@@ -110,7 +107,7 @@ SELECT
 FROM bad
 CROSS JOIN device_history AS ran
 WHERE ran.log_id = bad.log_id
-    AND ran.generation = {of_bad}
+    AND ran.generation = {{of_bad}}
     AND ran.device = bad.device
     AND ran.moves = 1
     AND ran.version <> bad.bad_version
@@ -119,7 +116,7 @@ WHERE ran.log_id = bad.log_id
         SELECT min(report.position)
         FROM device_history AS report
         WHERE report.log_id = bad.log_id
-            AND report.generation = {of_bad}
+            AND report.generation = {{of_bad}}
             AND report.device = bad.device
             AND report.place = bad.place
             AND report.moves = 1
@@ -127,9 +124,6 @@ WHERE ran.log_id = bad.log_id
             AND report.position < bad.stop)))
 GROUP BY bad.n, bad.log_id, bad.device, bad.stop, ran.version
 ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
-
-_LIVE = """\
-(SELECT generation FROM views WHERE log_id = {relation}.log_id AND name = 'device_history')"""
 
 _ASKED = f"""\
 WITH reached AS MATERIALIZED (
@@ -164,7 +158,7 @@ asked AS MATERIALIZED (
     FROM reached),
 """
 """The devices asked for, each with the last report that counts: with `at_ms`, the last
-installed/running one whose time is not behind it."""
+installed/running one whose time is not after it."""
 
 _REACHED = """\
     report.log_id = asked.log_id
@@ -256,7 +250,7 @@ class Asked(NamedTuple):
     stop: int = END
     """Only what was recorded at positions before it."""
     at_ms: int | None = None
-    """Only up to the last installed/running report whose time is not behind it."""
+    """Only up to the last installed/running report whose time is not after it."""
     moves: int = 1
     """1: installed/running reports; 0: all."""
 
@@ -295,7 +289,7 @@ def _row(report: Told) -> tuple[Value, ...]:
 
 
 def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> Statement:
-    """For each (device, place): the nearest installed/running reports behind it.
+    """Reads for each (device, place) the nearest installed/running reports after it.
 
     Rows of (n, place, position, version, time_ms), for each n the earliest first.
     """
@@ -305,19 +299,19 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
 
 
 def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
-    """For each (log_id, device, bad version, stop) what it ran before, as the reports at positions
-    before `stop` say; read it with `runs_of`. In the live generation, if none is given.
-    """
+    """Reads for each (log_id, device, bad version, stop) what the device ran before, as the reports
+    at positions before `stop` say; read it with `runs_of`. Without a generation, the live one
+    counts."""
     rows = [(n, *key) for n, key in enumerate(wanted)]
     given = Given("n bigint, log_id bigint, device text, bad_version text, stop bigint", rows)
     if generation is not None:
         return Statement(_RUNS.format(of_given="$1", of_bad="$1"), (generation,), given)
-    of_given, of_bad = _LIVE.format(relation="given"), _LIVE.format(relation="bad")
+    of_given, of_bad = generation_of(NAME, "given.log_id"), generation_of(NAME, "bad.log_id")
     return Statement(_RUNS.format(of_given=of_given, of_bad=of_bad), (), given)
 
 
 def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
-    """For each wanted what the rows say."""
+    """Returns what the rows say of each (device, bad version)."""
     found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
         found[wanted[n]].append(Run(version, bool(has_failed)))
@@ -325,12 +319,12 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
 
 
 def pages(asked: Sequence[Asked]) -> Statement:
-    """The history of each; read what stands behind each `n` with `page_of`."""
+    """Reads the history of each; read the rows of each `n` with `page_of`."""
     return Statement(_PAGE, (), _given(asked))
 
 
 def last_reports(asked: Sequence[Asked]) -> Statement:
-    """Rows of (n, status, clock): each device's last report, in its order."""
+    """Reads (n, status, clock) of each device's last report, in its order."""
     return Statement(_LAST, (), _given(asked))
 
 

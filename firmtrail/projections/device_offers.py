@@ -141,13 +141,13 @@ type OfDevice = dict[tuple[str, str], Offer]
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
-    """The offers of those devices that have any; read it with `state`."""
+    """Reads the offers of those devices that have any; read it with `state`."""
     given = Given("device text", [(device,) for device in devices])
     return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
 
 
 async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
-    """The offers of these devices as they are."""
+    """Returns the offers of these devices as they are."""
     given = Given("device text", [(device,) for device in devices])
     return state(
         await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,), given))
@@ -175,7 +175,7 @@ def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
 
 
 def cell_of(last: Offer | None) -> Cell | None:
-    """Where a device is counted whose last offer of a rollout this is."""
+    """Returns the cell of a device whose last offer of a rollout this is."""
     return None if last is None else (last.source, last.outcome or "", last.attempts)
 
 
@@ -194,8 +194,8 @@ def _row(offer: Offer) -> tuple[Any, ...]:
 async def counts(
     db: Reader, log_id: int, source: str, max_attempts: int
 ) -> tuple[int, Mapping[str, int]]:
-    """The log's size, and how many of the devices that a rollout is meant for it was offered to, by
-    how that went."""
+    """Returns the log's size, and how many of the devices that a rollout is meant for it was
+    offered to, by how that went."""
     args: tuple[Value, ...] = (log_id, source, max_attempts)
     [[size, *found]] = await db.read(Statement(_COUNTS, args))
     names = ("offered", "installed", "failed", "exhausted")
@@ -205,7 +205,7 @@ async def counts(
 async def pending(
     db: Reader, log_id: int, source: str, *, after: tuple[int, str], before_ms: int, limit: int
 ) -> list[Pending]:
-    """The next offers of a rollout without an outcome, by when they were made: those after this
-    (time, device), and before this time."""
+    """Returns the next offers of a rollout without an outcome, by when they were made: those after
+    this (time, device), and before this time."""
     args: tuple[Value, ...] = (log_id, source, before_ms, *after, limit)
     return [Pending(*row) for row in await db.read(Statement(_PENDING, args))]

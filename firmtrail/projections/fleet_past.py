@@ -109,7 +109,7 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
 async def page(
     db: Database, past: Past, which: Filter, *, after: str, limit: int
 ) -> list[DeviceState]:
-    """The next devices behind `after`, by id, that the filter found then.
+    """Returns the next devices after `after`, by id, that the filter found then.
 
     Reads on in chunks until the page is full, so a filter that finds few devices reads many;
     `silent_since_ms` has no past and must not be asked.

@@ -3,7 +3,7 @@
 A cell is a (model, version); a device without one has ''. `fleet_versions` holds each cell's count
 at the end of every bucket of positions in which it changed, so the newest row is the count now.
 `fleet_moves` holds each single move between cells. So the counts after N events are the rows of
-the last whole bucket before N, and the few moves behind it.
+the last whole bucket before N, and the few moves after it.
 
 A reading takes a few lookups a cell, however many buckets there are.
 """
@@ -203,7 +203,7 @@ class Count(NamedTuple):
 
 
 def cell_of(state: DeviceState | None) -> Cell | None:
-    """Where a device is counted: nowhere before it is registered or once decommissioned."""
+    """Returns where a device is counted: nowhere before it is registered or once decommissioned."""
     if state is None or state.decommissioned:
         return None
     return state.model or "", state.version or ""
@@ -234,8 +234,8 @@ def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
 
 
 async def counts(db: Reader, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:
-    """The log's size, and the counts after its first `stop` events (None: all), by model and
-    version."""
+    """Returns the log's size, and the counts after its first `stop` events (None: all), by model
+    and version."""
     if stop is None:
         bounds = (_BEHIND_ALL, 0, 0)
     else:
@@ -250,7 +250,7 @@ async def counts(db: Reader, log_id: int, stop: int | None = None) -> tuple[int,
 
 
 async def everywhere(db: Database) -> dict[int, list[Count]]:
-    """The counts of all projects' newest logs, by log."""
+    """Returns the counts of all projects' newest logs, by log."""
     found: dict[int, list[Count]] = {}
     for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_BEHIND_ALL,))):
         found.setdefault(log_id, []).append(Count(model or None, version or None, devices))
@@ -258,6 +258,6 @@ async def everywhere(db: Database) -> dict[int, list[Count]]:
 
 
 async def of_model(db: Reader, log_id: int, model: str) -> int:
-    """How many devices of the model there are."""
+    """Returns how many devices of the model there are."""
     [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _BEHIND_ALL, model)))
     return int(found)

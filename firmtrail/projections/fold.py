@@ -1,7 +1,7 @@
 """What one commit does to the views: its events folded, so that a device named ten times in it
 costs one row.
 
-Live writing and building anew both go through here, so a view can't depend on which of the two
+Live writing and rebuilding both go through here, so a view can't depend on which of the two
 wrote it.
 """
 
@@ -67,7 +67,7 @@ class Fold:
     """The devices that a commit names, from the states they had to the states they get.
 
     The caller loads: each named device's state, what `Steering` says, and, where a report is not
-    the last in its device's order, what stands behind it.
+    the last in its device's order, what comes after it.
     """
 
     def __init__(self) -> None:

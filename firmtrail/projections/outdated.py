@@ -66,7 +66,7 @@ def _together(parts: Iterable[Behind]) -> Behind:
 
 
 async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
-    """As known after so many events as are given with it, if `db` reads one moment."""
+    """Returns the log's size and what is outdated; both are of one moment if `db` reads one."""
     size, counts = await fleet_versions.counts(db, log_id)
     current = release.current((await releases.live(db, log_id)).values())
     others = sorted(
@@ -78,5 +78,5 @@ async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
 
 
 async def current_then(db: Database, log_id: int, stop: int) -> Current:
-    """What outdated after the log's first `stop` events."""
+    """Returns which devices were outdated after the log's first `stop` events."""
     return release.current(release.as_of((await releases.live(db, log_id)).values(), stop))

@@ -1,4 +1,4 @@
-"""How is a range of the log folded into views anew? In batches, into generations that nothing else
+"""Folds a range of the log into views again: in batches, into generations that nothing else
 writes.
 
 It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
@@ -6,8 +6,8 @@ written live can't differ by a rule. Memory is that of a few batches and some th
 however long the log is. A batch is read and folded outside any transaction, in slices that let
 other tasks run, while the one before it is written in one short transaction.
 
-Some views of the same generations are the fold's memory: the states of devices, what stands behind
-a late report, what decides, and what devices were told. They must be among the views that are
+Some views of the same generations are the fold's memory: the states of devices, what comes after
+a late report, what decides, and what devices were offered. They must be among the views that are
 built.
 """
 
@@ -82,7 +82,8 @@ class Views[Source: Reader](NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A batch that is folded: what its devices are after it, what was told, and what writes it."""
+    """A batch that is folded: what its devices are after it, what was reported, and what writes
+    it."""
 
     states: Mapping[str, DeviceState]
     steering: Steering
@@ -208,7 +209,7 @@ def _recall(
     *,
     before: Steering | None,
 ) -> Script[None]:
-    """Brings what decides and what devices were told to before the batch. Settings and halts are
+    """Brings what decides and what devices were offered to before the batch. Settings and halts are
     left out: no view's rows follow from them."""
     if before is not None:
         steering.control, steering.recent = before.control, before.recent

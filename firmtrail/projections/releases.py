@@ -1,6 +1,6 @@
 """The view of a project's releases and their artifacts: the state that the rules fold, as rows.
 
-What an event adds, its row says by itself, so writing needs nothing loaded. All of a project's
+A row says alone what its event adds, so writing needs nothing loaded. All of a project's
 releases, some hundred, are one query.
 """
 
@@ -125,7 +125,7 @@ LIMIT 1"""
 
 
 class Texts(NamedTuple):
-    """What lies beside the log of a release; "erased" where it did."""
+    """The texts of a release, which lie outside the log; "erased" where they were."""
 
     notes: str | None
     reason: str | None
@@ -179,12 +179,12 @@ def load(log_id: int, generation: int) -> Statement:
 
 
 async def live(db: Reader, log_id: int) -> dict[Key, Release]:
-    """All releases of the log as they are."""
+    """Returns all releases of the log as they are."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 
 
 async def everywhere(db: Database) -> dict[int, list[Release]]:
-    """The releases of all projects' newest logs, by log; their artifacts are left out."""
+    """Returns the releases of all projects' newest logs, by log; their artifacts are left out."""
     found: dict[int, list[Release]] = {}
     for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
         found.setdefault(log_id, []).append(_release(columns, ()))
@@ -192,7 +192,7 @@ async def everywhere(db: Database) -> dict[int, list[Release]]:
 
 
 def state(rows: Iterable[Row]) -> dict[Key, Release]:
-    """The rules' state, out of the rows of `load`."""
+    """Returns the rules' state, out of the rows of `load`."""
     artifacts: dict[Key, list[Artifact]] = {}
     columns: dict[Key, Row] = {}
     for row in rows:
@@ -220,12 +220,12 @@ def _release(row: Row, artifacts: Sequence[Artifact]) -> Release:
 
 
 def tell(log_id: int) -> Statement:
-    """All releases of the log with their texts; read it with `told`."""
+    """Reads all releases of the log with their texts; read it with `told`."""
     return Statement(_LIST, (log_id,))
 
 
 def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
-    """The log's size, and its releases."""
+    """Returns the log's size, and its releases."""
     known = [row for row in rows if row[3] is not None]
     texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)

@@ -1,4 +1,4 @@
-"""Which devices is a rollout meant for? Read from device_current and what was offered.
+"""Reads which devices a rollout is meant for, from device_current and what was offered.
 
 How many a whole model has is read from the counts of versions.
 
@@ -72,6 +72,7 @@ SELECT count(*)
                 AND tried.device = device.device
                 AND tried.model = $2
                 AND tried.version = $7
+                AND tried.model = $2
                 AND tried.attempts >= $8))
     AND NOT EXISTS (
         SELECT 1
@@ -152,7 +153,7 @@ histories are long together. $7 is a fallback that is not withdrawn, $8 the limi
 
 
 class Named(NamedTuple):
-    """How many devices run a bad version, and why some will not come away from it soon."""
+    """How many devices run a bad version, and why some will not leave it soon."""
 
     named: int
     pinned: int
@@ -165,7 +166,7 @@ def _args(rollout: Rollout) -> tuple[Value, ...]:
 
 
 async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
-    """How many devices it is meant for. A whole model is counted already."""
+    """Returns how many devices it is meant for. A whole model is counted already."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
         return await fleet_versions.of_model(db, log_id, rollout.model)
     [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
@@ -175,7 +176,7 @@ async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
 async def named(
     db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
 ) -> Named:
-    """Of the devices that run the bad version of a rollback, which may not have begun."""
+    """Returns the counts of a rollback, which may not have begun."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
     [[found, pinned, silent]] = await db.read(Statement(_NAMED, args))
     lost = 0
@@ -194,6 +195,6 @@ def _good_fallback(rollback: Rollout, control: Control) -> str | None:
 
 
 async def page(db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int) -> list[Found]:
-    """The next devices behind `after`."""
+    """Returns the next devices after `after`."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
     return [device_current.found(row) for row in rows]

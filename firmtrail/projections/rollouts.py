@@ -130,7 +130,7 @@ def recent(rows: Iterable[Row]) -> dict[str, Recent]:
 
 
 def load_recent(log_id: int, generation: int) -> Statement:
-    """The counts of the rollouts that may pause themselves; read it with `recent`."""
+    """Reads the counts of the rollouts that may pause themselves; read it with `recent`."""
     return Statement(_RECENT, (log_id, generation))
 
 
@@ -146,12 +146,12 @@ def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
 
 
 async def waiting(db: Database) -> list[Waiting]:
-    """The rollouts of all projects' newest logs that count silent devices as failed."""
+    """Returns the rollouts of all projects' newest logs that count silent devices as failed."""
     return [Waiting(*row) for row in await db.read(Statement(_WATCHED))]
 
 
 async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, Texts]]:
-    """The log's size, and what people said of each rollout."""
+    """Returns the log's size, and what people said of each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
     found = {
         name: Texts(started, _over(own_pause) if own_pause else phase)

@@ -23,7 +23,7 @@ _NONE: OfDevice = {}
 
 
 class Steering:
-    """What decides, and what devices were told and asked, from before a commit to after it."""
+    """What decides, and what devices were offered and asked, from before a commit to after it."""
 
     def __init__(self) -> None:
         self.control = Control()
@@ -116,7 +116,7 @@ class Steering:
                 self._add(found, _recent(each, found), change)
 
     def _cell(self, device: DeviceState | None, source: str) -> device_offers.Cell | None:
-        """Where the source counts the device, if it is a rollout that is meant for it."""
+        """Returns where the source counts the device, if it is a rollout that is meant for it."""
         found = self.control.rollouts.get(source)
         if found is None or device is None or not rollout.counts(found, device):
             return None
@@ -174,7 +174,7 @@ class Steering:
         return sorted(pauses, key=lambda pause: pause[0])
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
-        """What brings these views from before the commit to after it."""
+        """Returns the statements that bring these views from before the commit to after it."""
         statements: list[Statement] = []
         if self._rollouts and (generation := generations.get(rollouts.NAME)) is not None:
             changed = [self.control.rollouts[name] for name in self._rollouts]
@@ -194,5 +194,5 @@ def _is_new(before: Offer | None, after: Offer) -> bool:
 
 
 def _recent(made: Offer | None, of: Rollout) -> offer.Outcome | None:
-    """The outcome, if it is not from before the rollout's last resume."""
+    """Returns the outcome, if it is not from before the rollout's last resume."""
     return made.outcome if made and made.outcome_position > of.resumed_position else None

@@ -1,4 +1,4 @@
-"""What a view says of itself, once: whoever builds, compares or deletes views goes by it."""
+"""What a view says of itself, for the code that builds, compares or deletes views."""
 
 from typing import NamedTuple, Protocol
 
@@ -8,7 +8,7 @@ class Table(NamedTuple):
 
     name: str
     key: tuple[str, ...]
-    """The columns that tell its rows apart in one generation: its primary key goes on with them."""
+    """The columns that identify a row in one generation: the primary key continues with them."""
 
 
 class View(Protocol):

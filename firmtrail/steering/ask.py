@@ -52,12 +52,13 @@ def is_answered_by(ask: Ask | None, place: int, now_ms: int) -> bool:
 
 
 def answers(status: Status) -> bool:
-    """Whether a report of this status says what runs; what failed, or is on its way, does not."""
+    """Returns whether a report of this status says what runs; what failed, or is on its way, does
+    not."""
     return status in MOVING
 
 
 def answered(ask: Ask, recorded: Recorded) -> Ask:
-    """The question after a report that answers it, while it is open."""
+    """Returns the question after a report that answers it, while it is open."""
     event = recorded.event
     assert isinstance(event, REPORTS)
     return replace(

@@ -31,7 +31,7 @@ type Offers = Sequence["Offer"]
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
-    """What a device was told, and how it went."""
+    """What a device was offered, and how it went."""
 
     device: str
     source: str
@@ -55,24 +55,23 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     outcome_position: int = -1
     outcome_place: int = -1
     silent_position: int | None = None
-    """The event that the device fell silent after it."""
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether it counts as failed because the device fell silent."""
-        return self.outcome == "failed" and self.outcome_position == self.silent_position
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether no outcome came since it was made last."""
-        return self.outcome is None or self.outcome_position < self.position
-
+    """The position of the event that says that the device fell silent after it."""
     model: str = ""
     """Of the device when the offer was made: the same version of two models is two releases."""
     place: int = -1
     """The device's last place when the offer was made."""
     cleared_place: int = -1
     """The device's last place at the last retry: a failure before it counts no attempt."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Returns whether it counts as failed because the device fell silent."""
+        return self.outcome == "failed" and self.outcome_position == self.silent_position
+
+    @property
+    def is_pending(self) -> bool:
+        """Returns whether no outcome came since it was made last."""
+        return self.outcome is None or self.outcome_position < self.position
 
     @property
     def key(self) -> tuple[str, str]:
@@ -110,7 +109,7 @@ def attempts(offers: Offers, version: str) -> int:
 
 
 def latest(offers: Iterable[Offer]) -> Offer | None:
-    """The one made last."""
+    """Returns the one made last."""
     return max(offers, key=lambda offer: offer.position, default=None)
 
 
@@ -148,7 +147,7 @@ def last_place(offers: Iterable[Offer], version: str) -> int:
 
 
 def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> list[Offer]:
-    """The offers that an UpdateOffered changes: the one that it makes first."""
+    """Returns the offers that an UpdateOffered changes: the one that it makes first."""
     event = recorded.event
     assert isinstance(event, UpdateOffered)
     others = _of_version(offers, state, event.version)
@@ -180,7 +179,7 @@ def _of_version(offers: Iterable[Offer], state: DeviceState, version: str) -> li
 
 
 def _with_outcome_of(made: Offer, others: Offers) -> Offer:
-    """The latest outcome stays until the next."""
+    """Returns the offer with the latest outcome of those before: it stays until the next."""
     for before in others:
         if before.key == made.key:
             return replace(
@@ -194,8 +193,8 @@ def _with_outcome_of(made: Offer, others: Offers) -> Offer:
 
 
 def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) -> list[Offer]:
-    """The offers that a device's silence changes. It is an outcome and no attempt: a report that
-    comes later, of whatever place, says how it really went."""
+    """Returns the offers that a device's silence changes. It is an outcome and no attempt: a report
+    that comes later, of whatever place, says how it really went."""
     return [
         replace(each, outcome="failed", outcome_position=position, silent_position=position)
         for each in offers
@@ -204,7 +203,7 @@ def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) ->
 
 
 def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared) -> list[Offer]:
-    """The offers that a retry changes."""
+    """Returns the offers that a retry changes."""
     return [
         replace(offer, attempt=0, attempts=0, cleared_place=state.last_place)
         for offer in _of_version(offers, state, event.version)
@@ -214,8 +213,8 @@ def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared)
 def reported(
     offers: Offers, event: ReportEvent, at: Placed, later: Later | None = None
 ) -> list[Offer]:
-    """The offers that a report changes; `offers` are those for the device's model, and `later` is
-    the next report of an installed version in the device's order."""
+    """Returns the offers that a report changes; `offers` are those for the device's model, and
+    `later` is the next report of an installed version in the device's order."""
     same = [offer for offer in offers if offer.version == event.version]
     newest = latest(offer for offer in same if offer.place <= at.place)
     if event.status in MOVING:
@@ -230,7 +229,8 @@ def reported(
 
 
 def _installing(same: Offers, newest: Offer, at: Placed, later: Later | None) -> list[Offer]:
-    """The device is at it; if it arrives late, another version may be known to run after it."""
+    """Returns the offers as the device is at the version. If the report arrives late, another
+    version may be known to run after it."""
     if at.place <= newest.installing_place:
         return []
     if later is not None and later.version != newest.version:
@@ -239,7 +239,8 @@ def _installing(same: Offers, newest: Offer, at: Placed, later: Later | None) ->
 
 
 def _installed(same: Offers, newest: Offer | None, at: Placed) -> list[Offer]:
-    """The version runs: whatever was tried before it, in the device's order, is settled."""
+    """Returns the offers as the version runs: what was tried before it, in the device's order, is
+    settled."""
     if newest is None or at.place < newest.outcome_place or _is_settled(same, newest):
         return []
     if any(at.place < max(offer.place, offer.outcome_place) for offer in same):
@@ -269,7 +270,7 @@ def _with_outcome(offer: Offer, outcome: Outcome, at: Placed) -> Offer:
 
 
 def _is_settled(same: Offers, newest: Offer) -> bool:
-    """Whether it was known that the version runs, so that a heartbeat writes nothing."""
+    """Returns whether it was known that the version runs, so that a heartbeat writes nothing."""
     is_installed = newest.outcome == "installed" and newest.outcome_position > newest.position
     return is_installed and not any(
         offer.attempt or offer.attempts or offer.has_failed for offer in same
@@ -279,7 +280,7 @@ def _is_settled(same: Offers, newest: Offer) -> bool:
 def _left(offers: Offers, running: str, at: Placed) -> list[Offer]:
     """Another version runs: what was being installed did not get there.
 
-    At the same place the later position is behind: a report in one array with the one before it,
+    At the same place the later position comes after: a report in one array with the one before it,
     or one without a seq from a device that sends them.
     """
     changed: list[Offer] = []

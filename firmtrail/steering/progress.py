@@ -22,8 +22,8 @@ class Progress(NamedTuple):
 
 
 def progress(case: Case, of: Rollout) -> Progress:
-    """The first state that applies; the reason is that of the device's decision, or "silent" where
-    the device failed by its silence."""
+    """Returns the first state that applies; the reason is that of the device's decision, or
+    "silent" where the device failed by its silence."""
     decision = target.decide(case)
     made = offer.latest(each for each in case.offers if each.source == of.id)
     state = _state(case, of, decision, made)
@@ -50,7 +50,7 @@ def _is_exhausted(case: Case, version: str) -> bool:
 
 
 def _is_there(case: Case, of: Rollout) -> bool:
-    """Whether it runs the version, or a higher one, without this rollout's doing."""
+    """Returns whether it runs the version, or a higher one, without this rollout's doing."""
     runs = case.version
     if of.is_rollback or runs is None or of.version is None:
         return False

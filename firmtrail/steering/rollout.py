@@ -50,7 +50,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """The event that gave it its phase."""
     phase_at_ms: int
     resumed_position: int
-    """Its start or last resume: outcomes behind it count towards pausing."""
+    """Its start or last resume: outcomes after it count towards pausing."""
     silent_after_s: int | None = None
     """How long a device that was offered it may be silent before it counts as failed."""
 
@@ -60,7 +60,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def watches(self) -> bool:
-        """Whether outcomes are counted that it may pause over."""
+        """Returns whether outcomes are counted that it may pause over."""
         return self.min_reports is not None and self.phase == "running"
 
 
@@ -70,13 +70,13 @@ def stream(rollout_id: str) -> str:
 
 @lru_cache(maxsize=256)
 def bucket(rollout_id: str, device: str) -> int:
-    """The device's place among the `BUCKETS`, the same for as long as the rollout is."""
+    """Returns the device's place among the `BUCKETS`, the same for as long as the rollout is."""
     digest = sha256(f"{rollout_id}/{device}".encode()).digest()
     return int.from_bytes(digest) % BUCKETS
 
 
 def is_meant(rollout: Rollout, device: DeviceState) -> bool:
-    """Whether the rollout is for devices of this model, cohort and tags."""
+    """Returns whether the rollout is for devices of this model, cohort and tags."""
     return (
         rollout.model == device.model
         and rollout.cohort in {None, device.cohort}
@@ -85,8 +85,8 @@ def is_meant(rollout: Rollout, device: DeviceState) -> bool:
 
 
 def counts(rollout: Rollout, device: DeviceState | None) -> bool:
-    """Whether a device that it was offered to is one of those that it speaks of: in its lists, in
-    its progress, and in the outcomes that it may pause over."""
+    """Returns whether the rollout speaks of a device that it was offered to: in its lists, in its
+    progress, and in the outcomes that it may pause over."""
     return device is not None and not device.decommissioned and is_meant(rollout, device)
 
 
@@ -95,7 +95,7 @@ def reaches(rollout: Rollout, device: str) -> bool:
 
 
 def started(recorded: Recorded) -> Rollout:
-    """The rollout that a RolloutStarted or RollbackStarted begins."""
+    """Returns the rollout that a RolloutStarted or RollbackStarted begins."""
     event = recorded.event
     assert isinstance(event, orders.RolloutStarted | orders.RollbackStarted)
     position, at_ms = recorded.position, recorded.recorded_at_ms
@@ -113,7 +113,7 @@ def started(recorded: Recorded) -> Rollout:
 
 
 def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
-    """The rollout after a further event of its stream."""
+    """Returns the rollout after a further event of its stream."""
     match recorded.event:
         case orders.RolloutAdvanced(reach):
             return replace(rollout, reach=reach)
@@ -171,7 +171,7 @@ def _check_is_not_aborted(rollout: Rollout) -> None:
 
 
 def decide_own_pause(rollout: Rollout, recent: Recent) -> orders.RolloutPaused | None:
-    """Whether too many of the devices that it was offered to failed."""
+    """Returns whether too many of the devices that it was offered to failed."""
     if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
         return None
     outcomes = recent.installed + recent.failed

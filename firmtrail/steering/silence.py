@@ -16,12 +16,13 @@ LAG_MS = 60_000
 
 
 def last_call_ms(offered_at_ms: int, recorded_at_ms: int | None, seen_at_ms: int | None) -> int:
-    """A device called when it was offered something, and when it reported."""
+    """Returns when a device called last: it called when it was offered something, and reported."""
     return max(offered_at_ms, recorded_at_ms or 0, seen_at_ms or 0)
 
 
 def is_over(of: Rollout, called_at_ms: int, now_ms: int) -> bool:
-    """Whether a device whose last known call was at this time has been silent for too long."""
+    """Returns whether a device whose last known call was at this time has been silent for too
+    long."""
     if of.silent_after_s is None or of.phase == "aborted":
         return False
     return now_ms - called_at_ms > of.silent_after_s * 1000 + LAG_MS
@@ -30,8 +31,8 @@ def is_over(of: Rollout, called_at_ms: int, now_ms: int) -> bool:
 def decide_silence(
     of: Rollout, device: DeviceState, offers: Offers, *, seen_at_ms: int | None, now_ms: int
 ) -> DeviceFellSilent | None:
-    """The device's silence, if it counts: the rollout's offer is what the device learned last, and
-    waits for its outcome."""
+    """Returns the device's silence, if it counts: the rollout's offer is what the device learned
+    last, and waits for its outcome."""
     made = offer.latest(offers)
     if made is None or made.source != of.id or not made.is_pending:
         return None

@@ -119,7 +119,7 @@ def cause_of(decision: Decision) -> Cause:
 
 
 def decide(case: Case) -> Decision:
-    """What the device should run, by the first rule that applies."""
+    """Returns what the device should run, by the first rule that applies."""
     trail: list[Step] = []
     for rule, look in _RULES:
         word, says, inputs = look(case)
@@ -146,7 +146,7 @@ def _decision(case: Case, rule: Rule, word: _Word, trail: list[Step]) -> Decisio
 
 
 def _checked(case: Case, word: _Word) -> _Word:
-    """The word, or the refusal of its target."""
+    """Returns the word, or the refusal of its target."""
     if word.reason not in CAUSES or word.target is None:
         return word
     for check in (_withdrawn, _reached, _unreleased, _exhausted):
@@ -218,7 +218,7 @@ def _pin(case: Case) -> _Said:
 
 
 def _rollback_of(case: Case) -> Rollout | None:
-    """The newest rollback that names its current version and reaches it."""
+    """Returns the newest rollback that names its current version and reaches it."""
     device = case.device
     if device.model is None or device.version is None:
         return None
@@ -249,8 +249,8 @@ def _rollback(case: Case) -> _Said:
 
 
 def _way_back(case: Case, found: Rollout) -> str | None:
-    """Where a rollback sends the device. Its previous version is fixed at the first offer, and
-    chosen again where that one is withdrawn or its attempts are exhausted."""
+    """Returns where a rollback sends the device. Its previous version is fixed at the first offer,
+    and chosen again where that one is withdrawn or its attempts are exhausted."""
     if found.version is not None:
         return found.version
     fixed = _fixed(case.offers, found)
@@ -283,7 +283,7 @@ def _fixed(offers: Offers, found: Rollout) -> str | None:
 
 
 def way_wanted(case: Case) -> tuple[str, str] | None:
-    """The device and its bad version, where a rollback asks what it ran before."""
+    """Returns the device and its bad version, where a rollback asks what it ran before."""
     found = _rollback_of(case)
     if found is None or found.version is not None:
         return None
@@ -353,7 +353,7 @@ def _nothing(case: Case) -> _Said:
 
 
 def _is_left_out(case: Case) -> bool:
-    """Whether a rollout of a higher version is meant for it, and its bucket not reached."""
+    """Returns whether a rollout of a higher version is meant for it, and its bucket not reached."""
     device = case.device
     return any(
         each.version is not None

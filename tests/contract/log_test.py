@@ -5,7 +5,7 @@ from bisect import bisect_right
 
 import pytest
 
-from firmtrail.eventstore import log, merkle
+from firmtrail.eventstore import log, merkle, sizes
 from firmtrail.eventstore.database import Database, Statement
 from firmtrail.eventstore.sqlite import SQLite
 from tests.databases import new_log, raw, read, write
@@ -39,7 +39,7 @@ async def test_a_new_log_is_empty(db: Database, log_id: int) -> None:
     head = await log.head(db, log_id)
     assert (head.size, head.frontier, head.number, head.project) == (0, (), 1, "acme")
     assert await entries_of(db, log_id, 0, 0) == []
-    assert await log.size_at(db, log_id, NOON_MS) == 0
+    assert await sizes.at(db, log_id, NOON_MS) == 0
 
 
 async def test_a_projects_logs_are_numbered_from_1(db: Database, log_id: int) -> None:
@@ -135,7 +135,7 @@ async def test_a_time_resolves_to_the_events_recorded_until_then(db: Database, l
     for n, at_ms in enumerate(TIMES):
         await append(db, log_id, str(n), at_ms=at_ms)
     for at_ms in range(NOON_MS - 1, NOON_MS + 102):
-        assert await log.size_at(db, log_id, at_ms) == bisect_right(TIMES, at_ms), at_ms
+        assert await sizes.at(db, log_id, at_ms) == bisect_right(TIMES, at_ms), at_ms
 
 
 async def test_a_text_beside_the_log_can_be_erased_once(db: Database, log_id: int) -> None:

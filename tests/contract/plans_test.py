@@ -209,7 +209,7 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         ),
         len(FEW),
     ),
-    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1"), 1),
+    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1", device_history.END), 1),
     "a device": (_reads(device_current.one, DEVICE), 1),
     "a check-in": (_reads(check_in.look, DEVICE), 1),
     "releases": (lambda db, log_id: db.read(releases.tell(log_id)), 1),

@@ -1,36 +1,24 @@
-"""Steering through the log: offers, attempts, pauses, rollbacks and questions; and its law."""
+"""Steering through the log: offers, attempts, pauses, rollbacks and questions."""
 
 import asyncio
-from collections import Counter
-from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
 from firmtrail import events, orders
-from firmtrail.access import NewSecret
-from firmtrail.commands import devices as device_commands
 from firmtrail.commands import steering as commands
 from firmtrail.commit import Commit
-from firmtrail.device import DeviceState, Refused
+from firmtrail.device import Refused
 from firmtrail.events import Event, decode
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.offering import CheckIn
 from firmtrail.projections import (
     controls,
-    device_current,
     device_history,
     device_offers,
-    rollouts,
 )
 from firmtrail.record import Recorder
-from firmtrail.release import Key
-from firmtrail.steering import offer
 from firmtrail.steering.target import Decision
-from firmtrail.version import is_higher
-from tests.databases import new_log
 from tests.fleet import receipts, record_events, register, report
 from tests.replay import differences
 
@@ -186,259 +174,6 @@ async def test_polls_that_change_nothing_record_nothing(
     before = (await log.head(db, fleet)).size
     await asyncio.gather(*(check_in(recorder, fleet) for _ in range(200)))
     assert (await log.head(db, fleet)).size == before
-
-
-async def check_law(db: Database, recorder: Recorder, log_id: int, name: str) -> None:
-    """One check-in, held against the law by what is in the log."""
-    before = await recorded_of(db, log_id, name)
-    decision = await check_in(recorder, log_id, name)
-    decides = recorder.controls.known(log_id)
-    assert decides is not None
-    if decision.version is None:
-        return
-    assert not decides.releases[Key("m", decision.version)].is_withdrawn
-    assert decides.halt is None or (decides.halt == "rollouts" and decision.reason == "rollback")
-    moving = [each for each in before if isinstance(each, MOVING)]
-    if is_higher(moving[-1].version, decision.version):
-        assert decision.reason in {"rollback", "pinned"}
-    assert attempts(before, decision.version) < decides.settings.max_attempts
-
-
-async def recorded_of(db: Database, log_id: int, name: str) -> list[Event]:
-    rows = await log.read_stream(db, log_id, f"device/{name}")
-    return [decode(position, text).event for position, _, text in rows]
-
-
-def attempts(history: list[Event], version: str) -> int:
-    """Failures, once an offer, since the last install or retry; without those by `installing`."""
-    counted, can_count = 0, False
-    for each in history:
-        match each:
-            case orders.UpdateOffered(version=offered) if offered == version:
-                can_count = True
-            case events.UpdateFailed(version=failed) if failed == version and can_count:
-                counted, can_count = counted + 1, False
-            case orders.AttemptsCleared(cleared) if cleared == version:
-                counted = 0
-            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
-                if ran == version:
-                    counted, can_count = 0, False
-    return counted
-
-
-def how_it_went(  # noqa: C901 (a table of events)
-    history: list[Event], rollout: str, max_attempts: int
-) -> str | None:
-    """The outcome of the rollout's last offer to a device, by its events alone; None: no offer.
-
-    A report tells of the offer that was made last of its version, by whichever rollout. An attempt
-    fails once an offer: by `failed`, or by running another version after `installing`.
-    """
-    made_last: dict[str, str | None] = {}
-    outcomes: dict[tuple[str | None, str], str] = {}
-    failures: Counter[str] = Counter()
-    can_count: set[str] = set()
-    installing: set[str] = set()
-    for each in history:
-        failed: set[str] = set()
-        match each:
-            case orders.UpdateOffered(version=version):
-                made_last[version] = each.rollout
-                outcomes[each.rollout, version] = outcomes.pop((each.rollout, version), "offered")
-                can_count.add(version)
-            case orders.AttemptsCleared(version):
-                del failures[version]
-            case orders.DeviceFellSilent(version, of):
-                outcomes[of, version] = "failed"
-            case events.UpdateProgressed(version=version, status="installing"):
-                installing |= {version} & can_count
-            case events.UpdateFailed(version=version):
-                failed = {version} & can_count
-            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
-                failed = installing - {ran}
-                if ran in made_last:
-                    outcomes[made_last[ran], ran] = "installed"
-                del failures[ran]
-                can_count.discard(ran)
-                installing.discard(ran)
-        for version in failed:
-            outcomes[made_last[version], version] = "failed"
-            failures[version] += 1
-        can_count -= failed
-        installing -= failed
-    offers = [(version, how) for (source, version), how in outcomes.items() if source == rollout]
-    if not offers:
-        return None
-    version, outcome = offers[-1]
-    is_exhausted = failures[version] >= max_attempts and outcome != "installed"
-    return "exhausted" if is_exhausted else outcome
-
-
-versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
-statuses = st.sampled_from(("installed", "running", "failed", "installing"))
-wishes = st.one_of(
-    st.tuples(st.just("check in"), devices),
-    st.tuples(st.just("report"), devices, versions, statuses),
-    st.tuples(st.just("report"), devices, versions, statuses),
-    st.tuples(st.just("roll out"), versions, st.sampled_from((0, 5_000, 10_000))),
-    st.tuples(st.just("roll back"), versions),
-    st.tuples(st.just("pause")),
-    st.tuples(st.just("halt"), st.booleans()),
-    st.tuples(st.just("unhalt")),
-    st.tuples(st.just("follow")),
-    st.tuples(st.just("resume")),
-    st.tuples(st.just("retry"), devices, versions),
-    st.tuples(st.just("pin"), devices, st.one_of(st.none(), versions)),
-    st.tuples(st.just("move"), devices, st.sampled_from(("m", "k"))),
-    st.tuples(st.just("decommission"), devices, st.booleans()),
-    st.tuples(st.just("fall silent"), devices),
-)
-
-
-EVERY_OUTCOME: list[tuple[str, ...]] = [
-    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
-    ("report", "d1", "1.1.0", "failed"),
-    ("report", "d2", "1.1.0", "installing"),
-    ("report", "d2", "1.0.0", "running"),
-    ("resume",),
-    ("report", "d1", "1.1.0", "failed"),
-    ("report", "d3", "1.1.0", "installed"),
-    ("resume",),
-    ("report", "d1", "1.1.0", "failed"),
-    ("report", "d3", "1.0.0", "installed"),
-    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
-    ("report", "d3", "1.1.0", "failed"),
-]
-"""One device fails until its attempts are exhausted, one fails once, one installs; and that one
-fails with the next rollout."""
-
-
-COMING_AND_GOING: list[tuple[str, ...]] = [
-    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
-    ("report", "d1", "1.1.0", "installed"),
-    ("move", "d1", "k"),
-    ("fall silent", "d2"),
-    ("decommission", "d2", True),  # type: ignore[list-item]
-    ("move", "d1", "m"),
-    ("decommission", "d2", False),  # type: ignore[list-item]
-    ("report", "d2", "1.1.0", "failed"),
-]
-"""Devices that count, no longer count, and count again."""
-
-
-async def fall_silent(recorder: Recorder, log_id: int, name: str) -> None:
-    """If it waits for the outcome of a rollout's offer."""
-    made = offer.latest(list((await offers_of(recorder, log_id, name)).values()))
-    if made is not None and made.is_pending and made.cause == "rollout":
-        silence = orders.DeviceFellSilent(made.version, made.source, "2026-03-15T12:00:00.000Z")
-        await record_events(recorder, log_id, [(f"device/{name}", silence)])
-
-
-async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers.OfDevice:
-    return (await device_offers.live(recorder._db, log_id, [name])).get(name, {})
-
-
-async def decommission(recorder: Recorder, log_id: int, name: str, *, is_gone: bool) -> None:
-    wanted = device_commands.Change(events.DeviceChanged(), decommissioned=is_gone)
-    secret = NewSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
-    change = device_commands.change(name, wanted, secret=secret, actor="user/u")
-    await recorder.act(log_id, change)
-
-
-async def states_of(db: Database, log_id: int) -> dict[str, DeviceState]:
-    return device_current.states(await db.read(device_current.load(log_id, 1, DEVICES)))
-
-
-async def check_counts(db: Database, recorder: Recorder, log_id: int) -> None:
-    """The outcomes that a rollout may pause over are those of the devices that it is meant for."""
-    states, decides = await states_of(db, log_id), await controls.read(db, log_id)
-    counts = rollouts.recent(await db.read(rollouts.load_recent(log_id, 1)))
-    made = [each for name in DEVICES for each in (await offers_of(recorder, log_id, name)).values()]
-    for name, counted in counts.items():
-        of = decides.rollouts[name]
-        outcomes = [
-            each.outcome
-            for each in made
-            if each.source == name
-            and each.outcome_position > of.resumed_position
-            and states[each.device].model == "m"
-            and not states[each.device].decommissioned
-        ]
-        assert counted == (outcomes.count("installed"), outcomes.count("failed"))
-
-
-async def do(  # noqa: C901, PLR0912 (a table of wishes)
-    recorder: Recorder, log_id: int, wish: tuple[str, ...]
-) -> None:
-    newest = list((await controls.read(recorder._db, log_id)).rollouts)[-1:]
-    match wish:
-        case "report", device, version, status:
-            await recorder.report(log_id, [report(version, status, device)])  # type: ignore[arg-type]
-        case "roll out", version, reach:
-            await roll_out(recorder, log_id, version, reach=reach, failed_percent=30, min_reports=2)
-        case "roll back", bad:
-            await roll_back(recorder, log_id, bad)
-        case ("pause",) if newest:
-            await recorder.act(log_id, commands.pause(newest[0], "why", actor="user/u"))
-        case ("resume",) if newest:
-            await recorder.act(log_id, commands.resume(newest[0], None, actor="user/u"))
-        case "halt", is_all:
-            await recorder.act(log_id, commands.halt(None, is_all=bool(is_all), actor="user/u"))
-        case ("unhalt",):
-            await recorder.act(log_id, commands.end_halt("over", actor="user/u"))
-        case ("follow",):
-            follows = events.SettingsChanged(follow_latest=True, max_attempts=2)
-            await record_events(recorder, log_id, [("project/acme", follows)])
-        case "move", device, model:
-            event = events.DeviceChanged(model=model)
-            await record_events(recorder, log_id, [(f"device/{device}", event)])
-        case "decommission", device, is_gone:
-            await decommission(recorder, log_id, device, is_gone=bool(is_gone))
-        case "fall silent", device:
-            await fall_silent(recorder, log_id, device)
-        case "retry", device, version:
-            await recorder.act(log_id, commands.retry(device, version, actor="user/u"))
-        case "pin", device, version:
-            event = events.DeviceChanged(pinned=version)
-            await record_events(recorder, log_id, [(f"device/{device}", event)])
-
-
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(story=st.lists(wishes, min_size=5, max_size=25))
-@example(story=EVERY_OUTCOME)
-@example(story=COMING_AND_GOING)
-async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
-    db: Database, recorder: Recorder, story: list[tuple[str, ...]]
-) -> None:
-    log_id = await new_log(db)
-    await begin(recorder, log_id)
-    for wish in story:
-        try:
-            await do(recorder, log_id, wish)
-        except Refused:
-            continue
-        for name, state in (await states_of(db, log_id)).items():
-            if not state.decommissioned:
-                await check_law(db, recorder, log_id, name)
-        await check_counts(db, recorder, log_id)
-    assert await differences(db, log_id) == []
-    for rollout in (await controls.read(db, log_id)).rollouts:
-        histories = [
-            await recorded_of(db, log_id, name)
-            for name, state in (await states_of(db, log_id)).items()
-            if state.model == "m" and not state.decommissioned
-        ]
-        for max_attempts in (1, 2, 3):  # as the project's setting may be by now
-            _, counted = await device_offers.counts(db, log_id, rollout, max_attempts)
-            went = [how_it_went(each, rollout, max_attempts) for each in histories]
-            assert counted == {
-                "offered": len(went) - went.count(None),
-                "installed": went.count("installed"),
-                "failed": went.count("failed"),
-                "exhausted": went.count("exhausted"),
-            }
 
 
 async def test_a_command_of_two_events_is_one_commit(

@@ -51,6 +51,7 @@ EVERY_KIND: tuple[Event, ...] = (
     orders.AttemptsCleared("1.4.0"),
     orders.DeviceFellSilent("1.4.0", "r_1", "2026-03-15T12:00:00.000Z"),
     orders.Asked("q_1", "2026-03-15T12:00:00.000Z"),
+    events.AccessRecordSealed(12, "ab" * 32),
     events.TextErased(41),
     events.TextErased(41, log=1),
     events.UserErased("u_1"),

@@ -30,5 +30,6 @@ def test_a_condition_that_is_over_gives_its_place_to_another() -> None:
     repeats = Repeats(clock)
     for number in range(KEYS_MAX):
         repeats.due(number)
+        repeats.due(number)
     clock.now_s += EVERY_S
     assert [repeats.due("new", number) for number in range(5)] == [0] * 5

@@ -273,7 +273,6 @@ def test_a_query_is_read_by_its_types() -> None:
         ("as_of", "@-1"),
         ("as_of", "8142"),
         ("q", "a\0"),
-        ("cursor", "!"),
         ("page", "2"),
     ],
 )

@@ -178,6 +178,22 @@ async def test_killed_at_any_moment_a_server_leaves_nothing_forked(
     await assert_one_log(fleet.database, [*seen, outside(file)])
 
 
+def busy_servers(
+    serve: Serve, cluster: Fleet, *options: str
+) -> tuple[list[Server], list[Checkpoint]]:
+    """Starts two servers on one database, reports to them, and returns the checkpoints seen."""
+    servers = [
+        serve(cluster.database, *options),
+        serve(cluster.database, *options, "--workers", "2"),
+    ]
+    seen = [cluster.wait_for_checkpoint(server, 1) for server in servers]
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        assert cluster.report(random.choice(servers))[0] == 201
+        seen.append(cluster.checkpoint(random.choice(servers)))
+    return servers, seen
+
+
 async def assert_one_log(database: str, seen: list[Checkpoint]) -> None:
     """Every checkpoint that anybody saw is one of this log."""
     roots = {each.size: each.root for each in seen}
@@ -309,15 +325,7 @@ async def test_servers_share_checkpoints_in_a_bucket(
     for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
         monkeypatch.setitem(ENVIRONMENT, name, os.environ[name])
     options = ("--signing-key-file", str(key), "--checkpoints", bucket)
-    servers = [
-        serve(cluster.database, *options),
-        serve(cluster.database, *options, "--workers", "2"),
-    ]
-    seen = [cluster.wait_for_checkpoint(server, 1) for server in servers]
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        assert cluster.report(random.choice(servers))[0] == 201
-        seen.append(cluster.checkpoint(random.choice(servers)))
+    servers, seen = busy_servers(serve, cluster, *options)
     _, receipt = cluster.report(servers[1])
     seen.append(cluster.wait_for_checkpoint(servers[1], receipt["position"] + 1))
     for server in servers:
@@ -326,28 +334,10 @@ async def test_servers_share_checkpoints_in_a_bucket(
             assert f"\nfirmtrail_{name} 1.0" in metrics
         stop(server)
     await assert_one_log(cluster.database, seen)
-    found = firmtrail(
-        cluster.database,
-        "--signing-key-file",
-        str(key),
-        "--checkpoints",
-        bucket,
-        "doctor",
-        "--json",
-    ).json
+    found = firmtrail(cluster.database, *options, "doctor", "--json").json
     [row] = [row for row in found if row["check"] == "checkpoints"]
     assert (row["verdict"], "of 1 logs" in row["found"]) == ("ok", True), row
-    verified = firmtrail(
-        cluster.database,
-        "--signing-key-file",
-        str(key),
-        "--checkpoints",
-        bucket,
-        "audit",
-        "verify",
-        "--project",
-        "acme",
-    )
+    verified = firmtrail(cluster.database, *options, "audit", "verify", "--project", "acme")
     assert verified.exit_code == 0, verified.said
 
 
@@ -357,15 +347,7 @@ async def test_servers_on_one_postgres_publish_one_log(
     key, store = tmp_path / "key.pem", tmp_path / "checkpoints"
     signing_key.create(key)
     options = ("--signing-key-file", str(key), "--checkpoints-file", str(store))
-    servers = [
-        serve(cluster.database, *options),
-        serve(cluster.database, *options, "--workers", "2"),
-    ]
-    seen = [cluster.wait_for_checkpoint(server, 1) for server in servers]
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        assert cluster.report(random.choice(servers))[0] == 201
-        seen.append(cluster.checkpoint(random.choice(servers)))
+    servers, seen = busy_servers(serve, cluster, *options)
     servers[0].kill()
     _, receipt = cluster.report(servers[1])
     seen.append(cluster.wait_for_checkpoint(servers[1], receipt["position"] + 1))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail import config
@@ -12,11 +13,12 @@ from firmtrail.access.roles import Role
 from firmtrail.artifacts import Artifacts
 from firmtrail.eventstore.database import Database
 from firmtrail.http import app
+from firmtrail.http.connection import Runner
 from firmtrail.record import Recorder
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
 from tests.publishing import new_publisher
-from tests.service.site import P, Site
+from tests.service.site import Address, P, Site
 from tests.service.steered import post
 
 
@@ -67,3 +69,13 @@ async def fleet(site: Site) -> Site:
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         await post(site, "releases", {"model": "m", "version": version})
     return site
+
+
+@pytest.fixture
+async def address(site: Site) -> AsyncIterator[Address]:
+    """The host and port of a server that listens as one of ours, for clients that write bytes."""
+    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0]
+    await runner.cleanup()

@@ -1,21 +1,16 @@
 """What reaches no route is refused as everything else is."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from firmtrail.http import app
 from firmtrail.http.connection import Runner
 from tests.service.routes_test import assert_is_problem
-from tests.service.site import Answer, Site
+from tests.service.site import Address, Answer
 
 HOST = b"Host: x\r\n"
 CHUNKED = b"POST /api/v1/login HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
-
-type Address = tuple[str, int]
 
 REFUSED = {
     "no HTTP": (b"\x16\x03\x01\x00\r\n\r\n", 400, "malformed"),
@@ -33,16 +28,6 @@ REFUSED = {
         "expectation_failed",
     ),
 }
-
-
-@pytest.fixture
-async def address(site: Site) -> AsyncIterator[Address]:
-    """Where the service listens as a server of ours lets it."""
-    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield runner.addresses[0]
-    await runner.cleanup()
 
 
 async def send(address: Address, request: bytes) -> Answer:

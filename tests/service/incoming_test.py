@@ -2,16 +2,13 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
 
-from firmtrail.http import app, incoming
-from firmtrail.http.connection import Runner
+from firmtrail.http import incoming
 from firmtrail.http.kinds import Local, Public
 from tests.service.routes_test import ROUTES, assert_is_problem, name_of, path_of
-from tests.service.site import Answer, D, P, Site
+from tests.service.site import Address, Answer, D, P, Site
 
 REPORT = b'{"version": "1.0.0"}'
 JSON = {"Content-Type": "application/json"}
@@ -72,19 +69,6 @@ async def test_a_part_of_a_body_is_taken_by_no_route(site: Site) -> None:
     for path in ("/api/v1/login", "/upload_firmware_update"):
         answer = await site.call("POST", path, data=b"{}", headers=JSON | part)
         assert_is_problem(answer, 400)
-
-
-type Address = tuple[str, int]
-
-
-@pytest.fixture
-async def address(site: Site) -> AsyncIterator[Address]:
-    """Where the service listens as a server of ours lets it."""
-    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield runner.addresses[0]
-    await runner.cleanup()
 
 
 async def expecting(address: Address, head: str, body: bytes, version: str = "1.1") -> list[str]:

@@ -272,6 +272,23 @@ async def test_a_device_failed_on_a_version_as_the_model_that_it_is(fleet: Site)
     await offered(fleet, "0.9.0")
 
 
+async def test_attempts_of_another_model_do_not_exhaust_a_fallback(fleet: Site) -> None:
+    await post(fleet, "releases", {"model": "k9", "version": "1.1.0"})
+    await fleet.call("PATCH", D, caller="operator", json={"model": "k9"})
+    await roll_out(fleet, model="k9")
+    for seq in range(3):
+        await offered(fleet)
+        await fleet.report(FAILED | {"seq": seq})
+    await fleet.call("PATCH", D, caller="operator", json={"model": "m"})
+    await fleet.report({"version": "1.2.0", "seq": 4})
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "It sticks."})
+    wanted = {"model": "m", "bad_version": "1.2.0", "fallback": "1.1.0", "reason": "It sticks."}
+    tried = await post(fleet, "rollbacks", wanted | {"dry_run": True})
+    assert tried.json["devices"] == {"named": 1, "pinned": 0, "silent": 0, "no_previous": 0}
+    await post(fleet, "rollbacks", wanted)
+    await offered(fleet)
+
+
 DEFAULT = "2020-01-01T00:00:10Z"
 
 

@@ -181,6 +181,6 @@ async def test_a_log_that_cannot_be_folded_is_named_and_what_was_live_serves_on(
             async with local.get("/local/projects/acme/rebuild") as response:
                 state = await response.json()
     missing = received(receipt).position + 1
-    assert f"position {missing} or one behind it is missing" in state["failure"]
+    assert f"position {missing} or one after it is missing" in state["failure"]
     assert state["views"] == sorted(fold.REVISIONS)
     assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"

@@ -14,6 +14,9 @@ P = "/api/v1/projects/acme"
 D = f"{P}/devices/d1"
 D2 = f"{P}/devices/d2"
 
+type Address = tuple[str, int]
+"""A host and a port."""
+
 
 @dataclass(frozen=True)
 class Answer:

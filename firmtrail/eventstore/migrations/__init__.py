@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 
 
 def statements(name: str, back_end: str) -> list[str]:
-    """The statements of one file for one back end; a blank line ends a statement.
+    """Returns the statements of one file for one back end; a blank line ends a statement.
 
     Text sorts in byte order on SQLite as it is, and on Postgres by COLLATE "C". A table that is
     found by its key alone is WITHOUT ROWID on SQLite: one tree instead of two.
@@ -36,15 +36,15 @@ class Schema(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """Whether this code may read and write it: it is this code's, or a newer one that still
-        serves this code."""
+        """Returns whether this code may read and write it: it is this code's, or a newer one that
+        still serves this code."""
         if self.version is None or self.version < HEAD:
             return False
         return self.version == HEAD or (self.compatible_from or self.version) <= HEAD
 
 
 async def schema(db: Database) -> Schema:
-    """What the database says of its schema."""
+    """Returns what the database says of its schema."""
     try:
         [[version]] = await db.read(Statement("SELECT version_num FROM alembic_version LIMIT 2"))
     except NoSuchTable:
@@ -56,11 +56,12 @@ async def schema(db: Database) -> Schema:
 
 
 async def is_usable(db: Database) -> bool:
-    """Whether this code may read and write the schema of the database."""
+    """Returns whether this code may read and write the schema of the database."""
     return (await schema(db)).is_usable
 
 
 async def instance(db: Database) -> str:
-    """The name of the installation that the database belongs to; it has one since `migrate`."""
+    """Returns the name of the installation that the database belongs to; it has one since
+    `migrate`."""
     [[name]] = await db.read(Statement("SELECT name FROM instance LIMIT 2"))
     return str(name)

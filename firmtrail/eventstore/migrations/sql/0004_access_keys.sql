@@ -1,5 +1,5 @@
 -- What a kept answer is about: the events that its commit recorded, and a person whose address its
--- request named. Whoever erases one of these finds the answer by it.
+-- request named. Erasing one of these finds the answer by it.
 
 ALTER TABLE idempotency_keys ADD COLUMN log_id bigint;
 

@@ -3,5 +3,5 @@
 
 CREATE TABLE shared_keys (
     name text/*C*/ PRIMARY KEY,
-    key text NOT NULL
+    key text/*C*/ NOT NULL
 );
