@@ -80,7 +80,11 @@ class Silence:
             before_ms=before_ms,
             limit=PAGE_OFFERS,
         )
-        silent = [each.device for each in page if last_call_ms(*each[1:]) < before_ms]
+        silent = [
+            each.device
+            for each in page
+            if each.is_waited_for and last_call_ms(*each[1:4]) < before_ms
+        ]
         last = page[-1] if len(page) == PAGE_OFFERS else None
         return silent, last and (last.offered_at_ms, last.device)
 

@@ -103,9 +103,17 @@ GROUP BY log_heads.size"""
 
 _PENDING = f"""\
 SELECT
-    pending.device, pending.offered_at_ms, device.recorded_at_ms, seen.seen_at_ms
+    pending.device, pending.offered_at_ms, device.recorded_at_ms, seen.seen_at_ms,
+    CASE WHEN device.decommissioned = 0 AND NOT EXISTS (
+        SELECT 1
+        FROM device_offers AS newer
+        WHERE newer.log_id = $1
+            AND newer.generation = {generation_of(NAME)}
+            AND newer.device = pending.device
+            AND newer.position > pending.position)
+    THEN 1 ELSE 0 END
 FROM (
-    SELECT offer.device, offer.offered_at_ms
+    SELECT offer.device, offer.offered_at_ms, offer.position
     FROM device_offers AS offer
     WHERE offer.log_id = $1
         AND offer.generation = {generation_of(NAME)}
@@ -132,6 +140,8 @@ class Pending(NamedTuple):
     offered_at_ms: int
     recorded_at_ms: int | None
     seen_at_ms: int | None
+    is_waited_for: int
+    """1: the device is in use, and was offered nothing since."""
 
 
 type Cell = tuple[str, str, int]
