@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
+from firmtrail import config
 from tests.databases import migrate_now
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.processes import Server
@@ -226,3 +227,4 @@ def test_the_proxies_wait_longer_than_a_long_poll() -> None:
         (DEPLOY / "haproxy.cfg").read_text(), r"timeout (?:client|server|http-keep-alive) (\d+)s"
     )
     assert [*nginx_s, *haproxy_s] == [75] * 4
+    assert config.LONG_POLL_S_MAX < 75
