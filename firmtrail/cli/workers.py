@@ -252,6 +252,12 @@ class Worker(GunicornUVLoopWebWorker):
         super().handle_quit(sig, frame)
 
     @override
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """End at this moment: the master aborts a worker that is stuck, and what is stuck can't be
+        awaited. Its connections to the database break, and with them its transactions."""
+        os._exit(CAN_NOT_START)
+
+    @override
     def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
         signals.ignore(signal.SIGUSR1)
 
