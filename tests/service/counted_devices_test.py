@@ -95,13 +95,14 @@ async def test_a_device_that_moved_away_pauses_nothing(fleet: Site, how: str) ->
 
 
 async def test_an_outcome_of_a_device_that_moved_away_counts_once_it_is_back(fleet: Site) -> None:
+    await change(fleet, D, cohort="field")
     pause_if = {"failed_percent": 10, "min_reports": 1}
-    rollout = await roll_out(fleet, pause_if=pause_if)
+    rollout = await roll_out(fleet, pause_if=pause_if, cohort="field")
     await fleet.get(f"{D}/update", "gateway")
-    await change(fleet, D, model="other")
+    await change(fleet, D, cohort="lab")
     await fleet.report({"version": "1.1.0", "status": "failed"}, caller="gateway", path=D)
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
-    await change(fleet, D, model="m")
+    await change(fleet, D, cohort="field")
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "paused"
 
 

@@ -15,6 +15,7 @@ from firmtrail.events import Event, Recorded
 from firmtrail.eventstore import log, replay
 from firmtrail.eventstore.database import Database
 from firmtrail.http import respond
+from firmtrail.http.kinds import Caller
 from tests.databases import new_log, write
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import P, Site
@@ -221,7 +222,7 @@ async def test_a_filter_that_can_not_be_meant_is_refused(site: Site) -> None:
 async def test_there_is_a_bound_to_replays(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(25):
-            stack.enter_context(site.services.replays.one("acme"))
+            stack.enter_context(site.services.replays.one(Caller(kind="user", project="acme")))
         for path in ("/events", "/logs/1/events"):
             answer = await site.get(f"{P}{path}")
             assert_is_problem(answer, 429)
