@@ -36,7 +36,7 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     watched = done("rollout", "watch", rollout, "--json").json
     assert (watched["state"], watched["state_reason"]) == ("paused", "smoke")
     assert (watched["progress"]["matching"], watched["silent_after_s"]) == (1, 600)
-    assert "named" in done("rollback", "1.1.0", *M, "--dry-run").out
+    assert "devices that run it" in done("rollback", "1.1.0", *M, "--dry-run").out
     assert done("rollback", "1.1.0", *M, "--reason", "burns").out.startswith("r_")
     assert "the question is q_" in done("ask", "d1").said
     unanswered = run("ask", "d1", "--wait", "1")

@@ -16,7 +16,7 @@ from firmtrail.http import app, connection, descriptors, gate
 from firmtrail.http.clients import Clients
 from firmtrail.http.connection import Runner
 from firmtrail.http.gate import Bounds, Gate
-from firmtrail.http.metrics import Metrics
+from firmtrail.http.metrics import Metrics, Present
 from tests.service.site import Site
 
 HALF_HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -205,6 +205,13 @@ async def test_what_is_at_work_does_not_give_way(site: Site, connect: Connect) -
     assert not any([await is_closed(reader, 0.01) for reader, _ in waiting[:2]])
 
 
+def scraped(metrics: Metrics) -> str:
+    present = Present(
+        ready=True, refused_logs=0, publishing=True, checkpoints_up=None, artifacts_up=None
+    )
+    return metrics.text(present).decode()
+
+
 @pytest.mark.parametrize("bounds", [Bounds(connections=4, per_address=2)])
 async def test_past_the_bound_of_an_address_the_new_one_is_refused_if_all_are_at_work(
     site: Site, connect: Connect, metrics: Metrics
@@ -225,7 +232,7 @@ async def test_past_the_bound_of_an_address_the_new_one_is_refused_if_all_are_at
     lines = [line for line in logged if line["event"] == "connections refused"]
     assert len(lines) == 1
     assert lines[0]["most_from"] == "127.0.0.1"
-    assert 'firmtrail_closed_connections_total{reason="refused"} 5.0' in metrics.text().decode()
+    assert 'firmtrail_closed_connections_total{reason="refused"} 5.0' in scraped(metrics)
 
 
 @pytest.mark.parametrize("clients", [Clients()])
