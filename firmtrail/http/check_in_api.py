@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
+from msgspec.structs import replace
 
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, once
@@ -107,17 +108,34 @@ async def _look(call: AnyCall, running: str | None = None) -> _Looked:
 
 
 async def _recorded(call: Call[wire.UpdateQuery, None]) -> _Looked:
-    """The decision; recorded before it is answered, where the device learns of it for the first
-    time. It is then looked at again: the answer holds what the log held at the size that it says.
+    """Returns the decision, which is recorded before it is answered if the device learns of it for
+    the first time. The device is then looked at again: the answer holds what the log held at the
+    size that it says.
     """
     looked = await _look(call, call.query.running)
     for _ in range(LOOKS_MAX):
         if not _is_news(call, looked):
             return looked
         check_in = CheckIn(looked.state.device, call.caller.actor, call.query.running)
-        await call.services.recorder.check_in(call.log_id, check_in)
-        looked = await _look(call, call.query.running)
+        made = await call.services.recorder.check_in(call.log_id, check_in)
+        again = await _look(call, call.query.running)
+        if made.version is not None and made.version != again.decision.version:
+            return _as_recorded(looked, again, made)
+        looked = again
     raise Unavailable("what the device should run changes all the time", retry_after_s=1)
+
+
+def _as_recorded(first: _Looked, again: _Looked, made: Decision) -> _Looked:
+    """Returns the decision that was recorded, though another one is due since: the device learns
+    what the log says that it was offered, as of that event. One that waits then hears of the other
+    decision immediately, because it waits from the counts of before."""
+    position = max(
+        each.position
+        for each in again.seen.offers
+        if (each.source, each.version) == (made.source, made.version)
+    )
+    counts = replace(first.seen.counts, size=position + 1)
+    return replace(again, decision=made, seen=replace(again.seen, counts=counts))
 
 
 def _told(call: Call[wire.UpdateQuery, None], looked: _Looked) -> wire.Update:
