@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import respond
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.clients import CLIENTS
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.route import Handler, Route
@@ -45,6 +46,7 @@ def app_of(handler: Handler, services: Services) -> web.Application:
         answers={200: respond.NDJSON},
     )
     app = web.Application()
+    app[CLIENTS] = services.clients
     app.router.add_route("GET", "/", endpoint(route, services))
     return app
 
