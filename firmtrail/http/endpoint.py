@@ -73,7 +73,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         request_id = str(uuid_utils.uuid7())
         call: AnyCall = Call(request, request_id, services)
         response = await errors.answered(work(call), request, request_id)
-        if call.caller.is_first_call and response.status != 201 and not response.prepared:
+        is_noted = response.status == 201 or response.status >= 500  # 5xx says: ask again
+        if call.caller.is_first_call and not is_noted and not response.prepared:
             response = await errors.answered(_noted_first(call, response), request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
