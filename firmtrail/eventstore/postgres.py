@@ -59,6 +59,9 @@ _SET = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _S
 _SET_SESSION = f"SELECT {_SET}"
 _SET_LOCAL = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SESSION.items())
 
+_SYNCED = "SET LOCAL synchronous_commit = 'on'"
+"""Every transaction says so itself, in the message of its BEGIN: whatever a session was set to."""
+
 _IS_SYNCED = "SELECT current_setting('synchronous_commit')"
 
 _READ_ONLY = """\
@@ -132,7 +135,7 @@ class Postgres:
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", pooler: Pooler) -> None:
         self._pool = pool
         self._is_shared = pooler is Pooler.TRANSACTION
-        self._set = f"; {_SET_LOCAL}" if self._is_shared else ""
+        self._set = f"; {_SET_LOCAL if self._is_shared else _SYNCED}"
         """What follows each BEGIN."""
 
     @classmethod

@@ -31,6 +31,7 @@ async def test_postgres_writes_through_whatever_its_defaults_say(postgres_url: s
         for _ in range(2 * CONNECTIONS_MAX):
             [[setting]] = await in_transaction(db, "SHOW synchronous_commit")
             assert setting == "on"
+            await in_transaction(db, "SET synchronous_commit = off")
 
 
 async def in_transaction(db: Database, text: str) -> list[Row]:
