@@ -21,7 +21,7 @@ from benchmarks import fleet
 from benchmarks.fill import to_report
 from benchmarks.table import Row
 from firmtrail.commit import Commit
-from firmtrail.events import DeviceRegistered
+from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.migrate import migrate
 from firmtrail.eventstore.postgres import Postgres

@@ -13,9 +13,10 @@ from typing import NamedTuple, override
 from msgspec.structs import replace
 from uuid_utils import uuid7
 
-from firmtrail import events
 from firmtrail.device import DeviceState
-from firmtrail.events import Event, Recorded
+from firmtrail.events.entry import encode
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.times import time_text
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Row, Script, Statement, Transaction, Unavailable
 from firmtrail.eventstore.floors import Floors, LogName
@@ -62,7 +63,7 @@ class ClockAhead(Unavailable):
 def until_text(until_ms: int) -> str:
     """Returns the time until which a clock keeps a log from taking appends, before the year
     10000."""
-    return events.time_text(min(until_ms, CALENDAR_END_MS))
+    return time_text(min(until_ms, CALENDAR_END_MS))
 
 
 class Before(NamedTuple):
@@ -181,7 +182,7 @@ class Paper:
         recorded = Recorded(
             position, self.now_ms, stream, event_id or f"s.{uuid7().hex}", actor, event
         )
-        entry = events.encode(self.project, recorded)
+        entry = encode(self.project, recorded)
         self._entries.append(
             log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL, event.IS_NUDGE)
         )

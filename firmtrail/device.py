@@ -25,8 +25,23 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from firmtrail import events
-from firmtrail.events import Event, Recorded, ReportEvent, Status
+from firmtrail.events import times
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import (
+    REPORTS,
+    DeviceChanged,
+    DeviceDecommissioned,
+    DeviceRegistered,
+    DeviceRestored,
+    DeviceSecretIssued,
+    FirmwareInstalled,
+    FirmwareRunning,
+    ReportEvent,
+    Status,
+    UpdateFailed,
+    UpdateProgressed,
+)
+from firmtrail.events.times import time_text
 from firmtrail.report import EARLIEST_BELIEVED_MS, Known, claim, is_bare, is_counted
 from firmtrail.report import Report as Report  # noqa: PLC0414 (callers find it next to the rules)
 
@@ -185,17 +200,17 @@ def _repeats_last(state: DeviceState, report: Report) -> bool:
 def _event(report: Report) -> ReportEvent:
     occurred_at = None
     if report.occurred_at_ms is not None:
-        occurred_at = events.time_text(report.occurred_at_ms)
+        occurred_at = time_text(report.occurred_at_ms)
     claims = (report.version, report.seq, occurred_at, report.question, report.rollout)
     match report.status:
         case "installed":
-            return events.FirmwareInstalled(*claims, sent=report.sent)
+            return FirmwareInstalled(*claims, sent=report.sent)
         case "running":
-            return events.FirmwareRunning(*claims, sent=report.sent)
+            return FirmwareRunning(*claims, sent=report.sent)
         case "failed" | "rejected" as failure:
-            return events.UpdateFailed(*claims, sent=report.sent, status=failure)
+            return UpdateFailed(*claims, sent=report.sent, status=failure)
         case progress:
-            return events.UpdateProgressed(*claims, sent=report.sent, status=progress)
+            return UpdateProgressed(*claims, sent=report.sent, status=progress)
 
 
 def placed(state: DeviceState, report: Recorded, offer_place: int = -1) -> Placed:
@@ -204,8 +219,8 @@ def placed(state: DeviceState, report: Recorded, offer_place: int = -1) -> Place
     `offer_place` is the place of the newest offer of the report's version, -1 if there is none.
     """
     event = report.event
-    assert isinstance(event, events.REPORTS)
-    occurred_at_ms = events.time_ms(event.occurred_at) if event.occurred_at else None
+    assert isinstance(event, REPORTS)
+    occurred_at_ms = times.time_ms(event.occurred_at) if event.occurred_at else None
     time_ms, clock = _time(occurred_at_ms, report.recorded_at_ms)
     place = place_of(state, event.seq, time_ms)
     if clock is None and place < state.last_place and _is_behind(state, event, place, offer_place):
@@ -286,7 +301,7 @@ def evolve_report(
 ) -> DeviceState:
     """Returns the device after a report; `later` is the next installed/running report after it."""
     event = report.event
-    assert isinstance(event, events.REPORTS)
+    assert isinstance(event, REPORTS)
     run = _Run(
         state.version,
         state.since_ms,
@@ -337,19 +352,19 @@ def evolve_attributes(
 ) -> DeviceState:
     """Returns the device after an event about the device itself. Secrets are no part of its state,
     except one that begins a new counting."""
-    if isinstance(event, events.DeviceRegistered):
+    if isinstance(event, DeviceRegistered):
         return DeviceState(
             device, event.model, event.cohort, event.tags, registered_at_ms=recorded_at_ms
         )
     assert state is not None, f"{device} is not registered"
     match event:
-        case events.DeviceChanged():
+        case DeviceChanged():
             return replace(state, **_present(event))
-        case events.DeviceDecommissioned():
+        case DeviceDecommissioned():
             return replace(state, decommissioned=True)
-        case events.DeviceRestored():
+        case DeviceRestored():
             return replace(state, decommissioned=False)
-        case events.DeviceSecretIssued(new_counting=True):
+        case DeviceSecretIssued(new_counting=True):
             return replace(state, counting_place=min(state.last_place + 1, LAST_PLACE))
     return state
 
@@ -362,14 +377,14 @@ def evolve_ordered(state: DeviceState, version: str) -> DeviceState:
     return replace(state, is_ordered=True)
 
 
-def _present(event: events.DeviceChanged) -> dict[str, object]:
+def _present(event: DeviceChanged) -> dict[str, object]:
     members = msgspec.structs.asdict(event)
     return {name: value for name, value in members.items() if value is not UNSET}
 
 
 def decide_registration(
-    state: DeviceState | None, registration: events.DeviceRegistered, device: str
-) -> events.DeviceRegistered:
+    state: DeviceState | None, registration: DeviceRegistered, device: str
+) -> DeviceRegistered:
     """Raises `Refused` where the device exists; a decommissioned one is restored by a change."""
     if state is None:
         return registration
@@ -380,7 +395,7 @@ def decide_registration(
 
 def decide_change(
     state: DeviceState,
-    change: events.DeviceChanged,
+    change: DeviceChanged,
     decommissioned: bool | UnsetType = UNSET,  # noqa: FBT001 (a wish for a value, not a switch)
 ) -> list[Event]:
     """Returns the events that a change of attributes means; none if nothing would change."""
@@ -391,9 +406,9 @@ def decide_change(
         raise Refused("device_decommissioned", f"device {state.device} is decommissioned")
     decided: list[Event] = []
     if decommissioned is False and state.decommissioned:
-        decided.append(events.DeviceRestored())
+        decided.append(DeviceRestored())
     if changed:
-        decided.append(replace(events.DeviceChanged(), **changed))
+        decided.append(replace(DeviceChanged(), **changed))
     if decommissioned is True and not state.decommissioned:
-        decided.append(events.DeviceDecommissioned())
+        decided.append(DeviceDecommissioned())
     return decided

@@ -8,9 +8,9 @@ writes nothing. A crash loses nothing: a device that asks again is decided on ag
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail import orders
 from firmtrail.commit import Before, Committed, Paper, opened
 from firmtrail.device import Refused
+from firmtrail.events.steering import UpdateOffered
 from firmtrail.eventstore.database import Script
 from firmtrail.projections import device_history
 from firmtrail.projections.check_in import with_way_back
@@ -70,7 +70,7 @@ def _decide(paper: Paper, check_in: CheckIn, runs: Runs) -> Decision | Refused:
     ):
         return decision
     recorded = paper.fold.states[check_in.device].version
-    made = orders.UpdateOffered(
+    made = UpdateOffered(
         version,
         target.cause_of(decision),
         offer.attempts(case.offers, version) + 1,

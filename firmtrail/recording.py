@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from uuid_utils import uuid7
 
-from firmtrail import device, events
+from firmtrail import device
 from firmtrail.commit import Before, Committed, Paper, opened
 from firmtrail.device import DeviceState, Duplicate, Refused
+from firmtrail.events.entry import decode
+from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Row, Script, Statement
 from firmtrail.report import Known, Report, claim, claim_of, identity, is_bare, is_counted
@@ -160,8 +162,8 @@ def identified(report: Report) -> Item:
 
 
 def _known(found: log.Found) -> Known:
-    event = events.decode(found.position, found.text).event
-    assert isinstance(event, events.REPORTS)
+    event = decode(found.position, found.text).event
+    assert isinstance(event, REPORTS)
     return Known(found.position, found.recorded_at_ms, claim_of(event))
 
 

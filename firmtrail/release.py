@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from firmtrail import version
 from firmtrail.device import Refused
-from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 
 ARTIFACTS_MAX = 64
 """Of one release; a device is told of all of them at once."""

@@ -10,8 +10,8 @@ from hashlib import sha256
 
 import msgspec
 
-from firmtrail import events
-from firmtrail.events import ReportEvent, Status
+from firmtrail.events.fleet import ReportEvent, Status
+from firmtrail.events.times import time_ms
 
 EARLIEST_BELIEVED_MS = 1_420_070_400_000
 """2015-01-01T00:00Z: a clock before it was never set."""
@@ -57,7 +57,7 @@ def claim(report: Report) -> Claim:
 
 def claim_of(event: ReportEvent) -> Claim:
     """Returns the claim of a report that was recorded."""
-    occurred_at_ms = events.time_ms(event.occurred_at) if event.occurred_at else None
+    occurred_at_ms = time_ms(event.occurred_at) if event.occurred_at else None
     return Claim(event.version, event.status, event.seq, occurred_at_ms)
 
 

@@ -4,7 +4,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from firmtrail.events import SettingsChanged
+from firmtrail.events.fleet import SettingsChanged
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -15,13 +15,13 @@ from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.device import Report
-from firmtrail.events import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
+from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
+from firmtrail.events.steering import RolloutStarted
 from firmtrail.eventstore import log, outside, signing_key
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.floors import Floors, LogName
 from firmtrail.eventstore.publisher import Publisher, Signer
 from firmtrail.offering import CheckIn
-from firmtrail.orders import RolloutStarted
 from firmtrail.record import Recorder
 from firmtrail.release import Key
 from tests.databases import INSTANCE, read

@@ -4,7 +4,9 @@ from typing import Any
 
 from firmtrail.commit import Commit
 from firmtrail.device import Report
-from firmtrail.events import DeviceRegistered, Event, Status, time_ms
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import DeviceRegistered, Status
+from firmtrail.events.times import time_ms
 from firmtrail.record import Recorder
 from firmtrail.recording import Outcome, Receipt
 

@@ -11,11 +11,21 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from firmtrail import events, version
-from firmtrail.events import REPORTS, Recorded
+from firmtrail import version
+from firmtrail.events import times
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import (
+    REPORTS,
+    DeviceChanged,
+    DeviceDecommissioned,
+    DeviceRegistered,
+    DeviceRestored,
+    DeviceSecretIssued,
+    ReportEvent,
+)
 
 MOVING = {"installed", "running"}
-EARLIEST_MS = events.time_ms("2015-01-01T00:00:00Z")
+EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")
 
 
 class Told(NamedTuple):
@@ -57,18 +67,18 @@ class Device:
         event = recorded.event
         if isinstance(event, REPORTS):
             self.told.append(self._told(recorded))
-        elif isinstance(event, events.DeviceRegistered):
+        elif isinstance(event, DeviceRegistered):
             self.attributes = {"model": event.model, "tags": event.tags, "out": False}
             self.registered_ms = recorded.recorded_at_ms
-        elif isinstance(event, events.DeviceSecretIssued):
+        elif isinstance(event, DeviceSecretIssued):
             self.counting += event.new_counting
-        elif isinstance(event, events.DeviceChanged):
+        elif isinstance(event, DeviceChanged):
             assert self.attributes is not None
             members = ((name, getattr(event, name)) for name in event.__struct_fields__)
             self.attributes |= {name: value for name, value in members if value is not UNSET}
-        elif isinstance(event, events.DeviceDecommissioned | events.DeviceRestored):
+        elif isinstance(event, DeviceDecommissioned | DeviceRestored):
             assert self.attributes is not None
-            self.attributes["out"] = isinstance(event, events.DeviceDecommissioned)
+            self.attributes["out"] = isinstance(event, DeviceDecommissioned)
 
     def _told(self, recorded: Recorded) -> Told:
         event = recorded.event
@@ -76,7 +86,7 @@ class Device:
         assert self.attributes is not None
         time_ms, clock = recorded.recorded_at_ms, None
         if event.occurred_at is not None:
-            claim_ms = events.time_ms(event.occurred_at)
+            claim_ms = times.time_ms(event.occurred_at)
             if claim_ms < EARLIEST_MS:
                 clock = "unset"
             elif claim_ms > recorded.recorded_at_ms + 5 * 60_000:
@@ -105,9 +115,7 @@ class Device:
             pinned,
         )
 
-    def _is_behind(
-        self, event: events.ReportEvent, place: tuple[int, int, int], last: Told
-    ) -> bool:
+    def _is_behind(self, event: ReportEvent, place: tuple[int, int, int], last: Told) -> bool:
         """An installed version follows its own installing, and claims a time before the device's
         registration, after which that installing is."""
         if event.occurred_at is None or event.status not in MOVING or event.version != last.version:

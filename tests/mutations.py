@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import NamedTuple
 
-from firmtrail import events
+from firmtrail.events.entry import decode
 from firmtrail.eventstore import merkle
 from firmtrail.projections import fold
 
@@ -159,7 +159,7 @@ async def _rehash(tables: Tables, log_id: object) -> None:
     assert isinstance(log_id, int)
     rows = [row for row in await tables.rows("events") if row["log_id"] == log_id]
     entries = [str(row["entry"]) for row in sorted(rows, key=lambda row: row["position"])]  # type: ignore[arg-type,return-value]
-    decoded = [events.decode(position, entry) for position, entry in enumerate(entries)]
+    decoded = [decode(position, entry) for position, entry in enumerate(entries)]
     frontier, completed = merkle.extend((), 0, [merkle.leaf_hash(e.encode()) for e in entries])
     await tables.run("DELETE FROM subtrees WHERE log_id = ?", [log_id])
     for level, number, node in completed:

@@ -4,7 +4,8 @@ from firmtrail.access import Access, Hasher, insert_secrets, seal
 from firmtrail.access.credentials import new_secret
 from firmtrail.access.roles import EVERYTHING, Role
 from firmtrail.commands import access as commands
-from firmtrail.events import Event, decode
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Recorder

@@ -15,8 +15,8 @@ from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from firmtrail import events
-from firmtrail.events import Recorded
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database
 from firmtrail.projections import compare, fold
@@ -44,7 +44,7 @@ async def differences(db: Database, log_id: int) -> list[str]:
     """What of the log's head, columns and views the log itself does not say; empty: all is well."""
     head = await log.head(db, log_id)
     texts = [text async for _, _, text in _entries(db, log_id, head.size)]
-    recorded = [events.decode(position, text) for position, text in enumerate(texts)]
+    recorded = [decode(position, text) for position, text in enumerate(texts)]
     return [
         *await _of_tree(db, head, recorded, texts),
         *await _of_columns(db, log_id, recorded),

@@ -2,9 +2,24 @@
 
 from dataclasses import dataclass, field
 
-from firmtrail import device, events, orders
+from firmtrail import device
 from firmtrail.device import DeviceState, Report
-from firmtrail.events import Event, Recorded
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import (
+    REPORTS,
+    DeviceRegistered,
+    ReleaseAdded,
+    ReleaseWithdrawn,
+    ReportEvent,
+    Status,
+)
+from firmtrail.events.steering import (
+    AttemptsCleared,
+    DeviceFellSilent,
+    RollbackStarted,
+    RolloutStarted,
+    UpdateOffered,
+)
 from firmtrail.projections.check_in import with_way_back
 from firmtrail.steering import control, offer, rollout, target
 from firmtrail.steering.control import Control
@@ -37,19 +52,19 @@ class Fleet:
         event, before = recorded.event, self.states.get(name)
         offers = self.offers.setdefault(name, {})
         changed: list[Offer] = []
-        if isinstance(event, events.REPORTS):
+        if isinstance(event, REPORTS):
             assert before is not None
             at = device.placed(before, recorded)
             self.states[name] = device.evolve_report(before, recorded, at, None)
             of_model = offer.of_model(offers.values(), before.model)
             changed = offer.reported(of_model, event, at)
-        elif isinstance(event, orders.UpdateOffered):
+        elif isinstance(event, UpdateOffered):
             assert before is not None
             changed = offer.offered(offers.values(), before, recorded)
-        elif isinstance(event, orders.AttemptsCleared):
+        elif isinstance(event, AttemptsCleared):
             assert before is not None
             changed = offer.cleared(offers.values(), before, event)
-        elif isinstance(event, orders.DeviceFellSilent):
+        elif isinstance(event, DeviceFellSilent):
             changed = offer.silenced(offers.values(), event, recorded.position)
         else:
             self.states[name] = device.evolve_attributes(before, name, event)
@@ -57,18 +72,18 @@ class Fleet:
 
     def register(self, *names: str, model: str = "m", version: str | None = "1.0.0") -> None:
         for name in names:
-            self.record(f"device/{name}", events.DeviceRegistered(model))
+            self.record(f"device/{name}", DeviceRegistered(model))
             if version is not None:
                 self.report(version, device=name)
 
     def release(self, *versions: str, model: str = "m") -> None:
         for each in versions:
-            self.record(f"release/{model}/{each}", events.ReleaseAdded(model, each))
+            self.record(f"release/{model}/{each}", ReleaseAdded(model, each))
 
     def withdraw(self, of: str, model: str = "m") -> None:
-        self.record(f"release/{model}/{of}", events.ReleaseWithdrawn())
+        self.record(f"release/{model}/{of}", ReleaseWithdrawn())
 
-    def report(self, version: str, status: events.Status = "installed", device: str = "d1") -> None:
+    def report(self, version: str, status: Status = "installed", device: str = "d1") -> None:
         event = _event(Report(device, version, status, "x"))
         self.record(f"device/{device}", event)
         self._pause()
@@ -91,7 +106,7 @@ class Fleet:
 
     def roll_out(self, version: str, name: str = "r1", **members: object) -> Rollout:
         members = {"model": "m", "reach": 10_000} | members
-        wanted = orders.RolloutStarted(version=version, **members)  # type: ignore[arg-type]
+        wanted = RolloutStarted(version=version, **members)  # type: ignore[arg-type]
         event = control.decide_rollout(self.control, wanted)
         self.record(rollout.stream(name), event)
         return self.control.rollouts[name]
@@ -100,7 +115,7 @@ class Fleet:
         self, bad: str, to: str | None = None, name: str = "b1", **members: object
     ) -> None:
         members = {"model": "m", "reach": 10_000} | members
-        wanted = orders.RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
+        wanted = RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
         event = control.decide_rollback(self.control, wanted)
         if bad in self.versions(event.model) and not control.is_withdrawn(
             self.control, event.model, bad
@@ -123,7 +138,7 @@ class Fleet:
         reports = [
             each.event
             for each in self.log
-            if each.stream == f"device/{name}" and isinstance(each.event, events.REPORTS)
+            if each.stream == f"device/{name}" and isinstance(each.event, REPORTS)
         ]
         moving = [each for each in reports if each.status in device.MOVING]
         first = next(n for n, each in enumerate(moving) if each.version == bad)
@@ -144,17 +159,15 @@ class Fleet:
         ):
             attempt = offer.attempts(case.offers, decision.version) + 1
             assert decision.reason in target.CAUSES
-            made = orders.UpdateOffered(
-                decision.version, decision.reason, attempt, decision.rollout
-            )
+            made = UpdateOffered(decision.version, decision.reason, attempt, decision.rollout)
             self.record(f"device/{name}", made)
         return decision
 
     def offers_made(self) -> list[Recorded]:
-        return [each for each in self.log if isinstance(each.event, orders.UpdateOffered)]
+        return [each for each in self.log if isinstance(each.event, UpdateOffered)]
 
 
-def _failed_since(reports: list[events.ReportEvent], version: str) -> bool:
+def _failed_since(reports: list[ReportEvent], version: str) -> bool:
     last = max(
         n
         for n, each in enumerate(reports)
@@ -165,7 +178,7 @@ def _failed_since(reports: list[events.ReportEvent], version: str) -> bool:
     )
 
 
-def _event(report: Report) -> events.ReportEvent:
+def _event(report: Report) -> ReportEvent:
     decided = device.decide_report(DeviceState(report.device), report, None)
-    assert isinstance(decided, events.REPORTS)
+    assert isinstance(decided, REPORTS)
     return decided

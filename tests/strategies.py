@@ -4,8 +4,16 @@ from itertools import pairwise
 
 from hypothesis import strategies as st
 
-from firmtrail import events, orders
-from firmtrail.events import Event, Status
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import (
+    DeviceChanged,
+    DeviceDecommissioned,
+    DeviceRestored,
+    DeviceSecretIssued,
+    Status,
+)
+from firmtrail.events.steering import AttemptsCleared, Cause, UpdateOffered
+from firmtrail.events.times import time_ms
 from firmtrail.report import EARLIEST_BELIEVED_MS, Report
 from tests.fleet import NOON_MS, Step, report
 
@@ -13,7 +21,7 @@ VERSIONS = ("1.0.0", "1.0.0+b", "1.1.0-rc.1", "1.1.0", "2.0.0")
 MODELS = ("m", "n", None)
 DEVICES = ("d1", "d2", "d3")
 UNSET_MS = EARLIEST_BELIEVED_MS - 1
-FAR_AHEAD_MS = events.time_ms("2999-01-01T00:00:00Z")
+FAR_AHEAD_MS = time_ms("2999-01-01T00:00:00Z")
 
 versions = st.sampled_from(VERSIONS)
 STATUSES: tuple[Status, ...] = (
@@ -75,26 +83,26 @@ def any_reports(device: str) -> st.SearchStrategy[Report]:
 
 
 changes: st.SearchStrategy[Event] = st.one_of(
-    st.builds(events.DeviceChanged, model=st.sampled_from(MODELS)),
-    st.builds(events.DeviceChanged, tags=st.sampled_from(((), ("x",), ("x", "y")))),
-    st.builds(events.DeviceChanged, pinned=st.sampled_from((None, *VERSIONS[:2]))),
-    st.just(events.DeviceDecommissioned()),
-    st.just(events.DeviceRestored()),
-    st.builds(events.DeviceSecretIssued, st.just("k_1"), new_counting=st.booleans()),
+    st.builds(DeviceChanged, model=st.sampled_from(MODELS)),
+    st.builds(DeviceChanged, tags=st.sampled_from(((), ("x",), ("x", "y")))),
+    st.builds(DeviceChanged, pinned=st.sampled_from((None, *VERSIONS[:2]))),
+    st.just(DeviceDecommissioned()),
+    st.just(DeviceRestored()),
+    st.builds(DeviceSecretIssued, st.just("k_1"), new_counting=st.booleans()),
 )
 
 
-def _offer(version: str, cause: orders.Cause) -> orders.UpdateOffered:
-    return orders.UpdateOffered(version, cause, 1, None if cause == "pinned" else f"r_{cause}")
+def _offer(version: str, cause: Cause) -> UpdateOffered:
+    return UpdateOffered(version, cause, 1, None if cause == "pinned" else f"r_{cause}")
 
 
-causes: st.SearchStrategy[orders.Cause] = st.sampled_from(("rollback", "pinned", "rollout"))
+causes: st.SearchStrategy[Cause] = st.sampled_from(("rollback", "pinned", "rollout"))
 offers: st.SearchStrategy[Event] = st.builds(_offer, versions, causes)
 ordered: st.SearchStrategy[Event] = st.one_of(
     offers,
     offers,
-    st.builds(orders.AttemptsCleared, versions),
-    st.just(events.DeviceSecretIssued("k_1", new_counting=True)),
+    st.builds(AttemptsCleared, versions),
+    st.just(DeviceSecretIssued("k_1", new_counting=True)),
 )
 """What can be recorded of a device between two of its reports."""
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from firmtrail import events
-from firmtrail.events import SettingsChanged
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import SettingsChanged
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.settings import INITIAL, Settings, evolve
@@ -16,10 +17,10 @@ def stream(project: str) -> str:
 async def current(db: Database, log_id: int, project: str) -> Settings:
     """Return the project's settings as its log has them."""
     rows = await log.read_stream(db, log_id, stream(project))
-    return fold(events.decode(position, text).event for position, _, text in rows)
+    return fold(decode(position, text).event for position, _, text in rows)
 
 
-def fold(history: Iterable[events.Event]) -> Settings:
+def fold(history: Iterable[Event]) -> Settings:
     settings = INITIAL
     for event in history:
         if isinstance(event, SettingsChanged):

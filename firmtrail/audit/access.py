@@ -10,13 +10,13 @@ database may change meanwhile: rows and the log's end are read in one snapshot.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
-from firmtrail import events
 from firmtrail.audit import rows
 from firmtrail.audit.access_fold import TYPES, AccessFold, Token
 from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.events import LogContinued
+from firmtrail.events.entry import decode, envelope_of
+from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.database import Reader, Row, Statement
 
@@ -111,11 +111,11 @@ async def _fold(audit: _Audit, fold: AccessFold, log: Log, span: range) -> bool:
     try:
         async for page in eventlog.read(log.db, log.log_id, span.start, span.stop):
             for at, _, text in page:
-                kind = events.envelope_of(text).type
+                kind = envelope_of(text).type
                 if at == 0 and not kind.startswith(f"firmtrail.{LogContinued.__name__}."):
                     fold.begin_log()
                 if kind in TYPES:
-                    fold.see(events.decode(at, text))
+                    fold.see(decode(at, text))
     except (eventlog.Corrupt, *UNREADABLE) as error:
         audit.findings.add(log.name, f"position {at}", f"it can't be folded: {error}")
         return False

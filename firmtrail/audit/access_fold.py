@@ -6,22 +6,23 @@ registered in, and of the logs that this one continues.
 
 from typing import NamedTuple
 
-from firmtrail import events
-from firmtrail.events import (
+from firmtrail.events.access import (
+    MemberAdded,
+    MemberChanged,
+    MemberRemoved,
+    TokenIssued,
+    TokenRevoked,
+    UserErased,
+)
+from firmtrail.events.entry import types_named
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import (
     DeviceDecommissioned,
     DeviceRegistered,
     DeviceSecretIssued,
     DeviceSecretRevoked,
-    Event,
-    MemberAdded,
-    MemberChanged,
-    MemberRemoved,
-    Recorded,
-    TokenIssued,
-    TokenRevoked,
-    UserErased,
-    time_ms,
 )
+from firmtrail.events.times import time_ms
 
 KINDS: tuple[type[Event], ...] = (
     MemberAdded,
@@ -35,7 +36,7 @@ KINDS: tuple[type[Event], ...] = (
     DeviceSecretRevoked,
     DeviceDecommissioned,
 )
-TYPES = frozenset(name for kind in KINDS for name in events.types_named(kind.__name__))
+TYPES = frozenset(name for kind in KINDS for name in types_named(kind.__name__))
 """The types of the entries that `see` has to be given."""
 
 ISSUERS = frozenset({"token", "gateway"})

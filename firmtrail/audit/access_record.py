@@ -12,7 +12,7 @@ from typing import NamedTuple
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.events import AccessRecordSealed
+from firmtrail.events.log import AccessRecordSealed
 from firmtrail.eventstore import chain
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.database import Database, Row, Statement

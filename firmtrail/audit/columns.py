@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from firmtrail import events
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.events import Recorded, TextErased
+from firmtrail.events.entry import decode, envelope_of
+from firmtrail.events.event import Recorded
+from firmtrail.events.log import TextErased
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, KeyError)
 """What `events.decode` raises."""
@@ -46,8 +47,8 @@ class Columns:
     def see(self, stored: Stored) -> None:
         """The next event."""
         try:
-            recorded = events.decode(stored.position, stored.entry)
-            source = events.envelope_of(stored.entry).source
+            recorded = decode(stored.position, stored.entry)
+            source = envelope_of(stored.entry).source
         except UNREADABLE as error:
             self._add(stored.position, f"the entry is none of ours: {error}")
             return

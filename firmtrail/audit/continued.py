@@ -11,7 +11,7 @@ from typing import NamedTuple
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.events import LogContinued
+from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import continued
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.continued import Part

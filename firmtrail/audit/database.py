@@ -19,7 +19,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.signed import Mark, Signed, marks, signed_of_more
 from firmtrail.audit.verify import Advance
-from firmtrail.events import TextErased
+from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.proofs import Range, perfect
 

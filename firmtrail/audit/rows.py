@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from firmtrail import events
 from firmtrail.audit.columns import UNREADABLE, Stored
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.event import Event
-from firmtrail.events import TextErased
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
+from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.database import Database, Given, Reader, Statement
 
@@ -197,7 +197,7 @@ async def erased_since(log: Log, positions: Iterable[int]) -> set[int]:
 def decoded(position: int, entry: str) -> Event | None:
     """The event of an entry; None where it is none of ours, which is found with the others."""
     try:
-        return events.decode(position, entry).event
+        return decode(position, entry).event
     except UNREADABLE:
         return None
 

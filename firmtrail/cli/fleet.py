@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
-from firmtrail.events import time_ms, time_text
+from firmtrail.events.times import time_ms, time_text
 
 type Clock = Callable[[], int]
 """Unix milliseconds."""

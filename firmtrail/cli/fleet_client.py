@@ -16,7 +16,7 @@ from yarl import URL
 
 from firmtrail.cli import reasons
 from firmtrail.cli.fleet import Device, Post, Recorded
-from firmtrail.events import time_ms
+from firmtrail.events.times import time_ms
 from firmtrail.main import CouldNotRun
 
 CONNECTIONS = 100

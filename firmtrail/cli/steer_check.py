@@ -15,7 +15,7 @@ from firmtrail.cli.fleet_client import Client, reason_of
 from firmtrail.cli.fleet_steering import BAD, Steered
 from firmtrail.cli.fleet_trials import Outcome, Pause, Trials
 from firmtrail.cli.steer_visit import Stage
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.main import CouldNotRun
 
 OUTCOME_STATUS = {"FirmwareInstalled": "installed", "FirmwareRunning": "running"}

@@ -24,16 +24,16 @@ from firmtrail.commands.once import (
 )
 from firmtrail.commit import Commit, begin
 from firmtrail.device import Refused
-from firmtrail.events import (
+from firmtrail.events.access import (
     MemberAdded,
     MemberChanged,
     MemberRemoved,
-    SettingsChanged,
-    TextErased,
     TokenIssued,
     TokenRevoked,
-    time_text,
 )
+from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.log import TextErased
+from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Transaction
 from firmtrail.eventstore.floors import Floors

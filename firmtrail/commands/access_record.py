@@ -7,7 +7,7 @@ checkpoint.
 
 from firmtrail.access import reads
 from firmtrail.commit import Commit
-from firmtrail.events import AccessRecordSealed
+from firmtrail.events.log import AccessRecordSealed
 from firmtrail.record import Command
 
 ACTOR = "system"

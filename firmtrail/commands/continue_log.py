@@ -11,7 +11,7 @@ from typing import NamedTuple
 from firmtrail.access import projects
 from firmtrail.commit import begin
 from firmtrail.device import Refused
-from firmtrail.events import LogContinued
+from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.database import Database, Transaction, played
 from firmtrail.eventstore.floors import Floors

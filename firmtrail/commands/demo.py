@@ -15,11 +15,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from firmtrail import device, events
+from firmtrail import device
 from firmtrail.access import Hasher, NewSecret, credentials, people, projects, seal, settings
 from firmtrail.access.device_secrets import insert_secrets, revoke_project
 from firmtrail.commit import Commit, begin
 from firmtrail.device import Refused
+from firmtrail.events.access import MemberAdded
+from firmtrail.events.entry import decode
+from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
+from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Row, Statement, Transaction
 from firmtrail.eventstore.floors import Floors
@@ -121,7 +125,7 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> 
     log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, Floors())
-    initial = events.SettingsChanged(**msgspec.structs.asdict(INITIAL))
+    initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)
     await _add_device(commit, hashed.secret)
@@ -138,17 +142,17 @@ async def _add_member(commit: Commit, password_hash: str) -> None:
     elif actor_id not in (_users(beginnings) or ()):
         raise Refused(NOT_OURS, f"The demo did not create the user {EMAIL}.")
     await commit.run(people.set_role(commit.project, actor_id, "admin"))
-    commit.record(f"user/{actor_id}", events.MemberAdded(actor_id, "admin"), actor=ACTOR)
+    commit.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
 
 
 async def _add_device(commit: Commit, secret: NewSecret) -> None:
     await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
     stream = f"device/{DEVICE}"
-    registered = events.DeviceRegistered(secret_id=secret.secret_id)
+    registered = DeviceRegistered(secret_id=secret.secret_id)
     commit.record(stream, registered, actor=ACTOR)
     update = device.Report(DEVICE, VERSION, "installed", stream, sent=SENT)
     event = device.decide_report(commit.fold.states[DEVICE], update, None)
-    if isinstance(event, events.REPORTS):  # a device's first report repeats none
+    if isinstance(event, REPORTS):  # a device's first report repeats none
         commit.record(stream, event, actor=stream)
 
 
@@ -171,20 +175,20 @@ def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:
     where it did not begin one of them. A log that continues another needs no such beginning."""
     found = set()
     for _, rows in groupby(beginnings, key=lambda row: row[0]):
-        first = [events.decode(position, entry) for _, position, entry in rows]
-        if isinstance(first[0].event, events.LogContinued):
+        first = [decode(position, entry) for _, position, entry in rows]
+        if isinstance(first[0].event, LogContinued):
             continue
         if [(each.stream, type(each.event), each.actor) for each in first[2:]] != _DEVICES:
             return None
         added = first[1].event
-        if not isinstance(added, events.MemberAdded) or len({e.recorded_at_ms for e in first}) > 1:
+        if not isinstance(added, MemberAdded) or len({e.recorded_at_ms for e in first}) > 1:
             return None
         found.add(added.member)
     return frozenset(found)
 
 
 _DEVICES: list[tuple[str, type, str]] = [
-    (f"device/{DEVICE}", events.DeviceRegistered, ACTOR),
-    (f"device/{DEVICE}", events.FirmwareInstalled, f"device/{DEVICE}"),
+    (f"device/{DEVICE}", DeviceRegistered, ACTOR),
+    (f"device/{DEVICE}", FirmwareInstalled, f"device/{DEVICE}"),
 ]
 """How the demo's first commit ends: no command of another kind makes such a commit."""

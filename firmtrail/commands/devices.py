@@ -16,7 +16,8 @@ from firmtrail.access import seen
 from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets
 from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused
-from firmtrail.events import DeviceChanged, DeviceRegistered, DeviceSecretIssued, time_text
+from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, DeviceSecretIssued
+from firmtrail.events.times import time_text
 from firmtrail.record import Command
 
 PIECE_DEVICES = 250

@@ -9,7 +9,7 @@ half erased: erasing again completes it.
 from firmtrail.access import people, tokens
 from firmtrail.commands import once
 from firmtrail.commit import Commit
-from firmtrail.events import UserErased
+from firmtrail.events.access import UserErased
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Command, Recorder
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from firmtrail import release
 from firmtrail.commit import Commit
-from firmtrail.events import ArtifactAdded, ReleaseAdded
+from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Texts, Told
 from firmtrail.record import Command

@@ -4,12 +4,14 @@ Each runs inside one commit of the project's log and raises `Refused` where a ru
 are free text: they lie beside the log.
 """
 
-from firmtrail import events, orders, release
+from firmtrail import release
 from firmtrail.access import credentials, settings
 from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused
-from firmtrail.events import time_text
-from firmtrail.orders import RollbackStarted, RolloutStarted
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import ReleaseWithdrawn
+from firmtrail.events.steering import Asked, AttemptsCleared, RollbackStarted, RolloutStarted
+from firmtrail.events.times import time_text
 from firmtrail.record import Command
 from firmtrail.release import Key
 from firmtrail.steering import control, rollout
@@ -36,7 +38,7 @@ def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Com
         if bad is not None and not bad.is_withdrawn:
             stream = release.stream(Key(bad.model, bad.version))
             withdrawn = reason or "It was rolled back."
-            commit.record(stream, events.ReleaseWithdrawn(), actor=actor, text=withdrawn)
+            commit.record(stream, ReleaseWithdrawn(), actor=actor, text=withdrawn)
         return _begin(commit, event, reason, actor)
 
     return command
@@ -90,9 +92,7 @@ def abort(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
     return command
 
 
-def _go_on(
-    commit: Commit, name: str, event: events.Event, reason: str | None, *, actor: str
-) -> Rollout:
+def _go_on(commit: Commit, name: str, event: Event, reason: str | None, *, actor: str) -> Rollout:
     commit.record(rollout.stream(name), event, actor=actor, text=reason)
     return commit.control.rollouts[name]
 
@@ -124,7 +124,7 @@ def ask(name: str, *, expires_in_s: int, actor: str) -> Command[Ask]:
         await _active(commit, name)
         question = credentials.new_id("q")
         expires_at = time_text(commit.now_ms + expires_in_s * 1000)
-        commit.record(f"device/{name}", orders.Asked(question, expires_at), actor=actor)
+        commit.record(f"device/{name}", Asked(question, expires_at), actor=actor)
         return commit.fold.steering.asks[name, question]
 
     return command
@@ -135,7 +135,7 @@ def retry(name: str, version: str, *, actor: str) -> Command[None]:
 
     async def command(commit: Commit) -> None:
         await _active(commit, name)
-        commit.record(f"device/{name}", orders.AttemptsCleared(version), actor=actor)
+        commit.record(f"device/{name}", AttemptsCleared(version), actor=actor)
 
     return command
 

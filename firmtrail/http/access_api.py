@@ -6,7 +6,6 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from firmtrail import events
 from firmtrail.access import credentials, people, projects, settings, tokens
 from firmtrail.commands import access as commands
 from firmtrail.commands.accept_clock import accept_clock
@@ -14,7 +13,11 @@ from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import Answer, keep, recall
 from firmtrail.commit import Commit
-from firmtrail.events import Recorded, SettingsChanged, TokenIssued, time_text
+from firmtrail.events.access import TokenIssued
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.continued import Part
 from firmtrail.eventstore.database import Transaction
@@ -255,7 +258,7 @@ async def _current(call: AnyCall) -> bodies.Project:
 
 async def _history(call: AnyCall, stream: str) -> list[Recorded]:
     rows = await log.read_stream(call.services.db, call.log_id, stream)
-    return [events.decode(position, text) for position, _, text in rows]
+    return [decode(position, text) for position, _, text in rows]
 
 
 def _told(set_member: Command[commands.NewMember]) -> Command[Answer]:

@@ -7,7 +7,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.change import Change
 from firmtrail.device import Clock
-from firmtrail.events import Status, time_text
+from firmtrail.events.fleet import Status
+from firmtrail.events.times import time_text
 
 type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339, UTC, milliseconds."""

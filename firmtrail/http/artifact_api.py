@@ -18,7 +18,7 @@ from firmtrail import release
 from firmtrail.artifacts import Artifacts, Upload
 from firmtrail.commands import releases as commands
 from firmtrail.device import Refused
-from firmtrail.events import ArtifactAdded
+from firmtrail.events.fleet import ArtifactAdded
 from firmtrail.http import answers, errors, incoming, release_api, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import releases

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from firmtrail.access import reads
 from firmtrail.access.reads import Which
-from firmtrail.events import decode, envelope_of, time_text, types_named
+from firmtrail.events.entry import decode, envelope_of, types_named
+from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, replay, sizes, texts
 from firmtrail.http import answers, lists, moments, reading, respond
 from firmtrail.http.answers import time_or_none

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from firmtrail.events import Status
+from firmtrail.events.fleet import Status
 from firmtrail.http.faults import Broken, BrokenRules, hold
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import (

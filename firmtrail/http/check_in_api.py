@@ -16,7 +16,7 @@ from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, once
 from firmtrail.commit import Commit
 from firmtrail.device import DeviceState, Refused, last_seq
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire

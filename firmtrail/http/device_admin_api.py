@@ -18,7 +18,7 @@ from firmtrail.commands.devices import Registered
 from firmtrail.commands.once import Answer
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.events import DeviceChanged
+from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http import answers, bodies, errors, fleet_api, respond
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Invalid

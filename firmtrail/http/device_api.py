@@ -6,7 +6,7 @@ from aiohttp import web
 
 from firmtrail import device
 from firmtrail.device import Refused
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.http import answers, respond
 from firmtrail.http.bodies import DeviceReport, Report, ReportsQuery
 from firmtrail.http.call import Call

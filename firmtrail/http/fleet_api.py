@@ -6,7 +6,7 @@ from aiohttp import web
 
 from firmtrail import release
 from firmtrail.device import DeviceState
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, sizes
 from firmtrail.eventstore.continued import Part
 from firmtrail.http import answers, fleet_metrics, lists, metrics, moments, respond

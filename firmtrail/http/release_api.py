@@ -9,7 +9,8 @@ from firmtrail.commands import releases as commands
 from firmtrail.commands.once import answering
 from firmtrail.commands.releases import After
 from firmtrail.commit import Commit
-from firmtrail.events import ReleaseAdded, time_text
+from firmtrail.events.fleet import ReleaseAdded
+from firmtrail.events.times import time_text
 from firmtrail.http import answers, lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import NewRelease, ReleasesQuery, Withdrawal

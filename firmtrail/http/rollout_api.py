@@ -7,11 +7,12 @@ from typing import Any, Protocol
 import msgspec
 from aiohttp import web
 
-from firmtrail import orders
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import Answer, answering, keep, kept, once
 from firmtrail.commit import Commit
-from firmtrail.events import Recorded, time_text
+from firmtrail.events.event import Recorded
+from firmtrail.events.steering import RollbackStarted, RolloutStarted
+from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
@@ -129,7 +130,7 @@ def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
 async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
     """Start a rollout, or with `dry_run` say whom it would be for."""
     body = call.body
-    wanted = orders.RolloutStarted(
+    wanted = RolloutStarted(
         body.version,
         body.model,
         _reach(body.percent),
@@ -148,7 +149,7 @@ async def post_rollout(call: Call[Any, wire.WantedRollout]) -> web.Response:
 async def post_rollback(call: Call[Any, wire.WantedRollback]) -> web.Response:
     """Withdraw a bad version and send the devices that run it away from it."""
     body = call.body
-    wanted = orders.RollbackStarted(
+    wanted = RollbackStarted(
         body.bad_version,
         body.model,
         _reach(body.percent),
@@ -179,14 +180,14 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
     return await respond.acted(call, answering(200, tried))
 
 
-async def _rollout_tried(call: AnyCall, wanted: orders.RolloutStarted) -> wire.Rollout:
+async def _rollout_tried(call: AnyCall, wanted: RolloutStarted) -> wire.Rollout:
     async with moment(call) as now:
         tried = _tried(call, control.decide_rollout(now.control, wanted))
         how_far = await _progress(call, now, tried)
     return msgspec.structs.replace(_shown(now.control, tried, NO_TEXTS), progress=how_far)
 
 
-async def _rollback_tried(call: AnyCall, wanted: orders.RollbackStarted) -> wire.StartedRollback:
+async def _rollback_tried(call: AnyCall, wanted: RollbackStarted) -> wire.StartedRollback:
     async with moment(call) as now:
         tried = _tried(call, control.decide_rollback(now.control, wanted))
         return wire.StartedRollback(rollout=None, devices=await _named(call, now, tried))
@@ -196,7 +197,7 @@ def _reach(percent: float) -> int:
     return round(percent * 100)
 
 
-def _tried(call: AnyCall, wanted: orders.RolloutStarted | orders.RollbackStarted) -> Rollout:
+def _tried(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> Rollout:
     """The rollout as it would be, without an id."""
     now_ms = call.services.access.now_ms()
     return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))

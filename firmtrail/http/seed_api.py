@@ -18,7 +18,7 @@ from firmtrail.access import people, roles
 from firmtrail.access.lookup import OWN_DEVICE, Found
 from firmtrail.commands import demo
 from firmtrail.device import Refused, Report
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.http import incoming, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests

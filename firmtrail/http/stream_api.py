@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 
 from aiohttp import web
 
-from firmtrail.events import envelope_of
+from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
 from firmtrail.http import reading, respond
 from firmtrail.http.bodies import StreamQuery

@@ -16,7 +16,7 @@ from firmtrail.access.tokens import Login, MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
 from firmtrail.commit import Commit
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none

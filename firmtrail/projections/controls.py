@@ -11,7 +11,7 @@ from typing import ClassVar, override
 
 from uuid_utils import uuid7
 
-from firmtrail import events
+from firmtrail.events.entry import decode
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.continued import Part
 from firmtrail.eventstore.database import Database, Reader, Row, Statement
@@ -115,7 +115,7 @@ def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
     of_releases, of_rollouts, *of_project = results
     found = Control()
     for position, _, text in chain.from_iterable(of_project):
-        found = control.evolve(found, events.decode(position, text))
+        found = control.evolve(found, decode(position, text))
     return Control(
         count,
         found.settings,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail.device import FAILED, MOVING, DeviceState, Placed
-from firmtrail.events import ReportEvent
+from firmtrail.events.fleet import ReportEvent
 from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
 from firmtrail.projections.history_lines import Entry as Entry  # noqa: PLC0414

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from firmtrail import device
 from firmtrail.device import DeviceState, Later
-from firmtrail.events import REPORTS, DeviceSecretIssued, Recorded
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
 from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
     device_asks,

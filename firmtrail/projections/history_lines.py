@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from firmtrail.change import Change, Wish, change_of
 from firmtrail.device import Clock
-from firmtrail.events import Status
+from firmtrail.events.fleet import Status
 from firmtrail.eventstore.database import Row
 
 END = (1 << 63) - 1

@@ -21,9 +21,11 @@ from typing import NamedTuple, cast
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail import device, events
+from firmtrail import device
 from firmtrail.device import DeviceState
-from firmtrail.events import REPORTS, Recorded
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Reader, Script, Statement
 from firmtrail.projections import (
@@ -242,7 +244,7 @@ def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
 
 def _decoded(position: int, text: str) -> Recorded:
     try:
-        return events.decode(position, text)
+        return decode(position, text)
     except (msgspec.MsgspecError, ValueError, KeyError) as error:
         raise log.Corrupt(f"position {position} is no entry: {error!r}") from error
 
@@ -272,7 +274,7 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
                 late.append((name, place))
             else:
                 last[name] = replace(before, last_place=place)
-        elif isinstance(event.event, events.DeviceSecretIssued) and name in last:
+        elif isinstance(event.event, DeviceSecretIssued) and name in last:
             last[name] = device.evolve_attributes(last[name], name, event.event)
     return late
 

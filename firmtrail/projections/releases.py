@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail import release
-from firmtrail.events import ArtifactAdded, Recorded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
 from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from firmtrail import events
+from firmtrail.events.entry import decode
+from firmtrail.events.steering import RolloutPaused
 from firmtrail.eventstore import continued
 from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Value
-from firmtrail.orders import RolloutPaused
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.steering.rollout import Recent, Rollout
 
@@ -163,7 +163,7 @@ async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, Texts]]:
 
 def _over(entry: str) -> str:
     """Why a rollout paused itself."""
-    pause = events.decode(0, entry).event
+    pause = decode(0, entry).event
     assert isinstance(pause, RolloutPaused)
     failed, installed = pause.failed or 0, pause.installed or 0
     return f"{failed} of {failed + installed} outcomes failed"

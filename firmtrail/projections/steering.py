@@ -7,9 +7,18 @@ has no release, nothing was ever offered, and there is nothing to load.
 
 from collections.abc import Mapping
 
-from firmtrail import device, orders
+from firmtrail import device
 from firmtrail.device import MOVING, DeviceState, Later, Placed
-from firmtrail.events import REPORTS, Recorded
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import REPORTS
+from firmtrail.events.steering import (
+    Asked,
+    AttemptsCleared,
+    DeviceFellSilent,
+    RolloutPaused,
+    RolloutResumed,
+    UpdateOffered,
+)
 from firmtrail.eventstore.database import Statement
 from firmtrail.projections import device_asks, device_offers, rollouts
 from firmtrail.projections.device_asks import Asks
@@ -43,7 +52,7 @@ class Steering:
         kind, _, name = recorded.stream.partition("/")
         if kind == "rollout":
             self._rollouts.add(name)
-            if isinstance(recorded.event, orders.RolloutResumed):
+            if isinstance(recorded.event, RolloutResumed):
                 self.recent[name] = Recent()
 
     def tell(self, state: DeviceState, recorded: Recorded) -> DeviceState | None:
@@ -51,17 +60,17 @@ class Steering:
         other. Returns the device after it."""
         event, offers = recorded.event, self.offers.get(state.device, _NONE)
         match event:
-            case orders.UpdateOffered(version):
+            case UpdateOffered(version):
                 self._take(state, offer.offered(offers.values(), state, recorded))
                 return device.evolve_ordered(state, version)
-            case orders.AttemptsCleared(version):
+            case AttemptsCleared(version):
                 self._take(state, offer.cleared(offers.values(), state, event))
                 return device.evolve_ordered(state, version)
-            case orders.DeviceFellSilent():
+            case DeviceFellSilent():
                 silenced = offer.silenced(offers.values(), event, recorded.position)
                 self._take(state, silenced)
                 return state
-            case orders.Asked(question):
+            case Asked(question):
                 asked = ask.asked(state.device, recorded, state.last_place)
                 self.asks[state.device, question] = asked
                 self._asks.add((state.device, question))
@@ -163,7 +172,7 @@ class Steering:
         self.outcomes.add(found.id)
         self._rollouts.add(found.id)
 
-    def own_pauses(self) -> list[tuple[str, orders.RolloutPaused]]:
+    def own_pauses(self) -> list[tuple[str, RolloutPaused]]:
         """Those that pause themselves over what was folded since the last call, by stream."""
         pauses = []
         while self.outcomes:

@@ -8,9 +8,11 @@ ran before the question, and does not answer it.
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail import events, orders
 from firmtrail.device import MOVING
-from firmtrail.events import REPORTS, Recorded, Status
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import REPORTS, Status
+from firmtrail.events.steering import Asked
+from firmtrail.events.times import time_ms
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -31,13 +33,13 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
 
 def asked(device: str, recorded: Recorded, place: int = -1) -> Ask:
     event = recorded.event
-    assert isinstance(event, orders.Asked)
+    assert isinstance(event, Asked)
     return Ask(
         device,
         event.question,
         recorded.position,
         recorded.recorded_at_ms,
-        events.time_ms(event.expires_at),
+        time_ms(event.expires_at),
         place=place,
     )
 

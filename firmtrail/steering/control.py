@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
-from firmtrail import events, orders, release, settings
+from firmtrail import release, settings
 from firmtrail.device import Refused
-from firmtrail.events import Recorded
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.steering import Halted, Resumed, RollbackStarted, RolloutStarted
 from firmtrail.release import Current, Key, Release, Releases
 from firmtrail.settings import Settings
 from firmtrail.steering import rollout
@@ -20,7 +22,7 @@ from firmtrail.steering.rollout import Rollout
 type Halt = Literal["rollouts", "all"]
 """What is halted: everything but rollbacks, or everything."""
 
-type WantedRollout = orders.RolloutStarted | orders.RollbackStarted
+type WantedRollout = RolloutStarted | RollbackStarted
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,13 @@ def evolve(control: Control, recorded: Recorded) -> Control:
     changed = control
     kind, _, name = recorded.stream.partition("/")
     match event:
-        case events.SettingsChanged():
+        case SettingsChanged():
             changed = replace(control, settings=settings.evolve(control.settings, event))
-        case orders.Halted(all=is_all):
+        case Halted(all=is_all):
             changed = replace(control, halt="all" if is_all else "rollouts")
-        case orders.Resumed():
+        case Resumed():
             changed = replace(control, halt=None)
-        case orders.RolloutStarted() | orders.RollbackStarted():
+        case RolloutStarted() | RollbackStarted():
             changed = _with_rollout(control, rollout.started(recorded))
         case _ if kind == "rollout":
             changed = _with_rollout(control, rollout.evolve(control.rollouts[name], recorded))
@@ -107,13 +109,13 @@ def is_withdrawn(control: Control, model: str, of: str) -> bool:
     return found is not None and found.is_withdrawn
 
 
-def decide_rollout(control: Control, wanted: orders.RolloutStarted) -> orders.RolloutStarted:
+def decide_rollout(control: Control, wanted: RolloutStarted) -> RolloutStarted:
     """Raises `Refused` where there is no such release, or it is withdrawn."""
     _check_target(control, wanted.model, wanted.version, "version")
     return wanted
 
 
-def decide_rollback(control: Control, wanted: orders.RollbackStarted) -> orders.RollbackStarted:
+def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarted:
     """Raises `Refused` where a version that it sends devices to is no release or is withdrawn.
 
     The caller withdraws the bad release in the same commit. As no target is withdrawn and every
@@ -152,13 +154,13 @@ def commandable(control: Control, rollout_id: str) -> Rollout:
     return found
 
 
-def decide_halt(control: Control, *, is_all: bool) -> orders.Halted:
+def decide_halt(control: Control, *, is_all: bool) -> Halted:
     if control.halt == ("all" if is_all else "rollouts"):
         raise Refused("halted", "the project is halted already")
-    return orders.Halted(all=is_all)
+    return Halted(all=is_all)
 
 
-def decide_resume(control: Control) -> orders.Resumed:
+def decide_resume(control: Control) -> Resumed:
     if control.halt is None:
         raise Refused("not_halted", "the project is not halted")
-    return orders.Resumed()
+    return Resumed()

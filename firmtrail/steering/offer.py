@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from firmtrail.change import Ordered
 from firmtrail.device import AT_IT, FAILED, MOVING, DeviceState, Later, Placed
-from firmtrail.events import Recorded, ReportEvent
-from firmtrail.orders import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import ReportEvent
+from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
 
 type Outcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]

@@ -11,9 +11,16 @@ from typing import Literal, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail import orders
 from firmtrail.device import DeviceState, Refused
-from firmtrail.events import Recorded
+from firmtrail.events.event import Recorded
+from firmtrail.events.steering import (
+    RollbackStarted,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutStarted,
+)
 
 BUCKETS = 10_000
 """A device's bucket in a rollout is one of them; a percentage in hundredths reaches so many."""
@@ -97,7 +104,7 @@ def reaches(rollout: Rollout, device: str) -> bool:
 def started(recorded: Recorded) -> Rollout:
     """Returns the rollout that a RolloutStarted or RollbackStarted begins."""
     event = recorded.event
-    assert isinstance(event, orders.RolloutStarted | orders.RollbackStarted)
+    assert isinstance(event, RolloutStarted | RollbackStarted)
     position, at_ms = recorded.position, recorded.recorded_at_ms
     members = msgspec.structs.asdict(event)
     members.pop("reason", None)
@@ -115,13 +122,13 @@ def started(recorded: Recorded) -> Rollout:
 def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
     """Returns the rollout after a further event of its stream."""
     match recorded.event:
-        case orders.RolloutAdvanced(reach):
+        case RolloutAdvanced(reach):
             return replace(rollout, reach=reach)
-        case orders.RolloutPaused():
+        case RolloutPaused():
             return _in_phase(rollout, "paused", recorded)
-        case orders.RolloutAborted():
+        case RolloutAborted():
             return _in_phase(rollout, "aborted", recorded)
-        case orders.RolloutResumed():
+        case RolloutResumed():
             resumed = replace(rollout, resumed_position=recorded.position)
             return _in_phase(resumed, "running", recorded)
     return rollout
@@ -136,33 +143,33 @@ def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
     )
 
 
-def decide_advance(rollout: Rollout, reach: int) -> orders.RolloutAdvanced:
+def decide_advance(rollout: Rollout, reach: int) -> RolloutAdvanced:
     """Raises `Refused` where it would not reach more devices."""
     _check_is_not_aborted(rollout)
     if reach <= rollout.reach:
         raise Refused(
             "no_advance", f"the rollout reaches {rollout.reach / 100:g} % already; it only grows"
         )
-    return orders.RolloutAdvanced(reach)
+    return RolloutAdvanced(reach)
 
 
-def decide_pause(rollout: Rollout) -> orders.RolloutPaused:
+def decide_pause(rollout: Rollout) -> RolloutPaused:
     _check_is_not_aborted(rollout)
     if rollout.phase == "paused":
         raise Refused("rollout_paused", "the rollout is paused already")
-    return orders.RolloutPaused()
+    return RolloutPaused()
 
 
-def decide_resume(rollout: Rollout) -> orders.RolloutResumed:
+def decide_resume(rollout: Rollout) -> RolloutResumed:
     _check_is_not_aborted(rollout)
     if rollout.phase == "running":
         raise Refused("rollout_running", "the rollout is not paused")
-    return orders.RolloutResumed()
+    return RolloutResumed()
 
 
-def decide_abort(rollout: Rollout) -> orders.RolloutAborted:
+def decide_abort(rollout: Rollout) -> RolloutAborted:
     _check_is_not_aborted(rollout)
-    return orders.RolloutAborted()
+    return RolloutAborted()
 
 
 def _check_is_not_aborted(rollout: Rollout) -> None:
@@ -170,7 +177,7 @@ def _check_is_not_aborted(rollout: Rollout) -> None:
         raise Refused("rollout_aborted", "the rollout was aborted")
 
 
-def decide_own_pause(rollout: Rollout, recent: Recent) -> orders.RolloutPaused | None:
+def decide_own_pause(rollout: Rollout, recent: Recent) -> RolloutPaused | None:
     """Returns whether too many of the devices that it was offered to failed."""
     if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
         return None
@@ -179,4 +186,4 @@ def decide_own_pause(rollout: Rollout, recent: Recent) -> orders.RolloutPaused |
         return None
     if 100 * recent.failed <= rollout.failed_percent * outcomes:
         return None
-    return orders.RolloutPaused(failed=recent.failed, installed=recent.installed)
+    return RolloutPaused(failed=recent.failed, installed=recent.installed)

@@ -5,8 +5,8 @@ known of a device's last call lags, as servers write it in batches: that much lo
 """
 
 from firmtrail.device import DeviceState
-from firmtrail.events import time_text
-from firmtrail.orders import DeviceFellSilent
+from firmtrail.events.steering import DeviceFellSilent
+from firmtrail.events.times import time_text
 from firmtrail.steering import offer, rollout
 from firmtrail.steering.offer import Offers
 from firmtrail.steering.rollout import Rollout

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.device import DeviceState
-from firmtrail.orders import Cause
+from firmtrail.events.steering import Cause
 from firmtrail.release import Key
 from firmtrail.steering import offer, rollout
 from firmtrail.steering.control import Control, is_withdrawn

@@ -10,15 +10,15 @@ from firmtrail.access.roles import EVERYTHING, PERMISSIONS
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_member, erase_user
 from firmtrail.device import Refused
-from firmtrail.events import (
+from firmtrail.events.access import (
     MemberAdded,
     MemberChanged,
     MemberRemoved,
-    SettingsChanged,
     TokenIssued,
     TokenRevoked,
     UserErased,
 )
+from firmtrail.events.fleet import SettingsChanged
 from firmtrail.eventstore.database import Database
 from firmtrail.record import Recorder
 from firmtrail.settings import Settings

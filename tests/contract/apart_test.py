@@ -11,7 +11,7 @@ import pytest
 
 from firmtrail.commit import Commit
 from firmtrail.device import Refused, Report
-from firmtrail.events import DeviceRegistered
+from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log, pickled
 from firmtrail.eventstore.database import (
     Contended,

@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from firmtrail import events
 from firmtrail.commands.continue_log import Continued, continue_log
 from firmtrail.device import Refused
+from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import checkpoint, continued, log, merkle, outside, published
 from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
 from firmtrail.eventstore.database import Database, Unavailable
@@ -183,7 +183,7 @@ async def test_the_project_goes_on_in_a_new_log(
         assert done == Continued(2, 1, left)
         new_id = await log.by_number(db, "acme", 2)
         assert new_id is not None
-        assert (await recorded(db, new_id)) == [("log/1", events.LogContinued(1, left, published))]
+        assert (await recorded(db, new_id)) == [("log/1", LogContinued(1, left, published))]
         device = "d2" if loss is another_log_of_the_same_size else "d1"
         known = report(f"1.0.{left - 1}", device=device, seq=left - 1)
         lost = report("2.0.0", device=device, seq=left)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from firmtrail.device import DeviceState, Refused, Report
-from firmtrail.events import DeviceSecretIssued, ReleaseAdded
+from firmtrail.events.fleet import DeviceSecretIssued, ReleaseAdded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.projections import device_current, device_history

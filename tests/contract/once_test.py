@@ -11,7 +11,7 @@ from firmtrail.commands import access as commands
 from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.events import MemberAdded
+from firmtrail.events.access import MemberAdded
 from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.record import Recorder
 from tests.databases import read, write

@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from firmtrail import events
 from firmtrail.device import DeviceState
-from firmtrail.events import Recorded
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Row
 from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
@@ -39,7 +39,7 @@ async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int
     await live(recorder, log_id, life)
     size = (await log.head(db, log_id)).size
     pages = [page async for page in log.read(db, log_id, 0, size)]
-    return log_id, [events.decode(at, text) for page in pages for at, _, text in page]
+    return log_id, [decode(at, text) for page in pages for at, _, text in page]
 
 
 async def histories(db: Database, asked: list[Asked]) -> list[list[Line]]:

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from firmtrail import events
 from firmtrail.commit import Commit
+from firmtrail.events.access import MemberAdded
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, OutcomeUnknown, Statement, Unavailable
 from firmtrail.eventstore.postgres import Postgres
@@ -154,7 +154,7 @@ async def test_an_act_whose_commit_was_not_answered_is_left_to_its_caller(
     log_id, recorder = await new_log(db), Recorder(db)
 
     async def command(commit: Commit) -> None:
-        commit.record("user/u_1", events.MemberAdded("u_1", "viewer"), actor="system")
+        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
 
     breaking.breaks = True
     with pytest.raises(OutcomeUnknown):

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from firmtrail.events import ArtifactAdded, Event, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.steering import Asked, RollbackStarted, RolloutStarted
 from firmtrail.eventstore.database import Database
 from firmtrail.offering import CheckIn
-from firmtrail.orders import Asked, RollbackStarted, RolloutStarted
 from firmtrail.projections import (
     fleet_versions,
     fold,

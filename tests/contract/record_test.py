@@ -8,9 +8,11 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from firmtrail import events
 from firmtrail.commit import Before, Commit, opened
 from firmtrail.device import Refused, Report
+from firmtrail.events.access import MemberAdded
+from firmtrail.events.entry import decode
+from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database, Script, Statement, Unavailable
 from firmtrail.eventstore.floors import Floors
@@ -53,7 +55,7 @@ async def test_a_receipt_says_where_the_report_is(
     [receipt] = await receipts(recorder, log_id, report(seq=7))
     [[(position, at_ms, text)]] = [page async for page in log.read(db, log_id, 1, 2)]
     assert receipt == Receipt(1, position, duplicate=False, recorded_at_ms=at_ms)
-    assert events.decode(position, text).event == events.FirmwareInstalled("1.0.0", seq=7)
+    assert decode(position, text).event == FirmwareInstalled("1.0.0", seq=7)
 
 
 @pytest.mark.parametrize(("identity", "sent"), ALIKE)
@@ -135,7 +137,7 @@ async def test_what_decides_is_read_once_until_it_changes(
         return await db.play(counted, opened, log_id, Before(Floors(), held, []))
 
     async def change(commit: Commit) -> int:
-        changed = events.SettingsChanged(max_attempts=5)
+        changed = SettingsChanged(max_attempts=5)
         return commit.record("project/acme", changed, actor="system")
 
     assert [await steps(), await steps()] == [2, 1]
@@ -158,7 +160,7 @@ async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async def remark(commit: Commit) -> int:
-        return commit.record("device/d9", events.DeviceRegistered(), actor="system")
+        return commit.record("device/d9", DeviceRegistered(), actor="system")
 
     async with db.transaction() as tx:
         await tx.run(log.lock(log_id))
@@ -221,7 +223,7 @@ async def test_an_act_and_its_own_rows_are_one_commit(
 ) -> None:
     async def command(commit: Commit) -> str:
         await commit.run(Statement("INSERT INTO members VALUES ('acme', 'u_1', 'viewer')"))
-        commit.record("user/u_1", events.MemberAdded("u_1", "viewer"), actor="system")
+        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
         return "done"
 
     assert await recorder.act(log_id, command) == "done"
@@ -234,7 +236,7 @@ async def test_a_refused_act_writes_nothing_and_the_next_one_goes_on(
 ) -> None:
     async def refused(commit: Commit) -> None:
         await commit.run(Statement("INSERT INTO members VALUES ('acme', 'u_1', 'viewer')"))
-        commit.record("user/u_1", events.MemberAdded("u_1", "viewer"), actor="system")
+        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
         raise Refused("no", "a rule says no")
 
     with pytest.raises(Refused):
@@ -329,8 +331,8 @@ async def test_a_detail_is_kept_beside_the_log_which_has_its_salted_hash(
         recorder, log_id, *(report(seq=n, detail=detail) for n, detail in enumerate(details))
     )
     [page] = [page async for page in log.read(db, log_id, 1, 4)]
-    decoded = [events.decode(position, text).event for position, _, text in page]
-    hashes = [event.detail for event in decoded if isinstance(event, events.REPORTS)]
+    decoded = [decode(position, text).event for position, _, text in page]
+    hashes = [event.detail for event in decoded if isinstance(event, REPORTS)]
     beside = await read(db, "SELECT position, salt, text FROM texts ORDER BY position")
     assert [(row[0], row[2]) for row in beside] == [(1, details[0]), (2, details[1])]
     assert [

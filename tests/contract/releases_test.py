@@ -10,10 +10,10 @@ from firmtrail.commands import access
 from firmtrail.commands import releases as commands
 from firmtrail.commands.releases import After
 from firmtrail.device import Refused
-from firmtrail.events import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
+from firmtrail.events.steering import UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
-from firmtrail.orders import UpdateOffered
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Offered, Texts
 from firmtrail.record import Command, Recorder

@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from firmtrail.events import ArtifactAdded, Event, ReleaseAdded
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
+from firmtrail.events.steering import Asked, RolloutStarted, UpdateOffered
 from firmtrail.eventstore.database import Database
-from firmtrail.orders import Asked, RolloutStarted, UpdateOffered
 from firmtrail.projections import fleet_versions, fold
 from firmtrail.record import Recorder
 from firmtrail.release import Key, stream

@@ -6,12 +6,21 @@ from uuid import uuid4
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from firmtrail import events, orders
 from firmtrail.access import NewSecret
 from firmtrail.commands import devices as device_commands
 from firmtrail.commands import steering as commands
 from firmtrail.device import DeviceState, Refused
-from firmtrail.events import Event, decode
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import (
+    DeviceChanged,
+    FirmwareInstalled,
+    FirmwareRunning,
+    SettingsChanged,
+    UpdateFailed,
+    UpdateProgressed,
+)
+from firmtrail.events.steering import AttemptsCleared, DeviceFellSilent, UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.projections import (
@@ -64,13 +73,13 @@ def attempts(history: list[Event], version: str) -> int:
     counted, can_count = 0, False
     for each in history:
         match each:
-            case orders.UpdateOffered(version=offered) if offered == version:
+            case UpdateOffered(version=offered) if offered == version:
                 can_count = True
-            case events.UpdateFailed(version=failed) if failed == version and can_count:
+            case UpdateFailed(version=failed) if failed == version and can_count:
                 counted, can_count = counted + 1, False
-            case orders.AttemptsCleared(cleared) if cleared == version:
+            case AttemptsCleared(cleared) if cleared == version:
                 counted = 0
-            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+            case FirmwareInstalled(version=ran) | FirmwareRunning(version=ran):
                 if ran == version:
                     counted, can_count = 0, False
     return counted
@@ -92,19 +101,19 @@ def how_it_went(  # noqa: C901 (a table of events)
     for each in history:
         failed: set[str] = set()
         match each:
-            case orders.UpdateOffered(version=version):
+            case UpdateOffered(version=version):
                 made_last[version] = each.rollout
                 outcomes[each.rollout, version] = outcomes.pop((each.rollout, version), "offered")
                 can_count.add(version)
-            case orders.AttemptsCleared(version):
+            case AttemptsCleared(version):
                 del failures[version]
-            case orders.DeviceFellSilent(version, of):
+            case DeviceFellSilent(version, of):
                 outcomes[of, version] = "failed"
-            case events.UpdateProgressed(version=version, status="installing"):
+            case UpdateProgressed(version=version, status="installing"):
                 installing |= {version} & can_count
-            case events.UpdateFailed(version=version):
+            case UpdateFailed(version=version):
                 failed = {version} & can_count
-            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+            case FirmwareInstalled(version=ran) | FirmwareRunning(version=ran):
                 failed = installing - {ran}
                 if ran in made_last:
                     outcomes[made_last[ran], ran] = "installed"
@@ -180,7 +189,7 @@ async def fall_silent(recorder: Recorder, log_id: int, name: str) -> None:
     """If it waits for the outcome of a rollout's offer."""
     made = offer.latest(list((await offers_of(recorder, log_id, name)).values()))
     if made is not None and made.is_pending and made.cause == "rollout":
-        silence = orders.DeviceFellSilent(made.version, made.source, "2026-03-15T12:00:00.000Z")
+        silence = DeviceFellSilent(made.version, made.source, "2026-03-15T12:00:00.000Z")
         await record_events(recorder, log_id, [(f"device/{name}", silence)])
 
 
@@ -189,7 +198,7 @@ async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers
 
 
 async def decommission(recorder: Recorder, log_id: int, name: str, *, is_gone: bool) -> None:
-    wanted = device_commands.Change(events.DeviceChanged(), decommissioned=is_gone)
+    wanted = device_commands.Change(DeviceChanged(), decommissioned=is_gone)
     secret = NewSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
     change = device_commands.change(name, wanted, secret=secret, actor="user/u")
     await recorder.act(log_id, change)
@@ -237,10 +246,10 @@ async def do(  # noqa: C901, PLR0912 (a table of wishes)
         case ("unhalt",):
             await recorder.act(log_id, commands.end_halt("over", actor="user/u"))
         case ("follow",):
-            follows = events.SettingsChanged(follow_latest=True, max_attempts=2)
+            follows = SettingsChanged(follow_latest=True, max_attempts=2)
             await record_events(recorder, log_id, [("project/acme", follows)])
         case "move", device, model:
-            event = events.DeviceChanged(model=model)
+            event = DeviceChanged(model=model)
             await record_events(recorder, log_id, [(f"device/{device}", event)])
         case "decommission", device, is_gone:
             await decommission(recorder, log_id, device, is_gone=bool(is_gone))
@@ -249,7 +258,7 @@ async def do(  # noqa: C901, PLR0912 (a table of wishes)
         case "retry", device, version:
             await recorder.act(log_id, commands.retry(device, version, actor="user/u"))
         case "pin", device, version:
-            event = events.DeviceChanged(pinned=version)
+            event = DeviceChanged(pinned=version)
             await record_events(recorder, log_id, [(f"device/{device}", event)])
 
 

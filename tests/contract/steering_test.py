@@ -4,11 +4,18 @@ import asyncio
 
 import pytest
 
-from firmtrail import events, orders
 from firmtrail.commands import steering as commands
 from firmtrail.commit import Commit
 from firmtrail.device import Refused
-from firmtrail.events import Event, decode
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
+from firmtrail.events.fleet import (
+    FirmwareInstalled,
+    FirmwareRunning,
+    ReleaseAdded,
+    ReleaseWithdrawn,
+)
+from firmtrail.events.steering import RollbackStarted, RolloutPaused, RolloutStarted, UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.eventstore.database import Database
 from firmtrail.offering import CheckIn
@@ -24,11 +31,11 @@ from tests.replay import differences
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0")
 DEVICES = ("d1", "d2", "d3")
-MOVING = (events.FirmwareInstalled, events.FirmwareRunning)
+MOVING = (FirmwareInstalled, FirmwareRunning)
 
 
 async def release(recorder: Recorder, log_id: int, *versions: str) -> None:
-    added = [(f"release/m/{each}", events.ReleaseAdded("m", each)) for each in versions]
+    added = [(f"release/m/{each}", ReleaseAdded("m", each)) for each in versions]
     await record_events(recorder, log_id, list(added))
 
 
@@ -50,12 +57,12 @@ async def check_in(recorder: Recorder, log_id: int, name: str = "d1", **said: st
 
 
 async def roll_out(recorder: Recorder, log_id: int, version: str, **members: object) -> str:
-    wanted = orders.RolloutStarted(version, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
+    wanted = RolloutStarted(version, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
     return (await recorder.act(log_id, commands.start(wanted, actor="user/u"))).id
 
 
 async def roll_back(recorder: Recorder, log_id: int, bad: str, **members: object) -> str:
-    wanted = orders.RollbackStarted(bad, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
+    wanted = RollbackStarted(bad, "m", **({"reach": 10_000} | members))  # type: ignore[arg-type]
     return (await recorder.act(log_id, commands.roll_back(wanted, "bad", actor="user/u"))).id
 
 
@@ -74,7 +81,7 @@ async def test_an_offer_is_recorded_once_whoever_asks_again(
         *(check_in(each, fleet) for each in (recorder, other_server) for _ in range(5))
     )
     assert {(each.action, each.version) for each in decisions} == {("update", "1.1.0")}
-    offers = [each for each in await recorded(db, fleet) if isinstance(each, orders.UpdateOffered)]
+    offers = [each for each in await recorded(db, fleet) if isinstance(each, UpdateOffered)]
     assert [(each.version, each.attempt, each.cause) for each in offers] == [
         ("1.1.0", 1, "rollout")
     ]
@@ -109,8 +116,8 @@ async def test_a_rollout_pauses_itself_in_the_very_commit(
         ],
     )
     *_, pause, after = await recorded(db, fleet)
-    assert pause == orders.RolloutPaused(failed=2, installed=0)
-    assert isinstance(after, events.FirmwareInstalled)
+    assert pause == RolloutPaused(failed=2, installed=0)
+    assert isinstance(after, FirmwareInstalled)
     found = (await controls.read(db, fleet)).rollouts[rollout]
     assert found.phase == "paused"
     assert await differences(db, fleet) == []
@@ -141,9 +148,7 @@ async def test_a_rolled_back_device_goes_to_its_previous_version_and_its_history
     rows = [row[1:] for row in await db.read(device_history.pages([asked]))]
     changes = [entry.change for entry in device_history.page_of(rows, entries_max=9).entries]
     assert changes == ["rollback", "upgrade", "upgrade", "first"]
-    withdrawn = [
-        each for each in await recorded(db, fleet) if isinstance(each, events.ReleaseWithdrawn)
-    ]
+    withdrawn = [each for each in await recorded(db, fleet) if isinstance(each, ReleaseWithdrawn)]
     assert len(withdrawn) == 1
     assert await differences(db, fleet) == []
 
@@ -182,7 +187,7 @@ async def test_a_command_of_two_events_is_one_commit(
     before = (await log.head(db, fleet)).size
 
     async def command(commit: Commit) -> None:
-        wanted = orders.RollbackStarted("1.2.0", "m", 10_000)
+        wanted = RollbackStarted("1.2.0", "m", 10_000)
         await commands.roll_back(wanted, "why", actor="user/u")(commit)
 
     await recorder.act(fleet, command)

@@ -1,7 +1,8 @@
 """A project's settings are the fold of what was changed."""
 
 from firmtrail.access.settings import fold
-from firmtrail.events import MemberAdded, SettingsChanged
+from firmtrail.events.access import MemberAdded
+from firmtrail.events.fleet import SettingsChanged
 from firmtrail.settings import INITIAL, Settings, evolve
 
 

@@ -3,14 +3,10 @@
 from firmtrail.audit.columns import Columns, Stored, salted
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.events import (
-    Event,
-    FirmwareInstalled,
-    Recorded,
-    SettingsChanged,
-    TextErased,
-    encode,
-)
+from firmtrail.events.entry import encode
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import FirmwareInstalled, SettingsChanged
+from firmtrail.events.log import TextErased
 
 SALT = "00ff"
 

@@ -4,14 +4,16 @@ from typing import NamedTuple
 
 import pytest
 
-from firmtrail import events
 from firmtrail.device import AHEAD_MS_MAX, SEQ_PLACE, DeviceState, placed
-from firmtrail.events import FirmwareRunning, Recorded, Status, UpdateFailed
+from firmtrail.events import times
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import FirmwareRunning, ReportEvent, Status, UpdateFailed
+from firmtrail.events.times import time_text
 from firmtrail.projections.fold import Fold
 from tests.fleet import DAY_MS, NOON_MS
 
-UNSET_MS = events.time_ms("2014-12-31T23:59:59.999Z")
-EARLIEST_MS = events.time_ms("2015-01-01T00:00:00Z")
+UNSET_MS = times.time_ms("2014-12-31T23:59:59.999Z")
+EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")
 
 
 class Sent(NamedTuple):
@@ -25,8 +27,8 @@ class Sent(NamedTuple):
 
 def recorded(position: int, sent: Sent) -> Recorded:
     """Each report is recorded a day after the one before."""
-    occurred_at = None if sent.at_ms is None else events.time_text(NOON_MS + sent.at_ms)
-    event: events.ReportEvent
+    occurred_at = None if sent.at_ms is None else time_text(NOON_MS + sent.at_ms)
+    event: ReportEvent
     if sent.status == "failed":
         event = UpdateFailed(sent.version, sent.seq, occurred_at, status="failed")
     else:
@@ -74,7 +76,7 @@ def test_a_seq_is_the_place_and_the_clock_still_the_time(seq: int) -> None:
 
 
 def test_every_time_comes_before_seq_0() -> None:
-    assert events.time_ms("9999-12-31T23:59:59.999Z") < SEQ_PLACE
+    assert times.time_ms("9999-12-31T23:59:59.999Z") < SEQ_PLACE
 
 
 A, B, C = "1.0.0", "1.1.0", "1.2.0"

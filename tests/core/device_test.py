@@ -2,15 +2,24 @@
 
 import pytest
 
-from firmtrail import device, events
+from firmtrail import device
 from firmtrail.change import Ordered, Wish, change_of
 from firmtrail.device import DeviceState, Duplicate, Refused
-from firmtrail.events import Status
+from firmtrail.events.fleet import (
+    REPORTS,
+    FirmwareInstalled,
+    FirmwareRunning,
+    ReportEvent,
+    Status,
+    UpdateFailed,
+    UpdateProgressed,
+)
+from firmtrail.events.times import time_ms
 from firmtrail.report import Claim, Known, Report, claim, claim_of, identity
 from tests.fleet import NOON_MS, report
 
-UNSET_MS = events.time_ms("2014-12-31T23:59:59.999Z")
-EARLIEST_MS = events.time_ms("2015-01-01T00:00:00Z")
+UNSET_MS = time_ms("2014-12-31T23:59:59.999Z")
+EARLIEST_MS = time_ms("2015-01-01T00:00:00Z")
 
 SAME = [
     ("report_id over seq", {"report_id": "a", "seq": 1}, {"report_id": "a", "seq": 2}),
@@ -101,7 +110,7 @@ def test_a_bare_report_repeats_only_the_last_one(
     state: DeviceState, sent: Report, repeats: bool
 ) -> None:
     decided = device.decide_report(state, sent, None)
-    assert decided == Duplicate(5, NOON_MS) if repeats else isinstance(decided, events.REPORTS)
+    assert decided == Duplicate(5, NOON_MS) if repeats else isinstance(decided, REPORTS)
 
 
 KNOWN = Known(3, NOON_MS, Claim("1.0.0", "installed", 7, NOON_MS))
@@ -151,15 +160,15 @@ def test_who_may_not_report(state: DeviceState | None, code: str, status: int) -
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        ("installed", events.FirmwareInstalled),
-        ("running", events.FirmwareRunning),
-        *((status, events.UpdateProgressed) for status in
+        ("installed", FirmwareInstalled),
+        ("running", FirmwareRunning),
+        *((status, UpdateProgressed) for status in
           ("downloading", "downloaded", "installing", "rebooting")),
-        ("failed", events.UpdateFailed),
-        ("rejected", events.UpdateFailed),
+        ("failed", UpdateFailed),
+        ("rejected", UpdateFailed),
     ],
 )  # fmt: skip
-def test_a_status_becomes_its_event(status: Status, kind: type[events.ReportEvent]) -> None:
+def test_a_status_becomes_its_event(status: Status, kind: type[ReportEvent]) -> None:
     sent = report("1.0.0", status, seq=1, occurred_at_ms=UNSET_MS, question="q", rollout="r")
     decided = device.decide_report(DeviceState("d1"), sent, None)
     assert isinstance(decided, kind)

@@ -7,56 +7,95 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from firmtrail import events, orders
-from firmtrail.events import Event, Recorded
+from firmtrail.events import times
+from firmtrail.events.access import (
+    MemberAdded,
+    MemberChanged,
+    MemberRemoved,
+    TokenIssued,
+    TokenRevoked,
+    UserErased,
+)
+from firmtrail.events.entry import TYPES, decode, encode, types_named
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import (
+    ArtifactAdded,
+    DeviceChanged,
+    DeviceDecommissioned,
+    DeviceRegistered,
+    DeviceRestored,
+    DeviceSecretIssued,
+    DeviceSecretRevoked,
+    FirmwareInstalled,
+    FirmwareRunning,
+    ReleaseAdded,
+    ReleaseWithdrawn,
+    SettingsChanged,
+    UpdateFailed,
+    UpdateProgressed,
+)
+from firmtrail.events.log import AccessRecordSealed, LogContinued, TextErased
+from firmtrail.events.steering import (
+    Asked,
+    AttemptsCleared,
+    DeviceFellSilent,
+    Halted,
+    Resumed,
+    RollbackStarted,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutStarted,
+    UpdateOffered,
+)
+from firmtrail.events.times import time_text
 
-AT_MS = events.time_ms("2026-03-14T12:00:00.042Z")
+AT_MS = times.time_ms("2026-03-14T12:00:00.042Z")
 
 EVERY_KIND: tuple[Event, ...] = (
-    events.FirmwareInstalled(
-        "1.4.0", 7, "2026-03-14T11:59:00.000Z", "q1", "r1", "ab" * 32, "SemVer1.4"
-    ),
-    events.FirmwareInstalled("1.4.0"),
-    events.FirmwareRunning("1.4.0", seq=0),
-    events.UpdateProgressed("1.4.0", status="downloading"),
-    events.UpdateFailed("1.4.0", status="rejected", rollout="r1"),
-    events.DeviceRegistered("m", "canary", ("a", "b"), "k_1"),
-    events.DeviceRegistered(),
-    events.DeviceChanged(model=None, tags=(), pinned="1.0.0"),
-    events.DeviceChanged(cohort="beta"),
-    events.DeviceSecretIssued("k_2", "2026-03-15T12:00:00.000Z"),
-    events.DeviceSecretRevoked(),
-    events.DeviceDecommissioned(),
-    events.DeviceRestored(),
-    events.MemberAdded("u_1", "viewer"),
-    events.MemberChanged("u_1", "admin"),
-    events.MemberRemoved("u_1"),
-    events.TokenIssued("t_1", "u_1", "operator", "2027-01-01T00:00:00.000Z"),
-    events.TokenRevoked("t_1"),
-    events.SettingsChanged(follow_latest=False, max_attempts=5),
-    events.ReleaseAdded("m", "1.4.0+b.7", "ab" * 32),
-    events.ReleaseAdded("m", "1.4.0"),
-    events.ArtifactAdded("full.bin", 4711, "cd" * 32),
-    events.ReleaseWithdrawn("ef" * 32),
-    orders.RolloutStarted("1.4.0", "m", 1_000, cohort="beta", failed_percent=5, min_reports=100),
-    orders.RollbackStarted("1.4.0", "m", 10_000, fallback="1.2.0", tag="t", reason="ab" * 32),
-    orders.RolloutAdvanced(5_000, "b" * 64),
-    orders.RolloutPaused(failed=8, installed=92),
-    orders.RolloutResumed("ab" * 32),
-    orders.RolloutAborted("ab" * 32),
-    orders.Halted("ab" * 32, all=True),
-    orders.Resumed(),
-    orders.UpdateOffered("1.4.0", "rollout", 1, "r_1", "1.3.0"),
-    orders.RolloutStarted("1.4.0", "m", 1_000, silent_after_s=3_600),
-    orders.AttemptsCleared("1.4.0"),
-    orders.DeviceFellSilent("1.4.0", "r_1", "2026-03-15T12:00:00.000Z"),
-    orders.Asked("q_1", "2026-03-15T12:00:00.000Z"),
-    events.AccessRecordSealed(12, "ab" * 32),
-    events.TextErased(41),
-    events.TextErased(41, log=1),
-    events.UserErased("u_1"),
-    events.LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
-    events.LogContinued(1, 0),
+    FirmwareInstalled("1.4.0", 7, "2026-03-14T11:59:00.000Z", "q1", "r1", "ab" * 32, "SemVer1.4"),
+    FirmwareInstalled("1.4.0"),
+    FirmwareRunning("1.4.0", seq=0),
+    UpdateProgressed("1.4.0", status="downloading"),
+    UpdateFailed("1.4.0", status="rejected", rollout="r1"),
+    DeviceRegistered("m", "canary", ("a", "b"), "k_1"),
+    DeviceRegistered(),
+    DeviceChanged(model=None, tags=(), pinned="1.0.0"),
+    DeviceChanged(cohort="beta"),
+    DeviceSecretIssued("k_2", "2026-03-15T12:00:00.000Z"),
+    DeviceSecretRevoked(),
+    DeviceDecommissioned(),
+    DeviceRestored(),
+    MemberAdded("u_1", "viewer"),
+    MemberChanged("u_1", "admin"),
+    MemberRemoved("u_1"),
+    TokenIssued("t_1", "u_1", "operator", "2027-01-01T00:00:00.000Z"),
+    TokenRevoked("t_1"),
+    SettingsChanged(follow_latest=False, max_attempts=5),
+    ReleaseAdded("m", "1.4.0+b.7", "ab" * 32),
+    ReleaseAdded("m", "1.4.0"),
+    ArtifactAdded("full.bin", 4711, "cd" * 32),
+    ReleaseWithdrawn("ef" * 32),
+    RolloutStarted("1.4.0", "m", 1_000, cohort="beta", failed_percent=5, min_reports=100),
+    RollbackStarted("1.4.0", "m", 10_000, fallback="1.2.0", tag="t", reason="ab" * 32),
+    RolloutAdvanced(5_000, "b" * 64),
+    RolloutPaused(failed=8, installed=92),
+    RolloutResumed("ab" * 32),
+    RolloutAborted("ab" * 32),
+    Halted("ab" * 32, all=True),
+    Resumed(),
+    UpdateOffered("1.4.0", "rollout", 1, "r_1", "1.3.0"),
+    RolloutStarted("1.4.0", "m", 1_000, silent_after_s=3_600),
+    AttemptsCleared("1.4.0"),
+    DeviceFellSilent("1.4.0", "r_1", "2026-03-15T12:00:00.000Z"),
+    Asked("q_1", "2026-03-15T12:00:00.000Z"),
+    AccessRecordSealed(12, "ab" * 32),
+    TextErased(41),
+    TextErased(41, log=1),
+    UserErased("u_1"),
+    LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
+    LogContinued(1, 0),
 )
 
 
@@ -65,30 +104,30 @@ def recorded(event: Event, event_id: str = "s.0198") -> Recorded:
 
 
 def test_every_kind_of_event_is_tried_here() -> None:
-    assert {type(event) for event in EVERY_KIND} >= set(events.TYPES.values())
+    assert {type(event) for event in EVERY_KIND} >= set(TYPES.values())
 
 
 @pytest.mark.parametrize("event", EVERY_KIND, ids=lambda event: type(event).__name__)
 def test_an_event_survives_its_text(event: Event) -> None:
-    text = events.encode("acme", recorded(event))
-    assert events.decode(8142, text) == recorded(event)
+    text = encode("acme", recorded(event))
+    assert decode(8142, text) == recorded(event)
 
 
-@pytest.mark.parametrize("kind", events.TYPES.values())
+@pytest.mark.parametrize("kind", TYPES.values())
 def test_the_member_that_a_text_is_hashed_into_is_one_of_the_event(kind: type[Event]) -> None:
     assert kind.TEXT is None or kind.TEXT in kind.__struct_fields__
 
 
 @pytest.mark.parametrize("event", EVERY_KIND, ids=lambda event: type(event).__name__)
 def test_a_text_is_one_compact_line(event: Event) -> None:
-    text = events.encode("acme", recorded(event))
+    text = encode("acme", recorded(event))
     assert "\n" not in text
     assert msgspec.json.encode(msgspec.json.decode(text)).decode() == text
 
 
 def test_a_report_reads_as_the_interface_says() -> None:
-    event = events.FirmwareInstalled("1.4.0", seq=4711, occurred_at="2026-03-14T11:59:00.000Z")
-    assert events.encode("acme", recorded(event, "r.b7c9")) == (
+    event = FirmwareInstalled("1.4.0", seq=4711, occurred_at="2026-03-14T11:59:00.000Z")
+    assert encode("acme", recorded(event, "r.b7c9")) == (
         '{"specversion":"1.0","id":"r.b7c9","source":"/projects/acme/device/pump-7",'
         '"type":"firmtrail.FirmwareInstalled.v1","subject":"device/pump-7",'
         '"time":"2026-03-14T12:00:00.042Z","actor":"device/pump-7",'
@@ -97,26 +136,26 @@ def test_a_report_reads_as_the_interface_says() -> None:
 
 
 def test_a_status_of_several_stands_in_the_text() -> None:
-    event = events.UpdateFailed("1.4.0", status="rejected")
-    text = events.encode("acme", recorded(event))
+    event = UpdateFailed("1.4.0", status="rejected")
+    text = encode("acme", recorded(event))
     assert text.endswith('"data":{"version":"1.4.0","status":"rejected"}}')
 
 
 def test_a_member_set_to_nothing_differs_from_one_not_set() -> None:
-    removed = events.encode("acme", recorded(events.DeviceChanged(model=None)))
+    removed = encode("acme", recorded(DeviceChanged(model=None)))
     assert removed.endswith('"data":{"model":null}}')
 
 
 def test_the_text_does_not_hold_the_position() -> None:
-    moved = replace(recorded(events.DeviceRestored()), position=9000)
-    assert events.encode("acme", moved) == events.encode("acme", recorded(events.DeviceRestored()))
+    moved = replace(recorded(DeviceRestored()), position=9000)
+    assert encode("acme", moved) == encode("acme", recorded(DeviceRestored()))
 
 
 def test_no_event_has_a_member_for_a_secret_an_address_or_free_text() -> None:
     forbidden = re.compile("secret$|password|token$|hash|digest|mail|text|reason|notes")
     members = {
         name
-        for kind in events.TYPES.values()
+        for kind in TYPES.values()
         for name in kind.__struct_fields__
         if name != kind.TEXT  # it holds a hash of the text
     }
@@ -156,15 +195,15 @@ def test_an_old_version_is_lifted_step_by_step(version: int, data: str) -> None:
         f'"firmtrail.Renamed.v{version}","subject":"device/d","time":"2026-03-14T12:00:00.042Z",'
         f'"actor":"system","data":{data}}}'
     )
-    read = events.decode(0, text, {"Renamed": Renamed}, UPCASTS)
+    read = decode(0, text, {"Renamed": Renamed}, UPCASTS)
     assert read == Recorded(0, AT_MS, "device/d", "s.1", "system", Renamed("1.0.0", "stable"))
 
 
 def test_an_erased_text_of_the_first_version_was_of_the_same_log() -> None:
-    text = events.encode("acme", recorded(events.TextErased(41)))
+    text = encode("acme", recorded(TextErased(41)))
     assert '"firmtrail.TextErased.v2"' in text
     first = text.replace(".v2", ".v1")
-    assert events.decode(8142, first) == recorded(events.TextErased(41))
+    assert decode(8142, first) == recorded(TextErased(41))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +220,7 @@ def test_an_erased_text_of_the_first_version_was_of_the_same_log() -> None:
     ],
 )
 def test_a_name_means_the_types_of_its_versions(name: str, types: set[str]) -> None:
-    assert events.types_named(name) == types
+    assert types_named(name) == types
 
 
 @pytest.mark.parametrize(
@@ -190,20 +229,20 @@ def test_a_name_means_the_types_of_its_versions(name: str, types: set[str]) -> N
         ("no JSON", "hello"),
         ("no envelope", "{}"),
         ("a foreign type", '"hello"'),
-        ("an unknown event", events.encode("acme", recorded(Renamed("1.0.0", "stable")))),
+        ("an unknown event", encode("acme", recorded(Renamed("1.0.0", "stable")))),
         ("a newer version", '"firmtrail.DeviceRestored.v2"'),
         ("a broken member", '"data":{"position":"x"}'),
     ],
 )
 def test_what_is_no_entry_of_ours_is_refused(what: str, text: str) -> None:
     if text.startswith(('"firmtrail', '"hello')):
-        entry = events.encode("acme", recorded(events.DeviceRestored()))
+        entry = encode("acme", recorded(DeviceRestored()))
         text = entry.replace('"firmtrail.DeviceRestored.v1"', text)
     elif text.startswith('"data'):
-        entry = events.encode("acme", recorded(events.TextErased(41)))
+        entry = encode("acme", recorded(TextErased(41)))
         text = entry.replace('"data":{"position":41}', text)
     with pytest.raises((msgspec.MsgspecError, ValueError, KeyError)):
-        events.decode(0, text)
+        decode(0, text)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +256,6 @@ def test_what_is_no_entry_of_ours_is_refused(what: str, text: str) -> None:
     ],
 )
 def test_a_time_has_one_text(text: str, time_ms: int, canonical: str) -> None:
-    assert events.time_ms(text) == time_ms
-    assert events.time_text(time_ms) == canonical
-    assert events.time_ms(canonical) == time_ms
+    assert times.time_ms(text) == time_ms
+    assert time_text(time_ms) == canonical
+    assert times.time_ms(canonical) == time_ms

@@ -6,14 +6,8 @@ from hypothesis import strategies as st
 
 from firmtrail import release
 from firmtrail.device import Refused
-from firmtrail.events import (
-    ArtifactAdded,
-    DeviceRegistered,
-    Event,
-    Recorded,
-    ReleaseAdded,
-    ReleaseWithdrawn,
-)
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import ArtifactAdded, DeviceRegistered, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.release import ARTIFACTS_MAX, Artifact, Key, Release, Releases
 from firmtrail.version import is_higher
 

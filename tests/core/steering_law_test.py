@@ -4,9 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmtrail import events, orders
 from firmtrail.device import Refused
-from firmtrail.events import Recorded
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import (
+    DeviceChanged,
+    FirmwareInstalled,
+    FirmwareRunning,
+    SettingsChanged,
+    Status,
+    UpdateFailed,
+    UpdateProgressed,
+)
+from firmtrail.events.steering import AttemptsCleared, UpdateOffered
 from firmtrail.steering import control, progress, rollout, target
 from firmtrail.steering.rollout import Rollout
 from firmtrail.version import is_higher
@@ -14,7 +23,7 @@ from tests.steering import Fleet
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0")
 DEVICES = ("d1", "d2", "d3")
-STATUSES: tuple[events.Status, ...] = ("installed", "running", "failed", "rejected", "installing")
+STATUSES: tuple[Status, ...] = ("installed", "running", "failed", "rejected", "installing")
 
 OFFERED = {"installed", "exhausted", "failed", "offered"}
 EITHER = {"not_reached", "held"}
@@ -87,17 +96,17 @@ def do(fleet: Fleet, wish: tuple[str, ...]) -> None:  # noqa: C901, PLR0912 (a t
             after = chosen(fleet, number)
             assert before <= {d for d in range(200) if rollout.reaches(after, f"d{d}")}
         case "pin", device, version:
-            fleet.record(f"device/{device}", events.DeviceChanged(pinned=version))
+            fleet.record(f"device/{device}", DeviceChanged(pinned=version))
         case "retry", device, version:
-            fleet.record(f"device/{device}", orders.AttemptsCleared(version))
+            fleet.record(f"device/{device}", AttemptsCleared(version))
         case "halt", is_all:
             fleet.record("project/acme", control.decide_halt(fleet.control, is_all=is_all))
         case ("unhalt",):
             fleet.record("project/acme", control.decide_resume(fleet.control))
         case "follow", follows:
-            fleet.record("project/acme", events.SettingsChanged(follow_latest=follows))
+            fleet.record("project/acme", SettingsChanged(follow_latest=follows))
         case "max attempts", attempts:
-            fleet.record("project/acme", events.SettingsChanged(max_attempts=attempts))
+            fleet.record("project/acme", SettingsChanged(max_attempts=attempts))
 
 
 def check(fleet: Fleet, device: str) -> None:
@@ -133,23 +142,23 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
         if each.stream != f"device/{device}":
             continue
         match each.event:
-            case orders.UpdateOffered(version=version):
+            case UpdateOffered(version=version):
                 can_count.add(version)
-            case orders.AttemptsCleared(version):
+            case AttemptsCleared(version):
                 counted[version] = 0
-            case events.FirmwareInstalled(version=ran) | events.FirmwareRunning(version=ran):
+            case FirmwareInstalled(version=ran) | FirmwareRunning(version=ran):
                 for version in (installing & can_count) - {ran}:
                     counted[version] = counted.get(version, 0) + 1
                     can_count.discard(version)
                 installing.clear()
                 counted[ran] = 0
                 can_count.discard(ran)
-            case events.UpdateFailed(version=version):
+            case UpdateFailed(version=version):
                 if version in can_count:
                     counted[version] = counted.get(version, 0) + 1
                     can_count.discard(version)
                 installing.discard(version)
-            case events.UpdateProgressed(version=version, status="installing"):
+            case UpdateProgressed(version=version, status="installing"):
                 if version in can_count:
                     installing.add(version)
     return counted
@@ -175,7 +184,7 @@ def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, .
 def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
     """The state of a device that the rollout is meant for, held against docs/rollouts.md."""
     own = [each for each in fleet.log if each.stream == f"device/{device}"]
-    made = [each for each in own if isinstance(each.event, orders.UpdateOffered)]
+    made = [each for each in own if isinstance(each.event, UpdateOffered)]
     offered = [each for each in made if each.event.rollout == found.id]
     runs = fleet.states[device].version
     if found.is_rollback and not offered and runs != found.bad_version:
@@ -210,8 +219,8 @@ def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
 
 def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
     """Whether the device said after the offer that it runs its version."""
-    assert isinstance(offer.event, orders.UpdateOffered)
-    moving = (events.FirmwareInstalled, events.FirmwareRunning)
+    assert isinstance(offer.event, UpdateOffered)
+    moving = (FirmwareInstalled, FirmwareRunning)
     return any(
         isinstance(each.event, moving) and each.event.version == offer.event.version
         for each in own

@@ -2,11 +2,19 @@
 
 import pytest
 
-from firmtrail import events, orders
+from firmtrail.events.fleet import (
+    DeviceChanged,
+    FirmwareInstalled,
+    FirmwareRunning,
+    Status,
+    UpdateFailed,
+    UpdateProgressed,
+)
+from firmtrail.events.steering import AttemptsCleared, RolloutPaused, RolloutResumed
 from firmtrail.steering import offer
 from tests.steering import Fleet
 
-type Steps = list[tuple[str, events.Status] | str]
+type Steps = list[tuple[str, Status] | str]
 
 
 @pytest.fixture
@@ -23,7 +31,7 @@ def live(fleet: Fleet, steps: Steps) -> None:
         if step == "poll":
             fleet.check_in()
         elif step == "retry":
-            fleet.record("device/d1", orders.AttemptsCleared("1.1.0"))
+            fleet.record("device/d1", AttemptsCleared("1.1.0"))
         else:
             fleet.report(*step)  # type: ignore[arg-type] # a version and a status
 
@@ -74,21 +82,21 @@ def test_a_heartbeat_of_an_installed_version_changes_no_offer(fleet: Fleet) -> N
 
 def test_a_late_report_of_an_outcome_changes_nothing(fleet: Fleet) -> None:
     live(fleet, ["poll"])
-    fleet.record("device/d1", events.FirmwareInstalled("1.1.0", seq=9))
-    fleet.record("device/d1", events.UpdateFailed("1.1.0", seq=8, status="failed"))
+    fleet.record("device/d1", FirmwareInstalled("1.1.0", seq=9))
+    fleet.record("device/d1", UpdateFailed("1.1.0", seq=8, status="failed"))
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "installed"
 
 
 def test_of_two_reports_of_one_place_the_later_recorded_is_behind(fleet: Fleet) -> None:
     live(fleet, ["poll"])
-    fleet.record("device/d1", events.UpdateProgressed("1.1.0", seq=9, status="installing"))
-    fleet.record("device/d1", events.FirmwareRunning("1.0.0"))  # at the highest seq so far
+    fleet.record("device/d1", UpdateProgressed("1.1.0", seq=9, status="installing"))
+    fleet.record("device/d1", FirmwareRunning("1.0.0"))  # at the highest seq so far
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "failed"
 
 
 def test_attempts_belong_to_the_version_whoever_offers_it(fleet: Fleet) -> None:
     live(fleet, ["poll", FAIL])
-    fleet.record("device/d1", events.DeviceChanged(pinned="1.1.0"))
+    fleet.record("device/d1", DeviceChanged(pinned="1.1.0"))
     live(fleet, ["poll", FAIL])
     assert {each.attempts for each in fleet.offers["d1"].values()} == {2}
     outcomes = {each.source: each.outcome for each in fleet.offers["d1"].values()}
@@ -114,7 +122,7 @@ def test_a_rollout_pauses_itself_over_too_many_failures(
     assert (rollout.phase == "paused") == is_paused
     if is_paused:
         last = fleet.log[-1].event
-        assert last == orders.RolloutPaused(failed=failed, installed=installed)
+        assert last == RolloutPaused(failed=failed, installed=installed)
 
 
 def test_outcomes_from_before_a_resume_no_longer_count() -> None:
@@ -126,7 +134,7 @@ def test_outcomes_from_before_a_resume_no_longer_count() -> None:
         fleet.check_in(name)
         fleet.report("1.1.0", "failed", name)
         assert fleet.control.rollouts["r1"].phase == "paused"
-        fleet.record("rollout/r1", orders.RolloutResumed())
+        fleet.record("rollout/r1", RolloutResumed())
     fleet.check_in("d3")
     fleet.report("1.1.0", "installed", "d3")
     assert fleet.control.rollouts["r1"].phase == "running"

@@ -2,8 +2,16 @@
 
 import pytest
 
-from firmtrail import events, orders
 from firmtrail.device import Refused
+from firmtrail.events.fleet import DeviceChanged, SettingsChanged
+from firmtrail.events.steering import (
+    AttemptsCleared,
+    Halted,
+    Resumed,
+    RolloutAborted,
+    RolloutPaused,
+    UpdateOffered,
+)
 from firmtrail.steering import control, rollout
 from firmtrail.steering.target import Decision
 from tests.steering import Fleet
@@ -24,11 +32,11 @@ def said(decision: Decision) -> tuple[str, str | None, str]:
 
 
 def pin(fleet: Fleet, version: str | None) -> None:
-    fleet.record("device/d1", events.DeviceChanged(pinned=version))
+    fleet.record("device/d1", DeviceChanged(pinned=version))
 
 
 def follow(fleet: Fleet) -> None:
-    fleet.record("project/acme", events.SettingsChanged(follow_latest=True))
+    fleet.record("project/acme", SettingsChanged(follow_latest=True))
 
 
 def test_where_nothing_is_ordered_a_higher_release_does_not_reach_it(fleet: Fleet) -> None:
@@ -51,9 +59,9 @@ def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:
     fleet.roll_out("1.2.0", "old")
     fleet.roll_out("1.1.0", "new")
     assert fleet.decide().version == "1.1.0"
-    fleet.record("rollout/new", orders.RolloutPaused())
+    fleet.record("rollout/new", RolloutPaused())
     assert said(fleet.decide()) == ("none", None, "paused")
-    fleet.record("rollout/new", orders.RolloutAborted())
+    fleet.record("rollout/new", RolloutAborted())
     assert fleet.decide().version == "1.2.0"
     fleet.roll_out("1.1.0", "unreached", reach=0)
     assert fleet.decide().version == "1.2.0"
@@ -75,7 +83,7 @@ def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:
 def test_a_rollout_is_for_a_model_a_cohort_or_a_tag(
     fleet: Fleet, members: dict[str, object], is_reached: bool
 ) -> None:
-    fleet.record("device/d1", events.DeviceChanged(cohort="beta", tags=("t", "u")))
+    fleet.record("device/d1", DeviceChanged(cohort="beta", tags=("t", "u")))
     fleet.register("d2", model="n")
     fleet.roll_out("1.1.0", **members)
     assert (fleet.decide().reason == "rollout") == is_reached
@@ -97,7 +105,7 @@ def test_a_pin_decides_before_any_rollout_also_downwards(fleet: Fleet) -> None:
 
 def test_a_halt_comes_first_and_leaves_rollbacks_alone_unless_all(fleet: Fleet) -> None:
     fleet.roll_out("1.1.0")
-    fleet.record("project/acme", orders.Halted())
+    fleet.record("project/acme", Halted())
     assert said(fleet.decide()) == ("none", None, "halted")
     fleet.report("1.2.0")
     fleet.roll_back("1.2.0", "1.0.0")
@@ -105,9 +113,9 @@ def test_a_halt_comes_first_and_leaves_rollbacks_alone_unless_all(fleet: Fleet) 
     pin(fleet, "1.1.0")
     assert said(fleet.decide()) == ("none", None, "halted")
     pin(fleet, "1.2.0")
-    fleet.record("project/acme", orders.Halted(all=True))
+    fleet.record("project/acme", Halted(all=True))
     assert said(fleet.decide()) == ("none", None, "halted")
-    fleet.record("project/acme", orders.Resumed())
+    fleet.record("project/acme", Resumed())
     assert said(fleet.decide()) == ("rollback", "1.0.0", "rollback")
 
 
@@ -125,7 +133,7 @@ def test_follow_latest_takes_what_no_rollout_ever_carried(fleet: Fleet) -> None:
     assert said(fleet.decide()) == ("update", "1.2.0", "follow_latest")
     fleet.roll_out("1.2.0", reach=0)
     assert said(fleet.decide()) == ("update", "1.1.0", "follow_latest")
-    fleet.record("rollout/r1", orders.RolloutAborted())
+    fleet.record("rollout/r1", RolloutAborted())
     assert said(fleet.decide()) == ("update", "1.1.0", "follow_latest")
     fleet.report("1.2.0")
     assert said(fleet.decide()) == ("none", None, "up_to_date")
@@ -136,7 +144,7 @@ def test_a_device_that_never_said_what_it_runs_is_not_updated_blindly(fleet: Fle
     assert fleet.decide("d2").reason == "unknown_version"
     fleet.roll_out("1.1.0")
     assert fleet.decide("d2").reason == "unknown_version"
-    fleet.record("device/d2", events.DeviceChanged(pinned="1.1.0"))
+    fleet.record("device/d2", DeviceChanged(pinned="1.1.0"))
     assert said(fleet.decide("d2")) == ("update", "1.1.0", "pinned")
     fleet.register("d3", model="other")
     assert fleet.decide("d3").reason == "no_release"
@@ -188,7 +196,7 @@ def test_a_way_back_that_is_exhausted_is_chosen_again(fleet: Fleet) -> None:
             fleet.report(version, "failed")
     assert said(fleet.check_in()) == ("none", None, "no_previous")
     assert "3 of 3 attempts at 1.0.0 failed" in fleet.decide().trail[-1].says
-    fleet.record("device/d1", orders.AttemptsCleared("1.0.0"))
+    fleet.record("device/d1", AttemptsCleared("1.0.0"))
     assert said(fleet.check_in()) == ("rollback", "1.0.0", "rollback")
 
 
@@ -199,7 +207,7 @@ def test_a_fallback_that_is_withdrawn_or_exhausted_is_no_way_back(fleet: Fleet) 
         assert fleet.check_in("d2").version == "1.1.0"
         fleet.report("1.1.0", "failed", "d2")
     assert said(fleet.decide("d2")) == ("none", None, "no_previous")
-    fleet.record("device/d2", orders.AttemptsCleared("1.1.0"))
+    fleet.record("device/d2", AttemptsCleared("1.1.0"))
     assert fleet.decide("d2").version == "1.1.0"
     fleet.withdraw("1.1.0")
     assert said(fleet.decide("d2")) == ("none", None, "no_previous")
@@ -229,7 +237,7 @@ def test_a_rolled_back_device_is_not_sent_to_the_bad_version_again(fleet: Fleet)
     assert fleet.check_in().version == "1.0.0"
     fleet.report("1.0.0")
     assert said(fleet.decide()) == ("none", None, "withdrawn")
-    fleet.record("rollout/r1", orders.RolloutAborted())
+    fleet.record("rollout/r1", RolloutAborted())
     assert fleet.decide().version == "1.1.0"  # the latest that is left
 
 
@@ -238,13 +246,13 @@ def test_a_target_that_a_device_failed_too_often_is_not_offered_again(fleet: Fle
     for attempt in (1, 2, 3):
         assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
         made = fleet.offers_made()[-1].event
-        assert isinstance(made, orders.UpdateOffered)
+        assert isinstance(made, UpdateOffered)
         assert made.attempt == attempt
         fleet.report("1.1.0", "failed")
     assert said(fleet.check_in()) == ("none", None, "attempts_exhausted")
     fleet.roll_out("1.1.0", "r2")
     assert said(fleet.check_in()) == ("none", None, "attempts_exhausted")
-    fleet.record("device/d1", orders.AttemptsCleared("1.1.0"))
+    fleet.record("device/d1", AttemptsCleared("1.1.0"))
     assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
 
 
@@ -290,12 +298,12 @@ def test_commands_that_mean_nothing_are_refused(fleet: Fleet) -> None:
     ):
         with pytest.raises(Refused):
             refused()
-    fleet.record("rollout/r1", orders.RolloutPaused())
+    fleet.record("rollout/r1", RolloutPaused())
     with pytest.raises(Refused):
         rollout.decide_pause(fleet.control.rollouts["r1"])
     fleet.withdraw("1.1.0")
     with pytest.raises(Refused):
         control.commandable(fleet.control, "r1")
-    fleet.record("rollout/r1", orders.RolloutAborted())
+    fleet.record("rollout/r1", RolloutAborted())
     with pytest.raises(Refused):
         rollout.decide_abort(fleet.control.rollouts["r1"])

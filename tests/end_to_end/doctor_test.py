@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from tests.databases import sqlite_template
 from tests.end_to_end.cli_test import DONE, ask
 from tests.end_to_end.command import firmtrail, new_project

@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from firmtrail.orders import UpdateOffered
+from firmtrail.events.steering import UpdateOffered
 from tests.fleet import record_events
 from tests.service.site import Answer, P, Site
 

@@ -10,7 +10,7 @@ from firmtrail.access import people
 from firmtrail.commands import once
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import KEPT_MS
-from firmtrail.events import TYPES
+from firmtrail.events.entry import TYPES
 from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.sqlite import SQLite
 from tests.databases import read, write

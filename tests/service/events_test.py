@@ -10,8 +10,10 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from firmtrail import events
-from firmtrail.events import Event, Recorded
+from firmtrail.events.entry import encode
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.fleet import DeviceRestored, FirmwareInstalled, UpdateFailed
+from firmtrail.events.log import TextErased
 from firmtrail.eventstore import log, replay
 from firmtrail.eventstore.database import Database
 from firmtrail.http import respond
@@ -41,10 +43,10 @@ class Stored(NamedTuple):
 def some_event(chance: random.Random) -> Event:
     return chance.choice(
         [
-            events.FirmwareInstalled("1.0.0", sent="1.0 \u2028 ü 🛰"),
-            events.UpdateFailed('1.0.0-"type":"firmtrail.DeviceRestored.v1"', status="failed"),
-            events.DeviceRestored(),
-            events.TextErased(1),
+            FirmwareInstalled("1.0.0", sent="1.0 \u2028 ü 🛰"),
+            UpdateFailed('1.0.0-"type":"firmtrail.DeviceRestored.v1"', status="failed"),
+            DeviceRestored(),
+            TextErased(1),
         ]
     )
 
@@ -60,9 +62,7 @@ async def append_some(db: Database, log_id: int, chance: random.Random) -> None:
             Recorded(at, at_ms, chance.choice(STREAMS), f"s.{at}", "system", some_event(chance))
             for at in places
         ]
-        entries = [
-            log.Entry(each.stream, each.event_id, events.encode("acme", each)) for each in recorded
-        ]
+        entries = [log.Entry(each.stream, each.event_id, encode("acme", each)) for each in recorded]
         await tx.run(*log.append(head, entries, [], at_ms))
 
 

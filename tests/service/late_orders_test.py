@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from firmtrail.events import time_text
+from firmtrail.events.times import time_text
 from firmtrail.projections import device_offers
 from tests.service.site import D, P, Site
 from tests.service.steered import post, roll_out

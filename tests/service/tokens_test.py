@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from firmtrail.access.roles import Role
-from firmtrail.events import TokenRevoked
+from firmtrail.events.access import TokenRevoked
 from firmtrail.http.kinds import User
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.routes import ROUTES

@@ -15,3 +15,15 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether one device, if it waits for an answer, should be looked at again."""
     TEXT: ClassVar[str | None] = None
     """The member that is `sha256(salt || text)` in hex of the free text beside the log."""
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An event with its place in the log."""
+
+    position: int
+    recorded_at_ms: int
+    stream: str
+    """The CloudEvents subject: "device/<id>", "user/<id>", …"""
+    event_id: str
+    actor: str
+    event: Event

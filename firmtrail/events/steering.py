@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from firmtrail.event import Event
+from firmtrail.events.event import Event
 
 type Cause = Literal["pinned", "rollback", "rollout", "follow_latest"]
 """The rule that ordered an offer."""

@@ -1,0 +1,161 @@
+"""An event's one text form: a compact line of CloudEvents 1.0 JSON.
+
+An entry is stored, hashed and replayed as it is. Members that are None or empty are left out. An
+entry never holds a secret, an e-mail address or free text: users and credentials appear by their
+ids, free text by `sha256(salt || text)`.
+
+An event type carries its version. An older entry is never rewritten: `decode` lifts its data
+through `UPCASTS`, one step a version, to the struct of the newest.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from firmtrail.events import access, fleet, log, steering
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.times import time_ms, time_text
+
+TYPES: dict[str, type[Event]] = {
+    kind.__name__: kind
+    for kind in (
+        fleet.FirmwareInstalled,
+        fleet.FirmwareRunning,
+        fleet.UpdateProgressed,
+        fleet.UpdateFailed,
+        fleet.DeviceRegistered,
+        fleet.DeviceChanged,
+        fleet.DeviceSecretIssued,
+        fleet.DeviceSecretRevoked,
+        fleet.DeviceDecommissioned,
+        fleet.DeviceRestored,
+        access.MemberAdded,
+        access.MemberChanged,
+        access.MemberRemoved,
+        access.TokenIssued,
+        access.TokenRevoked,
+        fleet.SettingsChanged,
+        steering.RolloutStarted,
+        steering.RollbackStarted,
+        steering.RolloutAdvanced,
+        steering.RolloutPaused,
+        steering.RolloutResumed,
+        steering.RolloutAborted,
+        steering.Halted,
+        steering.Resumed,
+        steering.UpdateOffered,
+        steering.AttemptsCleared,
+        steering.DeviceFellSilent,
+        steering.Asked,
+        fleet.ReleaseAdded,
+        fleet.ArtifactAdded,
+        fleet.ReleaseWithdrawn,
+        log.TextErased,
+        access.UserErased,
+        log.AccessRecordSealed,
+        log.LogContinued,
+    )
+}
+
+
+type Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+UPCASTS: Mapping[tuple[str, int], Upcast] = {
+    ("TextErased", 1): lambda data: data,  # it was always of the same log
+}
+"""(event name, version) -> its data, lifted to the next version."""
+
+
+class Envelope[Data](msgspec.Struct, frozen=True):
+    """The entry's CloudEvents attributes, in their order in the text."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    actor: str
+    data: Data
+
+
+envelope_of = msgspec.json.Decoder(Envelope[msgspec.Raw]).decode
+"""The attributes that an entry's text holds, its data left as it is."""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(project: str, recorded: Recorded) -> str:
+    """Returns the entry's canonical text. It does not hold the position: that is its place in the
+    tree."""
+    event = recorded.event
+    return _encode(
+        Envelope(
+            "1.0",
+            recorded.event_id,
+            f"/projects/{project}/{recorded.stream}",
+            type_of(type(event)),
+            recorded.stream,
+            time_text(recorded.recorded_at_ms),
+            recorded.actor,
+            event,
+        )
+    ).decode()
+
+
+@lru_cache
+def type_of(kind: type[Event]) -> str:
+    return f"firmtrail.{kind.__name__}.v{kind.VERSION}"
+
+
+def types_named(name: str) -> frozenset[str]:
+    """Returns the types of entries that `name` means: "DeviceChanged" means every version of it,
+    and "DeviceChanged.v1" one; "firmtrail." may stand before either. None: there is no such
+    event."""
+    known = {
+        f"{kind}.v{version}": kind
+        for kind, event in TYPES.items()
+        for version in range(1, event.VERSION + 1)
+    }
+    wanted = name.removeprefix("firmtrail.")
+    return frozenset(
+        f"firmtrail.{type_}" for type_, kind in known.items() if wanted in {type_, kind}
+    )
+
+
+def decode(
+    position: int,
+    text: str,
+    types: Mapping[str, type[Event]] = TYPES,
+    upcasts: Mapping[tuple[str, int], Upcast] = UPCASTS,
+) -> Recorded:
+    """Returns the event that an entry's text holds; an old version is lifted to the newest first.
+
+    Raises msgspec.MsgspecError, ValueError or KeyError for what is no entry of ours: the log is
+    corrupt, or newer than this code.
+    """
+    envelope = envelope_of(text)
+    _, name, version = envelope.type.split(".")
+    kind = types[name]
+    data = envelope.data
+    if (recorded_version := int(version.removeprefix("v"))) > kind.VERSION:
+        raise ValueError(f"{envelope.type} is newer than this code")
+    for step in range(recorded_version, kind.VERSION):
+        data = msgspec.Raw(_encode(upcasts[name, step](msgspec.json.decode(data))))
+    return Recorded(
+        position,
+        time_ms(envelope.time),
+        envelope.subject,
+        envelope.id,
+        envelope.actor,
+        _decoder(kind).decode(data),
+    )
+
+
+@lru_cache
+def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(kind)

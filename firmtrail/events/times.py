@@ -1,0 +1,34 @@
+"""Converts times between Unix milliseconds and the text that entries hold."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@lru_cache(maxsize=4096)
+def time_text(time_ms: int) -> str:
+    """RFC 3339, UTC, milliseconds; years 1 to 9999."""
+    second, millisecond = divmod(time_ms, 1000)
+    return f"{_second_text(second)}.{millisecond:03}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second_text(second: int) -> str:
+    minutes, seconds = divmod(second, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return f"{_day_text(days)}T{hours:02}:{minutes:02}:{seconds:02}"
+
+
+@lru_cache(maxsize=1024)
+def _day_text(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).date().isoformat()
+
+
+def time_ms(text: str) -> int:
+    """Unix milliseconds of an RFC 3339 time; what is finer than a millisecond is cut."""
+    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
