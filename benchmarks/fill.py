@@ -15,10 +15,10 @@ from benchmarks.fleet import Fleet
 from firmtrail.access import credentials
 from firmtrail.access.device_secrets import NewSecret
 from firmtrail.commands.devices import Registration, register
-from firmtrail.device import Report
-from firmtrail.eventstore.database import Statement
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.record import Recorder
+from firmtrail.database.database import Statement
+from firmtrail.database.sqlite import SQLite
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import Report
 
 REGISTRATIONS = 10_000
 ARRAYS_AT_ONCE = 2

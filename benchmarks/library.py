@@ -20,13 +20,13 @@ from eventsourcing.domain import Aggregate, event
 from benchmarks import fleet
 from benchmarks.fill import to_report
 from benchmarks.table import Row
-from firmtrail.commit import Commit
+from firmtrail.database.database import Database
+from firmtrail.database.postgres import Postgres
+from firmtrail.database.sqlite import SQLite
 from firmtrail.events.fleet import DeviceRegistered
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.migrate import migrate
-from firmtrail.eventstore.postgres import Postgres
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.record import Recorder, start_log
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder, start_log
+from firmtrail.schema.migrate import migrate
 
 MEASURED_S = 0.7
 DEVICES = 200

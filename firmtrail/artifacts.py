@@ -23,8 +23,8 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from firmtrail import config
-from firmtrail.eventstore import files
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database import files
+from firmtrail.database.database import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024
 """The size of a piece that is sent to the store, the least that S3 takes. An upload holds three."""

@@ -6,20 +6,19 @@ package reads it. A command's module is imported when it is run, so help is quic
 
 import errno
 import importlib
-import os
 import re
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, Literal, override
+from typing import Any, Literal, override
 from urllib.parse import parse_qs, urlsplit
 
 import click
 
-from firmtrail import __version__, config
+from firmtrail import __version__, config, environment
 from firmtrail.cli import given, variables
 from firmtrail.cli.settings import PLACE, one_place
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
+from firmtrail.exits import CouldNotRun, Interrupted
 
 COMMANDS = {  # name -> where it is defined, and what it does
     "serve": ("serve:serve", "Serve the API."),
@@ -45,25 +44,6 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "asks": ("asks:asks", "List the questions to a device."),
     "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
 }
-
-
-class CouldNotRun(click.ClickException):
-    """The command ends with the message and exit code 2."""
-
-    exit_code = 2
-
-
-class Interrupted(click.ClickException):
-    """Ctrl-C ended the command; the exit code is that of a program that SIGINT ends."""
-
-    exit_code = 128 + signal.SIGINT
-
-    def __init__(self) -> None:
-        super().__init__("Interrupted.")
-
-    @override
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(self.message, err=True)
 
 
 def _reason(error: OSError | Unavailable) -> str:
@@ -104,27 +84,6 @@ class Commands(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise
             raise CouldNotRun(_reason(error)) from error
-
-
-def note_new(database: config.Database) -> None:
-    """Say that a command creates a database: it may have been started in the wrong folder."""
-    if isinstance(database, config.Embedded) and not database.path.exists():
-        path = database.path.absolute()
-        if path.parent.is_dir():
-            click.echo(f"There is no database {path} yet: creating a new, empty one.", err=True)
-
-
-def share_metrics(folder: str) -> None:
-    """Let all processes of a server count together, in files in this folder.
-
-    prometheus_client looks at the environment when it is imported: call this before.
-    """
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Returns what a program that we start gets: ours, and `more`."""
-    return os.environ | more
 
 
 class DatabaseUrl(click.ParamType[config.Database]):
@@ -203,7 +162,9 @@ def main(
     checkpoints: config.Place | None,
 ) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
-    variables.warn(ctx, COMMANDS, [name for name in os.environ if name.startswith("FIRMTRAIL_")])
+    variables.warn(
+        ctx, COMMANDS, [name for name in environment.of_process() if name.startswith("FIRMTRAIL_")]
+    )
     if isinstance(database, config.Cluster) and _has_password(database.url):
         given.warn_of_argument(ctx, "database", "the variable FIRMTRAIL_DATABASE or PGPASSFILE")
     if isinstance(database, config.Cluster):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.eventstore.database import Database
-from firmtrail.record import Recorder
+from firmtrail.database.database import Database
+from firmtrail.recording.recorder import Recorder
 from tests import databases, memory, postgres_server
 from tests.databases import new_log, opened, sqlite_template
 from tests.postgres_server import NEWEST, PostgresServer

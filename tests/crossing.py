@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from firmtrail.eventstore import pickled
-from firmtrail.eventstore import sqlite_connection as on
-from firmtrail.eventstore.sqlite_process import tried
-from firmtrail.eventstore.sqlite_writer import Writer
+from firmtrail.database import pickled
+from firmtrail.database import sqlite_connection as on
+from firmtrail.database.sqlite_process import tried
+from firmtrail.database.sqlite_writer import Writer
 
 
 class Crossing:

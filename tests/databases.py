@@ -10,11 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from firmtrail.eventstore.database import Database, Row, Statement, Value
-from firmtrail.eventstore.migrate import migrate
-from firmtrail.eventstore.postgres import Postgres
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.record import start_log
+from firmtrail.database.database import Database, Row, Statement, Value
+from firmtrail.database.postgres import Postgres
+from firmtrail.database.sqlite import SQLite
+from firmtrail.recording.recorder import start_log
+from firmtrail.schema.migrate import migrate
 from tests.crossing import Crossing
 from tests.postgres_server import PostgresServer
 

@@ -14,16 +14,17 @@ from firmtrail.commands import access as commands
 from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.device import Report
+from firmtrail.database.database import Database
 from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
 from firmtrail.events.steering import RolloutStarted
-from firmtrail.eventstore import log, outside, signing_key
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.floors import Floors, LogName
-from firmtrail.eventstore.publisher import Publisher, Signer
-from firmtrail.offering import CheckIn
-from firmtrail.record import Recorder
-from firmtrail.release import Key
+from firmtrail.eventstore import log
+from firmtrail.publishing import published_file, signing_key
+from firmtrail.publishing.minimum_sizes import Floors, LogName
+from firmtrail.publishing.publisher import Publisher, Signer
+from firmtrail.recording.check_ins import CheckIn
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import Report
+from firmtrail.rules.release import Key
 from tests.databases import INSTANCE, read
 from tests.fleet import NOON_MS, report
 from tests.people import add_member, add_project, issue_token, new_access
@@ -40,7 +41,7 @@ async def fill(db: Database, beside: Path) -> None:
     key_file = Path(f"{beside}.key")
     signing_key.create(key_file)
     signer = Signer(INSTANCE, signing_key.read(key_file))
-    publisher = Publisher(db, Floors(), signer, outside.File(Path(f"{beside}.checkpoints")))
+    publisher = Publisher(db, Floors(), signer, published_file.File(Path(f"{beside}.checkpoints")))
     access, recorder = new_access(db), Recorder(db, publisher.floors)
     await publisher.check()
     for project in PROJECTS:

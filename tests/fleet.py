@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from firmtrail.commit import Commit
-from firmtrail.device import Report
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import DeviceRegistered, Status
 from firmtrail.events.times import time_ms
-from firmtrail.record import Recorder
-from firmtrail.recording import Outcome, Receipt
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder
+from firmtrail.recording.reports import Outcome, Receipt
+from firmtrail.rules.device import Report
 
 type Step = list[Report] | tuple[str, Event]
 """A unit of reports, or an event and the stream it belongs to."""

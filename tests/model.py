@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from msgspec import UNSET
 
-from firmtrail import version
 from firmtrail.events import times
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import (
@@ -23,6 +22,7 @@ from firmtrail.events.fleet import (
     DeviceSecretIssued,
     ReportEvent,
 )
+from firmtrail.rules import version
 
 MOVING = {"installed", "running"}
 EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")

@@ -4,11 +4,11 @@ from firmtrail.access import Access, Hasher, insert_secrets, seal
 from firmtrail.access.credentials import new_secret
 from firmtrail.access.roles import EVERYTHING, Role
 from firmtrail.commands import access as commands
+from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 
 CHEAP = {"user": 4, "device": 4}
 """bcrypt's cost where it is not what is tested."""

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmtrail.eventstore import checkpoint, outside
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.floors import Floors, LogName
-from firmtrail.eventstore.publisher import Publisher, Signer
+from firmtrail.database.database import Database
+from firmtrail.publishing import checkpoint, published_file
+from firmtrail.publishing.minimum_sizes import Floors, LogName
+from firmtrail.publishing.publisher import Publisher, Signer
 from tests.databases import INSTANCE
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -17,7 +17,7 @@ ACME = LogName("acme", 1)
 
 def new_publisher(db: Database, store: Path, known: Floors | None = None) -> Publisher:
     """A server's publisher; `store` is the file outside the database."""
-    return Publisher(db, known or Floors(), SIGNER, outside.File(store))
+    return Publisher(db, known or Floors(), SIGNER, published_file.File(store))
 
 
 def opened(note: str, name: LogName = ACME) -> checkpoint.Checkpoint:

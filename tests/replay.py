@@ -15,13 +15,14 @@ from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database
-from firmtrail.projections import compare, fold
-from firmtrail.projections.compare import Difference
-from firmtrail.projections.refold import Views, refold
+from firmtrail.projections import fold
+from firmtrail.rebuilding import compare
+from firmtrail.rebuilding.compare import Difference
+from firmtrail.rebuilding.refold import Views, refold
 from tests.databases import new_log, opened, read, sqlite_template
 
 BATCH_SIZES = (1, 2, 3, 5, 200)

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from firmtrail import device
-from firmtrail.device import DeviceState, Report
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import (
     REPORTS,
@@ -21,12 +19,13 @@ from firmtrail.events.steering import (
     UpdateOffered,
 )
 from firmtrail.projections.check_in import with_way_back
-from firmtrail.steering import control, offer, rollout, target
-from firmtrail.steering.control import Control
-from firmtrail.steering.offer import Offer
-from firmtrail.steering.previous import Run
-from firmtrail.steering.rollout import Recent, Rollout
-from firmtrail.steering.target import Case, Decision
+from firmtrail.rules import control, device, offer, rollout, target
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState, Report
+from firmtrail.rules.offer import Offer
+from firmtrail.rules.previous import Run
+from firmtrail.rules.rollout import Recent, Rollout
+from firmtrail.rules.target import Case, Decision
 
 
 @dataclass

@@ -14,7 +14,7 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import AttemptsCleared, Cause, UpdateOffered
 from firmtrail.events.times import time_ms
-from firmtrail.report import EARLIEST_BELIEVED_MS, Report
+from firmtrail.rules.report import EARLIEST_BELIEVED_MS, Report
 from tests.fleet import NOON_MS, Step, report
 
 VERSIONS = ("1.0.0", "1.0.0+b", "1.1.0-rc.1", "1.1.0", "2.0.0")

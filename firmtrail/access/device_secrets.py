@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from firmtrail.access import credentials
 from firmtrail.access.hashing import THREADS, Hasher, Lane
-from firmtrail.eventstore.database import Given, Statement
+from firmtrail.database.database import Given, Statement
 
 WEAK = "weak"
 

@@ -37,7 +37,7 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 
 from firmtrail.access import addresses
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
 
 THREADS = 2
 WAITING_MAX = 64

@@ -3,7 +3,7 @@
 A migration makes each key, at random, and nothing ever changes one: it may be read once and kept.
 """
 
-from firmtrail.eventstore.database import Database, Statement
+from firmtrail.database.database import Database, Statement
 
 CURSORS = "cursors"
 """The key of the checksums over cursors of lists."""

@@ -15,8 +15,8 @@ from firmtrail.access import credentials, people
 from firmtrail.access.device_secrets import WEAK
 from firmtrail.access.hashing import Attempt, Hasher
 from firmtrail.access.seen import Seen
-from firmtrail.eventstore.coalesce import Coalescer
-from firmtrail.eventstore.database import Database, Given, Statement
+from firmtrail.database.coalesce import Coalescer
+from firmtrail.database.database import Database, Given, Statement
 
 type Key = tuple[str, str | None, str | None]
 

@@ -8,7 +8,7 @@ erasing a user finds every project that ever named him.
 from typing import NamedTuple
 
 from firmtrail.access.roles import Role
-from firmtrail.eventstore.database import Database, Row, Statement
+from firmtrail.database.database import Database, Row, Statement
 
 
 class User(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from firmtrail.access.roles import Role
-from firmtrail.eventstore.database import Database, Statement
+from firmtrail.database.database import Database, Statement
 
 
 class Project(NamedTuple):

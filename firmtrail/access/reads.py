@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from cachetools import TTLCache
 
+from firmtrail.database.database import Database, Given, Statement, Transaction, Unavailable
 from firmtrail.eventstore import chain
-from firmtrail.eventstore.database import Database, Given, Statement, Transaction, Unavailable
 
 AGAIN_AFTER_S = 60
 REMEMBERED_MAX = 10_000

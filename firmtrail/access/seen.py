@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import batched, islice
 
-from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
+from firmtrail.database.database import Database, Given, Statement, Unavailable
 
 FLUSH_EVERY_S = 30
 CHUNK_ROWS = 500

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
+from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import SettingsChanged
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
-from firmtrail.settings import INITIAL, Settings, evolve
+from firmtrail.rules.settings import INITIAL, Settings, evolve
 
 
 def stream(project: str) -> str:

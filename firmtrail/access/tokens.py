@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from firmtrail.access import credentials
 from firmtrail.access.roles import Role
-from firmtrail.eventstore.database import Database, Statement
+from firmtrail.database.database import Database, Statement
 
 
 class Token(NamedTuple):

@@ -15,10 +15,10 @@ from firmtrail.audit.access_fold import TYPES, AccessFold, Token
 from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.database.database import Reader, Row, Statement
 from firmtrail.events.entry import decode, envelope_of
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log as eventlog
-from firmtrail.eventstore.database import Reader, Row, Statement
 
 PAGE_ROWS = 1_000
 LOGIN_MS_MAX = 24 * 3600 * 1000

@@ -12,10 +12,10 @@ from typing import NamedTuple
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.database.database import Database, Row, Statement
 from firmtrail.events.log import AccessRecordSealed
 from firmtrail.eventstore import chain
 from firmtrail.eventstore import log as eventlog
-from firmtrail.eventstore.database import Database, Row, Statement
 
 PAGE_ROWS = 1_000
 TABLE = "access_record"

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from firmtrail.audit.finding import Findings
-from firmtrail.eventstore.checkpoint import origin
-from firmtrail.eventstore.database import Database, Reader, Statement
+from firmtrail.database.database import Database, Reader, Statement
+from firmtrail.publishing.checkpoint import origin
 
 _LOGS = """\
 SELECT log_id, number, closed

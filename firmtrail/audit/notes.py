@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from firmtrail.eventstore import files
-from firmtrail.eventstore.checkpoint import BadNote, parse
+from firmtrail.database import files
+from firmtrail.publishing.checkpoint import BadNote, parse
 
 _NOTE = re.compile(r".+?\n\n(?:\u2014 [^\n]*\n)+", re.DOTALL)
 

@@ -14,9 +14,9 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.signed import Signed, said
 from firmtrail.audit.verify import Advance
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier
 
 type Keys = Callable[[str], Verifier | None]
 """The key of an origin; None where none is known."""

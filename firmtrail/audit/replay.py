@@ -18,13 +18,14 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.audit.verify import Advance
+from firmtrail.database.database import Database, Reader, Statement
+from firmtrail.database.sqlite import SQLite
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database, Reader, Statement
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.projections import compare, fold
-from firmtrail.projections.compare import Difference
-from firmtrail.projections.refold import Views, refold
-from firmtrail.record import start_log
+from firmtrail.projections import fold
+from firmtrail.rebuilding import compare
+from firmtrail.rebuilding.compare import Difference
+from firmtrail.rebuilding.refold import Views, refold
+from firmtrail.recording.recorder import start_log
 
 SCRATCH_PROJECT = "scratch"
 
@@ -70,7 +71,7 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
 @contextlib.asynccontextmanager
 async def _scratch() -> AsyncIterator[Views[Database]]:
     """An empty log's views in a database of their own."""
-    from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, only here)
+    from firmtrail.schema import migrate  # noqa: PLC0415 (a second, only here)
 
     with TemporaryDirectory(prefix="firmtrail-replay-") as folder:
         path = Path(folder, "scratch.db")

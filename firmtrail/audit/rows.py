@@ -7,11 +7,11 @@ from typing import NamedTuple
 from firmtrail.audit.columns import UNREADABLE, Stored
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.database.database import Database, Given, Reader, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.database import Database, Given, Reader, Statement
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
 PAGE_IDENTITIES = 1_000

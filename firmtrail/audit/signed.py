@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, Verifier, opened, parse
-from firmtrail.eventstore.database import Reader, Row, Statement
+from firmtrail.database.database import Reader, Row, Statement
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier, opened, parse
 
 _BETWEEN = """\
 SELECT size, note

@@ -15,10 +15,10 @@ from typing import NamedTuple, Protocol
 from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession
 
 from firmtrail.audit.edge import Place
+from firmtrail.database.database import Database
 from firmtrail.eventstore import merkle, tiles, tree
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, opened, parse, read_key_line
-from firmtrail.eventstore.database import Database
 from firmtrail.eventstore.log import Corrupt
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, parse, read_key_line
 
 ENTRY_LENGTH_BYTES = 2
 FILE_BYTES_MAX = merkle.TILE_WIDTH * (ENTRY_LENGTH_BYTES + 0xFFFF)

@@ -20,8 +20,8 @@ from firmtrail.audit.edge import Edge, Tile, places_at, split
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import Missing, Source
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.checkpoint import Checkpoint
 from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.publishing.checkpoint import Checkpoint
 
 type Advance = Callable[[int], None]
 """Told how many entries more are done."""

@@ -14,10 +14,11 @@ from firmtrail.audit.project import Trusted
 from firmtrail.audit.source import Published, Stored
 from firmtrail.cli import audit_open, audit_show, audit_tlog
 from firmtrail.cli.audit_show import Bars, Looked
-from firmtrail.eventstore import migrations, published
-from firmtrail.eventstore.checkpoint import key_line, opened
-from firmtrail.eventstore.database import Database
-from firmtrail.main import CouldNotRun
+from firmtrail.database.database import Database
+from firmtrail.exits import CouldNotRun
+from firmtrail.publishing import published
+from firmtrail.publishing.checkpoint import key_line, opened
+from firmtrail.schema import migrations
 
 SIZE_MAX = (1 << 63) - 1
 

@@ -11,11 +11,12 @@ from firmtrail.audit import notes
 from firmtrail.audit.project import Keys, Trusted
 from firmtrail.cli import parts
 from firmtrail.cli.output import note
-from firmtrail.eventstore import migrations, outside, signing_key
-from firmtrail.eventstore.checkpoint import BadNote, Verifier, read_key_line, verifier
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.main import CouldNotRun
+from firmtrail.database.database import Database
+from firmtrail.database.sqlite import SQLite
+from firmtrail.exits import CouldNotRun
+from firmtrail.publishing import published_file, signing_key
+from firmtrail.publishing.checkpoint import BadNote, Verifier, read_key_line, verifier
+from firmtrail.schema import migrations
 
 ANSWER_TIMEOUT_S = 60
 
@@ -80,7 +81,7 @@ async def trusted(database: config.Database, key: str | None, since: Path | None
         note("Without --checkpoints-file, the log is not compared with what was published outside.")
     try:
         published = await parts.checkpoints_store(place).read() if place is not None else {}
-    except outside.BadFile as error:
+    except published_file.BadFile as error:
         raise CouldNotRun(f"{error}.") from error
     return Trusted(keys(database, key), published, seen(since))
 

@@ -10,8 +10,8 @@ from firmtrail.audit.source import CHECKPOINT, Directory, Missing, Published, So
 from firmtrail.audit.verify import Advance, Way, verify
 from firmtrail.cli import audit_open, audit_show
 from firmtrail.cli.audit_show import Looked
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, opened, read_key_line
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, read_key_line
 
 
 async def verify_folder(

@@ -11,11 +11,12 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 import click
 from rich.progress import TimeRemainingColumn
 
-from firmtrail import config
+from firmtrail import config, environment
 from firmtrail.audit import notes
 from firmtrail.cli import audit_open, loop, output
-from firmtrail.eventstore import files, published, sqlite_copy
-from firmtrail.main import CouldNotRun, environment
+from firmtrail.database import files, sqlite_copy
+from firmtrail.exits import CouldNotRun
+from firmtrail.publishing import published
 
 
 @click.command()
@@ -76,7 +77,7 @@ def _dump(url: str, target: Path) -> None:
     target.touch(mode=files.PRIVATE, exist_ok=False)
     secret = {"PGPASSWORD": password} if password else {}
     command = ("pg_dump", "--format=custom", f"--file={target}", f"--dbname={plain}")
-    env = environment(**secret)
+    env = environment.of_process(**secret)
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 (no shell; what is put in is the user's own)
     except FileNotFoundError:

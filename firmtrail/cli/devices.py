@@ -13,7 +13,7 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from firmtrail.cli import given, loop, output, reasons, remote
 from firmtrail.cli.output import FOUND_WRONG, note
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
 
 COLUMNS = ("device", "model", "cohort", "secret", "tags")
 CHUNK_DEVICES = 1000

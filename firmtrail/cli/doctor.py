@@ -16,10 +16,11 @@ from firmtrail.cli import doctor_connections, doctor_stores, loop, opening, outp
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.cli.parts import opened
 from firmtrail.cli.settings import artifacts_option
-from firmtrail.commit import AHEAD_MS_MAX, until_text
-from firmtrail.eventstore import checks, health, held_file, migrations, sqlite
-from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.database import held_file, sqlite
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.http.health import FREE_BYTES_MIN
+from firmtrail.recording.commit import AHEAD_MS_MAX, until_text
+from firmtrail.schema import checks, health, migrations
 
 BEHIND_MS_MAX = 1000
 FREE_BYTES_WANTED = 1024 * 1024 * 1024

@@ -11,9 +11,11 @@ from firmtrail import config
 from firmtrail.artifacts import Artifacts
 from firmtrail.cli.checks import Check
 from firmtrail.cli.parts import checkpoints_store
-from firmtrail.eventstore import checkpoint, files, migrations, outside, published, signing_key
-from firmtrail.eventstore.checkpoint import BadNote
-from firmtrail.eventstore.database import Database, Unavailable
+from firmtrail.database import files
+from firmtrail.database.database import Database, Unavailable
+from firmtrail.publishing import checkpoint, published, published_file, signing_key
+from firmtrail.publishing.checkpoint import BadNote
+from firmtrail.schema import migrations
 
 
 def folder(path: Path) -> Check:
@@ -59,7 +61,7 @@ async def _checkpoints(db: Database, place: config.Place) -> Check:
     try:
         await store.check()
         notes = await store.read()
-    except (outside.BadFile, OSError) as error:
+    except (published_file.BadFile, OSError) as error:
         return Check("checkpoints", "fail", f"can't be read and written: {error}")
     wrong, behind, logs = await _compared(db, notes)
     if wrong:
@@ -71,7 +73,7 @@ async def _checkpoints(db: Database, place: config.Place) -> Check:
     )
 
 
-async def _compared(db: Database, notes: outside.Notes) -> tuple[list[str], int, int]:
+async def _compared(db: Database, notes: published_file.Notes) -> tuple[list[str], int, int]:
     """Find which logs end before their last checkpoint, how many events are not covered yet, and
     how many logs there are of which one is published."""
     instance = await migrations.instance(db)

@@ -16,10 +16,11 @@ from aiohttp import ClientSession, ClientTimeout, UnixConnector, web
 
 from firmtrail import config
 from firmtrail.cli import logs, loop, parts, reasons, sockets
-from firmtrail.eventstore import files, migrations
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.held_file import Locked
-from firmtrail.main import CouldNotRun
+from firmtrail.database import files
+from firmtrail.database.database import Database
+from firmtrail.database.held_file import Locked
+from firmtrail.exits import CouldNotRun
+from firmtrail.schema import migrations
 
 BASE_URL = "http://localhost"
 TIMEOUT_S = 300

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
-from firmtrail.eventstore import garbage
+from firmtrail.database import collector
 
 try:
     from uvloop import run as _run
@@ -20,7 +20,7 @@ waits at every hand-over, and Python's own 5 ms would be most of a commit's time
 def tune_for_serving() -> None:
     """Set up this process for an event loop beside a database thread; before it serves."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    garbage.look_rarely()
+    collector.look_rarely()
 
 
 def run[T](work: Coroutine[Any, Any, T]) -> T:

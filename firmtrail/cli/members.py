@@ -8,7 +8,7 @@ from firmtrail import config
 from firmtrail.access.roles import ROLES
 from firmtrail.cli import given, local, output, remote
 from firmtrail.cli.output import note
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
 
 LOCAL = "/local"
 

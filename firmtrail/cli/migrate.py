@@ -3,16 +3,16 @@
 import click
 from sqlalchemy.exc import DBAPIError
 
-from firmtrail import config, main
-from firmtrail.cli import loop, parts
+from firmtrail import config
+from firmtrail.cli import loop, opening, parts
 from firmtrail.cli.output import note
-from firmtrail.eventstore import migrate as schema
-from firmtrail.eventstore import migrations
-from firmtrail.eventstore import roles as postgres_roles
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.held_file import Locked
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.main import CouldNotRun
+from firmtrail.database.database import Database
+from firmtrail.database.held_file import Locked
+from firmtrail.database.sqlite import SQLite
+from firmtrail.exits import CouldNotRun
+from firmtrail.schema import migrate as schema
+from firmtrail.schema import migrations
+from firmtrail.schema import roles as postgres_roles
 
 
 @click.command()
@@ -39,7 +39,7 @@ def migrate(
         raise click.UsageError(
             "--service-role and --auditor-role are for Postgres: a file has no roles."
         )
-    main.note_new(database)
+    opening.note_new(database)
     try:
         loop.run(_migrate(database, instance, roles))
     except schema.WrongInstance as error:

@@ -9,17 +9,26 @@ import socket
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import click
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 from firmtrail import config
 from firmtrail.cli import sockets
-from firmtrail.eventstore.database import Unavailable
-from firmtrail.main import CouldNotRun
+from firmtrail.database.database import Unavailable
+from firmtrail.exits import CouldNotRun
 
 _DRIVERS_WORDS = re.compile(r"^\w+(Error|Exception): |\[Errno -?\d+\] ")
 """The name of an error's class, and its number: what a person does not need."""
+
+
+def note_new(database: config.Database) -> None:
+    """Say that a command creates a database: it may have been started in the wrong folder."""
+    if isinstance(database, config.Embedded) and not database.path.exists():
+        path = database.path.absolute()
+        if path.parent.is_dir():
+            click.echo(f"There is no database {path} yet: creating a new, empty one.", err=True)
 
 
 def unwritable(path: Path) -> str:

@@ -16,19 +16,20 @@ from firmtrail.access import Access, Hasher, projects
 from firmtrail.artifacts import Artifacts
 from firmtrail.cli import opening
 from firmtrail.commands import demo
-from firmtrail.eventstore import checkpoint, migrations, outside, outside_bucket, signing_key
-from firmtrail.eventstore.checkpoint import BadNote
-from firmtrail.eventstore.database import Database, NoSuchTable, Unavailable
-from firmtrail.eventstore.floors import Floors
-from firmtrail.eventstore.postgres import Pooler, Postgres
-from firmtrail.eventstore.publisher import Publisher, Signer
-from firmtrail.eventstore.sqlite import SQLite
+from firmtrail.database.database import Database, NoSuchTable, Unavailable
+from firmtrail.database.postgres import Pooler, Postgres
+from firmtrail.database.sqlite import SQLite
+from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import Runner
 from firmtrail.http.gate import bounds
-from firmtrail.main import CouldNotRun
-from firmtrail.record import Recorder
+from firmtrail.publishing import checkpoint, published_bucket, published_file, signing_key
+from firmtrail.publishing.checkpoint import BadNote
+from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.publishing.publisher import Publisher, Signer
+from firmtrail.recording.recorder import Recorder
+from firmtrail.schema import migrations
 
 _log = structlog.get_logger("firmtrail")
 
@@ -113,7 +114,7 @@ async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> P
         publisher = Publisher(db, floors, signer, store)
         await store.check()
         await publisher.check()
-    except (signing_key.BadKey, outside.BadFile) as error:
+    except (signing_key.BadKey, published_file.BadFile) as error:
         raise CouldNotRun(f"{error}.") from error
     except BadNote as error:
         raise CouldNotRun(
@@ -122,10 +123,10 @@ async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> P
     return publisher
 
 
-def checkpoints_store(place: config.Place) -> outside.Store:
+def checkpoints_store(place: config.Place) -> published_file.Store:
     if isinstance(place, config.Bucket):
-        return outside_bucket.Bucket.at(place.url)
-    return outside.File(place)
+        return published_bucket.Bucket.at(place.url)
+    return published_file.File(place)
 
 
 def signing_of(serving: config.Serving) -> config.Signing | None:

@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, TransferSpeedColumn
 from firmtrail import config
 from firmtrail.cli import local, loop, output, reasons, remote
 from firmtrail.cli.settings import artifacts_option
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
 
 UPLOAD_S = 6 * 3600
 READ_BYTES = 256 * 1024

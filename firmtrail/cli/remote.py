@@ -17,7 +17,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, InvalidURL
 
 from firmtrail import config
 from firmtrail.cli import given, local, loop, reasons
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
 
 in_project = click.option("--project", required=True, help="The project's name.")
 

@@ -9,7 +9,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.rollouts import rollout, state_of
-from firmtrail.steering.progress import State
+from firmtrail.rules.progress import State
 
 WATCH_EVERY_S = 2
 ENDED = frozenset({"paused", "aborted", "withdrawn"})

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
-from firmtrail import config, main
+from firmtrail import config, environment
 from firmtrail.cli.numbers import Number, Whole
 from firmtrail.cli.settings import NETWORKS, PLACE, artifacts_option, one_place
+from firmtrail.exits import CouldNotRun
 
 DEMO_PROJECT = "demo"
 LOCALHOST = "localhost"
@@ -188,7 +189,7 @@ def _check(serving: config.Serving) -> None:
     opening.check_address(serving.host, serving.port)
     if serving.tls is not None:
         opening.check_tls(serving.tls)
-    main.note_new(serving.database)
+    opening.note_new(serving.database)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
@@ -207,7 +208,7 @@ def _check_publishing(serving: config.Serving) -> None:
     if is_off and database.key_file is not None:
         raise click.UsageError("--no-publishing and --signing-key-file contradict each other.")
     if not is_off and database.key_file is None and isinstance(database, config.Cluster):
-        raise main.CouldNotRun(
+        raise CouldNotRun(
             f"{database} is not served without a signing key: a restored backup would give out "
             "positions a second time, and nobody would notice. Give --signing-key-file and "
             "--checkpoints (see docs/operations.md, Checkpoints and their key), or say "
@@ -217,7 +218,7 @@ def _check_publishing(serving: config.Serving) -> None:
 
 def _serve_by_workers(serving: config.Serving) -> None:
     with _shared_folder() as folder:
-        main.share_metrics(str(folder))
+        environment.share_metrics(str(folder))
         import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
 
 

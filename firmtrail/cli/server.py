@@ -14,14 +14,15 @@ from aiohttp import web
 
 from firmtrail import config
 from firmtrail.cli import logs, loop, parts, signals, sockets
-from firmtrail.eventstore import held_file, migrations
-from firmtrail.eventstore.database import Database
+from firmtrail.database import held_file
+from firmtrail.database.database import Database
+from firmtrail.exits import CouldNotRun
 from firmtrail.http import descriptors
 from firmtrail.http.call import Services
 from firmtrail.http.connection import Runner
-from firmtrail.main import CouldNotRun
+from firmtrail.schema import migrations
 
-SCRIPTS = ("firmtrail.offering", "firmtrail.recording")
+SCRIPTS = ("firmtrail.recording.check_ins", "firmtrail.recording.reports")
 """What is played at every moment, and imported before it is waited for."""
 
 UMASK = 0o077
@@ -78,7 +79,7 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
     if serving.is_demo and serving.seed_project is not None:
         await parts.check_demo(db, serving.seed_project)
     if isinstance(serving.database, config.Embedded) and not await migrations.is_usable(db):
-        from firmtrail.eventstore import migrate  # noqa: PLC0415 (a second, mostly not needed)
+        from firmtrail.schema import migrate  # noqa: PLC0415 (a second, mostly not needed)
 
         await migrate.migrate(serving.database.url, serving.instance)
     await parts.check(db, serving)

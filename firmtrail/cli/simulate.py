@@ -18,12 +18,13 @@ from aiohttp import (
 )
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from firmtrail.cli import fleet, fleet_check, fleet_work, given, loop, output, reasons, steer
-from firmtrail.cli.fleet import Device, Post
-from firmtrail.cli.fleet_client import CONNECTIONS, Client, Pacer, Tally
-from firmtrail.cli.fleet_work import Advance, Plan
+from firmtrail.cli import given, loop, output, reasons
 from firmtrail.cli.numbers import Whole
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
+from firmtrail.simulate import checks, fleet, steered_play, workload
+from firmtrail.simulate.client import CONNECTIONS, Client, Pacer, Tally
+from firmtrail.simulate.fleet import Device, Post
+from firmtrail.simulate.workload import Advance, Plan
 
 REQUEST_TIMEOUT_S = 30
 
@@ -93,11 +94,11 @@ def simulate(
         raise click.UsageError(
             "A token of an admin of the project is needed: --token-file or FIRMTRAIL_TOKEN."
         )
-    if is_steered and (duration is not None or devices < steer.DEVICES_MIN):
-        least = f"at least {steer.DEVICES_MIN} devices"
+    if is_steered and (duration is not None or devices < steered_play.DEVICES_MIN):
+        least = f"at least {steered_play.DEVICES_MIN} devices"
         raise click.UsageError(f"--steer needs {least}, and takes no --duration.")
     plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
-    play = steer.play if is_steered else _report
+    play = steered_play.play if is_steered else _report
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
     if json:
         output.show_json(summary)
@@ -136,14 +137,14 @@ async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, A
     """Play devices that only report."""
     name = f"sim-{secrets.token_hex(4)}"
     devices = fleet.devices(name, plan.devices)
-    start = await fleet_check.log_size(client)
-    await fleet_work.register(
-        client, devices, name, fleet_work.bar(progress, "Registering", plan.devices)
+    start = await checks.log_size(client)
+    await workload.register(
+        client, devices, name, workload.bar(progress, "Registering", plan.devices)
     )
     began_s = time.monotonic()
     await _live(client, devices, plan, progress)
     seconds = time.monotonic() - began_s
-    checked = await fleet_work.check(
+    checked = await workload.check(
         client, devices, model=name, start=start, seed=plan.seed, progress=progress
     )
     tally = client.tally
@@ -167,12 +168,12 @@ async def _live(client: Client, devices: Sequence[Device], plan: Plan, progress:
     random = Random(plan.seed)  # noqa: S311 (a play, not a secret)
     pacer = Pacer(plan.rate)
     end_s = time.monotonic() + plan.duration_s if plan.duration_s else None
-    advance = fleet_work.bar(progress, "Reporting", None)
-    acts = fleet.first_installs(devices, random, fleet_work.now_ms)
+    advance = workload.bar(progress, "Reporting", None)
+    acts = fleet.first_installs(devices, random, workload.now_ms)
     rounds = 0
     while rounds < fleet.ROUNDS if end_s is None else time.monotonic() < end_s:
-        await fleet_work.by_many(_worker(client, pacer, _until(end_s, acts), advance))
-        acts = fleet.later_acts(devices, random, fleet_work.now_ms)
+        await workload.by_many(_worker(client, pacer, _until(end_s, acts), advance))
+        acts = fleet.later_acts(devices, random, workload.now_ms)
         rounds += 1
 
 

@@ -29,7 +29,7 @@ from prometheus_client import multiprocess
 from firmtrail import config
 from firmtrail.cli import logs, loop, parts, signals, sockets
 from firmtrail.cli.server import UMASK
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
 from firmtrail.http import descriptors
 from firmtrail.http.app import RUNNER_OPTIONS, SERVICES
 from firmtrail.http.connection import Runner

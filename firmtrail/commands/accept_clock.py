@@ -8,10 +8,10 @@ clock has reached the accepted time: until then, no later time is written.
 
 from typing import NamedTuple
 
-from firmtrail.commit import AHEAD_MS_MAX
-from firmtrail.device import Refused
+from firmtrail.database.database import Database
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
+from firmtrail.recording.commit import AHEAD_MS_MAX
+from firmtrail.rules.device import Refused
 
 
 class Accepted(NamedTuple):

@@ -22,8 +22,7 @@ from firmtrail.commands.once import (
     recall,
     refusal,
 )
-from firmtrail.commit import Commit, begin
-from firmtrail.device import Refused
+from firmtrail.database.database import Database, Transaction
 from firmtrail.events.access import (
     MemberAdded,
     MemberChanged,
@@ -35,10 +34,11 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.log import TextErased
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Transaction
-from firmtrail.eventstore.floors import Floors
-from firmtrail.record import Command, start_log
-from firmtrail.settings import INITIAL
+from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.recording.commit import Commit, begin
+from firmtrail.recording.recorder import Command, start_log
+from firmtrail.rules.device import Refused
+from firmtrail.rules.settings import INITIAL
 
 MORE_THAN_ISSUER = "A token may do no more than its issuer and its holder."
 

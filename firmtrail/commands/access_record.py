@@ -6,9 +6,9 @@ checkpoint.
 """
 
 from firmtrail.access import reads
-from firmtrail.commit import Commit
 from firmtrail.events.log import AccessRecordSealed
-from firmtrail.record import Command
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
 
 ACTOR = "system"
 

@@ -9,15 +9,15 @@ first event says how much of the old log there is, and shows its last published 
 from typing import NamedTuple
 
 from firmtrail.access import projects
-from firmtrail.commit import begin
-from firmtrail.device import Refused
+from firmtrail.database.database import Database, Transaction, played
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database, Transaction, played
-from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import fold
-from firmtrail.projections.refold import fold_entries
-from firmtrail.record import start_log
+from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.rebuilding.refold import fold_entries
+from firmtrail.recording.commit import begin
+from firmtrail.recording.recorder import start_log
+from firmtrail.rules.device import Refused
 
 GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
 """Of a new log's views."""

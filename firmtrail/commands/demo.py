@@ -15,20 +15,20 @@ from typing import NamedTuple
 
 import msgspec
 
-from firmtrail import device
 from firmtrail.access import Hasher, NewSecret, credentials, people, projects, seal, settings
 from firmtrail.access.device_secrets import insert_secrets, revoke_project
-from firmtrail.commit import Commit, begin
-from firmtrail.device import Refused
+from firmtrail.database.database import Database, Row, Statement, Transaction
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Row, Statement, Transaction
-from firmtrail.eventstore.floors import Floors
-from firmtrail.record import start_log
-from firmtrail.settings import INITIAL
+from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.recording.commit import Commit, begin
+from firmtrail.recording.recorder import start_log
+from firmtrail.rules import device
+from firmtrail.rules.device import Refused
+from firmtrail.rules.settings import INITIAL
 
 DEVICE = "1"
 DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, written in the seed for all to read)

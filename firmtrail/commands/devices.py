@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
 
-from firmtrail import device
 from firmtrail.access import seen
 from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets
-from firmtrail.commit import Commit
-from firmtrail.device import DeviceState, Refused
 from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, DeviceSecretIssued
 from firmtrail.events.times import time_text
-from firmtrail.record import Command
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import device
+from firmtrail.rules.device import DeviceState, Refused
 
 PIECE_DEVICES = 250
 """How many are registered before others have the event loop again."""

@@ -8,10 +8,10 @@ half erased: erasing again completes it.
 
 from firmtrail.access import people, tokens
 from firmtrail.commands import once
-from firmtrail.commit import Commit
+from firmtrail.database.database import Database
 from firmtrail.events.access import UserErased
-from firmtrail.eventstore.database import Database
-from firmtrail.record import Command, Recorder
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command, Recorder
 
 
 async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: str) -> None:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from firmtrail.commit import Commit
-from firmtrail.device import Refused
-from firmtrail.eventstore.database import Database, Row, Statement, Unavailable
-from firmtrail.record import Command, Recorder
+from firmtrail.database.database import Database, Row, Statement, Unavailable
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.rules.device import Refused
 
 KEPT_MS = 7 * 24 * 3600 * 1000
 PURGED_ROWS = 100

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
 
-from firmtrail import release
-from firmtrail.commit import Commit
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Texts, Told
-from firmtrail.record import Command
-from firmtrail.release import Key, Releases
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import release
+from firmtrail.rules.release import Key, Releases
 
 
 class After(NamedTuple):

@@ -13,13 +13,13 @@ from itertools import batched
 
 from firmtrail.access import seen
 from firmtrail.access.seen import Seen
-from firmtrail.commit import SYSTEM, Commit
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Unavailable
 from firmtrail.projections import device_offers, rollouts
 from firmtrail.projections.rollouts import Waiting
-from firmtrail.record import Command, Recorder
-from firmtrail.steering.silence import LAG_MS, decide_silence, last_call_ms
+from firmtrail.recording.commit import SYSTEM, Commit
+from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.rules.silence import LAG_MS, decide_silence, last_call_ms
 
 LOOK_EVERY_S = 10
 PAGE_OFFERS = 1_000

@@ -4,19 +4,18 @@ Each runs inside one commit of the project's log and raises `Refused` where a ru
 are free text: they lie beside the log.
 """
 
-from firmtrail import release
 from firmtrail.access import credentials, settings
-from firmtrail.commit import Commit
-from firmtrail.device import DeviceState, Refused
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import ReleaseWithdrawn
 from firmtrail.events.steering import Asked, AttemptsCleared, RollbackStarted, RolloutStarted
 from firmtrail.events.times import time_text
-from firmtrail.record import Command
-from firmtrail.release import Key
-from firmtrail.steering import control, rollout
-from firmtrail.steering.ask import Ask
-from firmtrail.steering.rollout import Rollout
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import control, release, rollout
+from firmtrail.rules.ask import Ask
+from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.release import Key
+from firmtrail.rules.rollout import Rollout
 
 
 def start(wanted: RolloutStarted, *, actor: str) -> Command[Rollout]:

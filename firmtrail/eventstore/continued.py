@@ -8,7 +8,7 @@ stand before position 0, in their order: a position below 0 is one of an old log
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from firmtrail.eventstore.database import Reader, Row, Statement
+from firmtrail.database.database import Reader, Row, Statement
 
 END = (1 << 63) - 1
 """Behind every position."""

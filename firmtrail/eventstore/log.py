@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from firmtrail.database.database import Database, Given, Reader, Row, Statement, Transaction
 from firmtrail.eventstore import continued, merkle
-from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Transaction
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000

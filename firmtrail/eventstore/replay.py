@@ -8,7 +8,7 @@ of positions at a time.
 
 from collections.abc import AsyncIterator
 
-from firmtrail.eventstore.database import Database, Row, Statement
+from firmtrail.database.database import Database, Row, Statement
 from firmtrail.eventstore.log import PAGE_ENTRIES
 
 STREAM_EVENTS_MAX = 5_000

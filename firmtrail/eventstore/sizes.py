@@ -1,7 +1,7 @@
 """Finds how large a log was at a time, by bisection: the times of its events never decrease."""
 
+from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.database import Database, Statement
 
 _RECORDED_AT = """\
 SELECT recorded_at_ms

@@ -3,7 +3,7 @@
 The entry alone says whether there was a text: it has the salted hash of it for ever.
 """
 
-from firmtrail.eventstore.database import Reader, Statement
+from firmtrail.database.database import Reader, Statement
 
 _BESIDE = """\
 SELECT events.entry, texts.text

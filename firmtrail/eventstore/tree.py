@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import NamedTuple
 
+from firmtrail.database.database import Database, Given, Row, Statement
 from firmtrail.eventstore import log, merkle, proofs
-from firmtrail.eventstore.database import Database, Given, Row, Statement
 from firmtrail.eventstore.merkle import TILE_HEIGHT, TILE_WIDTH
 from firmtrail.eventstore.proofs import Perfect, Range
 

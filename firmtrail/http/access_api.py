@@ -12,7 +12,7 @@ from firmtrail.commands.accept_clock import accept_clock
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import Answer, keep, recall
-from firmtrail.commit import Commit
+from firmtrail.database.database import Transaction
 from firmtrail.events.access import TokenIssued
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
@@ -20,8 +20,6 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.continued import Part
-from firmtrail.eventstore.database import Transaction
-from firmtrail.eventstore.floors import LogName
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond, token_api
 from firmtrail.http.answers import time_or_none
@@ -30,8 +28,10 @@ from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Conflict, Forbidden, NotFound, Unauthorized
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of, old_logs, place_of
-from firmtrail.record import Command
-from firmtrail.settings import INITIAL, Settings
+from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules.settings import INITIAL, Settings
 
 LOGIN_MS = 24 * 3600 * 1000
 

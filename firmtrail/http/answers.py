@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from firmtrail.change import Change
-from firmtrail.device import Clock
 from firmtrail.events.fleet import Status
 from firmtrail.events.times import time_text
+from firmtrail.rules.device import Clock
+from firmtrail.rules.history import Change
 
 type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339, UTC, milliseconds."""

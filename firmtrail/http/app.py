@@ -20,9 +20,8 @@ from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
-from firmtrail.eventstore.coalesce import Coalescer
-from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.eventstore.publisher import Publisher
+from firmtrail.database.coalesce import Coalescer
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.http import artifact_api, incoming, openapi, places, routes, sealing
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
@@ -39,8 +38,9 @@ from firmtrail.http.route import Route
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
-from firmtrail.projections.builder import Builder
-from firmtrail.record import Recorder
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.rebuilding.builder import Builder
+from firmtrail.recording.recorder import Recorder
 
 SERVICES = web.AppKey("SERVICES", Services)
 

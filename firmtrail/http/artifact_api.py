@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
-from firmtrail import release
 from firmtrail.artifacts import Artifacts, Upload
 from firmtrail.commands import releases as commands
-from firmtrail.device import Refused
 from firmtrail.events.fleet import ArtifactAdded
 from firmtrail.http import answers, errors, incoming, release_api, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import releases
-from firmtrail.release import Artifact
+from firmtrail.rules import release
+from firmtrail.rules.device import Refused
+from firmtrail.rules.release import Artifact
 
 UPLOAD_IDLE_S = 30
 UPLOAD_S = 6 * 3600

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from firmtrail.access import Access, roles, settings
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Found
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 from firmtrail.http import kinds
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized

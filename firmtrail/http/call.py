@@ -14,9 +14,8 @@ from firmtrail.artifacts import Artifacts
 from firmtrail.commands.demo import Throttle
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
-from firmtrail.eventstore.coalesce import Coalescer
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.publisher import Publisher
+from firmtrail.database.coalesce import Coalescer
+from firmtrail.database.database import Database
 from firmtrail.http import kinds
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.clients import Clients
@@ -28,8 +27,9 @@ from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places, Waits
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
-from firmtrail.projections.builder import Builder
-from firmtrail.record import Recorder
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.rebuilding.builder import Builder
+from firmtrail.recording.recorder import Recorder
 
 
 class Call[Query, Body]:

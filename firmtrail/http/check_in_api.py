@@ -14,10 +14,8 @@ from msgspec.structs import replace
 
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, once
-from firmtrail.commit import Commit
-from firmtrail.device import DeviceState, Refused, last_seq
+from firmtrail.database.database import Unavailable
 from firmtrail.events.times import time_text
-from firmtrail.eventstore.database import Unavailable
 from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
@@ -27,14 +25,16 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.watch import OfDevice, grew
-from firmtrail.offering import CheckIn
 from firmtrail.projections import device_asks, device_history
 from firmtrail.projections.check_in import Counts, Seen
-from firmtrail.release import Key
-from firmtrail.steering import ask, offer, target
-from firmtrail.steering.ask import Ask
-from firmtrail.steering.control import Control
-from firmtrail.steering.target import Case, Decision
+from firmtrail.recording.check_ins import CheckIn
+from firmtrail.recording.commit import Commit
+from firmtrail.rules import ask, offer, target
+from firmtrail.rules.ask import Ask
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState, Refused, last_seq
+from firmtrail.rules.release import Key
+from firmtrail.rules.target import Case, Decision
 
 RECORDED_KINDS = frozenset({"device", "gateway"})
 """Whose check-ins say that the device was told."""

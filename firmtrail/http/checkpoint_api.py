@@ -6,9 +6,7 @@ key, it publishes nothing, and each of these routes says so.
 
 from aiohttp import web
 
-from firmtrail.eventstore import checkpoint, log, published
-from firmtrail.eventstore.floors import LogName, LogRefused
-from firmtrail.eventstore.publisher import Publisher
+from firmtrail.eventstore import log
 from firmtrail.http import lists, respond, sealing
 from firmtrail.http.answers import PublishedCheckpoint
 from firmtrail.http.bodies import ProofQuery
@@ -19,6 +17,9 @@ from firmtrail.http.logs import log_of
 from firmtrail.http.moments import invalid
 from firmtrail.http.receipts import proof_text
 from firmtrail.http.texts import SEQ_MAX
+from firmtrail.publishing import checkpoint, published
+from firmtrail.publishing.minimum_sizes import LogName, LogRefused
+from firmtrail.publishing.publisher import Publisher
 
 CHECKPOINT_KEPT = "max-age=1"
 """By who reads it: a checkpoint is at most a second behind anyway."""

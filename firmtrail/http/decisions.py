@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Reader
+from firmtrail.database.database import Reader
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import check_in, device_history
 from firmtrail.projections.check_in import Seen
-from firmtrail.steering import target
-from firmtrail.steering.control import Control
-from firmtrail.steering.target import Case
+from firmtrail.rules import target
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.target import Case
 
 LOOKS_MAX = 5
 """How often a device is looked at in queries that requests share, before a read of its own: also

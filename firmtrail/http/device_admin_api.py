@@ -16,13 +16,13 @@ from firmtrail.access import NewSecret, new_secret, seal
 from firmtrail.commands import devices as commands
 from firmtrail.commands.devices import Registered
 from firmtrail.commands.once import Answer
-from firmtrail.commit import Commit
-from firmtrail.device import Refused
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http import answers, bodies, errors, fleet_api, respond
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Invalid
 from firmtrail.http.pace import Pace
+from firmtrail.recording.commit import Commit
+from firmtrail.rules.device import Refused
 
 SEALED_TOGETHER = 200
 

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
-from firmtrail import device
-from firmtrail.device import Refused
 from firmtrail.events.times import time_text
 from firmtrail.http import answers, respond
 from firmtrail.http.bodies import DeviceReport, Report, ReportsQuery
@@ -15,7 +13,9 @@ from firmtrail.http.receipts import proven
 from firmtrail.http.texts import TEXT_BYTES_MAX
 from firmtrail.http.times import time_ms
 from firmtrail.http.validate import Faulty, described
-from firmtrail.recording import Outcome, Receipt
+from firmtrail.recording.reports import Outcome, Receipt
+from firmtrail.rules import device
+from firmtrail.rules.device import Refused
 
 MINIMAL, PROOF = "return=minimal", "receipt=proof"
 

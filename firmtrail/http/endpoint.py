@@ -15,9 +15,8 @@ import structlog
 import uuid_utils
 from aiohttp import web
 
-from firmtrail import version
 from firmtrail.commands.once import IdempotencyKey
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
 from firmtrail.http import errors, origin, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.clients import KNOWN
@@ -26,6 +25,7 @@ from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route
 from firmtrail.repeats import Repeats
+from firmtrail.rules import version
 
 REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})

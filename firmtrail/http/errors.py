@@ -16,12 +16,12 @@ from aiohttp import web
 from msgspec import Meta
 
 from firmtrail.access import TooManyAttempts
-from firmtrail.commit import ClockAhead
-from firmtrail.device import Refused
-from firmtrail.eventstore.database import AppendRefused, Unavailable
-from firmtrail.eventstore.floors import LogRefused
+from firmtrail.database.database import AppendRefused, Unavailable
 from firmtrail.http.clients import address_of
+from firmtrail.publishing.minimum_sizes import LogRefused
+from firmtrail.recording.commit import ClockAhead
 from firmtrail.repeats import Repeats
+from firmtrail.rules.device import Refused
 
 FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from firmtrail import release
-from firmtrail.device import DeviceState
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, sizes
 from firmtrail.eventstore.continued import Part
@@ -36,8 +34,9 @@ from firmtrail.projections.device_history import END, Asked, Entry
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import Count
 from firmtrail.projections.outdated import Outdated
-from firmtrail.release import Current
-from firmtrail.steering import target
+from firmtrail.rules import release, target
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.release import Current
 
 STEPS_MAX = 1_000
 FAILING = frozenset({"failed", "rejected"})

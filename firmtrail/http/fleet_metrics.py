@@ -13,11 +13,11 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from firmtrail.eventstore.database import Database, NoSuchTable, Unavailable
+from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import Count
 from firmtrail.projections.outdated import Behind
-from firmtrail.release import Current, Release
+from firmtrail.rules.release import Current, Release
 
 KEPT_S = 15
 WAIT_S = 1

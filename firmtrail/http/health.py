@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from firmtrail.commit import AHEAD_MS_MAX
-from firmtrail.eventstore import health
-from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.eventstore.floors import LogName
-from firmtrail.eventstore.publisher import Publisher
-from firmtrail.projections.builder import Builder
+from firmtrail.database.database import Database, Unavailable
+from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.rebuilding.builder import Builder
+from firmtrail.recording.commit import AHEAD_MS_MAX
+from firmtrail.schema import health
 
 FREE_BYTES_MIN = 64 * 1024 * 1024
 CHECK_TIMEOUT_S = 5

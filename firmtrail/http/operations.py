@@ -14,11 +14,11 @@ import msgspec
 from aiohttp import web
 
 from firmtrail import __version__
-from firmtrail.commit import until_text
 from firmtrail.http import openapi, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound, ServiceUnavailable
 from firmtrail.http.metrics import CONTENT_TYPE, Present
+from firmtrail.recording.commit import until_text
 
 NOT_READY_RETRY_AFTER_S = 5
 DOCS = "/docs"

@@ -3,7 +3,7 @@
 import random
 
 from firmtrail.http.call import AnyCall
-from firmtrail.settings import INITIAL
+from firmtrail.rules.settings import INITIAL
 
 POLL_AFTER = "Firmtrail-Poll-After"
 JITTER = 0.2

@@ -8,13 +8,13 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from firmtrail.device import Refused
 from firmtrail.http import respond
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Invalid
 from firmtrail.projections import fold
-from firmtrail.projections.builder import State
-from firmtrail.projections.generations import Busy
+from firmtrail.rebuilding.builder import State
+from firmtrail.rebuilding.generations import Busy
+from firmtrail.rules.device import Refused
 
 
 class WantedRebuild(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import structlog
 from msgspec.structs import replace
 
-from firmtrail.eventstore import checkpoint, log, published, tree
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
+from firmtrail.eventstore import log, tree
 from firmtrail.http.answers import Receipt
 from firmtrail.http.call import AnyCall
+from firmtrail.publishing import checkpoint, published
 from firmtrail.repeats import Repeats
 
 _log = structlog.get_logger("firmtrail.http")

@@ -4,11 +4,9 @@ from typing import Any
 
 from aiohttp import web
 
-from firmtrail import release, version
 from firmtrail.commands import releases as commands
 from firmtrail.commands.once import answering
 from firmtrail.commands.releases import After
-from firmtrail.commit import Commit
 from firmtrail.events.fleet import ReleaseAdded
 from firmtrail.events.times import time_text
 from firmtrail.http import answers, lists, respond
@@ -19,8 +17,10 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import Page, Place
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Told
-from firmtrail.record import Command
-from firmtrail.release import Key, Releases
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import release, version
+from firmtrail.rules.release import Key, Releases
 
 
 async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:

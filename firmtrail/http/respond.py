@@ -25,7 +25,7 @@ from firmtrail.commands.once import Answer, once
 from firmtrail.http import origin
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import STREAM, Stale
-from firmtrail.record import Command
+from firmtrail.recording.recorder import Command
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

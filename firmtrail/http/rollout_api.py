@@ -9,7 +9,6 @@ from aiohttp import web
 
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import Answer, answering, keep, kept, once
-from firmtrail.commit import Commit
 from firmtrail.events.event import Recorded
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
 from firmtrail.events.times import time_text
@@ -22,11 +21,12 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
 from firmtrail.projections.rollouts import Texts
-from firmtrail.record import Command
-from firmtrail.release import Key
-from firmtrail.steering import control, progress, rollout
-from firmtrail.steering.control import Control
-from firmtrail.steering.rollout import Rollout
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import control, progress, rollout
+from firmtrail.rules.control import Control
+from firmtrail.rules.release import Key
+from firmtrail.rules.rollout import Rollout
 
 NO_TEXTS = Texts(None, None)
 LOOKS_MAX = 10

@@ -11,9 +11,9 @@ from aiohttp import hdrs
 
 from firmtrail.access import reads
 from firmtrail.commands.access_record import seal
-from firmtrail.eventstore.database import Unavailable
-from firmtrail.eventstore.publisher import Publisher
+from firmtrail.database.database import Unavailable
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.publishing.publisher import Publisher
 
 EVERY_S = 3600
 AGE_MS_MAX = 23 * 3600 * 1000

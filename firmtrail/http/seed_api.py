@@ -13,17 +13,17 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs, web
 
-from firmtrail import version
 from firmtrail.access import people, roles
 from firmtrail.access.lookup import OWN_DEVICE, Found
 from firmtrail.commands import demo
-from firmtrail.device import Refused, Report
 from firmtrail.events.times import time_text
 from firmtrail.http import incoming, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.rules import version
+from firmtrail.rules.device import Refused, Report
 
 POPULATED = "Successfully populated database"
 

@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from firmtrail import version
 from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import too_long
 from firmtrail.http.faults import Broken, hold
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import FreeText, Id, Name, VersionText
-from firmtrail.steering.progress import State, Why
-from firmtrail.steering.target import Action, Reason
+from firmtrail.rules import version
+from firmtrail.rules.progress import State, Why
+from firmtrail.rules.target import Action, Reason
 
 WAIT_S_MAX = 60
 

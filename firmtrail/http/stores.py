@@ -9,9 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from firmtrail.artifacts import Artifacts
-from firmtrail.eventstore.database import Unavailable
-from firmtrail.eventstore.outside import BadFile
-from firmtrail.eventstore.publisher import Publisher
+from firmtrail.database.database import Unavailable
+from firmtrail.publishing.published_file import BadFile
+from firmtrail.publishing.publisher import Publisher
 
 KEPT_S = 60.0
 TIMEOUT_S = 2.0

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from firmtrail import version
 from firmtrail.eventstore import tiles
+from firmtrail.rules import version
 
 _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"

@@ -15,7 +15,6 @@ from firmtrail.access import people, roles, tokens
 from firmtrail.access.tokens import Login, MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
-from firmtrail.commit import Commit
 from firmtrail.events.times import time_text
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond
@@ -24,7 +23,8 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.times import time_ms
-from firmtrail.record import Command
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
 
 NO_LOGIN = "This credential is no login: DELETE /api/v1/tokens/{id} ends an API token."
 

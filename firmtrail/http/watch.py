@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from firmtrail.database.database import Database, Given, Statement, Unavailable
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Given, Statement, Unavailable
 from firmtrail.projections.check_in import Counts
 
 EVERY_S = 0.2

@@ -9,16 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
+from firmtrail.database.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections import device_current, device_history, device_offers
 from firmtrail.projections.device_asks import OPEN
 from firmtrail.projections.view import generation_of
-from firmtrail.steering import target
-from firmtrail.steering.control import Control
-from firmtrail.steering.offer import Offers
-from firmtrail.steering.previous import previous
-from firmtrail.steering.target import Case
+from firmtrail.rules import target
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.offer import Offers
+from firmtrail.rules.previous import previous
+from firmtrail.rules.target import Case
 
 _LOOK = f"""\
 SELECT

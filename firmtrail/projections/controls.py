@@ -11,14 +11,14 @@ from typing import ClassVar, override
 
 from uuid_utils import uuid7
 
+from firmtrail.database.database import Database, Reader, Row, Statement
 from firmtrail.events.entry import decode
 from firmtrail.eventstore import continued, log
 from firmtrail.eventstore.continued import Part
-from firmtrail.eventstore.database import Database, Reader, Row, Statement
 from firmtrail.projections import fold, releases, rollouts
-from firmtrail.steering import control
-from firmtrail.steering.control import Control
-from firmtrail.steering.rollout import Recent
+from firmtrail.rules import control
+from firmtrail.rules.control import Control
+from firmtrail.rules.rollout import Recent
 
 
 class Controls:

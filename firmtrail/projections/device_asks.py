@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement
+from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.steering.ask import Ask
+from firmtrail.rules.ask import Ask
 
 NAME = "device_asks"
 REVISION = 2

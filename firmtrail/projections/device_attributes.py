@@ -6,9 +6,9 @@ device before a position.
 
 from collections.abc import Sequence
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Given, Statement
+from firmtrail.database.database import Given, Statement
 from firmtrail.projections.view import Table
+from firmtrail.rules.device import DeviceState
 
 NAME = "device_attributes"
 REVISION = 1

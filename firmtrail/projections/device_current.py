@@ -4,12 +4,12 @@ from collections.abc import Iterable, Sequence
 from itertools import batched
 from typing import NamedTuple
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
+from firmtrail.database.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections.device_attributes import tags_of, tags_text
 from firmtrail.projections.fleet_versions import Cell
 from firmtrail.projections.outdated import Outdated
 from firmtrail.projections.view import Table, generation_of
+from firmtrail.rules.device import DeviceState
 
 NAME = "device_current"
 REVISION = 2

@@ -8,17 +8,17 @@ and rewrites none.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.device import FAILED, MOVING, DeviceState, Placed
+from firmtrail.database.database import Given, Row, Statement, Value
 from firmtrail.events.fleet import ReportEvent
-from firmtrail.eventstore.database import Given, Row, Statement, Value
 from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
 from firmtrail.projections.history_lines import Entry as Entry  # noqa: PLC0414
 from firmtrail.projections.history_lines import Page as Page  # noqa: PLC0414
 from firmtrail.projections.history_lines import Place as Place  # noqa: PLC0414
 from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0414
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.steering.offer import Follows
-from firmtrail.steering.previous import Run
+from firmtrail.rules.device import FAILED, MOVING, DeviceState, Placed
+from firmtrail.rules.offer import Follows
+from firmtrail.rules.previous import Run
 
 NAME = "device_history"
 REVISION = 2

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from firmtrail.eventstore.database import Given, Reader, Row, Statement, Value
+from firmtrail.database.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.steering.offer import Offer, source_key
+from firmtrail.rules.offer import Offer, source_key
 
 NAME = "device_offers"
 REVISION = 2

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Given, Row, Statement, Value
+from firmtrail.database.database import Database, Given, Row, Statement, Value
 from firmtrail.projections import device_history
 from firmtrail.projections.device_attributes import tags_of
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.projections.view import generation_of
+from firmtrail.rules.device import DeviceState
 
 CHUNK_DEVICES = 500
 

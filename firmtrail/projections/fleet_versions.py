@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Given, Reader, Statement
+from firmtrail.database.database import Database, Given, Reader, Statement
 from firmtrail.projections.view import Table, generation_of
+from firmtrail.rules.device import DeviceState
 
 NAME = "fleet_versions"
 REVISION = 1

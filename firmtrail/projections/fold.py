@@ -8,11 +8,9 @@ wrote it.
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Mapping, Sequence
 
-from firmtrail import device
-from firmtrail.device import DeviceState, Later
+from firmtrail.database.database import Row, Statement
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
-from firmtrail.eventstore.database import Row, Statement
 from firmtrail.projections import (
     device_asks,
     device_attributes,
@@ -25,7 +23,8 @@ from firmtrail.projections import (
 )
 from firmtrail.projections.steering import Steering
 from firmtrail.projections.view import View
-from firmtrail.steering import offer
+from firmtrail.rules import device, offer
+from firmtrail.rules.device import DeviceState, Later
 
 VIEWS: tuple[View, ...] = (
     device_current,

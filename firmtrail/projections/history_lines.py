@@ -7,10 +7,10 @@ is computed here, on reading, and a late report rewrites no row.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail.change import Change, Wish, change_of
-from firmtrail.device import Clock
+from firmtrail.database.database import Row
 from firmtrail.events.fleet import Status
-from firmtrail.eventstore.database import Row
+from firmtrail.rules.device import Clock
+from firmtrail.rules.history import Change, Wish, change_of
 
 END = (1 << 63) - 1
 """Higher than every place and position."""

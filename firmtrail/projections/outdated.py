@@ -8,12 +8,12 @@ more, since a device may have come to a version meanwhile that nobody knew of.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from firmtrail import release
-from firmtrail.device import DeviceState
-from firmtrail.eventstore.database import Database, Reader
+from firmtrail.database.database import Database, Reader
 from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.fleet_versions import Cell, Count
-from firmtrail.release import Current
+from firmtrail.rules import release
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.release import Current
 
 
 class Outdated(NamedTuple):

@@ -7,13 +7,13 @@ releases, some hundred, are one query.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail import release
+from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
-from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.release import Artifact, Key, Release
+from firmtrail.rules import release
+from firmtrail.rules.release import Artifact, Key, Release
 
 NAME = "releases"
 REVISION = 1

@@ -8,12 +8,12 @@ it.
 
 from typing import NamedTuple
 
-from firmtrail.eventstore.database import Reader, Statement, Value
+from firmtrail.database.database import Reader, Statement, Value
 from firmtrail.projections import device_current, fleet_versions
 from firmtrail.projections.device_current import Found
 from firmtrail.projections.view import generation_of
-from firmtrail.steering.control import Control, is_withdrawn
-from firmtrail.steering.rollout import Rollout
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
 """Without a call for so long, a device may not hear of a rollback soon."""
@@ -148,7 +148,7 @@ SELECT count(*)
                             AND last.version = ran.version
                         ORDER BY last.place DESC, last.position DESC
                         LIMIT 1)))"""
-"""The rule of steering/target.py and steering/previous.py for all devices in one query, as their
+"""The rule of rules/target.py and rules/previous.py for all devices in one query, as their
 histories are long together. $7 is a fallback that is not withdrawn, $8 the limit of attempts."""
 
 

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.events.entry import decode
 from firmtrail.events.steering import RolloutPaused
 from firmtrail.eventstore import continued
-from firmtrail.eventstore.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.steering.rollout import Recent, Rollout
+from firmtrail.rules.rollout import Recent, Rollout
 
 NAME = "rollouts"
 REVISION = 2

@@ -7,8 +7,7 @@ has no release, nothing was ever offered, and there is nothing to load.
 
 from collections.abc import Mapping
 
-from firmtrail import device
-from firmtrail.device import MOVING, DeviceState, Later, Placed
+from firmtrail.database.database import Statement
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import REPORTS
 from firmtrail.events.steering import (
@@ -19,14 +18,14 @@ from firmtrail.events.steering import (
     RolloutResumed,
     UpdateOffered,
 )
-from firmtrail.eventstore.database import Statement
 from firmtrail.projections import device_asks, device_offers, rollouts
 from firmtrail.projections.device_asks import Asks
 from firmtrail.projections.device_offers import OfDevice
-from firmtrail.steering import ask, control, offer, rollout
-from firmtrail.steering.control import Control
-from firmtrail.steering.offer import Offer
-from firmtrail.steering.rollout import Recent, Rollout
+from firmtrail.rules import ask, control, device, offer, rollout
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import MOVING, DeviceState, Later, Placed
+from firmtrail.rules.offer import Offer
+from firmtrail.rules.rollout import Recent, Rollout
 
 _NONE: OfDevice = {}
 

@@ -9,7 +9,7 @@ from firmtrail.access import Access, people, settings, tokens
 from firmtrail.access.roles import EVERYTHING, PERMISSIONS
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_member, erase_user
-from firmtrail.device import Refused
+from firmtrail.database.database import Database
 from firmtrail.events.access import (
     MemberAdded,
     MemberChanged,
@@ -19,9 +19,9 @@ from firmtrail.events.access import (
     UserErased,
 )
 from firmtrail.events.fleet import SettingsChanged
-from firmtrail.eventstore.database import Database
-from firmtrail.record import Recorder
-from firmtrail.settings import Settings
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import Refused
+from firmtrail.rules.settings import Settings
 from tests.people import add_member, add_project, issue_token, new_access, recorded
 
 INITIAL = (

@@ -8,8 +8,8 @@ from firmtrail.access import Access, revoke_secrets
 from firmtrail.access.credentials import new_secret, new_token
 from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Found
 from firmtrail.commands import access as commands
-from firmtrail.eventstore.database import Database, Statement
-from firmtrail.record import Recorder
+from firmtrail.database.database import Database, Statement
+from firmtrail.recording.recorder import Recorder
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
 
 NOW_S = 1_800_000_000.0

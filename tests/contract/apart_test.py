@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.commit import Commit
-from firmtrail.device import Refused, Report
-from firmtrail.events.fleet import DeviceRegistered
-from firmtrail.eventstore import log, pickled
-from firmtrail.eventstore.database import (
+from firmtrail.database import pickled
+from firmtrail.database.database import (
     Contended,
     NoSuchTable,
     OutcomeUnknown,
@@ -21,14 +18,18 @@ from firmtrail.eventstore.database import (
     Statement,
     Unavailable,
 )
-from firmtrail.eventstore.floors import LogName, LogRefused
-from firmtrail.eventstore.held_file import Locked
-from firmtrail.eventstore.sqlite import SQLite
-from firmtrail.eventstore.sqlite_writer import Apart
+from firmtrail.database.held_file import Locked
+from firmtrail.database.sqlite import SQLite
+from firmtrail.database.sqlite_writer import Apart
+from firmtrail.events.fleet import DeviceRegistered
+from firmtrail.eventstore import log
 from firmtrail.projections.controls import Held
-from firmtrail.projections.generations import Build, Busy, Overtaken
-from firmtrail.record import Recorder
-from firmtrail.recording import Receipt
+from firmtrail.publishing.minimum_sizes import LogName, LogRefused
+from firmtrail.rebuilding.generations import Build, Busy, Overtaken
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder
+from firmtrail.recording.reports import Receipt
+from firmtrail.rules.device import Refused, Report
 from tests.databases import new_log, read, write
 
 _SEEN = "INSERT INTO device_seen (project, device, seen_at_ms) VALUES ('acme', $1, 0)"
@@ -42,7 +43,7 @@ def path(sqlite_url: str) -> Path:
 
 @pytest.fixture
 async def db(path: Path) -> AsyncIterator[SQLite]:
-    db = await SQLite.open(path, apart=["firmtrail.recording"])
+    db = await SQLite.open(path, apart=["firmtrail.recording.reports"])
     yield db
     await db.close()
 
@@ -189,8 +190,8 @@ async def test_the_file_is_held_until_both_have_ended(path: Path, db: SQLite) ->
 
 
 async def test_who_waits_for_a_file_gets_it_when_its_process_has_ended(path: Path) -> None:
-    first = await SQLite.open(path, apart=["firmtrail.recording"])
-    waiting = asyncio.create_task(SQLite.open(path, apart=["firmtrail.recording"]))
+    first = await SQLite.open(path, apart=["firmtrail.recording.reports"])
+    waiting = asyncio.create_task(SQLite.open(path, apart=["firmtrail.recording.reports"]))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await first.close()
@@ -201,7 +202,7 @@ async def test_what_is_no_database_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "text.db"
     path.write_text("this is no database, but long enough to be one" * 100)
     with pytest.raises(Unavailable, match="not a database"):
-        await SQLite.open(path, apart=["firmtrail.recording"])
+        await SQLite.open(path, apart=["firmtrail.recording.reports"])
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable, match="not a database"):
             await SQLite.open(path)  # and nobody holds it

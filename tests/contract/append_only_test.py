@@ -11,11 +11,12 @@ import pytest
 
 from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads
-from firmtrail.eventstore import checks, log
-from firmtrail.eventstore.database import AppendRefused, Database
-from firmtrail.eventstore.migrate import Roles, migrate
+from firmtrail.database.database import AppendRefused, Database
+from firmtrail.eventstore import log
 from firmtrail.projections import device_current
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
+from firmtrail.schema import checks
+from firmtrail.schema.migrate import Roles, migrate
 from tests.databases import INSTANCE, new_log, opened, sqlite_template, write
 from tests.fleet import receipts, register, report
 from tests.losses import owned

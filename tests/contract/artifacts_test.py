@@ -12,8 +12,8 @@ import pytest
 from firmtrail import artifacts
 from firmtrail.artifacts import Artifacts
 from firmtrail.config import Bucket
-from firmtrail.eventstore.database import Unavailable
-from firmtrail.eventstore.files import NotOurs
+from firmtrail.database.database import Unavailable
+from firmtrail.database.files import NotOurs
 
 MIB = 1024 * 1024
 SMALL = b"firmware"

@@ -16,8 +16,8 @@ from firmtrail.cli.audit_database import Wanted
 from firmtrail.commands import access as commands
 from firmtrail.commands import access_record, demo, devices
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.eventstore.database import Database
-from firmtrail.record import Recorder
+from firmtrail.database.database import Database
+from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
 from tests.filled import fill
 from tests.people import add_member, add_project, issue_token, new_access

@@ -22,7 +22,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import Wanted
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 from tests.databases import migrate_now, new_log, opened, read, write
 from tests.filled import PROJECTS, fill
 from tests.mutations import KINDS, TABLES, Row, Tables, mutate

@@ -24,8 +24,8 @@ from firmtrail.audit.source import (
     published,
 )
 from firmtrail.audit.verify import FINDINGS_ENOUGH, Way, verify
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint, key_line, sign, verifier
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, key_line, sign, verifier
 from tests.end_to_end.truth import root
 
 ORIGIN = "firmtrail/acme/1"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from firmtrail.eventstore.coalesce import KEYS_MAX, Coalescer
-from firmtrail.eventstore.database import Database, Given, NoSuchTable, Statement
+from firmtrail.database.coalesce import KEYS_MAX, Coalescer
+from firmtrail.database.database import Database, Given, NoSuchTable, Statement
 from tests.databases import write
 
 _SIZES = """\

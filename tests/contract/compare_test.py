@@ -2,10 +2,11 @@
 
 import pytest
 
-from firmtrail.eventstore.database import Database
-from firmtrail.projections import compare, fold
-from firmtrail.projections.refold import Views, refold
-from firmtrail.record import Recorder
+from firmtrail.database.database import Database
+from firmtrail.projections import fold
+from firmtrail.rebuilding import compare
+from firmtrail.rebuilding.refold import Views, refold
+from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, write
 from tests.fleet import NOON_MS, register, report
 from tests.replay import generations

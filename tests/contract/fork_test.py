@@ -9,15 +9,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from firmtrail.commands.continue_log import Continued, continue_log
-from firmtrail.device import Refused
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.log import LogContinued
-from firmtrail.eventstore import checkpoint, continued, log, merkle, outside, published
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
-from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.eventstore.floors import Floors, LogRefused
+from firmtrail.eventstore import continued, log, merkle
 from firmtrail.projections import device_current
-from firmtrail.record import Recorder
-from firmtrail.recording import Receipt
+from firmtrail.publishing import checkpoint, published, published_file
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint
+from firmtrail.publishing.minimum_sizes import Floors, LogRefused
+from firmtrail.recording.recorder import Recorder
+from firmtrail.recording.reports import Receipt
+from firmtrail.rules.device import Refused
 from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
 from tests.losses import Place, delete_events, delete_tail, owned
@@ -119,7 +120,7 @@ async def checkpoint_rows(db: Database) -> list[str]:
 async def test_it_is_caught_at_the_start(
     place: Place, life: Life, loss: Loss, said: str, left: int
 ) -> None:
-    last = outside.read(life.store)
+    last = published_file.read(life.store)
     async with opened(await loss(place, life)) as db:
         floors = Floors()
         recorder, publisher = Recorder(db, floors), new_publisher(db, life.store, floors)
@@ -133,7 +134,7 @@ async def test_it_is_caught_at_the_start(
             assert said in str(error.value)
             assert "firmtrail log continue --project acme" in str(error.value)
         await publisher.publish()
-        assert outside.read(life.store) == last
+        assert published_file.read(life.store) == last
         assert await checkpoint_rows(db) == before
         _, found = await device_current.page(
             db, (1, "acme"), device_current.Filter(), after="", limit=9
@@ -147,7 +148,7 @@ async def test_it_is_caught_before_it_is_published(
     place: Place, life: Life, loss: Loss, said: str, left: int, grown: int
 ) -> None:
     """By a server that recorded more on it, not knowing what was published."""
-    last = outside.read(life.store)
+    last = published_file.read(life.store)
     async with opened(await loss(place, life)) as db:
         unknowing = Recorder(db)
         _, [device] = await device_current.page(
@@ -160,7 +161,7 @@ async def test_it_is_caught_before_it_is_published(
         publisher = new_publisher(db, life.store, floors)
         await publisher.publish()
         assert ACME in floors.refused
-        assert outside.read(life.store) == last
+        assert published_file.read(life.store) == last
         assert await checkpoint_rows(db) == before
         with pytest.raises(LogRefused):
             await Recorder(db, floors).report(1, [report("9.9.9")])
@@ -170,7 +171,7 @@ async def test_it_is_caught_before_it_is_published(
 async def test_the_project_goes_on_in_a_new_log(
     place: Place, life: Life, loss: Loss, said: str, left: int
 ) -> None:
-    published = outside.read(life.store)[SIGNER.origin(ACME)]
+    published = published_file.read(life.store)[SIGNER.origin(ACME)]
     async with opened(await loss(place, life)) as db:
         floors = Floors()
         recorder, publisher = Recorder(db, floors), new_publisher(db, life.store, floors)
@@ -191,8 +192,10 @@ async def test_the_project_goes_on_in_a_new_log(
         assert (again.log, again.position, again.duplicate) == (1, left - 1, True)
         assert (new.log, new.position, new.duplicate) == (2, 1, False)
         await publisher.publish()
-        assert opened_note(outside.read(life.store)["firmtrail/acme/2"], ACME._replace(number=2))
-        assert outside.read(life.store)["firmtrail/acme/1"] == published
+        assert opened_note(
+            published_file.read(life.store)["firmtrail/acme/2"], ACME._replace(number=2)
+        )
+        assert published_file.read(life.store)["firmtrail/acme/1"] == published
         assert floors.refused == {}
         assert await differences(db, new_id) == []
         with pytest.raises(Unavailable, match="new log"):
@@ -237,7 +240,7 @@ async def test_of_two_that_go_on_one_does(db: Database, log_id: int) -> None:
 async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, life: Life) -> None:
     """By its owner, who rewrote the log: the entries agree with it, the file outside does not."""
     url = place.copy(life.other)
-    last = outside.read(life.store)
+    last = published_file.read(life.store)
     async with opened(url) as db:
         recorder = Recorder(db)
         await receipts(recorder, 1, report("6.6.6", device="d2"))
@@ -253,7 +256,7 @@ async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, 
         await receipts(recorder, 1, report("6.6.7", device="d2"))
         await unknowing.publish()
         assert ACME in unknowing.floors.refused
-        assert outside.read(life.store) == last
+        assert published_file.read(life.store) == last
         for size in (3, 7):
             with pytest.raises((log.Corrupt, BadNote)):
                 await unknowing.signed(1, ACME, size)
@@ -271,7 +274,7 @@ async def test_a_row_that_is_no_checkpoint_is_told_and_not_believed(
         await publisher.check()
         assert f"size {size}" in publisher.floors.refused[ACME]
         await publisher.publish()
-        assert opened_note(outside.read(life.store)[SIGNER.origin(ACME)]).size == LATE
+        assert opened_note(published_file.read(life.store)[SIGNER.origin(ACME)]).size == LATE
 
 
 async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life) -> None:
@@ -312,7 +315,7 @@ async def test_a_lost_database_gives_no_origin_a_second_time(
         access.hasher.close()
         assert (await log.head(db, log_id)).number == 2
         await publisher.publish()
-        assert set(outside.read(life.store)) == {"firmtrail/acme/1", "firmtrail/acme/2"}
+        assert set(published_file.read(life.store)) == {"firmtrail/acme/1", "firmtrail/acme/2"}
         assert floors.refused == {}
 
 
@@ -359,6 +362,6 @@ async def test_a_server_on_an_older_copy_loses_against_one_on_the_right_database
             await publisher.publish()
         assert list(publishers[0].floors.refused) == [ACME]
         assert publishers[1].floors.refused == {}
-        last = opened_note(outside.read(life.store)[SIGNER.origin(ACME)])
+        last = opened_note(published_file.read(life.store)[SIGNER.origin(ACME)])
         head = await log.head(right, 1)
         assert (last.size, last.root) == (head.size, log.merkle.root(head.frontier))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.eventstore import files, held_file, outside, signing_key
-from firmtrail.eventstore.sqlite import SQLite
+from firmtrail.database import files, held_file
+from firmtrail.database.sqlite import SQLite
+from firmtrail.publishing import published_file, signing_key
 from tests.databases import sqlite_template
 
 PRECIOUS = b"precious"
@@ -55,7 +56,7 @@ def test_the_lock_of_checkpoints_follows_no_link(tmp_path: Path, victim: Path) -
     store = tmp_path / "checkpoints"
     store.with_name("checkpoints.lock").symlink_to(victim)
     with pytest.raises(files.NotOurs):
-        outside.compare_and_set(store, {"a": outside.Move(None, "x")})
+        published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
     assert victim.read_bytes() == PRECIOUS
     assert not store.exists()
 
@@ -66,7 +67,7 @@ def test_a_file_of_checkpoints_that_is_a_link_is_replaced_not_followed(
     victim.write_bytes(b"{}")
     store = tmp_path / "checkpoints"
     store.symlink_to(victim)
-    outside.compare_and_set(store, {"a": outside.Move(None, "x")})
+    published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
     assert victim.read_bytes() == b"{}"
     assert not store.is_symlink()
 
@@ -97,7 +98,7 @@ async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Pa
         with pytest.raises(files.NotOurs, match=f"uid {ANOTHER}"):
             await SQLite.open(file)
         os.chown(path, 0, 0)
-    for name, read in (("key", signing_key.read), ("checkpoints", outside.read)):
+    for name, read in (("key", signing_key.read), ("checkpoints", published_file.read)):
         link = file.with_name(name)
         link.symlink_to(victim)
         os.chown(link, ANOTHER, ANOTHER, follow_symlinks=False)

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from firmtrail.device import DeviceState, Refused, Report
+from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceSecretIssued, ReleaseAdded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import DeviceState, Refused, Report
 from tests.fleet import NOON_MS, received, record_events, register, report
 from tests.strategies import deliveries, lawful, ordered
 

@@ -5,9 +5,9 @@ from bisect import bisect_right
 
 import pytest
 
+from firmtrail.database.database import Database, Statement
+from firmtrail.database.sqlite import SQLite
 from firmtrail.eventstore import log, merkle, sizes
-from firmtrail.eventstore.database import Database, Statement
-from firmtrail.eventstore.sqlite import SQLite
 from tests.databases import new_log, raw, read, write
 from tests.fleet import NOON_MS
 

@@ -5,11 +5,11 @@ import pytest
 from firmtrail.access import NewSecret
 from firmtrail.commands import devices as commands
 from firmtrail.commands.devices import PIECE_DEVICES, Registered, Registration
-from firmtrail.commit import Commit
-from firmtrail.device import Refused
+from firmtrail.database.database import Database
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
-from firmtrail.record import Recorder
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import Refused
 from tests.databases import read
 from tests.fleet import receipts, register, report
 from tests.replay import differences

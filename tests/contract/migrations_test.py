@@ -14,11 +14,11 @@ from firmtrail.access.reads import Read, Reads
 from firmtrail.audit import access_record
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
+from firmtrail.database.database import NoSuchTable
 from firmtrail.eventstore import log, merkle, tree
-from firmtrail.eventstore.database import NoSuchTable
-from firmtrail.eventstore.migrate import WrongInstance, migrate
-from firmtrail.eventstore.migrations import access, is_usable, statements
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
+from firmtrail.schema.migrate import WrongInstance, migrate
+from firmtrail.schema.migrations import access, is_usable, statements
 from tests.contract.log_test import append
 from tests.contract.tree_test import subtrees_of
 from tests.databases import INSTANCE, new_log, opened, read

@@ -9,11 +9,11 @@ import pytest
 from firmtrail.access import Access, people
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
-from firmtrail.commit import Commit
-from firmtrail.device import Refused
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.access import MemberAdded
-from firmtrail.eventstore.database import Database, Unavailable
-from firmtrail.record import Recorder
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import Refused
 from tests.databases import read, write
 from tests.people import add_project, new_access, recorded
 

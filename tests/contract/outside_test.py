@@ -10,14 +10,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from obstore.store import LocalStore
 
-from firmtrail.eventstore import checkpoint
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.floors import Floors
-from firmtrail.eventstore.outside import BadFile, File, Move, Store
-from firmtrail.eventstore.outside_bucket import Bucket
+from firmtrail.database.database import Database
 from firmtrail.eventstore.proofs import TreeHead
-from firmtrail.eventstore.publisher import Publisher
-from firmtrail.record import Recorder
+from firmtrail.publishing import checkpoint
+from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.publishing.published_bucket import Bucket
+from firmtrail.publishing.published_file import BadFile, File, Move, Store
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.recording.recorder import Recorder
 from tests.fleet import register
 from tests.publishing import ACME, SIGNER
 from tests.s3 import BUCKET

@@ -5,15 +5,15 @@ from itertools import product
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from firmtrail.device import DeviceState
+from firmtrail.database.database import Database, Row
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Row
 from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import Asked, Entry
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import DeviceState
 from tests import model
 from tests.databases import new_log
 from tests.fleet import Step, live, register

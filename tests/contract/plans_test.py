@@ -12,8 +12,8 @@ from typing import cast
 import pytest
 
 from firmtrail import projections
+from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Statement
 from firmtrail.projections import (
     check_in,
     device_asks,
@@ -22,14 +22,14 @@ from firmtrail.projections import (
     fleet_past,
     fleet_versions,
     fold,
-    generations,
     releases,
     rollouts,
 )
 from firmtrail.projections.device_history import Asked
 from firmtrail.projections.fleet_past import Past
-from firmtrail.projections.rebuild import rebuild
-from firmtrail.record import Recorder
+from firmtrail.rebuilding import generations
+from firmtrail.rebuilding.rebuild import rebuild
+from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import NOON_MS, register, report
 from tests.postgres_server import PostgresServer

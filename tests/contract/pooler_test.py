@@ -12,11 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from firmtrail.eventstore import checks
-from firmtrail.eventstore.database import Statement, Unavailable
-from firmtrail.eventstore.migrate import migrate
-from firmtrail.eventstore.postgres import _SESSION, Pooler, Postgres
-from firmtrail.record import Recorder
+from firmtrail.database.database import Statement, Unavailable
+from firmtrail.database.postgres import _SESSION, Pooler, Postgres
+from firmtrail.recording.recorder import Recorder
+from firmtrail.schema import checks
+from firmtrail.schema.migrate import migrate
 from tests.databases import INSTANCE, new_log, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import _unprivileged

@@ -9,12 +9,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from firmtrail.commit import Commit
+from firmtrail.database.database import Database, OutcomeUnknown, Statement, Unavailable
+from firmtrail.database.postgres import Postgres
 from firmtrail.events.access import MemberAdded
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, OutcomeUnknown, Statement, Unavailable
-from firmtrail.eventstore.postgres import Postgres
-from firmtrail.record import Recorder
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, read
 from tests.fleet import receipts, register, report
 from tests.replay import differences

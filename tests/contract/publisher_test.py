@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmtrail.eventstore import log, outside, published, tree
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
-from firmtrail.eventstore.database import Database, Statement
-from firmtrail.eventstore.floors import Floors, LogName
+from firmtrail.database.database import Database, Statement
+from firmtrail.eventstore import log, tree
 from firmtrail.eventstore.proofs import TreeHead, verify_consistency
-from firmtrail.eventstore.publisher import Publisher, Signer
-from firmtrail.record import Recorder
+from firmtrail.publishing import published, published_file
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint
+from firmtrail.publishing.minimum_sizes import Floors, LogName
+from firmtrail.publishing.publisher import Publisher, Signer
+from firmtrail.recording.recorder import Recorder
 from tests.databases import INSTANCE, new_log, read
 from tests.fleet import receipts, register, report
 from tests.publishing import ACME, SIGNER, new_publisher, opened
@@ -65,7 +66,7 @@ async def assert_never_forked(db: Database, log_id: int, store: Path) -> None:
         assert verify_consistency(proof, *heads)
     for checkpoint in checkpoints:
         assert checkpoint.root == await tree.root(db, log_id, checkpoint.size)
-    assert opened(outside.read(store)[checkpoints[-1].origin]) == checkpoints[-1]
+    assert opened(published_file.read(store)[checkpoints[-1].origin]) == checkpoints[-1]
 
 
 async def test_every_checkpoint_goes_on_from_the_one_before(
@@ -88,7 +89,7 @@ async def test_a_log_that_did_not_move_is_not_signed_again(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await publisher.publish()
-    assert outside.read(store) == {}
+    assert published_file.read(store) == {}
     await register(recorder, log_id, "d1")
     await publisher.publish()
     before = written(store)
@@ -123,7 +124,7 @@ async def test_many_logs_are_published_page_by_page(
     logs = [await new_log(db, f"p{n}") for n in range(10)]
     await asyncio.gather(*(register(recorder, log_id, "d1") for log_id in logs))
     await publisher.publish()
-    assert len(outside.read(store)) == len(logs)
+    assert len(published_file.read(store)) == len(logs)
     assert [page async for page in published.moved(db)] == [[]]
 
 
@@ -151,9 +152,9 @@ async def test_a_crash_between_the_file_and_the_row_is_made_good(
     head = await log.head(db, log_id)
     root = await tree.root(db, log_id, head.size)
     signed = SIGNER.sign(ACME, TreeHead(head.size, root))
-    before = outside.read(store)[SIGNER.origin(ACME)]
-    move = outside.Move(before, signed.note)
-    assert outside.compare_and_set(store, {SIGNER.origin(ACME): move})
+    before = published_file.read(store)[SIGNER.origin(ACME)]
+    move = published_file.Move(before, signed.note)
+    assert published_file.compare_and_set(store, {SIGNER.origin(ACME): move})
     if grown:
         await grow(recorder, log_id, grown)
     after_restart = new_publisher(db, store)
@@ -185,7 +186,7 @@ async def test_another_key_publishes_nothing_over_a_file_of_this_one(
     await publisher.publish()
     other = Signer(INSTANCE, Ed25519PrivateKey.generate())
     with pytest.raises(BadNote):
-        await Publisher(db, Floors(), other, outside.File(store)).check()
+        await Publisher(db, Floors(), other, published_file.File(store)).check()
 
 
 async def test_another_instance_shares_the_file_and_nothing_else(
@@ -194,7 +195,7 @@ async def test_another_instance_shares_the_file_and_nothing_else(
     await register(recorder, log_id, "d1")
     await publisher.publish()
     other = Publisher(
-        db, Floors(), Signer("other", Ed25519PrivateKey.generate()), outside.File(store)
+        db, Floors(), Signer("other", Ed25519PrivateKey.generate()), published_file.File(store)
     )
     await other.check()
     assert other._outside == {}
@@ -234,13 +235,13 @@ async def test_a_wait_for_a_checkpoint_ends_with_the_round_that_publishes_it(
 
 async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
     def move(n: int) -> frozenset[str]:
-        return outside.compare_and_set(
-            store, {"a": outside.Move(None, f"{n}"), f"b{n}": outside.Move(None, "x")}
+        return published_file.compare_and_set(
+            store, {"a": published_file.Move(None, f"{n}"), f"b{n}": published_file.Move(None, "x")}
         )
 
     made = await asyncio.gather(*(asyncio.to_thread(move, n) for n in range(20)))
     assert sum("a" in each for each in made) == 1
-    assert len(outside.read(store)) == 21
+    assert len(published_file.read(store)) == 21
     assert sorted(path.name for path in store.parent.glob(f"{store.name}*")) == [
         store.name,
         f"{store.name}.lock",
@@ -250,10 +251,10 @@ async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
 def test_what_is_no_file_of_checkpoints_is_refused(store: Path, content: bytes) -> None:
     store.write_bytes(content)
-    with pytest.raises(outside.BadFile):
-        outside.read(store)
-    with pytest.raises(outside.BadFile):
-        outside.compare_and_set(store, {"a": outside.Move(None, "x")})
+    with pytest.raises(published_file.BadFile):
+        published_file.read(store)
+    with pytest.raises(published_file.BadFile):
+        published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
     assert store.read_bytes() == content
 
 

@@ -7,10 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from firmtrail.eventstore import health
-from firmtrail.eventstore.database import ReadOnly, Statement
+from firmtrail.database.database import ReadOnly, Statement
 from firmtrail.http.health import Readiness
-from firmtrail.projections.builder import Builder
+from firmtrail.rebuilding.builder import Builder
+from firmtrail.schema import health
 from tests.databases import opened, postgres_template
 from tests.end_to_end.command import firmtrail
 from tests.postgres_server import PostgresServer, Standby

@@ -8,7 +8,7 @@ import pytest
 
 from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads, Which
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 
 ACTORS = ("user/u_1", "user/u_2", "token/t_1", "system")
 

@@ -7,20 +7,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from firmtrail.database.database import Database
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.events.steering import Asked, RollbackStarted, RolloutStarted
-from firmtrail.eventstore.database import Database
-from firmtrail.offering import CheckIn
-from firmtrail.projections import (
-    fleet_versions,
-    fold,
-    generations,
-    rebuild,
-    refold,
-)
-from firmtrail.projections.generations import Build, Busy, Overtaken
-from firmtrail.record import Recorder
+from firmtrail.projections import fleet_versions, fold
+from firmtrail.rebuilding import generations, rebuild, refold
+from firmtrail.rebuilding.generations import Build, Busy, Overtaken
+from firmtrail.recording.check_ins import CheckIn
+from firmtrail.recording.recorder import Recorder
 from tests import replay
 from tests.databases import new_log, read, write
 from tests.fleet import NOON_MS, received, record_events, register, report

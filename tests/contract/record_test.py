@@ -8,18 +8,18 @@ from hashlib import sha256
 import pytest
 from msgspec.structs import replace
 
-from firmtrail.commit import Before, Commit, opened
-from firmtrail.device import Refused, Report
+from firmtrail.database.database import Database, Script, Statement, Unavailable
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database, Script, Statement, Unavailable
-from firmtrail.eventstore.floors import Floors
 from firmtrail.projections import device_current
 from firmtrail.projections.controls import Held
-from firmtrail.record import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
-from firmtrail.recording import Receipt
+from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.recording.commit import Before, Commit, opened
+from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
+from firmtrail.recording.reports import Receipt
+from firmtrail.rules.device import Refused, Report
 from tests.databases import read, write
 from tests.fleet import NOON_MS, receipts, received, register, report
 from tests.replay import differences

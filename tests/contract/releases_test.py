@@ -5,19 +5,19 @@ from hashlib import sha256
 
 import pytest
 
-from firmtrail import release
 from firmtrail.commands import access
 from firmtrail.commands import releases as commands
 from firmtrail.commands.releases import After
-from firmtrail.device import Refused
+from firmtrail.database.database import Database
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.events.steering import UpdateOffered
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Offered, Texts
-from firmtrail.record import Command, Recorder
-from firmtrail.release import Artifact, Key
+from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.rules import release
+from firmtrail.rules.device import Refused
+from firmtrail.rules.release import Artifact, Key
 from tests.databases import new_log, read
 from tests.fleet import record_events, register
 from tests.people import recorded

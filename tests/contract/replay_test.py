@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from firmtrail.database.database import Database
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.events.steering import Asked, RolloutStarted, UpdateOffered
-from firmtrail.eventstore.database import Database
 from firmtrail.projections import fleet_versions, fold
-from firmtrail.record import Recorder
-from firmtrail.release import Key, stream
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.release import Key, stream
 from tests.databases import new_log, read, write
 from tests.fleet import NOON_MS, Step, live, record_events, register, report
 from tests.replay import differences

@@ -7,15 +7,8 @@ import sqlite3
 import asyncpg
 import pytest
 
-from firmtrail.eventstore.database import (
-    Database,
-    Given,
-    NoSuchTable,
-    Statement,
-    Unavailable,
-    Value,
-)
-from firmtrail.eventstore.postgres import Postgres
+from firmtrail.database.database import Database, Given, NoSuchTable, Statement, Unavailable, Value
+from firmtrail.database.postgres import Postgres
 from tests.databases import read, write
 
 TEXTS: list[Value] = [

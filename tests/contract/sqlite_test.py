@@ -8,10 +8,10 @@ from time import monotonic
 
 import pytest
 
-from firmtrail.eventstore import sqlite_connection
-from firmtrail.eventstore.database import Contended, Database, Given, Statement, Unavailable
-from firmtrail.eventstore.held_file import Locked
-from firmtrail.eventstore.sqlite import SQLite, has_wal_reset_bug
+from firmtrail.database import sqlite_connection
+from firmtrail.database.database import Contended, Database, Given, Statement, Unavailable
+from firmtrail.database.held_file import Locked
+from firmtrail.database.sqlite import SQLite, has_wal_reset_bug
 from tests.databases import opened, raw, read
 
 _FILL = """\

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from firmtrail.access import NewSecret
 from firmtrail.commands import devices as device_commands
 from firmtrail.commands import steering as commands
-from firmtrail.device import DeviceState, Refused
+from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import (
@@ -22,17 +22,17 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import AttemptsCleared, DeviceFellSilent, UpdateOffered
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
 from firmtrail.projections import (
     controls,
     device_current,
     device_offers,
     rollouts,
 )
-from firmtrail.record import Recorder
-from firmtrail.release import Key
-from firmtrail.steering import offer
-from firmtrail.version import is_higher
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules import offer
+from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.release import Key
+from firmtrail.rules.version import is_higher
 from tests.contract.steering_test import (
     DEVICES,
     MOVING,

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from firmtrail.commands import steering as commands
-from firmtrail.commit import Commit
-from firmtrail.device import Refused
+from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import (
@@ -17,15 +16,16 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import RollbackStarted, RolloutPaused, RolloutStarted, UpdateOffered
 from firmtrail.eventstore import log
-from firmtrail.eventstore.database import Database
-from firmtrail.offering import CheckIn
 from firmtrail.projections import (
     controls,
     device_history,
     device_offers,
 )
-from firmtrail.record import Recorder
-from firmtrail.steering.target import Decision
+from firmtrail.recording.check_ins import CheckIn
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.device import Refused
+from firmtrail.rules.target import Decision
 from tests.fleet import receipts, record_events, register, report
 from tests.replay import differences
 

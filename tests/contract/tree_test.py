@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import pytest
 
+from firmtrail.database.database import Database, Row, Statement
 from firmtrail.eventstore import log, proofs, tiles, tree
-from firmtrail.eventstore.database import Database, Row, Statement
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from firmtrail.eventstore.proofs import TreeHead
 from tests.contract.log_test import append

@@ -8,7 +8,7 @@ import pytest
 
 from firmtrail.access import hashing
 from firmtrail.access.hashing import Attempt, Hasher, TooManyAttempts, hash_text
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
 
 COSTS = {"user": 4, "device": 4}
 HASH = hash_text("AAA", 4)

@@ -3,7 +3,7 @@
 from firmtrail.access.settings import fold
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.fleet import SettingsChanged
-from firmtrail.settings import INITIAL, Settings, evolve
+from firmtrail.rules.settings import INITIAL, Settings, evolve
 
 
 def test_a_new_project_waits_for_people() -> None:

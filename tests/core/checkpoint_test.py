@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmtrail.eventstore import checkpoint
-from firmtrail.eventstore.checkpoint import BadNote, Checkpoint
+from firmtrail.publishing import checkpoint
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "tlog-vectors.json").read_text())
 NAME = "fleetlog.example/log1"

@@ -2,9 +2,6 @@
 
 import pytest
 
-from firmtrail import device
-from firmtrail.change import Ordered, Wish, change_of
-from firmtrail.device import DeviceState, Duplicate, Refused
 from firmtrail.events.fleet import (
     REPORTS,
     FirmwareInstalled,
@@ -15,7 +12,10 @@ from firmtrail.events.fleet import (
     UpdateProgressed,
 )
 from firmtrail.events.times import time_ms
-from firmtrail.report import Claim, Known, Report, claim, claim_of, identity
+from firmtrail.rules import device
+from firmtrail.rules.device import DeviceState, Duplicate, Refused
+from firmtrail.rules.history import Ordered, Wish, change_of
+from firmtrail.rules.report import Claim, Known, Report, claim, claim_of, identity
 from tests.fleet import NOON_MS, report
 
 UNSET_MS = time_ms("2014-12-31T23:59:59.999Z")

@@ -3,7 +3,8 @@
 import pytest
 
 from firmtrail.eventstore import log
-from firmtrail.projections import fold, refold
+from firmtrail.projections import fold
+from firmtrail.rebuilding import refold
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"type":"firmtrail.Nothing.v1"}'])

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmtrail import release
-from firmtrail.device import Refused
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import ArtifactAdded, DeviceRegistered, ReleaseAdded, ReleaseWithdrawn
-from firmtrail.release import ARTIFACTS_MAX, Artifact, Key, Release, Releases
-from firmtrail.version import is_higher
+from firmtrail.rules import release
+from firmtrail.rules.device import Refused
+from firmtrail.rules.release import ARTIFACTS_MAX, Artifact, Key, Release, Releases
+from firmtrail.rules.version import is_higher
 
 M1 = Key("m", "1.0.0")
 FULL = ArtifactAdded("full.bin", 3, "aa" * 32)

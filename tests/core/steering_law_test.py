@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmtrail.device import Refused
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import (
     DeviceChanged,
@@ -16,9 +15,10 @@ from firmtrail.events.fleet import (
     UpdateProgressed,
 )
 from firmtrail.events.steering import AttemptsCleared, UpdateOffered
-from firmtrail.steering import control, progress, rollout, target
-from firmtrail.steering.rollout import Rollout
-from firmtrail.version import is_higher
+from firmtrail.rules import control, progress, rollout, target
+from firmtrail.rules.device import Refused
+from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.version import is_higher
 from tests.steering import Fleet
 
 VERSIONS = ("1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0")

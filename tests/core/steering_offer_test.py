@@ -11,7 +11,7 @@ from firmtrail.events.fleet import (
     UpdateProgressed,
 )
 from firmtrail.events.steering import AttemptsCleared, RolloutPaused, RolloutResumed
-from firmtrail.steering import offer
+from firmtrail.rules import offer
 from tests.steering import Fleet
 
 type Steps = list[tuple[str, Status] | str]

@@ -2,7 +2,6 @@
 
 import pytest
 
-from firmtrail.device import Refused
 from firmtrail.events.fleet import DeviceChanged, SettingsChanged
 from firmtrail.events.steering import (
     AttemptsCleared,
@@ -12,8 +11,9 @@ from firmtrail.events.steering import (
     RolloutPaused,
     UpdateOffered,
 )
-from firmtrail.steering import control, rollout
-from firmtrail.steering.target import Decision
+from firmtrail.rules import control, rollout
+from firmtrail.rules.device import Refused
+from firmtrail.rules.target import Decision
 from tests.steering import Fleet
 
 

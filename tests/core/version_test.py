@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from firmtrail import version
+from firmtrail.rules import version
 
 VALID = (
     "0.0.0",

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from firmtrail.eventstore.checkpoint import key_line, verifier
+from firmtrail.publishing.checkpoint import key_line, verifier
 from tests.databases import opened
 from tests.end_to_end.command import Done, firmtrail, in_process
 from tests.end_to_end.conftest import Serve

@@ -15,8 +15,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from firmtrail.eventstore import checkpoint, log, merkle, proofs, signing_key, tree
-from firmtrail.eventstore.checkpoint import Checkpoint
+from firmtrail.eventstore import log, merkle, proofs, tree
+from firmtrail.publishing import checkpoint, signing_key
+from firmtrail.publishing.checkpoint import Checkpoint
 from tests.databases import opened, sqlite_template
 from tests.end_to_end.cli_test import ask
 from tests.end_to_end.command import firmtrail

@@ -8,8 +8,8 @@ connection says.
 
 import asyncpg
 
-from firmtrail.eventstore.database import Database, Row, Statement
-from firmtrail.eventstore.postgres import CONNECTIONS_MAX
+from firmtrail.database.database import Database, Row, Statement
+from firmtrail.database.postgres import CONNECTIONS_MAX
 from tests.databases import opened
 
 FULL = 2

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import ClientConnectorError
 
-from firmtrail.eventstore.database import Statement
+from firmtrail.database.database import Statement
 from tests.databases import opened
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve

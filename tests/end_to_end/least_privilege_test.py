@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from aiohttp import ClientSession
 
-from firmtrail.eventstore import signing_key
-from firmtrail.eventstore.migrate import Roles, migrate
+from firmtrail.publishing import signing_key
+from firmtrail.schema.migrate import Roles, migrate
 from tests.databases import INSTANCE, opened
 from tests.end_to_end.command import in_process
 from tests.end_to_end.conftest import Serve

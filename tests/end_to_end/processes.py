@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from firmtrail.eventstore import held_file
+from firmtrail.database import held_file
 
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 30

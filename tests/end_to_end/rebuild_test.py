@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import ClientSession, UnixConnector
 
 from firmtrail.projections import fold
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.end_to_end import ledger
 from tests.end_to_end.command import firmtrail

@@ -15,14 +15,15 @@ import pytest
 from aiohttp import ClientSession
 from rich.progress import Progress
 
-from firmtrail.cli import fleet, fleet_check, output, steer, steer_check, steer_visit
-from firmtrail.cli.fleet import Device, Post, Recorded, Report
-from firmtrail.cli.fleet_client import Client
-from firmtrail.cli.fleet_steering import Steered
-from firmtrail.cli.fleet_trials import Pause, Trials
-from firmtrail.cli.fleet_work import Plan
-from firmtrail.cli.steer_visit import Stage
+from firmtrail.cli import output
 from firmtrail.main import CouldNotRun
+from firmtrail.simulate import checks, fleet, steered_checks, steered_play, visits
+from firmtrail.simulate.attempts import Pause, Trials
+from firmtrail.simulate.client import Client
+from firmtrail.simulate.fleet import Device, Post, Recorded, Report
+from firmtrail.simulate.steering import Steered
+from firmtrail.simulate.visits import Stage
+from firmtrail.simulate.workload import Plan
 from tests.databases import migrate_now, sqlite_template
 from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
@@ -132,10 +133,10 @@ class TestDifferences:
         return found
 
     def checks(self, client: Client, devices: list[Device]) -> Iterator[Awaitable[object]]:
-        yield fleet_check.histories(client, iter(devices))
-        yield fleet_check.states(client, devices, "m1")
-        yield fleet_check.versions(client, devices, "m1")
-        yield fleet_check.log(client, devices, 0)
+        yield checks.histories(client, iter(devices))
+        yield checks.states(client, devices, "m1")
+        yield checks.versions(client, devices, "m1")
+        yield checks.log(client, devices, 0)
 
     async def test_a_report_that_the_service_does_not_have(self, client: Client) -> None:
         devices = await self.play(client)
@@ -164,7 +165,7 @@ class TestDifferences:
 
 async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> None:
     with Progress(disable=True) as progress:
-        stage = await steer.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
+        stage = await steered_play.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
     asked = next(each for each in stage.devices if each.answered)
 
     async def is_found(check: Callable[[Stage], Any]) -> bool:
@@ -180,7 +181,7 @@ async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> Non
             assert await is_found(check), (check, name)
     asked.device.name = "nobody"
     with pytest.raises(CouldNotRun, match="answered 404"):
-        await steer_check.asks(stage)
+        await steered_checks.asks(stage)
 
 
 def lies_of(stage: Stage, asked: Steered) -> list[Lie]:
@@ -189,19 +190,19 @@ def lies_of(stage: Stage, asked: Steered) -> list[Lie]:
     back = next(each for each in stage.devices if orders.rollback in each.trials.results)
 
     def rollout(stage: Stage) -> Awaitable[None]:
-        return steer_check.rollout(stage, "withdrawn")
+        return steered_checks.rollout(stage, "withdrawn")
 
     def pause_of(stage: Stage) -> Pause:
-        return steer_check.pause(stage, 4, 100)
+        return steered_checks.pause(stage, 4, 100)
 
     def check_in(stage: Stage) -> Awaitable[None]:
-        return steer_visit.visit(stage, back)
+        return visits.visit(stage, back)
 
     log, rollback, asks, ended = (
-        steer_check.log,
-        steer_check.rollback,
-        steer_check.asks,
-        steer_check.ended,
+        steered_checks.log,
+        steered_checks.rollback,
+        steered_checks.asks,
+        steered_checks.ended,
     )
     return [
         (log, stage, "outcomes", stage.outcomes[1:]),

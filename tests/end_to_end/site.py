@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import ClientSession
 
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import opened
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access

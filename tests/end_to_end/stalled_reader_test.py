@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession
 
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import opened
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve

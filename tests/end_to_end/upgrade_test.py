@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from firmtrail.eventstore import migrations
+from firmtrail.schema import migrations
 from tests.databases import INSTANCE, opened, read, write
 from tests.end_to_end import ledger
 from tests.end_to_end.command import firmtrail
@@ -34,7 +34,7 @@ def upgrade():
 """
 
 FILL = """
-from firmtrail.eventstore.migrations import steps
+from firmtrail.schema.migrations import steps
 revision, down_revision = "0006", "0005"
 compatible_from = "{compatible_from}"
 SOME = (

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession
 
-from firmtrail.eventstore.sqlite_connection import WAL_BYTES_KEPT_MAX
+from firmtrail.database.sqlite_connection import WAL_BYTES_KEPT_MAX
 from tests.end_to_end import ledger
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, Site, get, new_site, post

@@ -7,7 +7,7 @@ import pytest
 
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
 from firmtrail.http.audit_api import CLOUDEVENT
 from firmtrail.http.kinds import Member
 from firmtrail.http.respond import NDJSON

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.eventstore import checkpoint, log, merkle, proofs
-from firmtrail.eventstore.checkpoint import Checkpoint
-from firmtrail.eventstore.floors import LogName
+from firmtrail.eventstore import log, merkle, proofs
 from firmtrail.http import app
+from firmtrail.publishing import checkpoint
+from firmtrail.publishing.checkpoint import Checkpoint
+from firmtrail.publishing.minimum_sizes import LogName
 from tests.fleet import received, report
 from tests.publishing import ACME, SIGNER, opened
 from tests.service.site import Answer, D, P, Site

@@ -11,10 +11,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from firmtrail import config
 from firmtrail.access.roles import Role
 from firmtrail.artifacts import Artifacts
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 from firmtrail.http import app
 from firmtrail.http.connection import Runner
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
 from tests.publishing import new_publisher

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from firmtrail.eventstore import log, merkle
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
 from tests.people import recorded

@@ -10,9 +10,9 @@ from firmtrail.access import people
 from firmtrail.commands import once
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.commands.once import KEPT_MS
+from firmtrail.database.database import Database
+from firmtrail.database.sqlite import SQLite
 from firmtrail.events.entry import TYPES
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.sqlite import SQLite
 from tests.databases import read, write
 from tests.people import add_member
 from tests.service.site import Answer, D, P, Site

@@ -10,12 +10,12 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from firmtrail.database.database import Database
 from firmtrail.events.entry import encode
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import DeviceRestored, FirmwareInstalled, UpdateFailed
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import log, replay
-from firmtrail.eventstore.database import Database
 from firmtrail.http import respond
 from firmtrail.http.kinds import Caller
 from tests.databases import new_log, write

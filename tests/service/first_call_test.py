@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.eventstore.database import Statement
+from firmtrail.database.database import Statement
 from firmtrail.http import app
 from tests.people import add_secret, new_access
 from tests.service.site import D2, D, P, Site

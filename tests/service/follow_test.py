@@ -14,7 +14,7 @@ from firmtrail.http import app, respond, stream_api
 from firmtrail.http.errors import TooManyRequests
 from firmtrail.http.kinds import Caller
 from firmtrail.http.places import Places
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import receipts, register, report
 from tests.people import new_access

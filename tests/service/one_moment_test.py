@@ -10,7 +10,7 @@ import msgspec
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.http import app, decisions, respond
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import opened
 from tests.people import new_access
 from tests.service.site import D, P, Site

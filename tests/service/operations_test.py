@@ -6,10 +6,10 @@ import re
 import pytest
 from structlog.testing import capture_logs
 
-from firmtrail.eventstore.database import Database
-from firmtrail.eventstore.floors import LogName
+from firmtrail.database.database import Database
 from firmtrail.http import errors, operations
 from firmtrail.http.fleet_metrics import Sums
+from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.repeats import Repeats
 from tests.contract.migrations_test import run_outside
 from tests.service.routes_test import assert_is_problem

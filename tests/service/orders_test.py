@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from firmtrail.commands import releases
-from firmtrail.commit import Commit
-from firmtrail.release import Key
+from firmtrail.recording.commit import Commit
+from firmtrail.rules.release import Key
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import D2, Answer, P, Site
 from tests.service.steered import post, roll_out

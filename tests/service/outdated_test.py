@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 from firmtrail.http import fleet_metrics
 from firmtrail.projections import outdated
 from tests.fleet import register, report

@@ -8,11 +8,12 @@ import pytest
 from aiohttp import ClientSession, UnixConnector, web
 from structlog.testing import capture_logs
 
-from firmtrail.eventstore.database import Database
+from firmtrail.database.database import Database
 from firmtrail.http import app
-from firmtrail.projections import fold, generations, rebuild, refold
-from firmtrail.projections.builder import LEASE_MS
-from firmtrail.record import Recorder
+from firmtrail.projections import fold
+from firmtrail.rebuilding import generations, rebuild, refold
+from firmtrail.rebuilding.builder import LEASE_MS
+from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
 from tests.fleet import NOON_MS, received, register, report
 from tests.people import new_access

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from firmtrail.eventstore import checkpoint, log
+from firmtrail.eventstore import log
 from firmtrail.http import sealing
+from firmtrail.publishing import checkpoint
 from tests.databases import write
 from tests.people import recorded
 from tests.service.site import P, Site

@@ -9,8 +9,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.commands.silence import Silence
 from firmtrail.http import app
-from firmtrail.record import Recorder
-from firmtrail.steering.silence import LAG_MS
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.silence import LAG_MS
 from tests.databases import write
 from tests.people import new_access
 from tests.service.site import D2, D, P, Site

@@ -9,7 +9,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.http import app, rollout_api
-from firmtrail.record import Recorder
+from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
 from tests.service.routes_test import assert_is_problem

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientPayloadError, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.eventstore.database import Unavailable
+from firmtrail.database.database import Unavailable
 from firmtrail.http import respond
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.clients import CLIENTS

@@ -1,0 +1,1 @@
+"""Publishes signed checkpoints of each log, and keeps the last one outside the database."""

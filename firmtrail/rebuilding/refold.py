@@ -1,0 +1,302 @@
+"""Folds a range of the log into views again: in batches, into generations that nothing else
+writes.
+
+It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
+written live can't differ by a rule. Memory is that of a few batches and some thousand devices,
+however long the log is. A batch is read and folded outside any transaction, in slices that let
+other tasks run, while the one before it is written in one short transaction.
+
+Some views of the same generations are the fold's memory: the states of devices, what comes after
+a late report, what decides, and what devices were offered. They must be among the views that are
+built.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import batched, islice
+from typing import NamedTuple, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from firmtrail.database.database import Database, Reader, Script, Statement
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
+from firmtrail.eventstore import log
+from firmtrail.projections import (
+    device_asks,
+    device_current,
+    device_history,
+    device_offers,
+    fold,
+    releases,
+    rollouts,
+)
+from firmtrail.projections.steering import Steering
+from firmtrail.rules import device
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState
+
+MEMORY = frozenset(
+    view.NAME
+    for view in (
+        device_current,
+        device_history,
+        releases,
+        rollouts,
+        device_offers,
+        device_asks,
+    )
+)
+"""The views that every fold from the log needs, whichever it is for."""
+
+SLICE_EVENTS = 25
+"""Folded before other tasks get a turn: half a millisecond. The thread that writes the batch before
+gets its turns at the interpreter by it, too."""
+
+BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
+WRITE_S = 0.01
+"""How long a batch's statements should take where all other writes wait for them, and for COMMIT,
+which takes about as long again. The batches' size follows from it; twice as much made nothing
+faster."""
+
+WRITE_BESIDE_S = 0.25
+"""The same where other writes don't wait, and a batch is never larger than the first: smaller ones
+spend their time on ways to a busy database and back, larger ones hold the event loop for 50 ms, and
+slower ones come near a rebuild's lease."""
+
+type Entries = list[tuple[int, int, str]]
+"""(position, recorded_at_ms, entry text)."""
+
+KNOWN_DEVICES_MAX = 20_000
+"""States kept in memory, about 1 KiB each, so that a device that is named again is not read."""
+
+
+class Views[Source: Reader](NamedTuple):
+    """A log's views in these generations: view's name -> generation."""
+
+    db: Source
+    log_id: int
+    generations: Mapping[str, int]
+
+
+class Folded(NamedTuple):
+    """A batch that is folded: what its devices are after it, what was reported, and what writes
+    it."""
+
+    states: Mapping[str, DeviceState]
+    steering: Steering
+    statements: list[Statement]
+
+
+def _unmarked(_batch: range) -> Script[None]:
+    yield []
+
+
+async def refold(
+    source: Database,
+    log_id: int,
+    views: Views[Database],
+    span: range,
+    *,
+    mark: Callable[[range], Script[None]] = _unmarked,
+) -> AsyncGenerator[int]:
+    """Fold the events at the positions of `span` into views that hold all before them.
+
+    Yields, after each batch that is written, the position that comes next. `mark` is played first
+    in a batch's transaction, with its positions: what it writes holds exactly when the batch is
+    written, and what it raises keeps the batch from being written. Source and target may be
+    different databases. Once it is closed, nothing is being written any more.
+
+    Raises `log.Corrupt` where a position is missing, or its entry none of ours.
+    """
+    start, size = span.start, BATCH_EVENTS_FIRST
+    known: dict[str, DeviceState] = {}
+    steering: Steering | None = None
+    writing: asyncio.Task[float] | None = None
+    try:
+        while start < span.stop:
+            rows = await source.read(log.page(log_id, start, span.stop, size))
+            entries = log.page_of(log_id, start, rows)
+            script = fold_entries(views.log_id, views.generations, entries, known, before=steering)
+            folded = await _played_beside(writing, views.db, script)
+            _remember(known, folded.states)
+            steering = folded.steering
+            if writing is not None:
+                size = _next_size(size, await writing, in_turn=views.db.plays_in_turn)
+                yield start
+            batch = range(start, start + len(entries))
+            playing = views.db.play(_writing, partial(mark, batch), folded.statements)
+            writing = asyncio.create_task(playing)
+            start = batch.stop
+        if writing is not None:
+            await writing
+            yield start
+    finally:
+        if writing is not None:
+            await asyncio.wait([writing])
+
+
+def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) -> None:
+    """Keeps the states of the devices that were named last, those of this batch among them."""
+    for name in states.keys() & known.keys():
+        del known[name]
+    known.update(states)
+    for name in list(islice(known, max(0, len(known) - KNOWN_DEVICES_MAX))):
+        del known[name]
+
+
+def _writing(mark: Callable[[], Script[None]], statements: Sequence[Statement]) -> Script[float]:
+    """Gives the seconds that it took, COMMIT apart."""
+    began = time.perf_counter()
+    yield from mark()
+    yield statements
+    return time.perf_counter() - began
+
+
+def _next_size(size: int, write_s: float, *, in_turn: bool) -> int:
+    """Follows what a write took, by a factor of two at most."""
+    goal_s, events_max = (
+        (WRITE_S, BATCH_EVENTS_MAX) if in_turn else (WRITE_BESIDE_S, BATCH_EVENTS_FIRST)
+    )
+    wanted = size * min(max(goal_s / write_s, 0.5), 2)
+    return min(max(int(wanted), BATCH_EVENTS_MIN), events_max)
+
+
+def fold_entries(
+    log_id: int,
+    generations: Mapping[str, int],
+    entries: Entries,
+    states: Mapping[str, DeviceState],
+    *,
+    before: Steering | None = None,
+) -> Script[Folded]:
+    """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
+
+    `before` is what the batch before it knows of steering, if its rows can't be read yet.
+    As a script it yields what must be read for it, and nothing where others may have a turn.
+    """
+    recorded: list[Recorded] = []
+    for texts in batched(entries, SLICE_EVENTS):
+        yield []
+        recorded += [_decoded(position, text) for position, _, text in texts]
+    folded = fold.Fold()
+    named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+    folded.states.update((name, states[name]) for name in named & states.keys())
+    current = device_current.load(
+        log_id, generations[device_current.NAME], named - folded.states.keys()
+    )
+    [rows] = yield [current]
+    folded.states.update(device_current.states(rows))
+    if late := _late(folded.states, recorded):
+        [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
+        folded.add_later(late, behind)
+    yield from _recall(log_id, generations, folded.steering, recorded, before=before)
+    for part in batched(recorded, SLICE_EVENTS):
+        yield []
+        for event in part:
+            folded.apply(event)
+    statements = folded.statements(log_id, generations)
+    return Folded(folded.states, folded.steering, statements)
+
+
+def _recall(
+    log_id: int,
+    generations: Mapping[str, int],
+    steering: Steering,
+    recorded: Sequence[Recorded],
+    *,
+    before: Steering | None,
+) -> Script[None]:
+    """Brings what decides and what devices were offered to before the batch. Settings and halts are
+    left out: no view's rows follow from them."""
+    if before is not None:
+        steering.control, steering.recent = before.control, before.recent
+    else:
+        of_releases, of_rollouts = yield [
+            releases.load(log_id, generations[releases.NAME]),
+            rollouts.load(log_id, generations[rollouts.NAME]),
+        ]
+        steering.control = Control(
+            releases=releases.state(of_releases), rollouts=rollouts.state(of_rollouts)
+        )
+        steering.recent = rollouts.recent(of_rollouts)
+    if steering.control.releases:
+        named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+        generation = generations[device_offers.NAME]
+        [rows] = yield [device_offers.load(log_id, generation, named)]
+        steering.offers = device_offers.state(rows)
+    if questions := _questions(recorded):
+        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
+        steering.asks = device_asks.state(rows)
+
+
+def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
+    return {
+        (event.stream.removeprefix("device/"), event.event.question)
+        for event in recorded
+        if isinstance(event.event, REPORTS) and event.event.question is not None
+    }
+
+
+def _decoded(position: int, text: str) -> Recorded:
+    try:
+        return decode(position, text)
+    except (msgspec.MsgspecError, ValueError, KeyError) as error:
+        raise log.Corrupt(f"position {position} is no entry: {error!r}") from error
+
+
+def _is_of_device(event: Recorded) -> bool:
+    return event.stream.startswith("device/")
+
+
+def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> list[tuple[str, int]]:
+    """Returns the (device, place) of each report that may not be the last in its device's order.
+
+    `last` has no more of a device than its order needs. It is never above the device that will be:
+    a report that comes after one whose clock is behind, or in a counting that begins here, is late
+    by reports that the fold knows.
+    """
+    last = {
+        name: DeviceState(name, last_place=state.last_place, counting_place=state.counting_place)
+        for name, state in states.items()
+    }
+    late = []
+    for event in recorded:
+        name = event.stream.removeprefix("device/")
+        if isinstance(event.event, REPORTS):
+            before = last.get(name) or DeviceState(name)
+            place = device.placed(before, event).place
+            if place < before.last_place:
+                late.append((name, place))
+            else:
+                last[name] = replace(before, last_place=place)
+        elif isinstance(event.event, DeviceSecretIssued) and name in last:
+            last[name] = device.evolve_attributes(last[name], name, event.event)
+    return late
+
+
+async def _played_beside(
+    writing: asyncio.Task[float] | None, db: Database, script: Script[Folded]
+) -> Folded:
+    """Play a script that only reads, while the batch before it is being written.
+
+    The devices of that batch are known, so the first read need not see it; every further one waits
+    for it.
+    """
+    statements = next(script)
+    is_first = True
+    while True:
+        if not statements:
+            await asyncio.sleep(0)
+        elif not is_first and writing is not None:
+            await asyncio.wait([writing])
+        is_first = is_first and not statements
+        rows = [await db.read(statement) for statement in statements]
+        try:
+            statements = script.send(rows)
+        except StopIteration as end:
+            return cast("Folded", end.value)

@@ -1,0 +1,165 @@
+"""All that decides in a project: its settings, releases, rollouts and halt; and the commands on it.
+
+`Control` is the fold of the control events. It is small, whatever the fleet's size, so a process
+keeps it in memory; `count` says how many of the log's control events it holds.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.steering import Halted, Resumed, RollbackStarted, RolloutStarted
+from firmtrail.rules import release, rollout, settings
+from firmtrail.rules.device import Refused
+from firmtrail.rules.release import Current, Key, Release, Releases
+from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.settings import Settings
+
+type Halt = Literal["rollouts", "all"]
+"""What is halted: everything but rollbacks, or everything."""
+
+type WantedRollout = RolloutStarted | RollbackStarted
+
+
+@dataclass(frozen=True)
+class Control:
+    """What decides in a project after some of its log."""
+
+    count: int = 0
+    settings: Settings = settings.INITIAL
+    halt: Halt | None = None
+    releases: Releases = field(default_factory=dict)
+    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    """By id."""
+
+    @cached_property
+    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[Rollout]]:
+        """What was not aborted, the newest first: rollbacks by model and bad version, rollouts by
+        model and None."""
+        found: dict[tuple[str, str | None], list[Rollout]] = {}
+        for each in sorted(self.rollouts.values(), key=lambda each: -each.position):
+            if each.phase != "aborted":
+                found.setdefault((each.model, each.bad_version), []).append(each)
+        return found
+
+    @cached_property
+    def latest(self) -> Mapping[str, Release]:
+        """By model."""
+        return release.latest(self.releases.values())
+
+    @cached_property
+    def current(self) -> Current:
+        """By model: the releases that outdate."""
+        return release.current(self.releases.values())
+
+    @cached_property
+    def followed(self) -> Mapping[str, Release]:
+        """By model: the latest that no rollout, in any state, carries."""
+        carried = {
+            Key(each.model, each.version)
+            for each in self.rollouts.values()
+            if not each.is_rollback and each.version is not None
+        }
+        return release.latest(each for key, each in self.releases.items() if key not in carried)
+
+    @cached_property
+    def models(self) -> frozenset[str]:
+        """Those with a release."""
+        return frozenset(key.model for key in self.releases)
+
+    @cached_property
+    def watching(self) -> bool:
+        """Whether a rollout may pause itself over the outcomes of its offers."""
+        return any(each.watches for each in self.rollouts.values())
+
+
+def evolve(control: Control, recorded: Recorded) -> Control:
+    """What decides after a further event of any kind."""
+    event = recorded.event
+    if not event.IS_CONTROL:
+        return control
+    changed = control
+    kind, _, name = recorded.stream.partition("/")
+    match event:
+        case SettingsChanged():
+            changed = replace(control, settings=settings.evolve(control.settings, event))
+        case Halted(all=is_all):
+            changed = replace(control, halt="all" if is_all else "rollouts")
+        case Resumed():
+            changed = replace(control, halt=None)
+        case RolloutStarted() | RollbackStarted():
+            changed = _with_rollout(control, rollout.started(recorded))
+        case _ if kind == "rollout":
+            changed = _with_rollout(control, rollout.evolve(control.rollouts[name], recorded))
+        case _:
+            changed = replace(control, releases=release.evolve(control.releases, recorded))
+    return replace(changed, count=control.count + 1)
+
+
+def _with_rollout(control: Control, changed: Rollout) -> Control:
+    return replace(control, rollouts={**control.rollouts, changed.id: changed})
+
+
+def is_withdrawn(control: Control, model: str, of: str) -> bool:
+    found = control.releases.get(Key(model, of))
+    return found is not None and found.is_withdrawn
+
+
+def decide_rollout(control: Control, wanted: RolloutStarted) -> RolloutStarted:
+    """Raises `Refused` where there is no such release, or it is withdrawn."""
+    _check_target(control, wanted.model, wanted.version, "version")
+    return wanted
+
+
+def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarted:
+    """Raises `Refused` where a version that it sends devices to is no release or is withdrawn.
+
+    The caller withdraws the bad release in the same commit. As no target is withdrawn and every
+    bad version is, no two rollbacks send a device to and fro.
+    """
+    for member, target in (("to", wanted.version), ("fallback", wanted.fallback)):
+        if target == wanted.bad_version:
+            detail = "a rollback leads away from its bad version"
+            raise Refused("invalid", detail, status=422, member=member)
+        if target is not None:
+            _check_target(control, wanted.model, target, member)
+    return wanted
+
+
+def _check_target(control: Control, model: str, target: str, member: str) -> None:
+    found = control.releases.get(Key(model, target))
+    if found is None:
+        detail = f"{model} has no release {target}"
+        raise Refused("unknown_release", detail, status=422, member=member)
+    if found.is_withdrawn:
+        raise Refused("release_withdrawn", f"{target} of {model} is withdrawn")
+
+
+def existing(control: Control, rollout_id: str) -> Rollout:
+    """Raises `Refused` where there is no such rollout."""
+    if rollout_id not in control.rollouts:
+        raise Refused("unknown_rollout", f"there is no rollout {rollout_id}", status=404)
+    return control.rollouts[rollout_id]
+
+
+def commandable(control: Control, rollout_id: str) -> Rollout:
+    """The rollout, if it takes other commands than abort. Raises `Refused`."""
+    found = existing(control, rollout_id)
+    if found.version is not None and is_withdrawn(control, found.model, found.version):
+        raise Refused("release_withdrawn", f"{found.version} of {found.model} is withdrawn")
+    return found
+
+
+def decide_halt(control: Control, *, is_all: bool) -> Halted:
+    if control.halt == ("all" if is_all else "rollouts"):
+        raise Refused("halted", "the project is halted already")
+    return Halted(all=is_all)
+
+
+def decide_resume(control: Control) -> Resumed:
+    if control.halt is None:
+        raise Refused("not_halted", "the project is not halted")
+    return Resumed()

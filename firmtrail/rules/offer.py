@@ -1,0 +1,316 @@
+"""The rules of offers: what a device was offered, and how each attempt at it ended.
+
+An offer stands for a device, its model, the source of the order (a rollout, a rollback, its pin,
+follow_latest) and a version. Each time a new attempt is ordered, the offer is made again.
+
+An offer has a place in the device's order: the device's last place when the offer was made. A
+report of an earlier place came late. It says how the device was before the offer, so it changes
+nothing of the offer.
+
+An attempt is over when the device reports `failed` or `rejected`, or, after `installing` or
+`rebooting`, that another version runs. It counts once an offer. The device's next install of the
+version, or a person's retry, sets the count back. Attempts belong to device, model and version:
+every offer of that version has the same count. The outcome of an offer is the last one in the
+device's order.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from firmtrail.events.event import Recorded
+from firmtrail.events.fleet import ReportEvent
+from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
+from firmtrail.rules.device import AT_IT, FAILED, MOVING, DeviceState, Later, Placed
+from firmtrail.rules.history import Ordered
+
+type Outcome = Literal["installed", "failed"]
+type Offers = Sequence["Offer"]
+"""All offers of one device."""
+
+
+class Offer(msgspec.Struct, frozen=True, gc=False):
+    """What a device was offered, and how it went."""
+
+    device: str
+    source: str
+    """The rollout's id, or the cause where there is none."""
+    version: str
+    cause: Cause
+    position: int
+    """The event that made it last."""
+    offered_at_ms: int
+    attempt: int
+    """The one that it was made for last; 0 once the count was set back."""
+    attempts: int
+    """Of the device at this version, by whichever offer."""
+    has_failed: bool = False
+    """An attempt since the last install of the version; a retry does not change it."""
+    is_counted: bool = False
+    """Its attempt is over."""
+    installing_place: int = -1
+    """Of the report that the device is at it; -1: it is not."""
+    outcome: Outcome | None = None
+    outcome_position: int = -1
+    outcome_place: int = -1
+    silent_position: int | None = None
+    """The position of the event that says that the device fell silent after it."""
+    model: str = ""
+    """Of the device when the offer was made: the same version of two models is two releases."""
+    place: int = -1
+    """The device's last place when the offer was made."""
+    cleared_place: int = -1
+    """The device's last place at the last retry: a failure before it counts no attempt."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Returns whether it counts as failed because the device fell silent."""
+        return self.outcome == "failed" and self.outcome_position == self.silent_position
+
+    @property
+    def is_pending(self) -> bool:
+        """Returns whether no outcome came since it was made last."""
+        return self.outcome is None or self.outcome_position < self.position
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Among the offers of its device."""
+        return source_key(self), self.version
+
+    def is_open(self, at: Placed) -> bool:
+        """Returns whether an install of the version, at this place, follows from it."""
+        if at.place < self.place:
+            return False
+        is_installed = self.outcome == "installed" and self.outcome_position > self.position
+        return not is_installed or at.place < self.outcome_place
+
+
+def source_key(offer: Offer) -> str:
+    """Returns the source, with the model where a source has offers for more than one: a rollout is
+    of one model, a rule of all. No name of a model holds a "/"."""
+    if offer.cause in {"rollout", "rollback"}:
+        return offer.source
+    return f"{offer.source}/{offer.model}"
+
+
+def source_of(event: UpdateOffered) -> str:
+    return event.rollout or event.cause
+
+
+def of_model(offers: Iterable[Offer], model: str | None) -> list[Offer]:
+    """Returns the offers that count for a device while it is of this model."""
+    return [offer for offer in offers if offer.model == (model or "")]
+
+
+def attempts(offers: Offers, version: str) -> int:
+    """Returns how many attempts of the device at this version count; `offers` are of its model."""
+    return next((offer.attempts for offer in offers if offer.version == version), 0)
+
+
+def latest(offers: Iterable[Offer]) -> Offer | None:
+    """Returns the one made last."""
+    return max(offers, key=lambda offer: offer.position, default=None)
+
+
+def is_made(offers: Offers, source: str, version: str) -> bool:
+    """Returns whether the device was offered this already, for the attempt that comes next;
+    `offers` are of its model."""
+    attempt = attempts(offers, version) + 1
+    return any(
+        (offer.source, offer.version, offer.attempt) == (source, version, attempt)
+        for offer in offers
+    )
+
+
+class Follows(NamedTuple):
+    """The open offers that a report of an installed version follows."""
+
+    ordered: Ordered
+    position: int
+    """Of the newest of them."""
+
+
+def followed(offers: Offers, version: str, at: Placed) -> Follows | None:
+    """Returns the open offers that a report of this version follows, before it is folded."""
+    is_open = [offer for offer in offers if offer.version == version and offer.is_open(at)]
+    newest = latest(is_open)
+    if newest is None:
+        return None
+    is_rollback = any(offer.cause == "rollback" for offer in is_open)
+    return Follows("rollback" if is_rollback else "offered", newest.position)
+
+
+def last_place(offers: Iterable[Offer], version: str) -> int:
+    """Returns the place of the newest offer of this version; -1: there is none."""
+    return max((offer.place for offer in offers if offer.version == version), default=-1)
+
+
+def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> list[Offer]:
+    """Returns the offers that an UpdateOffered changes: the one that it makes first."""
+    event = recorded.event
+    assert isinstance(event, UpdateOffered)
+    others = _of_version(offers, state, event.version)
+    made = Offer(
+        state.device,
+        source_of(event),
+        event.version,
+        event.cause,
+        recorded.position,
+        recorded.recorded_at_ms,
+        event.attempt,
+        attempts(others, event.version),
+        any(offer.has_failed for offer in others),
+        installing_place=max((offer.installing_place for offer in others), default=-1),
+        model=state.model or "",
+        place=state.last_place,
+        cleared_place=max((offer.cleared_place for offer in others), default=-1),
+    )
+    under_way = [  # what is under way counts for the offer made last
+        replace(offer, installing_place=-1)
+        for offer in others
+        if offer.key != made.key and offer.installing_place >= 0
+    ]
+    return [_with_outcome_of(made, others), *under_way]
+
+
+def _of_version(offers: Iterable[Offer], state: DeviceState, version: str) -> list[Offer]:
+    return [offer for offer in of_model(offers, state.model) if offer.version == version]
+
+
+def _with_outcome_of(made: Offer, others: Offers) -> Offer:
+    """Returns the offer with the latest outcome of those before: it stays until the next."""
+    for before in others:
+        if before.key == made.key:
+            return replace(
+                made,
+                outcome=before.outcome,
+                outcome_position=before.outcome_position,
+                outcome_place=before.outcome_place,
+                silent_position=before.silent_position,
+            )
+    return made
+
+
+def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) -> list[Offer]:
+    """Returns the offers that a device's silence changes. It is an outcome and no attempt: a report
+    that comes later, of whatever place, says how it really went."""
+    return [
+        replace(each, outcome="failed", outcome_position=position, silent_position=position)
+        for each in offers
+        if each.key == (event.rollout, event.version)
+    ]
+
+
+def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared) -> list[Offer]:
+    """Returns the offers that a retry changes."""
+    return [
+        replace(offer, attempt=0, attempts=0, cleared_place=state.last_place)
+        for offer in _of_version(offers, state, event.version)
+    ]
+
+
+def reported(
+    offers: Offers, event: ReportEvent, at: Placed, later: Later | None = None
+) -> list[Offer]:
+    """Returns the offers that a report changes; `offers` are those for the device's model, and
+    `later` is the next report of an installed version in the device's order."""
+    same = [offer for offer in offers if offer.version == event.version]
+    newest = latest(offer for offer in same if offer.place <= at.place)
+    if event.status in MOVING:
+        return [*_installed(same, newest, at), *_left(offers, event.version, at)]
+    if newest is None or at.place < newest.outcome_place:
+        return []
+    if event.status in FAILED:
+        return _failed(same, newest, at)
+    if event.status in AT_IT and not newest.is_counted:
+        return _installing(same, newest, at, later)
+    return []
+
+
+def _installing(same: Offers, newest: Offer, at: Placed, later: Later | None) -> list[Offer]:
+    """Returns the offers as the device is at the version. If the report arrives late, another
+    version may be known to run after it."""
+    if at.place <= newest.installing_place:
+        return []
+    if later is not None and later.version != newest.version:
+        return _failed(same, newest, replace(at, place=later.place))
+    return [replace(newest, installing_place=at.place)]
+
+
+def _installed(same: Offers, newest: Offer | None, at: Placed) -> list[Offer]:
+    """Returns the offers as the version runs: what was tried before it, in the device's order, is
+    settled."""
+    if newest is None or at.place < newest.outcome_place or _is_settled(same, newest):
+        return []
+    if any(at.place < max(offer.place, offer.outcome_place) for offer in same):
+        return [_with_outcome(newest, "installed", at)]
+    return [
+        replace(
+            _with_outcome(offer, "installed", at) if offer is newest else offer,
+            attempt=0,
+            attempts=0,
+            has_failed=False,
+            is_counted=True,
+            installing_place=-1,
+        )
+        for offer in same
+    ]
+
+
+def _with_outcome(offer: Offer, outcome: Outcome, at: Placed) -> Offer:
+    return replace(
+        offer,
+        is_counted=True,
+        installing_place=-1,
+        outcome=outcome,
+        outcome_position=at.position,
+        outcome_place=at.place,
+    )
+
+
+def _is_settled(same: Offers, newest: Offer) -> bool:
+    """Returns whether it was known that the version runs, so that a heartbeat writes nothing."""
+    is_installed = newest.outcome == "installed" and newest.outcome_position > newest.position
+    return is_installed and not any(
+        offer.attempt or offer.attempts or offer.has_failed for offer in same
+    )
+
+
+def _left(offers: Offers, running: str, at: Placed) -> list[Offer]:
+    """Another version runs: what was being installed did not get there.
+
+    At the same place the later position comes after: a report in one array with the one before it,
+    or one without a seq from a device that sends them.
+    """
+    changed: list[Offer] = []
+    for offer in offers:
+        is_at_it = 0 <= offer.installing_place <= at.place and offer.place <= at.place
+        if offer.version != running and is_at_it:
+            same = [each for each in offers if each.version == offer.version]
+            changed += _failed(same, offer, at)
+    return changed
+
+
+def _failed(same: Offers, newest: Offer, at: Placed) -> list[Offer]:
+    """Counts an attempt for all offers of the version; once for the one that was made last.
+
+    A further failure counts none, but is the latest outcome: a rollout that was resumed meanwhile
+    has to see it. Failures before the last retry count none either, nor do they end an attempt at
+    an offer that has a later place.
+    """
+    if newest.is_counted:
+        is_again = newest.outcome == "failed" and newest.outcome_position > newest.position
+        return [_with_outcome(newest, "failed", at)] if is_again else []
+    tried = 1 if at.place >= newest.cleared_place else 0
+    return [
+        replace(
+            _with_outcome(offer, "failed", at) if offer is newest else offer,
+            attempts=offer.attempts + tried,
+            has_failed=True,
+            is_counted=offer.is_counted or offer.place <= at.place,
+            installing_place=-1 if offer.installing_place <= at.place else offer.installing_place,
+        )
+        for offer in same
+    ]

@@ -1,0 +1,189 @@
+"""The rules of one rollout or rollback: what its events make of it, and which commands it takes.
+
+A rollback is a rollout of another kind: it names a bad version, reaches the devices that run it,
+and sends each to a given version or to its own previous one.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+from typing import Literal, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from firmtrail.events.event import Recorded
+from firmtrail.events.steering import (
+    RollbackStarted,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutPaused,
+    RolloutResumed,
+    RolloutStarted,
+)
+from firmtrail.rules.device import DeviceState, Refused
+
+BUCKETS = 10_000
+"""A device's bucket in a rollout is one of them; a percentage in hundredths reaches so many."""
+
+type Phase = Literal["running", "paused", "aborted"]
+
+
+class Recent(NamedTuple):
+    """Devices of a rollout by their latest outcome since its start or last resume."""
+
+    installed: int = 0
+    failed: int = 0
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollout, or a rollback where `bad_version` is not None, as its events leave it."""
+
+    id: str
+    model: str
+    version: str | None
+    """Where it sends devices; None: each to its previous version, else to the fallback."""
+    reach: int
+    cohort: str | None = None
+    tag: str | None = None
+    failed_percent: int | None = None
+    min_reports: int | None = None
+    bad_version: str | None = None
+    fallback: str | None = None
+    phase: Phase = "running"
+    position: int
+    """Where it was started: the newer of two is the one of the higher position."""
+    started_at_ms: int
+    phase_position: int
+    """The event that gave it its phase."""
+    phase_at_ms: int
+    resumed_position: int
+    """Its start or last resume: outcomes after it count towards pausing."""
+    silent_after_s: int | None = None
+    """How long a device that was offered it may be silent before it counts as failed."""
+
+    @property
+    def is_rollback(self) -> bool:
+        return self.bad_version is not None
+
+    @property
+    def watches(self) -> bool:
+        """Returns whether outcomes are counted that it may pause over."""
+        return self.min_reports is not None and self.phase == "running"
+
+
+def stream(rollout_id: str) -> str:
+    return f"rollout/{rollout_id}"
+
+
+@lru_cache(maxsize=256)
+def bucket(rollout_id: str, device: str) -> int:
+    """Returns the device's place among the `BUCKETS`, the same for as long as the rollout is."""
+    digest = sha256(f"{rollout_id}/{device}".encode()).digest()
+    return int.from_bytes(digest) % BUCKETS
+
+
+def is_meant(rollout: Rollout, device: DeviceState) -> bool:
+    """Returns whether the rollout is for devices of this model, cohort and tags."""
+    return (
+        rollout.model == device.model
+        and rollout.cohort in {None, device.cohort}
+        and (rollout.tag is None or rollout.tag in device.tags)
+    )
+
+
+def counts(rollout: Rollout, device: DeviceState | None) -> bool:
+    """Returns whether the rollout speaks of a device that it was offered to: in its lists, in its
+    progress, and in the outcomes that it may pause over."""
+    return device is not None and not device.decommissioned and is_meant(rollout, device)
+
+
+def reaches(rollout: Rollout, device: str) -> bool:
+    return bucket(rollout.id, device) < rollout.reach
+
+
+def started(recorded: Recorded) -> Rollout:
+    """Returns the rollout that a RolloutStarted or RollbackStarted begins."""
+    event = recorded.event
+    assert isinstance(event, RolloutStarted | RollbackStarted)
+    position, at_ms = recorded.position, recorded.recorded_at_ms
+    members = msgspec.structs.asdict(event)
+    members.pop("reason", None)
+    return Rollout(
+        id=recorded.stream.removeprefix("rollout/"),
+        position=position,
+        started_at_ms=at_ms,
+        phase_position=position,
+        phase_at_ms=at_ms,
+        resumed_position=position,
+        **members,
+    )
+
+
+def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
+    """Returns the rollout after a further event of its stream."""
+    match recorded.event:
+        case RolloutAdvanced(reach):
+            return replace(rollout, reach=reach)
+        case RolloutPaused():
+            return _in_phase(rollout, "paused", recorded)
+        case RolloutAborted():
+            return _in_phase(rollout, "aborted", recorded)
+        case RolloutResumed():
+            resumed = replace(rollout, resumed_position=recorded.position)
+            return _in_phase(resumed, "running", recorded)
+    return rollout
+
+
+def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
+    return replace(
+        rollout,
+        phase=phase,
+        phase_position=recorded.position,
+        phase_at_ms=recorded.recorded_at_ms,
+    )
+
+
+def decide_advance(rollout: Rollout, reach: int) -> RolloutAdvanced:
+    """Raises `Refused` where it would not reach more devices."""
+    _check_is_not_aborted(rollout)
+    if reach <= rollout.reach:
+        raise Refused(
+            "no_advance", f"the rollout reaches {rollout.reach / 100:g} % already; it only grows"
+        )
+    return RolloutAdvanced(reach)
+
+
+def decide_pause(rollout: Rollout) -> RolloutPaused:
+    _check_is_not_aborted(rollout)
+    if rollout.phase == "paused":
+        raise Refused("rollout_paused", "the rollout is paused already")
+    return RolloutPaused()
+
+
+def decide_resume(rollout: Rollout) -> RolloutResumed:
+    _check_is_not_aborted(rollout)
+    if rollout.phase == "running":
+        raise Refused("rollout_running", "the rollout is not paused")
+    return RolloutResumed()
+
+
+def decide_abort(rollout: Rollout) -> RolloutAborted:
+    _check_is_not_aborted(rollout)
+    return RolloutAborted()
+
+
+def _check_is_not_aborted(rollout: Rollout) -> None:
+    if rollout.phase == "aborted":
+        raise Refused("rollout_aborted", "the rollout was aborted")
+
+
+def decide_own_pause(rollout: Rollout, recent: Recent) -> RolloutPaused | None:
+    """Returns whether too many of the devices that it was offered to failed."""
+    if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
+        return None
+    outcomes = recent.installed + recent.failed
+    if outcomes < rollout.min_reports:
+        return None
+    if 100 * recent.failed <= rollout.failed_percent * outcomes:
+        return None
+    return RolloutPaused(failed=recent.failed, installed=recent.installed)

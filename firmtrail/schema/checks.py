@@ -1,0 +1,151 @@
+"""Is the database what the log relies on? What `firmtrail doctor` asks of it.
+
+Each check reads the catalog of its back end: what is there, compared with what the migrations made.
+"""
+
+import re
+from typing import NamedTuple
+
+from firmtrail.database.database import Database, Statement
+from firmtrail.schema import migrations
+
+_SQLITE_TRIGGERS = """\
+SELECT name, sql
+FROM sqlite_master
+WHERE type = 'trigger' AND tbl_name IN ('events', 'subtrees', 'checkpoints')
+ORDER BY name
+LIMIT 100"""
+
+_POSTGRES_TRIGGERS = """\
+SELECT
+    tgname, tgenabled::text, pg_get_triggerdef(pg_trigger.oid), prosrc,
+    quote_ident(relnamespace::regnamespace::text)
+FROM pg_trigger
+JOIN pg_proc ON pg_proc.oid = tgfoid
+JOIN pg_class ON pg_class.oid = tgrelid
+WHERE tgrelid IN (to_regclass('events'), to_regclass('subtrees'), to_regclass('checkpoints'))
+    AND NOT tgisinternal
+ORDER BY tgname
+LIMIT 100"""
+
+_POSTGRES_SETTINGS = """\
+SELECT name, setting
+FROM pg_settings
+WHERE name IN ('fsync', 'full_page_writes') AND setting <> 'on'
+ORDER BY name
+LIMIT 100"""
+
+_POSTGRES_PRIVILEGES = """\
+SELECT privilege || ' on ' || name
+FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS held(privilege)
+CROSS JOIN unnest(ARRAY['events', 'subtrees', 'checkpoints']) AS guarded(name)
+WHERE has_table_privilege(current_user, name, privilege)
+ORDER BY name, privilege
+LIMIT 100"""
+
+_REFUSE = "refuse()"
+
+_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires, and what it runs
+    "events_append": ("BEFORE INSERT ON", "refuse_other_than_next()"),
+    "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
+    "subtrees_append": ("BEFORE INSERT ON", "refuse_other_subtree()"),
+    "subtrees_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "subtrees_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
+    "checkpoints_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "checkpoints_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
+}
+
+_POSTGRES_FILES = ("0001_own.postgresql", "0004_postgres_guard.postgresql")
+"""What makes the functions that the triggers run."""
+
+
+async def sqlite_triggers(db: Database) -> list[str]:
+    """Returns what is wrong with the triggers that keep the log append-only."""
+    there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
+    made = {
+        match[1]: _plain(text)
+        for name in ("0001_own.sqlite", "0002_subtrees.sqlite", "0002_checkpoints.sqlite")
+        for text in migrations.statements(name, "sqlite")
+        if (match := re.match(r"CREATE TRIGGER (\w+)", text))
+    }
+    return _differences(there, made)
+
+
+async def postgres_triggers(db: Database) -> list[str]:
+    """Returns what is wrong with the triggers that keep the log append-only."""
+    rows = await db.read(Statement(_POSTGRES_TRIGGERS))
+    bodies = _bodies()
+    there = {name: _fires(name, bodies, *row) for name, *row in rows}
+    made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
+    return _differences(there, made)
+
+
+def _bodies() -> dict[str, str]:
+    """The source of each function that a trigger runs, without what a schema's name adds to it."""
+    made = "\n".join(
+        text for name in _POSTGRES_FILES for text in migrations.statements(name, "postgresql")
+    )
+    functions = re.findall(
+        r"CREATE FUNCTION (\w+\(\)) RETURNS trigger.*?\$\$(.*?)\$\$", made, re.DOTALL
+    )
+    return {name: _unqualified(body.replace("%%", "%")) for name, body in functions}
+
+
+class _Trigger(NamedTuple):
+    """A trigger as the catalog describes it."""
+
+    enabled: str
+    definition: str
+    source: str
+    schema: str
+
+
+def _fires(name: str, bodies: dict[str, str], *row: str) -> str:
+    found = _Trigger(*row)
+    when, function = _POSTGRES_EXPECTED.get(name, ("", ""))
+    source = found.source.replace(f"{found.schema}.", "%1$I.")
+    is_whole = (
+        found.enabled == "A"
+        and when in found.definition
+        and " WHEN " not in found.definition
+        and _unqualified(source) == bodies.get(function)
+    )
+    return "always, and refuses" if is_whole else "otherwise"
+
+
+def _unqualified(source: str) -> str:
+    return _plain(source).replace("%1$I.", "")
+
+
+def _differences(there: dict[str, str], made: dict[str, str]) -> list[str]:
+    return [
+        *(f"{name} is missing" for name in made.keys() - there.keys()),
+        *(f"{name} is not ours" for name in there.keys() - made.keys()),
+        *(
+            f"{name} was changed"
+            for name in made.keys() & there.keys()
+            if made[name] != there[name]
+        ),
+    ]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).rstrip("; ")
+
+
+async def postgres_settings(db: Database) -> list[str]:
+    """Settings of the cluster with which a crash loses what was acknowledged."""
+    rows = await db.read(Statement(_POSTGRES_SETTINGS))
+    return [f"{name} is {setting}" for name, setting in rows]
+
+
+async def postgres_synchronous_commit(db: Database) -> str:
+    """The setting as it is on the connections of this process."""
+    [[setting]] = await db.read(Statement("SELECT current_setting('synchronous_commit')"))
+    return str(setting)
+
+
+async def postgres_privileges(db: Database) -> list[str]:
+    """Returns what this role may do to the log besides reading and adding."""
+    return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

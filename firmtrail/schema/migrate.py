@@ -1,0 +1,199 @@
+"""Brings a database to the schema that this code reads and writes.
+
+Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a second of imports.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+from alembic import command
+from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from firmtrail.database.database import Contended
+from firmtrail.database.postgres import connect
+from firmtrail.schema import migrations
+from firmtrail.schema.migrations import FOLDER
+from firmtrail.schema.migrations.steps import Progress, bound_locks
+
+VERSIONS = FOLDER / "versions"
+
+RETRY_S = 120
+RETRY_EVERY_S = 0.3
+_CONTENDED = ("55P03", "40P01")
+"""SQLSTATEs of a lock that was not had in time, and of a deadlock."""
+
+_SERVICE_GRANTS = (
+    ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
+    ("SELECT, INSERT, DELETE", "texts"),
+    ("SELECT, INSERT, UPDATE", "log_heads, views, projects, users, access_heads"),
+    (
+        "SELECT, INSERT, UPDATE, DELETE",
+        "device_current, device_attributes, device_history, fleet_versions, fleet_moves, "
+        "releases, release_artifacts, rollouts, rollout_counts, device_offers, device_asks, "
+        "members, tokens, device_secrets, device_seen, idempotency_keys, rebuilds",
+    ),
+    (
+        "SELECT",
+        "instance, alembic_version, shared_keys, audited_members, audited_tokens, audited_secrets",
+    ),
+)
+
+_AUDITOR_GRANTS = (
+    (
+        "SELECT",
+        "events, subtrees, checkpoints, continued, texts, log_heads, views, projects, instance, "
+        "alembic_version, device_current, device_attributes, device_history, fleet_versions, "
+        "fleet_moves, releases, release_artifacts, rollouts, rollout_counts, device_offers, "
+        "device_asks, access_record, access_heads, audited_members, audited_tokens, "
+        "audited_secrets",
+    ),
+)
+"""What an audit reads: no address, no digest of a secret."""
+
+_SQLITE = "sqlite:///"
+
+
+class Roles(NamedTuple):
+    """Roles of a Postgres that get what they need and nothing more; None: no such role."""
+
+    service: str | None = None
+    """Serves: on `events`, `subtrees`, `checkpoints`, `continued` and `access_record` it may SELECT
+    and INSERT, and no more."""
+    auditor: str | None = None
+    """Audits: it reads the logs, what is kept of them, and the views."""
+
+
+NOBODY = Roles()
+
+
+class WrongInstance(Exception):
+    """The database belongs to an instance of another name."""
+
+    def __init__(self, stored: str, wanted: str) -> None:
+        super().__init__(f"this is the database of instance {stored}, not of {wanted}")
+        self.stored = stored
+
+
+def _silent(_name: str, _done: int) -> None:
+    """Shows no progress."""
+
+
+class NewerSchema(Exception):
+    """The database has the schema of a newer version of this program."""
+
+
+async def migrate(
+    url: str,
+    instance: str,
+    roles: Roles = NOBODY,
+    *,
+    progress: Progress = _silent,
+    folders: Sequence[Path] = (VERSIONS,),
+) -> None:
+    """Bring the database at `url` to the newest schema, and name its instance.
+
+    On Postgres this runs as the owner, while servers write, and gives `roles` what they need. Each
+    revision is a transaction of its own; what gets no lock in time is tried again. No other process
+    may have an embedded database open; it is migrated in one transaction.
+
+    Raises `WrongInstance` where the database has another name already, `Contended` where others
+    hold a lock for longer than RETRY_S.
+    """
+    engine = _engine(url)
+    do = partial(_migrate, to=_To(instance, roles, progress, folders))
+    try:
+        if engine.dialect.name == "sqlite":
+            async with engine.begin() as connection:
+                await connection.run_sync(do)
+        else:
+            event.listen(engine.sync_engine, "begin", bound_locks)
+            await _with_retries(engine, do)
+    finally:
+        await engine.dispose()
+
+
+async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -> None:
+    """Tries again if a lock is not had in time; what was committed before stays, and is skipped."""
+    last_try_at_s = monotonic() + RETRY_S
+    while True:
+        try:
+            async with engine.connect() as connection:
+                return await connection.run_sync(do)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _CONTENDED:
+                raise
+            if monotonic() > last_try_at_s:
+                raise Contended(
+                    "The migration was not finished: other transactions kept a lock that it needs "
+                    f"for {RETRY_S} s. Nothing is broken: end them, and run it again."
+                ) from error
+        await asyncio.sleep(RETRY_EVERY_S)
+
+
+def _engine(url: str) -> AsyncEngine:
+    """Postgres by the very URL that serves, whose options SQLAlchemy has other names for.
+
+    What follows sqlite:/// is a path as it is: no character of it is escaped or begins a query.
+    SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE on its own.
+    """
+    if url.startswith(_SQLITE):
+        path = URL.create("sqlite+aiosqlite", database=url.removeprefix(_SQLITE))
+        return create_async_engine(path, connect_args={"autocommit": False})
+    return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
+
+
+class _To(NamedTuple):
+    """What a migration has to reach, and how."""
+
+    instance: str
+    roles: Roles
+    progress: Progress
+    folders: Sequence[Path]
+
+
+def _migrate(connection: Connection, to: _To) -> None:
+    config = Config()
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option(
+        "version_locations", "\n".join(str(folder).replace("%", "%%") for folder in to.folders)
+    )
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    config.attributes["progress"] = to.progress
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        if isinstance(error.__cause__, ResolutionError):  # a revision that this code has no file of
+            raise NewerSchema from error
+        raise
+    _name(connection, to.instance)
+    granted = (to.roles.service, _SERVICE_GRANTS), (to.roles.auditor, _AUDITOR_GRANTS)
+    for role, grants in granted:
+        if role is not None:
+            _grant(connection, role, grants)
+    if connection.dialect.name != "sqlite":
+        connection.commit()
+
+
+def _name(connection: Connection, instance: str) -> None:
+    stored = connection.scalar(text("SELECT name FROM instance LIMIT 1"))
+    if stored is None:
+        named = "INSERT INTO instance (name, compatible_from) VALUES (:name, :since)"
+        connection.execute(text(named), {"name": instance, "since": migrations.HEAD})
+    elif stored != instance:
+        raise WrongInstance(stored, instance)
+
+
+def _grant(connection: Connection, role: str, grants: Sequence[tuple[str, str]]) -> None:
+    quoted = connection.dialect.identifier_preparer.quote_identifier(role)
+    for privileges, tables in grants:
+        connection.execute(text(f"GRANT {privileges} ON {tables} TO {quoted}"))

@@ -1,0 +1,67 @@
+"""The schema and its versions: raw SQL in numbered files, applied by alembic, on both back ends."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from firmtrail.database.database import Database, NoSuchTable, Statement
+
+HEAD = "0004"
+"""The version of the schema that this code reads and writes."""
+
+FOLDER = Path(__file__).parent
+
+
+def statements(name: str, back_end: str) -> list[str]:
+    """Returns the statements of one file for one back end; a blank line ends a statement.
+
+    Text sorts in byte order on SQLite as it is, and on Postgres by COLLATE "C". A table that is
+    found by its key alone is WITHOUT ROWID on SQLite: one tree instead of two.
+    """
+    collation, without_rowid = (
+        (' COLLATE "C"', "") if back_end == "postgresql" else ("", "WITHOUT ROWID")
+    )
+    script = (FOLDER / "sql" / f"{name}.sql").read_text()
+    script = script.replace("/*C*/", collation).replace("/*WITHOUT ROWID*/", without_rowid)
+    lines = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
+    return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]
+
+
+class Schema(NamedTuple):
+    """The revision of a database's schema, and what it says of older code."""
+
+    version: str | None
+    """None: there is none."""
+    compatible_from: str | None = None
+    """Code of this HEAD and later ones may read and write it."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Returns whether this code may read and write it: it is this code's, or a newer one that
+        still serves this code."""
+        if self.version is None or self.version < HEAD:
+            return False
+        return self.version == HEAD or (self.compatible_from or self.version) <= HEAD
+
+
+async def schema(db: Database) -> Schema:
+    """Returns what the database says of its schema."""
+    try:
+        [[version]] = await db.read(Statement("SELECT version_num FROM alembic_version LIMIT 2"))
+    except NoSuchTable:
+        return Schema(None)
+    if version <= HEAD:
+        return Schema(version)
+    [[compatible_from]] = await db.read(Statement("SELECT compatible_from FROM instance LIMIT 2"))
+    return Schema(version, compatible_from)
+
+
+async def is_usable(db: Database) -> bool:
+    """Returns whether this code may read and write the schema of the database."""
+    return (await schema(db)).is_usable
+
+
+async def instance(db: Database) -> str:
+    """Returns the name of the installation that the database belongs to; it has one since
+    `migrate`."""
+    [[name]] = await db.read(Statement("SELECT name FROM instance LIMIT 2"))
+    return str(name)

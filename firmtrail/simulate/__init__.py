@@ -1,0 +1,1 @@
+"""Plays a fleet of devices against a running service, and checks each answer against a model."""
