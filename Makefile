@@ -24,7 +24,7 @@ test-fast: .venv/requirements-dev.installed
 check: .venv/requirements-dev.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
-	.venv/bin/mypy --strict firmtrail
+	.venv/bin/mypy --explicit-package-bases firmtrail tests benchmarks
 
 # Needs Debian's golang-go and golang-golang-x-mod-dev: see tests/end_to_end/check_go.py.
 check-go: .venv/requirements-dev.installed
