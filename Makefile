@@ -13,13 +13,15 @@ run: setup
 	@echo 'Serving the demo; Ctrl-C ends it. README.md, "The first five minutes", says what to try.'
 	.venv/bin/firmtrail serve --demo
 
+# One process a core: each starts databases of its own. PROCESSES=0 runs all in one, for a debugger.
+PROCESSES = auto
 test: .venv/requirements-dev.installed
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # The rules, and a thin slice of the service on SQLite: less than half a minute. CONTRIBUTING.md says what it leaves out.
 FAST = core architecture_test.py service/operations_test.py service/reports_test.py service/seed_test.py
 test-fast: .venv/requirements-dev.installed
-	.venv/bin/python -m pytest -q -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
+	.venv/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
 
 check: .venv/requirements-dev.installed
 	.venv/bin/ruff check

@@ -6,6 +6,7 @@ import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,10 +136,16 @@ def pytest_report_header() -> list[str]:
     return [found, problem] if problem else [found]
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse to begin a run of the whole suite that would fail in its middle or at its end."""
     if _is_whole(session.config) and (problem := postgres_server.missing()):
         raise pytest.UsageError(problem)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process of pytest-xdist met."""
+    node.config.stash[STARTED].update(getattr(node, "workeroutput", {}).get("postgres", ()))
 
 
 @pytest.hookimpl(trylast=True)
@@ -146,6 +153,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Fail a run of the whole suite in which no test used one of the releases of PostgreSQL: it
     would prove too little."""
     config = session.config
+    if _is_worker(config):
+        config.workeroutput["postgres"] = sorted(config.stash[STARTED])
+        return
     unmet = [name for name in postgres_server.releases() if name not in config.stash[STARTED]]
     if _is_whole(config) and exitstatus == pytest.ExitCode.OK and unmet:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -153,8 +163,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         reporter.write_line(f"\nFAILED: no test ran against {', '.join(unmet)}", red=True)
 
 
+def _is_worker(config: pytest.Config) -> bool:
+    """Is this a process of pytest-xdist that runs a part of the tests?"""
+    return hasattr(config, "workerinput")
+
+
 def _is_whole(config: pytest.Config) -> bool:
     selected = ("keyword", "markexpr", "deselect", "lf", "collectonly", "ignore", "ignore_glob")
-    return config.args_source is pytest.Config.ArgsSource.TESTPATHS and not any(
-        config.getoption(option, default=None) for option in selected
+    return (
+        not _is_worker(config)
+        and config.args_source is pytest.Config.ArgsSource.TESTPATHS
+        and not any(config.getoption(option, default=None) for option in selected)
     )

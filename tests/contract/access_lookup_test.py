@@ -79,7 +79,11 @@ async def test_devices_may_share_a_secret(db: Database, access: Access, acme: in
         assert (await find(access, "y" * 40, device)).device_secret == OWN_DEVICE
 
 
-@pytest.mark.parametrize("text", [new_secret(), new_token(), "z" * 32, "AAA"])
+@pytest.mark.parametrize(
+    "text",
+    [new_secret(), new_token(), "z" * 32, "AAA"],
+    ids=["secret", "token", "long", "short"],
+)
 async def test_what_nobody_has_is_nothing(access: Access, acme: int, text: str) -> None:
     assert await find(access, text, "d1") == Found(acme, NO_DEVICE, *[None] * 6)
     assert await find(access, text, "d1", "unknown") == Found(None, NO_DEVICE, *[None] * 6)

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from firmtrail.main import main
 from tests.end_to_end.processes import ENVIRONMENT
+from tests.own_log import own_log
 
 COMMAND_SECONDS_MAX = 60
 
@@ -57,12 +58,10 @@ def firmtrail(
 
 
 def in_process(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
-    """Run it in this process: starting one costs ten times what the command does.
-
-    A command that configures the log needs the fixture `own_log`.
-    """
+    """Run it in this process: starting one costs ten times what the command does."""
     command_line = ["--database", database, *arguments]
-    ran = CliRunner().invoke(main, command_line, env=environment, input=stdin)
+    with own_log():
+        ran = CliRunner().invoke(main, command_line, env=environment, input=stdin)
     command = subprocess.CompletedProcess(arguments, ran.exit_code, ran.stdout, ran.stderr)
     assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
     return Done(command)

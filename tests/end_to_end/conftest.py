@@ -1,23 +1,12 @@
 """Servers for end-to-end tests."""
 
 import contextlib
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from tests.end_to_end.processes import Server
-
-
-@pytest.fixture
-def own_log() -> Iterator[None]:
-    """Undo what a command in this process configures of the log."""
-    yield
-    structlog.reset_defaults()
-    logging.basicConfig(force=True)
-
 
 type Serve = Callable[..., Server]
 

@@ -1,5 +1,6 @@
 """The demo starts on what it made itself and on nothing else, and for this machine alone."""
 
+import contextlib
 import signal
 import sqlite3
 from pathlib import Path
@@ -13,7 +14,8 @@ from tests.end_to_end.conftest import Serve
 
 
 def refused(database: str, *arguments: str) -> str:
-    done = firmtrail(database, "serve", "--demo", "--port", "0", *arguments)
+    options = () if database.startswith("sqlite") else ("--no-publishing",)
+    done = firmtrail(database, "serve", "--demo", "--port", "0", *options, *arguments)
     assert done.exit_code == COULD_NOT_RUN, done.out + done.said
     assert "Traceback" not in done.said
     return " ".join(done.said.split())
@@ -54,7 +56,8 @@ def test_the_demo_refuses_what_it_did_not_create(
     assert f"the database holds {named}, which the demo did not create" in refused(database_url)
     path = database_url.removeprefix("sqlite:///")
     if database_url.startswith("sqlite"):
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        read_only = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        with contextlib.closing(read_only) as connection:
             [[users]] = connection.execute("SELECT count(password_hash) FROM users")
         assert users == 0
 
@@ -85,7 +88,7 @@ def test_the_demo_is_public_only_where_that_is_said(
 def test_a_database_that_the_demo_refuses_is_left_as_it_is(sqlite_url: str) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     assert firmtrail(sqlite_url, "project", "add", "acme").exit_code == DONE
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0003'")
     before = path.read_bytes()
     assert "the project acme" in refused(sqlite_url)

@@ -20,8 +20,6 @@ DONE, FOUND_WRONG, COULD_NOT_RUN, INTERRUPTED = 0, 1, 2, 130
 PUMP = ("--model", "pump")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
-pytestmark = pytest.mark.usefixtures("own_log")
-
 
 @pytest.fixture
 def database(tmp_path: Path) -> str:

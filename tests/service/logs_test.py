@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import logging
 from collections.abc import Iterator
 from typing import override
 
@@ -10,6 +9,7 @@ import pytest
 import structlog
 
 from firmtrail.cli import logs
+from tests.own_log import own_log
 
 
 class Stream(io.StringIO):
@@ -35,10 +35,8 @@ class Broken(Stream):
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    handlers, level = logging.root.handlers[:], logging.root.level
-    yield
-    structlog.reset_defaults()
-    logging.root.handlers, logging.root.level = handlers, level
+    with own_log():
+        yield
 
 
 async def test_the_lines_of_one_turn_are_handed_over_together() -> None:
