@@ -66,7 +66,7 @@ clean:
 .venv/%.installed: %.lock pyproject.toml | .venv/bin/python
 	@echo 'Installing what $< names into .venv: this takes a minute or two, the first time …'
 	@if $(HAVE_UV); \
-	then install="$(UV) pip install --quiet --python .venv"; \
+	then install="$(UV) pip install --quiet --compile-bytecode --python .venv"; \
 	else install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"; fi; \
 	$$install --require-hashes -r $< && $$install --no-deps --editable .
 	@touch $@

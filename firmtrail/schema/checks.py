@@ -45,8 +45,11 @@ LIMIT 100"""
 
 _REFUSE = "refuse()"
 
-_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires, and what it runs
-    "events_append": ("BEFORE INSERT ON", "refuse_other_than_next()"),
+_POSTGRES_EXPECTED = {  # name -> a pattern of when it fires, and the function that it runs
+    "events_append": (
+        r"AFTER INSERT ON \S+ REFERENCING NEW TABLE AS added FOR EACH STATEMENT",
+        "refuse_other_than_next()",
+    ),
     "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
     "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
     "subtrees_append": ("BEFORE INSERT ON", "refuse_other_subtree()"),
@@ -107,7 +110,7 @@ def _fires(name: str, bodies: dict[str, str], *row: str) -> str:
     source = found.source.replace(f"{found.schema}.", "%1$I.")
     is_whole = (
         found.enabled == "A"
-        and when in found.definition
+        and re.search(when, found.definition) is not None
         and " WHEN " not in found.definition
         and _unqualified(source) == bodies.get(function)
     )

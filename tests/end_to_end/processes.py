@@ -16,9 +16,13 @@ from firmtrail.database import held_file
 
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 30
-ENVIRONMENT = {  # no FIRMTRAIL_… of the caller
-    name: value for name, value in os.environ.items() if not name.startswith("FIRMTRAIL_")
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith("FIRMTRAIL_") and name != "PYTHONDONTWRITEBYTECODE"
 }
+"""What a process gets: no option of the caller's. It may keep what it compiles, or each of the
+thousand commands of a run would compile the service again."""
 
 
 class Server:
