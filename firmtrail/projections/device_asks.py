@@ -5,16 +5,24 @@ from collections.abc import Iterable
 import msgspec
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.ask import Ask
 
 NAME = "device_asks"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device", "question")),)
+TABLE = Table(
+    NAME,
+    ("device", "question"),
+    columns_of("""
+        device text, question text, position bigint fixed, asked_at_ms bigint fixed,
+        expires_at_ms bigint fixed, answered_position bigint, answered_at_ms bigint, version text,
+        place bigint fixed"""),
+)
+"""Its columns are the members of `Ask`, in their order."""
+TABLES: tuple[Table, ...] = (TABLE,)
 
-_STATE = """\
-ask.device, ask.question, ask.position, ask.asked_at_ms, ask.expires_at_ms, ask.answered_position,
-    ask.answered_at_ms, ask.version, ask.place"""
+_STATE = view.selected(TABLE.columns, "ask")
 
 _LOAD = f"""\
 SELECT {_STATE}
@@ -25,23 +33,8 @@ WHERE ask.log_id = $1
     AND ask.device = given.device
     AND ask.question = given.question"""
 
-_SAVE = """\
-INSERT INTO device_asks (
-    log_id, generation, device, question, position, asked_at_ms, expires_at_ms,
-    answered_position, answered_at_ms, version, place)
-SELECT
-    $1, $2, given.device, given.question, given.position, given.asked_at_ms, given.expires_at_ms,
-    given.answered_position, given.answered_at_ms, given.version, given.place
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, device, question) DO UPDATE SET
-    answered_position = excluded.answered_position,
-    answered_at_ms = excluded.answered_at_ms,
-    version = excluded.version"""
-
-_COLUMNS = """\
-device text, question text, position bigint, asked_at_ms bigint, expires_at_ms bigint, \
-answered_position bigint, answered_at_ms bigint, version text, place bigint"""
+_SAVE = view.upsert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 OPEN = f"""\
 SELECT ask.question

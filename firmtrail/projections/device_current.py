@@ -2,28 +2,42 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import batched
+from operator import attrgetter
 from typing import NamedTuple
 
+from msgspec.structs import astuple
+
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections.device_attributes import tags_of, tags_text
+from firmtrail.projections import view
+from firmtrail.projections.device_attributes import ATTRIBUTES
 from firmtrail.projections.fleet_versions import Cell
 from firmtrail.projections.outdated import Outdated
-from firmtrail.projections.view import Table, generation_of
-from firmtrail.rules.device import DeviceState
+from firmtrail.projections.view import Table, columns_of, generation_of
+from firmtrail.rules.device import FAILING, DeviceState
 
 NAME = "device_current"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
+TABLE = Table(
+    NAME,
+    ("device",),
+    columns_of("device text")
+    | ATTRIBUTES
+    | columns_of("""
+        version text, since_ms bigint, previous_version text, run_place bigint,
+        run_position bigint, last_place bigint, last_position bigint, last_version text,
+        status text, clock text, recorded_position bigint, recorded_at_ms bigint,
+        counting_place bigint, registered_at_ms bigint fixed, is_ordered flag"""),
+)
+"""Its columns are the members of `DeviceState`, in their order."""
+TABLES: tuple[Table, ...] = (TABLE,)
+
+_row = view.encoder(TABLE.columns, astuple)
+_state = view.decoder(TABLE.columns, DeviceState)
 
 CELLS_MAX = 2_000
 """How many cells a statement names: drivers take 32 767 arguments, and SQLite is slow with many."""
 
-STATE = """\
-device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
-    device.version, device.since_ms, device.previous_version, device.run_place,
-    device.run_position, device.last_place, device.last_position, device.last_version,
-    device.status, device.clock, device.recorded_position, device.recorded_at_ms,
-    device.counting_place, device.registered_at_ms, device.is_ordered"""
+STATE = view.selected(TABLE.columns, "device")
 
 SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
 """Of a device from which nothing came since `$n`."""
@@ -34,46 +48,8 @@ FROM given
 CROSS JOIN device_current AS device
 WHERE device.log_id = $1 AND device.generation = $2 AND device.device = given.device"""
 
-_SAVE = """\
-INSERT INTO device_current (
-    log_id, generation, device, model, cohort, tags, pinned, decommissioned, version, since_ms,
-    previous_version, run_place, run_position, last_place, last_position, last_version, status,
-    clock, recorded_position, recorded_at_ms, counting_place, registered_at_ms, is_ordered)
-SELECT
-    $1, $2, given.device, given.model, given.cohort, given.tags, given.pinned,
-    given.decommissioned, given.version, given.since_ms, given.previous_version, given.run_place,
-    given.run_position, given.last_place, given.last_position, given.last_version, given.status,
-    given.clock, given.recorded_position, given.recorded_at_ms, given.counting_place,
-    given.registered_at_ms, given.is_ordered
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, device) DO UPDATE SET
-    model = excluded.model,
-    cohort = excluded.cohort,
-    tags = excluded.tags,
-    pinned = excluded.pinned,
-    decommissioned = excluded.decommissioned,
-    version = excluded.version,
-    since_ms = excluded.since_ms,
-    previous_version = excluded.previous_version,
-    run_place = excluded.run_place,
-    run_position = excluded.run_position,
-    last_place = excluded.last_place,
-    last_position = excluded.last_position,
-    last_version = excluded.last_version,
-    status = excluded.status,
-    clock = excluded.clock,
-    recorded_position = excluded.recorded_position,
-    recorded_at_ms = excluded.recorded_at_ms,
-    counting_place = excluded.counting_place,
-    is_ordered = excluded.is_ordered"""
-
-_COLUMNS = """\
-device text, model text, cohort text, tags text, pinned text, decommissioned bigint, \
-version text, since_ms bigint, previous_version text, run_place bigint, run_position bigint, \
-last_place bigint, last_position bigint, last_version text, status text, clock text, \
-recorded_position bigint, recorded_at_ms bigint, counting_place bigint, \
-registered_at_ms bigint, is_ordered bigint"""
+_SAVE = view.upsert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 _ONE = f"""\
 SELECT
@@ -148,7 +124,7 @@ def states(rows: Iterable[Row]) -> dict[str, DeviceState]:
 
 def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statement:
     """Each device's row as its state is; ordered, so that neighbours share a page."""
-    rows = [_row(state) for state in sorted(changed, key=lambda state: state.device)]
+    rows = [_row(state) for state in sorted(changed, key=attrgetter("device"))]
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
@@ -213,7 +189,7 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         add("device.tags <> replace(device.tags, $n, '')", f"|{which.tag}|")
     if which.failing is not None:
         add(
-            "(CASE WHEN device.status IN ('failed', 'rejected') THEN 1 ELSE 0 END) = $n",
+            f"(CASE WHEN device.status IN {view.listed(FAILING)} THEN 1 ELSE 0 END) = $n",
             int(which.failing),
         )
     if which.silent_since_ms is not None:
@@ -238,40 +214,6 @@ def _among(cells: Sequence[Cell], args: list[Value]) -> str:
     args += [name for cell in cells for name in cell]
     values = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
     return f"(coalesce(device.model, ''), coalesce(device.version, '')) IN (VALUES {values})"
-
-
-def _row(state: DeviceState) -> tuple[Value, ...]:
-    return (
-        state.device,
-        state.model,
-        state.cohort,
-        tags_text(state.tags),
-        state.pinned,
-        int(state.decommissioned),
-        state.version,
-        state.since_ms,
-        state.previous_version,
-        state.run_place,
-        state.run_position,
-        state.last_place,
-        state.last_position,
-        state.last_version,
-        state.status,
-        state.clock,
-        state.recorded_position,
-        state.recorded_at_ms,
-        state.counting_place,
-        state.registered_at_ms,
-        int(state.is_ordered),
-    )
-
-
-def _state(row: Row) -> DeviceState:
-    device, model, cohort, tags, pinned, decommissioned, *reported, is_ordered = row
-    reported.append(bool(is_ordered))
-    return DeviceState(
-        device, model, cohort, tags_of(tags), pinned, bool(decommissioned), *reported
-    )
 
 
 def found(row: Row) -> Found:

@@ -10,38 +10,32 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Given, Row, Statement, Value
 from firmtrail.events.fleet import ReportEvent
+from firmtrail.projections import view
 from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
 from firmtrail.projections.history_lines import Entry as Entry  # noqa: PLC0414
 from firmtrail.projections.history_lines import Page as Page  # noqa: PLC0414
 from firmtrail.projections.history_lines import Place as Place  # noqa: PLC0414
 from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0414
-from firmtrail.projections.view import Table, generation_of
-from firmtrail.rules.device import FAILED, MOVING, DeviceState, Placed
+from firmtrail.projections.view import Table, columns_of, generation_of, listed
+from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
 from firmtrail.rules.previous import Run
 
 NAME = "device_history"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device", "place", "position")),)
+TABLE = Table(
+    NAME,
+    ("device", "place", "position"),
+    columns_of("""
+        device text, place bigint, position bigint, moves flag, version text, status text,
+        time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late flag,
+        pinned text, sent text, detailed flag, ordered text, order_position bigint,
+        failed_model text"""),
+)
+TABLES: tuple[Table, ...] = (TABLE,)
 
-_INSERT = """\
-INSERT INTO device_history (
-    log_id, generation, device, place, position, moves, version, status, time_ms,
-    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered,
-    order_position, failed_model)
-SELECT
-    $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
-    given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
-    given.pinned, given.sent, given.detailed, given.ordered, given.order_position,
-    given.failed_model
-FROM given
-WHERE TRUE"""
-
-_COLUMNS = """\
-device text, place bigint, position bigint, moves bigint, version text, status text, \
-time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
-pinned text, sent text, detailed bigint, ordered text, order_position bigint, \
-failed_model text"""
+_INSERT = view.insert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 _LATER = """\
 SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
@@ -85,7 +79,7 @@ SELECT
             AND failed.generation = {{of_bad}}
             AND failed.device = bad.device
             AND failed.version = ran.version
-            AND failed.status IN ('failed', 'rejected')
+            AND failed.status IN {listed(FAILING)}
             AND failed.position < bad.stop
             AND failed.failed_model = (
                 SELECT current.model
@@ -284,7 +278,7 @@ def _row(report: Told) -> tuple[Value, ...]:
         int(event.detail is not None),
         follows.ordered if follows else None,
         follows.position if follows else None,
-        state.model if event.status in FAILED else None,
+        state.model if event.status in FAILING else None,
     )
 
 

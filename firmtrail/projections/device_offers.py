@@ -9,27 +9,39 @@ or moves away leaves its count, and enters it again as it comes back.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import astuple
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Column, Table, columns_of, generation_of
 from firmtrail.rules.offer import Offer, source_key
 
 NAME = "device_offers"
 REVISION = 2
-TABLES: tuple[Table, ...] = (
-    Table(NAME, ("device", "source", "version")),
-    Table("rollout_counts", ("rollout", "outcome", "attempts")),
+OFFERS = Table(
+    NAME,
+    ("device", "source", "version"),
+    columns_of("""
+        device text, source text, version text, cause text, position bigint, offered_at_ms bigint,
+        attempt bigint, attempts bigint, has_failed flag, is_counted flag, installing_place bigint,
+        outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint,
+        model text fixed, place bigint, cleared_place bigint"""),
 )
+"""Its columns are the members of `Offer`, in their order."""
+COUNTS = Table(
+    "rollout_counts",
+    ("rollout", "outcome", "attempts"),
+    columns_of("rollout text, outcome text, attempts bigint, devices bigint"),
+)
+TABLES: tuple[Table, ...] = (OFFERS, COUNTS)
 
-STATE = """\
-offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
-    offer.attempt, offer.attempts, offer.has_failed, offer.is_counted, offer.installing_place,
-    offer.outcome, offer.outcome_position, offer.outcome_place, offer.silent_position, offer.model,
-    offer.place, offer.cleared_place"""
-"""An offer's columns, in the order of `Offer`."""
+_members = view.encoder(OFFERS.columns, astuple)
+_source = Column("text", load=lambda stored: stored.partition("/")[0])
+of_row = view.decoder(OFFERS.columns | {"source": _source}, Offer)
+
+STATE = view.selected(OFFERS.columns, "offer")
 
 _LOAD = f"""\
 SELECT {STATE}
@@ -37,49 +49,15 @@ FROM given
 CROSS JOIN device_offers AS offer
 WHERE offer.log_id = $1 AND offer.generation = {{generation}} AND offer.device = given.device"""
 
-_SAVE = """\
-INSERT INTO device_offers (
-    log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
-    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place,
-    silent_position, model, place, cleared_place)
-SELECT
-    $1, $2, given.device, given.source, given.version, given.cause, given.position,
-    given.offered_at_ms, given.attempt, given.attempts, given.has_failed, given.is_counted,
-    given.installing_place, given.outcome, given.outcome_position, given.outcome_place,
-    given.silent_position, given.model, given.place, given.cleared_place
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
-    cause = excluded.cause,
-    position = excluded.position,
-    offered_at_ms = excluded.offered_at_ms,
-    attempt = excluded.attempt,
-    attempts = excluded.attempts,
-    has_failed = excluded.has_failed,
-    is_counted = excluded.is_counted,
-    installing_place = excluded.installing_place,
-    outcome = excluded.outcome,
-    outcome_position = excluded.outcome_position,
-    outcome_place = excluded.outcome_place,
-    silent_position = excluded.silent_position,
-    place = excluded.place,
-    cleared_place = excluded.cleared_place"""
+_SAVE = view.upsert(OFFERS)
+_COLUMNS = view.typed(OFFERS.columns)
 
-_COLUMNS = """\
-device text, source text, version text, cause text, position bigint, offered_at_ms bigint, \
-attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installing_place bigint, \
-outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint, model text, \
-place bigint, cleared_place bigint"""
-
-_COUNT = """\
-INSERT INTO rollout_counts (log_id, generation, rollout, outcome, attempts, devices)
-SELECT $1, $2, given.rollout, given.outcome, given.attempts, given.devices
-FROM given
-WHERE TRUE
+_COUNT = f"""\
+{view.insert(COUNTS)}
 ON CONFLICT (log_id, generation, rollout, outcome, attempts) DO UPDATE
 SET devices = rollout_counts.devices + excluded.devices"""
 
-_CELL_COLUMNS = "rollout text, outcome text, attempts bigint, devices bigint"
+_COUNT_COLUMNS = view.typed(COUNTS.columns)
 
 _COUNTS = f"""\
 SELECT
@@ -172,13 +150,6 @@ def state(rows: Iterable[Row]) -> dict[str, OfDevice]:
     return found
 
 
-def of_row(row: Row) -> Offer:
-    columns = list(row)
-    columns[1] = row[1].partition("/")[0]
-    columns[8:10] = bool(row[8]), bool(row[9])
-    return Offer(*columns)
-
-
 def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
     rows = sorted((_row(offer) for offer in changed), key=lambda row: row[:3])
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
@@ -192,13 +163,13 @@ def cell_of(last: Offer | None) -> Cell | None:
 def count(log_id: int, generation: int, changes: Mapping[Cell, int]) -> Statement:
     """Adds to each cell; also 0, so that the rows do not depend on where commits end."""
     rows = [(*cell, devices) for cell, devices in sorted(changes.items())]
-    return Statement(_COUNT, (log_id, generation), Given(_CELL_COLUMNS, rows))
+    return Statement(_COUNT, (log_id, generation), Given(_COUNT_COLUMNS, rows))
 
 
-def _row(offer: Offer) -> tuple[Any, ...]:
-    device, _, *columns = msgspec.structs.astuple(offer)
-    values = (int(value) if isinstance(value, bool) else value for value in columns)
-    return device, source_key(offer), *values
+def _row(offer: Offer) -> list[Value]:
+    row = _members(offer)
+    row[1] = source_key(offer)
+    return row
 
 
 async def counts(

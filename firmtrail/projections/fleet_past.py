@@ -13,17 +13,17 @@ from msgspec.structs import replace
 
 from firmtrail.database.database import Database, Given, Row, Statement, Value
 from firmtrail.projections import device_history
-from firmtrail.projections.device_attributes import tags_of
+from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import Asked, Entry
-from firmtrail.projections.view import generation_of
-from firmtrail.rules.device import DeviceState
+from firmtrail.projections.view import generation_of, selected
+from firmtrail.rules.device import FAILING, DeviceState
 
 CHUNK_DEVICES = 500
 
 _ATTRIBUTES = f"""\
 SELECT
-    given.device, known.model, known.cohort, known.tags, known.pinned, known.decommissioned
+    given.device, {selected(ATTRIBUTES, "known")}
 FROM given
 CROSS JOIN device_attributes AS known
 WHERE known.log_id = $1
@@ -71,7 +71,7 @@ async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, 
         return {}
     given = Given("device text", [(name,) for name in devices])
     rows = await db.read(Statement(_ATTRIBUTES, (past.log_id, past.stop), given))
-    known = {state.device: state for state in map(_registered, rows)}
+    known = {state.device: state for state in map(registered, rows)}
     names = list(known)
     asked = [Asked(past.log_id, name, past.stop, past.at_ms) for name in names]
     runs = _by_device(names, await db.read(device_history.pages(asked)))
@@ -83,11 +83,6 @@ async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, 
     for n, status, clock in lasts:
         known[names[n]] = replace(known[names[n]], status=status, clock=clock)
     return known
-
-
-def _registered(row: Row) -> DeviceState:
-    device, model, cohort, tags, pinned, decommissioned = row
-    return DeviceState(device, model, cohort, tags_of(tags), pinned, bool(decommissioned))
 
 
 def _running(state: DeviceState, entry: Entry) -> DeviceState:
@@ -146,7 +141,7 @@ def matches(which: Filter, state: DeviceState) -> bool:
         (which.version, state.version),
         (which.model, state.model),
         (which.cohort, state.cohort),
-        (which.failing, state.status in {"failed", "rejected"}),
+        (which.failing, state.status in FAILING),
         (which.decommissioned, state.decommissioned),
     )
     if which.tag is not None and which.tag not in state.tags:

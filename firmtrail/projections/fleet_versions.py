@@ -13,15 +13,22 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Reader, Statement
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.device import DeviceState
 
 NAME = "fleet_versions"
 REVISION = 1
-TABLES: tuple[Table, ...] = (
-    Table(NAME, ("model", "version", "bucket")),
-    Table("fleet_moves", ("position",)),
+_CHANGE = columns_of("model text, version text, devices bigint")
+COUNTS = Table(NAME, ("model", "version", "bucket"), _CHANGE | columns_of("bucket bigint"))
+MOVES = Table(
+    "fleet_moves",
+    ("position",),
+    columns_of("""
+        position bigint, model_left text, version_left text, model_entered text,
+        version_entered text"""),
 )
+TABLES: tuple[Table, ...] = (COUNTS, MOVES)
 
 BUCKET_EVENTS = 4096
 """Positions a bucket; the moves read for one answer are at most as many."""
@@ -38,17 +45,10 @@ class Move(NamedTuple):
     entered: Cell | None
 
 
-_INSERT_MOVES = """\
-INSERT INTO fleet_moves (
-    log_id, generation, position, model_left, version_left, model_entered, version_entered)
-SELECT
-    $1, $2, given.position, given.model_left, given.version_left, given.model_entered,
-    given.version_entered
-FROM given
-WHERE TRUE"""
+_INSERT_MOVES = view.insert(MOVES)
+_MOVE_COLUMNS = view.typed(MOVES.columns)
 
-_MOVE_COLUMNS = """\
-position bigint, model_left text, version_left text, model_entered text, version_entered text"""
+_CHANGE_COLUMNS = view.typed(_CHANGE)
 
 _ADD = """\
 INSERT INTO fleet_versions (log_id, generation, model, version, bucket, devices)
@@ -217,7 +217,7 @@ def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement
     buckets = sorted({move.position // BUCKET_EVENTS for move in moves})
     for bucket in buckets:
         changes = _changes(move for move in moves if move.position // BUCKET_EVENTS == bucket)
-        given = Given("model text, version text, devices bigint", changes)
+        given = Given(_CHANGE_COLUMNS, changes)
         statements.append(Statement(_ADD, (log_id, generation, bucket), given))
     return statements
 

@@ -11,47 +11,42 @@ from firmtrail.database.database import Database, Given, Reader, Row, Statement,
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules import release
 from firmtrail.rules.release import Artifact, Key, Release
 
 NAME = "releases"
 REVISION = 1
-ARTIFACTS = "release_artifacts"
-TABLES: tuple[Table, ...] = (
-    Table(NAME, ("model", "version")),
-    Table(ARTIFACTS, ("model", "version", "name")),
+_ADDED = columns_of("model text, version text, position bigint, added_at_ms bigint, has_notes flag")
+RELEASES = Table(
+    NAME,
+    ("model", "version"),
+    _ADDED | columns_of("withdrawn_position bigint, withdrawn_at_ms bigint"),
 )
+"""Its columns are the members of `Release`, in their order."""
+ARTIFACTS = Table(
+    "release_artifacts",
+    ("model", "version", "name"),
+    columns_of("""
+        model text, version text, name text, position bigint, size_bytes bigint, sha256 text"""),
+)
+TABLES: tuple[Table, ...] = (RELEASES, ARTIFACTS)
 
-_INSERT = """\
-INSERT INTO releases (log_id, generation, model, version, position, added_at_ms, has_notes)
-SELECT
-    $1, $2, given.model, given.version, given.position, given.added_at_ms, given.has_notes
-FROM given
-WHERE TRUE"""
+_release = view.decoder(RELEASES.columns, Release)
 
-_COLUMNS = "model text, version text, position bigint, added_at_ms bigint, has_notes bigint"
-
-_INSERT_ARTIFACTS = """\
-INSERT INTO release_artifacts (
-    log_id, generation, model, version, name, position, size_bytes, sha256)
-SELECT
-    $1, $2, given.model, given.version, given.name, given.position, given.size_bytes, given.sha256
-FROM given
-WHERE TRUE"""
-
-_ARTIFACT_COLUMNS = """\
-model text, version text, name text, position bigint, size_bytes bigint, sha256 text"""
+_INSERT = view.insert(RELEASES._replace(columns=_ADDED))
+_COLUMNS = view.typed(_ADDED)
+_INSERT_ARTIFACTS = view.insert(ARTIFACTS)
+_ARTIFACT_COLUMNS = view.typed(ARTIFACTS.columns)
 
 _WITHDRAW = """\
 UPDATE releases
 SET withdrawn_position = $5, withdrawn_at_ms = $6
 WHERE log_id = $1 AND generation = $2 AND model = $3 AND version = $4"""
 
-_STATE = """\
-release.model, release.version, release.position, release.added_at_ms, release.has_notes,
-    release.withdrawn_position, release.withdrawn_at_ms,
-    artifact.name, artifact.size_bytes, artifact.sha256"""
+_RELEASE = view.selected(RELEASES.columns, "release")
+_STATE = f"{_RELEASE}, artifact.name, artifact.size_bytes, artifact.sha256"
 
 _LOAD = f"""\
 SELECT {_STATE}
@@ -65,9 +60,7 @@ WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
 
 _EVERYWHERE = f"""\
-SELECT
-    release.log_id, release.model, release.version, release.position, release.added_at_ms,
-    release.has_notes, release.withdrawn_position, release.withdrawn_at_ms
+SELECT release.log_id, {_RELEASE}
 FROM log_heads
 CROSS JOIN releases AS release
 WHERE log_heads.closed = 0
@@ -188,7 +181,7 @@ async def everywhere(db: Database) -> dict[int, list[Release]]:
     """Returns the releases of all projects' newest logs, by log; their artifacts are left out."""
     found: dict[int, list[Release]] = {}
     for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
-        found.setdefault(log_id, []).append(_release(columns, ()))
+        found.setdefault(log_id, []).append(_release(columns))
     return found
 
 
@@ -203,21 +196,7 @@ def state(rows: Iterable[Row]) -> dict[Key, Release]:
         files = artifacts.setdefault(key, [])
         if name is not None:
             files.append(Artifact(name, size_bytes, sha256))
-    return {key: _release(row, artifacts[key]) for key, row in columns.items()}
-
-
-def _release(row: Row, artifacts: Sequence[Artifact]) -> Release:
-    model, version, position, added_at_ms, has_notes, withdrawn_position, withdrawn_at_ms = row
-    return Release(
-        model,
-        version,
-        position,
-        added_at_ms,
-        bool(has_notes),
-        withdrawn_position,
-        withdrawn_at_ms,
-        tuple(artifacts),
-    )
+    return {key: _release([*row, tuple(artifacts[key])]) for key, row in columns.items()}
 
 
 def tell(log_id: int) -> Statement:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 from firmtrail.database.database import Reader, Statement, Value
 from firmtrail.projections import device_current, fleet_versions
 from firmtrail.projections.device_current import Found
-from firmtrail.projections.view import generation_of
+from firmtrail.projections.view import generation_of, listed
 from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.device import FAILING
 from firmtrail.rules.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
@@ -136,7 +137,7 @@ SELECT count(*)
                     AND failed.generation = {generation_of("device_history")}
                     AND failed.device = device.device
                     AND failed.version = ran.version
-                    AND failed.status IN ('failed', 'rejected')
+                    AND failed.status IN {listed(FAILING)}
                     AND failed.failed_model = $2
                     AND (failed.place, failed.position) > (
                         SELECT last.place, last.position

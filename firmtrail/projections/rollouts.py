@@ -14,22 +14,28 @@ from firmtrail.database.database import Database, Given, Reader, Row, Statement,
 from firmtrail.events.entry import decode
 from firmtrail.events.steering import RolloutPaused
 from firmtrail.eventstore import continued
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.rollout import Recent, Rollout
 
 NAME = "rollouts"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("rollout",)),)
-
-_STATE = """\
-rollout.rollout, rollout.model, rollout.version, rollout.reach, rollout.cohort, rollout.tag,
-    rollout.failed_percent, rollout.min_reports, rollout.bad_version, rollout.fallback,
-    rollout.phase, rollout.position, rollout.started_at_ms, rollout.phase_position,
-    rollout.phase_at_ms, rollout.resumed_position, rollout.silent_after_s"""
-"""A rollout's columns, in the order of `Rollout`."""
+TABLE = Table(
+    NAME,
+    ("rollout",),
+    columns_of("""
+        rollout text, model text fixed, version text fixed, reach bigint, cohort text fixed,
+        tag text fixed, failed_percent bigint fixed, min_reports bigint fixed,
+        bad_version text fixed, fallback text fixed, phase text, position bigint fixed,
+        started_at_ms bigint fixed, phase_position bigint, phase_at_ms bigint,
+        resumed_position bigint, silent_after_s bigint fixed, recent_installed bigint,
+        recent_failed bigint"""),
+)
+"""Its columns are the members of `Rollout`, in their order, and those of `Recent`."""
+TABLES: tuple[Table, ...] = (TABLE,)
 
 _LOAD = f"""\
-SELECT {_STATE}, rollout.recent_installed, rollout.recent_failed
+SELECT {view.selected(TABLE.columns, "rollout")}
 FROM rollouts AS rollout
 WHERE rollout.log_id = $1 AND rollout.generation = $2
 ORDER BY rollout.position"""
@@ -40,32 +46,8 @@ FROM rollouts
 WHERE log_id = $1 AND generation = $2 AND min_reports IS NOT NULL AND phase = 'running'
 ORDER BY rollout"""
 
-_SAVE = """\
-INSERT INTO rollouts (
-    log_id, generation, rollout, model, version, reach, cohort, tag, failed_percent, min_reports,
-    bad_version, fallback, phase, position, started_at_ms, phase_position, phase_at_ms,
-    resumed_position, silent_after_s, recent_installed, recent_failed)
-SELECT
-    $1, $2, given.rollout, given.model, given.version, given.reach, given.cohort, given.tag,
-    given.failed_percent, given.min_reports, given.bad_version, given.fallback, given.phase,
-    given.position, given.started_at_ms, given.phase_position, given.phase_at_ms,
-    given.resumed_position, given.silent_after_s, given.recent_installed, given.recent_failed
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, rollout) DO UPDATE SET
-    reach = excluded.reach,
-    phase = excluded.phase,
-    phase_position = excluded.phase_position,
-    phase_at_ms = excluded.phase_at_ms,
-    resumed_position = excluded.resumed_position,
-    recent_installed = excluded.recent_installed,
-    recent_failed = excluded.recent_failed"""
-
-_COLUMNS = """\
-rollout text, model text, version text, reach bigint, cohort text, tag text, \
-failed_percent bigint, min_reports bigint, bad_version text, fallback text, phase text, \
-position bigint, started_at_ms bigint, phase_position bigint, phase_at_ms bigint, \
-resumed_position bigint, silent_after_s bigint, recent_installed bigint, recent_failed bigint"""
+_SAVE = view.upsert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 _TEXTS = f"""\
 SELECT
