@@ -314,19 +314,22 @@ def evolve_report(
     last = (state.last_place, state.last_position, state.last_version, state.status, state.clock)
     if not at.late:
         last = (at.place, at.position, event.version, event.status, at.clock)
-    return DeviceState(
-        state.device,
-        state.model,
-        state.cohort,
-        state.tags,
-        state.pinned,
-        state.decommissioned,
-        *run,
-        *last,
-        at.position,
-        report.recorded_at_ms,
-        state.counting_place,
-        state.registered_at_ms,
+    place, position, version, status, clock = last
+    return replace(
+        state,
+        version=run.version,
+        since_ms=run.since_ms,
+        previous_version=run.previous_version,
+        run_place=run.place,
+        run_position=run.position,
+        last_place=place,
+        last_position=position,
+        last_version=version,
+        status=status,
+        clock=clock,
+        recorded_position=at.position,
+        recorded_at_ms=report.recorded_at_ms,
+        is_ordered=False,
     )
 
 
