@@ -96,7 +96,7 @@ def services(
         long_poll_s_max=long_poll_s_max,
         metrics=metrics,
         outdated=Sums(db),
-        devices=Coalescer(db, device_current.one),
+        devices=Coalescer(db, device_current.load_live),
         histories=Coalescer(db, _history_pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
@@ -106,7 +106,7 @@ def services(
         streams=Places(streams_max),
         replays=Places(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
-        check_ins=Coalescer(db, check_in.look),
+        check_ins=Coalescer(db, check_in.load),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
         waits=Waits(places.WAITS_MAX, places.WAITS_OF_DEVICE_MAX),
@@ -121,7 +121,7 @@ def services(
 
 
 def _history_pages(keys: Sequence[tuple[Any, ...]]) -> Any:
-    return device_history.pages([device_history.Asked(*key) for key in keys])
+    return device_history.pages([device_history.HistoryRequest(*key) for key in keys])
 
 
 def build(services: Services) -> web.Application:

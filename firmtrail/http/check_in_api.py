@@ -25,8 +25,8 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.watch import OfDevice, grew
-from firmtrail.projections import device_asks, device_history
-from firmtrail.projections.check_in import Counts, Seen
+from firmtrail.projections import device_asks, history_lines
+from firmtrail.projections.check_in import DeviceAtCheckIn, LogCounts
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
 from firmtrail.rules import ask, offer, target
@@ -43,7 +43,7 @@ RECORDED_KINDS = frozenset({"device", "gateway"})
 class _Looked(Struct, frozen=True, gc=False):
     """A device with its decision."""
 
-    seen: Seen
+    seen: DeviceAtCheckIn
     state: DeviceState
     case: Case
     decision: Decision
@@ -88,7 +88,7 @@ def _is_gone(call: AnyCall) -> bool:
     return call.request.transport is None
 
 
-async def _update(call: UpdateCall) -> tuple[web.Response, Counts]:
+async def _update(call: UpdateCall) -> tuple[web.Response, LogCounts]:
     looked = await _recorded(call)
     body = _told(call, looked)
     counts = looked.seen.counts
@@ -265,7 +265,7 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
 
     def fetching(now: Moment) -> lists.Fetch:
         async def fetch(place: Place | None, limit: int) -> Page:
-            before = device_history.END if place is None else int(place[0])
+            before = history_lines.END if place is None else int(place[0])
             size, now_ms, asks = await device_asks.page(
                 now.reader, call.log_id, name, before=before, limit=limit + 1
             )

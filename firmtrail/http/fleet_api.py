@@ -24,15 +24,16 @@ from firmtrail.http.logs import old_logs, place_of
 from firmtrail.projections import (
     check_in,
     device_current,
-    device_history,
     fleet_past,
     fleet_versions,
+    history_lines,
     outdated,
 )
-from firmtrail.projections.device_current import Filter, Found
-from firmtrail.projections.device_history import END, Asked, Entry
+from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
-from firmtrail.projections.fleet_versions import Count
+from firmtrail.projections.fleet_versions import VersionCount
+from firmtrail.projections.history_lines import END, HistoryEntry
 from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import release, target
 from firmtrail.rules.device import DeviceState
@@ -82,7 +83,7 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
 
 
 async def _shown_with_targets(
-    call: AnyCall, now: Moment, found: Sequence[Found]
+    call: AnyCall, now: Moment, found: Sequence[CurrentDevice]
 ) -> list[answers.Device]:
     states = [each.state for each in found]
     targets = await check_in.targets(now.reader, call.log_id, now.control, states)
@@ -152,9 +153,11 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
     return respond.resource(call, shown(states[name], current), past.stop)
 
 
-async def existing(call: AnyCall, name: str) -> tuple[int, Found]:
+async def existing(call: AnyCall, name: str) -> tuple[int, CurrentDevice]:
     """The log's size and the device; concurrent requests share a query. Raises `NotFound`."""
-    size, found = device_current.found_one(await call.services.devices.get((call.log_id, name)))
+    size, found = device_current.size_and_device(
+        await call.services.devices.get((call.log_id, name))
+    )
     if found is None:
         raise NotFound(f"There is no device {name}.")
     return size, found
@@ -208,7 +211,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     query, name = call.query, call.path("device")
     at_ms = None if query.at is None else moments.ms("at", query.at)
     stop = END if query.as_of is None else await moments.size_of(call, query.as_of)
-    asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
+    asked = HistoryRequest(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
     async def fetch(place: Place | None, limit: int) -> Page:
         nonlocal asked  # later pages, and a total, are of the same size as the first
@@ -231,13 +234,13 @@ async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -
 
 
 async def _history(
-    call: AnyCall, asked: Asked, place: Place | None, limit: int
-) -> device_history.Page:
+    call: AnyCall, asked: HistoryRequest, place: Place | None, limit: int
+) -> history_lines.HistoryPage:
     before = (END, END) if place is None else (int(place[0]), int(place[1]))
-    return device_history.page_of(await call.services.histories.get(asked), before, limit)
+    return history_lines.page_of(await call.services.histories.get(asked), before, limit)
 
 
-def line(entry: Entry, old: Sequence[Part]) -> answers.HistoryLine:
+def line(entry: HistoryEntry, old: Sequence[Part]) -> answers.HistoryLine:
     number, position = place_of(old, entry.position)
     return answers.HistoryLine(
         version=entry.version,
@@ -277,7 +280,7 @@ def _place_of(item: answers.VersionShare) -> Place:
     return item.model or "", item.version or ""
 
 
-def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
+def shares(counts: Sequence[VersionCount]) -> list[answers.VersionShare]:
     """Each count with its share of all registered devices."""
     registered = sum(count.devices for count in counts)
     return [

@@ -12,7 +12,7 @@ from firmtrail.http import respond
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Invalid
 from firmtrail.projections import fold
-from firmtrail.rebuilding.builder import State
+from firmtrail.rebuilding.builder import RebuildState
 from firmtrail.rebuilding.generations import Busy
 from firmtrail.rules.device import Refused
 
@@ -58,7 +58,7 @@ async def get_rebuild(call: AnyCall) -> web.Response:
     return respond.json(200, _told(await call.services.builder.state(call.log_id)))
 
 
-def _told(state: State) -> Rebuild:
+def _told(state: RebuildState) -> Rebuild:
     build = state.build
     return Rebuild(
         views=sorted(build.wanted) if build else [],

@@ -16,7 +16,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import Page, Place
 from firmtrail.projections import releases
-from firmtrail.projections.releases import Told
+from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Command
 from firmtrail.rules import release, version
@@ -76,8 +76,8 @@ async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Respo
     return await respond.acted(call, answering(status, shown))
 
 
-async def _told(call: AnyCall) -> tuple[int, dict[Key, Told]]:
-    return releases.told(await call.services.db.read(releases.tell(call.log_id)))
+async def _told(call: AnyCall) -> tuple[int, dict[Key, ReleaseWithTexts]]:
+    return releases.with_texts(await call.services.db.read(releases.load_with_texts(call.log_id)))
 
 
 async def state(call: AnyCall) -> Releases:
@@ -85,7 +85,7 @@ async def state(call: AnyCall) -> Releases:
     return {key: each.release for key, each in (await _told(call))[1].items()}
 
 
-def _latest(told: dict[Key, Told]) -> set[Key]:
+def _latest(told: dict[Key, ReleaseWithTexts]) -> set[Key]:
     latest = release.latest(each.release for each in told.values())
     return {Key(each.model, each.version) for each in latest.values()}
 
@@ -95,11 +95,11 @@ def key_of(call: AnyCall) -> Key:
     return Key(call.path("model"), call.path("version"))
 
 
-def _key(told: Told) -> Key:
+def _key(told: ReleaseWithTexts) -> Key:
     return Key(told.release.model, told.release.version)
 
 
-def _shown(told: Told, *, is_latest: bool) -> answers.Release:
+def _shown(told: ReleaseWithTexts, *, is_latest: bool) -> answers.Release:
     release, texts = told
     return answers.Release(
         version=release.version,

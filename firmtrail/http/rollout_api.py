@@ -20,7 +20,7 @@ from firmtrail.http.decisions import Moment, moment
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
-from firmtrail.projections.rollouts import Texts
+from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Command
 from firmtrail.rules import control, progress, rollout
@@ -28,7 +28,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.release import Key
 from firmtrail.rules.rollout import Rollout
 
-NO_TEXTS = Texts(None, None)
+NO_TEXTS = RolloutTexts(None, None)
 LOOKS_MAX = 10
 """How often a page of devices in one state is filled up with the next 500 devices that are looked
 at: where few are in it, a page may hold fewer than asked for, or none, and still have a next."""
@@ -89,7 +89,9 @@ async def _progress(call: AnyCall, now: Moment, found: Rollout) -> wire.RolloutP
 async def _named(call: AnyCall, now: Moment, found: Rollout) -> wire.NamedDevices:
     """Whom a rollback names."""
     now_ms = call.services.access.now_ms()
-    named = await rollout_devices.named(now.reader, call.log_id, found, now.control, now_ms=now_ms)
+    named = await rollout_devices.rollback_counts(
+        now.reader, call.log_id, found, now.control, now_ms=now_ms
+    )
     return wire.NamedDevices(*named)
 
 
@@ -101,7 +103,7 @@ def _withdrawn_at_ms(decides: Control, found: Rollout) -> int | None:
     return release.withdrawn_at_ms if release else None
 
 
-def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
+def _shown(decides: Control, found: Rollout, texts: RolloutTexts) -> wire.Rollout:
     withdrawn_at_ms = _withdrawn_at_ms(decides, found)
     watch = None
     if found.failed_percent is not None and found.min_reports is not None:

@@ -20,8 +20,9 @@ from firmtrail.events.times import time_text
 from firmtrail.http import incoming, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
-from firmtrail.projections import device_current, device_history
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections import device_current, history_lines
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.rules import version
 from firmtrail.rules.device import Refused, Report
 
@@ -132,16 +133,16 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
     return await services.access.project(project)
 
 
-async def _history(call: AnyCall, log_id: int, name: str) -> list[Entry] | None:
+async def _history(call: AnyCall, log_id: int, name: str) -> list[HistoryEntry] | None:
     """All entries, oldest first; None where there is no such device."""
     if not await _exists(call, log_id, name):
         return None
-    rows = await call.services.histories.get(Asked(log_id, name))
-    return device_history.page_of(rows, entries_max=len(rows)).entries[::-1]
+    rows = await call.services.histories.get(HistoryRequest(log_id, name))
+    return history_lines.page_of(rows, entries_max=len(rows)).entries[::-1]
 
 
 async def _exists(call: AnyCall, log_id: int, name: str) -> bool:
-    _, found = device_current.found_one(await call.services.devices.get((log_id, name)))
+    _, found = device_current.size_and_device(await call.services.devices.get((log_id, name)))
     return found is not None
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections import device_current, device_history, device_offers
+from firmtrail.projections import device_current, device_history, device_offers, history_lines
 from firmtrail.projections.device_asks import OPEN
 from firmtrail.projections.view import generation_of
 from firmtrail.rules import target
@@ -42,7 +42,7 @@ LEFT JOIN device_offers AS offer
 _COLUMNS = len(device_current.STATE.split(","))
 
 
-class Counts(Struct, frozen=True, gc=False):
+class LogCounts(Struct, frozen=True, gc=False):
     """How far a log is: what a device that waits for an answer watches."""
 
     size: int
@@ -50,10 +50,10 @@ class Counts(Struct, frozen=True, gc=False):
     nudge: int
 
 
-class Seen(Struct, frozen=True, gc=False):
+class DeviceAtCheckIn(Struct, frozen=True, gc=False):
     """A device as one statement shows it."""
 
-    counts: Counts
+    counts: LogCounts
     question: str | None
     """The oldest open one."""
     state: DeviceState | None
@@ -61,21 +61,21 @@ class Seen(Struct, frozen=True, gc=False):
     last_seen_at_ms: int | None
 
 
-def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """Reads some rows for each (log_id, device), after their `n`; read those with `seen`."""
+def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads some rows for each (log_id, device), after their `n`; read those with `device_of`."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_LOOK, (), given)
 
 
-def seen(rows: Sequence[Row]) -> Seen:
+def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:
     size, control_count, nudge_count, question, *first = rows[0]
-    counts = Counts(size, control_count, nudge_count)
+    counts = LogCounts(size, control_count, nudge_count)
     if first[1] is None:
-        return Seen(counts, None, None, (), None)
-    state, last_seen_at_ms = device_current.found(first[: 1 + _COLUMNS])
+        return DeviceAtCheckIn(counts, None, None, (), None)
+    state, last_seen_at_ms = device_current.current_device(first[: 1 + _COLUMNS])
     offers = [row[5 + _COLUMNS :] for row in rows]
-    made = [device_offers.of_row(row) for row in offers if row[0] is not None]
-    return Seen(counts, question, state, made, last_seen_at_ms)
+    made = [device_offers.offer_of(row) for row in offers if row[0] is not None]
+    return DeviceAtCheckIn(counts, question, state, made, last_seen_at_ms)
 
 
 async def cases(
@@ -86,7 +86,7 @@ async def cases(
     wanted = [way for case in found if (way := target.way_wanted(case))]
     if not wanted:
         return found
-    keys = [(log_id, *each, device_history.END) for each in wanted]
+    keys = [(log_id, *each, history_lines.END) for each in wanted]
     runs = device_history.runs_of(wanted, await db.read(device_history.runs(keys)))
     return [with_way_back(case, runs) for case in found]
 

@@ -68,25 +68,25 @@ class Controls:
             del self._reading[log_id]
 
 
-class Held:
+class CommittedControls:
     """What decided in each log when its head was last locked, kept where scripts are played.
 
     It is what had been committed before, so it holds whatever became of that transaction. Taken to
     another process it is that one's own: what crosses is a name for it.
     """
 
-    _named: ClassVar[dict[str, "Held"]] = {}
+    _named: ClassVar[dict[str, "CommittedControls"]] = {}
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name or uuid7().hex
         self._known: dict[int, Control] = {}
 
     @override
-    def __reduce__(self) -> tuple[Callable[[str], "Held"], tuple[str]]:
-        return Held.named, (self._name,)
+    def __reduce__(self) -> tuple[Callable[[str], "CommittedControls"], tuple[str]]:
+        return CommittedControls.named, (self._name,)
 
     @classmethod
-    def named(cls, name: str) -> "Held":
+    def named(cls, name: str) -> "CommittedControls":
         return cls._named.setdefault(name, cls(name))
 
     def get(self, log_id: int, count: int) -> Control | None:

@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections import view
 from firmtrail.projections.device_attributes import ATTRIBUTES
-from firmtrail.projections.fleet_versions import Cell
+from firmtrail.projections.fleet_versions import FleetCell
 from firmtrail.projections.outdated import Outdated
 from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.device import FAILING, DeviceState
@@ -87,7 +87,7 @@ WHERE device.log_id = $1
     AND {{conditions}}"""
 
 
-class Found(NamedTuple):
+class CurrentDevice(NamedTuple):
     """A device as the view has it; `last_seen_at_ms` is at most a minute behind."""
 
     state: DeviceState
@@ -128,21 +128,21 @@ def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statem
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def one(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """Reads a row for each (log_id, device), after its `n`; read it with `found_one`."""
+def load_live(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads a row for each (log_id, device), after its `n`; read it with `size_and_device`."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_ONE, (), given)
 
 
-def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
+def size_and_device(rows: Sequence[Row]) -> tuple[int, CurrentDevice | None]:
     """Returns the log's size, and the device if there is one."""
     [[size, *row]] = rows
-    return size, found(row) if row[1] is not None else None
+    return size, current_device(row) if row[1] is not None else None
 
 
 async def page(
     db: Reader, head: tuple[int, str], which: Filter, *, after: str, limit: int
-) -> tuple[int, list[Found]]:
+) -> tuple[int, list[CurrentDevice]]:
     """Returns the log's size and the next devices after `after`, by id. `head` is (log_id,
     project)."""
     conditions, args = _conditions(which, [*head, after])
@@ -152,7 +152,7 @@ async def page(
         limit=f"${len(args)}",
     )
     rows = await db.read(Statement(text, tuple(args)))
-    return rows[0][0], [found(row[1:]) for row in rows if row[2] is not None]
+    return rows[0][0], [current_device(row[1:]) for row in rows if row[2] is not None]
 
 
 async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
@@ -208,7 +208,7 @@ def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
     return [f"NOT {_among(which.others[:CELLS_MAX], args)}"]
 
 
-def _among(cells: Sequence[Cell], args: list[Value]) -> str:
+def _among(cells: Sequence[FleetCell], args: list[Value]) -> str:
     """SQL for the devices in some of these cells, whose names are added to `args`."""
     first = len(args) + 1
     args += [name for cell in cells for name in cell]
@@ -216,9 +216,9 @@ def _among(cells: Sequence[Cell], args: list[Value]) -> str:
     return f"(coalesce(device.model, ''), coalesce(device.version, '')) IN (VALUES {values})"
 
 
-def found(row: Row) -> Found:
+def current_device(row: Row) -> CurrentDevice:
     """Out of when a call of the device was last seen, 0 for never, and the columns of `STATE`."""
     seen_at_ms, *columns = row
     state = _state(columns)
     last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0)
-    return Found(state, last_seen_at_ms or None)
+    return CurrentDevice(state, last_seen_at_ms or None)

@@ -11,11 +11,7 @@ from typing import NamedTuple
 from firmtrail.database.database import Given, Row, Statement, Value
 from firmtrail.events.fleet import ReportEvent
 from firmtrail.projections import view
-from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
-from firmtrail.projections.history_lines import Entry as Entry  # noqa: PLC0414
-from firmtrail.projections.history_lines import Page as Page  # noqa: PLC0414
-from firmtrail.projections.history_lines import Place as Place  # noqa: PLC0414
-from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0414
+from firmtrail.projections.history_lines import END
 from firmtrail.projections.view import Table, columns_of, generation_of, listed
 from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
@@ -236,7 +232,7 @@ type Runs = dict[tuple[str, str], list[Run]]
 """What each (device, bad version) ran before the bad one, the version of the latest run first."""
 
 
-class Asked(NamedTuple):
+class HistoryRequest(NamedTuple):
     """One device's history, as one asks for it."""
 
     log_id: int
@@ -249,17 +245,17 @@ class Asked(NamedTuple):
     """1: installed/running reports; 0: all."""
 
 
-type Told = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
+type FoldedReport = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
 """A report: the device before it, its place, recorded_at_ms, and which offers it follows."""
 
 
-def insert(log_id: int, generation: int, reports: Sequence[Told]) -> Statement:
+def insert(log_id: int, generation: int, reports: Sequence[FoldedReport]) -> Statement:
     """One row for each; ordered, so that neighbours share a page."""
     rows = sorted(map(_row, reports))  # no two have the first columns in common
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def _row(report: Told) -> tuple[Value, ...]:
+def _row(report: FoldedReport) -> tuple[Value, ...]:
     state, event, at, recorded_at_ms, follows = report
     return (
         state.device,
@@ -312,15 +308,15 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
     return found
 
 
-def pages(asked: Sequence[Asked]) -> Statement:
+def pages(asked: Sequence[HistoryRequest]) -> Statement:
     """Reads the history of each; read the rows of each `n` with `page_of`."""
     return Statement(_PAGE, (), _given(asked))
 
 
-def last_reports(asked: Sequence[Asked]) -> Statement:
+def last_reports(asked: Sequence[HistoryRequest]) -> Statement:
     """Reads (n, status, clock) of each device's last report, in its order."""
     return Statement(_LAST, (), _given(asked))
 
 
-def _given(asked: Sequence[Asked]) -> Given:
+def _given(asked: Sequence[HistoryRequest]) -> Given:
     return Given(_ASKED_COLUMNS, [(n, *one) for n, one in enumerate(asked)])

@@ -39,7 +39,7 @@ TABLES: tuple[Table, ...] = (OFFERS, COUNTS)
 
 _members = view.encoder(OFFERS.columns, astuple)
 _source = Column("text", load=lambda stored: stored.partition("/")[0])
-of_row = view.decoder(OFFERS.columns | {"source": _source}, Offer)
+offer_of = view.decoder(OFFERS.columns | {"source": _source}, Offer)
 
 STATE = view.selected(OFFERS.columns, "offer")
 
@@ -122,9 +122,9 @@ class Pending(NamedTuple):
     """1: the device is in use, and was offered nothing since."""
 
 
-type Cell = tuple[str, str, int]
+type RolloutCell = tuple[str, str, int]
 """Where a device is counted: rollout, outcome ("" for none), attempts."""
-type OfDevice = dict[tuple[str, str], Offer]
+type DeviceOffers = dict[tuple[str, str], Offer]
 """A device's offers by (source, version)."""
 
 
@@ -134,7 +134,7 @@ def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
     return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
 
 
-async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
+async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, DeviceOffers]:
     """Returns the offers of these devices as they are."""
     given = Given("device text", [(device,) for device in devices])
     return state(
@@ -142,10 +142,10 @@ async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, OfD
     )
 
 
-def state(rows: Iterable[Row]) -> dict[str, OfDevice]:
-    found: dict[str, OfDevice] = {}
+def state(rows: Iterable[Row]) -> dict[str, DeviceOffers]:
+    found: dict[str, DeviceOffers] = {}
     for row in rows:
-        offer = of_row(row)
+        offer = offer_of(row)
         found.setdefault(offer.device, {})[offer.key] = offer
     return found
 
@@ -155,12 +155,12 @@ def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def cell_of(last: Offer | None) -> Cell | None:
+def cell_of(last: Offer | None) -> RolloutCell | None:
     """Returns the cell of a device whose last offer of a rollout this is."""
     return None if last is None else (last.source, last.outcome or "", last.attempts)
 
 
-def count(log_id: int, generation: int, changes: Mapping[Cell, int]) -> Statement:
+def count(log_id: int, generation: int, changes: Mapping[RolloutCell, int]) -> Statement:
     """Adds to each cell; also 0, so that the rows do not depend on where commits end."""
     rows = [(*cell, devices) for cell, devices in sorted(changes.items())]
     return Statement(_COUNT, (log_id, generation), Given(_COUNT_COLUMNS, rows))

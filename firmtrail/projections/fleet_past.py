@@ -12,10 +12,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from firmtrail.database.database import Database, Given, Row, Statement, Value
-from firmtrail.projections import device_history
+from firmtrail.projections import device_history, history_lines
 from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.projections.view import generation_of, selected
 from firmtrail.rules.device import FAILING, DeviceState
 
@@ -73,19 +74,19 @@ async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, 
     rows = await db.read(Statement(_ATTRIBUTES, (past.log_id, past.stop), given))
     known = {state.device: state for state in map(registered, rows)}
     names = list(known)
-    asked = [Asked(past.log_id, name, past.stop, past.at_ms) for name in names]
+    asked = [HistoryRequest(past.log_id, name, past.stop, past.at_ms) for name in names]
     runs = _by_device(names, await db.read(device_history.pages(asked)))
     moves = 0 if past.at_ms is None else 1
     lasts = await db.read(device_history.last_reports([one._replace(moves=moves) for one in asked]))
     for name, lines in runs.items():
-        for entry in device_history.page_of(lines).entries:
+        for entry in history_lines.page_of(lines).entries:
             known[name] = _running(known[name], entry)
     for n, status, clock in lasts:
         known[names[n]] = replace(known[names[n]], status=status, clock=clock)
     return known
 
 
-def _running(state: DeviceState, entry: Entry) -> DeviceState:
+def _running(state: DeviceState, entry: HistoryEntry) -> DeviceState:
     return replace(
         state,
         version=entry.version,

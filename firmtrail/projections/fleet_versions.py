@@ -33,16 +33,16 @@ TABLES: tuple[Table, ...] = (COUNTS, MOVES)
 BUCKET_EVENTS = 4096
 """Positions a bucket; the moves read for one answer are at most as many."""
 
-type Cell = tuple[str, str]
+type FleetCell = tuple[str, str]
 """(model, version), '' where there is none."""
 
 
-class Move(NamedTuple):
+class CellMove(NamedTuple):
     """A device's way from cell to cell; None is outside the fleet."""
 
     position: int
-    left: Cell | None
-    entered: Cell | None
+    left: FleetCell | None
+    entered: FleetCell | None
 
 
 _INSERT_MOVES = view.insert(MOVES)
@@ -196,20 +196,20 @@ _BEHIND_ALL = 1 << 62
 """A bucket that no log comes to."""
 
 
-class Count(NamedTuple):
+class VersionCount(NamedTuple):
     model: str | None
     version: str | None
     devices: int
 
 
-def cell_of(state: DeviceState | None) -> Cell | None:
+def cell_of(state: DeviceState | None) -> FleetCell | None:
     """Returns where a device is counted: nowhere before it is registered or once decommissioned."""
     if state is None or state.decommissioned:
         return None
     return state.model or "", state.version or ""
 
 
-def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement]:
+def apply(log_id: int, generation: int, moves: Sequence[CellMove]) -> list[Statement]:
     """Writes the moves, and each touched bucket's counts, the earlier bucket first."""
     outside = (None, None)
     rows = [(at, *(left or outside), *(entered or outside)) for at, left, entered in moves]
@@ -222,9 +222,9 @@ def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement
     return statements
 
 
-def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
+def _changes(moves: Iterable[CellMove]) -> list[tuple[str, str, int]]:
     """Each cell touched, also by 0: so that the rows do not depend on where commits end."""
-    changes: Counter[Cell] = Counter()
+    changes: Counter[FleetCell] = Counter()
     for _, left, entered in moves:
         if left is not None:
             changes[left] -= 1
@@ -233,7 +233,9 @@ def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
     return [(*cell, devices) for cell, devices in sorted(changes.items())]
 
 
-async def counts(db: Reader, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:
+async def counts(
+    db: Reader, log_id: int, stop: int | None = None
+) -> tuple[int, list[VersionCount]]:
     """Returns the log's size, and the counts after its first `stop` events (None: all), by model
     and version."""
     if stop is None:
@@ -243,17 +245,17 @@ async def counts(db: Reader, log_id: int, stop: int | None = None) -> tuple[int,
         bounds = (bucket, bucket * BUCKET_EVENTS, stop)
     size_and_counts = await db.read(Statement(_COUNTS, (log_id, *bounds)))
     return size_and_counts[0][0], [
-        Count(model or None, version or None, devices)
+        VersionCount(model or None, version or None, devices)
         for _, model, version, devices in size_and_counts
         if model is not None
     ]
 
 
-async def everywhere(db: Database) -> dict[int, list[Count]]:
+async def everywhere(db: Database) -> dict[int, list[VersionCount]]:
     """Returns the counts of all projects' newest logs, by log."""
-    found: dict[int, list[Count]] = {}
+    found: dict[int, list[VersionCount]] = {}
     for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_BEHIND_ALL,))):
-        found.setdefault(log_id, []).append(Count(model or None, version or None, devices))
+        found.setdefault(log_id, []).append(VersionCount(model or None, version or None, devices))
     return found
 
 

@@ -18,10 +18,11 @@ from firmtrail.projections import (
     device_history,
     device_offers,
     fleet_versions,
+    history_lines,
     releases,
     rollouts,
 )
-from firmtrail.projections.steering import Steering
+from firmtrail.projections.steering_fold import SteeringFold
 from firmtrail.projections.view import View
 from firmtrail.rules import device, offer
 from firmtrail.rules.device import DeviceState, Later
@@ -72,13 +73,13 @@ class Fold:
 
     def __init__(self) -> None:
         self.states: dict[str, DeviceState] = {}
-        self.steering = Steering()
+        self.steering = SteeringFold()
         self._behind: dict[str, list[Later]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
-        self._reports: list[device_history.Told] = []
-        self._moves: list[fleet_versions.Move] = []
-        self.of_releases: list[Recorded] = []
+        self._reports: list[device_history.FoldedReport] = []
+        self._moves: list[fleet_versions.CellMove] = []
+        self.release_events: list[Recorded] = []
 
     def continued(self) -> "Fold":
         """Returns a fold that continues where this one ends, once its statements have run."""
@@ -101,7 +102,7 @@ class Fold:
         if kind == "device":
             self._apply_to_device(name, recorded)
         elif kind == "release":
-            self.of_releases.append(recorded)
+            self.release_events.append(recorded)
 
     def _apply_to_device(self, name: str, recorded: Recorded) -> None:
         before = self.states.get(name)
@@ -131,7 +132,7 @@ class Fold:
         offer_place = offer.last_place(offers, event.version) if offers else -1
         at = device.placed(state, recorded, offer_place)
         behind = self._behind.setdefault(state.device, [])
-        index = bisect_right(behind, (at.place, device_history.END))
+        index = bisect_right(behind, (at.place, history_lines.END))
         later = behind[index] if index < len(behind) else None
         if event.status in device.MOVING:
             insort(behind, Later(at.place, at.position, event.version, at.time_ms))
@@ -146,7 +147,7 @@ class Fold:
         self._changed.add(after.device)
         left, entered = fleet_versions.cell_of(before), fleet_versions.cell_of(after)
         if left != entered:
-            self._moves.append(fleet_versions.Move(position, left, entered))
+            self._moves.append(fleet_versions.CellMove(position, left, entered))
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
         """What brings the views that have a generation here from before the commit to after it."""
@@ -160,6 +161,6 @@ class Fold:
             statements.append(device_history.insert(log_id, generation, self._reports))
         if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
-        if self.of_releases and (generation := generations.get(releases.NAME)) is not None:
-            statements.extend(releases.apply(log_id, generation, self.of_releases))
+        if self.release_events and (generation := generations.get(releases.NAME)) is not None:
+            statements.extend(releases.apply(log_id, generation, self.release_events))
         return [*statements, *self.steering.statements(log_id, generations)]

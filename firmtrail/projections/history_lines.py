@@ -15,14 +15,14 @@ from firmtrail.rules.history import Change, Wish, change_of
 END = (1 << 63) - 1
 """Higher than every place and position."""
 
-type Place = tuple[int, int]
+type ReportPlace = tuple[int, int]
 """(place, position): where a report stands in its device's order."""
 
 _MOVES, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = 1, 4, 12, 14, 15
 """Columns of a row."""
 
 
-class Entry(NamedTuple):
+class HistoryEntry(NamedTuple):
     """A line of a device's history."""
 
     place: int
@@ -41,14 +41,16 @@ class Entry(NamedTuple):
     detail: str | None
 
 
-class Page(NamedTuple):
+class HistoryPage(NamedTuple):
     """Entries, newest first, of a log that had `size` events when they were read."""
 
     size: int
-    entries: list[Entry]
+    entries: list[HistoryEntry]
 
 
-def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 1) -> Page:
+def page_of(
+    rows: Sequence[Row], before: ReportPlace = (END, END), entries_max: int = 1
+) -> HistoryPage:
     """Returns the newest entries before a place, from a device's rows of `device_history.pages`;
     one row of nothing is a device that reported nothing."""
     size, rows = rows[0][0], _lines(rows)
@@ -63,7 +65,7 @@ def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 
         entries.append(_entry(row, before_previous))
         if row[_MOVES]:
             before_previous = row[_PREVIOUS]
-    return Page(size, entries[::-1])
+    return HistoryPage(size, entries[::-1])
 
 
 def _lines(rows: Sequence[Row]) -> Sequence[Row]:
@@ -90,13 +92,13 @@ def _unordered(row: Row) -> Row:
     return (*row[:_ORDERED], None, *row[_ORDERED + 1 :])
 
 
-def _entry(row: Row, before_previous: str | None) -> Entry:
+def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
     _, moves, place, position, version, status, time_ms, recorded_at_ms, *more = row
     occurred_at_ms, clock, late, pinned, ordered, sent, previous, _, detail = more
     change = None
     if moves:
         change = change_of(version, previous, before_previous, Wish(pinned, ordered))
-    return Entry(
+    return HistoryEntry(
         place,
         position,
         version,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, Reader
 from firmtrail.projections import fleet_versions, releases
-from firmtrail.projections.fleet_versions import Cell, Count
+from firmtrail.projections.fleet_versions import FleetCell, VersionCount
 from firmtrail.rules import release
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.release import Current
@@ -21,7 +21,7 @@ class Outdated(NamedTuple):
 
     wanted: bool
     current: Current
-    others: tuple[Cell, ...] = ()
+    others: tuple[FleetCell, ...] = ()
     """The cells known of which no device is wanted."""
 
     def finds(self, state: DeviceState) -> bool:
@@ -29,7 +29,7 @@ class Outdated(NamedTuple):
         return self.wanted == (since_ms is not None)
 
 
-class Behind(NamedTuple):
+class OutdatedCounts(NamedTuple):
     """How far devices are behind the latest releases of their models."""
 
     devices: int = 0
@@ -39,17 +39,17 @@ class Behind(NamedTuple):
     """Since when there has been a higher release than what one of them runs; of any the longest."""
 
 
-def by_model(counts: Iterable[Count], current: Current) -> dict[str, Behind]:
+def by_model(counts: Iterable[VersionCount], current: Current) -> dict[str, OutdatedCounts]:
     """Of each model; "" stands for the devices that have none."""
-    found: dict[str, Behind] = {}
+    found: dict[str, OutdatedCounts] = {}
     for model, version, devices in counts:
         since_ms = release.outdated_since_ms(current, model, version)
-        cell = Behind(devices, 0 if since_ms is None else devices, since_ms)
-        found[model or ""] = _together([found.get(model or "", Behind()), cell])
+        cell = OutdatedCounts(devices, 0 if since_ms is None else devices, since_ms)
+        found[model or ""] = _together([found.get(model or "", OutdatedCounts()), cell])
     return found
 
 
-async def everywhere(db: Database) -> Behind:
+async def everywhere(db: Database) -> OutdatedCounts:
     """Of all projects."""
     counts, found = await fleet_versions.everywhere(db), await releases.everywhere(db)
     return _together(
@@ -59,10 +59,10 @@ async def everywhere(db: Database) -> Behind:
     )
 
 
-def _together(parts: Iterable[Behind]) -> Behind:
-    devices, outdated, since = zip(Behind(), *parts, strict=True)
+def _together(parts: Iterable[OutdatedCounts]) -> OutdatedCounts:
+    devices, outdated, since = zip(OutdatedCounts(), *parts, strict=True)
     known = [each for each in since if each is not None]
-    return Behind(sum(devices), sum(outdated), min(known, default=None))
+    return OutdatedCounts(sum(devices), sum(outdated), min(known, default=None))
 
 
 async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:

@@ -118,18 +118,18 @@ ORDER BY is_withdrawn, artifact.version, artifact.name
 LIMIT 1"""
 
 
-class Texts(NamedTuple):
+class ReleaseTexts(NamedTuple):
     """The texts of a release, which lie outside the log; "erased" where they were."""
 
     notes: str | None
     reason: str | None
 
 
-class Told(NamedTuple):
+class ReleaseWithTexts(NamedTuple):
     """A release with its texts."""
 
     release: Release
-    texts: Texts
+    texts: ReleaseTexts
 
 
 class Offered(NamedTuple):
@@ -199,17 +199,17 @@ def state(rows: Iterable[Row]) -> dict[Key, Release]:
     return {key: _release([*row, tuple(artifacts[key])]) for key, row in columns.items()}
 
 
-def tell(log_id: int) -> Statement:
-    """Reads all releases of the log with their texts; read it with `told`."""
+def load_with_texts(log_id: int) -> Statement:
+    """Reads all releases of the log with their texts; read it with `with_texts`."""
     return Statement(_LIST, (log_id,))
 
 
-def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
+def with_texts(rows: Sequence[Row]) -> tuple[int, dict[Key, ReleaseWithTexts]]:
     """Returns the log's size, and its releases."""
     known = [row for row in rows if row[3] is not None]
-    texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
+    texts = {Key(row[3], row[4]): ReleaseTexts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)
-    return rows[0][0], {key: Told(each, texts[key]) for key, each in found.items()}
+    return rows[0][0], {key: ReleaseWithTexts(each, texts[key]) for key, each in found.items()}
 
 
 async def offered(db: Database, log_id: int, device: str, digest: str) -> Offered | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Reader, Statement, Value
 from firmtrail.projections import device_current, fleet_versions
-from firmtrail.projections.device_current import Found
+from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.projections.view import generation_of, listed
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import FAILING
@@ -50,7 +50,7 @@ SELECT coalesce(seen.seen_at_ms, 0), {device_current.STATE}
 ORDER BY device.device
 LIMIT $8"""
 
-_NAMED = f"""\
+_ROLLBACK_COUNTS = f"""\
 SELECT
     count(*),
     coalesce(sum(
@@ -153,10 +153,10 @@ SELECT count(*)
 histories are long together. $7 is a fallback that is not withdrawn, $8 the limit of attempts."""
 
 
-class Named(NamedTuple):
+class RollbackCounts(NamedTuple):
     """How many devices run a bad version, and why some will not leave it soon."""
 
-    named: int
+    devices: int
     pinned: int
     silent: int
     no_previous: int
@@ -174,18 +174,18 @@ async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
     return int(found)
 
 
-async def named(
+async def rollback_counts(
     db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
-) -> Named:
+) -> RollbackCounts:
     """Returns the counts of a rollback, which may not have begun."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
-    [[found, pinned, silent]] = await db.read(Statement(_NAMED, args))
+    [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
     lost = 0
     if found and rollback.version is None:
         fallback, tries_max = _good_fallback(rollback, control), control.settings.max_attempts
         args = (log_id, *_args(rollback), fallback, tries_max)
         [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
-    return Named(int(found), int(pinned), int(silent), int(lost))
+    return RollbackCounts(int(found), int(pinned), int(silent), int(lost))
 
 
 def _good_fallback(rollback: Rollout, control: Control) -> str | None:
@@ -195,7 +195,9 @@ def _good_fallback(rollback: Rollout, control: Control) -> str | None:
     return fallback
 
 
-async def page(db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int) -> list[Found]:
+async def page(
+    db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int
+) -> list[CurrentDevice]:
     """Returns the next devices after `after`."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
-    return [device_current.found(row) for row in rows]
+    return [device_current.current_device(row) for row in rows]

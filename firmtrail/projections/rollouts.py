@@ -79,7 +79,7 @@ WHERE log_heads.closed = 0
 ORDER BY log_heads.log_id, rollout.rollout"""
 
 
-class Waiting(NamedTuple):
+class WaitingRollout(NamedTuple):
     """A rollout that waits only so long for the devices that it was offered to."""
 
     log_id: int
@@ -88,7 +88,7 @@ class Waiting(NamedTuple):
     silent_after_s: int
 
 
-class Texts(NamedTuple):
+class RolloutTexts(NamedTuple):
     """Why a rollout was started, and why it is in its phase; "erased" where that was erased."""
 
     started: str | None
@@ -127,16 +127,16 @@ def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
     return (*msgspec.structs.astuple(rollout), *counts)
 
 
-async def waiting(db: Database) -> list[Waiting]:
+async def waiting(db: Database) -> list[WaitingRollout]:
     """Returns the rollouts of all projects' newest logs that count silent devices as failed."""
-    return [Waiting(*row) for row in await db.read(Statement(_WATCHED))]
+    return [WaitingRollout(*row) for row in await db.read(Statement(_WATCHED))]
 
 
-async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, Texts]]:
+async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, RolloutTexts]]:
     """Returns the log's size, and what people said of each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
     found = {
-        name: Texts(started, _over(own_pause) if own_pause else phase)
+        name: RolloutTexts(started, _over(own_pause) if own_pause else phase)
         for _, name, started, phase, own_pause in rows
         if name is not None
     }

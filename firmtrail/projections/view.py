@@ -38,10 +38,10 @@ _TYPES = {
     "tags": Column("text", _tags_text, _tags_of),
 }
 
-type Columns = dict[str, Column]
+type TableColumns = dict[str, Column]
 
 
-def columns_of(declaration: str) -> Columns:
+def columns_of(declaration: str) -> TableColumns:
     """Returns the columns that a text like "device text, seq bigint fixed" declares.
 
     Types are text, bigint, flag (a bool, stored as 0 or 1) and tags (stored as one text).
@@ -56,7 +56,7 @@ class Table(NamedTuple):
     name: str
     key: tuple[str, ...]
     """The columns that identify a row in one generation: the primary key continues with them."""
-    columns: Columns
+    columns: TableColumns
 
 
 class View(Protocol):
@@ -98,7 +98,7 @@ def selected(columns: Iterable[str], alias: str) -> str:
     return ", ".join(f"{alias}.{name}" for name in columns)
 
 
-def typed(columns: Columns) -> str:
+def typed(columns: TableColumns) -> str:
     """Returns the columns as `Given` names and types them."""
     return ", ".join(f"{name} {column.sql}" for name, column in columns.items())
 
@@ -109,7 +109,7 @@ def listed(values: Iterable[str]) -> str:
 
 
 def encoder[State](
-    columns: Columns, read: Callable[[State], Iterable[Any]]
+    columns: TableColumns, read: Callable[[State], Iterable[Any]]
 ) -> Callable[[State], list[Value]]:
     """Returns a function that makes a row of a state; `read` gets its members, as the columns are
     ordered."""
@@ -124,7 +124,7 @@ def encoder[State](
     return encode
 
 
-def decoder[State](columns: Columns, make: Callable[..., State]) -> Callable[[Row], State]:
+def decoder[State](columns: TableColumns, make: Callable[..., State]) -> Callable[[Row], State]:
     """Returns a function that calls `make` with the values of a row of these columns, in order."""
     loads = [(n, column.load) for n, column in enumerate(columns.values()) if column.load]
 

@@ -43,7 +43,7 @@ _LEFT = "SELECT DISTINCT log_id FROM rebuilds ORDER BY log_id LIMIT 1000"
 _LOGS = "SELECT log_id FROM log_heads WHERE closed = 0 AND log_id > $1 ORDER BY log_id LIMIT 1000"
 
 
-class State(NamedTuple):
+class RebuildState(NamedTuple):
     """What a log's rebuild is at."""
 
     build: Build | None
@@ -56,7 +56,7 @@ class State(NamedTuple):
     """What ended the last one that this process ran, where it was not its end."""
 
 
-type Tell = Callable[[int, int, int], None]
+type OnProgress = Callable[[int, int, int], None]
 """Called with (position, events folded since, rebuilds running here)."""
 
 
@@ -66,7 +66,7 @@ class Builder:
     `is_alone`: no other process can write this database, so what is left was left for good.
     """
 
-    def __init__(self, db: Database, *, is_alone: bool, tell: Tell) -> None:
+    def __init__(self, db: Database, *, is_alone: bool, tell: OnProgress) -> None:
         self._db = db
         self._tell = tell
         self._lease_ms = 0 if is_alone else LEASE_MS
@@ -107,11 +107,11 @@ class Builder:
         head = await log.head(self._db, log_id)
         return str(LogName(head.project, head.number))
 
-    async def state(self, log_id: int) -> State:
-        rows = await self._db.read(generations.building(log_id))
+    async def state(self, log_id: int) -> RebuildState:
+        rows = await self._db.read(generations.load_build(log_id))
         size = (await log.head(self._db, log_id)).size
         build = generations.build_of(log_id, rows)
-        return State(build, size, log_id in self._running, self._failures.get(log_id))
+        return RebuildState(build, size, log_id in self._running, self._failures.get(log_id))
 
     async def run(self) -> None:
         """Look for what has to be rebuilt, again and again, until it is cancelled."""

@@ -23,8 +23,8 @@ WHERE stored.log_id = $1 AND stored.generation = $2{behind}
 ORDER BY {key}
 LIMIT $3"""
 
-type Key = tuple[Value, ...]
-type Stored = tuple[Value, ...]
+type RowKey = tuple[Value, ...]
+type RowValues = tuple[Value, ...]
 
 
 class Difference(NamedTuple):
@@ -32,8 +32,8 @@ class Difference(NamedTuple):
 
     table: str
     key: dict[str, Value]
-    expected: Stored | None
-    found: Stored | None
+    expected: RowValues | None
+    found: RowValues | None
 
 
 async def differences[A: Reader, B: Reader](
@@ -53,7 +53,7 @@ async def differences[A: Reader, B: Reader](
 async def _of_table[A: Reader, B: Reader](
     view: View, table: Table, expected: Views[A], found: Views[B]
 ) -> AsyncIterator[Difference]:
-    after: Key | None = None
+    after: RowKey | None = None
     while True:
         left, right = await asyncio.gather(
             _page(view, table, expected, after), _page(view, table, found, after)
@@ -71,8 +71,8 @@ async def _of_table[A: Reader, B: Reader](
 
 
 async def _page[Source: Reader](
-    view: View, table: Table, views: Views[Source], after: Key | None
-) -> dict[Key, Stored]:
+    view: View, table: Table, views: Views[Source], after: RowKey | None
+) -> dict[RowKey, RowValues]:
     """The next rows behind `after`, in order: key -> the columns behind log_id and generation."""
     columns = len(table.key)
     key = ", ".join(f"stored.{column}" for column in table.key)
@@ -86,6 +86,6 @@ async def _page[Source: Reader](
     return {tuple(row[:columns]): tuple(row[columns + 2 :]) for row in rows}
 
 
-def _order(key: Key) -> list[tuple[bool, bool, Value]]:
+def _order(key: RowKey) -> list[tuple[bool, bool, Value]]:
     """As both back ends order rows; SQLite keeps a text among integers, behind them all."""
     return [(value is not None, isinstance(value, str), value) for value in key]

@@ -129,7 +129,7 @@ class Busy(Exception):
         return Busy, (self.build,)
 
 
-def building(log_id: int) -> Statement:
+def load_build(log_id: int) -> Statement:
     """The log's rebuild under way, if there is one; read it with `build_of`."""
     return Statement(_BUILDING, (log_id,))
 
@@ -156,7 +156,7 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
     another revision is given up. Raises `Busy` where the builder is another and at work.
     """
     yield [log.lock(log_id)]
-    [rows] = yield [building(log_id)]
+    [rows] = yield [load_build(log_id)]
     left = build_of(log_id, rows)
     if left and left.builder != builder and left.idle_ms < lease_ms:
         raise Busy(left)
@@ -173,13 +173,13 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
         Statement(_FORGET, (log_id,)),
         Statement(_BEGIN, (log_id, generation, builder), given),
     ]
-    [rows] = yield [building(log_id)]
+    [rows] = yield [load_build(log_id)]
     begun = build_of(log_id, rows)
     assert begun is not None
     return begun
 
 
-def move(build: Build, batch: range) -> Script[None]:
+def advance(build: Build, batch: range) -> Script[None]:
     """Moves the rebuild past a batch that the transaction writes. Raises `Overtaken`."""
     key = (build.log_id, build.generation, build.builder)
     [moved] = yield [Statement(_MOVE, (*key, batch.start, batch.stop))]

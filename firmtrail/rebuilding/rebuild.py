@@ -28,7 +28,7 @@ LAST_EVENTS_MAX = 500
 with each try, so that a rebuild ends also where reports come as fast as they are folded."""
 
 
-class Progress(NamedTuple):
+class RebuildProgress(NamedTuple):
     """How far a rebuild is."""
 
     build: Build
@@ -37,7 +37,7 @@ class Progress(NamedTuple):
     is_live: bool = False
 
 
-async def rebuild(db: Database, build: Build) -> AsyncGenerator[Progress]:
+async def rebuild(db: Database, build: Build) -> AsyncGenerator[RebuildProgress]:
     """Build the views to the end of the log, and make them live; tells of each step.
 
     `build` was claimed. Raises `Overtaken` where somebody else has claimed it since, and what
@@ -45,28 +45,30 @@ async def rebuild(db: Database, build: Build) -> AsyncGenerator[Progress]:
     """
     for events_max in accumulate(repeat(2), mul, initial=LAST_EVENTS_MAX):
         size = (await log.head(db, build.log_id)).size
-        yield Progress(build, size)
+        yield RebuildProgress(build, size)
         if size - build.position > events_max:
             views = Views(db, build.log_id, build.generations)
             span = range(build.position, size)
-            folding = refold(db, build.log_id, views, span, mark=partial(generations.move, build))
+            folding = refold(
+                db, build.log_id, views, span, mark=partial(generations.advance, build)
+            )
             async with contextlib.aclosing(folding) as positions:
                 async for position in positions:
                     build = build._replace(position=position)
-                    yield Progress(build, size)
+                    yield RebuildProgress(build, size)
         elif (ended := await db.play(_end, build, events_max)) is not None:
             yield ended
             return
 
 
-def _end(build: Build, events_max: int) -> Script[Progress | None]:
+def _end(build: Build, events_max: int) -> Script[RebuildProgress | None]:
     """Catches up under the head lock and switches; None where too much has come meanwhile."""
     log_id = build.log_id
     [locked] = yield [log.lock(log_id)]
     size = log.head_of(locked).size
     if size - build.position > events_max:
         return None
-    yield from generations.move(build, range(build.position, size))
+    yield from generations.advance(build, range(build.position, size))
     position = build.position
     while position < size:
         [rows] = yield [log.page(log_id, position, size, events_max)]
@@ -75,4 +77,4 @@ def _end(build: Build, events_max: int) -> Script[Progress | None]:
         yield folded.statements
         position += len(entries)
     yield generations.switch(log_id)
-    return Progress(build._replace(position=size), size, is_live=True)
+    return RebuildProgress(build._replace(position=size), size, is_live=True)

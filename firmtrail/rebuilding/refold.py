@@ -35,7 +35,7 @@ from firmtrail.projections import (
     releases,
     rollouts,
 )
-from firmtrail.projections.steering import Steering
+from firmtrail.projections.steering_fold import SteeringFold
 from firmtrail.rules import device
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
@@ -88,7 +88,7 @@ class Folded(NamedTuple):
     it."""
 
     states: Mapping[str, DeviceState]
-    steering: Steering
+    steering: SteeringFold
     statements: list[Statement]
 
 
@@ -115,7 +115,7 @@ async def refold(
     """
     start, size = span.start, BATCH_EVENTS_FIRST
     known: dict[str, DeviceState] = {}
-    steering: Steering | None = None
+    steering: SteeringFold | None = None
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
@@ -172,7 +172,7 @@ def fold_entries(
     entries: Entries,
     states: Mapping[str, DeviceState],
     *,
-    before: Steering | None = None,
+    before: SteeringFold | None = None,
 ) -> Script[Folded]:
     """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
 
@@ -206,10 +206,10 @@ def fold_entries(
 def _recall(
     log_id: int,
     generations: Mapping[str, int],
-    steering: Steering,
+    steering: SteeringFold,
     recorded: Sequence[Recorded],
     *,
-    before: Steering | None,
+    before: SteeringFold | None,
 ) -> Script[None]:
     """Brings what decides and what devices were offered to before the batch. Settings and halts are
     left out: no view's rows follow from them."""

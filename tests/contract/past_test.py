@@ -9,9 +9,16 @@ from firmtrail.database.database import Database, Row
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
-from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
+from firmtrail.projections import (
+    device_current,
+    device_history,
+    fleet_past,
+    fleet_versions,
+    history_lines,
+)
 from firmtrail.projections.device_current import Filter
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import DeviceState
 from tests import model
@@ -42,16 +49,16 @@ async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int
     return log_id, [decode(at, text) for page in pages for at, _, text in page]
 
 
-async def histories(db: Database, asked: list[Asked]) -> list[list[Line]]:
+async def histories(db: Database, asked: list[HistoryRequest]) -> list[list[Line]]:
     """What the view says to each, oldest first."""
     rows: list[list[Row]] = [[] for _ in asked]
     for n, *row in await db.read(device_history.pages(asked)):
         rows[n].append(row)
-    pages = [device_history.page_of(each, entries_max=len(each)) for each in rows]
+    pages = [history_lines.page_of(each, entries_max=len(each)) for each in rows]
     return [[line_of(entry) for entry in page.entries[::-1]] for page in pages]
 
 
-def line_of(entry: Entry) -> Line:
+def line_of(entry: HistoryEntry) -> Line:
     return Line(
         entry.position,
         entry.version,
@@ -75,7 +82,7 @@ async def test_a_history_as_of_any_size_is_the_models(
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
     asked = [
-        Asked(log_id, name, stop=stop)
+        HistoryRequest(log_id, name, stop=stop)
         for stop, name in product(range(3, len(recorded) + 1), DEVICES)
     ]
     for one, lines in zip(asked, await histories(db, asked), strict=True):
@@ -91,7 +98,7 @@ async def test_a_history_at_any_time_is_the_models(
     log_id, recorded = await lived(db, recorder, life)
     stops = sorted({3, len(recorded) // 2 + 2, len(recorded)})
     asked = [
-        Asked(log_id, name, stop=stop, at_ms=at_ms)
+        HistoryRequest(log_id, name, stop=stop, at_ms=at_ms)
         for stop, at_ms, name in product(stops, times_of(recorded), DEVICES)
     ]
     for one, lines in zip(asked, await histories(db, asked), strict=True):

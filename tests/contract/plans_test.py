@@ -22,10 +22,11 @@ from firmtrail.projections import (
     fleet_past,
     fleet_versions,
     fold,
+    history_lines,
     releases,
     rollouts,
 )
-from firmtrail.projections.device_history import Asked
+from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
 from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.rebuild import rebuild
@@ -200,19 +201,21 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         len(FEW),
     ),
     "a history": (
-        lambda db, log_id: db.read(device_history.pages([Asked(log_id, DEVICE)])),
+        lambda db, log_id: db.read(device_history.pages([HistoryRequest(log_id, DEVICE)])),
         1,
     ),
     "last reports": (
         lambda db, log_id: db.read(
-            device_history.last_reports([Asked(log_id, name, 40_000, moves=0) for name in FEW])
+            device_history.last_reports(
+                [HistoryRequest(log_id, name, 40_000, moves=0) for name in FEW]
+            )
         ),
         len(FEW),
     ),
-    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1", device_history.END), 1),
-    "a device": (_reads(device_current.one, DEVICE), 1),
-    "a check-in": (_reads(check_in.look, DEVICE), 1),
-    "releases": (lambda db, log_id: db.read(releases.tell(log_id)), 1),
+    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1", history_lines.END), 1),
+    "a device": (_reads(device_current.load_live, DEVICE), 1),
+    "a check-in": (_reads(check_in.load, DEVICE), 1),
+    "releases": (lambda db, log_id: db.read(releases.load_with_texts(log_id)), 1),
     "releases of all projects": (lambda db, _: releases.everywhere(db), 1),
     "rollouts": (rollouts.texts, 1),
     "a question": (lambda db, log_id: device_asks.one(db, log_id, (DEVICE, "q")), 1),

@@ -13,7 +13,7 @@ from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.events.steering import UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.projections import releases
-from firmtrail.projections.releases import Offered, Texts
+from firmtrail.projections.releases import Offered, ReleaseTexts
 from firmtrail.recording.recorder import Command, Recorder
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
@@ -50,10 +50,10 @@ async def test_the_view_is_what_the_rules_fold(
 ) -> None:
     other = Key("n", "2.0.0-rc.1+b")
     await run(recorder, log_id, add(notes="first"), add_artifact(FULL), add(other), withdraw())
-    size, told = releases.told(await db.read(releases.tell(log_id)))
+    size, told = releases.with_texts(await db.read(releases.load_with_texts(log_id)))
     assert (size, list(told)) == (4, [M1, other])
-    assert told[M1].texts == Texts("first", "it bricks")
-    assert told[other].texts == Texts(None, None)
+    assert told[M1].texts == ReleaseTexts("first", "it bricks")
+    assert told[other].texts == ReleaseTexts(None, None)
     assert told[M1].release.artifacts == (Artifact("full.bin", 3, "aa" * 32),)
     [loaded] = [releases.state(await db.read(releases.load(log_id, 1)))]
     assert loaded == {key: each.release for key, each in told.items()}
@@ -62,7 +62,7 @@ async def test_the_view_is_what_the_rules_fold(
 
 
 async def test_an_empty_log_has_no_release(db: Database, log_id: int) -> None:
-    assert releases.told(await db.read(releases.tell(log_id))) == (0, {})
+    assert releases.with_texts(await db.read(releases.load_with_texts(log_id))) == (0, {})
     assert releases.state(await db.read(releases.load(log_id, 1))) == {}
 
 
@@ -114,8 +114,8 @@ async def test_notes_and_reason_lie_beside_the_log_and_can_be_erased(
     assert events == [ReleaseAdded("m", "1.0.0", hashes[0]), ReleaseWithdrawn(hashes[1])]
     head = await log.head(db, log_id)
     await run(recorder, log_id, *(access.erase_text(head, n, actor="system") for n in (0, 1)))
-    _, told = releases.told(await db.read(releases.tell(log_id)))
-    assert told[M1].texts == Texts("erased", "erased")
+    _, told = releases.with_texts(await db.read(releases.load_with_texts(log_id)))
+    assert told[M1].texts == ReleaseTexts("erased", "erased")
     assert await differences(db, log_id) == []
 
 
@@ -124,7 +124,7 @@ async def test_each_log_has_its_own_releases(db: Database, log_id: int, recorder
     await run(recorder, log_id, add())
     await run(recorder, other, add(Key("m", "2.0.0")))
     for each, version in ((log_id, "1.0.0"), (other, "2.0.0")):
-        _, told = releases.told(await db.read(releases.tell(each)))
+        _, told = releases.with_texts(await db.read(releases.load_with_texts(each)))
         assert list(told) == [Key("m", version)]
 
 

@@ -20,29 +20,29 @@ from firmtrail.events.steering import (
 )
 from firmtrail.projections import device_asks, device_offers, rollouts
 from firmtrail.projections.device_asks import Asks
-from firmtrail.projections.device_offers import OfDevice
+from firmtrail.projections.device_offers import DeviceOffers
 from firmtrail.rules import ask, control, device, offer, rollout
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import MOVING, DeviceState, Later, Placed
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.rollout import Recent, Rollout
 
-_NONE: OfDevice = {}
+_NONE: DeviceOffers = {}
 
 
-class Steering:
+class SteeringFold:
     """What decides, and what devices were offered and asked, from before a commit to after it."""
 
     def __init__(self) -> None:
         self.control = Control()
         self.recent: dict[str, Recent] = {}
-        self.offers: dict[str, OfDevice] = {}
+        self.offers: dict[str, DeviceOffers] = {}
         self.asks: Asks = {}
         self.outcomes: set[str] = set()
         """Rollouts whose recent counts changed and were not looked at."""
         self._rollouts: set[str] = set()
         self._offers: dict[tuple[str, str, str], Offer] = {}
-        self._cells: dict[device_offers.Cell, int] = {}
+        self._cells: dict[device_offers.RolloutCell, int] = {}
         self._asks: set[tuple[str, str]] = set()
 
     def order(self, recorded: Recorded) -> None:
@@ -123,7 +123,7 @@ class Steering:
                 change = rollout.counts(found, after) - rollout.counts(found, before)
                 self._add(found, _recent(each, found), change)
 
-    def _cell(self, device: DeviceState | None, source: str) -> device_offers.Cell | None:
+    def _cell(self, device: DeviceState | None, source: str) -> device_offers.RolloutCell | None:
         """Returns where the source counts the device, if it is a rollout that is meant for it."""
         found = self.control.rollouts.get(source)
         if found is None or device is None or not rollout.counts(found, device):
@@ -132,7 +132,7 @@ class Steering:
         return device_offers.cell_of(offer.latest(each for each in offers if each.source == source))
 
     def _count_in(
-        self, left: device_offers.Cell | None, entered: device_offers.Cell | None
+        self, left: device_offers.RolloutCell | None, entered: device_offers.RolloutCell | None
     ) -> None:
         if left == entered:
             return
