@@ -47,7 +47,7 @@ async def post_rebuild(call: Call[None, WantedRebuild]) -> web.Response:
         raise Invalid("There is no such view.", faults=[Fault(f"is one of {known}", "/view")])
     wanted = frozenset({view} if view else fold.REVISIONS)
     try:
-        await call.services.builder.ask(call.log_id, wanted)
+        await call.services.builder.request(call.log_id, wanted)
     except Busy as busy:
         raise Refused("rebuild_running", str(busy)) from busy
     return respond.json(202, _told(await call.services.builder.state(call.log_id)))

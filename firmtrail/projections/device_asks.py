@@ -1,4 +1,4 @@
-"""The view of what devices were asked, and what they answered."""
+"""Keeps the view of the questions put to devices, and their answers."""
 
 from collections.abc import Iterable
 
@@ -46,7 +46,7 @@ SELECT ask.question
             AND ask.expires_at_ms > now_ms()
         ORDER BY ask.position
         LIMIT 1"""
-"""The oldest open question of a device that is `given`."""
+"""Selects the oldest open question of each device in `given`."""
 
 _LIST = f"""\
 SELECT log_heads.size, now_ms(), found.*
@@ -74,11 +74,11 @@ LEFT JOIN device_asks AS ask
 WHERE log_heads.log_id = $1"""
 
 type Asks = dict[tuple[str, str], Ask]
-"""By (device, question)."""
+"""Questions by (device, id of the question)."""
 
 
 def load(log_id: int, generation: int, questions: Iterable[tuple[str, str]]) -> Statement:
-    """Those of the (device, question) that were asked; read it with `state`."""
+    """Reads the questions that were put among these (device, question); `state` decodes them."""
     given = Given("device text, question text", sorted(questions))
     return Statement(_LOAD, (log_id, generation), given)
 
@@ -95,12 +95,12 @@ def save(log_id: int, generation: int, changed: Iterable[Ask]) -> Statement:
 async def page(
     db: Reader, log_id: int, device: str, *, before: int, limit: int
 ) -> tuple[int, int, list[Ask]]:
-    """Returns the log's size and time, and a device's questions, the newest first."""
+    """Returns the log's size, its time in ms, and a device's questions, the newest first."""
     rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))
     return rows[0][0], rows[0][1], [Ask(*row[2:]) for row in rows if row[2] is not None]
 
 
 async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Ask | None]:
-    """Returns the log's size, and the question to a device if it was put."""
+    """Returns the log's size, and the question of this (device, question), if it was put."""
     [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
     return size, Ask(*row) if row[0] is not None else None

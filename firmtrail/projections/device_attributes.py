@@ -1,4 +1,4 @@
-"""Keeps the view of what was known of each device itself, after each event that changed it.
+"""Keeps the view of each device's attributes, after each event that changed them.
 
 It has one row for each registration or change of attributes. The last row of a device before a
 position answers "as of" that position.
@@ -13,8 +13,8 @@ from firmtrail.projections.view import Table, columns_of
 from firmtrail.rules.device import DeviceState
 
 ATTRIBUTES = columns_of("model text, cohort text, tags tags, pinned text, decommissioned flag")
-"""What is known of a device itself, in the order of `DeviceState`. `device_current` has the same
-columns."""
+"""Everything known of a device but its reports, in the order of `DeviceState`. `device_current` has
+the same columns; a new attribute is declared here alone."""
 
 NAME = "device_attributes"
 REVISION = 1

@@ -1,4 +1,5 @@
-"""The view of what each device is and runs: the state that the rules fold, one row a device."""
+"""Keeps the view of the current state of each device: the state that the rules fold, one row a
+device."""
 
 from collections.abc import Iterable, Sequence
 from itertools import batched
@@ -35,12 +36,13 @@ _row = view.encoder(TABLE.columns, astuple)
 _state = view.decoder(TABLE.columns, DeviceState)
 
 CELLS_MAX = 2_000
-"""How many cells a statement names: drivers take 32 767 arguments, and SQLite is slow with many."""
+"""How many cells a statement may name: drivers take 32 767 arguments, and SQLite is slow with
+many."""
 
 STATE = view.selected(TABLE.columns, "device")
 
 SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
-"""Of a device from which nothing came since `$n`."""
+"""Is true of a device that neither reported nor called since `$n`."""
 
 _LOAD = f"""\
 SELECT {STATE}
@@ -88,14 +90,14 @@ WHERE device.log_id = $1
 
 
 class CurrentDevice(NamedTuple):
-    """A device as the view has it; `last_seen_at_ms` is at most a minute behind."""
+    """Holds a device's row; `last_seen_at_ms` may lag by 30 s."""
 
     state: DeviceState
     last_seen_at_ms: int | None
 
 
 class Filter(NamedTuple):
-    """Which devices; each member that is not None narrows the list."""
+    """Selects devices: each member that is not None narrows the list."""
 
     version: str | None = None
     model: str | None = None
@@ -103,16 +105,16 @@ class Filter(NamedTuple):
     tag: str | None = None
     failing: bool | None = None
     silent_since_ms: int | None = None
-    """No authenticated call since then."""
+    """Only devices without an authenticated call since then."""
     prefix: str | None = None
-    """How the device's id begins."""
+    """Only devices whose id begins so."""
     decommissioned: bool | None = False
     outdated: Outdated | None = None
-    """Returns a filter that leaves out what it can; the caller checks each row again."""
+    """The SQL excludes the devices that it can; the caller checks each row again with it."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
-    """The rows of those devices that exist; read it with `states`."""
+    """Reads the rows of the devices that exist; `states` decodes them."""
     return Statement(
         _LOAD, (log_id, generation), Given("device text", [(device,) for device in devices])
     )
@@ -123,19 +125,20 @@ def states(rows: Iterable[Row]) -> dict[str, DeviceState]:
 
 
 def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statement:
-    """Each device's row as its state is; ordered, so that neighbours share a page."""
+    """Writes each device's row from its state, in the order of ids, so that neighbours share a
+    page."""
     rows = [_row(state) for state in sorted(changed, key=attrgetter("device"))]
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
 def load_live(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """Reads a row for each (log_id, device), after its `n`; read it with `size_and_device`."""
+    """Reads a row for each (log_id, device), after its `n`; `size_and_device` decodes it."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_ONE, (), given)
 
 
 def size_and_device(rows: Sequence[Row]) -> tuple[int, CurrentDevice | None]:
-    """Returns the log's size, and the device if there is one."""
+    """Returns the log's size, and the device if it exists."""
     [[size, *row]] = rows
     return size, current_device(row) if row[1] is not None else None
 
@@ -156,7 +159,8 @@ async def page(
 
 
 async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
-    """Returns how many devices the filter finds. Cells that it could not name are counted apart."""
+    """Returns how many devices the filter selects. Cells beyond those that a statement may name are
+    counted separately and subtracted."""
     total = await _count(db, *_conditions(which, [*head]))
     unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
     for cells in batched(unnamed, CELLS_MAX):
@@ -172,7 +176,7 @@ async def _count(db: Reader, conditions: Sequence[str], args: Sequence[Value]) -
 
 
 def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]]:
-    """SQL of the filter's members that are set, and the arguments, numbered on from `args`."""
+    """Returns the SQL of the filter's members that are set, and `args` with their values added."""
     conditions: list[str] = []
 
     def add(condition: str, value: Value) -> None:
@@ -202,14 +206,14 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
 
 
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
-    """SQL that leaves out cells known not to be wanted."""
+    """Returns the SQL that excludes the cells in which no device is wanted."""
     if which is None or not which.others:
         return []
     return [f"NOT {_among(which.others[:CELLS_MAX], args)}"]
 
 
 def _among(cells: Sequence[FleetCell], args: list[Value]) -> str:
-    """SQL for the devices in some of these cells, whose names are added to `args`."""
+    """Returns the SQL that selects the devices in these cells; adds the cells' names to `args`."""
     first = len(args) + 1
     args += [name for cell in cells for name in cell]
     values = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
@@ -217,7 +221,7 @@ def _among(cells: Sequence[FleetCell], args: list[Value]) -> str:
 
 
 def current_device(row: Row) -> CurrentDevice:
-    """Out of when a call of the device was last seen, 0 for never, and the columns of `STATE`."""
+    """Decodes the time of the device's last call, 0 for none, and the columns of `STATE`."""
     seen_at_ms, *columns = row
     state = _state(columns)
     last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0)

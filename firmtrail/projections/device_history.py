@@ -1,8 +1,8 @@
-"""The view of everything each device reported, in the device's own order.
+"""Keeps the view of all reports of each device, in the device's own order.
 
-A row is a report as it was claimed. What a report means next to its neighbours (the version before,
-the kind of change, whether it shows at all) is computed on reading, so a late report adds its row
-and rewrites none.
+A row is a report as it was claimed. The meaning of a report next to its neighbours (the version
+before it, the kind of change, whether it shows at all) is computed on reading, so a late report
+adds its row and rewrites none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -147,7 +147,7 @@ asked AS MATERIALIZED (
                 AND report.time_ms <= reached.at_ms), -1) END AS last_position
     FROM reached),
 """
-"""The devices asked for, each with the last report that counts: with `at_ms`, the last
+"""Selects the requested devices, each with the last report that counts: with `at_ms`, the last
 installed/running one whose time is not after it."""
 
 _REACHED = """\
@@ -159,7 +159,7 @@ _REACHED = """\
         AND (asked.at_ms IS NULL
             OR report.place < asked.last_place
             OR (report.place = asked.last_place AND report.position <= asked.last_position))"""
-"""Which reports of each count."""
+"""Is true of the reports that count for each request."""
 
 _PAGE = (
     _ASKED
@@ -203,9 +203,10 @@ WHERE reports.moves IS NULL
     OR reports.order_position IS NOT NULL
 ORDER BY reports.n, reports.place, reports.position"""
 )
-"""The whole history of each, neighbours of one version merged, but for reports that follow an
-offer: `page_of` merges those. One window, and the rest in Python: a second and a third for a page's
-end and for the version before the last took three times as long, and histories are short."""
+"""Selects the whole history of each request, with neighbours of one version merged. It keeps the
+reports that follow an offer, which `history_lines.page_of` merges. It has one window function, and
+Python does the rest: a second and a third window, for a page's end and for the version before the
+last, took three times as long, and histories are short."""
 
 _LAST = (
     _ASKED
@@ -229,16 +230,17 @@ n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
 type Runs = dict[tuple[str, str], list[Run]]
-"""What each (device, bad version) ran before the bad one, the version of the latest run first."""
+"""The versions that each (device, bad version) ran before the bad one, that of the latest run
+first."""
 
 
 class HistoryRequest(NamedTuple):
-    """One device's history, as one asks for it."""
+    """Requests the history of one device."""
 
     log_id: int
     device: str
     stop: int = END
-    """Only what was recorded at positions before it."""
+    """Only reports at positions before it."""
     at_ms: int | None = None
     """Only up to the last installed/running report whose time is not after it."""
     moves: int = 1
@@ -246,11 +248,12 @@ class HistoryRequest(NamedTuple):
 
 
 type FoldedReport = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
-"""A report: the device before it, its place, recorded_at_ms, and which offers it follows."""
+"""A report: the device before it, the event, its place, recorded_at_ms, and the offers that it
+follows."""
 
 
 def insert(log_id: int, generation: int, reports: Sequence[FoldedReport]) -> Statement:
-    """One row for each; ordered, so that neighbours share a page."""
+    """Inserts one row for each report, ordered, so that neighbours share a page."""
     rows = sorted(map(_row, reports))  # no two have the first columns in common
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
@@ -281,7 +284,7 @@ def _row(report: FoldedReport) -> tuple[Value, ...]:
 def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> Statement:
     """Reads for each (device, place) the nearest installed/running reports after it.
 
-    Rows of (n, place, position, version, time_ms), for each n the earliest first.
+    The rows are (n, place, position, version, time_ms), for each n the earliest first.
     """
     rows = [(n, device, place) for n, (device, place) in enumerate(places)]
     given = Given("n bigint, device text, place bigint", rows)
@@ -289,9 +292,9 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
 
 
 def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
-    """Reads for each (log_id, device, bad version, stop) what the device ran before, as the reports
-    at positions before `stop` say; read it with `runs_of`. Without a generation, the live one
-    counts."""
+    """Reads for each (log_id, device, bad version, stop) the versions that the device ran before
+    the bad one, by its reports at positions before `stop`; `runs_of` decodes them. Without a
+    generation, reads the live one."""
     rows = [(n, *key) for n, key in enumerate(wanted)]
     given = Given("n bigint, log_id bigint, device text, bad_version text, stop bigint", rows)
     if generation is not None:
@@ -301,7 +304,7 @@ def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> 
 
 
 def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
-    """Returns what the rows say of each (device, bad version)."""
+    """Returns the runs of each (device, bad version) from the rows of `runs`."""
     found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
         found[wanted[n]].append(Run(version, bool(has_failed)))
@@ -309,12 +312,12 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
 
 
 def pages(asked: Sequence[HistoryRequest]) -> Statement:
-    """Reads the history of each; read the rows of each `n` with `page_of`."""
+    """Reads the history of each request; `history_lines.page_of` decodes the rows of one `n`."""
     return Statement(_PAGE, (), _given(asked))
 
 
 def last_reports(asked: Sequence[HistoryRequest]) -> Statement:
-    """Reads (n, status, clock) of each device's last report, in its order."""
+    """Reads (n, status, clock) of each device's last report, in the device's order."""
     return Statement(_LAST, (), _given(asked))
 
 

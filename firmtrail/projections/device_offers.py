@@ -1,11 +1,12 @@
-"""The view of what devices were offered, how many attempts count, and how each offer went.
+"""Keeps the view of the offers to devices, how many attempts count, and how each offer ended.
 
-One row for each device, source and version that was ever offered: a device that was offered nothing
-has none, and costs nothing. The column `source` holds the model too, where the source is a rule.
+It has one row for each device, source and version that was ever offered; a device that was offered
+nothing has none, and costs nothing. Where the source is a rule, the column `source` includes the
+model.
 
-`rollout_counts` has, for each rollout, how many of the devices that it is meant for stand where: by
-the outcome and the attempts of the last offer that it made to each. A device that is decommissioned
-or moves away leaves its count, and enters it again as it comes back.
+`rollout_counts` counts, for each rollout, the devices that it is meant for by the outcome and the
+attempts of the last offer that it made to each. A device that is decommissioned or moves to another
+model, cohort or tag leaves its count, and enters it again when it comes back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -112,30 +113,30 @@ ORDER BY pending.offered_at_ms, pending.device"""
 
 
 class Pending(NamedTuple):
-    """A device whose offer has no outcome yet, and when it called."""
+    """Holds a device whose offer has no outcome yet, and the times of its last report and call."""
 
     device: str
     offered_at_ms: int
     recorded_at_ms: int | None
     seen_at_ms: int | None
     is_waited_for: int
-    """1: the device is in use, and was offered nothing since."""
+    """1: the device is in use, and has been offered nothing since."""
 
 
 type RolloutCell = tuple[str, str, int]
-"""Where a device is counted: rollout, outcome ("" for none), attempts."""
+"""The row of `rollout_counts` that counts a device: rollout, outcome ("" for none), attempts."""
 type DeviceOffers = dict[tuple[str, str], Offer]
 """A device's offers by (source, version)."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
-    """Reads the offers of those devices that have any; read it with `state`."""
+    """Reads the offers of these devices; `state` decodes them."""
     given = Given("device text", [(device,) for device in devices])
     return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
 
 
 async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, DeviceOffers]:
-    """Returns the offers of these devices as they are."""
+    """Returns the offers of these devices as they are now."""
     given = Given("device text", [(device,) for device in devices])
     return state(
         await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,), given))
@@ -143,6 +144,7 @@ async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, Dev
 
 
 def state(rows: Iterable[Row]) -> dict[str, DeviceOffers]:
+    """Returns the offers in the rows of `load`, by device."""
     found: dict[str, DeviceOffers] = {}
     for row in rows:
         offer = offer_of(row)
@@ -156,12 +158,13 @@ def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
 
 
 def cell_of(last: Offer | None) -> RolloutCell | None:
-    """Returns the cell of a device whose last offer of a rollout this is."""
+    """Returns the cell that counts a device whose last offer of a rollout is this one."""
     return None if last is None else (last.source, last.outcome or "", last.attempts)
 
 
 def count(log_id: int, generation: int, changes: Mapping[RolloutCell, int]) -> Statement:
-    """Adds to each cell; also 0, so that the rows do not depend on where commits end."""
+    """Adds the change to each cell, including 0, so that the rows do not depend on where commits
+    end."""
     rows = [(*cell, devices) for cell, devices in sorted(changes.items())]
     return Statement(_COUNT, (log_id, generation), Given(_COUNT_COLUMNS, rows))
 
@@ -175,8 +178,8 @@ def _row(offer: Offer) -> list[Value]:
 async def counts(
     db: Reader, log_id: int, source: str, max_attempts: int
 ) -> tuple[int, Mapping[str, int]]:
-    """Returns the log's size, and how many of the devices that a rollout is meant for it was
-    offered to, by how that went."""
+    """Returns the log's size, and how many of the devices that the rollout is meant for got an
+    offer, by its outcome."""
     args: tuple[Value, ...] = (log_id, source, max_attempts)
     [[size, *found]] = await db.read(Statement(_COUNTS, args))
     names = ("offered", "installed", "failed", "exhausted")
@@ -186,7 +189,7 @@ async def counts(
 async def pending(
     db: Reader, log_id: int, source: str, *, after: tuple[int, str], before_ms: int, limit: int
 ) -> list[Pending]:
-    """Returns the next offers of a rollout without an outcome, by when they were made: those after
-    this (time, device), and before this time."""
+    """Returns the next offers of a rollout without an outcome, the oldest first: those made after
+    this (time, device) and before `before_ms`."""
     args: tuple[Value, ...] = (log_id, source, before_ms, *after, limit)
     return [Pending(*row) for row in await db.read(Statement(_PENDING, args))]

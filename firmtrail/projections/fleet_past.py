@@ -1,7 +1,8 @@
-"""What was known of devices after the log's first N events, and what they ran at a time.
+"""Reads the devices as they were after the log's first N events, and the versions that they ran at
+a time.
 
-No table of its own: device_attributes and device_history hold every past; this reads one. Each
-function answers for the log as it stood at a size, which never changes again, so its queries need
+It has no table of its own: it reads device_attributes and device_history, which keep every past.
+Each function answers for the log as it was at a size. That never changes again, so its queries need
 no common snapshot.
 """
 
@@ -59,7 +60,8 @@ EXISTS (
 
 
 class Past(NamedTuple):
-    """A past of a log: its first `stop` events, and of those what devices ran at `at_ms`."""
+    """Selects a past of a log: its first `stop` events, and in them the versions that ran at
+    `at_ms`."""
 
     log_id: int
     stop: int
@@ -67,7 +69,8 @@ class Past(NamedTuple):
 
 
 async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
-    """The devices registered by then, as they were; what only rules need stays unset."""
+    """Returns the devices that were registered by then, as they were. Members that only rules need
+    stay unset."""
     if not devices:
         return {}
     given = Given("device text", [(name,) for name in devices])
@@ -105,10 +108,10 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
 async def page(
     db: Database, past: Past, which: Filter, *, after: str, limit: int
 ) -> list[DeviceState]:
-    """Returns the next devices after `after`, by id, that the filter found then.
+    """Returns the next devices after `after`, by id, that the filter selects as of then.
 
-    Reads on in chunks until the page is full, so a filter that finds few devices reads many;
-    `silent_since_ms` has no past and must not be asked.
+    It reads chunks until the page is full, so a filter that selects few devices reads many.
+    `silent_since_ms` has no past and must not be set.
     """
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
@@ -122,7 +125,8 @@ async def page(
 
 
 async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> list[str]:
-    """Devices that the filter may find: all it could not rule out by what never changes."""
+    """Returns the next devices that the filter may select: those that it can't rule out by facts
+    that never change."""
     args: list[Value] = [log_id, after]
     conditions = ["device.device > $2"]
     if which.prefix is not None:
@@ -137,7 +141,7 @@ async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> l
 
 
 def matches(which: Filter, state: DeviceState) -> bool:
-    """Whether the filter finds a device in this state; `prefix` is the candidates' business."""
+    """Returns whether the filter selects a device in this state; `_candidates` checks `prefix`."""
     wanted = (
         (which.version, state.version),
         (which.model, state.model),

@@ -1,11 +1,11 @@
-"""The view of how many devices run each version, now and after any number of events.
+"""Keeps the view of how many devices run each version, now and after any number of events.
 
-A cell is a (model, version); a device without one has ''. `fleet_versions` holds each cell's count
-at the end of every bucket of positions in which it changed, so the newest row is the count now.
-`fleet_moves` holds each single move between cells. So the counts after N events are the rows of
-the last whole bucket before N, and the few moves after it.
+A cell is a (model, version); a device without one of them has ''. `fleet_versions` has each cell's
+count at the end of every bucket of positions in which it changed, so the newest row is the present
+count. `fleet_moves` has each single move between cells. So the counts after N events are the rows
+of the last whole bucket before N, and the few moves after it.
 
-A reading takes a few lookups a cell, however many buckets there are.
+A read takes a few lookups a cell, however many buckets there are.
 """
 
 from collections import Counter
@@ -31,14 +31,14 @@ MOVES = Table(
 TABLES: tuple[Table, ...] = (COUNTS, MOVES)
 
 BUCKET_EVENTS = 4096
-"""Positions a bucket; the moves read for one answer are at most as many."""
+"""The positions of a bucket; one answer reads at most as many moves."""
 
 type FleetCell = tuple[str, str]
-"""(model, version), '' where there is none."""
+"""(model, version); '' stands for a missing one."""
 
 
 class CellMove(NamedTuple):
-    """A device's way from cell to cell; None is outside the fleet."""
+    """Records that a device left one cell and entered another; None is outside the fleet."""
 
     position: int
     left: FleetCell | None
@@ -100,7 +100,8 @@ models AS (
         LIMIT 1)
     FROM models
     WHERE model IS NOT NULL)"""
-"""From each model to the next by the key; a GROUP BY would read every bucket there ever was."""
+"""Selects the models, each found from the one before it by the key. A GROUP BY would read every
+bucket that there ever was."""
 
 _NEWEST = """\
 cells AS (
@@ -139,7 +140,8 @@ newest AS (
         LIMIT 1) AS devices
     FROM cells
     WHERE version IS NOT NULL)"""
-"""In the same way from version to version, and each cell's last count before bucket $n."""
+"""Selects the versions of each model in the same way, and each cell's last count before bucket
+$n."""
 
 _COUNTS = f"""\
 {_LOG},
@@ -192,8 +194,8 @@ models AS (
 SELECT coalesce(CAST(sum(devices) AS bigint), 0)
 FROM newest"""
 
-_BEHIND_ALL = 1 << 62
-"""A bucket that no log comes to."""
+_AFTER_ALL = 1 << 62
+"""A bucket that no log reaches."""
 
 
 class VersionCount(NamedTuple):
@@ -203,14 +205,15 @@ class VersionCount(NamedTuple):
 
 
 def cell_of(state: DeviceState | None) -> FleetCell | None:
-    """Returns where a device is counted: nowhere before it is registered or once decommissioned."""
+    """Returns the cell of a device; None before it is registered and once it is decommissioned."""
     if state is None or state.decommissioned:
         return None
     return state.model or "", state.version or ""
 
 
 def apply(log_id: int, generation: int, moves: Sequence[CellMove]) -> list[Statement]:
-    """Writes the moves, and each touched bucket's counts, the earlier bucket first."""
+    """Returns the statements that write the moves, and the counts of each bucket that they change,
+    the earlier bucket first."""
     outside = (None, None)
     rows = [(at, *(left or outside), *(entered or outside)) for at, left, entered in moves]
     statements = [Statement(_INSERT_MOVES, (log_id, generation), Given(_MOVE_COLUMNS, rows))]
@@ -223,7 +226,8 @@ def apply(log_id: int, generation: int, moves: Sequence[CellMove]) -> list[State
 
 
 def _changes(moves: Iterable[CellMove]) -> list[tuple[str, str, int]]:
-    """Each cell touched, also by 0: so that the rows do not depend on where commits end."""
+    """Returns the change of each cell named, including 0, so that the rows do not depend on where
+    commits end."""
     changes: Counter[FleetCell] = Counter()
     for _, left, entered in moves:
         if left is not None:
@@ -239,7 +243,7 @@ async def counts(
     """Returns the log's size, and the counts after its first `stop` events (None: all), by model
     and version."""
     if stop is None:
-        bounds = (_BEHIND_ALL, 0, 0)
+        bounds = (_AFTER_ALL, 0, 0)
     else:
         bucket = stop // BUCKET_EVENTS
         bounds = (bucket, bucket * BUCKET_EVENTS, stop)
@@ -254,12 +258,12 @@ async def counts(
 async def everywhere(db: Database) -> dict[int, list[VersionCount]]:
     """Returns the counts of all projects' newest logs, by log."""
     found: dict[int, list[VersionCount]] = {}
-    for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_BEHIND_ALL,))):
+    for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_AFTER_ALL,))):
         found.setdefault(log_id, []).append(VersionCount(model or None, version or None, devices))
     return found
 
 
 async def of_model(db: Reader, log_id: int, model: str) -> int:
     """Returns how many devices of the model there are."""
-    [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _BEHIND_ALL, model)))
+    [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _AFTER_ALL, model)))
     return int(found)

@@ -1,7 +1,7 @@
-"""The lines of a device's history, out of the rows that `device_history.pages` reads.
+"""Makes the lines of a device's history from the rows that `device_history.pages` reads.
 
-Which of the reports show, and what kind of change each is, depends on the reports around it; so it
-is computed here, on reading, and a late report rewrites no row.
+Whether a report shows, and which kind of change it is, depends on the reports around it. It is
+computed here, on reading, so a late report rewrites no row.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ END = (1 << 63) - 1
 """Higher than every place and position."""
 
 type ReportPlace = tuple[int, int]
-"""(place, position): where a report stands in its device's order."""
+"""(place, position): the place of a report in its device's order."""
 
 _MOVES, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = 1, 4, 12, 14, 15
 """Columns of a row."""
 
 
 class HistoryEntry(NamedTuple):
-    """A line of a device's history."""
+    """Holds one line of a device's history."""
 
     place: int
     position: int
@@ -37,12 +37,12 @@ class HistoryEntry(NamedTuple):
     sent: str | None
     previous_version: str | None
     change: Change | None
-    """None for a report on the way to a version."""
+    """None for a report that does not say which version runs."""
     detail: str | None
 
 
 class HistoryPage(NamedTuple):
-    """Entries, newest first, of a log that had `size` events when they were read."""
+    """Holds entries, the newest first, of a log that had `size` events when they were read."""
 
     size: int
     entries: list[HistoryEntry]
@@ -51,8 +51,8 @@ class HistoryPage(NamedTuple):
 def page_of(
     rows: Sequence[Row], before: ReportPlace = (END, END), entries_max: int = 1
 ) -> HistoryPage:
-    """Returns the newest entries before a place, from a device's rows of `device_history.pages`;
-    one row of nothing is a device that reported nothing."""
+    """Returns the newest entries before a place, from a device's rows of `device_history.pages`. A
+    device that reported nothing has one row, without a report."""
     size, rows = rows[0][0], _lines(rows)
     stop = len(rows)
     while stop and (rows[stop - 1][2], rows[stop - 1][3]) >= before:
@@ -71,8 +71,8 @@ def page_of(
 def _lines(rows: Sequence[Row]) -> Sequence[Row]:
     """Returns the rows that show, each with the offer that it follows.
 
-    Only the first report after an offer, in the device's order, follows it. A later one says so too
-    if it was recorded before the first.
+    Only the first report after an offer, in the device's order, follows it. The row of a later
+    report names the offer too, if that report was recorded before the first one.
     """
     if rows[0][1] is None:
         return ()

@@ -1,7 +1,7 @@
-"""The view of a project's releases and their artifacts: the state that the rules fold, as rows.
+"""Keeps the view of a project's releases and their artifacts, the state that the rules fold.
 
-A row says alone what its event adds, so writing needs nothing loaded. All of a project's
-releases, some hundred, are one query.
+Each event carries every column that it writes, so applying it reads nothing first. One query reads
+all of a project's releases, some hundred.
 """
 
 from collections.abc import Iterable, Sequence
@@ -119,28 +119,29 @@ LIMIT 1"""
 
 
 class ReleaseTexts(NamedTuple):
-    """The texts of a release, which lie outside the log; "erased" where they were."""
+    """Holds the texts of a release, which are kept outside the log; "erased" stands for an erased
+    text."""
 
     notes: str | None
     reason: str | None
 
 
 class ReleaseWithTexts(NamedTuple):
-    """A release with its texts."""
+    """Holds a release with its texts."""
 
     release: Release
     texts: ReleaseTexts
 
 
 class Offered(NamedTuple):
-    """An artifact of a release that a device was offered."""
+    """Holds an artifact of a release that a device was offered."""
 
     artifact: Artifact
     is_withdrawn: bool
 
 
 def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[Statement]:
-    """Writes what these events, each of a release's stream, say."""
+    """Returns the statements that write these events, each of a release's stream."""
     added: list[tuple[Value, ...]] = []
     artifacts: list[tuple[Value, ...]] = []
     withdrawn: list[Statement] = []
@@ -168,17 +169,17 @@ def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[St
 
 
 def load(log_id: int, generation: int) -> Statement:
-    """All releases of the log; read it with `state`."""
+    """Reads all releases of the log; `state` decodes them."""
     return Statement(_LOAD.format(generation="$2"), (log_id, generation))
 
 
 async def live(db: Reader, log_id: int) -> dict[Key, Release]:
-    """Returns all releases of the log as they are."""
+    """Returns all releases of the log as they are now."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 
 
 async def everywhere(db: Database) -> dict[int, list[Release]]:
-    """Returns the releases of all projects' newest logs, by log; their artifacts are left out."""
+    """Returns the releases of all projects' newest logs, by log, without their artifacts."""
     found: dict[int, list[Release]] = {}
     for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
         found.setdefault(log_id, []).append(_release(columns))
@@ -186,7 +187,7 @@ async def everywhere(db: Database) -> dict[int, list[Release]]:
 
 
 def state(rows: Iterable[Row]) -> dict[Key, Release]:
-    """Returns the rules' state, out of the rows of `load`."""
+    """Returns the releases in the rows of `load`."""
     artifacts: dict[Key, list[Artifact]] = {}
     columns: dict[Key, Row] = {}
     for row in rows:
@@ -200,12 +201,12 @@ def state(rows: Iterable[Row]) -> dict[Key, Release]:
 
 
 def load_with_texts(log_id: int) -> Statement:
-    """Reads all releases of the log with their texts; read it with `with_texts`."""
+    """Reads all releases of the log with their texts; `with_texts` decodes them."""
     return Statement(_LIST, (log_id,))
 
 
 def with_texts(rows: Sequence[Row]) -> tuple[int, dict[Key, ReleaseWithTexts]]:
-    """Returns the log's size, and its releases."""
+    """Returns the log's size and its releases, from the rows of `load_with_texts`."""
     known = [row for row in rows if row[3] is not None]
     texts = {Key(row[3], row[4]): ReleaseTexts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)
@@ -213,10 +214,10 @@ def with_texts(rows: Sequence[Row]) -> tuple[int, dict[Key, ReleaseWithTexts]]:
 
 
 async def offered(db: Database, log_id: int, device: str, digest: str) -> Offered | None:
-    """The artifact of this SHA-256 in a release of the device's model that it was ever offered.
+    """Returns the artifact with this SHA-256, in a release of its model that the device was ever
+    offered; None if there is none.
 
-    None where there is none, or it was offered none of its releases. Of several it is one that is
-    not withdrawn, if there is one.
+    Of several, it is one of a release that is not withdrawn, if possible.
     """
     rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
     return Offered(Artifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

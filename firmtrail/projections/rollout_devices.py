@@ -1,9 +1,7 @@
-"""Reads which devices a rollout is meant for, from device_current and what was offered.
+"""Reads the devices that a rollout is meant for, from device_current and device_offers.
 
-How many a whole model has is read from the counts of versions.
-
-A rollback is meant for the devices that run its bad version, and for those that it sent away from
-it.
+The count of a whole model comes from fleet_versions. A rollback is meant for the devices that run
+its bad version, and for those to which it has offered another one.
 """
 
 from typing import NamedTuple
@@ -17,7 +15,7 @@ from firmtrail.rules.device import FAILING
 from firmtrail.rules.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
-"""Without a call for so long, a device may not hear of a rollback soon."""
+"""A device without a call for so long may not learn of a rollback soon."""
 
 _MEANT = f"""\
 FROM device_current AS device
@@ -149,12 +147,13 @@ SELECT count(*)
                             AND last.version = ran.version
                         ORDER BY last.place DESC, last.position DESC
                         LIMIT 1)))"""
-"""The rule of rules/target.py and rules/previous.py for all devices in one query, as their
-histories are long together. $7 is a fallback that is not withdrawn, $8 the limit of attempts."""
+"""Applies the rule of rules/target.py and rules/previous.py to all devices in one query, because
+their histories together are long. $7 is a fallback that is not withdrawn, $8 the limit of
+attempts."""
 
 
 class RollbackCounts(NamedTuple):
-    """How many devices run a bad version, and why some will not leave it soon."""
+    """Counts the devices that run a bad version, and, by reason, those that won't leave it soon."""
 
     devices: int
     pinned: int
@@ -167,7 +166,7 @@ def _args(rollout: Rollout) -> tuple[Value, ...]:
 
 
 async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
-    """Returns how many devices it is meant for. A whole model is counted already."""
+    """Returns how many devices the rollout is meant for."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
         return await fleet_versions.of_model(db, log_id, rollout.model)
     [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
@@ -177,7 +176,7 @@ async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
 async def rollback_counts(
     db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
 ) -> RollbackCounts:
-    """Returns the counts of a rollback, which may not have begun."""
+    """Returns the counts of a rollback, which need not have started."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
     [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
     lost = 0
@@ -198,6 +197,6 @@ def _good_fallback(rollback: Rollout, control: Control) -> str | None:
 async def page(
     db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int
 ) -> list[CurrentDevice]:
-    """Returns the next devices after `after`."""
+    """Returns the next devices after `after` that the rollout is meant for, by id."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
     return [device_current.current_device(row) for row in rows]

@@ -1,8 +1,10 @@
-"""The view of a project's rollouts and rollbacks: the state that the rules fold, one row a rollout.
+"""Keeps the view of a project's rollouts and rollbacks: the state that the rules fold, one row a
+rollout.
 
-`recent_…` count the devices that the rollout is meant for by their latest outcome since its start
-or last resume, as long as it may pause itself over them: kept in the row, so that a commit needs no
-recount. A device that is decommissioned or moves away is no longer counted, until it comes back.
+The columns `recent_…` count the devices that the rollout is meant for, by their latest outcome
+since its start or last resume. They are kept as long as the rollout may pause itself over them, so
+that a commit need not count again. A device that is decommissioned or moves to another model,
+cohort or tag is not counted until it comes back.
 """
 
 from collections.abc import Iterable, Mapping
@@ -80,7 +82,7 @@ ORDER BY log_heads.log_id, rollout.rollout"""
 
 
 class WaitingRollout(NamedTuple):
-    """A rollout that waits only so long for the devices that it was offered to."""
+    """Names a rollout that waits a limited time for the devices to which it was offered."""
 
     log_id: int
     project: str
@@ -89,14 +91,15 @@ class WaitingRollout(NamedTuple):
 
 
 class RolloutTexts(NamedTuple):
-    """Why a rollout was started, and why it is in its phase; "erased" where that was erased."""
+    """Holds the reasons given for a rollout's start and its phase; "erased" stands for an erased
+    one."""
 
     started: str | None
     phase: str | None
 
 
 def load(log_id: int, generation: int) -> Statement:
-    """All rollouts of the log; read it with `state` and `recent`."""
+    """Reads all rollouts of the log; `state` and `recent` decode them."""
     return Statement(_LOAD, (log_id, generation))
 
 
@@ -107,12 +110,12 @@ def state(rows: Iterable[Row]) -> dict[str, Rollout]:
 
 
 def recent(rows: Iterable[Row]) -> dict[str, Recent]:
-    """Out of the rows of `load` or `load_recent`."""
+    """Returns the recent outcomes in the rows of `load` or `load_recent`."""
     return {row[0]: Recent(*row[-2:]) for row in rows}
 
 
 def load_recent(log_id: int, generation: int) -> Statement:
-    """Reads the counts of the rollouts that may pause themselves; read it with `recent`."""
+    """Reads the recent outcomes of rollouts that may pause themselves; `recent` decodes them."""
     return Statement(_RECENT, (log_id, generation))
 
 
@@ -133,18 +136,18 @@ async def waiting(db: Database) -> list[WaitingRollout]:
 
 
 async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, RolloutTexts]]:
-    """Returns the log's size, and what people said of each rollout."""
+    """Returns the log's size, and the reasons that people gave for each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
     found = {
-        name: RolloutTexts(started, _over(own_pause) if own_pause else phase)
+        name: RolloutTexts(started, _pause_reason(own_pause) if own_pause else phase)
         for _, name, started, phase, own_pause in rows
         if name is not None
     }
     return rows[0][0], found
 
 
-def _over(entry: str) -> str:
-    """Why a rollout paused itself."""
+def _pause_reason(entry: str) -> str:
+    """Returns the reason of a rollout that paused itself, from the entry of its pause."""
     pause = decode(0, entry).event
     assert isinstance(pause, RolloutPaused)
     failed, installed = pause.failed or 0, pause.installed or 0

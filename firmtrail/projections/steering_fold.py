@@ -1,8 +1,8 @@
-"""What one commit does to the views of steering: rollouts, offers and questions.
+"""Folds one commit into the views of rollouts, offers and questions, as a part of `fold.Fold`.
 
-A part of `fold.Fold`. The caller loads what decides, the counts of rollouts that may pause
-themselves, the offers of the devices named and the questions that reports answer; where a project
-has no release, nothing was ever offered, and there is nothing to load.
+The caller first loads the project's `Control`, the recent outcomes of rollouts that may pause
+themselves, the offers of the named devices, and the questions that reports answer. A project
+without a release has never offered anything, so it has no offers to load.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _NONE: DeviceOffers = {}
 
 
 class SteeringFold:
-    """What decides, and what devices were offered and asked, from before a commit to after it."""
+    """Takes the `Control`, the offers and the questions from before a commit to after it."""
 
     def __init__(self) -> None:
         self.control = Control()
@@ -39,13 +39,13 @@ class SteeringFold:
         self.offers: dict[str, DeviceOffers] = {}
         self.asks: Asks = {}
         self.outcomes: set[str] = set()
-        """Rollouts whose recent counts changed and were not looked at."""
+        """Rollouts whose recent outcomes changed since `own_pauses` last looked at them."""
         self._rollouts: set[str] = set()
         self._offers: dict[tuple[str, str, str], Offer] = {}
         self._cells: dict[device_offers.RolloutCell, int] = {}
         self._asks: set[tuple[str, str]] = set()
 
-    def order(self, recorded: Recorded) -> None:
+    def apply_control(self, recorded: Recorded) -> None:
         """Folds a control event."""
         self.control = control.evolve(self.control, recorded)
         kind, _, name = recorded.stream.partition("/")
@@ -54,20 +54,20 @@ class SteeringFold:
             if isinstance(recorded.event, RolloutResumed):
                 self.recent[name] = Recent()
 
-    def tell(self, state: DeviceState, recorded: Recorded) -> DeviceState | None:
-        """Folds an event about a device that is an offer, a retry or a question; None for any
-        other. Returns the device after it."""
+    def apply_to_device(self, state: DeviceState, recorded: Recorded) -> DeviceState | None:
+        """Folds an offer, a retry, a silence or a question of a device; returns the device after
+        it. Returns None for any other event."""
         event, offers = recorded.event, self.offers.get(state.device, _NONE)
         match event:
             case UpdateOffered(version):
-                self._take(state, offer.offered(offers.values(), state, recorded))
+                self._save(state, offer.offered(offers.values(), state, recorded))
                 return device.evolve_ordered(state, version)
             case AttemptsCleared(version):
-                self._take(state, offer.cleared(offers.values(), state, event))
+                self._save(state, offer.cleared(offers.values(), state, event))
                 return device.evolve_ordered(state, version)
             case DeviceFellSilent():
                 silenced = offer.silenced(offers.values(), event, recorded.position)
-                self._take(state, silenced)
+                self._save(state, silenced)
                 return state
             case Asked(question):
                 asked = ask.asked(state.device, recorded, state.last_place)
@@ -77,7 +77,7 @@ class SteeringFold:
         return None
 
     def offers_of(self, state: DeviceState) -> list[Offer]:
-        """Returns the offers of the device that count for the model that it has."""
+        """Returns the offers of the device that count for its present model."""
         return offer.of_model(self.offers.get(state.device, _NONE).values(), state.model)
 
     def is_resumed(self, state: DeviceState, version: str) -> bool:
@@ -91,17 +91,17 @@ class SteeringFold:
         )
         return any(found and found.resumed_position > recorded_position for found in rollouts_of)
 
-    def report(
+    def apply_report(
         self, state: DeviceState, recorded: Recorded, at: Placed, later: Later | None
     ) -> offer.Follows | None:
         """Folds a report of a device; returns the offers that its version follows."""
         event, offers = recorded.event, self.offers_of(state)
         assert isinstance(event, REPORTS)
-        self._take(state, offer.reported(offers, event, at, later))
+        self._save(state, offer.reported(offers, event, at, later))
         return offer.followed(offers, event.version, at) if event.status in MOVING else None
 
-    def answer(self, name: str, recorded: Recorded, at: Placed) -> None:
-        """Folds a report that names a question: if the question is open, the report answers it."""
+    def apply_answer(self, name: str, recorded: Recorded, at: Placed) -> None:
+        """Folds a report that names a question; it answers the question if that is open."""
         event = recorded.event
         assert isinstance(event, REPORTS)
         if event.question is None or not ask.answers(event.status):
@@ -112,11 +112,12 @@ class SteeringFold:
             self.asks[name, event.question] = ask.answered(asked, recorded)
             self._asks.add((name, event.question))
 
-    def move(self, before: DeviceState | None, after: DeviceState) -> None:
-        """Folds a change of a device: its outcomes count for the rollouts that are meant for it."""
+    def apply_attributes(self, before: DeviceState | None, after: DeviceState) -> None:
+        """Folds a change of a device's attributes: its outcomes count only for rollouts that are
+        meant for it."""
         offers = self.offers.get(after.device, _NONE).values()
         for source in dict.fromkeys(each.source for each in offers):
-            self._count_in(self._cell(before, source), self._cell(after, source))
+            self._move(self._cell(before, source), self._cell(after, source))
         for each in offers:
             found = self.control.rollouts.get(each.source)
             if found is not None and found.watches:
@@ -124,14 +125,14 @@ class SteeringFold:
                 self._add(found, _recent(each, found), change)
 
     def _cell(self, device: DeviceState | None, source: str) -> device_offers.RolloutCell | None:
-        """Returns where the source counts the device, if it is a rollout that is meant for it."""
+        """Returns the cell that counts the device, if the source is a rollout meant for it."""
         found = self.control.rollouts.get(source)
         if found is None or device is None or not rollout.counts(found, device):
             return None
         offers = self.offers.get(device.device, _NONE).values()
         return device_offers.cell_of(offer.latest(each for each in offers if each.source == source))
 
-    def _count_in(
+    def _move(
         self, left: device_offers.RolloutCell | None, entered: device_offers.RolloutCell | None
     ) -> None:
         if left == entered:
@@ -140,11 +141,11 @@ class SteeringFold:
             if cell is not None:
                 self._cells[cell] = self._cells.get(cell, 0) + change
 
-    def _take(self, device: DeviceState | None, changed: list[Offer]) -> None:
+    def _save(self, device: DeviceState | None, changed: list[Offer]) -> None:
         left = {after.source: self._cell(device, after.source) for after in changed}
         self._put(device, changed)
         for source, cell in left.items():
-            self._count_in(cell, self._cell(device, source))
+            self._move(cell, self._cell(device, source))
 
     def _put(self, device: DeviceState | None, changed: list[Offer]) -> None:
         for after in changed:
@@ -153,7 +154,7 @@ class SteeringFold:
             offers[after.key] = self._offers[after.device, *after.key] = after
 
     def _count(self, device: DeviceState | None, before: Offer | None, after: Offer) -> None:
-        """Keeps the counts of a rollout that may pause itself over the outcome."""
+        """Updates the recent outcomes of a rollout that may pause itself over the new one."""
         found = self.control.rollouts.get(after.source)
         if found is None or not found.watches or not _is_new(before, after):
             return
@@ -172,7 +173,8 @@ class SteeringFold:
         self._rollouts.add(found.id)
 
     def own_pauses(self) -> list[tuple[str, RolloutPaused]]:
-        """Those that pause themselves over what was folded since the last call, by stream."""
+        """Returns the pauses, by stream, of rollouts that pause themselves over the events folded
+        since the last call."""
         pauses = []
         while self.outcomes:
             name = self.outcomes.pop()
@@ -182,7 +184,7 @@ class SteeringFold:
         return sorted(pauses, key=lambda pause: pause[0])
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
-        """Returns the statements that bring these views from before the commit to after it."""
+        """Returns the statements that take these views from before the commit to after it."""
         statements: list[Statement] = []
         if self._rollouts and (generation := generations.get(rollouts.NAME)) is not None:
             changed = [self.control.rollouts[name] for name in self._rollouts]
@@ -202,5 +204,5 @@ def _is_new(before: Offer | None, after: Offer) -> bool:
 
 
 def _recent(made: Offer | None, of: Rollout) -> offer.Outcome | None:
-    """Returns the outcome, if it is not from before the rollout's last resume."""
+    """Returns the offer's outcome, unless it is from before the rollout's last resume."""
     return made.outcome if made and made.outcome_position > of.resumed_position else None

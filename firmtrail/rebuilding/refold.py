@@ -1,14 +1,13 @@
-"""Folds a range of the log into views again: in batches, into generations that nothing else
-writes.
+"""Folds a range of the log into views again, in batches, into generations that nothing else writes.
 
-It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
-written live can't differ by a rule. Memory is that of a few batches and some thousand devices,
-however long the log is. A batch is read and folded outside any transaction, in slices that let
-other tasks run, while the one before it is written in one short transaction.
+It uses `fold.Fold`, the fold of a commit, for larger batches: so a rebuild, a replay and live
+writing can't differ by a rule. It needs memory for a few batches and some thousand devices, however
+long the log is. A batch is read and folded outside any transaction, in slices that let other tasks
+run, while the batch before it is written in one short transaction.
 
-Some views of the same generations are the fold's memory: the states of devices, what comes after
-a late report, what decides, and what devices were offered. They must be among the views that are
-built.
+Some views of the same generations are the fold's memory: the states of devices, the reports after a
+late one, the project's `Control`, the offers and the questions. They must be among the views that
+are built.
 """
 
 import asyncio
@@ -51,32 +50,33 @@ MEMORY = frozenset(
         device_asks,
     )
 )
-"""The views that every fold from the log needs, whichever it is for."""
+"""The views that every fold from the log needs, whichever view it is for."""
 
 SLICE_EVENTS = 25
-"""Folded before other tasks get a turn: half a millisecond. The thread that writes the batch before
-gets its turns at the interpreter by it, too."""
+"""How many events are folded before other tasks get a turn: half a millisecond. The thread that
+writes the batch before gets its turns at the interpreter then, too."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
 WRITE_S = 0.01
-"""How long a batch's statements should take where all other writes wait for them, and for COMMIT,
-which takes about as long again. The batches' size follows from it; twice as much made nothing
+"""How long a batch's statements should take where all other writes wait for them and for COMMIT,
+which takes about as long again. The size of batches follows from it; twice as much made nothing
 faster."""
 
-WRITE_BESIDE_S = 0.25
-"""The same where other writes don't wait, and a batch is never larger than the first: smaller ones
-spend their time on ways to a busy database and back, larger ones hold the event loop for 50 ms, and
-slower ones come near a rebuild's lease."""
+WRITE_IN_PARALLEL_S = 0.25
+"""The same where other writes don't wait. There, a batch is never larger than the first: smaller
+batches spend their time on trips to a busy database, larger ones occupy the event loop for 50 ms,
+and slower ones come near a rebuild's lease."""
 
 type Entries = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text)."""
 
 KNOWN_DEVICES_MAX = 20_000
-"""States kept in memory, about 1 KiB each, so that a device that is named again is not read."""
+"""How many states are kept in memory, about 1 KiB each, so that a device that is named again is not
+read again."""
 
 
 class Views[Source: Reader](NamedTuple):
-    """A log's views in these generations: view's name -> generation."""
+    """Names a log's views in some generations: view's name -> generation."""
 
     db: Source
     log_id: int
@@ -84,8 +84,8 @@ class Views[Source: Reader](NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A batch that is folded: what its devices are after it, what was reported, and what writes
-    it."""
+    """Holds a folded batch: the states of its devices and the steering after it, and the
+    statements that write it."""
 
     states: Mapping[str, DeviceState]
     steering: SteeringFold
@@ -104,14 +104,14 @@ async def refold(
     *,
     mark: Callable[[range], Script[None]] = _unmarked,
 ) -> AsyncGenerator[int]:
-    """Fold the events at the positions of `span` into views that hold all before them.
+    """Folds the events at the positions of `span` into views that include all events before them.
 
-    Yields, after each batch that is written, the position that comes next. `mark` is played first
-    in a batch's transaction, with its positions: what it writes holds exactly when the batch is
-    written, and what it raises keeps the batch from being written. Source and target may be
-    different databases. Once it is closed, nothing is being written any more.
+    Yields the next position after each batch that is written. `mark` is played first in a batch's
+    transaction, with the batch's positions: its writes are committed exactly if the batch is. If it
+    raises, the batch is not written. Source and target may be different databases. Once the
+    generator is closed, nothing is being written any more.
 
-    Raises `log.Corrupt` where a position is missing, or its entry none of ours.
+    Raises `log.Corrupt` if a position is missing, or its entry is not one of ours.
     """
     start, size = span.start, BATCH_EVENTS_FIRST
     known: dict[str, DeviceState] = {}
@@ -141,7 +141,7 @@ async def refold(
 
 
 def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) -> None:
-    """Keeps the states of the devices that were named last, those of this batch among them."""
+    """Keeps the states of the devices that were named last, including those of this batch."""
     for name in states.keys() & known.keys():
         del known[name]
     known.update(states)
@@ -150,7 +150,7 @@ def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) 
 
 
 def _writing(mark: Callable[[], Script[None]], statements: Sequence[Statement]) -> Script[float]:
-    """Gives the seconds that it took, COMMIT apart."""
+    """Returns the seconds that it took, without COMMIT."""
     began = time.perf_counter()
     yield from mark()
     yield statements
@@ -158,9 +158,10 @@ def _writing(mark: Callable[[], Script[None]], statements: Sequence[Statement]) 
 
 
 def _next_size(size: int, write_s: float, *, in_turn: bool) -> int:
-    """Follows what a write took, by a factor of two at most."""
+    """Returns the size of the next batch, from the time that the last write took. It changes by a
+    factor of two at most."""
     goal_s, events_max = (
-        (WRITE_S, BATCH_EVENTS_MAX) if in_turn else (WRITE_BESIDE_S, BATCH_EVENTS_FIRST)
+        (WRITE_S, BATCH_EVENTS_MAX) if in_turn else (WRITE_IN_PARALLEL_S, BATCH_EVENTS_FIRST)
     )
     wanted = size * min(max(goal_s / write_s, 0.5), 2)
     return min(max(int(wanted), BATCH_EVENTS_MIN), events_max)
@@ -174,9 +175,9 @@ def fold_entries(
     *,
     before: SteeringFold | None = None,
 ) -> Script[Folded]:
-    """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
+    """Folds a batch; `states` are those of devices that need not be read, or can't be read yet.
 
-    `before` is what the batch before it knows of steering, if its rows can't be read yet.
+    `before` is the steering after the batch before, if its rows can't be read yet.
     As a script it yields what must be read for it, and nothing where others may have a turn.
     """
     recorded: list[Recorded] = []
@@ -211,8 +212,8 @@ def _recall(
     *,
     before: SteeringFold | None,
 ) -> Script[None]:
-    """Brings what decides and what devices were offered to before the batch. Settings and halts are
-    left out: no view's rows follow from them."""
+    """Loads the `Control`, the offers and the questions as they were before the batch. Settings and
+    halts are left out, because no view's rows follow from them."""
     if before is not None:
         steering.control, steering.recent = before.control, before.recent
     else:
@@ -256,9 +257,9 @@ def _is_of_device(event: Recorded) -> bool:
 def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> list[tuple[str, int]]:
     """Returns the (device, place) of each report that may not be the last in its device's order.
 
-    `last` has no more of a device than its order needs. It is never above the device that will be:
-    a report that comes after one whose clock is behind, or in a counting that begins here, is late
-    by reports that the fold knows.
+    `last` has only those members of a device that its order needs. Its last place is never above
+    the one that the device will have. A report after one with a slow clock, or in a counting that
+    begins in this batch, can only be late because of reports that the fold knows.
     """
     last = {
         name: DeviceState(name, last_place=state.last_place, counting_place=state.counting_place)
