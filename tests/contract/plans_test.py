@@ -1,7 +1,7 @@
-"""Postgres finds what a commit names by its keys, whatever it knows of the tables.
+"""Postgres finds the rows that a commit names by their keys, whatever its statistics are.
 
-What it doesn't know it must not guess: a plan that reads all of a log for each commit is right, and
-the slower the longer the log is. So the rows that a transaction fetched are counted, not its time.
+A plan that reads all of a log for each commit gives the right rows, but takes longer the longer the
+log is. So these tests count the rows that a transaction fetched, and not its time.
 """
 
 import re
@@ -43,24 +43,24 @@ _FETCHED = Statement("""\
 SELECT CAST(coalesce(sum(coalesce(idx_tup_fetch, 0) + seq_tup_read), 0) AS bigint)
 FROM pg_stat_xact_user_tables
 WHERE relname IN ('events', 'device_current', 'device_history')""")
-"""Rows so far, by this connection: earlier transactions' may be among them, so two readings are
-subtracted."""
+"""Counts the rows that this connection has fetched so far. They may include rows of earlier
+transactions, so a test subtracts two counts."""
 
 
 @pytest.fixture
 async def db(postgres_url: str) -> AsyncIterator[Database]:
-    """Nothing of this is SQLite's."""
+    """Opens a Postgres: SQLite keeps no statistics that these tests could spoil."""
     async with opened(postgres_url) as db:
         yield db
 
 
 def of_a_commit(log_id: int, generation: int) -> dict[str, Statement]:
-    """What a commit reads first."""
+    """Returns the reads with which a commit begins."""
     late = [(device, NOON_MS) for device in NAMED]
     return {
         "identities": log.find(log_id, [(f"device/{device}", "s.1") for device in NAMED]),
         "devices": device_current.load(log_id, generation, NAMED),
-        "behind": device_history.later(log_id, generation, late),
+        "later": device_history.later(log_id, generation, late),
     }
 
 
@@ -75,7 +75,7 @@ async def fill(recorder: Recorder, log_id: int) -> None:
 
 
 async def fetched(db: Database, log_id: int, generation: int = 1) -> dict[str, int]:
-    """How many rows each statement fetches, each in a transaction of its own."""
+    """Returns how many rows each statement fetches, each in a transaction of its own."""
     counts = {}
     for name, statement in of_a_commit(log_id, generation).items():
         async with db.transaction() as tx:
@@ -85,21 +85,22 @@ async def fetched(db: Database, log_id: int, generation: int = 1) -> dict[str, i
 
 
 def are_few(counts: dict[str, int]) -> bool:
-    """Not more than two rows each: the one that is asked for, and one to find which that is."""
+    """Returns whether at most two rows were fetched for each device: the wanted one, and one that
+    identifies it."""
     return max(counts.values()) <= 2 * len(NAMED)
 
 
-async def test_plans_from_before_the_first_row_serve_when_there_are_many(
+async def test_plans_made_before_the_first_row_are_good_when_there_are_many(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
-    for _ in range(6):  # once would do; six times, should plans be made for values again
+    for _ in range(6):  # six times, after which Postgres may use a generic plan
         await fetched(db, log_id)
     await fill(recorder, log_id)
     counts = await fetched(db, log_id)
     assert are_few(counts), counts
 
 
-async def test_a_log_that_no_statistics_know_is_not_read_whole(
+async def test_a_log_without_statistics_is_not_read_whole(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await fill(recorder, log_id)
@@ -110,7 +111,7 @@ async def test_a_log_that_no_statistics_know_is_not_read_whole(
     assert are_few(counts), counts
 
 
-async def test_a_generation_that_no_statistics_know_is_not_read_whole(
+async def test_a_generation_without_statistics_is_not_read_whole(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await fill(recorder, log_id)
@@ -122,7 +123,7 @@ async def test_a_generation_that_no_statistics_know_is_not_read_whole(
     assert are_few(counts), counts
 
 
-async def test_a_page_of_devices_is_not_sorted_out_of_all(
+async def test_a_page_of_devices_is_not_sorted_from_all_devices(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     for start in range(0, 3_000, 1_000):
@@ -139,8 +140,8 @@ async def test_a_page_of_devices_is_not_sorted_out_of_all(
 
 DEVICES_OF_MANY, REPORTS_EACH = 6_000, 10
 PAGES_EACH_MAX = 150
-"""Index and table pages for each device of an answer: its reports, some times over. The index of
-all reports has several times as many."""
+"""How many index and table pages an answer may read for each of its devices: a few times those of
+its reports. The index of all reports has several times as many."""
 
 _MANY = (
     """\
@@ -169,7 +170,7 @@ _PAGES = Statement("""\
 SELECT CAST(sum(pg_stat_get_xact_blocks_fetched(oid)) AS bigint)
 FROM pg_class
 WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace""")
-"""Pages so far, by this connection, found in memory or not."""
+"""Counts the pages that this connection has read so far, from memory or not."""
 
 
 type Read = Callable[[Database, int], Awaitable[object]]
@@ -179,7 +180,7 @@ FEW = [f"d{n:06}" for n in range(10)]
 
 
 def _reads(make: Callable[..., Statement], *args: object) -> Read:
-    """A read of one statement that is given (n or not, log_id, …)."""
+    """Returns a read of the statement that `make` makes for one (log_id, …)."""
     return lambda db, log_id: db.read(make([(log_id, *args)]))
 
 
@@ -212,7 +213,7 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         ),
         len(FEW),
     ),
-    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1", history_lines.END), 1),
+    "the versions run before": (_reads(device_history.runs, DEVICE, "1.0.1", history_lines.END), 1),
     "a device": (_reads(device_current.load_live, DEVICE), 1),
     "a check-in": (_reads(check_in.load, DEVICE), 1),
     "releases": (lambda db, log_id: db.read(releases.load_with_texts(log_id)), 1),
@@ -225,7 +226,7 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
 
 @pytest.fixture(scope="module")
 async def many_url(postgres: PostgresServer, postgres_template: str) -> str:
-    """A log of so many reports that reading all of it shows."""
+    """Makes a log of so many reports that a read of all of it is noticed."""
     url = postgres.create_database("plans_of_many", template=postgres_template)
     async with opened(url) as db:
         log_id = await new_log(db)
@@ -239,11 +240,13 @@ async def many_url(postgres: PostgresServer, postgres_template: str) -> str:
 async def test_a_read_of_the_live_generation_reads_no_more_than_it_answers(
     many_url: str, name: str
 ) -> None:
-    """Index pages too: an index that is walked to its end fetches few rows."""
+    """Counts index pages too: an index that is read to its end fetches few rows."""
     read, devices = LIVE_READS[name]
     async with opened(many_url) as db, db.snapshot() as snapshot:
         [[log_id]] = await snapshot.read(Statement("SELECT max(log_id) FROM log_heads LIMIT 1"))
-        await read(cast("Database", snapshot), log_id)  # the catalog's pages are not the answer's
+        await read(
+            cast("Database", snapshot), log_id
+        )  # reads the catalog, whose pages are not the answer's
         [[before]] = await snapshot.read(_PAGES)
         await read(cast("Database", snapshot), log_id)
         [[after]] = await snapshot.read(_PAGES)
