@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Given, Row, Statement, Value
 from firmtrail.events.fleet import ReportEvent
-from firmtrail.projections import view
+from firmtrail.projections import history_lines, view
 from firmtrail.projections.history_lines import END
 from firmtrail.projections.view import Table, columns_of, generation_of, listed
 from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
@@ -176,10 +176,7 @@ reports AS (
     FROM asked
     LEFT JOIN device_history AS report ON {_REACHED})
 SELECT
-    reports.n, reports.size, reports.moves, reports.place, reports.position, reports.version,
-    reports.status, reports.time_ms, reports.recorded_at_ms, reports.occurred_at_ms,
-    reports.clock, reports.late, reports.pinned, reports.ordered, reports.sent,
-    reports.previous_version, reports.order_position,
+    reports.n, {view.selected(history_lines.COLUMNS, "reports")},
     CASE WHEN reports.detailed = 1 THEN coalesce(
         (
             SELECT texts.text

@@ -18,8 +18,16 @@ END = (1 << 63) - 1
 type ReportPlace = tuple[int, int]
 """(place, position): the place of a report in its device's order."""
 
-_MOVES, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = 1, 4, 12, 14, 15
-"""Columns of a row."""
+COLUMNS = (
+    *("size", "moves", "place", "position", "version", "status", "time_ms", "recorded_at_ms"),
+    *("occurred_at_ms", "clock", "late", "pinned", "ordered", "sent", "previous_version"),
+    "order_position",
+)
+"""The columns of a row, after which comes the report's detail."""
+_MOVES, _PLACE, _POSITION, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = map(
+    COLUMNS.index,
+    ("moves", "place", "position", "version", "ordered", "previous_version", "order_position"),
+)
 
 
 class HistoryEntry(NamedTuple):
@@ -55,7 +63,7 @@ def page_of(
     device that reported nothing has one row, without a report."""
     size, rows = rows[0][0], _lines(rows)
     stop = len(rows)
-    while stop and (rows[stop - 1][2], rows[stop - 1][3]) >= before:
+    while stop and (rows[stop - 1][_PLACE], rows[stop - 1][_POSITION]) >= before:
         stop -= 1
     start = max(0, stop - entries_max)
     before_start = next((row for row in reversed(rows[:start]) if row[_MOVES]), None)
@@ -74,7 +82,7 @@ def _lines(rows: Sequence[Row]) -> Sequence[Row]:
     Only the first report after an offer, in the device's order, follows it. The row of a later
     report names the offer too, if that report was recorded before the first one.
     """
-    if rows[0][1] is None:
+    if rows[0][_MOVES] is None:
         return ()
     lines: list[Row] = []
     followed: set[int] = set()

@@ -244,9 +244,8 @@ async def test_a_read_of_the_live_generation_reads_no_more_than_it_answers(
     read, devices = LIVE_READS[name]
     async with opened(many_url) as db, db.snapshot() as snapshot:
         [[log_id]] = await snapshot.read(Statement("SELECT max(log_id) FROM log_heads LIMIT 1"))
-        await read(
-            cast("Database", snapshot), log_id
-        )  # reads the catalog, whose pages are not the answer's
+        # The first read also reads the catalog, whose pages are not the answer's.
+        await read(cast("Database", snapshot), log_id)
         [[before]] = await snapshot.read(_PAGES)
         await read(cast("Database", snapshot), log_id)
         [[after]] = await snapshot.read(_PAGES)
