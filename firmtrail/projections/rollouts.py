@@ -10,9 +10,9 @@ cohort or tag is not counted until it comes back.
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import astuple
 
-from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
+from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.steering import RolloutPaused
 from firmtrail.eventstore import continued
@@ -122,12 +122,8 @@ def load_recent(log_id: int, generation: int) -> Statement:
 def save(
     log_id: int, generation: int, changed: Iterable[Rollout], counts: Mapping[str, Recent]
 ) -> Statement:
-    rows = [_row(each, counts.get(each.id, Recent())) for each in changed]
+    rows = [(*astuple(each), *counts.get(each.id, Recent())) for each in changed]
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, sorted(rows)))
-
-
-def _row(rollout: Rollout, counts: Recent) -> tuple[Value, ...]:
-    return (*msgspec.structs.astuple(rollout), *counts)
 
 
 async def waiting(db: Database) -> list[WaitingRollout]:

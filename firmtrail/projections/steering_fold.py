@@ -143,15 +143,12 @@ class SteeringFold:
 
     def _save(self, device: DeviceState | None, changed: list[Offer]) -> None:
         left = {after.source: self._cell(device, after.source) for after in changed}
-        self._put(device, changed)
-        for source, cell in left.items():
-            self._move(cell, self._cell(device, source))
-
-    def _put(self, device: DeviceState | None, changed: list[Offer]) -> None:
         for after in changed:
             offers = self.offers.setdefault(after.device, {})
             self._count(device, offers.get(after.key), after)
             offers[after.key] = self._offers[after.device, *after.key] = after
+        for source, cell in left.items():
+            self._move(cell, self._cell(device, source))
 
     def _count(self, device: DeviceState | None, before: Offer | None, after: Offer) -> None:
         """Updates the recent outcomes of a rollout that may pause itself over the new one."""

@@ -178,14 +178,14 @@ def fold_entries(
     """Folds a batch; `states` are those of devices that need not be read, or can't be read yet.
 
     `before` is the steering after the batch before, if its rows can't be read yet.
-    As a script it yields what must be read for it, and nothing where others may have a turn.
+    As a script it yields the statements that it needs read, and none where others may have a turn.
     """
     recorded: list[Recorded] = []
     for texts in batched(entries, SLICE_EVENTS):
         yield []
         recorded += [_decoded(position, text) for position, _, text in texts]
     folded = fold.Fold()
-    named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+    named = {_device(event) for event in recorded if event.stream.startswith("device/")}
     folded.states.update((name, states[name]) for name in named & states.keys())
     current = device_current.load(
         log_id, generations[device_current.NAME], named - folded.states.keys()
@@ -193,9 +193,12 @@ def fold_entries(
     [rows] = yield [current]
     folded.states.update(device_current.states(rows))
     if late := _late(folded.states, recorded):
-        [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
-        folded.add_later(late, behind)
-    yield from _recall(log_id, generations, folded.steering, recorded, before=before)
+        [later] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
+        folded.add_later(late, later)
+    yield from _load_steering(folded.steering, log_id, generations, named, before=before)
+    if questions := _questions(recorded):
+        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
+        folded.steering.asks = device_asks.state(rows)
     for part in batched(recorded, SLICE_EVENTS):
         yield []
         for event in part:
@@ -204,16 +207,16 @@ def fold_entries(
     return Folded(folded.states, folded.steering, statements)
 
 
-def _recall(
+def _load_steering(
+    steering: SteeringFold,
     log_id: int,
     generations: Mapping[str, int],
-    steering: SteeringFold,
-    recorded: Sequence[Recorded],
+    named: Iterable[str],
     *,
     before: SteeringFold | None,
 ) -> Script[None]:
-    """Loads the `Control`, the offers and the questions as they were before the batch. Settings and
-    halts are left out, because no view's rows follow from them."""
+    """Loads the `Control` and the offers of the named devices as they were before the batch.
+    Settings and halts are left out, because no view's rows follow from them."""
     if before is not None:
         steering.control, steering.recent = before.control, before.recent
     else:
@@ -226,18 +229,13 @@ def _recall(
         )
         steering.recent = rollouts.recent(of_rollouts)
     if steering.control.releases:
-        named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
-        generation = generations[device_offers.NAME]
-        [rows] = yield [device_offers.load(log_id, generation, named)]
+        [rows] = yield [device_offers.load(log_id, generations[device_offers.NAME], named)]
         steering.offers = device_offers.state(rows)
-    if questions := _questions(recorded):
-        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
-        steering.asks = device_asks.state(rows)
 
 
 def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
     return {
-        (event.stream.removeprefix("device/"), event.event.question)
+        (_device(event), event.event.question)
         for event in recorded
         if isinstance(event.event, REPORTS) and event.event.question is not None
     }
@@ -250,8 +248,8 @@ def _decoded(position: int, text: str) -> Recorded:
         raise log.Corrupt(f"position {position} is no entry: {error!r}") from error
 
 
-def _is_of_device(event: Recorded) -> bool:
-    return event.stream.startswith("device/")
+def _device(event: Recorded) -> str:
+    return event.stream.removeprefix("device/")
 
 
 def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> list[tuple[str, int]]:
@@ -267,7 +265,7 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
     }
     late = []
     for event in recorded:
-        name = event.stream.removeprefix("device/")
+        name = _device(event)
         if isinstance(event.event, REPORTS):
             before = last.get(name) or DeviceState(name)
             place = device.placed(before, event).place
