@@ -59,6 +59,9 @@ used up the highest seq, comes there; from then on its reports are ordered by po
 MOVING: frozenset[Status] = frozenset({"installed", "running"})
 """The statuses that say which version runs."""
 
+FAILING: tuple[Status, ...] = ("failed", "rejected")
+"""The statuses that say that the device did not get to a version."""
+
 AT_IT: frozenset[Status] = frozenset({"installing", "rebooting"})
 """The statuses that say that the device is about to run another version."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ async def post_token(site: Site, caller: str, **members: Any) -> Any:
 
 async def member_id(site: Site, email: str) -> str:
     listed = await site.get(f"{P}/members?limit=500")
-    return next(each["actor_id"] for each in listed.json["items"] if each["email"] == email)
+    return str(next(each["actor_id"] for each in listed.json["items"] if each["email"] == email))
 
 
 async def test_a_login_acts_with_the_members_role_in_each_project(person: Site) -> None:
@@ -263,7 +264,7 @@ async def test_an_actor_that_the_log_does_not_name_is_not_found(site: Site, acto
 
 
 @pytest.fixture
-async def local(site: Site, tmp_path) -> AsyncIterator[ClientSession]:
+async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
     """A client over the socket of the same service."""
     path = str(tmp_path / "s")
     access = new_access(site.services.db, local_socket=path)

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, artifact_api, respond
+from firmtrail.http import app, respond
+from firmtrail.http.api import artifacts as artifacts_api
 from firmtrail.http.kinds import Caller
 from tests.people import recorded
 from tests.service.site import Answer, P, Site
@@ -136,7 +138,7 @@ async def test_of_two_uploads_at_once_one_wins(
     ],
 )
 async def test_bytes_that_are_not_what_their_headers_say_leave_nothing(
-    site: Site, folder: Path, headers: dict[str, str], status: int, code: str
+    site: Site, folder: Path, headers: dict[str, Any], status: int, code: str
 ) -> None:
     answer = await put(site, **headers)
     assert (answer.status, answer.json["code"]) == (status, code)
@@ -195,7 +197,7 @@ async def send_part(site: Site, folder: Path, part: bytes, *, is_chunked: bool) 
 async def test_an_upload_that_stands_still_is_cut(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact_api, "UPLOAD_IDLE_S", 0.1)
+    monkeypatch.setattr(artifacts_api, "UPLOAD_IDLE_S", 0.1)
     answer = await put_chunks(site, BYTES, BYTES, pause_s=0.5)
     assert (answer.status, answer.json["code"]) == (408, "timeout")
     assert await nothing_is_left(site, folder)
@@ -204,7 +206,7 @@ async def test_an_upload_that_stands_still_is_cut(
 async def test_an_upload_that_goes_on_for_too_long_is_cut(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact_api, "UPLOAD_S", 0.3)
+    monkeypatch.setattr(artifacts_api, "UPLOAD_S", 0.3)
     answer = await put_chunks(site, *[BYTES] * 20, pause_s=0.05)
     assert (answer.status, answer.json["code"]) == (408, "timeout")
     assert await nothing_is_left(site, folder)
@@ -225,7 +227,7 @@ async def test_an_upload_that_trickles_is_cut(site: Site, folder: Path) -> None:
 
 async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
     with contextlib.ExitStack() as taken:
-        for n in range(artifact_api.UPLOADS_AT_ONCE):
+        for n in range(artifacts_api.UPLOADS_MAX):
             taken.enter_context(
                 site.services.uploads.one(Caller(kind="user", project=f"project-{n}"))
             )

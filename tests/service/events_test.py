@@ -3,7 +3,7 @@
 import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -37,7 +37,8 @@ class Stored(NamedTuple):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return json.loads(self.text)
+        attributes: dict[str, Any] = json.loads(self.text)
+        return attributes
 
 
 def some_event(chance: random.Random) -> Event:
@@ -102,7 +103,7 @@ def queries(entries: list[Stored]) -> Iterator[dict[str, Any]]:
     chance = random.Random(2)
     size = len(entries)
     times = [entry.attributes["time"] for entry in entries]
-    choices = {
+    choices: dict[str, Callable[[], Any]] = {
         "from": lambda: chance.randint(0, size + 2),
         "to": lambda: chance.randint(0, size + 2),
         "since": lambda: chance.choice(times),

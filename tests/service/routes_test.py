@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from firmtrail.http import openapi, user_routes
+from firmtrail.http import openapi
+from firmtrail.http.api import rows
 from firmtrail.http.kinds import Device, Gateway, Local, Member, Public
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
@@ -32,34 +33,34 @@ NAMES = {
 
 
 ROLLOUT, ARTIFACT = (
-    f"{user_routes.P}/rollouts/{{id}}",
-    f"{user_routes.P}/releases/{{model}}/{{version}}/artifacts/{{name}}",
+    f"{rows.P}/rollouts/{{id}}",
+    f"{rows.P}/releases/{{model}}/{{version}}/artifacts/{{name}}",
 )
 TAKEN = [  # a route, the headers of a request that count there
-    (f"GET {user_routes.P}/stream", {"Last-Event-ID"}),
+    (f"GET {rows.P}/stream", {"Last-Event-ID"}),
     (f"PUT {ARTIFACT}", {"Repr-Digest", "Content-Digest"}),
     (f"GET {ARTIFACT}", {"If-None-Match", "If-Match", "Range", "If-Range"}),
-    (f"PATCH {user_routes.D}", {"If-Match"}),
-    (f"PATCH {user_routes.P}", {"If-Match"}),
+    (f"PATCH {rows.D}", {"If-Match"}),
+    (f"PATCH {rows.P}", {"If-Match"}),
     ("POST /api/v1/login", {"Idempotency-Key"}),
-    (f"POST {user_routes.P}/halt", {"Idempotency-Key"}),
-    (f"POST {user_routes.P}/resume", {"Idempotency-Key"}),
+    (f"POST {rows.P}/halt", {"Idempotency-Key"}),
+    (f"POST {rows.P}/resume", {"Idempotency-Key"}),
     *(
         (f"POST {ROLLOUT}/{command}", {"If-Match", "Idempotency-Key"})
         for command in ("advance", "pause", "resume", "abort")
     ),
 ]
 SENT = [  # a route, a status, the headers of its answer beside X-Request-Id
-    (f"GET {user_routes.D}/update", 200, {"ETag", "Firmtrail-Log-Size", "Firmtrail-Poll-After"}),
-    (f"GET {user_routes.D}/update", 409, {"Firmtrail-Poll-After"}),
-    (f"PATCH {user_routes.D}", 200, {"ETag", "Firmtrail-Log-Size"}),
-    (f"PATCH {user_routes.P}", 200, {"ETag"}),
-    (f"POST {user_routes.P}/halt", 200, set()),
+    (f"GET {rows.D}/update", 200, {"ETag", "Firmtrail-Log-Size", "Firmtrail-Poll-After"}),
+    (f"GET {rows.D}/update", 409, {"Firmtrail-Poll-After"}),
+    (f"PATCH {rows.D}", 200, {"ETag", "Firmtrail-Log-Size"}),
+    (f"PATCH {rows.P}", 200, {"ETag"}),
+    (f"POST {rows.P}/halt", 200, set()),
     (f"POST {ROLLOUT}/pause", 200, {"ETag", "Firmtrail-Log-Size"}),
-    (f"GET {user_routes.P}/devices", 200, {"ETag", "Firmtrail-Log-Size", "Link", "Vary"}),
-    (f"GET {user_routes.P}/events", 200, {"Firmtrail-Log-Size", "Vary"}),
-    (f"GET {user_routes.P}/log/tile/entries/{{tile}}", 200, {"ETag", "Vary"}),
-    (f"POST {user_routes.D}/reports", 201, {"Preference-Applied"}),
+    (f"GET {rows.P}/devices", 200, {"ETag", "Firmtrail-Log-Size", "Link", "Vary"}),
+    (f"GET {rows.P}/events", 200, {"Firmtrail-Log-Size", "Vary"}),
+    (f"GET {rows.P}/log/tile/entries/{{tile}}", 200, {"ETag", "Vary"}),
+    (f"POST {rows.D}/reports", 201, {"Preference-Applied"}),
     (f"GET {ARTIFACT}", 200, {"ETag", "Accept-Ranges", "Repr-Digest"}),
     (f"GET {ARTIFACT}", 206, {"ETag", "Accept-Ranges", "Repr-Digest", "Content-Range"}),
     (f"GET {ARTIFACT}", 416, {"Content-Range"}),
@@ -132,7 +133,7 @@ def test_the_headers_of_answers_are_documented(name: str, status: int, headers: 
 def test_every_post_of_a_user_takes_a_key() -> None:
     posts = [route for route in ROUTES if route.method == "POST" and not route.takes_key]
     keyless = {route.path for route in posts if route.path.startswith("/api/")}
-    assert keyless == {f"{user_routes.P}/reports", f"{user_routes.D}/reports"}
+    assert keyless == {f"{rows.P}/reports", f"{rows.D}/reports"}
 
 
 def test_a_state_that_is_gone_is_answered_only_where_if_match_counts() -> None:
@@ -167,7 +168,7 @@ def test_every_parameter_and_group_is_described_in_words() -> None:
 
 
 def test_a_duration_is_described_with_its_unit() -> None:
-    parameters = operation_of(f"GET {user_routes.P}/devices")["parameters"]
+    parameters = operation_of(f"GET {rows.P}/devices")["parameters"]
     [silent_for] = [each for each in parameters if each["name"] == "silent_for"]
     assert "seconds" in silent_for["description"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, rollout_api
+from firmtrail.http import app
+from firmtrail.http.api import rollouts
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
@@ -149,8 +150,8 @@ async def test_a_page_of_devices_in_a_state_looks_at_so_many_and_goes_on(
 ) -> None:
     rollout = await roll_out(fleet)
     await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.0.0"})
-    monkeypatch.setattr(rollout_api, "PAGE_ITEMS_MAX", 1)
-    monkeypatch.setattr(rollout_api, "LOOKS_MAX", 1)
+    monkeypatch.setattr(rollouts, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollouts, "BATCHES_MAX", 1)
     path = f"{P}/rollouts/{rollout}/devices?state=held"
     first = (await fleet.get(path)).json
     assert first["items"] == []
