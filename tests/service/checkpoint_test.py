@@ -204,7 +204,7 @@ async def test_a_receipt_is_given_where_nothing_is_published(keyless: Site) -> N
 async def test_a_receipt_is_given_where_publishing_takes_too_long(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("firmtrail.http.receipts.PROOF_WAIT_S", 0)
+    monkeypatch.setattr("firmtrail.http.api.receipts.PROOF_WAIT_S", 0)
     answer = await send(site, {"version": "1.0.0"})
     assert answer.status == 201
     assert "Preference-Applied" not in answer.headers
