@@ -29,7 +29,7 @@ SECURITY = ("bearer", "basic")
 _REF = "#/components/schemas/{name}"
 
 _DESCRIPTION = """\
-What each device of a fleet runs, ran and should run. Times are in RFC 3339 and UTC, versions are
+Firmtrail records what each device of a fleet runs. Times are in RFC 3339 and UTC, versions are
 SemVer 2.0.0, and errors are RFC 9457 problems with a stable `code` and all faults of a body. Each
 GET also answers HEAD. To try a route here, press Authorize and paste an API token of
 `firmtrail token create`, or a device's secret."""

@@ -114,7 +114,7 @@ def test_every_route_is_documented(route: Route) -> None:
     operation = DOCUMENT["paths"][route.path][route.method.lower()]
     documented = {int(status) for status in operation["responses"]}
     assert documented == {*route.answers, *route.problems()}
-    assert operation["summary"]
+    assert operation["summary"].endswith(".")
     assert ("requestBody" in operation) == (route.body is not None or route.takes_bytes)
 
 

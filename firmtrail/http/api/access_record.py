@@ -1,4 +1,4 @@
-"""Serves the record of reads: who read the log, or exported a list."""
+"""Serves the record of reads of the log and of exports of lists."""
 
 import msgspec
 from aiohttp import web

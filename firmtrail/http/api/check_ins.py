@@ -113,6 +113,7 @@ def _wait(call: AnyCall) -> AbstractContextManager[bool]:
 
 
 def is_gone(call: AnyCall) -> bool:
+    """Returns whether the client has disconnected."""
     return call.request.transport is None
 
 
@@ -124,6 +125,7 @@ async def _update(call: UpdateCall) -> tuple[web.Response, Counts]:
 
 
 async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
+    """Returns the device of the path, with the decision for the version that it runs."""
     name = call.path("device")
     seen, control = await look(call, name)
     if seen.state is None:

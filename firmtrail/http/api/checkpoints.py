@@ -104,7 +104,7 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         raise invalid("size", f"the latest checkpoint has the size {last.size}")
     if size <= position:
         if call.query.size is None:
-            raise NotFound("The event is not published yet.", code="not_published")
+            raise NotFound("No published checkpoint covers this event yet.", code="not_published")
         raise invalid("size", f"has to be greater than the position, {position}")
     signed = await publisher.signed(log_id, name, size)
     assert signed is not None, "the size is at most the published size"

@@ -214,6 +214,7 @@ def shown(
     last_seen_at_ms: int | None = None,
     target_version: str | None = None,
 ) -> Device:
+    """Returns the device as answers show it."""
     outdated_since_ms = None
     if not state.decommissioned:
         outdated_since_ms = release.outdated_since_ms(current, state.model, state.version)

@@ -77,8 +77,10 @@ def _shown(head: log.Head) -> Log:
 
 
 async def post_local_log(call: Call[Any, WantedLog]) -> web.Response:
-    """Start a new log that continues the project's log, because that differs from what was
-    published."""
+    """Start a new log that continues the project's log.
+
+    This is for a log that differs from what was published.
+    """
     services, floors = call.services, call.services.recorder.floors
     head = await log.head(services.db, call.log_id)
     name = LogName(head.project, head.number)

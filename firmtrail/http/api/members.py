@@ -64,7 +64,7 @@ class RoleSince(msgspec.Struct, frozen=True, kw_only=True):
     since: TimeText
     position: int
     log: int | UnsetType = UNSET
-    """Whose position it is, where that is not the project's newest log."""
+    """The log of `position`, if it is not the project's newest."""
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):

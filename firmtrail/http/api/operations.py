@@ -103,8 +103,7 @@ def _until(call: AnyCall, failures: Sequence[str]) -> str:
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
-    """Return the process's metrics and the numbers of outdated devices, in Prometheus's text
-    format."""
+    """Return metrics, with the numbers of outdated devices, in Prometheus's text format."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
     call.services.gate.observe()
     present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())

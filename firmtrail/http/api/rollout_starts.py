@@ -185,6 +185,7 @@ async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollba
 
 
 def hundredths(percent: float) -> int:
+    """Returns the percentage in hundredths of a percent, as events store it."""
     return round(percent * 100)
 
 

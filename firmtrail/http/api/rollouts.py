@@ -144,6 +144,7 @@ async def shown_now(call: AnyCall, now: Moment) -> Rollout:
 
 
 async def progress_of(call: AnyCall, now: Moment, found: rollout.Rollout) -> RolloutProgress:
+    """Counts the devices of a rollout."""
     reader, max_attempts = now.reader, now.control.settings.max_attempts
     matching = await rollout_devices.matching(reader, call.log_id, found)
     _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
@@ -167,6 +168,7 @@ def withdrawn_at_ms_of(control: Control, found: rollout.Rollout) -> int | None:
 
 
 def shown(control: Control, found: rollout.Rollout, texts: Texts) -> Rollout:
+    """Returns the rollout as answers show it, without counts."""
     withdrawn_at_ms = withdrawn_at_ms_of(control, found)
     pause_if = None
     if found.failed_percent is not None and found.min_reports is not None:

@@ -127,8 +127,10 @@ async def post_token(call: Call[Any, WantedToken]) -> web.Response:
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
-    """End an API token of the caller; an API token ends only tokens that may do no more than
-    itself."""
+    """End an API token of the caller.
+
+    An API token ends only tokens that may do no more than itself.
+    """
     caller, scope = call.caller, await scope_of(call)
     token = await tokens.one(call.services.db, str(caller.actor_id), scope.project, call.path("id"))
     if token is None:
@@ -199,6 +201,7 @@ def after(place: Place | None) -> str:
 def page_of[Row: (Token, Login, MemberToken)](
     rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
 ) -> Page:
+    """Returns a page of tokens or logins; a row more than `limit` shows that another follows."""
     end = lists.page_of(rows, limit, lambda row: (row.token_id,))
     return Page([show(row) for row in rows[:limit]], end)
 
