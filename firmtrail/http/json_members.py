@@ -1,8 +1,7 @@
-"""Reads an object's members without looking at what they hold.
+"""Removes repeated members from the text of a JSON object, without decoding their values.
 
-In JSON a member may be given any number of times, and the last one counts. Each one that a typed
-decoder meets is checked, so a long text can make it check one member for a long time. What passes
-through here holds every member once.
+JSON allows a member to be repeated, and the last one counts. A typed decoder checks each one, so a
+long text could make it check the same member for a long time. Texts are passed through here first.
 """
 
 from collections.abc import Callable
@@ -11,10 +10,10 @@ import msgspec
 
 
 def last_of_each(kind: type[msgspec.Struct]) -> Callable[[msgspec.Raw], bytes | msgspec.Raw]:
-    """Returns what leaves of an object's text the last one of each member that `kind` knows.
+    """Returns a function that keeps the last of each member that `kind` has, in an object's text.
 
-    A text that is no object, or that holds a member that `kind` forbids, stays as it is.
-    Raises `msgspec.DecodeError` for what is no JSON, and `RecursionError` for what nests too deep.
+    It returns a text unchanged if it is not an object, or has a member that `kind` forbids. It
+    raises `msgspec.DecodeError` for invalid JSON, and `RecursionError` for too deep nesting.
     """
     fields = msgspec.structs.fields(kind)
     members = msgspec.defstruct(

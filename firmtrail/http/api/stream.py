@@ -1,40 +1,53 @@
-"""What goes on in the log, as it happens: server-sent events (WHATWG HTML, 9.2).
+"""Streams events as they are recorded: server-sent events (WHATWG HTML, 9.2).
 
-A stream is a reading of the log that waits at its end. The reader's place is a position, nothing
-else: no queue is kept for him, and a reader who comes back goes on where he was, on any server. He
-is given what was recorded before he came with `from` or Last-Event-ID; else what is recorded from
-then on.
+A stream reads the log and waits at its end. A reader's place is a position and nothing else: the
+server keeps no queue for it, and a reader that reconnects continues at its position, on any server.
+With `from` or Last-Event-ID the stream begins with earlier events, otherwise with the next one.
 
-Between two pages nothing of the database is held.
+Between two pages the stream keeps no connection to the database.
 """
 
 import re
 from collections.abc import AsyncGenerator
 
+import msgspec
 from aiohttp import web
 
 from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
 from firmtrail.http import reading, respond
-from firmtrail.http.bodies import StreamQuery
+from firmtrail.http.api.rows import AUDIT, P, read
 from firmtrail.http.call import Call
 from firmtrail.http.errors import BadRequest, Conflict
-from firmtrail.http.texts import POSITION_PATTERN
+from firmtrail.http.texts import POSITION_PATTERN, Position
 from firmtrail.http.watch import grew_or_closed
 
 EVENT_STREAM = "text/event-stream"
+
 SILENT_S_MAX = 15
-"""After which a stream shows that it is alive."""
+"""After so many seconds without an event the stream sends a comment, to show that it is alive."""
 
 RETRY_MS = 2_000
+"""After so many milliseconds browsers reconnect."""
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class StreamQuery(msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from"}):
+    """Chooses the first position; without it the stream begins at the log's end. Last-Event-ID
+    wins."""
+
+    start: Position | None = None
+
 
 type StreamCall = Call[StreamQuery, None]
 
 
 async def get_stream(call: StreamCall) -> web.StreamResponse:
-    """The newest log's entries, each as an event of its type, with its position as the id."""
+    """Stream the log's entries as they are recorded, as server-sent events.
+
+    Each event has the entry's type, and its position as the id.
+    """
     with call.services.streams.one(call.caller):
         head = await log.head(call.services.db, call.log_id)
         start = _start(call, head.size)
@@ -45,18 +58,21 @@ async def get_stream(call: StreamCall) -> web.StreamResponse:
 
 
 def _start(call: StreamCall, size: int) -> int:
-    """Raises a problem where the caller has seen more than the log has: it was another log."""
+    """Returns the first position. Raises a problem if the caller has seen more than the log has: it
+    read another log."""
     start = size if call.query.start is None else call.query.start
     if last := call.request.headers.get("Last-Event-ID"):
         start = _position(last) + 1
     if start > size:
-        raise Conflict(f"The log ends at {size}: this is not the log.", code="not_this_log")
+        raise Conflict(
+            f"The log has {size} events; this position belongs to another log.", code="not_this_log"
+        )
     return start
 
 
 def _position(text: str) -> int:
     if re.match(POSITION_PATTERN, text) is None:
-        raise BadRequest("Last-Event-ID is the id of an event of this stream, a position.")
+        raise BadRequest("Last-Event-ID has to be the id of an event of this stream: a position.")
     return int(text)
 
 
@@ -77,3 +93,17 @@ async def _events(call: StreamCall, start: int, size: int) -> AsyncGenerator[byt
 
 def _event(position: int, text: str) -> str:
     return f"id: {position}\nevent: {envelope_of(text).type}\ndata: {text}\n\n"
+
+
+ROUTES = (
+    read(
+        f"{P}/stream",
+        get_stream,
+        AUDIT,
+        {200: EVENT_STREAM},
+        query=StreamQuery,
+        refusals=frozenset({400, 409}),
+        is_view=True,
+        is_endless=True,
+    ),
+)

@@ -1,9 +1,9 @@
-"""The three routes of the seed, with its very texts, for the devices of one project.
+"""Serves the three routes of the seed, with its exact texts, for the devices of one project.
 
-They are thin: what they record and read is what every other route does. A refusal says nothing of
-what was wrong, and the same work is done for each: a device or a member that does not exist costs
-a look-up and a hash as a wrong secret does. Their e-mail and secret travel in a query, as the seed
-has it; no log line of ours holds a query.
+They are thin: they record and read the same as the other routes. A refusal does not say what was
+wrong, and costs the same work in each case: an unknown device or member costs a look-up and a hash
+just as a wrong secret does. The e-mail address and the secret travel in the query, as in the seed;
+the service writes no query to its log.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,10 @@ from firmtrail.access.lookup import OWN_DEVICE, Found
 from firmtrail.commands import demo
 from firmtrail.events.times import time_text
 from firmtrail.http import incoming, respond
+from firmtrail.http.api.rows import POST, TEXT, command, read
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
+from firmtrail.http.kinds import PUBLIC
 from firmtrail.projections import device_current, history_lines
 from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.history_lines import HistoryEntry
@@ -29,8 +31,8 @@ from firmtrail.rules.device import Refused, Report
 POPULATED = "Successfully populated database"
 
 
-class Update(msgspec.Struct, frozen=True):
-    """What a device of the seed uploads; it numbers its devices."""
+class SeedUpload(msgspec.Struct, frozen=True):
+    """Holds the upload of a device of the seed, which numbers its devices."""
 
     device_id: int | str
     secret: str
@@ -38,7 +40,7 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class SeedUpdate(msgspec.Struct, frozen=True):
-    """A line of the seed's list."""
+    """Describes an update in a line of the seed's list."""
 
     id: int
     device_id: int | str
@@ -46,23 +48,26 @@ class SeedUpdate(msgspec.Struct, frozen=True):
     date: str
 
 
-_decode_update = msgspec.json.Decoder(Update).decode
+_decode_upload = msgspec.json.Decoder(SeedUpload).decode
 
 
 async def upload_firmware_update(call: AnyCall) -> web.Response:
-    """Record what a device runs. The body is JSON whatever its Content-Type says."""
-    update = await _read_update(call)
-    if update is None or update.version is None:
+    """Record a device's update, as the seed takes it.
+
+    The body is read as JSON, whatever its Content-Type says.
+    """
+    upload = await _read_upload(call)
+    if upload is None or upload.version is None:
         return _refused("Invalid Request")
-    name = str(update.device_id)
-    found = await _found_device(call, name, update.secret)
+    name = str(upload.device_id)
+    found = await _found_device(call, name, upload.secret)
     if found is None or found.log_id is None:
         return _refused("Invalid Request")
-    meant = version.from_loose(update.version) if isinstance(update.version, str) else None
+    meant = version.from_loose(upload.version) if isinstance(upload.version, str) else None
     if meant is None:
         await _note_first(call, name, found)
         return _text(400, "Version string formatting not valid")
-    sent = None if meant == update.version else update.version
+    sent = None if meant == upload.version else upload.version
     report = Report(name, meant, "installed", f"device/{name}", sent=sent)
     [outcome] = await call.services.recorder.report(found.log_id, [report])
     if isinstance(outcome, Refused):
@@ -71,38 +76,41 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
     return _text(200, "Successfully updated firmware version")
 
 
-async def _read_update(call: AnyCall) -> Update | None:
+async def _read_upload(call: AnyCall) -> SeedUpload | None:
     incoming.check_whole(call.request)
     body = await incoming.read_bytes(call.request, takes_arrays=False)
     try:
-        update = _decode_update(body)
+        upload = _decode_upload(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return update if _is_storable(update.device_id, update.secret) else None
+    return upload if _is_storable(upload.device_id, upload.secret) else None
 
 
 def _is_storable(*texts: str | int) -> bool:
-    """Whether a database can hold these texts: what it can't is nobody's name or secret."""
+    """Returns whether a database can store these texts; others are not anyone's name or secret."""
     text = "".join(map(str, texts))
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 async def _found_device(call: AnyCall, name: str, secret: str) -> Found | None:
-    """What the secret is, if it is the device's."""
+    """Returns the result of looking the secret up, if it is the device's."""
     services = call.services
     found = await services.access.find(secret, services.seed_project, name, address=call.address)
     return found if found.device_secret == OWN_DEVICE else None
 
 
 async def _note_first(call: AnyCall, name: str, found: Found) -> None:
-    """Write that the device has called, where no report of it says so."""
+    """Records that the device has called, if no report of it says so."""
     access = call.services.access
     if not found.was_seen:
         await access.seen.first(call.services.seed_project or "", name, access.now_ms())
 
 
 async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
-    """Everything that a device came to run, oldest first, for a member of its project."""
+    """Return a device's updates, oldest first, as the seed lists them.
+
+    Only a member of the device's project may read them.
+    """
     query = call.request.query
     name, secret = query.get("device_id", ""), query.get("secret", "")
     email = query.get("email", "").replace(" ", "+")
@@ -121,7 +129,7 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
 
 
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
-    """The project's log, if this is a member who may read it."""
+    """Returns the project's log, if the login belongs to a member that may read it."""
     services = call.services
     actor_id = await services.access.login(email, password, address=call.address)
     project = services.seed_project
@@ -134,7 +142,7 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
 
 
 async def _history(call: AnyCall, log_id: int, name: str) -> list[HistoryEntry] | None:
-    """All entries, oldest first; None where there is no such device."""
+    """Returns all entries, oldest first; None if there is no such device."""
     if not await _exists(call, log_id, name):
         return None
     rows = await call.services.histories.get(HistoryRequest(log_id, name))
@@ -147,17 +155,20 @@ async def _exists(call: AnyCall, log_id: int, name: str) -> bool:
 
 
 async def populate_database(call: AnyCall) -> web.Response:
-    """Populate for a GET, as the seed has it. A HEAD does nothing."""
+    """Start the demo from scratch, on a new log.
+
+    The seed populates for a GET. A HEAD does nothing.
+    """
     if call.request.method == hdrs.METH_HEAD:
         return _text(200, POPULATED)
     return await post_populate_database(call)
 
 
 async def post_populate_database(call: AnyCall) -> web.Response:
-    """Start the demo from scratch, for a program or a page of this very server.
+    """Start the demo from scratch, on a new log, for a program or for a page of this server.
 
     A browser says of a request whether another site made it (Sec-Fetch-Site, W3C Fetch Metadata;
-    Origin in older ones); a program sends neither.
+    Origin in older ones); a program sends neither header.
     """
     services = call.services
     if _is_of_another_site(call.request):
@@ -187,3 +198,37 @@ def _refused(text: str) -> web.Response:
 def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
     sent = {**respond.NEVER_KEPT, **(headers or {})}
     return web.Response(status=status, text=text, headers=sent)
+
+
+_UPLOAD = {200: TEXT, 400: TEXT, 401: TEXT}
+_LIST = {200: list[SeedUpdate], 401: TEXT}
+_DEMO: dict[str, Any] = {
+    "answers": {200: TEXT},
+    "refusals": frozenset({403, 409}),
+    "is_raw": True,
+}
+
+ROUTES = (
+    command(
+        POST,
+        "/upload_firmware_update",
+        upload_firmware_update,
+        PUBLIC,
+        answers=_UPLOAD,
+        refusals=frozenset(),
+        takes_key=False,
+        is_raw=True,
+    ),
+    read(
+        "/get_firmware_updates_by_device_id",
+        get_firmware_updates_by_device_id,
+        PUBLIC,
+        _LIST,
+        is_raw=True,
+    ),
+)
+
+DEMO_ROUTES = (
+    read("/populate_database", populate_database, PUBLIC, **_DEMO),
+    command(POST, "/populate_database", post_populate_database, PUBLIC, takes_key=False, **_DEMO),
+)

@@ -1,8 +1,8 @@
-"""Takes and sends artifacts: as bytes, streamed, whatever their size.
+"""Receives and sends artifacts as streams of bytes, whatever their size.
 
-What arrives is hashed on its way and added to its release only once it is stored durably; an
-upload that is cut, too large, or not what its digest says leaves nothing. What goes out has its
-SHA-256 as strong ETag, so a download that was cut can be continued (RFC 9110, 14).
+An upload is hashed as it arrives, and is added to its release only after it is stored durably. One
+that is cut off, too large, or different from its digest leaves nothing. A download has its SHA-256
+as strong ETag, so one that was cut off can be continued (RFC 9110, 14).
 """
 
 import asyncio
@@ -17,25 +17,36 @@ from aiohttp import hdrs, web
 from firmtrail.artifacts import Artifacts, Upload
 from firmtrail.commands import releases as commands
 from firmtrail.events.fleet import ArtifactAdded
-from firmtrail.http import answers, errors, incoming, release_api, respond
+from firmtrail.http import errors, incoming, respond
+from firmtrail.http.api.releases import RELEASE, Artifact, key_of, releases_of
+from firmtrail.http.api.rows import OPERATE, PUT, READ, D, command, read
 from firmtrail.http.call import AnyCall
+from firmtrail.http.kinds import DEVICE
+from firmtrail.http.respond import BYTES
 from firmtrail.projections import releases
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
-from firmtrail.rules.release import Artifact
 
 UPLOAD_IDLE_S = 30
+"""Limits the time without a byte of an upload."""
+
 UPLOAD_S = 6 * 3600
-UPLOADS_AT_ONCE = 16
-"""In one process; each holds some 15 MiB."""
+"""Limits the time of a whole upload."""
+
+UPLOADS_MAX = 16
+"""Limits parallel uploads in one process; each takes some 15 MiB of memory."""
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
+
 _RANGE = re.compile(r"(\d{0,100})-(\d{0,100})", re.ASCII)
-"""Text with more digits is no position at all, and not only one after the end."""
+"""A text with more digits is not a position, and is ignored; one after the end gets 416."""
 
 
 async def put_artifact(call: AnyCall) -> web.Response:
-    """Add a file to a release; the same bytes again are the same answer."""
+    """Add a file to a release: its bytes, which never change afterwards.
+
+    The same bytes sent again get the same answer.
+    """
     store, name = _store(call), call.path("name")
     expected = _expected_digests(call.request)
     await _check_before(call, name)
@@ -44,38 +55,38 @@ async def put_artifact(call: AnyCall) -> web.Response:
         async with store.received(_chunks(call)) as upload:
             if any(digest != upload.sha256 for digest in expected):
                 raise errors.Invalid(
-                    "The bytes are not what their digest says.", code="digest_mismatch"
+                    "The bytes do not match the digest in the request.", code="digest_mismatch"
                 )
             is_new = await _keep(call, store, upload, name)
-    shown = answers.Artifact(name, upload.size_bytes, upload.sha256)
+    shown = Artifact(name, upload.size_bytes, upload.sha256)
     return respond.json(201 if is_new else 200, shown)
 
 
 async def _keep(call: AnyCall, store: Artifacts, upload: Upload, name: str) -> bool:
     """Makes the bytes durable, then records them; returns whether the release lacked them."""
     if upload.size_bytes == 0:
-        raise errors.Invalid("An artifact has at least one byte.")
-    key, wanted = release_api.key_of(call), ArtifactAdded(name, upload.size_bytes, upload.sha256)
-    release.decide_artifact(await release_api.state(call), key, wanted)
+        raise errors.Invalid("The artifact is empty; send at least one byte.")
+    key, wanted = key_of(call), ArtifactAdded(name, upload.size_bytes, upload.sha256)
+    release.decide_artifact(await releases_of(call), key, wanted)
     await store.keep(upload)
     add = commands.add_artifact(key, wanted, actor=call.caller.actor)
     return await call.services.recorder.act(call.log_id, add)
 
 
 async def _check_before(call: AnyCall, name: str) -> None:
-    """Refuse what would be refused anyway, before the bytes come."""
+    """Refuses, before the bytes arrive, an upload that would be refused after them."""
     if call.request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise errors.UnsupportedMediaType("Artifacts come without Content-Encoding.")
+        raise errors.UnsupportedMediaType("Send the artifact without Content-Encoding.")
     if call.request.content_type.startswith("multipart/"):
         raise errors.UnsupportedMediaType(
-            "The body has to be the artifact itself, without a multipart form around it."
+            "Send the artifact itself as the body, without a multipart form around it."
         )
     if (call.request.content_length or 0) > call.services.artifact_bytes_max:
         raise _too_large(call)
-    key = release_api.key_of(call)
-    found = release.existing(await release_api.state(call), key)
+    key = key_of(call)
+    found = release.existing(await releases_of(call), key)
     if not name:
-        raise errors.NotFound("This is no name of an artifact.")
+        raise errors.NotFound("The artifact's name is not 1 to 64 letters, digits and ._-.")
     if found.is_withdrawn and found.artifact(name) is None:
         raise release.withdrawn(key)
 
@@ -85,7 +96,7 @@ def _too_large(call: AnyCall) -> errors.TooLarge:
 
 
 async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises the problem that ends it before its end."""
+    """Yields the body as it arrives. Raises the problem that ends it early."""
     size_bytes, limit = 0, _TimeLimit(call.services.write_timeout_s)
     try:
         while chunk := await _chunk(call.request, limit.due_at()):
@@ -97,11 +108,11 @@ async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
     except TimeoutError:
         raise errors.RequestTimeout("The body did not arrive in time.") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise errors.BadRequest("The body broke off.") from None
+        raise errors.BadRequest("The connection broke before the body was complete.") from None
 
 
 class _TimeLimit:
-    """The time that an upload may take: `WRITE_BYTES` have to arrive in each span of seconds."""
+    """Limits the time of an upload: `WRITE_BYTES` have to arrive in each span of seconds."""
 
     def __init__(self, span_s: float) -> None:
         self._now = asyncio.get_running_loop().time
@@ -119,37 +130,38 @@ class _TimeLimit:
             self._begin_span()
 
     def due_at(self) -> float:
-        """Until when the next bytes have to come."""
+        """Returns the time at which the next bytes have to be here."""
         return min(self._ends_at, self._span_ends_at, self._now() + UPLOAD_IDLE_S)
 
 
 async def _chunk(request: web.Request, due_at: float) -> bytes:
-    """A time limit of its own for each: the store may ask for each in another task."""
+    """Returns the next bytes. Each has its own time limit, because the store may read each in
+    another task."""
     async with asyncio.timeout_at(due_at):
         return await request.content.readany()
 
 
 def _expected_digests(request: web.Request) -> list[str]:
-    """The SHA-256 that the client says the bytes have, in hex (RFC 9530); of other algorithms
-    nothing is looked at."""
-    said = (request.headers.getall(name, []) for name in ("Repr-Digest", "Content-Digest"))
-    return [_hex(found) for header in chain(*said) for found in _DIGEST.findall(header)]
+    """Returns the SHA-256 values in hex that the client names (RFC 9530); other algorithms are
+    ignored."""
+    headers = (request.headers.getall(name, []) for name in ("Repr-Digest", "Content-Digest"))
+    return [_hex(found) for header in chain(*headers) for found in _DIGEST.findall(header)]
 
 
 def _hex(text: str) -> str:
-    """Of a structured field's byte sequence, ":BASE64:"."""
+    """Returns the bytes of a structured field's byte sequence, ":BASE64:", in hex."""
     try:
         digest = b64decode(text.strip().removeprefix(":").removesuffix(":"), validate=True)
     except ValueError:
         digest = b""
     if len(digest) != 32:
-        raise errors.BadRequest("sha-256 is 32 bytes in base64, between colons.")
+        raise errors.BadRequest("The digest sha-256 has to be 32 bytes in base64 between colons.")
     return digest.hex()
 
 
 async def get_artifact(call: AnyCall) -> web.StreamResponse:
-    """The bytes of an artifact, for users; those of a withdrawn release too."""
-    found = (await release_api.state(call)).get(release_api.key_of(call))
+    """Return the bytes of an artifact, also of a withdrawn release."""
+    found = (await releases_of(call)).get(key_of(call))
     artifact = found and found.artifact(call.path("name"))
     if not artifact:
         raise errors.NotFound("There is no such artifact.")
@@ -157,25 +169,25 @@ async def get_artifact(call: AnyCall) -> web.StreamResponse:
 
 
 async def get_offered_artifact(call: AnyCall) -> web.StreamResponse:
-    """The bytes of an artifact, for a device that was offered its release at any time."""
+    """Return the bytes of an artifact of a release that the device was offered at any time."""
     device, digest = call.path("device"), call.path("sha256")
     found = await releases.offered(call.services.db, call.log_id, device, digest)
     if found is None:
-        raise errors.NotFound("This device was offered no such artifact.")
+        raise errors.NotFound("This device was never offered such an artifact.")
     if found.is_withdrawn:
         raise errors.Gone("The release of this artifact is withdrawn.", code="withdrawn")
     return await send(call, found.artifact)
 
 
 class _Span(NamedTuple):
-    """Positions start <= n < stop."""
+    """Holds the range of positions start <= n < stop."""
 
     start: int
     stop: int
 
 
-async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
-    """The bytes, or the range of them that the request asks for."""
+async def send(call: AnyCall, artifact: release.Artifact) -> web.StreamResponse:
+    """Sends the bytes, or the range of them that the request asks for."""
     headers = {
         "ETag": f'"{artifact.sha256}"',
         "Accept-Ranges": "bytes",
@@ -186,7 +198,7 @@ async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
     if "If-Match" in call.request.headers and not respond.is_among(
         call.request.if_match, artifact.sha256, weak_counts=False
     ):
-        raise errors.Stale("The artifact is not the one that If-Match names.")
+        raise errors.Stale("If-Match names other bytes than the artifact's.")
     if respond.has_it(call.request, artifact.sha256):
         return web.Response(status=304, headers=headers)
     part = _span(call.request, artifact)
@@ -200,16 +212,19 @@ async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
     )
 
 
-def _span(request: web.Request, artifact: Artifact) -> _Span | None:
-    """The one range asked for; None, and so all, where there is none, or several, or the request
-    has a part of other bytes. Only a GET takes a range. Raises `RangeNotSatisfiable`."""
+def _span(request: web.Request, artifact: release.Artifact) -> _Span | None:
+    """Returns the one range that the request asks for.
+
+    None stands for all bytes: no range or several are match_ for, or the client has a part of other
+    bytes (If-Range). Only a GET takes a range. Raises `RangeNotSatisfiable`.
+    """
     if request.method != "GET" or hdrs.RANGE not in request.headers:
         return None
     if request.headers.get(hdrs.IF_RANGE, f'"{artifact.sha256}"') != f'"{artifact.sha256}"':
         return None
-    asked = _one_range(",".join(request.headers.getall(hdrs.RANGE)))
+    match_ = _one_range(",".join(request.headers.getall(hdrs.RANGE)))
     size_bytes = artifact.size_bytes
-    match asked and asked.groups():
+    match match_ and match_.groups():
         case None | ("", ""):
             return None
         case ("", suffix):
@@ -226,8 +241,8 @@ def _span(request: web.Request, artifact: Artifact) -> _Span | None:
 
 
 def _one_range(header: str) -> re.Match[str] | None:
-    """The range of a header that names bytes and one range of them (RFC 9110, 14.1 and 14.2): the
-    unit in any case, and empty elements of the list do not count."""
+    """Returns the range of a header that names bytes and one range of them (RFC 9110, 14.1 and
+    14.2): the unit in any case, and empty elements of the list are ignored."""
     unit, _, ranges = header.strip().partition("=")
     named = [each.strip(" \t") for each in ranges.split(",") if each.strip(" \t")]
     if unit.lower() != "bytes" or len(named) != 1:
@@ -238,5 +253,36 @@ def _one_range(header: str) -> re.Match[str] | None:
 def _store(call: AnyCall) -> Artifacts:
     store = call.services.artifacts
     if store is None:
-        raise Refused("no_artifact_store", "This server has no place for artifacts.")
+        raise Refused("no_artifact_store", "This server was started without a place for artifacts.")
     return store
+
+
+_BYTES = {200: BYTES, 206: BYTES, 304: None}
+_BYTES_HEADERS = ("Accept-Ranges", "Repr-Digest")
+
+ROUTES = (
+    command(
+        PUT,
+        f"{RELEASE}/artifacts/{{name}}",
+        put_artifact,
+        OPERATE,
+        takes_bytes=True,
+        answers={201: Artifact, 200: Artifact},
+    ),
+    read(
+        f"{RELEASE}/artifacts/{{name}}",
+        get_artifact,
+        READ,
+        _BYTES,
+        refusals=frozenset({409, 412, 416}),
+        sends=_BYTES_HEADERS,
+    ),
+    read(
+        f"{D}/artifacts/{{sha256}}",
+        get_offered_artifact,
+        DEVICE,
+        _BYTES,
+        refusals=frozenset({409, 410, 412, 416}),
+        sends=_BYTES_HEADERS,
+    ),
+)

@@ -1,32 +1,60 @@
-"""What auditors call: the log as it is stored, and who read it."""
+"""Serves the log's entries as they are stored, and the free texts of events."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
-from firmtrail.access import reads
-from firmtrail.access.reads import Which
+from firmtrail.commands import access as commands
 from firmtrail.events.entry import decode, envelope_of, types_named
-from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, replay, sizes, texts
-from firmtrail.http import answers, lists, moments, reading, respond
-from firmtrail.http.answers import time_or_none
-from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
+from firmtrail.http import moments, reading, respond
+from firmtrail.http.api.rows import ADMINISTER, AUDIT, DELETE, L, P, command, read, resource
 from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of
+from firmtrail.http.respond import NDJSON
+from firmtrail.http.route import Route
+from firmtrail.http.texts import Position, StreamName, Time, TypeNames
 
 CLOUDEVENT = "application/cloudevents+json"
 
+
+class EventsQuery(
+    msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
+):
+    """Chooses entries: from <= position < to, since <= recorded < until, of a stream, of some
+    types.
+
+    `limit` sets how many the answer has at most; `positions` puts its position and a tab before
+    each.
+    """
+
+    start: Position = 0
+    stop: Position | None = None
+    since: Time | None = None
+    until: Time | None = None
+    stream: StreamName | None = None
+    type: TypeNames | None = None
+    limit: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    positions: bool = False
+
+
+class Text(msgspec.Struct, frozen=True):
+    """Holds the free text of an event; "erased" if it was erased."""
+
+    text: str
+
+
 type EventsCall = Call[EventsQuery, None]
+
 type Pages = AsyncIterator[list[tuple[int, int, str]]]
 
 
-class Range(NamedTuple):
-    """Which entries of a log are asked for: start <= position < stop, and which of these."""
+class EventRange(NamedTuple):
+    """Names the entries of a log that are asked for: start <= position < stop, of these types."""
 
     log_id: int
     start: int
@@ -35,10 +63,11 @@ class Range(NamedTuple):
 
 
 async def get_events(call: EventsCall) -> web.StreamResponse:
-    """The entries, byte for byte as they were hashed, one a line.
+    """Return the log's entries as they are stored, one per line.
 
-    The end is fixed at the start, so what is recorded meanwhile does not prolong the answer. A
-    page is read at a time: neither the log's length nor a slow reader costs memory.
+    Each line has exactly the bytes that were hashed. The end is fixed at the start, so events
+    recorded meanwhile do not prolong the answer. One page is read at a time: neither the log's
+    length nor a slow reader costs memory.
     """
     with call.services.replays.one(call.caller):
         head = await log.head(call.services.db, await log_of(call))
@@ -50,8 +79,8 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
         return await respond.stream(call, respond.NDJSON, chunks, headers)
 
 
-async def _range(call: EventsCall, head: log.Head) -> Range:
-    """Times are resolved to positions: they never decrease along the log."""
+async def _range(call: EventsCall, head: log.Head) -> EventRange:
+    """Returns the range, with times resolved to positions: times never decrease along the log."""
     query, db = call.query, call.services.db
     start = query.start
     stop = head.size if query.stop is None else min(query.stop, head.size)
@@ -63,29 +92,30 @@ async def _range(call: EventsCall, head: log.Head) -> Range:
         stop = min(stop, await sizes.at(db, head.log_id, until_ms - 1))
     if query.limit is not None and query.stream is None and query.type is None:
         stop = min(stop, start + query.limit)
-    return Range(head.log_id, start, stop, _types(query.type))
+    return EventRange(head.log_id, start, stop, _types(query.type))
 
 
 def _types(names: str | None) -> frozenset[str] | None:
-    """An unknown name is refused: an auditor who mistypes one must not be told "none"."""
+    """Returns the types named. An unknown name is refused, so that a mistyped one does not look
+    like none."""
     if names is None:
         return None
     wanted: set[str] = set()
     for name in names.split(","):
         types = types_named(name)
         if not types:
-            raise moments.invalid("type", f"there is no event {name}")
+            raise moments.invalid("type", f"there is no event type {name}")
         wanted |= types
     return frozenset(wanted)
 
 
-def _asked(query: EventsQuery, number: int, wanted: Range) -> dict[str, object]:
+def _asked(query: EventsQuery, number: int, wanted: EventRange) -> dict[str, object]:
     named = {"stream": query.stream, "type": query.type, "limit": query.limit}
     filters = {name: value for name, value in named.items() if value is not None}
     return {"log": number, "from": wanted.start, "to": wanted.stop, **filters}
 
 
-def _pages(call: EventsCall, wanted: Range) -> Pages:
+def _pages(call: EventsCall, wanted: EventRange) -> Pages:
     db, (log_id, start, stop, types), stream = call.services.db, wanted, call.query.stream
     if stream is not None:
         pages = replay.read_stream(db, log_id, stream, start=start, stop=stop)
@@ -95,7 +125,7 @@ def _pages(call: EventsCall, wanted: Range) -> Pages:
 
 
 async def _of_types(pages: Pages, types: frozenset[str]) -> Pages:
-    """Pages may be left empty: they show that the reading goes on."""
+    """Keeps the entries of these types. Empty pages stay: they show that reading continues."""
     async for page in pages:
         yield [entry for entry in page if envelope_of(entry[2]).type in types]
 
@@ -122,28 +152,38 @@ async def _numbered(pages: Pages) -> AsyncGenerator[bytes]:
 
 
 async def get_event(call: Call[Any, None]) -> web.Response:
-    """One entry, byte for byte as it was hashed."""
+    """Return one entry as it is stored, with exactly the bytes that were hashed."""
     head, position = await _place(call)
     await reading.record(call, {"log": head.number})
     async for [(_, _, text)] in log.read(call.services.db, head.log_id, position, position + 1):
         headers = {respond.LOG_SIZE: str(head.size)}
         return respond.stored(call, CLOUDEVENT, text.encode(), headers)
-    raise AssertionError("a position below the size is there, or the log is corrupt")
+    raise AssertionError("a position below the size exists, or the log is corrupt")
 
 
 async def get_text(call: Call[Any, None]) -> web.Response:
-    """The free text beside an event: why somebody gave an order, say."""
+    """Return the free text of an event, such as the reason for a command."""
     head, position = await _place(call)
     entry, text = await texts.beside(call.services.db, head.log_id, position)
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         raise NotFound("This event has no free text.")
     await reading.record(call, {"log": head.number})
-    return respond.resource(call, answers.Text("erased" if text is None else text), head.size)
+    return respond.resource(call, Text("erased" if text is None else text), head.size)
+
+
+async def delete_text(call: Call[Any, None]) -> web.Response:
+    """Erase the free text of an event."""
+    head = await log.head(call.services.db, await log_of(call))
+    position = int(call.path("position") or -1)
+    erase = commands.erase_text(head, position, actor=call.caller.actor)
+    await call.services.recorder.act(call.log_id, erase)
+    await call.services.db.scrub()
+    return respond.nothing()
 
 
 async def _place(call: Call[Any, None]) -> tuple[log.Head, int]:
-    """The log and the position of the path."""
+    """Returns the log and the position that the path names."""
     head = await log.head(call.services.db, await log_of(call))
     position = int(call.path("position") or -1)
     if not 0 <= position < head.size:
@@ -151,62 +191,22 @@ async def _place(call: Call[Any, None]) -> tuple[log.Head, int]:
     return head, position
 
 
-async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
-    """The project's logs, the oldest first."""
-    db, project = call.services.db, call.project
-
-    async def fetch(place: Place | None, limit: int) -> Page:
-        after = 0 if place is None else int(place[0])
-        heads = await log.logs(db, project, after=after, limit=limit + 1)
-        items = [_shown(head) for head in heads[:limit]]
-        return Page(items, lists.page_of(heads, limit, lambda head: (head.number,)))
-
-    async def count() -> int:
-        return await log.count_logs(db, project)
-
-    return await lists.answer(call, answers.Log, fetch, count, place=tuple[int])
-
-
-def _shown(head: log.Head) -> answers.Log:
-    return answers.Log(
-        number=head.number,
-        size=head.size,
-        closed=head.closed,
-        last_recorded_at=time_or_none(head.recorded_at_ms if head.size else None),
+def _of_log(prefix: str) -> tuple[Route, ...]:
+    event = f"{prefix}/events/{{position}}"
+    return (
+        read(
+            f"{prefix}/events",
+            get_events,
+            AUDIT,
+            {200: NDJSON},
+            query=EventsQuery,
+            is_view=True,
+            sends=("Vary",),
+        ),
+        resource(event, get_event, AUDIT, CLOUDEVENT, is_view=True),
+        resource(f"{event}/text", get_text, AUDIT, Text, is_view=True),
+        command(DELETE, f"{event}/text", delete_text, ADMINISTER),
     )
 
 
-async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamResponse:
-    """Who read the log or took a list away, the newest first."""
-    db, which = call.services.db, _which(call)
-
-    async def fetch(place: Place | None, limit: int) -> Page:
-        after = None if place is None else (int(place[0]), str(place[1]))
-        rows = await reads.page(db, which, after=after, limit=limit + 1)
-        end = lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id))
-        return Page([_told(read) for read in rows[:limit]], end)
-
-    async def count() -> int:
-        return await reads.count(db, which)
-
-    return await lists.answer(call, answers.ReadRecord, fetch, count, place=tuple[int, str])
-
-
-def _which(call: Call[AccessRecordQuery, None]) -> Which:
-    query, which = call.query, Which(call.project, actor=call.query.actor)
-    if query.since is not None:
-        which = which._replace(since_ms=moments.ms("since", query.since))
-    if query.until is not None:
-        which = which._replace(until_ms=moments.ms("until", query.until))
-    return which
-
-
-def _told(read: reads.Read) -> answers.ReadRecord:
-    return answers.ReadRecord(
-        at=time_text(read.at_ms),
-        actor=read.actor,
-        path=read.path,
-        asked=msgspec.json.decode(read.asked),
-        request_id=read.request_id,
-        address=read.address,
-    )
+ROUTES = (*_of_log(P), *_of_log(L))

@@ -1,7 +1,7 @@
-"""What those who run the service call: is it alive, is it ready, what does it count; the documents.
+"""Serves what operators need: the index, liveness, readiness, metrics and the API's documents.
 
-None needs a credential and none names a project or anything of it. /healthz touches nothing, so a
-slow database does not make an orchestrator kill the servers that wait for it.
+None of these routes needs a credential, and none names a project or anything of it. /healthz reads
+nothing, so a slow database does not make an orchestrator kill the servers that wait for it.
 """
 
 import asyncio
@@ -9,18 +9,22 @@ import functools
 import mimetypes
 from collections.abc import Sequence
 from importlib import resources
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
 from firmtrail import __version__
 from firmtrail.http import openapi, respond
+from firmtrail.http.api.rows import TEXT, read, resource
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound, ServiceUnavailable
+from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import CONTENT_TYPE, Present
 from firmtrail.recording.commit import until_text
 
 NOT_READY_RETRY_AFTER_S = 5
+
 DOCS = "/docs"
 
 DOCS_FILES = {
@@ -28,7 +32,7 @@ DOCS_FILES = {
     "swagger-ui-bundle.js": "swagger-ui/swagger-ui-bundle.js",
     "swagger-ui.css": "swagger-ui/swagger-ui.css",
 }
-"""The page's own files, by the name that they are served under."""
+"""The files of the page, by the name under which they are served."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -41,20 +45,20 @@ SECURITY_HEADERS = {
 
 
 class Alive(msgspec.Struct, frozen=True):
-    """The process answers."""
+    """Says that the process answers."""
 
     status: str = "alive"
 
 
 class Ready(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that a request needs is there, but for writes to logs that are refused."""
+    """Says that requests are served; writes to the logs counted in `refused_logs` are refused."""
 
     status: str
     refused_logs: int = 0
 
 
 class Index(msgspec.Struct, frozen=True):
-    """Where to find things on this server."""
+    """Names the addresses of this server's documents."""
 
     service: str = "firmtrail"
     version: str = __version__
@@ -65,7 +69,7 @@ class Index(msgspec.Struct, frozen=True):
 
 
 async def get_index(call: AnyCall) -> web.Response:
-    """Answer a browser with a redirect to the documentation, and other clients with an index."""
+    """Return where to find things on this server; a browser is sent to /docs."""
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if "text/html" in call.request.headers.get("Accept", ""):
         return web.Response(status=303, headers=headers | {"Location": DOCS})
@@ -73,12 +77,12 @@ async def get_index(call: AnyCall) -> web.Response:
 
 
 async def get_healthz(_call: AnyCall) -> web.Response:
-    """Whether the process answers at all."""
+    """Return 200 while the process answers at all."""
     return respond.json(200, Alive(), respond.NEVER_KEPT)
 
 
 async def get_readyz(call: AnyCall) -> web.Response:
-    """Whether requests would be served."""
+    """Return whether requests would be served."""
     failures = await call.services.readiness.failures()
     refused_logs = call.services.readiness.refused_logs
     if failures:
@@ -88,18 +92,18 @@ async def get_readyz(call: AnyCall) -> web.Response:
 
 
 def _until(call: AnyCall, failures: Sequence[str]) -> str:
-    """Until when a clock keeps the service from writing, and what ends that sooner."""
+    """Returns until when a clock keeps the service from writing, and what ends that sooner."""
     until_ms = call.services.readiness.clock_until_ms
     if "clock" not in failures or until_ms is None:
         return ""
     return (
         f" A log's last event is ahead of the clock: its writes are refused until "
-        f"{until_text(until_ms)}. Set the clock right, wait, or run `firmtrail log accept-clock`."
+        f"{until_text(until_ms)}. Correct the clock, wait, or run `firmtrail log accept-clock`."
     )
 
 
 async def get_metrics(call: AnyCall) -> web.Response:
-    """What the process counts, and how many devices are outdated, for Prometheus."""
+    """Return metrics, with the numbers of outdated devices, in Prometheus's text format."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
     call.services.gate.observe()
     present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())
@@ -122,7 +126,7 @@ async def _present(call: AnyCall) -> Present:
 
 
 async def get_openapi(call: AnyCall) -> web.Response:
-    """The interface as an OpenAPI 3.1 document."""
+    """Return the API as an OpenAPI 3.1 document."""
     headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
     document = call.request.app[openapi.DOCUMENT]
     if base_url := call.services.clients.base_url(call.request):
@@ -131,12 +135,12 @@ async def get_openapi(call: AnyCall) -> web.Response:
 
 
 async def get_docs(call: AnyCall) -> web.Response:
-    """The interface as a page; everything it loads comes from here."""
+    """Return the API's document as a page, which loads files only from this server."""
     return _file(call, "docs.html")
 
 
 async def get_docs_file(call: AnyCall) -> web.Response:
-    """What the page loads."""
+    """Return a file that the page of the documentation loads."""
     name = DOCS_FILES.get(call.path("file"))
     if name is None:
         raise NotFound("There is no such file.")
@@ -152,3 +156,16 @@ def _file(call: AnyCall, name: str) -> web.Response:
 @functools.cache
 def _content(name: str) -> bytes:
     return (resources.files("firmtrail.http") / "static" / name).read_bytes()
+
+
+ROUTES = (
+    read("/", get_index, PUBLIC, {200: Index, 303: None}, sends=("Location", "Vary")),
+    read("/healthz", get_healthz, PUBLIC, {200: Alive}),
+    read("/readyz", get_readyz, PUBLIC, {200: Ready}, refusals=frozenset({503})),
+    read("/metrics", get_metrics, PUBLIC, {200: TEXT}),
+    resource("/openapi.json", get_openapi, PUBLIC, dict[str, Any]),
+    resource(DOCS, get_docs, PUBLIC, "text/html"),
+    resource(
+        f"{DOCS}/{{file}}", get_docs_file, PUBLIC, "text/javascript", refusals=frozenset({404})
+    ),
+)
