@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from multidict import MultiDict
 
-from firmtrail.http.api.device_changes import DEVICES_MAX, Registration, Rotation
-from firmtrail.http.api.devices import DevicesQuery
+from firmtrail.http.api.device_changes import DEVICES_MAX, Rotation
+from firmtrail.http.api.devices import DevicesQuery, Registration
 from firmtrail.http.api.releases import NewRelease
 from firmtrail.http.api.reports import Report
 from firmtrail.http.api.rollout_starts import WantedRollback

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from firmtrail.access import device_secrets
 from firmtrail.access.credentials import new_secret
@@ -20,14 +20,13 @@ from firmtrail.commands.once import Answer
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http import errors, respond
 from firmtrail.http.api import devices
-from firmtrail.http.api.devices import Device
+from firmtrail.http.api.devices import Device, DeviceChange, Registered, Registration
 from firmtrail.http.api.rows import CHANGED, DELETE, OPERATE, PATCH, POST, D, P, command
 from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Invalid, ProblemBody
 from firmtrail.http.pace import Pace
 from firmtrail.http.route import AnyOf, ListOf
-from firmtrail.http.texts import DeviceName, Name, Secret, VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.device import Refused
 
@@ -38,30 +37,10 @@ DEVICES_MAX = 10_000
 """Limits the devices of one registration."""
 
 
-class Registration(StrictBody, frozen=True, kw_only=True):
-    """Names a device to register. Without `secret` the server makes one."""
-
-    device: DeviceName
-    model: Name | None = None
-    cohort: Name | None = None
-    tags: Annotated[list[Name], Meta(max_length=32)] = msgspec.field(default_factory=list)
-    secret: Secret | None = None
-
-
 class RegistrationsQuery(msgspec.Struct, frozen=True):
     """Chooses with never_seen that existing devices that never authenticated get a new secret."""
 
     reissue: Literal["never_seen"] | None = None
-
-
-class DeviceChange(StrictBody, frozen=True, kw_only=True):
-    """Names what changes in a device; null clears a value."""
-
-    model: Name | UnsetType | None = UNSET
-    cohort: Name | UnsetType | None = UNSET
-    tags: Annotated[list[Name], Meta(max_length=32)] | UnsetType = UNSET
-    pinned: VersionText | UnsetType | None = UNSET
-    decommissioned: bool | UnsetType = UNSET
 
 
 class Rotation(StrictBody, frozen=True, kw_only=True):
@@ -78,17 +57,6 @@ class NewSecret(msgspec.Struct, frozen=True):
     device: str
     secret: str | None
     others_until: TimeText | None
-
-
-class Registered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Describes a device that was registered, with `secret`, shown this once, if the server made
-    one."""
-
-    device: str
-    model: str | None
-    cohort: str | None
-    tags: tuple[str, ...]
-    secret: str | UnsetType | None = UNSET
 
 
 type RegisterCall = Call[RegistrationsQuery, Registration | list[Registration]]
@@ -130,7 +98,7 @@ async def _with_secrets(
         made = {each.device: each.secret or new_secret() for each in group}
         sealed = await seal(call.services.access.hasher, list(made.items()), call.lane)
         registrations += [
-            commands.Registration(secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags)))
+            commands.Registration(secret, devices.registration(each))
             for secret, each in zip(sealed, group, strict=True)
         ]
         texts |= made
@@ -153,7 +121,10 @@ def _check_distinct(wanted: Sequence[Registration]) -> None:
 def _registered_one(outcome: commands.Registered | Refused, shown: dict[str, str]) -> Answer:
     if isinstance(outcome, Refused):
         raise outcome
-    return Answer(201 if outcome.is_new else 200, _registered(outcome, shown))
+    return Answer(
+        201 if outcome.is_new else 200,
+        devices.registered(outcome.state, shown.get(outcome.state.device)),
+    )
 
 
 async def _registered_many(
@@ -166,21 +137,10 @@ async def _registered_many(
         if isinstance(each, Refused):
             items.append(errors.problem_body(errors.refusal(each), call.request_id))
         else:
-            items.append(_registered(each, shown))
+            items.append(devices.registered(each.state, shown.get(each.state.device)))
         if pace.is_due():
             await pace.pause()
     return Answer(201 if is_any_new else 200, items)
-
-
-def _registered(outcome: commands.Registered, shown: dict[str, str]) -> Registered:
-    state = outcome.state
-    return Registered(
-        device=state.device,
-        model=state.model,
-        cohort=state.cohort,
-        tags=state.tags,
-        secret=shown.get(state.device, UNSET),
-    )
 
 
 async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
@@ -191,10 +151,7 @@ async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
     name, wanted = call.path("device"), call.body
     text = new_secret() if wanted.decommissioned is False else None
     secret = None if text is None else await _sealed(call, name, text)
-    tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
-    change = commands.Change(
-        DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned), wanted.decommissioned
-    )
+    change = commands.Change(devices.change(wanted), wanted.decommissioned)
     apply = commands.change(name, change, secret=secret, actor=call.caller.actor)
 
     async def command(commit: Commit) -> bool:

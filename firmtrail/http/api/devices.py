@@ -1,21 +1,31 @@
 """Serves a project's devices, as a list and one by one, as they are now or were in the past."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-from firmtrail.events.fleet import Status
+from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, Status
 from firmtrail.eventstore import log
 from firmtrail.http import lists, moments, respond
 from firmtrail.http.api.rows import READ, D, P, listing, resource
-from firmtrail.http.api.wire import TimeText, time_or_none
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import Moment, case_of, look
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import AsOf, DevicePrefix, Name, Seconds, Time, VersionText
+from firmtrail.http.texts import (
+    AsOf,
+    DeviceName,
+    DevicePrefix,
+    Name,
+    Seconds,
+    Secret,
+    Time,
+    VersionText,
+)
 from firmtrail.projections import check_in, device_current, fleet_past, outdated
 from firmtrail.projections.device_current import CurrentDevice, Filter
 from firmtrail.projections.fleet_past import Past
@@ -47,6 +57,37 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     device is not outdated."""
     secret: str | UnsetType = UNSET
     """Set only in the answer to the request that made it."""
+
+
+class Registration(StrictBody, frozen=True, kw_only=True):
+    """Names a device to register. Without `secret` the server makes one."""
+
+    device: DeviceName
+    model: Name | None = None
+    cohort: Name | None = None
+    tags: Annotated[list[Name], Meta(max_length=32)] = msgspec.field(default_factory=list)
+    secret: Secret | None = None
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Describes a device that was registered, with `secret`, shown this once, if the server made
+    one."""
+
+    device: str
+    model: str | None
+    cohort: str | None
+    tags: tuple[str, ...]
+    secret: str | UnsetType | None = UNSET
+
+
+class DeviceChange(StrictBody, frozen=True, kw_only=True):
+    """Names what changes in a device; null clears a value."""
+
+    model: Name | UnsetType | None = UNSET
+    cohort: Name | UnsetType | None = UNSET
+    tags: Annotated[list[Name], Meta(max_length=32)] | UnsetType = UNSET
+    pinned: VersionText | UnsetType | None = UNSET
+    decommissioned: bool | UnsetType = UNSET
 
 
 class DeviceQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +280,29 @@ def shown(
         clock=state.clock,
         decommissioned=state.decommissioned,
     )
+
+
+def registered(state: DeviceState, secret: str | None) -> Registered:
+    """Returns the answer for a device that was registered, with the secret that the server made."""
+    return Registered(
+        device=state.device,
+        model=state.model,
+        cohort=state.cohort,
+        tags=state.tags,
+        secret=secret or UNSET,
+    )
+
+
+def registration(wanted: Registration) -> DeviceRegistered:
+    """Returns the event that registers the device."""
+    tags = tuple(dict.fromkeys(wanted.tags))
+    return DeviceRegistered(wanted.model, wanted.cohort, tags)
+
+
+def change(wanted: DeviceChange) -> DeviceChanged:
+    """Returns the event that makes the change."""
+    tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
+    return DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned)
 
 
 ROUTES = (
