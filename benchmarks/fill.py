@@ -17,6 +17,7 @@ from firmtrail.access.device_secrets import NewSecret
 from firmtrail.commands.devices import Registration, register
 from firmtrail.database.database import Statement
 from firmtrail.database.sqlite import SQLite
+from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Report
 
@@ -79,7 +80,7 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
 def _registration(number: int) -> Registration:
     device = fleet.name(number)
     digest = credentials.digest(fleet.secret(number))
-    return Registration(NewSecret(device, credentials.new_id("k"), digest), model="m1")
+    return Registration(NewSecret(device, credentials.new_id("k"), digest), DeviceRegistered("m1"))
 
 
 async def _bytes(db: SQLite) -> int:

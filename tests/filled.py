@@ -15,7 +15,13 @@ from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database
-from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
+from firmtrail.events.fleet import (
+    ArtifactAdded,
+    DeviceChanged,
+    DeviceRegistered,
+    ReleaseAdded,
+    SettingsChanged,
+)
 from firmtrail.events.steering import RolloutStarted
 from firmtrail.eventstore import log
 from firmtrail.publishing import published_file, signing_key
@@ -93,7 +99,9 @@ async def _register(db: Database, recorder: Recorder, log_id: int) -> None:
     access = new_access(db)
     secrets = await seal(access.hasher, [(name, new_secret()) for name in DEVICES])
     wanted = [
-        devices.Registration(secret, f"m{number % 3}" if number % 4 else None, tags=("lab",))
+        devices.Registration(
+            secret, DeviceRegistered(f"m{number % 3}" if number % 4 else None, tags=("lab",))
+        )
         for number, secret in enumerate(secrets)
     ]
     await recorder.act(log_id, devices.register(wanted, reissue_never_seen=False, actor="system"))

@@ -1,9 +1,9 @@
-"""Is a database what its log says? The log is folded from zero into a scratch database.
+"""Compares a database with its log, which is folded from position 0 into a scratch database.
 
 The scratch database is an embedded one, whatever the back end of the original is, and the events
-are folded in batches of other sizes than they were recorded in. What must come out the same:
+are folded in batches of other sizes than they were recorded in. These must be the same:
 
-- each entry's text, and the columns beside it;
+- each entry's text, and the columns next to it;
 - the head's size, time, control count and the frontier of the tree, and its stored subtrees;
 - every row of every view's live generation.
 
@@ -42,7 +42,7 @@ ORDER BY level, number"""
 
 
 async def differences(db: Database, log_id: int) -> list[str]:
-    """What of the log's head, columns and views the log itself does not say; empty: all is well."""
+    """Returns what differs from the log in its head, columns and views; empty if nothing does."""
     head = await log.head(db, log_id)
     texts = [text async for _, _, text in _entries(db, log_id, head.size)]
     recorded = [decode(position, text) for position, text in enumerate(texts)]
@@ -90,7 +90,7 @@ async def _of_views(db: Database, log_id: int, size: int) -> list[str]:
         path = Path(folder) / "scratch.db"
         path.write_bytes(sqlite_template())
         async with opened(f"sqlite:///{path}") as scratch:
-            views = Views(scratch, await new_log(scratch), GENERATIONS)
+            views = Views[Database](scratch, await new_log(scratch), GENERATIONS)
             for span in _spans(await continued.first(db, log_id), size):
                 async for _ in refold(db, log_id, views, span):
                     pass
@@ -99,15 +99,15 @@ async def _of_views(db: Database, log_id: int, size: int) -> list[str]:
 
 
 def _spans(start: int, size: int) -> Iterator[range]:
-    for events_at_once in cycle(BATCH_SIZES):
+    for batch in cycle(BATCH_SIZES):
         if start >= size:
             return
-        yield range(start, min(start + events_at_once, size))
-        start += events_at_once
+        yield range(start, min(start + batch, size))
+        start += batch
 
 
 async def generations(db: Database, log_id: int) -> dict[str, int]:
-    """The live generation of each view."""
+    """Returns the live generation of each view."""
     return {name: generation for name, _, generation in await db.read(fold.live(log_id))}
 
 

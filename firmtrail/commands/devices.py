@@ -10,6 +10,7 @@ from itertools import batched
 from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from firmtrail.access import seen
 from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets
@@ -28,9 +29,7 @@ class Registration(NamedTuple):
     """A device to register, with its first secret."""
 
     secret: NewSecret
-    model: str | None = None
-    cohort: str | None = None
-    tags: tuple[str, ...] = ()
+    attributes: DeviceRegistered = DeviceRegistered()
 
     @property
     def device(self) -> str:
@@ -109,7 +108,7 @@ def _register(
     if state is not None and one.device in unseen and not state.decommissioned:
         commit.record(stream, DeviceSecretIssued(one.secret.secret_id), actor=actor)
         return Registered(state, is_new=False)
-    wanted = DeviceRegistered(one.model, one.cohort, one.tags, one.secret.secret_id)
+    wanted = replace(one.attributes, secret_id=one.secret.secret_id)
     try:
         event = device.decide_registration(state, wanted, one.device)
     except Refused as refused:

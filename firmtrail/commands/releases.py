@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.projections import releases
-from firmtrail.projections.releases import Texts, Told
+from firmtrail.projections.releases import ReleaseTexts, ReleaseWithTexts
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Command
 from firmtrail.rules import release
@@ -19,7 +19,7 @@ from firmtrail.rules.release import Key, Releases
 class After(NamedTuple):
     """A release as a command left it."""
 
-    told: Told
+    told: ReleaseWithTexts
     is_latest: bool
 
 
@@ -31,7 +31,7 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> Command[After
         before = await _told(commit)
         event = release.decide_addition(_state(before), wanted)
         commit.record(release.stream(key), event, actor=actor, text=notes)
-        return _after(commit, key, before, Texts(notes, None))
+        return _after(commit, key, before, ReleaseTexts(notes, None))
 
     return command
 
@@ -58,23 +58,25 @@ def withdraw(key: Key, reason: str, *, actor: str) -> Command[After]:
         before = await _told(commit)
         event = release.decide_withdrawal(_state(before), key)
         commit.record(release.stream(key), event, actor=actor, text=reason)
-        return _after(commit, key, before, Texts(before[key].texts.notes, reason))
+        return _after(commit, key, before, ReleaseTexts(before[key].texts.notes, reason))
 
     return command
 
 
-async def _told(commit: Commit) -> dict[Key, Told]:
+async def _told(commit: Commit) -> dict[Key, ReleaseWithTexts]:
     """The project's releases as they were before this commit."""
-    [rows] = await commit.run(releases.tell(commit.log_id))
-    return releases.told(rows)[1]
+    [rows] = await commit.run(releases.load_with_texts(commit.log_id))
+    return releases.with_texts(rows)[1]
 
 
-def _state(told: Mapping[Key, Told]) -> Releases:
+def _state(told: Mapping[Key, ReleaseWithTexts]) -> Releases:
     return {key: each.release for key, each in told.items()}
 
 
-def _after(commit: Commit, key: Key, before: Mapping[Key, Told], texts: Texts) -> After:
+def _after(
+    commit: Commit, key: Key, before: Mapping[Key, ReleaseWithTexts], texts: ReleaseTexts
+) -> After:
     """The release with what the commit recorded of it."""
-    state = reduce(release.evolve, commit.fold.of_releases, _state(before))
+    state = reduce(release.evolve, commit.fold.release_events, _state(before))
     is_latest = release.latest(state.values()).get(key.model) == state[key]
-    return After(Told(state[key], texts), is_latest)
+    return After(ReleaseWithTexts(state[key], texts), is_latest)

@@ -16,7 +16,7 @@ from firmtrail.access.seen import Seen
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.eventstore import log
 from firmtrail.projections import device_offers, rollouts
-from firmtrail.projections.rollouts import Waiting
+from firmtrail.projections.rollouts import WaitingRollout
 from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.recording.recorder import Command, Recorder
 from firmtrail.rules.silence import LAG_MS, decide_silence, last_call_ms
@@ -56,7 +56,7 @@ class Silence:
         for each in waiting:
             await self._look_at(each)
 
-    async def _look_at(self, waiting: Waiting) -> None:
+    async def _look_at(self, waiting: WaitingRollout) -> None:
         key = waiting.log_id, waiting.rollout
         place = self._places.pop(key, _START)
         for _ in range(PAGES_MAX):
@@ -68,7 +68,9 @@ class Silence:
             place = last
         self._places[key] = place
 
-    async def _page(self, waiting: Waiting, place: _Place) -> tuple[list[str], _Place | None]:
+    async def _page(
+        self, waiting: WaitingRollout, place: _Place
+    ) -> tuple[list[str], _Place | None]:
         """Devices that seem silent, and the last offer looked at if there may be more."""
         now_ms = (await log.head(self._db, waiting.log_id)).now_ms
         before_ms = now_ms - waiting.silent_after_s * 1000 - LAG_MS

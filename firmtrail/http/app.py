@@ -1,7 +1,7 @@
-"""How the routes become a server: built once, from services that the caller opened.
+"""Builds the server from the routes and from services that the caller opened.
 
-There is no middleware: each route's endpoint does what is to be done around it. What no route
-takes is answered by the same endpoint, so those answers have the same shape, log line and metrics.
+There is no middleware: each route's endpoint does everything around its handler. A request that
+matches no route is answered by an endpoint too, so it gets the same shape, log line and metrics.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from http import HTTPMethod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from aiohttp import hdrs, web
 
@@ -22,7 +22,8 @@ from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.http import artifact_api, incoming, openapi, places, routes, sealing
+from firmtrail.http import incoming, openapi, places, routes, sealing
+from firmtrail.http.api import artifacts as artifacts_api
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.clients import CLIENTS, Clients
@@ -45,19 +46,31 @@ from firmtrail.recording.recorder import Recorder
 SERVICES = web.AppKey("SERVICES", Services)
 
 REPLAYS_MAX = 100
-"""How many read logs at once, a process: each may hold a page, one to two MiB."""
+"""Limits the readers of logs in one process: each may hold a page, one to two MiB."""
 
 _WITH_SLASHES = "tile"
-"""The one parameter of a path that holds slashes."""
+"""The one parameter of a path that contains slashes."""
 
 RUNNER_OPTIONS: dict[str, Any] = {
-    "auto_decompress": False,  # it would answer encodings that it lacks by itself, with plain text
+    "auto_decompress": False,  # aiohttp would answer unknown encodings itself, with plain text
     "access_log": None,  # each endpoint writes its own line
     "keepalive_timeout": 75,  # devices that call once a minute keep their connection
-    "lingering_time": 2,  # for a body that nobody wants, while its client reads the refusal
+    "lingering_time": 2,  # for a refused body, while its client reads the refusal
     "shutdown_timeout": 20,
 }
-"""How the application has to be run; aiohttp's own defaults keep an idle connection an hour."""
+"""The options to run the application with; aiohttp's defaults keep an idle connection an hour."""
+
+
+class Options(TypedDict, total=False):
+    """Names the fields of `Services` that the caller may set as they are."""
+
+    artifacts: Artifacts | None
+    artifact_bytes_max: int
+    seed_project: str | None
+    is_demo: bool
+    write_timeout_s: float
+    projects: config.ProjectMakers
+    long_poll_s_max: float
 
 
 def services(
@@ -68,22 +81,16 @@ def services(
     publisher: Publisher | None = None,
     folder: Path | None = None,
     metrics_folder: Path | None = None,
-    artifacts: Artifacts | None = None,
-    artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX,
-    seed_project: str | None = None,
-    is_demo: bool = False,
-    write_timeout_s: float = config.WRITE_TIMEOUT_S,
     streams_max: int = config.STREAMS_MAX,
     trusted_proxies: Sequence[config.Network] = (),
     connections: Bounds | None = None,
-    projects: config.ProjectMakers = "operator",
-    long_poll_s_max: float = config.LONG_POLL_S_MAX,
+    **options: Unpack[Options],
 ) -> Services:
-    """What handlers need, round a database; `folder` is where an embedded one lies, and
-    `metrics_folder` where the processes of a server count together."""
+    """Returns the services of a database for handlers. `folder` holds an embedded database, and
+    `metrics_folder` the metrics that the processes of a server share."""
     metrics = Metrics(metrics_folder)
     clients = Clients(trusted_proxies)
-    builder = Builder(db, is_alone=folder is not None, tell=metrics.tell_rebuild)
+    builder = Builder(db, is_alone=folder is not None, on_progress=metrics.tell_rebuild)
     return Services(
         db=db,
         recorder=recorder,
@@ -92,11 +99,9 @@ def services(
         authenticate=authenticator(access, db, clients),
         clients=clients,
         gate=Gate(connections or bounds(), clients, metrics),
-        projects=projects,
-        long_poll_s_max=long_poll_s_max,
         metrics=metrics,
         outdated=Sums(db),
-        devices=Coalescer(db, device_current.one),
+        devices=Coalescer(db, device_current.load_live),
         histories=Coalescer(db, _history_pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
@@ -105,27 +110,23 @@ def services(
         silence=Silence(db, recorder, access.seen),
         streams=Places(streams_max),
         replays=Places(REPLAYS_MAX),
-        write_timeout_s=write_timeout_s,
-        check_ins=Coalescer(db, check_in.look),
+        check_ins=Coalescer(db, check_in.load),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
         waits=Waits(places.WAITS_MAX, places.WAITS_OF_DEVICE_MAX),
         waits_of_people=Waits(places.WAITS_OF_PEOPLE_MAX, places.WAITS_OF_PERSON_MAX),
-        artifacts=artifacts,
-        artifact_bytes_max=artifact_bytes_max,
-        uploads=Places(artifact_api.UPLOADS_AT_ONCE),
-        stores=Stores(publisher, artifacts),
-        seed_project=seed_project,
-        is_demo=is_demo,
+        uploads=Places(artifacts_api.UPLOADS_MAX),
+        stores=Stores(publisher, options.get("artifacts")),
+        **options,
     )
 
 
 def _history_pages(keys: Sequence[tuple[Any, ...]]) -> Any:
-    return device_history.pages([device_history.Asked(*key) for key in keys])
+    return device_history.pages([device_history.HistoryRequest(*key) for key in keys])
 
 
 def build(services: Services) -> web.Application:
-    """The application; it owns the tasks that run as long as it does."""
+    """Returns the application; it owns the tasks that run as long as it does."""
     served = routes.served(has_seed=services.seed_project is not None, is_demo=services.is_demo)
     app = web.Application()
     app[SERVICES] = services
@@ -158,7 +159,7 @@ def _add_resource(
     allowed = ", ".join(sorted(each.method for each in resource))
 
     def not_allowed() -> Problem:
-        return MethodNotAllowed(f"Here one can {allowed}.", headers={"Allow": allowed})
+        return MethodNotAllowed(f"Allowed methods: {allowed}.", headers={"Allow": allowed})
 
     resource.add_route(
         hdrs.METH_ANY, _refusing(path, not_allowed, services), expect_handler=incoming.expected
@@ -175,7 +176,6 @@ def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> 
             path=path,
             handler=refuse,
             access=PUBLIC,
-            group="",
             summary="",
             answers={},
             is_raw=True,
@@ -185,10 +185,10 @@ def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> 
 
 
 async def _tasks(app: web.Application) -> AsyncIterator[None]:
-    """What runs beside the requests; the death of any shows in /readyz."""
+    """Runs the background tasks; the death of any shows in /readyz."""
     services = app[SERVICES]
     tasks = services.readiness.tasks
-    with contextlib.suppress(Unavailable):  # as /readyz says
+    with contextlib.suppress(Unavailable):  # /readyz reports it
         await services.builder.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
     if services.publisher is not None:
@@ -210,7 +210,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _drain(app: web.Application) -> None:
-    """Let /readyz say no, so that nobody sends more; what is here is still answered, and who
-    follows a log is sent to another server."""
+    """Makes /readyz fail, so that no new requests come. Requests that are here are still answered;
+    streams end, so that their clients connect to another server."""
     app[SERVICES].readiness.is_draining = True
     app[SERVICES].watch.close()

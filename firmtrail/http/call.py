@@ -120,11 +120,11 @@ class Services:
     """For those who follow a log."""
     replays: Places
     """For those who read one."""
-    write_timeout_s: float
+    write_timeout_s: float = config.WRITE_TIMEOUT_S
     """In which a client has to take something of what is streamed to it."""
-    artifacts: Artifacts | None
+    artifacts: Artifacts | None = None
     """None: this server has no place for them."""
-    artifact_bytes_max: int
+    artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX
     uploads: Places
     """For those who add an artifact."""
     stores: Stores

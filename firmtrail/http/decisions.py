@@ -14,7 +14,7 @@ from typing import NamedTuple
 from firmtrail.database.database import Reader
 from firmtrail.http.call import AnyCall
 from firmtrail.projections import check_in, device_history
-from firmtrail.projections.check_in import Seen
+from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.rules import target
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
@@ -43,20 +43,22 @@ async def moment(
         yield Moment(reader, head.size, control)
 
 
-async def look(call: AnyCall, name: str) -> tuple[Seen, Control]:
+async def look(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
     """A device, and what decided at the same size of the log."""
     services = call.services
     for _ in range(LOOKS_MAX):
-        seen = check_in.seen(await services.check_ins.get((call.log_id, name)))
+        seen = check_in.device_of(await services.check_ins.get((call.log_id, name)))
         control = await services.recorder.controls.at(call.log_id, seen.counts.control)
         if control.count == seen.counts.control:
             return seen, control
     async with moment(call) as now:
-        rows = await now.reader.read(check_in.look([(call.log_id, name)]))
-        return check_in.seen([row[1:] for row in rows]), now.control
+        rows = await now.reader.read(check_in.load([(call.log_id, name)]))
+        return check_in.device_of([row[1:] for row in rows]), now.control
 
 
-async def case_of(call: AnyCall, control: Control, state: DeviceState, seen: Seen) -> Case:
+async def case_of(
+    call: AnyCall, control: Control, state: DeviceState, seen: DeviceAtCheckIn
+) -> Case:
     """The device's case, with its way back where a rollback asks for it, at the same size."""
     case = Case(control, state, seen.offers)
     wanted = target.way_wanted(case)

@@ -17,15 +17,14 @@ from aiohttp import web
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
-from firmtrail.http import errors, origin, texts, validate
+from firmtrail.http import errors, origin, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.clients import KNOWN
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
-from firmtrail.http.route import Route
+from firmtrail.http.route import Route, path_names
 from firmtrail.repeats import Repeats
-from firmtrail.rules import version
 
 REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
@@ -37,18 +36,6 @@ _log = structlog.get_logger("firmtrail.http")
 
 _BEING_REBUILT = "a view is not live in the form that this version reads; it is being rebuilt"
 
-_PATTERNS = {
-    "project": texts.PROJECT_PATTERN,
-    "device": texts.DEVICE_PATTERN,
-    "position": texts.POSITION_PATTERN,
-    "number": texts.LOG_NUMBER_PATTERN,
-    "level": texts.TILE_LEVEL_PATTERN,
-    "tile": texts.TILE_PATTERN,
-    "model": texts.NAME_PATTERN,
-    "version": version.PATTERN,
-    "name": texts.NAME_PATTERN,
-    "sha256": texts.SHA256_PATTERN,
-}
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
 type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -155,8 +142,7 @@ def _name_check(path: str) -> Callable[[dict[str, str]], None]:
     """What is no name at all becomes "", which nothing is called: it takes the same way as an
     unknown name, and never reaches a database that may not be able to store it.
     """
-    found = re.findall(r"{(\w+)}", path)
-    checks = [(name, re.compile(_PATTERNS.get(name, texts.ID_PATTERN)).match) for name in found]
+    checks = [(name, re.compile(each.pattern).match) for name, each in path_names(path).items()]
 
     def blank_bad_names(names: dict[str, str]) -> None:
         for name, matches in checks:

@@ -15,8 +15,8 @@ from prometheus_client.registry import Collector
 
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.projections import outdated
-from firmtrail.projections.fleet_versions import Count
-from firmtrail.projections.outdated import Behind
+from firmtrail.projections.fleet_versions import VersionCount
+from firmtrail.projections.outdated import OutdatedCounts
 from firmtrail.rules.release import Current, Release
 
 KEPT_S = 15
@@ -29,7 +29,7 @@ MODELS_MAX = 1_000
 
 class _Model(NamedTuple):
     name: str
-    behind: Behind
+    behind: OutdatedCounts
     latest: Release
 
 
@@ -41,7 +41,7 @@ class Sums:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._reading: asyncio.Task[Behind] | None = None
+        self._reading: asyncio.Task[OutdatedCounts] | None = None
         self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
@@ -61,23 +61,23 @@ class Sums:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _is_over(self, reading: asyncio.Task[Behind]) -> bool:
+    def _is_over(self, reading: asyncio.Task[OutdatedCounts]) -> bool:
         is_stale = monotonic() >= self._stale_at_s
         return reading.done() and (is_stale or reading.exception() is not None)
 
 
-def of_models(project: str, counts: Iterable[Count], current: Current) -> bytes:
+def of_models(project: str, counts: Iterable[VersionCount], current: Current) -> bytes:
     """How far each model that has a release is behind it, the most outdated devices first."""
     behind = outdated.by_model(counts, current)
     models = [
-        _Model(model, behind.get(model, Behind()), outdating.latest)
+        _Model(model, behind.get(model, OutdatedCounts()), outdating.latest)
         for model, outdating in current.items()
     ]
     models.sort(key=lambda each: (-each.behind.outdated, each.name))
     return _text(_of_models(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
-def _sums(behind: Behind) -> list[Metric]:
+def _sums(behind: OutdatedCounts) -> list[Metric]:
     since = GaugeMetricFamily(
         "firmtrail_outdated_since_timestamp_seconds",
         "Since when there has been a higher release than what a device runs; of any the longest.",

@@ -1,10 +1,9 @@
 """Makes the OpenAPI 3.1 document from the route table and the structs that validate.
 
-What a route takes and answers stands nowhere else, so the document always agrees with the code. The
-dialect is left at OpenAPI's default: naming another makes readers of the document complain.
+No other file describes what a route takes and answers, so the document always agrees with the code.
+The dialect stays OpenAPI's default: programs that read the document complain about others.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from http import HTTPMethod, HTTPStatus
@@ -20,7 +19,7 @@ from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
 from firmtrail.http.kinds import Device, Local, Member, Public, User
 from firmtrail.http.poll import POLL_AFTER
 from firmtrail.http.respond import BYTES, JSON, LOG_SIZE
-from firmtrail.http.route import AnyOf, ListOf, Route
+from firmtrail.http.route import AnyOf, ListOf, Route, path_names
 from firmtrail.http.validate import is_optional
 
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
@@ -30,34 +29,22 @@ SECURITY = ("bearer", "basic")
 _REF = "#/components/schemas/{name}"
 
 _DESCRIPTION = """\
-What each device of a fleet runs, ran and should run. Times are in RFC 3339 and UTC, versions are
-SemVer 2.0.0, and errors are RFC 9457 problems with a stable `code` and all faults of a body. Every
-GET answers HEAD, too. To try a route here, press Authorize and paste an API token of
+Firmtrail records what each device of a fleet runs. Times are in RFC 3339 and UTC, versions are
+SemVer 2.0.0, and errors are RFC 9457 problems with a stable `code` and all faults of a body. Each
+GET also answers HEAD. To try a route here, press Authorize and paste an API token of
 `firmtrail token create`, or a device's secret."""
-
-_PATH_TYPES: dict[str, Any] = {
-    "project": texts.ProjectName,
-    "device": texts.DeviceName,
-    "number": texts.LogNumber,
-    "level": texts.TileLevel,
-    "tile": texts.TilePath,
-    "model": texts.Name,
-    "version": texts.VersionText,
-    "name": texts.Name,
-    "sha256": texts.Sha256,
-}
 
 _HEADERS = {
     LOG_SIZE: "The number of events in the log that the answer was read from.",
-    POLL_AFTER: "In how many seconds the device should call again.",
-    "Content-Range": "Which of the bytes these are, or how many there are.",
+    POLL_AFTER: "The device should call again after this many seconds.",
+    "Content-Range": "The range of the bytes that the answer holds, or their number.",
     "ETag": "A hash of the body, for If-None-Match and If-Match.",
-    "Link": "Where the next page is, if there is one.",
-    "Location": "Where the new one is.",
-    "Preference-Applied": "Which preference was followed (RFC 7240).",
+    "Link": "The address of the next page, if there is one.",
+    "Location": "The address of the new resource.",
+    "Preference-Applied": "The preference that was followed (RFC 7240).",
     "Repr-Digest": "The SHA-256 of all the bytes (RFC 9530).",
-    "Vary": "Which headers of the request the form of the answer depends on.",
-    "X-Request-Id": "The request's id, which also stands in the server's log.",
+    "Vary": "The headers of the request that decide the form of the answer.",
+    "X-Request-Id": "The request's id, which the server also writes to its log.",
 }
 
 _HEADERS_BY_STATUS = {
@@ -70,7 +57,7 @@ _HEADERS_BY_STATUS = {
 
 
 def document(routes: Sequence[Route]) -> bytes:
-    """The document of these routes, as JSON; what only the local socket serves is not in it."""
+    """Returns the document of these routes, as JSON, without those of the local socket."""
     routes = [route for route in routes if not isinstance(route.access, Local)]
     spec = APISpec(
         title="Firmtrail",
@@ -92,13 +79,13 @@ def document(routes: Sequence[Route]) -> bytes:
 
 @lru_cache(maxsize=16)
 def seen_from(document: bytes, base_url: str) -> bytes:
-    """The document for clients that reach the service under this base."""
+    """Returns the document for clients that reach the service under this base address."""
     decoded = msgspec.json.decode(document)
     return msgspec.json.encode({**decoded, "servers": [{"url": base_url}]})
 
 
 class _Schemas:
-    """The JSON schemas of all types that the routes name."""
+    """Holds the JSON schemas of all types that the routes name."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._types: list[Any] = [ProblemBody]
@@ -169,7 +156,7 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _operation_id(route: Route) -> str:
-    """What serves a project's newest log serves each by its number, too."""
+    """Returns a distinct id: some handlers serve the newest log and, by number, every log."""
     name = route.handler.__name__
     return f"{name}_by_number" if "{number}" in route.path else name
 
@@ -208,7 +195,7 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _always_sent(route: Route, status: int) -> list[str]:
-    """The headers of any answer, whether it is a problem or not."""
+    """Returns the headers of any answer, whether it is a problem or not."""
     polled = (POLL_AFTER,) if route.is_polled else ()
     return ["X-Request-Id", *polled, *_HEADERS_BY_STATUS.get(status, ())]
 
@@ -249,9 +236,9 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": msgspec.json.schema(_PATH_TYPES.get(name, texts.Id)),
+            "schema": msgspec.json.schema(each.documented_as),
         }
-        for name in re.findall(r"{(\w+)}", path)
+        for name, each in path_names(path).items()
     ]
 
 
@@ -272,7 +259,7 @@ def _query_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query parameter is there or not: null is no value of it."""
+    """Returns the schema without null: a query parameter is present or absent, and never null."""
     if "anyOf" in schema:
         [schema] = (each for each in schema["anyOf"] if each != {"type": "null"})
     members = {name: value for name, value in schema.items() if (name, value) != ("default", None)}

@@ -1,5 +1,6 @@
-"""What is a route? The one description that routing, auth, validation and documents are made of."""
+"""Describes routes, once for routing, authentication, validation and the OpenAPI document."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPMethod
@@ -8,32 +9,34 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from firmtrail.http import texts
 from firmtrail.http.call import AnyCall
 from firmtrail.http.kinds import Access, Device, Gateway, Local, Member, User
+from firmtrail.rules import version
 
 SINGLE_BODY_BYTES_MAX = 64 * 1024
 ARRAY_BODY_BYTES_MAX = 4 * 1024 * 1024
 
 
 class AnyOf(NamedTuple):
-    """An answer that is one of several; msgspec encodes each, and knows no such type itself."""
+    """Stands for an answer of one of several types; msgspec encodes each, but has no such type."""
 
     contents: tuple[Any, ...]
 
 
 class ListOf(NamedTuple):
-    """An answer that is an array of such."""
+    """Stands for an answer that is an array of this content."""
 
     content: Any
 
 
 type Handler = Callable[[AnyCall], Awaitable[web.StreamResponse]]
 type Content = Any
-"""What an answer holds: a type that msgspec encodes to JSON, or several; a media type; or None."""
+"""The content of an answer: types that msgspec encodes to JSON, a media type, or None."""
 
 
 class NoQuery(msgspec.Struct, frozen=True):
-    """The route takes no query parameters."""
+    """Takes no query parameters."""
 
 
 _REFUSED_TO: Mapping[type, frozenset[int]] = {
@@ -43,59 +46,86 @@ _REFUSED_TO: Mapping[type, frozenset[int]] = {
     Device: frozenset({401, 403, 404, 429, 503}),
     Local: frozenset({503}),
 }
-"""Statuses that follow from who may call a route."""
+"""The refusals that follow from the callers that a route admits."""
+
+
+class PathName(NamedTuple):
+    """Holds the pattern that checks a name in a path, and the type that documents it."""
+
+    pattern: str
+    documented_as: Any
+
+
+PATH_NAMES = {
+    "project": PathName(texts.PROJECT_PATTERN, texts.ProjectName),
+    "device": PathName(texts.DEVICE_PATTERN, texts.DeviceName),
+    "position": PathName(texts.POSITION_PATTERN, texts.Id),
+    "number": PathName(texts.LOG_NUMBER_PATTERN, texts.LogNumber),
+    "level": PathName(texts.TILE_LEVEL_PATTERN, texts.TileLevel),
+    "tile": PathName(texts.TILE_PATTERN, texts.TilePath),
+    "model": PathName(texts.NAME_PATTERN, texts.Name),
+    "version": PathName(version.PATTERN, texts.VersionText),
+    "name": PathName(texts.NAME_PATTERN, texts.Name),
+    "sha256": PathName(texts.SHA256_PATTERN, texts.Sha256),
+}
+"""The names that paths contain; every other name is an id."""
+
+
+def path_names(path: str) -> dict[str, PathName]:
+    """Returns the names in the path, in their order."""
+    an_id = PathName(texts.ID_PATTERN, texts.Id)
+    return {name: PATH_NAMES.get(name, an_id) for name in re.findall(r"{(\w+)}", path)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """One method on one path."""
+    """Describes one method on one path."""
 
     method: HTTPMethod
     path: str
-    """Below the root, with {names} for its parameters."""
+    """The path below the root, with {names} for its parameters."""
     handler: Handler
     access: Access
-    group: str
     summary: str
     answers: Mapping[int, Content]
-    """The answers that are no problem."""
+    """The answers that are not problems, by status."""
     query: type[msgspec.Struct] = NoQuery
     body: Any = None
-    """The Struct, or `Struct | list[Struct]`, that the JSON body is read as; None: no body."""
+    """The Struct, or `Struct | list[Struct]`, that the JSON body is decoded to; None: no body."""
     array_items_max: int = 1_000
     is_raw: bool = False
-    """The handler reads query and body itself: the seed's routes, whose answers have own texts."""
+    """The handler reads query and body itself, as the seed's routes do, whose texts differ."""
     takes_bytes: bool = False
-    """Its body is no JSON: the handler reads the bytes as they come."""
+    """The body is not JSON: the handler reads the bytes as they arrive."""
     skips_faulty: bool = False
-    """With `faulty=skip` the handler gets faulty items of an array as `Faulty`."""
+    """With `faulty=skip` the handler gets malformed items of an array as `Faulty`."""
     is_view: bool = False
-    """Its answers say how far the log was read."""
+    """Its answers name the size of the log that they were read from."""
     is_endless: bool = False
-    """Its answer ends when the client or the server does."""
+    """Its answer ends only when the client or the server ends it."""
     is_polled: bool = False
-    """Its answers, whatever they are, say when to call again."""
+    """All its answers say when to call again."""
     takes_key: bool = False
-    """An Idempotency-Key counts."""
+    """It accepts an Idempotency-Key."""
     refusals: frozenset[int] = field(default_factory=frozenset)
-    """Statuses of the rules' own refusals."""
+    """The statuses of refusals by the rules."""
     other_media: tuple[str, ...] = ()
-    """What Accept can ask for beside JSON."""
+    """The media types that Accept can ask for instead of JSON."""
     sends: tuple[str, ...] = ()
-    """Headers of its answers that do not follow from the rest of it."""
+    """The headers of its answers that do not follow from its other fields."""
 
     @property
     def is_resource(self) -> bool:
-        """Whether its answer has an ETag."""
+        """Returns whether its answer has an ETag."""
         return self.method is HTTPMethod.GET and 304 in self.answers
 
     @property
     def is_list(self) -> bool:
-        """Whether its answer is a page of a list."""
+        """Returns whether its answer is a page of a list."""
         return "cursor" in self.query.__struct_fields__
 
     def problems(self) -> list[int]:
-        """Every status of a problem that it can answer."""
+        """Returns every status of a problem that it can answer with."""
         if self.is_raw:
             of_body = {400, 403, 408, 413, 415} if self.method is HTTPMethod.POST else set()
             return sorted({429, 503} | of_body | self.refusals)

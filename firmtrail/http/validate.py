@@ -20,7 +20,7 @@ from multidict import MultiMapping
 from firmtrail.http import faults as found
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
 from firmtrail.http.faults import faults_of
-from firmtrail.http.members import last_of_each
+from firmtrail.http.json_members import last_of_each
 from firmtrail.http.pace import Pace
 from firmtrail.http.surrogates import NUL, without_halves
 from firmtrail.http.texts import SEQ_MAX

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Statement, Unavailable
 from firmtrail.eventstore import log
-from firmtrail.projections.check_in import Counts
+from firmtrail.projections.check_in import LogCounts
 
 EVERY_S = 0.2
 
@@ -47,7 +47,7 @@ class OfDevice:
     """What is news to a device that waits: an order of the log, or a nudge of the device itself."""
 
     device: str
-    seen: Counts
+    seen: LogCounts
     """How far the log was when the device was last looked at, or known not to be concerned."""
 
     def is_ordered(self, reached: Reached) -> bool:
@@ -155,7 +155,7 @@ class Watch:
             if is_far or f"device/{news.device}" in streams:
                 waiter.wake(reached)
             else:
-                news.seen = Counts(reached.size, reached.control, reached.nudge)
+                news.seen = LogCounts(reached.size, reached.control, reached.nudge)
 
     def _let_go(self) -> None:
         for waiters in self._waiters.values():

@@ -1,8 +1,7 @@
-"""The views: tables that are nothing but the log, one file a view: its SQL, how events change it,
-its queries.
+"""Holds the views: tables whose rows all follow from the log.
 
-A view's rows carry (log_id, generation), and `views` says which generation is live, so a view can
-be built again next to the live one. Views are written in the transaction that appends the events:
-a caller that holds a receipt sees its effect. A read gives its rows and the log's size from one
-statement.
+Each view has one file, with its SQL, its queries, and how events change it. A view's rows carry
+(log_id, generation), and the table `views` says which generation is live, so a view can be rebuilt
+next to the live one. Views are written in the transaction that appends the events: a caller that
+has a receipt sees its effect. A read gets its rows and the log's size from one statement.
 """

@@ -1,7 +1,7 @@
-"""What a check-in looks at: the device, what it was offered and asked, and what decides.
+"""Reads what a check-in needs: the device, its offers, its open question and its target.
 
-Concurrent check-ins share one query; it says how far the control events are, so what decides is
-read again only when it has changed.
+Concurrent check-ins share one query. It returns the log's count of control events, so the project's
+`Control` is read again only when that count has changed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections import device_current, device_history, device_offers
+from firmtrail.projections import device_current, device_history, device_offers, history_lines
 from firmtrail.projections.device_asks import OPEN
 from firmtrail.projections.view import generation_of
 from firmtrail.rules import target
@@ -42,51 +42,53 @@ LEFT JOIN device_offers AS offer
 _COLUMNS = len(device_current.STATE.split(","))
 
 
-class Counts(Struct, frozen=True, gc=False):
-    """How far a log is: what a device that waits for an answer watches."""
+class LogCounts(Struct, frozen=True, gc=False):
+    """Holds the counts of a log that a device watches while it waits for an answer."""
 
     size: int
     control: int
     nudge: int
 
 
-class Seen(Struct, frozen=True, gc=False):
-    """A device as one statement shows it."""
+class DeviceAtCheckIn(Struct, frozen=True, gc=False):
+    """Holds a device as one statement reads it."""
 
-    counts: Counts
+    counts: LogCounts
     question: str | None
-    """The oldest open one."""
+    """The oldest open question."""
     state: DeviceState | None
     offers: Offers
     last_seen_at_ms: int | None
 
 
-def look(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """Reads some rows for each (log_id, device), after their `n`; read those with `seen`."""
+def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads rows for each (log_id, device), each after its `n`; `device_of` decodes those of one
+    device."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_LOOK, (), given)
 
 
-def seen(rows: Sequence[Row]) -> Seen:
+def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:
+    """Returns the device that these rows of `load` are about."""
     size, control_count, nudge_count, question, *first = rows[0]
-    counts = Counts(size, control_count, nudge_count)
+    counts = LogCounts(size, control_count, nudge_count)
     if first[1] is None:
-        return Seen(counts, None, None, (), None)
-    state, last_seen_at_ms = device_current.found(first[: 1 + _COLUMNS])
+        return DeviceAtCheckIn(counts, None, None, (), None)
+    state, last_seen_at_ms = device_current.current_device(first[: 1 + _COLUMNS])
     offers = [row[5 + _COLUMNS :] for row in rows]
-    made = [device_offers.of_row(row) for row in offers if row[0] is not None]
-    return Seen(counts, question, state, made, last_seen_at_ms)
+    made = [device_offers.offer_of(row) for row in offers if row[0] is not None]
+    return DeviceAtCheckIn(counts, question, state, made, last_seen_at_ms)
 
 
 async def cases(
     db: Reader, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
 ) -> list[Case]:
-    """Returns the cases of devices, with the way back of those that a rollback asks for it."""
+    """Returns the devices' cases, with the previous version where a rollback needs it."""
     found = [Case(control, state, offers) for state, offers in devices]
     wanted = [way for case in found if (way := target.way_wanted(case))]
     if not wanted:
         return found
-    keys = [(log_id, *each, device_history.END) for each in wanted]
+    keys = [(log_id, *each, history_lines.END) for each in wanted]
     runs = device_history.runs_of(wanted, await db.read(device_history.runs(keys)))
     return [with_way_back(case, runs) for case in found]
 
@@ -103,14 +105,14 @@ def with_way_back(case: Case, runs: device_history.Runs) -> Case:
 async def targets(
     db: Reader, log_id: int, control: Control, states: Sequence[DeviceState]
 ) -> Mapping[str, str]:
-    """Returns where each device is to go, if anywhere."""
+    """Returns the version that each device should run; devices without one are left out."""
     if not control.releases:
         return {}
     active = [state for state in states if not state.decommissioned]
     offers = await device_offers.live(db, log_id, [state.device for state in active])
-    told = [(state, list(offers.get(state.device, {}).values())) for state in active]
+    offered = [(state, list(offers.get(state.device, {}).values())) for state in active]
     decided = {
         case.device.device: target.decide(case).version
-        for case in await cases(db, log_id, control, told)
+        for case in await cases(db, log_id, control, offered)
     }
     return {device: version for device, version in decided.items() if version is not None}

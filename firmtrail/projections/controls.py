@@ -1,7 +1,8 @@
-"""What decides in a project, as its log says: read from the views, kept in memory while it holds.
+"""Reads each project's `Control` from the views, and caches it while it is current.
 
-A log's head counts its control events, so a process that has read the head knows whether what it
-keeps is still all that decides.
+A `Control` is all that decides which device gets which version: releases, rollouts, settings and
+halts. A log's head counts its control events, so a process that has read the head knows whether the
+`Control` that it has cached is current.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from firmtrail.rules.rollout import Recent
 
 
 class Controls:
-    """What decides in each log that this process has to do with."""
+    """Caches the `Control` of each log that this process serves."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -30,18 +31,18 @@ class Controls:
         self._reading: dict[int, asyncio.Task[Control]] = {}
 
     def known(self, log_id: int) -> Control | None:
-        """Returns it as this process saw it last."""
+        """Returns the `Control` that this process saw last, if any."""
         return self._known.get(log_id)
 
-    def publish(self, log_id: int, decides: Control) -> None:
-        """Takes what decides after a commit, which has returned."""
+    def publish(self, log_id: int, newest: Control) -> None:
+        """Caches the `Control` after a commit that has returned."""
         before = self._known.get(log_id)
-        if before is None or before.count < decides.count:
-            self._known[log_id] = decides
+        if before is None or before.count < newest.count:
+            self._known[log_id] = newest
 
     async def at(self, log_id: int, count: int) -> Control:
-        """Returns what decides after at least so many control events; reads it again if it is
-        not known, once for all callers that wait for it."""
+        """Returns the `Control` after at least `count` control events. If it is not cached, it is
+        read once for all callers that wait for it."""
         while (found := self._known.get(log_id)) is None or found.count < count:
             if log_id not in self._reading:
                 self._reading[log_id] = asyncio.create_task(self._read(log_id))
@@ -49,8 +50,8 @@ class Controls:
         return found
 
     async def at_moment(self, reader: Reader, log_id: int) -> tuple[log.Head, Control]:
-        """Returns the log's head as this reader of one moment sees it, and exactly what decided
-        then."""
+        """Returns the log's head as of this reader's snapshot, and exactly the `Control` of that
+        snapshot."""
         head = await log.head(reader, log_id)
         known = self._known.get(log_id)
         if known is not None and known.count == head.control_count:
@@ -68,38 +69,40 @@ class Controls:
             del self._reading[log_id]
 
 
-class Held:
-    """What decided in each log when its head was last locked, kept where scripts are played.
+class CommittedControls:
+    """Caches the `Control` of each log as of the last lock of its head, where scripts are played.
 
-    It is what had been committed before, so it holds whatever became of that transaction. Taken to
-    another process it is that one's own: what crosses is a name for it.
+    It is what had been committed before the lock, so it stays valid whatever became of that
+    transaction. Only its name is pickled: in another process the name stands for that process's own
+    cache.
     """
 
-    _named: ClassVar[dict[str, "Held"]] = {}
+    _named: ClassVar[dict[str, "CommittedControls"]] = {}
 
     def __init__(self, name: str | None = None) -> None:
         self._name = name or uuid7().hex
         self._known: dict[int, Control] = {}
 
     @override
-    def __reduce__(self) -> tuple[Callable[[str], "Held"], tuple[str]]:
-        return Held.named, (self._name,)
+    def __reduce__(self) -> tuple[Callable[[str], "CommittedControls"], tuple[str]]:
+        return CommittedControls.named, (self._name,)
 
     @classmethod
-    def named(cls, name: str) -> "Held":
+    def named(cls, name: str) -> "CommittedControls":
         return cls._named.setdefault(name, cls(name))
 
     def get(self, log_id: int, count: int) -> Control | None:
-        """Returns what decides after so many control events, if that is known."""
+        """Returns the `Control` after exactly `count` control events, if it is cached."""
         known = self._known.get(log_id)
         return known if known is not None and known.count == count else None
 
-    def put(self, log_id: int, decides: Control) -> None:
-        self._known[log_id] = decides
+    def put(self, log_id: int, control: Control) -> None:
+        self._known[log_id] = control
 
 
 def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) -> list[Statement]:
-    """Read it with `of`. `old` are the logs that this one continues."""
+    """Reads the parts of a `Control`; `of` decodes them. `old` are the logs that this one
+    continues."""
     stream = f"project/{head.project}"
     return [
         releases.load(head.log_id, generations[releases.NAME]),
@@ -110,8 +113,8 @@ def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) ->
 
 
 def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
-    """Returns what decides after `count` control events. Settings and halts are few: they are
-    folded."""
+    """Returns the `Control` after `count` control events, from the rows of `load`. Settings and
+    halts are few, so they are folded from their events."""
     of_releases, of_rollouts, *of_project = results
     found = Control()
     for position, _, text in chain.from_iterable(of_project):
@@ -126,18 +129,18 @@ def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
 
 
 def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
-    """Returns the counts of rollouts, out of the same rows."""
+    """Returns the recent outcomes of rollouts, from the rows of `load`."""
     return rollouts.recent(results[1])
 
 
 async def read(db: Database, log_id: int) -> Control:
-    """Returns what decides now."""
+    """Returns the log's `Control` as it is now."""
     async with db.moment() as reader:
         return await _at(reader, await log.head(reader, log_id))
 
 
 async def _at(reader: Reader, head: log.Head) -> Control:
-    """Returns what decides at the moment of this reader, which read the head."""
+    """Returns the `Control` as of the reader's snapshot, from which the head was read."""
     live = {name: generation for name, _, generation in await reader.read(fold.live(head.log_id))}
     old = continued.parts_of(await reader.read(continued.parts(head.log_id)))
     rows = [await reader.read(statement) for statement in load(head, live, old)]

@@ -1,20 +1,28 @@
-"""The view of what devices were asked, and what they answered."""
+"""Keeps the view of the questions put to devices, and their answers."""
 
 from collections.abc import Iterable
 
 import msgspec
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.ask import Ask
 
 NAME = "device_asks"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device", "question")),)
+TABLE = Table(
+    NAME,
+    ("device", "question"),
+    columns_of("""
+        device text, question text, position bigint fixed, asked_at_ms bigint fixed,
+        expires_at_ms bigint fixed, answered_position bigint, answered_at_ms bigint, version text,
+        place bigint fixed"""),
+)
+"""Its columns are the members of `Ask`, in their order."""
+TABLES: tuple[Table, ...] = (TABLE,)
 
-_STATE = """\
-ask.device, ask.question, ask.position, ask.asked_at_ms, ask.expires_at_ms, ask.answered_position,
-    ask.answered_at_ms, ask.version, ask.place"""
+_STATE = view.selected(TABLE.columns, "ask")
 
 _LOAD = f"""\
 SELECT {_STATE}
@@ -25,23 +33,8 @@ WHERE ask.log_id = $1
     AND ask.device = given.device
     AND ask.question = given.question"""
 
-_SAVE = """\
-INSERT INTO device_asks (
-    log_id, generation, device, question, position, asked_at_ms, expires_at_ms,
-    answered_position, answered_at_ms, version, place)
-SELECT
-    $1, $2, given.device, given.question, given.position, given.asked_at_ms, given.expires_at_ms,
-    given.answered_position, given.answered_at_ms, given.version, given.place
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, device, question) DO UPDATE SET
-    answered_position = excluded.answered_position,
-    answered_at_ms = excluded.answered_at_ms,
-    version = excluded.version"""
-
-_COLUMNS = """\
-device text, question text, position bigint, asked_at_ms bigint, expires_at_ms bigint, \
-answered_position bigint, answered_at_ms bigint, version text, place bigint"""
+_SAVE = view.upsert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 OPEN = f"""\
 SELECT ask.question
@@ -53,7 +46,7 @@ SELECT ask.question
             AND ask.expires_at_ms > now_ms()
         ORDER BY ask.position
         LIMIT 1"""
-"""The oldest open question of a device that is `given`."""
+"""Selects the oldest open question of each device in `given`."""
 
 _LIST = f"""\
 SELECT log_heads.size, now_ms(), found.*
@@ -81,11 +74,11 @@ LEFT JOIN device_asks AS ask
 WHERE log_heads.log_id = $1"""
 
 type Asks = dict[tuple[str, str], Ask]
-"""By (device, question)."""
+"""Questions by (device, id of the question)."""
 
 
 def load(log_id: int, generation: int, questions: Iterable[tuple[str, str]]) -> Statement:
-    """Those of the (device, question) that were asked; read it with `state`."""
+    """Reads the questions that were put among these (device, question); `state` decodes them."""
     given = Given("device text, question text", sorted(questions))
     return Statement(_LOAD, (log_id, generation), given)
 
@@ -102,12 +95,12 @@ def save(log_id: int, generation: int, changed: Iterable[Ask]) -> Statement:
 async def page(
     db: Reader, log_id: int, device: str, *, before: int, limit: int
 ) -> tuple[int, int, list[Ask]]:
-    """Returns the log's size and time, and a device's questions, the newest first."""
+    """Returns the log's size, its time in ms, and a device's questions, the newest first."""
     rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))
     return rows[0][0], rows[0][1], [Ask(*row[2:]) for row in rows if row[2] is not None]
 
 
 async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Ask | None]:
-    """Returns the log's size, and the question to a device if it was put."""
+    """Returns the log's size, and the question of this (device, question), if it was put."""
     [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
     return size, Ask(*row) if row[0] is not None else None

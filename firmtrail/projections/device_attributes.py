@@ -1,54 +1,35 @@
-"""The view of what was known of each device itself, after each event that changed it.
+"""Keeps the view of each device's attributes, after each event that changed them.
 
-One row for each registration or change of attributes, which answers "as of": the last row of a
-device before a position.
+It has one row for each registration or change of attributes. The last row of a device before a
+position answers "as of" that position.
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from firmtrail.database.database import Given, Statement
-from firmtrail.projections.view import Table
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of
 from firmtrail.rules.device import DeviceState
+
+ATTRIBUTES = columns_of("model text, cohort text, tags tags, pinned text, decommissioned flag")
+"""Everything known of a device but its reports, in the order of `DeviceState`. `device_current` has
+the same columns; a new attribute is declared here alone."""
 
 NAME = "device_attributes"
 REVISION = 1
-TABLES: tuple[Table, ...] = (Table(NAME, ("device", "position")),)
+TABLE = Table(NAME, ("device", "position"), columns_of("device text, position bigint") | ATTRIBUTES)
+TABLES: tuple[Table, ...] = (TABLE,)
 
-_INSERT = """\
-INSERT INTO device_attributes (
-    log_id, generation, device, position, model, cohort, tags, pinned, decommissioned)
-SELECT
-    $1, $2, given.device, given.position, given.model, given.cohort, given.tags, given.pinned,
-    given.decommissioned
-FROM given
-WHERE TRUE"""
+_INSERT = view.insert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
-_COLUMNS = """\
-device text, position bigint, model text, cohort text, tags text, pinned text, \
-decommissioned bigint"""
+_attributes = view.encoder(ATTRIBUTES, attrgetter(*ATTRIBUTES))
+registered = view.decoder(columns_of("device text") | ATTRIBUTES, DeviceState)
+"""Decodes a device that has reported nothing, from its id and its attributes."""
 
 
 def insert(log_id: int, generation: int, changes: Sequence[tuple[int, DeviceState]]) -> Statement:
-    """One row for each (position, state that the event there left)."""
-    rows = [
-        (
-            state.device,
-            position,
-            state.model,
-            state.cohort,
-            tags_text(state.tags),
-            state.pinned,
-            int(state.decommissioned),
-        )
-        for position, state in changes
-    ]
+    """Inserts one row for each (position, state that the event there left)."""
+    rows = [(state.device, position, *_attributes(state)) for position, state in changes]
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
-
-
-def tags_text(tags: Sequence[str]) -> str:
-    """Tags as they are stored: "|a|b|", so that SQL finds one as "|a|" without an index."""
-    return f"|{'|'.join(tags)}|" if tags else ""
-
-
-def tags_of(text: str) -> tuple[str, ...]:
-    return tuple(text.strip("|").split("|")) if text else ()

@@ -1,32 +1,48 @@
-"""The view of what each device is and runs: the state that the rules fold, one row a device."""
+"""Keeps the view of the current state of each device: the state that the rules fold, one row a
+device."""
 
 from collections.abc import Iterable, Sequence
 from itertools import batched
+from operator import attrgetter
 from typing import NamedTuple
 
+from msgspec.structs import astuple
+
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections.device_attributes import tags_of, tags_text
-from firmtrail.projections.fleet_versions import Cell
+from firmtrail.projections import view
+from firmtrail.projections.device_attributes import ATTRIBUTES
+from firmtrail.projections.fleet_versions import FleetCell
 from firmtrail.projections.outdated import Outdated
-from firmtrail.projections.view import Table, generation_of
-from firmtrail.rules.device import DeviceState
+from firmtrail.projections.view import Table, columns_of, generation_of
+from firmtrail.rules.device import FAILING, DeviceState
 
 NAME = "device_current"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device",)),)
+TABLE = Table(
+    NAME,
+    ("device",),
+    columns_of("device text")
+    | ATTRIBUTES
+    | columns_of("""
+        version text, since_ms bigint, previous_version text, run_place bigint,
+        run_position bigint, last_place bigint, last_position bigint, last_version text,
+        status text, clock text, recorded_position bigint, recorded_at_ms bigint,
+        counting_place bigint, registered_at_ms bigint fixed, is_ordered flag"""),
+)
+"""Its columns are the members of `DeviceState`, in their order."""
+TABLES: tuple[Table, ...] = (TABLE,)
+
+_row = view.encoder(TABLE.columns, astuple)
+_state = view.decoder(TABLE.columns, DeviceState)
 
 CELLS_MAX = 2_000
-"""How many cells a statement names: drivers take 32 767 arguments, and SQLite is slow with many."""
+"""How many cells a statement may name: drivers take 32 767 arguments, and SQLite is slow with
+many."""
 
-STATE = """\
-device.device, device.model, device.cohort, device.tags, device.pinned, device.decommissioned,
-    device.version, device.since_ms, device.previous_version, device.run_place,
-    device.run_position, device.last_place, device.last_position, device.last_version,
-    device.status, device.clock, device.recorded_position, device.recorded_at_ms,
-    device.counting_place, device.registered_at_ms, device.is_ordered"""
+STATE = view.selected(TABLE.columns, "device")
 
 SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
-"""Of a device from which nothing came since `$n`."""
+"""Is true of a device that neither reported nor called since `$n`."""
 
 _LOAD = f"""\
 SELECT {STATE}
@@ -34,46 +50,8 @@ FROM given
 CROSS JOIN device_current AS device
 WHERE device.log_id = $1 AND device.generation = $2 AND device.device = given.device"""
 
-_SAVE = """\
-INSERT INTO device_current (
-    log_id, generation, device, model, cohort, tags, pinned, decommissioned, version, since_ms,
-    previous_version, run_place, run_position, last_place, last_position, last_version, status,
-    clock, recorded_position, recorded_at_ms, counting_place, registered_at_ms, is_ordered)
-SELECT
-    $1, $2, given.device, given.model, given.cohort, given.tags, given.pinned,
-    given.decommissioned, given.version, given.since_ms, given.previous_version, given.run_place,
-    given.run_position, given.last_place, given.last_position, given.last_version, given.status,
-    given.clock, given.recorded_position, given.recorded_at_ms, given.counting_place,
-    given.registered_at_ms, given.is_ordered
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, device) DO UPDATE SET
-    model = excluded.model,
-    cohort = excluded.cohort,
-    tags = excluded.tags,
-    pinned = excluded.pinned,
-    decommissioned = excluded.decommissioned,
-    version = excluded.version,
-    since_ms = excluded.since_ms,
-    previous_version = excluded.previous_version,
-    run_place = excluded.run_place,
-    run_position = excluded.run_position,
-    last_place = excluded.last_place,
-    last_position = excluded.last_position,
-    last_version = excluded.last_version,
-    status = excluded.status,
-    clock = excluded.clock,
-    recorded_position = excluded.recorded_position,
-    recorded_at_ms = excluded.recorded_at_ms,
-    counting_place = excluded.counting_place,
-    is_ordered = excluded.is_ordered"""
-
-_COLUMNS = """\
-device text, model text, cohort text, tags text, pinned text, decommissioned bigint, \
-version text, since_ms bigint, previous_version text, run_place bigint, run_position bigint, \
-last_place bigint, last_position bigint, last_version text, status text, clock text, \
-recorded_position bigint, recorded_at_ms bigint, counting_place bigint, \
-registered_at_ms bigint, is_ordered bigint"""
+_SAVE = view.upsert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 _ONE = f"""\
 SELECT
@@ -111,15 +89,15 @@ WHERE device.log_id = $1
     AND {{conditions}}"""
 
 
-class Found(NamedTuple):
-    """A device as the view has it; `last_seen_at_ms` is at most a minute behind."""
+class CurrentDevice(NamedTuple):
+    """Holds a device's row; `last_seen_at_ms` may lag by 30 s."""
 
     state: DeviceState
     last_seen_at_ms: int | None
 
 
 class Filter(NamedTuple):
-    """Which devices; each member that is not None narrows the list."""
+    """Selects devices: each member that is not None narrows the list."""
 
     version: str | None = None
     model: str | None = None
@@ -127,16 +105,16 @@ class Filter(NamedTuple):
     tag: str | None = None
     failing: bool | None = None
     silent_since_ms: int | None = None
-    """No authenticated call since then."""
+    """Only devices without an authenticated call since then."""
     prefix: str | None = None
-    """How the device's id begins."""
+    """Only devices whose id begins so."""
     decommissioned: bool | None = False
     outdated: Outdated | None = None
-    """Returns a filter that leaves out what it can; the caller checks each row again."""
+    """The SQL excludes the devices that it can; the caller checks each row again with it."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
-    """The rows of those devices that exist; read it with `states`."""
+    """Reads the rows of the devices that exist; `states` decodes them."""
     return Statement(
         _LOAD, (log_id, generation), Given("device text", [(device,) for device in devices])
     )
@@ -147,26 +125,27 @@ def states(rows: Iterable[Row]) -> dict[str, DeviceState]:
 
 
 def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statement:
-    """Each device's row as its state is; ordered, so that neighbours share a page."""
-    rows = [_row(state) for state in sorted(changed, key=lambda state: state.device)]
+    """Writes each device's row from its state, in the order of ids, so that neighbours share a
+    page."""
+    rows = [_row(state) for state in sorted(changed, key=attrgetter("device"))]
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def one(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """Reads a row for each (log_id, device), after its `n`; read it with `found_one`."""
+def load_live(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads a row for each (log_id, device), after its `n`; `size_and_device` decodes it."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_ONE, (), given)
 
 
-def found_one(rows: Sequence[Row]) -> tuple[int, Found | None]:
-    """Returns the log's size, and the device if there is one."""
+def size_and_device(rows: Sequence[Row]) -> tuple[int, CurrentDevice | None]:
+    """Returns the log's size, and the device if it exists."""
     [[size, *row]] = rows
-    return size, found(row) if row[1] is not None else None
+    return size, current_device(row) if row[1] is not None else None
 
 
 async def page(
     db: Reader, head: tuple[int, str], which: Filter, *, after: str, limit: int
-) -> tuple[int, list[Found]]:
+) -> tuple[int, list[CurrentDevice]]:
     """Returns the log's size and the next devices after `after`, by id. `head` is (log_id,
     project)."""
     conditions, args = _conditions(which, [*head, after])
@@ -176,11 +155,12 @@ async def page(
         limit=f"${len(args)}",
     )
     rows = await db.read(Statement(text, tuple(args)))
-    return rows[0][0], [found(row[1:]) for row in rows if row[2] is not None]
+    return rows[0][0], [current_device(row[1:]) for row in rows if row[2] is not None]
 
 
 async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
-    """Returns how many devices the filter finds. Cells that it could not name are counted apart."""
+    """Returns how many devices the filter selects. Cells beyond those that a statement may name are
+    counted separately and subtracted."""
     total = await _count(db, *_conditions(which, [*head]))
     unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
     for cells in batched(unnamed, CELLS_MAX):
@@ -196,7 +176,7 @@ async def _count(db: Reader, conditions: Sequence[str], args: Sequence[Value]) -
 
 
 def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value]]:
-    """SQL of the filter's members that are set, and the arguments, numbered on from `args`."""
+    """Returns the SQL of the filter's members that are set, and `args` with their values added."""
     conditions: list[str] = []
 
     def add(condition: str, value: Value) -> None:
@@ -213,7 +193,7 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         add("device.tags <> replace(device.tags, $n, '')", f"|{which.tag}|")
     if which.failing is not None:
         add(
-            "(CASE WHEN device.status IN ('failed', 'rejected') THEN 1 ELSE 0 END) = $n",
+            f"(CASE WHEN device.status IN {view.listed(FAILING)} THEN 1 ELSE 0 END) = $n",
             int(which.failing),
         )
     if which.silent_since_ms is not None:
@@ -226,57 +206,23 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
 
 
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:
-    """SQL that leaves out cells known not to be wanted."""
+    """Returns the SQL that excludes the cells in which no device is wanted."""
     if which is None or not which.others:
         return []
     return [f"NOT {_among(which.others[:CELLS_MAX], args)}"]
 
 
-def _among(cells: Sequence[Cell], args: list[Value]) -> str:
-    """SQL for the devices in some of these cells, whose names are added to `args`."""
+def _among(cells: Sequence[FleetCell], args: list[Value]) -> str:
+    """Returns the SQL that selects the devices in these cells; adds the cells' names to `args`."""
     first = len(args) + 1
     args += [name for cell in cells for name in cell]
     values = ", ".join(f"(${n}, ${n + 1})" for n in range(first, len(args), 2))
     return f"(coalesce(device.model, ''), coalesce(device.version, '')) IN (VALUES {values})"
 
 
-def _row(state: DeviceState) -> tuple[Value, ...]:
-    return (
-        state.device,
-        state.model,
-        state.cohort,
-        tags_text(state.tags),
-        state.pinned,
-        int(state.decommissioned),
-        state.version,
-        state.since_ms,
-        state.previous_version,
-        state.run_place,
-        state.run_position,
-        state.last_place,
-        state.last_position,
-        state.last_version,
-        state.status,
-        state.clock,
-        state.recorded_position,
-        state.recorded_at_ms,
-        state.counting_place,
-        state.registered_at_ms,
-        int(state.is_ordered),
-    )
-
-
-def _state(row: Row) -> DeviceState:
-    device, model, cohort, tags, pinned, decommissioned, *reported, is_ordered = row
-    reported.append(bool(is_ordered))
-    return DeviceState(
-        device, model, cohort, tags_of(tags), pinned, bool(decommissioned), *reported
-    )
-
-
-def found(row: Row) -> Found:
-    """Out of when a call of the device was last seen, 0 for never, and the columns of `STATE`."""
+def current_device(row: Row) -> CurrentDevice:
+    """Decodes the time of the device's last call, 0 for none, and the columns of `STATE`."""
     seen_at_ms, *columns = row
     state = _state(columns)
     last_seen_at_ms = max(seen_at_ms, state.recorded_at_ms or 0)
-    return Found(state, last_seen_at_ms or None)
+    return CurrentDevice(state, last_seen_at_ms or None)

@@ -1,8 +1,8 @@
-"""The view of everything each device reported, in the device's own order.
+"""Keeps the view of all reports of each device, in the device's own order.
 
-A row is a report as it was claimed. What a report means next to its neighbours (the version before,
-the kind of change, whether it shows at all) is computed on reading, so a late report adds its row
-and rewrites none.
+A row is a report as it was claimed. The meaning of a report next to its neighbours (the version
+before it, the kind of change, whether it shows at all) is computed on reading, so a late report
+adds its row and rewrites none.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,38 +10,28 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Given, Row, Statement, Value
 from firmtrail.events.fleet import ReportEvent
-from firmtrail.projections.history_lines import END as END  # noqa: PLC0414 (a view has all of it)
-from firmtrail.projections.history_lines import Entry as Entry  # noqa: PLC0414
-from firmtrail.projections.history_lines import Page as Page  # noqa: PLC0414
-from firmtrail.projections.history_lines import Place as Place  # noqa: PLC0414
-from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0414
-from firmtrail.projections.view import Table, generation_of
-from firmtrail.rules.device import FAILED, MOVING, DeviceState, Placed
+from firmtrail.projections import history_lines, view
+from firmtrail.projections.history_lines import END
+from firmtrail.projections.view import Table, columns_of, generation_of, listed
+from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
 from firmtrail.rules.previous import Run
 
 NAME = "device_history"
 REVISION = 2
-TABLES: tuple[Table, ...] = (Table(NAME, ("device", "place", "position")),)
+TABLE = Table(
+    NAME,
+    ("device", "place", "position"),
+    columns_of("""
+        device text, place bigint, position bigint, moves flag, version text, status text,
+        time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late flag,
+        pinned text, sent text, detailed flag, ordered text, order_position bigint,
+        failed_model text"""),
+)
+TABLES: tuple[Table, ...] = (TABLE,)
 
-_INSERT = """\
-INSERT INTO device_history (
-    log_id, generation, device, place, position, moves, version, status, time_ms,
-    recorded_at_ms, occurred_at_ms, clock, late, pinned, sent, detailed, ordered,
-    order_position, failed_model)
-SELECT
-    $1, $2, given.device, given.place, given.position, given.moves, given.version, given.status,
-    given.time_ms, given.recorded_at_ms, given.occurred_at_ms, given.clock, given.late,
-    given.pinned, given.sent, given.detailed, given.ordered, given.order_position,
-    given.failed_model
-FROM given
-WHERE TRUE"""
-
-_COLUMNS = """\
-device text, place bigint, position bigint, moves bigint, version text, status text, \
-time_ms bigint, recorded_at_ms bigint, occurred_at_ms bigint, clock text, late bigint, \
-pinned text, sent text, detailed bigint, ordered text, order_position bigint, \
-failed_model text"""
+_INSERT = view.insert(TABLE)
+_COLUMNS = view.typed(TABLE.columns)
 
 _LATER = """\
 SELECT given.n, behind.place, behind.position, behind.version, behind.time_ms
@@ -85,7 +75,7 @@ SELECT
             AND failed.generation = {{of_bad}}
             AND failed.device = bad.device
             AND failed.version = ran.version
-            AND failed.status IN ('failed', 'rejected')
+            AND failed.status IN {listed(FAILING)}
             AND failed.position < bad.stop
             AND failed.failed_model = (
                 SELECT current.model
@@ -157,7 +147,7 @@ asked AS MATERIALIZED (
                 AND report.time_ms <= reached.at_ms), -1) END AS last_position
     FROM reached),
 """
-"""The devices asked for, each with the last report that counts: with `at_ms`, the last
+"""Selects the requested devices, each with the last report that counts: with `at_ms`, the last
 installed/running one whose time is not after it."""
 
 _REACHED = """\
@@ -169,7 +159,7 @@ _REACHED = """\
         AND (asked.at_ms IS NULL
             OR report.place < asked.last_place
             OR (report.place = asked.last_place AND report.position <= asked.last_position))"""
-"""Which reports of each count."""
+"""Is true of the reports that count for each request."""
 
 _PAGE = (
     _ASKED
@@ -186,10 +176,7 @@ reports AS (
     FROM asked
     LEFT JOIN device_history AS report ON {_REACHED})
 SELECT
-    reports.n, reports.size, reports.moves, reports.place, reports.position, reports.version,
-    reports.status, reports.time_ms, reports.recorded_at_ms, reports.occurred_at_ms,
-    reports.clock, reports.late, reports.pinned, reports.ordered, reports.sent,
-    reports.previous_version, reports.order_position,
+    reports.n, {view.selected(history_lines.COLUMNS, "reports")},
     CASE WHEN reports.detailed = 1 THEN coalesce(
         (
             SELECT texts.text
@@ -213,9 +200,10 @@ WHERE reports.moves IS NULL
     OR reports.order_position IS NOT NULL
 ORDER BY reports.n, reports.place, reports.position"""
 )
-"""The whole history of each, neighbours of one version merged, but for reports that follow an
-offer: `page_of` merges those. One window, and the rest in Python: a second and a third for a page's
-end and for the version before the last took three times as long, and histories are short."""
+"""Selects the whole history of each request, with neighbours of one version merged. It keeps the
+reports that follow an offer, which `history_lines.page_of` merges. It has one window function, and
+Python does the rest: a second and a third window, for a page's end and for the version before the
+last, took three times as long, and histories are short."""
 
 _LAST = (
     _ASKED
@@ -239,33 +227,35 @@ n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
 type Runs = dict[tuple[str, str], list[Run]]
-"""What each (device, bad version) ran before the bad one, the version of the latest run first."""
+"""The versions that each (device, bad version) ran before the bad one, that of the latest run
+first."""
 
 
-class Asked(NamedTuple):
-    """One device's history, as one asks for it."""
+class HistoryRequest(NamedTuple):
+    """Requests the history of one device."""
 
     log_id: int
     device: str
     stop: int = END
-    """Only what was recorded at positions before it."""
+    """Only reports at positions before it."""
     at_ms: int | None = None
     """Only up to the last installed/running report whose time is not after it."""
     moves: int = 1
     """1: installed/running reports; 0: all."""
 
 
-type Told = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
-"""A report: the device before it, its place, recorded_at_ms, and which offers it follows."""
+type FoldedReport = tuple[DeviceState, ReportEvent, Placed, int, Follows | None]
+"""A report: the device before it, the event, its place, recorded_at_ms, and the offers that it
+follows."""
 
 
-def insert(log_id: int, generation: int, reports: Sequence[Told]) -> Statement:
-    """One row for each; ordered, so that neighbours share a page."""
+def insert(log_id: int, generation: int, reports: Sequence[FoldedReport]) -> Statement:
+    """Inserts one row for each report, ordered, so that neighbours share a page."""
     rows = sorted(map(_row, reports))  # no two have the first columns in common
     return Statement(_INSERT, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def _row(report: Told) -> tuple[Value, ...]:
+def _row(report: FoldedReport) -> tuple[Value, ...]:
     state, event, at, recorded_at_ms, follows = report
     return (
         state.device,
@@ -284,14 +274,14 @@ def _row(report: Told) -> tuple[Value, ...]:
         int(event.detail is not None),
         follows.ordered if follows else None,
         follows.position if follows else None,
-        state.model if event.status in FAILED else None,
+        state.model if event.status in FAILING else None,
     )
 
 
 def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> Statement:
     """Reads for each (device, place) the nearest installed/running reports after it.
 
-    Rows of (n, place, position, version, time_ms), for each n the earliest first.
+    The rows are (n, place, position, version, time_ms), for each n the earliest first.
     """
     rows = [(n, device, place) for n, (device, place) in enumerate(places)]
     given = Given("n bigint, device text, place bigint", rows)
@@ -299,9 +289,9 @@ def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> St
 
 
 def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> Statement:
-    """Reads for each (log_id, device, bad version, stop) what the device ran before, as the reports
-    at positions before `stop` say; read it with `runs_of`. Without a generation, the live one
-    counts."""
+    """Reads for each (log_id, device, bad version, stop) the versions that the device ran before
+    the bad one, by its reports at positions before `stop`; `runs_of` decodes them. Without a
+    generation, reads the live one."""
     rows = [(n, *key) for n, key in enumerate(wanted)]
     given = Given("n bigint, log_id bigint, device text, bad_version text, stop bigint", rows)
     if generation is not None:
@@ -311,22 +301,22 @@ def runs(wanted: Sequence[tuple[Value, ...]], generation: int | None = None) -> 
 
 
 def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
-    """Returns what the rows say of each (device, bad version)."""
+    """Returns the runs of each (device, bad version) from the rows of `runs`."""
     found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
         found[wanted[n]].append(Run(version, bool(has_failed)))
     return found
 
 
-def pages(asked: Sequence[Asked]) -> Statement:
-    """Reads the history of each; read the rows of each `n` with `page_of`."""
+def pages(asked: Sequence[HistoryRequest]) -> Statement:
+    """Reads the history of each request; `history_lines.page_of` decodes the rows of one `n`."""
     return Statement(_PAGE, (), _given(asked))
 
 
-def last_reports(asked: Sequence[Asked]) -> Statement:
-    """Reads (n, status, clock) of each device's last report, in its order."""
+def last_reports(asked: Sequence[HistoryRequest]) -> Statement:
+    """Reads (n, status, clock) of each device's last report, in the device's order."""
     return Statement(_LAST, (), _given(asked))
 
 
-def _given(asked: Sequence[Asked]) -> Given:
+def _given(asked: Sequence[HistoryRequest]) -> Given:
     return Given(_ASKED_COLUMNS, [(n, *one) for n, one in enumerate(asked)])

@@ -1,35 +1,48 @@
-"""The view of what devices were offered, how many attempts count, and how each offer went.
+"""Keeps the view of the offers to devices, how many attempts count, and how each offer ended.
 
-One row for each device, source and version that was ever offered: a device that was offered nothing
-has none, and costs nothing. The column `source` holds the model too, where the source is a rule.
+It has one row for each device, source and version that was ever offered; a device that was offered
+nothing has none, and costs nothing. Where the source is a rule, the column `source` includes the
+model.
 
-`rollout_counts` has, for each rollout, how many of the devices that it is meant for stand where: by
-the outcome and the attempts of the last offer that it made to each. A device that is decommissioned
-or moves away leaves its count, and enters it again as it comes back.
+`rollout_counts` counts, for each rollout, the devices that it is meant for by the outcome and the
+attempts of the last offer that it made to each. A device that is decommissioned or moves to another
+model, cohort or tag leaves its count, and enters it again when it comes back.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import astuple
 
 from firmtrail.database.database import Given, Reader, Row, Statement, Value
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Column, Table, columns_of, generation_of
 from firmtrail.rules.offer import Offer, source_key
 
 NAME = "device_offers"
 REVISION = 2
-TABLES: tuple[Table, ...] = (
-    Table(NAME, ("device", "source", "version")),
-    Table("rollout_counts", ("rollout", "outcome", "attempts")),
+OFFERS = Table(
+    NAME,
+    ("device", "source", "version"),
+    columns_of("""
+        device text, source text, version text, cause text, position bigint, offered_at_ms bigint,
+        attempt bigint, attempts bigint, has_failed flag, is_counted flag, installing_place bigint,
+        outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint,
+        model text fixed, place bigint, cleared_place bigint"""),
 )
+"""Its columns are the members of `Offer`, in their order."""
+COUNTS = Table(
+    "rollout_counts",
+    ("rollout", "outcome", "attempts"),
+    columns_of("rollout text, outcome text, attempts bigint, devices bigint"),
+)
+TABLES: tuple[Table, ...] = (OFFERS, COUNTS)
 
-STATE = """\
-offer.device, offer.source, offer.version, offer.cause, offer.position, offer.offered_at_ms,
-    offer.attempt, offer.attempts, offer.has_failed, offer.is_counted, offer.installing_place,
-    offer.outcome, offer.outcome_position, offer.outcome_place, offer.silent_position, offer.model,
-    offer.place, offer.cleared_place"""
-"""An offer's columns, in the order of `Offer`."""
+_members = view.encoder(OFFERS.columns, astuple)
+_source = Column("text", load=lambda stored: stored.partition("/")[0])
+offer_of = view.decoder(OFFERS.columns | {"source": _source}, Offer)
+
+STATE = view.selected(OFFERS.columns, "offer")
 
 _LOAD = f"""\
 SELECT {STATE}
@@ -37,49 +50,15 @@ FROM given
 CROSS JOIN device_offers AS offer
 WHERE offer.log_id = $1 AND offer.generation = {{generation}} AND offer.device = given.device"""
 
-_SAVE = """\
-INSERT INTO device_offers (
-    log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
-    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place,
-    silent_position, model, place, cleared_place)
-SELECT
-    $1, $2, given.device, given.source, given.version, given.cause, given.position,
-    given.offered_at_ms, given.attempt, given.attempts, given.has_failed, given.is_counted,
-    given.installing_place, given.outcome, given.outcome_position, given.outcome_place,
-    given.silent_position, given.model, given.place, given.cleared_place
-FROM given
-WHERE TRUE
-ON CONFLICT (log_id, generation, device, source, version) DO UPDATE SET
-    cause = excluded.cause,
-    position = excluded.position,
-    offered_at_ms = excluded.offered_at_ms,
-    attempt = excluded.attempt,
-    attempts = excluded.attempts,
-    has_failed = excluded.has_failed,
-    is_counted = excluded.is_counted,
-    installing_place = excluded.installing_place,
-    outcome = excluded.outcome,
-    outcome_position = excluded.outcome_position,
-    outcome_place = excluded.outcome_place,
-    silent_position = excluded.silent_position,
-    place = excluded.place,
-    cleared_place = excluded.cleared_place"""
+_SAVE = view.upsert(OFFERS)
+_COLUMNS = view.typed(OFFERS.columns)
 
-_COLUMNS = """\
-device text, source text, version text, cause text, position bigint, offered_at_ms bigint, \
-attempt bigint, attempts bigint, has_failed bigint, is_counted bigint, installing_place bigint, \
-outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint, model text, \
-place bigint, cleared_place bigint"""
-
-_COUNT = """\
-INSERT INTO rollout_counts (log_id, generation, rollout, outcome, attempts, devices)
-SELECT $1, $2, given.rollout, given.outcome, given.attempts, given.devices
-FROM given
-WHERE TRUE
+_COUNT = f"""\
+{view.insert(COUNTS)}
 ON CONFLICT (log_id, generation, rollout, outcome, attempts) DO UPDATE
 SET devices = rollout_counts.devices + excluded.devices"""
 
-_CELL_COLUMNS = "rollout text, outcome text, attempts bigint, devices bigint"
+_COUNT_COLUMNS = view.typed(COUNTS.columns)
 
 _COUNTS = f"""\
 SELECT
@@ -134,49 +113,43 @@ ORDER BY pending.offered_at_ms, pending.device"""
 
 
 class Pending(NamedTuple):
-    """A device whose offer has no outcome yet, and when it called."""
+    """Holds a device whose offer has no outcome yet, and the times of its last report and call."""
 
     device: str
     offered_at_ms: int
     recorded_at_ms: int | None
     seen_at_ms: int | None
     is_waited_for: int
-    """1: the device is in use, and was offered nothing since."""
+    """1: the device is in use, and has been offered nothing since."""
 
 
-type Cell = tuple[str, str, int]
-"""Where a device is counted: rollout, outcome ("" for none), attempts."""
-type OfDevice = dict[tuple[str, str], Offer]
+type RolloutCell = tuple[str, str, int]
+"""The row of `rollout_counts` that counts a device: rollout, outcome ("" for none), attempts."""
+type DeviceOffers = dict[tuple[str, str], Offer]
 """A device's offers by (source, version)."""
 
 
 def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
-    """Reads the offers of those devices that have any; read it with `state`."""
+    """Reads the offers of these devices; `state` decodes them."""
     given = Given("device text", [(device,) for device in devices])
     return Statement(_LOAD.format(generation="$2"), (log_id, generation), given)
 
 
-async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, OfDevice]:
-    """Returns the offers of these devices as they are."""
+async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, DeviceOffers]:
+    """Returns the offers of these devices as they are now."""
     given = Given("device text", [(device,) for device in devices])
     return state(
         await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,), given))
     )
 
 
-def state(rows: Iterable[Row]) -> dict[str, OfDevice]:
-    found: dict[str, OfDevice] = {}
+def state(rows: Iterable[Row]) -> dict[str, DeviceOffers]:
+    """Returns the offers in the rows of `load`, by device."""
+    found: dict[str, DeviceOffers] = {}
     for row in rows:
-        offer = of_row(row)
+        offer = offer_of(row)
         found.setdefault(offer.device, {})[offer.key] = offer
     return found
-
-
-def of_row(row: Row) -> Offer:
-    columns = list(row)
-    columns[1] = row[1].partition("/")[0]
-    columns[8:10] = bool(row[8]), bool(row[9])
-    return Offer(*columns)
 
 
 def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
@@ -184,28 +157,29 @@ def save(log_id: int, generation: int, changed: Iterable[Offer]) -> Statement:
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
-def cell_of(last: Offer | None) -> Cell | None:
-    """Returns the cell of a device whose last offer of a rollout this is."""
+def cell_of(last: Offer | None) -> RolloutCell | None:
+    """Returns the cell that counts a device whose last offer of a rollout is this one."""
     return None if last is None else (last.source, last.outcome or "", last.attempts)
 
 
-def count(log_id: int, generation: int, changes: Mapping[Cell, int]) -> Statement:
-    """Adds to each cell; also 0, so that the rows do not depend on where commits end."""
+def count(log_id: int, generation: int, changes: Mapping[RolloutCell, int]) -> Statement:
+    """Adds the change to each cell, including 0, so that the rows do not depend on where commits
+    end."""
     rows = [(*cell, devices) for cell, devices in sorted(changes.items())]
-    return Statement(_COUNT, (log_id, generation), Given(_CELL_COLUMNS, rows))
+    return Statement(_COUNT, (log_id, generation), Given(_COUNT_COLUMNS, rows))
 
 
-def _row(offer: Offer) -> tuple[Any, ...]:
-    device, _, *columns = msgspec.structs.astuple(offer)
-    values = (int(value) if isinstance(value, bool) else value for value in columns)
-    return device, source_key(offer), *values
+def _row(offer: Offer) -> list[Value]:
+    row = _members(offer)
+    row[1] = source_key(offer)
+    return row
 
 
 async def counts(
     db: Reader, log_id: int, source: str, max_attempts: int
 ) -> tuple[int, Mapping[str, int]]:
-    """Returns the log's size, and how many of the devices that a rollout is meant for it was
-    offered to, by how that went."""
+    """Returns the log's size, and how many of the devices that the rollout is meant for got an
+    offer, by its outcome."""
     args: tuple[Value, ...] = (log_id, source, max_attempts)
     [[size, *found]] = await db.read(Statement(_COUNTS, args))
     names = ("offered", "installed", "failed", "exhausted")
@@ -215,7 +189,7 @@ async def counts(
 async def pending(
     db: Reader, log_id: int, source: str, *, after: tuple[int, str], before_ms: int, limit: int
 ) -> list[Pending]:
-    """Returns the next offers of a rollout without an outcome, by when they were made: those after
-    this (time, device), and before this time."""
+    """Returns the next offers of a rollout without an outcome, the oldest first: those made after
+    this (time, device) and before `before_ms`."""
     args: tuple[Value, ...] = (log_id, source, before_ms, *after, limit)
     return [Pending(*row) for row in await db.read(Statement(_PENDING, args))]

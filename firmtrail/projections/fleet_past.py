@@ -1,7 +1,8 @@
-"""What was known of devices after the log's first N events, and what they ran at a time.
+"""Reads the devices as they were after the log's first N events, and the versions that they ran at
+a time.
 
-No table of its own: device_attributes and device_history hold every past; this reads one. Each
-function answers for the log as it stood at a size, which never changes again, so its queries need
+It has no table of its own: it reads device_attributes and device_history, which keep every past.
+Each function answers for the log as it was at a size. That never changes again, so its queries need
 no common snapshot.
 """
 
@@ -12,18 +13,19 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from firmtrail.database.database import Database, Given, Row, Statement, Value
-from firmtrail.projections import device_history
-from firmtrail.projections.device_attributes import tags_of
+from firmtrail.projections import device_history, history_lines
+from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
-from firmtrail.projections.device_history import Asked, Entry
-from firmtrail.projections.view import generation_of
-from firmtrail.rules.device import DeviceState
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_lines import HistoryEntry
+from firmtrail.projections.view import generation_of, selected
+from firmtrail.rules.device import FAILING, DeviceState
 
 CHUNK_DEVICES = 500
 
 _ATTRIBUTES = f"""\
 SELECT
-    given.device, known.model, known.cohort, known.tags, known.pinned, known.decommissioned
+    given.device, {selected(ATTRIBUTES, "known")}
 FROM given
 CROSS JOIN device_attributes AS known
 WHERE known.log_id = $1
@@ -58,7 +60,8 @@ EXISTS (
 
 
 class Past(NamedTuple):
-    """A past of a log: its first `stop` events, and of those what devices ran at `at_ms`."""
+    """Selects a past of a log: its first `stop` events, and in them the versions that ran at
+    `at_ms`."""
 
     log_id: int
     stop: int
@@ -66,31 +69,27 @@ class Past(NamedTuple):
 
 
 async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
-    """The devices registered by then, as they were; what only rules need stays unset."""
+    """Returns the devices that were registered by then, as they were. Members that only rules need
+    stay unset."""
     if not devices:
         return {}
     given = Given("device text", [(name,) for name in devices])
     rows = await db.read(Statement(_ATTRIBUTES, (past.log_id, past.stop), given))
-    known = {state.device: state for state in map(_registered, rows)}
+    known = {state.device: state for state in map(registered, rows)}
     names = list(known)
-    asked = [Asked(past.log_id, name, past.stop, past.at_ms) for name in names]
+    asked = [HistoryRequest(past.log_id, name, past.stop, past.at_ms) for name in names]
     runs = _by_device(names, await db.read(device_history.pages(asked)))
     moves = 0 if past.at_ms is None else 1
     lasts = await db.read(device_history.last_reports([one._replace(moves=moves) for one in asked]))
     for name, lines in runs.items():
-        for entry in device_history.page_of(lines).entries:
+        for entry in history_lines.page_of(lines).entries:
             known[name] = _running(known[name], entry)
     for n, status, clock in lasts:
         known[names[n]] = replace(known[names[n]], status=status, clock=clock)
     return known
 
 
-def _registered(row: Row) -> DeviceState:
-    device, model, cohort, tags, pinned, decommissioned = row
-    return DeviceState(device, model, cohort, tags_of(tags), pinned, bool(decommissioned))
-
-
-def _running(state: DeviceState, entry: Entry) -> DeviceState:
+def _running(state: DeviceState, entry: HistoryEntry) -> DeviceState:
     return replace(
         state,
         version=entry.version,
@@ -109,10 +108,10 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
 async def page(
     db: Database, past: Past, which: Filter, *, after: str, limit: int
 ) -> list[DeviceState]:
-    """Returns the next devices after `after`, by id, that the filter found then.
+    """Returns the next devices after `after`, by id, that the filter selects as of then.
 
-    Reads on in chunks until the page is full, so a filter that finds few devices reads many;
-    `silent_since_ms` has no past and must not be asked.
+    It reads chunks until the page is full, so a filter that selects few devices reads many.
+    `silent_since_ms` has no past and must not be set.
     """
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
@@ -126,7 +125,8 @@ async def page(
 
 
 async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> list[str]:
-    """Devices that the filter may find: all it could not rule out by what never changes."""
+    """Returns the next devices that the filter may select: those that it can't rule out by facts
+    that never change."""
     args: list[Value] = [log_id, after]
     conditions = ["device.device > $2"]
     if which.prefix is not None:
@@ -141,12 +141,12 @@ async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> l
 
 
 def matches(which: Filter, state: DeviceState) -> bool:
-    """Whether the filter finds a device in this state; `prefix` is the candidates' business."""
+    """Returns whether the filter selects a device in this state; `_candidates` checks `prefix`."""
     wanted = (
         (which.version, state.version),
         (which.model, state.model),
         (which.cohort, state.cohort),
-        (which.failing, state.status in {"failed", "rejected"}),
+        (which.failing, state.status in FAILING),
         (which.decommissioned, state.decommissioned),
     )
     if which.tag is not None and which.tag not in state.tags:

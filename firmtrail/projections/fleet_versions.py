@@ -1,11 +1,11 @@
-"""The view of how many devices run each version, now and after any number of events.
+"""Keeps the view of how many devices run each version, now and after any number of events.
 
-A cell is a (model, version); a device without one has ''. `fleet_versions` holds each cell's count
-at the end of every bucket of positions in which it changed, so the newest row is the count now.
-`fleet_moves` holds each single move between cells. So the counts after N events are the rows of
-the last whole bucket before N, and the few moves after it.
+A cell is a (model, version); a device without one of them has ''. `fleet_versions` has each cell's
+count at the end of every bucket of positions in which it changed, so the newest row is the present
+count. `fleet_moves` has each single move between cells. So the counts after N events are the rows
+of the last whole bucket before N, and the few moves after it.
 
-A reading takes a few lookups a cell, however many buckets there are.
+A read takes a few lookups a cell, however many buckets there are.
 """
 
 from collections import Counter
@@ -13,42 +13,42 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Reader, Statement
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.device import DeviceState
 
 NAME = "fleet_versions"
 REVISION = 1
-TABLES: tuple[Table, ...] = (
-    Table(NAME, ("model", "version", "bucket")),
-    Table("fleet_moves", ("position",)),
+_CHANGE = columns_of("model text, version text, devices bigint")
+COUNTS = Table(NAME, ("model", "version", "bucket"), _CHANGE | columns_of("bucket bigint"))
+MOVES = Table(
+    "fleet_moves",
+    ("position",),
+    columns_of("""
+        position bigint, model_left text, version_left text, model_entered text,
+        version_entered text"""),
 )
+TABLES: tuple[Table, ...] = (COUNTS, MOVES)
 
 BUCKET_EVENTS = 4096
-"""Positions a bucket; the moves read for one answer are at most as many."""
+"""The positions of a bucket; one answer reads at most as many moves."""
 
-type Cell = tuple[str, str]
-"""(model, version), '' where there is none."""
+type FleetCell = tuple[str, str]
+"""(model, version); '' stands for a missing one."""
 
 
-class Move(NamedTuple):
-    """A device's way from cell to cell; None is outside the fleet."""
+class CellMove(NamedTuple):
+    """Records that a device left one cell and entered another; None is outside the fleet."""
 
     position: int
-    left: Cell | None
-    entered: Cell | None
+    left: FleetCell | None
+    entered: FleetCell | None
 
 
-_INSERT_MOVES = """\
-INSERT INTO fleet_moves (
-    log_id, generation, position, model_left, version_left, model_entered, version_entered)
-SELECT
-    $1, $2, given.position, given.model_left, given.version_left, given.model_entered,
-    given.version_entered
-FROM given
-WHERE TRUE"""
+_INSERT_MOVES = view.insert(MOVES)
+_MOVE_COLUMNS = view.typed(MOVES.columns)
 
-_MOVE_COLUMNS = """\
-position bigint, model_left text, version_left text, model_entered text, version_entered text"""
+_CHANGE_COLUMNS = view.typed(_CHANGE)
 
 _ADD = """\
 INSERT INTO fleet_versions (log_id, generation, model, version, bucket, devices)
@@ -100,7 +100,8 @@ models AS (
         LIMIT 1)
     FROM models
     WHERE model IS NOT NULL)"""
-"""From each model to the next by the key; a GROUP BY would read every bucket there ever was."""
+"""Selects the models, each found from the one before it by the key. A GROUP BY would read every
+bucket that there ever was."""
 
 _NEWEST = """\
 cells AS (
@@ -139,7 +140,8 @@ newest AS (
         LIMIT 1) AS devices
     FROM cells
     WHERE version IS NOT NULL)"""
-"""In the same way from version to version, and each cell's last count before bucket $n."""
+"""Selects the versions of each model in the same way, and each cell's last count before bucket
+$n."""
 
 _COUNTS = f"""\
 {_LOG},
@@ -192,39 +194,41 @@ models AS (
 SELECT coalesce(CAST(sum(devices) AS bigint), 0)
 FROM newest"""
 
-_BEHIND_ALL = 1 << 62
-"""A bucket that no log comes to."""
+_AFTER_ALL = 1 << 62
+"""A bucket that no log reaches."""
 
 
-class Count(NamedTuple):
+class VersionCount(NamedTuple):
     model: str | None
     version: str | None
     devices: int
 
 
-def cell_of(state: DeviceState | None) -> Cell | None:
-    """Returns where a device is counted: nowhere before it is registered or once decommissioned."""
+def cell_of(state: DeviceState | None) -> FleetCell | None:
+    """Returns the cell of a device; None before it is registered and once it is decommissioned."""
     if state is None or state.decommissioned:
         return None
     return state.model or "", state.version or ""
 
 
-def apply(log_id: int, generation: int, moves: Sequence[Move]) -> list[Statement]:
-    """Writes the moves, and each touched bucket's counts, the earlier bucket first."""
+def apply(log_id: int, generation: int, moves: Sequence[CellMove]) -> list[Statement]:
+    """Returns the statements that write the moves, and the counts of each bucket that they change,
+    the earlier bucket first."""
     outside = (None, None)
     rows = [(at, *(left or outside), *(entered or outside)) for at, left, entered in moves]
     statements = [Statement(_INSERT_MOVES, (log_id, generation), Given(_MOVE_COLUMNS, rows))]
     buckets = sorted({move.position // BUCKET_EVENTS for move in moves})
     for bucket in buckets:
         changes = _changes(move for move in moves if move.position // BUCKET_EVENTS == bucket)
-        given = Given("model text, version text, devices bigint", changes)
+        given = Given(_CHANGE_COLUMNS, changes)
         statements.append(Statement(_ADD, (log_id, generation, bucket), given))
     return statements
 
 
-def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
-    """Each cell touched, also by 0: so that the rows do not depend on where commits end."""
-    changes: Counter[Cell] = Counter()
+def _changes(moves: Iterable[CellMove]) -> list[tuple[str, str, int]]:
+    """Returns the change of each cell named, including 0, so that the rows do not depend on where
+    commits end."""
+    changes: Counter[FleetCell] = Counter()
     for _, left, entered in moves:
         if left is not None:
             changes[left] -= 1
@@ -233,31 +237,33 @@ def _changes(moves: Iterable[Move]) -> list[tuple[str, str, int]]:
     return [(*cell, devices) for cell, devices in sorted(changes.items())]
 
 
-async def counts(db: Reader, log_id: int, stop: int | None = None) -> tuple[int, list[Count]]:
+async def counts(
+    db: Reader, log_id: int, stop: int | None = None
+) -> tuple[int, list[VersionCount]]:
     """Returns the log's size, and the counts after its first `stop` events (None: all), by model
     and version."""
     if stop is None:
-        bounds = (_BEHIND_ALL, 0, 0)
+        bounds = (_AFTER_ALL, 0, 0)
     else:
         bucket = stop // BUCKET_EVENTS
         bounds = (bucket, bucket * BUCKET_EVENTS, stop)
     size_and_counts = await db.read(Statement(_COUNTS, (log_id, *bounds)))
     return size_and_counts[0][0], [
-        Count(model or None, version or None, devices)
+        VersionCount(model or None, version or None, devices)
         for _, model, version, devices in size_and_counts
         if model is not None
     ]
 
 
-async def everywhere(db: Database) -> dict[int, list[Count]]:
+async def everywhere(db: Database) -> dict[int, list[VersionCount]]:
     """Returns the counts of all projects' newest logs, by log."""
-    found: dict[int, list[Count]] = {}
-    for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_BEHIND_ALL,))):
-        found.setdefault(log_id, []).append(Count(model or None, version or None, devices))
+    found: dict[int, list[VersionCount]] = {}
+    for log_id, model, version, devices in await db.read(Statement(_EVERYWHERE, (_AFTER_ALL,))):
+        found.setdefault(log_id, []).append(VersionCount(model or None, version or None, devices))
     return found
 
 
 async def of_model(db: Reader, log_id: int, model: str) -> int:
     """Returns how many devices of the model there are."""
-    [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _BEHIND_ALL, model)))
+    [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _AFTER_ALL, model)))
     return int(found)

@@ -1,8 +1,7 @@
-"""What one commit does to the views: its events folded, so that a device named ten times in it
-costs one row.
+"""Folds the events of one commit into the rows that it changes, so that a device named ten times in
+the commit costs one row.
 
-Live writing and rebuilding both go through here, so a view can't depend on which of the two
-wrote it.
+Live writing and rebuilding both use this fold, so a view can't depend on which of the two wrote it.
 """
 
 from bisect import bisect_right, insort
@@ -18,10 +17,11 @@ from firmtrail.projections import (
     device_history,
     device_offers,
     fleet_versions,
+    history_lines,
     releases,
     rollouts,
 )
-from firmtrail.projections.steering import Steering
+from firmtrail.projections.steering_fold import SteeringFold
 from firmtrail.projections.view import View
 from firmtrail.rules import device, offer
 from firmtrail.rules.device import DeviceState, Later
@@ -39,7 +39,7 @@ VIEWS: tuple[View, ...] = (
 """The views that this code writes."""
 
 REVISIONS = {view.NAME: view.REVISION for view in VIEWS}
-"""The form of their rows."""
+"""The form of each view's rows."""
 
 _START = """\
 INSERT INTO views (log_id, name, revision, generation, position)
@@ -54,102 +54,103 @@ LIMIT 100"""
 
 
 def start(log_id: int) -> list[Statement]:
-    """Makes the first generation of every view live, for a new log."""
+    """Returns the statements that make the first generation of every view live, for a new log."""
     return [Statement(_START, (log_id, *view)) for view in REVISIONS.items()]
 
 
 def live(log_id: int) -> Statement:
-    """Rows of (name, revision, generation): the live generation of each view."""
+    """Reads (name, revision, generation) of each view's live generation."""
     return Statement(_LIVE, (log_id,))
 
 
 class Fold:
-    """The devices that a commit names, from the states they had to the states they get.
+    """Takes the devices that a commit names from the states before it to the states after it.
 
-    The caller loads: each named device's state, what `Steering` says, and, where a report is not
-    the last in its device's order, what comes after it.
+    The caller first loads the state of each named device, the rows that `SteeringFold` needs, and,
+    where a report is not the last in its device's order, the reports after it.
     """
 
     def __init__(self) -> None:
         self.states: dict[str, DeviceState] = {}
-        self.steering = Steering()
-        self._behind: dict[str, list[Later]] = {}
+        self.steering = SteeringFold()
+        self._later: dict[str, list[Later]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
-        self._reports: list[device_history.Told] = []
-        self._moves: list[fleet_versions.Move] = []
-        self.of_releases: list[Recorded] = []
+        self._reports: list[device_history.FoldedReport] = []
+        self._moves: list[fleet_versions.CellMove] = []
+        self.release_events: list[Recorded] = []
 
     def continued(self) -> "Fold":
         """Returns a fold that continues where this one ends, once its statements have run."""
         after = Fold()
-        after.states, after._behind = self.states, self._behind
+        after.states, after._later = self.states, self._later
         after.steering.control, after.steering.recent = self.steering.control, self.steering.recent
         after.steering.offers, after.steering.asks = self.steering.offers, self.steering.asks
         return after
 
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
-        """Takes the rows of `device_history.later(…, places)`."""
+        """Adds the reports in the rows of `device_history.later(…, places)`."""
         for n, *later in rows:
-            insort(self._behind.setdefault(places[n][0], []), Later(*later))
+            insort(self._later.setdefault(places[n][0], []), Later(*later))
 
     def apply(self, recorded: Recorded) -> None:
-        """Folds one event; the events come in the order of their positions."""
+        """Folds one event. The caller applies events in the order of their positions."""
         if recorded.event.IS_CONTROL:
-            self.steering.order(recorded)
+            self.steering.apply_control(recorded)
         kind, _, name = recorded.stream.partition("/")
         if kind == "device":
             self._apply_to_device(name, recorded)
         elif kind == "release":
-            self.of_releases.append(recorded)
+            self.release_events.append(recorded)
 
     def _apply_to_device(self, name: str, recorded: Recorded) -> None:
         before = self.states.get(name)
         if isinstance(recorded.event, REPORTS):
             assert before is not None, f"a report of {name}, which is not registered"
-            after = self._report(before, recorded)
+            after = self._apply_report(before, recorded)
         else:
-            after = self._about_device(before, name, recorded)
+            after = self._apply_to_attributes(before, name, recorded)
         if after is not before:
-            self._take(recorded.position, before, after)
+            self._keep(recorded.position, before, after)
 
-    def _about_device(
+    def _apply_to_attributes(
         self, before: DeviceState | None, name: str, recorded: Recorded
     ) -> DeviceState:
-        if before is not None and (told := self.steering.tell(before, recorded)) is not None:
-            return told
+        if before is not None and (after := self.steering.apply_to_device(before, recorded)):
+            return after
         after = device.evolve_attributes(before, name, recorded.event, recorded.recorded_at_ms)
         if after != before and not isinstance(recorded.event, DeviceSecretIssued):
-            self.steering.move(before, after)
+            self.steering.apply_attributes(before, after)
             self._attributes.append((recorded.position, after))
         return after
 
-    def _report(self, state: DeviceState, recorded: Recorded) -> DeviceState:
+    def _apply_report(self, state: DeviceState, recorded: Recorded) -> DeviceState:
         event = recorded.event
         assert isinstance(event, REPORTS)
         offers = self.steering.offers_of(state) if self.steering.offers else []
         offer_place = offer.last_place(offers, event.version) if offers else -1
         at = device.placed(state, recorded, offer_place)
-        behind = self._behind.setdefault(state.device, [])
-        index = bisect_right(behind, (at.place, device_history.END))
-        later = behind[index] if index < len(behind) else None
+        moves = self._later.setdefault(state.device, [])
+        index = bisect_right(moves, (at.place, history_lines.END))
+        later = moves[index] if index < len(moves) else None
         if event.status in device.MOVING:
-            insort(behind, Later(at.place, at.position, event.version, at.time_ms))
+            insort(moves, Later(at.place, at.position, event.version, at.time_ms))
         if event.question is not None:
-            self.steering.answer(state.device, recorded, at)
-        follows = self.steering.report(state, recorded, at, later) if offers else None
+            self.steering.apply_answer(state.device, recorded, at)
+        follows = self.steering.apply_report(state, recorded, at, later) if offers else None
         self._reports.append((state, event, at, recorded.recorded_at_ms, follows))
         return device.evolve_report(state, recorded, at, later)
 
-    def _take(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
+    def _keep(self, position: int, before: DeviceState | None, after: DeviceState) -> None:
         self.states[after.device] = after
         self._changed.add(after.device)
         left, entered = fleet_versions.cell_of(before), fleet_versions.cell_of(after)
         if left != entered:
-            self._moves.append(fleet_versions.Move(position, left, entered))
+            self._moves.append(fleet_versions.CellMove(position, left, entered))
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
-        """What brings the views that have a generation here from before the commit to after it."""
+        """Returns the statements that write the changes to those views that have a generation
+        here."""
         statements: list[Statement] = []
         if self._changed and (generation := generations.get(device_current.NAME)) is not None:
             changed = [self.states[name] for name in self._changed]
@@ -160,6 +161,6 @@ class Fold:
             statements.append(device_history.insert(log_id, generation, self._reports))
         if self._moves and (generation := generations.get(fleet_versions.NAME)) is not None:
             statements.extend(fleet_versions.apply(log_id, generation, self._moves))
-        if self.of_releases and (generation := generations.get(releases.NAME)) is not None:
-            statements.extend(releases.apply(log_id, generation, self.of_releases))
+        if self.release_events and (generation := generations.get(releases.NAME)) is not None:
+            statements.extend(releases.apply(log_id, generation, self.release_events))
         return [*statements, *self.steering.statements(log_id, generations)]

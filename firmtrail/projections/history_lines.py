@@ -1,7 +1,7 @@
-"""The lines of a device's history, out of the rows that `device_history.pages` reads.
+"""Makes the lines of a device's history from the rows that `device_history.pages` reads.
 
-Which of the reports show, and what kind of change each is, depends on the reports around it; so it
-is computed here, on reading, and a late report rewrites no row.
+Whether a report shows, and which kind of change it is, depends on the reports around it. It is
+computed here, on reading, so a late report rewrites no row.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,23 @@ from firmtrail.rules.history import Change, Wish, change_of
 END = (1 << 63) - 1
 """Higher than every place and position."""
 
-type Place = tuple[int, int]
-"""(place, position): where a report stands in its device's order."""
+type ReportPlace = tuple[int, int]
+"""(place, position): the place of a report in its device's order."""
 
-_MOVES, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = 1, 4, 12, 14, 15
-"""Columns of a row."""
+COLUMNS = (
+    *("size", "moves", "place", "position", "version", "status", "time_ms", "recorded_at_ms"),
+    *("occurred_at_ms", "clock", "late", "pinned", "ordered", "sent", "previous_version"),
+    "order_position",
+)
+"""The columns of a row, after which comes the report's detail."""
+_MOVES, _PLACE, _POSITION, _VERSION, _ORDERED, _PREVIOUS, _ORDER_POSITION = map(
+    COLUMNS.index,
+    ("moves", "place", "position", "version", "ordered", "previous_version", "order_position"),
+)
 
 
-class Entry(NamedTuple):
-    """A line of a device's history."""
+class HistoryEntry(NamedTuple):
+    """Holds one line of a device's history."""
 
     place: int
     position: int
@@ -37,23 +45,25 @@ class Entry(NamedTuple):
     sent: str | None
     previous_version: str | None
     change: Change | None
-    """None for a report on the way to a version."""
+    """None for a report that does not say which version runs."""
     detail: str | None
 
 
-class Page(NamedTuple):
-    """Entries, newest first, of a log that had `size` events when they were read."""
+class HistoryPage(NamedTuple):
+    """Holds entries, the newest first, of a log that had `size` events when they were read."""
 
     size: int
-    entries: list[Entry]
+    entries: list[HistoryEntry]
 
 
-def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 1) -> Page:
-    """Returns the newest entries before a place, from a device's rows of `device_history.pages`;
-    one row of nothing is a device that reported nothing."""
+def page_of(
+    rows: Sequence[Row], before: ReportPlace = (END, END), entries_max: int = 1
+) -> HistoryPage:
+    """Returns the newest entries before a place, from a device's rows of `device_history.pages`. A
+    device that reported nothing has one row, without a report."""
     size, rows = rows[0][0], _lines(rows)
     stop = len(rows)
-    while stop and (rows[stop - 1][2], rows[stop - 1][3]) >= before:
+    while stop and (rows[stop - 1][_PLACE], rows[stop - 1][_POSITION]) >= before:
         stop -= 1
     start = max(0, stop - entries_max)
     before_start = next((row for row in reversed(rows[:start]) if row[_MOVES]), None)
@@ -63,16 +73,16 @@ def page_of(rows: Sequence[Row], before: Place = (END, END), entries_max: int = 
         entries.append(_entry(row, before_previous))
         if row[_MOVES]:
             before_previous = row[_PREVIOUS]
-    return Page(size, entries[::-1])
+    return HistoryPage(size, entries[::-1])
 
 
 def _lines(rows: Sequence[Row]) -> Sequence[Row]:
     """Returns the rows that show, each with the offer that it follows.
 
-    Only the first report after an offer, in the device's order, follows it. A later one says so too
-    if it was recorded before the first.
+    Only the first report after an offer, in the device's order, follows it. The row of a later
+    report names the offer too, if that report was recorded before the first one.
     """
-    if rows[0][1] is None:
+    if rows[0][_MOVES] is None:
         return ()
     lines: list[Row] = []
     followed: set[int] = set()
@@ -90,13 +100,13 @@ def _unordered(row: Row) -> Row:
     return (*row[:_ORDERED], None, *row[_ORDERED + 1 :])
 
 
-def _entry(row: Row, before_previous: str | None) -> Entry:
+def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
     _, moves, place, position, version, status, time_ms, recorded_at_ms, *more = row
     occurred_at_ms, clock, late, pinned, ordered, sent, previous, _, detail = more
     change = None
     if moves:
         change = change_of(version, previous, before_previous, Wish(pinned, ordered))
-    return Entry(
+    return HistoryEntry(
         place,
         position,
         version,

@@ -1,8 +1,9 @@
-"""Which devices run less than the latest release of their model, how many, and since when?
+"""Finds the devices that run less than the latest release of their model, how many they are, and
+since when.
 
-No rows of its own: precedence is no order that SQL knows, but a fleet runs few versions. Those that
-don't count are named to the query, which leaves their devices out; what comes is looked at once
-more, since a device may have come to a version meanwhile that nobody knew of.
+It has no rows of its own. SQL can't order versions by precedence, but a fleet runs few versions: a
+query names the (model, version) cells that don't count, and excludes their devices. The caller
+checks each row again, because a device may have moved meanwhile to a version that was not known.
 """
 
 from collections.abc import Iterable
@@ -10,63 +11,64 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, Reader
 from firmtrail.projections import fleet_versions, releases
-from firmtrail.projections.fleet_versions import Cell, Count
+from firmtrail.projections.fleet_versions import FleetCell, VersionCount
 from firmtrail.rules import release
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.release import Current
 
 
 class Outdated(NamedTuple):
-    """The devices that are outdated, or with `wanted` False all others."""
+    """Selects the devices that are outdated, or, if `wanted` is False, all others."""
 
     wanted: bool
     current: Current
-    others: tuple[Cell, ...] = ()
-    """The cells known of which no device is wanted."""
+    others: tuple[FleetCell, ...] = ()
+    """The known cells in which no device is selected."""
 
     def finds(self, state: DeviceState) -> bool:
+        """Returns whether it selects the device."""
         since_ms = release.outdated_since_ms(self.current, state.model, state.version)
         return self.wanted == (since_ms is not None)
 
 
-class Behind(NamedTuple):
-    """How far devices are behind the latest releases of their models."""
+class OutdatedCounts(NamedTuple):
+    """Counts outdated devices, and says since when one has been outdated."""
 
     devices: int = 0
-    """Registered, outdated or not."""
+    """All registered devices, outdated or not."""
     outdated: int = 0
     since_ms: int | None = None
-    """Since when there has been a higher release than what one of them runs; of any the longest."""
+    """The oldest time at which a release higher than the version of one of them appeared."""
 
 
-def by_model(counts: Iterable[Count], current: Current) -> dict[str, Behind]:
-    """Of each model; "" stands for the devices that have none."""
-    found: dict[str, Behind] = {}
+def by_model(counts: Iterable[VersionCount], current: Current) -> dict[str, OutdatedCounts]:
+    """Returns the counts of each model; "" stands for the devices without a model."""
+    found: dict[str, OutdatedCounts] = {}
     for model, version, devices in counts:
         since_ms = release.outdated_since_ms(current, model, version)
-        cell = Behind(devices, 0 if since_ms is None else devices, since_ms)
-        found[model or ""] = _together([found.get(model or "", Behind()), cell])
+        cell = OutdatedCounts(devices, 0 if since_ms is None else devices, since_ms)
+        found[model or ""] = _total([found.get(model or "", OutdatedCounts()), cell])
     return found
 
 
-async def everywhere(db: Database) -> Behind:
-    """Of all projects."""
+async def everywhere(db: Database) -> OutdatedCounts:
+    """Returns the counts of all projects together."""
     counts, found = await fleet_versions.everywhere(db), await releases.everywhere(db)
-    return _together(
-        behind
+    return _total(
+        part
         for log_id, cells in counts.items()
-        for behind in by_model(cells, release.current(found.get(log_id, ()))).values()
+        for part in by_model(cells, release.current(found.get(log_id, ()))).values()
     )
 
 
-def _together(parts: Iterable[Behind]) -> Behind:
-    devices, outdated, since = zip(Behind(), *parts, strict=True)
+def _total(parts: Iterable[OutdatedCounts]) -> OutdatedCounts:
+    devices, outdated, since = zip(OutdatedCounts(), *parts, strict=True)
     known = [each for each in since if each is not None]
-    return Behind(sum(devices), sum(outdated), min(known, default=None))
+    return OutdatedCounts(sum(devices), sum(outdated), min(known, default=None))
 
 
 async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
-    """Returns the log's size and what is outdated; both are of one moment if `db` reads one."""
+    """Returns the log's size and the filter; both are of one moment if `db` is a snapshot."""
     size, counts = await fleet_versions.counts(db, log_id)
     current = release.current((await releases.live(db, log_id)).values())
     others = sorted(
@@ -78,5 +80,5 @@ async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
 
 
 async def current_then(db: Database, log_id: int, stop: int) -> Current:
-    """Returns which devices were outdated after the log's first `stop` events."""
+    """Returns the releases that outdated devices after the log's first `stop` events."""
     return release.current(release.as_of((await releases.live(db, log_id)).values(), stop))

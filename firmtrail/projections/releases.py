@@ -1,7 +1,7 @@
-"""The view of a project's releases and their artifacts: the state that the rules fold, as rows.
+"""Keeps the view of a project's releases and their artifacts, the state that the rules fold.
 
-A row says alone what its event adds, so writing needs nothing loaded. All of a project's
-releases, some hundred, are one query.
+Each event carries every column that it writes, so applying it reads nothing first. One query reads
+all of a project's releases, some hundred.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,47 +11,42 @@ from firmtrail.database.database import Database, Given, Reader, Row, Statement,
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
-from firmtrail.projections.view import Table, generation_of
+from firmtrail.projections import view
+from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules import release
 from firmtrail.rules.release import Artifact, Key, Release
 
 NAME = "releases"
 REVISION = 1
-ARTIFACTS = "release_artifacts"
-TABLES: tuple[Table, ...] = (
-    Table(NAME, ("model", "version")),
-    Table(ARTIFACTS, ("model", "version", "name")),
+_ADDED = columns_of("model text, version text, position bigint, added_at_ms bigint, has_notes flag")
+RELEASES = Table(
+    NAME,
+    ("model", "version"),
+    _ADDED | columns_of("withdrawn_position bigint, withdrawn_at_ms bigint"),
 )
+"""Its columns are the members of `Release`, in their order."""
+ARTIFACTS = Table(
+    "release_artifacts",
+    ("model", "version", "name"),
+    columns_of("""
+        model text, version text, name text, position bigint, size_bytes bigint, sha256 text"""),
+)
+TABLES: tuple[Table, ...] = (RELEASES, ARTIFACTS)
 
-_INSERT = """\
-INSERT INTO releases (log_id, generation, model, version, position, added_at_ms, has_notes)
-SELECT
-    $1, $2, given.model, given.version, given.position, given.added_at_ms, given.has_notes
-FROM given
-WHERE TRUE"""
+_release = view.decoder(RELEASES.columns, Release)
 
-_COLUMNS = "model text, version text, position bigint, added_at_ms bigint, has_notes bigint"
-
-_INSERT_ARTIFACTS = """\
-INSERT INTO release_artifacts (
-    log_id, generation, model, version, name, position, size_bytes, sha256)
-SELECT
-    $1, $2, given.model, given.version, given.name, given.position, given.size_bytes, given.sha256
-FROM given
-WHERE TRUE"""
-
-_ARTIFACT_COLUMNS = """\
-model text, version text, name text, position bigint, size_bytes bigint, sha256 text"""
+_INSERT = view.insert(RELEASES._replace(columns=_ADDED))
+_COLUMNS = view.typed(_ADDED)
+_INSERT_ARTIFACTS = view.insert(ARTIFACTS)
+_ARTIFACT_COLUMNS = view.typed(ARTIFACTS.columns)
 
 _WITHDRAW = """\
 UPDATE releases
 SET withdrawn_position = $5, withdrawn_at_ms = $6
 WHERE log_id = $1 AND generation = $2 AND model = $3 AND version = $4"""
 
-_STATE = """\
-release.model, release.version, release.position, release.added_at_ms, release.has_notes,
-    release.withdrawn_position, release.withdrawn_at_ms,
-    artifact.name, artifact.size_bytes, artifact.sha256"""
+_RELEASE = view.selected(RELEASES.columns, "release")
+_STATE = f"{_RELEASE}, artifact.name, artifact.size_bytes, artifact.sha256"
 
 _LOAD = f"""\
 SELECT {_STATE}
@@ -65,9 +60,7 @@ WHERE release.log_id = $1 AND release.generation = {{generation}}
 ORDER BY release.model, release.version, artifact.name"""
 
 _EVERYWHERE = f"""\
-SELECT
-    release.log_id, release.model, release.version, release.position, release.added_at_ms,
-    release.has_notes, release.withdrawn_position, release.withdrawn_at_ms
+SELECT release.log_id, {_RELEASE}
 FROM log_heads
 CROSS JOIN releases AS release
 WHERE log_heads.closed = 0
@@ -125,29 +118,30 @@ ORDER BY is_withdrawn, artifact.version, artifact.name
 LIMIT 1"""
 
 
-class Texts(NamedTuple):
-    """The texts of a release, which lie outside the log; "erased" where they were."""
+class ReleaseTexts(NamedTuple):
+    """Holds the texts of a release, which are kept outside the log; "erased" stands for an erased
+    text."""
 
     notes: str | None
     reason: str | None
 
 
-class Told(NamedTuple):
-    """A release with its texts."""
+class ReleaseWithTexts(NamedTuple):
+    """Holds a release with its texts."""
 
     release: Release
-    texts: Texts
+    texts: ReleaseTexts
 
 
 class Offered(NamedTuple):
-    """An artifact of a release that a device was offered."""
+    """Holds an artifact of a release that a device was offered."""
 
     artifact: Artifact
     is_withdrawn: bool
 
 
 def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[Statement]:
-    """Writes what these events, each of a release's stream, say."""
+    """Returns the statements that write these events, each of a release's stream."""
     added: list[tuple[Value, ...]] = []
     artifacts: list[tuple[Value, ...]] = []
     withdrawn: list[Statement] = []
@@ -175,25 +169,25 @@ def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[St
 
 
 def load(log_id: int, generation: int) -> Statement:
-    """All releases of the log; read it with `state`."""
+    """Reads all releases of the log; `state` decodes them."""
     return Statement(_LOAD.format(generation="$2"), (log_id, generation))
 
 
 async def live(db: Reader, log_id: int) -> dict[Key, Release]:
-    """Returns all releases of the log as they are."""
+    """Returns all releases of the log as they are now."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 
 
 async def everywhere(db: Database) -> dict[int, list[Release]]:
-    """Returns the releases of all projects' newest logs, by log; their artifacts are left out."""
+    """Returns the releases of all projects' newest logs, by log, without their artifacts."""
     found: dict[int, list[Release]] = {}
     for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
-        found.setdefault(log_id, []).append(_release(columns, ()))
+        found.setdefault(log_id, []).append(_release(columns))
     return found
 
 
 def state(rows: Iterable[Row]) -> dict[Key, Release]:
-    """Returns the rules' state, out of the rows of `load`."""
+    """Returns the releases in the rows of `load`."""
     artifacts: dict[Key, list[Artifact]] = {}
     columns: dict[Key, Row] = {}
     for row in rows:
@@ -203,41 +197,27 @@ def state(rows: Iterable[Row]) -> dict[Key, Release]:
         files = artifacts.setdefault(key, [])
         if name is not None:
             files.append(Artifact(name, size_bytes, sha256))
-    return {key: _release(row, artifacts[key]) for key, row in columns.items()}
+    return {key: _release([*row, tuple(artifacts[key])]) for key, row in columns.items()}
 
 
-def _release(row: Row, artifacts: Sequence[Artifact]) -> Release:
-    model, version, position, added_at_ms, has_notes, withdrawn_position, withdrawn_at_ms = row
-    return Release(
-        model,
-        version,
-        position,
-        added_at_ms,
-        bool(has_notes),
-        withdrawn_position,
-        withdrawn_at_ms,
-        tuple(artifacts),
-    )
-
-
-def tell(log_id: int) -> Statement:
-    """Reads all releases of the log with their texts; read it with `told`."""
+def load_with_texts(log_id: int) -> Statement:
+    """Reads all releases of the log with their texts; `with_texts` decodes them."""
     return Statement(_LIST, (log_id,))
 
 
-def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
-    """Returns the log's size, and its releases."""
+def with_texts(rows: Sequence[Row]) -> tuple[int, dict[Key, ReleaseWithTexts]]:
+    """Returns the log's size and its releases, from the rows of `load_with_texts`."""
     known = [row for row in rows if row[3] is not None]
-    texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
+    texts = {Key(row[3], row[4]): ReleaseTexts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)
-    return rows[0][0], {key: Told(each, texts[key]) for key, each in found.items()}
+    return rows[0][0], {key: ReleaseWithTexts(each, texts[key]) for key, each in found.items()}
 
 
 async def offered(db: Database, log_id: int, device: str, digest: str) -> Offered | None:
-    """The artifact of this SHA-256 in a release of the device's model that it was ever offered.
+    """Returns the artifact with this SHA-256, in a release of its model that the device was ever
+    offered; None if there is none.
 
-    None where there is none, or it was offered none of its releases. Of several it is one that is
-    not withdrawn, if there is one.
+    Of several, it is one of a release that is not withdrawn, if possible.
     """
     rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
     return Offered(Artifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

@@ -1,22 +1,21 @@
-"""Reads which devices a rollout is meant for, from device_current and what was offered.
+"""Reads the devices that a rollout is meant for, from device_current and device_offers.
 
-How many a whole model has is read from the counts of versions.
-
-A rollback is meant for the devices that run its bad version, and for those that it sent away from
-it.
+The count of a whole model comes from fleet_versions. A rollback is meant for the devices that run
+its bad version, and for those to which it has offered another one.
 """
 
 from typing import NamedTuple
 
 from firmtrail.database.database import Reader, Statement, Value
 from firmtrail.projections import device_current, fleet_versions
-from firmtrail.projections.device_current import Found
-from firmtrail.projections.view import generation_of
+from firmtrail.projections.device_current import CurrentDevice
+from firmtrail.projections.view import generation_of, listed
 from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.device import FAILING
 from firmtrail.rules.rollout import Rollout
 
 SILENT_MS = 7 * 24 * 3600 * 1000
-"""Without a call for so long, a device may not hear of a rollback soon."""
+"""A device without a call for so long may not learn of a rollback soon."""
 
 _MEANT = f"""\
 FROM device_current AS device
@@ -49,7 +48,7 @@ SELECT coalesce(seen.seen_at_ms, 0), {device_current.STATE}
 ORDER BY device.device
 LIMIT $8"""
 
-_NAMED = f"""\
+_ROLLBACK_COUNTS = f"""\
 SELECT
     count(*),
     coalesce(sum(
@@ -136,7 +135,7 @@ SELECT count(*)
                     AND failed.generation = {generation_of("device_history")}
                     AND failed.device = device.device
                     AND failed.version = ran.version
-                    AND failed.status IN ('failed', 'rejected')
+                    AND failed.status IN {listed(FAILING)}
                     AND failed.failed_model = $2
                     AND (failed.place, failed.position) > (
                         SELECT last.place, last.position
@@ -148,14 +147,15 @@ SELECT count(*)
                             AND last.version = ran.version
                         ORDER BY last.place DESC, last.position DESC
                         LIMIT 1)))"""
-"""The rule of rules/target.py and rules/previous.py for all devices in one query, as their
-histories are long together. $7 is a fallback that is not withdrawn, $8 the limit of attempts."""
+"""Applies the rule of rules/target.py and rules/previous.py to all devices in one query, because
+their histories together are long. $7 is a fallback that is not withdrawn, $8 the limit of
+attempts."""
 
 
-class Named(NamedTuple):
-    """How many devices run a bad version, and why some will not leave it soon."""
+class RollbackCounts(NamedTuple):
+    """Counts the devices that run a bad version, and, by reason, those that won't leave it soon."""
 
-    named: int
+    devices: int
     pinned: int
     silent: int
     no_previous: int
@@ -166,25 +166,25 @@ def _args(rollout: Rollout) -> tuple[Value, ...]:
 
 
 async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
-    """Returns how many devices it is meant for. A whole model is counted already."""
+    """Returns how many devices the rollout is meant for."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
         return await fleet_versions.of_model(db, log_id, rollout.model)
     [[found]] = await db.read(Statement(_COUNT, (log_id, *_args(rollout))))
     return int(found)
 
 
-async def named(
+async def rollback_counts(
     db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
-) -> Named:
-    """Returns the counts of a rollback, which may not have begun."""
+) -> RollbackCounts:
+    """Returns the counts of a rollback, which need not have started."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
-    [[found, pinned, silent]] = await db.read(Statement(_NAMED, args))
+    [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
     lost = 0
     if found and rollback.version is None:
         fallback, tries_max = _good_fallback(rollback, control), control.settings.max_attempts
         args = (log_id, *_args(rollback), fallback, tries_max)
         [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
-    return Named(int(found), int(pinned), int(silent), int(lost))
+    return RollbackCounts(int(found), int(pinned), int(silent), int(lost))
 
 
 def _good_fallback(rollback: Rollout, control: Control) -> str | None:
@@ -194,7 +194,9 @@ def _good_fallback(rollback: Rollout, control: Control) -> str | None:
     return fallback
 
 
-async def page(db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int) -> list[Found]:
-    """Returns the next devices after `after`."""
+async def page(
+    db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int
+) -> list[CurrentDevice]:
+    """Returns the next devices after `after` that the rollout is meant for, by id."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
-    return [device_current.found(row) for row in rows]
+    return [device_current.current_device(row) for row in rows]

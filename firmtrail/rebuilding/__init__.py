@@ -1,1 +1,1 @@
-"""Builds a view again from the log, next to the live one, and compares the two."""
+"""Builds a view again from the log, next to the live one, and compares builds of views."""

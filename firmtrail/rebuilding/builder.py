@@ -1,9 +1,9 @@
-"""The rebuilds of one process: which run, which have to, and what became of them.
+"""Runs the rebuilds of one process, starts those that are needed, and keeps their results.
 
-A view that is live in an older revision than this code's, or in none, is rebuilt automatically; so
-is what a rebuild that was asked for left when its process ended. Of several processes on one
-database one works at a rebuild, the others see it move, and one of them takes it over when it
-stands still.
+A view that is live in an older revision than this code's, or in none, is rebuilt automatically. A
+rebuild that was requested, and whose process ended, is continued automatically. Of several
+processes on one database, one works at a rebuild. The others see it advance, and one of them takes
+it over if it does not.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ from firmtrail.rebuilding.rebuild import rebuild
 
 LOOK_EVERY_S = 2
 LEASE_MS = 3_000
-"""So long a rebuild stands still before another process takes it over."""
+"""A rebuild that has not advanced for so long is taken over by another process."""
 
 _log = structlog.get_logger("firmtrail.rebuild")
 
-_OTHERWISE = """\
+_OTHER_REVISIONS = """\
 SELECT log_heads.log_id, given.name, coalesce(views.revision, -1) - given.revision
 FROM given
 CROSS JOIN log_heads
@@ -38,37 +38,38 @@ WHERE log_heads.closed = 0 AND coalesce(views.revision, -1) <> given.revision
 ORDER BY log_heads.log_id
 LIMIT 10000"""
 
-_LEFT = "SELECT DISTINCT log_id FROM rebuilds ORDER BY log_id LIMIT 1000"
+_UNFINISHED = "SELECT DISTINCT log_id FROM rebuilds ORDER BY log_id LIMIT 1000"
 
 _LOGS = "SELECT log_id FROM log_heads WHERE closed = 0 AND log_id > $1 ORDER BY log_id LIMIT 1000"
 
 
-class State(NamedTuple):
-    """What a log's rebuild is at."""
+class RebuildState(NamedTuple):
+    """Holds the state of a log's rebuild."""
 
     build: Build | None
-    """None: there is none under way."""
+    """None: no rebuild is under way."""
     size: int
-    """The log's."""
+    """The size of the log."""
     is_running: bool
-    """Whether this process is at it; also while it deletes what was live before."""
+    """Whether this process works at it; also while it deletes the rows that were live before."""
     failure: str | None
-    """What ended the last one that this process ran, where it was not its end."""
+    """The error that ended the last rebuild of this process, if it failed."""
 
 
-type Tell = Callable[[int, int, int], None]
-"""Called with (position, events folded since, rebuilds running here)."""
+type OnProgress = Callable[[int, int, int], None]
+"""Is called with (position, events folded since the last call, rebuilds running here)."""
 
 
 class Builder:
     """Rebuilds views of any log for as long as `run` runs.
 
-    `is_alone`: no other process can write this database, so what is left was left for good.
+    `is_alone` says that no other process can write this database, so an unfinished rebuild has no
+    other builder. `on_progress` is called after each step.
     """
 
-    def __init__(self, db: Database, *, is_alone: bool, tell: Tell) -> None:
+    def __init__(self, db: Database, *, is_alone: bool, on_progress: OnProgress) -> None:
         self._db = db
-        self._tell = tell
+        self._on_progress = on_progress
         self._lease_ms = 0 if is_alone else LEASE_MS
         self._name = uuid7().hex
         self._running: dict[int, tuple[Build, asyncio.Task[None]]] = {}
@@ -76,19 +77,19 @@ class Builder:
         self._claiming = asyncio.Lock()
         self._ended = asyncio.Event()
         self.unfit: frozenset[int] = frozenset()
-        """The logs with a view that is live in another revision than this code reads."""
+        """The logs with a view that is live in a revision that this code does not read."""
 
-    async def ask(self, log_id: int, wanted: frozenset[str]) -> Build:
-        """Have these views of the log rebuilt; gives the rebuild, which may run already.
+    async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
+        """Starts a rebuild of these views of the log, or joins one that runs; returns it.
 
-        Raises `Busy` where one runs that is for other views.
+        Raises `Busy` if one runs that does not include these views.
         """
         async with self._claiming:
             if log_id in self._running:
                 build, task = self._running[log_id]
                 if (await self.state(log_id)).build is not None:
                     return _joined(build, wanted)
-                await asyncio.wait([task])  # it only deletes what was live before
+                await asyncio.wait([task])  # it only deletes rows that were live before
             name = await self._log_name(log_id)
             try:
                 build = await self._db.play(
@@ -103,24 +104,24 @@ class Builder:
             return build
 
     async def _log_name(self, log_id: int) -> str:
-        """As the server's log calls it: PROJECT/N."""
+        """Returns the log's name in the server's log messages: PROJECT/N."""
         head = await log.head(self._db, log_id)
         return str(LogName(head.project, head.number))
 
-    async def state(self, log_id: int) -> State:
-        rows = await self._db.read(generations.building(log_id))
+    async def state(self, log_id: int) -> RebuildState:
+        rows = await self._db.read(generations.load_build(log_id))
         size = (await log.head(self._db, log_id)).size
         build = generations.build_of(log_id, rows)
-        return State(build, size, log_id in self._running, self._failures.get(log_id))
+        return RebuildState(build, size, log_id in self._running, self._failures.get(log_id))
 
     async def run(self) -> None:
-        """Look for what has to be rebuilt, again and again, until it is cancelled."""
+        """Looks for views to rebuild until it is cancelled: regularly, and after each rebuild."""
         tidying = asyncio.create_task(self._tidy())
         try:
             while True:
-                with contextlib.suppress(Unavailable):  # the next look may find it back
+                with contextlib.suppress(Unavailable):  # the database may be back at the next look
                     await self.look()
-                    await self._go_on()
+                    await self._take_over()
                 self._ended.clear()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
@@ -131,11 +132,11 @@ class Builder:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def look(self) -> None:
-        """Find the logs whose views this code does not read, and rebuild those of older code."""
+        """Finds the logs whose views this code does not read, and rebuilds those of older code."""
         given = Given("name text, revision bigint", list(fold.REVISIONS.items()))
         older: defaultdict[int, set[str]] = defaultdict(set)
         newer = set()
-        for log_id, name, difference in await self._db.read(Statement(_OTHERWISE, (), given)):
+        for log_id, name, difference in await self._db.read(Statement(_OTHER_REVISIONS, (), given)):
             if difference > 0:
                 newer.add(log_id)
             else:
@@ -143,44 +144,46 @@ class Builder:
         self.unfit = frozenset(older.keys() | newer)
         for log_id in older.keys() - newer - self._failures.keys():
             with contextlib.suppress(Busy):
-                await self.ask(log_id, frozenset(older[log_id]))
+                await self.request(log_id, frozenset(older[log_id]))
 
-    async def _go_on(self) -> None:
-        """Take over what stands still."""
-        for [log_id] in await self._db.read(Statement(_LEFT)):
+    async def _take_over(self) -> None:
+        """Takes over the rebuilds that no longer advance."""
+        for [log_id] in await self._db.read(Statement(_UNFINISHED)):
             if log_id in self._running or log_id in self._failures:
                 continue
             build = (await self.state(log_id)).build
             if build and build.idle_ms >= self._lease_ms and build.is_of_this_code:
                 with contextlib.suppress(Busy):
-                    await self.ask(log_id, build.wanted)
+                    await self.request(log_id, build.wanted)
 
     async def _work(self, build: Build, name: str) -> None:
         _log.info("rebuilding", log=name, views=sorted(build.wanted), at=build.position)
         position = build.position
         async for step in rebuild(self._db, build):
-            self._tell(step.build.position, step.build.position - position, len(self._running))
+            self._on_progress(
+                step.build.position, step.build.position - position, len(self._running)
+            )
             position = step.build.position
         _log.info("rebuilt", log=name, views=sorted(build.wanted), at=position)
         await generations.delete_dead(self._db, build.log_id)
 
     def _end(self, log_id: int, name: str, task: asyncio.Task[None]) -> None:
         build, _ = self._running.pop(log_id)
-        self._tell(build.position, 0, len(self._running))
+        self._on_progress(build.position, 0, len(self._running))
         self._ended.set()
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
         if isinstance(error, Unavailable | Overtaken):
-            _log.warning("rebuild broken off", log=name, reason=str(error))
+            _log.warning("rebuild interrupted", log=name, reason=str(error))
             return
         self._failures[log_id] = f"{type(error).__name__}: {error}"
         _log.error("rebuild failed", log=name, exc_info=error)
 
     async def _tidy(self) -> None:
-        """Delete what rebuilds of other processes left, which ended after their switch."""
+        """Deletes dead rows that other processes left because they ended after their switch."""
         after = 0
-        with contextlib.suppress(Unavailable):  # then the next process does
+        with contextlib.suppress(Unavailable):  # the next process to start does it then
             while logs := await self._db.read(Statement(_LOGS, (after,))):
                 for [after] in logs:
                     await generations.delete_dead(self._db, after)

@@ -1,8 +1,8 @@
-"""Are two builds of the views the same, row for row? They may lie in two databases, of two back
-ends.
+"""Compares two builds of the views row by row, in one database or in two, of any back ends.
 
-Tables are read side by side in the order of their keys, a page at a time: nothing is held but two
-pages. Each page is a query of its own, so both logs must be quiet while they are compared.
+Both builds of a table are read in the order of its key, one page at a time, so no more than two
+pages are in memory. Each page is a query of its own, so both logs must be quiet while they are
+compared.
 """
 
 import asyncio
@@ -19,29 +19,28 @@ PAGE_ROWS = 1_000
 _ROWS = """\
 SELECT {key}, stored.*
 FROM {table} AS stored
-WHERE stored.log_id = $1 AND stored.generation = $2{behind}
+WHERE stored.log_id = $1 AND stored.generation = $2{after}
 ORDER BY {key}
 LIMIT $3"""
 
-type Key = tuple[Value, ...]
-type Stored = tuple[Value, ...]
+type RowKey = tuple[Value, ...]
+type RowValues = tuple[Value, ...]
 
 
 class Difference(NamedTuple):
-    """A row that two builds of a view don't have in common; None where there is none."""
+    """Holds a row that differs between two builds of a view; None: that build does not have it."""
 
     table: str
     key: dict[str, Value]
-    expected: Stored | None
-    found: Stored | None
+    expected: RowValues | None
+    found: RowValues | None
 
 
 async def differences[A: Reader, B: Reader](
     expected: Views[A], found: Views[B]
 ) -> AsyncIterator[Difference]:
-    """Every row of the views of `expected` that `found` has otherwise, or one of them alone.
-
-    In the order of tables and keys; whoever wants only the first ones stops.
+    """Yields each row that differs between the views of `expected` and the same views of `found`,
+    or that only one of them has, in the order of tables and keys.
     """
     for view in fold.VIEWS:
         if view.NAME in expected.generations:
@@ -53,7 +52,7 @@ async def differences[A: Reader, B: Reader](
 async def _of_table[A: Reader, B: Reader](
     view: View, table: Table, expected: Views[A], found: Views[B]
 ) -> AsyncIterator[Difference]:
-    after: Key | None = None
+    after: RowKey | None = None
     while True:
         left, right = await asyncio.gather(
             _page(view, table, expected, after), _page(view, table, found, after)
@@ -71,21 +70,23 @@ async def _of_table[A: Reader, B: Reader](
 
 
 async def _page[Source: Reader](
-    view: View, table: Table, views: Views[Source], after: Key | None
-) -> dict[Key, Stored]:
-    """The next rows behind `after`, in order: key -> the columns behind log_id and generation."""
+    view: View, table: Table, views: Views[Source], after: RowKey | None
+) -> dict[RowKey, RowValues]:
+    """Returns the next rows after the key `after`, in order: key -> the columns after log_id and
+    generation."""
     columns = len(table.key)
     key = ", ".join(f"stored.{column}" for column in table.key)
     places = ", ".join(f"${n + 4}" for n in range(columns))
-    behind = "" if after is None else f" AND ({key}) > ({places})"
+    condition = "" if after is None else f" AND ({key}) > ({places})"
     statement = Statement(
-        _ROWS.format(key=key, table=table.name, behind=behind),
+        _ROWS.format(key=key, table=table.name, after=condition),
         (views.log_id, views.generations[view.NAME], PAGE_ROWS, *(after or ())),
     )
     rows = await views.db.read(statement)
     return {tuple(row[:columns]): tuple(row[columns + 2 :]) for row in rows}
 
 
-def _order(key: Key) -> list[tuple[bool, bool, Value]]:
-    """As both back ends order rows; SQLite keeps a text among integers, behind them all."""
+def _order(key: RowKey) -> list[tuple[bool, bool, Value]]:
+    """Returns a sort key that orders rows as both back ends do. SQLite may keep a text in a column
+    of integers, and sorts it after them all."""
     return [(value is not None, isinstance(value, str), value) for value in key]

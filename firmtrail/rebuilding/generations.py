@@ -1,13 +1,13 @@
-"""Which generation of a view is live, which is being built, and which is dead?
+"""Records which generation of a view is live, which is being built, and deletes the dead ones.
 
-`views` says which is live. `rebuilds` has a row for each view that is being built, all of one
-rebuild of a log with one generation, position and builder. Every other generation is dead: what a
-rebuild left that was switched or given up, and its rows are deleted. A number is taken that no row
-has, so no generation is ever made of two builds.
+The table `views` names the live generation. `rebuilds` has a row for each view that is being built;
+all rows of one rebuild of a log have the same generation, position and builder. Every other
+generation is dead: a rebuild has replaced it, or was given up before its end. Its rows are deleted.
+A rebuild takes a number that no row has, so no generation ever mixes two builds.
 
-Each function is a script, or a part of one, that a transaction plays. Whoever begins, goes on or
-ends a rebuild holds the log's head row or moves the rows of `rebuilds` from where it left them, so
-of two builders one finds out that it is not alone.
+Each function is a script that a transaction plays, or a part of one. A builder that begins,
+continues or ends a rebuild locks the log's head row, or advances the rows of `rebuilds` from the
+position where it left them. So if two builders work at one rebuild, one of them notices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from firmtrail.projections.view import Table
 from firmtrail.rebuilding.refold import MEMORY
 
 DELETED_ROWS = 2_000
-"""In one transaction: some ten milliseconds."""
+"""How many rows one transaction deletes, in some ten milliseconds."""
 
-_BUILDING = """\
+_LOAD_BUILD = """\
 SELECT
     rebuilds.name, rebuilds.revision, rebuilds.generation, rebuilds.position, rebuilds.is_wanted,
     rebuilds.builder, rebuilds.seen_at_ms, now_ms()
@@ -47,7 +47,7 @@ WHERE TRUE"""
 
 _TAKE = "UPDATE rebuilds SET builder = $2, seen_at_ms = now_ms() WHERE log_id = $1"
 
-_MOVE = """\
+_ADVANCE = """\
 UPDATE rebuilds
 SET position = $5, seen_at_ms = now_ms()
 WHERE log_id = $1 AND generation = $2 AND builder = $3 AND position = $4
@@ -71,7 +71,7 @@ UNION ALL
 SELECT generation FROM rebuilds WHERE log_id = $1 AND name = $2
 LIMIT 100"""
 
-_ROW_BEHIND = """\
+_FIRST_KEPT = """\
 SELECT {key}
 FROM {table}
 WHERE log_id = $1 AND generation = $2
@@ -91,21 +91,21 @@ RETURNING log_id"""
 
 
 class Overtaken(Exception):
-    """Another builder has taken this rebuild over, or began it anew; nothing was written."""
+    """Another builder has taken this rebuild over or begun another one; nothing was written."""
 
 
 class Build(NamedTuple):
-    """A rebuild under way: the views that it writes hold the events before `position`."""
+    """Holds a rebuild under way: the views that it writes include the events before `position`."""
 
     log_id: int
     generation: int
     position: int
     revisions: Mapping[str, int]
     wanted: frozenset[str]
-    """What will be live at the end; the others serve the fold meanwhile."""
+    """The views that will be live at the end; the fold needs the others meanwhile."""
     builder: str
     idle_ms: int
-    """For how long it has not moved."""
+    """For how long it has not advanced."""
 
     @property
     def generations(self) -> dict[str, int]:
@@ -113,12 +113,12 @@ class Build(NamedTuple):
 
     @property
     def is_of_this_code(self) -> bool:
-        """Whether this code folds into such rows."""
+        """Returns whether this code writes rows of the same revisions."""
         return all(fold.REVISIONS.get(name) == at for name, at in self.revisions.items())
 
 
 class Busy(Exception):
-    """Another builder is at work on this log."""
+    """Another builder is rebuilding views of this log."""
 
     def __init__(self, build: Build) -> None:
         super().__init__(f"{', '.join(sorted(build.wanted))} is being rebuilt already")
@@ -129,9 +129,9 @@ class Busy(Exception):
         return Busy, (self.build,)
 
 
-def building(log_id: int) -> Statement:
-    """The log's rebuild under way, if there is one; read it with `build_of`."""
-    return Statement(_BUILDING, (log_id,))
+def load_build(log_id: int) -> Statement:
+    """Reads the log's rebuild under way, if there is one; `build_of` decodes it."""
+    return Statement(_LOAD_BUILD, (log_id,))
 
 
 def build_of(log_id: int, rows: Sequence[Row]) -> Build | None:
@@ -150,13 +150,13 @@ def build_of(log_id: int, rows: Sequence[Row]) -> Build | None:
 
 
 def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> Script[Build]:
-    """Go on with a rebuild of these views that its builder left, else begin one.
+    """Continues a rebuild of these views that its builder has abandoned, or begins one.
 
-    One is left when it has not moved for `lease_ms`. What was left half-done for other views or in
-    another revision is given up. Raises `Busy` where the builder is another and at work.
+    A rebuild is abandoned if it has not advanced for `lease_ms`. If it is for other views, or in
+    another revision, it is given up. Raises `Busy` if another builder works at one.
     """
     yield [log.lock(log_id)]
-    [rows] = yield [building(log_id)]
+    [rows] = yield [load_build(log_id)]
     left = build_of(log_id, rows)
     if left and left.builder != builder and left.idle_ms < lease_ms:
         raise Busy(left)
@@ -173,27 +173,28 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
         Statement(_FORGET, (log_id,)),
         Statement(_BEGIN, (log_id, generation, builder), given),
     ]
-    [rows] = yield [building(log_id)]
+    [rows] = yield [load_build(log_id)]
     begun = build_of(log_id, rows)
     assert begun is not None
     return begun
 
 
-def move(build: Build, batch: range) -> Script[None]:
-    """Moves the rebuild past a batch that the transaction writes. Raises `Overtaken`."""
+def advance(build: Build, batch: range) -> Script[None]:
+    """Moves the rebuild's position past a batch that the transaction writes. Raises `Overtaken`."""
     key = (build.log_id, build.generation, build.builder)
-    [moved] = yield [Statement(_MOVE, (*key, batch.start, batch.stop))]
+    [moved] = yield [Statement(_ADVANCE, (*key, batch.start, batch.stop))]
     if len(moved) != len(build.revisions):
         raise Overtaken
 
 
 def switch(log_id: int) -> list[Statement]:
-    """Makes what was wanted live, and ends the rebuild; its head is held."""
+    """Returns the statements that make the wanted views live and end the rebuild. The caller has
+    locked the log's head."""
     return [Statement(_SWITCH, (log_id,)), Statement(_FORGET, (log_id,))]
 
 
 async def delete_dead(db: Database, log_id: int) -> None:
-    """Delete the rows of the log's dead generations, in short transactions."""
+    """Deletes the rows of the log's dead generations, in short transactions."""
     for view in fold.VIEWS:
         used = [row[0] for row in await db.read(Statement(_USED, (log_id, view.NAME)))]
         for table in view.TABLES:
@@ -212,17 +213,17 @@ async def _next_generation(db: Database, log_id: int, table: Table, after: int) 
 
 
 def _delete_some(log_id: int, view: str, table: Table, generation: int) -> Script[bool]:
-    """Deletes the first rows of a dead generation; whether there may be more.
+    """Deletes the first rows of a dead generation; returns whether there may be more.
 
-    The statement that deletes looks by itself whether the generation is dead: once another process
-    has deleted the last of its rows, its number can be taken again, and no snapshot holds rows of
-    the new owner without its row in `rebuilds` or `views`.
+    The statement that deletes checks itself that the generation is dead: once another process has
+    deleted the last of its rows, its number can be taken again. A snapshot never shows rows of the
+    new owner without its row in `rebuilds` or `views`.
     """
     key = ", ".join(table.key)
-    text = _ROW_BEHIND.format(key=key, table=table.name)
-    [behind] = yield [Statement(text, (log_id, generation, DELETED_ROWS))]
+    text = _FIRST_KEPT.format(key=key, table=table.name)
+    [kept] = yield [Statement(text, (log_id, generation, DELETED_ROWS))]
     places = ", ".join(f"${n + 4}" for n in range(len(table.key)))
-    before = f" AND ({key}) < ({places})" if behind else ""
-    args = (log_id, generation, view, *(behind[0] if behind else ()))
+    before = f" AND ({key}) < ({places})" if kept else ""
+    args = (log_id, generation, view, *(kept[0] if kept else ()))
     [deleted] = yield [Statement(_DELETE_DEAD.format(table=table.name, before=before), args)]
-    return bool(behind and deleted)
+    return bool(kept and deleted)

@@ -1,13 +1,13 @@
-"""How is a view built anew while the live one serves?
+"""Builds a view again from the log while the live one serves.
 
-As a new generation beside the live one, from the log, in short transactions; in the last one the
-head of the log is held, so nothing is appended, what is left of the log is folded, and the views'
-rows say that the new generation is live. A commit before it wrote the old generation, one after it
-writes the new; a read takes the generation in its own statement.
+The new build is a new generation next to the live one, written in short transactions. The last
+transaction locks the head of the log, so that nothing is appended. It folds the rest of the log and
+makes the new generation live in the table `views`. A commit before it wrote the old generation, a
+commit after it writes the new one; a read finds the live generation in its own statement.
 
-What a crash leaves: before that last transaction, the old views live and serve, and the rebuild
-where its last batch left it, to be gone on with. After it, the new views live and the rows of the
-old ones, which `delete_dead` deletes when somebody comes by.
+A crash before that last transaction leaves the old views live, and the rebuild at the end of its
+last batch, to be continued. A crash after it leaves the new views live, and the rows of the old
+ones, which the next call of `delete_dead` deletes.
 """
 
 import contextlib
@@ -24,49 +24,53 @@ from firmtrail.rebuilding.generations import Build
 from firmtrail.rebuilding.refold import Views, fold_entries, refold
 
 LAST_EVENTS_MAX = 500
-"""Folded while the head is held: some ten milliseconds, in which no report is recorded. Doubled
-with each try, so that a rebuild ends also where reports come as fast as they are folded."""
+"""How many events may be folded while the head is locked: some ten milliseconds, in which no report
+is recorded. The number doubles with each try, so that a rebuild ends even if reports arrive as fast
+as they are folded."""
 
 
-class Progress(NamedTuple):
-    """How far a rebuild is."""
+class RebuildProgress(NamedTuple):
+    """Holds how far a rebuild has come."""
 
     build: Build
     size: int
-    """The log's."""
+    """The size of the log."""
     is_live: bool = False
 
 
-async def rebuild(db: Database, build: Build) -> AsyncGenerator[Progress]:
-    """Build the views to the end of the log, and make them live; tells of each step.
+async def rebuild(db: Database, build: Build) -> AsyncGenerator[RebuildProgress]:
+    """Builds the views to the end of the log and makes them live; yields after each step.
 
-    `build` was claimed. Raises `Overtaken` where somebody else has claimed it since, and what
-    `refold` raises. Left at any step, it can be claimed again and goes on from there.
+    `build` has been claimed. Raises `Overtaken` if another builder has claimed it since, and the
+    errors of `refold`. A rebuild that stops at any step can be claimed again and continues there.
     """
     for events_max in accumulate(repeat(2), mul, initial=LAST_EVENTS_MAX):
         size = (await log.head(db, build.log_id)).size
-        yield Progress(build, size)
+        yield RebuildProgress(build, size)
         if size - build.position > events_max:
             views = Views(db, build.log_id, build.generations)
             span = range(build.position, size)
-            folding = refold(db, build.log_id, views, span, mark=partial(generations.move, build))
+            folding = refold(
+                db, build.log_id, views, span, mark=partial(generations.advance, build)
+            )
             async with contextlib.aclosing(folding) as positions:
                 async for position in positions:
                     build = build._replace(position=position)
-                    yield Progress(build, size)
+                    yield RebuildProgress(build, size)
         elif (ended := await db.play(_end, build, events_max)) is not None:
             yield ended
             return
 
 
-def _end(build: Build, events_max: int) -> Script[Progress | None]:
-    """Catches up under the head lock and switches; None where too much has come meanwhile."""
+def _end(build: Build, events_max: int) -> Script[RebuildProgress | None]:
+    """Folds the rest of the log under the lock of its head and switches. Returns None, and does
+    nothing, if the rest is more than `events_max`."""
     log_id = build.log_id
     [locked] = yield [log.lock(log_id)]
     size = log.head_of(locked).size
     if size - build.position > events_max:
         return None
-    yield from generations.move(build, range(build.position, size))
+    yield from generations.advance(build, range(build.position, size))
     position = build.position
     while position < size:
         [rows] = yield [log.page(log_id, position, size, events_max)]
@@ -75,4 +79,4 @@ def _end(build: Build, events_max: int) -> Script[Progress | None]:
         yield folded.statements
         position += len(entries)
     yield generations.switch(log_id)
-    return Progress(build._replace(position=size), size, is_live=True)
+    return RebuildProgress(build._replace(position=size), size, is_live=True)

@@ -1,14 +1,13 @@
-"""Folds a range of the log into views again: in batches, into generations that nothing else
-writes.
+"""Folds a range of the log into views again, in batches, into generations that nothing else writes.
 
-It is the fold of a commit, `fold.Fold`, over larger batches: so a rebuild, a replay and what was
-written live can't differ by a rule. Memory is that of a few batches and some thousand devices,
-however long the log is. A batch is read and folded outside any transaction, in slices that let
-other tasks run, while the one before it is written in one short transaction.
+It uses `fold.Fold`, the fold of a commit, for larger batches: so a rebuild, a replay and live
+writing can't differ by a rule. It needs memory for a few batches and some thousand devices, however
+long the log is. A batch is read and folded outside any transaction, in slices that let other tasks
+run, while the batch before it is written in one short transaction.
 
-Some views of the same generations are the fold's memory: the states of devices, what comes after
-a late report, what decides, and what devices were offered. They must be among the views that are
-built.
+Some views of the same generations are the fold's memory: the states of devices, the reports after a
+late one, the project's `Control`, the offers and the questions. They must be among the views that
+are built.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ from firmtrail.projections import (
     releases,
     rollouts,
 )
-from firmtrail.projections.steering import Steering
+from firmtrail.projections.steering_fold import SteeringFold
 from firmtrail.rules import device
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
@@ -51,32 +50,33 @@ MEMORY = frozenset(
         device_asks,
     )
 )
-"""The views that every fold from the log needs, whichever it is for."""
+"""The views that every fold from the log needs, whichever view it is for."""
 
 SLICE_EVENTS = 25
-"""Folded before other tasks get a turn: half a millisecond. The thread that writes the batch before
-gets its turns at the interpreter by it, too."""
+"""How many events are folded before other tasks get a turn: half a millisecond. The thread that
+writes the batch before gets its turns at the interpreter then, too."""
 
 BATCH_EVENTS_MIN, BATCH_EVENTS_FIRST, BATCH_EVENTS_MAX = 100, 1_000, 4_000
 WRITE_S = 0.01
-"""How long a batch's statements should take where all other writes wait for them, and for COMMIT,
-which takes about as long again. The batches' size follows from it; twice as much made nothing
+"""How long a batch's statements should take where all other writes wait for them and for COMMIT,
+which takes about as long again. The size of batches follows from it; twice as much made nothing
 faster."""
 
-WRITE_BESIDE_S = 0.25
-"""The same where other writes don't wait, and a batch is never larger than the first: smaller ones
-spend their time on ways to a busy database and back, larger ones hold the event loop for 50 ms, and
-slower ones come near a rebuild's lease."""
+WRITE_IN_PARALLEL_S = 0.25
+"""The same where other writes don't wait. There, a batch is never larger than the first: smaller
+batches spend their time on trips to a busy database, larger ones occupy the event loop for 50 ms,
+and slower ones come near a rebuild's lease."""
 
 type Entries = list[tuple[int, int, str]]
 """(position, recorded_at_ms, entry text)."""
 
 KNOWN_DEVICES_MAX = 20_000
-"""States kept in memory, about 1 KiB each, so that a device that is named again is not read."""
+"""How many states are kept in memory, about 1 KiB each, so that a device that is named again is not
+read again."""
 
 
 class Views[Source: Reader](NamedTuple):
-    """A log's views in these generations: view's name -> generation."""
+    """Names a log's views in some generations: view's name -> generation."""
 
     db: Source
     log_id: int
@@ -84,11 +84,11 @@ class Views[Source: Reader](NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A batch that is folded: what its devices are after it, what was reported, and what writes
-    it."""
+    """Holds a folded batch: the states of its devices and the steering after it, and the
+    statements that write it."""
 
     states: Mapping[str, DeviceState]
-    steering: Steering
+    steering: SteeringFold
     statements: list[Statement]
 
 
@@ -104,18 +104,18 @@ async def refold(
     *,
     mark: Callable[[range], Script[None]] = _unmarked,
 ) -> AsyncGenerator[int]:
-    """Fold the events at the positions of `span` into views that hold all before them.
+    """Folds the events at the positions of `span` into views that include all events before them.
 
-    Yields, after each batch that is written, the position that comes next. `mark` is played first
-    in a batch's transaction, with its positions: what it writes holds exactly when the batch is
-    written, and what it raises keeps the batch from being written. Source and target may be
-    different databases. Once it is closed, nothing is being written any more.
+    Yields the next position after each batch that is written. `mark` is played first in a batch's
+    transaction, with the batch's positions: its writes are committed exactly if the batch is. If it
+    raises, the batch is not written. Source and target may be different databases. Once the
+    generator is closed, nothing is being written any more.
 
-    Raises `log.Corrupt` where a position is missing, or its entry none of ours.
+    Raises `log.Corrupt` if a position is missing, or its entry is not one of ours.
     """
     start, size = span.start, BATCH_EVENTS_FIRST
     known: dict[str, DeviceState] = {}
-    steering: Steering | None = None
+    steering: SteeringFold | None = None
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
@@ -141,7 +141,7 @@ async def refold(
 
 
 def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) -> None:
-    """Keeps the states of the devices that were named last, those of this batch among them."""
+    """Keeps the states of the devices that were named last, including those of this batch."""
     for name in states.keys() & known.keys():
         del known[name]
     known.update(states)
@@ -150,7 +150,7 @@ def _remember(known: dict[str, DeviceState], states: Mapping[str, DeviceState]) 
 
 
 def _writing(mark: Callable[[], Script[None]], statements: Sequence[Statement]) -> Script[float]:
-    """Gives the seconds that it took, COMMIT apart."""
+    """Returns the seconds that it took, without COMMIT."""
     began = time.perf_counter()
     yield from mark()
     yield statements
@@ -158,9 +158,10 @@ def _writing(mark: Callable[[], Script[None]], statements: Sequence[Statement]) 
 
 
 def _next_size(size: int, write_s: float, *, in_turn: bool) -> int:
-    """Follows what a write took, by a factor of two at most."""
+    """Returns the size of the next batch, from the time that the last write took. It changes by a
+    factor of two at most."""
     goal_s, events_max = (
-        (WRITE_S, BATCH_EVENTS_MAX) if in_turn else (WRITE_BESIDE_S, BATCH_EVENTS_FIRST)
+        (WRITE_S, BATCH_EVENTS_MAX) if in_turn else (WRITE_IN_PARALLEL_S, BATCH_EVENTS_FIRST)
     )
     wanted = size * min(max(goal_s / write_s, 0.5), 2)
     return min(max(int(wanted), BATCH_EVENTS_MIN), events_max)
@@ -172,19 +173,19 @@ def fold_entries(
     entries: Entries,
     states: Mapping[str, DeviceState],
     *,
-    before: Steering | None = None,
+    before: SteeringFold | None = None,
 ) -> Script[Folded]:
-    """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
+    """Folds a batch; `states` are those of devices that need not be read, or can't be read yet.
 
-    `before` is what the batch before it knows of steering, if its rows can't be read yet.
-    As a script it yields what must be read for it, and nothing where others may have a turn.
+    `before` is the steering after the batch before, if its rows can't be read yet.
+    As a script it yields the statements that it needs read, and none where others may have a turn.
     """
     recorded: list[Recorded] = []
     for texts in batched(entries, SLICE_EVENTS):
         yield []
         recorded += [_decoded(position, text) for position, _, text in texts]
     folded = fold.Fold()
-    named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
+    named = {_device(event) for event in recorded if event.stream.startswith("device/")}
     folded.states.update((name, states[name]) for name in named & states.keys())
     current = device_current.load(
         log_id, generations[device_current.NAME], named - folded.states.keys()
@@ -192,9 +193,12 @@ def fold_entries(
     [rows] = yield [current]
     folded.states.update(device_current.states(rows))
     if late := _late(folded.states, recorded):
-        [behind] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
-        folded.add_later(late, behind)
-    yield from _recall(log_id, generations, folded.steering, recorded, before=before)
+        [later] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
+        folded.add_later(late, later)
+    yield from _load_steering(folded.steering, log_id, generations, named, before=before)
+    if questions := _questions(recorded):
+        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
+        folded.steering.asks = device_asks.state(rows)
     for part in batched(recorded, SLICE_EVENTS):
         yield []
         for event in part:
@@ -203,16 +207,16 @@ def fold_entries(
     return Folded(folded.states, folded.steering, statements)
 
 
-def _recall(
+def _load_steering(
+    steering: SteeringFold,
     log_id: int,
     generations: Mapping[str, int],
-    steering: Steering,
-    recorded: Sequence[Recorded],
+    named: Iterable[str],
     *,
-    before: Steering | None,
+    before: SteeringFold | None,
 ) -> Script[None]:
-    """Brings what decides and what devices were offered to before the batch. Settings and halts are
-    left out: no view's rows follow from them."""
+    """Loads the `Control` and the offers of the named devices as they were before the batch.
+    Settings and halts are left out, because no view's rows follow from them."""
     if before is not None:
         steering.control, steering.recent = before.control, before.recent
     else:
@@ -225,18 +229,13 @@ def _recall(
         )
         steering.recent = rollouts.recent(of_rollouts)
     if steering.control.releases:
-        named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
-        generation = generations[device_offers.NAME]
-        [rows] = yield [device_offers.load(log_id, generation, named)]
+        [rows] = yield [device_offers.load(log_id, generations[device_offers.NAME], named)]
         steering.offers = device_offers.state(rows)
-    if questions := _questions(recorded):
-        [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
-        steering.asks = device_asks.state(rows)
 
 
 def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
     return {
-        (event.stream.removeprefix("device/"), event.event.question)
+        (_device(event), event.event.question)
         for event in recorded
         if isinstance(event.event, REPORTS) and event.event.question is not None
     }
@@ -249,16 +248,16 @@ def _decoded(position: int, text: str) -> Recorded:
         raise log.Corrupt(f"position {position} is no entry: {error!r}") from error
 
 
-def _is_of_device(event: Recorded) -> bool:
-    return event.stream.startswith("device/")
+def _device(event: Recorded) -> str:
+    return event.stream.removeprefix("device/")
 
 
 def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> list[tuple[str, int]]:
     """Returns the (device, place) of each report that may not be the last in its device's order.
 
-    `last` has no more of a device than its order needs. It is never above the device that will be:
-    a report that comes after one whose clock is behind, or in a counting that begins here, is late
-    by reports that the fold knows.
+    `last` has only those members of a device that its order needs. Its last place is never above
+    the one that the device will have. A report after one with a slow clock, or in a counting that
+    begins in this batch, can only be late because of reports that the fold knows.
     """
     last = {
         name: DeviceState(name, last_place=state.last_place, counting_place=state.counting_place)
@@ -266,7 +265,7 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
     }
     late = []
     for event in recorded:
-        name = event.stream.removeprefix("device/")
+        name = _device(event)
         if isinstance(event.event, REPORTS):
             before = last.get(name) or DeviceState(name)
             place = device.placed(before, event).place

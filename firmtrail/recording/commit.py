@@ -25,6 +25,7 @@ from firmtrail.projections import (
     device_history,
     device_offers,
     fold,
+    history_lines,
     rollouts,
 )
 from firmtrail.publishing.minimum_sizes import Floors, LogName
@@ -70,7 +71,7 @@ class Before(NamedTuple):
     """What a process knows of a log before it holds its head."""
 
     floors: Floors
-    held: controls.Held
+    held: controls.CommittedControls
     old: Sequence[continued.Part]
     """The logs that it continues."""
 
@@ -159,7 +160,7 @@ class Paper:
 
     def load_runs(self, wanted: Sequence[tuple[str, str]]) -> Statement:
         """What these (device, bad version) ran before the bad one; `device_history.runs_of`."""
-        keys = [(self.log_id, *each, device_history.END) for each in wanted]
+        keys = [(self.log_id, *each, history_lines.END) for each in wanted]
         return device_history.runs(keys, self._generations[device_history.NAME])
 
     def record(

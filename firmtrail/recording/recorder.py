@@ -20,7 +20,7 @@ from typing import NamedTuple
 from firmtrail.database.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
 from firmtrail.eventstore import continued, log
 from firmtrail.projections import fold
-from firmtrail.projections.controls import Controls, Held
+from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import Floors, LogName, LogRefused
 from firmtrail.recording.check_ins import CheckIn, offering
 from firmtrail.recording.commit import Before, Commit, Committed, begin
@@ -146,7 +146,7 @@ class Recorder:
         self.floors = floors or Floors()
         """What each log must be at least; this process's commits raise it."""
         self.controls = Controls(db)
-        self._held = Held()
+        self._held = CommittedControls()
         self._db = db
         self._lines: dict[int, _Line] = {}
 

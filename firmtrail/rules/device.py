@@ -59,11 +59,11 @@ used up the highest seq, comes there; from then on its reports are ordered by po
 MOVING: frozenset[Status] = frozenset({"installed", "running"})
 """The statuses that say which version runs."""
 
+FAILING: tuple[Status, ...] = ("failed", "rejected")
+"""The statuses that say that the device did not get to a version."""
+
 AT_IT: frozenset[Status] = frozenset({"installing", "rebooting"})
 """The statuses that say that the device is about to run another version."""
-
-FAILED: frozenset[Status] = frozenset({"failed", "rejected"})
-"""The statuses that say that the device did not get to a version."""
 
 type Clock = Literal["unset", "ahead", "behind"]
 """Why the time that a report claims is not believed."""
@@ -314,19 +314,22 @@ def evolve_report(
     last = (state.last_place, state.last_position, state.last_version, state.status, state.clock)
     if not at.late:
         last = (at.place, at.position, event.version, event.status, at.clock)
-    return DeviceState(
-        state.device,
-        state.model,
-        state.cohort,
-        state.tags,
-        state.pinned,
-        state.decommissioned,
-        *run,
-        *last,
-        at.position,
-        report.recorded_at_ms,
-        state.counting_place,
-        state.registered_at_ms,
+    place, position, version, status, clock = last
+    return replace(
+        state,
+        version=run.version,
+        since_ms=run.since_ms,
+        previous_version=run.previous_version,
+        run_place=run.place,
+        run_position=run.position,
+        last_place=place,
+        last_position=position,
+        last_version=version,
+        status=status,
+        clock=clock,
+        recorded_position=at.position,
+        recorded_at_ms=report.recorded_at_ms,
+        is_ordered=False,
     )
 
 

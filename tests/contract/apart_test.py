@@ -23,7 +23,7 @@ from firmtrail.database.sqlite import SQLite
 from firmtrail.database.sqlite_writer import Apart
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
-from firmtrail.projections.controls import Held
+from firmtrail.projections.controls import CommittedControls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
 from firmtrail.recording.commit import Commit
@@ -120,7 +120,7 @@ def test_every_error_of_a_script_can_cross(error: Exception) -> None:
 
 
 def test_what_is_held_in_another_process_is_its_own_and_one() -> None:
-    held = Held()
+    held = CommittedControls()
     first, second = (pickled.content(pickled.message(held)[1]) for _ in range(2))
     assert first is second
     assert first is not held

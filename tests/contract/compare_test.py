@@ -19,8 +19,8 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "PAGE_ROWS", 3)
 
 
-async def two_builds(db: Database, recorder: Recorder) -> tuple[Views, Views]:
-    """The live views of a log, and the same built from it as the views of another log."""
+async def two_builds(db: Database, recorder: Recorder) -> tuple[Views[Database], Views[Database]]:
+    """Returns the live views of a log, and the same views built from it as those of another log."""
     log_id = await new_log(db, "one")
     await register(recorder, log_id, *DEVICES)
     for device in DEVICES:
@@ -31,20 +31,24 @@ async def two_builds(db: Database, recorder: Recorder) -> tuple[Views, Views]:
     return Views(db, log_id, await generations(db, log_id)), built
 
 
-async def found(one: Views, other: Views) -> list[tuple[str, dict[str, object], bool, bool]]:
+async def found(
+    one: Views[Database], other: Views[Database]
+) -> list[tuple[str, dict[str, object], bool, bool]]:
     return [
         (table, dict(key), expected is not None, found is not None)
         async for table, key, expected, found in compare.differences(one, other)
     ]
 
 
-async def test_what_was_built_is_what_was_written_live(db: Database, recorder: Recorder) -> None:
+async def test_a_build_equals_the_rows_that_were_written_live(
+    db: Database, recorder: Recorder
+) -> None:
     one, other = await two_builds(db, recorder)
     assert await found(one, other) == []
 
 
 @pytest.mark.parametrize("device", ["d0", "d2", "d3", "d6"])
-async def test_a_missing_a_surplus_and_a_changed_row_are_named_by_their_keys(
+async def test_missing_surplus_and_changed_rows_are_named_by_their_keys(
     db: Database, recorder: Recorder, device: str
 ) -> None:
     one, other = await two_builds(db, recorder)

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceSecretIssued, ReleaseAdded
 from firmtrail.eventstore import log
-from firmtrail.projections import device_current, device_history
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections import device_current, device_history, history_lines
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import DeviceState, Refused, Report
 from tests.fleet import NOON_MS, received, record_events, register, report
@@ -43,18 +44,18 @@ async def deliver(
 
 
 async def state_of(db: Database, log_id: int, name: str) -> DeviceState:
-    rows = await db.read(device_current.one([(log_id, name)]))
-    _, found = device_current.found_one([row[1:] for row in rows])
+    rows = await db.read(device_current.load_live([(log_id, name)]))
+    _, found = device_current.size_and_device([row[1:] for row in rows])
     assert found is not None
     return found.state
 
 
-async def entries_of(db: Database, log_id: int, name: str, moves: int) -> list[Entry]:
-    rows = await db.read(device_history.pages([Asked(log_id, name, moves=moves)]))
-    return device_history.page_of([row[1:] for row in rows], entries_max=len(rows)).entries
+async def entries_of(db: Database, log_id: int, name: str, moves: int) -> list[HistoryEntry]:
+    rows = await db.read(device_history.pages([HistoryRequest(log_id, name, moves=moves)]))
+    return history_lines.page_of([row[1:] for row in rows], entries_max=len(rows)).entries
 
 
-def lasting(entry: Entry) -> Entry:
+def lasting(entry: HistoryEntry) -> HistoryEntry:
     """Without what may depend on when it was recorded."""
     is_own_time = entry.occurred_at_ms is not None and entry.clock is None
     time_ms = entry.time_ms if is_own_time else 0

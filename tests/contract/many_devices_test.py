@@ -6,6 +6,7 @@ from firmtrail.access import NewSecret
 from firmtrail.commands import devices as commands
 from firmtrail.commands.devices import PIECE_DEVICES, Registered, Registration
 from firmtrail.database.database import Database
+from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
@@ -19,7 +20,10 @@ COUNT = 2 * PIECE_DEVICES + 7
 
 def wanted() -> list[Registration]:
     return [
-        Registration(NewSecret(f"n{n}", f"k_{n}", f"digest {n}"), "m", None, ("a", f"t{n % 3}"))
+        Registration(
+            NewSecret(f"n{n}", f"k_{n}", f"digest {n}"),
+            DeviceRegistered("m", tags=("a", f"t{n % 3}")),
+        )
         for n in range(COUNT)
     ]
 

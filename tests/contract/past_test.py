@@ -1,4 +1,4 @@
-"""The past: what was known after the first N events, and what ran at a time, against a model."""
+"""Reads of the past, after the first N events and at a time, agree with a model."""
 
 from itertools import product
 
@@ -9,9 +9,16 @@ from firmtrail.database.database import Database, Row
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
-from firmtrail.projections import device_current, device_history, fleet_past, fleet_versions
+from firmtrail.projections import (
+    device_current,
+    device_history,
+    fleet_past,
+    fleet_versions,
+    history_lines,
+)
 from firmtrail.projections.device_current import Filter
-from firmtrail.projections.device_history import Asked, Entry
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import DeviceState
 from tests import model
@@ -28,12 +35,12 @@ FEWER = settings(EXAMPLES, max_examples=12)
 
 @pytest.fixture(autouse=True)
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets of positions that a short log fills."""
+    """Makes buckets so small that a short log fills some."""
     monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 4)
 
 
 async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int, list[Recorded]]:
-    """A new log with this life; its id and events."""
+    """Makes a new log with this life; returns its id and events."""
     log_id = await new_log(db)
     await register(recorder, log_id, *DEVICES, model="m")
     await live(recorder, log_id, life)
@@ -42,16 +49,16 @@ async def lived(db: Database, recorder: Recorder, life: list[Step]) -> tuple[int
     return log_id, [decode(at, text) for page in pages for at, _, text in page]
 
 
-async def histories(db: Database, asked: list[Asked]) -> list[list[Line]]:
-    """What the view says to each, oldest first."""
-    rows: list[list[Row]] = [[] for _ in asked]
-    for n, *row in await db.read(device_history.pages(asked)):
+async def histories(db: Database, requests: list[HistoryRequest]) -> list[list[Line]]:
+    """Returns the lines of each request, the oldest first."""
+    rows: list[list[Row]] = [[] for _ in requests]
+    for n, *row in await db.read(device_history.pages(requests)):
         rows[n].append(row)
-    pages = [device_history.page_of(each, entries_max=len(each)) for each in rows]
+    pages = [history_lines.page_of(each, entries_max=len(each)) for each in rows]
     return [[line_of(entry) for entry in page.entries[::-1]] for page in pages]
 
 
-def line_of(entry: Entry) -> Line:
+def line_of(entry: HistoryEntry) -> Line:
     return Line(
         entry.position,
         entry.version,
@@ -63,45 +70,45 @@ def line_of(entry: Entry) -> Line:
 
 
 def times_of(recorded: list[Recorded]) -> list[int]:
-    """Every time that a report has, and those around it."""
-    told = [told for device in model.devices(recorded).values() for told in device.told]
-    return sorted({told.time_ms + around for told in told for around in (-1, 0, 1)})
+    """Returns the time of every report, and the times 1 ms before and after it."""
+    reports = [each for device in model.devices(recorded).values() for each in device.told]
+    return sorted({each.time_ms + around for each in reports for around in (-1, 0, 1)})
 
 
 @EXAMPLES
 @given(life=lives())
-async def test_a_history_as_of_any_size_is_the_models(
+async def test_a_history_as_of_any_size_agrees_with_the_model(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
-    asked = [
-        Asked(log_id, name, stop=stop)
+    requests = [
+        HistoryRequest(log_id, name, stop=stop)
         for stop, name in product(range(3, len(recorded) + 1), DEVICES)
     ]
-    for one, lines in zip(asked, await histories(db, asked), strict=True):
+    for one, lines in zip(requests, await histories(db, requests), strict=True):
         device = model.devices(recorded[: one.stop])[one.device]
         assert lines == model.history(device.moving()), one
 
 
 @EXAMPLES
 @given(life=lives())
-async def test_a_history_at_any_time_is_the_models(
+async def test_a_history_at_any_time_agrees_with_the_model(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
     stops = sorted({3, len(recorded) // 2 + 2, len(recorded)})
-    asked = [
-        Asked(log_id, name, stop=stop, at_ms=at_ms)
+    requests = [
+        HistoryRequest(log_id, name, stop=stop, at_ms=at_ms)
         for stop, at_ms, name in product(stops, times_of(recorded), DEVICES)
     ]
-    for one, lines in zip(asked, await histories(db, asked), strict=True):
+    for one, lines in zip(requests, await histories(db, requests), strict=True):
         device = model.devices(recorded[: one.stop])[one.device]
         assert lines == model.history(device.moving_until(one.at_ms or 0)), one
 
 
 @EXAMPLES
 @given(life=lives())
-async def test_the_counts_as_of_any_size_are_the_models(
+async def test_the_counts_as_of_any_size_agree_with_the_model(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
@@ -116,7 +123,7 @@ async def test_the_counts_as_of_any_size_are_the_models(
         assert await fleet_versions.of_model(db, log_id, name) == sum(of_model)
 
 
-def told_of(state: DeviceState) -> dict[str, object]:
+def facts_of(state: DeviceState) -> dict[str, object]:
     return {
         "model": state.model,
         "tags": state.tags,
@@ -129,7 +136,7 @@ def told_of(state: DeviceState) -> dict[str, object]:
     }
 
 
-def told_by(device: model.Device, at_ms: int | None = None) -> dict[str, object]:
+def facts_by(device: model.Device, at_ms: int | None = None) -> dict[str, object]:
     reports = device.order() if at_ms is None else device.moving_until(at_ms)
     lines = model.history(device.moving() if at_ms is None else reports)
     assert device.attributes is not None
@@ -145,25 +152,27 @@ def told_by(device: model.Device, at_ms: int | None = None) -> dict[str, object]
 
 @EXAMPLES
 @given(life=lives())
-async def test_a_devices_state_is_the_models_now_and_as_of_any_size(
+async def test_a_devices_state_agrees_with_the_model_now_and_as_of_any_size(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
     for stop in range(len(recorded) + 1):
         then = await fleet_past.states(db, fleet_past.Past(log_id, stop), DEVICES)
         expected = model.devices(recorded[:stop])
-        assert {name: told_of(state) for name, state in then.items()} == {
-            name: told_by(device) for name, device in expected.items()
+        assert {name: facts_of(state) for name, state in then.items()} == {
+            name: facts_by(device) for name, device in expected.items()
         }, stop
     _, current = await device_current.page(
         db, (log_id, "acme"), Filter(decommissioned=None), after="", limit=9
     )
-    assert [told_of(found.state) for found in current] == [told_of(then[name]) for name in DEVICES]
+    assert [facts_of(found.state) for found in current] == [
+        facts_of(then[name]) for name in DEVICES
+    ]
 
 
 @FEWER
 @given(life=lives())
-async def test_which_devices_ran_a_version_at_a_time_is_the_models(
+async def test_which_devices_ran_a_version_at_a_time_agrees_with_the_model(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id, recorded = await lived(db, recorder, life)
@@ -173,6 +182,8 @@ async def test_which_devices_ran_a_version_at_a_time_is_the_models(
         ran = await fleet_past.page(
             db, past, Filter(version=version, decommissioned=None), after="", limit=9
         )
-        assert [told_of(state) for state in ran] == [
-            told for name in DEVICES if (told := told_by(found[name], at_ms))["version"] == version
+        assert [facts_of(state) for state in ran] == [
+            facts
+            for name in DEVICES
+            if (facts := facts_by(found[name], at_ms))["version"] == version
         ]

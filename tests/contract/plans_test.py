@@ -1,7 +1,7 @@
-"""Postgres finds what a commit names by its keys, whatever it knows of the tables.
+"""Postgres finds the rows that a commit names by their keys, whatever its statistics are.
 
-What it doesn't know it must not guess: a plan that reads all of a log for each commit is right, and
-the slower the longer the log is. So the rows that a transaction fetched are counted, not its time.
+A plan that reads all of a log for each commit gives the right rows, but takes longer the longer the
+log is. So these tests count the rows that a transaction fetched, and not its time.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from firmtrail import projections
+from firmtrail import projections, rebuilding
 from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import log
 from firmtrail.projections import (
@@ -22,10 +22,11 @@ from firmtrail.projections import (
     fleet_past,
     fleet_versions,
     fold,
+    history_lines,
     releases,
     rollouts,
 )
-from firmtrail.projections.device_history import Asked
+from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
 from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.rebuild import rebuild
@@ -42,24 +43,24 @@ _FETCHED = Statement("""\
 SELECT CAST(coalesce(sum(coalesce(idx_tup_fetch, 0) + seq_tup_read), 0) AS bigint)
 FROM pg_stat_xact_user_tables
 WHERE relname IN ('events', 'device_current', 'device_history')""")
-"""Rows so far, by this connection: earlier transactions' may be among them, so two readings are
-subtracted."""
+"""Counts the rows that this connection has fetched so far. They may include rows of earlier
+transactions, so a test subtracts two counts."""
 
 
 @pytest.fixture
 async def db(postgres_url: str) -> AsyncIterator[Database]:
-    """Nothing of this is SQLite's."""
+    """Opens a Postgres: SQLite keeps no statistics that these tests could spoil."""
     async with opened(postgres_url) as db:
         yield db
 
 
 def of_a_commit(log_id: int, generation: int) -> dict[str, Statement]:
-    """What a commit reads first."""
+    """Returns the reads with which a commit begins."""
     late = [(device, NOON_MS) for device in NAMED]
     return {
         "identities": log.find(log_id, [(f"device/{device}", "s.1") for device in NAMED]),
         "devices": device_current.load(log_id, generation, NAMED),
-        "behind": device_history.later(log_id, generation, late),
+        "later": device_history.later(log_id, generation, late),
     }
 
 
@@ -74,7 +75,7 @@ async def fill(recorder: Recorder, log_id: int) -> None:
 
 
 async def fetched(db: Database, log_id: int, generation: int = 1) -> dict[str, int]:
-    """How many rows each statement fetches, each in a transaction of its own."""
+    """Returns how many rows each statement fetches, each in a transaction of its own."""
     counts = {}
     for name, statement in of_a_commit(log_id, generation).items():
         async with db.transaction() as tx:
@@ -84,21 +85,22 @@ async def fetched(db: Database, log_id: int, generation: int = 1) -> dict[str, i
 
 
 def are_few(counts: dict[str, int]) -> bool:
-    """Not more than two rows each: the one that is asked for, and one to find which that is."""
+    """Returns whether at most two rows were fetched for each device: the wanted one, and one that
+    identifies it."""
     return max(counts.values()) <= 2 * len(NAMED)
 
 
-async def test_plans_from_before_the_first_row_serve_when_there_are_many(
+async def test_plans_made_before_the_first_row_are_good_when_there_are_many(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
-    for _ in range(6):  # once would do; six times, should plans be made for values again
+    for _ in range(6):  # six times, after which Postgres may use a generic plan
         await fetched(db, log_id)
     await fill(recorder, log_id)
     counts = await fetched(db, log_id)
     assert are_few(counts), counts
 
 
-async def test_a_log_that_no_statistics_know_is_not_read_whole(
+async def test_a_log_without_statistics_is_not_read_whole(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await fill(recorder, log_id)
@@ -109,7 +111,7 @@ async def test_a_log_that_no_statistics_know_is_not_read_whole(
     assert are_few(counts), counts
 
 
-async def test_a_generation_that_no_statistics_know_is_not_read_whole(
+async def test_a_generation_without_statistics_is_not_read_whole(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await fill(recorder, log_id)
@@ -121,7 +123,7 @@ async def test_a_generation_that_no_statistics_know_is_not_read_whole(
     assert are_few(counts), counts
 
 
-async def test_a_page_of_devices_is_not_sorted_out_of_all(
+async def test_a_page_of_devices_is_not_sorted_from_all_devices(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     for start in range(0, 3_000, 1_000):
@@ -138,8 +140,8 @@ async def test_a_page_of_devices_is_not_sorted_out_of_all(
 
 DEVICES_OF_MANY, REPORTS_EACH = 6_000, 10
 PAGES_EACH_MAX = 150
-"""Index and table pages for each device of an answer: its reports, some times over. The index of
-all reports has several times as many."""
+"""How many index and table pages an answer may read for each of its devices: a few times those of
+its reports. The index of all reports has several times as many."""
 
 _MANY = (
     """\
@@ -168,7 +170,7 @@ _PAGES = Statement("""\
 SELECT CAST(sum(pg_stat_get_xact_blocks_fetched(oid)) AS bigint)
 FROM pg_class
 WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace""")
-"""Pages so far, by this connection, found in memory or not."""
+"""Counts the pages that this connection has read so far, from memory or not."""
 
 
 type Read = Callable[[Database, int], Awaitable[object]]
@@ -178,7 +180,7 @@ FEW = [f"d{n:06}" for n in range(10)]
 
 
 def _reads(make: Callable[..., Statement], *args: object) -> Read:
-    """A read of one statement that is given (n or not, log_id, …)."""
+    """Returns a read of the statement that `make` makes for one (log_id, …)."""
     return lambda db, log_id: db.read(make([(log_id, *args)]))
 
 
@@ -200,19 +202,21 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         len(FEW),
     ),
     "a history": (
-        lambda db, log_id: db.read(device_history.pages([Asked(log_id, DEVICE)])),
+        lambda db, log_id: db.read(device_history.pages([HistoryRequest(log_id, DEVICE)])),
         1,
     ),
     "last reports": (
         lambda db, log_id: db.read(
-            device_history.last_reports([Asked(log_id, name, 40_000, moves=0) for name in FEW])
+            device_history.last_reports(
+                [HistoryRequest(log_id, name, 40_000, moves=0) for name in FEW]
+            )
         ),
         len(FEW),
     ),
-    "what ran before": (_reads(device_history.runs, DEVICE, "1.0.1", device_history.END), 1),
-    "a device": (_reads(device_current.one, DEVICE), 1),
-    "a check-in": (_reads(check_in.look, DEVICE), 1),
-    "releases": (lambda db, log_id: db.read(releases.tell(log_id)), 1),
+    "the versions run before": (_reads(device_history.runs, DEVICE, "1.0.1", history_lines.END), 1),
+    "a device": (_reads(device_current.load_live, DEVICE), 1),
+    "a check-in": (_reads(check_in.load, DEVICE), 1),
+    "releases": (lambda db, log_id: db.read(releases.load_with_texts(log_id)), 1),
     "releases of all projects": (lambda db, _: releases.everywhere(db), 1),
     "rollouts": (rollouts.texts, 1),
     "a question": (lambda db, log_id: device_asks.one(db, log_id, (DEVICE, "q")), 1),
@@ -222,7 +226,7 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
 
 @pytest.fixture(scope="module")
 async def many_url(postgres: PostgresServer, postgres_template: str) -> str:
-    """A log of so many reports that reading all of it shows."""
+    """Makes a log of so many reports that a read of all of it is noticed."""
     url = postgres.create_database("plans_of_many", template=postgres_template)
     async with opened(url) as db:
         log_id = await new_log(db)
@@ -236,11 +240,12 @@ async def many_url(postgres: PostgresServer, postgres_template: str) -> str:
 async def test_a_read_of_the_live_generation_reads_no_more_than_it_answers(
     many_url: str, name: str
 ) -> None:
-    """Index pages too: an index that is walked to its end fetches few rows."""
+    """Counts index pages too: an index that is read to its end fetches few rows."""
     read, devices = LIVE_READS[name]
     async with opened(many_url) as db, db.snapshot() as snapshot:
         [[log_id]] = await snapshot.read(Statement("SELECT max(log_id) FROM log_heads LIMIT 1"))
-        await read(cast("Database", snapshot), log_id)  # the catalog's pages are not the answer's
+        # The first read also reads the catalog, whose pages are not the answer's.
+        await read(cast("Database", snapshot), log_id)
         [[before]] = await snapshot.read(_PAGES)
         await read(cast("Database", snapshot), log_id)
         [[after]] = await snapshot.read(_PAGES)
@@ -249,8 +254,7 @@ async def test_a_read_of_the_live_generation_reads_no_more_than_it_answers(
 
 def test_no_query_joins_the_generation() -> None:
     """PostgreSQL before 18 may join it last: see `view.generation_of`."""
-    sources = {
-        path.name: path.read_text() for path in Path(projections.__file__).parent.rglob("*.py")
-    }
+    rooms = [Path(room.__file__).parent for room in (projections, rebuilding)]
+    sources = {path.name: path.read_text() for room in rooms for path in room.glob("*.py")}
     joining = [name for name, text in sources.items() if re.search(r"\bJOIN views\b", text)]
     assert joining == ["builder.py"], "it compares revisions, and reads no rows of a view"

@@ -43,7 +43,7 @@ async def test_doctor_and_readyz_name_a_standby(pair: tuple[str, str]) -> None:
     assert (done.exit_code, database["verdict"]) == (1, "fail")
     assert "read_only" in database["found"]
     async with opened(standby) as db:
-        builder = Builder(db, is_alone=False, tell=lambda *_: None)
+        builder = Builder(db, is_alone=False, on_progress=lambda *_: None)
         assert await Readiness(db, builder).failures() == ["read_only"]
 
 

@@ -1,14 +1,15 @@
-"""The access record: written before a read begins, in batches, and listed by index."""
+"""The access record is written before a read begins, in batches, and listed by its index."""
 
 import asyncio
 import random
+from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 
 import pytest
 
 from firmtrail.access import reads
 from firmtrail.access.reads import Read, Reads, Which
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Transaction
 
 ACTORS = ("user/u_1", "user/u_2", "token/t_1", "system")
 
@@ -17,7 +18,7 @@ def new_read(n: int, *, at_ms: int = 0, project: str = "acme", actor: str = "use
     return Read(project, at_ms, f"r{n:04}", actor, "/events", '{"log":1}')
 
 
-async def test_a_read_is_there_once_it_is_added(db: Database) -> None:
+async def test_a_read_is_listed_once_it_is_added(db: Database) -> None:
     added = new_read(1, at_ms=5)
     await Reads(db).add(added)
     assert await reads.page(db, Which("acme"), limit=9) == [added]
@@ -27,7 +28,7 @@ async def test_reads_that_begin_together_are_written_together(db: Database) -> N
     record, commits = Reads(db), 0
     transaction = db.transaction
 
-    def counting():
+    def counting() -> AbstractAsyncContextManager[Transaction]:
         nonlocal commits
         commits += 1
         return transaction()
@@ -39,7 +40,7 @@ async def test_reads_that_begin_together_are_written_together(db: Database) -> N
 
 
 async def test_a_read_that_can_not_be_recorded_does_not_begin(db: Database) -> None:
-    """Two records of one request, which the table refuses: neither is told that it is written."""
+    """Adds two records of one request, which the table refuses: both callers get an error."""
     record = Reads(db)
     adding = [record.add(new_read(1)), record.add_once_a_minute(new_read(1))]
     failures = await asyncio.gather(*adding, return_exceptions=True)
@@ -49,7 +50,7 @@ async def test_a_read_that_can_not_be_recorded_does_not_begin(db: Database) -> N
     assert await reads.count(db, Which("acme")) == 1
 
 
-async def test_what_is_fetched_by_the_thousand_is_recorded_once_a_minute(
+async def test_frequent_reads_of_one_actor_are_recorded_once_a_minute(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = Reads(db)
@@ -61,7 +62,7 @@ async def test_what_is_fetched_by_the_thousand_is_recorded_once_a_minute(
     assert await reads.count(db, Which("acme")) == 3
 
 
-async def test_pages_and_counts_are_those_of_a_model(db: Database) -> None:
+async def test_pages_and_counts_agree_with_a_model(db: Database) -> None:
     chance = random.Random(1)
     all_reads = [
         new_read(

@@ -1,4 +1,4 @@
-"""A view is built anew while the live one serves, and is the same row for row."""
+"""A view is built again while the live one serves, and is the same row for row."""
 
 import asyncio
 import contextlib
@@ -38,13 +38,13 @@ STEERED: list[tuple[str, Event]] = [
 ]
 ALL = frozenset(fold.REVISIONS)
 REBUILT = [view for view in fold.VIEWS if view is fleet_versions or view.NAME in refold.MEMORY]
-"""What is built anew when fleet_versions is: the fold's memory with it."""
+"""The views that are built when fleet_versions is rebuilt: it and the fold's memory."""
 TABLES = [table.name for view in fold.VIEWS for table in view.TABLES]
 
 
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a short log takes many batches, buckets and transactions."""
+    """Makes a short log take many batches, buckets and transactions."""
     monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 32)
     monkeypatch.setattr(refold, "BATCH_EVENTS_FIRST", 16)
     monkeypatch.setattr(refold, "BATCH_EVENTS_MAX", 16)
@@ -54,7 +54,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def send_some(recorder: Recorder, log_id: int, chance: random.Random) -> None:
-    """A few reports of a few devices, some of them late."""
+    """Sends a few reports of a few devices, some of them late."""
     sent = [
         report(
             f"1.{chance.randrange(5)}.0",
@@ -112,7 +112,7 @@ async def reports_coming_in(recorder: Recorder, log_id: int) -> AsyncIterator[No
 
 
 async def present(db: Database, log_id: int) -> dict[str, tuple[int, ...]]:
-    """Table -> the generations that have rows in it."""
+    """Returns, by table, the generations that have rows in it."""
     found = {}
     for table in TABLES:
         text = f"SELECT DISTINCT generation FROM {table} WHERE log_id = $1 ORDER BY generation"
@@ -121,7 +121,7 @@ async def present(db: Database, log_id: int) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("wanted", [ALL, *(frozenset({name}) for name in fold.REVISIONS)])
-async def test_a_view_built_anew_under_reports_is_what_the_log_says(
+async def test_a_view_rebuilt_while_reports_arrive_agrees_with_the_log(
     db: Database, recorder: Recorder, wanted: frozenset[str]
 ) -> None:
     log_id = await filled(db, recorder)
@@ -133,7 +133,7 @@ async def test_a_view_built_anew_under_reports_is_what_the_log_says(
     assert await replay.differences(db, log_id) == []
 
 
-async def test_a_rebuild_goes_on_where_it_was_left(db: Database, recorder: Recorder) -> None:
+async def test_a_rebuild_continues_where_it_stopped(db: Database, recorder: Recorder) -> None:
     log_id = await filled(db, recorder)
     positions = []
     while await replay.generations(db, log_id) != dict.fromkeys(fold.REVISIONS, 2):
@@ -147,7 +147,7 @@ async def test_a_rebuild_goes_on_where_it_was_left(db: Database, recorder: Recor
     assert await replay.differences(db, log_id) == []
 
 
-async def test_what_was_left_in_another_revision_or_for_other_views_is_begun_anew(
+async def test_a_rebuild_of_another_revision_or_for_other_views_begins_again(
     db: Database, recorder: Recorder
 ) -> None:
     log_id = await filled(db, recorder)
@@ -165,7 +165,7 @@ async def test_what_was_left_in_another_revision_or_for_other_views_is_begun_ane
     assert await present(db, log_id) == dict.fromkeys(TABLES, (again.generation,))
 
 
-async def test_of_two_builders_one_is_refused_and_the_slower_one_overtaken(
+async def test_a_second_builder_is_refused_and_a_slow_one_is_overtaken(
     db: Database, recorder: Recorder
 ) -> None:
     log_id = await filled(db, recorder)
@@ -179,7 +179,7 @@ async def test_of_two_builders_one_is_refused_and_the_slower_one_overtaken(
     assert await replay.differences(db, log_id) == []
 
 
-async def test_what_a_crash_behind_the_switch_leaves_is_deleted_later(
+async def test_rows_left_by_a_crash_after_the_switch_are_deleted_later(
     db: Database, recorder: Recorder
 ) -> None:
     log_id = await filled(db, recorder)
@@ -195,7 +195,7 @@ async def test_what_a_crash_behind_the_switch_leaves_is_deleted_later(
     assert await replay.differences(db, log_id) == []
 
 
-async def test_deleting_leaves_what_is_being_built(db: Database, recorder: Recorder) -> None:
+async def test_deleting_dead_rows_keeps_those_being_built(db: Database, recorder: Recorder) -> None:
     log_id = await filled(db, recorder)
     async for step in rebuild.rebuild(db, await claimed(db, log_id)):
         if not step.is_live:
@@ -217,14 +217,14 @@ async def test_a_rebuild_of_one_log_leaves_the_others_alone(
     assert await replay.differences(db, others) == []
 
 
-async def test_a_rebuild_of_an_empty_log_takes_no_generation_twice(db: Database) -> None:
+async def test_a_rebuild_of_an_empty_log_uses_no_generation_twice(db: Database) -> None:
     log_id = await new_log(db)
     for generation in (2, 3):
         await finish(db, await claimed(db, log_id))
         assert set((await replay.generations(db, log_id)).values()) == {generation}
 
 
-async def test_a_view_whose_rows_were_spoiled_is_put_right(
+async def test_a_rebuild_repairs_a_view_whose_rows_were_deleted(
     db: Database, recorder: Recorder
 ) -> None:
     log_id = await filled(db, recorder)

@@ -14,7 +14,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
 from firmtrail.eventstore import log
 from firmtrail.projections import device_current
-from firmtrail.projections.controls import Held
+from firmtrail.projections.controls import CommittedControls
 from firmtrail.publishing.minimum_sizes import Floors
 from firmtrail.recording.commit import Before, Commit, opened
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
@@ -44,8 +44,8 @@ async def size_of(db: Database, log_id: int) -> int:
 
 
 async def version_of(db: Database, log_id: int, name: str) -> str | None:
-    rows = await db.read(device_current.one([(log_id, name)]))
-    _, found = device_current.found_one([row[1:] for row in rows])
+    rows = await db.read(device_current.load_live([(log_id, name)]))
+    _, found = device_current.size_and_device([row[1:] for row in rows])
     return found.state.version if found else None
 
 
@@ -130,7 +130,7 @@ async def test_a_batch_gathers_until_it_holds_the_head(
 async def test_what_decides_is_read_once_until_it_changes(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
-    held = Held()
+    held = CommittedControls()
 
     async def steps() -> int:
         """Of opening a commit: its head is taken, and what decides is read, or not."""

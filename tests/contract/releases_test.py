@@ -1,4 +1,4 @@
-"""Releases on a real database: what commands write, and what the view says of it."""
+"""Commands write releases to a real database, and the view agrees with them."""
 
 import asyncio
 from hashlib import sha256
@@ -13,7 +13,7 @@ from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.events.steering import UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.projections import releases
-from firmtrail.projections.releases import Offered, Texts
+from firmtrail.projections.releases import Offered, ReleaseTexts
 from firmtrail.recording.recorder import Command, Recorder
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
@@ -45,28 +45,28 @@ async def run(recorder: Recorder, log_id: int, *acts: Command[object]) -> None:
         await recorder.act(log_id, act)
 
 
-async def test_the_view_is_what_the_rules_fold(
+async def test_the_view_equals_the_state_that_the_rules_fold(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     other = Key("n", "2.0.0-rc.1+b")
     await run(recorder, log_id, add(notes="first"), add_artifact(FULL), add(other), withdraw())
-    size, told = releases.told(await db.read(releases.tell(log_id)))
-    assert (size, list(told)) == (4, [M1, other])
-    assert told[M1].texts == Texts("first", "it bricks")
-    assert told[other].texts == Texts(None, None)
-    assert told[M1].release.artifacts == (Artifact("full.bin", 3, "aa" * 32),)
+    size, found = releases.with_texts(await db.read(releases.load_with_texts(log_id)))
+    assert (size, list(found)) == (4, [M1, other])
+    assert found[M1].texts == ReleaseTexts("first", "it bricks")
+    assert found[other].texts == ReleaseTexts(None, None)
+    assert found[M1].release.artifacts == (Artifact("full.bin", 3, "aa" * 32),)
     [loaded] = [releases.state(await db.read(releases.load(log_id, 1)))]
-    assert loaded == {key: each.release for key, each in told.items()}
+    assert loaded == {key: each.release for key, each in found.items()}
     assert (loaded[M1].position, loaded[M1].withdrawn_position) == (0, 3)
     assert await differences(db, log_id) == []
 
 
 async def test_an_empty_log_has_no_release(db: Database, log_id: int) -> None:
-    assert releases.told(await db.read(releases.tell(log_id))) == (0, {})
+    assert releases.with_texts(await db.read(releases.load_with_texts(log_id))) == (0, {})
     assert releases.state(await db.read(releases.load(log_id, 1))) == {}
 
 
-async def test_every_event_of_a_release_moves_the_control_count(
+async def test_every_event_of_a_release_raises_the_control_count(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await run(recorder, log_id, add(), add_artifact(FULL), add_artifact(FULL), withdraw())
@@ -74,7 +74,7 @@ async def test_every_event_of_a_release_moves_the_control_count(
     assert (head.size, head.control_count) == (3, 3)
 
 
-async def test_a_refused_command_leaves_nothing(
+async def test_a_refused_command_writes_nothing(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await run(recorder, log_id, add(), add_artifact(FULL))
@@ -88,7 +88,7 @@ async def test_a_refused_command_leaves_nothing(
     assert await read(db, "SELECT position FROM texts") == []
 
 
-async def test_of_two_at_once_one_adds_and_the_other_finds_it_done(
+async def test_of_two_equal_commands_in_parallel_one_adds_the_artifact(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     other_server = Recorder(db)
@@ -104,7 +104,7 @@ async def test_of_two_at_once_one_adds_and_the_other_finds_it_done(
     await other_server.close()
 
 
-async def test_notes_and_reason_lie_beside_the_log_and_can_be_erased(
+async def test_notes_and_reason_are_kept_outside_the_log_and_can_be_erased(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await run(recorder, log_id, add(notes="by Ann"), withdraw(reason="Bob said so"))
@@ -114,8 +114,8 @@ async def test_notes_and_reason_lie_beside_the_log_and_can_be_erased(
     assert events == [ReleaseAdded("m", "1.0.0", hashes[0]), ReleaseWithdrawn(hashes[1])]
     head = await log.head(db, log_id)
     await run(recorder, log_id, *(access.erase_text(head, n, actor="system") for n in (0, 1)))
-    _, told = releases.told(await db.read(releases.tell(log_id)))
-    assert told[M1].texts == Texts("erased", "erased")
+    _, found = releases.with_texts(await db.read(releases.load_with_texts(log_id)))
+    assert found[M1].texts == ReleaseTexts("erased", "erased")
     assert await differences(db, log_id) == []
 
 
@@ -124,11 +124,11 @@ async def test_each_log_has_its_own_releases(db: Database, log_id: int, recorder
     await run(recorder, log_id, add())
     await run(recorder, other, add(Key("m", "2.0.0")))
     for each, version in ((log_id, "1.0.0"), (other, "2.0.0")):
-        _, told = releases.told(await db.read(releases.tell(each)))
-        assert list(told) == [Key("m", version)]
+        _, found = releases.with_texts(await db.read(releases.load_with_texts(each)))
+        assert list(found) == [Key("m", version)]
 
 
-async def test_what_a_device_was_offered_is_found_by_its_digest(
+async def test_an_artifact_offered_to_a_device_is_found_by_its_digest(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     newer, foreign = Key("m", "2.0.0"), Key("n", "1.0.0")

@@ -193,7 +193,7 @@ async def fall_silent(recorder: Recorder, log_id: int, name: str) -> None:
         await record_events(recorder, log_id, [(f"device/{name}", silence)])
 
 
-async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers.OfDevice:
+async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers.DeviceOffers:
     return (await device_offers.live(recorder._db, log_id, [name])).get(name, {})
 
 

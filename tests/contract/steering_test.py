@@ -20,6 +20,7 @@ from firmtrail.projections import (
     controls,
     device_history,
     device_offers,
+    history_lines,
 )
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
@@ -144,9 +145,9 @@ async def test_a_rolled_back_device_goes_to_its_previous_version_and_its_history
     assert (told.action, told.version, told.rollout) == ("rollback", "1.1.0", rollback)
     await receipts(recorder, fleet, report("1.1.0", seq=3))
     assert (await check_in(recorder, fleet)).version is None
-    asked = device_history.Asked(fleet, "d1")
+    asked = device_history.HistoryRequest(fleet, "d1")
     rows = [row[1:] for row in await db.read(device_history.pages([asked]))]
-    changes = [entry.change for entry in device_history.page_of(rows, entries_max=9).entries]
+    changes = [entry.change for entry in history_lines.page_of(rows, entries_max=9).entries]
     assert changes == ["rollback", "upgrade", "upgrade", "first"]
     withdrawn = [each for each in await recorded(db, fleet) if isinstance(each, ReleaseWithdrawn)]
     assert len(withdrawn) == 1

@@ -1,4 +1,4 @@
-"""What a fold from the log says of an entry that it can't fold."""
+"""A fold from the log reports an entry that it can't decode."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from firmtrail.rebuilding import refold
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"type":"firmtrail.Nothing.v1"}'])
-def test_an_entry_that_is_none_of_ours_is_named_by_its_position(text: str) -> None:
+def test_an_entry_that_can_not_be_decoded_is_named_by_its_position(text: str) -> None:
     generations = dict.fromkeys(fold.REVISIONS, 1)
     script = refold.fold_entries(1, generations, [(7, 0, text)], {})
     assert next(script) == []

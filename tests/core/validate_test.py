@@ -7,7 +7,11 @@ import msgspec
 import pytest
 from multidict import MultiDict
 
-from firmtrail.http import bodies, steering_bodies
+from firmtrail.http.api.device_changes import DEVICES_MAX, Rotation
+from firmtrail.http.api.devices import DevicesQuery, Registration
+from firmtrail.http.api.releases import NewRelease
+from firmtrail.http.api.reports import Report
+from firmtrail.http.api.rollout_starts import WantedRollback
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Invalid, TooLarge
 from firmtrail.http.validate import (
     Faulty,
@@ -19,7 +23,7 @@ from firmtrail.http.validate import (
     takes_arrays,
 )
 
-REPORTS = bodies.Report | list[bodies.Report]
+REPORTS = Report | list[Report]
 
 
 def read(reader: Reader, body: bytes) -> Any:
@@ -40,8 +44,8 @@ def faults(body: bytes, kind: object = REPORTS) -> dict[str, str]:
 
 
 def test_a_valid_body_is_the_struct() -> None:
-    assert read_reports(b'{"version": "1.4.0"}') == bodies.Report(version="1.4.0")
-    assert read_reports(b'[{"version": "1.4.0"}]') == [bodies.Report(version="1.4.0")]
+    assert read_reports(b'{"version": "1.4.0"}') == Report(version="1.4.0")
+    assert read_reports(b'[{"version": "1.4.0"}]') == [Report(version="1.4.0")]
 
 
 def test_newer_firmware_may_send_members_that_are_unknown_here() -> None:
@@ -78,16 +82,16 @@ def test_text_that_cannot_be_stored_is_the_fault_of_its_member(text: str) -> Non
     assert list(faults(b"[" + body + b', {"version": "1.0.0"}]')) == ["/0/detail"]
     first, second = read(skipping_reader(REPORTS), b"[" + body + b', {"version": "1.0.0"}]')
     assert isinstance(first, Faulty)
-    assert second == bodies.Report(version="1.0.0")
+    assert second == Report(version="1.0.0")
     named = f'{{"device": "d1", "tags": ["{text}"], "{text}": 1}}'.encode()
-    assert "/tags/0" in faults(named, bodies.Registration)
-    assert len(faults(named, bodies.Registration)) == 2
+    assert "/tags/0" in faults(named, Registration)
+    assert len(faults(named, Registration)) == 2
 
 
 def test_what_cannot_be_stored_is_ignored_where_nothing_is_stored() -> None:
     for member in ('"a\\u0000b": 1', '"x": "\\ud800"', '"\\ud800": "\\u0000"'):
         body = f'{{"version": "1.0.0", {member}}}'.encode()
-        assert read_reports(body) == bodies.Report(version="1.0.0")
+        assert read_reports(body) == Report(version="1.0.0")
 
 
 def test_a_whole_surrogate_pair_is_a_character() -> None:
@@ -162,14 +166,14 @@ def test_every_fault_is_named_at_once() -> None:
 
 def test_a_persons_unknown_member_is_a_fault() -> None:
     body = b'{"device": "d1", "modle": "x", "a/b~c": 1, "tags": ["ok", "not ok"]}'
-    assert set(faults(body, bodies.Registration)) == {"/modle", "/a~1b~0c", "/tags/1"}
+    assert set(faults(body, Registration)) == {"/modle", "/a~1b~0c", "/tags/1"}
 
 
 def test_what_types_cannot_say_is_named_with_the_other_faults() -> None:
     body = msgspec.json.encode(
         {"bad_version": "1", "cohort": "a", "tag": "b", "reason": "\u20ac" * 4096, "resaon": ""}
     )
-    assert set(faults(body, steering_bodies.WantedRollback)) == {
+    assert set(faults(body, WantedRollback)) == {
         "/bad_version",
         "/model",
         "/tag",
@@ -187,14 +191,14 @@ def test_a_rollback_says_why_unless_it_is_only_tried() -> None:
     back = {"bad_version": "1.0.0", "model": "m"}
     for reason in ({}, {"reason": None}, {"reason": ""}, {"reason": 3}):
         body = msgspec.json.encode(back | reason)
-        assert list(faults(body, steering_bodies.WantedRollback)) == ["/reason"]
+        assert list(faults(body, WantedRollback)) == ["/reason"]
     tried = msgspec.json.encode(back | {"dry_run": True})
-    assert read(body_reader(steering_bodies.WantedRollback), tried).reason is None
+    assert read(body_reader(WantedRollback), tried).reason is None
 
 
 def test_a_body_whose_members_are_each_right_can_break_a_rule() -> None:
     notes = msgspec.json.encode({"version": "1.0.0", "model": "m", "notes": "\u20ac" * 4096})
-    assert list(faults(notes, bodies.NewRelease)) == ["/notes"]
+    assert list(faults(notes, NewRelease)) == ["/notes"]
 
 
 def test_the_list_of_faults_ends_at_a_hundred() -> None:
@@ -209,16 +213,16 @@ def test_items_are_counted_before_any_is_looked_at(item: bytes) -> None:
     for reader in (body_reader(REPORTS), skipping_reader(REPORTS)):
         with pytest.raises(TooLarge):
             read(reader, b"[" + b",".join([item] * 1_001) + b"]")
-    devices = bodies.Registration | list[bodies.Registration]
+    devices = Registration | list[Registration]
     with pytest.raises(TooLarge):
-        read(body_reader(devices, bodies.DEVICES_MAX), b"[" + b"{}," * 10_000 + b"{}]")
+        read(body_reader(devices, DEVICES_MAX), b"[" + b"{}," * 10_000 + b"{}]")
     most = b"[" + b",".join([b'{"version":"1.0.0","detail":"a, b"}'] * 1_000) + b"]"
     assert len(read_reports(most)) == 1_000
     assert read_reports(b" [ ] ") == []
 
 
 def test_an_item_that_would_take_long_to_decode_is_too_large() -> None:
-    devices = bodies.Registration | list[bodies.Registration]
+    devices = Registration | list[Registration]
     tags = b",".join([b'"a"'] * 20_000)
     with pytest.raises(TooLarge):
         read(body_reader(devices), b'[{"device":"d1","tags":[' + tags + b"]}]")
@@ -229,7 +233,7 @@ def test_an_item_that_would_take_long_to_decode_is_too_large() -> None:
 
 def test_the_number_of_members_is_one_fault() -> None:
     body = msgspec.json.encode({"device": "d1", "tags": ["a b"] * 33})
-    assert list(faults(body, bodies.Registration)) == ["/tags"]
+    assert list(faults(body, Registration)) == ["/tags"]
 
 
 def test_a_reason_quotes_little_of_what_it_is_about() -> None:
@@ -244,7 +248,7 @@ def test_a_fault_says_what_is_expected_in_words() -> None:
 def test_with_skip_a_faulty_item_stands_in_its_place() -> None:
     reader = skipping_reader(REPORTS)
     first, second = read(reader, b'[{"version": "1.0.0"}, {"version": "1"}]')
-    assert isinstance(first, bodies.Report)
+    assert isinstance(first, Report)
     assert isinstance(second, Faulty)
     with pytest.raises(Invalid):
         read(reader, b'{"version": "1"}')
@@ -253,10 +257,10 @@ def test_with_skip_a_faulty_item_stands_in_its_place() -> None:
 
 
 def test_a_query_is_read_by_its_types() -> None:
-    read_query = query_reader(bodies.DevicesQuery)
+    read_query = query_reader(DevicesQuery)
     query = read_query(MultiDict(version="1.0.0 build", limit="7", failing="true", silent_for="60"))
-    assert query == bodies.DevicesQuery(version="1.0.0+build", limit=7, failing=True, silent_for=60)
-    assert read_query(MultiDict()) == bodies.DevicesQuery()
+    assert query == DevicesQuery(version="1.0.0+build", limit=7, failing=True, silent_for=60)
+    assert read_query(MultiDict()) == DevicesQuery()
 
 
 @pytest.mark.parametrize(
@@ -278,19 +282,19 @@ def test_a_query_is_read_by_its_types() -> None:
 )
 def test_a_faulty_parameter_is_named(name: str, text: str) -> None:
     with pytest.raises(Invalid) as raised:
-        query_reader(bodies.DevicesQuery)(MultiDict({name: text}))
+        query_reader(DevicesQuery)(MultiDict({name: text}))
     assert [fault.parameter for fault in raised.value.faults] == [name]
 
 
 def test_all_faulty_parameters_are_named() -> None:
     query = MultiDict([("limit", "0"), ("x", "1"), ("q", "a"), ("q", "b")])
     with pytest.raises(Invalid) as raised:
-        query_reader(bodies.DevicesQuery)(query)
+        query_reader(DevicesQuery)(query)
     assert [fault.parameter for fault in raised.value.faults] == ["limit", "x", "q"]
 
 
 def test_what_a_route_takes_is_told_by_its_types() -> None:
     assert takes_arrays(REPORTS)
-    assert not takes_arrays(bodies.Rotation)
-    assert is_optional(bodies.Rotation)
-    assert not is_optional(bodies.Registration)
+    assert not takes_arrays(Rotation)
+    assert is_optional(Rotation)
+    assert not is_optional(Registration)

@@ -1,4 +1,4 @@
-"""A rebuild that is killed at any moment is gone on with, and nobody who reports notices.
+"""A rebuild that is killed at any moment is continued, and reporting devices notice nothing.
 
 FIRMTRAIL_TEST_REBUILD_KILLS sets how often it is killed on SQLite.
 """
@@ -33,7 +33,7 @@ DEVICES = [f"old-{number}" for number in range(300)]
 
 
 async def fill(site: Site) -> None:
-    """So many reports, a fourth of them late, that a rebuild takes a while."""
+    """Records so many reports, a fourth of them late, that a rebuild takes a while."""
     chance = random.Random(3)
     async with opened(site.database) as db:
         recorder = Recorder(db)
@@ -51,16 +51,16 @@ async def fill(site: Site) -> None:
 
 
 async def rebuild_of(socket: Path, method: str) -> Any:
-    """Ask the server for a rebuild of everything, or how far it is."""
+    """Requests a rebuild of all views with POST, or its state with GET."""
     async with ClientSession("http://local", connector=UnixConnector(str(socket))) as session:
         path = "/local/projects/acme/rebuild"
-        body = {} if method == "POST" else None
+        body: dict[str, str] | None = {} if method == "POST" else None
         async with session.request(method, path, json=body) as response:
             assert response.ok, await response.text()
             return await response.json()
 
 
-async def test_a_rebuild_that_is_killed_again_and_again_ends_right(
+async def test_a_rebuild_that_is_killed_repeatedly_ends_right(
     serve: Serve, sqlite_url: str
 ) -> None:
     site, writers = await ledger.new_writers(sqlite_url, WRITERS, *DEVICES)
@@ -87,7 +87,7 @@ async def test_a_rebuild_that_is_killed_again_and_again_ends_right(
     assert await untruths(site) == []
 
 
-async def test_the_server_that_holds_the_file_does_it_for_the_command(
+async def test_the_server_that_has_the_file_open_rebuilds_for_the_command(
     serve: Serve, sqlite_url: str
 ) -> None:
     site, writers = await ledger.new_writers(sqlite_url, WRITERS, *DEVICES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.http.user_routes import P
+from firmtrail.http.api.rows import P
 from tests.databases import migrate_now
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve

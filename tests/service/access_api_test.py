@@ -1,7 +1,8 @@
-"""Logins, tokens, projects, members and actors, as users call them."""
+"""Checks logins, tokens, projects, members and actors over HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ PASSWORD = "correct horse"
 
 @pytest.fixture
 async def person(site: Site) -> Site:
-    """The site, where admin@example.org has a password and is logged in as "login"."""
+    """Returns the site, where admin@example.org has a password and is logged in as "login"."""
     hashed = await site.services.access.hasher.hash("user", PASSWORD)
     await add_member(
         site.services.recorder, site.log_id, "admin@example.org", "admin", password_hash=hashed
@@ -42,7 +43,7 @@ async def post_token(site: Site, caller: str, **members: Any) -> Any:
 
 async def member_id(site: Site, email: str) -> str:
     listed = await site.get(f"{P}/members?limit=500")
-    return next(each["actor_id"] for each in listed.json["items"] if each["email"] == email)
+    return str(next(each["actor_id"] for each in listed.json["items"] if each["email"] == email))
 
 
 async def test_a_login_acts_with_the_members_role_in_each_project(person: Site) -> None:
@@ -52,7 +53,9 @@ async def test_a_login_acts_with_the_members_role_in_each_project(person: Site) 
     assert (await person.call("GET", "/api/v1/projects/other", caller="login")).status == 404
 
 
-async def test_unknown_wrong_and_without_password_are_one_401(person: Site) -> None:
+async def test_an_unknown_user_a_wrong_password_and_no_password_get_the_same_401(
+    person: Site,
+) -> None:
     faces = set()
     for email, password in (
         ("admin@example.org", "wrong"),
@@ -65,7 +68,7 @@ async def test_unknown_wrong_and_without_password_are_one_401(person: Site) -> N
     assert faces.pop()[0] == 401
 
 
-async def test_a_login_of_one_key_is_one_login_and_shows_its_token_once(person: Site) -> None:
+async def test_logins_with_one_key_are_one_login_whose_token_is_shown_once(person: Site) -> None:
     async def log_in(password: str = PASSWORD, key: str = "k1") -> Any:
         body = {"email": "admin@example.org", "password": password}
         headers = {"Idempotency-Key": key}
@@ -80,7 +83,7 @@ async def test_a_login_of_one_key_is_one_login_and_shows_its_token_once(person: 
     assert len(kept) == 2
 
 
-async def test_logins_of_one_key_at_once_are_one_login(person: Site) -> None:
+async def test_parallel_logins_with_one_key_are_one_login(person: Site) -> None:
     body, headers = {"email": "admin@example.org", "password": PASSWORD}, {"Idempotency-Key": "k"}
     logins = "SELECT count(*) FROM tokens WHERE role IS NULL"
     [[before]] = await read(person.services.db, logins)
@@ -106,7 +109,7 @@ async def test_a_token_is_shown_once_and_works(person: Site) -> None:
     assert issued.json["id"] in {each["id"] for each in listed.json["items"]}
 
 
-async def test_a_tokens_role_is_its_issuers_where_none_is_named(person: Site) -> None:
+async def test_a_token_without_a_role_has_its_issuers_role(person: Site) -> None:
     assert (await post_token(person, "login")).json["role"] == "admin"
     assert (await post_token(person, "operator")).json["role"] == "operator"
 
@@ -125,13 +128,13 @@ async def test_a_tokens_role_is_its_issuers_where_none_is_named(person: Site) ->
         ("admin", {"role": "king"}, 422),
     ],
 )
-async def test_a_token_that_one_may_not_have(
+async def test_a_token_beyond_the_issuers_rights_is_refused(
     site: Site, caller: str, members: dict[str, str], status: int
 ) -> None:
     assert (await post_token(site, caller, **members)).status == status
 
 
-async def test_a_deleted_token_is_dead_at_once_and_gone(person: Site) -> None:
+async def test_a_deleted_token_ends_immediately_and_is_not_listed(person: Site) -> None:
     issued = (await post_token(person, "login")).json
     person.credentials["new"] = issued["token"]
     path = f"/api/v1/tokens/{issued['id']}"
@@ -140,7 +143,9 @@ async def test_a_deleted_token_is_dead_at_once_and_gone(person: Site) -> None:
     assert (await person.call("DELETE", path, caller="login")).status == 404
 
 
-async def test_a_token_ends_no_token_that_may_more_and_none_of_others(person: Site) -> None:
+async def test_a_token_ends_neither_a_token_with_more_rights_nor_one_of_another_user(
+    person: Site,
+) -> None:
     strong = (await post_token(person, "login", role="admin")).json
     weak = (await post_token(person, "login", role="viewer")).json
     person.credentials["weak"] = weak["token"]
@@ -153,7 +158,7 @@ async def test_a_token_ends_no_token_that_may_more_and_none_of_others(person: Si
         assert (await person.call("DELETE", path, caller=caller)).status == status
 
 
-async def test_the_same_key_gives_the_same_token_and_does_not_show_it_again(person: Site) -> None:
+async def test_the_same_key_gets_the_same_token_without_showing_it_again(person: Site) -> None:
     body, key = {"project": "acme", "role": "viewer"}, {"Idempotency-Key": "k-1"}
     first, second = [
         await person.call("POST", "/api/v1/tokens", caller="login", json=body, headers=key)
@@ -180,7 +185,7 @@ async def test_the_operator_creates_projects_over_the_socket(local: ClientSessio
 
 
 @pytest.mark.parametrize("projects", ["open"])
-async def test_who_creates_a_project_is_its_admin(person: Site) -> None:
+async def test_the_creator_of_a_project_is_its_admin(person: Site) -> None:
     created = await person.call(
         "POST", "/api/v1/projects", caller="login", json={"project": "mine"}
     )
@@ -196,7 +201,7 @@ async def test_who_creates_a_project_is_its_admin(person: Site) -> None:
 
 
 @pytest.mark.parametrize("projects", ["open"])
-async def test_a_token_creates_no_project(site: Site) -> None:
+async def test_an_api_token_can_not_create_a_project(site: Site) -> None:
     body = {"project": "mine"}
     assert (await site.call("POST", "/api/v1/projects", caller="admin", json=body)).status == 403
 
@@ -210,14 +215,14 @@ async def test_settings_change_only_from_the_state_that_was_read(site: Site) -> 
     assert (await site.call("PATCH", P, caller="admin", json=change, headers=match)).status == 412
 
 
-async def test_settings_that_are_so_already_are_not_recorded(site: Site) -> None:
+async def test_settings_that_do_not_change_are_not_recorded(site: Site) -> None:
     before = await recorded(site.services.db, site.log_id)
     same = {"max_attempts": 3, "follow_latest": False}
     assert (await site.call("PATCH", P, caller="admin", json=same)).status == 200
     assert await recorded(site.services.db, site.log_id) == before
 
 
-async def test_a_member_comes_changes_role_and_goes(site: Site) -> None:
+async def test_a_member_is_added_changes_role_and_is_removed(site: Site) -> None:
     body = {"email": "New@example.org", "role": "viewer"}
     added = await site.call("POST", f"{P}/members", caller="admin", json=body)
     assert added.status == 201
@@ -233,13 +238,13 @@ async def test_a_member_comes_changes_role_and_goes(site: Site) -> None:
     assert (actor["kind"], actor["email"]) == ("user", "new@example.org")
 
 
-async def test_the_last_admin_stays(site: Site) -> None:
+async def test_the_last_admin_can_not_be_removed(site: Site) -> None:
     admin = await member_id(site, "admin@example.org")
     removed = await site.call("DELETE", f"{P}/members/{admin}", caller="admin")
     assert (removed.status, removed.json["code"]) == (409, "last_admin")
 
 
-async def test_members_come_in_pages(site: Site) -> None:
+async def test_members_are_listed_in_pages(site: Site) -> None:
     seen, path = [], f"{P}/members?limit=2&count=true"
     while path:
         page = (await site.get(path)).json
@@ -249,7 +254,7 @@ async def test_members_come_in_pages(site: Site) -> None:
     assert len(seen) == len(set(seen)) == 5
 
 
-async def test_a_token_of_the_log_is_told_with_its_holder(person: Site) -> None:
+async def test_an_actor_that_is_a_token_is_shown_with_its_holder(person: Site) -> None:
     issued = (await post_token(person, "login", role="viewer")).json
     await person.call("DELETE", f"/api/v1/tokens/{issued['id']}", caller="login")
     actor = (await person.get(f"{P}/actors/{issued['id']}")).json
@@ -263,8 +268,8 @@ async def test_an_actor_that_the_log_does_not_name_is_not_found(site: Site, acto
 
 
 @pytest.fixture
-async def local(site: Site, tmp_path) -> AsyncIterator[ClientSession]:
-    """A client over the socket of the same service."""
+async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
+    """Yields a client over the local socket of the same service."""
     path = str(tmp_path / "s")
     access = new_access(site.services.db, local_socket=path)
     services = app.services(site.services.db, access, site.services.recorder)
@@ -277,7 +282,7 @@ async def local(site: Site, tmp_path) -> AsyncIterator[ClientSession]:
     access.hasher.close()
 
 
-async def test_over_the_socket_one_is_the_system_in_every_project(
+async def test_a_caller_over_the_socket_is_the_system_in_every_project(
     site: Site, local: ClientSession
 ) -> None:
     async with local.get("/api/v1/projects") as response:
@@ -288,7 +293,7 @@ async def test_over_the_socket_one_is_the_system_in_every_project(
         assert response.status == 404
 
 
-async def test_over_the_socket_a_user_gets_a_password_and_a_token(
+async def test_a_user_gets_a_password_and_a_token_over_the_socket(
     site: Site, local: ClientSession
 ) -> None:
     body = {"email": "op@example.org", "role": "operator", "password": PASSWORD}
@@ -307,7 +312,7 @@ async def test_over_the_socket_a_user_gets_a_password_and_a_token(
         assert response.status == 403
 
 
-async def test_over_the_socket_a_person_is_erased(person: Site, local: ClientSession) -> None:
+async def test_a_person_is_erased_over_the_socket(person: Site, local: ClientSession) -> None:
     admin = await member_id(person, "admin@example.org")
     body = {"email": "admin@example.org"}
     async with local.post("/local/erasures", json=body) as response:

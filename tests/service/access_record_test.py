@@ -8,12 +8,12 @@ import pytest
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Unavailable
-from firmtrail.http.audit_api import CLOUDEVENT
+from firmtrail.http.api.events import CLOUDEVENT
+from firmtrail.http.api.stream import EVENT_STREAM
 from firmtrail.http.kinds import Member
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
 from firmtrail.http.routes import ROUTES
-from firmtrail.http.stream_api import EVENT_STREAM
 from tests.service.routes_test import assert_is_problem, name_of, path_of
 from tests.service.site import Answer, P, Site
 

@@ -1,4 +1,4 @@
-"""Artifacts come in and go out as bytes; what fails on its way in leaves nothing."""
+"""Checks uploads and downloads of artifacts; an upload that fails leaves nothing."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, artifact_api, respond
+from firmtrail.http import app, respond
+from firmtrail.http.api import artifacts as artifacts_api
 from firmtrail.http.kinds import Caller
 from tests.people import recorded
 from tests.service.site import Answer, P, Site
@@ -25,7 +27,7 @@ ETAG = f'"{DIGEST}"'
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
-    """One back end: what the log says of artifacts is in tests/contract/releases_test.py."""
+    """Runs on one back end: tests/contract/releases_test.py checks the events on each."""
     return sqlite_url
 
 
@@ -46,7 +48,7 @@ async def put(site: Site, data: bytes = BYTES, path: str = FILE, **headers: str)
 
 
 async def put_chunks(site: Site, *chunks: bytes, pause_s: float = 0) -> Answer:
-    """Without a Content-Length."""
+    """Uploads the chunks without a Content-Length."""
 
     async def body() -> AsyncIterator[bytes]:
         for chunk in chunks:
@@ -71,7 +73,7 @@ def digest_header(data: bytes) -> str:
     return f"sha-256=:{b64encode(sha256(data).digest()).decode()}:"
 
 
-async def test_what_was_uploaded_is_downloaded(site: Site, folder: Path) -> None:
+async def test_the_bytes_uploaded_are_the_bytes_downloaded(site: Site, folder: Path) -> None:
     answer = await put(site)
     assert answer.status == 201
     assert answer.json == {"name": "full.bin", "size": len(BYTES), "sha256": DIGEST}
@@ -87,7 +89,7 @@ async def test_what_was_uploaded_is_downloaded(site: Site, folder: Path) -> None
     assert shown == [answer.json]
 
 
-async def test_the_same_bytes_again_are_the_same_answer_and_other_bytes_are_refused(
+async def test_the_same_bytes_sent_again_get_the_same_answer_and_other_bytes_are_refused(
     site: Site, folder: Path
 ) -> None:
     first = await put_chunks(site, BYTES[:5000], BYTES[5000:])
@@ -101,7 +103,7 @@ async def test_the_same_bytes_again_are_the_same_answer_and_other_bytes_are_refu
     assert files(folder) == [f"sha256/{DIGEST[:2]}/{DIGEST}"]
 
 
-async def test_two_releases_share_the_bytes_that_are_the_same(site: Site, folder: Path) -> None:
+async def test_two_releases_with_the_same_bytes_share_them(site: Site, folder: Path) -> None:
     await site.call("POST", RELEASES, caller="operator", json={"version": "1.1.0", "model": "m"})
     for version in ("1.0.0", "1.1.0"):
         path = f"{RELEASES}/m/{version}/artifacts/full.bin"
@@ -110,7 +112,7 @@ async def test_two_releases_share_the_bytes_that_are_the_same(site: Site, folder
 
 
 @pytest.mark.parametrize(("other", "statuses"), [(BYTES, {200, 201}), (b"x", {201, 409})])
-async def test_of_two_uploads_at_once_one_wins(
+async def test_one_of_two_parallel_uploads_wins(
     site: Site, other: bytes, statuses: set[int]
 ) -> None:
     answers = await asyncio.gather(put(site), put(site, other))
@@ -135,26 +137,26 @@ async def test_of_two_uploads_at_once_one_wins(
         ({"Content_Type": "Multipart/Form-Data; boundary=x"}, 415, "unsupported_media_type"),
     ],
 )
-async def test_bytes_that_are_not_what_their_headers_say_leave_nothing(
-    site: Site, folder: Path, headers: dict[str, str], status: int, code: str
+async def test_an_upload_that_contradicts_its_headers_leaves_nothing(
+    site: Site, folder: Path, headers: dict[str, Any], status: int, code: str
 ) -> None:
     answer = await put(site, **headers)
     assert (answer.status, answer.json["code"]) == (status, code)
     assert await nothing_is_left(site, folder)
 
 
-async def test_bytes_that_are_what_their_digest_says_are_taken(site: Site) -> None:
+async def test_an_upload_that_matches_its_digest_is_accepted(site: Site) -> None:
     header = f"sha-512=:eA==:, {digest_header(BYTES)}"
     assert (await put(site, Repr_Digest=header, Content_Digest=header)).status == 201
 
 
-async def test_an_empty_artifact_is_none(site: Site, folder: Path) -> None:
+async def test_an_empty_artifact_is_refused(site: Site, folder: Path) -> None:
     for answer in (await put(site, b""), await put_chunks(site)):
         assert (answer.status, answer.json["code"]) == (422, "invalid")
     assert await nothing_is_left(site, folder)
 
 
-async def test_what_is_too_large_leaves_nothing(site: Site, folder: Path) -> None:
+async def test_an_upload_that_is_too_large_leaves_nothing(site: Site, folder: Path) -> None:
     services = replace(site.services, artifact_bytes_max=len(BYTES))
     async with TestClient(TestServer(app.build(services))) as client:
         small = replace(site, client=client, services=services)
@@ -165,7 +167,7 @@ async def test_what_is_too_large_leaves_nothing(site: Site, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_an_upload_that_is_cut_leaves_nothing(
+async def test_an_upload_that_breaks_off_leaves_nothing(
     site: Site, folder: Path, is_chunked: bool
 ) -> None:
     await send_part(site, folder, bytes(7_000_000), is_chunked=is_chunked)
@@ -178,7 +180,7 @@ async def test_an_upload_that_is_cut_leaves_nothing(
 
 
 async def send_part(site: Site, folder: Path, part: bytes, *, is_chunked: bool) -> None:
-    """Begin an upload of more than this, and be gone once the server has begun to store it."""
+    """Starts an upload of more than this part, and disconnects once the server stores it."""
     _, writer = await asyncio.open_connection(site.client.host, site.client.port)
     how = "Transfer-Encoding: chunked" if is_chunked else f"Content-Length: {len(part) + 1}"
     writer.write(
@@ -192,25 +194,25 @@ async def send_part(site: Site, folder: Path, part: bytes, *, is_chunked: bool) 
     writer.transport.abort()
 
 
-async def test_an_upload_that_stands_still_is_cut(
+async def test_an_idle_upload_is_cut_off(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact_api, "UPLOAD_IDLE_S", 0.1)
+    monkeypatch.setattr(artifacts_api, "UPLOAD_IDLE_S", 0.1)
     answer = await put_chunks(site, BYTES, BYTES, pause_s=0.5)
     assert (answer.status, answer.json["code"]) == (408, "timeout")
     assert await nothing_is_left(site, folder)
 
 
-async def test_an_upload_that_goes_on_for_too_long_is_cut(
+async def test_an_upload_that_takes_too_long_is_cut_off(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact_api, "UPLOAD_S", 0.3)
+    monkeypatch.setattr(artifacts_api, "UPLOAD_S", 0.3)
     answer = await put_chunks(site, *[BYTES] * 20, pause_s=0.05)
     assert (answer.status, answer.json["code"]) == (408, "timeout")
     assert await nothing_is_left(site, folder)
 
 
-async def test_an_upload_that_trickles_is_cut(site: Site, folder: Path) -> None:
+async def test_an_upload_that_trickles_is_cut_off(site: Site, folder: Path) -> None:
     slow = replace(site.services, write_timeout_s=0.5)
     server = TestServer(app.build(slow))
     await server.start_server(**app.RUNNER_OPTIONS)
@@ -223,9 +225,9 @@ async def test_an_upload_that_trickles_is_cut(site: Site, folder: Path) -> None:
         assert (await put_chunks(trickling, *[enough] * 4, pause_s=0.2)).status == 201
 
 
-async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
+async def test_parallel_uploads_are_limited(site: Site) -> None:
     with contextlib.ExitStack() as taken:
-        for n in range(artifact_api.UPLOADS_AT_ONCE):
+        for n in range(artifacts_api.UPLOADS_MAX):
             taken.enter_context(
                 site.services.uploads.one(Caller(kind="user", project=f"project-{n}"))
             )
@@ -242,7 +244,7 @@ async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
         (f"{RELEASES}/m/0.9.0/artifacts/full.bin", 409, "release_withdrawn"),
     ],
 )
-async def test_what_has_no_release_is_refused(
+async def test_an_artifact_without_a_release_is_refused(
     site: Site, folder: Path, path: str, status: int, code: str
 ) -> None:
     body = {"version": "0.9.0", "model": "m"}
@@ -271,7 +273,9 @@ async def test_what_has_no_release_is_refused(
         ("bytes= 5-9 ,,", (5, 10)),
     ],
 )
-async def test_a_range_is_answered_alone(site: Site, asked: str, expected: tuple[int, int]) -> None:
+async def test_a_range_is_answered_with_its_bytes_only(
+    site: Site, asked: str, expected: tuple[int, int]
+) -> None:
     await put(site)
     start, stop = expected
     for extra in ({}, {"If_Range": ETAG}):
@@ -292,7 +296,7 @@ async def test_a_range_is_answered_alone(site: Site, asked: str, expected: tuple
         "bytes=18446744073709551616-99999999999999999999999999",
     ],
 )
-async def test_a_range_behind_the_end_is_416(site: Site, asked: str) -> None:
+async def test_a_range_after_the_end_is_416(site: Site, asked: str) -> None:
     await put(site)
     answer = await site.get(FILE, Range=asked)
     assert (answer.status, answer.json["code"]) == (416, "range_not_satisfiable")
@@ -316,7 +320,7 @@ async def test_a_range_behind_the_end_is_416(site: Site, asked: str) -> None:
         {"Range": "bytes=0-1", "If_Range": "Tue, 24 Nov 2026 13:00:00 GMT"},
     ],
 )
-async def test_a_range_that_means_nothing_here_is_answered_whole(
+async def test_a_range_that_is_not_understood_is_ignored(
     site: Site, headers: dict[str, str]
 ) -> None:
     await put(site)
@@ -324,7 +328,7 @@ async def test_a_range_that_means_nothing_here_is_answered_whole(
     assert (answer.status, answer.body) == (200, BYTES)
 
 
-async def test_a_download_that_was_cut_is_gone_on_with(site: Site) -> None:
+async def test_a_download_that_broke_off_can_be_continued(site: Site) -> None:
     data = BYTES * 400
     await put(site, data)
     headers = {"Authorization": f"Bearer {site.credentials['viewer']}"}
@@ -336,7 +340,7 @@ async def test_a_download_that_was_cut_is_gone_on_with(site: Site) -> None:
     assert got + rest.body == data
 
 
-async def test_a_head_takes_no_range(site: Site) -> None:
+async def test_a_head_ignores_a_range(site: Site) -> None:
     await put(site)
     headers = {"Range": "bytes=0-1"}
     head = await site.call("HEAD", FILE, caller="viewer", headers=headers)
@@ -355,7 +359,7 @@ async def test_a_head_takes_no_range(site: Site) -> None:
         ("", 412),
     ],
 )
-async def test_other_bytes_than_if_match_names_are_not_sent(
+async def test_bytes_other_than_if_match_names_are_not_sent(
     site: Site, wanted: str, status: int
 ) -> None:
     await put(site)
@@ -365,13 +369,13 @@ async def test_other_bytes_than_if_match_names_are_not_sent(
         assert answer.status == (200 if (method, status) == ("HEAD", 206) else status)
 
 
-async def test_who_has_the_bytes_is_told_so(site: Site) -> None:
+async def test_a_client_that_has_the_bytes_gets_304(site: Site) -> None:
     await put(site)
     answer = await site.get(FILE, If_None_Match=ETAG)
     assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", ETAG)
 
 
-async def test_head_tells_all_but_the_bytes(site: Site) -> None:
+async def test_a_head_gets_everything_but_the_bytes(site: Site) -> None:
     await put(site)
     head = await site.call("HEAD", FILE, caller="viewer")
     assert (head.status, head.body) == (200, b"")
@@ -398,7 +402,9 @@ async def test_users_still_see_the_bytes_of_a_withdrawn_release(site: Site) -> N
         ("GET", "stranger", 404),
     ],
 )
-async def test_who_may_not(site: Site, method: str, caller: str, status: int) -> None:
+async def test_callers_without_the_right_are_refused(
+    site: Site, method: str, caller: str, status: int
+) -> None:
     await put(site)
     answer = await site.call(method, FILE, caller=caller, data=BYTES if method == "PUT" else None)
     assert answer.status == status
@@ -414,7 +420,7 @@ async def test_a_store_that_fails_is_unavailable_and_leaves_no_event(
     assert await nothing_is_left(site, folder)
 
 
-async def test_bytes_that_are_lost_are_unavailable_until_they_are_put_again(
+async def test_lost_bytes_are_unavailable_until_they_are_uploaded_again(
     site: Site, folder: Path
 ) -> None:
     await put(site)

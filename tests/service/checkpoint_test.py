@@ -1,4 +1,4 @@
-"""What an auditor gets: checkpoints, keys and proofs, as text that other tools read."""
+"""Checks checkpoints, keys and proofs as auditors read them, in texts for other tools."""
 
 import dataclasses
 from base64 import b64decode
@@ -24,7 +24,7 @@ PROOF = {"Prefer": "receipt=proof"}
 
 @pytest.fixture
 async def published(site: Site) -> Site:
-    """The site, everything that is recorded so far being published."""
+    """Returns the site, with everything published that is recorded so far."""
     await publish(site)
     return site
 
@@ -37,7 +37,7 @@ async def publish(site: Site) -> None:
 
 @pytest.fixture
 async def keyless(site: Site) -> AsyncIterator[Site]:
-    """The same service on a server without a key."""
+    """Yields the same service on a server without a key."""
     services = dataclasses.replace(site.services, publisher=None)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
@@ -51,7 +51,7 @@ async def entry(site: Site, position: int) -> bytes:
 
 
 async def assert_proves(site: Site, text: str, position: int) -> Checkpoint:
-    """The proof holds for the entry that stands at the position; a changed one it does not."""
+    """Asserts that the proof is valid for the entry at the position, and for no changed one."""
     head, _, note = text.partition("\n\n")
     first, index, *hashes = head.split("\n")
     assert (first, index) == ("c2sp.org/tlog-proof@v1", f"index {position}")
@@ -127,7 +127,7 @@ async def test_every_event_is_proven_at_every_size(published: Site) -> None:
         ("logs/0/key", 404, "not_found"),
     ],
 )
-async def test_what_cannot_be_proven_says_why(
+async def test_an_event_that_can_not_be_proven_is_refused_with_the_reason(
     published: Site, path: str, status: int, code: str
 ) -> None:
     answer = await published.get(f"{P}/{path}")
@@ -170,7 +170,7 @@ async def test_a_public_checkpoint_needs_no_credential(published: Site) -> None:
     assert (await published.call("GET", "/api/v1/projects/other/log/checkpoint")).status == 401
 
 
-async def test_a_receipt_comes_with_its_proof_where_it_is_asked_for(site: Site) -> None:
+async def test_a_receipt_has_its_proof_on_request(site: Site) -> None:
     answer = await send(site, {"version": "1.0.0"})
     assert answer.status == 201
     assert answer.headers["Preference-Applied"] == "receipt=proof"
@@ -184,7 +184,7 @@ async def test_a_receipt_comes_with_its_proof_where_it_is_asked_for(site: Site) 
     await assert_proves(site, again["proof"], receipt["position"])
 
 
-async def test_each_receipt_of_an_array_comes_with_its_proof(site: Site) -> None:
+async def test_each_receipt_of_an_array_has_its_proof(site: Site) -> None:
     good = [{"version": f"1.0.{n}", "report_id": f"r{n}"} for n in range(5)]
     reused = {"version": "9.0.0", "report_id": "r0"}
     answers = (await send(site, [*good, reused, good[2]])).json
@@ -195,16 +195,16 @@ async def test_each_receipt_of_an_array_comes_with_its_proof(site: Site) -> None
     assert "proof" not in plain.json
 
 
-async def test_a_receipt_is_given_where_nothing_is_published(keyless: Site) -> None:
+async def test_a_receipt_is_answered_by_a_server_that_publishes_nothing(keyless: Site) -> None:
     receipt = (await send(keyless, {"version": "1.0.0"})).json
     assert (receipt["proof"], receipt["no_proof"]) == (None, "publishing_off")
     assert not receipt["duplicate"]
 
 
-async def test_a_receipt_is_given_where_publishing_takes_too_long(
+async def test_a_receipt_is_answered_without_proof_if_publishing_takes_too_long(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("firmtrail.http.receipts.PROOF_WAIT_S", 0)
+    monkeypatch.setattr("firmtrail.http.api.receipts.PROOF_WAIT_S", 0)
     answer = await send(site, {"version": "1.0.0"})
     assert answer.status == 201
     assert "Preference-Applied" not in answer.headers
@@ -215,7 +215,7 @@ async def send(site: Site, body: Any) -> Answer:
     return await site.call("POST", f"{D}/reports", caller="device", json=body, headers=PROOF)
 
 
-async def test_a_refused_log_is_told_by_its_writes_and_by_readiness(published: Site) -> None:
+async def test_a_refused_log_shows_in_its_writes_and_in_readiness(published: Site) -> None:
     assert published.services.publisher is not None
     publisher = published.services.publisher
     assert (await published.call("GET", "/readyz")).status == 200

@@ -1,4 +1,4 @@
-"""The counters of a rollout and its list speak of the same devices, and its pause counts them."""
+"""The counters of a rollout, its list and its own pause count the same devices."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,7 +20,7 @@ async def decommission(site: Site, path: str) -> None:
 
 
 type Change = Callable[[Site, str], Awaitable[None]]
-AWAY: dict[str, tuple[Change, Change]] = {
+MOVES: dict[str, tuple[Change, Change]] = {
     "decommissioned": (decommission, lambda site, path: change(site, path, decommissioned=False)),
     "another model": (
         lambda site, path: change(site, path, model="other"),
@@ -35,11 +35,11 @@ AWAY: dict[str, tuple[Change, Change]] = {
         lambda site, path: change(site, path, tags=["y", "x"]),
     ),
 }
-WHOSE = {"another cohort": {"cohort": "beta"}, "without the tag": {"tag": "x"}}
+AUDIENCES = {"another cohort": {"cohort": "beta"}, "without the tag": {"tag": "x"}}
 
 
-async def said(site: Site, rollout: str) -> dict[str, int]:
-    """The counters, which the list has to agree with."""
+async def counters(site: Site, rollout: str) -> dict[str, int]:
+    """Returns the counters, after checking them against the list."""
     found = (await site.get(f"{P}/rollouts/{rollout}")).json
     listed = (await site.get(f"{P}/rollouts/{rollout}/devices?count=true")).json
     counted: dict[str, int] = found["progress"]
@@ -50,37 +50,37 @@ async def said(site: Site, rollout: str) -> dict[str, int]:
     return counted
 
 
-@pytest.mark.parametrize("how", AWAY)
+@pytest.mark.parametrize("how", MOVES)
 async def test_a_device_that_moves_away_counts_nowhere_until_it_is_back(
     fleet: Site, how: str
 ) -> None:
-    away, back = AWAY[how]
+    away, back = MOVES[how]
     for path in DEVICES:
         await change(fleet, path, cohort="beta", tags=["x"])
-    rollout = await roll_out(fleet, **WHOSE.get(how, {}))
+    rollout = await roll_out(fleet, **AUDIENCES.get(how, {}))
     for path in DEVICES:
         await fleet.get(f"{path}/update", "gateway")
     await fleet.report({"version": "1.1.0", "status": "failed"}, caller="gateway", path=D)
     await fleet.report({"version": "1.1.0"}, caller="gateway", path=D2)
-    both = await said(fleet, rollout)
+    both = await counters(fleet, rollout)
     assert both == {"matching": 2, "offered": 2, "installed": 1, "failed": 1, "exhausted": 0}
     await away(fleet, D)
-    left = await said(fleet, rollout)
+    left = await counters(fleet, rollout)
     assert left == {"matching": 1, "offered": 1, "installed": 1, "failed": 0, "exhausted": 0}
     await away(fleet, D2)
-    assert set((await said(fleet, rollout)).values()) == {0}
+    assert set((await counters(fleet, rollout)).values()) == {0}
     for path in DEVICES:
         await back(fleet, path)
-    assert await said(fleet, rollout) == both
+    assert await counters(fleet, rollout) == both
 
 
-@pytest.mark.parametrize("how", AWAY)
+@pytest.mark.parametrize("how", MOVES)
 async def test_a_device_that_moved_away_pauses_nothing(fleet: Site, how: str) -> None:
-    away, back = AWAY[how]
+    away, back = MOVES[how]
     for path in DEVICES:
         await change(fleet, path, cohort="beta", tags=["x"])
     pause_if = {"failed_percent": 60, "min_reports": 2}
-    rollout = await roll_out(fleet, **WHOSE.get(how, {}), pause_if=pause_if)
+    rollout = await roll_out(fleet, **AUDIENCES.get(how, {}), pause_if=pause_if)
     path = f"{P}/rollouts/{rollout}"
     for each in DEVICES:
         await fleet.get(f"{each}/update", "gateway")
@@ -106,7 +106,7 @@ async def test_an_outcome_of_a_device_that_moved_away_counts_once_it_is_back(fle
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "paused"
 
 
-async def test_an_outcome_before_a_resume_counts_no_more_when_its_device_is_back(
+async def test_an_outcome_before_a_resume_does_not_count_when_its_device_is_back(
     fleet: Site,
 ) -> None:
     pause_if = {"failed_percent": 10, "min_reports": 1}
@@ -119,16 +119,16 @@ async def test_an_outcome_before_a_resume_counts_no_more_when_its_device_is_back
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
 
 
-async def test_a_rollback_that_chose_again_counts_a_device_once(fleet: Site) -> None:
+async def test_a_rollback_that_chooses_a_second_version_counts_a_device_once(fleet: Site) -> None:
     await fleet.report({"version": "1.1.0"}, {"version": "1.2.0"})
     wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
     rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
     for _ in range(3):
         assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.1.0"
         await fleet.report({"version": "1.1.0", "status": "failed"}, {"version": "1.2.0"})
-    counted = await said(fleet, rollback)
+    counted = await counters(fleet, rollback)
     assert (counted["offered"], counted["exhausted"]) == (1, 1)
     assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
     await fleet.report({"version": "1.0.0"})
-    counted = await said(fleet, rollback)
+    counted = await counters(fleet, rollback)
     assert (counted["offered"], counted["installed"], counted["exhausted"]) == (1, 1, 0)

@@ -1,4 +1,4 @@
-"""What a device loads: the artifacts that it was offered, and no others."""
+"""Checks that a device loads the artifacts that it was offered, and no others."""
 
 from hashlib import sha256
 
@@ -15,13 +15,13 @@ DIGEST = sha256(BYTES).hexdigest()
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
-    """One back end: what the log says of artifacts is in tests/contract/releases_test.py."""
+    """Runs on one back end: tests/contract/releases_test.py checks the events on each."""
     return sqlite_url
 
 
 @pytest.fixture(autouse=True)
 async def artifact(site: Site) -> None:
-    """A release that has one."""
+    """Adds a release with an artifact."""
     body = {"version": "1.0.0", "model": "m"}
     assert (await site.call("POST", RELEASES, caller="operator", json=body)).status == 201
     assert (await put(site, "1.0.0")).status == 201
@@ -48,7 +48,7 @@ async def load(site: Site, caller: str = "device", device: str = "d1") -> Answer
     return await site.get(f"{P}/devices/{device}/artifacts/{DIGEST}", caller)
 
 
-async def test_a_device_loads_what_it_was_offered_and_nothing_else(site: Site) -> None:
+async def test_a_device_loads_the_artifacts_of_its_offers_and_no_others(site: Site) -> None:
     for name in ("d1", "d2"):
         await give_model(site, device=name)
     for caller in ("device", "gateway", "operator"):
@@ -64,13 +64,13 @@ async def test_a_device_loads_what_it_was_offered_and_nothing_else(site: Site) -
     assert (await site.get(f"{P}/devices/d1/artifacts/{'0' * 64}", "device")).status == 404
 
 
-async def test_a_device_loads_nothing_of_another_model(site: Site) -> None:
+async def test_a_device_can_not_load_artifacts_of_another_model(site: Site) -> None:
     await give_model(site, "other")
     await offer(site)
     assert (await load(site)).status == 404
 
 
-async def test_a_device_loads_what_it_was_offered_after_a_newer_offer_too(site: Site) -> None:
+async def test_a_device_can_still_load_an_earlier_offer_after_a_newer_one(site: Site) -> None:
     await give_model(site)
     await offer(site)
     await site.call("POST", RELEASES, caller="operator", json={"version": "1.1.0", "model": "m"})
@@ -78,7 +78,7 @@ async def test_a_device_loads_what_it_was_offered_after_a_newer_offer_too(site: 
     assert (await load(site)).body == BYTES
 
 
-async def test_a_device_is_told_that_its_release_is_withdrawn(site: Site) -> None:
+async def test_a_device_that_loads_a_withdrawn_release_gets_410(site: Site) -> None:
     await give_model(site)
     reason = {"reason": "it bricks"}
     path = f"{RELEASES}/m/1.0.0/withdraw"
@@ -92,7 +92,7 @@ async def test_a_device_is_told_that_its_release_is_withdrawn(site: Site) -> Non
     ).status == 410
 
 
-async def test_the_same_bytes_in_a_release_that_is_not_withdrawn_are_loaded(site: Site) -> None:
+async def test_the_same_bytes_in_a_release_that_is_not_withdrawn_can_be_loaded(site: Site) -> None:
     await give_model(site)
     await offer(site)
     await site.call("POST", RELEASES, caller="operator", json={"version": "0.9.0", "model": "m"})

@@ -1,9 +1,9 @@
-"""The log over HTTP: what a plain model in Python says of it, byte for byte, on each back end."""
+"""Compares the log over HTTP with a plain model in Python, byte for byte, on each back end."""
 
 import contextlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -29,7 +29,7 @@ STREAMS = ("device/pump-1", "device/pump-2", "device/pump", "user/u_1", "event/1
 
 
 class Stored(NamedTuple):
-    """An entry as it lies in the database, and what a query may look at."""
+    """Holds an entry as it is stored, with the parts that a query can filter by."""
 
     position: int
     recorded_at_ms: int
@@ -37,7 +37,8 @@ class Stored(NamedTuple):
 
     @property
     def attributes(self) -> dict[str, Any]:
-        return json.loads(self.text)
+        attributes: dict[str, Any] = json.loads(self.text)
+        return attributes
 
 
 def some_event(chance: random.Random) -> Event:
@@ -52,7 +53,7 @@ def some_event(chance: random.Random) -> Event:
 
 
 async def append_some(db: Database, log_id: int, chance: random.Random) -> None:
-    """One commit, at the time of the one before it or a little later."""
+    """Appends some events in one commit, at the time of the previous one or a little later."""
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
         head = log.head_of(rows)
@@ -68,7 +69,7 @@ async def append_some(db: Database, log_id: int, chance: random.Random) -> None:
 
 @pytest.fixture
 async def filled(site: Site) -> Site:
-    """The site, whose log has some hundred events at many times."""
+    """Returns the site, whose log has some hundred events at many times."""
     chance = random.Random(1)
     for _ in range(COMMITS):
         await append_some(site.services.db, site.log_id, chance)
@@ -82,7 +83,7 @@ async def stored(site: Site, log_id: int | None = None) -> list[Stored]:
 
 
 def expected(entries: list[Stored], query: dict[str, Any]) -> list[Stored]:
-    """What the interface says that the query finds."""
+    """Returns the entries that the query finds, by the definition of the API."""
     found = [entry for entry in entries if is_wanted(entry, query)]
     return found[: query.get("limit", len(found))]
 
@@ -102,7 +103,7 @@ def queries(entries: list[Stored]) -> Iterator[dict[str, Any]]:
     chance = random.Random(2)
     size = len(entries)
     times = [entry.attributes["time"] for entry in entries]
-    choices = {
+    choices: dict[str, Callable[[], Any]] = {
         "from": lambda: chance.randint(0, size + 2),
         "to": lambda: chance.randint(0, size + 2),
         "since": lambda: chance.choice(times),
@@ -126,7 +127,7 @@ def queries(entries: list[Stored]) -> Iterator[dict[str, Any]]:
 async def test_every_filter_finds_what_a_model_finds(
     filled: Site, is_small: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With tiny pages every stream is too long to come by its index."""
+    """With tiny pages every stream is too long to be read by its index."""
     if is_small:
         monkeypatch.setattr(replay, "STREAM_EVENTS_MAX", 3)
         monkeypatch.setattr(replay, "WINDOW_POSITIONS", 7)
@@ -145,8 +146,8 @@ async def test_every_filter_finds_what_a_model_finds(
 
 
 @pytest.mark.parametrize("filters", ["", "&stream=device/pump-1", "&type=FirmwareInstalled"])
-async def test_positions_say_where_a_reader_goes_on(filled: Site, filters: str) -> None:
-    """A reader whose connection is cut takes what came whole, and asks from behind it on."""
+async def test_positions_say_where_a_reader_continues(filled: Site, filters: str) -> None:
+    """A reader whose connection breaks keeps the whole lines, and asks for the positions after."""
     whole = (await filled.get(f"{P}/events?positions=true{filters}")).body
     taken, start, size = b"", 0, None
     while True:
@@ -163,7 +164,7 @@ async def test_positions_say_where_a_reader_goes_on(filled: Site, filters: str) 
     assert taken == whole
 
 
-async def test_what_is_sent_as_gzip_is_the_same(filled: Site) -> None:
+async def test_entries_sent_as_gzip_are_the_same(filled: Site) -> None:
     plain = await filled.get(f"{P}/events", Accept_Encoding="identity")
     assert "Content-Encoding" not in plain.headers
     assert plain.headers["Vary"] == "Accept-Encoding"
@@ -186,12 +187,14 @@ async def test_what_is_sent_as_gzip_is_the_same(filled: Site) -> None:
         ("", False),
     ],
 )
-def test_gzip_is_sent_only_to_who_takes_it(header: str, takes: bool) -> None:
+def test_gzip_is_sent_only_to_clients_that_accept_it(header: str, takes: bool) -> None:
     request = make_mocked_request("GET", "/", headers={"Accept-Encoding": header})
     assert respond.takes_gzip(request) is takes
 
 
-async def test_one_entry_comes_as_it_is_stored_and_none_is_behind_the_end(filled: Site) -> None:
+async def test_one_entry_is_sent_as_it_is_stored_and_none_exists_after_the_end(
+    filled: Site,
+) -> None:
     entries = await stored(filled)
     for entry in (entries[0], entries[-1]):
         answer = await filled.get(f"{P}/events/{entry.position}", caller="auditor")
@@ -201,7 +204,7 @@ async def test_one_entry_comes_as_it_is_stored_and_none_is_behind_the_end(filled
         assert_is_problem(await filled.get(f"{P}/events/{position}"), 404)
 
 
-async def test_a_filter_that_can_not_be_meant_is_refused(site: Site) -> None:
+async def test_an_impossible_filter_is_refused(site: Site) -> None:
     for query in (
         "type=FirmwareInstaled",
         "type=FirmwareInstalled.v9",
@@ -219,7 +222,7 @@ async def test_a_filter_that_can_not_be_meant_is_refused(site: Site) -> None:
         assert_is_problem(await site.get(f"{P}/events?{query}"), 422)
 
 
-async def test_there_is_a_bound_to_replays(site: Site) -> None:
+async def test_parallel_reads_of_the_log_are_limited(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(25):
             stack.enter_context(site.services.replays.one(Caller(kind="user", project="acme")))
@@ -232,7 +235,7 @@ async def test_there_is_a_bound_to_replays(site: Site) -> None:
     assert not site.services.replays._taken
 
 
-async def test_old_logs_stay_readable_each_by_its_number(filled: Site) -> None:
+async def test_each_old_log_stays_readable_by_its_number(filled: Site) -> None:
     old = await stored(filled)
     db = filled.services.db
     newest = await new_log(db)

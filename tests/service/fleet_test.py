@@ -1,4 +1,4 @@
-"""The fleet over HTTP: devices, histories, versions, then and now; lists and their pages."""
+"""Checks the fleet over HTTP: devices, histories and versions, past and present, in pages."""
 
 import csv
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ async def test_a_registered_device_gets_a_secret_that_works(site: Site) -> None:
     assert reported.status == 201
 
 
-async def test_an_existing_device_stands_in_place_as_a_problem(site: Site) -> None:
+async def test_a_device_that_exists_is_refused_in_its_place(site: Site) -> None:
     answer = await register(
         site, {"device": "d1"}, {"device": "new", "secret": "mine-and-only-mine"}
     )
@@ -39,7 +39,7 @@ async def test_an_existing_device_stands_in_place_as_a_problem(site: Site) -> No
     assert_is_problem(again, 409)
 
 
-async def test_a_device_twice_in_an_array_is_a_fault(site: Site) -> None:
+async def test_an_array_that_names_a_device_twice_is_refused(site: Site) -> None:
     names = ("a", "a", "b", "a", "b")
     problem = assert_is_problem(await register(site, *({"device": name} for name in names)), 422)
     assert [fault["pointer"] for fault in problem["errors"]] == [
@@ -49,7 +49,7 @@ async def test_a_device_twice_in_an_array_is_a_fault(site: Site) -> None:
     ]
 
 
-async def test_the_same_key_gives_the_first_answer_without_its_secret(site: Site) -> None:
+async def test_the_same_key_gets_the_first_answer_without_its_secret(site: Site) -> None:
     async def post(body: Any) -> Answer:
         headers = {"Idempotency-Key": "k1"}
         return await site.call(
@@ -62,7 +62,7 @@ async def test_the_same_key_gives_the_first_answer_without_its_secret(site: Site
     assert assert_is_problem(await post({"device": "other"}), 409)["code"] == "key_reused"
 
 
-async def test_a_change_holds_against_every_other_change(site: Site) -> None:
+async def test_a_change_with_if_match_is_refused_after_any_other_change(site: Site) -> None:
     etag = (await site.get(D)).headers["ETag"]
 
     async def patch(body: Any, etag: str) -> Answer:
@@ -86,7 +86,7 @@ async def test_an_etag_does_not_change_with_the_time_a_device_was_last_seen(site
     assert after.headers["ETag"] == before.headers["ETag"]
 
 
-async def test_a_decommissioned_device_comes_back_with_a_new_secret(site: Site) -> None:
+async def test_a_restored_device_gets_a_new_secret(site: Site) -> None:
     assert (await site.call("DELETE", D, caller="operator")).status == 204
     assert_is_problem(await site.report({"version": "1.0.0"}), 401)
     gone = await site.call("POST", f"{P}/devices", caller="operator", json={"device": "d1"})
@@ -124,7 +124,7 @@ async def test_a_cursor_belongs_to_its_list(site: Site) -> None:
         assert_is_problem(await site.get(foreign), 400)
 
 
-async def test_a_list_streams_whole_as_csv_or_ndjson(site: Site) -> None:
+async def test_a_list_can_be_read_whole_as_csv_or_ndjson(site: Site) -> None:
     await register(site, *({"device": f"n{number:04}"} for number in range(1_200)))
     lines = await site.get(f"{P}/devices?limit=1&q=n", Accept="application/x-ndjson")
     assert lines.headers["Content-Type"] == "application/x-ndjson"
@@ -138,7 +138,7 @@ async def test_a_list_streams_whole_as_csv_or_ndjson(site: Site) -> None:
     assert set(rows[0]) == set(msgspec.json.decode(lines.body.splitlines()[0]))
 
 
-async def test_the_past_stays_answerable(site: Site) -> None:
+async def test_answers_about_the_past_stay_the_same(site: Site) -> None:
     first = (await site.report({"version": "1.0.0", "occurred_at": "2026-03-01T00:00:00Z"})).json
     await site.report({"version": "1.1.0", "occurred_at": "2026-03-10T00:00:00Z"})
     then = first["position"] + 1
@@ -171,11 +171,11 @@ async def test_the_past_stays_answerable(site: Site) -> None:
         f"{P}/versions/timeline",
     ],
 )
-async def test_a_past_that_is_none_is_a_fault(site: Site, query: str) -> None:
+async def test_a_moment_that_is_not_in_the_past_is_refused(site: Site, query: str) -> None:
     assert_is_problem(await site.get(query.replace("+", "%2B")), 422)
 
 
-async def test_a_device_is_not_there_before_it_was_registered(site: Site) -> None:
+async def test_a_device_is_not_found_before_it_was_registered(site: Site) -> None:
     assert_is_problem(await site.get(f"{D}?as_of=@0"), 404)
     assert_is_problem(await site.get(f"{D}/history?as_of=@0"), 404)
     assert_is_problem(await site.get(f"{P}/devices/nobody"), 404)
@@ -184,7 +184,7 @@ async def test_a_device_is_not_there_before_it_was_registered(site: Site) -> Non
         assert assert_is_problem(answer, 404)["detail"] == f"There {verb} no device nobody."
 
 
-async def test_a_timeline_tells_what_was_known_at_each_step(site: Site) -> None:
+async def test_a_timeline_shows_what_was_known_at_each_step(site: Site) -> None:
     await site.report({"version": "1.0.0"})
     start = (datetime.now(UTC) - timedelta(hours=2)).isoformat(timespec="milliseconds")
     timeline = await site.get(f"{P}/versions/timeline?from={start}&step=3600")
@@ -192,7 +192,7 @@ async def test_a_timeline_tells_what_was_known_at_each_step(site: Site) -> None:
     assert timeline.json["next"] is None
 
 
-async def test_a_timeline_is_a_list(site: Site) -> None:
+async def test_a_timeline_has_pages_and_a_total(site: Site) -> None:
     await site.report({"version": "1.0.0"})
     start = datetime.now(UTC) - timedelta(seconds=3600)
     asked = f"{P}/versions/timeline?from={start.isoformat(timespec='milliseconds')}&step=1200"
@@ -210,7 +210,7 @@ async def test_a_timeline_is_a_list(site: Site) -> None:
     assert len(rows) == 6
 
 
-async def test_the_log_is_given_byte_for_byte(site: Site) -> None:
+async def test_the_log_is_sent_byte_for_byte(site: Site) -> None:
     await site.report({"version": "1.0.0"})
     whole = await site.get(f"{P}/events", caller="auditor")
     size = int(whole.headers["Firmtrail-Log-Size"])

@@ -9,8 +9,10 @@ import pytest
 from aiohttp import ClientPayloadError, ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 
+from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
-from firmtrail.http import app, respond, stream_api
+from firmtrail.http import app, respond
+from firmtrail.http.api import stream
 from firmtrail.http.errors import TooManyRequests
 from firmtrail.http.kinds import Caller
 from firmtrail.http.places import Places
@@ -75,7 +77,7 @@ async def following(
 async def in_log(site: Site, start: int) -> list[Happened]:
     size = (await log.head(site.services.db, site.log_id)).size
     return [
-        Happened(str(position), stream_api.envelope_of(text).type, text)
+        Happened(str(position), envelope_of(text).type, text)
         async for page in log.read(site.services.db, site.log_id, start, size)
         for position, _, text in page
     ]
@@ -209,7 +211,7 @@ def test_a_person_can_not_take_all_places_over_many_projects() -> None:
 async def test_a_silent_stream_shows_that_it_is_alive(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_api, "SILENT_S_MAX", 0.05)
+    monkeypatch.setattr(stream, "SILENT_S_MAX", 0.05)
     async with following(site) as reader:
         assert [await reader.block() for _ in range(3)] == [{"": ""}] * 3
 
@@ -218,7 +220,7 @@ async def test_a_silent_stream_shows_that_it_is_alive(
 async def test_a_revoked_credential_ends_its_stream(
     site: Site, is_busy: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_api, "SILENT_S_MAX", 10 if is_busy else 0.05)
+    monkeypatch.setattr(stream, "SILENT_S_MAX", 10 if is_busy else 0.05)
     monkeypatch.setattr(respond, "CHECK_S", 0.1)
     async with following(site) as reader:
         await write(site.services.db, "UPDATE tokens SET revoked_at_ms = 1 WHERE role = 'auditor'")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, check_in_api, places, watch
+from firmtrail.http import app, places, watch
+from firmtrail.http.api import check_ins
 from firmtrail.http.places import Waits
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site
@@ -38,13 +39,13 @@ async def waiting(fleet: Site) -> AsyncIterator[Site]:
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The devices that were looked at, in order."""
     names: list[str] = []
-    look = check_in_api._look
+    look = check_ins.look_at
 
     async def counting(call: Any, running: str | None = None) -> Any:
         names.append(call.path("device"))
         return await look(call, running)
 
-    monkeypatch.setattr(check_in_api, "_look", counting)
+    monkeypatch.setattr(check_ins, "look_at", counting)
     return names
 
 

@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from firmtrail.database.database import Database
-from firmtrail.http import errors, operations
+from firmtrail.http import errors
+from firmtrail.http.api import operations
 from firmtrail.http.fleet_metrics import Sums
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.repeats import Repeats

@@ -1,4 +1,4 @@
-"""Orders over HTTP: what one records and answers; If-Match, Idempotency-Keys and dry runs."""
+"""Checks rollouts, rollbacks and their commands over HTTP: events, answers, keys and dry runs."""
 
 import asyncio
 from itertools import pairwise
@@ -14,7 +14,7 @@ from tests.service.site import D2, Answer, P, Site
 from tests.service.steered import post, roll_out
 
 
-async def test_an_order_is_one_event_and_a_rollback_withdraws_too(fleet: Site) -> None:
+async def test_a_rollout_is_one_event_and_a_rollback_also_withdraws(fleet: Site) -> None:
     async def size() -> int:
         return int((await fleet.get(f"{P}/releases")).headers["Firmtrail-Log-Size"])
 
@@ -34,7 +34,9 @@ async def test_an_order_is_one_event_and_a_rollback_withdraws_too(fleet: Site) -
     assert grown == [1, 1, 0, 2, 1], "start, advance, dry run, rollback, and once more"
 
 
-async def test_commands_on_a_rollout_hold_against_every_change(fleet: Site) -> None:
+async def test_a_command_with_if_match_is_refused_after_any_change_of_the_rollout(
+    fleet: Site,
+) -> None:
     rollout = await roll_out(fleet, percent=12.5)
     path = f"rollouts/{rollout}"
     seen = await fleet.get(f"{P}/{path}")
@@ -77,7 +79,9 @@ async def test_a_repeated_command_on_a_rollout_gets_the_first_answer(fleet: Site
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
 
 
-async def test_a_refusal_is_told_again_whole_though_it_would_be_none(fleet: Site) -> None:
+async def test_a_repeated_key_gets_the_first_refusal_though_it_would_succeed_now(
+    fleet: Site,
+) -> None:
     refusals: dict[str, tuple[Any, int]] = {
         "devices": ({"device": "d1"}, 409),
         "rollouts": ({"model": "m", "version": "9.0.0"}, 422),
@@ -95,7 +99,7 @@ async def test_a_refusal_is_told_again_whole_though_it_would_be_none(fleet: Site
     assert {path: await told(path) for path in refusals} == first
 
 
-async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) -> None:
+async def test_a_dry_run_is_answered_once_for_its_key_too(fleet: Site) -> None:
     back = {"bad_version": "1.0.0", "model": "m", "reason": "x", "dry_run": True}
     for path, body in (
         ("rollouts", {"version": "1.1.0", "model": "m", "dry_run": True}),
@@ -111,7 +115,7 @@ async def test_what_is_only_tried_is_answered_once_for_its_key_too(fleet: Site) 
         await fleet.call("PATCH", D2, caller="operator", json={"model": "m"})
 
 
-async def test_what_was_tried_is_told_again_whatever_became_of_it(fleet: Site) -> None:
+async def test_a_repeated_dry_run_gets_the_first_answer_after_any_change(fleet: Site) -> None:
     back = {"bad_version": "1.2.0", "model": "m", "to": "1.1.0", "dry_run": True}
     tries = {
         "rollouts": {"version": "1.1.0", "model": "m", "dry_run": True},
@@ -128,7 +132,7 @@ async def test_what_was_tried_is_told_again_whatever_became_of_it(fleet: Site) -
         assert assert_is_problem(other, 409)["code"] == "key_reused"
 
 
-async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
+async def test_one_of_several_commands_with_the_same_if_match_succeeds(fleet: Site) -> None:
     path = f"rollouts/{await roll_out(fleet, percent=1)}"
     seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
 
@@ -143,7 +147,7 @@ async def test_of_commands_meant_for_one_state_one_is_done(fleet: Site) -> None:
     assert (again.status, again.json) == (200, done.json)
 
 
-async def test_an_order_that_names_no_release_says_which_member_does_not(fleet: Site) -> None:
+async def test_a_rollout_without_a_release_names_the_member_at_fault(fleet: Site) -> None:
     back = {"bad_version": "1.2.0", "model": "m", "reason": "x"}
     for path, body, pointer in (
         ("rollouts", {"version": "9.0.0", "model": "m"}, "/version"),
@@ -155,7 +159,7 @@ async def test_an_order_that_names_no_release_says_which_member_does_not(fleet: 
         assert [fault["pointer"] for fault in problem["errors"]] == [pointer]
 
 
-async def test_a_withdrawal_is_another_state_than_the_one_that_was_seen(fleet: Site) -> None:
+async def test_a_withdrawal_changes_the_state_that_if_match_names(fleet: Site) -> None:
     path = f"rollouts/{await roll_out(fleet)}"
     seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
     is_held, may_end = asyncio.Event(), asyncio.Event()
@@ -169,7 +173,7 @@ async def test_a_withdrawal_is_another_state_than_the_one_that_was_seen(fleet: S
     withdrawing = asyncio.create_task(fleet.services.recorder.act(fleet.log_id, withdraw_slowly))
     await is_held.wait()
     aborting = asyncio.create_task(post(fleet, f"{path}/abort", {}, If_Match=seen))
-    await asyncio.sleep(0.2)  # it has read the state before, and waits for the log's head
+    await asyncio.sleep(0.2)  # the command has read the state, and waits for the log's head
     may_end.set()
     await withdrawing
     assert_is_problem(await aborting, 412)
@@ -178,7 +182,7 @@ async def test_a_withdrawal_is_another_state_than_the_one_that_was_seen(fleet: S
     assert (shown["state"], shown["state_since"]) == ("withdrawn", withdrawn_at)
 
 
-async def test_why_an_order_was_given_can_be_read_whatever_came_after_it(fleet: Site) -> None:
+async def test_the_reason_of_a_rollout_can_be_read_after_later_commands(fleet: Site) -> None:
     path = f"rollouts/{await roll_out(fleet, percent=1)}"
     orders: list[tuple[str, dict[str, Any]]] = [
         (f"{path}/advance", {"percent": 50, "reason": "so far so good"}),

@@ -1,4 +1,4 @@
-"""Which devices run less than the latest release of their model."""
+"""Devices that run less than the latest release of their model are found and counted."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from firmtrail.projections import outdated
 from tests.fleet import register, report
 from tests.service.site import P, Site
 
-RUNNING = {
+RUNNING: dict[str, dict[str, str | None]] = {
     "m": {"a": "1.0.0", "b": "1.1.0-rc.1", "c": "1.1.0", "d": "1.1.0+b", "e": "2.0.0", "f": None},
     "n": {"g": "1.0.0"},
 }
@@ -20,7 +20,7 @@ RUNNING = {
 
 @pytest.fixture(autouse=True)
 async def fleet(site: Site) -> None:
-    """Models m and n; only m has releases."""
+    """Registers devices of the models m and n; only m has releases."""
     recorder = site.services.recorder
     for model, running in RUNNING.items():
         await register(recorder, site.log_id, *running, model=model)
@@ -61,8 +61,8 @@ async def test_outdated_devices_are_counted(site: Site) -> None:
         (await site.get(f"{P}/devices?count=true&outdated={wanted}")).json["total"]
         for wanted in ("true", "false")
     ]
-    everybody = (await site.get(f"{P}/devices?count=true")).json["total"]
-    assert totals == [2, everybody - 2]
+    registered = (await site.get(f"{P}/devices?count=true")).json["total"]
+    assert totals == [2, registered - 2]
 
 
 async def test_pages_of_outdated_devices_are_the_list(site: Site) -> None:
@@ -80,7 +80,7 @@ async def listed(site: Site, query: str) -> list[Any]:
 
 
 async def scraped(site: Site, path: str = f"{P}/metrics") -> dict[tuple[str, str], float]:
-    """(name, model or "") -> value, of what is shown of the fleet."""
+    """Returns the metrics of the fleet by (name, model or "")."""
     answer = await site.get(path, "viewer")
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
     return {
@@ -144,10 +144,10 @@ async def test_a_device_is_outdated_since_there_is_a_higher_release(site: Site) 
     assert (await site.get(f"{P}/devices/a")).json["outdated_since"] is None
 
 
-async def test_sums_are_shown_without_names_and_read_now_and_then(site: Site) -> None:
+async def test_sums_are_shown_without_names_and_are_cached(site: Site) -> None:
     outdated_now, found = await listed(site, ""), await scraped(site, "/metrics")
-    everybody = (await site.get(f"{P}/devices?count=true")).json["total"]
-    assert found["devices", ""] == everybody
+    registered = (await site.get(f"{P}/devices?count=true")).json["total"]
+    assert found["devices", ""] == registered
     assert found["devices_outdated", ""] == len(outdated_now)
     since = min(ms(device["outdated_since"]) for device in outdated_now)
     assert found["outdated_since_timestamp_seconds", ""] == since / 1000
@@ -158,7 +158,7 @@ async def test_sums_are_shown_without_names_and_read_now_and_then(site: Site) ->
     assert (await scraped(site, "/metrics"))["devices_outdated", ""] == len(outdated_now)
 
 
-async def test_a_scrape_shows_the_models_that_are_behind_most(
+async def test_a_scrape_shows_the_models_with_the_most_outdated_devices(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_metrics, "MODELS_MAX", 1)
@@ -170,12 +170,12 @@ async def test_a_scrape_shows_the_models_that_are_behind_most(
     assert found["models_left_out", ""] == 1
 
 
-async def test_a_withdrawn_latest_outdates_nobody(site: Site) -> None:
+async def test_a_withdrawn_latest_release_outdates_no_device(site: Site) -> None:
     await withdraw(site, "1.1.0")
     assert await found(site, "outdated=true") == ""
 
 
-async def test_the_past_is_judged_by_the_latest_of_then(site: Site) -> None:
+async def test_the_past_is_compared_with_the_latest_release_of_then(site: Site) -> None:
     before = await add(site, "1.9.0")
     await add(site, "3.0.0")
     await withdraw(site, "1.9.0")
@@ -185,10 +185,10 @@ async def test_the_past_is_judged_by_the_latest_of_then(site: Site) -> None:
     assert await found(site, f"outdated=false&as_of=@{before - 1}") == "cdefg"
 
 
-async def test_a_fleet_of_more_versions_than_a_statement_names_is_listed_and_counted(
+async def test_a_fleet_of_more_versions_than_a_statement_may_name_is_listed(
     site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many as make two arguments each more than either driver takes."""
+    """Adds so many cells, of two arguments each, that either driver takes fewer."""
     now = outdated.now
     cells = tuple(("m", f"0.0.{n}") for n in range(40_000))
 
@@ -204,10 +204,10 @@ async def test_a_fleet_of_more_versions_than_a_statement_names_is_listed_and_cou
     assert counted.json["total"] == 2
 
 
-async def test_a_version_that_came_meanwhile_is_judged_too(
+async def test_a_version_that_appeared_meanwhile_is_compared_too(
     site: Site, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if none of the fleet's versions had been known when the query was made."""
+    """Makes the query know none of the fleet's versions."""
     now = outdated.now
 
     async def knowing_nothing(

@@ -1,8 +1,9 @@
-"""Views are rebuilt beside the requests, and what this code does not read is not answered."""
+"""Views are rebuilt while requests are served; views that this code can't read are not served."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession, UnixConnector, web
@@ -26,7 +27,7 @@ DONE_S_MAX = 10
 
 @pytest.fixture
 async def local(site: Site, tmp_path: Path) -> AsyncIterator[ClientSession]:
-    """The owner's commands, over a unix socket of another process on the same database."""
+    """Opens the unix socket for the owner's commands, of another process on the same database."""
     path = str(tmp_path / "sock")
     access = new_access(site.services.db, local_socket=path)
     services = app.services(site.services.db, access, Recorder(site.services.db))
@@ -49,7 +50,7 @@ async def until_fit(site: Site) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_the_owner_has_views_rebuilt(
+async def test_the_owner_can_rebuild_views(
     site: Site, local: ClientSession, db: Database, recorder: Recorder
 ) -> None:
     await recorder.report(site.log_id, [report("1.0.0"), report("1.1.0")])
@@ -75,7 +76,7 @@ async def test_the_owner_has_views_rebuilt(
     assert await differences(db, site.log_id) == []
 
 
-async def test_no_view_of_another_name_is_rebuilt(local: ClientSession) -> None:
+async def test_a_rebuild_of_an_unknown_view_is_refused(local: ClientSession) -> None:
     async with local.post("/local/projects/acme/rebuild", json={"view": "x"}) as response:
         assert response.status == 422
         [fault] = (await response.json())["errors"]
@@ -83,10 +84,10 @@ async def test_no_view_of_another_name_is_rebuilt(local: ClientSession) -> None:
     assert "device_history" in fault["reason"]
 
 
-async def test_one_rebuild_runs_in_a_project(
+async def test_a_project_has_one_rebuild_at_a_time(
     site: Site, local: ClientSession, db: Database
 ) -> None:
-    """Another process is at it: who asks for the same joins, who asks for more is refused."""
+    """Another process rebuilds: a request for the same views joins, one for more is refused."""
     wanted = frozenset({"fleet_versions"})
     await db.play(generations.claim, site.log_id, wanted, "other", 0)
     for body, status in (({"view": "fleet_versions"}, 202), ({}, 409)):
@@ -97,7 +98,7 @@ async def test_one_rebuild_runs_in_a_project(
     assert await read(db, "SELECT 1 FROM rebuilds WHERE builder <> 'other'") == []
 
 
-async def test_a_view_of_older_code_is_rebuilt_by_itself(
+async def test_a_view_of_older_code_is_rebuilt_automatically(
     site: Site, db: Database, recorder: Recorder
 ) -> None:
     await recorder.report(site.log_id, [report("1.0.0")])
@@ -108,7 +109,7 @@ async def test_a_view_of_older_code_is_rebuilt_by_itself(
     await site.services.builder.look()
     assert site.services.builder.unfit
     assert_is_problem(await site.get(f"{D}/history"), 503)
-    await write(db, "DELETE FROM rebuilds")  # as if it had gone
+    await write(db, "DELETE FROM rebuilds")  # as if the other process had ended
     await site.services.builder.look()
     await until_fit(site)
     assert (await site.get(f"{D}/history")).json["items"][0]["version"] == "1.0.0"
@@ -169,15 +170,15 @@ async def test_every_past_answers_the_same_before_during_and_after(
     assert await answers() == before
 
 
-async def test_a_log_that_cannot_be_folded_is_named_and_what_was_live_serves_on(
+async def test_a_log_that_can_not_be_folded_is_named_and_the_live_view_still_serves(
     site: Site, local: ClientSession, db: Database, recorder: Recorder
 ) -> None:
-    """Its head says of one event more than there is."""
+    """Its head counts one event more than there is."""
     [receipt] = await recorder.report(site.log_id, [report("1.0.0")])
     await write(db, "UPDATE log_heads SET size = size + 1 WHERE log_id = $1", site.log_id)
     await local.post("/local/projects/acme/rebuild", json={})
     async with asyncio.timeout(DONE_S_MAX):
-        state = {"is_running": True}
+        state: dict[str, Any] = {"is_running": True}
         while state["is_running"]:
             async with local.get("/local/projects/acme/rebuild") as response:
                 state = await response.json()

@@ -1,4 +1,4 @@
-"""Releases as users add, list and withdraw them."""
+"""Checks how users add, list and withdraw releases."""
 
 import csv
 from typing import Any
@@ -47,7 +47,7 @@ async def test_a_release_is_shown_as_it_was_added(site: Site) -> None:
     )
 
 
-async def test_a_withdrawn_release_says_why_and_gives_way(site: Site) -> None:
+async def test_a_withdrawn_release_shows_the_reason_and_is_no_longer_the_latest(site: Site) -> None:
     await add(site, "1.0.0")
     await add(site, "1.1.0", notes="faster")
     answer = await withdraw(site, f"{RELEASES}/m/1.1.0")
@@ -62,7 +62,7 @@ async def test_a_withdrawn_release_says_why_and_gives_way(site: Site) -> None:
     assert (await site.get(M1)).json["latest"] is True
 
 
-async def test_a_version_with_build_metadata_has_a_path(site: Site) -> None:
+async def test_a_version_with_build_metadata_can_be_named_in_a_path(site: Site) -> None:
     await add(site, "1.0.0+b.7")
     for path in ("1.0.0+b.7", "1.0.0%2Bb.7"):
         assert (await site.get(f"{RELEASES}/m/{path}")).json["version"] == "1.0.0+b.7"
@@ -84,7 +84,7 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
 ]
 
 
-async def test_what_is_refused_leaves_nothing(site: Site) -> None:
+async def test_a_refused_release_leaves_no_event(site: Site) -> None:
     await add(site)
     await add(site, "0.9.0")
     await withdraw(site, f"{RELEASES}/m/0.9.0")
@@ -95,13 +95,13 @@ async def test_what_is_refused_leaves_nothing(site: Site) -> None:
     assert (await site.get(RELEASES)).json == before
 
 
-async def test_a_release_of_another_project_is_not_there(site: Site) -> None:
+async def test_a_release_of_another_project_is_not_found(site: Site) -> None:
     await add(site)
     path = M1.replace("acme", "other")
     assert (await site.call("GET", path, caller="stranger")).status == 404
 
 
-async def test_the_list_goes_by_model_and_precedence(site: Site) -> None:
+async def test_the_list_is_ordered_by_model_and_precedence(site: Site) -> None:
     for version in ("1.9.0", "1.10.0-rc.1", "1.10.0", "1.10.0+b", "1.2.0"):
         await add(site, version)
     await add(site, "3.0.0", "a")
@@ -112,7 +112,7 @@ async def test_the_list_goes_by_model_and_precedence(site: Site) -> None:
     assert [each["version"] for each in items if each["latest"]] == ["3.0.0", "1.10.0+b"]
 
 
-async def test_pages_together_are_the_list_also_when_it_grows(site: Site) -> None:
+async def test_the_pages_together_are_the_list_while_it_grows_too(site: Site) -> None:
     for minor in range(5):
         await add(site, f"1.{minor}.0")
     first = (await site.get(f"{RELEASES}?limit=2&count=true")).json
@@ -125,7 +125,7 @@ async def test_pages_together_are_the_list_also_when_it_grows(site: Site) -> Non
     assert third["next"] is None
 
 
-async def test_the_whole_list_comes_as_csv(site: Site) -> None:
+async def test_the_whole_list_can_be_read_as_csv(site: Site) -> None:
     await add(site, notes='"quoted", with a comma')
     answer = await site.get(RELEASES, Accept="text/csv")
     [row] = csv.DictReader(answer.body.decode().splitlines())

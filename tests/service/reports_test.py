@@ -1,4 +1,4 @@
-"""Reports over HTTP: receipts, arrays, refusals, and who may send them."""
+"""Checks reports over HTTP: receipts, arrays, refusals, and the callers that may send them."""
 
 import gzip
 from typing import Any
@@ -30,13 +30,13 @@ async def test_a_resend_gets_the_first_receipt(site: Site) -> None:
     assert again.json == first.json | {"duplicate": True}
 
 
-async def test_a_report_id_for_another_version_is_a_conflict(site: Site) -> None:
+async def test_a_report_id_sent_again_for_another_version_is_a_conflict(site: Site) -> None:
     await site.report({"version": "1.0.0", "report_id": "r1"})
     problem = assert_is_problem(await site.report({"version": "1.0.1", "report_id": "r1"}), 409)
     assert problem["code"] == "report_id_reused"
 
 
-async def test_an_array_gets_an_answer_for_each_in_its_place(site: Site) -> None:
+async def test_an_array_gets_one_answer_for_each_item_in_its_place(site: Site) -> None:
     await site.report({"version": "1.0.0", "report_id": "r1"})
     answer = await site.report(
         {"version": "1.1.0", "seq": 1},
@@ -69,7 +69,7 @@ async def test_faulty_items_can_be_skipped(site: Site) -> None:
     assert answer.json[1]["duplicate"] is False
 
 
-async def test_a_summary_can_be_preferred(site: Site) -> None:
+async def test_an_array_is_answered_with_a_summary_on_request(site: Site) -> None:
     body = [{"version": "1.0.0"}, {"version": "1.0.0"}, {"version": "x"}]
     answer = await site.call(
         "POST",
@@ -86,7 +86,7 @@ async def test_a_summary_can_be_preferred(site: Site) -> None:
     assert (answer.json["recorded"], answer.json["duplicates"]) == (1, 1)
 
 
-async def test_an_array_holds_at_most_a_thousand(site: Site) -> None:
+async def test_an_array_has_at_most_a_thousand_items(site: Site) -> None:
     reports = [{"version": "1.0.0", "seq": seq} for seq in range(1_001)]
     assert_is_problem(await site.report(*reports), 413)
     assert (await site.report(*reports[:1_000])).status == 201
@@ -105,7 +105,7 @@ async def test_a_body_may_be_gzip_and_its_limit_counts_after_inflation(site: Sit
     assert_is_problem(await send(b"[" + b" " * (200 << 20) + b"]"), 413)
 
 
-async def test_a_detail_is_cut_at_a_whole_character(site: Site) -> None:
+async def test_a_long_detail_is_cut_after_a_whole_character(site: Site) -> None:
     await site.report({"version": "1.0.0", "detail": "a" + "ö" * 5_000})
     detail = (await site.get(f"{D}/history")).json["items"][0]["detail"]
     assert detail == "a" + "ö" * 2_047
@@ -124,11 +124,13 @@ async def test_a_gateway_reports_for_any_device(site: Site) -> None:
     ("caller", "status"),
     [("operator", 201), ("gateway", 201), ("admin", 201), ("viewer", 403), ("auditor", 403)],
 )
-async def test_who_may_report_for_a_device(site: Site, caller: str, status: int) -> None:
+async def test_only_certain_callers_may_report_for_a_device(
+    site: Site, caller: str, status: int
+) -> None:
     assert (await site.report({"version": "1.0.0"}, caller=caller)).status == status
 
 
-async def test_the_log_names_who_reported(site: Site) -> None:
+async def test_the_log_names_the_actor_that_reported(site: Site) -> None:
     for number, caller in enumerate(("device", "gateway", "operator")):
         await site.report({"version": "1.0.0", "seq": number}, caller=caller)
     lines = (await site.get(f"{P}/events", caller="auditor")).body.splitlines()[-3:]
@@ -136,7 +138,7 @@ async def test_the_log_names_who_reported(site: Site) -> None:
     assert actors == ["device", "gateway", "token"]
 
 
-async def test_a_device_at_anothers_path_has_a_wrong_secret_there(site: Site) -> None:
+async def test_a_devices_secret_is_wrong_on_the_path_of_another(site: Site) -> None:
     for other in ("d2", "nobody"):
         refused = await site.report({"version": "1.0.0"}, path=f"{P}/devices/{other}")
         assert_is_problem(refused, 401)

@@ -1,4 +1,4 @@
-"""Every route of the table: who is let in, and that it answers as the document says."""
+"""Checks every route of the table: its callers, and that it answers as the document says."""
 
 import re
 from typing import Any
@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from firmtrail.http import openapi, user_routes
+from firmtrail.http import openapi
+from firmtrail.http.api import rows
 from firmtrail.http.kinds import Device, Gateway, Local, Member, Public
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
@@ -32,34 +33,34 @@ NAMES = {
 
 
 ROLLOUT, ARTIFACT = (
-    f"{user_routes.P}/rollouts/{{id}}",
-    f"{user_routes.P}/releases/{{model}}/{{version}}/artifacts/{{name}}",
+    f"{rows.P}/rollouts/{{id}}",
+    f"{rows.P}/releases/{{model}}/{{version}}/artifacts/{{name}}",
 )
-TAKEN = [  # a route, the headers of a request that count there
-    (f"GET {user_routes.P}/stream", {"Last-Event-ID"}),
+TAKEN = [  # a route, the request headers that it reads
+    (f"GET {rows.P}/stream", {"Last-Event-ID"}),
     (f"PUT {ARTIFACT}", {"Repr-Digest", "Content-Digest"}),
     (f"GET {ARTIFACT}", {"If-None-Match", "If-Match", "Range", "If-Range"}),
-    (f"PATCH {user_routes.D}", {"If-Match"}),
-    (f"PATCH {user_routes.P}", {"If-Match"}),
+    (f"PATCH {rows.D}", {"If-Match"}),
+    (f"PATCH {rows.P}", {"If-Match"}),
     ("POST /api/v1/login", {"Idempotency-Key"}),
-    (f"POST {user_routes.P}/halt", {"Idempotency-Key"}),
-    (f"POST {user_routes.P}/resume", {"Idempotency-Key"}),
+    (f"POST {rows.P}/halt", {"Idempotency-Key"}),
+    (f"POST {rows.P}/resume", {"Idempotency-Key"}),
     *(
         (f"POST {ROLLOUT}/{command}", {"If-Match", "Idempotency-Key"})
         for command in ("advance", "pause", "resume", "abort")
     ),
 ]
-SENT = [  # a route, a status, the headers of its answer beside X-Request-Id
-    (f"GET {user_routes.D}/update", 200, {"ETag", "Firmtrail-Log-Size", "Firmtrail-Poll-After"}),
-    (f"GET {user_routes.D}/update", 409, {"Firmtrail-Poll-After"}),
-    (f"PATCH {user_routes.D}", 200, {"ETag", "Firmtrail-Log-Size"}),
-    (f"PATCH {user_routes.P}", 200, {"ETag"}),
-    (f"POST {user_routes.P}/halt", 200, set()),
+SENT = [  # a route, a status, the headers of its answer, without X-Request-Id
+    (f"GET {rows.D}/update", 200, {"ETag", "Firmtrail-Log-Size", "Firmtrail-Poll-After"}),
+    (f"GET {rows.D}/update", 409, {"Firmtrail-Poll-After"}),
+    (f"PATCH {rows.D}", 200, {"ETag", "Firmtrail-Log-Size"}),
+    (f"PATCH {rows.P}", 200, {"ETag"}),
+    (f"POST {rows.P}/halt", 200, set()),
     (f"POST {ROLLOUT}/pause", 200, {"ETag", "Firmtrail-Log-Size"}),
-    (f"GET {user_routes.P}/devices", 200, {"ETag", "Firmtrail-Log-Size", "Link", "Vary"}),
-    (f"GET {user_routes.P}/events", 200, {"Firmtrail-Log-Size", "Vary"}),
-    (f"GET {user_routes.P}/log/tile/entries/{{tile}}", 200, {"ETag", "Vary"}),
-    (f"POST {user_routes.D}/reports", 201, {"Preference-Applied"}),
+    (f"GET {rows.P}/devices", 200, {"ETag", "Firmtrail-Log-Size", "Link", "Vary"}),
+    (f"GET {rows.P}/events", 200, {"Firmtrail-Log-Size", "Vary"}),
+    (f"GET {rows.P}/log/tile/entries/{{tile}}", 200, {"ETag", "Vary"}),
+    (f"POST {rows.D}/reports", 201, {"Preference-Applied"}),
     (f"GET {ARTIFACT}", 200, {"ETag", "Accept-Ranges", "Repr-Digest"}),
     (f"GET {ARTIFACT}", 206, {"ETag", "Accept-Ranges", "Repr-Digest", "Content-Range"}),
     (f"GET {ARTIFACT}", 416, {"Content-Range"}),
@@ -113,12 +114,12 @@ def test_every_route_is_documented(route: Route) -> None:
     operation = DOCUMENT["paths"][route.path][route.method.lower()]
     documented = {int(status) for status in operation["responses"]}
     assert documented == {*route.answers, *route.problems()}
-    assert operation["summary"]
+    assert operation["summary"].endswith(".")
     assert ("requestBody" in operation) == (route.body is not None or route.takes_bytes)
 
 
 @pytest.mark.parametrize(("name", "headers"), TAKEN)
-def test_the_headers_that_count_are_documented(name: str, headers: set[str]) -> None:
+def test_the_request_headers_of_a_route_are_documented(name: str, headers: set[str]) -> None:
     parameters = operation_of(name)["parameters"]
     assert {each["name"] for each in parameters if each["in"] == "header"} == headers
 
@@ -129,13 +130,13 @@ def test_the_headers_of_answers_are_documented(name: str, status: int, headers: 
     assert response["headers"].keys() == headers | {"X-Request-Id"}
 
 
-def test_every_post_of_a_user_takes_a_key() -> None:
+def test_every_post_of_a_user_takes_an_idempotency_key() -> None:
     posts = [route for route in ROUTES if route.method == "POST" and not route.takes_key]
     keyless = {route.path for route in posts if route.path.startswith("/api/")}
-    assert keyless == {f"{user_routes.P}/reports", f"{user_routes.D}/reports"}
+    assert keyless == {f"{rows.P}/reports", f"{rows.D}/reports"}
 
 
-def test_a_state_that_is_gone_is_answered_only_where_if_match_counts() -> None:
+def test_status_412_is_documented_exactly_for_routes_that_read_if_match() -> None:
     for route in ROUTES:
         if isinstance(route.access, Local):
             continue
@@ -144,7 +145,7 @@ def test_a_state_that_is_gone_is_answered_only_where_if_match_counts() -> None:
         assert ("If-Match" in taken) == ("412" in operation["responses"]), name_of(route)
 
 
-def test_operations_have_distinct_ids() -> None:
+def test_every_operation_has_an_id_of_its_own() -> None:
     ids = [
         operation["operationId"]
         for path in DOCUMENT["paths"].values()
@@ -167,12 +168,12 @@ def test_every_parameter_and_group_is_described_in_words() -> None:
 
 
 def test_a_duration_is_described_with_its_unit() -> None:
-    parameters = operation_of(f"GET {user_routes.P}/devices")["parameters"]
+    parameters = operation_of(f"GET {rows.P}/devices")["parameters"]
     [silent_for] = [each for each in parameters if each["name"] == "silent_for"]
     assert "seconds" in silent_for["description"]
 
 
-async def test_every_route_is_closed_to_who_has_no_credential(site: Site) -> None:
+async def test_every_route_refuses_a_request_without_a_credential(site: Site) -> None:
     for route in GUARDED:
         answer = await site.call(route.method, path_of(route), data=b"no json")
         problem = assert_is_problem(answer, 401)
@@ -187,21 +188,21 @@ async def test_every_route_of_a_project_is_hidden_from_strangers(site: Site) -> 
         assert_is_problem(answer, 404)
 
 
-async def test_a_devices_secret_opens_no_users_route(site: Site) -> None:
+async def test_a_devices_secret_is_refused_on_routes_of_users(site: Site) -> None:
     for route in GUARDED:
         if not isinstance(route.access, Device | Gateway):
             answer = await site.call(route.method, path_of(route), caller="device", data=b"x")
             assert_is_problem(answer, 403)
 
 
-async def test_what_only_the_socket_serves_is_not_there(site: Site) -> None:
+async def test_routes_of_the_local_socket_are_not_found_over_tcp(site: Site) -> None:
     for route in ROUTES:
         if isinstance(route.access, Local):
             answer = await site.call(route.method, path_of(route), caller="admin", data=b"{}")
             assert_is_problem(answer, 404)
 
 
-async def test_every_path_tells_what_it_takes(site: Site) -> None:
+async def test_every_path_lists_the_methods_that_it_allows(site: Site) -> None:
     for path in {route.path for route in ROUTES}:
         here = [route for route in ROUTES if route.path == path]
         answer = await site.call("PROPFIND", path_of(here[0]))
@@ -220,7 +221,7 @@ async def test_an_unknown_parameter_is_named_on_every_route(site: Site) -> None:
         assert {"reason": "is unknown here", "parameter": "frobnicate"} in problem["errors"]
 
 
-async def test_every_body_is_json_of_a_bounded_size(site: Site) -> None:
+async def test_every_body_has_to_be_json_of_a_bounded_size(site: Site) -> None:
     json = {"Content-Type": "application/json"}
     failures: list[tuple[int, bytes, dict[str, str]]] = [
         (400, b"{", json),
@@ -244,7 +245,7 @@ async def test_every_body_is_json_of_a_bounded_size(site: Site) -> None:
 
 @pytest.fixture
 async def found(site: Site) -> dict[str, str]:
-    """Something is there behind nearly every path; the names in paths that lead to it."""
+    """Fills the site, and returns the names that make nearly every path lead to something."""
     made = {}
     for caller, method, path, body in (
         ("admin", "POST", "/releases", {"version": "1.0.0", "model": "m"}),
@@ -267,12 +268,12 @@ async def found(site: Site) -> dict[str, str]:
 
 INCOMPLETE = {
     "GET /docs/{file}",
-    "GET /api/v1/projects/{project}/actors/{id}",  # the id is a rollout's
+    "GET /api/v1/projects/{project}/actors/{id}",  # the id belongs to a rollout
     "GET /api/v1/projects/{project}/log/consistency",
     "GET /api/v1/projects/{project}/logs/{number}/consistency",
     "GET /api/v1/projects/{project}/versions/timeline",
 }
-"""Routes that answer nothing to a request of which no test here says more than its path."""
+"""The routes that need more than their path to answer 200."""
 
 
 async def test_every_get_answers_head_with_the_same_headers(
@@ -296,7 +297,9 @@ async def test_every_get_answers_head_with_the_same_headers(
     assert refused == INCOMPLETE | {"GET /get_firmware_updates_by_device_id"}
 
 
-async def test_an_etag_saves_sending_what_the_client_has(site: Site, found: dict[str, str]) -> None:
+async def test_a_request_with_the_current_etag_gets_304_without_a_body(
+    site: Site, found: dict[str, str]
+) -> None:
     refused = set()
     for route in ROUTES:
         if not route.is_resource or isinstance(route.access, Local):
@@ -312,7 +315,7 @@ async def test_an_etag_saves_sending_what_the_client_has(site: Site, found: dict
     assert refused == INCOMPLETE
 
 
-async def test_nobodys_path_is_a_problem_too(site: Site) -> None:
+async def test_an_unknown_path_is_answered_with_a_problem(site: Site) -> None:
     for path in ("/api", "/api/v1/projects/acme/devices/d1/frobnicate", "/%00", "/x//"):
         assert_is_problem(await site.call("GET", path), 404)
 

@@ -1,4 +1,4 @@
-"""The seed's own requests, answered as it says."""
+"""Checks the seed's requests, which are answered with its exact texts."""
 
 import asyncio
 from typing import Any
@@ -64,7 +64,7 @@ async def test_an_update_is_recorded_once(demo: Site) -> None:
         ),
     ],
 )
-async def test_a_bad_upload_is_told_no_more_than_the_seed_tells(
+async def test_a_bad_upload_gets_no_more_than_the_seeds_text(
     demo: Site, body: Any, status: int, text: bytes
 ) -> None:
     answer = await upload(demo, body)
@@ -83,7 +83,7 @@ async def test_any_wrong_part_reads_nothing(demo: Site, right: str, wrong: str) 
     assert "WWW-Authenticate" in answer.headers
 
 
-async def test_populating_again_starts_a_new_log_and_cuts_no_old_one(demo: Site) -> None:
+async def test_populating_again_starts_a_new_log_and_keeps_the_old_one(demo: Site) -> None:
     await upload(demo, {"device_id": "1", "secret": "AAA", "version": "1.2.3"})
     assert await versions(demo) == ["SemVer1.0", "1.2.3"]
     await asyncio.sleep(commands.PACE_S)
@@ -105,7 +105,7 @@ async def test_populating_is_limited_to_once_a_second(demo: Site) -> None:
     assert sorted(each.status for each in await asyncio.gather(*together)) == [200] + [429] * 4
 
 
-async def test_populating_is_limited_over_several_servers(demo: Site) -> None:
+async def test_populating_is_limited_across_several_servers(demo: Site) -> None:
     await asyncio.sleep(commands.PACE_S)
     assert (await demo.call("GET", "/populate_database")).status == 200
     services = demo.services
@@ -128,7 +128,7 @@ async def test_populating_is_limited_over_several_servers(demo: Site) -> None:
         ({"Origin": "null"}, 403),
     ],
 )
-async def test_a_page_of_another_site_populates_nothing(
+async def test_a_page_of_another_site_can_not_populate(
     site: Site, method: str, headers: dict[str, str], status: int
 ) -> None:
     answer = await site.call(method, "/populate_database", headers=headers)
@@ -142,7 +142,7 @@ async def test_a_page_of_this_server_may_populate(site: Site) -> None:
     assert answer.status == 200
 
 
-async def test_the_demo_takes_over_no_project_that_it_did_not_create(site: Site) -> None:
+async def test_the_demo_leaves_alone_a_project_that_it_did_not_create(site: Site) -> None:
     services = site.services
     log_id = await add_project(services.db, services.access, "demo")
     await add_member(services.recorder, log_id, commands.EMAIL, "admin")
@@ -154,7 +154,7 @@ async def test_the_demo_takes_over_no_project_that_it_did_not_create(site: Site)
 
 
 @pytest.mark.parametrize("project", ["acme", "demo"])
-async def test_the_demo_sets_no_password_of_a_user_that_was_there(site: Site, project: str) -> None:
+async def test_the_demo_sets_no_password_of_a_user_that_existed(site: Site, project: str) -> None:
     services = site.services
     log_id = await services.access.project(project)
     if log_id is None:
@@ -170,7 +170,7 @@ async def test_the_demo_sets_no_password_of_a_user_that_was_there(site: Site, pr
     assert_is_problem(await site.call("GET", "/populate_database"), 429)
 
 
-async def test_a_password_that_the_demos_user_was_given_stays(demo: Site) -> None:
+async def test_a_new_password_of_the_demos_user_stays(demo: Site) -> None:
     services = demo.services
     log_id = await services.access.project("demo")
     assert log_id is not None

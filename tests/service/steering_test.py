@@ -1,4 +1,4 @@
-"""Steering over HTTP: check-ins, rollouts, rollbacks, halts, explanations and questions."""
+"""Checks steering over HTTP: check-ins, rollouts, rollbacks, halts, explanations, questions."""
 
 import asyncio
 import time
@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, rollout_api
+from firmtrail.http import app
+from firmtrail.http.api import rollouts
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
@@ -64,7 +65,7 @@ async def test_a_refused_check_in_says_when_to_call_again_too(fleet: Site) -> No
     assert "Firmtrail-Poll-After" in answer.headers
 
 
-async def test_only_the_first_telling_of_a_device_or_its_gateway_is_recorded(fleet: Site) -> None:
+async def test_only_the_first_offer_to_a_device_or_its_gateway_is_recorded(fleet: Site) -> None:
     await roll_out(fleet)
     seen = [(await check_in(fleet, caller="operator")).json for _ in range(2)]
     assert seen[0]["version"] == "1.1.0"
@@ -76,7 +77,9 @@ async def test_only_the_first_telling_of_a_device_or_its_gateway_is_recorded(fle
     assert len(await offers(fleet)) == 2
 
 
-async def test_running_decides_for_that_version_and_wants_a_report(fleet: Site) -> None:
+async def test_a_check_in_that_names_its_version_is_decided_for_it_and_asks_for_a_report(
+    fleet: Site,
+) -> None:
     await roll_out(fleet)
     there = (await check_in(fleet, "?running=1.1.0")).json
     assert (there["reason"], there["report_wanted"]) == ("up_to_date", True)
@@ -90,7 +93,7 @@ async def test_idle_polls_change_no_tables_row_count(fleet: Site, database_url: 
     db, seen = fleet.services.db, fleet.services.access.seen
     names = {name for [name] in await read(db, TABLES[database_url.partition(":")[0]])}
     assert {"events", "device_offers", "device_seen", "access_record"} < names
-    tables = sorted(names - {"checkpoints"})  # what was recorded before is published when it is
+    tables = sorted(names - {"checkpoints"})  # publishing runs at its own pace
 
     async def rows() -> list[Any]:
         await seen.flush()
@@ -104,7 +107,7 @@ async def test_idle_polls_change_no_tables_row_count(fleet: Site, database_url: 
     assert await rows() == before
 
 
-async def test_a_rollout_counts_whom_it_lists(fleet: Site) -> None:
+async def test_a_rollout_counts_the_devices_that_it_lists(fleet: Site) -> None:
     new = [{"device": "d3", "model": "m", "cohort": "c", "tags": ["t"]}, {"device": "d4"}]
     await post(fleet, "devices", [*new, {"device": "d5", "model": "m", "cohort": "c"}])
     await fleet.call("DELETE", f"{P}/devices/d5", caller="operator")
@@ -114,7 +117,7 @@ async def test_a_rollout_counts_whom_it_lists(fleet: Site) -> None:
         assert (await fleet.get(path)).json["progress"]["matching"] == listed == devices
 
 
-async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
+async def test_a_rollout_shows_its_progress(fleet: Site) -> None:
     pause_if = {"failed_percent": 50, "min_reports": 1}
     tried = await post(
         fleet, "rollouts", {"model": "m", "version": "1.1.0", "dry_run": True, "percent": 0}
@@ -144,13 +147,13 @@ async def test_a_rollout_tells_how_far_it_is(fleet: Site) -> None:
     assert [each["id"] for each in listed["items"]] == [rollout]
 
 
-async def test_a_page_of_devices_in_a_state_looks_at_so_many_and_goes_on(
+async def test_a_page_of_devices_in_a_state_reads_a_bounded_number_and_names_the_next(
     fleet: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rollout = await roll_out(fleet)
     await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.0.0"})
-    monkeypatch.setattr(rollout_api, "PAGE_ITEMS_MAX", 1)
-    monkeypatch.setattr(rollout_api, "LOOKS_MAX", 1)
+    monkeypatch.setattr(rollouts, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollouts, "BATCHES_MAX", 1)
     path = f"{P}/rollouts/{rollout}/devices?state=held"
     first = (await fleet.get(path)).json
     assert first["items"] == []
@@ -164,14 +167,14 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     await fleet.report({"version": "1.2.0"})
     await fleet.report({"version": "1.2.0"}, caller="operator", path=D2)
     await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.1.0"})
-    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
-    tried = await post(fleet, "rollbacks", {**wish, "dry_run": True})
+    wanted = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
+    tried = await post(fleet, "rollbacks", {**wanted, "dry_run": True})
     assert tried.json == {
         "rollout": None,
         "devices": {"named": 2, "pinned": 1, "silent": 0, "no_previous": 0},
     }
     assert (await fleet.get(f"{P}/releases/m/1.2.0")).json["withdrawn"] is False
-    begun = await post(fleet, "rollbacks", wish)
+    begun = await post(fleet, "rollbacks", wanted)
     assert begun.status == 201
     assert (await fleet.get(f"{P}/releases/m/1.2.0")).json["withdrawn"] is True
     told = (await check_in(fleet)).json
@@ -190,56 +193,58 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     assert [line["change"] for line in history] == ["rollback", "upgrade", "first"]
 
 
-async def test_a_device_without_a_way_back_is_counted_and_told(fleet: Site) -> None:
+async def test_a_device_without_a_previous_version_is_counted_and_gets_the_reason(
+    fleet: Site,
+) -> None:
     await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "old"})
     await fleet.report({"version": "1.2.0"})
-    wish = {"bad_version": "1.2.0", "model": "m"}
-    tried = await post(fleet, "rollbacks", {**wish, "dry_run": True})
+    wanted = {"bad_version": "1.2.0", "model": "m"}
+    tried = await post(fleet, "rollbacks", {**wanted, "dry_run": True})
     assert tried.json["devices"] == {"named": 1, "pinned": 0, "silent": 0, "no_previous": 1}
-    assert_is_problem(await post(fleet, "rollbacks", wish), 422)
-    await post(fleet, "rollbacks", wish | {"reason": "it burns"})
+    assert_is_problem(await post(fleet, "rollbacks", wanted), 422)
+    await post(fleet, "rollbacks", wanted | {"reason": "it burns"})
     assert (await check_in(fleet)).json["reason"] == "no_previous"
 
 
-async def test_a_way_back_is_chosen_again_and_counted(fleet: Site) -> None:
+async def test_a_previous_version_that_failed_is_replaced_and_counted(fleet: Site) -> None:
     await fleet.report({"version": "1.1.0"}, {"version": "1.2.0"})
-    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
-    rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
+    wanted = {"bad_version": "1.2.0", "model": "m", "reason": "it burns"}
+    rollback = (await post(fleet, "rollbacks", wanted)).json["rollout"]
 
-    async def told() -> tuple[str | None, str, int]:
-        """What the device gets; and how many have no way back, of this rollback and a dry run."""
+    async def outcome() -> tuple[str | None, str, int]:
+        """Returns what the device gets, and how many devices have no previous version."""
         answer = (await check_in(fleet)).json
         shown = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
-        tried = (await post(fleet, "rollbacks", {**wish, "dry_run": True})).json["devices"]
+        tried = (await post(fleet, "rollbacks", {**wanted, "dry_run": True})).json["devices"]
         assert shown["named"] == tried["named"] == 1
         assert shown["no_previous"] == tried["no_previous"]
         return answer["version"], answer["reason"], shown["no_previous"]
 
-    assert await told() == ("1.1.0", "rollback", 0)
-    second = {**wish, "bad_version": "1.1.0"}
+    assert await outcome() == ("1.1.0", "rollback", 0)
+    second = {**wanted, "bad_version": "1.1.0"}
     assert (await post(fleet, "rollbacks", second)).status == 201
-    assert await told() == ("1.0.0", "rollback", 0)
+    assert await outcome() == ("1.0.0", "rollback", 0)
     for _ in range(3):
         await check_in(fleet)
         await fleet.report({"version": "1.0.0", "status": "failed"}, {"version": "1.2.0"})
-    assert await told() == (None, "no_previous", 1)
+    assert await outcome() == (None, "no_previous", 1)
     devices = (await fleet.get(f"{P}/rollouts/{rollback}/devices")).json["items"]
     assert [(each["state"], each["reason"]) for each in devices] == [("exhausted", "no_previous")]
     explained = (await fleet.get(f"{D}/explain")).json["rules"][-1]
     assert explained["says"].startswith("3 of 3 attempts at 1.0.0 failed, and there is no")
     await post(fleet, "devices/d1/retry", {"version": "1.0.0"})
-    # A dry run knows of no offer that is fixed, and the device failed on the version.
+    # A dry run knows no fixed offer, and the device failed on the version.
     assert (await check_in(fleet)).json["version"] == "1.0.0"
     assert (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]["no_previous"] == 0
 
 
 @pytest.mark.parametrize("lost", ["withdrawn", "exhausted"])
-async def test_a_fallback_that_is_lost_is_counted(fleet: Site, lost: str) -> None:
+async def test_a_device_whose_fallback_is_lost_is_counted(fleet: Site, lost: str) -> None:
     await post(fleet, "devices", {"device": "x", "model": "m"})
     path = f"{P}/devices/x"
     await fleet.report({"version": "1.2.0"}, caller="gateway", path=path)
-    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns", "fallback": "1.1.0"}
-    rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
+    wanted = {"bad_version": "1.2.0", "model": "m", "reason": "it burns", "fallback": "1.1.0"}
+    rollback = (await post(fleet, "rollbacks", wanted)).json["rollout"]
 
     async def counted() -> int:
         shown = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
@@ -257,7 +262,7 @@ async def test_a_fallback_that_is_lost_is_counted(fleet: Site, lost: str) -> Non
     assert await counted() == 1
 
 
-async def test_a_fallback_that_failed_for_another_model_is_a_way_back(fleet: Site) -> None:
+async def test_a_fallback_that_failed_for_another_model_can_still_be_used(fleet: Site) -> None:
     for version in ("1.0.0", "1.1.0"):
         await post(fleet, "releases", {"model": "k", "version": version})
     await fleet.call("PATCH", D, caller="operator", json={"model": "k"})
@@ -268,8 +273,8 @@ async def test_a_fallback_that_failed_for_another_model_is_a_way_back(fleet: Sit
     await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "old"})
     await fleet.report({"version": "1.2.0"})
     await fleet.call("PATCH", D, caller="operator", json={"model": "m"})
-    wish = {"bad_version": "1.2.0", "model": "m", "reason": "it burns", "fallback": "1.1.0"}
-    rollback = (await post(fleet, "rollbacks", wish)).json["rollout"]
+    wanted = {"bad_version": "1.2.0", "model": "m", "reason": "it burns", "fallback": "1.1.0"}
+    rollback = (await post(fleet, "rollbacks", wanted)).json["rollout"]
     named = (await fleet.get(f"{P}/rollouts/{rollback}")).json["devices"]
     assert (named["named"], named["no_previous"]) == (1, 0)
     assert (await check_in(fleet)).json["version"] == "1.1.0"
@@ -291,7 +296,7 @@ async def test_a_halt_stops_everything_and_is_explained(fleet: Site) -> None:
     assert explained["target"] == (await check_in(fleet)).json["version"] == "1.1.0"
 
 
-async def test_a_retry_offers_anew_what_failed_too_often(fleet: Site) -> None:
+async def test_a_retry_offers_again_a_version_that_failed_too_often(fleet: Site) -> None:
     await roll_out(fleet)
     for _ in range(3):
         await check_in(fleet)
@@ -308,7 +313,9 @@ async def test_a_question_is_delivered_answered_and_listed(fleet: Site) -> None:
     assert question == asked.json["question"]
     failed = {"version": "9.9.9", "status": "failed", "question": question}
     assert (await fleet.report(failed)).status == 201
-    assert (await check_in(fleet)).json["question"] == question  # it does not say what runs
+    assert (await check_in(fleet)).json[
+        "question"
+    ] == question  # that report does not name the version that runs
     answer = {"version": "1.0.0", "status": "running", "question": question}
     assert (await fleet.report(answer)).status == 201
     assert (await fleet.report(answer)).status == 200
@@ -321,7 +328,7 @@ async def test_a_question_is_delivered_answered_and_listed(fleet: Site) -> None:
     ]
 
 
-async def test_a_device_that_waits_is_told_at_once(fleet: Site) -> None:
+async def test_a_device_that_waits_is_answered_immediately(fleet: Site) -> None:
     etag = (await check_in(fleet)).headers["ETag"]
     waiting = asyncio.create_task(check_in(fleet, "?wait=20", If_None_Match=etag))
     await asyncio.sleep(0.05)
@@ -343,7 +350,7 @@ async def test_a_device_that_waits_is_told_at_once(fleet: Site) -> None:
     assert (answered.status, answered.json["version"]) == (200, "1.0.0")
 
 
-async def test_a_waiting_device_whose_secret_dies_is_turned_away(fleet: Site) -> None:
+async def test_a_waiting_device_whose_secret_ends_is_refused(fleet: Site) -> None:
     etag = (await check_in(fleet)).headers["ETag"]
     waiting = asyncio.create_task(fleet.get(f"{D}/update?wait=20", "device", If_None_Match=etag))
     await asyncio.sleep(0.05)
@@ -351,10 +358,10 @@ async def test_a_waiting_device_whose_secret_dies_is_turned_away(fleet: Site) ->
     assert_is_problem(await waiting, 401)
 
 
-async def test_what_another_server_orders_reaches_a_waiting_device(
+async def test_a_rollout_on_another_server_reaches_a_waiting_device(
     fleet: Site, database_url: str
 ) -> None:
-    """Two servers; an embedded database has one process, so there they share it."""
+    """Runs two servers; an embedded database has one process, so they share that."""
     is_embedded = database_url.startswith("sqlite")
     db_of_other = nullcontext(fleet.services.db) if is_embedded else opened(database_url)
     async with db_of_other as db:

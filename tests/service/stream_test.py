@@ -41,7 +41,6 @@ def app_of(handler: Handler, services: Services) -> web.Application:
         path="/",
         handler=handler,
         access=PUBLIC,
-        group="",
         summary="",
         answers={200: respond.NDJSON},
     )

@@ -1,4 +1,4 @@
-"""The log as tiles over HTTP: what a client needs to check it by itself, and nothing else."""
+"""Checks the log as tiles over HTTP: a client can verify it with these alone."""
 
 from base64 import b64decode
 from hashlib import sha256
@@ -19,7 +19,7 @@ DEVICES = 600
 
 @pytest.fixture
 async def grown(site: Site) -> Site:
-    """The site, with a log of some full and some partial tiles."""
+    """Returns the site, with a log of some full and some partial tiles."""
     await register(site.services.recorder, site.log_id, *(f"e{n}" for n in range(DEVICES)))
     return site
 
@@ -43,7 +43,7 @@ def assert_is_kept(answer: Answer) -> None:
     assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
 
 
-async def test_a_tile_of_the_newest_log_is_not_kept_beyond_it(grown: Site) -> None:
+async def test_a_tile_of_the_newest_log_is_cached_only_for_a_minute(grown: Site) -> None:
     answer = await grown.get(f"{P}/log/tile/0/000")
     assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, max-age=60")
 
@@ -91,7 +91,7 @@ NO_TILES = (
 )
 
 
-async def test_what_is_no_tile_of_the_log_is_not_found(grown: Site) -> None:
+async def test_a_tile_that_the_log_does_not_have_is_not_found(grown: Site) -> None:
     for path in NO_TILES:
         assert (await grown.get(f"{P}/log/tile/{path}")).status == 404, path
         assert (await grown.get(f"{P}/logs/1/tile/{path}")).status == 404, path
@@ -109,7 +109,7 @@ ENCODINGS = {
 }
 
 
-async def test_a_bundle_is_zipped_for_who_asks(grown: Site) -> None:
+async def test_a_bundle_is_sent_as_gzip_on_request(grown: Site) -> None:
     entries = await entries_of(grown)
     for accepted, encoding in ENCODINGS.items():
         answer = await grown.get(f"{P}/logs/1/tile/entries/001", Accept_Encoding=accepted)
@@ -146,7 +146,7 @@ NO_SIZES = {
 }
 
 
-async def test_growth_is_proved_between_sizes_of_the_log_alone(site: Site) -> None:
+async def test_growth_is_proved_only_between_sizes_of_the_log(site: Site) -> None:
     for query, parameter in NO_SIZES.items():
         answer = await site.get(f"{P}/log/consistency?{query}")
         assert answer.status == 422
@@ -154,7 +154,7 @@ async def test_growth_is_proved_between_sizes_of_the_log_alone(site: Site) -> No
 
 
 async def test_each_log_of_the_project_is_served_by_its_number(site: Site) -> None:
-    """The project writes to its first log here; the second is another one."""
+    """Here the project writes to its first log; the second is another log of it."""
     second = await new_log(site.services.db, "acme")
     await append(site.services.db, second, "a", "b", "c")
     bundle = await site.get(f"{P}/logs/2/tile/entries/000.p/3")

@@ -1,4 +1,4 @@
-"""Tokens and logins: what one issues ends with it, and who lists and ends which."""
+"""Checks tokens and logins: lifetimes of tokens and their children, and who lists and ends them."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ ME = "/api/v1"
 
 
 async def log_in(site: Site, name: str, email: str, role: Role) -> str:
-    """Give this person a password and this role, and log in as the caller `name`."""
+    """Gives this person a password and this role, and logs in as the caller `name`."""
     hashed = await site.services.access.hasher.hash("user", PASSWORD)
     actor_id = await add_member(
         site.services.recorder, site.log_id, email, role, password_hash=hashed
@@ -36,13 +36,13 @@ async def log_in_again(site: Site, name: str, email: str) -> None:
 
 @pytest.fixture
 async def person(site: Site) -> Site:
-    """The site, where admin@example.org is logged in as "login"."""
+    """Returns the site, where admin@example.org is logged in as "login"."""
     await log_in(site, "login", "admin@example.org", "admin")
     return site
 
 
 async def issue(site: Site, caller: str, name: str, **members: Any) -> dict[str, Any]:
-    """Let the caller issue a token, which becomes the caller `name`."""
+    """Issues a token as this caller; the token becomes the caller `name`."""
     body = {"project": "acme", "name": name, **members}
     answer = await site.call("POST", f"{ME}/tokens", caller=caller, json=body)
     assert answer.status == 201, answer.body
@@ -64,7 +64,9 @@ def soon(seconds: float) -> str:
 
 
 @pytest.mark.parametrize("wanted", [{}, {"expires_at": None}, {"expires_at": soon(86_400)}])
-async def test_what_a_token_issues_expires_with_it(person: Site, wanted: dict[str, Any]) -> None:
+async def test_a_token_issued_by_a_token_expires_with_it(
+    person: Site, wanted: dict[str, Any]
+) -> None:
     parent = await issue(person, "login", "parent", expires_at=soon(2))
     child = await issue(person, "parent", "child", **wanted)
     grandchild = await issue(person, "child", "grandchild", **wanted)
@@ -77,7 +79,7 @@ async def test_what_a_token_issues_expires_with_it(person: Site, wanted: dict[st
     assert not any(await works(person, "parent", "child", "grandchild"))
 
 
-async def test_what_a_token_issued_is_revoked_with_it(person: Site) -> None:
+async def test_a_token_issued_by_a_token_is_revoked_with_it(person: Site) -> None:
     parent = await issue(person, "login", "parent")
     names = ("child", "grandchild", "sibling", "apart")
     issuers = ("parent", "child", "parent", "login")
@@ -94,14 +96,14 @@ async def test_what_a_token_issued_is_revoked_with_it(person: Site) -> None:
     assert len(ended) == 4
 
 
-async def test_a_token_may_end_itself_and_what_it_issued(person: Site) -> None:
+async def test_a_token_may_end_itself_and_the_tokens_that_it_issued(person: Site) -> None:
     parent = await issue(person, "login", "parent")
     await issue(person, "parent", "child")
     assert await end(person, f"{ME}/tokens/{parent['id']}", "parent") == 204
     assert await works(person, "parent", "child", "login") == [False, False, True]
 
 
-async def test_what_a_token_issues_may_do_no_more_than_it(person: Site) -> None:
+async def test_a_token_issued_by_a_token_may_do_no_more_than_it(person: Site) -> None:
     await issue(person, "login", "weak", role="viewer")
     for role in ("operator", "admin", "auditor", "gateway"):
         body = {"project": "acme", "role": role}
@@ -110,7 +112,7 @@ async def test_what_a_token_issues_may_do_no_more_than_it(person: Site) -> None:
     assert (await issue(person, "weak", "child"))["role"] == "viewer"
 
 
-async def test_no_child_outlives_a_race_with_its_parents_end(person: Site) -> None:
+async def test_a_token_issued_while_its_issuer_is_ended_ends_too(person: Site) -> None:
     parent = await issue(person, "login", "parent")
     body = {"project": "acme", "name": "child"}
     answers = await asyncio.gather(
@@ -205,7 +207,7 @@ async def test_an_admin_ends_any_token_and_login_of_the_members(person: Site) ->
     assert [each["role"] for each in actor["roles"]] == [None]
 
 
-async def test_what_is_of_another_project_is_neither_listed_nor_ended(person: Site) -> None:
+async def test_tokens_of_another_project_are_neither_listed_nor_ended(person: Site) -> None:
     other = await person.services.access.project("other")
     assert other is not None
     recorder = person.services.recorder
@@ -220,7 +222,7 @@ async def test_what_is_of_another_project_is_neither_listed_nor_ended(person: Si
     assert (await person.get("/api/v1/projects/other", "elsewhere")).status == 200
 
 
-async def test_what_has_expired_or_ended_is_not_listed(person: Site) -> None:
+async def test_expired_and_ended_tokens_are_not_listed(person: Site) -> None:
     await issue(person, "login", "short", expires_at=soon(1))
     ended = await issue(person, "login", "ended")
     assert await end(person, f"{P}/tokens/{ended['id']}", "admin") == 204
@@ -241,7 +243,7 @@ USER_ROUTES: tuple[tuple[str, str, Any], ...] = (
 )
 
 
-def test_these_are_all_routes_of_users() -> None:
+def test_the_routes_of_users_are_these() -> None:
     table = {
         (str(route.method), route.path.removeprefix(ME))
         for route in ROUTES
@@ -251,7 +253,7 @@ def test_these_are_all_routes_of_users() -> None:
     assert tried == table
 
 
-async def test_a_member_of_role_gateway_is_one_with_a_login_too(site: Site) -> None:
+async def test_a_member_with_the_role_gateway_has_it_with_a_login_too(site: Site) -> None:
     await log_in(site, "by login", "gateway@example.org", "gateway")
     await log_in(site, "demoted", "demoted@example.org", "viewer")
     await issue(site, "demoted", "demoted token")
@@ -266,7 +268,7 @@ async def test_a_member_of_role_gateway_is_one_with_a_login_too(site: Site) -> N
     assert (await site.report({"version": "1.4.0"}, caller="demoted token")).status == 403
 
 
-async def test_who_is_more_than_a_gateway_somewhere_is_one_only_there(site: Site) -> None:
+async def test_a_gateway_that_has_another_role_elsewhere_is_a_gateway_only_here(site: Site) -> None:
     actor_id = await log_in(site, "login", "gateway@example.org", "gateway")
     other = await site.services.access.project("other")
     assert other is not None
@@ -281,7 +283,7 @@ async def test_who_is_more_than_a_gateway_somewhere_is_one_only_there(site: Site
     assert [(await ask(each)).status for each in ("acme", "other")] == [403, 201]
 
 
-async def test_ids_of_people_and_credentials_show_no_time(person: Site) -> None:
+async def test_ids_of_people_and_credentials_reveal_no_time(person: Site) -> None:
     ids = set()
     for number in range(20):
         body = {"email": f"n{number}@example.org", "role": "viewer"}

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, NoSuchTable, Statement
 
-HEAD = "0004"
-"""The version of the schema that this code reads and writes."""
-
 FOLDER = Path(__file__).parent
+
+HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
+"""The version of the schema that this code reads and writes: that of the newest migration."""
 
 
 def statements(name: str, back_end: str) -> list[str]:

@@ -1,0 +1,75 @@
+"""Serves the record of reads of the log and of exports of lists."""
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.access import reads
+from firmtrail.access.reads import Which
+from firmtrail.events.times import time_text
+from firmtrail.http import lists, moments
+from firmtrail.http.api.rows import AUDIT, P, listing
+from firmtrail.http.api.wire import TimeText
+from firmtrail.http.call import Call
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.texts import ActorName, Time
+
+
+class AccessRecordQuery(ListQuery, frozen=True, kw_only=True):
+    """Filters the records: since <= at < until, by one actor."""
+
+    since: Time | None = None
+    until: Time | None = None
+    actor: ActorName | None = None
+
+
+class ReadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a read: its actor, `path` below the project's, and `asked`, the parsed query."""
+
+    at: TimeText
+    actor: str
+    path: str
+    asked: dict[str, int | bool | str]
+    request_id: str
+    address: str | None
+    """The network address of the reader; null in records of versions that kept none."""
+
+
+async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamResponse:
+    """List the reads of the log and the exports of lists, the newest first."""
+    db, which = call.services.db, _filter(call)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        after = None if place is None else (int(place[0]), str(place[1]))
+        rows = await reads.page(db, which, after=after, limit=limit + 1)
+        end = lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id))
+        return Page([_shown(read) for read in rows[:limit]], end)
+
+    async def count() -> int:
+        return await reads.count(db, which)
+
+    return await lists.answer(call, ReadRecord, fetch, count, place=tuple[int, str])
+
+
+def _filter(call: Call[AccessRecordQuery, None]) -> Which:
+    query, which = call.query, Which(call.project, actor=call.query.actor)
+    if query.since is not None:
+        which = which._replace(since_ms=moments.ms("since", query.since))
+    if query.until is not None:
+        which = which._replace(until_ms=moments.ms("until", query.until))
+    return which
+
+
+def _shown(read: reads.Read) -> ReadRecord:
+    return ReadRecord(
+        at=time_text(read.at_ms),
+        actor=read.actor,
+        path=read.path,
+        asked=msgspec.json.decode(read.asked),
+        request_id=read.request_id,
+        address=read.address,
+    )
+
+
+ROUTES = (
+    listing(f"{P}/access-record", get_access_record, AUDIT, ReadRecord, query=AccessRecordQuery),
+)

@@ -1,0 +1,311 @@
+"""Serves a project's devices, as a list and one by one, as they are now or were in the past."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, Status
+from firmtrail.eventstore import log
+from firmtrail.http import lists, moments, respond
+from firmtrail.http.api.rows import READ, D, P, listing, resource
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import Moment, case_of, look
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.texts import (
+    AsOf,
+    DeviceName,
+    DevicePrefix,
+    Name,
+    Seconds,
+    Secret,
+    Time,
+    VersionText,
+)
+from firmtrail.projections import check_in, device_current, fleet_past, outdated
+from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.projections.fleet_past import Past
+from firmtrail.projections.outdated import Outdated
+from firmtrail.rules import release, target
+from firmtrail.rules.device import FAILING, Clock, DeviceState
+from firmtrail.rules.release import Current
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a device: its labels, what it runs and since when."""
+
+    device: str
+    version: str | None
+    since: TimeText | None
+    previous_version: str | None
+    status: Status | None
+    failing: bool
+    target: str | None
+    last_seen_at: TimeText | None
+    model: str | None
+    cohort: str | None
+    tags: tuple[str, ...]
+    pinned: str | None
+    clock: Clock | None
+    decommissioned: bool
+    outdated_since: TimeText | None
+    """Since when its model has had a higher release, neither withdrawn nor a pre-release; None: the
+    device is not outdated."""
+    secret: str | UnsetType = UNSET
+    """Set only in the answer to the request that made it."""
+
+
+class Registration(StrictBody, frozen=True, kw_only=True):
+    """Names a device to register. Without `secret` the server makes one."""
+
+    device: DeviceName
+    model: Name | None = None
+    cohort: Name | None = None
+    tags: Annotated[list[Name], Meta(max_length=32)] = msgspec.field(default_factory=list)
+    secret: Secret | None = None
+
+
+class Registered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Describes a device that was registered, with `secret`, shown this once, if the server made
+    one."""
+
+    device: str
+    model: str | None
+    cohort: str | None
+    tags: tuple[str, ...]
+    secret: str | UnsetType | None = UNSET
+
+
+class DeviceChange(StrictBody, frozen=True, kw_only=True):
+    """Names what changes in a device; null clears a value."""
+
+    model: Name | UnsetType | None = UNSET
+    cohort: Name | UnsetType | None = UNSET
+    tags: Annotated[list[Name], Meta(max_length=32)] | UnsetType = UNSET
+    pinned: VersionText | UnsetType | None = UNSET
+    decommissioned: bool | UnsetType = UNSET
+
+
+class DeviceQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Chooses a moment: after N events or a time of the log, or after the last report up to
+    `at`."""
+
+    as_of: AsOf | None = None
+    at: Time | None = None
+
+
+class DevicesQuery(ListQuery, frozen=True, kw_only=True):
+    """Filters the devices."""
+
+    version: VersionText | None = None
+    model: Name | None = None
+    cohort: Name | None = None
+    tag: Name | None = None
+    outdated: bool | None = None
+    failing: bool | None = None
+    silent_for: Seconds | None = None
+    q: DevicePrefix | None = None
+    as_of: AsOf | None = None
+    at: Time | None = None
+
+
+async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
+    """List the devices that the filters match, by id."""
+    query = call.query
+    if query.as_of is None and query.at is None:
+        return await _devices_now(call)
+    if query.silent_for is not None:
+        raise moments.invalid("silent_for", "is known only for the present")
+    return await _devices_then(call, await _past(call))
+
+
+async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
+    head = (call.log_id, call.project)
+
+    def fetching(now: Moment) -> lists.Fetch:
+        async def fetch(place: Place | None, limit: int) -> Page:
+            which = await _filter_now(call, now)
+            _, found = await device_current.page(
+                now.reader, head, which, after=_after(place), limit=limit + 1
+            )
+            kept = [
+                each
+                for each in found[:limit]
+                if which.outdated is None or which.outdated.finds(each.state)
+            ]
+            items = await _shown_with_targets(call, now, kept)
+            end = lists.page_of(found, limit, lambda each: (each.state.device,))
+            return Page(items, end, now.size)
+
+        return fetch
+
+    def counting(now: Moment) -> lists.Count:
+        async def count() -> int:
+            return await device_current.count(now.reader, head, await _filter_now(call, now))
+
+        return count
+
+    return await lists.answer_of_moments(call, Device, fetching, counting)
+
+
+async def _shown_with_targets(
+    call: AnyCall, now: Moment, found: Sequence[CurrentDevice]
+) -> list[Device]:
+    states = [each.state for each in found]
+    targets = await check_in.targets(now.reader, call.log_id, now.control, states)
+    return [
+        shown(each.state, now.control.current, each.last_seen_at_ms, targets.get(each.state.device))
+        for each in found
+    ]
+
+
+async def _filter_now(call: Call[DevicesQuery, None], now: Moment) -> Filter:
+    wanted = call.query.outdated
+    if wanted is None:
+        return _filter(call)
+    _, known = await outdated.now(now.reader, call.log_id, wanted=wanted)
+    return _filter(call)._replace(outdated=known)
+
+
+async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
+    db, which = call.services.db, _filter(call)
+    current = await outdated.current_then(db, past.log_id, past.stop)
+    if (wanted := call.query.outdated) is not None:
+        which = which._replace(outdated=Outdated(wanted, current))
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
+        items = [shown(state, current) for state in states[:limit]]
+        return Page(items, lists.page_of(states, limit, lambda state: (state.device,)), past.stop)
+
+    return await lists.answer(call, Device, fetch)
+
+
+def _filter(call: Call[DevicesQuery, None]) -> Filter:
+    query = call.query
+    silent_since_ms = None
+    if query.silent_for is not None:
+        silent_since_ms = call.services.access.now_ms() - query.silent_for * 1000
+    return Filter(
+        version=query.version,
+        model=query.model,
+        cohort=query.cohort,
+        tag=query.tag,
+        failing=query.failing,
+        silent_since_ms=silent_since_ms,
+        prefix=query.q,
+    )
+
+
+async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:
+    query = call.query
+    at_ms = None if query.at is None else moments.ms("at", query.at)
+    if query.as_of is not None:
+        return Past(call.log_id, await moments.size_of(call, query.as_of), at_ms)
+    return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
+
+
+def _after(place: Place | None) -> str:
+    return "" if place is None else str(place[0])
+
+
+async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
+    """Return a device: its labels, what it runs and since when."""
+    name = call.path("device")
+    if call.query.as_of is None and call.query.at is None:
+        size, body = await shown_now(call, name)
+        return respond.resource(call, body, size)
+    past = await _past(call)
+    states = await fleet_past.states(call.services.db, past, [name])
+    if name not in states:
+        raise NotFound(f"There was no device {name}.")
+    current = await outdated.current_then(call.services.db, past.log_id, past.stop)
+    return respond.resource(call, shown(states[name], current), past.stop)
+
+
+async def existing(call: AnyCall, name: str) -> tuple[int, CurrentDevice]:
+    """Returns the log's size and the device; concurrent requests share a query. Raises
+    `NotFound`."""
+    size, found = device_current.size_and_device(
+        await call.services.devices.get((call.log_id, name))
+    )
+    if found is None:
+        raise NotFound(f"There is no device {name}.")
+    return size, found
+
+
+async def shown_now(call: AnyCall, name: str) -> tuple[int, Device]:
+    """Returns the log's size, and a device with its target; concurrent requests share a query.
+
+    Raises `NotFound`.
+    """
+    seen, control = await look(call, name)
+    state = seen.state
+    if state is None:
+        raise NotFound(f"There is no device {name}.")
+    target_version = None
+    if control.releases and not state.decommissioned:
+        target_version = target.decide(await case_of(call, control, state, seen)).version
+    return seen.counts.size, shown(state, control.current, seen.last_seen_at_ms, target_version)
+
+
+def shown(
+    state: DeviceState,
+    current: Current,
+    last_seen_at_ms: int | None = None,
+    target_version: str | None = None,
+) -> Device:
+    """Returns the device as answers show it."""
+    outdated_since_ms = None
+    if not state.decommissioned:
+        outdated_since_ms = release.outdated_since_ms(current, state.model, state.version)
+    return Device(
+        device=state.device,
+        version=state.version,
+        since=time_or_none(state.since_ms),
+        previous_version=state.previous_version,
+        status=state.status,
+        failing=state.status in FAILING,
+        target=target_version,
+        outdated_since=time_or_none(outdated_since_ms),
+        last_seen_at=time_or_none(last_seen_at_ms),
+        model=state.model,
+        cohort=state.cohort,
+        tags=state.tags,
+        pinned=state.pinned,
+        clock=state.clock,
+        decommissioned=state.decommissioned,
+    )
+
+
+def registered(state: DeviceState, secret: str | None) -> Registered:
+    """Returns the answer for a device that was registered, with the secret that the server made."""
+    return Registered(
+        device=state.device,
+        model=state.model,
+        cohort=state.cohort,
+        tags=state.tags,
+        secret=secret or UNSET,
+    )
+
+
+def registration(wanted: Registration) -> DeviceRegistered:
+    """Returns the event that registers the device."""
+    tags = tuple(dict.fromkeys(wanted.tags))
+    return DeviceRegistered(wanted.model, wanted.cohort, tags)
+
+
+def change(wanted: DeviceChange) -> DeviceChanged:
+    """Returns the event that makes the change."""
+    tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
+    return DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned)
+
+
+ROUTES = (
+    listing(f"{P}/devices", get_devices, READ, Device, query=DevicesQuery, is_view=True),
+    resource(D, get_device, READ, Device, query=DeviceQuery, is_view=True),
+)

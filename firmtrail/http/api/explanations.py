@@ -1,0 +1,110 @@
+"""Explains the decision about a device, and clears its failed attempts."""
+
+from typing import Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.commands import steering as commands
+from firmtrail.commands.once import answering
+from firmtrail.events.times import time_text
+from firmtrail.http import respond
+from firmtrail.http.api.check_ins import look_at
+from firmtrail.http.api.rows import CONFLICT, OPERATE, POST, READ, D, command, resource
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.texts import VersionText
+from firmtrail.recording.commit import Commit
+from firmtrail.rules.target import Action, Reason
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a rule that was checked, its inputs and its result; the last one decides."""
+
+    rule: str
+    decides: bool
+    says: str
+    inputs: dict[str, Any]
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a version that a device was offered, and the outcome."""
+
+    version: str
+    source: str
+    attempts: int
+    offered_at: TimeText
+    outcome: Literal["installed", "failed"] | None
+    outcome_reason: Literal["silent"] | None
+    """Why the attempt has this outcome, if no report says it."""
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """Lists the rules that were checked for a device, as it is now."""
+
+    device: str
+    version: str | None
+    action: Action
+    target: str | None
+    rollout: str | None
+    reason: Reason
+    rules: list[Rule]
+    offers: list[Attempt]
+    question: str | None
+    last_seen_at: TimeText | None
+
+
+class Retry(StrictBody, frozen=True, kw_only=True):
+    """Names the version that a device may try again."""
+
+    version: VersionText
+
+
+async def get_explanation(call: AnyCall) -> web.Response:
+    """Return the rules that were checked for the device, and the one that decides."""
+    decided = await look_at(call)
+    decision = decided.decision
+    body = Explanation(
+        device=decided.state.device,
+        version=decided.state.version,
+        action=decision.action,
+        target=decision.target,
+        rollout=decision.rollout,
+        reason=decision.reason,
+        rules=[
+            Rule(rule=each.rule, decides=each.decides, says=each.says, inputs=each.inputs)
+            for each in decision.trail
+        ],
+        offers=[
+            Attempt(
+                version=each.version,
+                source=each.source,
+                attempts=each.attempts,
+                offered_at=time_text(each.offered_at_ms),
+                outcome=each.outcome,
+                outcome_reason="silent" if each.is_silent else None,
+            )
+            for each in sorted(decided.seen.offers, key=lambda each: -each.position)
+        ],
+        question=decided.seen.question,
+        last_seen_at=time_or_none(decided.seen.last_seen_at_ms),
+    )
+    return respond.resource(call, body, decided.seen.counts.size)
+
+
+async def post_retry(call: Call[Any, Retry]) -> web.Response:
+    """Clear the device's attempts at a version, so that it is offered again."""
+    name, version = call.path("device"), call.body.version
+    retry = commands.retry(name, version, actor=call.caller.actor)
+
+    async def command(commit: Commit) -> Retry:
+        await retry(commit)
+        return Retry(version=version)
+
+    return await respond.acted(call, answering(200, command))
+
+
+ROUTES = (
+    resource(f"{D}/explain", get_explanation, READ, Explanation, refusals=CONFLICT, is_view=True),
+    command(POST, f"{D}/retry", post_retry, OPERATE, body=Retry, answers={200: Retry}),
+)

@@ -1,0 +1,109 @@
+"""Serves the history of a device: the versions that it ran."""
+
+from collections.abc import Sequence
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from firmtrail.events.fleet import Status
+from firmtrail.events.times import time_text
+from firmtrail.eventstore.continued import Part
+from firmtrail.http import lists, moments
+from firmtrail.http.api.rows import READ, D, listing
+from firmtrail.http.api.wire import TimeText, time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.logs import old_logs, place_of
+from firmtrail.http.texts import AsOf, Time
+from firmtrail.projections import fleet_past, history_lines
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.fleet_past import Past
+from firmtrail.projections.history_lines import END, HistoryEntry
+from firmtrail.rules.device import Clock
+from firmtrail.rules.history import Change
+
+
+class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a version that a device came to run; with `progress`, also a report on the way
+    there."""
+
+    version: str
+    previous_version: str | None
+    change: Change | None
+    status: Status
+    since: TimeText
+    occurred_at: TimeText | None
+    recorded_at: TimeText
+    position: int
+    log: int | UnsetType = UNSET
+    """The log of `position`, if it is not the project's newest."""
+    late: bool
+    clock: Clock | None
+    detail: str | None
+
+
+class HistoryQuery(ListQuery, frozen=True, kw_only=True):
+    """Chooses the lines; `progress` adds the reports that changed no version."""
+
+    progress: bool = False
+    as_of: AsOf | None = None
+    at: Time | None = None
+
+
+async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
+    """List what a device ran, newest first by its own order."""
+    query, name = call.query, call.path("device")
+    at_ms = None if query.at is None else moments.ms("at", query.at)
+    stop = END if query.as_of is None else await moments.size_of(call, query.as_of)
+    asked = HistoryRequest(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        nonlocal asked  # later pages and a total are read at the same size as the first
+        page = await _history(call, asked, place, limit + 1)
+        asked = asked._replace(stop=min(stop, page.size))
+        if not page.entries:  # a device that reported exists
+            await _check_existed(call, name, min(stop, page.size))
+        old = await old_logs(call, (entry.position for entry in page.entries))
+        items = [_line(entry, old) for entry in page.entries[:limit]]
+        end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
+        return Page(items, end, page.size if query.as_of is None else stop)
+
+    return await lists.answer(call, HistoryLine, fetch, place=tuple[int, int])
+
+
+async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -> None:
+    if name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
+        verb = "is" if call.query.as_of is None else "was"
+        raise NotFound(f"There {verb} no device {name}.")
+
+
+async def _history(
+    call: AnyCall, asked: HistoryRequest, place: Place | None, limit: int
+) -> history_lines.HistoryPage:
+    before = (END, END) if place is None else (int(place[0]), int(place[1]))
+    return history_lines.page_of(await call.services.histories.get(asked), before, limit)
+
+
+def _line(entry: HistoryEntry, old: Sequence[Part]) -> HistoryLine:
+    number, position = place_of(old, entry.position)
+    return HistoryLine(
+        version=entry.version,
+        previous_version=entry.previous_version,
+        change=entry.change,
+        status=entry.status,
+        since=time_text(entry.time_ms),
+        occurred_at=time_or_none(entry.occurred_at_ms),
+        recorded_at=time_text(entry.recorded_at_ms),
+        position=position,
+        log=number,
+        late=entry.late,
+        clock=entry.clock,
+        detail=entry.detail,
+    )
+
+
+ROUTES = (
+    listing(f"{D}/history", get_history, READ, HistoryLine, query=HistoryQuery, is_view=True),
+)

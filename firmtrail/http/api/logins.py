@@ -1,0 +1,137 @@
+"""Serves logins: log in and out, and list and end the caller's logins."""
+
+from functools import partial
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.access import credentials, people, tokens
+from firmtrail.commands.once import Answer, keep, recall
+from firmtrail.database.database import Transaction
+from firmtrail.events.times import time_text
+from firmtrail.http import lists, respond
+from firmtrail.http.api.rows import DELETE, POST, command, listing
+from firmtrail.http.api.tokens import after, page_of, scope_of
+from firmtrail.http.api.wire import StrictBody, TimeText
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.endpoint import key_of
+from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
+from firmtrail.http.kinds import PUBLIC, USER
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.texts import Email, Id, Password
+
+LOGIN_MS = 24 * 3600 * 1000
+"""The lifetime of a login."""
+
+NO_LOGIN = "This credential is not a login: DELETE /api/v1/tokens/{id} ends an API token."
+
+
+class Login(StrictBody, frozen=True, kw_only=True):
+    """Names a user, with the password."""
+
+    email: Email
+    password: Password
+
+
+class LoggedIn(msgspec.Struct, frozen=True):
+    """Holds a token that acts as its user in every project; it is shown once."""
+
+    token: str | None
+    expires_at: TimeText
+
+
+class ListedLogin(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a login of the caller; `current` marks the login that sends the request."""
+
+    id: Id
+    created_at: TimeText
+    expires_at: TimeText
+    current: bool
+
+
+async def post_login(call: Call[Any, Login]) -> web.Response:
+    """Log in: exchange an e-mail address and its password for a token."""
+    access = call.services.access
+    actor_id = await access.login(call.body.email, call.body.password, address=call.address)
+    if actor_id is None:
+        raise Unauthorized
+    # The password is right. The key is made without it, since no fast hash of it may be stored.
+    key = key_of(call.request, actor_id, people.normal(call.body.email).encode())
+    async with call.services.db.transaction() as tx:
+        answer = await recall(tx, key) if key else None
+        if answer is None:
+            answer = await _log_in(tx, actor_id, access.now_ms())
+            if key:
+                await keep(tx, key, answer)
+    return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
+
+
+async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
+    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
+    await tx.run(
+        tokens.forget_expired_logins(actor_id, now_ms),
+        tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
+    )
+    return Answer(200, LoggedIn(text, time_text(expires_at_ms)))
+
+
+async def post_logout(call: Call[Any, None]) -> web.Response:
+    """End the login that sends the request."""
+    caller = call.caller
+    if caller.token_id is None or (await scope_of(call)).project is not None:
+        raise Forbidden(NO_LOGIN)
+    await _end_login(call, caller.token_id)
+    return respond.nothing()
+
+
+async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """List the caller's logins that have not ended."""
+    db, actor_id = call.services.db, str(call.caller.actor_id)
+    now_ms = call.services.access.now_ms()
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        rows = await tokens.logins(db, actor_id, now_ms, after=after(place), limit=limit + 1)
+        return page_of(rows, limit, partial(_login, call))
+
+    return await lists.answer(call, ListedLogin, fetch)
+
+
+async def delete_login(call: Call[Any, None]) -> web.Response:
+    """End a login of the caller; an API token can't end one."""
+    if (await scope_of(call)).project is not None:
+        raise Forbidden(NO_LOGIN)
+    if not await _end_login(call, call.path("id")):
+        raise NotFound
+    return respond.nothing()
+
+
+async def _end_login(call: AnyCall, token_id: str) -> bool:
+    async with call.services.db.transaction() as tx:
+        [ended] = await tx.run(tokens.end_login(str(call.caller.actor_id), token_id))
+    return bool(ended)
+
+
+def _login(call: AnyCall, row: tokens.Login) -> ListedLogin:
+    return ListedLogin(
+        id=row.token_id,
+        created_at=time_text(row.created_at_ms),
+        expires_at=time_text(row.expires_at_ms),
+        current=row.token_id == call.caller.token_id,
+    )
+
+
+ROUTES = (
+    command(
+        POST,
+        "/api/v1/login",
+        post_login,
+        PUBLIC,
+        body=Login,
+        answers={200: LoggedIn},
+        refusals=frozenset({401, 429, 503}),
+    ),
+    command(POST, "/api/v1/logout", post_logout, USER, refusals=frozenset()),
+    listing("/api/v1/logins", get_logins, USER, ListedLogin),
+    command(DELETE, "/api/v1/logins/{id}", delete_login, USER, refusals=frozenset({404})),
+)

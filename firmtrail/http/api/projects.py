@@ -1,0 +1,177 @@
+"""Serves projects: list and create them, and read and change their settings."""
+
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.access import projects, settings
+from firmtrail.access.roles import Role
+from firmtrail.commands import access as commands
+from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.times import time_text
+from firmtrail.http import lists, respond
+from firmtrail.http.api import tokens
+from firmtrail.http.api.rows import ADMINISTER, PATCH, POST, READ, P, command, listing, resource
+from firmtrail.http.api.wire import StrictBody, TimeText
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import Forbidden
+from firmtrail.http.kinds import USER
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.texts import ProjectName
+from firmtrail.recording.commit import Commit
+from firmtrail.rules.settings import INITIAL, Settings
+
+
+class WantedProject(StrictBody, frozen=True, kw_only=True):
+    """Names the project to create."""
+
+    project: ProjectName
+
+
+class ListedProject(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a project, and the caller's role in it."""
+
+    project: ProjectName
+    role: Role | None
+    created_at: TimeText
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a project with its settings."""
+
+    project: ProjectName
+    follow_latest: bool
+    poll_after_s: int
+    max_attempts: int
+    public_checkpoint: bool
+
+
+class SettingsChange(StrictBody, frozen=True, kw_only=True):
+    """Names the settings to change."""
+
+    follow_latest: bool | UnsetType = UNSET
+    poll_after_s: Annotated[int, Meta(ge=1, le=7 * 86_400)] | UnsetType = UNSET
+    max_attempts: Annotated[int, Meta(ge=1, le=1_000)] | UnsetType = UNSET
+    public_checkpoint: bool | UnsetType = UNSET
+
+
+_BY_OPERATOR = (
+    "No project was created: on this server only its operator creates projects. Ask the operator "
+    "to run `firmtrail project add`, or to serve with `--projects open`."
+)
+
+
+async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """List the projects that the caller is a member of.
+
+    An API token sees only the project that it is for.
+    """
+    db, actor_id = call.services.db, str(call.caller.actor_id)
+    is_system, only = call.caller.kind == "system", (await tokens.scope_of(call)).project
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        after = tokens.after(place)
+        if is_system:
+            rows = await projects.page(db, after=after, limit=limit + 1)
+        else:
+            rows = await projects.page_of_member(db, actor_id, only, after=after, limit=limit + 1)
+        next_place = lists.page_of(rows, limit, lambda row: (row.project,))
+        return Page([_listed(row) for row in rows[:limit]], next_place)
+
+    async def count() -> int:
+        if is_system:
+            return await projects.count(db)
+        return await projects.count_of_member(db, actor_id, only)
+
+    return await lists.answer(call, ListedProject, fetch, count)
+
+
+async def post_project(call: Call[Any, WantedProject]) -> web.Response:
+    """Create a project; the caller becomes its admin.
+
+    An API token can't create one, because it is for one project.
+    """
+    caller, project = call.caller, call.body.project
+    if caller.kind != "system" and call.services.projects == "operator":
+        raise Forbidden(_BY_OPERATOR)
+    if (await tokens.scope_of(call)).project is not None:
+        raise Forbidden
+    answer = await commands.add_project(
+        call.services.db,
+        project,
+        actor=caller.actor,
+        creator=None if caller.kind == "system" else caller.actor_id,
+        above=call.services.recorder.floors.number(project),
+        key=call.key,
+    )
+    headers = {"Location": f"{call.prefix}/api/v1/projects/{project}"}
+    return respond.json(answer.status, _project(project, INITIAL), headers)
+
+
+async def get_project(call: Call[Any, None]) -> web.Response:
+    """Return the project and its settings."""
+    return respond.resource(call, await _current(call))
+
+
+async def patch_project(call: Call[Any, SettingsChange]) -> web.Response:
+    """Change the settings that are named.
+
+    A setting that has the value already is not recorded.
+    """
+
+    async def command(commit: Commit) -> None:
+        before = await _current(call)  # the commit locks the head: nothing else changes them
+        respond.check_match(call, before)
+        members = {
+            name: value
+            for name, value in msgspec.structs.asdict(call.body).items()
+            if value is not msgspec.UNSET and value != getattr(before, name)
+        }
+        if members:
+            event = SettingsChanged(**members)
+            await commands.change_settings(event, actor=call.caller.actor)(commit)
+
+    await call.services.recorder.act(call.log_id, command)
+    return respond.resource(call, await _current(call))
+
+
+async def _current(call: AnyCall) -> Project:
+    current = await settings.current(call.services.db, call.log_id, call.project)
+    return _project(call.project, current)
+
+
+def _listed(row: projects.Project) -> ListedProject:
+    return ListedProject(
+        project=row.project, role=row.role, created_at=time_text(row.created_at_ms)
+    )
+
+
+def _project(project: str, current: Settings) -> Project:
+    return Project(project=project, **msgspec.structs.asdict(current))
+
+
+ROUTES = (
+    listing("/api/v1/projects", get_projects, USER, ListedProject),
+    command(
+        POST,
+        "/api/v1/projects",
+        post_project,
+        USER,
+        body=WantedProject,
+        answers={201: Project},
+        sends=("Location",),
+    ),
+    resource(P, get_project, READ, Project),
+    command(
+        PATCH,
+        P,
+        patch_project,
+        ADMINISTER,
+        body=SettingsChange,
+        answers={200: Project},
+        refusals=frozenset(),
+        sends=("ETag",),
+    ),
+)

@@ -1,0 +1,184 @@
+"""Serves releases: add, list and withdraw the versions that devices can be sent to."""
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.commands import releases as commands
+from firmtrail.commands.once import answering
+from firmtrail.commands.releases import After
+from firmtrail.events.fleet import ReleaseAdded
+from firmtrail.events.times import time_text
+from firmtrail.http import lists, respond
+from firmtrail.http.api.rows import OPERATE, POST, READ, P, command, listing, resource
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none, too_long
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.faults import hold
+from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.texts import FreeText, Name, VersionText
+from firmtrail.projections import releases
+from firmtrail.projections.releases import ReleaseWithTexts
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import release, version
+from firmtrail.rules.release import Key, Releases
+
+RELEASE = f"{P}/releases/{{model}}/{{version}}"
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """Describes a file of a release; `size` is in bytes."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Release(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a release; `latest`: it has the highest precedence of its model's releases that are
+    neither withdrawn nor pre-releases."""
+
+    version: str
+    model: str
+    notes: str | None
+    latest: bool
+    added_at: TimeText
+    withdrawn: bool
+    withdrawn_at: TimeText | None
+    reason: str | None
+    """Why it was withdrawn."""
+    artifacts: list[Artifact]
+
+
+class ReleasesQuery(ListQuery, frozen=True, kw_only=True):
+    """Filters the releases."""
+
+    model: Name | None = None
+
+
+class NewRelease(StrictBody, frozen=True, kw_only=True):
+    """Names a release to add."""
+
+    version: VersionText
+    model: Name
+    notes: FreeText | None = None
+
+    def __post_init__(self) -> None:
+        hold(too_long("notes", self.notes))
+
+
+class Withdrawal(StrictBody, frozen=True, kw_only=True):
+    """Gives the reason why a release is never offered again."""
+
+    reason: FreeText
+
+    def __post_init__(self) -> None:
+        hold(too_long("reason", self.reason))
+
+
+async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
+    """List the releases by model, the highest version first."""
+    size, by_key = await _read(call)
+    latest = _latest(by_key)
+    found = sorted(
+        (each for each in by_key.values() if call.query.model in {None, each.release.model}),
+        key=lambda each: (version.precedence(each.release.version), each.release.position),
+        reverse=True,
+    )
+    found.sort(key=lambda each: each.release.model)
+    places: list[Place] = [(each.release.model, each.release.version) for each in found]
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        start = 0 if place is None else places.index(place) + 1
+        end = start + limit
+        items = [_shown(each, is_latest=_key(each) in latest) for each in found[start:end]]
+        return Page(items, places[end - 1] if end < len(places) else None, size)
+
+    async def count() -> int:
+        return len(found)
+
+    return await lists.answer(call, Release, fetch, count, place=tuple[str, str])
+
+
+async def get_release(call: AnyCall) -> web.Response:
+    """Return a release with its artifacts."""
+    size, found = await _read(call)
+    key = key_of(call)
+    if key not in found:
+        raise NotFound(f"{key.model} has no release {key.version}.")
+    return respond.resource(call, _shown(found[key], is_latest=key in _latest(found)), size)
+
+
+async def post_release(call: Call[Any, NewRelease]) -> web.Response:
+    """Add a release: a version that devices of a model can be sent to."""
+    wanted = ReleaseAdded(call.body.model, call.body.version)
+    return await _act(call, 201, commands.add(wanted, call.body.notes, actor=call.caller.actor))
+
+
+async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
+    """Withdraw a release for good: it is never offered again."""
+    reason, actor = call.body.reason, call.caller.actor
+    return await _act(call, 200, commands.withdraw(key_of(call), reason, actor=actor))
+
+
+async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Response:
+    async def shown(commit: Commit) -> Release:
+        after = await command(commit)
+        return _shown(after.told, is_latest=after.is_latest)
+
+    return await respond.acted(call, answering(status, shown))
+
+
+async def _read(call: AnyCall) -> tuple[int, dict[Key, ReleaseWithTexts]]:
+    return releases.with_texts(await call.services.db.read(releases.load_with_texts(call.log_id)))
+
+
+async def releases_of(call: AnyCall) -> Releases:
+    """Returns the project's releases."""
+    return {key: each.release for key, each in (await _read(call))[1].items()}
+
+
+def _latest(found: dict[Key, ReleaseWithTexts]) -> set[Key]:
+    latest = release.latest(each.release for each in found.values())
+    return {Key(each.model, each.version) for each in latest.values()}
+
+
+def key_of(call: AnyCall) -> Key:
+    """Returns the release that the path names."""
+    return Key(call.path("model"), call.path("version"))
+
+
+def _key(found: ReleaseWithTexts) -> Key:
+    return Key(found.release.model, found.release.version)
+
+
+def _shown(found: ReleaseWithTexts, *, is_latest: bool) -> Release:
+    release, texts = found
+    return Release(
+        version=release.version,
+        model=release.model,
+        notes=texts.notes,
+        latest=is_latest,
+        added_at=time_text(release.added_at_ms),
+        withdrawn=release.is_withdrawn,
+        withdrawn_at=time_or_none(release.withdrawn_at_ms),
+        reason=texts.reason,
+        artifacts=[Artifact(each.name, each.size_bytes, each.sha256) for each in release.artifacts],
+    )
+
+
+ROUTES = (
+    listing(f"{P}/releases", get_releases, READ, Release, query=ReleasesQuery, is_view=True),
+    command(POST, f"{P}/releases", post_release, OPERATE, body=NewRelease, answers={201: Release}),
+    resource(RELEASE, get_release, READ, Release, is_view=True),
+    command(
+        POST,
+        f"{RELEASE}/withdraw",
+        post_withdrawal,
+        OPERATE,
+        body=Withdrawal,
+        answers={200: Release},
+    ),
+)

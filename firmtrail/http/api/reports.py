@@ -1,0 +1,224 @@
+"""Serves the reports of devices, and of gateways that report for devices."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from firmtrail.events.fleet import Status
+from firmtrail.events.times import time_text
+from firmtrail.http import respond
+from firmtrail.http.api.receipts import Receipt, RefusedIndex, RefusedItem, ReportsSummary, proven
+from firmtrail.http.api.rows import POST, D, P, command
+from firmtrail.http.api.wire import outside_calendar
+from firmtrail.http.call import Call
+from firmtrail.http.errors import NotFound
+from firmtrail.http.faults import BrokenRules
+from firmtrail.http.kinds import REPORTING_DEVICE, Gateway, Permission
+from firmtrail.http.route import AnyOf, ListOf
+from firmtrail.http.texts import TEXT_BYTES_MAX, DeviceName, Seq, VersionText, VisibleText
+from firmtrail.http.times import time_ms
+from firmtrail.http.validate import Faulty, described
+from firmtrail.recording import reports as recording
+from firmtrail.rules import device
+from firmtrail.rules.device import Refused
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Says what a device runs, or how far an update came."""
+
+    version: VersionText
+    status: Status = "installed"
+    report_id: VisibleText | None = None
+    seq: Seq | None = None
+    occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+    question: VisibleText | None = None
+    rollout: VisibleText | None = None
+    detail: str | None = None
+
+    def __post_init__(self) -> None:
+        if (fault := outside_calendar("occurred_at", self.occurred_at)) is not None:
+            raise BrokenRules([fault])
+
+
+class DeviceReport(Report, frozen=True, kw_only=True):
+    """Is a report that a gateway sends for a device."""
+
+    device: DeviceName
+
+
+class ReportsQuery(msgspec.Struct, frozen=True):
+    """Chooses with skip that malformed items of an array are refused one by one."""
+
+    faulty: Literal["skip"] | None = None
+
+
+MINIMAL, PROOF = "return=minimal", "receipt=proof"
+
+type OrFaulty[Item] = Item | Faulty
+
+type ReportsCall = Call[ReportsQuery, Report | list[OrFaulty[Report]]]
+
+type GatewayCall = Call[ReportsQuery, DeviceReport | list[OrFaulty[DeviceReport]]]
+
+
+async def post_reports(call: ReportsCall) -> web.Response:
+    """Report what the device runs, or how far an update came."""
+    name, actor = call.path("device"), call.caller.actor
+    if isinstance(call.body, list):
+        items = [_command_or_refusal(name, item, actor) for item in call.body]
+        return await _record_array(call, items)
+    return await _record_one(call, _command(name, call.body, actor))
+
+
+async def post_gateway_reports(call: GatewayCall) -> web.Response:
+    """Report for any devices, as their gateway."""
+    actor = call.caller.actor
+    if isinstance(call.body, list):
+        items = [_command_or_refusal(_device_of(item), item, actor) for item in call.body]
+        return await _record_array(call, items)
+    return await _record_one(call, _command(call.body.device, call.body, actor))
+
+
+async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) -> web.Response:
+    [outcome] = await call.services.recorder.report(call.log_id, [report])
+    if isinstance(outcome, Refused):
+        raise outcome
+    status, receipt = 200 if outcome.duplicate else 201, _receipt(outcome)
+    if not _prefers(call.request, PROOF):
+        return respond.json(status, receipt)
+    [receipt] = await proven(call, [receipt])
+    return respond.json(status, receipt, _applied([receipt]))
+
+
+async def _record_array(
+    call: ReportsCall | GatewayCall, items: Sequence[device.Report | Refused]
+) -> web.Response:
+    """Records, as one unit, the items that are not refused already. Each answer takes its item's
+    place."""
+    reports = [item for item in items if isinstance(item, device.Report)]
+    recorded = iter(await call.services.recorder.report(call.log_id, reports) if reports else [])
+    outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
+    _check_device(call, outcomes)
+    status = 201 if any(_is_new(outcome) for outcome in outcomes) else 200
+    if _prefers(call.request, MINIMAL):
+        return respond.json(status, _summary(outcomes), {"Preference-Applied": MINIMAL})
+    answered = [_answer(outcome) for outcome in outcomes]
+    if not _prefers(call.request, PROOF):
+        return respond.json(status, answered)
+    receipts = await proven(call, [each for each in answered if isinstance(each, Receipt)])
+    in_order = iter(receipts)
+    return respond.json(
+        status,
+        [next(in_order) if isinstance(each, Receipt) else each for each in answered],
+        _applied(receipts),
+    )
+
+
+def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[recording.Outcome]) -> None:
+    """Refuses the whole request, and not single items, if the path names an unknown device."""
+    if "device" in call.request.match_info:
+        for outcome in outcomes:
+            if isinstance(outcome, Refused) and outcome.status == NotFound.status:
+                raise outcome
+
+
+def _command(name: str, report: Report, actor: str) -> device.Report:
+    return device.Report(
+        name,
+        report.version,
+        report.status,
+        actor,
+        report_id=report.report_id,
+        seq=report.seq,
+        occurred_at_ms=None if report.occurred_at is None else time_ms(report.occurred_at),
+        question=report.question,
+        rollout=report.rollout,
+        detail=cut(report.detail) if report.detail else None,
+    )
+
+
+def _command_or_refusal(name: str, item: OrFaulty[Report], actor: str) -> device.Report | Refused:
+    if isinstance(item, Faulty):
+        return Refused("invalid", described(item.faults), status=422)
+    return _command(name, item, actor)
+
+
+def _device_of(item: OrFaulty[DeviceReport]) -> str:
+    return "" if isinstance(item, Faulty) else item.device
+
+
+def cut(detail: str) -> str:
+    """Returns at most `TEXT_BYTES_MAX` bytes of UTF-8, ending with a whole character."""
+    encoded = detail.encode()
+    if len(encoded) <= TEXT_BYTES_MAX:
+        return detail
+    return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")
+
+
+def _is_new(outcome: recording.Outcome) -> bool:
+    return isinstance(outcome, recording.Receipt) and not outcome.duplicate
+
+
+def _applied(receipts: Iterable[Receipt]) -> dict[str, str]:
+    return {"Preference-Applied": PROOF} if all(each.proof for each in receipts) else {}
+
+
+def _prefers(request: web.Request, preference: str) -> bool:
+    """Returns whether a Prefer header names this preference (RFC 7240: preferences are separated by
+    commas, their parameters by semicolons)."""
+    if "Prefer" not in request.headers:
+        return False
+    preferences = ",".join(request.headers.getall("Prefer", ())).lower().split(",")
+    return any(each.partition(";")[0].strip() == preference for each in preferences)
+
+
+def _answer(outcome: recording.Outcome) -> Receipt | RefusedItem:
+    if isinstance(outcome, Refused):
+        return RefusedItem(outcome.code, outcome.detail)
+    return _receipt(outcome)
+
+
+def _receipt(receipt: recording.Receipt) -> Receipt:
+    return Receipt(
+        receipt.log, receipt.position, receipt.duplicate, time_text(receipt.recorded_at_ms)
+    )
+
+
+def _summary(outcomes: Iterable[recording.Outcome]) -> ReportsSummary:
+    placed = list(enumerate(outcomes))
+    receipts = [each for _, each in placed if isinstance(each, recording.Receipt)]
+    last = max(receipts, key=lambda receipt: (receipt.log, receipt.position), default=None)
+    return ReportsSummary(
+        recorded=sum(not receipt.duplicate for receipt in receipts),
+        duplicates=sum(receipt.duplicate for receipt in receipts),
+        refused=[
+            RefusedIndex(index, each.code) for index, each in placed if isinstance(each, Refused)
+        ],
+        last_position=last.position if last else None,
+    )
+
+
+_ANSWER = AnyOf((Receipt, ListOf(AnyOf((Receipt, RefusedItem))), ReportsSummary))
+_FIELDS: dict[str, Any] = {
+    "query": ReportsQuery,
+    "skips_faulty": True,
+    "answers": {201: _ANSWER, 200: _ANSWER},
+}
+
+ROUTES = (
+    command(
+        POST, f"{D}/reports", post_reports, REPORTING_DEVICE, body=Report | list[Report], **_FIELDS
+    ),
+    command(
+        POST,
+        f"{P}/reports",
+        post_gateway_reports,
+        Gateway(Permission.REPORT),
+        body=DeviceReport | list[DeviceReport],
+        **_FIELDS,
+    ),
+)

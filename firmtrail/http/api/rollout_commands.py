@@ -1,0 +1,142 @@
+"""Serves the commands on a rollout that was started: advance, pause, resume, abort."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.commands import steering as commands
+from firmtrail.commands.once import Answer, answering, keep, kept, once
+from firmtrail.http import respond
+from firmtrail.http.api.rollout_starts import Percent, hundredths, too_fine
+from firmtrail.http.api.rollouts import ROLLOUT, Rollout, rollout_of, shown_now, withdrawn_at_ms_of
+from firmtrail.http.api.rows import CHANGED, OPERATE, POST, command
+from firmtrail.http.api.wire import Because, too_long
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import moment
+from firmtrail.http.faults import hold
+from firmtrail.http.route import Handler, Route
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import rollout
+from firmtrail.rules.control import Control
+
+
+class Advance(Because, frozen=True, kw_only=True):
+    """Sets the share of its devices that a rollout reaches; it has to grow."""
+
+    percent: Percent
+
+    def __post_init__(self) -> None:
+        hold(too_long("reason", self.reason), too_fine("percent", self.percent))
+
+
+class Commanded(msgspec.Struct, frozen=True):
+    """Records under an Idempotency-Key of a command: first that the command was done, and then the
+    answer.
+
+    The answer is stored later because its counts are read only after the commit.
+    """
+
+    log_size: int = 0
+    rollout: Rollout | None = None
+
+
+async def post_advance(call: Call[Any, Advance]) -> web.Response:
+    """Let a rollout reach more of its devices."""
+    make = partial(commands.advance, reach=hundredths(call.body.percent))
+    return await _answer(call, make)
+
+
+async def post_pause(call: Call[Any, Because]) -> web.Response:
+    """Pause a rollout: nothing more is offered until it is resumed."""
+    return await _answer(call, commands.pause)
+
+
+async def post_resume(call: Call[Any, Because]) -> web.Response:
+    """Resume a paused rollout; earlier failures no longer count towards pausing it."""
+    return await _answer(call, commands.resume)
+
+
+async def post_abort(call: Call[Any, Because]) -> web.Response:
+    """End a rollout: it decides nothing any more."""
+    return await _answer(call, commands.abort)
+
+
+class _CommandMaker(Protocol):
+    """Makes a command on one rollout."""
+
+    def __call__(
+        self, name: str, *, reason: str | None, actor: str
+    ) -> Command[rollout.Rollout]: ...
+
+
+async def _answer(call: AnyCall, make: _CommandMaker) -> web.Response:
+    """Answers with the rollout as a read of it would, so that the next command can name its
+    ETag."""
+    answer = await kept(call.services.db, call.key) or await _commanded(call, make)
+    done = msgspec.convert(answer.body, Commanded, from_attributes=True)
+    if done.rollout is None:
+        async with moment(call) as now:
+            done = Commanded(now.size, await shown_now(call, now))
+        if call.key is not None:
+            async with call.services.db.transaction() as tx:
+                await keep(tx, call.key, Answer(200, done))
+    return respond.changed(done.rollout, done.log_size)
+
+
+async def _commanded(call: AnyCall, make: _CommandMaker) -> Answer:
+    command = make(call.path("id"), reason=call.body.reason, actor=call.caller.actor)
+    check = await _precondition(call)
+
+    async def checked(commit: Commit) -> Commanded:
+        check(commit.control)
+        await command(commit)
+        return Commanded()
+
+    return await once(call.services.recorder, call.log_id, call.key, answering(200, checked))
+
+
+async def _precondition(call: AnyCall) -> Callable[[Control], None]:
+    """Returns the check of If-Match that the commit makes.
+
+    The progress takes time to count, so it is compared before the log's head is locked. While the
+    head is locked, only another command on the rollout, or the withdrawal of its release, counts as
+    a change.
+    """
+    if "If-Match" not in call.request.headers:
+        return lambda _control: None
+    async with moment(call) as now:
+        seen, body = now.control, await shown_now(call, now)
+
+    def state(control: Control) -> tuple[rollout.Rollout, int | None]:
+        found = rollout_of(call, control)
+        return found, withdrawn_at_ms_of(control, found)
+
+    def check(control: Control) -> None:
+        respond.check_match(call, body if state(control) == state(seen) else None)
+
+    return check
+
+
+def _row(name: str, handler: Handler, body: type[msgspec.Struct]) -> Route:
+    return command(
+        POST,
+        f"{ROLLOUT}/{name}",
+        handler,
+        OPERATE,
+        body=body,
+        answers={200: Rollout},
+        refusals=frozenset({409, 412}),
+        sends=CHANGED,
+    )
+
+
+ROUTES = (
+    _row("advance", post_advance, Advance),
+    _row("pause", post_pause, Because),
+    _row("resume", post_resume, Because),
+    _row("abort", post_abort, Because),
+)

@@ -1,0 +1,227 @@
+"""Serves the start of rollouts and rollbacks, and dry runs, which only count the devices."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.commands import steering as commands
+from firmtrail.commands.once import answering, kept
+from firmtrail.events.event import Recorded
+from firmtrail.events.steering import RollbackStarted, RolloutStarted
+from firmtrail.http import respond
+from firmtrail.http.api.rollouts import (
+    NO_TEXTS,
+    NamedDevices,
+    PauseIf,
+    Rollout,
+    named_devices,
+    progress_of,
+    shown,
+)
+from firmtrail.http.api.rows import OPERATE, POST, P, command
+from firmtrail.http.api.wire import StrictBody, too_long
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import moment
+from firmtrail.http.faults import Broken, hold
+from firmtrail.http.texts import FreeText, Name, VersionText
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import Command
+from firmtrail.rules import control, rollout, version
+from firmtrail.rules.control import Control
+
+type Destination = Annotated[
+    str,
+    Meta(
+        max_length=version.CHARACTERS_MAX,
+        pattern=rf"^previous$(?!\n)|{version.PATTERN}",
+        description="previous, or a SemVer 2.0.0 version",
+        examples=["previous"],
+    ),
+]
+
+type SilentAfter = Annotated[
+    int,
+    Meta(
+        ge=300,
+        le=2_592_000,
+        description="seconds without a call after which a device that was offered the version "
+        "counts as failed",
+    ),
+]
+
+type Percent = Annotated[
+    float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
+]
+
+
+class WantedRollout(StrictBody, frozen=True, kw_only=True):
+    """Names a release, and the devices of its model that get it: all, a cohort or a tag."""
+
+    version: VersionText
+    model: Name
+    cohort: Name | None = None
+    tag: Name | None = None
+    percent: Percent = 100
+    pause_if: PauseIf | None = None
+    silent_after_s: SilentAfter | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        hold(both(self.cohort, self.tag), too_fine("percent", self.percent))
+
+
+class WantedRollback(StrictBody, frozen=True, kw_only=True):
+    """Names a bad version, the version that its devices go to, and the reason, which a dry run does
+    not need."""
+
+    bad_version: VersionText
+    model: Name
+    to: Destination = "previous"
+    fallback: VersionText | None = None
+    cohort: Name | None = None
+    tag: Name | None = None
+    percent: Percent = 100
+    reason: FreeText | None = None
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        hold(
+            both(self.cohort, self.tag),
+            too_fine("percent", self.percent),
+            too_long("reason", self.reason),
+            None if self.reason or self.dry_run else ("reason", "is missing"),
+        )
+
+
+class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Names the rollback that was started, or counts the devices of a dry run."""
+
+    rollout: str | None
+    devices: NamedDevices | UnsetType = UNSET
+
+
+def both(cohort: str | None, tag: str | None) -> Broken | None:
+    """Returns the fault of a request that narrows a model by both a cohort and a tag."""
+    if cohort is not None and tag is not None:
+        return "tag", "can't be combined with a cohort; name only one of the two"
+    return None
+
+
+def too_fine(name: str, percent: float | None) -> Broken | None:
+    """Returns the fault of a percentage with more than two decimals."""
+    if percent is not None and percent != round(percent, 2):
+        return name, "has more than two decimals"
+    return None
+
+
+async def post_rollout(call: Call[Any, WantedRollout]) -> web.Response:
+    """Roll a release out to a model, a cohort or a tag; or only count the devices."""
+    body = call.body
+    wanted = RolloutStarted(
+        body.version,
+        body.model,
+        hundredths(body.percent),
+        body.cohort,
+        body.tag,
+        body.pause_if.failed_percent if body.pause_if else None,
+        body.pause_if.min_reports if body.pause_if else None,
+        body.silent_after_s,
+    )
+    if body.dry_run:
+        return await _dry(call, partial(_try_rollout, call, wanted))
+    start = commands.start(wanted, actor=call.caller.actor)
+    return await _started(call, start, lambda after, found: shown(after, found, NO_TEXTS))
+
+
+async def post_rollback(call: Call[Any, WantedRollback]) -> web.Response:
+    """Withdraw a bad version and send the devices that run it back; or only count them."""
+    body = call.body
+    wanted = RollbackStarted(
+        body.bad_version,
+        body.model,
+        hundredths(body.percent),
+        None if body.to == "previous" else body.to,
+        body.fallback if body.to == "previous" else None,
+        body.cohort,
+        body.tag,
+    )
+    if body.dry_run:
+        return await _dry(call, partial(_try_rollback, call, wanted))
+    roll_back = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
+    return await _started(call, roll_back, lambda _, found: StartedRollback(rollout=found.id))
+
+
+async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> web.Response:
+    """Answers what would happen, or the answer stored for this key. The devices are counted before
+    the log's head is locked to store the answer."""
+    known = await kept(call.services.db, call.key)
+    if known is not None:
+        return respond.json(known.status, known.body, respond.NEVER_KEPT)
+    would_be = await look()
+    if call.key is None:
+        return respond.json(200, would_be)
+
+    async def tried(_commit: Commit) -> msgspec.Struct:
+        return would_be
+
+    return await respond.acted(call, answering(200, tried))
+
+
+async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
+    async with moment(call) as now:
+        tried = _unstarted(call, control.decide_rollout(now.control, wanted))
+        counted = await progress_of(call, now, tried)
+    return msgspec.structs.replace(shown(now.control, tried, NO_TEXTS), progress=counted)
+
+
+async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:
+    async with moment(call) as now:
+        tried = _unstarted(call, control.decide_rollback(now.control, wanted))
+        return StartedRollback(rollout=None, devices=await named_devices(call, now, tried))
+
+
+def hundredths(percent: float) -> int:
+    """Returns the percentage in hundredths of a percent, as events store it."""
+    return round(percent * 100)
+
+
+def _unstarted(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> rollout.Rollout:
+    """Returns the rollout as it would be, without an id."""
+    now_ms = call.services.access.now_ms()
+    return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))
+
+
+async def _started(
+    call: AnyCall,
+    command: Command[rollout.Rollout],
+    show: Callable[[Control, rollout.Rollout], msgspec.Struct],
+) -> web.Response:
+    async def answer(commit: Commit) -> msgspec.Struct:
+        found = await command(commit)
+        return show(commit.control, found)
+
+    return await respond.acted(call, answering(201, answer))
+
+
+ROUTES = (
+    command(
+        POST,
+        f"{P}/rollouts",
+        post_rollout,
+        OPERATE,
+        body=WantedRollout,
+        answers={201: Rollout, 200: Rollout},
+    ),
+    command(
+        POST,
+        f"{P}/rollbacks",
+        post_rollback,
+        OPERATE,
+        body=WantedRollback,
+        answers={201: StartedRollback, 200: StartedRollback},
+    ),
+)

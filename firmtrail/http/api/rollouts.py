@@ -1,0 +1,261 @@
+"""Serves rollouts and rollbacks: the list, a single one, and the states of its devices."""
+
+from functools import partial
+from typing import Annotated, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.events.times import time_text
+from firmtrail.http import lists, respond
+from firmtrail.http.api.rows import READ, P, listing, resource
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import Moment, moment
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
+from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
+from firmtrail.projections.rollouts import RolloutTexts
+from firmtrail.rules import progress, rollout
+from firmtrail.rules.control import Control
+from firmtrail.rules.progress import State, Why
+from firmtrail.rules.release import Key
+
+ROLLOUT = f"{P}/rollouts/{{id}}"
+
+NO_TEXTS = RolloutTexts(None, None)
+
+BATCHES_MAX = 10
+"""Limits the batches of 500 devices that are read to fill one page. If few devices are in the state
+asked for, a page may hold fewer than `limit`, or none, and still name a next page."""
+
+
+class PauseIf(StrictBody, frozen=True, kw_only=True):
+    """Pauses the rollout when more than this share of at least so many outcomes failed."""
+
+    failed_percent: Annotated[int, Meta(ge=0, le=100)]
+    min_reports: Annotated[int, Meta(ge=1, le=10**9)]
+
+
+class RolloutProgress(msgspec.Struct, frozen=True):
+    """Counts the devices of a rollout, as of the answer's log size."""
+
+    matching: int
+    offered: int
+    installed: int
+    failed: int
+    exhausted: int
+
+
+class NamedDevices(msgspec.Struct, frozen=True):
+    """Counts the devices that run the bad version, and those that will not leave it
+    automatically."""
+
+    named: int
+    pinned: int
+    silent: int
+    no_previous: int
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Describes a rollout or a rollback; `id` is null for a dry run."""
+
+    id: str | None
+    kind: Literal["rollout", "rollback"]
+    state: Literal["running", "paused", "aborted", "withdrawn"]
+    model: str
+    version: str | None
+    bad_version: str | None
+    fallback: str | None
+    cohort: str | None
+    tag: str | None
+    percent: float
+    pause_if: PauseIf | None
+    silent_after_s: int | None
+    reason: str | None
+    started_at: TimeText
+    state_reason: str | None
+    state_since: TimeText
+    progress: RolloutProgress | UnsetType = UNSET
+    devices: NamedDevices | UnsetType = UNSET
+
+
+class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):
+    """Filters the devices."""
+
+    state: State | None = None
+
+
+class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a device that a rollout covers, and its state in the rollout."""
+
+    device: str
+    state: State
+    version: str | None
+    since: TimeText | None
+    last_seen_at: TimeText | None
+    reason: Why
+
+
+async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
+    """List the rollouts and rollbacks, the newest first."""
+    async with moment(call) as (reader, size, control):
+        _, texts = await rollouts.texts(reader, call.log_id)
+    found = sorted(control.rollouts.values(), key=lambda each: -each.position)
+
+    async def fetch(place: Place | None, limit: int) -> Page:
+        remaining = [each for each in found if place is None or each.position < int(place[0])]
+        items = [shown(control, each, texts.get(each.id, NO_TEXTS)) for each in remaining[:limit]]
+        return Page(items, lists.page_of(remaining, limit, lambda each: (each.position,)), size)
+
+    async def count() -> int:
+        return len(found)
+
+    return await lists.answer(call, Rollout, fetch, count, place=tuple[int])
+
+
+async def get_rollout(call: AnyCall) -> web.Response:
+    """Return a rollout and its progress."""
+    async with moment(call) as now:
+        body = await shown_now(call, now)
+    return respond.resource(call, body, now.size)
+
+
+def rollout_of(call: AnyCall, control: Control) -> rollout.Rollout:
+    """Returns the rollout that the path names."""
+    found = control.rollouts.get(call.path("id"))
+    if found is None:
+        raise NotFound(f"There is no rollout {call.path('id')}.")
+    return found
+
+
+async def shown_now(call: AnyCall, now: Moment) -> Rollout:
+    """Returns the rollout of the path, with its progress, as it is at this moment."""
+    found = rollout_of(call, now.control)
+    _, texts = await rollouts.texts(now.reader, call.log_id)
+    counted = await progress_of(call, now, found)
+    body = msgspec.structs.replace(
+        shown(now.control, found, texts.get(found.id, NO_TEXTS)), progress=counted
+    )
+    if found.is_rollback:
+        body = msgspec.structs.replace(body, devices=await named_devices(call, now, found))
+    return body
+
+
+async def progress_of(call: AnyCall, now: Moment, found: rollout.Rollout) -> RolloutProgress:
+    """Counts the devices of a rollout."""
+    reader, max_attempts = now.reader, now.control.settings.max_attempts
+    matching = await rollout_devices.matching(reader, call.log_id, found)
+    _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
+    return RolloutProgress(matching, **counted)
+
+
+async def named_devices(call: AnyCall, now: Moment, found: rollout.Rollout) -> NamedDevices:
+    """Counts the devices that a rollback names."""
+    now_ms = call.services.access.now_ms()
+    named = await rollout_devices.rollback_counts(
+        now.reader, call.log_id, found, now.control, now_ms=now_ms
+    )
+    return NamedDevices(*named)
+
+
+def withdrawn_at_ms_of(control: Control, found: rollout.Rollout) -> int | None:
+    """Returns when the release of a rollout was withdrawn, if it was and the rollout is not
+    aborted."""
+    if found.version is None or found.phase == "aborted":
+        return None
+    release = control.releases.get(Key(found.model, found.version))
+    return release.withdrawn_at_ms if release else None
+
+
+def shown(control: Control, found: rollout.Rollout, texts: RolloutTexts) -> Rollout:
+    """Returns the rollout as answers show it, without counts."""
+    withdrawn_at_ms = withdrawn_at_ms_of(control, found)
+    pause_if = None
+    if found.failed_percent is not None and found.min_reports is not None:
+        pause_if = PauseIf(failed_percent=found.failed_percent, min_reports=found.min_reports)
+    has_reason = withdrawn_at_ms is None and found.phase_position != found.position
+    return Rollout(
+        id=found.id or None,
+        kind="rollback" if found.is_rollback else "rollout",
+        state=found.phase if withdrawn_at_ms is None else "withdrawn",
+        model=found.model,
+        version=found.version,
+        bad_version=found.bad_version,
+        fallback=found.fallback,
+        cohort=found.cohort,
+        tag=found.tag,
+        percent=found.reach / 100,
+        pause_if=pause_if,
+        silent_after_s=found.silent_after_s,
+        reason=texts.started,
+        started_at=time_text(found.started_at_ms),
+        state_reason=texts.phase if has_reason else None,
+        state_since=time_text(withdrawn_at_ms or found.phase_at_ms),
+    )
+
+
+async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.StreamResponse:
+    """List the devices that a rollout covers, each in exactly one state."""
+
+    def fetching(now: Moment) -> lists.Fetch:
+        return partial(_page, call, now)
+
+    return await lists.answer_of_moments(call, RolloutDevice, fetching)
+
+
+async def _page(
+    call: Call[RolloutDevicesQuery, None], now: Moment, place: Place | None, limit: int
+) -> Page:
+    found = rollout_of(call, now.control)
+    items: list[RolloutDevice] = []
+    after = "" if place is None else str(place[0])
+    for _ in range(BATCHES_MAX):
+        page, last = await _devices(call, now, found, after)
+        items += page
+        if last is None or len(items) > limit:
+            end = lists.page_of(items, limit, lambda each: (each.device,))
+            return Page(items[:limit], end, now.size)
+        after = last
+    return Page(items, (after,), now.size)
+
+
+async def _devices(
+    call: Call[RolloutDevicesQuery, None], now: Moment, found: rollout.Rollout, after: str
+) -> tuple[list[RolloutDevice], str | None]:
+    """Returns those of the next devices that are in the state asked for, and the last device of the
+    batch if more follow."""
+    reader, control, wanted = now.reader, now.control, call.query.state
+    page = await rollout_devices.page(reader, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
+    offers = await device_offers.live(reader, call.log_id, [state.device for state, _ in page])
+    with_offers = [(state, list(offers.get(state.device, {}).values())) for state, _ in page]
+    cases = await check_in.cases(reader, call.log_id, control, with_offers)
+    items = []
+    for case, (state, last_seen_at_ms) in zip(cases, page, strict=True):
+        found_state = progress.progress(case, found)
+        if wanted in {None, found_state.state}:
+            item = RolloutDevice(
+                device=state.device,
+                state=found_state.state,
+                version=state.version,
+                since=time_or_none(state.since_ms),
+                last_seen_at=time_or_none(last_seen_at_ms),
+                reason=found_state.reason,
+            )
+            items.append(item)
+    return items, page[-1][0].device if len(page) == PAGE_ITEMS_MAX else None
+
+
+ROUTES = (
+    listing(f"{P}/rollouts", get_rollouts, READ, Rollout, is_view=True),
+    resource(ROLLOUT, get_rollout, READ, Rollout, is_view=True),
+    listing(
+        f"{ROLLOUT}/devices",
+        get_rollout_devices,
+        READ,
+        RolloutDevice,
+        query=RolloutDevicesQuery,
+        is_view=True,
+    ),
+)
