@@ -1,8 +1,8 @@
 """Describes routes, once for routing, authentication, validation and the OpenAPI document."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from http import HTTPMethod
 from typing import Any, NamedTuple
 
@@ -107,7 +107,7 @@ class Route:
     """All its answers say when to call again."""
     takes_key: bool = False
     """It accepts an Idempotency-Key."""
-    refusals: frozenset[int] = field(default_factory=frozenset)
+    refusals: Collection[int] = frozenset()
     """The statuses of refusals by the rules."""
     other_media: tuple[str, ...] = ()
     """The media types that Accept can ask for instead of JSON."""
@@ -128,7 +128,7 @@ class Route:
         """Returns every status of a problem that it can answer with."""
         if self.is_raw:
             of_body = {400, 403, 408, 413, 415} if self.method is HTTPMethod.POST else set()
-            return sorted({429, 503} | of_body | self.refusals)
+            return sorted({429, 503, *of_body, *self.refusals})
         statuses = {*self.refusals, *_REFUSED_TO.get(type(self.access), ())}
         if self.method is not HTTPMethod.GET:
             statuses |= {400, 403}

@@ -41,8 +41,8 @@ async def test_a_command_with_if_match_is_refused_after_any_change_of_the_rollou
     path = f"rollouts/{rollout}"
     seen = await fleet.get(f"{P}/{path}")
     assert seen.json["percent"] == 12.5
-    wish = {"percent": 50, "reason": "so far so good"}
-    advanced = await post(fleet, f"{path}/advance", wish, If_Match=seen.headers["ETag"])
+    body = {"percent": 50, "reason": "so far so good"}
+    advanced = await post(fleet, f"{path}/advance", body, If_Match=seen.headers["ETag"])
     assert (advanced.status, advanced.json["percent"]) == (200, 50)
     [line] = (await fleet.get(f"{P}/events?type=RolloutAdvanced", "auditor")).body.splitlines()
     assert len(msgspec.json.decode(line)["data"]["reason"]) == 64
@@ -88,15 +88,15 @@ async def test_a_repeated_key_gets_the_first_refusal_though_it_would_succeed_now
         "rollouts/nobody/pause": ({}, 404),
     }
 
-    async def told(path: str) -> Any:
+    async def refusal(path: str) -> Any:
         body, status = refusals[path]
         answer = await post(fleet, path, body, Idempotency_Key=path.replace("/", "-"))
         return assert_is_problem(answer, status) | {"request_id": ""}
 
-    first = {path: await told(path) for path in refusals}
+    first = {path: await refusal(path) for path in refusals}
     assert [fault["pointer"] for fault in first["rollouts"]["errors"]] == ["/version"]
     await post(fleet, "releases", {"model": "m", "version": "9.0.0"})
-    assert {path: await told(path) for path in refusals} == first
+    assert {path: await refusal(path) for path in refusals} == first
 
 
 async def test_a_dry_run_is_answered_once_for_its_key_too(fleet: Site) -> None:
@@ -196,8 +196,8 @@ async def test_the_reason_of_a_rollout_can_be_read_after_later_commands(fleet: S
         assert (await post(fleet, order, body)).status == 200
     for position, (_, body) in enumerate(orders, at):
         for log in ("", "/logs/1"):
-            told = await fleet.get(f"{P}{log}/events/{position}/text", "auditor")
-            assert told.json == {"text": body["reason"]}
+            answer = await fleet.get(f"{P}{log}/events/{position}/text", "auditor")
+            assert answer.json == {"text": body["reason"]}
     assert_is_problem(await fleet.get(f"{P}/events/{at}/text", "operator"), 403)
     await fleet.call("DELETE", f"{P}/events/{at}/text", caller="admin")
     assert (await fleet.get(f"{P}/events/{at}/text")).json == {"text": "erased"}

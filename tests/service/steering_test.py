@@ -51,9 +51,9 @@ async def test_a_check_in_says_what_to_run_and_when_to_call_again(fleet: Site) -
     same = await check_in(fleet, If_None_Match=answer.headers["ETag"])
     assert (same.status, same.body) == (304, b"")
     rollout = await roll_out(fleet)
-    told = await check_in(fleet, If_None_Match=answer.headers["ETag"])
-    assert (told.json["action"], told.json["version"]) == ("update", "1.1.0")
-    assert (told.json["rollout"], told.json["reason"]) == (rollout, "rollout")
+    answered = await check_in(fleet, If_None_Match=answer.headers["ETag"])
+    assert (answered.json["action"], answered.json["version"]) == ("update", "1.1.0")
+    assert (answered.json["rollout"], answered.json["reason"]) == (rollout, "rollout")
     assert (await fleet.get(D)).json["target"] == "1.1.0"
     assert (await fleet.get(f"{P}/devices")).json["items"][0]["target"] == "1.1.0"
 
@@ -177,8 +177,8 @@ async def test_a_rollback_names_counts_and_sends_back(fleet: Site) -> None:
     begun = await post(fleet, "rollbacks", wanted)
     assert begun.status == 201
     assert (await fleet.get(f"{P}/releases/m/1.2.0")).json["withdrawn"] is True
-    told = (await check_in(fleet)).json
-    assert (told["action"], told["version"]) == ("rollback", "1.0.0")
+    answered = (await check_in(fleet)).json
+    assert (answered["action"], answered["version"]) == ("rollback", "1.0.0")
     await fleet.report({"version": "1.0.0"})
     found = (await fleet.get(f"{P}/rollouts/{begun.json['rollout']}")).json
     assert (found["kind"], found["reason"]) == ("rollback", "it burns")
@@ -334,17 +334,17 @@ async def test_a_device_that_waits_is_answered_immediately(fleet: Site) -> None:
     await asyncio.sleep(0.05)
     began = time.monotonic()
     await roll_out(fleet)
-    told = await waiting
-    assert told.json["version"] == "1.1.0"
+    answered = await waiting
+    assert answered.json["version"] == "1.1.0"
     assert time.monotonic() - began < 1
-    etag = told.headers["ETag"]
+    etag = answered.headers["ETag"]
     same = await check_in(fleet, "?wait=1", If_None_Match=etag)
     assert same.status == 304
     waiting = asyncio.create_task(check_in(fleet, "?wait=20", If_None_Match=etag))
     await asyncio.sleep(0.05)
     asking = asyncio.create_task(post(fleet, "devices/d1/ask?wait=20"))
-    told = await waiting
-    question = told.json["question"]
+    answered = await waiting
+    question = answered.json["question"]
     await fleet.report({"version": "1.0.0", "status": "running", "question": question})
     answered = await asking
     assert (answered.status, answered.json["version"]) == (200, "1.0.0")

@@ -274,7 +274,7 @@ ROUTES = (
         get_artifact,
         READ,
         _BYTES,
-        refusals=frozenset({409, 412, 416}),
+        refusals={409, 412, 416},
         sends=_BYTES_HEADERS,
     ),
     read(
@@ -282,7 +282,7 @@ ROUTES = (
         get_offered_artifact,
         DEVICE,
         _BYTES,
-        refusals=frozenset({409, 410, 412, 416}),
+        refusals={409, 410, 412, 416},
         sends=_BYTES_HEADERS,
     ),
 )

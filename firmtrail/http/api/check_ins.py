@@ -46,7 +46,7 @@ class UpdateQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpdateArtifact(msgspec.Struct, frozen=True):
-    """Is a file of the version; `url` is a path of this server."""
+    """Describes a file of the version; `url` is a path of this server."""
 
     name: str
     size: int

@@ -142,8 +142,7 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
 
 def _proof(prefix: str) -> Route:
     path = f"{prefix}/events/{{position}}/proof"
-    refusals = frozenset({503})
-    return resource(path, get_proof, AUDIT, TEXT, query=ProofQuery, refusals=refusals)
+    return resource(path, get_proof, AUDIT, TEXT, query=ProofQuery, refusals={503})
 
 
 ROUTES = (*_of_log(f"{P}/log"), *_of_log(L), _proof(P), _proof(L))

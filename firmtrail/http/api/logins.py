@@ -129,9 +129,9 @@ ROUTES = (
         PUBLIC,
         body=Login,
         answers={200: LoggedIn},
-        refusals=frozenset({401, 429, 503}),
+        refusals={401, 429, 503},
     ),
     command(POST, "/api/v1/logout", post_logout, USER, refusals=frozenset()),
     listing("/api/v1/logins", get_logins, USER, ListedLogin),
-    command(DELETE, "/api/v1/logins/{id}", delete_login, USER, refusals=frozenset({404})),
+    command(DELETE, "/api/v1/logins/{id}", delete_login, USER, refusals={404}),
 )

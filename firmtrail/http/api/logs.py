@@ -124,7 +124,7 @@ ROUTES = (
         LOCAL,
         body=WantedLog,
         answers={201: ContinuedLog},
-        refusals=frozenset({404, 409}),
+        refusals={404, 409},
     ),
     command(
         POST,
@@ -132,6 +132,6 @@ ROUTES = (
         post_local_clock,
         LOCAL,
         answers={200: AcceptedClock},
-        refusals=frozenset({404, 409}),
+        refusals={404, 409},
     ),
 )

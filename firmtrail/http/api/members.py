@@ -210,14 +210,7 @@ ROUTES = (
         LOCAL,
         body=LocalUser,
         answers={201: Member, 200: Member},
-        refusals=frozenset({404, 409}),
+        refusals={404, 409},
     ),
-    command(
-        POST,
-        "/local/erasures",
-        post_local_erasure,
-        LOCAL,
-        body=LocalErasure,
-        refusals=frozenset({404}),
-    ),
+    command(POST, "/local/erasures", post_local_erasure, LOCAL, body=LocalErasure, refusals={404}),
 )

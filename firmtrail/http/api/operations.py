@@ -161,11 +161,9 @@ def _content(name: str) -> bytes:
 ROUTES = (
     read("/", get_index, PUBLIC, {200: Index, 303: None}, sends=("Location", "Vary")),
     read("/healthz", get_healthz, PUBLIC, {200: Alive}),
-    read("/readyz", get_readyz, PUBLIC, {200: Ready}, refusals=frozenset({503})),
+    read("/readyz", get_readyz, PUBLIC, {200: Ready}, refusals={503}),
     read("/metrics", get_metrics, PUBLIC, {200: TEXT}),
     resource("/openapi.json", get_openapi, PUBLIC, dict[str, Any]),
     resource(DOCS, get_docs, PUBLIC, "text/html"),
-    resource(
-        f"{DOCS}/{{file}}", get_docs_file, PUBLIC, "text/javascript", refusals=frozenset({404})
-    ),
+    resource(f"{DOCS}/{{file}}", get_docs_file, PUBLIC, "text/javascript", refusals={404}),
 )

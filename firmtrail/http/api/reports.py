@@ -45,7 +45,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeviceReport(Report, frozen=True, kw_only=True):
-    """Is a report that a gateway sends for a device."""
+    """Describes a report that a gateway sends for a device."""
 
     device: DeviceName
 

@@ -129,7 +129,7 @@ def _row(name: str, handler: Handler, body: type[msgspec.Struct]) -> Route:
         OPERATE,
         body=body,
         answers={200: Rollout},
-        refusals=frozenset({409, 412}),
+        refusals={409, 412},
         sends=CHANGED,
     )
 

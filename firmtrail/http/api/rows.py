@@ -63,7 +63,8 @@ def command(
 
     Each POST of a user takes an Idempotency-Key; devices and gateways send a report_id instead.
     """
-    takes_key = method is POST and not isinstance(access, Device | Gateway | Local)
+    is_of_user = not isinstance(access, Device | Gateway | Local) and "is_raw" not in fields
+    takes_key = method is POST and is_of_user
     defaults = {"answers": {204: None}, "refusals": CONFLICT, "takes_key": takes_key}
     return _row(method, path, handler, access, **(defaults | fields))
 

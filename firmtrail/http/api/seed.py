@@ -202,11 +202,7 @@ def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> w
 
 _UPLOAD = {200: TEXT, 400: TEXT, 401: TEXT}
 _LIST = {200: list[SeedUpdate], 401: TEXT}
-_DEMO: dict[str, Any] = {
-    "answers": {200: TEXT},
-    "refusals": frozenset({403, 409}),
-    "is_raw": True,
-}
+_DEMO: dict[str, Any] = {"answers": {200: TEXT}, "refusals": {403, 409}, "is_raw": True}
 
 ROUTES = (
     command(
@@ -216,7 +212,6 @@ ROUTES = (
         PUBLIC,
         answers=_UPLOAD,
         refusals=frozenset(),
-        takes_key=False,
         is_raw=True,
     ),
     read(
@@ -230,5 +225,5 @@ ROUTES = (
 
 DEMO_ROUTES = (
     read("/populate_database", populate_database, PUBLIC, **_DEMO),
-    command(POST, "/populate_database", post_populate_database, PUBLIC, takes_key=False, **_DEMO),
+    command(POST, "/populate_database", post_populate_database, PUBLIC, **_DEMO),
 )

@@ -28,7 +28,7 @@ SILENT_S_MAX = 15
 """After so many seconds without an event the stream sends a comment, to show that it is alive."""
 
 RETRY_MS = 2_000
-"""After so many milliseconds browsers reconnect."""
+"""After a break, browsers reconnect in so many milliseconds."""
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -102,7 +102,7 @@ ROUTES = (
         AUDIT,
         {200: EVENT_STREAM},
         query=StreamQuery,
-        refusals=frozenset({400, 409}),
+        refusals={400, 409},
         is_view=True,
         is_endless=True,
     ),

@@ -260,9 +260,9 @@ ROUTES = (
         USER,
         body=WantedToken,
         answers={201: ApiToken},
-        refusals=frozenset({404}),
+        refusals={404},
     ),
-    command(DELETE, "/api/v1/tokens/{id}", delete_token, USER, refusals=frozenset({404})),
+    command(DELETE, "/api/v1/tokens/{id}", delete_token, USER, refusals={404}),
     listing(f"{P}/tokens", get_project_tokens, ADMINISTER, HeldToken),
     command(DELETE, f"{P}/tokens/{{id}}", delete_project_token, ADMINISTER, refusals=frozenset()),
     command(
@@ -272,6 +272,6 @@ ROUTES = (
         LOCAL,
         body=LocalToken,
         answers={201: ApiToken},
-        refusals=frozenset({403, 404}),
+        refusals={403, 404},
     ),
 )

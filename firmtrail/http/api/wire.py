@@ -20,7 +20,7 @@ type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 
 class StrictBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Is the base of bodies that people send: an unknown member is an error."""
+    """Serves as the base of bodies that people send: an unknown member is an error."""
 
 
 class Because(StrictBody, frozen=True, kw_only=True):
