@@ -115,7 +115,7 @@ WHERE ran.log_id = bad.log_id
 GROUP BY bad.n, bad.log_id, bad.device, bad.stop, ran.version
 ORDER BY bad.n, max(ran.place) DESC, max(ran.position) DESC"""
 
-_ASKED = f"""\
+_REQUESTED = f"""\
 WITH reached AS MATERIALIZED (
     SELECT
         given.n, given.log_id, given.device, given.stop, given.at_ms, given.moves,
@@ -162,7 +162,7 @@ _REACHED = """\
 """Is true of the reports that count for each request."""
 
 _PAGE = (
-    _ASKED
+    _REQUESTED
     + f"""\
 reports AS (
     SELECT
@@ -206,7 +206,7 @@ Python does the rest: a second and a third window, for a page's end and for the 
 last, took three times as long, and histories are short."""
 
 _LAST = (
-    _ASKED
+    _REQUESTED
     + f"""\
 ranked AS (
     SELECT
@@ -222,7 +222,7 @@ FROM ranked
 WHERE ranked.rank = 1"""
 )
 
-_ASKED_COLUMNS = """\
+_REQUEST_COLUMNS = """\
 n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
@@ -308,15 +308,15 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
     return found
 
 
-def pages(asked: Sequence[HistoryRequest]) -> Statement:
+def pages(requests: Sequence[HistoryRequest]) -> Statement:
     """Reads the history of each request; `history_lines.page_of` decodes the rows of one `n`."""
-    return Statement(_PAGE, (), _given(asked))
+    return Statement(_PAGE, (), _given(requests))
 
 
-def last_reports(asked: Sequence[HistoryRequest]) -> Statement:
+def last_reports(requests: Sequence[HistoryRequest]) -> Statement:
     """Reads (n, status, clock) of each device's last report, in the device's order."""
-    return Statement(_LAST, (), _given(asked))
+    return Statement(_LAST, (), _given(requests))
 
 
-def _given(asked: Sequence[HistoryRequest]) -> Given:
-    return Given(_ASKED_COLUMNS, [(n, *one) for n, one in enumerate(asked)])
+def _given(requests: Sequence[HistoryRequest]) -> Given:
+    return Given(_REQUEST_COLUMNS, [(n, *one) for n, one in enumerate(requests)])

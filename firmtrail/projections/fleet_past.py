@@ -77,10 +77,12 @@ async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, 
     rows = await db.read(Statement(_ATTRIBUTES, (past.log_id, past.stop), given))
     known = {state.device: state for state in map(registered, rows)}
     names = list(known)
-    asked = [HistoryRequest(past.log_id, name, past.stop, past.at_ms) for name in names]
-    runs = _by_device(names, await db.read(device_history.pages(asked)))
+    requests = [HistoryRequest(past.log_id, name, past.stop, past.at_ms) for name in names]
+    runs = _by_device(names, await db.read(device_history.pages(requests)))
     moves = 0 if past.at_ms is None else 1
-    lasts = await db.read(device_history.last_reports([one._replace(moves=moves) for one in asked]))
+    lasts = await db.read(
+        device_history.last_reports([one._replace(moves=moves) for one in requests])
+    )
     for name, lines in runs.items():
         for entry in history_lines.page_of(lines).entries:
             known[name] = _running(known[name], entry)
@@ -153,4 +155,4 @@ def matches(which: Filter, state: DeviceState) -> bool:
         return False
     if which.outdated is not None and not which.outdated.finds(state):
         return False
-    return all(asked is None or asked == has for asked, has in wanted)
+    return all(value is None or value == actual for value, actual in wanted)

@@ -12,7 +12,7 @@ from firmtrail.database.database import Row, Value
 
 
 class Column(NamedTuple):
-    """A column's type in SQL, and how a value becomes what is stored in it, and back."""
+    """Declares a column: its type in SQL, and how a value is stored in it and loaded again."""
 
     sql: str
     store: Callable[[Any], Value] | None = None
@@ -51,7 +51,7 @@ def columns_of(declaration: str) -> TableColumns:
 
 
 class Table(NamedTuple):
-    """A table of a view. Its columns are log_id, generation, and those declared here."""
+    """Declares a table of a view. Its columns are log_id, generation, and those named here."""
 
     name: str
     key: tuple[str, ...]
@@ -60,12 +60,12 @@ class Table(NamedTuple):
 
 
 class View(Protocol):
-    """A module of `projections` that is a view; its functions are its own."""
+    """Describes a module of `projections` that is a view. Its functions are its own."""
 
     NAME: str
     REVISION: int
-    """The form of its rows. A change of what the fold writes raises it; a new column that is empty
-    for every event recorded before does not."""
+    """The form of its rows. Raise it when the fold writes other rows from the same events; a new
+    column that stays empty for all recorded events needs no new revision."""
     TABLES: tuple[Table, ...]
 
 

@@ -91,7 +91,8 @@ RETURNING log_id"""
 
 
 class Overtaken(Exception):
-    """Another builder has taken this rebuild over or begun another one; nothing was written."""
+    """Says that another builder has taken this rebuild over or begun another one; nothing was
+    written."""
 
 
 class Build(NamedTuple):
@@ -118,7 +119,7 @@ class Build(NamedTuple):
 
 
 class Busy(Exception):
-    """Another builder is rebuilding views of this log."""
+    """Says that another builder is rebuilding views of this log."""
 
     def __init__(self, build: Build) -> None:
         super().__init__(f"{', '.join(sorted(build.wanted))} is being rebuilt already")

@@ -254,7 +254,7 @@ async def test_a_read_of_the_live_generation_reads_no_more_than_it_answers(
 
 def test_no_query_joins_the_generation() -> None:
     """PostgreSQL before 18 may join it last: see `view.generation_of`."""
-    rooms = [Path(room.__file__).parent for room in (projections, rebuilding)]
+    rooms = [Path(room.__path__[0]) for room in (projections, rebuilding)]
     sources = {path.name: path.read_text() for room in rooms for path in room.glob("*.py")}
     joining = [name for name, text in sources.items() if re.search(r"\bJOIN views\b", text)]
     assert joining == ["builder.py"], "it compares revisions, and reads no rows of a view"
