@@ -13,7 +13,7 @@ from rich.progress import Progress
 from benchmarks import fleet
 from benchmarks.fleet import Fleet
 from firmtrail.access import credentials
-from firmtrail.access.device_secrets import NewSecret
+from firmtrail.access.device_secrets import SealedSecret
 from firmtrail.commands.devices import Registration, register
 from firmtrail.database.database import Statement
 from firmtrail.database.sqlite import SQLite
@@ -79,7 +79,7 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
 def _registration(number: int) -> Registration:
     device = fleet.name(number)
     digest = credentials.digest(fleet.secret(number))
-    return Registration(NewSecret(device, credentials.new_id("k"), digest), model="m1")
+    return Registration(SealedSecret(device, credentials.new_id("k"), digest), model="m1")
 
 
 async def _bytes(db: SQLite) -> int:

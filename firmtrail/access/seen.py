@@ -1,12 +1,12 @@
-"""When did a device last call? All SQL that writes `device_seen`.
+"""Records when devices last called. Holds all SQL that writes `device_seen`.
 
-A call that records nothing writes nothing: its time is kept in memory and written with the others'
-every 30 s, and at the end. A crash loses at most the last 30 s of these times; a database that is
-away delays them. The exception is the first call of a device, which is durable before the call is
-answered (`Seen.first`): a device that has authenticated never counts as one that never did.
+A call that appends no event writes nothing by itself: its time is kept in memory and written with
+the other times every 30 s, and at the end. A crash loses at most the last 30 s of these times; an
+unavailable database delays them. The exception is the first call of a device, which is durable
+before it is answered (`Seen.first`): a device that has authenticated never counts as never seen.
 
 A row with the time 0 says that the device never called. `claim_never_seen` writes such rows: they
-make a device's first call wait for the commit that decides on the device, on every server.
+make a device's first call wait, on every server, for the commit that decides about the device.
 """
 
 import asyncio
@@ -47,15 +47,17 @@ WHERE device_seen.project = $1 AND device_seen.device = given.device"""
 
 
 def last_seen(project: str, devices: Sequence[str]) -> Statement:
-    """Give (device, seen_at_ms) of those with a call that recorded nothing; `flush` before it."""
+    """Gives (device, seen_at_ms) of the devices that made a call without an event. Call `flush`
+    before it.
+    """
     given = Given("device text", [(device,) for device in devices])
     return Statement(_LAST_SEEN, (project,), given)
 
 
 def claim_never_seen(project: str, devices: Iterable[str]) -> Statement:
-    """Give (device,) of those without any call but reports, of which the caller knows more.
+    """Gives (device,) of the devices that made no call, reports excepted: the caller knows these.
 
-    Until the transaction ends, the first call of each of them waits to be written.
+    Until the transaction ends, the first call of each of these devices waits to be written.
     """
     given = Given("device text", [(device,) for device in sorted(devices)])
     return Statement(_CLAIM, (project,), given)
@@ -66,7 +68,9 @@ type _Device = tuple[str, str]
 
 
 class Seen:
-    """The times not yet written; `run` writes them until it is cancelled, then call `flush`."""
+    """Holds the times that are not written yet. `run` writes them until it is cancelled; call
+    `flush` after that.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -76,16 +80,15 @@ class Seen:
         self._writing: asyncio.Task[None] | None = None
 
     def touch(self, project: str, device: str, now_ms: int) -> None:
-        """Note an authenticated call of the device."""
+        """Notes an authenticated call of the device."""
         self._waiting[project, device] = now_ms
         if len(self._waiting) >= WAITING_MAX:
             self._full.set()
 
     async def first(self, project: str, device: str, now_ms: int) -> None:
-        """Write the time of a device's first call; returns when it is durable.
+        """Writes the time of a device's first call; returns when it is durable.
 
-        First calls that arrive while others are written share the next transaction. Raises
-        `Unavailable`.
+        First calls that arrive during a write share the next transaction. Raises `Unavailable`.
         """
         if (project, device) not in self._firsts:
             written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -106,7 +109,7 @@ class Seen:
             self._writing = None
 
     async def _write_some(self, taken: Mapping[_Device, tuple[int, asyncio.Future[None]]]) -> None:
-        """Write these first calls, and give each caller the result or the error."""
+        """Writes these first calls, and gives each caller the result or the error."""
         error: BaseException | None = None
         try:
             await self._write([(*key, at_ms) for key, (at_ms, _) in taken.items()])
@@ -117,21 +120,21 @@ class Seen:
                 written.set_result(None)
             else:
                 written.set_exception(error)
-                written.exception()  # a caller that was cancelled does not ask for it
+                written.exception()  # a cancelled caller never reads it
 
     async def run(self) -> None:
-        """Write what gathers, every 30 s or as soon as it is much."""
+        """Writes the gathered times every 30 s, or as soon as there are `WAITING_MAX` of them."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), FLUSH_EVERY_S)
             self._full.clear()
-            with contextlib.suppress(Unavailable):  # the times stay, for the next round
+            with contextlib.suppress(Unavailable):  # the times stay for the next round
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered; raises `Unavailable` and keeps what is not yet written."""
+        """Writes the gathered times; raises `Unavailable` and keeps those that are not written."""
         taken, self._waiting = self._waiting, {}
-        # In one order on every server: two that lock the same rows never wait for each other.
+        # All servers use one order, so two that lock the same rows never deadlock.
         for some in batched(sorted(taken.items()), CHUNK_ROWS):
             try:
                 await self._write([(project, device, at) for (project, device), at in some])

@@ -269,7 +269,7 @@ def _told(set_member: Command[commands.NewMember]) -> Command[Answer]:
     return command
 
 
-def _listed(row: projects.Project) -> bodies.ListedProject:
+def _listed(row: projects.ProjectRow) -> bodies.ListedProject:
     return bodies.ListedProject(
         project=row.project, role=row.role, created_at=time_text(row.created_at_ms)
     )
@@ -279,7 +279,7 @@ def _project(project: str, current: Settings) -> bodies.Project:
     return bodies.Project(project=project, **msgspec.structs.asdict(current))
 
 
-def _member(row: people.Member) -> bodies.Member:
+def _member(row: people.Membership) -> bodies.Member:
     return bodies.Member(actor_id=row.actor_id, email=row.email, role=row.role)
 
 

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.access import reads
-from firmtrail.access.reads import Which
+from firmtrail.access.reads import ReadFilter
 from firmtrail.events.entry import decode, envelope_of, types_named
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, replay, sizes, texts
@@ -192,8 +192,8 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     return await lists.answer(call, answers.ReadRecord, fetch, count, place=tuple[int, str])
 
 
-def _which(call: Call[AccessRecordQuery, None]) -> Which:
-    query, which = call.query, Which(call.project, actor=call.query.actor)
+def _which(call: Call[AccessRecordQuery, None]) -> ReadFilter:
+    query, which = call.query, ReadFilter(call.project, actor=call.query.actor)
     if query.since is not None:
         which = which._replace(since_ms=moments.ms("since", query.since))
     if query.until is not None:

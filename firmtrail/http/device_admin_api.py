@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET
 
-from firmtrail.access import NewSecret, new_secret, seal
+from firmtrail.access.credentials import new_secret
+from firmtrail.access.device_secrets import SealedSecret, seal
 from firmtrail.commands import devices as commands
 from firmtrail.commands.devices import Registered
 from firmtrail.commands.once import Answer
@@ -170,6 +171,6 @@ async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
     return await respond.acted(call, command)
 
 
-async def _sealed(call: AnyCall, name: str, text: str) -> NewSecret:
+async def _sealed(call: AnyCall, name: str, text: str) -> SealedSecret:
     [secret] = await seal(call.services.access.hasher, [(name, text)], call.lane)
     return secret

@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.access import people, roles, tokens
-from firmtrail.access.tokens import Login, MemberToken, Token
+from firmtrail.access.tokens import LoginSession, MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
 from firmtrail.events.times import time_text
@@ -171,7 +171,7 @@ def after(place: Place | None) -> str:
     return str(place[0]) if place else ""
 
 
-def _page[Row: (Token, Login, MemberToken)](
+def _page[Row: (Token, LoginSession, MemberToken)](
     rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
 ) -> Page:
     end = lists.page_of(rows, limit, lambda row: (row.token_id,))
@@ -221,7 +221,7 @@ def _member_token(row: MemberToken) -> bodies.HeldToken:
     )
 
 
-def _login(call: AnyCall, row: Login) -> bodies.ListedLogin:
+def _login(call: AnyCall, row: LoginSession) -> bodies.ListedLogin:
     return bodies.ListedLogin(
         id=row.token_id,
         created_at=time_text(row.created_at_ms),

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from firmtrail import config
-from firmtrail.access import Access, reads, seal
+from firmtrail.access import reads
 from firmtrail.access.credentials import new_secret, new_token
+from firmtrail.access.device_secrets import seal
+from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Read, Reads
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
