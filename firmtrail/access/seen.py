@@ -1,6 +1,6 @@
 """Records when devices last called. Holds all SQL that writes `device_seen`.
 
-A call that appends no event writes nothing by itself: its time is kept in memory and written with
+A call that appends no event causes no write of its own: its time is kept in memory and written with
 the other times every 30 s, and at the end. A crash loses at most the last 30 s of these times; an
 unavailable database delays them. The exception is the first call of a device, which is durable
 before it is answered (`Seen.first`): a device that has authenticated never counts as never seen.
