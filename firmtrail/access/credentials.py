@@ -41,9 +41,7 @@ def new_id(prefix: Literal["u", "t", "k", "r", "q"]) -> str:
 
 
 def is_strong(text: str) -> bool:
-    """Returns whether a presented text is looked up by its digest; any other text is compared
-    with a bcrypt hash.
-    """
+    """Returns whether a text is looked up by its digest, and not compared with a bcrypt hash."""
     return len(text) >= STRONG_CHARACTERS_MIN or text.startswith((DEVICE_PREFIX, TOKEN_PREFIX))
 
 

@@ -73,16 +73,14 @@ def insert_secrets(project: str, rows: Sequence[SealedSecret], now_ms: int) -> S
 
 
 def revoke_secrets(project: str, device: str, keep_until_ms: int | None = None) -> Statement:
-    """Revokes every secret of the device: immediately, or at a time. A secret that expires
-    earlier than that keeps its own time.
-    """
+    """Revokes every secret of the device: now, or at a time unless it expires earlier."""
     if keep_until_ms is None:
         return Statement(_REVOKE, (project, device))
     return Statement(_EXPIRE, (project, device, keep_until_ms))
 
 
 def revoke_project(project: str) -> Statement:
-    """Revokes every secret of a project's devices: the project's new log does not know them."""
+    """Revokes every secret of a project's devices, which the project's new log does not know."""
     return Statement(_REVOKE_PROJECT, (project,))
 
 

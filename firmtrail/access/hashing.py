@@ -70,9 +70,7 @@ type Lane = Literal["operators", "local"]
 
 
 class TooManyAttempts(Exception):
-    """Says that the limit of failed attempts is reached, so nothing was checked. The caller may
-    try again in `retry_after_s`.
-    """
+    """Says that nothing was checked, because the limit of failed attempts is reached."""
 
     def __init__(self) -> None:
         super().__init__("too many failed attempts")

@@ -89,9 +89,7 @@ NO_DEVICE = 0
 
 
 class ResolvedCredential(Struct, frozen=True, gc=False):
-    """Says whose credential it is, for the project and device of a path. An unknown credential
-    has NO_DEVICE and no token.
-    """
+    """Says whose credential it is, for the project and device of a path."""
 
     log_id: int | None
     """The project's newest log; None: there is no such project."""
@@ -99,6 +97,7 @@ class ResolvedCredential(Struct, frozen=True, gc=False):
     """OWN_DEVICE: a secret of that device; OTHER_DEVICE: only of others; else NO_DEVICE."""
     bcrypt: str | None
     token_id: str | None
+    """None: it is no token. With NO_DEVICE, the credential is unknown."""
     actor_id: str | None
     """The token's holder."""
     token_project: str | None
@@ -156,7 +155,8 @@ class Access:
                 await self.hasher.count_guess("user" if device is None else "device", address)
             return found
         attempt = CredentialAttempt("device", f"{project}/{device}", address)
-        if device is not None and await self._is_weak_secret(text, found, attempt):
+        hashed = found.bcrypt if found.device_secret == OWN_DEVICE else None
+        if device is not None and await self.hasher.verify(attempt, text, hashed):
             return found
         return replace(found, device_secret=NO_DEVICE, was_seen=0)
 
@@ -177,12 +177,6 @@ class Access:
         if await self.hasher.verify(attempt, password, hashed) and user:
             return user.actor_id
         return None
-
-    async def _is_weak_secret(
-        self, text: str, found: ResolvedCredential, attempt: CredentialAttempt
-    ) -> bool:
-        hashed = found.bcrypt if found.device_secret == OWN_DEVICE else None
-        return await self.hasher.verify(attempt, text, hashed)
 
     def _find(self, keys: Sequence[CredentialKey]) -> Statement:
         rows = [(n, *key) for n, key in enumerate(keys)]

@@ -118,7 +118,6 @@ async def members(db: Database, project: str, *, after: str = "", limit: int) ->
 
 
 async def members_count(db: Database, project: str) -> int:
-    """Returns how many members a project has."""
     [[count]] = await db.read(Statement(_COUNT, (project,)))
     return int(count)
 
@@ -129,9 +128,7 @@ async def logs_naming(db: Database, actor_id: str) -> list[int]:
 
 
 def ensure(actor_id: str, email: str, now_ms: int) -> Statement:
-    """Gives the id of the user with this address, and locks the row until the transaction ends.
-    A new user gets `actor_id`.
-    """
+    """Gives the id of the user with this address, and locks the row; a new user gets `actor_id`."""
     return Statement(_ENSURE, (actor_id, normal(email), now_ms))
 
 
@@ -140,9 +137,7 @@ def set_password(actor_id: str, password_hash: str) -> Statement:
 
 
 def lock(actor_id: str) -> Statement:
-    """Locks the user's row until the transaction ends. Run it before `erase`, which then sees the
-    changes that it waited for.
-    """
+    """Locks the user's row. Run it before `erase`, which then sees the changes it waited for."""
     return Statement(_LOCK, (actor_id,))
 
 

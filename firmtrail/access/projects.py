@@ -62,7 +62,7 @@ def set_log(project: str, log_id: int) -> Statement:
 
 
 async def is_there(db: Database, project: str) -> bool:
-    """Returns whether there is a project of this name."""
+
     return bool(await db.read(Statement(_ONE, (project,))))
 
 
@@ -74,15 +74,13 @@ async def page(db: Database, *, after: str = "", limit: int) -> list[ProjectRow]
 async def page_of_member(
     db: Database, actor_id: str, only: str | None, *, after: str = "", limit: int
 ) -> list[ProjectRow]:
-    """Returns the projects of the user whose names follow `after`, ordered by name; `only` names
-    the one project to return.
-    """
+    """Returns the projects of the user that follow `after`, by name; or of them the one `only`."""
     rows = await db.read(Statement(_OF_MEMBER, (actor_id, only, after, limit)))
     return [ProjectRow(*row) for row in rows]
 
 
 async def count(db: Database) -> int:
-    """Returns how many projects there are."""
+
     [[projects]] = await db.read(Statement(_COUNT))
     return int(projects)
 

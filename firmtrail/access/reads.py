@@ -132,9 +132,7 @@ class Reads:
         self._remembered: TTLCache[tuple[str, ...], None] = TTLCache(REMEMBERED_MAX, AGAIN_AFTER_S)
 
     async def add(self, read: Read) -> None:
-        """Records a read; returns when the record is durable. Raises `Unavailable`: then the read
-        may not begin.
-        """
+        """Records a read; returns when it is durable. Raises `Unavailable`: then refuse it."""
         if len(self._waiting) >= WAITING_MAX:
             raise Unavailable("too many reads wait to be recorded")
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -47,9 +47,7 @@ WHERE device_seen.project = $1 AND device_seen.device = given.device"""
 
 
 def last_seen(project: str, devices: Sequence[str]) -> Statement:
-    """Gives (device, seen_at_ms) of the devices that made a call without an event. Call `flush`
-    before it.
-    """
+    """Gives (device, seen_at_ms) of the devices that called without an event; `flush` first."""
     given = Given("device text", [(device,) for device in devices])
     return Statement(_LAST_SEEN, (project,), given)
 
@@ -68,9 +66,7 @@ type _Device = tuple[str, str]
 
 
 class Seen:
-    """Holds the times that are not written yet. `run` writes them until it is cancelled; call
-    `flush` after that.
-    """
+    """Holds the times to write. `run` writes them until it is cancelled; call `flush` after it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db

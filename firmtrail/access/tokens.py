@@ -311,8 +311,6 @@ async def scope(db: Database, token_id: str) -> Scope:
 
 
 async def rights(db: Database, token_id: str, project: str) -> Rights | None:
-    """Returns the roles of a token in a project; None if the token is for another project or its
-    holder is not a member.
-    """
+    """Returns the roles of a token in a project; None if it or its holder has none there."""
     rows = await db.read(Statement(_RIGHTS, (token_id, project)))
     return Rights(*rows[0]) if rows else None

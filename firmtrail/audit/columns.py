@@ -103,9 +103,7 @@ class ColumnCheck:
 
 
 def salted(salt: str, text: str) -> str:
-    """Returns the hash that an entry holds of a text; "", which matches no hash, if the salt is
-    not hexadecimal.
-    """
+    """Returns the hash that an entry has for a text; "" if the salt is not hexadecimal."""
     try:
         return sha256(bytes.fromhex(salt) + text.encode()).hexdigest()
     except ValueError:

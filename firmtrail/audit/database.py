@@ -46,7 +46,7 @@ async def verify_log(
     """Checks the log from the position `start`, which is 0 or the end of a tile; returns the tree
     of its entries.
 
-    The part before `start` is taken from the stored subtrees. The next signed root proves it.
+    The part before `start` is taken from the stored subtrees; only the next signed root proves it.
     Raises `Unavailable`.
     """
     audit = _Audit(log, known, findings)
@@ -93,9 +93,7 @@ async def _tree_at(audit: _Audit, start: int) -> GrowingTree:
 
 
 def _bytes(text: str | None) -> bytes:
-    """Returns the hash of a row, always HASH_BYTES long: a missing row gives zeros, which are no
-    entry's hash.
-    """
+    """Returns HASH_BYTES bytes: the hash of a row, or zeros, which are no entry's hash."""
     try:
         return bytes.fromhex(text or "").rjust(merkle.HASH_BYTES, b"\0")[: merkle.HASH_BYTES]
     except ValueError:
@@ -170,23 +168,15 @@ def _compare_head(
 
 async def _check_texts(audit: _Audit, columns: ColumnCheck, size: int) -> None:
     """Checks that every missing text was erased, possibly after the log's size was read."""
-    if columns.unexplained():
+    if gone := columns.unexplained():
         log = audit.log
         newer = (await rows.head(log.db, log.log_id)).size
         async for run in rows.runs(log, size, newer, audit.findings):
             for stored in run:
-                _note_erasure(columns, stored)
+                event = rows.decoded(stored.position, stored.entry)
+                if isinstance(event, TextErased) and event.log is None and event.position in gone:
+                    columns.note_erasure(stored.position, event.position)
     missing = columns.unexplained()
     for position in sorted(missing - await rows.erased_since(audit.log, missing)):
         what = "its text is missing, and no event records its erasure"
         audit.add(f"position {position}", what)
-
-
-def _note_erasure(columns: ColumnCheck, stored: StoredEvent) -> None:
-    event = rows.decoded(stored.position, stored.entry)
-    if (
-        isinstance(event, TextErased)
-        and event.log is None
-        and event.position in columns.unexplained()
-    ):
-        columns.note_erasure(stored.position, event.position)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from firmtrail.audit import source as read
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.source import CHECKPOINT, KEY, PublishedCheckpoint
+from firmtrail.audit.source import CHECKPOINT, KEY, SourceCheckpoint
 from firmtrail.audit.verify import (
     AdvanceProgress,
     HashedBundle,
@@ -27,7 +27,7 @@ NEWEST = "newest"
 
 
 async def export(
-    published: PublishedCheckpoint,
+    published: SourceCheckpoint,
     log: ServedLog,
     folder: Path,
     *,
@@ -51,11 +51,8 @@ def log_folders(folder: Path) -> list[Path]:
     logs = folder / LOGS
     if not logs.is_dir():
         return [folder]
-    return sorted((each for each in logs.iterdir() if each.name.isdecimal()), key=_number)
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name)
+    numbered = (each for each in logs.iterdir() if each.name.isdecimal())
+    return sorted(numbered, key=lambda each: int(each.name))
 
 
 def log_folder(folder: Path, number: int) -> Path:
@@ -85,7 +82,7 @@ def _write_bundle(folder: Path, bundle: HashedBundle) -> None:
         _write(folder / read.path(tile.id), tile.hashes)
 
 
-def _publish(folder: Path, published: PublishedCheckpoint) -> None:
+def _publish(folder: Path, published: SourceCheckpoint) -> None:
     """Writes the checkpoint after the entries, tiles and key that it covers are on the disk."""
     _write(folder / KEY, published.key.encode())
     os.sync()

@@ -44,8 +44,8 @@ class KnownRoots(NamedTuple):
     verifier: Verifier | None
     """None: no key is known, so the log is compared with every note, whoever signed it."""
     outside: tuple[ExpectedRoot, ...] = ()
-    left: int | None = None
-    """How many entries of the log were left when a newer log continued it."""
+    continued_size: int | None = None
+    """The size of the log when a newer log continued it."""
 
     def plus(self, checkpoint: Checkpoint, source: str) -> "KnownRoots":
         """Returns these roots and that of one more checkpoint from outside the database."""
@@ -64,9 +64,7 @@ def checkpoint_of(name: str, note: str, verifier: Verifier | None) -> Checkpoint
 async def roots_at(
     log: AuditedLog, known: KnownRoots, sizes: range, findings: Findings
 ) -> list[ExpectedRoot]:
-    """Returns the expected roots at these sizes, ordered by size; a checkpoint with a bad
-    signature is a finding.
-    """
+    """Returns the expected roots at these sizes, by size; an unsigned checkpoint is a finding."""
     args = (log.log_id, sizes.start, sizes.stop - 1)
     stored = await log.db.read(Statement(_BETWEEN, args))
     outside = [root for root in known.outside if root.size in sizes]
@@ -82,7 +80,7 @@ async def roots_beyond(
     """
     rows = await snapshot.read(Statement(_OUTSIDE, (log.log_id, size)))
     stored = _valid(log, known, rows, findings)
-    if known.left is not None and known.left <= size:
+    if known.continued_size is not None and known.continued_size <= size:
         return []
     return stored + [root for root in known.outside if root.size > size]
 
@@ -90,9 +88,7 @@ async def roots_beyond(
 def _valid(
     log: AuditedLog, known: KnownRoots, rows: Sequence[Row], findings: Findings
 ) -> list[ExpectedRoot]:
-    """Returns the roots of these rows of `checkpoints`; a row that differs from its note is a
-    finding.
-    """
+    """Returns the roots of rows of `checkpoints`; a row that its note contradicts is a finding."""
     found = []
     for size, note in rows:
         row = f"checkpoints (size {size})"

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from firmtrail.audit.finding import Findings
-from firmtrail.database.database import Database, Reader, Statement
+from firmtrail.database.database import Database, Statement
 from firmtrail.publishing.checkpoint import origin
 
 _LOGS = """\
@@ -41,7 +41,8 @@ async def of_project(
     """
     async with db.snapshot() as snapshot:
         rows = await snapshot.read(Statement(_LOGS, (project,)))
-        newest = await _newest(snapshot, project)
+        found = await snapshot.read(Statement(_NEWEST, (project,)))
+    newest = found[0][0] if found else None
     if newest is None and not rows:
         return []
     if newest not in {log_id for log_id, _, _ in rows}:
@@ -59,8 +60,3 @@ async def of_project(
         AuditedLog(db, log_id, project, number, origin(instance, project, number))
         for log_id, number, _ in rows
     ]
-
-
-async def _newest(snapshot: Reader, project: str) -> int | None:
-    rows = await snapshot.read(Statement(_NEWEST, (project,)))
-    return int(rows[0][0]) if rows else None

@@ -31,7 +31,7 @@ class Trusted(NamedTuple):
     seen: Mapping[str, str]
     """The notes of earlier audits."""
     continuations: Mapping[str, Continuation] = {}
-    """What newer logs of the project say about the logs that they continue."""
+    """The continued logs, as the newer logs of the project describe them."""
 
 
 async def verify(
@@ -46,7 +46,7 @@ async def verify(
         known = known.plus(published, "the published checkpoint")
     continuation = trusted.continuations.get(log.name)
     if continuation is not None:
-        known = known._replace(left=continuation.size)
+        known = known._replace(continued_size=continuation.size)
     if seen := _opened(log, known, trusted.seen, findings):
         known = known.plus(seen, "the earlier checkpoint")
         start = seen.size // TILE_WIDTH * TILE_WIDTH

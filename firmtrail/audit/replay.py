@@ -134,9 +134,7 @@ async def _live(
 
 
 def _can_be_live(generation: object, position: object, size: int) -> bool:
-    """Returns whether a generation can have become live at this size of the log: generation 1 is
-    made with the log, a later one at any size.
-    """
+    """Returns whether a generation can have become live at a size: generation 1 begins at 0."""
     if not isinstance(generation, int) or not isinstance(position, int):
         return False
     return generation >= 1 and 0 <= position <= (0 if generation == 1 else size)

@@ -102,9 +102,7 @@ class HeadRow(NamedTuple):
 
 
 async def head(reader: Reader, log_id: int) -> HeadRow:
-    """Returns the row of a log's head. Raises `Unsound`: SQLite accepts a text in an integer
-    column.
-    """
+    """Returns a log's head. Raises `Unsound`: SQLite accepts a text in an integer column."""
     [row] = await reader.read(Statement(_HEAD, (log_id,)))
     head = HeadRow(*row)
     for name, value in head._asdict().items():
@@ -116,9 +114,7 @@ async def head(reader: Reader, log_id: int) -> HeadRow:
 async def pages_of_project(
     reader: Reader, text: str, project: str, after: str | int = ""
 ) -> AsyncIterator[Row]:
-    """Yields a project's rows page by page. `text` selects the $3 next rows whose first column is
-    above $2, ordered by it.
-    """
+    """Yields a project's rows; `text` selects the next $3 whose first column is above $2."""
     while page := await reader.read(Statement(text, (project, after, PAGE_ROWS))):
         for row in page:
             yield row
@@ -194,9 +190,7 @@ async def find_orphans(db: Database, findings: Findings) -> None:
 
 
 async def _log_ids(db: Database, table: str) -> list[int]:
-    """Returns the logs that have rows in a table; it takes one step in the index for each log and
-    does not read every row.
-    """
+    """Returns the logs that have rows in a table, with one step in the index for each log."""
     found: list[int] = []
     after = FIRST_LOG_ID
     while rows := await db.read(Statement(_NEXT_LOG[table], (after,))):
@@ -215,9 +209,7 @@ async def erased_since(log: AuditedLog, positions: Iterable[int]) -> set[int]:
 
 
 def decoded(position: int, entry: str) -> Event | None:
-    """Returns the event of an entry; None for a text that is not an entry of Firmtrail: the check
-    of the columns finds that.
-    """
+    """Returns the event of an entry; None if it is unreadable, which the columns' check finds."""
     try:
         return decode(position, entry).event
     except UNREADABLE:
@@ -225,9 +217,7 @@ def decoded(position: int, entry: str) -> Event | None:
 
 
 async def find_repeated(log: AuditedLog, findings: Findings) -> None:
-    """Adds a finding for each identity that was recorded twice. Each page begins with the last row
-    of the page before it.
-    """
+    """Adds a finding for each identity that was recorded twice. The pages overlap by one row."""
     last: tuple[str, str, int] = ("", "", -1)
     while True:
         args = (log.log_id, *last[:2], PAGE_IDENTITIES)

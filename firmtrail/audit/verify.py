@@ -72,9 +72,7 @@ async def verify(log: ServedLog, findings: Findings, advance: AdvanceProgress) -
 
 
 async def hashed_bundles(log: ServedLog, findings: Findings) -> AsyncIterator[HashedBundle]:
-    """Yields the bundles with the tiles that they complete; the last one has the unfinished tiles.
-    Then compares the root with that of the checkpoint.
-    """
+    """Yields the bundles, the last one with the unfinished tiles; then compares the root."""
     tree, size = await _tree_at_start(log, findings), log.checkpoint.size
     async for number, entries in _bundles(log, findings):
         leaves = [merkle.leaf_hash(entry) if entry is not None else UNREAD for entry in entries]

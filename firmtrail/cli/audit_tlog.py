@@ -10,8 +10,8 @@ from firmtrail.audit.source import (
     CHECKPOINT,
     DirectorySource,
     Missing,
-    PublishedCheckpoint,
     Source,
+    SourceCheckpoint,
     UrlSource,
 )
 from firmtrail.audit.verify import AdvanceProgress, ServedLog, verify
@@ -57,7 +57,7 @@ async def _verify(
 
 async def _published(
     source: Source, keys: Sequence[str], findings: Findings
-) -> PublishedCheckpoint | None:
+) -> SourceCheckpoint | None:
     """The source's checkpoint; None where it is a false one."""
     try:
         return await tlog.published(source, keys)
@@ -81,7 +81,7 @@ def _no_log(source: Source, missing: str) -> str:
 
 
 def _since(
-    published: PublishedCheckpoint, seen: dict[str, str], findings: Findings
+    published: SourceCheckpoint, seen: dict[str, str], findings: Findings
 ) -> Checkpoint | None:
     """The earlier checkpoint of this log, signed by the same key."""
     note = seen.get(published.checkpoint.origin)
@@ -92,7 +92,7 @@ def _since(
         return None
 
 
-def _looked(published: PublishedCheckpoint, found: int) -> Looked:
+def _looked(published: SourceCheckpoint, found: int) -> Looked:
     origin, size, root = published.checkpoint
     return Looked(origin, size, root.hex(), found, published.note)
 
@@ -113,7 +113,7 @@ async def export_url(
 async def export_into(
     folder: Path,
     source: Source,
-    published: PublishedCheckpoint,
+    published: SourceCheckpoint,
     findings: Findings,
     *,
     bars: audit_show.Bars,
