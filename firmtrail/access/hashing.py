@@ -95,13 +95,13 @@ class Hasher:
 
     def __init__(self, costs: dict[str, int] = COSTS) -> None:
         self._costs = costs
-        self._strangers = _Queue("strangers")
+        self._unauthenticated = _Queue("unauthenticated")
         self._lanes = {lane: _Queue(lane) for lane in ("operators", "local")}
         self._weak, self._strong = _Counts(), _Counts()
         self._key = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(REMEMBERED_MAX, REMEMBERED_S)
         self._known: TTLCache[str, bool] = TTLCache(KNOWN_ADDRESSES_MAX, KNOWN_ADDRESS_S)
-        self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def hash(self, kind: Kind, text: str, lane: Lane = "operators") -> str:
         """Returns the form in which a weak credential is stored."""
@@ -115,18 +115,18 @@ class Hasher:
         limit, and a valid text that is presented many times in parallel is hashed once.
         """
         stored = hashed or f"$2b${self._costs[attempt.kind]:02}${_NOBODYS_HASH}"
-        memory = hmac.digest(self._key, _bytes(f"{stored} {text}"), "sha256")
-        if memory in self._remembered:
-            self._remembered[memory] = True  # keeps a text that is in use for another hour
+        memory_key = hmac.digest(self._key, _bytes(f"{stored} {text}"), "sha256")
+        if memory_key in self._remembered:
+            self._remembered[memory_key] = True  # keeps a text that is in use for another hour
             return True
-        turn = self._turns.setdefault((*attempt[:2], attempt.network), asyncio.Lock())
-        async with turn:
-            if memory not in self._remembered:
+        lock = self._locks.setdefault((*attempt[:2], attempt.network), asyncio.Lock())
+        async with lock:
+            if memory_key not in self._remembered:
                 await self._check_limits(attempt)
                 if not await self._matches(attempt, text, stored) or hashed is None:
                     await self._count_failure(attempt)
                     return False
-                self._remembered[memory] = True
+                self._remembered[memory_key] = True
                 self._known[attempt.network] = True
             return True
 
@@ -138,7 +138,7 @@ class Hasher:
 
     def close(self) -> None:
         """Ends the threads, after the hashes that are being computed."""
-        for queue in (self._strangers, *self._lanes.values()):
+        for queue in (self._unauthenticated, *self._lanes.values()):
             queue.close()
 
     async def _check_limits(self, attempt: CredentialAttempt) -> None:
@@ -159,9 +159,9 @@ class Hasher:
 
     async def _matches(self, attempt: CredentialAttempt, text: str, stored: str) -> bool:
         network = attempt.network
-        kept = 0 if network in self._known else WAITING_FOR_KNOWN
-        with self._strangers.one_of(network, kept):
-            return await self._strangers.run(lambda: matches(text, stored))
+        reserved = 0 if network in self._known else WAITING_FOR_KNOWN
+        with self._unauthenticated.place_for(network, reserved):
+            return await self._unauthenticated.run(lambda: matches(text, stored))
 
 
 class _Queue:
@@ -170,23 +170,26 @@ class _Queue:
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"bcrypt-{name}")
         self._waiting = 0
-        self._from: Counter[str] = Counter()
+        self._waiting_of: Counter[str] = Counter()
 
     @contextmanager
-    def one_of(self, network: str, kept: int) -> Iterator[None]:
-        """Counts a waiting caller of a network that may not use the `kept` places.
+    def place_for(self, network: str, reserved: int) -> Iterator[None]:
+        """Counts a waiting caller of a network that may not use the `reserved` places.
 
         Raises `Unavailable` if the network has no place left, or the queue has none.
         """
-        if self._from[network] >= WAITING_OF_ADDRESS_MAX or self._waiting >= WAITING_MAX - kept:
+        if (
+            self._waiting_of[network] >= WAITING_OF_ADDRESS_MAX
+            or self._waiting >= WAITING_MAX - reserved
+        ):
             raise _too_many()
-        self._from[network] += 1
+        self._waiting_of[network] += 1
         try:
             yield
         finally:
-            self._from[network] -= 1
-            if not self._from[network]:
-                del self._from[network]
+            self._waiting_of[network] -= 1
+            if not self._waiting_of[network]:
+                del self._waiting_of[network]
 
     async def run[T](self, function: Callable[[], T]) -> T:
         if self._waiting >= WAITING_MAX:

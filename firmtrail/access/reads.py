@@ -159,10 +159,10 @@ class Reads:
         finally:
             self._writing = None
 
-    async def _write(self, some: Sequence[Read], written: Sequence[asyncio.Future[None]]) -> None:
+    async def _write(self, batch: Sequence[Read], written: Sequence[asyncio.Future[None]]) -> None:
         try:
             async with self._db.transaction() as tx:
-                await _append(tx, some)
+                await _append(tx, batch)
         except BaseException as error:
             for waiter in written:
                 if not waiter.done():
@@ -175,18 +175,18 @@ class Reads:
                 waiter.set_result(None)
 
 
-async def _append(tx: Transaction, some: Sequence[Read]) -> None:
+async def _append(tx: Transaction, batch: Sequence[Read]) -> None:
     """Appends the reads to the chains of their projects."""
-    records = sorted(Counter(read.project for read in some).items())
+    records = sorted(Counter(read.project for read in batch).items())
     [grown] = await tx.run(Statement(_GROW, (), Given("project text, records bigint", records)))
-    places, heads = [], []
+    inserted, heads = [], []
     for project, size, head in grown:
-        own = [read for read in some if read.project == project]
+        own = [read for read in batch if read.project == project]
         rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
-        places += rows
+        inserted += rows
         heads.append((project, chain.extended(head, rows)))
     await tx.run(
-        Statement(_INSERT, (), Given(_COLUMNS, places)),
+        Statement(_INSERT, (), Given(_COLUMNS, inserted)),
         Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
     )
 
