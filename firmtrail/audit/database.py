@@ -36,12 +36,7 @@ class _Audit(NamedTuple):
 
 
 async def verify_log(
-    log: AuditedLog,
-    known: KnownRoots,
-    start: int,
-    *,
-    findings: Findings,
-    advance: AdvanceProgress,
+    log: AuditedLog, known: KnownRoots, start: int, *, findings: Findings, advance: AdvanceProgress
 ) -> GrowingTree:
     """Checks the log from the position `start`, which is 0 or the end of a tile; returns the tree
     of its entries.

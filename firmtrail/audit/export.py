@@ -11,7 +11,7 @@ from pathlib import Path
 
 from firmtrail.audit import source as read
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.source import CHECKPOINT, KEY, SourceCheckpoint
+from firmtrail.audit.source import CHECKPOINT, KEY, SignedNote
 from firmtrail.audit.verify import (
     AdvanceProgress,
     HashedBundle,
@@ -27,7 +27,7 @@ NEWEST = "newest"
 
 
 async def export(
-    published: SourceCheckpoint,
+    published: SignedNote,
     log: ServedLog,
     folder: Path,
     *,
@@ -82,7 +82,7 @@ def _write_bundle(folder: Path, bundle: HashedBundle) -> None:
         _write(folder / read.path(tile.id), tile.hashes)
 
 
-def _publish(folder: Path, published: SourceCheckpoint) -> None:
+def _publish(folder: Path, published: SignedNote) -> None:
     """Writes the checkpoint after the entries, tiles and key that it covers are on the disk."""
     _write(folder / KEY, published.key.encode())
     os.sync()

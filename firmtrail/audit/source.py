@@ -50,7 +50,7 @@ class Source(Protocol):
         """Returns the file at a path of the log. Raises `Missing`, `Unreadable`."""
 
 
-class SourceCheckpoint(NamedTuple):
+class SignedNote(NamedTuple):
     """Holds a source's note, the key that opens it, and the checkpoint in it."""
 
     note: str
@@ -148,7 +148,7 @@ class DatabaseSource:
             raise Missing(path) from error
 
 
-async def published(source: Source, keys: Sequence[str] = ()) -> SourceCheckpoint:
+async def published(source: Source, keys: Sequence[str] = ()) -> SignedNote:
     """Returns the checkpoint of a log. Raises `BadNote` if none of `keys` opens it.
 
     Without keys the source's own key is used: a caller that trusts this key trusts the source.
@@ -157,7 +157,7 @@ async def published(source: Source, keys: Sequence[str] = ()) -> SourceCheckpoin
     for key in keys or [(await source.get(KEY)).decode(errors="replace")]:
         verifier = read_key_line(key)
         if verifier.name == parse(note).origin:
-            return SourceCheckpoint(note, key, opened(note, verifier))
+            return SignedNote(note, key, opened(note, verifier))
     raise BadNote(f"none of the keys is for {parse(note).origin}")
 
 

@@ -11,7 +11,7 @@ from firmtrail.audit.export import log_folder, show_newest
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.project import Trusted
-from firmtrail.audit.source import DatabaseSource, SourceCheckpoint
+from firmtrail.audit.source import DatabaseSource, SignedNote
 from firmtrail.cli import audit_open, audit_show, audit_tlog
 from firmtrail.cli.audit_show import Bars, Looked
 from firmtrail.database.database import Database
@@ -135,7 +135,7 @@ async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findin
                         f"No checkpoint of {log.name} is published yet: a server with a signing "
                         "key publishes one within a second."
                     )
-                what = SourceCheckpoint(note, key_line(verifier), opened(note, verifier))
+                what = SignedNote(note, key_line(verifier), opened(note, verifier))
                 source = DatabaseSource(db, log.log_id, note=note, key=what.key)
                 into = folder if wanted.number else log_folder(folder, log.number)
                 looked.append(await audit_tlog.export_into(into, source, what, findings, bars=bars))

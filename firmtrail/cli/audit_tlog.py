@@ -10,8 +10,8 @@ from firmtrail.audit.source import (
     CHECKPOINT,
     DirectorySource,
     Missing,
+    SignedNote,
     Source,
-    SourceCheckpoint,
     UrlSource,
 )
 from firmtrail.audit.verify import AdvanceProgress, ServedLog, verify
@@ -55,9 +55,7 @@ async def _verify(
     return looked
 
 
-async def _published(
-    source: Source, keys: Sequence[str], findings: Findings
-) -> SourceCheckpoint | None:
+async def _published(source: Source, keys: Sequence[str], findings: Findings) -> SignedNote | None:
     """The source's checkpoint; None where it is a false one."""
     try:
         return await tlog.published(source, keys)
@@ -80,9 +78,7 @@ def _no_log(source: Source, missing: str) -> str:
     )
 
 
-def _since(
-    published: SourceCheckpoint, seen: dict[str, str], findings: Findings
-) -> Checkpoint | None:
+def _since(published: SignedNote, seen: dict[str, str], findings: Findings) -> Checkpoint | None:
     """The earlier checkpoint of this log, signed by the same key."""
     note = seen.get(published.checkpoint.origin)
     try:
@@ -92,7 +88,7 @@ def _since(
         return None
 
 
-def _looked(published: SourceCheckpoint, found: int) -> Looked:
+def _looked(published: SignedNote, found: int) -> Looked:
     origin, size, root = published.checkpoint
     return Looked(origin, size, root.hex(), found, published.note)
 
@@ -113,7 +109,7 @@ async def export_url(
 async def export_into(
     folder: Path,
     source: Source,
-    published: SourceCheckpoint,
+    published: SignedNote,
     findings: Findings,
     *,
     bars: audit_show.Bars,
