@@ -14,14 +14,14 @@ A record names its reader by an actor id of the log, and the network address of 
 holds the parsed query of the request and no header: so no secret and no e-mail address.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from firmtrail.database.database import Database, Given, Statement, Transaction, Unavailable
+from firmtrail.access.batches import BatchWriter
+from firmtrail.database.database import Database, Given, Statement, Unavailable
 from firmtrail.eventstore import chain
 
 AGAIN_AFTER_S = 60
@@ -127,19 +127,14 @@ class Reads:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: list[tuple[Read, asyncio.Future[None]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writer: BatchWriter[Read] = BatchWriter(self._write, BATCH_READS_MAX)
         self._remembered: TTLCache[tuple[str, ...], None] = TTLCache(REMEMBERED_MAX, AGAIN_AFTER_S)
 
     async def add(self, read: Read) -> None:
         """Records a read; returns when it is durable. Raises `Unavailable`: then refuse it."""
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._writer.waiting) >= WAITING_MAX:
             raise Unavailable("too many reads wait to be recorded")
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((read, written))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_all())
-        await written
+        await self._writer.add(read)
 
     async def add_once_a_minute(self, read: Read) -> None:
         """Does the same as `add`, for files that a client fetches by the thousand: a read with the
@@ -150,45 +145,22 @@ class Reads:
             await self.add(read)
             self._remembered[key] = None
 
-    async def _write_all(self) -> None:
-        try:
-            while self._waiting:
-                taken = self._waiting[:BATCH_READS_MAX]
-                del self._waiting[:BATCH_READS_MAX]
-                await self._write([read for read, _ in taken], [written for _, written in taken])
-        finally:
-            self._writing = None
-
-    async def _write(self, batch: Sequence[Read], written: Sequence[asyncio.Future[None]]) -> None:
-        try:
-            async with self._db.transaction() as tx:
-                await _append(tx, batch)
-        except BaseException as error:
-            for waiter in written:
-                if not waiter.done():
-                    waiter.set_exception(error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        for waiter in written:
-            if not waiter.done():  # done: its request was cancelled; it is recorded all the same
-                waiter.set_result(None)
-
-
-async def _append(tx: Transaction, batch: Sequence[Read]) -> None:
-    """Appends the reads to the chains of their projects."""
-    records = sorted(Counter(read.project for read in batch).items())
-    [grown] = await tx.run(Statement(_GROW, (), Given("project text, records bigint", records)))
-    inserted, heads = [], []
-    for project, size, head in grown:
-        own = [read for read in batch if read.project == project]
-        rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
-        inserted += rows
-        heads.append((project, chain.extended(head, rows)))
-    await tx.run(
-        Statement(_INSERT, (), Given(_COLUMNS, inserted)),
-        Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
-    )
+    async def _write(self, batch: Sequence[Read]) -> None:
+        """Appends the reads to the chains of their projects."""
+        records = sorted(Counter(read.project for read in batch).items())
+        grow = Statement(_GROW, (), Given("project text, records bigint", records))
+        async with self._db.transaction() as tx:
+            [grown] = await tx.run(grow)
+            inserted, heads = [], []
+            for project, size, head in grown:
+                own = [read for read in batch if read.project == project]
+                rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
+                inserted += rows
+                heads.append((project, chain.extended(head, rows)))
+            await tx.run(
+                Statement(_INSERT, (), Given(_COLUMNS, inserted)),
+                Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
+            )
 
 
 def unsealed(project: str) -> Statement:

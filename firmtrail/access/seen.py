@@ -11,9 +11,10 @@ make a device's first call wait, on every server, for the commit that decides ab
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import batched, islice
+from collections.abc import Iterable, Sequence
+from itertools import batched
 
+from firmtrail.access.batches import BatchWriter
 from firmtrail.database.database import Database, Given, Statement, Unavailable
 
 FLUSH_EVERY_S = 30
@@ -61,19 +62,15 @@ def claim_never_seen(project: str, devices: Iterable[str]) -> Statement:
     return Statement(_CLAIM, (project,), given)
 
 
-type _Device = tuple[str, str]
-"""(project, device)."""
-
-
 class Seen:
     """Holds the times to write. `run` writes them until it is cancelled; call `flush` after it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: dict[_Device, int] = {}
+        self._waiting: dict[tuple[str, str], int] = {}
+        """(project, device) -> time"""
         self._full = asyncio.Event()
-        self._firsts: dict[_Device, tuple[int, asyncio.Future[None]]] = {}
-        self._writing: asyncio.Task[None] | None = None
+        self._firsts: BatchWriter[tuple[str, str, int]] = BatchWriter(self._write, CHUNK_ROWS)
 
     def touch(self, project: str, device: str, now_ms: int) -> None:
         """Notes an authenticated call of the device."""
@@ -86,37 +83,7 @@ class Seen:
 
         First calls that arrive during a write share the next transaction. Raises `Unavailable`.
         """
-        if (project, device) not in self._firsts:
-            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._firsts[project, device] = now_ms, written
-        _, written = self._firsts[project, device]
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_firsts())
-        await asyncio.shield(written)  # other calls of the device wait for it, too
-
-    async def _write_firsts(self) -> None:
-        try:
-            while self._firsts:
-                taken = dict(islice(sorted(self._firsts.items()), CHUNK_ROWS))
-                for key in taken:
-                    del self._firsts[key]
-                await self._write_some(taken)
-        finally:
-            self._writing = None
-
-    async def _write_some(self, taken: Mapping[_Device, tuple[int, asyncio.Future[None]]]) -> None:
-        """Writes these first calls, and gives each caller the result or the error."""
-        error: BaseException | None = None
-        try:
-            await self._write([(*key, at_ms) for key, (at_ms, _) in taken.items()])
-        except BaseException as raised:  # noqa: BLE001 (every waiter gets it)
-            error = raised
-        for _, written in taken.values():
-            if error is None:
-                written.set_result(None)
-            else:
-                written.set_exception(error)
-                written.exception()  # a cancelled caller never reads it
+        await self._firsts.add((project, device, now_ms))
 
     async def run(self) -> None:
         """Writes the gathered times every 30 s, or as soon as there are `WAITING_MAX` of them."""
@@ -130,15 +97,18 @@ class Seen:
     async def flush(self) -> None:
         """Writes the gathered times; raises `Unavailable` and keeps those that are not written."""
         taken, self._waiting = self._waiting, {}
-        # All servers use one order, so two that lock the same rows never deadlock.
         for some in batched(sorted(taken.items()), CHUNK_ROWS):
             try:
-                await self._write([(project, device, at) for (project, device), at in some])
+                await self._write([(*device, at_ms) for device, at_ms in some])
             except Unavailable:
                 self._waiting = taken | self._waiting
                 raise
 
-    async def _write(self, rows: list[tuple[str, str, int]]) -> None:
-        given = Given("project text, device text, seen_at_ms bigint", rows)
+    async def _write(self, rows: Sequence[tuple[str, str, int]]) -> None:
+        # All servers use one order, so two that lock the same rows never deadlock. Postgres refuses
+        # to update the same row twice in one statement.
+        latest = {(project, device): at_ms for project, device, at_ms in sorted(rows)}
+        times = [(*device, at_ms) for device, at_ms in latest.items()]
+        given = Given("project text, device text, seen_at_ms bigint", times)
         async with self._db.transaction() as tx:
             await tx.run(Statement(_INSERT, (), given))
