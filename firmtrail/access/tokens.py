@@ -194,20 +194,9 @@ WHERE tokens.token_id = $1
 
 def insert(token: Token, actor_id: str, text: str) -> Statement:
     """Stores an API token of this user by its digest."""
-    return Statement(
-        _INSERT,
-        (
-            credentials.digest(text),
-            token.token_id,
-            actor_id,
-            token.project,
-            token.role,
-            token.name,
-            token.created_at_ms,
-            token.expires_at_ms,
-            token.issued_by,
-        ),
-    )
+    token_id, name, project, role, *rest = token
+    args = (credentials.digest(text), token_id, actor_id, project, role, name, *rest)
+    return Statement(_INSERT, args)
 
 
 def issuer(project: str, token_id: str, now_ms: int) -> Statement:

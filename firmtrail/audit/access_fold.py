@@ -76,7 +76,8 @@ class AccessFold:
             case MemberRemoved(member):
                 self.members[member] = None
             case UserErased(user):
-                self._erase(user)
+                self.members.pop(user, None)
+                self.tokens = {n: each for n, each in self.tokens.items() if each.holder != user}
             case TokenIssued() as issued:
                 self._issue(issued, recorded.actor)
             case TokenRevoked(token_id):
@@ -87,10 +88,6 @@ class AccessFold:
                 self._rotate(device, secret_id, until)
             case DeviceSecretRevoked() | DeviceDecommissioned():
                 self.secrets.pop(device, None)
-
-    def _erase(self, user: str) -> None:
-        self.members.pop(user, None)
-        self.tokens = {name: each for name, each in self.tokens.items() if each.holder != user}
 
     def _issue(self, issued: TokenIssued, actor: str) -> None:
         kind, _, name = actor.partition("/")

@@ -59,15 +59,10 @@ class GrowingTree:
 
     def extend(self, leaf_hashes: Sequence[bytes]) -> Iterator[HashTile]:
         """Appends entries by their hashes; yields each tile that they complete."""
-        for some in self._cut(leaf_hashes):
-            self.size += len(some)
-            yield from self._append(0, some)
-
-    def _cut(self, leaf_hashes: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        """Cuts the hashes into parts that end where tiles end."""
-        free = TILE_WIDTH - self.size % TILE_WIDTH
-        yield leaf_hashes[:free]
-        yield from batched(leaf_hashes[free:], TILE_WIDTH)
+        free = TILE_WIDTH - self.size % TILE_WIDTH  # the parts end where tiles end
+        for part in (leaf_hashes[:free], *batched(leaf_hashes[free:], TILE_WIDTH)):
+            self.size += len(part)
+            yield from self._append(0, part)
 
     def _append(self, level: int, hashes: Sequence[bytes]) -> Iterator[HashTile]:
         if len(self._levels) == level:
