@@ -1,1 +1,1 @@
-"""Measures the service beside simpler ones, in one run on one machine."""
+"""Measures the service and simpler services in one run on one machine."""

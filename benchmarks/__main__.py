@@ -1,8 +1,8 @@
-"""`python -m benchmarks`: what the service does in a second, beside simpler ones.
+"""Measures the throughput of the service and of simpler services: `python -m benchmarks`.
 
-Everything runs in one go on one machine, the load generator too, and takes turns in rounds; a row
-is the median of its rounds, so a machine that drifts drifts for all. Exit code 1: a row misses what
-the design asks for at least, or an acknowledged report is not in the log.
+Everything runs in one run on one machine, with the load generator, and takes turns in rounds. A row
+is the median of its rounds, so a machine that gets slower does so for all rows. Exit code 1: a row
+misses the minimum that the design asks for, or an acknowledged report is not in the log.
 """
 
 import argparse
@@ -14,23 +14,21 @@ from benchmarks.table import Row
 
 
 def main() -> int:
-    """Measure, show, and say whether it holds."""
+    """Measures, prints the table, and returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     longer = parser.add_mutually_exclusive_group()
     longer.add_argument("--scale", action="store_true", help="a million devices, 10 million events")
     longer.add_argument(
         "--steering",
         action="store_true",
-        help="orders to a million devices, and what their idle polls leave; nothing else",
+        help="orders to a million devices, and the rows that their idle polls leave; nothing else",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--reports", type=int, default=scale.REPORTS, help="with --scale: fewer")
-    parser.add_argument(
-        "--devices", type=int, default=steering.DEVICES, help="with --steering: fewer"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--reports", type=int, default=scale.REPORTS, help="for --scale")
+    parser.add_argument("--devices", type=int, default=steering.DEVICES, help="for --steering")
     options = parser.parse_args()
     rows, faults = _measured(options)
-    table.show("Firmtrail beside simpler services", rows)
+    table.show("Firmtrail and simpler services", rows)
     for fault in faults:
         print(f"FAULT: {fault}")
     if options.json is not None:

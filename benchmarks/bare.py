@@ -1,4 +1,4 @@
-"""The fastest this could be: aiohttp with a handler that does nothing.
+"""Serves the upper limit of throughput: aiohttp with handlers that do nothing.
 
 It takes the same requests as the service, decodes a report's body to a struct, and answers.
 `python -m benchmarks.bare PORT` serves until it is terminated.
@@ -12,7 +12,7 @@ from aiohttp import web
 
 
 class Report(msgspec.Struct):
-    """What the service's own struct holds."""
+    """Has the same fields as the service's struct."""
 
     version: str
     status: str = "installed"
@@ -24,18 +24,18 @@ _decode = msgspec.json.Decoder(Report).decode
 
 
 async def post_report(request: web.Request) -> web.Response:
-    """Read a report, and forget it."""
+    """Decodes a report and drops it."""
     _decode(await request.read())
     return web.Response(status=202)
 
 
 async def get_device(request: web.Request) -> web.Response:
-    """Answer with a few bytes."""
+    """Answers with a few bytes."""
     return web.Response(text=request.match_info["device"])
 
 
 def main() -> None:
-    """Serve on the port of the command line."""
+    """Serves on the port of the command line."""
     app = web.Application()
     device = "/api/v1/projects/{project}/devices/{device}"
     app.router.add_post(f"{device}/reports", post_report)

@@ -1,4 +1,4 @@
-"""Fills an embedded database as a server would: through the recorder, but without HTTP."""
+"""Fills an embedded database through the recorder, as a server does, but without HTTP."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from rich.progress import Progress
 from benchmarks import fleet
 from benchmarks.fleet import Fleet
 from firmtrail.access import credentials
-from firmtrail.access.device_secrets import NewSecret
+from firmtrail.access.device_secrets import SealedSecret
 from firmtrail.commands.devices import Registration, register
 from firmtrail.database.database import Statement
 from firmtrail.database.sqlite import SQLite
@@ -22,25 +22,25 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Report
 
 REGISTRATIONS = 10_000
-ARRAYS_AT_ONCE = 2
+PARALLEL_ARRAYS = 2
 
 _LOG = "SELECT log_id FROM projects WHERE project = $1"
 
 _SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
-"""The file's bytes, once its write-ahead log is in it."""
+"""Gives the size of the file once its write-ahead log is copied into it."""
 
 
 type Arrays = Iterator[list[dict[str, Any]]]
-"""Reports as gateways gather them."""
+"""Holds arrays of reports, as gateways send them."""
 
 
 def fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> float:
-    """Register the fleet, then record so many reports; gives the bytes each took."""
+    """Registers the fleet, then records the reports; returns the bytes that each report takes."""
     return uvloop.run(_fill(path, devices, arrays, reports))
 
 
 def to_report(claimed: dict[str, Any]) -> Report:
-    """Return what the service makes of an item that a gateway sends."""
+    """Returns the report that the service makes of an item of a gateway's array."""
     device = claimed["device"]
     return Report(
         device,
@@ -70,7 +70,7 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
                 await recorder.report(log_id, [to_report(each) for each in array])
                 progress.advance(recording, len(array))
 
-        await asyncio.gather(*(record() for _ in range(ARRAYS_AT_ONCE)))
+        await asyncio.gather(*(record() for _ in range(PARALLEL_ARRAYS)))
     await recorder.close()
     after = await _bytes(db)
     await db.close()
@@ -80,7 +80,9 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
 def _registration(number: int) -> Registration:
     device = fleet.name(number)
     digest = credentials.digest(fleet.secret(number))
-    return Registration(NewSecret(device, credentials.new_id("k"), digest), DeviceRegistered("m1"))
+    return Registration(
+        SealedSecret(device, credentials.new_id("k"), digest), DeviceRegistered("m1")
+    )
 
 
 async def _bytes(db: SQLite) -> int:

@@ -1,7 +1,7 @@
-"""The devices of a measurement and the requests that they send, as bytes.
+"""Makes the devices of a measurement, and the requests that they send, as bytes.
 
-Everything follows from a device's number: its name, its secret. Each report has an id of its own,
-so it can be found in the log again.
+A device's number gives its name and its secret. Each report has an id of its own, so that the check
+of the log can find it.
 """
 
 import random
@@ -18,12 +18,12 @@ PROJECT = "fleet"
 P = f"/api/v1/projects/{PROJECT}"
 ARRAY_REPORTS = 500
 GATEWAY_DEVICES = 500
-"""How many devices, neighbours by name, stand behind one gateway."""
+"""How many devices, neighbours by name, one gateway serves."""
 VERSIONS = [f"1.{minor}.0" for minor in range(20)]
 
 
 class Sent(NamedTuple):
-    """A request, and which device reports what in it."""
+    """Holds a request and the reports in it."""
 
     request: bytes
     reports: list[tuple[str, str]]
@@ -31,18 +31,18 @@ class Sent(NamedTuple):
 
 
 def name(number: int) -> str:
-    """Return a device's id."""
+    """Returns a device's id."""
     return f"device-{number:07}"
 
 
 def secret(number: int) -> str:
-    """Return a device's secret: as long and as random as those that the service issues."""
+    """Returns a device's secret: as long and as random as those that the service issues."""
     digest = sha256(f"secret of {number}".encode()).digest()
     return f"fts_{urlsafe_b64encode(digest).decode().rstrip('=')}"
 
 
 def report(serial: int) -> dict[str, Any]:
-    """Return a report of about 120 bytes."""
+    """Returns a report of about 120 bytes."""
     return {
         "version": random.choice(VERSIONS),
         "status": "installed",
@@ -52,14 +52,14 @@ def report(serial: int) -> dict[str, Any]:
 
 
 class Fleet:
-    """Devices 0 … `devices` - 1, all of them registered."""
+    """Makes the requests of the registered devices 0 … `devices` - 1."""
 
     def __init__(self, devices: int) -> None:
         self.devices = devices
         self._serials = count()
 
     def singles(self) -> Iterator[Sent]:
-        """Yield reports of random devices, each with its own secret."""
+        """Yields reports of random devices, each with its own secret."""
         while True:
             number = random.randrange(self.devices)
             made = report(next(self._serials))
@@ -67,7 +67,7 @@ class Fleet:
             yield Sent(post(path, secret(number), made), [(name(number), made["report_id"])])
 
     def device_arrays(self) -> Iterator[Sent]:
-        """Yield what random devices gathered while they were offline."""
+        """Yields the arrays that random devices send after they were offline."""
         while True:
             number = random.randrange(self.devices)
             array = [report(next(self._serials)) for _ in range(ARRAY_REPORTS)]
@@ -76,20 +76,20 @@ class Fleet:
             yield Sent(post(path, secret(number), array), keys)
 
     def gathered(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield what random gateways gather from devices of theirs."""
+        """Yields the arrays that random gateways send for their devices."""
         while True:
             first = random.randrange(self.devices) // GATEWAY_DEVICES * GATEWAY_DEVICES
-            behind = range(first, min(first + GATEWAY_DEVICES, self.devices))
-            yield [self._report_of(random.choice(behind)) for _ in range(ARRAY_REPORTS)]
+            served = range(first, min(first + GATEWAY_DEVICES, self.devices))
+            yield [self._report_of(random.choice(served)) for _ in range(ARRAY_REPORTS)]
 
     def scattered(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield what one gateway would gather that has the whole fleet behind it."""
+        """Yields the arrays of one gateway that serves the whole fleet."""
         while True:
             numbers = (random.randrange(self.devices) for _ in range(ARRAY_REPORTS))
             yield [self._report_of(number) for number in numbers]
 
-    def everybody(self, version: str) -> Iterator[list[dict[str, Any]]]:
-        """Yield what gateways gather until each device has reported this version once."""
+    def all_devices(self, version: str) -> Iterator[list[dict[str, Any]]]:
+        """Yields arrays until each device has reported this version once."""
         for numbers in batched(range(self.devices), ARRAY_REPORTS):
             yield [self._report_of(number) | {"version": version} for number in numbers]
 
@@ -97,7 +97,7 @@ class Fleet:
         return report(next(self._serials)) | {"device": name(number)}
 
     def seed_singles(self) -> Iterator[Sent]:
-        """Yield reports as the seed's route takes them."""
+        """Yields reports as the seed's route takes them."""
         while True:
             number = random.randrange(self.devices)
             body = {
@@ -108,20 +108,20 @@ class Fleet:
             yield Sent(post("/upload_firmware_update", "-", body), [])
 
     def check_ins(self) -> Iterator[Sent]:
-        """Yield check-ins of random devices, each with its own secret."""
+        """Yields check-ins of random devices, each with its own secret."""
         while True:
             number = random.randrange(self.devices)
             yield Sent(get(f"{P}/devices/{name(number)}/update", secret(number)), [])
 
     def reads(self, token: str, suffix: str = "") -> Iterator[Sent]:
-        """Yield reads of random devices."""
+        """Yields reads of random devices."""
         while True:
             path = f"{P}/devices/{name(random.randrange(self.devices))}{suffix}"
             yield Sent(get(path, token), [])
 
 
 def polls(etags: Mapping[int, str]) -> Iterator[Sent]:
-    """Yield check-ins of random ones of these devices, each with its ETag unless that is ""."""
+    """Yields check-ins of random devices of these, each with its ETag unless that is ""."""
     numbers = list(etags)
     while True:
         number = random.choice(numbers)
@@ -130,9 +130,9 @@ def polls(etags: Mapping[int, str]) -> Iterator[Sent]:
 
 
 def audits(devices: int, token: str) -> dict[str, Iterator[Sent]]:
-    """Return what auditors ask for: the checkpoint, and proofs of random events.
+    """Returns the requests of auditors: for the checkpoint, and for proofs of random events.
 
-    A log has an event for each device's registration at least.
+    A log has at least one event for each device: its registration.
     """
     checkpoints = (f"{P}/log/checkpoint" for _ in count())
     proofs = (f"{P}/events/{random.randrange(devices)}/proof" for _ in count())
@@ -143,21 +143,21 @@ def audits(devices: int, token: str) -> dict[str, Iterator[Sent]]:
 
 
 def gateway_arrays(arrays: Iterator[list[dict[str, Any]]], token: str) -> Iterator[Sent]:
-    """Yield arrays as a gateway sends them."""
+    """Yields the requests in which a gateway sends these arrays."""
     for array in arrays:
         keys = [(each["device"], each["report_id"]) for each in array]
         yield Sent(post(f"{P}/reports", token, array), keys)
 
 
 def post(path: str, credential: str, body: object) -> bytes:
-    """Return a POST of a JSON body."""
+    """Returns a POST of a JSON body."""
     encoded = msgspec.json.encode(body)
     headers = f"Content-Type: application/json\r\nContent-Length: {len(encoded)}\r\n"
     return _head("POST", path, credential, headers) + encoded
 
 
 def get(path: str, credential: str, headers: str = "") -> bytes:
-    """Return a GET; each of the headers ends its line."""
+    """Returns a GET; each of the headers ends its line."""
     return _head("GET", path, credential, headers)
 
 

@@ -1,7 +1,7 @@
-"""What does an append cost without HTTP? Our recorder beside the library `eventsourcing`.
+"""Measures appends without HTTP: by the recorder, and by the library `eventsourcing`.
 
-Both append reports of the same content, each in its durable default, to SQLite and to Postgres.
-Ours writes its views and its tree in the same transaction; the other writes events alone.
+Both append reports of the same content, each in its durable default, to SQLite and to Postgres. The
+recorder writes its views and its tree in the same transaction; the library writes only events.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ from firmtrail.schema.migrate import migrate
 
 MEASURED_S = 0.7
 DEVICES = 200
-AT_ONCE = 64
+CALLERS = 64
 
 
 class Device(Aggregate):
-    """A device as the library has its aggregates."""
+    """Models a device as an aggregate of the library."""
 
     @event("Reported")
     def report(self, version: str, status: str, report_id: str, occurred_at: str) -> None:
-        """Report what it runs."""
+        """Appends a report."""
 
 
 def rows(folder: Path, dsn: str, own_dsn: str) -> Iterator[Row]:
-    """Measure both libraries on both databases."""
+    """Measures the library and the recorder on both databases."""
     yield from _other(
         "SQLite",
         {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(folder / "other.db")},
@@ -116,12 +116,12 @@ async def _own(database: str, db: Database) -> list[Row]:
         )
 
     found = []
-    for name, reports, at_once in (
+    for name, reports, callers in (
         ("one at a time", 1, 1),
-        (f"one each of {AT_ONCE}", 1, AT_ONCE),
+        (f"one each of {CALLERS}", 1, CALLERS),
         ("arrays of 500", 500, 2),
     ):
-        per_s = await _rate_at_once(record, reports, at_once)
+        per_s = await _parallel_rate(record, reports, callers)
         found.append(Row(name=f"recorder, {database}, {name}", value=per_s, unit="events/s"))
     await recorder.close()
     await db.close()
@@ -135,8 +135,8 @@ async def _register(commit: Commit) -> None:
         commit.record(f"device/{name}", DeviceRegistered(model="m1"), actor="system")
 
 
-async def _rate_at_once(
-    record: Callable[[int], Awaitable[None]], reports: int, at_once: int
+async def _parallel_rate(
+    record: Callable[[int], Awaitable[None]], reports: int, callers: int
 ) -> float:
     began, recorded = time.perf_counter(), 0
 
@@ -146,5 +146,5 @@ async def _rate_at_once(
             await record(reports)
             recorded += reports
 
-    await asyncio.gather(*(one() for _ in range(at_once)))
+    await asyncio.gather(*(one() for _ in range(callers)))
     return recorded / (time.perf_counter() - began)

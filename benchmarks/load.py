@@ -1,11 +1,11 @@
-"""How fast does a server answer? The one load generator, for all servers alike.
+"""Generates the load, and measures how fast a server answers. All servers get the same load.
 
-A closed loop: each connection has one request under way and sends the next when the answer is
-complete, until the time is up or the requests run out. It runs in a process of its own
-(`python -m benchmarks.load JOB RESULT`), sends bytes that were made before, and reads of an answer
-no more than its status and its Content-Length, so that it costs the other side as little as it can.
+It is a closed loop: each connection has one request under way and sends the next one when the
+answer is complete, until the time is up or the requests run out. It runs in a process of its own
+(`python -m benchmarks.load JOB RESULT`), sends prepared bytes, and reads only the status and the
+Content-Length of an answer, so that it takes as little processor time from the server as possible.
 
-Every answer counts towards `kept`, those of the warm-up too; only the figures leave that out.
+`kept` has every answer, those of the warm-up too; only the figures leave the warm-up out.
 """
 
 import asyncio
@@ -30,23 +30,23 @@ LENGTH = b"\r\nContent-Length: "
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send, where to, for how long."""
+    """Holds the requests to send, the port, and the duration."""
 
     port: int
     requests: list[bytes]
     keeps: bool
-    """Hands every answer's body back."""
+    """Returns the body of every answer."""
     connections: int = CONNECTIONS
     measured_s: float = MEASURED_S
-    every_s: float = 0
-    """A connection sends a request each time that this has passed, or at once where the answer
-    before it came later; they begin one after another, so that together they send evenly."""
+    interval_s: float = 0
+    """The time between two requests of a connection. If the answer takes longer, the next request
+    follows immediately. The connections begin one after another, so that the load is even."""
     good: str = "2"
-    """How the status of a good answer begins."""
+    """The beginning of the status of a good answer."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back."""
+    """Holds the figures and the answers."""
 
     answers_per_s: float
     p50_ms: float
@@ -56,11 +56,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     kept: list[tuple[int, bytes]]
     """(number of the request, body of its answer)"""
     ran_out: bool
-    """There were too few requests for the time: the figures are none."""
+    """There were too few requests for the time, so the figures are useless."""
 
 
 def drive(job: Job) -> Result:
-    """Run the job in a process of its own."""
+    """Runs the job in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="firmtrail-load-") as folder:
         sent, received = Path(folder) / "job", Path(folder) / "result"
         sent.write_bytes(msgspec.msgpack.encode(job))
@@ -69,14 +69,14 @@ def drive(job: Job) -> Result:
 
 
 class Load:
-    """One job, from its first request to its last answer."""
+    """Runs one job, from its first request to its last answer."""
 
     def __init__(self, job: Job) -> None:
         self.turns = iter(range(len(job.requests)))
         self.job = job
         self.good = job.good.encode()
         self.timings: list[tuple[float, float]] = []
-        """(when it was answered, how long it took), in seconds"""
+        """(time of the answer, duration), in seconds"""
         self.failures: list[str] = []
         self.kept: list[tuple[int, bytes]] = []
         self.stop_at = float("inf")
@@ -91,7 +91,7 @@ class Load:
                 lambda: Connection(self), "127.0.0.1", self.job.port
             )
             ended.append(connection.ended)
-            await asyncio.sleep(self.job.every_s / self.job.connections)
+            await asyncio.sleep(self.job.interval_s / self.job.connections)
         async with asyncio.timeout(WARMUP_S + self.job.measured_s + STRAGGLER_S_MAX):
             await asyncio.gather(*ended)
         return self._result(started + WARMUP_S)
@@ -110,7 +110,7 @@ class Load:
 
 
 class Connection(asyncio.Protocol):
-    """One client with one request under way."""
+    """Sends one request at a time, as one client does."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's own, of no common class
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's class has no common base
         self._due_at = perf_counter()
         self._send()
 
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self._load.failures.append(answer.decode(errors="replace"))
         elif self._keeps:
             self._load.kept.append((self._number, answer[header_end:]))
-        self._due_at = max(self._due_at + self._load.job.every_s, answered_at)
+        self._due_at = max(self._due_at + self._load.job.interval_s, answered_at)
         if (wait_s := self._due_at - answered_at) > 0:
             asyncio.get_running_loop().call_later(wait_s, self._send)
         else:
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
 
 
 def _body_bytes(answer: bytes, header_end: int) -> int:
-    """None has no Content-Length but a 304, which has no body."""
+    """Returns the length of the body. Only a 304 has no Content-Length: it has no body."""
     at = answer.find(LENGTH, 0, header_end)
     if at < 0:
         return 0
@@ -171,7 +171,7 @@ def _body_bytes(answer: bytes, header_end: int) -> int:
 
 
 def main(paths: Sequence[str]) -> None:
-    """Read a job from the first path, write its result to the second."""
+    """Reads a job from the first path, and writes its result to the second."""
     job_path, result_path = map(Path, paths)
     job = msgspec.msgpack.decode(job_path.read_bytes(), type=Job)
     result = uvloop.run(Load(job).run())

@@ -1,4 +1,4 @@
-"""The servers that are measured, as real processes."""
+"""Runs the measured servers as real processes."""
 
 import contextlib
 import http.client
@@ -23,7 +23,7 @@ PROGRAMS = Path(sys.executable).parent
 
 
 class Firmtrail(msgspec.Struct, frozen=True):
-    """A server of ours that takes requests."""
+    """Describes a running Firmtrail server."""
 
     port: int
     pid: int
@@ -31,36 +31,36 @@ class Firmtrail(msgspec.Struct, frozen=True):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """What the callers who are no devices show."""
+    """Holds the tokens of the callers that are not devices."""
 
     admin: str
     gateway: str
 
 
 def bare() -> contextlib.AbstractContextManager[int]:
-    """Run the bare handlers; gives their port."""
+    """Runs the bare handlers; gives their port."""
     return _server([sys.executable, "-m", "benchmarks.bare"])
 
 
 def seed_shape(dsn: str, devices: int) -> contextlib.AbstractContextManager[int]:
-    """Populate the seed's shape and run it by gunicorn; gives its port."""
-    more = {"SEED_DATABASE": dsn.replace("postgresql:", "postgresql+psycopg:")}
+    """Populates the seed's shape and runs it by gunicorn; gives its port."""
+    settings = {"SEED_DATABASE": dsn.replace("postgresql:", "postgresql+psycopg:")}
     populate = [sys.executable, "-m", "benchmarks.seed_shape", str(devices)]
-    subprocess.run(populate, check=True, env={**os.environ, **more})
+    subprocess.run(populate, check=True, env={**os.environ, **settings})
     port = free_port()
     command = [f"{PROGRAMS}/gunicorn", "--workers=2", "--threads=8", "--log-level=error"]
     command += [f"--bind=127.0.0.1:{port}", "benchmarks.seed_shape:app"]
-    return _server(command, port, more)
+    return _server(command, port, settings)
 
 
 @contextlib.contextmanager
 def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
-    """Serve a database that was prepared."""
+    """Serves a prepared database."""
     port = free_port()
     command = [f"{PROGRAMS}/firmtrail", "--database", database, "serve", f"--port={port}"]
     command += [f"--workers={workers}"]
     if database.startswith("postgresql"):
-        command.append("--no-publishing")  # there is no key, and no bar is about publishing
+        command.append("--no-publishing")  # there is no key, and publishing is not measured
     began = time.perf_counter()
     with running(command) as process:
         while _status(port, "/readyz") != 200:
@@ -69,7 +69,7 @@ def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
 
 
 def prepare(database: str) -> Tokens:
-    """Migrate a database and put a project with an administrator into it."""
+    """Migrates a database and creates a project with an administrator."""
     email, project = "bench@example.org", f"--project={fleet.PROJECT}"
     _run(database, "migrate")
     _run(database, "project", "add", fleet.PROJECT)
@@ -81,7 +81,7 @@ def prepare(database: str) -> Tokens:
 
 
 def register(port: int, token: str, devices: int) -> None:
-    """Register the devices of a fleet, each with its own secret."""
+    """Registers the devices of a fleet, each with its own secret."""
     for start in range(0, devices, REGISTRATIONS):
         numbers = range(start, min(start + REGISTRATIONS, devices))
         body = [
@@ -96,7 +96,7 @@ def register(port: int, token: str, devices: int) -> None:
 
 
 def memory_mib(pid: int) -> tuple[float, float]:
-    """Return the resident and proportional set size of a process and those that it started."""
+    """Returns the resident and proportional set size of a process and its child processes."""
     started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     each = [_memory_kib(process) for process in (str(pid), *started)]
     return sum(kib["Rss:"] for kib in each) / 1024, sum(kib["Pss:"] for kib in each) / 1024
@@ -109,10 +109,10 @@ def _memory_kib(pid: str) -> dict[str, int]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str | Path], more: Mapping[str, str] | None = None
+    command: Sequence[str | Path], settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program, and end it as an operator does."""
-    environment = {**os.environ, **(more or {})}
+    """Runs a program with these environment variables, and ends it as an operator does."""
+    environment = {**os.environ, **(settings or {})}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield process
@@ -123,13 +123,15 @@ def running(
 
 @contextlib.contextmanager
 def _server(
-    command: Sequence[str | Path], port: int | None = None, more: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[int]:
     if port is None:
         port = free_port()
         command = [*command, str(port)]
     began = time.perf_counter()
-    with running(command, more) as process:
+    with running(command, settings) as process:
         while _status(port, "/") is None:
             _check(process, began)
         yield port
@@ -159,7 +161,7 @@ def _run(database: str, *arguments: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Returns a port that is free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""How fast are all views built anew, and what do those notice who report meanwhile?"""
+"""Measures a rebuild of all views, and the reports that devices send meanwhile."""
 
 import json
 import subprocess
@@ -13,16 +13,16 @@ from benchmarks.table import Bound, Row
 from benchmarks.verify import Ledger
 
 REPORTS_PER_S = 520
-"""What is sent: somewhat more than is asked, as what is under way when the time is up is not
-counted."""
+"""The rate that is sent: somewhat above the bound, because answers that come after the time is up
+are not counted."""
 CONNECTIONS = 32
 EVENTS_PER_S = Bound(20_000, 60_000)
 MEANWHILE_PER_S = Bound(500, 500)
-"""Nobody who reports is kept waiting."""
+"""A rebuild keeps no device waiting."""
 
 
 def rows(database: str, port: int, ledger: Ledger, devices: Fleet) -> list[Row]:
-    """Rebuild everything while devices report."""
+    """Rebuilds all views while devices report."""
     with subprocess.Popen(_command(database), stdout=subprocess.PIPE, text=True) as process:
         results = list(_reporting(process, port, ledger, devices))
         assert process.stdout is not None
@@ -49,7 +49,7 @@ def _command(database: str) -> list[str]:
 def _reporting(
     process: subprocess.Popen[str], port: int, ledger: Ledger, devices: Fleet
 ) -> Iterator[Result]:
-    """Report as long as it runs, a second at a time."""
+    """Sends reports in rounds of a second for as long as the process runs."""
     singles: Iterator[Sent] = devices.singles()
     while process.poll() is None:
         sent = list(islice(singles, 2 * REPORTS_PER_S))
@@ -58,8 +58,8 @@ def _reporting(
             requests=[each.request for each in sent],
             keeps=True,
             connections=CONNECTIONS,
-            every_s=CONNECTIONS / REPORTS_PER_S,
+            interval_s=CONNECTIONS / REPORTS_PER_S,
         )
         result = load.drive(job)
-        ledger.take(sent, result)
+        ledger.enter(sent, result)
         yield result

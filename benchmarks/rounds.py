@@ -1,4 +1,4 @@
-"""Loads that take turns, so that a machine that gets slower or faster does so for all of them."""
+"""Runs several loads in turns, so that a machine that gets slower does so for all of them."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,7 +15,7 @@ EXPECTED_PER_S_MIN = 40
 
 
 class Measure:
-    """One kind of request to one server, measured again in each round."""
+    """Measures one kind of request to one server, again in each round."""
 
     def __init__(
         self,
@@ -38,19 +38,19 @@ class Measure:
         self._units_a_request = units_a_request
         self._connections = connections
         self._expected_per_s = expected_per_s
-        """How many requests to make in advance."""
+        """Decides how many requests are made in advance."""
         self._good = good
         self._results: list[Result] = []
 
     def round(self) -> None:
-        """Run once, with as many requests as the time takes."""
+        """Runs once, with enough requests for the time."""
         while (result := self._run()).ran_out:
             self._expected_per_s *= 2
         self._expected_per_s = max(EXPECTED_PER_S_MIN, 1.5 * result.answers_per_s)
         self._results.append(result)
 
     def _run(self) -> Result:
-        """Make requests, send them, enter the receipts."""
+        """Makes requests, sends them, and enters the receipts into the ledger."""
         duration_s = load.WARMUP_S + load.MEASURED_S
         sent = list(islice(self._requests, int(self._expected_per_s * duration_s)))
         job = Job(
@@ -62,28 +62,28 @@ class Measure:
         )
         result = load.drive(job)
         if self._ledger is not None:
-            self._ledger.take(sent, result)
+            self._ledger.enter(sent, result)
         else:
             assert not result.failures, (self.name, result.failures[0])
         return result
 
     @property
     def answers(self) -> int:
-        """Return how many were answered, those of the warm-up left out."""
+        """Returns how many requests were answered after the warm-up."""
         return round(sum(each.answers_per_s for each in self._results) * load.MEASURED_S)
 
     @property
     def per_s(self) -> float:
-        """Return the median of the rounds."""
+        """Returns the median of the rounds."""
         return median(each.answers_per_s for each in self._results) * self._units_a_request
 
     @property
     def p50_ms(self) -> float:
-        """Return the median of the rounds."""
+        """Returns the median of the rounds."""
         return median(each.p50_ms for each in self._results)
 
     def row(self, than: "Measure | None" = None, bound: Bound | None = None) -> Row:
-        """Return the figures, beside another measure's where there is one to compare with."""
+        """Returns the figures, with the ratio to another measure if one is given."""
         return Row(
             name=self.name,
             value=self.per_s,
@@ -97,7 +97,7 @@ class Measure:
 
 
 def take_turns(measures: Sequence[Measure]) -> None:
-    """Run every measure once a round."""
+    """Runs every measure once in each round."""
     for _ in range(ROUNDS):
         for measure in measures:
             measure.round()

@@ -1,4 +1,4 @@
-"""The long form: a million devices and ten million events, beside ten thousand of each.
+"""Measures at scale: a million devices and ten million events, compared with ten thousand events.
 
 It writes its figures into docs/performance.md.
 """
@@ -26,7 +26,7 @@ from benchmarks.fleet import ARRAY_REPORTS, VERSIONS, Fleet, P
 from benchmarks.processes import Firmtrail, Tokens
 from benchmarks.rounds import Measure, take_turns
 from benchmarks.short import Service
-from benchmarks.steering import Fleets
+from benchmarks.steering import SteeredFleet
 from benchmarks.table import Bound, Row
 from benchmarks.verify import Ledger
 from tests import postgres_server
@@ -50,7 +50,7 @@ PAST_READ_S = 3.0
 
 
 class Filled(NamedTuple):
-    """A database with its fleet in it."""
+    """Describes a database that contains a fleet."""
 
     path: Path
     fleet: Fleet
@@ -65,27 +65,27 @@ class Filled(NamedTuple):
 
     @property
     def when(self) -> str:
-        """A time at which about half of the events were recorded."""
+        """Returns a time at which about half of the events were recorded."""
         return (self.filled_from + (self.filled_to - self.filled_from) / 2).strftime(
             "%Y-%m-%dT%H:%M:%S.000Z"
         )
 
 
 def run(reports: int) -> tuple[list[Row], list[str]]:
-    """Measure with so many reports, and write the page; gives the rows, and what was wrong."""
+    """Measures with this number of reports, and writes the page; returns the rows and faults."""
     with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
         few = _filled(Path(folder) / "few.db", FEW_DEVICES, FEW_REPORTS)
         new = _filled(Path(folder) / "new.db", DEVICES, ARRAY_REPORTS)
         many = _filled(Path(folder) / "many.db", DEVICES, reports)
         rows, faults = _served(few, new, many, (DEVICES + reports) // 2)
-        steered = steering.measure(Fleets(many.path, many.fleet, many.tokens, VERSIONS))
+        steered = steering.measure(SteeredFleet(many.path, many.fleet, many.tokens, VERSIONS))
     rows += steered[0]
     _write_page(rows, DEVICES + reports)
     return rows, faults + steered[1]
 
 
 def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row], list[str]]:
-    """Measure three servers at once; `size` is one that the large log had."""
+    """Measures three servers that run in parallel; `size` is a past size of the large log."""
     with contextlib.ExitStack() as stack:
         small = stack.enter_context(processes.firmtrail(few.database))
         fresh = stack.enter_context(processes.firmtrail(new.database))
@@ -113,8 +113,9 @@ def _filled(path: Path, devices: int, reports: int) -> Filled:
 
 
 def _read_through(*paths: Path) -> None:
-    """Have the files in the page cache, as filling left them: some virtual machines give memory
-    that nobody asked for in a while back to their host."""
+    """Reads the files into the page cache, where filling left them: some virtual machines return
+    memory that is not used for a while to their host.
+    """
     for path in paths:
         with path.open("rb") as file:
             while file.read(READ_THROUGH_BYTES):
@@ -123,16 +124,18 @@ def _read_through(*paths: Path) -> None:
 
 def _service(name: str, server: Firmtrail, filled: Filled) -> Service:
     ledger = Ledger()
-    return short.measured(name, server.port, filled.fleet, tokens=filled.tokens, ledger=ledger)
+    return short.service_measures(
+        name, server.port, filled.fleet, tokens=filled.tokens, ledger=ledger
+    )
 
 
 def _against_simpler_services(
     stack: contextlib.ExitStack, service: Service, new: Service, devices: Fleet
 ) -> list[Row]:
-    """Of the one whose log is new, only what writes."""
+    """Measures the service and the references; of the service with a new log only the writes."""
     postgres = stack.enter_context(PostgresServer(durable=True))
     seed = processes.seed_shape(postgres.create_database("seed"), devices.devices)
-    references = short.compared(
+    references = short.reference_measures(
         stack.enter_context(processes.bare()), stack.enter_context(seed), devices
     )
     take_turns([*references, *service.measures, new.single, *new.arrays])
@@ -140,14 +143,14 @@ def _against_simpler_services(
         each.ledger.check(each.port, each.tokens.admin)
     return [
         *(reference.row() for reference in references),
-        *short.held_writes(new, references),
-        *short.held(service, references),
+        *short.bounded_writes(new, references),
+        *short.bounded_rows(service, references),
         short.replay(service),
     ]
 
 
 def _latencies(small: Firmtrail, few: Filled, large: Firmtrail, many: Filled) -> Iterator[Row]:
-    """One client at a time, so that what is measured is the time and not the queue."""
+    """Measures one client at a time, so that a latency contains no time in a queue."""
     pairs = list(zip(_alone(small, few), _alone(large, many), strict=True))
     take_turns([measure for pair in pairs for measure in pair])
     for at_few, at_many in pairs:
@@ -170,7 +173,7 @@ def _alone(server: Firmtrail, filled: Filled) -> list[Measure]:
 
 
 def _past_reads(server: Firmtrail, filled: Filled, size: int) -> Iterator[Row]:
-    """Reads of the past, and of the whole fleet, one after another."""
+    """Measures reads of the past and of the whole fleet, one after another."""
     device = f"/devices/{fleet.name(random.randrange(DEVICES))}"
     position = f"@{size}"
     for name, path in (

@@ -1,7 +1,7 @@
-"""The service in the shape that it is usually written in first: Flask, SQLAlchemy, Postgres.
+"""Serves the same purpose in the usual first shape of such a service: Flask, SQLAlchemy, Postgres.
 
-A request checks the device's secret as stored, in plain text, and inserts one row. gunicorn serves
-it: `gunicorn --workers 2 --threads 8 benchmarks.seed_shape:app`. The database's URL is in
+A request compares the device's secret with the stored plain text, and inserts one row. gunicorn
+serves it: `gunicorn --workers 2 --threads 8 benchmarks.seed_shape:app`. The database's URL is in
 SEED_DATABASE; `python -m benchmarks.seed_shape DEVICES` populates it.
 """
 
@@ -22,11 +22,11 @@ VERSION = re.compile(r"SemVer\d+\.\d+")
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """Is the base of all tables."""
 
 
 class Device(Base):
-    """A device, with its secret as it is."""
+    """Holds a device with its secret in plain text."""
 
     __tablename__ = "devices"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -34,7 +34,7 @@ class Device(Base):
 
 
 class DeviceFirmwareUpdate(Base):
-    """One report."""
+    """Holds one report."""
 
     __tablename__ = "device_firmware_updates"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -44,7 +44,7 @@ class DeviceFirmwareUpdate(Base):
 
 
 def populate(devices: int) -> None:
-    """Make the tables, and devices 0, 1, 2 … with their secrets."""
+    """Creates the tables, and the devices 0, 1, 2 … with their secrets."""
     Base.metadata.create_all(engine)
     series = text(
         "INSERT INTO devices (id, secret) "
@@ -56,7 +56,7 @@ def populate(devices: int) -> None:
 
 @app.post("/upload_firmware_update")
 def upload_firmware_update() -> Response:
-    """Record one report."""
+    """Records one report."""
     body = request.get_json()
     with Session(engine) as session:
         device = session.get(Device, body["device_id"])

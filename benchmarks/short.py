@@ -1,4 +1,4 @@
-"""The short form: thirty thousand devices, every kind of request, SQLite and Postgres."""
+"""Measures every kind of request with thirty thousand devices, on SQLite and Postgres."""
 
 import contextlib
 import tempfile
@@ -27,7 +27,7 @@ REPLAY_PER_S = Bound(100_000, 250_000)
 
 
 class References(NamedTuple):
-    """What the service is compared with."""
+    """Holds the measures that the service is compared with."""
 
     post: Measure
     get: Measure
@@ -35,7 +35,7 @@ class References(NamedTuple):
 
 
 class Service(NamedTuple):
-    """One server of ours and the measures of it."""
+    """Holds a Firmtrail server and its measures."""
 
     port: int
     tokens: Tokens
@@ -48,12 +48,12 @@ class Service(NamedTuple):
 
     @property
     def measures(self) -> list[Measure]:
-        """Return all that are run in every round."""
+        """Returns the measures that run in every round."""
         return [self.single, *self.arrays, *self.reads, *self.check_ins]
 
 
 def run() -> tuple[list[Row], list[str]]:
-    """Measure; gives the rows, and what was wrong."""
+    """Measures; returns the rows and the faults."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firmtrail-bench-")))
         postgres = stack.enter_context(PostgresServer(durable=True))
@@ -61,7 +61,7 @@ def run() -> tuple[list[Row], list[str]]:
         seed_port = stack.enter_context(
             processes.seed_shape(postgres.create_database("seed"), DEVICES)
         )
-        references = compared(stack.enter_context(processes.bare()), seed_port, fleet)
+        references = reference_measures(stack.enter_context(processes.bare()), seed_port, fleet)
         embedded = _start(stack, f"sqlite:///{folder / 'bench.db'}", fleet)
         clustered = _start_clustered(stack, postgres.create_database("bench"), fleet)
         services = [embedded, *clustered]
@@ -70,12 +70,12 @@ def run() -> tuple[list[Row], list[str]]:
             service.ledger.check(service.port, service.tokens.admin)
         rows = [
             *(reference.row() for reference in references),
-            *held(embedded, references),
+            *bounded_rows(embedded, references),
             replay(embedded),
             *rebuild.rows(
                 f"sqlite:///{folder / 'bench.db'}", embedded.port, embedded.ledger, fleet
             ),
-            *(row for service in clustered for row in compared_rows(service, references)),
+            *(row for service in clustered for row in unbounded_rows(service, references)),
             *library.rows(
                 folder, postgres.create_database("other"), postgres.create_database("own")
             ),
@@ -83,8 +83,8 @@ def run() -> tuple[list[Row], list[str]]:
         return rows, embedded.ledger.faults + clustered[0].ledger.faults
 
 
-def compared(bare_port: int, seed_port: int, fleet: Fleet) -> References:
-    """Return the measures of the simpler services."""
+def reference_measures(bare_port: int, seed_port: int, fleet: Fleet) -> References:
+    """Returns the measures of the simpler services."""
     return References(
         Measure("bare aiohttp, POST", bare_port, fleet.singles()),
         Measure("bare aiohttp, GET", bare_port, fleet.reads("-")),
@@ -92,8 +92,10 @@ def compared(bare_port: int, seed_port: int, fleet: Fleet) -> References:
     )
 
 
-def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledger) -> Service:
-    """Return the measures of a server of ours."""
+def service_measures(
+    name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledger
+) -> Service:
+    """Returns the measures of a Firmtrail server."""
 
     def arrays_of(what: str, requests: Iterator[Sent]) -> Measure:
         return Measure(
@@ -129,8 +131,8 @@ def measured(name: str, port: int, fleet: Fleet, *, tokens: Tokens, ledger: Ledg
     )
 
 
-def held_writes(service: Service, references: References) -> list[Row]:
-    """Return the rows of what writes."""
+def bounded_writes(service: Service, references: References) -> list[Row]:
+    """Returns the rows of requests that write."""
     return [
         service.single.row(references.post, SINGLE_TO_BARE),
         service.single.row(references.seed, SINGLE_TO_SEED),
@@ -138,10 +140,10 @@ def held_writes(service: Service, references: References) -> list[Row]:
     ]
 
 
-def held(service: Service, references: References) -> list[Row]:
-    """Return the rows that the design asks something of."""
+def bounded_rows(service: Service, references: References) -> list[Row]:
+    """Returns the rows for which the design names a bound, and those of auditors."""
     return [
-        *held_writes(service, references),
+        *bounded_writes(service, references),
         *(measure.row(references.get, READ_TO_BARE) for measure in service.reads),
         *(each.row(references.get, CHECK_IN_TO_BARE) for each in service.check_ins),
         *audited(service, references),
@@ -149,14 +151,14 @@ def held(service: Service, references: References) -> list[Row]:
 
 
 def audited(service: Service, references: References) -> list[Row]:
-    """Measure what auditors ask for, once: nothing is asked of these rates."""
+    """Measures the requests of auditors once: the design names no bound for them."""
     for measure in service.audits:
         measure.round()
     return [measure.row(references.get) for measure in service.audits]
 
 
-def compared_rows(service: Service, references: References) -> list[Row]:
-    """Return the rows that are shown for comparison."""
+def unbounded_rows(service: Service, references: References) -> list[Row]:
+    """Returns the rows that are shown only for comparison."""
     return [
         service.single.row(references.seed),
         *(measure.row() for measure in service.arrays),
@@ -165,7 +167,7 @@ def compared_rows(service: Service, references: References) -> list[Row]:
 
 
 def replay(service: Service) -> Row:
-    """Measure how fast one reader gets the log."""
+    """Measures how fast one reader gets the log."""
     port, token = service.port, service.tokens.admin
     per_s = median(verify.replayed_per_s(port, token, REPLAYED) for _ in range(ROUNDS))
     return Row(name="SQLite: replay", value=per_s, unit="events/s", bound=REPLAY_PER_S)
@@ -175,17 +177,17 @@ def _start(stack: contextlib.ExitStack, database: str, fleet: Fleet) -> Service:
     tokens = processes.prepare(database)
     server = stack.enter_context(processes.firmtrail(database))
     processes.register(server.port, tokens.admin, fleet.devices)
-    return measured("SQLite", server.port, fleet, tokens=tokens, ledger=Ledger())
+    return service_measures("SQLite", server.port, fleet, tokens=tokens, ledger=Ledger())
 
 
 def _start_clustered(stack: contextlib.ExitStack, database: str, fleet: Fleet) -> Sequence[Service]:
-    """One process and two, on one database and so on one log."""
+    """Starts a server of one process and one of two, which share a database and so a log."""
     tokens, ledger = processes.prepare(database), Ledger()
     services = []
     for workers in (1, 2):
         server = stack.enter_context(processes.firmtrail(database, workers=workers))
         name = f"Postgres, {workers} worker{'s' if workers > 1 else ''}"
-        service = measured(name, server.port, fleet, tokens=tokens, ledger=ledger)
+        service = service_measures(name, server.port, fleet, tokens=tokens, ledger=ledger)
         services.append(service._replace(arrays=service.arrays[1:2], audits=[], check_ins=[]))
     processes.register(services[0].port, tokens.admin, fleet.devices)
     return services

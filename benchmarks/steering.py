@@ -1,9 +1,9 @@
-"""What do orders to a whole fleet cost, and what do its idle polls leave?
+"""Measures orders to a whole fleet, and checks that its idle polls leave no row.
 
-Rollouts start, advance and are rolled back over HTTP, on a database in which the fleet lies; each
-order is timed, and what it appended is read from the log's size. Then devices that called once
-call on and on, while nothing changes. Before and after, with no server on the file, the rows of
-every table are counted: nothing that was polled may have left one.
+Rollouts start, advance and are rolled back over HTTP, on a database that contains the fleet. Each
+order is timed, and the log's size says how many events it appended. Then devices that have called
+once continue to call, while nothing changes. Before and after that, without a server on the file,
+the rows of every table are counted: no poll may have left one.
 """
 
 import asyncio
@@ -35,24 +35,24 @@ DEVICES = 1_000_000
 ROUNDS = 10
 POLLED_DEVICES = 20_000
 IDLE_POLLS = 100_000
-CALLS_AT_ONCE = 100
+PARALLEL_CALLS = 100
 
 MODEL = "m1"
-WAY_BACK = "0.1.0"
+FALLBACK = "0.1.0"
 """A release that no device ran."""
 
 ORDER_MS = Bound(50, 50, lower_is_better=True)
 NONE = Bound(0, 0, lower_is_better=True)
 
 
-class Fleets(NamedTuple):
-    """A database of devices of one model, on which no server runs."""
+class SteeredFleet(NamedTuple):
+    """Describes a database of devices of one model, which no server has open."""
 
     path: Path
     fleet: Fleet
     tokens: Tokens
     versions: Sequence[str]
-    """What they run."""
+    """The versions that the devices run."""
 
     @property
     def database(self) -> str:
@@ -60,7 +60,7 @@ class Fleets(NamedTuple):
 
 
 class Operator:
-    """One client on one connection, who keeps how long orders took and what they appended."""
+    """Sends orders on one connection; notes how long they take and how many events they append."""
 
     def __init__(self, port: int, token: str) -> None:
         self._token = token
@@ -69,7 +69,7 @@ class Operator:
         self.appended: Counter[str] = Counter()
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """Return the body of an answer, which has to be a good one."""
+        """Returns the body of the answer, whose status must be 200 or 201."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         encoded = None if body is None else msgspec.json.encode(body)
         self._connection.request(method, f"{P}/{path}", encoded, headers)
@@ -79,7 +79,7 @@ class Operator:
         return msgspec.json.decode(content)
 
     def order(self, name: str, path: str, body: object) -> Any:
-        """Call, and enter what that cost."""
+        """Sends an order, and notes its duration and its events."""
         before = self._log_size()
         began = time.perf_counter()
         answer = self.call("POST", path, body)
@@ -92,36 +92,36 @@ class Operator:
         return size
 
     def row(self, name: str, bound: Bound | None = ORDER_MS) -> Row:
-        """Return the longest that an order of this name took."""
+        """Returns the longest time of an order of this name."""
         took = self.took_ms[name]
         return Row(name=name, value=max(took), unit="ms", p50_ms=median(took), bound=bound)
 
     def appended_row(self, name: str, expected: int) -> Row:
-        """Return how many events the orders of this name appended, which is to be as expected."""
+        """Returns how many events the orders of this name appended; the bound is `expected`."""
         events = self.appended[name]
         bound = Bound(expected, expected, lower_is_better=events > expected)
         return Row(name=f"{name}, {ROUNDS} times", value=events, unit="events", bound=bound)
 
 
 def run(devices: int) -> tuple[list[Row], list[str]]:
-    """Measure with a fleet of so many, all of which run one version; gives the rows and faults."""
+    """Measures with this number of devices, all of one version; returns the rows and faults."""
     with tempfile.TemporaryDirectory(prefix="firmtrail-bench-") as folder:
         path, filled, version = Path(folder) / "fleet.db", Fleet(devices), fleet.VERSIONS[0]
         tokens = processes.prepare(f"sqlite:///{path}")
-        fill(path, filled, filled.everybody(version), devices)
-        return measure(Fleets(path, filled, tokens, [version]))
+        fill(path, filled, filled.all_devices(version), devices)
+        return measure(SteeredFleet(path, filled, tokens, [version]))
 
 
-def measure(fleets: Fleets) -> tuple[list[Row], list[str]]:
-    """Give orders, then poll; gives the rows and what was wrong."""
-    with processes.firmtrail(fleets.database) as server:
-        ordered = _orders(Operator(server.port, fleets.tokens.admin), fleets.versions)
-        known = asyncio.run(_first_calls(server.port, _some(fleets.fleet)))
-    before = rows_of_tables(fleets.path)
+def measure(steered: SteeredFleet) -> tuple[list[Row], list[str]]:
+    """Sends orders, then polls; returns the rows and the faults."""
+    with processes.firmtrail(steered.database) as server:
+        ordered = _orders(Operator(server.port, steered.tokens.admin), steered.versions)
+        known = asyncio.run(_first_calls(server.port, _some(steered.fleet)))
+    before = rows_of_tables(steered.path)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(processes.firmtrail(fleets.database))
+        server = stack.enter_context(processes.firmtrail(steered.database))
         polled = _polls(stack.enter_context(processes.bare()), server.port, known)
-    grown = rows_of_tables(fleets.path) - before
+    grown = rows_of_tables(steered.path) - before
     left = Row(
         name=f"rows left by {IDLE_POLLS:,} idle polls", value=grown.total(), unit="rows", bound=NONE
     )
@@ -130,7 +130,7 @@ def measure(fleets: Fleets) -> tuple[list[Row], list[str]]:
 
 
 def rows_of_tables(path: Path) -> Counter[str]:
-    """Return how many rows each table has; the difference of two is what has grown."""
+    """Returns how many rows each table has; the difference of two counts the added rows."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         tables = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         return Counter({name: _count(db, name) for (name,) in tables})
@@ -142,7 +142,7 @@ def _count(db: sqlite3.Connection, table: str) -> int:
 
 
 def _orders(operator: Operator, versions: Sequence[str]) -> list[Row]:
-    for version in {WAY_BACK, *versions}:
+    for version in {FALLBACK, *versions}:
         operator.call("POST", "releases", {"model": MODEL, "version": version})
     bad_versions = list(islice(cycle(versions), ROUNDS))
     for n, bad in enumerate(bad_versions):
@@ -170,9 +170,9 @@ def _roll_out(operator: Operator, version: str) -> None:
 
 
 def _roll_back(operator: Operator, bad: str) -> None:
-    wish = {"model": MODEL, "bad_version": bad, "fallback": WAY_BACK, "reason": "It sticks."}
-    operator.order("rollback, dry run", "rollbacks", {**wish, "dry_run": True})
-    operator.order("rolled back", "rollbacks", wish)
+    rollback = {"model": MODEL, "bad_version": bad, "fallback": FALLBACK, "reason": "It sticks."}
+    operator.order("rollback, dry run", "rollbacks", {**rollback, "dry_run": True})
+    operator.order("rolled back", "rollbacks", rollback)
 
 
 def _some(devices: Fleet) -> Iterable[int]:
@@ -180,7 +180,7 @@ def _some(devices: Fleet) -> Iterable[int]:
 
 
 async def _first_calls(port: int, numbers: Iterable[int]) -> dict[int, str]:
-    """Each device calls once, and is offered what is meant for it; gives their ETags."""
+    """Lets each device call once and get its offer; returns the ETags of the answers."""
 
     async def call(session: aiohttp.ClientSession, number: int) -> str:
         headers = {"Authorization": f"Bearer {fleet.secret(number)}"}
@@ -190,14 +190,16 @@ async def _first_calls(port: int, numbers: Iterable[int]) -> dict[int, str]:
 
     known: dict[int, str] = {}
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
-        for some in batched(numbers, CALLS_AT_ONCE):
+        for some in batched(numbers, PARALLEL_CALLS):
             etags = await asyncio.gather(*(call(session, number) for number in some))
             known.update(zip(some, etags, strict=True))
     return known
 
 
 def _polls(bare_port: int, port: int, known: dict[int, str]) -> list[Row]:
-    """Polls with the ETag of the last answer and without take turns until there were enough."""
+    """Measures polls with the ETag of the last answer and without, in turns, until there are
+    enough.
+    """
     devices = Fleet(max(known) + 1)
     bare = Measure("bare aiohttp, GET", bare_port, devices.reads("-"))
     polls = (

@@ -1,4 +1,4 @@
-"""The figures, what they are held against, and how they are shown."""
+"""Holds the figures and their bounds, and shows them as a table."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +9,14 @@ from rich.table import Table
 
 
 class Bound(msgspec.Struct, frozen=True):
-    """What the design asks for."""
+    """Holds the minimum and the goal that the design names."""
 
     at_least: float
     goal: float
     lower_is_better: bool = False
 
     def verdict(self, value: float) -> str:
-        """Return "goal", "holds" or "MISSES"."""
+        """Returns "goal", "holds" or "MISSES"."""
         sign = -1 if self.lower_is_better else 1
         if sign * value >= sign * self.goal:
             return "goal"
@@ -24,7 +24,7 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure."""
+    """Holds one figure."""
 
     name: str
     value: float
@@ -32,14 +32,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: float | None = None
     p99_ms: float | None = None
     ratio: float | None = None
-    """Of the value to that of the row it is compared with."""
+    """The ratio of the value to that of the row it is compared with."""
     compared_with: str = ""
     bound: Bound | None = None
-    """Of the ratio, where there is one, else of the value."""
+    """The bound of the ratio, or of the value if there is no ratio."""
 
     @property
     def verdict(self) -> str:
-        """Return whether it holds, or nothing where nothing is asked of it."""
+        """Returns the verdict on the bound; "" if there is no bound."""
         if self.bound is None:
             return ""
         return self.bound.verdict(self.value if self.ratio is None else self.ratio)
@@ -49,7 +49,7 @@ COLUMNS = ("", "measured", "ratio", "to", "p50 ms", "p99 ms", "at least", "goal"
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """Return a row as texts."""
+    """Returns a row as texts."""
     bound = row.bound
     return (
         row.name,
@@ -65,7 +65,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
-    """Print the table."""
+    """Prints the table."""
     table = Table(title=title, title_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in {"", "to"} else "right")
@@ -75,13 +75,13 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table for a page."""
+    """Returns the table for a page."""
     lines = [COLUMNS, ("---",) * len(COLUMNS), *map(cells, rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def write_json(path: Path, rows: Sequence[Row], faults: Sequence[str]) -> None:
-    """Write the figures for programs."""
+    """Writes the figures as JSON."""
     figures = [{**msgspec.structs.asdict(row), "verdict": row.verdict} for row in rows]
     document = {"rows": figures, "faults": list(faults)}
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")

@@ -1,4 +1,4 @@
-"""Is everything that was acknowledged in the log? All of it is compared, not a sample."""
+"""Checks that every acknowledged report is in the log: all of them, not a sample."""
 
 import http.client
 import time
@@ -15,7 +15,7 @@ READ_BYTES = 1 << 20
 
 
 class Receipt(msgspec.Struct):
-    """What the service answered."""
+    """Holds the service's answer to a report."""
 
     log: int
     position: int
@@ -23,7 +23,7 @@ class Receipt(msgspec.Struct):
 
 
 class Entry(msgspec.Struct):
-    """What of an entry tells which report it is."""
+    """Holds the members of an entry that identify a report."""
 
     id: str
     subject: str
@@ -35,33 +35,33 @@ _entry = msgspec.json.Decoder(Entry)
 
 
 class Ledger:
-    """What one log's service acknowledged, by position."""
+    """Holds the reports that the service of one log acknowledged."""
 
     def __init__(self) -> None:
         self.acknowledged: dict[int, tuple[str, str]] = {}
         """position -> (device, report id)"""
         self.faults: list[str] = []
 
-    def take(self, sent: list[Sent], result: Result) -> None:
-        """Enter the receipts of a load."""
+    def enter(self, sent: list[Sent], result: Result) -> None:
+        """Enters the receipts of a load."""
         self.faults += [f"failed: {failure[:300]}" for failure in result.failures[:3]]
         for number, body in result.kept:
             reports = sent[number].reports
             receipts = _many.decode(body) if body[:1] == b"[" else [_one.decode(body)]
             for receipt, report in zip(receipts, reports, strict=True):
                 if receipt.duplicate or receipt.position in self.acknowledged:
-                    self.faults.append(f"{report} was sent once, and answered {receipt}")
+                    self.faults.append(f"{report} was sent once, but the answer is {receipt}")
                 self.acknowledged[receipt.position] = report
 
     def check(self, port: int, token: str) -> None:
-        """Compare with the log, from the first position that was acknowledged to its end."""
+        """Compares them with the log, from the first acknowledged position to its end."""
         recorded = {}
         expected = min(self.acknowledged, default=0)
         for line in _lines(port, token, f"positions=true&from={expected}"):
             text, _, entry_text = line.partition(b"\t")
             position, entry = int(text), _entry.decode(entry_text)
             if position != expected:
-                self.faults.append(f"position {position} comes where {expected} should")
+                self.faults.append(f"position {position} comes in place of {expected}")
             expected = position + 1
             if entry.id.startswith("r."):
                 recorded[position] = (entry.subject.removeprefix("device/"), entry.id[2:])
@@ -74,7 +74,7 @@ class Ledger:
 
 
 def replayed_per_s(port: int, token: str, events: int) -> float:
-    """Return how many events a second one reader of the log gets."""
+    """Returns how many events per second one reader of the log gets."""
     began, lines = time.perf_counter(), 0
     with _reading(port, token, f"limit={events}") as answer:
         while chunk := answer.read(READ_BYTES):

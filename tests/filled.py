@@ -8,8 +8,8 @@ several sizes, with the key and the published checkpoints beside it.
 from pathlib import Path
 from random import Random
 
-from firmtrail.access import seal
 from firmtrail.access.credentials import new_secret
+from firmtrail.access.device_secrets import seal
 from firmtrail.commands import access as commands
 from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log

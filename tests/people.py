@@ -1,7 +1,9 @@
-"""Projects, people and their credentials for tests, made as the service makes them."""
+"""Makes projects, people and their credentials for tests, in the same way as the service."""
 
-from firmtrail.access import Access, Hasher, insert_secrets, seal
 from firmtrail.access.credentials import new_secret
+from firmtrail.access.device_secrets import insert_secrets, seal
+from firmtrail.access.hashing import Hasher
+from firmtrail.access.lookup import Access
 from firmtrail.access.roles import EVERYTHING, Role
 from firmtrail.commands import access as commands
 from firmtrail.database.database import Database
@@ -11,7 +13,7 @@ from firmtrail.eventstore import log
 from firmtrail.recording.recorder import Recorder
 
 CHEAP = {"user": 4, "device": 4}
-"""bcrypt's cost where it is not what is tested."""
+"""bcrypt's cost in tests that are not about hashing."""
 
 
 def new_access(db: Database, **options: object) -> Access:
@@ -19,7 +21,7 @@ def new_access(db: Database, **options: object) -> Access:
 
 
 async def add_project(db: Database, access: Access, project: str, *, above: int = 0) -> int:
-    """Create a project without members; gives its log."""
+    """Creates a project without members; returns its log."""
     await commands.add_project(db, project, actor="system", creator=None, above=above)
     log_id = await access.project(project)
     assert log_id is not None
@@ -29,7 +31,7 @@ async def add_project(db: Database, access: Access, project: str, *, above: int 
 async def add_member(
     recorder: Recorder, log_id: int, email: str, role: Role, *, password_hash: str | None = None
 ) -> str:
-    """Make somebody a member; gives the user's id."""
+    """Makes a user a member; returns the user's id."""
     set_member = commands.set_member(email, role, actor="system", password_hash=password_hash)
     return (await recorder.act(log_id, set_member)).member.actor_id
 
@@ -44,7 +46,7 @@ async def issue_token(
 async def add_secret(
     db: Database, access: Access, project: str, device: str, *, text: str | None = None
 ) -> str:
-    """Give a device a secret; without `text` a new one."""
+    """Gives a device the secret `text`, or a new one; returns the secret."""
     secret = text or new_secret()
     rows = await seal(access.hasher, [(device, secret)])
     async with db.transaction() as tx:
@@ -53,7 +55,7 @@ async def add_secret(
 
 
 async def recorded(db: Database, log_id: int) -> list[tuple[str, Event]]:
-    """The whole log, as (stream, event)."""
+    """Returns the whole log, as (stream, event)."""
     size = (await log.head(db, log_id)).size
     pages = [page async for page in log.read(db, log_id, 0, size)]
     entries = [decode(position, text) for page in pages for position, _, text in page]

@@ -1,21 +1,5 @@
-"""Access: projects, people, tokens and device secrets, in tables that change.
+"""Stores projects, people, tokens and device secrets, in tables that change.
 
-What changed is in the log; secrets and e-mail addresses never are. One file answers one question;
-this is the front door for what commands on devices need.
+The log records every change, but never a secret or an e-mail address. Each module holds one of
+these subjects with all of its SQL; callers import the module.
 """
-
-from firmtrail.access.credentials import new_secret
-from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets, seal
-from firmtrail.access.hashing import Hasher, TooManyAttempts
-from firmtrail.access.lookup import Access
-
-__all__ = [
-    "Access",
-    "Hasher",
-    "NewSecret",
-    "TooManyAttempts",
-    "insert_secrets",
-    "new_secret",
-    "revoke_secrets",
-    "seal",
-]

@@ -1,8 +1,8 @@
-"""Reads network addresses, and says which of them count as one client.
+"""Reads network addresses, and decides which of them count as one client. Pure.
 
-Pure. An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is the IPv4 address that it
-means. A site that has IPv6 usually has at least a /64 for itself (RFC 6177), so limits count all
-addresses of a /64 as one.
+An IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) is treated as the IPv4 address. A site
+with IPv6 usually has at least a /64 for itself (RFC 6177), so limits count all addresses of a /64
+as one.
 """
 
 import re
@@ -39,7 +39,7 @@ def plain(peer: str) -> str:
 
 @lru_cache(maxsize=4096)
 def network(address: str) -> str:
-    """Returns the text that limits count: the /64 of an IPv6 address, else the address itself."""
+    """Returns the text that limits count by: the /64 of an IPv6 address, or an IPv4 address."""
     found = parsed(address)
     if not isinstance(found, IPv6Address):
         return address

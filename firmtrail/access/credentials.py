@@ -1,8 +1,9 @@
-"""How do credentials and ids look, and in what form are they kept?
+"""Makes credentials and ids, and decides in what form a credential is stored.
 
-What we issue carries 256 random bits and a prefix that secret scanners find. Only its SHA-256 is
-kept, so presenting it costs one look-up by digest. A shorter text without our prefix may be weak:
-it is kept as bcrypt (hashing.py) and compared for the device or user it is presented for.
+An issued credential has 256 random bits and a prefix that secret scanners recognise. Only its
+SHA-256 is stored, so checking it costs one look-up by digest. A shorter text without such a prefix
+may be weak: it is stored as a bcrypt hash (hashing.py) and compared with the hash of the device or
+user that it is presented for.
 """
 
 import secrets
@@ -19,31 +20,31 @@ RANDOM_BYTES = 32
 
 
 def new_secret() -> str:
-    """A device's secret."""
+    """Returns a new secret for a device."""
     return DEVICE_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
 def new_token() -> str:
-    """A login or API token."""
+    """Returns the text of a new login or API token."""
     return TOKEN_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
 def new_id(prefix: Literal["u", "t", "k", "r", "q"]) -> str:
-    """Return an id that is never used twice: u for users, t for tokens and logins, k for device
-    secrets, r for rollouts, q for questions.
+    """Returns an id that is never used twice: u for users, t for tokens and logins, k for device
+    secrets, r for rollouts, q for asks.
 
-    An id of a person or a credential is random: it does not show when it was made. Rollouts and
-    questions are seen by members alone, and their ids sort by time.
+    The id of a person or a credential is random, so it does not show when it was made. Only
+    members see rollouts and asks, so their ids may sort by time.
     """
     made = uuid_utils.uuid7().hex if prefix in {"r", "q"} else uuid4().hex
     return f"{prefix}_{made}"
 
 
 def is_strong(text: str) -> bool:
-    """Whether a presented text is looked up by its digest; else it is one for bcrypt."""
+    """Returns whether a text is looked up by its digest, and not compared with a bcrypt hash."""
     return len(text) >= STRONG_CHARACTERS_MIN or text.startswith((DEVICE_PREFIX, TOKEN_PREFIX))
 
 
 def digest(text: str) -> str:
-    """The form in which a strong credential is kept."""
+    """Returns the form in which a strong credential is stored."""
     return sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -1,8 +1,9 @@
-"""Which secrets does a device have? All SQL that changes `device_secrets`.
+"""Adds, expires and revokes the secrets of devices. Holds all SQL that changes `device_secrets`.
 
-A row is a secret that is valid until `expires_at_ms`, or for ever; a dead one has no row. A strong
-secret's row has its digest, so one look-up finds it, and devices may share it. A weak one's has
-`WEAK` in its place and a bcrypt hash: a device has at most one.
+A row is a secret that is valid until `expires_at_ms`, or for ever; a revoked secret has no row. The
+row of a strong secret holds its digest: one look-up finds it, and several devices may share it. The
+row of a weak secret holds `WEAK` instead of a digest, and a bcrypt hash. A device has at most one
+weak secret.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from firmtrail.database.database import Given, Statement
 WEAK = "weak"
 
 
-class NewSecret(NamedTuple):
-    """A secret as it is kept."""
+class SealedSecret(NamedTuple):
+    """Holds a device's new secret in the form in which it is stored."""
 
     device: str
     secret_id: str
@@ -51,40 +52,41 @@ WHERE project = $1 AND device = $2 AND (expires_at_ms IS NULL OR expires_at_ms >
 
 async def seal(
     hasher: Hasher, secrets: Sequence[tuple[str, str]], lane: Lane = "operators"
-) -> list[NewSecret]:
-    """Bring (device, secret) pairs into the form in which they are kept; each gets its id.
+) -> list[SealedSecret]:
+    """Converts (device, secret) pairs to the form in which they are stored; gives each an id.
 
-    A weak secret costs 50 ms of a processor, so this happens before a transaction begins.
+    Hashing a weak secret takes 50 ms of processor time, so callers do this before a transaction
+    begins.
     """
-    sealed: list[NewSecret] = []
+    sealed: list[SealedSecret] = []
     for some in batched(secrets, THREADS):
         sealed += await asyncio.gather(*(_seal(hasher, pair, lane) for pair in some))
     return sealed
 
 
-def insert_secrets(project: str, rows: Sequence[NewSecret], now_ms: int) -> Statement:
-    """Add secrets, which never expire; the weak secret of a device replaces the one it had."""
-    # No row twice: Postgres refuses to update the same one again.
+def insert_secrets(project: str, rows: Sequence[SealedSecret], now_ms: int) -> Statement:
+    """Adds secrets that never expire; a new weak secret replaces the device's old weak one."""
+    # Postgres refuses to update the same row twice in one statement.
     distinct = {(row.device, row.digest): row for row in rows}
     columns = "device text, secret_id text, digest text, bcrypt text"
     return Statement(_INSERT, (project, now_ms), Given(columns, list(distinct.values())))
 
 
 def revoke_secrets(project: str, device: str, keep_until_ms: int | None = None) -> Statement:
-    """Kill every secret that the device has: at once, or at a time (never later than it was to)."""
+    """Revokes every secret of the device: now, or at a time unless it expires earlier."""
     if keep_until_ms is None:
         return Statement(_REVOKE, (project, device))
     return Statement(_EXPIRE, (project, device, keep_until_ms))
 
 
 def revoke_project(project: str) -> Statement:
-    """Kill every secret of a project's devices: its new log does not know them."""
+    """Revokes every secret of a project's devices, which the project's new log does not know."""
     return Statement(_REVOKE_PROJECT, (project,))
 
 
-async def _seal(hasher: Hasher, named: tuple[str, str], lane: Lane) -> NewSecret:
+async def _seal(hasher: Hasher, named: tuple[str, str], lane: Lane) -> SealedSecret:
     device, text = named
     secret_id = credentials.new_id("k")
     if credentials.is_strong(text):
-        return NewSecret(device, secret_id, credentials.digest(text))
-    return NewSecret(device, secret_id, WEAK, await hasher.hash("device", text, lane))
+        return SealedSecret(device, secret_id, credentials.digest(text))
+    return SealedSecret(device, secret_id, WEAK, await hasher.hash("device", text, lane))

@@ -1,21 +1,21 @@
-"""Checks a text against the bcrypt hash that is stored: passwords, and secrets that people chose.
+"""Checks passwords, and device secrets that people chose, against their stored bcrypt hashes.
 
-bcrypt is slow by design, so:
+bcrypt is slow by design. Therefore:
 
-- it runs in a few threads. Strangers, operators and the operator's local commands each have a lane
-  of their own, so nobody who guesses keeps an operator waiting. A full lane raises `Unavailable`;
-- what was verified is remembered until nobody has used it for an hour, under a keyed digest of the
-  stored hash and the text. A changed or deleted hash never matches again, so nothing needs to be
-  forgotten by hand. Memory is asked before any limit, so a guesser never locks out a credential
-  that is remembered;
-- failed attempts are counted, and past a limit nothing is hashed (`TooManyAttempts`). Every count
+- It runs in a few threads. Unauthenticated callers, operators and the operator's local commands
+  each have threads of their own, so a caller that guesses never keeps an operator waiting. Full
+  queues raise `Unavailable`.
+- A verified text is remembered until it was unused for an hour, under a keyed digest of the stored
+  hash and the text. A changed or deleted hash never matches again, so no entry has to be removed.
+  The memory is asked before any limit, so guesses never lock out a remembered credential.
+- Failed attempts are counted, and past a limit nothing is hashed (`TooManyAttempts`). Every count
   belongs to one address: an address can exhaust its own attempts only. A name that is attacked from
-  many addresses is not locked; attempts for it are delayed. Counts for people and for devices are
-  separate, belong to one process, and are forgotten with it.
+  many addresses is not locked; attempts for it are delayed. People and devices are counted
+  separately. The counts belong to one process and end with it.
 
-A text that belongs to nothing takes the same work as a wrong one: one hash, one failure counted.
-Guesses of strong texts cost no hash. They are counted for each address too, and never keep a good
-text out: it is looked up before anything is counted.
+An unknown name takes the same work as a wrong text: one hash, one failure counted. A guess of a
+strong text costs no hash. Such guesses are counted for each address too, but they never lock out a
+valid text: it is looked up before anything is counted.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ THREADS = 2
 WAITING_MAX = 64
 WAITING_OF_ADDRESS_MAX = 32
 WAITING_FOR_KNOWN = 16
-"""How many of the places are kept for addresses that verified something in the last day."""
+"""How many of the places are reserved for addresses that verified a text in the last day."""
 KNOWN_ADDRESSES_MAX = 10_000
 KNOWN_ADDRESS_S = 24 * 3600
 REMEMBERED_MAX = 100_000
@@ -51,38 +51,38 @@ REMEMBERED_S = 3600
 RETRY_AFTER_S = 60
 DELAY_S = 2.0
 COUNTS_MAX = 50_000
-"""How many counts a process keeps, of weak and of strong texts each, before it forgets all."""
+"""Counts that a process keeps, for weak and for strong texts each, before it forgets them all."""
 
 COSTS = {"user": 12, "device": 10}
-"""bcrypt's cost: 2^n rounds. A person waits 0.2 s, once; a fleet calls again and again."""
+"""bcrypt's cost: 2^n rounds. A person waits 0.2 s once; devices call again and again."""
 
 _NOBODYS_HASH = "FLFRSGf.qowyhUkeSotdzen8qz/ZVBm4dFK104TFbqcHU8wvcfnZK"
-"""Salt and hash of a text that nobody knows."""
+"""The salt and hash of a text that nobody knows."""
 
 _PER_NAME_AND_ADDRESS = RateLimitItemPerMinute(20)
 _PER_ADDRESS = RateLimitItemPerMinute(300)
 _DELAYED_NAME = RateLimitItemPerMinute(60)
-"""From all addresses together."""
+"""Counts the attempts from all addresses together."""
 
 type Kind = Literal["user", "device"]
 type Lane = Literal["operators", "local"]
-"""Where a new hash is wanted: over the API, or by the operator's commands over the socket."""
+"""Names the threads for a new hash: for the API, or for the operator's commands on the socket."""
 
 
 class TooManyAttempts(Exception):
-    """The limit of failed attempts is reached; nothing was looked at. Again in `retry_after_s`."""
+    """Says that nothing was checked, because the limit of failed attempts is reached."""
 
     def __init__(self) -> None:
         super().__init__("too many failed attempts")
         self.retry_after_s = RETRY_AFTER_S
 
 
-class Attempt(NamedTuple):
-    """For whom a text is presented, and from where."""
+class CredentialAttempt(NamedTuple):
+    """Names the user or device that a text is presented for, and the address it comes from."""
 
     kind: Kind
     name: str
-    """A device with its project, or an e-mail address."""
+    """PROJECT/DEVICE, or an e-mail address."""
     address: str
 
     @property
@@ -91,57 +91,57 @@ class Attempt(NamedTuple):
 
 
 class Hasher:
-    """The threads, the counts and the memory of one process, until `close`."""
+    """Holds the threads, the counts and the memory of one process, until `close`."""
 
     def __init__(self, costs: dict[str, int] = COSTS) -> None:
         self._costs = costs
-        self._strangers = _Queue("strangers")
+        self._unauthenticated = _Queue("unauthenticated")
         self._lanes = {lane: _Queue(lane) for lane in ("operators", "local")}
         self._weak, self._strong = _Counts(), _Counts()
         self._key = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(REMEMBERED_MAX, REMEMBERED_S)
         self._known: TTLCache[str, bool] = TTLCache(KNOWN_ADDRESSES_MAX, KNOWN_ADDRESS_S)
-        self._turns: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
 
     async def hash(self, kind: Kind, text: str, lane: Lane = "operators") -> str:
-        """Returns the form in which a weak credential is kept."""
+        """Returns the form in which a weak credential is stored."""
         return await self._lanes[lane].run(lambda: hash_text(text, self._costs[kind]))
 
-    async def verify(self, attempt: Attempt, text: str, hashed: str | None) -> bool:
-        """Says whether `text` is what was hashed; nothing matches None, which stands for a name
-        that does not exist.
+    async def verify(self, attempt: CredentialAttempt, text: str, hashed: str | None) -> bool:
+        """Returns whether `text` is the text that was hashed. No text matches None, which stands
+        for a name that does not exist.
 
-        Attempts for one name from one address take turns, so many at a time can't get past the
-        limit, and the same good text presented many times at a time is hashed once.
+        Attempts for one name from one address take turns. So parallel attempts can't get past the
+        limit, and a valid text that is presented many times in parallel is hashed once.
         """
         stored = hashed or f"$2b${self._costs[attempt.kind]:02}${_NOBODYS_HASH}"
-        memory = hmac.digest(self._key, _bytes(f"{stored} {text}"), "sha256")
-        if memory in self._remembered:
-            self._remembered[memory] = True  # what is in use stays for another hour
+        memory_key = hmac.digest(self._key, _bytes(f"{stored} {text}"), "sha256")
+        if memory_key in self._remembered:
+            self._remembered[memory_key] = True  # keeps a text that is in use for another hour
             return True
-        turn = self._turns.setdefault((*attempt[:2], attempt.network), asyncio.Lock())
-        async with turn:
-            if memory not in self._remembered:
+        lock = self._locks.setdefault((*attempt[:2], attempt.network), asyncio.Lock())
+        async with lock:
+            if memory_key not in self._remembered:
                 await self._check_limits(attempt)
                 if not await self._matches(attempt, text, stored) or hashed is None:
                     await self._count_failure(attempt)
                     return False
-                self._remembered[memory] = True
+                self._remembered[memory_key] = True
                 self._known[attempt.network] = True
             return True
 
     async def count_guess(self, kind: Kind, address: str) -> None:
-        """Counts a strong text that nobody has. Raises `TooManyAttempts` past the limit."""
+        """Counts a strong text that belongs to nobody. Raises `TooManyAttempts` past the limit."""
         network = addresses.network(address)
         if not await self._strong.hit(_PER_ADDRESS, kind, network):
             raise TooManyAttempts
 
     def close(self) -> None:
-        """Ends the threads; a hash that is being computed is waited for."""
-        for queue in (self._strangers, *self._lanes.values()):
+        """Ends the threads, after the hashes that are being computed."""
+        for queue in (self._unauthenticated, *self._lanes.values()):
             queue.close()
 
-    async def _check_limits(self, attempt: Attempt) -> None:
+    async def _check_limits(self, attempt: CredentialAttempt) -> None:
         kind, name, _ = attempt
         if not (
             await self._weak.test(_PER_NAME_AND_ADDRESS, kind, name, attempt.network)
@@ -151,42 +151,45 @@ class Hasher:
         if not await self._weak.test(_DELAYED_NAME, kind, name):
             await asyncio.sleep(DELAY_S)
 
-    async def _count_failure(self, attempt: Attempt) -> None:
+    async def _count_failure(self, attempt: CredentialAttempt) -> None:
         kind, name, _ = attempt
         await self._weak.hit(_PER_NAME_AND_ADDRESS, kind, name, attempt.network)
         await self._weak.hit(_PER_ADDRESS, kind, attempt.network)
         await self._weak.hit(_DELAYED_NAME, kind, name)
 
-    async def _matches(self, attempt: Attempt, text: str, stored: str) -> bool:
+    async def _matches(self, attempt: CredentialAttempt, text: str, stored: str) -> bool:
         network = attempt.network
-        kept = 0 if network in self._known else WAITING_FOR_KNOWN
-        with self._strangers.one_of(network, kept):
-            return await self._strangers.run(lambda: matches(text, stored))
+        reserved = 0 if network in self._known else WAITING_FOR_KNOWN
+        with self._unauthenticated.place_for(network, reserved):
+            return await self._unauthenticated.run(lambda: matches(text, stored))
 
 
 class _Queue:
-    """`THREADS` threads, and a bounded number of callers that wait for them."""
+    """Holds `THREADS` threads, and counts the callers that wait for them."""
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"bcrypt-{name}")
         self._waiting = 0
-        self._from: Counter[str] = Counter()
+        self._waiting_of: Counter[str] = Counter()
 
     @contextmanager
-    def one_of(self, network: str, kept: int) -> Iterator[None]:
-        """Counts a caller that waits, of a network that gets none of the `kept` places.
+    def place_for(self, network: str, reserved: int) -> Iterator[None]:
+        """Counts a waiting caller of a network that may not use the `reserved` places.
 
-        Raises `Unavailable` where the network, or all of them, have no place left.
+        Raises `Unavailable` if the network has no place left, or the queue has none.
         """
-        if self._from[network] >= WAITING_OF_ADDRESS_MAX or self._waiting >= WAITING_MAX - kept:
+        if (
+            self._waiting_of[network] >= WAITING_OF_ADDRESS_MAX
+            or self._waiting >= WAITING_MAX - reserved
+        ):
             raise _too_many()
-        self._from[network] += 1
+        self._waiting_of[network] += 1
         try:
             yield
         finally:
-            self._from[network] -= 1
-            if not self._from[network]:
-                del self._from[network]
+            self._waiting_of[network] -= 1
+            if not self._waiting_of[network]:
+                del self._waiting_of[network]
 
     async def run[T](self, function: Callable[[], T]) -> T:
         if self._waiting >= WAITING_MAX:
@@ -206,7 +209,7 @@ def _too_many() -> Unavailable:
 
 
 class _Counts:
-    """Attempts within a minute. When there are too many counts, all are forgotten."""
+    """Counts attempts within a minute. When there are too many counts, it forgets them all."""
 
     def __init__(self) -> None:
         self._storage = MemoryStorage()
@@ -216,7 +219,7 @@ class _Counts:
         return await self._limiter.test(limit, *counted)
 
     async def hit(self, limit: RateLimitItem, *counted: str) -> bool:
-        """Counts one more; says whether the limit allows it."""
+        """Counts one more attempt; returns whether the limit allows it."""
         if len(self._storage.storage) >= COUNTS_MAX:
             await self._storage.reset()
         return await self._limiter.hit(limit, *counted)
@@ -231,10 +234,10 @@ def matches(text: str, hashed: str) -> bool:
 
 
 def _prepared(text: str) -> bytes:
-    """bcrypt takes at most 72 bytes and ends at a NUL; of any text this is 44 plain characters."""
+    """Returns 44 plain characters: bcrypt reads at most 72 bytes, and stops at a NUL."""
     return b64encode(sha256(_bytes(text)).digest())
 
 
 def _bytes(text: str) -> bytes:
-    """aiohttp reads headers so that bytes which are no UTF-8 become surrogates."""
+    """Encodes a header's text: aiohttp decodes bytes that are not UTF-8 as surrogates."""
     return text.encode(errors="surrogateescape")

@@ -1,8 +1,8 @@
-"""Who is behind a presented credential?
+"""Finds the device, member or token that a presented credential belongs to.
 
-Every request asks, so what costs is one query, shared by all requests that wait for one. It reads
-the rows as they are: a revocation, a removed member, an expiry act on the next request, on every
-server. A credential that nobody has costs the same query.
+Every request does this, so it costs one query, and all requests that wait for one share it. The
+query reads the rows as they are: a revocation, the removal of a member and an expiry take effect
+with the next request on every server. An unknown credential costs the same query.
 """
 
 import time
@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from firmtrail.access import credentials, people
 from firmtrail.access.device_secrets import WEAK
-from firmtrail.access.hashing import Attempt, Hasher
+from firmtrail.access.hashing import CredentialAttempt, Hasher
 from firmtrail.access.seen import Seen
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Given, Statement
 
-type Key = tuple[str, str | None, str | None]
+type CredentialKey = tuple[str, str | None, str | None]
+"""(digest or `WEAK`, project of the path, device of the path)."""
 
 _FIND = """\
 SELECT
@@ -87,8 +88,8 @@ OTHER_DEVICE = 1
 NO_DEVICE = 0
 
 
-class Found(Struct, frozen=True, gc=False):
-    """What a credential is, for the project and device of a path. All None: it is nothing."""
+class ResolvedCredential(Struct, frozen=True, gc=False):
+    """Says whose credential it is, for the project and device of a path."""
 
     log_id: int | None
     """The project's newest log; None: there is no such project."""
@@ -96,6 +97,7 @@ class Found(Struct, frozen=True, gc=False):
     """OWN_DEVICE: a secret of that device; OTHER_DEVICE: only of others; else NO_DEVICE."""
     bcrypt: str | None
     token_id: str | None
+    """None: it is no token. With NO_DEVICE, the credential is unknown."""
     actor_id: str | None
     """The token's holder."""
     token_project: str | None
@@ -104,14 +106,14 @@ class Found(Struct, frozen=True, gc=False):
     member_role: str | None
     """The holder's role in the path's project."""
     only_role: str | None = None
-    """The holder's role wherever the token is good, if it is the same everywhere; it is looked up
-    only for a path that names no project."""
+    """The holder's role in all projects of the token, if it is the same in all of them. It is
+    looked up only for a path that names no project."""
     was_seen: int = 0
-    """1: the secret is the device's own, and it is durable that the device has called before."""
+    """1: the secret is the device's own, and the database records that the device has called."""
 
 
 class Access:
-    """The credentials of one database, as this process checks them.
+    """Checks credentials against one database.
 
     `local_socket` is the path of the unix socket whose callers need no credential.
     """
@@ -129,56 +131,54 @@ class Access:
         self.local_socket = local_socket
         self._db = db
         self._clock = clock
-        self._lookups: Coalescer[Key] = Coalescer(db, self._find)
+        self._lookups: Coalescer[CredentialKey] = Coalescer(db, self._find)
 
     def now_ms(self) -> int:
-        """Return this process's clock, which says what is expired."""
+        """Returns the time of this process's clock, which decides what is expired."""
         return int(self._clock() * 1000)
 
     async def find(
         self, text: str, project: str | None, device: str | None, *, address: str
-    ) -> Found:
-        """Look a presented text up.
+    ) -> ResolvedCredential:
+        """Looks up a presented text.
 
-        A weak one can only be the secret of the path's own device; it takes a hash, whether there
-        is such a device or not. A strong one that nobody has counts as a guess of this address.
-        Raises `TooManyAttempts`.
+        A weak text can only be the secret of the path's own device. It costs a hash, whether that
+        device exists or not. A strong text that belongs to nobody counts as a guess of this
+        address. Raises `TooManyAttempts`.
         """
         is_strong = credentials.is_strong(text)
         key = credentials.digest(text) if is_strong else WEAK
         [row] = await self._lookups.get((key, project, device))
-        found = Found(*row)
+        found = ResolvedCredential(*row)
         if is_strong:
             if found.device_secret == NO_DEVICE and found.token_id is None:
                 await self.hasher.count_guess("user" if device is None else "device", address)
             return found
-        attempt = Attempt("device", f"{project}/{device}", address)
-        if device is not None and await self._is_weak_secret(text, found, attempt):
+        attempt = CredentialAttempt("device", f"{project}/{device}", address)
+        hashed = found.bcrypt if found.device_secret == OWN_DEVICE else None
+        if device is not None and await self.hasher.verify(attempt, text, hashed):
             return found
         return replace(found, device_secret=NO_DEVICE, was_seen=0)
 
     async def project(self, project: str) -> int | None:
-        """Return the newest log of a project, if there is one."""
+        """Returns the newest log of a project; None if there is no such project."""
         [row] = await self._lookups.get(("", project, None))
-        return Found(*row).log_id
+        return ResolvedCredential(*row).log_id
 
     async def login(self, email: str, password: str, *, address: str) -> str | None:
-        """Return the id of the user whose e-mail address and password these are.
+        """Returns the id of the user with this e-mail address and password, if there is one.
 
-        Unknown, erased, without a password and wrong take the same work. Raises `TooManyAttempts`.
+        An unknown address, an erased user, a user without a password and a wrong password take the
+        same work. Raises `TooManyAttempts`.
         """
         user = await people.by_email(self._db, email)
         hashed = user.password_hash if user else None
-        attempt = Attempt("user", people.normal(email), address)
+        attempt = CredentialAttempt("user", people.normal(email), address)
         if await self.hasher.verify(attempt, password, hashed) and user:
             return user.actor_id
         return None
 
-    async def _is_weak_secret(self, text: str, found: Found, attempt: Attempt) -> bool:
-        hashed = found.bcrypt if found.device_secret == OWN_DEVICE else None
-        return await self.hasher.verify(attempt, text, hashed)
-
-    def _find(self, keys: Sequence[Key]) -> Statement:
+    def _find(self, keys: Sequence[CredentialKey]) -> Statement:
         rows = [(n, *key) for n, key in enumerate(keys)]
         given = Given("n bigint, digest text, project text, device text", rows)
         return Statement(_FIND, (self.now_ms(),), given)

@@ -1,8 +1,8 @@
-"""Who are the users, where are they members, which tokens do they hold?
+"""Reads and changes users and the members of projects. Holds all SQL of `users` and `members`.
 
-All SQL of `users` and `members`. E-mail addresses are compared in lower case and stand in `users`
-alone: an erased user keeps only the id. A removed member keeps a row without a role, so that
-erasing a user finds every project that ever named him.
+E-mail addresses are compared in lower case, and only `users` contains them: an erased user keeps
+only the id. A removed member keeps a row without a role, so that erasing a user finds every project
+that ever named that user.
 """
 
 from typing import NamedTuple
@@ -11,14 +11,18 @@ from firmtrail.access.roles import Role
 from firmtrail.database.database import Database, Row, Statement
 
 
-class User(NamedTuple):
+class Account(NamedTuple):
+    """Holds a user's row; an erased user has neither an address nor a password."""
+
     actor_id: str
     email: str | None
     password_hash: str | None
     erased_at_ms: int | None
 
 
-class Member(NamedTuple):
+class Membership(NamedTuple):
+    """Holds a member of a project; an erased user has no address."""
+
     actor_id: str
     email: str | None
     role: Role
@@ -87,45 +91,44 @@ _COUNT = "SELECT count(*) FROM members WHERE project = $1 AND role IS NOT NULL"
 
 
 def normal(email: str) -> str:
-    """Return the form in which addresses are kept and compared."""
+    """Returns the form in which addresses are stored and compared."""
     return email.strip().lower()
 
 
-async def by_email(db: Database, email: str) -> User | None:
-    """Return the user with this address; an erased one has none."""
+async def by_email(db: Database, email: str) -> Account | None:
+    """Returns the user with this address. An erased user is not found: it has no address."""
     return _user(await db.read(Statement(_BY_EMAIL, (normal(email),))))
 
 
-async def by_id(db: Database, actor_id: str) -> User | None:
-    """Return the user, erased or not."""
+async def by_id(db: Database, actor_id: str) -> Account | None:
+    """Returns the user of this id, erased or not."""
     return _user(await db.read(Statement(_BY_ID, (actor_id,))))
 
 
 async def role_of(db: Database, project: str, actor_id: str) -> Role | None:
-    """Return the user's role in the project; None for no member."""
+    """Returns the user's role in the project; None if the user is not a member."""
     rows = await db.read(role(project, actor_id))
     return rows[0][0] if rows else None
 
 
-async def members(db: Database, project: str, *, after: str = "", limit: int) -> list[Member]:
-    """Return the members after `after`, by their ids."""
+async def members(db: Database, project: str, *, after: str = "", limit: int) -> list[Membership]:
+    """Returns the members whose ids follow `after`, ordered by id."""
     rows = await db.read(Statement(_PAGE, (project, after, limit)))
-    return [Member(*row) for row in rows]
+    return [Membership(*row) for row in rows]
 
 
 async def members_count(db: Database, project: str) -> int:
-    """Return how many members a project has."""
     [[count]] = await db.read(Statement(_COUNT, (project,)))
     return int(count)
 
 
 async def logs_naming(db: Database, actor_id: str) -> list[int]:
-    """Return newest logs of projects, 1000 at most, where the user is or was a member."""
+    """Returns the newest logs of the projects, 1000 at most, where the user is or was a member."""
     return [log_id for [log_id] in await db.read(Statement(_LOGS_NAMING, (actor_id,)))]
 
 
 def ensure(actor_id: str, email: str, now_ms: int) -> Statement:
-    """Give the id of the user with this address, held to the end; `actor_id` if he is new."""
+    """Gives the id of the user with this address, and locks the row; a new user gets `actor_id`."""
     return Statement(_ENSURE, (actor_id, normal(email), now_ms))
 
 
@@ -134,34 +137,34 @@ def set_password(actor_id: str, password_hash: str) -> Statement:
 
 
 def lock(actor_id: str) -> Statement:
-    """Hold the user to the end: run it before `erase`, which then sees what it waited for."""
+    """Locks the user's row. Run it before `erase`, which then sees the changes it waited for."""
     return Statement(_LOCK, (actor_id,))
 
 
 def erase(actor_id: str) -> Statement:
-    """Empty the user's row; gives no row while any project still names him in `members`."""
+    """Empties the user's row; gives no row while `members` still names the user in a project."""
     return Statement(_ERASE, (actor_id,))
 
 
 def role(project: str, actor_id: str) -> Statement:
-    """Give the member's role; no row for who never was one, None for who was."""
+    """Gives the member's role: None for a former member, no row for a user who never was one."""
     return Statement(_ROLE, (project, actor_id))
 
 
 def set_role(project: str, actor_id: str, role: str | None) -> Statement:
-    """Make the user a member, or with None one who was."""
+    """Makes the user a member with this role; None makes the user a former member."""
     return Statement(_SET_ROLE, (project, actor_id, role))
 
 
 def forget(project: str, actor_id: str) -> Statement:
-    """Remove every trace of the membership; gives a row if there was any."""
+    """Deletes the row of the membership; gives a row if there was one."""
     return Statement(_FORGET, (project, actor_id))
 
 
 def other_admin(project: str, actor_id: str) -> Statement:
-    """Give an admin other than this one, if there is any."""
+    """Gives an admin of the project other than this user, if there is one."""
     return Statement(_OTHER_ADMIN, (project, actor_id))
 
 
-def _user(rows: list[Row]) -> User | None:
-    return User(*rows[0]) if rows else None
+def _user(rows: list[Row]) -> Account | None:
+    return Account(*rows[0]) if rows else None

@@ -1,4 +1,4 @@
-"""Which projects are there? All SQL that changes `projects`."""
+"""Creates and lists projects. Holds all SQL that changes `projects`."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,14 @@ from firmtrail.access.roles import Role
 from firmtrail.database.database import Database, Statement
 
 
-class Project(NamedTuple):
+class ProjectRow(NamedTuple):
+    """Holds a project as the list of projects shows it."""
+
     project: str
     log_id: int
     created_at_ms: int
     role: Role | None
-    """The asking user's; None where nobody in particular asks."""
+    """The role of the user that the list is for; None in the list of all projects."""
 
 
 _RESERVE = """\
@@ -50,40 +52,40 @@ _COUNT_OF_MEMBER = f"SELECT count(*) {_FROM_MEMBER}"
 
 
 def reserve(project: str) -> Statement:
-    """Take the name, before the project has a log; gives no row if it is taken."""
+    """Reserves the name, before the project has a log; gives no row if the name is taken."""
     return Statement(_RESERVE, (project,))
 
 
 def set_log(project: str, log_id: int) -> Statement:
-    """Make this log, which is its newest, the one that the project writes to."""
+    """Makes this log, the project's newest, the one that the project writes to."""
     return Statement(_SET_LOG, (project, log_id))
 
 
 async def is_there(db: Database, project: str) -> bool:
-    """Return whether there is a project of this name."""
+
     return bool(await db.read(Statement(_ONE, (project,))))
 
 
-async def page(db: Database, *, after: str = "", limit: int) -> list[Project]:
-    """Return all projects behind `after`, by name."""
-    return [Project(*row) for row in await db.read(Statement(_ALL, (after, limit)))]
+async def page(db: Database, *, after: str = "", limit: int) -> list[ProjectRow]:
+    """Returns the projects whose names follow `after`, ordered by name."""
+    return [ProjectRow(*row) for row in await db.read(Statement(_ALL, (after, limit)))]
 
 
 async def page_of_member(
     db: Database, actor_id: str, only: str | None, *, after: str = "", limit: int
-) -> list[Project]:
-    """Return the projects behind `after` where the user is a member, by name; or `only` that."""
+) -> list[ProjectRow]:
+    """Returns the projects of the user that follow `after`, by name; or of them the one `only`."""
     rows = await db.read(Statement(_OF_MEMBER, (actor_id, only, after, limit)))
-    return [Project(*row) for row in rows]
+    return [ProjectRow(*row) for row in rows]
 
 
 async def count(db: Database) -> int:
-    """Return how many projects there are."""
+
     [[projects]] = await db.read(Statement(_COUNT))
     return int(projects)
 
 
 async def count_of_member(db: Database, actor_id: str, only: str | None) -> int:
-    """Return how many `page_of_member` gives in all."""
+    """Returns how many projects all pages of `page_of_member` have."""
     [[projects]] = await db.read(Statement(_COUNT_OF_MEMBER, (actor_id, only)))
     return int(projects)

@@ -1,27 +1,27 @@
-"""Records who read which part of a log, or took a list away, and when. Holds all SQL of
+"""Records which actor read which part of a log, or exported a list, and when. Holds all SQL of
 `access_record` and `access_heads`.
 
-A read is recorded before the first byte of its answer is sent: a crash can leave a record of a
-read that never came to an answer, and never a read without its record. Where the database can't
-record it, the read is refused. Reads that begin together are written together.
+A read is recorded before the first byte of its answer is sent. So a crash can leave a record of a
+read that was never answered, but never a read without its record. If the database can't record a
+read, the read is refused. Reads that begin together are written together.
 
-The records of a project are a chain (`eventstore/chain.py`): each has its place, and the head of
-the chain is moved in the same transaction. The row of the head is locked first, so the records of
-several servers follow each other. The log holds the head now and then (commands/access_record.py).
+The records of a project form a chain (`eventstore/chain.py`): each has its position, and the same
+transaction moves the head of the chain. It locks the row of the head first, so the records of
+several servers follow each other. From time to time the log records the head
+(commands/access_record.py).
 
-A record names its reader by an actor id of the log, and the network address that the read came
-from. It holds what the request asked for, as it was understood, and no header: so no secret and no
-e-mail address.
+A record names its reader by an actor id of the log, and the network address of the request. It
+holds the parsed query of the request and no header: so no secret and no e-mail address.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from cachetools import TTLCache
 
-from firmtrail.database.database import Database, Given, Statement, Transaction, Unavailable
+from firmtrail.access.batches import BatchWriter
+from firmtrail.database.database import Database, Given, Statement, Unavailable
 from firmtrail.eventstore import chain
 
 AGAIN_AFTER_S = 60
@@ -29,26 +29,26 @@ REMEMBERED_MAX = 10_000
 WAITING_MAX = 10_000
 BATCH_READS_MAX = 500
 END_MS = 2**53
-"""Behind every time that a record can have."""
+"""A time later than any record can have."""
 
 
 class Read(NamedTuple):
-    """A read, as it began."""
+    """Describes a read when it begins."""
 
     project: str
     at_ms: int
     request_id: str
     actor: str
     path: str
-    """Below the project's."""
+    """The path below the project's path."""
     asked: str
-    """What of it, as a JSON object."""
+    """The parsed query, as a JSON object."""
     address: str | None = None
-    """The network address of the reader; None: it was recorded by a version that kept none."""
+    """The network address of the reader; None: an older version recorded none."""
 
 
-class Which(NamedTuple):
-    """Which records: since_ms <= at_ms < until_ms, and by one actor or by all."""
+class ReadFilter(NamedTuple):
+    """Selects records with since_ms <= at_ms < until_ms, of one actor or of all."""
 
     project: str
     since_ms: int = 0
@@ -64,7 +64,7 @@ WHERE TRUE
 ON CONFLICT (project) DO UPDATE
 SET size = access_heads.size + excluded.size
 RETURNING project, size, head"""
-"""Locks the heads too, in the order given: two servers never wait for each other."""
+"""Also locks the heads, in the given order, so two servers never deadlock."""
 
 _INSERT = """\
 INSERT INTO access_record (seq, project, at_ms, request_id, actor, path, asked, address)
@@ -123,98 +123,70 @@ _COUNT_OF_ACTOR = f"{_COUNT} AND actor = $4"
 
 
 class Reads:
-    """The one way into the access record, for one process."""
+    """Writes the access record for one process; nothing else writes it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: list[tuple[Read, asyncio.Future[None]]] = []
-        self._writing: asyncio.Task[None] | None = None
+        self._writer: BatchWriter[Read] = BatchWriter(self._write, BATCH_READS_MAX)
         self._remembered: TTLCache[tuple[str, ...], None] = TTLCache(REMEMBERED_MAX, AGAIN_AFTER_S)
 
     async def add(self, read: Read) -> None:
-        """Record a read; returns once it is durable. Raises `Unavailable`: it may not begin."""
-        if len(self._waiting) >= WAITING_MAX:
+        """Records a read; returns when it is durable. Raises `Unavailable`: then refuse it."""
+        if len(self._writer.waiting) >= WAITING_MAX:
             raise Unavailable("too many reads wait to be recorded")
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((read, written))
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_all())
-        await written
+        await self._writer.add(read)
 
     async def add_once_a_minute(self, read: Read) -> None:
-        """As `add`, for what one client fetches by the thousand: one that this process recorded
-        within the last minute, of the same actor, path, address and `asked`, stands for it too.
+        """Does the same as `add`, for files that a client fetches by the thousand: a read with the
+        same actor, path, address and `asked` is recorded once a minute by this process.
         """
         key = (read.project, read.actor, read.path, read.asked, read.address or "")
         if key not in self._remembered:
             await self.add(read)
             self._remembered[key] = None
 
-    async def _write_all(self) -> None:
-        try:
-            while self._waiting:
-                taken = self._waiting[:BATCH_READS_MAX]
-                del self._waiting[:BATCH_READS_MAX]
-                await self._write([read for read, _ in taken], [written for _, written in taken])
-        finally:
-            self._writing = None
-
-    async def _write(self, some: Sequence[Read], written: Sequence[asyncio.Future[None]]) -> None:
-        try:
-            async with self._db.transaction() as tx:
-                await _append(tx, some)
-        except BaseException as error:
-            for waiter in written:
-                if not waiter.done():
-                    waiter.set_exception(error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            return
-        for waiter in written:
-            if not waiter.done():  # done: its request was cancelled; it is recorded all the same
-                waiter.set_result(None)
-
-
-async def _append(tx: Transaction, some: Sequence[Read]) -> None:
-    """Add the reads to the chains of their projects."""
-    records = sorted(Counter(read.project for read in some).items())
-    [grown] = await tx.run(Statement(_GROW, (), Given("project text, records bigint", records)))
-    places, heads = [], []
-    for project, size, head in grown:
-        own = [read for read in some if read.project == project]
-        rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
-        places += rows
-        heads.append((project, chain.extended(head, rows)))
-    await tx.run(
-        Statement(_INSERT, (), Given(_COLUMNS, places)),
-        Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
-    )
+    async def _write(self, batch: Sequence[Read]) -> None:
+        """Appends the reads to the chains of their projects."""
+        records = sorted(Counter(read.project for read in batch).items())
+        grow = Statement(_GROW, (), Given("project text, records bigint", records))
+        async with self._db.transaction() as tx:
+            [grown] = await tx.run(grow)
+            inserted, heads = [], []
+            for project, size, head in grown:
+                own = [read for read in batch if read.project == project]
+                rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
+                inserted += rows
+                heads.append((project, chain.extended(head, rows)))
+            await tx.run(
+                Statement(_INSERT, (), Given(_COLUMNS, inserted)),
+                Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
+            )
 
 
 def unsealed(project: str) -> Statement:
-    """Give the size and the head of the project's chain, where it has grown since it was sealed."""
+    """Gives the size and the head of the project's chain, if it has grown since the last seal."""
     return Statement(_UNSEALED, (project,))
 
 
 def note_sealed(project: str, size: int) -> Statement:
-    """Note that the log has the head after `size` records."""
+    """Notes that the log has recorded the head after `size` records."""
     return Statement(_NOTE_SEALED, (project, size))
 
 
 async def has_grown(db: Database, project: str) -> bool:
-    """Return whether there are records that no seal covers."""
+    """Returns whether there are records that no seal covers."""
     return bool(await db.read(unsealed(project)))
 
 
 async def logs_to_seal(db: Database, before_ms: int) -> list[int]:
-    """Return the newest logs of projects with a record from before this time that is not sealed."""
+    """Returns the newest logs of projects that have an unsealed record from before this time."""
     return [log_id for [log_id] in await db.read(Statement(_TO_SEAL, (before_ms,)))]
 
 
 async def page(
-    db: Database, which: Which, *, after: tuple[int, str] | None = None, limit: int
+    db: Database, which: ReadFilter, *, after: tuple[int, str] | None = None, limit: int
 ) -> list[Read]:
-    """The records behind `after`, a (time, request id), the newest first."""
+    """Returns the records that follow `after`, a (time, request id), the newest first."""
     arguments = (which.project, which.since_ms, *(after or (which.until_ms, "")), limit)
     if which.actor is None:
         rows = await db.read(Statement(_PAGE, arguments))
@@ -223,8 +195,8 @@ async def page(
     return [Read(*row) for row in rows]
 
 
-async def count(db: Database, which: Which) -> int:
-    """How many records there are."""
+async def count(db: Database, which: ReadFilter) -> int:
+    """Returns how many records match."""
     arguments = (which.project, which.since_ms, which.until_ms)
     if which.actor is None:
         counted = await db.read(Statement(_COUNT, arguments))

@@ -1,4 +1,4 @@
-"""What may a role do?"""
+"""Defines the roles and their permissions."""
 
 from typing import Literal, get_args
 
@@ -19,12 +19,12 @@ PERMISSIONS: dict[str, Permissions] = {
 
 
 def effective(member_role: str | None, token_role: str | None) -> Permissions:
-    """What a token may do: never more than its holder may at this moment.
+    """Returns the permissions of a token: never more than its holder has at this moment.
 
-    `token_role` is None for a login, which acts with the member's own role; `member_role` is None
-    for who is no member (any more).
+    `token_role` is None for a login, which acts with the member's own role. `member_role` is None
+    for a user who is not a member, or no longer one.
     """
     if member_role is None:
         return NOTHING
-    held = PERMISSIONS[member_role]
-    return held if token_role is None else held & PERMISSIONS[token_role]
+    of_member = PERMISSIONS[member_role]
+    return of_member if token_role is None else of_member & PERMISSIONS[token_role]

@@ -1,19 +1,20 @@
-"""When did a device last call? All SQL that writes `device_seen`.
+"""Records when devices last called. Holds all SQL that writes `device_seen`.
 
-A call that records nothing writes nothing: its time is kept in memory and written with the others'
-every 30 s, and at the end. A crash loses at most the last 30 s of these times; a database that is
-away delays them. The exception is the first call of a device, which is durable before the call is
-answered (`Seen.first`): a device that has authenticated never counts as one that never did.
+A call that appends no event causes no write of its own: its time is kept in memory and written with
+the other times every 30 s, and at the end. A crash loses at most the last 30 s of these times; an
+unavailable database delays them. The exception is the first call of a device, which is durable
+before it is answered (`Seen.first`): a device that has authenticated never counts as never seen.
 
 A row with the time 0 says that the device never called. `claim_never_seen` writes such rows: they
-make a device's first call wait for the commit that decides on the device, on every server.
+make a device's first call wait, on every server, for the commit that decides about the device.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import batched, islice
+from collections.abc import Iterable, Sequence
+from itertools import batched
 
+from firmtrail.access.batches import BatchWriter
 from firmtrail.database.database import Database, Given, Statement, Unavailable
 
 FLUSH_EVERY_S = 30
@@ -47,99 +48,67 @@ WHERE device_seen.project = $1 AND device_seen.device = given.device"""
 
 
 def last_seen(project: str, devices: Sequence[str]) -> Statement:
-    """Give (device, seen_at_ms) of those with a call that recorded nothing; `flush` before it."""
+    """Gives (device, seen_at_ms) of the devices that called without an event; `flush` first."""
     given = Given("device text", [(device,) for device in devices])
     return Statement(_LAST_SEEN, (project,), given)
 
 
 def claim_never_seen(project: str, devices: Iterable[str]) -> Statement:
-    """Give (device,) of those without any call but reports, of which the caller knows more.
+    """Gives (device,) of the devices that made no call, reports excepted: the caller knows these.
 
-    Until the transaction ends, the first call of each of them waits to be written.
+    Until the transaction ends, the first call of each of these devices waits to be written.
     """
     given = Given("device text", [(device,) for device in sorted(devices)])
     return Statement(_CLAIM, (project,), given)
 
 
-type _Device = tuple[str, str]
-"""(project, device)."""
-
-
 class Seen:
-    """The times not yet written; `run` writes them until it is cancelled, then call `flush`."""
+    """Holds the times to write. `run` writes them until it is cancelled; call `flush` after it."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._waiting: dict[_Device, int] = {}
+        self._waiting: dict[tuple[str, str], int] = {}
+        """(project, device) -> time"""
         self._full = asyncio.Event()
-        self._firsts: dict[_Device, tuple[int, asyncio.Future[None]]] = {}
-        self._writing: asyncio.Task[None] | None = None
+        self._firsts: BatchWriter[tuple[str, str, int]] = BatchWriter(self._write, CHUNK_ROWS)
 
     def touch(self, project: str, device: str, now_ms: int) -> None:
-        """Note an authenticated call of the device."""
+        """Notes an authenticated call of the device."""
         self._waiting[project, device] = now_ms
         if len(self._waiting) >= WAITING_MAX:
             self._full.set()
 
     async def first(self, project: str, device: str, now_ms: int) -> None:
-        """Write the time of a device's first call; returns when it is durable.
+        """Writes the time of a device's first call; returns when it is durable.
 
-        First calls that arrive while others are written share the next transaction. Raises
-        `Unavailable`.
+        First calls that arrive during a write share the next transaction. Raises `Unavailable`.
         """
-        if (project, device) not in self._firsts:
-            written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._firsts[project, device] = now_ms, written
-        _, written = self._firsts[project, device]
-        if self._writing is None:
-            self._writing = asyncio.create_task(self._write_firsts())
-        await asyncio.shield(written)  # other calls of the device wait for it, too
-
-    async def _write_firsts(self) -> None:
-        try:
-            while self._firsts:
-                taken = dict(islice(sorted(self._firsts.items()), CHUNK_ROWS))
-                for key in taken:
-                    del self._firsts[key]
-                await self._write_some(taken)
-        finally:
-            self._writing = None
-
-    async def _write_some(self, taken: Mapping[_Device, tuple[int, asyncio.Future[None]]]) -> None:
-        """Write these first calls, and give each caller the result or the error."""
-        error: BaseException | None = None
-        try:
-            await self._write([(*key, at_ms) for key, (at_ms, _) in taken.items()])
-        except BaseException as raised:  # noqa: BLE001 (every waiter gets it)
-            error = raised
-        for _, written in taken.values():
-            if error is None:
-                written.set_result(None)
-            else:
-                written.set_exception(error)
-                written.exception()  # a caller that was cancelled does not ask for it
+        await self._firsts.add((project, device, now_ms))
 
     async def run(self) -> None:
-        """Write what gathers, every 30 s or as soon as it is much."""
+        """Writes the gathered times every 30 s, or as soon as there are `WAITING_MAX` of them."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), FLUSH_EVERY_S)
             self._full.clear()
-            with contextlib.suppress(Unavailable):  # the times stay, for the next round
+            with contextlib.suppress(Unavailable):  # the times stay for the next round
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered; raises `Unavailable` and keeps what is not yet written."""
+        """Writes the gathered times; raises `Unavailable` and keeps those that are not written."""
         taken, self._waiting = self._waiting, {}
-        # In one order on every server: two that lock the same rows never wait for each other.
         for some in batched(sorted(taken.items()), CHUNK_ROWS):
             try:
-                await self._write([(project, device, at) for (project, device), at in some])
+                await self._write([(*device, at_ms) for device, at_ms in some])
             except Unavailable:
                 self._waiting = taken | self._waiting
                 raise
 
-    async def _write(self, rows: list[tuple[str, str, int]]) -> None:
-        given = Given("project text, device text, seen_at_ms bigint", rows)
+    async def _write(self, rows: Sequence[tuple[str, str, int]]) -> None:
+        # All servers use one order, so two that lock the same rows never deadlock. Postgres refuses
+        # to update the same row twice in one statement.
+        latest = {(project, device): at_ms for project, device, at_ms in sorted(rows)}
+        times = [(*device, at_ms) for device, at_ms in latest.items()]
+        given = Given("project text, device text, seen_at_ms bigint", times)
         async with self._db.transaction() as tx:
             await tx.run(Statement(_INSERT, (), given))

@@ -1,4 +1,4 @@
-"""What are a project's settings? The fold of its SettingsChanged events."""
+"""Computes a project's settings: the fold of its SettingsChanged events."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ def stream(project: str) -> str:
 
 
 async def current(db: Database, log_id: int, project: str) -> Settings:
-    """Return the project's settings as its log has them."""
+    """Returns the project's settings as its log has them."""
     rows = await log.read_stream(db, log_id, stream(project))
     return fold(decode(position, text).event for position, _, text in rows)
 

@@ -1,13 +1,13 @@
 """Lists, issues and ends tokens and logins. Holds all SQL that changes `tokens`.
 
 A login's token has no project: it acts with the member's role wherever its holder is a member. An
-API token has a project and a role, and may never do more than its holder. A token that was issued
-by an API token names it in `issued_by`: it expires no later, and a revocation ends both. So an
-expired or revoked token has no living descendant, and finding a token needs no look at the token
-that issued it. A token that was issued by a login outlives the login.
+API token has a project and a role, and may never do more than its holder. A token that an API token
+issued names that token in `issued_by`: it expires no later, and revoking the issuer ends both. So
+an expired or revoked token has no living descendant, and finding a token never needs its issuer. A
+token that a login issued outlives the login.
 
-A revoked token keeps its row, so that its id in the log has an explanation; a login that ended and
-an erased user's tokens have none.
+A revoked token keeps its row, so that its id in the log can be explained. A login that ended and
+the tokens of an erased user have no row.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from firmtrail.database.database import Database, Statement
 
 
 class Token(NamedTuple):
-    """An API token as its holder may see it; the text itself is nowhere."""
+    """Describes an API token to its holder; the text of the token is stored nowhere."""
 
     token_id: str
     name: str
@@ -27,11 +27,11 @@ class Token(NamedTuple):
     created_at_ms: int
     expires_at_ms: int | None
     issued_by: str | None = None
-    """The API token that issued it; None where a login or the operator of the service did."""
+    """The API token that issued it; None if a login or the operator of the service did."""
 
 
-class Login(NamedTuple):
-    """A login as its holder may see it."""
+class LoginSession(NamedTuple):
+    """Describes a login to its holder."""
 
     token_id: str
     created_at_ms: int
@@ -39,7 +39,7 @@ class Login(NamedTuple):
 
 
 class MemberToken(NamedTuple):
-    """A living token or login of a project's member, as an admin of the project may see it."""
+    """Describes a member's living token or login to an admin of the project."""
 
     token_id: str
     name: str
@@ -53,21 +53,21 @@ class MemberToken(NamedTuple):
 
 
 class Issuer(NamedTuple):
-    """What limits the tokens that an API token issues."""
+    """Holds the limits of the tokens that an API token issues."""
 
     role: Role
     expires_at_ms: int | None
 
 
 class Scope(NamedTuple):
-    """Where a token is good, and up to which role; both None for a login's."""
+    """Holds the project of a token and the most that its role allows; None, None for a login."""
 
     project: str | None
     role: Role | None
 
 
 class Rights(NamedTuple):
-    """What a token may in a project, both roles to be had: see `roles.effective`."""
+    """Holds the two roles that limit a token in a project: see `roles.effective`."""
 
     member_role: Role
     token_role: Role | None
@@ -193,124 +193,113 @@ WHERE tokens.token_id = $1
 
 
 def insert(token: Token, actor_id: str, text: str) -> Statement:
-    """Keep an API token of this user by its digest."""
-    return Statement(
-        _INSERT,
-        (
-            credentials.digest(text),
-            token.token_id,
-            actor_id,
-            token.project,
-            token.role,
-            token.name,
-            token.created_at_ms,
-            token.expires_at_ms,
-            token.issued_by,
-        ),
-    )
+    """Stores an API token of this user by its digest."""
+    token_id, name, project, role, *rest = token
+    args = (credentials.digest(text), token_id, actor_id, project, role, name, *rest)
+    return Statement(_INSERT, args)
 
 
 def issuer(project: str, token_id: str, now_ms: int) -> Statement:
-    """Give the role and expiry of a living API token of the project, as an `Issuer`."""
+    """Gives the role and expiry of a living API token of the project, as an `Issuer`."""
     return Statement(_ISSUER, (token_id, project, now_ms))
 
 
 def insert_login(actor_id: str, text: str, now_ms: int, expires_at_ms: int) -> Statement:
-    """Keep a login's token by its digest."""
+    """Stores a login's token by its digest."""
     token_id = credentials.new_id("t")
     args = (credentials.digest(text), token_id, actor_id, now_ms, expires_at_ms)
     return Statement(_INSERT_LOGIN, args)
 
 
 def revoke(project: str, token_id: str, now_ms: int) -> Statement:
-    """Kill a token and every living token that descends from it; gives their ids."""
+    """Revokes a token and every living token that descends from it; gives their ids."""
     return Statement(_REVOKE, (project, token_id, now_ms))
 
 
 def revoke_all(project: str, actor_id: str, now_ms: int) -> Statement:
-    """Kill a user's tokens of a project; gives their ids."""
+    """Revokes a user's tokens of a project; gives their ids."""
     return Statement(_REVOKE_ALL, (project, actor_id, now_ms))
 
 
 def forget(actor_id: str) -> Statement:
-    """Delete all of a user's tokens, logins too."""
+    """Deletes all tokens and logins of a user."""
     return Statement(_FORGET, (actor_id,))
 
 
 def forget_in(project: str, actor_id: str) -> Statement:
-    """Delete all of a user's tokens of one project."""
+    """Deletes all of a user's tokens of one project."""
     return Statement(_FORGET_IN, (actor_id, project))
 
 
 def end_login(actor_id: str, token_id: str) -> Statement:
-    """End one login of a user; gives a row if there was one."""
+    """Ends one login of a user; gives a row if there was one."""
     return Statement(_END_LOGIN, (token_id, actor_id))
 
 
 def end_login_of_member(project: str, token_id: str) -> Statement:
-    """End a login of one of the project's members; gives a row if there was one."""
+    """Ends a login of one of the project's members; gives a row if there was one."""
     return Statement(_END_LOGIN_OF_MEMBER, (token_id, project))
 
 
 def forget_logins(actor_id: str) -> Statement:
-    """End a user's logins."""
+    """Ends all logins of a user."""
     return Statement(_FORGET_LOGINS, (actor_id,))
 
 
 def forget_expired_logins(actor_id: str, now_ms: int) -> Statement:
-    """Delete what is left of a user's past logins."""
+    """Deletes the rows of a user's expired logins."""
     return Statement(_FORGET_EXPIRED_LOGINS, (actor_id, now_ms))
 
 
 async def page(
     db: Database, actor_id: str, project: str | None, *, after: str = "", limit: int
 ) -> list[Token]:
-    """Return a user's API tokens that are not revoked, by their ids; `project` None: of all."""
+    """Returns a user's API tokens that are not revoked, ordered by id: of `project`, or of all."""
     rows = await db.read(Statement(_PAGE, (actor_id, project, after, limit)))
     return [Token(*row) for row in rows]
 
 
 async def count(db: Database, actor_id: str, project: str | None) -> int:
-    """Return how many `page` gives in all."""
+    """Returns how many tokens all pages of `page` have."""
     [[tokens]] = await db.read(Statement(_COUNT, (actor_id, project)))
     return int(tokens)
 
 
 async def one(db: Database, actor_id: str, project: str | None, token_id: str) -> Token | None:
-    """Return one of those that `page` gives."""
+    """Returns the token of this id if it is one of those that `page` returns."""
     rows = await db.read(Statement(_ONE, (actor_id, project, token_id)))
     return Token(*rows[0]) if rows else None
 
 
 async def logins(
     db: Database, actor_id: str, now_ms: int, *, after: str = "", limit: int
-) -> list[Login]:
-    """Return a user's living logins, by their ids."""
+) -> list[LoginSession]:
+    """Returns a user's living logins, ordered by id."""
     rows = await db.read(Statement(_LOGINS, (actor_id, now_ms, after, limit)))
-    return [Login(*row) for row in rows]
+    return [LoginSession(*row) for row in rows]
 
 
 async def page_of_members(
     db: Database, project: str, now_ms: int, *, after: str = "", limit: int
 ) -> list[MemberToken]:
-    """Return the living tokens of a project and the logins of its members, by their ids."""
+    """Returns the living tokens of a project and the logins of its members, ordered by id."""
     rows = await db.read(Statement(_PAGE_OF_MEMBERS, (project, now_ms, after, limit)))
     return [MemberToken(*row) for row in rows]
 
 
 async def count_of_members(db: Database, project: str, now_ms: int) -> int:
-    """Return how many rows all pages of `page_of_members` have."""
+    """Returns how many rows all pages of `page_of_members` have."""
     [[total]] = await db.read(Statement(_COUNT_OF_MEMBERS, (project, now_ms)))
     return int(total)
 
 
 async def scope(db: Database, token_id: str) -> Scope:
-    """Return where a token is good."""
+    """Returns the project and role of a token."""
     [row] = await db.read(Statement(_SCOPE, (token_id,)))
     return Scope(*row)
 
 
 async def rights(db: Database, token_id: str, project: str) -> Rights | None:
-    """Return what a token may in a project; None if it is not for it, or its holder no member."""
+    """Returns the roles of a token in a project; None if it or its holder has none there."""
     rows = await db.read(Statement(_RIGHTS, (token_id, project)))
     return Rights(*rows[0]) if rows else None

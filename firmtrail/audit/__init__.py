@@ -1,7 +1,8 @@
-"""Is the log what was published, and are the views nothing but the log? What an auditor runs.
+"""Checks that a log is the one that was published, and that the rest of a database follows from it.
 
-`edge` computes a log's tiles and root from its entries alone. `source` is where a log is read from:
-a URL, a directory or a database. `verify` holds what a source says against what its entries hash
-to; `export` makes a directory of what it verified; `database` looks at everything that a database
-keeps beside the entries.
+An auditor runs it. `growing_tree` computes a log's tiles and root from its entries alone. `source`
+reads a log from a URL, a directory or a database. `verify` compares a source with the hashes of its
+entries; `export` writes the verified log to a directory. `database` checks the tables that a
+database stores next to the entries, `replay` its views, `access` and `access_record` who may do
+what and who read what.
 """

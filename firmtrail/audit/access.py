@@ -1,29 +1,29 @@
 """Compares members, tokens and device secrets in a database with what the project's logs say.
 
-Members with their roles, tokens with holder, role, expiry, revocation and issuer, and secrets by
-their ids must be those of the fold (`access_fold`). Not compared are digests and hashes, of which
-the log holds nothing, and logins, which belong to no project: of a login only the form is looked
-at. No project may name another project's log, since its own members would then be that log's. The
-database may change meanwhile: rows and the log's end are read in one snapshot.
+Members with their roles, tokens with holder, role, expiry, revocation and issuer, and secrets with
+their ids must be those of the fold (`access_fold`). Digests and hashes are not compared, because
+the log does not contain them. Logins belong to no project, so only the form of a login is checked.
+No project may name another project's log, since its own members would then decide about that log.
+The database may change meanwhile: the rows and the log's end are read in one snapshot.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 from firmtrail.audit import rows
-from firmtrail.audit.access_fold import TYPES, AccessFold, Token
+from firmtrail.audit.access_fold import TYPES, AccessFold, TokenState
 from firmtrail.audit.columns import UNREADABLE
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
+from firmtrail.audit.rows import PAGE_ROWS, pages_of_project
 from firmtrail.database.database import Reader, Row, Statement
 from firmtrail.events.entry import decode, envelope_of
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log as eventlog
 
-PAGE_ROWS = 1_000
 LOGIN_MS_MAX = 24 * 3600 * 1000
 CLOCK_MS_MAX = 24 * 3600 * 1000
-"""How far the clock of a server that logged somebody in may be ahead of the database's."""
+"""The most that the clock of the server that made a login may be ahead of the database's clock."""
 
 _MEMBERS = """\
 SELECT actor_id, role
@@ -72,7 +72,7 @@ WHERE projects.project <> log_heads.project
     AND (projects.project = $1 OR log_heads.project = $1)
 ORDER BY projects.project
 LIMIT 1000"""
-"""The members of a project decide about the log that its row names."""
+"""Finds rows that would give the members of one project control of another project's log."""
 
 
 class _Audit(NamedTuple):
@@ -84,10 +84,10 @@ class _Audit(NamedTuple):
         self.findings.add(self.name, where, what)
 
 
-async def replay(name: str, project: str, logs: Sequence[Log], findings: Findings) -> None:
-    """Fold all logs of the project, and add every row of access that differs to `findings`.
+async def replay(name: str, project: str, logs: Sequence[AuditedLog], findings: Findings) -> None:
+    """Folds all logs of the project, and adds a finding for every row of access that differs.
 
-    `name` is what findings call the project. It takes the memory of all living secrets' ids.
+    Findings show the project as `name`. The ids of all living secrets are kept in memory.
     """
     if not logs:
         return
@@ -105,8 +105,8 @@ async def replay(name: str, project: str, logs: Sequence[Log], findings: Finding
             await _compare(audit, fold, snapshot)
 
 
-async def _fold(audit: _Audit, fold: AccessFold, log: Log, span: range) -> bool:
-    """Return whether the span could be folded; a finding says from where on it could not."""
+async def _fold(audit: _Audit, fold: AccessFold, log: AuditedLog, span: range) -> bool:
+    """Returns whether the span could be folded; a finding names the entry that could not."""
     at = span.start
     try:
         async for page in eventlog.read(log.db, log.log_id, span.start, span.stop):
@@ -115,9 +115,9 @@ async def _fold(audit: _Audit, fold: AccessFold, log: Log, span: range) -> bool:
                 if at == 0 and not kind.startswith(f"firmtrail.{LogContinued.__name__}."):
                     fold.begin_log()
                 if kind in TYPES:
-                    fold.see(decode(at, text))
+                    fold.apply(decode(at, text))
     except (eventlog.Corrupt, *UNREADABLE) as error:
-        audit.findings.add(log.name, f"position {at}", f"it can't be folded: {error}")
+        audit.findings.add(log.name, f"position {at}", f"the entry can't be folded: {error}")
         return False
     return True
 
@@ -125,17 +125,17 @@ async def _fold(audit: _Audit, fold: AccessFold, log: Log, span: range) -> bool:
 async def _compare(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
     for name, owner in await snapshot.read(Statement(_OTHER_NAMES, (audit.project,))):
         audit.add(f"projects ({name})", f"names a log of the project {owner}")
-    members = {row[0]: row[1] async for row in _pages(snapshot, _MEMBERS, audit.project)}
-    _differences(audit, "members", fold.members, members)
-    tokens = {row[0]: _token(row) async for row in _pages(snapshot, _TOKENS, audit.project)}
-    _differences(audit, "tokens", fold.tokens, tokens)
-    await _compare_logins(audit, snapshot)
+    members = pages_of_project(snapshot, _MEMBERS, audit.project)
+    _differences(audit, "members", fold.members, {row[0]: row[1] async for row in members})
+    tokens = pages_of_project(snapshot, _TOKENS, audit.project)
+    _differences(audit, "tokens", fold.tokens, {row[0]: _token(row) async for row in tokens})
+    await _check_logins(audit, snapshot)
     await _compare_secrets(audit, fold, snapshot)
 
 
-def _token(row: Row) -> Token:
+def _token(row: Row) -> TokenState:
     _, holder, role, expires_at_ms, revoked_at_ms, issued_by = row
-    return Token(holder, role, expires_at_ms, revoked_at_ms is not None, issued_by)
+    return TokenState(holder, role, expires_at_ms, revoked_at_ms is not None, issued_by)
 
 
 def _differences(
@@ -146,15 +146,14 @@ def _differences(
         if key not in found:
             audit.add(where, f"is missing; the log says {expected[key]}")
         elif key not in expected:
-            audit.add(where, f"is {found[key]}, and the log says nothing of it")
+            audit.add(where, f"is {found[key]}, but the log does not record it")
         elif expected[key] != found[key]:
             audit.add(where, f"is {found[key]}; the log says {expected[key]}")
 
 
-async def _compare_logins(audit: _Audit, snapshot: Reader) -> None:
-    async for token_id, role, created_at_ms, expires_at_ms, issued_by, now_ms in _pages(
-        snapshot, _LOGINS, audit.project
-    ):
+async def _check_logins(audit: _Audit, snapshot: Reader) -> None:
+    logins = pages_of_project(snapshot, _LOGINS, audit.project)
+    async for token_id, role, created_at_ms, expires_at_ms, issued_by, now_ms in logins:
         is_bounded = (
             isinstance(expires_at_ms, int)
             and isinstance(created_at_ms, int)
@@ -162,7 +161,7 @@ async def _compare_logins(audit: _Audit, snapshot: Reader) -> None:
             and expires_at_ms <= now_ms + LOGIN_MS_MAX + CLOCK_MS_MAX
         )
         if role is not None or issued_by is not None or not is_bounded:
-            audit.add(f"tokens ({token_id})", "is for all projects, and no login is like this")
+            audit.add(f"tokens ({token_id})", "is valid in all projects, but is not a valid login")
 
 
 async def _compare_secrets(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
@@ -173,9 +172,9 @@ async def _compare_secrets(audit: _Audit, fold: AccessFold, snapshot: Reader) ->
         for secret_id, until_ms in found:
             where = f"device_secrets ({device}, {secret_id})"
             if secret_id not in expected or secret_id in seen:
-                audit.add(where, "is there, and the log says nothing of it")
+                audit.add(where, "exists, but the log does not record it")
             elif expected[secret_id] != until_ms:
-                audit.add(where, f"ends at {until_ms}; the log says {expected[secret_id]}")
+                audit.add(where, f"expires at {until_ms}; the log says {expected[secret_id]}")
             seen.add(secret_id)
         for secret_id in sorted(expected.keys() - seen):
             audit.add(f"device_secrets ({device}, {secret_id})", "is missing")
@@ -187,24 +186,16 @@ async def _compare_secrets(audit: _Audit, fold: AccessFold, snapshot: Reader) ->
 async def _secrets(
     snapshot: Reader, project: str
 ) -> AsyncIterator[tuple[str, list[tuple[str, int | None]]]]:
-    """The secrets of one device after another."""
+    """Yields each device with its secrets."""
     after = ""
     while page := await snapshot.read(Statement(_SECRETS, (project, after, PAGE_ROWS))):
         devices: dict[str, list[tuple[str, int | None]]] = {}
         for device, secret_id, until_ms in page:
             devices.setdefault(device, []).append((secret_id, until_ms))
-        if len(page) == PAGE_ROWS:  # the last device may have more of them
+        if len(page) == PAGE_ROWS:  # the last device may have more secrets
             last = next(reversed(devices))
             of_last = await snapshot.read(Statement(_SECRETS_OF, (project, last)))
             devices[last] = [(secret_id, until_ms) for _, secret_id, until_ms in of_last]
         for device, found in devices.items():
             yield device, found
         after = next(reversed(devices))
-
-
-async def _pages(snapshot: Reader, text: str, project: str) -> AsyncIterator[Row]:
-    after = ""
-    while page := await snapshot.read(Statement(text, (project, after, PAGE_ROWS))):
-        for row in page:
-            yield row
-        after = page[-1][0]

@@ -1,7 +1,7 @@
-"""Folds what a project's logs say of access: who is a member, which tokens and secrets live. Pure.
+"""Folds the events about access into a project's members, living tokens and living secrets. Pure.
 
-Members and tokens are those of all logs of the project. A secret is of the log that its device is
-registered in, and of the logs that this one continues.
+Members and tokens come from all logs of the project. A secret comes from the log in which its
+device is registered, or from a log that this one continues.
 """
 
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.times import time_ms
 
-KINDS: tuple[type[Event], ...] = (
+EVENTS: tuple[type[Event], ...] = (
     MemberAdded,
     MemberChanged,
     MemberRemoved,
@@ -36,15 +36,15 @@ KINDS: tuple[type[Event], ...] = (
     DeviceSecretRevoked,
     DeviceDecommissioned,
 )
-TYPES = frozenset(name for kind in KINDS for name in types_named(kind.__name__))
-"""The types of the entries that `see` has to be given."""
+TYPES = frozenset(name for event in EVENTS for name in types_named(event.__name__))
+"""The types of the entries that the fold needs."""
 
 ISSUERS = frozenset({"token", "gateway"})
-"""Kinds of actors that are API tokens."""
+"""The kinds of actors that are API tokens."""
 
 
-class Token(NamedTuple):
-    """The facts that decide what a token may do, and until when."""
+class TokenState(NamedTuple):
+    """Holds the facts that decide what a token may do, and until when."""
 
     holder: str
     role: str
@@ -54,21 +54,21 @@ class Token(NamedTuple):
 
 
 class AccessFold:
-    """Members, tokens and secrets as the events seen so far give them."""
+    """Holds the members, tokens and secrets after the events that were applied."""
 
     def __init__(self) -> None:
         self.members: dict[str, str | None] = {}
         """actor id -> role; None: no longer a member."""
-        self.tokens: dict[str, Token] = {}
+        self.tokens: dict[str, TokenState] = {}
         self.secrets: dict[str, dict[str, int | None]] = {}
-        """device -> secret id -> until when it is good; None: it does not expire."""
+        """device -> secret id -> expiry in ms; None: it does not expire."""
 
     def begin_log(self) -> None:
-        """Begin a log that continues no other: its devices have no secrets yet."""
+        """Begins a log that continues no other: its devices have no secrets yet."""
         self.secrets.clear()
 
-    def see(self, recorded: Recorded) -> None:
-        """Take the next event of one of `KINDS`."""
+    def apply(self, recorded: Recorded) -> None:
+        """Applies the next event of one of the classes in `EVENTS`."""
         device = recorded.stream.removeprefix("device/")
         match recorded.event:
             case MemberAdded(member, role) | MemberChanged(member, role):
@@ -76,7 +76,8 @@ class AccessFold:
             case MemberRemoved(member):
                 self.members[member] = None
             case UserErased(user):
-                self._erase(user)
+                self.members.pop(user, None)
+                self.tokens = {n: each for n, each in self.tokens.items() if each.holder != user}
             case TokenIssued() as issued:
                 self._issue(issued, recorded.actor)
             case TokenRevoked(token_id):
@@ -88,26 +89,24 @@ class AccessFold:
             case DeviceSecretRevoked() | DeviceDecommissioned():
                 self.secrets.pop(device, None)
 
-    def _erase(self, user: str) -> None:
-        self.members.pop(user, None)
-        self.tokens = {name: each for name, each in self.tokens.items() if each.holder != user}
-
     def _issue(self, issued: TokenIssued, actor: str) -> None:
         kind, _, name = actor.partition("/")
         issuer = self.tokens.get(name) if kind in ISSUERS else None
         expires_at_ms = None if issued.expires_at is None else time_ms(issued.expires_at)
         if issuer is None:
-            token = Token(issued.holder, issued.role, expires_at_ms)
+            token = TokenState(issued.holder, issued.role, expires_at_ms)
         else:
             ends = [each for each in (expires_at_ms, issuer.expires_at_ms) if each is not None]
             ends_ms = min(ends, default=None)
-            token = Token(issued.holder, issued.role, ends_ms, issuer.is_revoked, name)
+            token = TokenState(issued.holder, issued.role, ends_ms, issuer.is_revoked, name)
         self.tokens[issued.token_id] = token
 
     def _revoke(self, token_id: str) -> None:
-        """End the token and its descendants; nothing, for a login, whose end is recorded too."""
+        """Ends the token and its descendants. A login is not among them: its end, which is
+        recorded as well, changes nothing here.
+        """
         ended = {token_id}
-        for name, token in self.tokens.items():  # what issued a token comes before it
+        for name, token in self.tokens.items():  # an issuer comes before the tokens it issued
             if name in ended or token.issued_by in ended:
                 ended.add(name)
                 self.tokens[name] = token._replace(is_revoked=True)

@@ -1,8 +1,9 @@
 """Compares a project's access record with the heads of its chain that the log holds.
 
-Each `AccessRecordSealed` says to which head the first so many rows chain. A row that was changed,
-removed, added or moved before that shows as another head or a missing place. What came after the
-last seal is compared with `access_heads`, which somebody who writes to the database can change too.
+Each `AccessRecordSealed` holds the number of rows and the head that they chain to. A row below that
+number that was changed, removed, added or moved gives another head or a gap. The rows after the
+last seal are compared with `access_heads`, which a person with write access to the database can
+change as well.
 """
 
 from collections import deque
@@ -11,19 +12,18 @@ from typing import NamedTuple
 
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import Database, Row, Statement
 from firmtrail.events.log import AccessRecordSealed
 from firmtrail.eventstore import chain
 from firmtrail.eventstore import log as eventlog
 
-PAGE_ROWS = 1_000
 TABLE = "access_record"
 
 _PAGE = """\
 SELECT seq, project, at_ms, request_id, actor, path, asked, address
 FROM access_record
-WHERE project = $1 AND seq >= $2
+WHERE project = $1 AND seq > $2
 ORDER BY seq
 LIMIT $3"""
 
@@ -41,12 +41,13 @@ WHERE project = $1
 LIMIT 1"""
 
 
-class Mark(NamedTuple):
-    """A head that the chain must have at a size, and who says so."""
+class ExpectedHead(NamedTuple):
+    """Says that the chain has this head at this size."""
 
     size: int
     head: str
-    said_by: str
+    source: str
+    """The table or the position in the log that says so."""
 
 
 class _Audit(NamedTuple):
@@ -59,97 +60,87 @@ class _Audit(NamedTuple):
         self.findings.add(self.name, where, what)
 
 
-async def verify(name: str, project: str, logs: Iterable[Log], findings: Findings) -> None:
-    """Look at all rows of the project's record. `name` is what findings call it.
+async def verify(name: str, project: str, logs: Iterable[AuditedLog], findings: Findings) -> None:
+    """Checks all rows of the project's access record. Findings show the project as `name`.
 
-    The record may grow meanwhile: what must hold is read first, and the rows after it.
+    The record may grow meanwhile, so the expected heads are read before the rows.
     """
     logs = list(logs)
     if not logs:
         return
     audit = _Audit(logs[0].db, project, name, findings)
-    marks = [mark async for mark in _seals(audit, logs)]
-    marks += await _head(audit, marks)
+    expected = [head async for head in _seals(audit, logs)]
+    expected += await _stored_head(audit, expected)
     for [request_id] in await audit.db.read(Statement(_OUTSIDE, (project,))):
-        audit.add(f"{TABLE} (request {request_id})", "the row has no place in the chain")
-    await _compare(audit, sorted(marks, key=lambda mark: mark.size))
+        audit.add(f"{TABLE} (request {request_id})", "the row has no position in the chain")
+    await _compare(audit, sorted(expected, key=lambda head: head.size))
 
 
-async def _seals(audit: _Audit, logs: Iterable[Log]) -> AsyncIterator[Mark]:
+async def _seals(audit: _Audit, logs: Iterable[AuditedLog]) -> AsyncIterator[ExpectedHead]:
     for log in logs:
         stream = f"access-record/{audit.project}"
         for position, _, text in await log.db.read(eventlog.of_stream(log.log_id, stream)):
             event = rows.decoded(position, text)
             if isinstance(event, AccessRecordSealed):
-                yield Mark(event.size, event.head, f"{log.name} position {position}")
+                yield ExpectedHead(event.size, event.head, f"{log.name} position {position}")
 
 
-async def _head(audit: _Audit, seals: list[Mark]) -> list[Mark]:
-    """Return the head that the database says, where it can be one."""
+async def _stored_head(audit: _Audit, seals: list[ExpectedHead]) -> list[ExpectedHead]:
+    """Returns the head in `access_heads`; none if it contradicts the seals."""
     found = await audit.db.read(Statement(_HEAD, (audit.project,)))
-    last = max((mark.size for mark in seals), default=0)
+    last = max((seal.size for seal in seals), default=0)
     if not found:
         if last:
-            audit.add("access_heads", f"is missing, and the log sealed {last} rows")
-        return [Mark(0, chain.START, "access_heads")]
+            audit.add("access_heads", f"is missing, but the log sealed {last} rows")
+        return [ExpectedHead(0, chain.START, "access_heads")]
     [[size, head, sealed]] = found
     if not isinstance(size, int) or not isinstance(sealed, int) or not last <= size:
-        audit.add("access_heads (size)", f"is {size!r}, and the log sealed {last} rows")
+        audit.add("access_heads (size)", f"is {size!r}, but the log sealed {last} rows")
         return []
     if sealed > last:
-        audit.add("access_heads (sealed)", f"is {sealed}, and the log sealed {last} rows")
-    return [Mark(size, head, "access_heads")]
+        audit.add("access_heads (sealed)", f"is {sealed}, but the log sealed {last} rows")
+    return [ExpectedHead(size, head, "access_heads")]
 
 
 class _Chain:
-    """The chain as the rows give it, compared with the marks on its way."""
+    """Computes the chain from the rows, and compares it with the expected heads."""
 
-    def __init__(self, audit: _Audit, marks: list[Mark]) -> None:
+    def __init__(self, audit: _Audit, expected: list[ExpectedHead]) -> None:
         self._audit = audit
-        self.marks = deque(marks)
+        self.expected = deque(expected)
         self.size = 0
         self._head = chain.START
-        self._good = 0
+        self._verified_size = 0
 
     def add(self, row: Row) -> None:
         self._head, self.size = chain.extended(self._head, [row]), self.size + 1
         self.check()
 
     def check(self) -> None:
-        """Compare with the marks of this size; after a wrong head the right one counts."""
-        while self.marks and self.marks[0].size == self.size:
-            mark = self.marks.popleft()
-            if self._head != mark.head:
-                where = f"{TABLE} ({_span(self._good, mark.size)})"
-                self._audit.add(where, f"is not what {mark.said_by} says")
-            self._head, self._good = mark.head, mark.size
+        """Compares with the expected heads of this size; continues from these after a wrong one."""
+        while self.expected and self.expected[0].size == self.size:
+            expected = self.expected.popleft()
+            if self._head != expected.head:
+                where = f"{TABLE} ({_span(self._verified_size, expected.size)})"
+                self._audit.add(where, f"does not match the head in {expected.source}")
+            self._head, self._verified_size = expected.head, expected.size
 
 
-async def _compare(audit: _Audit, marks: list[Mark]) -> None:
-    found = _Chain(audit, marks)
+async def _compare(audit: _Audit, expected: list[ExpectedHead]) -> None:
+    found = _Chain(audit, expected)
     found.check()
-    async for row in _rows(audit):
+    async for row in rows.pages_of_project(audit.db, _PAGE, audit.project, after=-1):
         if row[0] != found.size:
             audit.add(f"{TABLE} ({_span(found.size, row[0])})", "is missing")
             return
         found.add(row)
-    for mark in found.marks:
-        what = f"is missing: {mark.said_by} says that there are {mark.size}"
-        audit.add(f"{TABLE} ({_span(found.size, mark.size)})", what)
+    for head in found.expected:
+        what = f"is missing: {head.source} counts {head.size} rows"
+        audit.add(f"{TABLE} ({_span(found.size, head.size)})", what)
     after = await audit.db.read(Statement(_HEAD, (audit.project,)))
     if found.size > (after[0][0] if after else 0):
-        audit.add(f"{TABLE} ({_span(found.size - 1, found.size)})", "access_heads has fewer rows")
-
-
-async def _rows(audit: _Audit) -> AsyncIterator[Row]:
-    after = 0
-    while True:
-        page = await audit.db.read(Statement(_PAGE, (audit.project, after, PAGE_ROWS)))
-        for row in page:
-            yield row
-        if len(page) < PAGE_ROWS:
-            return
-        after = page[-1][0] + 1
+        where = f"{TABLE} ({_span(found.size - 1, found.size)})"
+        audit.add(where, "access_heads counts fewer rows")
 
 
 def _span(start: int, stop: int) -> str:

@@ -1,8 +1,8 @@
-"""Does a log go on from the logs that its first event names, and what was lost on the way?
+"""Checks that a project's logs continue each other as they say, and finds what was lost.
 
-A log that goes on from another says so in its first event, `LogContinued`; `continued` is an index
-over that. An old log that was gone on from may be shorter than it was once signed: then the new
-one says how much of it was left.
+A log that continues another names it in its first event, `LogContinued`; the table `continued` is
+an index over that. A continued log may be shorter than a checkpoint of it says: then the newer log
+says how much of it was left.
 """
 
 from collections.abc import Sequence
@@ -10,52 +10,55 @@ from typing import NamedTuple
 
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import continued
 from firmtrail.eventstore import log as eventlog
 from firmtrail.eventstore.continued import Part
 
 
-class Old(NamedTuple):
-    """An old log as the one that goes on from it says."""
+class Continuation(NamedTuple):
+    """Holds what a newer log says about the log that it continues."""
 
     size: int
-    """How much of it there was."""
+    """How many entries of the older log were left."""
     note: str | None
-    """Its last checkpoint before."""
+    """The last checkpoint of the older log."""
 
 
-async def look(logs: Sequence[Log], findings: Findings) -> dict[str, Old]:
-    """The old logs of a project, by name. `logs` are all of the project's, the oldest first."""
+async def check(logs: Sequence[AuditedLog], findings: Findings) -> dict[str, Continuation]:
+    """Returns the continued logs of a project, by name. `logs` are all of the project's logs, the
+    oldest first.
+    """
     by_number = {log.number: log for log in logs}
     parts: dict[int, list[Part]] = {}
-    old: dict[str, Old] = {}
+    continuations: dict[str, Continuation] = {}
     for log in logs:
         event, parts[log.number] = await _first(log), []
         if event is not None and event.log in by_number and event.log < log.number:
             before = by_number[event.log]
-            old[before.name] = Old(event.size, event.checkpoint)
+            continuations[before.name] = Continuation(event.size, event.checkpoint)
             shifted = [part._replace(start=part.start - event.size) for part in parts[event.log]]
             last = Part(before.log_id, before.number, event.size, -event.size)
             parts[log.number] = [*shifted, last]
         elif event is not None:
-            findings.add(log.name, "position 0", f"it goes on from log {event.log}: there is none")
-        await _hold(log, parts[log.number], findings)
-    return old
+            what = f"it continues log {event.log}, which does not exist"
+            findings.add(log.name, "position 0", what)
+        await _compare(log, parts[log.number], findings)
+    return continuations
 
 
-async def _first(log: Log) -> LogContinued | None:
-    """None also where the first entry is none of ours, which is found with the others."""
+async def _first(log: AuditedLog) -> LogContinued | None:
+    """Returns the first event of a log that continues another; None for any other first entry."""
     for position, _, text in await log.db.read(eventlog.page(log.log_id, 0, 1, 1)):
         event = rows.decoded(position, text)
         return event if isinstance(event, LogContinued) else None
     return None
 
 
-async def _hold(log: Log, expected: Sequence[Part], findings: Findings) -> None:
+async def _compare(log: AuditedLog, expected: Sequence[Part], findings: Findings) -> None:
     stored = set(continued.parts_of(await log.db.read(continued.parts(log.log_id))))
     for part in sorted(stored ^ set(expected), key=repr):
-        is_said = "its first event does not say so" if part in stored else "it is missing"
+        what = "does not follow from the log's first event" if part in stored else "is missing"
         where = f"continued (log {part.number}, size {part.size}, start {part.start})"
-        findings.add(log.name, where, is_said)
+        findings.add(log.name, where, what)

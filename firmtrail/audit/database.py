@@ -1,11 +1,11 @@
-"""Is everything that a database keeps of a log what its entries say?
+"""Checks that everything a database stores about a log follows from the log's entries.
 
-The entries are hashed one after another, and from the hashes come the tiles, the frontier and the
-roots that checkpoints sign (`edge`). Held against that: the stored subtrees, the head, every
-checkpoint, and, event by event, the columns and texts beside the entry (`columns`).
+The entries are hashed one after another, and the hashes give the tiles, the frontier and the roots
+that checkpoints sign (`growing_tree`). The stored subtrees, the head and every checkpoint are
+compared with these, and the columns and text of each event with its entry (`columns`).
 
-It only reads, and the log may grow meanwhile. What changes, the heads and the numbers of rows, is
-read in one snapshot at the start; what is below its size is append-only and needs none.
+It only reads, and the log may grow meanwhile. The heads and the numbers of rows change, so they are
+read in one snapshot at the start. The rows below the log's size are append-only and need none.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from itertools import batched, pairwise
 from typing import NamedTuple
 
 from firmtrail.audit import rows
-from firmtrail.audit.columns import Columns, Stored
-from firmtrail.audit.edge import Edge, Tile, places_at, split
+from firmtrail.audit.columns import ColumnCheck, StoredEvent
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
-from firmtrail.audit.signed import Mark, Signed, marks, signed_of_more
-from firmtrail.audit.verify import Advance
+from firmtrail.audit.growing_tree import GrowingTree, HashTile, split, unfinished_tiles
+from firmtrail.audit.known_roots import ExpectedRoot, KnownRoots, roots_at, roots_beyond
+from firmtrail.audit.logs import AuditedLog
+from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.proofs import Range, perfect
 
 
 class _Audit(NamedTuple):
-    """What the steps share."""
+    """Holds what all steps need."""
 
-    log: Log
-    signed: Signed
+    log: AuditedLog
+    known: KnownRoots
     findings: Findings
 
     def add(self, where: str, what: str) -> None:
@@ -36,156 +36,142 @@ class _Audit(NamedTuple):
 
 
 async def verify_log(
-    log: Log, signed: Signed, start: int, *, findings: Findings, advance: Advance
-) -> Edge:
-    """Look at the log from the position `start` on, 0 or a tile's end; the tree of its entries.
+    log: AuditedLog, known: KnownRoots, start: int, *, findings: Findings, advance: AdvanceProgress
+) -> GrowingTree:
+    """Checks the log from the position `start`, which is 0 or the end of a tile; returns the tree
+    of its entries.
 
-    What was before `start` is taken from the stored subtrees, and is as good as the first root
-    behind it that was signed. Raises `Unavailable`.
+    The part before `start` is taken from the stored subtrees; only the next signed root proves it.
+    Raises `Unavailable`.
     """
-    audit = _Audit(log, signed, findings)
-    head = await _look(audit)
-    edge, columns = await _edge_at(audit, start), Columns(log, start, findings)
-    await _hold_root(audit, edge)
+    audit = _Audit(log, known, findings)
+    head = await _checked_head(audit)
+    tree, columns = await _tree_at(audit, start), ColumnCheck(log, start, findings)
+    at_start = range(tree.size, tree.size + 1)
+    _compare_roots(audit, tree, await roots_at(log, known, at_start, findings))
     async for run in rows.runs(log, start, head.size, findings):
         for stored in run:
-            columns.see(stored)
-        if run[0].position == edge.size:  # behind a hole there is no tree
-            await _grow(audit, edge, run)
+            columns.check(stored)
+        if run[0].position == tree.size:  # a gap ends the tree
+            await _grow(audit, tree, run)
         advance(len(run))
-    if edge.size == head.size:
-        await _end(audit, edge, head)
-    _hold_head(audit, head, columns, is_whole=start == 0)
-    await _hold_texts(audit, columns, head.size)
-    await rows.repeated(log, findings)
-    return edge
+    if tree.size == head.size:
+        await _compare_end(audit, tree, head)
+    _compare_head(audit, head, columns, is_whole=start == 0)
+    await _check_texts(audit, columns, head.size)
+    await rows.find_repeated(log, findings)
+    return tree
 
 
-async def _look(audit: _Audit) -> rows.Head:
-    """The head; what there is beyond its size is a finding."""
+async def _checked_head(audit: _Audit) -> rows.HeadRow:
+    """Returns the head; rows and checkpoints beyond its size are findings."""
     log = audit.log
     async with log.db.snapshot() as snapshot:
         head = await rows.head(snapshot, log.log_id)
-        await rows.outside(snapshot, log, head.size, audit.findings)
-        longer = await signed_of_more(
-            snapshot, log, audit.signed, size=head.size, findings=audit.findings
+        await rows.find_rows_outside(snapshot, log, head.size, audit.findings)
+        beyond = await roots_beyond(
+            snapshot, log, audit.known, size=head.size, findings=audit.findings
         )
-    for mark in longer:
-        audit.add(mark.said_by, f"is of {mark.size} entries, and the log has {head.size}")
+    for root in beyond:
+        audit.add(root.source, f"covers {root.size} entries, but the log has {head.size}")
     return head
 
 
-async def _edge_at(audit: _Audit, start: int) -> Edge:
+async def _tree_at(audit: _Audit, start: int) -> GrowingTree:
     tiles = []
-    for place in places_at(start):
-        first = place.number * merkle.TILE_WIDTH
-        numbers = range(first, first + place.width)
-        found = await rows.subtrees(audit.log, place.level, numbers)
-        tiles.append(Tile(place, b"".join(_bytes(found.get(number)) for number in numbers)))
-    return Edge(start, tiles)
+    for tile in unfinished_tiles(start):
+        first = tile.number * merkle.TILE_WIDTH
+        numbers = range(first, first + tile.width)
+        found = await rows.subtrees(audit.log, tile.level, numbers)
+        tiles.append(HashTile(tile, b"".join(_bytes(found.get(number)) for number in numbers)))
+    return GrowingTree(start, tiles)
 
 
 def _bytes(text: str | None) -> bytes:
-    """The hash of a row; nothing that is a hash where there is none."""
+    """Returns HASH_BYTES bytes: the hash of a row, or zeros, which are no entry's hash."""
     try:
         return bytes.fromhex(text or "").rjust(merkle.HASH_BYTES, b"\0")[: merkle.HASH_BYTES]
     except ValueError:
         return bytes(merkle.HASH_BYTES)
 
 
-async def _grow(audit: _Audit, edge: Edge, run: Sequence[Stored]) -> None:
-    """Append the entries of a run; hold the root against what was signed, wherever it was."""
+async def _grow(audit: _Audit, tree: GrowingTree, run: Sequence[StoredEvent]) -> None:
+    """Appends the entries of a run; compares the root at every size that has an expected one."""
     leaves = [merkle.leaf_hash(stored.entry.encode()) for stored in run]
-    first, stop = edge.size, edge.size + len(leaves)
+    first, stop = tree.size, tree.size + len(leaves)
     sizes = range(first + 1, stop + 1)
-    signed = await marks(audit.log, audit.signed, sizes, audit.findings)
-    for start, end in pairwise([first, *sorted({mark.size for mark in signed} | {stop})]):
-        for tile in edge.extend(leaves[start - first : end - first]):
-            await _hold_subtrees(audit, tile)
-        _hold_marks(audit, edge, signed)
+    expected = await roots_at(audit.log, audit.known, sizes, audit.findings)
+    for start, end in pairwise([first, *sorted({root.size for root in expected} | {stop})]):
+        for tile in tree.extend(leaves[start - first : end - first]):
+            await _compare_subtrees(audit, tile)
+        _compare_roots(audit, tree, expected)
 
 
-async def _hold_root(audit: _Audit, edge: Edge) -> None:
-    """Where the way begins."""
-    sizes = range(edge.size, edge.size + 1)
-    _hold_marks(audit, edge, await marks(audit.log, audit.signed, sizes, audit.findings))
+def _compare_roots(audit: _Audit, tree: GrowingTree, expected: Sequence[ExpectedRoot]) -> None:
+    of_this_size = [each for each in expected if each.size == tree.size]
+    root = tree.root() if of_this_size else b""
+    for each in of_this_size:
+        if each.root != root:
+            what = f"its root is not that of the first {each.size} entries, which is {root.hex()}"
+            audit.add(each.source, what)
 
 
-def _hold_marks(audit: _Audit, edge: Edge, signed: Sequence[Mark]) -> None:
-    there = [mark for mark in signed if mark.size == edge.size]
-    root = edge.root() if there else b""
-    for mark in there:
-        if mark.root != root:
-            what = f"is not of the first {mark.size} entries, whose root is {root.hex()}"
-            audit.add(mark.said_by, what)
-
-
-async def _hold_subtrees(audit: _Audit, tile: Tile) -> None:
-    """The stored subtrees must be those of the entries; of level 0 none are stored."""
-    level, number, width = tile.place
+async def _compare_subtrees(audit: _Audit, tile: HashTile) -> None:
+    """Compares the stored subtrees with those of the entries; level 0 is not stored."""
+    level, number, width = tile.id
     if level == 0:
         return
     numbers = range(number * merkle.TILE_WIDTH, number * merkle.TILE_WIDTH + width)
     stored = await rows.subtrees(audit.log, level, numbers)
     for n, computed in zip(numbers, split(tile.hashes), strict=True):
         if stored.get(n) != computed.hex():
-            audit.add(
-                _below(level, n),
-                f"hash to another subtree than the stored (level {level}, number {n})",
-            )
+            leaves = merkle.TILE_WIDTH**level
+            what = f"their hash differs from the stored subtree (level {level}, number {n})"
+            audit.add(rows.span(n * leaves, (n + 1) * leaves), what)
 
 
-def _below(level: int, number: int) -> str:
-    leaves = merkle.TILE_WIDTH**level
-    return rows.span(number * leaves, (number + 1) * leaves)
-
-
-async def _end(audit: _Audit, edge: Edge, head: rows.Head) -> None:
-    for tile in edge.unfinished():
-        await _hold_subtrees(audit, tile)
-    computed = edge.frontier()
+async def _compare_end(audit: _Audit, tree: GrowingTree, head: rows.HeadRow) -> None:
+    """Compares the unfinished tiles and the frontier with the stored ones."""
+    for tile in tree.unfinished():
+        await _compare_subtrees(audit, tile)
+    computed = tree.frontier()
     stored = list(map("".join, batched(head.frontier, 2 * merkle.HASH_BYTES)))
     if len(computed) != len(stored):
-        audit.add("log_heads (frontier)", f"has {len(stored)} hashes, not {len(computed)}")
+        audit.add("log_heads (frontier)", f"has {len(stored)} hashes instead of {len(computed)}")
         return
-    parts = perfect(Range(0, edge.size))
+    parts = perfect(Range(0, tree.size))
     for (height, number), ours, theirs in zip(parts, computed, stored, strict=True):
         if ours.hex() != theirs:
-            what = "hash to another subtree than the frontier in log_heads has"
+            what = "their hash differs from the frontier in log_heads"
             audit.add(rows.span(number << height, (number + 1) << height), what)
 
 
-def _hold_head(audit: _Audit, head: rows.Head, columns: Columns, *, is_whole: bool) -> None:
-    """The head counts what the entries are; how many nudge is known from the beginning alone."""
-    held = {"recorded_at_ms": (head.recorded_at_ms, columns.recorded_at_ms)}
+def _compare_head(
+    audit: _Audit, head: rows.HeadRow, columns: ColumnCheck, *, is_whole: bool
+) -> None:
+    """Compares the time and the counts of the head; the counts need the log from its beginning."""
+    compared = {"recorded_at_ms": (head.recorded_at_ms, columns.recorded_at_ms)}
     if is_whole:
-        held["control_count"] = (head.control_count, columns.control_count)
-        held["nudge_count"] = (head.nudge_count, columns.nudge_count)
-    elif columns.recorded_at_ms == 0:  # no event was looked at
+        compared["control_count"] = (head.control_count, columns.control_count)
+        compared["nudge_count"] = (head.nudge_count, columns.nudge_count)
+    elif columns.recorded_at_ms == 0:  # no event was checked
         return
-    for name, (stored, expected) in held.items():
+    for name, (stored, expected) in compared.items():
         if stored != expected:
-            audit.add(f"log_heads ({name})", f"is {stored}, the entries say {expected}")
+            audit.add(f"log_heads ({name})", f"is {stored}, but the entries give {expected}")
 
 
-async def _hold_texts(audit: _Audit, columns: Columns, size: int) -> None:
-    """Every text that is missing was erased, perhaps since the log's size was read."""
-    if columns.unexplained():
+async def _check_texts(audit: _Audit, columns: ColumnCheck, size: int) -> None:
+    """Checks that every missing text was erased, possibly after the log's size was read."""
+    if gone := columns.unexplained():
         log = audit.log
         newer = (await rows.head(log.db, log.log_id)).size
         async for run in rows.runs(log, size, newer, audit.findings):
             for stored in run:
-                _see_erasure(columns, stored)
+                event = rows.decoded(stored.position, stored.entry)
+                if isinstance(event, TextErased) and event.log is None and event.position in gone:
+                    columns.note_erasure(stored.position, event.position)
     missing = columns.unexplained()
     for position in sorted(missing - await rows.erased_since(audit.log, missing)):
-        audit.add(f"position {position}", "the text beside it is gone, and no event tells of it")
-
-
-def _see_erasure(columns: Columns, stored: Stored) -> None:
-    event = rows.decoded(stored.position, stored.entry)
-    if (
-        isinstance(event, TextErased)
-        and event.log is None
-        and event.position in columns.unexplained()
-    ):
-        columns.see_erasure(stored.position, event.position)
+        what = "its text is missing, and no event records its erasure"
+        audit.add(f"position {position}", what)

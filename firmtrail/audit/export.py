@@ -1,9 +1,9 @@
-"""A log as a directory: checkpoint, tiles, entry bundles and key, which any web server serves.
+"""Writes a log to a directory that any web server can serve: checkpoint, tiles, bundles and key.
 
-What is written was verified: every tile is computed from the entries, and the checkpoint is put in
-place last, when its root is theirs. So the directory is a whole log at every moment, and after a
-crash: that of the checkpoint in it. An export into the same directory goes on from there, and
-leaves the checkpoint alone where the log is no continuation of what the directory holds.
+Everything is verified before it is written: each tile is computed from the entries. The checkpoint
+is written last, and only if its root is that of the entries. So the directory is a whole log at
+every moment and after a crash: the log of the checkpoint in it. An export into the same directory
+continues from there; it keeps the old checkpoint if the log does not continue the exported one.
 """
 
 import os
@@ -11,50 +11,57 @@ from pathlib import Path
 
 from firmtrail.audit import source as read
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.source import CHECKPOINT, KEY, Published
-from firmtrail.audit.verify import Advance, Step, Way, is_later, steps
+from firmtrail.audit.source import CHECKPOINT, KEY, SignedNote
+from firmtrail.audit.verify import (
+    AdvanceProgress,
+    HashedBundle,
+    ServedLog,
+    hashed_bundles,
+    is_later,
+)
 
 LOGS = "logs"
-"""A project's logs, by their numbers, in its directory: as in the paths of the service."""
+"""Names the folder of a project's logs, by their numbers, as in the paths of the service."""
 NEWEST = "newest"
-"""A link to the newest of them, through which the directory itself is read."""
+"""Names the link to the newest of them. The files of the directory itself are read through it."""
 
 
 async def export(
-    published: Published, way: Way, folder: Path, *, findings: Findings, advance: Advance
+    published: SignedNote,
+    log: ServedLog,
+    folder: Path,
+    *,
+    findings: Findings,
+    advance: AdvanceProgress,
 ) -> None:
-    """Add to `folder` what it lacks of the log; on a finding its checkpoint stays the old one."""
-    if not is_later(way, findings):
+    """Adds the missing part of the log to `folder`; on a finding the old checkpoint stays."""
+    if not is_later(log, findings):
         return
-    async for step in steps(way, findings):
+    async for bundle in hashed_bundles(log, findings):
         if findings.count:
             return
-        _write_step(folder, step)
-        advance(len(step.entries))
+        _write_bundle(folder, bundle)
+        advance(len(bundle.entries))
     if not findings.count:
         _publish(folder, published)
 
 
 def log_folders(folder: Path) -> list[Path]:
-    """The logs in a directory: itself, or a project's by their numbers."""
+    """Returns the logs in a directory: those of a project by their numbers, or the directory."""
     logs = folder / LOGS
     if not logs.is_dir():
         return [folder]
-    return sorted((each for each in logs.iterdir() if each.name.isdecimal()), key=_number)
-
-
-def _number(folder: Path) -> int:
-    return int(folder.name)
+    numbered = (each for each in logs.iterdir() if each.name.isdecimal())
+    return sorted(numbered, key=lambda each: int(each.name))
 
 
 def log_folder(folder: Path, number: int) -> Path:
-    """Where a project's log of this number lies in a directory."""
+    """Returns the folder of a project's log of this number in a directory."""
     return folder / LOGS / str(number)
 
 
 def show_newest(folder: Path, number: int) -> None:
-    """Make the directory itself a tlog: that of the project's newest log, which it is as a whole
-    from one moment to the next."""
+    """Makes the directory itself a tlog: the project's newest log. It changes in one step."""
     _link(folder / NEWEST, Path(LOGS, str(number)))
     for name in (KEY, "tile", CHECKPOINT):
         _link(folder / name, Path(NEWEST, name))
@@ -68,15 +75,15 @@ def _link(path: Path, target: Path) -> None:
         new.replace(path)
 
 
-def _write_step(folder: Path, step: Step) -> None:
-    bundle = read.bundle_path(step.number, len(step.entries))
-    _write(folder / bundle, read.join_bundle(step.entries))
-    for tile in step.tiles:
-        _write(folder / read.path(tile.place), tile.hashes)
+def _write_bundle(folder: Path, bundle: HashedBundle) -> None:
+    path = read.bundle_path(bundle.number, len(bundle.entries))
+    _write(folder / path, read.join_bundle(bundle.entries))
+    for tile in bundle.tiles:
+        _write(folder / read.path(tile.id), tile.hashes)
 
 
-def _publish(folder: Path, published: Published) -> None:
-    """Everything that the checkpoint stands on is on the disk before it is."""
+def _publish(folder: Path, published: SignedNote) -> None:
+    """Writes the checkpoint after the entries, tiles and key that it covers are on the disk."""
     _write(folder / KEY, published.key.encode())
     os.sync()
     _write(folder / CHECKPOINT, published.note.encode())
@@ -84,7 +91,7 @@ def _publish(folder: Path, published: Published) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """A reader finds the old file or the new one, never a part of it."""
+    """Replaces a file: a reader finds the old content or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     new.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What an audit says is wrong: where, and what."""
+"""Collects the findings of an audit."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ SHOWN_MAX = 100
 
 
 class Finding(NamedTuple):
-    """Something that is not what the log says, or not what was published."""
+    """Describes a place that differs from the log, or from the published checkpoints."""
 
     log: str
-    """The log's origin; where it lies, if its checkpoint can't be opened."""
+    """The log's origin, or the address of a log whose checkpoint can't be opened."""
     where: str
     """A position, a row or a file."""
     what: str
 
 
 class Findings:
-    """Those found so far: all are counted, the first are kept."""
+    """Counts all findings and keeps the first `SHOWN_MAX` of them."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -1,6 +1,7 @@
-"""Files of checkpoints: what an auditor saw, kept for the next time.
+"""Reads and writes files of checkpoints, which an auditor keeps from one audit to the next.
 
-One signed note behind the other. With one log that is a checkpoint as every tool takes it.
+Such a file holds one signed note after another. The file of a single log is a checkpoint that every
+tool reads.
 """
 
 import re
@@ -14,7 +15,7 @@ _NOTE = re.compile(r".+?\n\n(?:\u2014 [^\n]*\n)+", re.DOTALL)
 
 
 def read(path: Path) -> dict[str, str]:
-    """origin -> note. Raises `BadNote` for a file that holds something else, and OSError."""
+    """Returns origin -> note. Raises `BadNote` if the file holds anything else, and OSError."""
     text = path.read_text(encoding="utf-8", errors="replace")
     notes = _NOTE.findall(text)
     if not notes or "".join(notes) != text:
@@ -23,5 +24,5 @@ def read(path: Path) -> dict[str, str]:
 
 
 def write(path: Path, notes: Iterable[str]) -> None:
-    """Put them in the file's place. Raises OSError, and the old ones are there."""
+    """Replaces the file with these notes. Raises OSError: then the file has its old content."""
     files.replace(path, "".join(notes).encode())

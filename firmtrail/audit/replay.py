@@ -1,9 +1,8 @@
-"""Are the views nothing but the log? The log is folded from zero and held against them, row by row.
+"""Checks that the views follow from the log: folds it from zero and compares them row by row.
 
-The fold is the one that writes live, into a scratch database in a temporary folder: an embedded
-one, whatever the back end. Memory is that of a batch. The log may grow meanwhile: what was added
-is folded too, up to the size that a snapshot of the database has, and the rows of that snapshot
-are the ones compared.
+The production fold writes into an embedded scratch database in a temporary folder, whatever the
+back end. It needs the memory of one batch. The log may grow meanwhile: the new entries are folded
+too, up to the size of a snapshot of the database, and the rows of that snapshot are compared.
 """
 
 import contextlib
@@ -16,8 +15,8 @@ import msgspec
 
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
-from firmtrail.audit.verify import Advance
+from firmtrail.audit.logs import AuditedLog
+from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.database.database import Database, Reader, Statement
 from firmtrail.database.sqlite import SQLite
 from firmtrail.eventstore import continued, log
@@ -37,21 +36,21 @@ ORDER BY name
 LIMIT 100"""
 
 SNAPSHOT_BEHIND_EVENTS_MAX = 10_000
-"""What is still to be folded when the snapshot is taken, which should be held for a short time."""
+"""The most events to fold after the snapshot is opened, so that it is kept for a short time."""
 
 UNFOLDABLE = (log.Corrupt, msgspec.MsgspecError, ValueError, KeyError, AssertionError)
-"""What reading and folding raise of a log that is not what was recorded: a rule that every
-recorded event keeps is broken, too."""
+"""The exceptions of reading and folding a damaged log. AssertionError is among them: such a log may
+break a rule that every recorded event keeps."""
 
 
-async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
-    """Adds to `findings` every row of the live views that the log does not give, and every row
-    that it gives and they lack; the size that was compared. Raises `Unavailable`.
+async def replay(audited: AuditedLog, findings: Findings, advance: AdvanceProgress) -> int:
+    """Adds a finding for every row of the live views that the log does not give, and for every row
+    that they lack; returns the size that was compared. Raises `Unavailable`.
     """
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
-        size = await continued.first(db, log_id)  # below 0 where it goes on from others
+        size = await continued.first(db, log_id)  # below 0 if the log continues others
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return size
@@ -70,8 +69,8 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
 
 @contextlib.asynccontextmanager
 async def _scratch() -> AsyncIterator[Views[Database]]:
-    """An empty log's views in a database of their own."""
-    from firmtrail.schema import migrate  # noqa: PLC0415 (a second, only here)
+    """Opens the views of an empty log in a database of their own."""
+    from firmtrail.schema import migrate  # noqa: PLC0415 (the import takes a second)
 
     with TemporaryDirectory(prefix="firmtrail-replay-") as folder:
         path = Path(folder, "scratch.db")
@@ -86,16 +85,16 @@ async def _scratch() -> AsyncIterator[Views[Database]]:
 
 
 class _Folding(NamedTuple):
-    """From where, into what, and who is told."""
+    """Holds the log to fold, the views to fold it into, and the receivers of the results."""
 
-    audited: Log
+    audited: AuditedLog
     views: Views[Database]
     findings: Findings
-    advance: Advance
+    advance: AdvanceProgress
 
 
 async def _fold(folding: _Folding, span: range) -> bool:
-    """Whether the log could be folded; a finding says from where on not."""
+    """Returns whether the log could be folded; a finding names the position that stopped it."""
     audited, views, findings, advance = folding
     at = span.start
     try:
@@ -103,15 +102,17 @@ async def _fold(folding: _Folding, span: range) -> bool:
             advance(after - at)
             at = after
     except UNFOLDABLE as error:
-        what = f"from here on the log can't be folded: {type(error).__name__}: {error}"
+        what = f"the log can't be folded from here on: {type(error).__name__}: {error}"
         where = f"position {at}" if at >= 0 else "continued"
         findings.add(audited.name, where, what)
         return False
     return True
 
 
-async def _live(snapshot: Reader, audited: Log, size: int, findings: Findings) -> dict[str, int]:
-    """The live generation of each view that is there in this code's form."""
+async def _live(
+    snapshot: Reader, audited: AuditedLog, size: int, findings: Findings
+) -> dict[str, int]:
+    """Returns the live generation of each view that has the revision of this version."""
     rows = await snapshot.read(Statement(_VIEWS, (audited.log_id,)))
     there = {row[0]: row for row in rows}
     for view in there.keys() - fold.REVISIONS.keys():
@@ -122,10 +123,10 @@ async def _live(snapshot: Reader, audited: Log, size: int, findings: Findings) -
     for view in fold.REVISIONS.keys() & there.keys():
         _, revision, generation, position = there[view]
         if revision != fold.REVISIONS[view]:
-            what = f"is at revision {revision}: `firmtrail rebuild` makes {fold.REVISIONS[view]}"
+            what = f"is at revision {revision}, not {fold.REVISIONS[view]}: run `firmtrail rebuild`"
             findings.add(audited.name, f"views ({view})", what)
         elif not _can_be_live(generation, position, size):
-            what = f"no generation {generation} began to be live at size {position}"
+            what = f"generation {generation} can't have become live at size {position}"
             findings.add(audited.name, f"views ({view})", what)
         else:
             live[view] = generation
@@ -133,7 +134,7 @@ async def _live(snapshot: Reader, audited: Log, size: int, findings: Findings) -
 
 
 def _can_be_live(generation: object, position: object, size: int) -> bool:
-    """Generation 1 is made with the log; a later one began to be live at some size."""
+    """Returns whether a generation can have become live at a size: generation 1 begins at 0."""
     if not isinstance(generation, int) or not isinstance(position, int):
         return False
     return generation >= 1 and 0 <= position <= (0 if generation == 1 else size)
@@ -148,5 +149,5 @@ def _what(difference: Difference) -> str:
     if difference.found is None:
         return f"is missing; the log gives {difference.expected}"
     if difference.expected is None:
-        return f"is not what the log gives: {difference.found}"
+        return f"is {difference.found}; the log gives no such row"
     return f"is {difference.found}; the log gives {difference.expected}"

@@ -1,13 +1,13 @@
-"""The rows of a log in a database, read as they are: nothing is taken for granted of them."""
+"""Reads the rows of a log in a database as they are, without relying on any property of them."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from firmtrail.audit.columns import UNREADABLE, Stored
+from firmtrail.audit.columns import UNREADABLE, StoredEvent
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
-from firmtrail.database.database import Database, Given, Reader, Statement
+from firmtrail.audit.logs import AuditedLog
+from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.log import TextErased
@@ -15,6 +15,7 @@ from firmtrail.eventstore import merkle
 
 PAGE_EVENTS = 4 * merkle.TILE_WIDTH
 PAGE_IDENTITIES = 1_000
+PAGE_ROWS = 1_000
 
 _PAGE = """\
 SELECT
@@ -87,11 +88,11 @@ FIRST_LOG_ID = -(1 << 63)
 
 
 class Unsound(Exception):
-    """A row that nothing can be held against: a column of it has no meaning at all."""
+    """Says that a log can't be checked, because a column of its head has no meaning."""
 
 
-class Head(NamedTuple):
-    """The end of a log as its row has it."""
+class HeadRow(NamedTuple):
+    """Holds the row of a log's head."""
 
     size: int
     frontier: str
@@ -100,23 +101,35 @@ class Head(NamedTuple):
     nudge_count: int
 
 
-async def head(reader: Reader, log_id: int) -> Head:
-    """Raises `Unsound`: SQLite keeps a text in a column of integers."""
+async def head(reader: Reader, log_id: int) -> HeadRow:
+    """Returns a log's head. Raises `Unsound`: SQLite accepts a text in an integer column."""
     [row] = await reader.read(Statement(_HEAD, (log_id,)))
-    head = Head(*row)
+    head = HeadRow(*row)
     for name, value in head._asdict().items():
         if name != "frontier" and (not isinstance(value, int) or value < 0):
             raise Unsound(f"{name} is {value!r}")
     return head
 
 
-async def runs(log: Log, start: int, stop: int, findings: Findings) -> AsyncIterator[list[Stored]]:
-    """The events at start <= position < stop in runs without a hole; each hole is a finding."""
+async def pages_of_project(
+    reader: Reader, text: str, project: str, after: str | int = ""
+) -> AsyncIterator[Row]:
+    """Yields a project's rows; `text` selects the next $3 whose first column is above $2."""
+    while page := await reader.read(Statement(text, (project, after, PAGE_ROWS))):
+        for row in page:
+            yield row
+        after = page[-1][0]
+
+
+async def runs(
+    log: AuditedLog, start: int, stop: int, findings: Findings
+) -> AsyncIterator[list[StoredEvent]]:
+    """Yields the events at start <= position < stop in runs without a gap; a gap is a finding."""
     expected = start
     while expected < stop:
         args = (log.log_id, expected, stop, PAGE_EVENTS)
-        page = [Stored(*row) for row in await log.db.read(Statement(_PAGE, args))]
-        for run in _without_holes(page):
+        page = [StoredEvent(*row) for row in await log.db.read(Statement(_PAGE, args))]
+        for run in _without_gaps(page):
             if run[0].position != expected:
                 findings.add(log.name, span(expected, run[0].position), "is missing")
             yield run
@@ -126,7 +139,7 @@ async def runs(log: Log, start: int, stop: int, findings: Findings) -> AsyncIter
             return
 
 
-def _without_holes(page: Sequence[Stored]) -> Iterator[list[Stored]]:
+def _without_gaps(page: Sequence[StoredEvent]) -> Iterator[list[StoredEvent]]:
     numbered = groupby(enumerate(page), lambda each: each[1].position - each[0])
     return ([stored for _, stored in run] for _, run in numbered)
 
@@ -135,18 +148,20 @@ def span(start: int, stop: int) -> str:
     return f"position {start}" if stop == start + 1 else f"positions {start} to {stop - 1}"
 
 
-async def subtrees(log: Log, level: int, numbers: range) -> dict[int, str]:
-    """The stored hashes of a level, by their numbers."""
+async def subtrees(log: AuditedLog, level: int, numbers: range) -> dict[int, str]:
+    """Returns the stored hashes of a level, by their numbers."""
     args = (log.log_id, level, numbers.start, numbers.stop)
     found = await log.db.read(Statement(_SUBTREES, args))
     return {number: text for number, text in found}  # noqa: C416 (a row is no pair to mypy)
 
 
-async def outside(snapshot: Reader, log: Log, size: int, findings: Findings) -> None:
-    """Rows where a log of this size has none."""
+async def find_rows_outside(
+    snapshot: Reader, log: AuditedLog, size: int, findings: Findings
+) -> None:
+    """Adds a finding for each row at a place that a log of this size does not have."""
     for table, text in _OUTSIDE.items():
         for [position] in await snapshot.read(Statement(text, (log.log_id, size))):
-            what = f"there is a row of {table}, and the log has {size} entries"
+            what = f"{table} has a row, but the log has {size} entries"
             findings.add(log.name, f"position {position}", what)
     rows = await snapshot.read(Statement(_LEVELS, (log.log_id,)))
     there = {level: tuple(numbers) for level, *numbers in rows}
@@ -158,25 +173,24 @@ async def outside(snapshot: Reader, log: Log, size: int, findings: Findings) -> 
 
 
 def _levels(size: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """(level, (first, last, count)) of the completed subtrees."""
+    """Yields (level, (first, last, count)) of the completed subtrees."""
     level = 1
     while count := size >> merkle.TILE_HEIGHT * level:
         yield level, (0, count - 1, count)
         level += 1
 
 
-async def orphans(db: Database, findings: Findings) -> None:
-    """Rows of logs that have no head."""
+async def find_orphans(db: Database, findings: Findings) -> None:
+    """Adds a finding for each table that has rows of a log without a head."""
     heads = set(await _log_ids(db, "log_heads"))
     for table in _NEXT_LOG:
         for log_id in await _log_ids(db, table):
             if log_id not in heads:
-                what = "there are rows of a log that has no head"
-                findings.add(f"log_id {log_id}", table, what)
+                findings.add(f"log_id {log_id}", table, "has rows of a log without a head")
 
 
 async def _log_ids(db: Database, table: str) -> list[int]:
-    """Which logs have rows there: a step in the key for each, and not a look at every row."""
+    """Returns the logs that have rows in a table, with one step in the index for each log."""
     found: list[int] = []
     after = FIRST_LOG_ID
     while rows := await db.read(Statement(_NEXT_LOG[table], (after,))):
@@ -185,8 +199,8 @@ async def _log_ids(db: Database, table: str) -> list[int]:
     return found
 
 
-async def erased_since(log: Log, positions: Iterable[int]) -> set[int]:
-    """Those of these positions whose text was erased once the project had a newer log."""
+async def erased_since(log: AuditedLog, positions: Iterable[int]) -> set[int]:
+    """Returns those of the positions whose text was erased after the project got a newer log."""
     wanted = [(position, f"log/{log.number}/event/{position}") for position in positions]
     given = Given("position bigint, stream text", wanted)
     rows = await log.db.read(Statement(_ERASED_SINCE, (log.project, log.number), given))
@@ -195,15 +209,15 @@ async def erased_since(log: Log, positions: Iterable[int]) -> set[int]:
 
 
 def decoded(position: int, entry: str) -> Event | None:
-    """The event of an entry; None where it is none of ours, which is found with the others."""
+    """Returns the event of an entry; None if it is unreadable, which the columns' check finds."""
     try:
         return decode(position, entry).event
     except UNREADABLE:
         return None
 
 
-async def repeated(log: Log, findings: Findings) -> None:
-    """Identities that were recorded twice. Each page begins with the row that ended the last."""
+async def find_repeated(log: AuditedLog, findings: Findings) -> None:
+    """Adds a finding for each identity that was recorded twice. The pages overlap by one row."""
     last: tuple[str, str, int] = ("", "", -1)
     while True:
         args = (log.log_id, *last[:2], PAGE_IDENTITIES)
@@ -211,7 +225,7 @@ async def repeated(log: Log, findings: Findings) -> None:
         begun = last[:2]
         for stream, event_id, position in page:
             if (stream, event_id) == last[:2] and position != last[2]:
-                what = f"the event {event_id} of {stream} is at position {last[2]} already"
+                what = f"the event {event_id} of {stream} is already at position {last[2]}"
                 findings.add(log.name, f"position {position}", what)
             last = (stream, event_id, position)
         if len(page) < PAGE_IDENTITIES or last[:2] == begun:

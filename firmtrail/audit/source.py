@@ -1,8 +1,8 @@
-"""Where a log is read from: a URL, a directory of an export, a database.
+"""Reads a log from a URL, from the directory of an export, or from a database.
 
-All are read by the names of C2SP tlog-tiles, relative to the log's own address: `checkpoint`,
-`tile/…`, `tile/entries/…`, and `key`, which is ours. What is read is believed by nobody: it is
-held against what the entries hash to, and in the end against the signed root.
+All are read by the paths of C2SP tlog-tiles, relative to the log's own address: `checkpoint`,
+`tile/…`, `tile/entries/…`, and `key`, which is Firmtrail's addition. Nothing that is read is
+trusted: it is compared with the hashes of the entries, and in the end with the signed root.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from aiohttp import ClientConnectorError, ClientError, ClientResponse, ClientSession
 
-from firmtrail.audit.edge import Place
+from firmtrail.audit.growing_tree import TileId
 from firmtrail.database.database import Database
 from firmtrail.eventstore import merkle, tiles, tree
 from firmtrail.eventstore.log import Corrupt
@@ -22,44 +22,44 @@ from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, parse, 
 
 ENTRY_LENGTH_BYTES = 2
 FILE_BYTES_MAX = merkle.TILE_WIDTH * (ENTRY_LENGTH_BYTES + 0xFFFF)
-"""Of a bundle of the longest entries; everything else of a log is smaller."""
+"""The size of a bundle of the longest entries; all other files of a log are smaller."""
 
 WAITS_S = (1, 5, 15)
 _CREDENTIAL = re.compile(r"[^/\s]*@")
-"""The part of a URL that says who asks for it."""
+"""The part of a URL that holds a credential."""
 
 CHECKPOINT, KEY = "checkpoint", "key"
 
 
 class Missing(Exception):
-    """The source answers, and has no such thing."""
+    """Says that the source answers, but has no such file."""
 
 
 class Unreadable(OSError):
-    """The source does not answer, or refuses to."""
+    """Says that the source does not answer, or refuses to."""
 
 
 class Denied(Unreadable):
-    """The source refuses this caller: asking again changes nothing."""
+    """Says that the source refuses this caller: trying again changes nothing."""
 
 
 class Source(Protocol):
-    """A log as somebody serves it."""
+    """Serves the files of a log."""
 
     async def get(self, path: str) -> bytes:
-        """What lies at a path of the log. Raises `Missing`, `Unreadable`."""
+        """Returns the file at a path of the log. Raises `Missing`, `Unreadable`."""
 
 
-class Published(NamedTuple):
-    """What a source signs: a note, the key that opens it, and what it says."""
+class SignedNote(NamedTuple):
+    """Holds a source's note, the key that opens it, and the checkpoint in it."""
 
     note: str
     key: str
-    signed: Checkpoint
+    checkpoint: Checkpoint
 
 
-class Directory:
-    """An export, or any tlog that somebody made a directory of."""
+class DirectorySource:
+    """Reads an export, or any tlog in a directory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -74,8 +74,8 @@ class Directory:
             raise Missing(path) from error
 
 
-class Url:
-    """A log that is served over HTTP. Who answered once is asked again when he fails to."""
+class UrlSource:
+    """Reads a log over HTTP. A server that has answered once is asked again when it fails."""
 
     def __init__(self, session: ClientSession, url: str) -> None:
         self._session = session
@@ -83,7 +83,7 @@ class Url:
         self._waits_s: Sequence[int] = ()
 
     def __str__(self) -> str:
-        """Without the credential that it may carry."""
+        """Returns the URL without a credential that it may contain."""
         return _CREDENTIAL.sub("", self._url)
 
     async def get(self, path: str) -> bytes:
@@ -104,20 +104,20 @@ class Url:
                 if response.status == 404:
                     raise Missing(path)
                 if response.status in {401, 403}:
-                    said = f"{response.url} answers {response.status} {response.reason}"
-                    raise Denied(f"{said}: give a token that may audit the project")
+                    answer = f"{response.url} answers {response.status} {response.reason}"
+                    raise Denied(f"{answer}: give a token that may audit the project")
                 if response.status != 200:
                     raise Unreadable(f"{response.url} answers {response.status} {response.reason}")
                 return await _bounded(response)
         except (ClientError, TimeoutError) as error:
-            said = _CREDENTIAL.sub("", str(error)) or type(error).__name__
+            reason = _CREDENTIAL.sub("", str(error)) or type(error).__name__
             if isinstance(error, ClientConnectorError) and error.os_error.errno:
-                said = os.strerror(error.os_error.errno)
-            raise Unreadable(f"{self}/{path} can't be read: {said}") from error
+                reason = os.strerror(error.os_error.errno)
+            raise Unreadable(f"{self}/{path} can't be read: {reason}") from error
 
 
 async def _bounded(response: ClientResponse) -> bytes:
-    """The body, of which a server that nobody trusts sends no more than any file of a log has."""
+    """Returns the body. An untrusted server can't send more than the largest file of a log."""
     body = bytearray()
     async for part in response.content.iter_any():
         body += part
@@ -126,20 +126,20 @@ async def _bounded(response: ClientResponse) -> bytes:
     return bytes(body)
 
 
-class Stored:
-    """A log of a database, as its tiles; with the note and key that are published of it."""
+class DatabaseSource:
+    """Reads the tiles of a log in a database; `note` and `key` are its checkpoint and key files."""
 
     def __init__(self, db: Database, log_id: int, *, note: str, key: str) -> None:
         self._db = db
         self._log_id = log_id
-        self._texts = {CHECKPOINT: note, KEY: key}
+        self._files = {CHECKPOINT: note, KEY: key}
 
     async def get(self, path: str) -> bytes:
-        if path in self._texts:
-            return self._texts[path].encode()
-        _, level, place = path.split("/", 2)
-        found = tiles.parse(place)
-        assert found is not None, f"{path} is no tile's"
+        if path in self._files:
+            return self._files[path].encode()
+        _, level, number = path.split("/", 2)
+        found = tiles.parse(number)
+        assert found is not None, f"{path} is not the path of a tile"
         try:
             if level == "entries":
                 return await tree.bundle(self._db, self._log_id, *found)
@@ -148,55 +148,52 @@ class Stored:
             raise Missing(path) from error
 
 
-async def published(source: Source, keys: Sequence[str] = ()) -> Published:
-    """The checkpoint of a log. Raises `BadNote` where none of `keys` opens it.
+async def published(source: Source, keys: Sequence[str] = ()) -> SignedNote:
+    """Returns the checkpoint of a log. Raises `BadNote` if none of `keys` opens it.
 
-    Without keys the source's own is taken: who trusts that trusts the source.
+    Without keys the source's own key is used: a caller that trusts this key trusts the source.
     """
     note = (await source.get(CHECKPOINT)).decode(errors="replace")
     for key in keys or [(await source.get(KEY)).decode(errors="replace")]:
         verifier = read_key_line(key)
         if verifier.name == parse(note).origin:
-            return Published(note, key, opened(note, verifier))
-    raise BadNote(f"none of the keys is of {parse(note).origin}")
+            return SignedNote(note, key, opened(note, verifier))
+    raise BadNote(f"none of the keys is for {parse(note).origin}")
 
 
-async def tile(source: Source, place: Place, size: int) -> bytes:
-    """The hashes of a tile, as a log of this size has it."""
-    widest = min(merkle.TILE_WIDTH, _hashes(place.level, size) - place.number * merkle.TILE_WIDTH)
-    whole = await _get(source, f"tile/{place.level}/", place, widest)
-    return whole[: place.width * merkle.HASH_BYTES]
-
-
-def _hashes(level: int, size: int) -> int:
-    """How many hashes a level of the tree has."""
-    return size >> merkle.TILE_HEIGHT * level
+async def tile(source: Source, wanted: TileId, size: int) -> bytes:
+    """Returns the hashes of a tile of a log of this size."""
+    level_width = size >> merkle.TILE_HEIGHT * wanted.level
+    widest = min(merkle.TILE_WIDTH, level_width - wanted.number * merkle.TILE_WIDTH)
+    whole = await _get(source, f"tile/{wanted.level}/", wanted, widest)
+    return whole[: wanted.width * merkle.HASH_BYTES]
 
 
 async def bundle(source: Source, number: int, width: int) -> list[bytes]:
-    """The first `width` entries of a bundle. Raises `ValueError` where they are not that."""
-    entries = split_bundle(await _get(source, "tile/entries/", Place(0, number, width), width))
+    """Returns the first `width` entries of a bundle. Raises `ValueError` if it is malformed."""
+    entries = split_bundle(await _get(source, "tile/entries/", TileId(0, number, width), width))
     if len(entries) < width:
-        raise ValueError(f"it holds {len(entries)} entries instead of {width}")
+        raise ValueError(f"it contains {len(entries)} entries instead of {width}")
     return entries[:width]
 
 
-async def _get(source: Source, folder: str, place: Place, widest: int) -> bytes:
-    """A part of a tile may be gone once there is a wider one: a directory was made when there was.
+async def _get(source: Source, folder: str, wanted: TileId, widest: int) -> bytes:
+    """Returns a tile of at least the wanted width.
 
-    C2SP tlog-tiles ("Partial tiles") lets it go once the tile is full.
+    A partial tile may be missing when there is a wider one, as in an export that was made later.
+    C2SP tlog-tiles ("Partial tiles") allows servers to drop it once the tile is full.
     """
-    for width in sorted({place.width, widest, merkle.TILE_WIDTH}):
+    for width in sorted({wanted.width, widest, merkle.TILE_WIDTH}):
         try:
-            return await source.get(folder + tiles.path(tiles.Tile(place.number, width)))
+            return await source.get(folder + tiles.path(tiles.Tile(wanted.number, width)))
         except Missing:
             if width == merkle.TILE_WIDTH:
                 raise
     raise AssertionError("a tile is at most full")
 
 
-def path(place: Place) -> str:
-    return f"tile/{place.level}/{tiles.path(tiles.Tile(place.number, place.width))}"
+def path(tile: TileId) -> str:
+    return f"tile/{tile.level}/{tiles.path(tiles.Tile(tile.number, tile.width))}"
 
 
 def bundle_path(number: int, width: int) -> str:
@@ -204,7 +201,7 @@ def bundle_path(number: int, width: int) -> str:
 
 
 def split_bundle(text: bytes) -> list[bytes]:
-    """The entries of a bundle, each of which has its length in two bytes before it."""
+    """Returns the entries of a bundle; two bytes before each entry hold its length."""
     entries, at = [], 0
     while at < len(text):
         start = at + ENTRY_LENGTH_BYTES

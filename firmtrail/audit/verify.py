@@ -1,13 +1,12 @@
-"""Is a log that somebody serves the one that its checkpoint signs?
+"""Checks that a log that a source serves is the one that its checkpoint signs.
 
-Every entry is hashed, and from the hashes every tile and the root are computed anew (`edge`). The
-served tiles must be the computed ones, the computed root the signed one. An earlier checkpoint is
-held against the root that the tree had at its size, on the way: so "nothing before it was changed"
-needs no proof that anybody hands over.
+Every entry is hashed, and every tile and the root are computed from these hashes (`growing_tree`).
+The served tiles must equal the computed ones, and the computed root must be the signed one. An
+earlier checkpoint is compared with the computed root at its size. So an auditor learns that nothing
+before it was changed, without a proof from anybody.
 
-With an earlier checkpoint the way begins at the last full tile below its size. The tiles that the
-tree stands on there come from the source, and are as good as the earlier checkpoint's root, which
-they must lead to.
+With an earlier checkpoint, reading begins at the last full tile below its size. The tiles that the
+tree needs there come from the source; they must lead to the root of the earlier checkpoint.
 """
 
 import asyncio
@@ -16,135 +15,138 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from firmtrail.audit import source as read
-from firmtrail.audit.edge import Edge, Tile, places_at, split
 from firmtrail.audit.finding import Findings
+from firmtrail.audit.growing_tree import GrowingTree, HashTile, split, unfinished_tiles
 from firmtrail.audit.source import Missing, Source
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.publishing.checkpoint import Checkpoint
 
-type Advance = Callable[[int], None]
-"""Told how many entries more are done."""
+type AdvanceProgress = Callable[[int], None]
+"""Receives the number of entries that were checked since the last call."""
 
 AHEAD_BUNDLES = 8
-"""Read while the one before is hashed."""
+"""How many bundles are read ahead while one is hashed."""
 
 FINDINGS_ENOUGH = 10_000
-"""Then nothing more is read: who signs any size and serves nothing keeps no auditor busy."""
+"""Ends the audit: a source that signs any size and serves nothing must not keep an auditor busy."""
 
 UNREAD = bytes(merkle.HASH_BYTES)
-"""Stands for the hash of an entry that could not be read: no entry has it."""
+"""Stands for the hash of an entry that could not be read: no entry has this hash."""
 
 
-class Way(NamedTuple):
-    """What is to be gone through, and what must hold at its ends."""
+class ServedLog(NamedTuple):
+    """Names a log to verify: its source, its checkpoint, and an earlier one that is trusted."""
 
     source: Source
-    signed: Checkpoint
-    since: Checkpoint | None = None
-    """An earlier checkpoint, which is believed."""
+    checkpoint: Checkpoint
+    earlier: Checkpoint | None = None
 
     @property
     def start(self) -> int:
-        """The last full bundle's end below the earlier checkpoint."""
-        return self.since.size // TILE_WIDTH * TILE_WIDTH if self.since else 0
+        """Returns the end of the last full bundle below the earlier checkpoint."""
+        return self.earlier.size // TILE_WIDTH * TILE_WIDTH if self.earlier else 0
 
     @property
     def entries(self) -> int:
-        """How many are read on the way."""
-        return max(0, self.signed.size - self.start)
+        """Returns how many entries are read."""
+        return max(0, self.checkpoint.size - self.start)
 
 
-class Step(NamedTuple):
-    """A bundle, and the tiles that it finishes."""
+class HashedBundle(NamedTuple):
+    """Holds a bundle's entries, and the tiles that they complete."""
 
     number: int
     entries: list[bytes]
-    tiles: list[Tile]
+    tiles: list[HashTile]
 
 
-async def verify(way: Way, findings: Findings, advance: Advance) -> None:
-    """Go the whole way; adds what is wrong to `findings`. Raises `Unreadable`."""
-    if not is_later(way, findings):
+async def verify(log: ServedLog, findings: Findings, advance: AdvanceProgress) -> None:
+    """Checks the log from its start to its checkpoint. Raises `Unreadable`."""
+    if not is_later(log, findings):
         return
-    async for step in steps(way, findings):
-        for tile in step.tiles:
-            await _hold(way, tile, findings)
-        advance(len(step.entries))
+    async for bundle in hashed_bundles(log, findings):
+        for tile in bundle.tiles:
+            await _compare(log, tile, findings)
+        advance(len(bundle.entries))
 
 
-async def steps(way: Way, findings: Findings) -> AsyncIterator[Step]:
-    """The bundles of the way with the tiles that they finish, the unfinished ones last."""
-    edge = await _edge_at(way, findings)
-    async for number, entries in _bundles(way, findings):
+async def hashed_bundles(log: ServedLog, findings: Findings) -> AsyncIterator[HashedBundle]:
+    """Yields the bundles, the last one with the unfinished tiles; then compares the root."""
+    tree, size = await _tree_at_start(log, findings), log.checkpoint.size
+    async for number, entries in _bundles(log, findings):
         leaves = [merkle.leaf_hash(entry) if entry is not None else UNREAD for entry in entries]
-        tiles = list(_extend(edge, leaves, way, findings))
-        if edge.size == way.signed.size:
-            tiles += edge.unfinished()
-        yield Step(number, [entry or b"" for entry in entries], tiles)
-    if edge.root() != way.signed.root:
-        what = f"it signs another root than that of its {way.signed.size} entries"
-        findings.add(way.signed.origin, "checkpoint", what)
+        tiles = list(_extend(tree, leaves, log, findings))
+        if tree.size == size:
+            tiles += tree.unfinished()
+        yield HashedBundle(number, [entry or b"" for entry in entries], tiles)
+    if tree.root() != log.checkpoint.root:
+        what = f"its root is not the root of its {size} entries"
+        findings.add(log.checkpoint.origin, "checkpoint", what)
 
 
-def is_later(way: Way, findings: Findings) -> bool:
-    signed, since = way.signed, way.since
-    if since is None:
+def is_later(log: ServedLog, findings: Findings) -> bool:
+    """Returns whether the checkpoint can follow the earlier one; if not, that is a finding."""
+    checkpoint, earlier = log.checkpoint, log.earlier
+    if earlier is None:
         return True
     what = ""
-    if since.origin != signed.origin:
-        what = f"the earlier one is of {since.origin}"
-    elif since.size > signed.size:
-        what = f"it is of {signed.size} entries, and {since.size} were signed before"
-    elif since.size == signed.size and since.root != signed.root:
-        what = f"another root of the same {since.size} entries was signed before"
+    if earlier.origin != checkpoint.origin:
+        what = f"the earlier checkpoint is for {earlier.origin}"
+    elif earlier.size > checkpoint.size:
+        what = f"it covers {checkpoint.size} entries, but an earlier one covers {earlier.size}"
+    elif earlier.size == checkpoint.size and earlier.root != checkpoint.root:
+        what = f"an earlier checkpoint has another root for the same {earlier.size} entries"
     if what:
-        findings.add(signed.origin, "checkpoint", what)
+        findings.add(checkpoint.origin, "checkpoint", what)
     return not what
 
 
-async def _edge_at(way: Way, findings: Findings) -> Edge:
-    """The tree where the way begins."""
+async def _tree_at_start(log: ServedLog, findings: Findings) -> GrowingTree:
+    """Returns the tree of the entries before `log.start`, as the source has it."""
     tiles = []
-    for place in places_at(way.start):
+    for tile in unfinished_tiles(log.start):
         try:
-            tiles.append(Tile(place, await read.tile(way.source, place, way.signed.size)))
+            hashes = await read.tile(log.source, tile, log.checkpoint.size)
         except Missing:
-            findings.add(way.signed.origin, read.path(place), "is missing")
-            tiles.append(Tile(place, UNREAD * place.width))
-    return Edge(way.start, tiles)
+            findings.add(log.checkpoint.origin, read.path(tile), "is missing")
+            hashes = UNREAD * tile.width
+        tiles.append(HashTile(tile, hashes))
+    return GrowingTree(log.start, tiles)
 
 
-def _extend(edge: Edge, leaves: Sequence[bytes], way: Way, findings: Findings) -> list[Tile]:
-    """Append, and look at the root where the earlier checkpoint did."""
-    since = way.since
-    before = max(0, since.size - edge.size) if since else 0
-    if since is None or before > len(leaves):
-        return list(edge.extend(leaves))
-    tiles = list(edge.extend(leaves[:before]))
-    if edge.size == since.size and edge.root() != since.root:
-        what = f"the first {since.size} entries are not those that were signed before"
-        findings.add(way.signed.origin, "checkpoint", what)
-    return [*tiles, *edge.extend(leaves[before:])]
+def _extend(
+    tree: GrowingTree, leaves: Sequence[bytes], log: ServedLog, findings: Findings
+) -> list[HashTile]:
+    """Appends the entries; compares the root at the size of the earlier checkpoint."""
+    earlier = log.earlier
+    before = max(0, earlier.size - tree.size) if earlier else 0
+    if earlier is None or before > len(leaves):
+        return list(tree.extend(leaves))
+    tiles = list(tree.extend(leaves[:before]))
+    if tree.size == earlier.size and tree.root() != earlier.root:
+        what = f"the first {earlier.size} entries differ from those of the earlier checkpoint"
+        findings.add(log.checkpoint.origin, "checkpoint", what)
+    return [*tiles, *tree.extend(leaves[before:])]
 
 
 async def _bundles(
-    way: Way, findings: Findings
+    log: ServedLog, findings: Findings
 ) -> AsyncIterator[tuple[int, Sequence[bytes | None]]]:
-    """(number, entries) in order, some of them read ahead; None for an entry that is not there."""
-    size = way.signed.size
+    """Yields (number, entries) in order and reads some bundles ahead; a missing entry is None."""
+    size = log.checkpoint.size
     waiting: deque[tuple[int, int, asyncio.Task[list[bytes]]]] = deque()
-    numbers = iter(range(way.start // TILE_WIDTH, -(-size // TILE_WIDTH)))
+    numbers = iter(range(log.start // TILE_WIDTH, -(-size // TILE_WIDTH)))
     try:
         while findings.count < FINDINGS_ENOUGH:
             while len(waiting) < AHEAD_BUNDLES and (number := next(numbers, None)) is not None:
                 width = min(TILE_WIDTH, size - number * TILE_WIDTH)
-                task = asyncio.create_task(read.bundle(way.source, number, width))
+                task = asyncio.create_task(read.bundle(log.source, number, width))
                 waiting.append((number, width, task))
             if not waiting:
                 return
             number, width, task = waiting.popleft()
-            yield number, await _read(task, number, width, (way.signed.origin, findings))
+            yield number, await _read(task, number, width, (log.checkpoint.origin, findings))
     finally:
         for _, _, task in waiting:
             task.cancel()
@@ -163,23 +165,22 @@ async def _read(
     return [None] * width
 
 
-async def _hold(way: Way, tile: Tile, findings: Findings) -> None:
-    """The served tile must be the computed one."""
-    log, (level, number, width) = way.signed.origin, tile.place
+async def _compare(log: ServedLog, tile: HashTile, findings: Findings) -> None:
+    """Compares the served tile with the computed one."""
+    origin, path = log.checkpoint.origin, read.path(tile.id)
     try:
-        served = await read.tile(way.source, tile.place, way.signed.size)
+        served = await read.tile(log.source, tile.id, log.checkpoint.size)
     except Missing:
-        findings.add(log, read.path(tile.place), "is missing")
+        findings.add(origin, path, "is missing")
         return
     if served == tile.hashes:
         return
     if len(served) != len(tile.hashes):
-        findings.add(log, read.path(tile.place), f"does not hold {width} hashes")
+        findings.add(origin, path, f"does not contain {tile.id.width} hashes")
         return
     for n, (theirs, ours) in enumerate(zip(split(served), split(tile.hashes), strict=True)):
-        if theirs != ours and level == 0:
-            what = f"the entry is not the one whose hash {read.path(tile.place)} holds"
-            findings.add(log, f"position {number * TILE_WIDTH + n}", what)
+        if theirs != ours and tile.id.level == 0:
+            position = tile.id.number * TILE_WIDTH + n
+            findings.add(origin, f"position {position}", f"does not match its hash in {path}")
         elif theirs != ours:
-            what = f"its hash {n} is not that of the tile below"
-            findings.add(log, read.path(tile.place), what)
+            findings.add(origin, path, f"its hash {n} does not match the tile below it")

@@ -9,9 +9,9 @@ from firmtrail.audit import access, access_record, continued, logs, project, row
 from firmtrail.audit import replay as replaying
 from firmtrail.audit.export import log_folder, show_newest
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.project import Trusted
-from firmtrail.audit.source import Published, Stored
+from firmtrail.audit.source import DatabaseSource, SignedNote
 from firmtrail.cli import audit_open, audit_show, audit_tlog
 from firmtrail.cli.audit_show import Bars, Looked
 from firmtrail.database.database import Database
@@ -39,8 +39,8 @@ async def verify(
     looked = []
     async with audit_open.reading(wanted.database) as db:
         found = await _logs(db, wanted, findings)
-        await project.look_for_logs(db, found, trusted, findings)
-        trusted = trusted._replace(old=await continued.look(found, findings))
+        await project.find_missing_logs(db, found, trusted, findings)
+        trusted = trusted._replace(continuations=await continued.check(found, findings))
         with audit_show.bars() as bars:
             for log in _chosen(found, wanted):
                 looked += await _looked(log, findings, _verified(log, trusted, findings, bars))
@@ -50,7 +50,7 @@ async def verify(
     return looked
 
 
-async def _looked(log: Log, findings: Findings, look: Awaitable[Looked]) -> list[Looked]:
+async def _looked(log: AuditedLog, findings: Findings, look: Awaitable[Looked]) -> list[Looked]:
     """The log, with how much was found; none where its head makes no sense."""
     before = findings.count
     try:
@@ -61,20 +61,20 @@ async def _looked(log: Log, findings: Findings, look: Awaitable[Looked]) -> list
     return [looked._replace(found=findings.count - before)]
 
 
-async def _verified(log: Log, trusted: Trusted, findings: Findings, bars: Bars) -> Looked:
+async def _verified(log: AuditedLog, trusted: Trusted, findings: Findings, bars: Bars) -> Looked:
     total = (await rows.head(log.db, log.log_id)).size
     edge = await project.verify(log, trusted, findings, bars(log.name, total))
     note = await _last_note(log, edge.size)
     return Looked(log.name, edge.size, edge.root().hex(), 0, note)
 
 
-async def _replayed(log: Log, findings: Findings, bars: Bars) -> Looked:
+async def _replayed(log: AuditedLog, findings: Findings, bars: Bars) -> Looked:
     total = (await rows.head(log.db, log.log_id)).size
     size = await replaying.replay(log, findings, bars(log.name, total))
     return Looked(log.name, size, None, 0)
 
 
-async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[Log]:
+async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[AuditedLog]:
     instance = await migrations.instance(db)
     found = await logs.of_project(db, instance, wanted.project, findings)
     if not found and not findings.count:
@@ -85,7 +85,7 @@ async def _logs(db: Database, wanted: Wanted, findings: Findings) -> list[Log]:
     return found
 
 
-def _chosen(found: list[Log], wanted: Wanted) -> list[Log]:
+def _chosen(found: list[AuditedLog], wanted: Wanted) -> list[AuditedLog]:
     chosen = [log for log in found if wanted.number in {None, log.number}]
     if not chosen and wanted.number is not None:
         raise CouldNotRun(
@@ -95,7 +95,7 @@ def _chosen(found: list[Log], wanted: Wanted) -> list[Log]:
     return chosen
 
 
-async def _last_note(log: Log, size: int = SIZE_MAX - 1) -> str | None:
+async def _last_note(log: AuditedLog, size: int = SIZE_MAX - 1) -> str | None:
     """The last checkpoint that the database has of a log, up to this size."""
     page = await published.page(log.db, log.log_id, below=size + 1, limit=1)
     return page[0].note if page else None
@@ -105,7 +105,7 @@ async def replay(wanted: Wanted, findings: Findings) -> list[Looked]:
     looked = []
     async with audit_open.reading(wanted.database) as db:
         found = await _logs(db, wanted, findings)
-        await continued.look(found, findings)
+        await continued.check(found, findings)
         if findings.count:  # what is to be folded is not certain
             return []
         with audit_show.bars() as bars:
@@ -135,8 +135,8 @@ async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findin
                         f"No checkpoint of {log.name} is published yet: a server with a signing "
                         "key publishes one within a second."
                     )
-                what = Published(note, key_line(verifier), opened(note, verifier))
-                source = Stored(db, log.log_id, note=note, key=what.key)
+                what = SignedNote(note, key_line(verifier), opened(note, verifier))
+                source = DatabaseSource(db, log.log_id, note=note, key=what.key)
                 into = folder if wanted.number else log_folder(folder, log.number)
                 looked.append(await audit_tlog.export_into(into, source, what, findings, bars=bars))
     if not wanted.number and chosen and not findings.count:

@@ -8,7 +8,7 @@ from aiohttp import ClientSession, ClientTimeout
 
 from firmtrail import config
 from firmtrail.audit import notes
-from firmtrail.audit.project import Keys, Trusted
+from firmtrail.audit.project import KeyLookup, Trusted
 from firmtrail.cli import parts
 from firmtrail.cli.output import note
 from firmtrail.database.database import Database
@@ -94,7 +94,7 @@ def seen(since: Path | None) -> dict[str, str]:
         raise CouldNotRun(f"--from: {error}.") from error
 
 
-def keys(database: config.Database, given: str | None) -> Keys:
+def keys(database: config.Database, given: str | None) -> KeyLookup:
     """Those of --key, else the one that signs the database's logs."""
     lines = key_lines(given)
     if lines:
@@ -112,7 +112,7 @@ def keys(database: config.Database, given: str | None) -> Keys:
     return lambda origin: verifier(origin, public)
 
 
-def _among(known: Sequence[Verifier]) -> Keys:
+def _among(known: Sequence[Verifier]) -> KeyLookup:
     by_name = {each.name: each for each in known}
 
     def key(origin: str) -> Verifier:

@@ -8,10 +8,10 @@ import click
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.verify import Advance
+from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.cli import output
 
-type Bars = Callable[[str, int], Advance]
+type Bars = Callable[[str, int], AdvanceProgress]
 """A new progress bar of this title, with so much to do."""
 
 
@@ -36,7 +36,7 @@ def bars() -> Iterator[Bars]:
     """Progress bars of entries."""
     with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
 
-        def bar(title: str, total: int) -> Advance:
+        def bar(title: str, total: int) -> AdvanceProgress:
             task = progress.add_task(title, total=total)
             return lambda steps: progress.advance(task, steps)
 

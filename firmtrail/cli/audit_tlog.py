@@ -6,8 +6,15 @@ from pathlib import Path
 from firmtrail.audit import source as tlog
 from firmtrail.audit.export import export, log_folders
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.source import CHECKPOINT, Directory, Missing, Published, Source, Url
-from firmtrail.audit.verify import Advance, Way, verify
+from firmtrail.audit.source import (
+    CHECKPOINT,
+    DirectorySource,
+    Missing,
+    SignedNote,
+    Source,
+    UrlSource,
+)
+from firmtrail.audit.verify import AdvanceProgress, ServedLog, verify
 from firmtrail.cli import audit_open, audit_show
 from firmtrail.cli.audit_show import Looked
 from firmtrail.exits import CouldNotRun
@@ -18,7 +25,7 @@ async def verify_folder(
     folder: Path, key: str | None, since: Path | None, findings: Findings
 ) -> list[Looked]:
     """Each log of an export. Without --key, by the key that lies in it."""
-    sources = [Directory(each) for each in log_folders(folder)]
+    sources = [DirectorySource(each) for each in log_folders(folder)]
     return await _verify(sources, key, since, findings)
 
 
@@ -26,7 +33,7 @@ async def verify_url(
     url: str, token: str | None, trusted: tuple[str | None, Path | None], findings: Findings
 ) -> list[Looked]:
     async with audit_open.web(token) as session:
-        return await _verify([Url(session, url)], *trusted, findings)
+        return await _verify([UrlSource(session, url)], *trusted, findings)
 
 
 async def _verify(
@@ -38,8 +45,8 @@ async def _verify(
         for source in sources:
             before, published = findings.count, await _published(source, keys, findings)
             if published is not None:
-                way = Way(source, published.signed, _since(published, seen, findings))
-                await verify(way, findings, bars(published.signed.origin, way.entries))
+                log = ServedLog(source, published.checkpoint, _since(published, seen, findings))
+                await verify(log, findings, bars(published.checkpoint.origin, log.entries))
                 looked.append(_looked(published, findings.count - before))
     if seen and not any(each.log in seen for each in looked) and not findings.count:
         raise CouldNotRun(
@@ -48,7 +55,7 @@ async def _verify(
     return looked
 
 
-async def _published(source: Source, keys: Sequence[str], findings: Findings) -> Published | None:
+async def _published(source: Source, keys: Sequence[str], findings: Findings) -> SignedNote | None:
     """The source's checkpoint; None where it is a false one."""
     try:
         return await tlog.published(source, keys)
@@ -60,7 +67,7 @@ async def _published(source: Source, keys: Sequence[str], findings: Findings) ->
 
 
 def _no_log(source: Source, missing: str) -> str:
-    if isinstance(source, Directory):
+    if isinstance(source, DirectorySource):
         return (
             f"{source} holds no log, because it has no file {missing}: name a folder that "
             "`firmtrail audit export` wrote."
@@ -71,18 +78,18 @@ def _no_log(source: Source, missing: str) -> str:
     )
 
 
-def _since(published: Published, seen: dict[str, str], findings: Findings) -> Checkpoint | None:
+def _since(published: SignedNote, seen: dict[str, str], findings: Findings) -> Checkpoint | None:
     """The earlier checkpoint of this log, signed by the same key."""
-    note = seen.get(published.signed.origin)
+    note = seen.get(published.checkpoint.origin)
     try:
         return opened(note, read_key_line(published.key)) if note is not None else None
     except BadNote as error:
-        findings.add(published.signed.origin, "the earlier checkpoint", str(error))
+        findings.add(published.checkpoint.origin, "the earlier checkpoint", str(error))
         return None
 
 
-def _looked(published: Published, found: int) -> Looked:
-    origin, size, root = published.signed
+def _looked(published: SignedNote, found: int) -> Looked:
+    origin, size, root = published.checkpoint
     return Looked(origin, size, root.hex(), found, published.note)
 
 
@@ -91,7 +98,7 @@ async def export_url(
 ) -> list[Looked]:
     key, folder = into
     async with audit_open.web(token) as session:
-        source = Url(session, url)
+        source = UrlSource(session, url)
         published = await _published(source, audit_open.key_lines(key), findings)
         if published is None:
             return []
@@ -100,24 +107,29 @@ async def export_url(
 
 
 async def export_into(
-    folder: Path, source: Source, published: Published, findings: Findings, *, bars: audit_show.Bars
+    folder: Path,
+    source: Source,
+    published: SignedNote,
+    findings: Findings,
+    *,
+    bars: audit_show.Bars,
 ) -> Looked:
     """Bring the directory of one log up to what is published."""
     before = findings.count
     since = await _exported(folder, published.key, findings)
-    way = Way(source, published.signed, since)
+    log = ServedLog(source, published.checkpoint, since)
     if findings.count == before:
-        advance: Advance = bars(published.signed.origin, way.entries)
-        await export(published, way, folder, findings=findings, advance=advance)
+        advance: AdvanceProgress = bars(published.checkpoint.origin, log.entries)
+        await export(published, log, folder, findings=findings, advance=advance)
     return _looked(published, findings.count - before)
 
 
 async def _exported(folder: Path, key: str, findings: Findings) -> Checkpoint | None:
     """What the directory holds already; None where it holds nothing."""
-    directory = Directory(folder)
+    directory = DirectorySource(folder)
     try:
         await directory.get(CHECKPOINT)
-        return (await tlog.published(directory, [key])).signed
+        return (await tlog.published(directory, [key])).checkpoint
     except Missing:
         return None
     except BadNote as error:

@@ -12,7 +12,9 @@ from pathlib import Path
 import structlog
 
 from firmtrail import config
-from firmtrail.access import Access, Hasher, projects
+from firmtrail.access import projects
+from firmtrail.access.hashing import Hasher
+from firmtrail.access.lookup import Access
 from firmtrail.artifacts import Artifacts
 from firmtrail.cli import opening
 from firmtrail.commands import demo

@@ -9,7 +9,7 @@ the access tables. Every function here raises `Refused` where a rule says no.
 import msgspec
 
 from firmtrail.access import credentials, people, projects, settings, tokens
-from firmtrail.access.people import Member
+from firmtrail.access.people import Membership
 from firmtrail.access.roles import PERMISSIONS, Permissions, Role
 from firmtrail.access.tokens import Token
 from firmtrail.commands.once import (
@@ -52,7 +52,7 @@ class NewProject(msgspec.Struct, frozen=True):
 class NewMember(msgspec.Struct, frozen=True):
     """A member as set; `is_new` says whether he was none before."""
 
-    member: Member
+    member: Membership
     is_new: bool
 
 
@@ -146,7 +146,7 @@ def set_member(
             await commit.run(people.set_role(commit.project, actor_id, role))
             kind = MemberAdded if before is None else MemberChanged
             commit.record(f"user/{actor_id}", kind(actor_id, role), actor=actor)
-        return NewMember(Member(actor_id, people.normal(email), role), before is None)
+        return NewMember(Membership(actor_id, people.normal(email), role), before is None)
 
     return command
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from firmtrail.access import Hasher, NewSecret, credentials, people, projects, seal, settings
-from firmtrail.access.device_secrets import insert_secrets, revoke_project
+from firmtrail.access import credentials, people, projects, settings
+from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_project, seal
+from firmtrail.access.hashing import Hasher
 from firmtrail.database.database import Database, Row, Statement, Transaction
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.entry import decode
@@ -81,7 +82,7 @@ class Throttle:
 class _Hashed(NamedTuple):
     """The slow part, done before the transaction."""
 
-    secret: NewSecret
+    secret: SealedSecret
     password: str
 
 
@@ -145,7 +146,7 @@ async def _add_member(commit: Commit, password_hash: str) -> None:
     commit.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
 
 
-async def _add_device(commit: Commit, secret: NewSecret) -> None:
+async def _add_device(commit: Commit, secret: SealedSecret) -> None:
     await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)

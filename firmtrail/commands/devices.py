@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from firmtrail.access import seen
-from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_secrets
+from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_secrets
 from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, DeviceSecretIssued
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
@@ -28,7 +28,7 @@ PIECE_DEVICES = 250
 class Registration(NamedTuple):
     """A device to register, with its first secret."""
 
-    secret: NewSecret
+    secret: SealedSecret
     attributes: DeviceRegistered = DeviceRegistered()
 
     @property
@@ -130,7 +130,7 @@ async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
 
 
 def change(
-    name: str, wanted: Change, *, secret: NewSecret | None = None, actor: str
+    name: str, wanted: Change, *, secret: SealedSecret | None = None, actor: str
 ) -> Command[DeviceState]:
     """Change a device's attributes, decommission it, or restore it with a new `secret`.
 
@@ -156,7 +156,7 @@ def change(
 
 
 def rotate_secret(
-    secret: NewSecret, *, overlap_s: int = 0, new_hardware: bool = False, actor: str
+    secret: SealedSecret, *, overlap_s: int = 0, new_hardware: bool = False, actor: str
 ) -> Command[str | None]:
     """Issue a further secret; the ones before it stay valid for `overlap_s`, or die immediately.
 
@@ -178,7 +178,9 @@ def rotate_secret(
     return command
 
 
-async def _issue(commit: Commit, secret: NewSecret, issued: DeviceSecretIssued, actor: str) -> None:
+async def _issue(
+    commit: Commit, secret: SealedSecret, issued: DeviceSecretIssued, actor: str
+) -> None:
     commit.record(f"device/{secret.device}", issued, actor=actor)
     await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
 

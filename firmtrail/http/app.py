@@ -14,8 +14,8 @@ from typing import Any, TypedDict, Unpack
 from aiohttp import hdrs, web
 
 from firmtrail import config
-from firmtrail.access import Access
 from firmtrail.access.keys import Keys
+from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once

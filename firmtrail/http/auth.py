@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
-from firmtrail.access import Access, roles, settings
-from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Found
+from firmtrail.access import roles, settings
+from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.database.database import Database
 from firmtrail.http import kinds
 from firmtrail.http.clients import Clients
@@ -56,7 +56,7 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
 
 async def _found(
     access: Access, request: web.Request, wanted: kinds.Access, *, text: str, address: str
-) -> Found:
+) -> ResolvedCredential:
     """Look the credential up. A device's first call is durable before it is answered.
 
     The call of a route that records it is durable by that. Another one is written here; as a
@@ -127,7 +127,7 @@ async def _system(access: Access, project: str | None) -> Caller:
 
 
 def _own_device(
-    found: Found, wanted: kinds.Access, project: str | None, device: str | None
+    found: ResolvedCredential, wanted: kinds.Access, project: str | None, device: str | None
 ) -> Caller:
     if not isinstance(wanted, kinds.Device):
         raise Forbidden
@@ -141,7 +141,7 @@ def _own_device(
     )
 
 
-def _holder(found: Found, wanted: kinds.Access, project: str | None) -> Caller:
+def _holder(found: ResolvedCredential, wanted: kinds.Access, project: str | None) -> Caller:
     match wanted:
         case kinds.Member(permission) | kinds.Device(permission):
             permissions = _permissions(found, project)
@@ -154,14 +154,16 @@ def _holder(found: Found, wanted: kinds.Access, project: str | None) -> Caller:
             return _caller(found, project, roles.NOTHING)
 
 
-def _permissions(found: Found, project: str | None) -> roles.Permissions:
+def _permissions(found: ResolvedCredential, project: str | None) -> roles.Permissions:
     is_elsewhere = found.token_project is not None and found.token_project != project
     if found.log_id is None or found.member_role is None or is_elsewhere:
         raise NotFound
     return roles.effective(found.member_role, found.token_role)
 
 
-def _caller(found: Found, project: str | None, permissions: roles.Permissions) -> Caller:
+def _caller(
+    found: ResolvedCredential, project: str | None, permissions: roles.Permissions
+) -> Caller:
     is_gateway = _is_gateway(found)
     if found.token_role is None:
         actor = f"user/{found.actor_id}"
@@ -178,6 +180,6 @@ def _caller(found: Found, project: str | None, permissions: roles.Permissions) -
     )
 
 
-def _is_gateway(found: Found) -> bool:
+def _is_gateway(found: ResolvedCredential) -> bool:
     """A member of role gateway is one in that project with every credential."""
     return GATEWAY in {found.token_role, found.member_role}

@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 from msgspec import Meta
 
-from firmtrail.access import TooManyAttempts
+from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.database.database import AppendRefused, Unavailable
 from firmtrail.http.clients import address_of
 from firmtrail.publishing.minimum_sizes import LogRefused

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from firmtrail.access import Access, people, settings, tokens
+from firmtrail.access import people, settings, tokens
+from firmtrail.access.lookup import Access
 from firmtrail.access.roles import EVERYTHING, PERMISSIONS
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_member, erase_user

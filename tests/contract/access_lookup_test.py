@@ -1,12 +1,13 @@
-"""What a presented credential is found to be, on every back end; and that changes act at once."""
+"""A presented credential is resolved on every back end, and changes take effect immediately."""
 
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
-from firmtrail.access import Access, revoke_secrets
 from firmtrail.access.credentials import new_secret, new_token
-from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Found
+from firmtrail.access.device_secrets import revoke_secrets
+from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.commands import access as commands
 from firmtrail.database.database import Database, Statement
 from firmtrail.recording.recorder import Recorder
@@ -16,7 +17,7 @@ NOW_S = 1_800_000_000.0
 
 
 class Clock:
-    """A clock that tests move."""
+    """Shows the time that a test sets."""
 
     def __init__(self) -> None:
         self.now_s = NOW_S
@@ -42,7 +43,9 @@ async def acme(db: Database, access: Access) -> int:
     return await add_project(db, access, "acme")
 
 
-async def find(access: Access, text: str, device: str | None, project: str = "acme") -> Found:
+async def find(
+    access: Access, text: str, device: str | None, project: str = "acme"
+) -> ResolvedCredential:
     return await access.find(text, project, device, address="10.0.0.1")
 
 
@@ -84,13 +87,16 @@ async def test_devices_may_share_a_secret(db: Database, access: Access, acme: in
     [new_secret(), new_token(), "z" * 32, "AAA"],
     ids=["secret", "token", "long", "short"],
 )
-async def test_what_nobody_has_is_nothing(access: Access, acme: int, text: str) -> None:
-    assert await find(access, text, "d1") == Found(acme, NO_DEVICE, *[None] * 6)
-    assert await find(access, text, "d1", "unknown") == Found(None, NO_DEVICE, *[None] * 6)
+async def test_an_unknown_credential_belongs_to_nobody(
+    access: Access, acme: int, text: str
+) -> None:
+    nobody = ResolvedCredential(acme, NO_DEVICE, None, None, None, None, None, None)
+    assert await find(access, text, "d1") == nobody
+    assert await find(access, text, "d1", "unknown") == replace(nobody, log_id=None)
 
 
 @pytest.mark.parametrize("text", ["x" * 32, "AAA"], ids=["strong", "weak"])
-async def test_a_revoked_secret_is_dead_on_the_next_request(
+async def test_a_revoked_secret_is_refused_on_the_next_request(
     db: Database, access: Access, acme: int, text: str
 ) -> None:
     await add_secret(db, access, "acme", "d1", text=text)
@@ -112,7 +118,7 @@ async def test_rotation_keeps_the_old_secret_until_its_overlap_ends(
     assert (await find(access, new, "d1")).device_secret == OWN_DEVICE
 
 
-async def test_a_second_rotation_does_not_prolong_the_first_ones_overlap(
+async def test_a_second_rotation_does_not_prolong_the_overlap_of_the_first(
     db: Database, access: Access, acme: int, clock: Clock
 ) -> None:
     oldest = await add_secret(db, access, "acme", "d1")
@@ -131,17 +137,19 @@ async def test_a_new_weak_secret_replaces_the_one_before(
     assert (await find(access, "BBB", "d1")).device_secret == OWN_DEVICE
 
 
-async def test_a_token_is_found_with_its_role_and_its_holders(
+async def test_a_token_is_found_with_its_role_and_the_role_of_its_holder(
     access: Access, recorder: Recorder, acme: int
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", "admin")
     token = await issue_token(recorder, acme, user, "viewer")
     found = await find(access, token.text, "d1")
-    expected = Found(acme, NO_DEVICE, None, token.token.token_id, user, "acme", "viewer", "admin")
+    expected = ResolvedCredential(
+        acme, NO_DEVICE, None, token.token.token_id, user, "acme", "viewer", "admin"
+    )
     assert found == expected
 
 
-async def test_a_revoked_token_is_nothing_on_the_next_request(
+async def test_a_revoked_token_is_unknown_on_the_next_request(
     access: Access, recorder: Recorder, acme: int
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", "admin")
@@ -151,7 +159,7 @@ async def test_a_revoked_token_is_nothing_on_the_next_request(
     assert (await find(access, token.text, None)).token_id is None
 
 
-async def test_an_expired_token_is_nothing(
+async def test_an_expired_token_is_unknown(
     access: Access, recorder: Recorder, acme: int, clock: Clock
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", "admin")
@@ -161,7 +169,7 @@ async def test_an_expired_token_is_nothing(
     assert (await find(access, token.text, None)).token_id is None
 
 
-async def test_a_changed_role_is_seen_on_the_next_request(
+async def test_a_changed_role_counts_on_the_next_request(
     access: Access, recorder: Recorder, acme: int
 ) -> None:
     await add_member(recorder, acme, "boss@b.example", "admin")
@@ -171,7 +179,7 @@ async def test_a_changed_role_is_seen_on_the_next_request(
     assert (await find(access, token.text, None)).member_role == "viewer"
 
 
-async def test_a_password_is_the_users_whose_address_it_came_with(
+async def test_a_login_needs_the_password_of_the_users_own_address(
     access: Access, recorder: Recorder, acme: int
 ) -> None:
     hashed = await access.hasher.hash("user", "ABC")

@@ -278,7 +278,7 @@ async def test_the_role_that_serves_can_record_publish_and_read(
         async with db.transaction() as tx:
             assert len((await tx.run(log.erase_text(log_id, 2)))[0]) == 1
         await Reads(db).add(Read("acme", 0, "r1", "user/u_1", "/events", "{}"))
-        assert await reads.count(db, reads.Which("acme")) == 1
+        assert await reads.count(db, reads.ReadFilter("acme")) == 1
 
 
 async def test_the_documented_way_removes_rows_ahead_of_the_head(

@@ -1,4 +1,4 @@
-"""What decides access, and who read what, is compared with the log: each change is named."""
+"""Members, credentials and the access record are compared with the log; each change is named."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from firmtrail import config
-from firmtrail.access import Access, reads, seal
+from firmtrail.access import reads, tokens
 from firmtrail.access.credentials import new_secret, new_token
+from firmtrail.access.device_secrets import seal
+from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Read, Reads
+from firmtrail.access.roles import PERMISSIONS
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import Wanted
@@ -17,6 +20,7 @@ from firmtrail.commands import access as commands
 from firmtrail.commands import access_record, demo, devices
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database
+from firmtrail.events.fleet import DeviceChanged
 from firmtrail.recording.recorder import Recorder
 from tests.databases import read, write
 from tests.filled import fill
@@ -33,7 +37,7 @@ async def access(db: Database) -> AsyncIterator[Access]:
 
 
 async def wrong(url: str, *, verify: bool = False, project: str = "acme") -> list[tuple[str, str]]:
-    """Where replay, or verify, finds something wrong, and what."""
+    """Returns (where, what) of the findings of replay, or of verify."""
     findings, wanted = Findings(), Wanted(config.database(url), project, None)
     if verify:
         await audit_database.verify(wanted, None, None, findings)
@@ -44,7 +48,9 @@ async def wrong(url: str, *, verify: bool = False, project: str = "acme") -> lis
 
 @pytest.fixture
 async def acme(db: Database, access: Access, recorder: Recorder) -> int:
-    """A project with people, tokens, a token's tokens, and devices with one secret or two."""
+    """Makes a project with people, tokens, tokens that a token issued, and devices with one secret
+    or two.
+    """
     log_id = await add_project(db, access, "acme")
     boss = await add_member(recorder, log_id, "boss@example.org", "admin")
     for name in ("leaver", "erased", "changed"):
@@ -60,9 +66,7 @@ async def acme(db: Database, access: Access, recorder: Recorder) -> int:
     for issuer in (parent, await issue_token(recorder, log_id, boss, "admin")):
         issued_by = issuer.token.token_id
         wanted = commands.WantedToken(boss, "child", "viewer", issued_by=issued_by)
-        issue = commands.issue_token(
-            wanted, commands.PERMISSIONS["admin"], actor=f"token/{issued_by}"
-        )
+        issue = commands.issue_token(wanted, PERMISSIONS["admin"], actor=f"token/{issued_by}")
         await recorder.act(log_id, issue)
     await recorder.act(log_id, commands.revoke_token(issued_by, actor="system"))
     await add_devices(access, recorder, log_id)
@@ -81,7 +85,7 @@ async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
         await recorder.act(log_id, rotate)
     for gone in (True, False):
         [secret] = await seal(access.hasher, [("d4", new_secret())])
-        change = devices.Change(devices.DeviceChanged(), decommissioned=gone)
+        change = devices.Change(DeviceChanged(), decommissioned=gone)
         await recorder.act(log_id, devices.change("d4", change, secret=secret, actor="system"))
     again = await seal(access.hasher, [("d1", new_secret())])
     registration = [devices.Registration(again[0])]
@@ -90,11 +94,11 @@ async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
     )
 
 
-async def test_what_commands_did_is_what_the_log_says(acme: int, database_url: str) -> None:
+async def test_the_effects_of_commands_agree_with_the_log(acme: int, database_url: str) -> None:
     assert await wrong(database_url) == []
 
 
-async def test_a_demo_that_was_populated_again_is_what_its_logs_say(
+async def test_a_demo_that_was_populated_again_agrees_with_its_logs(
     db: Database, access: Access, recorder: Recorder, database_url: str
 ) -> None:
     for number in range(3):
@@ -109,10 +113,10 @@ async def test_a_demo_that_was_populated_again_is_what_its_logs_say(
     assert await wrong(database_url, project="demo") == []
 
 
-async def test_a_whole_database_is_what_its_logs_say(
+async def test_a_whole_database_agrees_with_its_logs(
     db: Database, database_url: str, tmp_path: Path
 ) -> None:
-    await fill(db, tmp_path / "beside")
+    await fill(db, tmp_path / "files")
     for project in ("acme", "zenith"):
         assert await wrong(database_url, project=project) == []
 
@@ -121,7 +125,7 @@ TOKEN = "(digest, token_id, actor_id, project, role, name, created_at_ms, expire
 SECRET = "(digest, project, device, secret_id, created_at_ms)"
 ANY_MEMBER = "(SELECT min(actor_id) FROM members WHERE role = 'admin')"
 LIVING = "revoked_at_ms IS NULL AND issued_by IS NULL"
-CHANGES = [  # a statement, and the table that it changed
+CHANGES = [  # a statement, and the place where it is found
     ("INSERT INTO members VALUES ('acme', 'u_planted', 'admin')", "members (u_planted)"),
     ("UPDATE members SET role = 'admin' WHERE role = 'viewer'", "members (u_"),
     ("UPDATE members SET role = 'admin' WHERE role IS NULL", "members (u_"),
@@ -193,7 +197,7 @@ CHANGES = [  # a statement, and the table that it changed
 COPIED = ("members", "tokens", "device_secrets", "projects")
 
 
-async def test_every_change_of_what_decides_access_is_found_and_named(
+async def test_every_change_of_members_and_credentials_is_found_and_named(
     db: Database, acme: int, database_url: str
 ) -> None:
     for table in COPIED:
@@ -211,13 +215,13 @@ async def test_every_change_of_what_decides_access_is_found_and_named(
     assert await wrong(database_url) == []
 
 
-async def test_a_login_is_no_finding(
+async def test_a_login_gives_no_finding(
     db: Database, access: Access, acme: int, database_url: str
 ) -> None:
     [[boss]] = await read(db, "SELECT actor_id FROM members WHERE role = 'admin'")
     async with db.transaction() as tx:
         now_ms = access.now_ms()
-        login = commands.tokens.insert_login(boss, new_token(), now_ms, now_ms + 86_400_000)
+        login = tokens.insert_login(boss, new_token(), now_ms, now_ms + 86_400_000)
         await tx.run(login)
     assert await wrong(database_url) == []
 
@@ -228,17 +232,17 @@ def new_read(n: int, project: str = "acme") -> Read:
 
 @pytest.fixture
 async def sealed(db: Database, recorder: Recorder, acme: int) -> int:
-    """The project's log, which sealed 5 and then 9 records; 12 are there."""
+    """Returns the project's log, which sealed 5 and then 9 of 12 records."""
     record = Reads(db)
     for start, stop in ((0, 5), (5, 9)):
         await asyncio.gather(*(record.add(new_read(n)) for n in range(start, stop)))
         await recorder.act(acme, access_record.seal())
-        await recorder.act(acme, access_record.seal())  # nothing more
+        await recorder.act(acme, access_record.seal())  # records nothing
     await asyncio.gather(*(record.add(new_read(n)) for n in range(9, 12)))
     return acme
 
 
-async def test_a_record_that_only_grew_is_what_was_sealed(
+async def test_a_record_that_only_grew_agrees_with_its_seals(
     db: Database, sealed: int, database_url: str
 ) -> None:
     assert await wrong(database_url, verify=True) == []
@@ -250,7 +254,7 @@ async def test_a_record_that_only_grew_is_what_was_sealed(
 
 
 RECORD = "access_record (seq, project, at_ms, request_id, actor, path, asked)"
-TAMPERED = [  # statements, and where it is found
+TAMPERED = [  # statements, and the place where they are found
     (["DELETE FROM access_record"], "access_record (rows 0 to 4)"),
     (["DELETE FROM access_record", "DELETE FROM access_heads"], "access_heads"),
     (["DELETE FROM access_record WHERE seq = 3"], "access_record (row 3)"),
@@ -320,7 +324,7 @@ async def test_every_change_of_the_access_record_is_found_and_named(
     assert await wrong(database_url, verify=True) == []
 
 
-async def test_reads_of_two_servers_and_seals_at_once_are_one_chain(
+async def test_parallel_reads_of_two_servers_and_seals_form_one_chain(
     db: Database, recorder: Recorder, access: Access, acme: int, database_url: str
 ) -> None:
     await add_project(db, access, "other")
@@ -340,7 +344,7 @@ async def test_reads_of_two_servers_and_seals_at_once_are_one_chain(
     assert await reads.has_grown(db, "other")
 
 
-async def test_what_waits_for_a_seal_longest_is_sealed_first(
+async def test_a_log_is_sealed_once_its_oldest_unsealed_record_is_old_enough(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     record = Reads(db)

@@ -1,4 +1,4 @@
-"""What a database keeps of its logs is found wrong where it is, and right where nothing is."""
+"""An audit finds every change of a database's logs, and finds nothing in an unchanged database."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ import pytest
 from firmtrail import config
 from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import Wanted
 from firmtrail.database.database import Database
@@ -29,14 +29,14 @@ from tests.mutations import KINDS, TABLES, Row, Tables, mutate
 from tests.postgres_server import PostgresServer
 
 
-def audited(url: str, beside: Path) -> config.Database:
-    """The database as commands get it, with its key and checkpoints."""
-    files = Path(f"{beside}.key"), Path(f"{beside}.checkpoints")
+def audited(url: str, prefix: Path) -> config.Database:
+    """Returns the database as commands get it, with its key and checkpoints."""
+    files = Path(f"{prefix}.key"), Path(f"{prefix}.checkpoints")
     return config.signed(config.database(url), *files)
 
 
 async def found(database: config.Database) -> Findings:
-    """By both commands, for all projects."""
+    """Returns the findings of both commands, for all projects."""
     findings = Findings()
     for project in PROJECTS:
         wanted = Wanted(database, project, None)
@@ -48,10 +48,10 @@ async def found(database: config.Database) -> Findings:
 async def test_a_database_with_everything_in_it_passes(
     db: Database, database_url: str, tmp_path: Path
 ) -> None:
-    await fill(db, tmp_path / "beside")
+    await fill(db, tmp_path / "files")
     assert len(await read(db, "SELECT log_id FROM log_heads")) == 3
     assert [name for name in TABLES if not await read(db, f"SELECT * FROM {name} LIMIT 1")] == []
-    findings = await found(audited(database_url, tmp_path / "beside"))
+    findings = await found(audited(database_url, tmp_path / "files"))
     assert findings.kept == []
 
 
@@ -66,15 +66,15 @@ type Mutation = Callable[[Tables, Random], Awaitable[str]]
 
 
 class Mutated(NamedTuple):
-    """A copy of a filled database, open to be changed."""
+    """Holds a copy of a filled database that the test may change."""
 
     url: str
     tables: Tables
 
 
-async def fill_new(url: str, beside: Path) -> None:
+async def fill_new(url: str, prefix: Path) -> None:
     async with opened(url) as db:
-        await fill(db, beside)
+        await fill(db, prefix)
 
 
 @contextlib.asynccontextmanager
@@ -118,7 +118,7 @@ async def postgres_copy(server: PostgresServer, template: str) -> AsyncIterator[
 
 
 async def mutated(copy: Mutated, random: Random, kind: Mutation) -> str:
-    """Change something; a change that the database's own keys or types refuse is none."""
+    """Changes something; tries again if the database's own keys or types refuse the change."""
     refusals = sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError, asyncpg.DataError
     while True:
         with contextlib.suppress(*refusals):
@@ -126,14 +126,14 @@ async def mutated(copy: Mutated, random: Random, kind: Mutation) -> str:
 
 
 async def unfound(
-    copies: Callable[[], Copy], beside: Path, mutations: Sequence[Mutation]
+    copies: Callable[[], Copy], prefix: Path, mutations: Sequence[Mutation]
 ) -> list[str]:
-    """Which of these mutations neither command finds, or finds without saying where."""
+    """Returns the mutations that no command finds, or that a finding gives no place for."""
     missed = []
     for number, kind in enumerate(mutations):
         async with copies() as copy:
             mutation = await mutated(copy, Random(SEED * 1000 + number), kind)
-        findings = await found(audited(copy.url, beside))
+        findings = await found(audited(copy.url, prefix))
         if not findings.count or not all(each.where for each in findings.kept):
             missed.append(mutation)
     return missed
@@ -141,24 +141,24 @@ async def unfound(
 
 async def test_every_mutation_of_a_file_is_found_and_named(sqlite_url: str, tmp_path: Path) -> None:
     assert len(KINDS) == 7
-    await fill_new(sqlite_url, tmp_path / "beside")
+    await fill_new(sqlite_url, tmp_path / "files")
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     mutations = [mutate] * MUTATIONS + KINDS
-    assert await unfound(lambda: sqlite_copy(path), tmp_path / "beside", mutations) == []
+    assert await unfound(lambda: sqlite_copy(path), tmp_path / "files", mutations) == []
 
 
 async def test_every_mutation_on_postgres_is_found_and_named(
     postgres: PostgresServer, postgres_url: str, tmp_path: Path
 ) -> None:
-    await fill_new(postgres_url, tmp_path / "beside")
+    await fill_new(postgres_url, tmp_path / "files")
     template = urlsplit(postgres_url).path.removeprefix("/")
     missed = await unfound(
-        lambda: postgres_copy(postgres, template), tmp_path / "beside", [mutate] * (MUTATIONS // 2)
+        lambda: postgres_copy(postgres, template), tmp_path / "files", [mutate] * (MUTATIONS // 2)
     )
     assert missed == []
 
 
-async def test_an_older_state_put_back_is_found_by_what_was_published(
+async def test_a_restored_older_state_is_found_by_the_published_checkpoints(
     sqlite_url: str, tmp_path: Path
 ) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///"))
@@ -166,20 +166,20 @@ async def test_an_older_state_put_back_is_found_by_what_was_published(
         log_id = await new_log(db, PROJECTS[0])
         await write(db, "INSERT INTO projects VALUES ($1, $2, 0)", PROJECTS[0], log_id)
     shutil.copy(path, tmp_path / "older.db")
-    database = audited(f"sqlite:///{tmp_path}/older.db", tmp_path / "beside")
+    database = audited(f"sqlite:///{tmp_path}/older.db", tmp_path / "files")
     wanted, findings = Wanted(database, PROJECTS[0], None), Findings()
     await audit_database.verify(wanted, None, None, findings)
     assert findings.kept == []
     migrate_now(f"sqlite:///{tmp_path}/newer.db")
-    await fill_new(f"sqlite:///{tmp_path}/newer.db", tmp_path / "beside")
+    await fill_new(f"sqlite:///{tmp_path}/newer.db", tmp_path / "files")
     await audit_database.verify(wanted, None, None, findings)
     assert {found.log for found in findings.kept} == {"firmtrail/acme/1", "firmtrail/acme/2"}
 
 
-async def test_without_a_key_everything_but_signatures_is_looked_at(
+async def test_without_a_key_everything_except_signatures_is_checked(
     db: Database, database_url: str, tmp_path: Path
 ) -> None:
-    await fill(db, tmp_path / "beside")
+    await fill(db, tmp_path / "files")
     database = config.database(database_url)
     assert (await found(database)).kept == []
     await write(db, "UPDATE log_heads SET frontier = 'x' WHERE number = 2")
@@ -188,10 +188,10 @@ async def test_without_a_key_everything_but_signatures_is_looked_at(
     ]
 
 
-async def test_an_identity_that_was_recorded_twice_is_found_on_whichever_page(
+async def test_an_identity_that_was_recorded_twice_is_found_on_any_page(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table without its keys, as somebody may have made it."""
+    """Uses a table without its keys, as a manipulated database may have it."""
     monkeypatch.setattr(rows, "PAGE_IDENTITIES", 3)
     path = sqlite_url.removeprefix("sqlite:///")
     with contextlib.closing(sqlite3.connect(path)) as changed, changed:
@@ -202,5 +202,5 @@ async def test_an_identity_that_was_recorded_twice_is_found_on_whichever_page(
             changed.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
     async with opened(sqlite_url) as db:
         findings = Findings()
-        await rows.repeated(Log(db, 1, "acme", 1, "firmtrail/acme/1"), findings)
+        await rows.find_repeated(AuditedLog(db, 1, "acme", 1, "firmtrail/acme/1"), findings)
     assert [each.where for each in findings.kept] == ["position 1", "position 5", "position 9"]

@@ -1,4 +1,4 @@
-"""A log that somebody serves is verified as any tlog is, exported as one, and gone on with."""
+"""A served log is verified and exported as a tlog, and an export can be continued."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,22 +8,22 @@ from aiohttp import ClientSession, web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pytest_aiohttp.plugin import AiohttpClient
 
-from firmtrail.audit.edge import Edge
 from firmtrail.audit.export import export, log_folder, show_newest
 from firmtrail.audit.finding import Findings
+from firmtrail.audit.growing_tree import GrowingTree
 from firmtrail.audit.source import (
     CHECKPOINT,
     KEY,
-    Directory,
+    DirectorySource,
     Missing,
     Unreadable,
-    Url,
+    UrlSource,
     bundle_path,
     join_bundle,
     path,
     published,
 )
-from firmtrail.audit.verify import FINDINGS_ENOUGH, Way, verify
+from firmtrail.audit.verify import FINDINGS_ENOUGH, ServedLog, verify
 from firmtrail.eventstore.merkle import TILE_WIDTH, leaf_hash
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint, key_line, sign, verifier
 from tests.end_to_end.truth import root
@@ -35,15 +35,15 @@ ENTRIES = [f"entry {number}".encode() for number in range(70_000)]
 
 
 class Memory:
-    """A log of the first `size` entries, as files by their paths; counts what is asked for."""
+    """Serves a log of the first `size` entries from memory, and notes the paths that are read."""
 
     def __init__(self, size: int, log: list[bytes] = ENTRIES) -> None:
         self.asked: list[str] = []
         self.files = {KEY: KEY_LINE.encode()}
-        edge, log = Edge(), log[:size]
-        tiles = [*edge.extend([leaf_hash(entry) for entry in log]), *edge.unfinished()]
+        tree, log = GrowingTree(), log[:size]
+        tiles = [*tree.extend([leaf_hash(entry) for entry in log]), *tree.unfinished()]
         for tile in tiles:
-            self.files[path(tile.place)] = tile.hashes
+            self.files[path(tile.id)] = tile.hashes
         for start in range(0, size, TILE_WIDTH):
             some = log[start : start + TILE_WIDTH]
             self.files[bundle_path(start // TILE_WIDTH, len(some))] = join_bundle(some)
@@ -58,13 +58,13 @@ class Memory:
 
 
 def nothing(_: int) -> None:
-    """Nobody looks at the progress."""
+    """Ignores the progress."""
 
 
-async def verified(source: Memory | Directory, since: Checkpoint | None = None) -> Findings:
+async def verified(source: Memory | DirectorySource, since: Checkpoint | None = None) -> Findings:
     findings = Findings()
     there = await published(source, [KEY_LINE])
-    await verify(Way(source, there.signed, since), findings, nothing)
+    await verify(ServedLog(source, there.checkpoint, since), findings, nothing)
     return findings
 
 
@@ -72,8 +72,8 @@ async def exported(source: Memory, folder: Path) -> Findings:
     findings = Findings()
     there, before = await published(source, [KEY_LINE]), None
     if (folder / CHECKPOINT).exists():
-        before = (await published(Directory(folder), [KEY_LINE])).signed
-    way = Way(source, there.signed, before)
+        before = (await published(DirectorySource(folder), [KEY_LINE])).checkpoint
+    way = ServedLog(source, there.checkpoint, before)
     await export(there, way, folder, findings=findings, advance=nothing)
     return findings
 
@@ -86,7 +86,7 @@ SIZES = (0, 1, 255, 256, 257, 300, 512, 700)
 
 
 @pytest.mark.parametrize("size", [*SIZES, 66_000])
-async def test_a_whole_log_is_well_from_its_beginning_and_from_any_size(size: int) -> None:
+async def test_an_intact_log_passes_from_its_beginning_and_from_any_size(size: int) -> None:
     source = Memory(size)
     for old in (None, *(checkpoint(old) for old in SIZES if old <= size)):
         assert (await verified(source, old)).kept == [], old
@@ -102,7 +102,7 @@ async def test_an_export_grows_and_is_always_a_whole_log(
     assert (await exported(Memory(old), tmp_path)).kept == []
     source = Memory(new)
     assert (await exported(source, tmp_path)).kept == []
-    assert (await verified(Directory(tmp_path))).kept == []
+    assert (await verified(DirectorySource(tmp_path))).kept == []
     bundles = [asked for asked in source.asked if asked.startswith("tile/entries/")]
     assert len(bundles) == -(-new // TILE_WIDTH) - old // TILE_WIDTH
     for name, content in source.files.items():
@@ -118,8 +118,8 @@ FORKS: dict[str, tuple[int, Callable[[list[bytes]], list[bytes]]]] = {
 }
 
 
-def test_a_directory_is_the_next_log_as_a_whole(tmp_path: Path) -> None:
-    """Its links stay as they are: what they lead through is changed, which is one step."""
+def test_a_directory_changes_to_the_next_log_in_one_step(tmp_path: Path) -> None:
+    """Shows that its links stay as they are: only the link that they lead through changes."""
     links = []
     for number in (1, 2):
         for name in (CHECKPOINT, KEY):
@@ -132,7 +132,7 @@ def test_a_directory_is_the_next_log_as_a_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FORKS)
-async def test_a_fork_is_found_and_leaves_an_export_as_it_was(tmp_path: Path, name: str) -> None:
+async def test_a_fork_is_found_and_does_not_change_an_export(tmp_path: Path, name: str) -> None:
     size, change = FORKS[name]
     fork = Memory(size, change(ENTRIES))
     await exported(Memory(300), tmp_path)
@@ -153,7 +153,7 @@ TAMPERINGS: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)
-async def test_a_changed_file_is_found_and_so_is_one_that_is_gone(name: str) -> None:
+async def test_a_changed_file_and_a_missing_file_are_found(name: str) -> None:
     file, change, where = TAMPERINGS[name]
     source = Memory(700)
     changed = change(source.files[file])
@@ -164,7 +164,7 @@ async def test_a_changed_file_is_found_and_so_is_one_that_is_gone(name: str) -> 
     assert file in {found.where for found in (await verified(source)).kept}
 
 
-async def test_a_part_of_a_tile_may_be_gone_once_the_tile_is_full(tmp_path: Path) -> None:
+async def test_a_partial_tile_may_be_missing_once_the_tile_is_full(tmp_path: Path) -> None:
     await exported(Memory(300), tmp_path)
     grown = Memory(700)
     assert "tile/1/000.p/1" not in grown.files
@@ -179,7 +179,7 @@ async def test_a_part_of_a_tile_may_be_gone_once_the_tile_is_full(tmp_path: Path
         lambda note: note[:-12] + b"AAAAAAAAAA=\n",
     ],
 )
-async def test_a_checkpoint_that_the_key_did_not_sign_is_none(
+async def test_a_checkpoint_that_the_key_did_not_sign_is_refused(
     change: Callable[[bytes], bytes],
 ) -> None:
     source = Memory(700)
@@ -188,7 +188,7 @@ async def test_a_checkpoint_that_the_key_did_not_sign_is_none(
         await published(source, [KEY_LINE])
 
 
-async def test_who_signs_a_size_and_serves_nothing_keeps_nobody_busy() -> None:
+async def test_an_audit_of_a_source_that_serves_nothing_ends_soon() -> None:
     source = Memory(700)
     head = Checkpoint(ORIGIN, 1 << 60, bytes(32))
     source.files[CHECKPOINT] = sign(head, SIGNER).encode()
@@ -196,7 +196,7 @@ async def test_who_signs_a_size_and_serves_nothing_keeps_nobody_busy() -> None:
 
 
 class Server:
-    """Answers with what it is told to, one after another; the last again and again."""
+    """Gives the listed answers one after another, and repeats the last one."""
 
     def __init__(self, *answers: tuple[int, bytes]) -> None:
         self.answers = list(answers)
@@ -210,7 +210,7 @@ async def got(aiohttp_client: AiohttpClient, *answers: tuple[int, bytes], times:
     app = web.Application()
     app.router.add_get("/log/{path:.*}", Server(*answers).answer)
     client = await aiohttp_client(app)
-    source = Url(client.session, str(client.make_url("/log/")))
+    source = UrlSource(client.session, str(client.make_url("/log/")))
     for _ in range(times - 1):
         await source.get("checkpoint")
     return await source.get("checkpoint")
@@ -231,14 +231,14 @@ async def test_a_server_that_fails_now_and_then_is_asked_again(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "127.0.0.1:99999", ""])
-async def test_what_is_said_of_a_url_holds_no_credential(host: str) -> None:
+async def test_messages_about_a_url_contain_no_credential(host: str) -> None:
     async with ClientSession() as session:
-        source = Url(session, f"http://me:hidden@{host}/log")
+        source = UrlSource(session, f"http://me:hidden@{host}/log")
         with pytest.raises(Unreadable) as unreadable:
             await source.get("checkpoint")
     assert f"http://{host}/log/checkpoint can't be read: " in str(unreadable.value)
-    for said in (str(unreadable.value), str(source)):
-        assert "hidden" not in said
+    for shown in (str(unreadable.value), str(source)):
+        assert "hidden" not in shown
 
 
 async def test_a_server_can_not_fill_an_auditors_memory(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firmtrail.access import NewSecret
+from firmtrail.access.device_secrets import SealedSecret
 from firmtrail.commands import devices as commands
 from firmtrail.commands.devices import PIECE_DEVICES, Registered, Registration
 from firmtrail.database.database import Database
@@ -21,7 +21,7 @@ COUNT = 2 * PIECE_DEVICES + 7
 def wanted() -> list[Registration]:
     return [
         Registration(
-            NewSecret(f"n{n}", f"k_{n}", f"digest {n}"),
+            SealedSecret(f"n{n}", f"k_{n}", f"digest {n}"),
             DeviceRegistered("m", tags=("a", f"t{n % 3}")),
         )
         for n in range(COUNT)

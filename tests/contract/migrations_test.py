@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from firmtrail.access.reads import Read, Reads
 from firmtrail.audit import access_record
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import NoSuchTable
 from firmtrail.eventstore import log, merkle, tree
 from firmtrail.recording.recorder import Recorder
@@ -238,7 +238,7 @@ async def test_the_access_record_from_before_is_one_chain(
     await migrate(empty_url, INSTANCE)
     async with opened(empty_url) as db:
         for project in ("p0", "p1"):
-            logs, findings = [Log(db, 1, project, 1, "x")], Findings()
+            logs, findings = [AuditedLog(db, 1, project, 1, "x")], Findings()
             await access_record.verify(project, project, logs, findings)
             assert findings.kept == []
             await Reads(db).add(Read(project, 9, "new", "user/u_1", "/events", "{}"))

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable
 import msgspec
 import pytest
 
-from firmtrail.access import Access, people
+from firmtrail.access import people
+from firmtrail.access.lookup import Access
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
 from firmtrail.database.database import Database, Unavailable

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from firmtrail.access import reads
-from firmtrail.access.reads import Read, Reads, Which
+from firmtrail.access.reads import Read, ReadFilter, Reads
 from firmtrail.database.database import Database, Transaction
 
 ACTORS = ("user/u_1", "user/u_2", "token/t_1", "system")
@@ -21,7 +21,7 @@ def new_read(n: int, *, at_ms: int = 0, project: str = "acme", actor: str = "use
 async def test_a_read_is_listed_once_it_is_added(db: Database) -> None:
     added = new_read(1, at_ms=5)
     await Reads(db).add(added)
-    assert await reads.page(db, Which("acme"), limit=9) == [added]
+    assert await reads.page(db, ReadFilter("acme"), limit=9) == [added]
 
 
 async def test_reads_that_begin_together_are_written_together(db: Database) -> None:
@@ -36,7 +36,7 @@ async def test_reads_that_begin_together_are_written_together(db: Database) -> N
     db.transaction = counting  # type: ignore[method-assign]
     await asyncio.gather(*(record.add(new_read(n)) for n in range(700)))
     assert commits <= 3
-    assert await reads.count(db, Which("acme")) == 700
+    assert await reads.count(db, ReadFilter("acme")) == 700
 
 
 async def test_a_read_that_can_not_be_recorded_does_not_begin(db: Database) -> None:
@@ -45,9 +45,9 @@ async def test_a_read_that_can_not_be_recorded_does_not_begin(db: Database) -> N
     adding = [record.add(new_read(1)), record.add_once_a_minute(new_read(1))]
     failures = await asyncio.gather(*adding, return_exceptions=True)
     assert all(isinstance(failure, Exception) for failure in failures), failures
-    assert await reads.count(db, Which("acme")) == 0
+    assert await reads.count(db, ReadFilter("acme")) == 0
     await record.add_once_a_minute(new_read(1))
-    assert await reads.count(db, Which("acme")) == 1
+    assert await reads.count(db, ReadFilter("acme")) == 1
 
 
 async def test_frequent_reads_of_one_actor_are_recorded_once_a_minute(
@@ -56,10 +56,10 @@ async def test_frequent_reads_of_one_actor_are_recorded_once_a_minute(
     record = Reads(db)
     for n in range(50):
         await record.add_once_a_minute(new_read(n, actor=ACTORS[n % 2]))
-    assert await reads.count(db, Which("acme")) == 2
+    assert await reads.count(db, ReadFilter("acme")) == 2
     record._remembered.clear()  # as a minute does
     await record.add_once_a_minute(new_read(51))
-    assert await reads.count(db, Which("acme")) == 3
+    assert await reads.count(db, ReadFilter("acme")) == 3
 
 
 async def test_pages_and_counts_agree_with_a_model(db: Database) -> None:
@@ -76,7 +76,7 @@ async def test_pages_and_counts_agree_with_a_model(db: Database) -> None:
     record = Reads(db)
     await asyncio.gather(*(record.add(each) for each in all_reads))
     for _ in range(40):
-        which = Which(
+        which = ReadFilter(
             chance.choice(["acme", "other", "none"]),
             chance.randint(0, 10),
             chance.randint(5, 22),
@@ -95,7 +95,7 @@ async def test_pages_and_counts_agree_with_a_model(db: Database) -> None:
         assert await reads.count(db, which) == len(wanted)
 
 
-async def paged(db: Database, which: Which, limit: int) -> list[Read]:
+async def paged(db: Database, which: ReadFilter, limit: int) -> list[Read]:
     found: list[Read] = []
     after: tuple[int, str] | None = None
     while page := await reads.page(db, which, after=after, limit=limit):

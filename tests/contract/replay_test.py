@@ -1,4 +1,4 @@
-"""The views are nothing but the log: folding it again gives the same rows."""
+"""The views follow from the log: folding it again gives the same rows."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,12 +27,12 @@ FROM information_schema.columns
 WHERE columns.table_schema = current_schema() AND columns.column_name = 'generation'
 ORDER BY columns.table_name""",
 }
-"""By the URL's scheme."""
+"""Lists the tables of views, by the scheme of the URL."""
 
 
 @pytest.fixture(autouse=True)
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets of positions that a short log fills."""
+    """Makes the buckets of positions so small that a short log fills them."""
     monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 4)
 
 
@@ -40,7 +40,7 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(life=lives())
-async def test_a_replay_gives_what_was_written_live(
+async def test_a_replay_gives_the_rows_that_were_written_live(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id = await new_log(db)
@@ -53,7 +53,7 @@ async def test_a_replay_gives_what_was_written_live(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(life=ordered_lives())
-async def test_a_replay_of_orders_gives_what_was_written_live(
+async def test_a_replay_of_orders_gives_the_rows_that_were_written_live(
     db: Database, recorder: Recorder, life: list[Step]
 ) -> None:
     log_id = await new_log(db)
@@ -91,7 +91,7 @@ async def test_every_table_that_a_view_fills_is_compared(db: Database, database_
         ("subtrees", "INSERT INTO subtrees (log_id, level, number, hash) VALUES (1, 1, 0, '')"),
     ],
 )
-async def test_a_row_that_the_log_does_not_say_is_found(
+async def test_a_row_that_the_log_does_not_give_is_found(
     db: Database, log_id: int, recorder: Recorder, table: str, change: str
 ) -> None:
     await register(recorder, log_id, "d1", "d2")

@@ -6,7 +6,7 @@ from uuid import uuid4
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from firmtrail.access import NewSecret
+from firmtrail.access.device_secrets import SealedSecret
 from firmtrail.commands import devices as device_commands
 from firmtrail.commands import steering as commands
 from firmtrail.database.database import Database
@@ -199,7 +199,7 @@ async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers
 
 async def decommission(recorder: Recorder, log_id: int, name: str, *, is_gone: bool) -> None:
     wanted = device_commands.Change(DeviceChanged(), decommissioned=is_gone)
-    secret = NewSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
+    secret = SealedSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
     change = device_commands.change(name, wanted, secret=secret, actor="user/u")
     await recorder.act(log_id, change)
 

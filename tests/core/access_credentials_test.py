@@ -1,7 +1,9 @@
-"""What credentials look like, and which are compared how."""
+"""Credentials and ids have the promised form; short texts without a prefix count as weak."""
 
 import re
+from collections.abc import Callable
 from hashlib import sha256
+from typing import Literal
 
 import pytest
 
@@ -9,7 +11,9 @@ from firmtrail.access.credentials import digest, is_strong, new_id, new_secret, 
 
 
 @pytest.mark.parametrize(("make", "prefix"), [(new_secret, "fts_"), (new_token, "ftt_")])
-def test_what_is_issued_has_a_prefix_and_256_random_bits(make, prefix: str) -> None:
+def test_an_issued_credential_has_a_prefix_and_256_random_bits(
+    make: Callable[[], str], prefix: str
+) -> None:
     issued = {make() for _ in range(100)}
     assert len(issued) == 100
     assert all(re.fullmatch(rf"{prefix}[A-Za-z0-9_-]{{43}}", text) for text in issued)
@@ -35,12 +39,14 @@ def test_a_digest_is_the_sha256_of_the_text() -> None:
     assert digest("ftt_ä") == sha256("ftt_ä".encode()).hexdigest()
 
 
-def test_bytes_that_are_no_utf8_have_a_digest() -> None:
+def test_bytes_that_are_not_utf8_have_a_digest() -> None:
     assert digest(b"\xff".decode(errors="surrogateescape")) == sha256(b"\xff").hexdigest()
 
 
 @pytest.mark.parametrize("prefix", ["u", "t", "k"])
-def test_ids_of_people_and_credentials_name_their_kind_and_are_random(prefix) -> None:
+def test_ids_of_people_and_credentials_name_their_kind_and_are_random(
+    prefix: Literal["u", "t", "k"],
+) -> None:
     ids = [new_id(prefix) for _ in range(100)]
     assert all(re.fullmatch(f"{prefix}_[0-9a-f]{{12}}4[0-9a-f]{{19}}", each) for each in ids)
     assert len({each[:10] for each in ids}) == 100
@@ -48,6 +54,6 @@ def test_ids_of_people_and_credentials_name_their_kind_and_are_random(prefix) ->
 
 
 @pytest.mark.parametrize("prefix", ["r", "q"])
-def test_ids_of_rollouts_and_questions_sort_by_their_age(prefix) -> None:
+def test_ids_of_rollouts_and_asks_sort_by_age(prefix: Literal["r", "q"]) -> None:
     ids = [new_id(prefix) for _ in range(100)]
     assert ids == sorted(set(ids))

@@ -1,23 +1,26 @@
-"""Weak texts: the same work for whatever is wrong, limits before hashing, memory after."""
+"""A weak text costs the same work whatever is wrong with it; limits come before hashing, and a
+verified text is remembered.
+"""
 
 import asyncio
 import threading
 from collections.abc import Iterable, Iterator
 
 import pytest
+from cachetools import TTLCache
 
 from firmtrail.access import hashing
-from firmtrail.access.hashing import Attempt, Hasher, TooManyAttempts, hash_text
+from firmtrail.access.hashing import CredentialAttempt, Hasher, TooManyAttempts, hash_text
 from firmtrail.database.database import Unavailable
 
 COSTS = {"user": 4, "device": 4}
 HASH = hash_text("AAA", 4)
-DEVICE = Attempt("device", "acme/d1", "10.0.0.1")
+DEVICE = CredentialAttempt("device", "acme/d1", "10.0.0.1")
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was really hashed: each text with bcrypt's cost."""
+    """Returns the list of texts that were really hashed, each with bcrypt's cost."""
     work: list[str] = []
     original = hashing.matches
 
@@ -43,12 +46,12 @@ async def test_the_text_that_was_hashed_is_recognised(hasher: Hasher) -> None:
 
 async def test_long_texts_differ_in_their_last_byte_too(hasher: Hasher) -> None:
     hashed = await hasher.hash("user", "x" * 99 + "y")
-    user = Attempt("user", "a@b.example", "10.0.0.1")
+    user = CredentialAttempt("user", "a@b.example", "10.0.0.1")
     assert await hasher.verify(user, "x" * 99 + "y", hashed)
     assert not await hasher.verify(user, "x" * 100, hashed)
 
 
-async def test_a_nul_or_no_utf8_is_a_text_like_any_other(hasher: Hasher) -> None:
+async def test_a_text_may_contain_a_nul_or_bytes_that_are_not_utf8(hasher: Hasher) -> None:
     odd = b"a\x00\xff".decode(errors="surrogateescape")
     assert await hasher.verify(DEVICE, odd, hash_text(odd, 4))
     assert not await hasher.verify(DEVICE, "a", hash_text(odd, 4))
@@ -62,7 +65,7 @@ async def test_wrong_and_unknown_take_one_hash_of_the_same_cost(
     assert hashed == ["wrong $2b$04$"]
 
 
-async def test_what_was_verified_is_not_hashed_again(hasher: Hasher, hashed: list[str]) -> None:
+async def test_a_verified_text_is_not_hashed_again(hasher: Hasher, hashed: list[str]) -> None:
     for _ in range(3):
         assert await hasher.verify(DEVICE, "AAA", HASH)
     assert hashed == ["AAA $2b$04$"]
@@ -74,7 +77,7 @@ async def test_a_changed_secret_is_not_remembered(hasher: Hasher) -> None:
     assert not await hasher.verify(DEVICE, "AAA", None)
 
 
-async def test_one_good_text_presented_at_once_by_many_is_hashed_once(
+async def test_a_valid_text_presented_many_times_in_parallel_is_hashed_once(
     hasher: Hasher, hashed: list[str]
 ) -> None:
     attempts = [hasher.verify(DEVICE, "AAA", HASH) for _ in range(50)]
@@ -83,7 +86,7 @@ async def test_one_good_text_presented_at_once_by_many_is_hashed_once(
 
 
 @pytest.mark.parametrize("stored", [HASH, None], ids=["known", "unknown"])
-async def test_after_twenty_failures_a_name_is_not_hashed_for(
+async def test_after_twenty_failures_nothing_is_hashed_for_a_name(
     hasher: Hasher, hashed: list[str], stored: str | None
 ) -> None:
     attempts = [hasher.verify(DEVICE, f"guess {n}", stored) for n in range(40)]
@@ -94,7 +97,7 @@ async def test_after_twenty_failures_a_name_is_not_hashed_for(
     assert await hasher.verify(other, "AAA", HASH)
 
 
-async def test_a_limited_name_still_passes_with_what_was_verified_before(hasher: Hasher) -> None:
+async def test_a_limited_name_still_passes_with_a_remembered_text(hasher: Hasher) -> None:
     assert await hasher.verify(DEVICE, "AAA", HASH)
     for n in range(20):
         assert not await hasher.verify(DEVICE, f"guess {n}", HASH)
@@ -114,13 +117,15 @@ async def test_an_address_is_limited_over_all_names(hasher: Hasher, hashed: list
         assert not await hasher.verify(DEVICE._replace(name=f"acme/{n}"), "guess", None)
     with pytest.raises(TooManyAttempts):
         await hasher.verify(DEVICE._replace(name="acme/new"), "guess", None)
-    assert not await hasher.verify(Attempt("device", "acme/new", "10.0.0.2"), "guess", None)
+    assert not await hasher.verify(
+        CredentialAttempt("device", "acme/new", "10.0.0.2"), "guess", None
+    )
     assert len(hashed) == 301
 
 
 @pytest.fixture
 def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Lets every guess wait in its thread until it is set."""
+    """Makes every guess wait in its thread until the event is set."""
     released, original = threading.Event(), hashing.matches
 
     def waiting(text: str, hashed: str) -> bool:
@@ -133,8 +138,8 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     released.set()
 
 
-async def flood(hasher: Hasher, attempts: Iterable[Attempt]) -> list[asyncio.Task[bool]]:
-    """Guess for all of them at the same time, until all that find a place have one."""
+async def flood(hasher: Hasher, attempts: Iterable[CredentialAttempt]) -> list[asyncio.Task[bool]]:
+    """Starts all guesses in parallel; returns when every guess has a place or was refused."""
     tasks = [asyncio.create_task(hasher.verify(each, "guess", None)) for each in attempts]
     for _ in range(20):
         await asyncio.sleep(0.005)
@@ -145,11 +150,9 @@ def addresses(count: int) -> list[str]:
     return [f"10.0.{number // 250}.{number % 250}" for number in range(count)]
 
 
-async def test_more_than_can_be_hashed_soon_is_turned_away(
-    hasher: Hasher, hashed: list[str]
-) -> None:
+async def test_attempts_beyond_the_queue_are_turned_away(hasher: Hasher, hashed: list[str]) -> None:
     attempts = [
-        hasher.verify(Attempt("device", f"acme/{address}", address), "AAA", HASH)
+        hasher.verify(CredentialAttempt("device", f"acme/{address}", address), "AAA", HASH)
         for address in addresses(hashing.WAITING_MAX * 2)
     ]
     outcomes = await asyncio.gather(*attempts, return_exceptions=True)
@@ -167,7 +170,7 @@ async def test_one_address_gets_only_some_of_the_places(
     names = range(hashing.WAITING_MAX * 2)
     tasks = await flood(hasher, [DEVICE._replace(name=f"acme/{n}") for n in names])
     other = asyncio.create_task(
-        hasher.verify(Attempt("user", "a@b.example", "10.0.0.2"), "AAA", HASH)
+        hasher.verify(CredentialAttempt("user", "a@b.example", "10.0.0.2"), "AAA", HASH)
     )
     await asyncio.sleep(0.01)
     stuck.set()
@@ -176,15 +179,17 @@ async def test_one_address_gets_only_some_of_the_places(
     assert outcomes.count(False) == hashing.WAITING_OF_ADDRESS_MAX
 
 
-async def test_an_address_that_verified_something_finds_a_place_in_a_flood(
+async def test_an_address_that_verified_a_text_finds_a_place_in_a_flood(
     hasher: Hasher, stuck: threading.Event
 ) -> None:
-    person = Attempt("user", "a@b.example", "192.0.2.1")
+    person = CredentialAttempt("user", "a@b.example", "192.0.2.1")
     assert await hasher.verify(person, "AAA", HASH)
     strangers = addresses(hashing.WAITING_MAX * 2)
-    tasks = await flood(hasher, [Attempt("user", f"{each}@b.example", each) for each in strangers])
+    tasks = await flood(
+        hasher, [CredentialAttempt("user", f"{each}@b.example", each) for each in strangers]
+    )
     with pytest.raises(Unavailable):
-        await hasher.verify(Attempt("user", "new@b.example", "192.0.2.2"), "other", None)
+        await hasher.verify(CredentialAttempt("user", "new@b.example", "192.0.2.2"), "other", None)
     again = asyncio.create_task(hasher.verify(person, "BBB", hash_text("BBB", 4)))
     await asyncio.sleep(0.01)
     stuck.set()
@@ -192,11 +197,13 @@ async def test_an_address_that_verified_something_finds_a_place_in_a_flood(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_flood_of_strangers_keeps_no_operator_waiting(
+async def test_a_flood_of_unauthenticated_callers_keeps_no_operator_waiting(
     hasher: Hasher, stuck: threading.Event
 ) -> None:
     strangers = addresses(hashing.WAITING_MAX * 2)
-    tasks = await flood(hasher, [Attempt("user", f"{each}@b.example", each) for each in strangers])
+    tasks = await flood(
+        hasher, [CredentialAttempt("user", f"{each}@b.example", each) for each in strangers]
+    )
     hashed = await hasher.hash("device", "short", "operators")
     stuck.set()
     assert hashing.matches("short", hashed)
@@ -214,8 +221,8 @@ async def test_a_flood_of_one_operator_keeps_no_local_command_waiting(hasher: Ha
     assert any(isinstance(outcome, Unavailable) for outcome in outcomes)
 
 
-async def test_a_stranger_locks_nobody_out_from_elsewhere(hasher: Hasher) -> None:
-    person = Attempt("user", "a@b.example", "192.0.2.1")
+async def test_guesses_from_one_address_lock_out_no_other_address(hasher: Hasher) -> None:
+    person = CredentialAttempt("user", "a@b.example", "192.0.2.1")
     stranger = person._replace(address="198.51.100.7")
     for n in range(20):
         assert not await hasher.verify(stranger, f"guess {n}", HASH)
@@ -229,21 +236,25 @@ async def test_a_name_attacked_from_many_addresses_is_delayed_and_not_locked(
 ) -> None:
     monkeypatch.setattr(hashing, "DELAY_S", 0.1)
     for address in addresses(60):
-        assert not await hasher.verify(Attempt("user", "a@b.example", address), "guess", HASH)
+        assert not await hasher.verify(
+            CredentialAttempt("user", "a@b.example", address), "guess", HASH
+        )
     began = asyncio.get_running_loop().time()
-    assert await hasher.verify(Attempt("user", "a@b.example", "192.0.2.1"), "AAA", HASH)
+    assert await hasher.verify(CredentialAttempt("user", "a@b.example", "192.0.2.1"), "AAA", HASH)
     assert asyncio.get_running_loop().time() - began >= 0.1
 
 
-async def test_devices_do_not_use_up_the_attempts_of_people(hasher: Hasher) -> None:
+async def test_attempts_of_devices_do_not_count_for_people(hasher: Hasher) -> None:
     for n in range(300):
         assert not await hasher.verify(DEVICE._replace(name=f"acme/{n}"), "guess", None)
     with pytest.raises(TooManyAttempts):
         await hasher.verify(DEVICE._replace(name="acme/new"), "AAA", HASH)
-    assert await hasher.verify(Attempt("user", "a@b.example", DEVICE.address), "AAA", HASH)
+    assert await hasher.verify(
+        CredentialAttempt("user", "a@b.example", DEVICE.address), "AAA", HASH
+    )
 
 
-async def test_all_addresses_of_an_ipv6_site_are_one(hasher: Hasher) -> None:
+async def test_all_addresses_of_an_ipv6_site_count_as_one(hasher: Hasher) -> None:
     for n in range(20):
         attempt = DEVICE._replace(address=f"2001:db8::{n:x}")
         assert not await hasher.verify(attempt, "guess", HASH)
@@ -268,9 +279,9 @@ async def test_counts_are_bounded(hasher: Hasher, monkeypatch: pytest.MonkeyPatc
     assert len(hasher._strong._storage.storage) <= 10
 
 
-async def test_what_is_in_use_stays_remembered(hasher: Hasher, hashed: list[str]) -> None:
+async def test_a_text_in_use_stays_remembered(hasher: Hasher, hashed: list[str]) -> None:
     now = [0.0]
-    hasher._remembered = hashing.TTLCache(10, hashing.REMEMBERED_S, timer=lambda: now[0])
+    hasher._remembered = TTLCache(10, hashing.REMEMBERED_S, timer=lambda: now[0])
     for _ in range(5):
         assert await hasher.verify(DEVICE, "AAA", HASH)
         now[0] += hashing.REMEMBERED_S - 1

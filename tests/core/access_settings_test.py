@@ -1,4 +1,4 @@
-"""A project's settings are the fold of what was changed."""
+"""A project's settings are the fold of its SettingsChanged events."""
 
 from firmtrail.access.settings import fold
 from firmtrail.events.access import MemberAdded
@@ -6,7 +6,7 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.rules.settings import INITIAL, Settings, evolve
 
 
-def test_a_new_project_waits_for_people() -> None:
+def test_a_new_project_offers_nothing_automatically() -> None:
     assert (
         fold([])
         == INITIAL
@@ -14,7 +14,7 @@ def test_a_new_project_waits_for_people() -> None:
     )
 
 
-def test_a_change_sets_what_it_names_and_nothing_else() -> None:
+def test_a_change_sets_only_the_settings_that_it_names() -> None:
     changed = evolve(INITIAL, SettingsChanged(poll_after_s=60, follow_latest=True))
     assert changed == Settings(follow_latest=True, poll_after_s=60)
 

@@ -1,8 +1,10 @@
-"""What stands beside an entry, and whether it is what the entry says."""
+"""The columns and the text of an event are compared with its entry."""
 
-from firmtrail.audit.columns import Columns, Stored, salted
+from typing import Any
+
+from firmtrail.audit.columns import ColumnCheck, StoredEvent, salted
 from firmtrail.audit.finding import Findings
-from firmtrail.audit.logs import Log
+from firmtrail.audit.logs import AuditedLog
 from firmtrail.events.entry import encode
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import FirmwareInstalled, SettingsChanged
@@ -11,10 +13,10 @@ from firmtrail.events.log import TextErased
 SALT = "00ff"
 
 
-def stored(position: int, event: Event, text: str | None = None, **columns: object) -> Stored:
-    """The row of an event recorded at its position's second."""
+def stored(position: int, event: Event, text: str | None = None, **columns: Any) -> StoredEvent:
+    """Returns the row of an event that is recorded at the second of its position."""
     recorded = Recorded(position, position * 1000, "device/d1", f"r.{position}", "system", event)
-    row = Stored(
+    row = StoredEvent(
         position,
         recorded.recorded_at_ms,
         recorded.stream,
@@ -26,12 +28,12 @@ def stored(position: int, event: Event, text: str | None = None, **columns: obje
     return row._replace(**columns)
 
 
-def seen(*rows: Stored, start: int = 0) -> tuple[list[tuple[str, str]], Columns]:
+def seen(*rows: StoredEvent, start: int = 0) -> tuple[list[tuple[str, str]], ColumnCheck]:
     findings = Findings()
-    log = Log(None, 1, "acme", 1, "firmtrail/acme/1")  # type: ignore[arg-type] # nothing is read
-    columns = Columns(log, start, findings)
+    log = AuditedLog(None, 1, "acme", 1, "firmtrail/acme/1")  # type: ignore[arg-type] # nothing is read
+    columns = ColumnCheck(log, start, findings)
     for row in rows:
-        columns.see(row)
+        columns.check(row)
     return [(found.where, found.what) for found in findings.kept], columns
 
 
@@ -39,7 +41,7 @@ def with_text(text: str) -> FirmwareInstalled:
     return FirmwareInstalled("1.0.0", detail=salted(SALT, text))
 
 
-def test_rows_that_are_what_their_entries_say_are_well() -> None:
+def test_rows_that_agree_with_their_entries_give_no_finding() -> None:
     rows = (
         stored(0, SettingsChanged(poll_after_s=1)),
         stored(1, FirmwareInstalled("1.0.0")),
@@ -51,13 +53,14 @@ def test_rows_that_are_what_their_entries_say_are_well() -> None:
     assert columns.unexplained() == set()
 
 
-def test_each_column_is_held_against_the_entry() -> None:
-    for name, value in (("recorded_at_ms", 9), ("stream", "device/d2"), ("event_id", "r.x")):
+def test_each_column_is_compared_with_the_entry() -> None:
+    changes: dict[str, Any] = {"recorded_at_ms": 9, "stream": "device/d2", "event_id": "r.x"}
+    for name, value in changes.items():
         [(where, what)], _ = seen(stored(1, FirmwareInstalled("1.0.0"), **{name: value}))
         assert (where, what.split()[0]) == ("position 1", name)
 
 
-def test_an_entry_of_another_project_or_none_of_ours_is_found() -> None:
+def test_an_entry_of_another_project_or_format_is_found() -> None:
     row = stored(1, FirmwareInstalled("1.0.0"))
     for entry in (row.entry.replace("/acme/", "/zenith/"), "{}", "", row.entry.replace("v1", "v9")):
         [(where, _)], _ = seen(row._replace(entry=entry))
@@ -67,18 +70,18 @@ def test_an_entry_of_another_project_or_none_of_ours_is_found() -> None:
 def test_times_that_decrease_are_found() -> None:
     early = stored(0, FirmwareInstalled("1.0.0"))
     found, _ = seen(stored(1, FirmwareInstalled("1.0.0")), early)
-    assert found == [("position 0", "its time is before that of the event before it")]
+    assert found == [("position 0", "its time is earlier than that of the event before it")]
 
 
-def test_a_text_is_the_one_that_was_hashed() -> None:
+def test_a_text_must_match_the_hash_in_its_entry() -> None:
     for text, salt in (("other", SALT), ("why", "11"), ("why", "no hex")):
         found, _ = seen(stored(1, with_text("why"), text, salt=salt))
-        assert found == [("position 1", "the text beside it is not the one that was hashed")]
+        assert found == [("position 1", "its stored text does not match the hash in its entry")]
     found, _ = seen(stored(1, FirmwareInstalled("1.0.0"), "why"))
     assert len(found) == 1
 
 
-def test_a_text_that_is_gone_was_erased_by_an_event() -> None:
+def test_a_missing_text_is_explained_by_an_erasure_event() -> None:
     found, columns = seen(stored(1, with_text("why")))
     assert (found, columns.unexplained()) == ([], {1})
     found, columns = seen(stored(1, with_text("why")), stored(2, TextErased(1)))
@@ -88,4 +91,4 @@ def test_a_text_that_is_gone_was_erased_by_an_event() -> None:
 def test_a_text_that_is_back_after_its_erasure_is_found() -> None:
     found, _ = seen(stored(1, with_text("why"), "why"), stored(2, TextErased(1)))
     assert [where for where, _ in found] == ["position 1"]
-    assert seen(stored(2, TextErased(1)), start=2)[0] == []  # it lies before what is looked at
+    assert seen(stored(2, TextErased(1)), start=2)[0] == []  # position 1 is not checked

@@ -1,4 +1,4 @@
-"""The audit as an auditor runs it: beside a running server, over HTTP, and on a copy at home."""
+"""An auditor checks a database next to a running server, a log over HTTP, and a copy of it."""
 
 import functools
 import http.server
@@ -27,7 +27,7 @@ OTHER_KEY = key_line(verifier("firmtrail/other/1", Ed25519PrivateKey.generate().
 
 @pytest.fixture
 async def database(sqlite_url: str) -> str:
-    """With everything in it; its key and checkpoints lie beside it, where serve has them."""
+    """Fills a database; its key and checkpoints are next to it, where `serve` puts them."""
     async with opened(sqlite_url) as db:
         await fill(db, Path(sqlite_url.removeprefix("sqlite:///")))
     return sqlite_url
@@ -43,7 +43,7 @@ def well(done: Done) -> None:
 
 @contextmanager
 def static_server(folder: Path) -> Iterator[str]:
-    """Any web server: Python's own."""
+    """Serves a folder with Python's own web server."""
     handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever).start()
@@ -53,7 +53,7 @@ def static_server(folder: Path) -> Iterator[str]:
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Logs nothing."""
 
 
 def post_reports(url: str, token: str, count: int) -> None:
@@ -81,7 +81,7 @@ def test_an_audit_of_a_running_service(database: str, serve: Serve, tmp_path: Pa
     with_password = log.replace("http://", f"http://auditor:{token}@")
     well(audit("sqlite:///none", "verify", "--url", with_password, "--key", key))
     other = audit("sqlite:///none", "verify", "--url", with_password, "--key", OTHER_KEY)
-    assert other.out.startswith(f"{log}: checkpoint: none of the keys is of firmtrail/acme/2")
+    assert other.out.startswith(f"{log}: checkpoint: none of the keys is for firmtrail/acme/2")
     assert audit("sqlite:///none", "verify", "--url", log, "--key", key).exit_code == COULD_NOT_RUN
     post_reports(server.url, token, 600)
     assert firmtrail(database, "doctor").exit_code == WELL
@@ -98,7 +98,7 @@ def test_an_audit_of_a_running_service(database: str, serve: Serve, tmp_path: Pa
         well(audit("sqlite:///none", "verify", "--url", url, "--key", key))
 
 
-def test_what_is_wrong_is_said_and_where(database: str, tmp_path: Path) -> None:
+def test_an_audit_names_each_change_and_its_place(database: str, tmp_path: Path) -> None:
     path = Path(database.removeprefix("sqlite:///"))
     well(audit(database, "export", "--project", "acme", tmp_path / "copy"))
     shutil.copy(path, tmp_path / "before.db")
@@ -116,7 +116,7 @@ def test_what_is_wrong_is_said_and_where(database: str, tmp_path: Path) -> None:
     old = tmp_path / "copy" / "logs" / "1"
     found = audit("sqlite:///none", "verify", tmp_path / "copy", "--key", OTHER_KEY)
     assert found.exit_code == FOUND_WRONG
-    assert f"{old}: checkpoint: none of the keys is of firmtrail/acme/1" in found.out
+    assert f"{old}: checkpoint: none of the keys is for firmtrail/acme/1" in found.out
     entries = old / "tile" / "entries" / "000"
     entries.write_bytes(entries.read_bytes().replace(b"1.1.0", b"1.1.9", 1))
     found = audit("sqlite:///none", "verify", tmp_path / "copy")
@@ -137,7 +137,7 @@ UNREADABLE = (
 )
 
 
-def test_what_can_not_be_looked_at_is_not_found_wrong(database: str) -> None:
+def test_an_audit_that_can_not_run_has_an_exit_code_of_its_own(database: str) -> None:
     for arguments in UNREADABLE:
         done = audit(database, *arguments)
         assert (done.exit_code, arguments) == (COULD_NOT_RUN, arguments), done.out

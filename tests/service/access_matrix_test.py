@@ -4,7 +4,8 @@ from base64 import b64encode
 
 import pytest
 
-from firmtrail.access import hashing, revoke_secrets
+from firmtrail.access import hashing
+from firmtrail.access.device_secrets import revoke_secrets
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
 from firmtrail.http.kinds import Device, Gateway
 from tests.fleet import register

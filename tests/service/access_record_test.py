@@ -1,4 +1,4 @@
-"""Who read what: every read of the log and every list taken away is in the access record."""
+"""The access record has every read of the log and every export of a list."""
 
 import re
 from typing import Any
@@ -25,15 +25,15 @@ READS = [
     and isinstance(route.access, Member)
     and (route.other_media or route.answers[200] in {NDJSON, CLOUDEVENT, EVENT_STREAM})
 ]
-"""What gives out entries, or a list to take away."""
+"""The routes that return entries, or export a list."""
 QUERIES = {"/versions/timeline": "?from=2026-01-01T00:00:00Z&step=31622400"}
-"""Without which a route gives out nothing."""
+"""The queries that routes need to return anything."""
 TILES = [route for route in ROUTES if "/tile/" in route.path]
 
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
-    """One back end: what the other writes and finds is in tests/contract/reads_test.py."""
+    """Uses one back end; tests/contract/reads_test.py covers the writes and reads of the other."""
     return sqlite_url
 
 
@@ -46,7 +46,7 @@ async def records(site: Site, query: str = "") -> list[dict[str, Any]]:
 
 @pytest.fixture
 async def rollout(site: Site) -> str:
-    """One that can be read."""
+    """Starts a rollout that can be read; returns its id."""
     for path, body in (
         ("/releases", {"model": "m", "version": "1.0.0"}),
         ("/rollouts", {"model": "m", "version": "1.0.0"}),
@@ -63,7 +63,7 @@ async def take(site: Site, route: Route, caller: str, rollout: str) -> Answer:
     return await site.get(path, caller, Accept=NDJSON)
 
 
-def test_every_route_that_gives_out_entries_or_lists_is_a_read() -> None:
+def test_every_route_that_returns_entries_or_exports_a_list_is_a_read() -> None:
     assert {(route.method, route.path.removeprefix(PROJECT)) for route in READS} == {
         ("GET", path)
         for path in (
@@ -97,7 +97,7 @@ def test_every_route_that_gives_out_entries_or_lists_is_a_read() -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-async def test_every_read_by_any_role_is_recorded_and_no_refused_one(
+async def test_every_read_by_any_role_is_recorded_and_refused_reads_are_not(
     site: Site, role: Role, rollout: str
 ) -> None:
     for route in READS:
@@ -117,9 +117,9 @@ async def test_every_read_by_any_role_is_recorded_and_no_refused_one(
         assert record["request_id"] == answer.headers["X-Request-Id"]
 
 
-async def test_a_record_says_what_was_read(site: Site) -> None:
+async def test_a_record_names_the_path_and_the_query_of_a_read(site: Site) -> None:
     size = int((await site.get(f"{P}/events?limit=1")).headers["Firmtrail-Log-Size"])
-    asked = (
+    asked: tuple[tuple[str, dict[str, Any]], ...] = (
         ("/events", {"log": 1, "from": 0, "to": size}),
         ("/events?from=2&limit=3&positions=true", {"log": 1, "from": 2, "to": 5, "limit": 3}),
         (
@@ -139,7 +139,7 @@ async def test_a_record_says_what_was_read(site: Site) -> None:
         assert (record["path"], record["asked"]) == (path.partition("?")[0], wanted)
 
 
-async def test_what_shows_a_page_or_only_a_head_is_no_taking_away(site: Site, rollout: str) -> None:
+async def test_a_page_and_an_answer_to_head_are_not_recorded(site: Site, rollout: str) -> None:
     before = await records(site)
     for path in ("/devices", "/members", "/access-record", "/logs"):
         assert (await site.get(f"{P}{path}")).status == 200
@@ -168,13 +168,15 @@ async def test_records_are_found_by_time_and_actor(site: Site) -> None:
     assert_is_problem(await site.get(f"{P}/access-record?actor=nobody@example.org"), 422)
 
 
-async def test_another_projects_record_is_not_seen(site: Site) -> None:
+async def test_a_project_does_not_show_the_record_of_another(site: Site) -> None:
     await site.get(f"{P}/events")
     other = await site.get("/api/v1/projects/other/access-record", "stranger")
     assert other.json["items"] == []
 
 
-async def test_no_secret_and_no_address_is_ever_in_it(site: Site, rollout: str) -> None:
+async def test_the_record_never_contains_a_secret_or_an_email_address(
+    site: Site, rollout: str
+) -> None:
     taken = [(route, "admin") for route in READS]
     taken += [(route, "auditor") for route in READS if not route.path.endswith("/tokens")]
     for route, caller in taken:
@@ -185,7 +187,7 @@ async def test_no_secret_and_no_address_is_ever_in_it(site: Site, rollout: str) 
         assert text.encode() not in answer.body
 
 
-async def test_an_erased_reader_is_an_id(site: Site) -> None:
+async def test_an_erased_reader_stays_in_the_record_as_an_id(site: Site) -> None:
     await site.get(f"{P}/events", "auditor")
     [record] = await records(site)
     token = (await site.get(f"{P}/actors/{record['actor'].removeprefix('token/')}")).json
@@ -196,7 +198,7 @@ async def test_an_erased_reader_is_an_id(site: Site) -> None:
     assert (after["email"], after["roles"][0]["role"]) == (None, "auditor")
 
 
-async def test_nothing_is_read_where_it_can_not_be_recorded(
+async def test_a_read_that_can_not_be_recorded_is_refused(
     site: Site, rollout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def failing(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""An erased text is gone; the entry beside which it lay, and every proof, is as before."""
+"""An erased text is gone; its entry and every proof stay as before."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ async def fail(site: Site, **members: Any) -> int:
 
 
 async def details(site: Site) -> list[str | None]:
-    """Of the device's reports, the newest first."""
+    """Returns the details of the device's reports, the newest first."""
     page = await site.get(f"{D}/history?progress=true", "viewer")
     return [line["detail"] for line in page.json["items"]]
 
@@ -38,7 +38,7 @@ async def frontier_of_entries(site: Site, log_id: int) -> merkle.Frontier:
     return head.frontier
 
 
-async def test_an_erased_text_is_gone_and_its_entry_is_not(site: Site) -> None:
+async def test_an_erased_text_is_gone_and_its_entry_stays(site: Site) -> None:
     position = await fail(site, report_id="a")
     other = await fail(site, report_id="b")
     assert await details(site) == [TEXT, TEXT]
@@ -68,7 +68,7 @@ async def test_the_erasure_is_itself_an_event_and_happens_once(site: Site) -> No
     assert entry["actor"].startswith("token/")
 
 
-async def test_only_an_admin_erases_and_only_what_is_there(site: Site) -> None:
+async def test_only_an_admin_erases_a_text_and_only_one_that_exists(site: Site) -> None:
     position = await fail(site)
     for caller in ("viewer", "operator", "auditor", "gateway"):
         answer = await site.call("DELETE", f"{P}/events/{position}/text", caller=caller)
@@ -85,7 +85,7 @@ async def test_only_an_admin_erases_and_only_what_is_there(site: Site) -> None:
     assert await details(site) == [TEXT]
 
 
-async def test_a_text_of_an_old_log_is_erased_and_the_newest_log_tells_of_it(site: Site) -> None:
+async def test_the_newest_log_records_the_erasure_of_an_older_logs_text(site: Site) -> None:
     db, recorder, old = site.services.db, site.services.recorder, site.log_id
     position = await fail(site)
     newest = await new_log(db)
@@ -113,7 +113,7 @@ def bytes_of(path: Path) -> bytes:
 
 
 async def test_nothing_of_an_erased_text_is_left_in_the_file(sqlite_url: str) -> None:
-    """The write-ahead log goes with the last connection; what it held is in the file by then."""
+    """Closes the last connection first: SQLite then copies its write-ahead log into the file."""
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     async with opened(sqlite_url) as db:
         log_id = await new_log(db)

@@ -1,4 +1,4 @@
-"""Nothing that was erased is anywhere: in no table, no file, no stored answer and no replay."""
+"""An erased text or person is in no table, no file, no stored answer and no replayed answer."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -31,7 +31,7 @@ LIMIT 500"""
 
 
 class Sender:
-    """Sends requests under an Idempotency-Key each, and can send all of them again."""
+    """Sends each request with an Idempotency-Key of its own, and can send all of them again."""
 
     def __init__(self, site: Site, caller: str = "admin") -> None:
         self._site = site
@@ -54,7 +54,7 @@ class Sender:
 
 
 async def everything(db: Database) -> dict[str, str]:
-    """Every row of every table, as text."""
+    """Returns all rows of every table, as text."""
     text = SQLITE_TABLES if isinstance(db, SQLite) else POSTGRES_TABLES
     tables = [name for [name] in await read(db, text)]
     assert len(tables) > 20
@@ -62,7 +62,9 @@ async def everything(db: Database) -> dict[str, str]:
 
 
 async def holding(db: Database, canary: str) -> list[str]:
-    """The tables, and of an embedded database the files, that hold the text, in any case."""
+    """Returns the tables, and the files of an embedded database, that contain the text; upper and
+    lower case count as equal.
+    """
     found = [name for name, text in (await everything(db)).items() if canary in text.lower()]
     if isinstance(db, SQLite):
         files = db._path.parent.glob(f"{db._path.name}*")
@@ -75,7 +77,7 @@ def _holds(path: Path, canary: str) -> bool:
 
 
 async def texts_of_every_kind(site: Site, sender: Sender) -> set[str]:
-    """Have the log record a text of each kind; the names of the events that have one."""
+    """Records a text of each kind; returns the names of the events that have a text."""
     report = {"version": "1.0.0", "status": "failed", "detail": f"{CANARY} detail"}
     assert (await site.report(report)).status == 201
     for number in range(3):
@@ -126,7 +128,7 @@ async def test_no_erased_text_of_any_kind_is_left_anywhere(site: Site) -> None:
         assert CANARY.encode() not in (await site.get(f"{P}{path}")).body
 
 
-async def test_only_the_answers_that_show_an_erased_text_are_emptied(site: Site) -> None:
+async def test_only_stored_answers_that_show_an_erased_text_are_emptied(site: Site) -> None:
     sender, db = Sender(site), site.services.db
     for version, notes in (("1.0.0", CANARY), ("2.0.0", "m")):
         await sender.post(f"{P}/releases", {"model": "m", "version": version, "notes": notes})
@@ -143,7 +145,7 @@ async def test_only_the_answers_that_show_an_erased_text_are_emptied(site: Site)
 
 @pytest.fixture
 async def person(site: Site) -> Site:
-    """The site, and a person whose address is in everything that can name it."""
+    """Adds a person whose address will be in every place that can contain it."""
     services = site.services
     hashed = await services.access.hasher.hash("user", PASSWORD)
     await add_member(services.recorder, site.log_id, EMAIL, "operator", password_hash=hashed)
@@ -160,7 +162,7 @@ async def act_as_person(site: Site) -> None:
 
 
 def request_digests(email: str) -> list[str]:
-    """What is kept of requests that name an address, and could be guessed from it."""
+    """Returns the stored digests of requests that contain an address, and so could reveal it."""
     requests = [f"POST /api/v1/login\n{email}"]
     requests += [
         f'POST {P}/members\n{{"email":"{email}","role":"{role}"}}'
@@ -205,7 +207,7 @@ async def test_a_refusal_that_names_an_erased_person_is_emptied_too(site: Site) 
     assert request_digests(email)[1] not in (await everything(db))["idempotency_keys"]
 
 
-async def test_answers_that_have_expired_go_without_anybody_using_a_key(site: Site) -> None:
+async def test_expired_answers_are_deleted_without_another_use_of_a_key(site: Site) -> None:
     sender, db = Sender(site), site.services.db
     for number in range(3):
         await sender.post(f"{P}/releases", {"model": "m", "version": f"1.{number}.0"})

@@ -1,4 +1,4 @@
-"""A device that has authenticated, in whatever way, keeps its secret when others are reissued."""
+"""A device that has authenticated in any way keeps its secret when secrets are reissued."""
 
 import asyncio
 from typing import Any
@@ -69,7 +69,7 @@ async def test_a_call_of_another_server_protects_the_secret(site: Site) -> None:
     access.hasher.close()
 
 
-async def test_a_device_that_never_called_gets_another_secret_as_often_as_wanted(
+async def test_a_device_that_never_called_gets_a_new_secret_any_number_of_times(
     site: Site,
 ) -> None:
     for _ in range(2):
@@ -97,7 +97,7 @@ async def test_a_device_that_called_before_writes_nothing_more(
     assert (await site.get(f"{D}/update", "device")).status == 200
 
 
-async def test_a_device_whose_reports_are_known_needs_no_row_of_its_own(site: Site) -> None:
+async def test_a_device_that_has_reported_needs_no_row_of_its_own(site: Site) -> None:
     assert (await site.report({"version": "1.0.0"})).status == 201
     found = await site.services.access.find(
         site.credentials["device"], "acme", "d1", address="127.0.0.1"
@@ -107,7 +107,7 @@ async def test_a_device_whose_reports_are_known_needs_no_row_of_its_own(site: Si
     assert rows == []
 
 
-async def test_calls_and_reissues_that_meet_never_kill_a_secret_that_was_taken(site: Site) -> None:
+async def test_a_parallel_reissue_never_revokes_a_secret_that_was_accepted(site: Site) -> None:
     for number in range(20):
         name = f"x{number}"
         made = await post(site, "devices", {"device": name})

@@ -12,7 +12,7 @@ from firmtrail.projections import outdated
 from tests.fleet import register, report
 from tests.service.site import P, Site
 
-RUNNING = {
+RUNNING: dict[str, dict[str, str | None]] = {
     "m": {"a": "1.0.0", "b": "1.1.0-rc.1", "c": "1.1.0", "d": "1.1.0+b", "e": "2.0.0", "f": None},
     "n": {"g": "1.0.0"},
 }

@@ -1,4 +1,4 @@
-"""Before an auditor gets a checkpoint, and daily, the log holds the head of the access record."""
+"""The log records the head of the access record before an auditor gets a checkpoint, and daily."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ async def covered(site: Site, path: str = "/log/checkpoint", caller: str = "audi
 
 
 @pytest.mark.parametrize("caller", ["auditor", "admin"])
-async def test_a_checkpoint_that_an_auditor_gets_covers_what_was_read_before(
+async def test_a_checkpoint_that_an_auditor_gets_covers_all_earlier_reads(
     site: Site, caller: str
 ) -> None:
     for number in (1, 2, 3):
@@ -43,7 +43,7 @@ async def test_nothing_is_sealed_twice(site: Site) -> None:
     assert len(sizes) == len(await seals(site)) == 1
 
 
-async def test_who_is_nobody_seals_nothing(site: Site) -> None:
+async def test_a_caller_without_a_credential_seals_nothing(site: Site) -> None:
     await site.call("PATCH", P, caller="admin", json={"public_checkpoint": True})
     await site.get(f"{P}/events", "auditor")
     assert site.services.publisher is not None
@@ -56,7 +56,7 @@ async def test_who_is_nobody_seals_nothing(site: Site) -> None:
     assert size == (await log.head(site.services.db, site.log_id)).size
 
 
-async def test_a_log_that_takes_no_appends_gives_its_checkpoint_all_the_same(site: Site) -> None:
+async def test_a_log_that_takes_no_appends_still_serves_its_checkpoint(site: Site) -> None:
     assert site.services.publisher is not None
     await site.services.publisher.round()
     size = await covered(site)
@@ -65,7 +65,7 @@ async def test_a_log_that_takes_no_appends_gives_its_checkpoint_all_the_same(sit
     assert await covered(site) == size
 
 
-async def test_what_waits_for_a_day_is_sealed(site: Site) -> None:
+async def test_a_record_that_waits_for_a_day_is_sealed(site: Site) -> None:
     await site.get(f"{P}/events", "auditor")
     now_ms = site.services.access.now_ms()
     await sealing.seal_old(site.services, now_ms - sealing.AGE_MS_MAX)

@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.access import reads
-from firmtrail.access.reads import Which
+from firmtrail.access.reads import ReadFilter
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, moments
 from firmtrail.http.api.rows import AUDIT, P, listing
@@ -50,8 +50,8 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     return await lists.answer(call, ReadRecord, fetch, count, place=tuple[int, str])
 
 
-def _filter(call: Call[AccessRecordQuery, None]) -> Which:
-    query, which = call.query, Which(call.project, actor=call.query.actor)
+def _filter(call: Call[AccessRecordQuery, None]) -> ReadFilter:
+    query, which = call.query, ReadFilter(call.project, actor=call.query.actor)
     if query.since is not None:
         which = which._replace(since_ms=moments.ms("since", query.since))
     if query.until is not None:

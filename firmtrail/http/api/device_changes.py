@@ -202,7 +202,7 @@ async def post_secret(call: Call[Any, Rotation]) -> web.Response:
     return await respond.acted(call, command)
 
 
-async def _sealed(call: AnyCall, name: str, text: str) -> device_secrets.NewSecret:
+async def _sealed(call: AnyCall, name: str, text: str) -> device_secrets.SealedSecret:
     [secret] = await seal(call.services.access.hasher, [(name, text)], call.lane)
     return secret
 

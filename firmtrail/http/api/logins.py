@@ -112,7 +112,7 @@ async def _end_login(call: AnyCall, token_id: str) -> bool:
     return bool(ended)
 
 
-def _login(call: AnyCall, row: tokens.Login) -> ListedLogin:
+def _login(call: AnyCall, row: tokens.LoginSession) -> ListedLogin:
     return ListedLogin(
         id=row.token_id,
         created_at=time_text(row.created_at_ms),

@@ -180,7 +180,7 @@ def _answering(set_member: Command[commands.NewMember]) -> Command[Answer]:
     return command
 
 
-def _member(row: people.Member) -> Member:
+def _member(row: people.Membership) -> Member:
     return Member(actor_id=row.actor_id, email=row.email, role=row.role)
 
 

@@ -142,7 +142,7 @@ async def _current(call: AnyCall) -> Project:
     return _project(call.project, current)
 
 
-def _listed(row: projects.Project) -> ListedProject:
+def _listed(row: projects.ProjectRow) -> ListedProject:
     return ListedProject(
         project=row.project, role=row.role, created_at=time_text(row.created_at_ms)
     )

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from firmtrail.access import people, roles
-from firmtrail.access.lookup import OWN_DEVICE, Found
+from firmtrail.access.lookup import OWN_DEVICE, ResolvedCredential
 from firmtrail.commands import demo
 from firmtrail.events.times import time_text
 from firmtrail.http import incoming, respond
@@ -92,14 +92,14 @@ def _is_storable(*texts: str | int) -> bool:
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-async def _found_device(call: AnyCall, name: str, secret: str) -> Found | None:
+async def _found_device(call: AnyCall, name: str, secret: str) -> ResolvedCredential | None:
     """Returns the result of looking the secret up, if it is the device's."""
     services = call.services
     found = await services.access.find(secret, services.seed_project, name, address=call.address)
     return found if found.device_secret == OWN_DEVICE else None
 
 
-async def _note_first(call: AnyCall, name: str, found: Found) -> None:
+async def _note_first(call: AnyCall, name: str, found: ResolvedCredential) -> None:
     """Records that the device has called, if no report of it says so."""
     access = call.services.access
     if not found.was_seen:

@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.access import people, roles, tokens
 from firmtrail.access.roles import Role
-from firmtrail.access.tokens import Login, MemberToken, Token
+from firmtrail.access.tokens import LoginSession, MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
 from firmtrail.events.times import time_text
@@ -198,7 +198,7 @@ def after(place: Place | None) -> str:
     return str(place[0]) if place else ""
 
 
-def page_of[Row: (Token, Login, MemberToken)](
+def page_of[Row: (Token, LoginSession, MemberToken)](
     rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
 ) -> Page:
     """Returns a page of tokens or logins; a row more than `limit` shows that another follows."""

@@ -1,0 +1,16 @@
+"""No two modules define a public type of the same name."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+CLEAN = "audit"  # rooms that share no name with another room, separated by |
+
+
+def test_no_public_type_name_is_defined_twice() -> None:
+    modules = defaultdict(set)
+    for path in Path(__file__).parent.parent.glob("firmtrail/**/*.py"):
+        for name in re.findall(r"(?m)^(?:class|type) ([A-Z]\w*)", path.read_text()):
+            modules[name].add(str(path))
+    doubled = {name: sorted(each) for name, each in modules.items() if len(each) > 1}
+    assert {n for n, each in doubled.items() if re.search(rf"/({CLEAN})/", str(each))} == set()
