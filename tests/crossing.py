@@ -6,9 +6,8 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from firmtrail.database import pickled
-from firmtrail.database import sqlite_connection as on
-from firmtrail.database.sqlite_process import tried
+from firmtrail.database import messages, sqlite_connection
+from firmtrail.database.sqlite_process import run_safely
 from firmtrail.database.sqlite_writer import Writer
 
 
@@ -25,7 +24,7 @@ class Crossing:
         return self._answer(self._writer.send(_there, _crossed((function, args))))
 
     async def _answer(self, crossed: Awaitable[bytes]) -> Any:
-        error, result = pickled.content(await crossed)
+        error, result = messages.decode(await crossed)
         if error is not None:
             raise error
         return result
@@ -35,10 +34,10 @@ class Crossing:
 
 
 def _there(connection: sqlite3.Connection, message: bytes) -> bytes:
-    function, args = pickled.content(message)
-    return _crossed(tried(on.run, function, connection, args))
+    function, args = messages.decode(message)
+    return _crossed(run_safely(sqlite_connection.run, function, connection, args))
 
 
 def _crossed(content: object) -> bytes:
-    _, message = pickled.message(content)
+    _, message = messages.encode(content)
     return message

@@ -12,9 +12,9 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.events.log import LogContinued
-from firmtrail.eventstore import continued
+from firmtrail.eventstore import lineage
 from firmtrail.eventstore import log as eventlog
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.lineage import Segment
 
 
 class Old(NamedTuple):
@@ -29,7 +29,7 @@ class Old(NamedTuple):
 async def look(logs: Sequence[Log], findings: Findings) -> dict[str, Old]:
     """The old logs of a project, by name. `logs` are all of the project's, the oldest first."""
     by_number = {log.number: log for log in logs}
-    parts: dict[int, list[Part]] = {}
+    parts: dict[int, list[Segment]] = {}
     old: dict[str, Old] = {}
     for log in logs:
         event, parts[log.number] = await _first(log), []
@@ -37,7 +37,7 @@ async def look(logs: Sequence[Log], findings: Findings) -> dict[str, Old]:
             before = by_number[event.log]
             old[before.name] = Old(event.size, event.checkpoint)
             shifted = [part._replace(start=part.start - event.size) for part in parts[event.log]]
-            last = Part(before.log_id, before.number, event.size, -event.size)
+            last = Segment(before.log_id, before.number, event.size, -event.size)
             parts[log.number] = [*shifted, last]
         elif event is not None:
             findings.add(log.name, "position 0", f"it goes on from log {event.log}: there is none")
@@ -53,8 +53,8 @@ async def _first(log: Log) -> LogContinued | None:
     return None
 
 
-async def _hold(log: Log, expected: Sequence[Part], findings: Findings) -> None:
-    stored = set(continued.parts_of(await log.db.read(continued.parts(log.log_id))))
+async def _hold(log: Log, expected: Sequence[Segment], findings: Findings) -> None:
+    stored = set(lineage.segments_of(await log.db.read(lineage.segments(log.log_id))))
     for part in sorted(stored ^ set(expected), key=repr):
         is_said = "its first event does not say so" if part in stored else "it is missing"
         where = f"continued (log {part.number}, size {part.size}, start {part.start})"

@@ -21,7 +21,7 @@ from firmtrail.audit.signed import Mark, Signed, marks, signed_of_more
 from firmtrail.audit.verify import Advance
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.proofs import Range, perfect
+from firmtrail.eventstore.proofs import LeafRange, perfect_subtrees
 
 
 class _Audit(NamedTuple):
@@ -148,7 +148,7 @@ async def _end(audit: _Audit, edge: Edge, head: rows.Head) -> None:
     if len(computed) != len(stored):
         audit.add("log_heads (frontier)", f"has {len(stored)} hashes, not {len(computed)}")
         return
-    parts = perfect(Range(0, edge.size))
+    parts = perfect_subtrees(LeafRange(0, edge.size))
     for (height, number), ours, theirs in zip(parts, computed, stored, strict=True):
         if ours.hex() != theirs:
             what = "hash to another subtree than the frontier in log_heads has"

@@ -20,7 +20,7 @@ from firmtrail.audit.logs import Log
 from firmtrail.audit.verify import Advance
 from firmtrail.database.database import Database, Reader, Statement
 from firmtrail.database.sqlite import SQLite
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.rebuilding import compare
 from firmtrail.rebuilding.compare import Difference
@@ -51,7 +51,7 @@ async def replay(audited: Log, findings: Findings, advance: Advance) -> int:
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
-        size = await continued.first(db, log_id)  # below 0 where it goes on from others
+        size = await lineage.first_position(db, log_id)  # below 0 where it goes on from others
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return size

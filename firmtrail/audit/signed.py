@@ -8,7 +8,7 @@ from typing import NamedTuple
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.database.database import Reader, Row, Statement
-from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier, opened, parse
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier, parse, verify_note
 
 _BETWEEN = """\
 SELECT size, note
@@ -54,7 +54,7 @@ class Signed(NamedTuple):
 
 def said(name: str, note: str, verifier: Verifier | None) -> Checkpoint:
     """The checkpoint of this log that a note holds. Raises `BadNote`."""
-    checkpoint = opened(note, verifier) if verifier is not None else parse(note)
+    checkpoint = verify_note(note, verifier) if verifier is not None else parse(note)
     if checkpoint.origin != name:
         raise BadNote(f"it is of {checkpoint.origin}")
     return checkpoint

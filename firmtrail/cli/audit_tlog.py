@@ -11,7 +11,7 @@ from firmtrail.audit.verify import Advance, Way, verify
 from firmtrail.cli import audit_open, audit_show
 from firmtrail.cli.audit_show import Looked
 from firmtrail.exits import CouldNotRun
-from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, read_key_line
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, read_key_line, verify_note
 
 
 async def verify_folder(
@@ -75,7 +75,7 @@ def _since(published: Published, seen: dict[str, str], findings: Findings) -> Ch
     """The earlier checkpoint of this log, signed by the same key."""
     note = seen.get(published.signed.origin)
     try:
-        return opened(note, read_key_line(published.key)) if note is not None else None
+        return verify_note(note, read_key_line(published.key)) if note is not None else None
     except BadNote as error:
         findings.add(published.signed.origin, "the earlier checkpoint", str(error))
         return None

@@ -19,7 +19,7 @@ from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import access_bodies as bodies
 from firmtrail.http import lists, respond, token_api
 from firmtrail.http.answers import time_or_none
@@ -102,7 +102,7 @@ async def post_project(call: Call[Any, bodies.WantedProject]) -> web.Response:
         project,
         actor=caller.actor,
         creator=None if caller.kind == "system" else caller.actor_id,
-        above=call.services.recorder.floors.number(project),
+        above=call.services.recorder.minimum_sizes.highest_number(project),
         key=call.key,
     )
     headers = {"Location": f"{call.prefix}/api/v1/projects/{project}"}
@@ -210,22 +210,22 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
 
 async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
     """Go on in a new log, where the one that is there is not what was published."""
-    services, floors = call.services, call.services.recorder.floors
+    services, minimum_sizes = call.services, call.services.recorder.minimum_sizes
     head = await log.head(services.db, call.log_id)
     name = LogName(head.project, head.number)
     if services.publisher is not None:
         await services.publisher.check()
-    if name not in floors.refused and not call.body.even_if_whole:
+    if name not in minimum_sizes.refused and not call.body.even_if_whole:
         raise Conflict("Nothing is known to be wrong with the log.", code="log_is_whole")
-    last = services.publisher and await services.publisher.last(name)
+    last = services.publisher and await services.publisher.served.newest_known(name)
     done = await continue_log(
         services.db,
         call.log_id,
         checkpoint=last.note if last else None,
-        above=floors.number(head.project),
+        above=minimum_sizes.highest_number(head.project),
         actor=call.caller.actor,
     )
-    floors.refused.pop(name, None)
+    minimum_sizes.refused.pop(name, None)
     body = bodies.ContinuedLog(
         project=head.project, log=done.number, continues=done.old_number, size=done.size
     )
@@ -283,7 +283,7 @@ def _member(row: people.Member) -> bodies.Member:
     return bodies.Member(actor_id=row.actor_id, email=row.email, role=row.role)
 
 
-def _role_since(recorded: Recorded, old: Sequence[Part]) -> bodies.RoleSince:
+def _role_since(recorded: Recorded, old: Sequence[Segment]) -> bodies.RoleSince:
     role = getattr(recorded.event, "role", None)
     since = time_text(recorded.recorded_at_ms)
     number, position = place_of(old, recorded.position)

@@ -10,7 +10,7 @@ from firmtrail.access import reads
 from firmtrail.access.reads import Which
 from firmtrail.events.entry import decode, envelope_of, types_named
 from firmtrail.events.times import time_text
-from firmtrail.eventstore import log, replay, sizes, texts
+from firmtrail.eventstore import free_texts, log, replay, sizes
 from firmtrail.http import answers, lists, moments, reading, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
@@ -134,7 +134,7 @@ async def get_event(call: Call[Any, None]) -> web.Response:
 async def get_text(call: Call[Any, None]) -> web.Response:
     """The free text beside an event: why somebody gave an order, say."""
     head, position = await _place(call)
-    entry, text = await texts.beside(call.services.db, head.log_id, position)
+    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         raise NotFound("This event has no free text.")

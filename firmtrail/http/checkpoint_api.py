@@ -78,7 +78,7 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         if call.query.size is None:
             raise NotFound("The event is not published yet.", code="not_published")
         raise invalid("size", f"has to be greater than the position, {position}")
-    signed = await publisher.signed(log_id, name, size)
+    signed = await publisher.served.at_size(log_id, name, size)
     assert signed is not None, "the size is at most the published one"
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT
     return _text(call, await proof_text(call, log_id, position, signed), kept)
@@ -91,8 +91,8 @@ def publisher_of(call: AnyCall) -> Publisher:
     return call.services.publisher
 
 
-async def _last(publisher: Publisher, log_id: int) -> published.Published:
-    last = await publisher.latest(log_id)
+async def _last(publisher: Publisher, log_id: int) -> published.PublishedNote:
+    last = await publisher.served.latest(log_id)
     if last is None:
         raise NotFound("Nothing of this log is published yet.", code="not_published")
     return last

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, sizes
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import answers, fleet_metrics, lists, metrics, moments, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import (
@@ -237,7 +237,7 @@ async def _history(
     return device_history.page_of(await call.services.histories.get(asked), before, limit)
 
 
-def line(entry: Entry, old: Sequence[Part]) -> answers.HistoryLine:
+def line(entry: Entry, old: Sequence[Segment]) -> answers.HistoryLine:
     number, position = place_of(old, entry.position)
     return answers.HistoryLine(
         version=entry.version,

@@ -1,6 +1,6 @@
-"""Is the database what the log relies on? What `firmtrail doctor` asks of it.
+"""Checks for `firmtrail doctor` that the database has the guards and settings the log relies on.
 
-Each check reads the catalog of its back end: what is there, compared with what the migrations made.
+Each check reads the catalog of its back end and compares it with what the migrations create.
 """
 
 import re
@@ -45,7 +45,7 @@ LIMIT 100"""
 
 _REFUSE = "refuse()"
 
-_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires, and what it runs
+_POSTGRES_EXPECTED = {  # name -> when it fires, as in its definition; the function that it runs
     "events_append": ("BEFORE INSERT ON", "refuse_other_than_next()"),
     "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
     "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
@@ -57,11 +57,11 @@ _POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires, and
 }
 
 _POSTGRES_FILES = ("0001_own.postgresql", "0004_postgres_guard.postgresql")
-"""What makes the functions that the triggers run."""
+"""The SQL files that create the functions that the triggers run."""
 
 
 async def sqlite_triggers(db: Database) -> list[str]:
-    """Returns what is wrong with the triggers that keep the log append-only."""
+    """Returns the faults of the triggers that keep the log append-only."""
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
@@ -73,7 +73,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
 
 
 async def postgres_triggers(db: Database) -> list[str]:
-    """Returns what is wrong with the triggers that keep the log append-only."""
+    """Returns the faults of the triggers that keep the log append-only."""
     rows = await db.read(Statement(_POSTGRES_TRIGGERS))
     bodies = _bodies()
     there = {name: _fires(name, bodies, *row) for name, *row in rows}
@@ -82,7 +82,7 @@ async def postgres_triggers(db: Database) -> list[str]:
 
 
 def _bodies() -> dict[str, str]:
-    """The source of each function that a trigger runs, without what a schema's name adds to it."""
+    """Returns the source of each function that a trigger runs, without the schema's name."""
     made = "\n".join(
         text for name in _POSTGRES_FILES for text in migrations.statements(name, "postgresql")
     )
@@ -135,17 +135,17 @@ def _plain(text: str) -> str:
 
 
 async def postgres_settings(db: Database) -> list[str]:
-    """Settings of the cluster with which a crash loses what was acknowledged."""
+    """Returns the cluster's settings with which a crash loses acknowledged events."""
     rows = await db.read(Statement(_POSTGRES_SETTINGS))
     return [f"{name} is {setting}" for name, setting in rows]
 
 
 async def postgres_synchronous_commit(db: Database) -> str:
-    """The setting as it is on the connections of this process."""
+    """Returns the setting as the connections of this process have it."""
     [[setting]] = await db.read(Statement("SELECT current_setting('synchronous_commit')"))
     return str(setting)
 
 
 async def postgres_privileges(db: Database) -> list[str]:
-    """Returns what this role may do to the log besides reading and adding."""
+    """Returns what this role may do to the log other than reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]

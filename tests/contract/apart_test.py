@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.database import pickled
+from firmtrail.database import messages
 from firmtrail.database.database import (
     Contended,
     NoSuchTable,
@@ -18,9 +18,9 @@ from firmtrail.database.database import (
     Statement,
     Unavailable,
 )
-from firmtrail.database.held_file import Locked
+from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite
-from firmtrail.database.sqlite_writer import Apart
+from firmtrail.database.sqlite_writer import ProcessConnection
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
 from firmtrail.projections.controls import Held
@@ -43,7 +43,7 @@ def path(sqlite_url: str) -> Path:
 
 @pytest.fixture
 async def db(path: Path) -> AsyncIterator[SQLite]:
-    db = await SQLite.open(path, apart=["firmtrail.recording.reports"])
+    db = await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
     yield db
     await db.close()
 
@@ -113,7 +113,7 @@ async def test_what_the_database_says_comes_back_as_the_seam_says_it(db: SQLite)
     ids=lambda error: type(error).__name__,
 )
 def test_every_error_of_a_script_can_cross(error: Exception) -> None:
-    crossed = pickled.content(pickled.message(error)[1])
+    crossed = messages.decode(messages.encode(error)[1])
     assert type(crossed) is type(error)
     assert str(crossed) == str(error)
     assert vars(crossed) == vars(error)
@@ -121,7 +121,7 @@ def test_every_error_of_a_script_can_cross(error: Exception) -> None:
 
 def test_what_is_held_in_another_process_is_its_own_and_one() -> None:
     held = Held()
-    first, second = (pickled.content(pickled.message(held)[1]) for _ in range(2))
+    first, second = (messages.decode(messages.encode(held)[1]) for _ in range(2))
     assert first is second
     assert first is not held
 
@@ -183,15 +183,15 @@ def at(outcome: object) -> int:
 async def test_the_file_is_held_until_both_have_ended(path: Path, db: SQLite) -> None:
     with pytest.raises(Locked):
         await SQLite.open(path)
-    assert isinstance(db._writer, Apart)
+    assert isinstance(db._writer, ProcessConnection)
     db._writer._lock.close()  # as if this process had been killed: its own hold of the lock is gone
     with pytest.raises(Locked):
         await SQLite.open(path)
 
 
 async def test_who_waits_for_a_file_gets_it_when_its_process_has_ended(path: Path) -> None:
-    first = await SQLite.open(path, apart=["firmtrail.recording.reports"])
-    waiting = asyncio.create_task(SQLite.open(path, apart=["firmtrail.recording.reports"]))
+    first = await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
+    waiting = asyncio.create_task(SQLite.open(path, script_modules=["firmtrail.recording.reports"]))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await first.close()
@@ -202,7 +202,7 @@ async def test_what_is_no_database_is_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "text.db"
     path.write_text("this is no database, but long enough to be one" * 100)
     with pytest.raises(Unavailable, match="not a database"):
-        await SQLite.open(path, apart=["firmtrail.recording.reports"])
+        await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable, match="not a database"):
             await SQLite.open(path)  # and nobody holds it

@@ -258,8 +258,8 @@ async def test_the_role_that_serves_can_record_publish_and_read(
     async with opened(served_url) as db:
         log_id = await filled(db)
         publisher = new_publisher(db, tmp_path / "checkpoints")
-        await publisher.publish()
-        assert await publisher.latest(log_id) is not None
+        await publisher.following.catch_up()
+        assert await publisher.served.latest(log_id) is not None
         assert (await log.head(db, log_id)).size == 3
         _, devices = await device_current.page(
             db, (log_id, "acme"), device_current.Filter(), after="", limit=9

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 from firmtrail.commands.continue_log import Continued, continue_log
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.log import LogContinued
-from firmtrail.eventstore import continued, log, merkle
+from firmtrail.eventstore import lineage, log, merkle
 from firmtrail.projections import device_current
-from firmtrail.publishing import checkpoint, published, published_file
+from firmtrail.publishing import checkpoint, published
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint
-from firmtrail.publishing.minimum_sizes import Floors, LogRefused
+from firmtrail.publishing.minimum_sizes import LogRefused, MinimumSizes
+from firmtrail.publishing.published_file import CheckpointFile
 from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import Receipt
 from firmtrail.rules.device import Refused
@@ -77,7 +78,7 @@ async def live(url: str, store: Path, name: str, size: int) -> None:
             await register(recorder, log_id, name)
         for seq in range((await log.head(db, log_id)).size, size):
             await receipts(recorder, log_id, report(f"1.0.{seq}", device=name, seq=seq))
-        await new_publisher(db, store).publish()
+        await new_publisher(db, store).following.catch_up()
 
 
 async def an_older_copy(place: Place, life: Life) -> str:
@@ -102,9 +103,9 @@ async def another_log_of_the_same_size(place: Place, life: Life) -> str:
 
 type Loss = Callable[[Place, Life], Awaitable[str]]
 LOSSES: tuple[tuple[Loss, str, int], ...] = (  # how, what is said of it, how much is left
-    (an_older_copy, f"it ends at {EARLY}, but its checkpoint of size {LATE} is out", EARLY),
-    (a_lost_tail, f"it ends at {CUT}, but its checkpoint of size {LATE} is out", CUT),
-    (lost_events, f"it ends at {CUT}, but its checkpoint of size {LATE} is out", CUT),
+    (an_older_copy, f"it ends at {EARLY}, but its checkpoint of size {LATE} is published", EARLY),
+    (a_lost_tail, f"it ends at {CUT}, but its checkpoint of size {LATE} is published", CUT),
+    (lost_events, f"it ends at {CUT}, but its checkpoint of size {LATE} is published", CUT),
     (another_log_of_the_same_size, f"its root at size {LATE} is", LATE),
 )
 each_loss = pytest.mark.parametrize(
@@ -120,12 +121,15 @@ async def checkpoint_rows(db: Database) -> list[str]:
 async def test_it_is_caught_at_the_start(
     place: Place, life: Life, loss: Loss, said: str, left: int
 ) -> None:
-    last = published_file.read(life.store)
+    last = CheckpointFile(life.store).read_now()
     async with opened(await loss(place, life)) as db:
-        floors = Floors()
-        recorder, publisher = Recorder(db, floors), new_publisher(db, life.store, floors)
+        minimum_sizes = MinimumSizes()
+        recorder, publisher = (
+            Recorder(db, minimum_sizes),
+            new_publisher(db, life.store, minimum_sizes),
+        )
         await publisher.check()
-        assert said in floors.refused[ACME]
+        assert said in minimum_sizes.refused[ACME]
         before = await checkpoint_rows(db)
         for refused in (recorder.report(1, [report("9.9.9")]), register(recorder, 1, "d9")):
             with pytest.raises(LogRefused) as error:
@@ -133,8 +137,8 @@ async def test_it_is_caught_at_the_start(
             assert "acme/1" in str(error.value)
             assert said in str(error.value)
             assert "firmtrail log continue --project acme" in str(error.value)
-        await publisher.publish()
-        assert published_file.read(life.store) == last
+        await publisher.following.catch_up()
+        assert CheckpointFile(life.store).read_now() == last
         assert await checkpoint_rows(db) == before
         _, found = await device_current.page(
             db, (1, "acme"), device_current.Filter(), after="", limit=9
@@ -148,7 +152,7 @@ async def test_it_is_caught_before_it_is_published(
     place: Place, life: Life, loss: Loss, said: str, left: int, grown: int
 ) -> None:
     """By a server that recorded more on it, not knowing what was published."""
-    last = published_file.read(life.store)
+    last = CheckpointFile(life.store).read_now()
     async with opened(await loss(place, life)) as db:
         unknowing = Recorder(db)
         _, [device] = await device_current.page(
@@ -157,29 +161,32 @@ async def test_it_is_caught_before_it_is_published(
         for seq in range(100, 100 + grown):
             await receipts(unknowing, 1, report(device=device.state.device, seq=seq))
         before = await checkpoint_rows(db)
-        floors = Floors()
-        publisher = new_publisher(db, life.store, floors)
-        await publisher.publish()
-        assert ACME in floors.refused
-        assert published_file.read(life.store) == last
+        minimum_sizes = MinimumSizes()
+        publisher = new_publisher(db, life.store, minimum_sizes)
+        await publisher.following.catch_up()
+        assert ACME in minimum_sizes.refused
+        assert CheckpointFile(life.store).read_now() == last
         assert await checkpoint_rows(db) == before
         with pytest.raises(LogRefused):
-            await Recorder(db, floors).report(1, [report("9.9.9")])
+            await Recorder(db, minimum_sizes).report(1, [report("9.9.9")])
 
 
 @each_loss
 async def test_the_project_goes_on_in_a_new_log(
     place: Place, life: Life, loss: Loss, said: str, left: int
 ) -> None:
-    published = published_file.read(life.store)[SIGNER.origin(ACME)]
+    published = CheckpointFile(life.store).read_now()[SIGNER.origin(ACME)]
     async with opened(await loss(place, life)) as db:
-        floors = Floors()
-        recorder, publisher = Recorder(db, floors), new_publisher(db, life.store, floors)
+        minimum_sizes = MinimumSizes()
+        recorder, publisher = (
+            Recorder(db, minimum_sizes),
+            new_publisher(db, life.store, minimum_sizes),
+        )
         await publisher.check()
-        last = await publisher.last(ACME)
+        last = await publisher.served.newest_known(ACME)
         assert last is not None
         done = await continue_log(
-            db, 1, checkpoint=last.note, above=floors.number("acme"), actor="system"
+            db, 1, checkpoint=last.note, above=minimum_sizes.highest_number("acme"), actor="system"
         )
         assert done == Continued(2, 1, left)
         new_id = await log.by_number(db, "acme", 2)
@@ -191,12 +198,12 @@ async def test_the_project_goes_on_in_a_new_log(
         [again, new] = await receipts(recorder, new_id, known, lost)
         assert (again.log, again.position, again.duplicate) == (1, left - 1, True)
         assert (new.log, new.position, new.duplicate) == (2, 1, False)
-        await publisher.publish()
+        await publisher.following.catch_up()
         assert opened_note(
-            published_file.read(life.store)["firmtrail/acme/2"], ACME._replace(number=2)
+            CheckpointFile(life.store).read_now()["firmtrail/acme/2"], ACME._replace(number=2)
         )
-        assert published_file.read(life.store)["firmtrail/acme/1"] == published
-        assert floors.refused == {}
+        assert CheckpointFile(life.store).read_now()["firmtrail/acme/1"] == published
+        assert minimum_sizes.refused == {}
         assert await differences(db, new_id) == []
         with pytest.raises(Unavailable, match="new log"):
             await recorder.report(1, [known])
@@ -222,7 +229,7 @@ async def test_a_log_goes_on_from_one_that_went_on(
     assert await differences(db, current) == []
     again = await receipts(recorder, current, *sent)
     assert again == [replace(each, duplicate=True) for each in first]
-    assert await continued.first(db, current) == -(4 + 4 + 4)
+    assert await lineage.first_position(db, current) == -(4 + 4 + 4)
     bare = report("1.0.8", "running")
     [last] = await receipts(recorder, current, bare)
     assert (last.log, last.position, last.duplicate) == (3, 3, True)
@@ -240,7 +247,7 @@ async def test_of_two_that_go_on_one_does(db: Database, log_id: int) -> None:
 async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, life: Life) -> None:
     """By its owner, who rewrote the log: the entries agree with it, the file outside does not."""
     url = place.copy(life.other)
-    last = published_file.read(life.store)
+    last = CheckpointFile(life.store).read_now()
     async with opened(url) as db:
         recorder = Recorder(db)
         await receipts(recorder, 1, report("6.6.6", device="d2"))
@@ -248,18 +255,18 @@ async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, 
         made_up = Checkpoint("firmtrail/acme/1", head.size, merkle.root(head.frontier))
         note = checkpoint.sign(made_up, Ed25519PrivateKey.generate())
         async with db.transaction() as tx:
-            await tx.run(published.add([(1, head.size, note)]))
+            await tx.run(published.insert([(1, head.size, note)]))
         publisher = new_publisher(db, life.store)
         await publisher.check()
-        assert ACME in publisher.floors.refused
+        assert ACME in publisher.minimum_sizes.refused
         unknowing = new_publisher(db, life.store)
         await receipts(recorder, 1, report("6.6.7", device="d2"))
-        await unknowing.publish()
-        assert ACME in unknowing.floors.refused
-        assert published_file.read(life.store) == last
+        await unknowing.following.catch_up()
+        assert ACME in unknowing.minimum_sizes.refused
+        assert CheckpointFile(life.store).read_now() == last
         for size in (3, 7):
             with pytest.raises((log.Corrupt, BadNote)):
-                await unknowing.signed(1, ACME, size)
+                await unknowing.served.at_size(1, ACME, size)
 
 
 @pytest.mark.parametrize("size", [LATE + 1, LATE + 9])
@@ -269,12 +276,12 @@ async def test_a_row_that_is_no_checkpoint_is_told_and_not_believed(
     async with opened(place.copy(life.now)) as db:
         recorder, publisher = Recorder(db), new_publisher(db, life.store)
         async with db.transaction() as tx:
-            await tx.run(published.add([(1, size, "no checkpoint")]))
+            await tx.run(published.insert([(1, size, "no checkpoint")]))
         await receipts(recorder, 1, report("6.6.6", seq=LATE))
         await publisher.check()
-        assert f"size {size}" in publisher.floors.refused[ACME]
-        await publisher.publish()
-        assert opened_note(published_file.read(life.store)[SIGNER.origin(ACME)]).size == LATE
+        assert f"size {size}" in publisher.minimum_sizes.refused[ACME]
+        await publisher.following.catch_up()
+        assert opened_note(CheckpointFile(life.store).read_now()[SIGNER.origin(ACME)]).size == LATE
 
 
 async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life) -> None:
@@ -299,37 +306,40 @@ async def test_no_size_is_signed_that_the_entries_do_not_prove(place: Place, lif
     async with opened(url) as db:
         publisher = new_publisher(db, life.store)
         with pytest.raises(log.Corrupt):
-            await publisher.signed(1, ACME, EARLY - 1)
+            await publisher.served.at_size(1, ACME, EARLY - 1)
 
 
 async def test_a_lost_database_gives_no_origin_a_second_time(
     place: Place, life: Life, request: pytest.FixtureRequest
 ) -> None:
     async with opened(place.empty()) as db:
-        floors = Floors()
-        publisher = new_publisher(db, life.store, floors)
+        minimum_sizes = MinimumSizes()
+        publisher = new_publisher(db, life.store, minimum_sizes)
         await publisher.check()
-        assert floors.number("acme") == 1
+        assert minimum_sizes.highest_number("acme") == 1
         access = new_access(db)
-        log_id = await add_project(db, access, "acme", above=floors.number("acme"))
+        log_id = await add_project(db, access, "acme", above=minimum_sizes.highest_number("acme"))
         access.hasher.close()
         assert (await log.head(db, log_id)).number == 2
-        await publisher.publish()
-        assert set(published_file.read(life.store)) == {"firmtrail/acme/1", "firmtrail/acme/2"}
-        assert floors.refused == {}
+        await publisher.following.catch_up()
+        assert set(CheckpointFile(life.store).read_now()) == {
+            "firmtrail/acme/1",
+            "firmtrail/acme/2",
+        }
+        assert minimum_sizes.refused == {}
 
 
 async def test_a_log_that_is_brought_back_is_written_again(place: Place, life: Life) -> None:
     async with opened(place.copy(life.now)) as db:
-        floors = Floors()
-        publisher = new_publisher(db, life.store, floors)
-        recorder = Recorder(db, floors)
+        minimum_sizes = MinimumSizes()
+        publisher = new_publisher(db, life.store, minimum_sizes)
+        recorder = Recorder(db, minimum_sizes)
         await write(db, f"UPDATE log_heads SET size = {LATE - 1}")
         await publisher.check()
         with pytest.raises(LogRefused):
             await recorder.report(1, [report("9.9.9")])
         await write(db, f"UPDATE log_heads SET size = {LATE}")
-        await publisher.publish()
+        await publisher.following.catch_up()
         assert [each.position for each in await receipts(recorder, 1, report("9.9.9"))] == [LATE]
 
 
@@ -337,12 +347,15 @@ async def test_nobody_writes_until_a_database_that_was_away_is_compared(
     place: Place, life: Life
 ) -> None:
     async with opened(place.copy(life.then)) as db:
-        floors = Floors()
-        floors.is_checking = True
-        recorder, publisher = Recorder(db, floors), new_publisher(db, life.store, floors)
+        minimum_sizes = MinimumSizes()
+        minimum_sizes.is_checking = True
+        recorder, publisher = (
+            Recorder(db, minimum_sizes),
+            new_publisher(db, life.store, minimum_sizes),
+        )
         with pytest.raises(Unavailable, match="away"):
             await recorder.report(1, [report("9.9.9")])
-        await publisher.round()
+        await publisher.following.round()
         with pytest.raises(LogRefused):
             await recorder.report(1, [report("9.9.9")])
 
@@ -359,9 +372,9 @@ async def test_a_server_on_an_older_copy_loses_against_one_on_the_right_database
                 await receipts(recorder, 1, report(version, seq=seq))
         publishers = [new_publisher(db, life.store) for db in (rolled_back, right)]
         for publisher in publishers * 2:
-            await publisher.publish()
-        assert list(publishers[0].floors.refused) == [ACME]
-        assert publishers[1].floors.refused == {}
-        last = opened_note(published_file.read(life.store)[SIGNER.origin(ACME)])
+            await publisher.following.catch_up()
+        assert list(publishers[0].minimum_sizes.refused) == [ACME]
+        assert publishers[1].minimum_sizes.refused == {}
+        last = opened_note(CheckpointFile(life.store).read_now()[SIGNER.origin(ACME)])
         head = await log.head(right, 1)
-        assert (last.size, last.root) == (head.size, log.merkle.root(head.frontier))
+        assert (last.size, last.root) == (head.size, merkle.root(head.frontier))

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.database import files, held_file
+from firmtrail.database import file_lock, files
 from firmtrail.database.sqlite import SQLite
-from firmtrail.publishing import published_file, signing_key
+from firmtrail.publishing import checkpoint_store, signing_key
+from firmtrail.publishing.published_file import CheckpointFile
 from tests.databases import sqlite_template
 
 PRECIOUS = b"precious"
@@ -47,8 +48,8 @@ def is_whole(victim: Path) -> bool:
 def test_a_lock_file_keeps_its_content(file: Path) -> None:
     lock = file.with_name(f"{file.name}.lock")
     lock.write_bytes(PRECIOUS)
-    with held_file.take(file):
-        assert held_file.is_held(file)
+    with file_lock.acquire(file):
+        assert file_lock.is_locked(file)
     assert lock.read_bytes() == PRECIOUS
 
 
@@ -56,7 +57,7 @@ def test_the_lock_of_checkpoints_follows_no_link(tmp_path: Path, victim: Path) -
     store = tmp_path / "checkpoints"
     store.with_name("checkpoints.lock").symlink_to(victim)
     with pytest.raises(files.NotOurs):
-        published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
+        CheckpointFile(store).compare_and_set_now({"a": checkpoint_store.NoteChange(None, "x")})
     assert victim.read_bytes() == PRECIOUS
     assert not store.exists()
 
@@ -67,7 +68,7 @@ def test_a_file_of_checkpoints_that_is_a_link_is_replaced_not_followed(
     victim.write_bytes(b"{}")
     store = tmp_path / "checkpoints"
     store.symlink_to(victim)
-    published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
+    CheckpointFile(store).compare_and_set_now({"a": checkpoint_store.NoteChange(None, "x")})
     assert victim.read_bytes() == b"{}"
     assert not store.is_symlink()
 
@@ -98,7 +99,10 @@ async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Pa
         with pytest.raises(files.NotOurs, match=f"uid {ANOTHER}"):
             await SQLite.open(file)
         os.chown(path, 0, 0)
-    for name, read in (("key", signing_key.read), ("checkpoints", published_file.read)):
+    for name, read in (
+        ("key", signing_key.read),
+        ("checkpoints", lambda path: CheckpointFile(path).read_now()),
+    ):
         link = file.with_name(name)
         link.symlink_to(victim)
         os.chown(link, ANOTHER, ANOTHER, follow_symlinks=False)
@@ -113,4 +117,4 @@ def test_the_owner_of_the_folder_may_put_files_there(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(tmp_path, ANOTHER, ANOTHER)
         os.chown(path, ANOTHER, ANOTHER)
-    held_file.take(tmp_path / "firmtrail.db").close()
+    file_lock.acquire(tmp_path / "firmtrail.db").close()

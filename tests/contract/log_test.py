@@ -20,7 +20,7 @@ async def append(db: Database, log_id: int, *texts: str, at_ms: int = NOON_MS) -
         [rows] = await tx.run(log.lock(log_id))
         head = log.head_of(rows)
         entries = [
-            log.Entry("device/d1", f"s.{position}", text)
+            log.NewEntry("device/d1", f"s.{position}", text)
             for position, text in enumerate(texts, start=head.size)
         ]
         await tx.run(*log.append(head, entries, [], at_ms))
@@ -141,9 +141,9 @@ async def test_a_time_resolves_to_the_events_recorded_until_then(db: Database, l
 async def test_a_text_beside_the_log_can_be_erased_once(db: Database, log_id: int) -> None:
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
-        entry = log.Entry("device/d1", "s.1", "a")
+        entry = log.NewEntry("device/d1", "s.1", "a")
         await tx.run(
-            *log.append(log.head_of(rows), [entry], [log.Text(0, "5a17", "free")], NOON_MS)
+            *log.append(log.head_of(rows), [entry], [log.ErasableText(0, "5a17", "free")], NOON_MS)
         )
     for erased in ([(0, "free")], []):
         async with db.transaction() as tx:
@@ -156,7 +156,7 @@ async def test_a_text_beside_the_log_can_be_erased_once(db: Database, log_id: in
 async def append_and_fail(db: Database, log_id: int) -> None:
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
-        entry = log.Entry("device/d1", "s.1", "a")
+        entry = log.NewEntry("device/d1", "s.1", "a")
         await tx.run(*log.append(log.head_of(rows), [entry], [], NOON_MS))
         raise ZeroDivisionError
 

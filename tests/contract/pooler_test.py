@@ -115,7 +115,7 @@ async def test_a_connection_that_commits_without_syncing_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "firmtrail.eventstore.postgres._SET_SESSION", "SET synchronous_commit = off"
+        "firmtrail.database.postgres._SET_SESSION", "SET synchronous_commit = off"
     )
     with pytest.raises(Unavailable, match="synchronous_commit is off"):
         await Postgres.open(postgres_url)

@@ -10,7 +10,7 @@ import pytest
 
 from firmtrail.database import sqlite_connection
 from firmtrail.database.database import Contended, Database, Given, Statement, Unavailable
-from firmtrail.database.held_file import Locked
+from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite, has_wal_reset_bug
 from tests.databases import opened, raw, read
 

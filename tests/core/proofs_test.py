@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from firmtrail.eventstore import merkle, proofs
-from firmtrail.eventstore.proofs import Perfect, Range, TreeHead
+from firmtrail.eventstore.proofs import LeafRange, PerfectSubtree, TreeHead
 from tests.reference import Reference
 
 pytestmark = pytest.mark.slow
@@ -32,17 +32,19 @@ class Made:
         self.root_of = cache(self._root_of)
         self.perfect = cache(self._perfect)
 
-    def _root_of(self, leaves: Range) -> bytes:
-        return merkle.root(tuple(self.perfect(subtree) for subtree in proofs.perfect(leaves)))
+    def _root_of(self, leaves: LeafRange) -> bytes:
+        return merkle.root(
+            tuple(self.perfect(subtree) for subtree in proofs.perfect_subtrees(leaves))
+        )
 
-    def _perfect(self, subtree: Perfect) -> bytes:
+    def _perfect(self, subtree: PerfectSubtree) -> bytes:
         height, number = subtree
         leaves = self.leaves[number << height : (number + 1) << height]
         [root] = merkle.extend((), 0, leaves).frontier
         return root
 
     def head(self, size: int) -> TreeHead:
-        return TreeHead(size, self.root_of(Range(0, size)))
+        return TreeHead(size, self.root_of(LeafRange(0, size)))
 
     def inclusion(self, position: int, size: int) -> list[bytes]:
         return [self.root_of(each) for each in proofs.inclusion(position, size)]

@@ -91,7 +91,7 @@ class Fleet:
         status, note = self.get(server, "/log/checkpoint")
         if status == 404:
             return NOTHING
-        return checkpoint.opened(note.decode(), checkpoint.read_key_line(key.decode()))
+        return checkpoint.verify_note(note.decode(), checkpoint.read_key_line(key.decode()))
 
     def wait_for_checkpoint(self, server: Server, size: int) -> Checkpoint:
         """The first checkpoint that covers this size."""

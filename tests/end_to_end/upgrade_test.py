@@ -5,6 +5,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_a_coming_schema_that_is_not_for_this_version_is_refused(
 
 
 @contextlib.asynccontextmanager
-async def watched(session: ClientSession, url: str, failures: list[int]):
+async def watched(session: ClientSession, url: str, failures: list[int]) -> AsyncIterator[None]:
     """Collects every status but 200 that the URL is answered with."""
 
     async def look() -> None:
