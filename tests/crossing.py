@@ -1,5 +1,6 @@
-"""A writing connection in a thread, to which all that is sent is pickled, as to a process: so every
-test on SQLite shows that what it sends, gets back and catches can cross.
+"""Pickles everything that tests send to a writing connection in a thread, as for a process.
+
+So every test on SQLite shows that its arguments, results and errors can cross between processes.
 """
 
 import sqlite3
@@ -12,7 +13,7 @@ from firmtrail.database.sqlite_writer import Writer
 
 
 class Crossing:
-    """A `Writer` round another one."""
+    """A `Writer` that wraps another one."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer

@@ -1,4 +1,4 @@
-"""Publishers for tests, which all sign with one key."""
+"""Makes publishers for tests; all sign with one key."""
 
 from pathlib import Path
 
@@ -17,11 +17,13 @@ SIGNER = Signer(INSTANCE, KEY)
 ACME = LogName("acme", 1)
 
 
-def new_publisher(db: Database, store: Path, known: MinimumSizes | None = None) -> Publisher:
-    """A server's publisher; `store` is the file outside the database."""
-    return Publisher(db, known or MinimumSizes(), SIGNER, CheckpointFile(store))
+def new_publisher(
+    db: Database, store: Path, minimum_sizes: MinimumSizes | None = None
+) -> Publisher:
+    """Returns a server's publisher; `store` is the path of its file of checkpoints."""
+    return Publisher(db, minimum_sizes or MinimumSizes(), SIGNER, CheckpointFile(store))
 
 
 def opened(note: str, name: LogName = ACME) -> checkpoint.Checkpoint:
-    """The checkpoint of a note that the test's key signed."""
+    """Returns the checkpoint of a note that the tests' key signed."""
     return checkpoint.verify_note(note, SIGNER.verifier(name))

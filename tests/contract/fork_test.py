@@ -1,4 +1,5 @@
-"""A log that is not what was published: caught, kept from growing, still read, and gone on from."""
+"""A log that differs from what was published is caught, refuses appends, can still be read, and can
+be continued."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -30,19 +31,19 @@ from tests.publishing import opened as opened_note
 from tests.replay import differences
 
 EARLY, LATE = 6, 10
-"""Sizes that were published."""
+"""The sizes that were published."""
 CUT = 8
 
 
 class Life(NamedTuple):
-    """What was published of a log, and the databases that there are of it: nobody has them open."""
+    """The published checkpoints of a log, and databases that contain it; none of them is open."""
 
     store: Path
     now: str
     then: str
-    """As it was at the first checkpoint."""
+    """A copy from the time of the first checkpoint."""
     other: str
-    """Another installation's, with a log of the same name and size."""
+    """The database of another installation, with a log of the same name and size."""
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +64,14 @@ async def lived(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Life:
 
 @pytest.fixture
 def life(lived: Life, tmp_path: Path) -> Life:
-    """With a file of checkpoints of the test's own."""
+    """The same, with a file of checkpoints that only this test uses."""
     store = tmp_path / "firmtrail.checkpoints"
     store.write_bytes(lived.store.read_bytes())
     return lived._replace(store=store)
 
 
 async def live(url: str, store: Path, name: str, size: int) -> None:
-    """Bring the log of acme to this size, and publish it."""
+    """Brings the log of acme to this size, and publishes it."""
     async with opened(url) as db:
         recorder = Recorder(db)
         if (log_id := await log.by_number(db, "acme", 1)) is None:
@@ -102,14 +103,16 @@ async def another_log_of_the_same_size(place: Place, life: Life) -> str:
 
 
 type Loss = Callable[[Place, Life], Awaitable[str]]
-LOSSES: tuple[tuple[Loss, str, int], ...] = (  # how, what is said of it, how much is left
+LOSSES: tuple[
+    tuple[Loss, str, int], ...
+] = (  # the loss, the reported reason, the size that is left
     (an_older_copy, f"it ends at {EARLY}, but its checkpoint of size {LATE} is published", EARLY),
     (a_lost_tail, f"it ends at {CUT}, but its checkpoint of size {LATE} is published", CUT),
     (lost_events, f"it ends at {CUT}, but its checkpoint of size {LATE} is published", CUT),
     (another_log_of_the_same_size, f"its root at size {LATE} is", LATE),
 )
 each_loss = pytest.mark.parametrize(
-    ("loss", "said", "left"), LOSSES, ids=[loss.__name__ for loss, _, _ in LOSSES]
+    ("loss", "reason", "left"), LOSSES, ids=[loss.__name__ for loss, _, _ in LOSSES]
 )
 
 
@@ -118,8 +121,8 @@ async def checkpoint_rows(db: Database) -> list[str]:
 
 
 @each_loss
-async def test_it_is_caught_at_the_start(
-    place: Place, life: Life, loss: Loss, said: str, left: int
+async def test_a_differing_log_is_caught_at_the_start(
+    place: Place, life: Life, loss: Loss, reason: str, left: int
 ) -> None:
     last = CheckpointFile(life.store).read_now()
     async with opened(await loss(place, life)) as db:
@@ -129,13 +132,13 @@ async def test_it_is_caught_at_the_start(
             new_publisher(db, life.store, minimum_sizes),
         )
         await publisher.check()
-        assert said in minimum_sizes.refused[ACME]
+        assert reason in minimum_sizes.refused[ACME]
         before = await checkpoint_rows(db)
         for refused in (recorder.report(1, [report("9.9.9")]), register(recorder, 1, "d9")):
             with pytest.raises(LogRefused) as error:
                 await refused
             assert "acme/1" in str(error.value)
-            assert said in str(error.value)
+            assert reason in str(error.value)
             assert "firmtrail log continue --project acme" in str(error.value)
         await publisher.following.catch_up()
         assert CheckpointFile(life.store).read_now() == last
@@ -148,10 +151,10 @@ async def test_it_is_caught_at_the_start(
 
 @each_loss
 @pytest.mark.parametrize("grown", [1, 9])
-async def test_it_is_caught_before_it_is_published(
-    place: Place, life: Life, loss: Loss, said: str, left: int, grown: int
+async def test_a_differing_log_is_caught_before_it_is_published(
+    place: Place, life: Life, loss: Loss, reason: str, left: int, grown: int
 ) -> None:
-    """By a server that recorded more on it, not knowing what was published."""
+    """A server recorded more events on it without knowing what was published."""
     last = CheckpointFile(life.store).read_now()
     async with opened(await loss(place, life)) as db:
         unknowing = Recorder(db)
@@ -172,8 +175,8 @@ async def test_it_is_caught_before_it_is_published(
 
 
 @each_loss
-async def test_the_project_goes_on_in_a_new_log(
-    place: Place, life: Life, loss: Loss, said: str, left: int
+async def test_the_project_continues_in_a_new_log(
+    place: Place, life: Life, loss: Loss, reason: str, left: int
 ) -> None:
     published = CheckpointFile(life.store).read_now()[SIGNER.origin(ACME)]
     async with opened(await loss(place, life)) as db:
@@ -209,7 +212,7 @@ async def test_the_project_goes_on_in_a_new_log(
             await recorder.report(1, [known])
 
 
-async def test_a_log_goes_on_from_one_that_went_on(
+async def test_a_log_continues_a_log_that_continues_another(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     sent = [report(f"1.0.{seq}", seq=seq, detail=f"text {seq}") for seq in range(9)]
@@ -237,15 +240,18 @@ async def test_a_log_goes_on_from_one_that_went_on(
     assert stream == [-12, -11, -10, -9, -7, -6, -5, -3, -2, -1]
 
 
-async def test_of_two_that_go_on_one_does(db: Database, log_id: int) -> None:
+async def test_a_log_can_be_continued_only_once(db: Database, log_id: int) -> None:
     await continue_log(db, log_id, checkpoint=None, above=0, actor="system")
     with pytest.raises(Refused) as refused:
         await continue_log(db, log_id, checkpoint=None, above=0, actor="system")
     assert refused.value.code == "log_closed"
 
 
-async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, life: Life) -> None:
-    """By its owner, who rewrote the log: the entries agree with it, the file outside does not."""
+async def test_an_invented_checkpoint_in_the_database_hides_nothing(
+    place: Place, life: Life
+) -> None:
+    """The database's owner rewrote the log: its entries agree with the invented checkpoint, but the
+    file outside the database does not."""
     url = place.copy(life.other)
     last = CheckpointFile(life.store).read_now()
     async with opened(url) as db:
@@ -270,7 +276,7 @@ async def test_a_checkpoint_made_up_in_the_database_hides_nothing(place: Place, 
 
 
 @pytest.mark.parametrize("size", [LATE + 1, LATE + 9])
-async def test_a_row_that_is_no_checkpoint_is_told_and_not_believed(
+async def test_a_row_that_is_not_a_checkpoint_makes_the_log_refused(
     place: Place, life: Life, size: int
 ) -> None:
     async with opened(place.copy(life.now)) as db:
@@ -284,7 +290,7 @@ async def test_a_row_that_is_no_checkpoint_is_told_and_not_believed(
         assert opened_note(CheckpointFile(life.store).read_now()[SIGNER.origin(ACME)]).size == LATE
 
 
-async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life) -> None:
+async def test_events_after_a_missing_position_do_not_count(place: Place, life: Life) -> None:
     url = place.copy(life.now)
     async with owned(url) as run:
         await run(f"DELETE FROM events WHERE position = {CUT}")
@@ -293,8 +299,8 @@ async def test_what_stands_behind_a_hole_does_not_count(place: Place, life: Life
         assert done.size == CUT
         new_id = await log.by_number(db, "acme", done.number)
         assert new_id is not None
-        behind = report(f"1.0.{LATE - 1}", seq=LATE - 1)
-        [receipt] = await receipts(Recorder(db), new_id, behind)
+        after_hole = report(f"1.0.{LATE - 1}", seq=LATE - 1)
+        [receipt] = await receipts(Recorder(db), new_id, after_hole)
         assert (receipt.log, receipt.position, receipt.duplicate) == (2, 1, False)
         assert await differences(db, new_id) == []
 
@@ -309,7 +315,7 @@ async def test_no_size_is_signed_that_the_entries_do_not_prove(place: Place, lif
             await publisher.served.at_size(1, ACME, EARLY - 1)
 
 
-async def test_a_lost_database_gives_no_origin_a_second_time(
+async def test_after_a_lost_database_no_origin_is_used_a_second_time(
     place: Place, life: Life, request: pytest.FixtureRequest
 ) -> None:
     async with opened(place.empty()) as db:
@@ -329,7 +335,7 @@ async def test_a_lost_database_gives_no_origin_a_second_time(
         assert minimum_sizes.refused == {}
 
 
-async def test_a_log_that_is_brought_back_is_written_again(place: Place, life: Life) -> None:
+async def test_a_log_that_is_restored_takes_appends_again(place: Place, life: Life) -> None:
     async with opened(place.copy(life.now)) as db:
         minimum_sizes = MinimumSizes()
         publisher = new_publisher(db, life.store, minimum_sizes)
@@ -343,7 +349,7 @@ async def test_a_log_that_is_brought_back_is_written_again(place: Place, life: L
         assert [each.position for each in await receipts(recorder, 1, report("9.9.9"))] == [LATE]
 
 
-async def test_nobody_writes_until_a_database_that_was_away_is_compared(
+async def test_a_database_that_was_away_is_compared_before_any_write(
     place: Place, life: Life
 ) -> None:
     async with opened(place.copy(life.then)) as db:
@@ -363,7 +369,7 @@ async def test_nobody_writes_until_a_database_that_was_away_is_compared(
 async def test_a_server_on_an_older_copy_loses_against_one_on_the_right_database(
     place: Place, life: Life
 ) -> None:
-    """Both publish to one file, from databases that were the same once."""
+    """Both publish to one file, from databases that were once the same."""
     now, then = place.copy(life.now), place.copy(life.then)
     async with opened(now) as right, opened(then) as rolled_back:
         for db, version, seqs in ((rolled_back, "6.6.6", range(6, 20)), (right, "1.1.0", [10])):

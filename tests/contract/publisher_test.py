@@ -1,4 +1,5 @@
-"""Publishing: only what is committed, each step proven, and never two roots for one size."""
+"""The publisher signs only committed events, proves each step, and never signs two roots for one
+size."""
 
 import asyncio
 import random
@@ -54,13 +55,14 @@ def spoil(store: Path) -> None:
 
 
 async def rows(db: Database, log_id: int) -> list[Checkpoint]:
-    """Every checkpoint in the database, the smallest first, each with a good signature."""
+    """Returns every checkpoint in the database, the smallest first, each with a good signature."""
     found = await read(db, "SELECT note FROM checkpoints WHERE log_id = $1 ORDER BY size", log_id)
     return [opened(note) for [note] in found]
 
 
 async def assert_never_forked(db: Database, log_id: int, store: Path) -> None:
-    """Each checkpoint goes on from the one before it, and the last one is outside."""
+    """Asserts that each checkpoint continues the one before it, and that the last one is in the
+    store."""
     checkpoints = await rows(db, log_id)
     for before, after in pairwise(checkpoints):
         proof = await tree.consistency(db, log_id, before.size, after.size)
@@ -71,7 +73,7 @@ async def assert_never_forked(db: Database, log_id: int, store: Path) -> None:
     assert opened(CheckpointFile(store).read_now()[checkpoints[-1].origin]) == checkpoints[-1]
 
 
-async def test_every_checkpoint_goes_on_from_the_one_before(
+async def test_every_checkpoint_continues_the_one_before(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -87,7 +89,7 @@ async def test_every_checkpoint_goes_on_from_the_one_before(
     await assert_never_forked(db, log_id, store)
 
 
-async def test_a_log_that_did_not_move_is_not_signed_again(
+async def test_a_log_that_did_not_grow_is_not_signed_again(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await publisher.following.catch_up()
@@ -100,7 +102,7 @@ async def test_a_log_that_did_not_move_is_not_signed_again(
     assert len(await rows(db, log_id)) == 1
 
 
-async def test_what_is_not_committed_is_not_signed(
+async def test_uncommitted_events_are_not_signed(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -130,7 +132,7 @@ async def test_many_logs_are_published_page_by_page(
     assert [page async for page in published.unpublished_logs(db)] == [[]]
 
 
-async def test_servers_that_publish_at_once_make_one_step_each(
+async def test_servers_that_publish_in_parallel_make_each_step_once(
     db: Database, log_id: int, recorder: Recorder, store: Path
 ) -> None:
     publishers = [new_publisher(db, store) for _ in range(3)]
@@ -145,7 +147,7 @@ async def test_servers_that_publish_at_once_make_one_step_each(
 
 
 @pytest.mark.parametrize("grown", [0, 3])
-async def test_a_crash_between_the_file_and_the_row_is_made_good(
+async def test_a_crash_between_the_file_and_the_row_is_repaired(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path, grown: int
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -168,7 +170,7 @@ async def test_a_crash_between_the_file_and_the_row_is_made_good(
     await assert_never_forked(db, log_id, store)
 
 
-async def test_a_lost_file_is_made_anew_from_what_the_database_has(
+async def test_a_lost_file_is_rebuilt_from_the_database(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -181,7 +183,7 @@ async def test_a_lost_file_is_made_anew_from_what_the_database_has(
     await assert_never_forked(db, log_id, store)
 
 
-async def test_another_key_publishes_nothing_over_a_file_of_this_one(
+async def test_another_key_does_not_overwrite_the_file_of_this_one(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -207,7 +209,7 @@ async def test_another_instance_shares_the_file_and_nothing_else(
     ] * 3
 
 
-async def test_any_size_is_signed_on_asking_up_to_the_published_one(
+async def test_any_size_up_to_the_published_one_is_signed_on_request(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -235,7 +237,7 @@ async def test_a_wait_for_a_checkpoint_ends_with_the_round_that_publishes_it(
         assert (await waiting).size == 1
 
 
-async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
+async def test_of_several_changes_of_one_note_one_is_made(store: Path) -> None:
     def move(n: int) -> frozenset[str]:
         return CheckpointFile(store).compare_and_set_now(
             {
@@ -254,7 +256,7 @@ async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
-def test_what_is_no_file_of_checkpoints_is_refused(store: Path, content: bytes) -> None:
+def test_a_file_that_contains_no_checkpoints_is_refused(store: Path, content: bytes) -> None:
     store.write_bytes(content)
     with pytest.raises(checkpoint_store.BadStore):
         CheckpointFile(store).read_now()
@@ -263,7 +265,7 @@ def test_what_is_no_file_of_checkpoints_is_refused(store: Path, content: bytes) 
     assert store.read_bytes() == content
 
 
-async def test_a_round_that_fails_is_told_and_the_next_one_catches_up(
+async def test_a_failed_round_is_reported_and_the_next_one_catches_up(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -279,7 +281,7 @@ async def test_a_round_that_fails_is_told_and_the_next_one_catches_up(
     assert len(await rows(db, log_id)) == 1
 
 
-async def test_what_could_not_be_kept_outside_is_shown_to_nobody(
+async def test_a_checkpoint_that_could_not_be_stored_is_not_served(
     db: Database, log_id: int, recorder: Recorder, tmp_path: Path
 ) -> None:
     publisher = new_publisher(
@@ -289,7 +291,7 @@ async def test_what_could_not_be_kept_outside_is_shown_to_nobody(
     await publisher.following.round()
     assert publisher.following.problem is not None
     assert await publisher.served.latest(log_id) is None
-    assert await receipts(recorder, log_id, report()), "commits go on"
+    assert await receipts(recorder, log_id, report()), "commits continue"
 
 
 async def test_a_checkpoint_can_neither_be_changed_nor_deleted(
@@ -308,6 +310,6 @@ async def test_a_checkpoint_can_neither_be_changed_nor_deleted(
     assert len(await rows(db, log_id)) == 1
 
 
-def test_a_log_has_a_name_that_no_other_has() -> None:
+def test_no_two_logs_have_the_same_origin() -> None:
     names = [LogName("a", 1), LogName("a", 11), LogName("a-1", 1), LogName("b", 1)]
     assert len({SIGNER.origin(name) for name in names}) == len(names)

@@ -1,4 +1,4 @@
-"""A database that takes no writes is found out, and one that does is preferred."""
+"""A database that takes no writes is noticed, and a host that takes writes is preferred."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ async def test_doctor_and_readyz_name_a_standby(pair: tuple[str, str]) -> None:
         assert await Readiness(db, builder).failures() == ["read_only"]
 
 
-async def test_of_several_hosts_the_one_that_takes_writes_is_taken(pair: tuple[str, str]) -> None:
+async def test_of_several_hosts_the_one_that_takes_writes_is_used(pair: tuple[str, str]) -> None:
     primary, standby = pair
     hosts = ",".join(parse_qs(urlsplit(url).query)["host"][0] for url in (standby, primary))
     url = f"{primary.partition('?')[0]}?host={hosts}&port=5432,5432"
@@ -58,7 +58,7 @@ async def test_of_several_hosts_the_one_that_takes_writes_is_taken(pair: tuple[s
         assert (await health.read(db)).is_read_only
 
 
-async def test_a_database_that_becomes_read_only_is_found_out_and_found_well_again(
+async def test_a_database_that_becomes_read_only_and_writable_again_is_noticed(
     postgres_url: str,
 ) -> None:
     name = urlsplit(postgres_url).path[1:]

@@ -1,4 +1,4 @@
-"""Published checkpoints outside the database: a file and a bucket keep the same promises."""
+"""A file and a bucket make the same promises as stores of published checkpoints."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.publishing import ACME, SIGNER
 from tests.s3 import BUCKET
 
 type NewServer = Callable[[], CheckpointStore]
-"""What one server sees of the shared place."""
+"""Returns one server's view of the shared store."""
 
 
 @pytest.fixture(params=["file", "bucket"])
@@ -35,18 +35,18 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> NewServer:
     return lambda: CheckpointBucket.at(f"s3://{BUCKET}/prefix")
 
 
-async def test_moves_are_read_back_by_other_servers(server: NewServer) -> None:
+async def test_other_servers_read_the_changes_of_one(server: NewServer) -> None:
     first, second = server(), server()
     await first.check()
     assert await first.read() == {}
-    moves = {"i/a/1": NoteChange(None, "one"), "i/b/1": NoteChange(None, "two")}
-    assert await first.compare_and_set(moves) == set(moves)
+    changes = {"i/a/1": NoteChange(None, "one"), "i/b/1": NoteChange(None, "two")}
+    assert await first.compare_and_set(changes) == set(changes)
     assert await second.read() == {"i/a/1": "one", "i/b/1": "two"}
     assert await second.compare_and_set({"i/a/1": NoteChange("one", "three")}) == {"i/a/1"}
     assert await first.read() == {"i/a/1": "three", "i/b/1": "two"}
 
 
-async def test_a_move_from_what_is_gone_is_not_made(server: NewServer) -> None:
+async def test_a_change_of_an_outdated_note_is_not_made(server: NewServer) -> None:
     first, second = server(), server()
     await first.compare_and_set({"i/a/1": NoteChange(None, "one")})
     assert await second.compare_and_set({"i/a/1": NoteChange(None, "other")}) == set()
@@ -56,7 +56,7 @@ async def test_a_move_from_what_is_gone_is_not_made(server: NewServer) -> None:
     assert await server().read() == {"i/a/1": "two"}
 
 
-async def test_of_several_servers_one_makes_each_step(server: NewServer) -> None:
+async def test_only_one_of_several_servers_makes_each_step(server: NewServer) -> None:
     servers, before = [server() for _ in range(8)], None
     for step in range(5):
         for each in servers:
@@ -72,7 +72,7 @@ async def test_of_several_servers_one_makes_each_step(server: NewServer) -> None
         assert await server().read() == {"i/a/1": before}
 
 
-async def test_publishers_of_two_servers_publish_one_log(
+async def test_the_publishers_of_two_servers_publish_one_log(
     server: NewServer, db: Database, log_id: int, recorder: Recorder
 ) -> None:
     publishers = [Publisher(db, MinimumSizes(), SIGNER, server()) for _ in range(2)]
@@ -103,7 +103,7 @@ async def test_a_rolled_back_database_is_refused(
     assert ACME in minimum_sizes.refused
 
 
-async def test_an_idle_round_costs_a_bucket_nothing(
+async def test_an_idle_round_sends_no_request_to_the_bucket(
     s3_client: Any, db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await register(recorder, log_id, "d1")
@@ -119,7 +119,9 @@ async def test_an_idle_round_costs_a_bucket_nothing(
     assert publisher.following.problem is not None
 
 
-async def test_a_place_that_is_away_or_wrong_says_so(s3_client: Any, tmp_path: Path) -> None:
+async def test_a_store_that_is_unreachable_or_bad_is_reported(
+    s3_client: Any, tmp_path: Path
+) -> None:
     with pytest.raises(OSError, match="s3://nowhere"):
         await CheckpointBucket.at("s3://nowhere/prefix").check()
     s3_client.put_object(Bucket=BUCKET, Key="prefix/i/a/1", Body=b"\xff")
@@ -129,7 +131,7 @@ async def test_a_place_that_is_away_or_wrong_says_so(s3_client: Any, tmp_path: P
         await CheckpointFile(tmp_path / "none" / "checkpoints").check()
 
 
-async def test_a_store_without_conditions_is_refused(tmp_path: Path) -> None:
+async def test_a_store_without_conditional_writes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadStore, match="no conditional writes"):
         await CheckpointBucket(LocalStore(tmp_path), "a folder").check()
 
@@ -137,7 +139,7 @@ async def test_a_store_without_conditions_is_refused(tmp_path: Path) -> None:
 async def test_a_store_that_ignores_conditions_is_refused(
     s3_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers a conditional put as any other."""
+    """The store answers a conditional put like any other put."""
 
     async def answer(request: web.Request) -> web.Response:
         if request.method == "PUT":

@@ -1,4 +1,4 @@
-"""Files next to a database that somebody else may have put there: no link is followed."""
+"""No link is followed for a file next to a database, where another user may have put one."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from tests.databases import sqlite_template
 
 PRECIOUS = b"precious"
 ANOTHER = 12345
-"""A user that is neither we nor root."""
+"""The id of a user that is neither this process's nor root."""
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def is_whole(victim: Path) -> bool:
     return victim.read_bytes() == PRECIOUS
 
 
-def test_a_lock_file_keeps_its_content(file: Path) -> None:
+def test_locking_a_file_keeps_the_content_of_the_lock_file(file: Path) -> None:
     lock = file.with_name(f"{file.name}.lock")
     lock.write_bytes(PRECIOUS)
     with file_lock.acquire(file):
@@ -82,16 +82,16 @@ def test_a_key_is_not_written_through_a_link(tmp_path: Path, victim: Path) -> No
         signing_key.read(key)
 
 
-def test_what_belongs_to_another_user_is_not_ours(file: Path) -> None:
+def test_a_file_of_another_user_is_refused(file: Path) -> None:
     found = list(file.stat())
     found[stat.ST_UID] = ANOTHER
     with pytest.raises(files.NotOurs, match=f"uid {ANOTHER}"):
         files.check_owner(file, os.stat_result(found))
 
 
-async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Path) -> None:
+async def test_files_and_links_of_another_user_are_refused(file: Path, victim: Path) -> None:
     if os.geteuid() != 0:
-        return  # only root can make another user's file; the test above holds for everybody
+        return  # only root can create a file of another user; the test above runs for every user
     for suffix in ("", ".lock"):
         path = file.with_name(f"{file.name}{suffix}")
         path.touch()
@@ -111,7 +111,7 @@ async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Pa
 
 
 def test_the_owner_of_the_folder_may_put_files_there(tmp_path: Path) -> None:
-    """Root runs a command on the database of a service's user."""
+    """Root may run a command on the database of a service's user."""
     path = tmp_path / "firmtrail.db.lock"
     path.touch()
     if os.geteuid() == 0:
