@@ -10,9 +10,8 @@ from firmtrail.database.database import Database
 from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite
 from firmtrail.exits import CouldNotRun
+from firmtrail.schema import checks, migrations
 from firmtrail.schema import migrate as schema
-from firmtrail.schema import migrations
-from firmtrail.schema import roles as postgres_roles
 
 
 @click.command()
@@ -77,7 +76,7 @@ async def _migrate(database: config.Database, instance: str, roles: schema.Roles
 async def _check_roles(db: Database, roles: schema.Roles) -> None:
     """Find a role that is not there while nothing is changed yet."""
     names = [name for name in roles if name is not None]
-    if names and (missing := await postgres_roles.missing(db, names)):
+    if names and (missing := await checks.missing_roles(db, names)):
         raise CouldNotRun(
             f"The Postgres has no role {missing[0]}, so nothing was migrated: create it first, "
             f'with CREATE ROLE "{missing[0]}" LOGIN.'

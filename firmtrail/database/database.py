@@ -42,7 +42,7 @@ class Given(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """One SQL text with its arguments and its rows."""
+    """Combines one SQL text with its arguments and its rows."""
 
     text: str
     args: tuple[Value, ...] = ()
@@ -100,7 +100,7 @@ class NoSuchTable(Exception):
 
 
 class Transaction(Protocol):
-    """One open write transaction."""
+    """Runs statements in one open write transaction."""
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         """Runs them in order, in one round trip where the back end can; returns the rows of
@@ -126,7 +126,7 @@ class Reader(Protocol):
 
 
 class Database(Reader, Protocol):
-    """A pool of connections to one database, open until `close`."""
+    """Keeps a pool of connections to one database open until `close`."""
 
     plays_in_turn: bool
     """Whether scripts run one after another and a waiting one locks nothing. If so, sending a

@@ -83,7 +83,7 @@ type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 
 class Pooler(Enum):
-    """How connections are pooled between this process and Postgres."""
+    """Says how connections between this process and Postgres are pooled."""
 
     SESSION = "session"
     """Without a pooler, or with one that gives a client one connection while it is connected."""
@@ -131,7 +131,7 @@ async def _clean(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 class Postgres:
-    """A pool of connections to one database, open until `close`."""
+    """Keeps a pool of connections to one database open until `close`."""
 
     plays_in_turn = False  # a waiting script would keep a connection, and block other servers
 

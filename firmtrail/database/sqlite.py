@@ -44,7 +44,7 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 
 
 class SQLite:
-    """A database file that only this process writes, until `close`."""
+    """Keeps a database file open until `close`, and locked so that only this process writes it."""
 
     plays_in_turn = True
 

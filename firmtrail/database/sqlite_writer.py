@@ -31,7 +31,7 @@ _repeats = Repeats()
 
 
 class Writer(Protocol):
-    """The writing connection."""
+    """Runs functions on the writing connection."""
 
     async def ready(self) -> None:
         """Makes the connection ready for a transaction. Raises `Unavailable`."""
@@ -45,7 +45,7 @@ class Writer(Protocol):
 
 
 class ThreadConnection:
-    """A connection in a thread of this process, which aiosqlite runs."""
+    """Runs a connection in a thread of this process, by aiosqlite."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
@@ -85,8 +85,8 @@ class ThreadConnection:
 
 
 class ProcessConnection:
-    """A connection in a separate process, which ends with this one. If it ends on its own, the next
-    transaction starts another one.
+    """Runs a connection in a separate process, which ends with this one. If it ends on its own, the
+    next transaction starts another one.
 
     The process inherits the file's lock, so no other one can write before both have ended.
     """

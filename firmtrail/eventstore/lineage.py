@@ -15,7 +15,7 @@ POSITION_MAX = (1 << 63) - 1
 
 
 class Segment(NamedTuple):
-    """The first `size` events of a log, as they appear in a log that continues it."""
+    """Locates the first `size` events of a log in a log that continues it."""
 
     log_id: int
     number: int

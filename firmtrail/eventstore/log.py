@@ -27,7 +27,7 @@ class Corrupt(Exception):
 
 
 class Head(NamedTuple):
-    """The end of a log, which the next append continues."""
+    """Describes the end of a log, which the next append continues."""
 
     log_id: int
     project: str
@@ -54,7 +54,7 @@ class Head(NamedTuple):
 
 
 class NewEntry(msgspec.Struct, frozen=True, gc=False):
-    """One event to append."""
+    """Describes one event to append."""
 
     stream: str
     event_id: str
@@ -66,7 +66,8 @@ class NewEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class ErasableText(NamedTuple):
-    """A text stored outside the log. The entry at `position` contains only its salted hash."""
+    """Holds a free text for storage outside the log. The entry at `position` has only its salted
+    hash."""
 
     position: int
     salt: str
@@ -74,7 +75,8 @@ class ErasableText(NamedTuple):
 
 
 class RecordedEntry(NamedTuple):
-    """An event already recorded under an identity; below 0 in a log that this one continues."""
+    """Describes an event already recorded; its position is below 0 in a log that this one
+    continues."""
 
     position: int
     recorded_at_ms: int
@@ -260,7 +262,7 @@ def head_of(rows: Sequence[Row]) -> Head:
 
 
 class AfterAppend(NamedTuple):
-    """A log's new end, and the subtrees that the append completed."""
+    """Holds a log's new end, and the subtrees that the append completed."""
 
     head: Head
     completed: list[merkle.Subtree]

@@ -27,7 +27,7 @@ EMPTY_ROOT = sha256(b"").digest()
 
 
 class Subtree(NamedTuple):
-    """The root of TILE_WIDTH ** level leaves; it is the number-th such subtree from the left."""
+    """Holds the root of TILE_WIDTH ** level leaves: the number-th such subtree from the left."""
 
     level: int
     number: int
@@ -35,7 +35,7 @@ class Subtree(NamedTuple):
 
 
 class ExtendedTree(NamedTuple):
-    """A tree after leaves were appended to it."""
+    """Describes a tree after leaves were appended to it."""
 
     frontier: Frontier
     completed: list[Subtree]

@@ -13,21 +13,21 @@ from firmtrail.eventstore.merkle import EMPTY_ROOT, node_hash
 
 
 class TreeHead(NamedTuple):
-    """The size and root of a tree, which a checkpoint signs."""
+    """Holds the size and root of a tree, which a checkpoint signs."""
 
     size: int
     root: bytes
 
 
 class LeafRange(NamedTuple):
-    """The leaves at start <= position < stop."""
+    """Names the leaves at start <= position < stop."""
 
     start: int
     stop: int
 
 
 class PerfectSubtree(NamedTuple):
-    """A perfect subtree of 2 ** height leaves; it is the number-th such subtree from the left."""
+    """Names a perfect subtree of 2 ** height leaves: the number-th such subtree from the left."""
 
     height: int
     number: int

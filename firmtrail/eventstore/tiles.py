@@ -21,7 +21,7 @@ _matches = re.compile(PATTERN).fullmatch
 
 
 class Tile(NamedTuple):
-    """A tile or bundle: `width` neighbours of one level, from number * TILE_WIDTH on."""
+    """Names a tile or bundle: `width` neighbours of one level, from number * TILE_WIDTH on."""
 
     number: int
     width: int = TILE_WIDTH

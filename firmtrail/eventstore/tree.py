@@ -36,7 +36,7 @@ WHERE subtrees.log_id = $1
 
 
 class _Run(NamedTuple):
-    """Neighbouring hashes of one level: those at start <= number < stop."""
+    """Names neighbouring hashes of one level: those at start <= number < stop."""
 
     level: int
     start: int

@@ -39,7 +39,7 @@ class BadNote(Exception):
 
 
 class Checkpoint(NamedTuple):
-    """The head of a log's tree."""
+    """Holds the head of a log's tree, and the log's origin."""
 
     origin: str
     size: int
@@ -47,7 +47,7 @@ class Checkpoint(NamedTuple):
 
 
 class Verifier(NamedTuple):
-    """A public key under its name: it verifies signatures."""
+    """Holds a public key and its name, to verify signatures."""
 
     name: str
     key_id: bytes

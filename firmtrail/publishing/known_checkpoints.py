@@ -18,7 +18,7 @@ from firmtrail.publishing.signer import Signer
 
 
 class KnownCheckpoints:
-    """The content of the store as last read, and all that raises the minimum sizes."""
+    """Caches the content of the store, and raises the minimum sizes with all that it learns."""
 
     def __init__(
         self, db: Database, minimum_sizes: MinimumSizes, signer: Signer, store: CheckpointStore

@@ -46,7 +46,7 @@ class LogRefused(Unavailable):
 
 
 class MinimumSizes:
-    """The minimum of each log, as one process knows it. It only grows."""
+    """Holds the minimum of each log, as one process knows it. A minimum only grows."""
 
     def __init__(self) -> None:
         self.refused: dict[LogName, str] = {}

@@ -83,7 +83,7 @@ _COUNT = "SELECT count(*) FROM checkpoints WHERE log_id = $1"
 
 
 class LogState(NamedTuple):
-    """How far a log has come in the database, and how much of it is published."""
+    """Describes how far a log is in the database, and how much of it is published."""
 
     log_id: int
     name: LogName
@@ -98,14 +98,14 @@ class LogState(NamedTuple):
 
 
 class PublishedNote(NamedTuple):
-    """A checkpoint as it is served."""
+    """Holds a checkpoint as it is served."""
 
     size: int
     note: str
 
 
 class SignedCheckpoint(NamedTuple):
-    """A checkpoint with the note that signs it."""
+    """Holds a checkpoint with the note that signs it."""
 
     checkpoint: Checkpoint
     note: str

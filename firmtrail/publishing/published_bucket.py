@@ -30,14 +30,15 @@ _REMEDY = "Use a store that does, or --checkpoints-file on a file system that is
 
 
 class _Cached(NamedTuple):
-    """An object as this process last saw it."""
+    """Holds an object as this process last saw it."""
 
     e_tag: str
     note: str
 
 
 class CheckpointBucket:
-    """A `CheckpointStore` in a bucket. It caches notes and fetches only those that changed."""
+    """Implements `CheckpointStore` by a bucket. Caches notes, and fetches only those that
+    changed."""
 
     idle_read_s = IDLE_READ_S
 

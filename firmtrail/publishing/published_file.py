@@ -23,7 +23,8 @@ LOCK_EVERY_S = 0.005
 
 
 class CheckpointFile:
-    """A `CheckpointStore` in a file. The methods `…_now` block: they run on a thread."""
+    """Implements `CheckpointStore` by a file. The methods `…_now` block; the others use a
+    thread."""
 
     idle_read_s = 0.0
 

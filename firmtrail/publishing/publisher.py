@@ -37,7 +37,7 @@ _log = structlog.get_logger("firmtrail.publisher")
 
 
 class _Step(NamedTuple):
-    """The next checkpoint of a log, after those that it continues."""
+    """Holds the next checkpoint of a log, and those that it continues."""
 
     log_id: int
     before: Sequence[SignedCheckpoint]

@@ -16,7 +16,7 @@ from firmtrail.publishing.signer import Signer
 
 
 class ServedCheckpoints:
-    """The checkpoints that one server answers with. Only a row of the database is served."""
+    """Reads the checkpoints that one server answers with: only rows of the database."""
 
     def __init__(
         self,

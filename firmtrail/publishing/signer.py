@@ -12,7 +12,7 @@ from firmtrail.publishing.published import SignedCheckpoint
 
 
 class Signer(NamedTuple):
-    """The key of an installation."""
+    """Signs with the key of an installation."""
 
     instance: str
     key: Ed25519PrivateKey

@@ -1,9 +1,10 @@
-"""Checks for `firmtrail doctor` that the database has the guards and settings the log relies on.
+"""Checks that a database has the guards, settings and roles that the log relies on.
 
 Each check reads the catalog of its back end and compares it with what the migrations create.
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Statement
@@ -42,6 +43,8 @@ CROSS JOIN unnest(ARRAY['events', 'subtrees', 'checkpoints']) AS guarded(name)
 WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
 LIMIT 100"""
+
+_POSTGRES_ROLES = "SELECT rolname FROM pg_roles ORDER BY rolname LIMIT 100000"
 
 _REFUSE = "refuse()"
 
@@ -93,7 +96,7 @@ def _bodies() -> dict[str, str]:
 
 
 class _Trigger(NamedTuple):
-    """A trigger as the catalog describes it."""
+    """Describes a trigger as the catalog has it."""
 
     enabled: str
     definition: str
@@ -149,3 +152,9 @@ async def postgres_synchronous_commit(db: Database) -> str:
 async def postgres_privileges(db: Database) -> list[str]:
     """Returns what this role may do to the log other than reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]
+
+
+async def missing_roles(db: Database, names: Iterable[str]) -> list[str]:
+    """Returns those of the names that no role of the Postgres has."""
+    there = {name for (name,) in await db.read(Statement(_POSTGRES_ROLES))}
+    return [name for name in names if name not in there]

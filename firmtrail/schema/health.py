@@ -17,7 +17,7 @@ _OPEN = "SELECT project, number FROM log_heads WHERE closed = 0 ORDER BY log_id 
 
 
 class Health(NamedTuple):
-    """The state of a database, as far as a server's readiness depends on it."""
+    """Describes the state of a database, as far as a server's readiness depends on it."""
 
     has_schema: bool
     """The schema is one that this code can use."""

@@ -63,7 +63,8 @@ _SQLITE = "sqlite:///"
 
 
 class Roles(NamedTuple):
-    """Roles of a Postgres that get the privileges they need and no more; None: no such role."""
+    """Names roles of a Postgres that get the privileges they need and no more; None: no such
+    role."""
 
     service: str | None = None
     """The role that serves. On `events`, `subtrees`, `checkpoints`, `continued` and `access_record`
@@ -153,7 +154,7 @@ def _engine(url: str) -> AsyncEngine:
 
 
 class _Target(NamedTuple):
-    """The state that a migration has to reach, and where its revisions are."""
+    """Describes the state that a migration has to reach, and where its revisions are."""
 
     instance: str
     roles: Roles

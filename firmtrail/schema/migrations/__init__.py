@@ -30,7 +30,7 @@ def statements(name: str, back_end: str) -> list[str]:
 
 
 class Schema(NamedTuple):
-    """The revision of a database's schema, and the oldest code that may use it."""
+    """Describes a database's schema: its revision, and the oldest code that may use it."""
 
     version: str | None
     """None: the database has no schema."""
