@@ -48,7 +48,7 @@ _POSTGRES_ROLES = "SELECT rolname FROM pg_roles ORDER BY rolname LIMIT 100000"
 
 _REFUSE = "refuse()"
 
-_POSTGRES_EXPECTED = {  # name -> when it fires, as in its definition; the function that it runs
+_POSTGRES_EXPECTED = {  # name -> what its definition says of when it fires, and what it runs
     "events_append": ("BEFORE INSERT ON", "refuse_other_than_next()"),
     "events_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
     "events_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),

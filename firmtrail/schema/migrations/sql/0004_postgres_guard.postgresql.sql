@@ -1,8 +1,8 @@
 -- An INSERT into `events` must be at the next position: at the size of a head that this transaction has
 -- locked (it has updated the row), or after a row that this transaction has inserted. A row trigger
--- sees the rows that its own statement inserted before. A row ahead of the head would block every
--- later append.
--- The functions name the schema, so that no table in another schema can replace the log's heads.
+-- sees the rows that its own statement inserted before. A row that stood ahead of the head would be in
+-- the way of every later append.
+-- The functions name the schema, so that no table of another one can stand in for the log's heads.
 
 DO $do$ BEGIN EXECUTE format($function$
 CREATE FUNCTION refuse_other_than_next() RETURNS trigger LANGUAGE plpgsql
