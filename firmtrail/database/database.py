@@ -64,7 +64,7 @@ class Unavailable(Exception):
 
 
 class Contended(Unavailable):
-    """Others locked for too long what this needs. The database itself was there and reported it."""
+    """Other transactions kept a lock that this needs for too long. The database itself answered."""
 
 
 class AppendRefused(Unavailable):

@@ -14,8 +14,8 @@ import structlog
 _log = structlog.get_logger("firmtrail.followers")
 
 
-class Follower[Lag](Protocol):
-    """Handles events after they were committed. A `Lag` says which events wait for it: of which
+class Follower[Work](Protocol):
+    """Handles events after they were committed. `Work` says which events wait for it: of which
     logs, from its own position to the end."""
 
     name: str
@@ -29,23 +29,23 @@ class Follower[Lag](Protocol):
     passing_errors: tuple[type[Exception], ...]
     """The errors that a later round may not meet. Any other is a bug, and ends the task."""
 
-    def lags(self) -> AsyncGenerator[Lag]:
+    def pending(self) -> AsyncGenerator[Work]:
         """Yields what the follower has not followed, in bounded steps; nothing if it is up to date.
 
         Reads the follower's own position, so it resumes after a restart.
         """
 
-    async def follow(self, lag: Lag) -> None:
+    async def follow(self, work: Work) -> None:
         """Handles these events, then moves the follower's position past them.
 
         The same events come again where a crash or an error kept the position from moving.
         """
 
 
-class Following[Lag]:
+class Following[Work]:
     """Runs one follower, until `run` is cancelled."""
 
-    def __init__(self, follower: Follower[Lag]) -> None:
+    def __init__(self, follower: Follower[Work]) -> None:
         self.follower = follower
         self.problem: str | None = None
         """Why the last round failed; None: it succeeded."""
@@ -94,9 +94,9 @@ class Following[Lag]:
 
     async def catch_up(self) -> None:
         """Follows, step by step, all that was appended before. Raises what the follower raises."""
-        async with contextlib.aclosing(self.follower.lags()) as lags:
-            async for lag in lags:
-                await self.follower.follow(lag)
+        async with contextlib.aclosing(self.follower.pending()) as pending:
+            async for work in pending:
+                await self.follower.follow(work)
 
     def next_round(self) -> asyncio.Event:
         """Returns an event that is set when the round that runs now, or the next one, is over."""

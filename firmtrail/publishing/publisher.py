@@ -85,7 +85,7 @@ class Publisher:
                     await self._compare(state)
             self.minimum_sizes.is_checking = False
 
-    async def lags(self) -> AsyncGenerator[list[LogState]]:
+    async def pending(self) -> AsyncGenerator[list[LogState]]:
         """Yields the logs that grew since their last checkpoint, a page at a time."""
         with self._noticing_absence():
             if self.minimum_sizes.is_checking:
@@ -102,10 +102,10 @@ class Publisher:
                 async for page in published.unpublished_logs(self._db):
                     yield [state for state in page if not self._is_refused(state.name)]
 
-    async def follow(self, lag: list[LogState]) -> None:
+    async def follow(self, work: list[LogState]) -> None:
         """Publishes the heads of these logs."""
         with self._noticing_absence():
-            steps = [step for state in lag if (step := await self._step(state)) is not None]
+            steps = [step for state in work if (step := await self._step(state)) is not None]
             if steps:
                 await self._take(steps)
 

@@ -42,18 +42,18 @@ class Copier:
         self._db = db
         self._log_id = log_id
 
-    async def lags(self) -> AsyncGenerator[Stretch]:
+    async def pending(self) -> AsyncGenerator[Stretch]:
         size = (await log.head(self._db, self._log_id)).size
         while self.position < size:
             yield Stretch(self.position, min(self.position + STEP_EVENTS, size))
 
-    async def follow(self, lag: Stretch) -> None:
-        async for page in log.read(self._db, self._log_id, *lag):
+    async def follow(self, work: Stretch) -> None:
+        async for page in log.read(self._db, self._log_id, *work):
             self.copied += [position for position, _, _ in page]
-        self.steps.append(lag.stop - lag.start)
+        self.steps.append(work.stop - work.start)
         if self.error is not None:
             raise self.error
-        self.position = lag.stop
+        self.position = work.stop
 
 
 @pytest.fixture
