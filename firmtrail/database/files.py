@@ -19,7 +19,7 @@ PRIVATE_FOLDER = 0o700
 
 
 class NotOurs(OSError):
-    """A file or folder is a link, belongs to somebody else, or is open to others."""
+    """The file or folder is a link, belongs to another user, or can be written to by others."""
 
 
 @contextlib.contextmanager

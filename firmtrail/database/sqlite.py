@@ -175,7 +175,7 @@ class SQLite:
 
     async def close(self) -> None:
         async with self._writing:
-            await self._lifetime.aclose()  # the lock last
+            await self._lifetime.aclose()  # releases the lock last
 
 
 class SQLiteSnapshot:
