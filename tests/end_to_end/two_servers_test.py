@@ -107,7 +107,7 @@ async def test_workers_are_processes_and_one_may_die(serve: Serve, postgres_url:
     async with ledger.session() as session:
         async with ledger.load(session, writers, server.url):
             await until(lambda: len(children(server.pid)) == 2)
-            await asyncio.sleep(1)
+            await ledger.until_all_go_on(writers)
             # The process with connections: on a slow machine the other may not serve yet.
             killed = max(children(server.pid), key=connections)
             os.kill(killed, signal.SIGKILL)

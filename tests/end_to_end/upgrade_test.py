@@ -50,7 +50,7 @@ def upgrade():
 MIGRATE = """
 import asyncio, sys
 from pathlib import Path
-from firmtrail.eventstore.migrate import VERSIONS, migrate
+from firmtrail.schema.migrate import VERSIONS, migrate
 show = lambda name, done: print(name, done, flush=True)
 asyncio.run(migrate(sys.argv[1], sys.argv[2], progress=show, folders=(VERSIONS, Path(sys.argv[3]))))
 """
