@@ -1,19 +1,19 @@
-"""A writing connection in a thread, to which all that is sent is pickled, as to a process: so every
-test on SQLite shows that what it sends, gets back and catches can cross.
+"""Pickles everything that tests send to a writing connection in a thread, as for a process.
+
+So every test on SQLite shows that its arguments, results and errors can cross between processes.
 """
 
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from firmtrail.database import pickled
-from firmtrail.database import sqlite_connection as on
-from firmtrail.database.sqlite_process import tried
+from firmtrail.database import messages, sqlite_connection
+from firmtrail.database.sqlite_process import run_safely
 from firmtrail.database.sqlite_writer import Writer
 
 
 class Crossing:
-    """A `Writer` round another one."""
+    """A `Writer` that wraps another one."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -25,7 +25,7 @@ class Crossing:
         return self._answer(self._writer.send(_there, _crossed((function, args))))
 
     async def _answer(self, crossed: Awaitable[bytes]) -> Any:
-        error, result = pickled.content(await crossed)
+        error, result = messages.decode(await crossed)
         if error is not None:
             raise error
         return result
@@ -35,10 +35,10 @@ class Crossing:
 
 
 def _there(connection: sqlite3.Connection, message: bytes) -> bytes:
-    function, args = pickled.content(message)
-    return _crossed(tried(on.run, function, connection, args))
+    function, args = messages.decode(message)
+    return _crossed(run_safely(sqlite_connection.run, function, connection, args))
 
 
 def _crossed(content: object) -> bytes:
-    _, message = pickled.message(content)
+    _, message = messages.encode(content)
     return message

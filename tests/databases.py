@@ -1,4 +1,4 @@
-"""Databases for tests: fresh ones, migrated once and copied."""
+"""Makes databases for tests: each is a fresh copy of one that was migrated once."""
 
 import asyncio
 import contextlib
@@ -22,14 +22,14 @@ INSTANCE = "firmtrail"
 
 
 def migrate_now(url: str) -> None:
-    """Migrate from where a loop may be running already."""
+    """Migrates; can be called while an event loop runs."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         thread.submit(asyncio.run, migrate(url, INSTANCE)).result()
 
 
 @functools.cache
 def sqlite_template() -> bytes:
-    """A migrated and empty database, as its file's bytes."""
+    """Returns the bytes of a migrated and empty database file."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "template.db"
         migrate_now(f"sqlite:///{path}")
@@ -38,7 +38,7 @@ def sqlite_template() -> bytes:
 
 @functools.cache
 def postgres_template(server: PostgresServer) -> str:
-    """The name of a migrated and empty database of the server that nobody is connected to."""
+    """Returns the name of a migrated and empty database that no client is connected to."""
     migrate_now(server.create_database("migrated"))
     return "migrated"
 
@@ -70,7 +70,8 @@ async def read(db: Database, text: str, *args: Value) -> list[Row]:
 
 
 async def raw(db: SQLite, text: str, *args: Value) -> list[Any]:
-    """Run on the writing connection what is no statement of a service: a PRAGMA, say."""
+    """Runs a text on the writing connection that is no statement of the service, such as a
+    PRAGMA."""
     return await db._writer.send(_raw, text, args)
 
 
@@ -79,6 +80,6 @@ def _raw(connection: sqlite3.Connection, text: str, args: Sequence[Value]) -> li
 
 
 async def write(db: Database, text: str, *args: Value) -> None:
-    """Run one statement in a transaction of its own."""
+    """Runs one statement in its own transaction."""
     async with db.transaction() as tx:
         await tx.run(Statement(text, args))

@@ -24,9 +24,11 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import RolloutStarted
 from firmtrail.eventstore import log
-from firmtrail.publishing import published_file, signing_key
-from firmtrail.publishing.minimum_sizes import Floors, LogName
-from firmtrail.publishing.publisher import Publisher, Signer
+from firmtrail.publishing import signing_key
+from firmtrail.publishing.minimum_sizes import LogName, MinimumSizes
+from firmtrail.publishing.published_file import CheckpointFile
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.publishing.signer import Signer
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Report
@@ -47,21 +49,21 @@ async def fill(db: Database, beside: Path) -> None:
     key_file = Path(f"{beside}.key")
     signing_key.create(key_file)
     signer = Signer(INSTANCE, signing_key.read(key_file))
-    publisher = Publisher(db, Floors(), signer, published_file.File(Path(f"{beside}.checkpoints")))
-    access, recorder = new_access(db), Recorder(db, publisher.floors)
+    publisher = Publisher(db, MinimumSizes(), signer, CheckpointFile(Path(f"{beside}.checkpoints")))
+    access, recorder = new_access(db), Recorder(db, publisher.minimum_sizes)
     await publisher.check()
     for project in PROJECTS:
         log_id = await add_project(db, access, project)
         await _live(db, recorder, log_id, publisher)
     [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = $1", PROJECTS[0])
-    last = await publisher.last(LogName(PROJECTS[0], 1))
+    last = await publisher.served.newest_known(LogName(PROJECTS[0], 1))
     assert last is not None
     await continue_log(db, log_id, checkpoint=last.note, above=0, actor="system")
     [[log_id]] = await read(db, "SELECT log_id FROM projects WHERE project = $1", PROJECTS[0])
     await _report(recorder, log_id, rounds=3, seed=2)
     await _erase(db, recorder, log_id, number=1)
-    await publisher.round()
-    assert publisher.problem is None
+    await publisher.following.round()
+    assert publisher.following.problem is None
     await _report(recorder, log_id, rounds=1, seed=3)  # not yet published
     await recorder.close()
     access.hasher.close()
@@ -70,13 +72,13 @@ async def fill(db: Database, beside: Path) -> None:
 async def _live(db: Database, recorder: Recorder, log_id: int, publisher: Publisher) -> None:
     await _people(db, recorder, log_id)
     await _register(db, recorder, log_id)
-    await publisher.round()
+    await publisher.following.round()
     await _report(recorder, log_id, rounds=ROUNDS, seed=1)
-    await publisher.round()
+    await publisher.following.round()
     await _change(db, recorder, log_id)
     await _steer(recorder, log_id)
     await _report(recorder, log_id, rounds=4, seed=4)
-    await publisher.round()
+    await publisher.following.round()
 
 
 async def _people(db: Database, recorder: Recorder, log_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Ways in which a log stops being what was published of it, without any of our code's doing."""
+"""Damages a log so that it differs from what was published, without any product code."""
 
 import contextlib
 import shutil
@@ -17,14 +17,14 @@ _numbers = count(1)
 
 
 class Place:
-    """Where the databases of one back end lie."""
+    """Creates and copies databases of one back end."""
 
     def __init__(self, folder: Path, postgres: PostgresServer | None) -> None:
         self._folder = folder
         self._postgres = postgres
 
     def empty(self) -> str:
-        """A migrated and empty database."""
+        """Returns the URL of a new database, migrated and empty."""
         if self._postgres is None:
             path = self._folder / f"empty-{next(_numbers)}.db"
             path.write_bytes(sqlite_template())
@@ -33,7 +33,7 @@ class Place:
         return self._postgres.create_database(f"empty_{next(_numbers)}", template=template)
 
     def copy(self, url: str) -> str:
-        """A copy of a database that nobody has open."""
+        """Returns the URL of a copy of a database, which must not be open."""
         if self._postgres is None:
             copied = self._folder / f"copy-{next(_numbers)}.db"
             shutil.copyfile(url.removeprefix("sqlite:///"), copied)
@@ -44,7 +44,7 @@ class Place:
 
 @contextlib.asynccontextmanager
 async def owned(url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    """Runs statements as the database's owner, whom no trigger stops any more."""
+    """Runs statements as the database's owner, with all triggers disabled."""
     if url.startswith("sqlite:///"):
         with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
             for [trigger] in connection.execute(
@@ -70,7 +70,7 @@ async def owned(url: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
 
 
 async def delete_tail(url: str, log_id: int, size: int) -> None:
-    """Delete the events from `size` on and what else tells of them, and make the head fit."""
+    """Deletes the events from `size` on with every trace of them, and makes the head fit."""
     async with opened(url) as db:
         texts = [text async for page in log.read(db, log_id, 0, size) for _, _, text in page]
     leaves = [merkle.leaf_hash(text.encode()) for text in texts]
@@ -86,6 +86,6 @@ async def delete_tail(url: str, log_id: int, size: int) -> None:
 
 
 async def delete_events(url: str, log_id: int, size: int) -> None:
-    """Delete the events from `size` on, and leave everything else as it is."""
+    """Deletes the events from `size` on, and leaves everything else as it is."""
     async with owned(url) as run:
         await run(f"DELETE FROM events WHERE log_id = {log_id} AND position >= {size}")

@@ -1,8 +1,9 @@
-"""Random changes to a database that no writer of ours makes, each alone, by a seed.
+"""Makes one random change to a database that no code of the product makes; a seed determines it.
 
-Any column of any row of the log, its tree, heads, checkpoints and views; rows taken away, doubled,
-exchanged; a tail cut off, with the head moved or not; an entry rewritten with its whole tree. An
-older state of the whole database is for the back end's test: it is a file or a template.
+It changes any column of any row of the log, its tree, heads, checkpoints and views; deletes,
+duplicates or exchanges rows; cuts off a tail, with the head moved or not; rewrites an entry with
+its whole tree. The back end's test restores an older state of the whole database: a file or a
+template.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,16 +22,16 @@ type Row = dict[str, int | str | None]
 
 
 class Tables(NamedTuple):
-    """How a back end's test reads and changes its copy: plain SQL with ? for arguments."""
+    """Reads and changes the copy of a back end's test, by plain SQL with ? for arguments."""
 
     rows: Callable[[str], Awaitable[list[Row]]]
     run: Callable[[str, Sequence[int | str | None]], Awaitable[None]]
     takes_anything: bool
-    """SQLite keeps a text in a column of integers."""
+    """True for SQLite, which stores a text even in a column of integers."""
 
 
 async def mutate(tables: Tables, random: Random) -> str:
-    """Make one change; what it was."""
+    """Makes one change, and returns a description of it."""
     return await random.choice([_column] * 11 + KINDS)(tables, random)
 
 
@@ -61,7 +62,7 @@ async def _column(tables: Tables, random: Random) -> str:
 def _other(
     random: Random, value: int | str | None, others: Sequence[int | str | None]
 ) -> int | str | None:
-    """Another value of the kind that the column has."""
+    """Returns another value of the column's type."""
     different = [other for other in others if other != value and other is not None]
     if different and random.random() < 0.5:
         return random.choice(different)
@@ -75,7 +76,8 @@ def _other(
 
 
 async def _delete(tables: Tables, random: Random) -> str:
-    """Of `checkpoints` a row that is gone is not missed as long as a later one is there."""
+    """Deletes a row of any table but `checkpoints`, where an audit can't miss a row before a later
+    one."""
     table, row = await _pick(tables, random, [name for name in TABLES if name != "checkpoints"])
     keys, args = _where(row)
     await tables.run(f"DELETE FROM {table} WHERE {keys}", args)
@@ -83,7 +85,7 @@ async def _delete(tables: Tables, random: Random) -> str:
 
 
 async def _double(tables: Tables, random: Random) -> str:
-    """A row of a view again, under another key."""
+    """Duplicates a row of a view under another key."""
     table, row = await _pick(tables, random, VIEW_TABLES)
     name = {"device": "device", "model": "model"}.get("device" if "device" in row else "model")
     copied = row | ({name: f"{row[name]}x"} if name in row else {"position": 1 << 40})
@@ -95,7 +97,7 @@ async def _double(tables: Tables, random: Random) -> str:
 
 
 async def _exchange(tables: Tables, random: Random) -> str:
-    """Two events, or two rows of texts, change places."""
+    """Exchanges the positions of two events, or of two rows of texts."""
     table = random.choice(("events", "texts"))
     one, other = random.sample(await tables.rows(table), 2)
     spare = -(1 << 40)
@@ -113,7 +115,7 @@ async def _tail(tables: Tables, random: Random) -> tuple[Row, int]:
     head = random.choice(await tables.rows("log_heads"))
     size = head["size"]
     assert isinstance(size, int)
-    return head, size - random.randint(9, 20)  # the last 9 of log 2 are not published
+    return head, size - random.randint(9, 20)  # the last 9 events of log 2 are not published
 
 
 async def _cut(tables: Tables, random: Random) -> str:
@@ -126,7 +128,7 @@ async def _cut(tables: Tables, random: Random) -> str:
 
 
 async def _cut_with_head(tables: Tables, random: Random) -> str:
-    """Everything of the log is as it was at a smaller size, but what was published."""
+    """Brings the whole log back to a smaller size, but not what was published."""
     head, size = await _tail(tables, random)
     await _cut_at(tables, head["log_id"], size)
     await _rehash(tables, head["log_id"])
@@ -141,7 +143,7 @@ async def _cut_at(tables: Tables, log_id: object, size: int) -> None:
 
 
 async def _rewrite(tables: Tables, random: Random) -> str:
-    """An entry says something else, and tree, head and columns agree with it."""
+    """Rewrites an entry, and makes tree, head and columns agree with it."""
     row = random.choice(
         [row for row in await tables.rows("events") if "1.1.0" in str(row["entry"])]
     )
@@ -155,7 +157,7 @@ async def _rewrite(tables: Tables, random: Random) -> str:
 
 
 async def _rehash(tables: Tables, log_id: object) -> None:
-    """Head and tree as they follow from the entries that are there."""
+    """Computes head and tree again from the entries that are there."""
     assert isinstance(log_id, int)
     rows = [row for row in await tables.rows("events") if row["log_id"] == log_id]
     entries = [str(row["entry"]) for row in sorted(rows, key=lambda row: row["position"])]  # type: ignore[arg-type,return-value]
@@ -180,4 +182,4 @@ async def _rehash(tables: Tables, log_id: object) -> None:
 
 
 KINDS = [_column, _delete, _double, _exchange, _cut, _cut_with_head, _rewrite]
-"""All that `mutate` chooses from; most often a column."""
+"""The changes that `mutate` chooses from; it chooses `_column` most often."""

@@ -1,6 +1,6 @@
-"""A second implementation of the tree: RFC 6962, section 2.1, by the word and by plain recursion.
+"""Implements the tree a second time: RFC 6962, section 2.1, literally, by plain recursion.
 
-It shares no line with ours. What makes it fast enough is that it remembers.
+It shares no line with the product. Caches make it fast enough.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ type Hash = bytes
 
 
 class Reference:
-    """The tree of these entries, and of any number of the first of them."""
+    """The trees of the first n of these entries, for every n."""
 
     def __init__(self, entries: Sequence[bytes]) -> None:
         self._entries = entries
@@ -20,7 +20,7 @@ class Reference:
         self.subproof = cache(self._subproof)
 
     def _mth(self, start: int, stop: int) -> Hash:
-        """MTH(D[start:stop])."""
+        """Returns MTH(D[start:stop])."""
         if stop == start:
             return sha256(b"").digest()
         if stop == start + 1:
@@ -29,7 +29,7 @@ class Reference:
         return sha256(b"\x01" + self.mth(start, k) + self.mth(k, stop)).digest()
 
     def _path(self, m: int, start: int, stop: int) -> tuple[Hash, ...]:
-        """PATH(m, D[start:stop])."""
+        """Returns PATH(m, D[start:stop])."""
         if stop == start + 1:
             return ()
         k = split(stop - start)
@@ -38,7 +38,7 @@ class Reference:
         return (*self.path(m - k, start + k, stop), self.mth(start, start + k))
 
     def _subproof(self, m: int, start: int, stop: int, b: bool) -> tuple[Hash, ...]:
-        """SUBPROOF(m, D[start:stop], b)."""
+        """Returns SUBPROOF(m, D[start:stop], b)."""
         if m == stop - start:
             return () if b else (self.mth(start, stop),)
         k = split(stop - start)
@@ -53,12 +53,13 @@ class Reference:
         return [*self.path(position, 0, size)]
 
     def consistency(self, old: int, new: int) -> list[Hash]:
-        """PROOF(m, D[n]); from 0 every tree is consistent, and the RFC asks for no proof."""
+        """Returns PROOF(m, D[n]). Every tree is consistent with size 0, and needs no proof of
+        it."""
         return [*self.subproof(old, 0, new, True)] if old else []  # noqa: FBT003
 
 
 def split(n: int) -> int:
-    """The largest power of two smaller than n."""
+    """Returns the largest power of two smaller than n."""
     k = 1
     while k * 2 < n:
         k *= 2

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.rebuilding import compare
 from firmtrail.rebuilding.compare import Difference
@@ -64,11 +64,11 @@ async def _of_tree(
 ) -> list[str]:
     empty = head._replace(size=0, frontier=(), control_count=0, recorded_at_ms=0)
     entries = [
-        log.Entry(event.stream, event.event_id, text, event.event.IS_CONTROL)
+        log.NewEntry(event.stream, event.event_id, text, event.event.IS_CONTROL)
         for event, text in zip(recorded, texts, strict=True)
     ]
     times = [event.recorded_at_ms for event in recorded]
-    expected, completed = log.extended(empty, entries, times[-1] if times else 0)
+    expected, completed = log.after_append(empty, entries, times[-1] if times else 0)
     stored = [tuple(row) for row in await read(db, _SUBTREES, head.log_id)]
     rows = sorted((level, number, node.hex()) for level, number, node in completed)
     return [
@@ -91,7 +91,7 @@ async def _of_views(db: Database, log_id: int, size: int) -> list[str]:
         path.write_bytes(sqlite_template())
         async with opened(f"sqlite:///{path}") as scratch:
             views = Views[Database](scratch, await new_log(scratch), GENERATIONS)
-            for span in _spans(await continued.first(db, log_id), size):
+            for span in _spans(await lineage.first_position(db, log_id), size):
                 async for _ in refold(db, log_id, views, span):
                     pass
             live = Views(db, log_id, await generations(db, log_id))

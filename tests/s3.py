@@ -1,4 +1,4 @@
-"""An object store of S3's kind for tests, which honours conditional writes."""
+"""Runs an S3 server for tests that honours conditional writes."""
 
 import logging
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ BUCKET = "firmware"
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs a line for each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -24,7 +24,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3_client(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client, with an empty bucket; the environment is set for obstore too."""
+    """Returns a client with an empty bucket, and sets the environment for obstore too."""
     for name, value in {
         "AWS_ENDPOINT_URL": s3_server,
         "AWS_ACCESS_KEY_ID": "test",

@@ -12,9 +12,9 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.events.log import LogContinued
-from firmtrail.eventstore import continued
+from firmtrail.eventstore import lineage
 from firmtrail.eventstore import log as eventlog
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.lineage import Segment
 
 
 class Continuation(NamedTuple):
@@ -31,7 +31,7 @@ async def check(logs: Sequence[AuditedLog], findings: Findings) -> dict[str, Con
     oldest first.
     """
     by_number = {log.number: log for log in logs}
-    parts: dict[int, list[Part]] = {}
+    parts: dict[int, list[Segment]] = {}
     continuations: dict[str, Continuation] = {}
     for log in logs:
         event, parts[log.number] = await _first(log), []
@@ -39,7 +39,7 @@ async def check(logs: Sequence[AuditedLog], findings: Findings) -> dict[str, Con
             before = by_number[event.log]
             continuations[before.name] = Continuation(event.size, event.checkpoint)
             shifted = [part._replace(start=part.start - event.size) for part in parts[event.log]]
-            last = Part(before.log_id, before.number, event.size, -event.size)
+            last = Segment(before.log_id, before.number, event.size, -event.size)
             parts[log.number] = [*shifted, last]
         elif event is not None:
             what = f"it continues log {event.log}, which does not exist"
@@ -56,8 +56,8 @@ async def _first(log: AuditedLog) -> LogContinued | None:
     return None
 
 
-async def _compare(log: AuditedLog, expected: Sequence[Part], findings: Findings) -> None:
-    stored = set(continued.parts_of(await log.db.read(continued.parts(log.log_id))))
+async def _compare(log: AuditedLog, expected: Sequence[Segment], findings: Findings) -> None:
+    stored = set(lineage.segments_of(await log.db.read(lineage.segments(log.log_id))))
     for part in sorted(stored ^ set(expected), key=repr):
         what = "does not follow from the log's first event" if part in stored else "is missing"
         where = f"continued (log {part.number}, size {part.size}, start {part.start})"

@@ -21,7 +21,7 @@ from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import merkle
-from firmtrail.eventstore.proofs import Range, perfect
+from firmtrail.eventstore.proofs import LeafRange, perfect_subtrees
 
 
 class _Audit(NamedTuple):
@@ -139,7 +139,7 @@ async def _compare_end(audit: _Audit, tree: GrowingTree, head: rows.HeadRow) -> 
     if len(computed) != len(stored):
         audit.add("log_heads (frontier)", f"has {len(stored)} hashes instead of {len(computed)}")
         return
-    parts = perfect(Range(0, tree.size))
+    parts = perfect_subtrees(LeafRange(0, tree.size))
     for (height, number), ours, theirs in zip(parts, computed, stored, strict=True):
         if ours.hex() != theirs:
             what = "their hash differs from the frontier in log_heads"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import Reader, Row, Statement
-from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier, opened, parse
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, Verifier, parse, verify_note
 
 _BETWEEN = """\
 SELECT size, note
@@ -55,7 +55,7 @@ class KnownRoots(NamedTuple):
 
 def checkpoint_of(name: str, note: str, verifier: Verifier | None) -> Checkpoint:
     """Returns the checkpoint of this log that a note holds. Raises `BadNote`."""
-    checkpoint = opened(note, verifier) if verifier is not None else parse(note)
+    checkpoint = verify_note(note, verifier) if verifier is not None else parse(note)
     if checkpoint.origin != name:
         raise BadNote(f"it is for the log {checkpoint.origin}")
     return checkpoint

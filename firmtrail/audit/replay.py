@@ -19,7 +19,7 @@ from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.database.database import Database, Reader, Statement
 from firmtrail.database.sqlite import SQLite
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.rebuilding import compare
 from firmtrail.rebuilding.compare import Difference
@@ -50,7 +50,7 @@ async def replay(audited: AuditedLog, findings: Findings, advance: AdvanceProgre
     db, log_id, name = audited.db, audited.log_id, audited.name
     async with _scratch() as views:
         folding = _Folding(audited, views, findings, advance)
-        size = await continued.first(db, log_id)  # below 0 if the log continues others
+        size = await lineage.first_position(db, log_id)  # below 0 if the log continues others
         while (grown := (await rows.head(db, log_id)).size) - size > SNAPSHOT_BEHIND_EVENTS_MAX:
             if not await _fold(folding, range(size, grown)):
                 return size

@@ -18,7 +18,7 @@ from firmtrail.audit.growing_tree import TileId
 from firmtrail.database.database import Database
 from firmtrail.eventstore import merkle, tiles, tree
 from firmtrail.eventstore.log import Corrupt
-from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, parse, read_key_line
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, parse, read_key_line, verify_note
 
 ENTRY_LENGTH_BYTES = 2
 FILE_BYTES_MAX = merkle.TILE_WIDTH * (ENTRY_LENGTH_BYTES + 0xFFFF)
@@ -157,7 +157,7 @@ async def published(source: Source, keys: Sequence[str] = ()) -> SignedNote:
     for key in keys or [(await source.get(KEY)).decode(errors="replace")]:
         verifier = read_key_line(key)
         if verifier.name == parse(note).origin:
-            return SignedNote(note, key, opened(note, verifier))
+            return SignedNote(note, key, verify_note(note, verifier))
     raise BadNote(f"none of the keys is for {parse(note).origin}")
 
 

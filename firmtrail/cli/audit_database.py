@@ -17,7 +17,7 @@ from firmtrail.cli.audit_show import Bars, Looked
 from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
 from firmtrail.publishing import published
-from firmtrail.publishing.checkpoint import key_line, opened
+from firmtrail.publishing.checkpoint import key_line, verify_note
 from firmtrail.schema import migrations
 
 SIZE_MAX = (1 << 63) - 1
@@ -135,7 +135,7 @@ async def export(wanted: Wanted, key: str | None, folder: Path, findings: Findin
                         f"No checkpoint of {log.name} is published yet: a server with a signing "
                         "key publishes one within a second."
                     )
-                what = SignedNote(note, key_line(verifier), opened(note, verifier))
+                what = SignedNote(note, key_line(verifier), verify_note(note, verifier))
                 source = DatabaseSource(db, log.log_id, note=note, key=what.key)
                 into = folder if wanted.number else log_folder(folder, log.number)
                 looked.append(await audit_tlog.export_into(into, source, what, findings, bars=bars))

@@ -14,7 +14,7 @@ from firmtrail.cli.output import note
 from firmtrail.database.database import Database
 from firmtrail.database.sqlite import SQLite
 from firmtrail.exits import CouldNotRun
-from firmtrail.publishing import published_file, signing_key
+from firmtrail.publishing import checkpoint_store, signing_key
 from firmtrail.publishing.checkpoint import BadNote, Verifier, read_key_line, verifier
 from firmtrail.schema import migrations
 
@@ -33,7 +33,7 @@ async def reading(database: config.Database) -> AsyncIterator[Database]:
         raise CouldNotRun(
             f"There is no database {database.path.absolute()}: name another with --database."
         )
-    embedded = await SQLite.open_to_read(database.path)
+    embedded = await SQLite.open_read_only(database.path)
     try:
         await _check_schema(embedded, database)
         yield embedded
@@ -81,7 +81,7 @@ async def trusted(database: config.Database, key: str | None, since: Path | None
         note("Without --checkpoints-file, the log is not compared with what was published outside.")
     try:
         published = await parts.checkpoints_store(place).read() if place is not None else {}
-    except published_file.BadFile as error:
+    except checkpoint_store.BadStore as error:
         raise CouldNotRun(f"{error}.") from error
     return Trusted(keys(database, key), published, seen(since))
 

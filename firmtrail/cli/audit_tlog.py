@@ -18,7 +18,7 @@ from firmtrail.audit.verify import AdvanceProgress, ServedLog, verify
 from firmtrail.cli import audit_open, audit_show
 from firmtrail.cli.audit_show import Looked
 from firmtrail.exits import CouldNotRun
-from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, read_key_line
+from firmtrail.publishing.checkpoint import BadNote, Checkpoint, read_key_line, verify_note
 
 
 async def verify_folder(
@@ -82,7 +82,7 @@ def _since(published: SignedNote, seen: dict[str, str], findings: Findings) -> C
     """The earlier checkpoint of this log, signed by the same key."""
     note = seen.get(published.checkpoint.origin)
     try:
-        return opened(note, read_key_line(published.key)) if note is not None else None
+        return verify_note(note, read_key_line(published.key)) if note is not None else None
     except BadNote as error:
         findings.add(published.checkpoint.origin, "the earlier checkpoint", str(error))
         return None

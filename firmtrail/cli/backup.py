@@ -56,7 +56,7 @@ async def _last_notes(database: config.Database) -> list[str]:
     async with audit_open.reading(database) as db:
         found = [
             await db.read(published.latest([(log.log_id,) for log in logs]))
-            async for logs in published.every(db)
+            async for logs in published.all_logs(db)
         ]
     return [note for rows in found for _, _, note in rows]
 

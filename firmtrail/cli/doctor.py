@@ -16,7 +16,7 @@ from firmtrail.cli import doctor_connections, doctor_stores, loop, opening, outp
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.cli.parts import opened
 from firmtrail.cli.settings import artifacts_option
-from firmtrail.database import held_file, sqlite
+from firmtrail.database import file_lock, sqlite
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.http.health import FREE_BYTES_MIN
 from firmtrail.recording.commit import AHEAD_MS_MAX, until_text
@@ -73,7 +73,7 @@ async def _embedded(
     if (open_now := await doctor_connections.running(database)) is not None:
         yield _well("connections", *open_now)
     try:
-        db = await sqlite.SQLite.open_to_read(database.path)
+        db = await sqlite.SQLite.open_read_only(database.path)
     except Unavailable as error:
         yield Check("database", "fail", str(error))
         return
@@ -109,7 +109,7 @@ def _disk(folder: Path) -> Check:
 
 
 async def _lock(database: config.Embedded) -> Check:
-    if not held_file.is_held(database.path):
+    if not file_lock.is_locked(database.path):
         return Check("lock", "ok", "free: no server runs on this file")
     try:
         async with asyncio.timeout(SOCKET_TIMEOUT_S):
@@ -139,7 +139,7 @@ async def _cluster(
 
 
 async def _database(db: Database) -> AsyncIterator[Check]:
-    looked = await health.look(db)
+    looked = await health.read(db)
     yield _answers(looked)
     schema = await migrations.schema(db)
     yield _schema(schema)

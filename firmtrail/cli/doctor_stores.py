@@ -13,14 +13,14 @@ from firmtrail.cli.checks import Check
 from firmtrail.cli.parts import checkpoints_store
 from firmtrail.database import files
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.publishing import checkpoint, published, published_file, signing_key
+from firmtrail.publishing import checkpoint, checkpoint_store, published, signing_key
 from firmtrail.publishing.checkpoint import BadNote
 from firmtrail.schema import migrations
 
 
 def folder(path: Path) -> Check:
     """Say whether other users may put files next to an embedded database."""
-    if files.is_open(path.stat()):
+    if files.is_writable_by_others(path.stat()):
         found = f"{path} may be written to by other users, who could replace what lies there"
         return Check("folder", "warn", f"{found}: chmod go-w {path}")
     return Check("folder", "ok", f"only its owner may write to {path}")
@@ -61,7 +61,7 @@ async def _checkpoints(db: Database, place: config.Place) -> Check:
     try:
         await store.check()
         notes = await store.read()
-    except (published_file.BadFile, OSError) as error:
+    except (checkpoint_store.BadStore, OSError) as error:
         return Check("checkpoints", "fail", f"can't be read and written: {error}")
     wrong, behind, logs = await _compared(db, notes)
     if wrong:
@@ -73,12 +73,12 @@ async def _checkpoints(db: Database, place: config.Place) -> Check:
     )
 
 
-async def _compared(db: Database, notes: published_file.Notes) -> tuple[list[str], int, int]:
+async def _compared(db: Database, notes: checkpoint_store.Notes) -> tuple[list[str], int, int]:
     """Find which logs end before their last checkpoint, how many events are not covered yet, and
     how many logs there are of which one is published."""
     instance = await migrations.instance(db)
     wrong, behind, logs = [], 0, 0
-    async for page in published.every(db):
+    async for page in published.all_logs(db):
         for standing in page:
             note = notes.get(checkpoint.origin(instance, *standing.name))
             if note is None:

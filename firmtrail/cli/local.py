@@ -18,7 +18,7 @@ from firmtrail import config
 from firmtrail.cli import logs, loop, parts, reasons, sockets
 from firmtrail.database import files
 from firmtrail.database.database import Database
-from firmtrail.database.held_file import Locked
+from firmtrail.database.file_lock import Locked
 from firmtrail.exits import CouldNotRun
 from firmtrail.schema import migrations
 
@@ -75,7 +75,7 @@ async def _socket(
 
 async def _answers(socket: Path) -> bool:
     """Raises `files.NotOurs` where somebody else would get the command, and the secrets in it."""
-    files.check_no_link(socket)
+    files.check_not_link(socket)
     files.check_trusted(socket)
     try:
         _, writer = await asyncio.open_unix_connection(socket)

@@ -20,7 +20,7 @@ waits at every hand-over, and Python's own 5 ms would be most of a commit's time
 def tune_for_serving() -> None:
     """Set up this process for an event loop beside a database thread; before it serves."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    collector.look_rarely()
+    collector.collect_rarely()
 
 
 def run[T](work: Coroutine[Any, Any, T]) -> T:

@@ -7,12 +7,11 @@ from firmtrail import config
 from firmtrail.cli import loop, opening, parts
 from firmtrail.cli.output import note
 from firmtrail.database.database import Database
-from firmtrail.database.held_file import Locked
+from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite
 from firmtrail.exits import CouldNotRun
+from firmtrail.schema import checks, migrations
 from firmtrail.schema import migrate as schema
-from firmtrail.schema import migrations
-from firmtrail.schema import roles as postgres_roles
 
 
 @click.command()
@@ -35,7 +34,7 @@ def migrate(
     --auditor-role grants another what `firmtrail audit` reads: no address, no digest of a secret.
     """
     roles = schema.Roles(service_role, auditor_role)
-    if roles != schema.NOBODY and isinstance(database, config.Embedded):
+    if roles != schema.NO_ROLES and isinstance(database, config.Embedded):
         raise click.UsageError(
             "--service-role and --auditor-role are for Postgres: a file has no roles."
         )
@@ -77,7 +76,7 @@ async def _migrate(database: config.Database, instance: str, roles: schema.Roles
 async def _check_roles(db: Database, roles: schema.Roles) -> None:
     """Find a role that is not there while nothing is changed yet."""
     names = [name for name in roles if name is not None]
-    if names and (missing := await postgres_roles.missing(db, names)):
+    if names and (missing := await checks.missing_roles(db, names)):
         raise CouldNotRun(
             f"The Postgres has no role {missing[0]}, so nothing was migrated: create it first, "
             f'with CREATE ROLE "{missing[0]}" LOGIN.'
@@ -90,7 +89,7 @@ def _show(name: str, done: int) -> None:
 
 async def _has_schema(database: config.Embedded, instance: str) -> bool:
     """Whether there is nothing to do in a file that another process writes."""
-    db = await SQLite.open_to_read(database.path)
+    db = await SQLite.open_read_only(database.path)
     try:
         if not await migrations.is_usable(db):
             return False

@@ -26,10 +26,12 @@ from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import Runner
 from firmtrail.http.gate import bounds
-from firmtrail.publishing import checkpoint, published_bucket, published_file, signing_key
+from firmtrail.publishing import checkpoint, checkpoint_store, published_bucket, signing_key
 from firmtrail.publishing.checkpoint import BadNote
-from firmtrail.publishing.minimum_sizes import Floors
-from firmtrail.publishing.publisher import Publisher, Signer
+from firmtrail.publishing.minimum_sizes import MinimumSizes
+from firmtrail.publishing.published_file import CheckpointFile
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import migrations
 
@@ -48,7 +50,7 @@ async def opened(
     if isinstance(database, config.Embedded):
         if fault := opening.unwritable(database.path):
             raise CouldNotRun(fault)
-        db = await SQLite.open(database.path, apart=apart)
+        db = await SQLite.open(database.path, script_modules=apart)
     else:
         try:
             db = await Postgres.open(database.url, Pooler(database.pooler))
@@ -73,9 +75,9 @@ async def working(
 
     What is recorded until the end is published before it ends.
     """
-    database, floors = serving.database, Floors()
-    publisher = await _publisher(db, serving, floors)
-    hasher, recorder = Hasher(), Recorder(db, floors)
+    database, minimum_sizes = serving.database, MinimumSizes()
+    publisher = await _publisher(db, serving, minimum_sizes)
+    hasher, recorder = Hasher(), Recorder(db, minimum_sizes)
     try:
         yield app.services(
             db,
@@ -99,10 +101,12 @@ async def working(
         await recorder.close()
         hasher.close()
         if publisher is not None:
-            await publisher.round()
+            await publisher.following.round()
 
 
-async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> Publisher | None:
+async def _publisher(
+    db: Database, serving: config.Serving, minimum_sizes: MinimumSizes
+) -> Publisher | None:
     """Where there is a key: what publishes, every log compared with its last checkpoint.
 
     Raises `CouldNotRun` where that can't be done. That a log differs is no reason: reads go on.
@@ -113,10 +117,10 @@ async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> P
     try:
         signer = Signer(serving.instance, signing_key.read(signing.key))
         store = checkpoints_store(signing.checkpoints)
-        publisher = Publisher(db, floors, signer, store)
+        publisher = Publisher(db, minimum_sizes, signer, store)
         await store.check()
         await publisher.check()
-    except (signing_key.BadKey, published_file.BadFile) as error:
+    except (signing_key.BadKey, checkpoint_store.BadStore) as error:
         raise CouldNotRun(f"{error}.") from error
     except BadNote as error:
         raise CouldNotRun(
@@ -125,10 +129,10 @@ async def _publisher(db: Database, serving: config.Serving, floors: Floors) -> P
     return publisher
 
 
-def checkpoints_store(place: config.Place) -> published_file.Store:
+def checkpoints_store(place: config.Place) -> checkpoint_store.CheckpointStore:
     if isinstance(place, config.Bucket):
-        return published_bucket.Bucket.at(place.url)
-    return published_file.File(place)
+        return published_bucket.CheckpointBucket.at(place.url)
+    return CheckpointFile(place)
 
 
 def signing_of(serving: config.Serving) -> config.Signing | None:
@@ -191,7 +195,7 @@ async def ensure_demo(services: Services) -> None:
     assert project is not None
     await check_demo(services.db, project)
     if await services.access.project(project) is None:
-        above = services.recorder.floors.number(project)
+        above = services.recorder.minimum_sizes.highest_number(project)
         await demo.populate(services.db, services.access.hasher, project, None, above=above)
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from firmtrail import config
 from firmtrail.cli import logs, loop, parts, signals, sockets
-from firmtrail.database import held_file
+from firmtrail.database import file_lock
 from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import descriptors
@@ -39,7 +39,7 @@ def serve(serving: config.Serving) -> None:
     loop.tune_for_serving()
     try:
         loop.run(_serve(serving))
-    except held_file.Locked as error:
+    except file_lock.Locked as error:
         raise CouldNotRun(
             f"{error}, and only one process may serve a file: stop that one, or name another "
             "database with --database."

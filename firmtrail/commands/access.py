@@ -34,7 +34,7 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.log import TextErased
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
-from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.commit import Commit, begin
 from firmtrail.recording.recorder import Command, start_log
 from firmtrail.rules.device import Refused
@@ -119,7 +119,7 @@ async def _begin_project(
         raise Refused("project_exists", f"There is a project {project} already.")
     log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, Floors())
+    commit = await begin(tx, log_id, MinimumSizes())
     initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=actor)
     if creator is not None:

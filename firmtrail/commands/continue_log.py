@@ -2,8 +2,8 @@
 
 The old log is closed and stays readable. The new one takes the next number; its views and the
 identities that it knows are the fold of what is left of the old log, then its own: events of the
-old log stand at positions below 0 in them (`continued.go_on`). Nothing that is lost is made up: the
-first event says how much of the old log there is, and shows its last published checkpoint.
+old log stand at positions below 0 in them (`lineage.continue_log`). Nothing that is lost is made
+up: the first event says how much of the old log there is, and shows its last published checkpoint.
 """
 
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from typing import NamedTuple
 from firmtrail.access import projects
 from firmtrail.database.database import Database, Transaction, played
 from firmtrail.events.log import LogContinued
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
-from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.rebuilding.refold import fold_entries
 from firmtrail.recording.commit import begin
 from firmtrail.recording.recorder import start_log
@@ -48,11 +48,11 @@ async def continue_log(
         size = await _whole_size(tx, old)
         await tx.run(
             log.close(old_log_id),
-            continued.go_on(log_id, old_log_id, size),
+            lineage.continue_log(log_id, old_log_id, size),
             projects.set_log(old.project, log_id),
         )
         await _fold_old(tx, log_id)
-        commit = await begin(tx, log_id, Floors())
+        commit = await begin(tx, log_id, MinimumSizes())
         event = LogContinued(old.number, size, checkpoint)
         commit.record(f"log/{old.number}", event, actor=actor)
         await commit.finish()
@@ -72,8 +72,8 @@ async def _whole_size(tx: Transaction, old: log.Head) -> int:
 
 async def _fold_old(tx: Transaction, log_id: int) -> None:
     """Fold all that stands before the new log's own events into its views."""
-    [parts] = await tx.run(continued.parts(log_id))
-    start = min(part.start for part in continued.parts_of(parts))
+    [parts] = await tx.run(lineage.segments(log_id))
+    start = min(part.start for part in lineage.segments_of(parts))
     while start < 0:
         [rows] = await tx.run(log.page(log_id, start, 0, log.PAGE_ENTRIES))
         entries = log.page_of(log_id, start, rows)

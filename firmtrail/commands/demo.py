@@ -24,7 +24,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log
-from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.commit import Commit, begin
 from firmtrail.recording.recorder import start_log
 from firmtrail.rules import device
@@ -125,7 +125,7 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
 async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> None:
     log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, Floors())
+    commit = await begin(tx, log_id, MinimumSizes())
     initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
     commit.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)

@@ -1,4 +1,2 @@
-"""The seam to the database, and its back ends: an SQLite file and PostgreSQL.
-
-It knows nothing of logs and devices.
-"""
+"""Runs SQL on either back end, an SQLite file or PostgreSQL. It knows nothing of logs and
+devices."""

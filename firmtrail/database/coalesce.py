@@ -1,7 +1,7 @@
-"""Many single-row reads that arrive together become one query.
+"""Combines single-row reads that arrive together into one query.
 
-A read waits at most for the query before it: a query serves only the keys that were asked for
-before it began, so whatever was committed before `get` was called is seen.
+A read waits at most for the query before it. A query serves only keys that were requested before it
+began, so it sees everything that was committed before `get` was called.
 """
 
 import asyncio
@@ -14,14 +14,14 @@ from firmtrail.database.database import Database, Row, Statement, Value
 KEYS_MAX = 500
 
 type Waiter = asyncio.Future[list[Row]]
-"""One caller of `get`; done before its answer where it was cancelled."""
+"""One caller of `get`. It is done before its answer if it was cancelled."""
 
 
 class Coalescer[Key: tuple[Value, ...]]:
-    """Answers each key with its rows of one shared query.
+    """Answers each key with its rows from a shared query.
 
-    `statement_for(keys)` reads the keys as `given`, whose first column is `n`, the key's place in
-    the list; each row of the result begins with that `n`, which `get` leaves out.
+    `statement_for(keys)` reads the keys as `given`, whose first column is `n`, the key's index in
+    the list. Each row of the result begins with that `n`, which `get` omits.
     """
 
     def __init__(self, db: Database, statement_for: Callable[[Sequence[Key]], Statement]) -> None:
@@ -31,7 +31,7 @@ class Coalescer[Key: tuple[Value, ...]]:
         self._running: asyncio.Task[None] | None = None
 
     async def get(self, key: Key) -> list[Row]:
-        """The rows for `key`; raises what the shared query raised."""
+        """Returns the rows for `key`; raises what the shared query raised."""
         waiter: Waiter = asyncio.get_running_loop().create_future()
         self._waiting[key].append(waiter)
         if self._running is None:
@@ -51,7 +51,7 @@ class Coalescer[Key: tuple[Value, ...]]:
     async def _answer(self, taken: dict[Key, list[Waiter]]) -> None:
         try:
             rows = await self._db.read(self._statement_for(list(taken)))
-        except BaseException as error:  # noqa: BLE001 (every waiter gets it)
+        except BaseException as error:  # noqa: BLE001 (every waiter receives it)
             for waiter in _still_waiting(chain.from_iterable(taken.values())):
                 waiter.set_exception(error)
             return

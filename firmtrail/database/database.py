@@ -27,14 +27,14 @@ type Row = Sequence[Any]
 
 
 class Given(NamedTuple):
-    """Rows handed to a statement, which reads them as the relation `given`.
+    """Rows for a statement, which reads them as the relation `given`.
 
-    `columns` names and types them as SQL does: "device text, place bigint". The statement may be
-    run for some of the rows after the others, so each row of its result comes from one of them,
-    and an ORDER BY puts in order what comes from the same one.
+    `columns` names and types them as SQL does: "device text, place bigint". A back end may run the
+    statement for several parts of the rows in turn. So each row of the result must come from one
+    row of `given`, and an ORDER BY orders only the results of the same row.
     An INSERT from it ends its SELECT with `WHERE TRUE` (SQLite can't parse ON CONFLICT otherwise).
-    A table is joined to it by `given CROSS JOIN table WHERE …`: SQLite knows nothing of the rows'
-    number, and takes a CROSS JOIN as the order to go in.
+    Join a table to it by `given CROSS JOIN table WHERE …`: SQLite doesn't know how many rows there
+    are, and takes a CROSS JOIN as the order of the loops.
     """
 
     columns: str
@@ -42,7 +42,7 @@ class Given(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """One SQL text with what it is run on."""
+    """Combines one SQL text with its arguments and its rows."""
 
     text: str
     args: tuple[Value, ...] = ()
@@ -56,7 +56,7 @@ wherever its connection lives."""
 
 
 class Unavailable(Exception):
-    """The database can't serve this now; nothing was written. Try again in `retry_after_s`."""
+    """The database can't do this now; nothing was written. Try again in `retry_after_s`."""
 
     def __init__(self, reason: str, retry_after_s: int = 2) -> None:
         super().__init__(reason)
@@ -64,21 +64,21 @@ class Unavailable(Exception):
 
 
 class Contended(Unavailable):
-    """Others locked for too long what this needs. The database itself was there and said so."""
+    """Other transactions kept a lock that this needs for too long. The database itself answered."""
 
 
 class AppendRefused(Unavailable):
-    """The database refused a row at the end of a log: another one is in its place, or a guard of
-    the log is."""
+    """The database refused a row at the end of a log: the position is taken, or a trigger that
+    guards the log refused it."""
 
     def __init__(self, reason: str, retry_after_s: int = 60) -> None:
         super().__init__(reason, retry_after_s)
 
     @classmethod
-    def because(cls, said: str) -> "AppendRefused":
-        """With what the database said, and what to do."""
+    def because(cls, message: str) -> "AppendRefused":
+        """Returns the error with the database's message, and what to do."""
         return cls(
-            f"the log takes no appends, because the database refused a row at its end: {said}. "
+            f"the log takes no appends, because the database refused a row at its end: {message}. "
             "Run `firmtrail audit verify`, and see docs/operations.md, Rows ahead of the head."
         )
 
@@ -92,18 +92,19 @@ class ReadOnly(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """The connection broke inside COMMIT: it may have happened. Ask again with the same ids."""
+    """The connection broke inside COMMIT, which may have happened. Try again with the same ids."""
 
 
 class NoSuchTable(Exception):
-    """The text names a table that the schema doesn't have: it was never migrated."""
+    """The statement names a table that does not exist: the database was never migrated."""
 
 
 class Transaction(Protocol):
-    """One open write transaction."""
+    """Runs statements in one open write transaction."""
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
-        """Run them in order, in one hop where the back end can; the rows of each."""
+        """Runs them in order, in one round trip where the back end can; returns the rows of
+        each."""
 
 
 async def played[Result](tx: Transaction, script: Script[Result]) -> Result:
@@ -118,55 +119,57 @@ async def played[Result](tx: Transaction, script: Script[Result]) -> Result:
 
 
 class Reader(Protocol):
-    """What answers SELECTs."""
+    """Answers SELECTs."""
 
     async def read(self, statement: Statement) -> list[Row]:
-        """Run one SELECT; of a `Database`, outside any transaction."""
+        """Runs one SELECT; a `Database` runs it outside any transaction."""
 
 
 class Database(Reader, Protocol):
-    """A pool of connections to one database, open until `close`."""
+    """Keeps a pool of connections to one database open until `close`."""
 
     plays_in_turn: bool
-    """Whether scripts are played one after another, each waiting for the one before and locking
-    nothing: then it is worth sending one ahead, and a long one keeps all others waiting."""
+    """Whether scripts run one after another and a waiting one locks nothing. If so, sending a
+    script ahead saves time, and a long script delays all others."""
 
     def moment(self) -> AbstractAsyncContextManager[Reader]:
-        """Returns a reader of the database as it is at one moment, until the block is left: for an
-        answer that takes several statements.
+        """Returns a reader that sees the database as it is at one moment, for an answer that takes
+        several statements; it ends with the block.
 
-        The block is short, and reads by nothing else: it has one of few connections, and requests
-        that each wait for a second one would wait for ever.
+        Keep the block short, and read by nothing else in it: it has one of few connections, and
+        requests that each wait for a second one would wait for ever.
         """
 
     async def is_read_only(self) -> bool:
-        """Returns whether nothing can be written now, though the database answers."""
+        """Returns whether the database answers but takes no writes now."""
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Returns a reader of the database as it is, while others write, until the block is left.
+        """Returns a reader that sees one state of the database while others write; it ends with the
+        block.
 
-        The log of a database's past can't be cut meanwhile (SQLite's WAL, Postgres's dead rows):
-        for commands that read something whole, and never for a request.
+        It keeps SQLite from resetting its WAL and Postgres from vacuuming dead rows: for commands
+        that read something whole, and never for a request.
         """
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
-        """Play the script `make(*args)` in a write transaction of its own, and commit when it
-        returns. Both, the result and what is raised may have to cross to another process (pickle).
+        """Runs the script `make(*args)` in its own write transaction, and commits when it returns.
 
-        In one hop where the back end can: on a busy event loop each way back waits for a turn,
-        and the log's head is held all the while.
+        `make`, its arguments, the result and any error may cross to another process (pickle). The
+        script takes one round trip where the back end can: on a busy event loop each round trip
+        waits for a turn, while the log's head stays locked.
         """
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a write transaction; commits on leaving the block, rolls back on an error."""
+        """Opens a write transaction; it commits at the end of the block, and rolls back on an
+        error."""
 
     async def scrub(self) -> bool:
-        """Take what was deleted and committed out of every file that the back end keeps next to its
-        tables. False: a snapshot that somebody reads still needs it, so it goes with a later write.
+        """Removes deleted and committed content from every file that the back end keeps next to its
+        tables. Returns False if an open snapshot still needs it: a later write then removes it.
 
-        SQLite's write-ahead log holds old pages until it is begun again. Postgres has no such file
-        in the service's reach: its vacuum takes dead rows away, and its WAL is recycled.
+        SQLite's write-ahead log contains old pages until it is begun again. Postgres has no such
+        file in the service's reach: vacuum removes dead rows, and its WAL is recycled.
         """
 
     async def close(self) -> None:
-        """Close every connection; running statements end first."""
+        """Closes every connection after its running statement has ended."""

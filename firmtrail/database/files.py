@@ -1,8 +1,8 @@
-"""How small files are read, written and locked where others may have put something else.
+"""Reads, writes and locks small files safely in folders where other users may have put something.
 
-What is written is the old file or the new one after a crash, never a part. A folder that other
-users may write to can hold a link under any of our names: no link is followed for a file of ours,
-and nothing is cut off before it is known to be ours.
+After a crash a file is the old one or the new one, never a part. A folder that other users may
+write to can contain a link under any of our names. So no link is followed for a file of ours, and
+no file is truncated before it is known to be ours.
 """
 
 import contextlib
@@ -19,14 +19,15 @@ PRIVATE_FOLDER = 0o700
 
 
 class NotOurs(OSError):
-    """A file or folder is a link, belongs to somebody else, or is open to others."""
+    """The file or folder is a link, belongs to another user, or can be written to by others."""
 
 
 @contextlib.contextmanager
-def written(path: Path, content: bytes) -> Iterator[Path]:
-    """A temporary file next to `path` with this content, on the disk, for its owner alone.
+def temporary_file(path: Path, content: bytes) -> Iterator[Path]:
+    """Creates a temporary file next to `path` with this content, synced, readable by its owner
+    only.
 
-    The block moves or links it to `path`; then the folder is brought to the disk too.
+    The block moves or links it to `path`; after that the folder is synced too.
     """
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     temporary = Path(name)
@@ -42,15 +43,15 @@ def written(path: Path, content: bytes) -> Iterator[Path]:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put this content in the file's place. Raises OSError, and the old content is there."""
-    with written(path, content) as temporary:
+    """Replaces the file by one with this content. If it raises OSError, the old file stays."""
+    with temporary_file(path, content) as temporary:
         temporary.replace(path)
 
 
-def opened_lock(path: Path) -> IO[bytes]:
-    """Open a file that is only there to be locked, creating it where there is none.
+def open_lock_file(path: Path) -> IO[bytes]:
+    """Opens a file that exists only to be locked, and creates it where there is none.
 
-    Raises `NotOurs` for a link, or for a file of another user; its content stays as it is.
+    Raises `NotOurs` for a link or a file of another user, whose content stays as it is.
     """
     file = os.fdopen(_open(path, os.O_RDWR | os.O_CREAT), "r+b")
     try:
@@ -62,7 +63,7 @@ def opened_lock(path: Path) -> IO[bytes]:
 
 
 def private_folder(path: Path) -> None:
-    """Create a folder for its owner alone, or check that it is one.
+    """Creates a folder for its owner only, or checks that the existing one is such a folder.
 
     Raises `NotOurs` for a link, a folder of another user, or one that others may write to.
     """
@@ -73,39 +74,42 @@ def private_folder(path: Path) -> None:
     if stat.S_ISLNK(found.st_mode):
         raise NotOurs(f"{path} is a symbolic link. Name the folder that it points to instead")
     if not stat.S_ISDIR(found.st_mode):
-        raise NotOurs(f"{path} is no folder. Move it away")
+        raise NotOurs(f"{path} is not a folder. Move it away")
     check_owner(path, found)
-    if is_open(found):
+    if is_writable_by_others(found):
         raise NotOurs(
-            f"{path} may be written to by other users (mode {stat.S_IMODE(found.st_mode):04o}). "
-            f"Close it: chmod go-w {path}"
+            f"{path} can be written to by other users (mode {stat.S_IMODE(found.st_mode):04o}). "
+            f"Remove that permission: chmod go-w {path}"
         )
 
 
 def check_trusted(path: Path) -> None:
-    """Raises `NotOurs` for a file, or a link to one, that somebody else has put there.
+    """Raises `NotOurs` for a file or link that another user has put there.
 
-    A link of our own, of root or of the folder's owner is followed: keys are often mounted so.
+    A link of our own, of root or of the folder's owner is followed: keys are often mounted by
+    links.
     """
     with contextlib.suppress(FileNotFoundError):
         check_owner(path, path.lstat())
 
 
-def check_no_link(path: Path) -> None:
+def check_not_link(path: Path) -> None:
     """Raises `NotOurs` for a link."""
     if path.is_symlink():
-        raise NotOurs(f"{path} is a symbolic link, and is not followed. Remove it")
+        raise NotOurs(f"{path} is a symbolic link, which is not followed here. Remove it")
 
 
 def check_owner(path: Path, found: os.stat_result) -> None:
-    """Raises `NotOurs` for what belongs to a user that can't replace the folder's content anyway:
-    neither we, nor root, nor the folder's owner."""
+    """Raises `NotOurs` for a file of any other user than ourselves, root and the folder's owner,
+    who can replace the folder's content anyway."""
     if found.st_uid not in {os.geteuid(), 0, path.absolute().parent.stat().st_uid}:
-        raise NotOurs(f"{path} belongs to another user (uid {found.st_uid}). Remove it or take it")
+        raise NotOurs(
+            f"{path} belongs to another user (uid {found.st_uid}). Remove it, or make it yours"
+        )
 
 
-def is_open(found: os.stat_result) -> bool:
-    """Returns whether other users may write to it."""
+def is_writable_by_others(found: os.stat_result) -> bool:
+    """Returns whether the file mode lets other users write."""
     return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
@@ -118,7 +122,7 @@ def check_writable(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
+    """Syncs a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -131,5 +135,7 @@ def _open(path: Path, flags: int) -> int:
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise NotOurs(f"{path} is a symbolic link, and is not followed. Remove it") from error
+            raise NotOurs(
+                f"{path} is a symbolic link, which is not followed here. Remove it"
+            ) from error
         raise

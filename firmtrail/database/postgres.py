@@ -1,11 +1,11 @@
-"""The back end for scale: one Postgres, any number of servers.
+"""Runs on Postgres, the back end for scale: one Postgres, any number of servers.
 
 Each connection turns synchronous_commit on and reads it back, so a commit is durable when it
-returns whatever the cluster's default is. Settings are sent by SET and not as start-up parameters,
-which a pooler refuses or drops; where a pooler pools transactions, they are set in each of them.
-Locks, statements and idle transactions are bounded: a server that stalls under a head lock is cut
-off by Postgres, and the others continue. A connection on which Postgres says nothing is given up a
-little later than Postgres would have spoken.
+returns, whatever the cluster's default is. Settings are sent by SET and not as start-up parameters,
+which a pooler refuses or drops; where a pooler pools transactions, each transaction sets them.
+Locks, statements and idle transactions have time limits: Postgres ends the session of a server that
+stalls under a head lock, and the others continue. A connection on which Postgres does not answer is
+given up a little after the time in which Postgres would have ended the statement.
 """
 
 import contextlib
@@ -44,13 +44,13 @@ _SESSION = {
     "lock_timeout": "5s",
     "statement_timeout": f"{STATEMENT_TIMEOUT_S}s",
     "idle_in_transaction_session_timeout": "10s",
-    # Every query is written for its index, also where statistics think the table small, and for its
-    # order, which a bitmap scan loses: a page of devices would be sorted out of all of them.
+    # Every query is written for its index, even where statistics say that the table is small, and
+    # for the index's order, which a bitmap scan loses: it would sort all devices to find a page.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
-    # A plan for a value expects no row of a log or a generation that came after the last ANALYZE.
+    # A plan for one value expects no rows of a log or generation newer than the last ANALYZE.
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
@@ -60,7 +60,7 @@ _SET_SESSION = f"SELECT {_SET}"
 _SET_LOCAL = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SESSION.items())
 
 _SYNCED = "SET LOCAL synchronous_commit = 'on'"
-"""Every transaction says so itself, in the message of its BEGIN: whatever a session was set to."""
+"""Sent in the message of each BEGIN, so it holds whatever else the session was set to."""
 
 _IS_SYNCED = "SELECT current_setting('synchronous_commit')"
 
@@ -68,30 +68,31 @@ _READ_ONLY = """\
 SELECT CAST(pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS int)"""
 
 _KEEP = Statement("SELECT set_config('idle_in_transaction_session_timeout', '10min', true)")
-"""A snapshot lies idle while what was read of it is looked at; it locks nothing meanwhile."""
+"""Lets a snapshot stay idle while its rows are processed; it locks nothing meanwhile."""
 
 _UNAVAILABLE_CLASSES = ("08", "25", "28", "3D", "40", "53", "55", "57", "58")
-"""SQLSTATE classes: connection, read-only, who may connect, which database, serialization,
+"""SQLSTATE classes: connection, read-only, authorization, unknown database, serialization,
 resources, locks, operator, system."""
 
 _BROKEN = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What the driver raises of a connection that ended or ran out of time (a TimeoutError is an
-OSError); InternalClientError is the next statement's, where it was ended between two."""
+"""The driver raises these for a connection that ended or ran out of time (a TimeoutError is an
+OSError). It raises InternalClientError in the next statement if the connection ended between
+two."""
 
 type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 
 class Pooler(Enum):
-    """What pools the connections between this process and Postgres."""
+    """Says how connections between this process and Postgres are pooled."""
 
     SESSION = "session"
-    """Nothing, or a pooler that gives a client one connection for as long as it is connected."""
+    """Without a pooler, or with one that gives a client one connection while it is connected."""
     TRANSACTION = "transaction"
-    """A pooler that may give a client another connection with each transaction."""
+    """With a pooler that may give a client another connection for each transaction."""
 
 
 async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
-    """One connection, outside any pool: to migrate, which takes as long as it takes.
+    """Opens one connection without any time limit on statements, outside any pool: for migrations.
 
     It prepares no statement that outlives its transaction, so it works through any pooler.
     """
@@ -99,9 +100,9 @@ async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
 
 
 async def _connected(dsn: str, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """Returns a connection to a host that takes writes, unless the URL wants another one.
+    """Returns a connection to a host that takes writes, unless the URL asks for another kind.
 
-    Where no host does, one to a host that only reads: the server is not ready, and says why.
+    Where no host does, returns one to a read-only host: the server is then not ready, and says why.
     """
     if "target_session_attrs" not in dict(parse_qsl(urlsplit(dsn).query)):
         with contextlib.suppress(asyncpg.TargetServerAttributeNotMatched):
@@ -112,35 +113,37 @@ async def _connected(dsn: str, **options: Any) -> "asyncpg.Connection[asyncpg.Re
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Set up a connection that is ours alone. Raises `Unavailable` where commits are not synced."""
+    """Sets up a connection that no other client shares. Raises `Unavailable` where commits are not
+    synced."""
     await connection.execute(_SET_SESSION)
     if (found := await connection.fetchval(_IS_SYNCED)) != _SESSION["synchronous_commit"]:
         raise Unavailable(
-            f"synchronous_commit is {found} on a connection that has set it to on, so a commit "
+            f"synchronous_commit is {found} although this connection has set it to on, so a commit "
             "could be lost. A pooler that pools transactions needs --pooler transaction."
         )
 
 
 async def _clean(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Leave the settings as they are; nothing else of a borrower outlasts its transaction."""
+    """Ends an open transaction. Settings stay; nothing else of a borrower outlives its
+    transaction."""
     if connection.is_in_transaction():
         await connection.execute("ROLLBACK")
 
 
 class Postgres:
-    """A pool of connections to one database, open until `close`."""
+    """Keeps a pool of connections to one database open until `close`."""
 
-    plays_in_turn = False  # it would hold a connection, and stand in other servers' way to the head
+    plays_in_turn = False  # a waiting script would keep a connection, and block other servers
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", pooler: Pooler) -> None:
         self._pool = pool
         self._is_shared = pooler is Pooler.TRANSACTION
         self._set = f"; {_SET_LOCAL if self._is_shared else _SYNCED}"
-        """What follows each BEGIN."""
+        """Follows each BEGIN."""
 
     @classmethod
     async def open(cls, dsn: str, pooler: Pooler = Pooler.SESSION) -> "Postgres":
-        """Connect; raises `Unavailable` when nobody answers there."""
+        """Connects; raises `Unavailable` when no server answers."""
         is_shared = pooler is Pooler.TRANSACTION
         with _errors_translated():
             pool = await asyncpg.create_pool(  # type: ignore[call-overload] # stubs of `connect`
@@ -166,17 +169,20 @@ class Postgres:
     async def _read_in_transaction(
         self, connection: _Connection, statement: Statement
     ) -> list[Row]:
-        """Preparing and running a statement must reach the same connection of the pooler's."""
+        """Prepares and runs a statement in one transaction, so that the pooler sends both to the
+        same connection."""
         await _execute(connection, f"BEGIN{self._set}")
         try:
             return await _run(connection, statement)
         finally:
-            with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
+            with contextlib.suppress(
+                asyncpg.PostgresError, *_BROKEN
+            ):  # then the connection has ended
                 await _execute(connection, "ROLLBACK")
 
     async def is_read_only(self) -> bool:
-        """Returns whether it is; then connections are made again, as another host may take writes
-        by now."""
+        """Returns whether the host takes no writes. If so, the pool connects again, as another host
+        may take writes by now."""
         [[is_read_only]] = await self.read(Statement(_READ_ONLY))
         if is_read_only:
             await self._pool.expire_connections()
@@ -197,7 +203,9 @@ class Postgres:
                 try:
                     yield PostgresTransaction(connection)
                 finally:
-                    with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
+                    with contextlib.suppress(
+                        asyncpg.PostgresError, *_BROKEN
+                    ):  # then the connection has ended
                         await _execute(connection, "ROLLBACK")
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
@@ -212,15 +220,17 @@ class Postgres:
                 try:
                     yield PostgresTransaction(connection)
                 except BaseException:
-                    with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then it is gone
+                    with contextlib.suppress(
+                        asyncpg.PostgresError, *_BROKEN
+                    ):  # then the connection has ended
                         await _execute(connection, "ROLLBACK")
                     raise
                 await _commit(connection)
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[_Connection]:
-        """Lend a connection. One that can't be cleaned for the next borrower is ended by the pool,
-        and what this borrower did stays done: a commit is no failure for it.
+        """Lends a connection. The pool ends one that can't be cleaned for the next borrower. That
+        is no error for this borrower: its commit stays committed.
         """
         connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
         try:
@@ -269,7 +279,7 @@ async def _execute(connection: _Connection, text: str) -> str:
 
 @contextlib.contextmanager
 def _given_up_when_late(connection: _Connection) -> Iterator[None]:
-    """Ends a connection that ran out of time: cancelling and rolling back would wait as long."""
+    """Ends a connection that ran out of time: to cancel and roll back would take as long again."""
     try:
         yield
     except TimeoutError:
@@ -278,7 +288,8 @@ def _given_up_when_late(connection: _Connection) -> Iterator[None]:
 
 
 async def _commit(connection: _Connection) -> None:
-    """Postgres answers ROLLBACK, and no error, where a statement failed and nobody minded."""
+    """Commits, and checks the answer: after a failed statement whose error was ignored, Postgres
+    answers ROLLBACK without an error."""
     try:
         ended = await _execute(connection, "COMMIT")
     except (asyncpg.PostgresError, *_BROKEN) as error:
@@ -288,13 +299,14 @@ async def _commit(connection: _Connection) -> None:
 
 @functools.lru_cache(maxsize=1024)
 def _with_given(text: str, columns: str, arguments: int) -> str:
-    """Returns the relation `given` in front: one array a column, the arrays behind the arguments.
+    """Returns the text with the relation `given` in front: one array a column, numbered after the
+    arguments.
 
-    In a generic plan an array that is an argument counts as ten rows, and of a limit that it can't
-    know the planner expects a tenth (PostgreSQL's estimate_array_length, adjust_limit_rows_costs).
-    So it expects one row of `given`, for which a table's rows are found by the whole key, however
-    small the table is when the plan is made. For ten it would read all of a small table, and go on
-    so for minutes while the table grows.
+    A generic plan estimates an array argument as ten rows, and a limit of unknown value as a tenth
+    of that (PostgreSQL's estimate_array_length, adjust_limit_rows_costs). So the planner expects
+    one row of `given`, and finds a table's rows by the whole key, however small the table is when
+    the plan is made. For ten rows it would scan a small table, and keep that plan for minutes while
+    the table grows.
     """
     names = ", ".join(column.split()[0] for column in columns.split(", "))
     arrays = ", ".join(
@@ -310,7 +322,7 @@ def _with_given(text: str, columns: str, arguments: int) -> str:
 
 @contextlib.contextmanager
 def _errors_translated() -> Iterator[None]:
-    """Driver errors that mean "not now" become `Unavailable`; the others are bugs and pass."""
+    """Translates driver errors that mean "not now" to `Unavailable`; others are bugs, and pass."""
     try:
         yield
     except (asyncpg.UniqueViolationError, asyncpg.RaiseError) as error:
@@ -332,7 +344,7 @@ def _errors_translated() -> Iterator[None]:
 
 
 def _is_of_an_append(error: asyncpg.PostgresError) -> bool:
-    """Returns whether a row at the end of a log was refused, by a key or by a trigger of ours."""
+    """Returns whether a key or a trigger of ours refused a row at the end of a log."""
     if isinstance(error, asyncpg.UniqueViolationError):
         return error.table_name in APPENDED
     return "is append-only" in str(error)

@@ -1,9 +1,9 @@
-"""The embedded back end: one file, one writing connection, readers that can only read.
+"""Runs on SQLite, the embedded back end: one file, one writing connection, read-only readers.
 
 SQLite before 3.51.3 (3.50.7, 3.44.6) can lose a committed transaction when two connections commit
 or checkpoint at the same instant (the WAL-reset bug), and Python often links an older one. So
-exactly one connection writes and checkpoints, every other is opened `mode=ro`, and an OS lock on
-`FILE.lock` keeps a second writing process out.
+exactly one connection writes and checkpoints, every other one is opened `mode=ro`, and an OS lock
+on `FILE.lock` keeps a second writing process out.
 """
 
 import asyncio
@@ -16,24 +16,23 @@ from pathlib import Path
 from time import monotonic
 from typing import IO
 
-from firmtrail.database import files, held_file
-from firmtrail.database import sqlite_connection as on
+from firmtrail.database import file_lock, files, sqlite_connection
 from firmtrail.database.database import Row, Script, Statement, Unavailable
-from firmtrail.database.sqlite_writer import Apart, InThread, Writer
+from firmtrail.database.sqlite_writer import ProcessConnection, ThreadConnection, Writer
 
 VERSION = sqlite3.sqlite_version_info
-"""Of the SQLite that this process is linked with."""
+"""The version of the SQLite that this process is linked with."""
 
 READERS = 3
 
-HELD_S_MAX = 3.0
-HELD_TRY_EVERY_S = 0.02
+LOCK_WAIT_S_MAX = 3.0
+LOCK_TRY_EVERY_S = 0.02
 
 SCRUB_TRIES = 20
 SCRUB_EVERY_S = 0.1
 
 _FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
-"""A read transaction's snapshot is taken by its first read."""
+"""Makes a read transaction take its snapshot, which its first read does."""
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
@@ -45,7 +44,7 @@ def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:
 
 
 class SQLite:
-    """A database file, held for writing by this process until `close`."""
+    """Keeps a database file open until `close`, and locked so that only this process writes it."""
 
     plays_in_turn = True
 
@@ -54,44 +53,50 @@ class SQLite:
         path: Path,
         lifetime: contextlib.AsyncExitStack,
         writer: Writer,
-        readers: list[InThread],
+        readers: list[ThreadConnection],
     ) -> None:
         self._path = path
         self._lifetime = lifetime
         self._writer = writer
         self._writing = asyncio.Lock()
-        self._readers: asyncio.Queue[InThread] = asyncio.Queue()
+        self._readers: asyncio.Queue[ThreadConnection] = asyncio.Queue()
         for reader in readers:
             self._readers.put_nowait(reader)
 
     @classmethod
     async def open(
-        cls, path: Path, clock: Callable[[], float] = time.time, *, apart: Sequence[str] = ()
+        cls,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        *,
+        script_modules: Sequence[str] = (),
     ) -> "SQLite":
-        """Take the file's lock and open it, creating it where there is none.
+        """Locks and opens the file, and creates it where there is none.
 
-        With `apart`, the modules of the scripts that will be played, a process of its own writes
-        it. Raises `held_file.Locked` when another process has it, `Unavailable` when it is no
-        database.
+        With `script_modules`, which name the modules of the scripts to run, a separate process
+        writes the file. Raises `file_lock.Locked` when another process has it open for writing,
+        `Unavailable` when it is not a database.
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_errors_of_opening(path))
-            lock = stack.enter_context(await _held(path, HELD_S_MAX if apart else 0))
+            lock = stack.enter_context(
+                await _lock_file(path, LOCK_WAIT_S_MAX if script_modules else 0)
+            )
             _create_private(path)
             writer: Writer
-            if apart:
-                writer = Apart(path, lock, apart)
+            if script_modules:
+                writer = ProcessConnection(path, lock, script_modules)
                 stack.push_async_callback(writer.close)
                 await writer.ready()
             else:
-                writer = await InThread.open(path, clock, writes=True)
+                writer = await ThreadConnection.open(path, clock, writes=True)
                 stack.push_async_callback(writer.close)
             readers = [await _reader(stack, path, clock) for _ in range(READERS)]
             return cls(path, stack.pop_all(), writer, readers)
 
     @classmethod
-    async def open_to_read(cls, path: Path) -> "SQLite":
-        """Open a file that another process may hold: what would write raises `Unavailable`."""
+    async def open_read_only(cls, path: Path) -> "SQLite":
+        """Opens a file that another process may be writing. Every write raises `Unavailable`."""
         async with contextlib.AsyncExitStack() as stack:
             stack.enter_context(_errors_of_opening(path))
             writer, reader = await _reader(stack, path), await _reader(stack, path)
@@ -100,7 +105,7 @@ class SQLite:
     async def read(self, statement: Statement) -> list[Row]:
         reader = await self._readers.get()
         try:
-            return await reader.send(on.select, statement)
+            return await reader.send(sqlite_connection.select, statement)
         finally:
             self._readers.put_nowait(reader)
 
@@ -111,29 +116,31 @@ class SQLite:
     async def moment(self) -> AsyncIterator["SQLiteSnapshot"]:
         reader = await self._readers.get()
         try:
-            await reader.send(on.run_all, (Statement("BEGIN"), _FIRST))
+            await reader.send(sqlite_connection.run_all, (Statement("BEGIN"), _FIRST))
             yield SQLiteSnapshot(reader)
         finally:
             try:
-                await asyncio.shield(reader.send(on.roll_back))
+                await asyncio.shield(reader.send(sqlite_connection.roll_back))
             finally:
-                self._readers.put_nowait(reader)  # what it runs next comes after the end
+                self._readers.put_nowait(reader)  # its next statement is sent after the ROLLBACK
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator["SQLiteSnapshot"]:
-        """On a connection of its own: other readers may read in parallel."""
+        """Uses its own connection, so it blocks no other reader."""
         async with contextlib.AsyncExitStack() as stack:
             with _errors_of_opening(self._path):
                 reader = await _reader(stack, self._path)
-                await reader.send(on.run_all, (Statement("BEGIN"), _FIRST))
+                await reader.send(sqlite_connection.run_all, (Statement("BEGIN"), _FIRST))
             yield SQLiteSnapshot(reader)
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
-        """Scripts queue up at the writer, and one begins when the one before it ends: a busy event
-        loop would take milliseconds to send the next."""
+        """Queues the script at the writer, where it begins as soon as the one before it ends. A
+        busy event loop would take milliseconds to send the next one."""
         sent_at_s = monotonic()
         async with self._ready_to_write():
-            playing: Awaitable[Result] = self._writer.send(on.play, sent_at_s, make, *args)
+            playing: Awaitable[Result] = self._writer.send(
+                sqlite_connection.play, sent_at_s, make, *args
+            )
         return await playing
 
     @contextlib.asynccontextmanager
@@ -145,8 +152,10 @@ class SQLite:
                 yield transaction
                 await transaction.commit()
             except BaseException:
-                with contextlib.suppress(Unavailable):  # it ended, and its transaction with it
-                    await asyncio.shield(self._writer.send(on.roll_back))
+                with contextlib.suppress(
+                    Unavailable
+                ):  # the process ended, and its transaction with it
+                    await asyncio.shield(self._writer.send(sqlite_connection.roll_back))
                 raise
 
     @contextlib.asynccontextmanager
@@ -159,14 +168,14 @@ class SQLite:
     async def scrub(self) -> bool:
         for _ in range(SCRUB_TRIES):
             async with self._ready_to_write():
-                if await self._writer.send(on.truncate_wal):
+                if await self._writer.send(sqlite_connection.truncate_wal):
                     return True
             await asyncio.sleep(SCRUB_EVERY_S)
         return False
 
     async def close(self) -> None:
         async with self._writing:
-            await self._lifetime.aclose()  # the lock last
+            await self._lifetime.aclose()  # releases the lock last
 
 
 class SQLiteSnapshot:
@@ -176,11 +185,11 @@ class SQLiteSnapshot:
         self._reader = reader
 
     async def read(self, statement: Statement) -> list[Row]:
-        return await self._reader.send(on.select, statement)
+        return await self._reader.send(sqlite_connection.select, statement)
 
 
 class SQLiteTransaction:
-    """Begins with its first statement, so an empty one costs nothing."""
+    """Begins with its first statement, so a transaction without statements costs nothing."""
 
     def __init__(self, writer: Writer, sent_at_s: float) -> None:
         self._writer = writer
@@ -189,36 +198,37 @@ class SQLiteTransaction:
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
         if self._begun:
-            return await self._writer.send(on.run_all, statements)
+            return await self._writer.send(sqlite_connection.run_all, statements)
         self._begun = True
-        return await self._writer.send(on.run_first, statements, self._sent_at_s)
+        return await self._writer.send(sqlite_connection.run_first, statements, self._sent_at_s)
 
     async def commit(self) -> None:
         if self._begun:
-            await self._writer.send(on.commit)
+            await self._writer.send(sqlite_connection.commit)
 
 
-async def _held(path: Path, wait_s: float) -> IO[bytes]:
-    """Returns the file's lock. A server that was killed may have left a commit that is about to
-    end."""
+async def _lock_file(path: Path, wait_s: float) -> IO[bytes]:
+    """Returns the file's lock. Waits for it up to `wait_s`: a killed server's writer may still be
+    finishing a commit."""
     last_try_at_s = monotonic() + wait_s
     while True:
         try:
-            return held_file.take(path)
-        except held_file.Locked:
+            return file_lock.acquire(path)
+        except file_lock.Locked:
             if monotonic() >= last_try_at_s:
                 raise
-            await asyncio.sleep(HELD_TRY_EVERY_S)
+            await asyncio.sleep(LOCK_TRY_EVERY_S)
 
 
 def _create_private(path: Path) -> None:
-    """SQLite would let everybody read a file that holds addresses and password hashes.
+    """Creates the file for its owner only: SQLite would let every user read a file that contains
+    addresses and password hashes.
 
-    It follows links, so what it would write to is looked at first. Raises `files.NotOurs`.
+    SQLite follows links, so the files that it would write to are checked. Raises `files.NotOurs`.
     """
     files.check_trusted(path)
     for suffix in ("-wal", "-shm", "-journal"):
-        files.check_no_link(path.with_name(f"{path.name}{suffix}"))
+        files.check_not_link(path.with_name(f"{path.name}{suffix}"))
     path.touch(mode=files.PRIVATE)
 
 
@@ -232,7 +242,7 @@ def _errors_of_opening(path: Path) -> Iterator[None]:
 
 async def _reader(
     stack: contextlib.AsyncExitStack, path: Path, clock: Callable[[], float] = time.time
-) -> InThread:
-    reader = await InThread.open(path, clock, writes=False)
+) -> ThreadConnection:
+    reader = await ThreadConnection.open(path, clock, writes=False)
     stack.push_async_callback(reader.close)
     return reader

@@ -1,12 +1,13 @@
-"""What is done on one connection to an embedded file, wherever that lives: in a thread of the
-process, or in a process of its own.
+"""Runs statements on one connection to an embedded file.
+
+The connection lives in a thread of the server or in a separate process; the code is the same.
 
 A commit is durable when it returns: WAL with synchronous=FULL (SQLite's "Write-Ahead Logging",
-section 2.3: NORMAL would lose the last commits with the power).
+section 2.3: NORMAL would lose the last commits in a power failure).
 
-Why rows go in by the hundred and come out as one JSON text: the `sqlite3` module gives up the GIL
-around every row it steps to, and takes it back against a busy event loop. Fifty rows are fifty
-such waits, one statement is one. Measured with the loop busy: 39 rows/s by `executemany`.
+Rows go in by the hundred and come out as one JSON text, because the `sqlite3` module releases the
+GIL around every row that it steps to, and has to win it back from a busy event loop. Fifty rows are
+fifty such waits; one statement is one. Measured with a busy loop: 39 rows/s by `executemany`.
 """
 
 import functools
@@ -37,16 +38,16 @@ from firmtrail.database.database import (
 WRITER_CACHE_KIB = 64 * 1024
 READER_CACHE_KIB = 16 * 1024
 WAL_CHECKPOINT_PAGES = 16_000
-"""Between checkpoints, a page that many commits change is written to the file once."""
+"""A page that many commits change between two checkpoints is written to the file only once."""
 
 GIVEN_ROWS = (1, 4, 16, 64, 128, 256, 512)
-"""For how many rows of `given` a statement is prepared; what it has too many stays unread."""
+"""The numbers of rows of `given` that statements are prepared for; surplus rows stay unread."""
 
 BUSY_TIMEOUT_MS = 5_000
-"""How long a write waits for another program that has the file locked, from when it was sent: what
-waits behind others here has waited with them."""
+"""How long a write waits for another program that has the file locked. The time counts from when
+the write was sent, so it includes the wait for earlier writes of this process."""
 BUSY_NOTICED_MS = 100
-"""Less than that is not subtracted, which would take a statement."""
+"""A shorter wait is not subtracted from the timeout: that would cost a statement."""
 WAL_BYTES_KEPT_MAX = 64 * 1024 * 1024
 
 _UNAVAILABLE_CODES = frozenset(
@@ -65,7 +66,7 @@ _PRAGMAS_TO_WRITE = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "recursive_triggers=ON",
-    "secure_delete=ON",  # an erased text's bytes are zeroed, not only given free
+    "secure_delete=ON",  # an erased text's bytes are zeroed, not only freed
     "trusted_schema=OFF",
     f"cache_size=-{WRITER_CACHE_KIB}",
     f"wal_autocheckpoint={WAL_CHECKPOINT_PAGES}",
@@ -75,7 +76,7 @@ _PRAGMAS_TO_READ = (f"cache_size=-{READER_CACHE_KIB}",)
 
 
 def connect(path: Path, *, writes: bool) -> sqlite3.Connection:
-    """Open it, to be set up by `set_up`. The one that writes also checkpoints."""
+    """Opens a connection, which `set_up` then prepares. The one that writes also checkpoints."""
     name = str(path) if writes else f"{path.absolute().as_uri()}?mode=ro"
     return sqlite3.connect(name, uri=not writes, isolation_level=None, cached_statements=512)
 
@@ -90,18 +91,18 @@ def set_up(
 
 
 def run[R](function: Callable[..., R], connection: sqlite3.Connection, args: Sequence[object]) -> R:
-    """Run one of the functions below; raises what the seam raises for what SQLite says."""
+    """Runs one of the functions below; translates SQLite's errors to those of `database`."""
     try:
         return function(connection, *args)
     except sqlite3.OperationalError as error:
         raise _translated(error) from error
     except sqlite3.IntegrityError as error:
-        if "append-only" in str(error) or _FULL_PLACE.search(str(error)):
+        if "append-only" in str(error) or _TAKEN_POSITION.search(str(error)):
             raise AppendRefused.because(str(error)) from error
         raise
 
 
-_FULL_PLACE = re.compile(rf"^UNIQUE constraint failed: ({'|'.join(APPENDED)})\.")
+_TAKEN_POSITION = re.compile(rf"^UNIQUE constraint failed: ({'|'.join(APPENDED)})\.")
 
 
 def _translated(error: sqlite3.OperationalError) -> Exception:
@@ -193,8 +194,8 @@ def commit(connection: sqlite3.Connection) -> None:
 
 
 def truncate_wal(connection: sqlite3.Connection) -> bool:
-    """Write all of the WAL into the file and empty it; False where a reader is in the way, or
-    where nothing can be written. It does not wait, as it would keep writers waiting."""
+    """Writes all of the WAL into the file and empties it. Returns False where a reader prevents it,
+    or where nothing can be written. It does not wait, as that would make writers wait."""
     connection.execute("PRAGMA busy_timeout=0")
     try:
         (is_busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -209,25 +210,25 @@ def roll_back(connection: sqlite3.Connection) -> None:
 
 
 _PACKED: dict[str, str] = {}
-"""A SELECT's text -> the same SELECT giving all its rows as one JSON text."""
+"""A SELECT's text -> the same SELECT, which returns all its rows as one JSON text."""
 
 _decode_rows = msgspec.json.Decoder(list[Row]).decode
 
 
 @functools.lru_cache(maxsize=1024)
 def _translate(text: str, bound_before: int = 0) -> str:
-    """`$1` to `?1`, or on from what is bound before the arguments."""
+    """Turns `$1` into `?1`, or into a higher number after values that are bound before it."""
     return re.sub(r"\$(\d+)", lambda found: f"?{bound_before + int(found[1])}", text)
 
 
 @functools.lru_cache(maxsize=1024)
 def _with_rows(text: str, columns: str, rows: int) -> str:
-    """Returns the relation `given` in front: the values of `rows` rows and how many of these there
-    are, all bound before the arguments.
+    """Returns the text with the relation `given` in front: the values of `rows` rows and the number
+    of rows in use, all bound before the arguments.
 
-    MATERIALIZED for a text with an ORDER BY, which SQLite else takes for one before the LIMIT; for
-    another it would be a copy for nothing. The values are bound without numbers: to bind ?900,
-    `sqlite3` asks for its name, and SQLite looks through the 899 before it.
+    `given` is MATERIALIZED for a text with an ORDER BY, as SQLite would otherwise apply that order
+    before the LIMIT; for other texts it would be a useless copy. The values are bound without
+    numbers: to bind ?900, `sqlite3` asks for its name, and SQLite searches the 899 before it.
     """
     names = [column.split()[0] for column in columns.split(", ")]
     row = f"({', '.join('?' * len(names))})"
@@ -246,7 +247,8 @@ def _is_select(text: str) -> bool:
 
 
 def _pack(connection: sqlite3.Connection, text: str, args: tuple[object, ...]) -> str:
-    """A subquery's own ORDER BY is kept under json_group_array (SQLite omits it only in joins)."""
+    """Returns the SELECT packed into one JSON text. Its ORDER BY stays in force under
+    json_group_array: SQLite omits a subquery's ORDER BY only in joins."""
     cursor = connection.execute(f"SELECT * FROM ({text}) LIMIT 0", args)
     names = [f"c{index}" for index in range(len(cursor.description))]
     return (

@@ -1,9 +1,9 @@
-"""A copy of a database file, while a process writes to it.
+"""Copies a database file while a process writes to it.
 
 One connection reads the file, opened `mode=ro`: it can neither commit nor checkpoint, so SQLite's
-WAL-reset bug (sqlite.py) can't strike, whoever writes meanwhile. It holds one read transaction from
-the first page to the last: the copy is the database at one moment. Until the end the WAL keeps what
-was written since, so it grows by as much.
+WAL-reset bug (sqlite.py) can't occur, whichever process writes meanwhile. One read transaction
+lasts from the first page to the last, so the copy is the database at one moment. Until the end the
+WAL keeps everything that was written since, and grows by as much.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from firmtrail.database.database import Unavailable
 STEP_PAGES = 2_000
 
 type Copied = Callable[[int, int], None]
-"""Told how many pages are left, of how many."""
+"""Called with the number of pages that are left, and of all pages."""
 
 
 def copy(source: Path, target: Path, copied: Copied) -> None:
-    """Make `target`, which is not there yet; it is whole and on the disk when this returns.
+    """Creates `target`, which must not exist; it is complete and on the disk when this returns.
 
-    Blocks. Raises `Unavailable` where the source is no database or can't be read, or the disk is
-    full; then `target` is not a database.
+    Blocks. Raises `Unavailable` where the source is not a database or can't be read, or where the
+    disk is full; then `target` is not a database.
     """
     target.touch(mode=0o600, exist_ok=False)
     read_only = f"{source.absolute().as_uri()}?mode=ro"

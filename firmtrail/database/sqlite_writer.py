@@ -1,8 +1,8 @@
-"""Where the one connection lives that writes an embedded file: in a thread, or in a process.
+"""Runs the one connection that writes an embedded file, in a thread or in a separate process.
 
-A thread is there at once, and enough for a command or a test. But it shares the GIL with the event
-loop, and each waits for the other; a server writes in a process of its own, which does nothing
-else. Either way what is sent is run in the order in which it was sent, one after another.
+A thread is ready immediately, and enough for a command or a test. But it shares the GIL with the
+event loop, and each waits for the other; so a server writes in a separate process that does nothing
+else. Both run what is sent one after another, in the order in which it was sent.
 """
 
 import asyncio
@@ -17,13 +17,12 @@ from typing import IO, Any, Protocol, cast
 import aiosqlite
 import structlog
 
-from firmtrail.database import pickled
-from firmtrail.database import sqlite_connection as on
+from firmtrail.database import messages, sqlite_connection
 from firmtrail.database.database import OutcomeUnknown, Unavailable
 from firmtrail.repeats import Repeats
 
-COMMITS = frozenset({on.play, on.commit})
-"""What was on its way when its process ended may be in the file, or not."""
+COMMITS = frozenset({sqlite_connection.play, sqlite_connection.commit})
+"""If the process ends while one of these runs, the transaction may be in the file or not."""
 
 ENDED = "the process that writes has ended"
 
@@ -32,59 +31,64 @@ _repeats = Repeats()
 
 
 class Writer(Protocol):
-    """The writing connection."""
+    """Runs functions on the writing connection."""
 
     async def ready(self) -> None:
-        """Have it there before a transaction begins. Raises `Unavailable`."""
+        """Makes the connection ready for a transaction. Raises `Unavailable`."""
 
     def send[R](self, function: Callable[..., R], *args: object) -> Awaitable[R]:
-        """Run `function(sqlite3 connection, *args)` there; it is on its way when this returns."""
+        """Sends `function(sqlite3 connection, *args)` to run there; returns its awaitable
+        result."""
 
     async def close(self) -> None:
-        """Let what was sent end, then close the connection."""
+        """Closes the connection after everything that was sent has ended."""
 
 
-class InThread:
-    """A connection in a thread of this process: aiosqlite's."""
+class ThreadConnection:
+    """Runs a connection in a thread of this process, by aiosqlite."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
 
     @classmethod
-    async def open(cls, path: Path, clock: Callable[[], float], *, writes: bool) -> "InThread":
+    async def open(
+        cls, path: Path, clock: Callable[[], float], *, writes: bool
+    ) -> "ThreadConnection":
         connection = cls(
-            await aiosqlite.Connection(partial(on.connect, path, writes=writes), iter_chunk_size=64)
+            await aiosqlite.Connection(
+                partial(sqlite_connection.connect, path, writes=writes), iter_chunk_size=64
+            )
         )
         try:
-            await connection.send(partial(on.set_up, clock=clock, writes=writes))
+            await connection.send(partial(sqlite_connection.set_up, clock=clock, writes=writes))
         except BaseException:
             await connection.close()
             raise
         return connection
 
     async def ready(self) -> None:
-        """It is."""
+        """Returns immediately: a thread is always ready."""
 
     def send[R](self, function: Callable[..., R], *args: object) -> Awaitable[R]:
         work: Coroutine[None, None, R] = self._run(function, args)
         return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
 
     async def _run[R](self, function: Callable[..., R], args: Sequence[object]) -> R:
-        """In one hop: through aiosqlite's cursor methods a statement costs 35-100 microseconds, and
-        they offer no public way to run several at once. `_execute` is what they are all made of."""
+        """Runs the function in one hop. aiosqlite's cursor methods cost 35-100 microseconds a
+        statement and can't run several in one call. They all use `_execute` internally."""
         connection = self._connection
-        call = connection._execute(on.run, function, connection._conn, args)  # type: ignore[no-untyped-call] # noqa: SLF001
+        call = connection._execute(sqlite_connection.run, function, connection._conn, args)  # type: ignore[no-untyped-call] # noqa: SLF001
         return cast("R", await call)
 
     async def close(self) -> None:
         await self._connection.close()
 
 
-class Apart:
-    """A connection in a process of its own, which ends with this one and is begun anew when it
-    ended by itself.
+class ProcessConnection:
+    """Runs a connection in a separate process, which ends with this one. If it ends on its own, the
+    next transaction starts another one.
 
-    It inherits the file's lock, so that nobody else writes the file before both have ended.
+    The process inherits the file's lock, so no other one can write before both have ended.
     """
 
     def __init__(self, path: Path, lock: IO[bytes], modules: Sequence[str]) -> None:
@@ -108,14 +112,14 @@ class Apart:
             except OSError as error:
                 raise Unavailable(f"no process can be started: {error}") from error
         reader, self._writer = await asyncio.open_connection(sock=here)
-        opened = self._answer(on.set_up)
+        opened = self._answer(sqlite_connection.set_up)
         self._ended = asyncio.create_task(self._listen(reader, process))
         await opened
 
     def send[R](self, function: Callable[..., R], *args: object) -> Awaitable[R]:
         if self._writer is None:
             raise Unavailable(ENDED)
-        self._writer.writelines(pickled.message((function, args)))
+        self._writer.writelines(messages.encode((function, args)))
         return self._answer(function)
 
     def _answer[R](self, function: Callable[..., R]) -> asyncio.Future[R]:
@@ -127,10 +131,10 @@ class Apart:
         self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process
     ) -> None:
         try:
-            while (message := await _received(reader)) is not None:
-                error, result = pickled.content(message)
+            while (body := await _received(reader)) is not None:
+                error, result = messages.decode(body)
                 _, answer = self._sent.popleft()
-                if answer.done():  # whoever asked was cancelled
+                if answer.done():  # its caller was cancelled
                     continue
                 if error is not None:
                     answer.set_exception(error)
@@ -143,7 +147,7 @@ class Apart:
                 _log.error(ENDED, exit_code=exit_code, left_out=left_out)
 
     def _end(self) -> None:
-        """No more answers come."""
+        """Fails every request that is still unanswered: no more answers come."""
         assert self._writer is not None
         self._writer.close()
         self._writer = None
@@ -161,8 +165,10 @@ class Apart:
 
 
 async def _received(reader: asyncio.StreamReader) -> bytes | None:
-    """Returns the next message's content; None: there is none any more."""
+    """Returns the body of the next message; None: there are no more."""
     try:
-        return await reader.readexactly(pickled.length(await reader.readexactly(pickled.HEADER)))
+        return await reader.readexactly(
+            messages.body_bytes(await reader.readexactly(messages.HEADER_BYTES))
+        )
     except (asyncio.IncompleteReadError, OSError):
         return None

@@ -1,1 +1,1 @@
-"""The truth: an append-only log on SQLite or Postgres. It knows nothing of devices."""
+"""Keeps the truth: an append-only log in SQLite or Postgres. It knows nothing of devices."""

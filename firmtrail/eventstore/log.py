@@ -1,8 +1,8 @@
-"""The append-only log: all SQL that writes `events`, `subtrees`, `texts` and `log_heads`.
+"""Appends to the log and reads it: all SQL that writes `events`, `subtrees`, `texts`, `log_heads`.
 
-A log is a sequence of entries at positions 0, 1, 2 … without gaps. An append locks the log's head
-row from `lock` to commit, so one order exists and no position is given twice, on any number of
-servers. An entry's text is the truth: it is stored as it was hashed and never encoded again. The
+A log is a sequence of entries at positions 0, 1, 2 … without gaps. An append keeps the log's head
+row locked from `lock` to commit, so there is one order and no position is used twice, on any number
+of servers. An entry's text is the truth: it is stored as it was hashed and never encoded again. The
 other columns of `events` are an index over it.
 """
 
@@ -12,10 +12,14 @@ from typing import NamedTuple
 import msgspec
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement, Transaction
-from firmtrail.eventstore import continued, merkle
+from firmtrail.eventstore import lineage, merkle
 
 ENTRY_BYTES_MAX = 8 * 1024
 PAGE_ENTRIES = 1_000
+
+
+type EntryPage = list[tuple[int, int, str]]
+"""(position, recorded_at_ms, entry text), in the order of their positions."""
 
 
 class Corrupt(Exception):
@@ -23,7 +27,7 @@ class Corrupt(Exception):
 
 
 class Head(NamedTuple):
-    """The end of a log: what the next append continues."""
+    """Describes the end of a log, which the next append continues."""
 
     log_id: int
     project: str
@@ -38,41 +42,41 @@ class Head(NamedTuple):
     closed: bool
     """A newer log of the project has replaced this one."""
     now_ms: int
-    """The log's clock when the head was read: after the lock was had, if it was locked."""
+    """The log's clock when the head was read: after the lock was acquired, if it was locked."""
     accepted_ms: int = 0
-    """Up to which `recorded_at_ms` the log takes appends, however far before that its clock is."""
+    """The log takes appends up to this `recorded_at_ms`, however far ahead of its clock that is."""
 
     def refused_until_ms(self, ahead_ms_max: int) -> int | None:
-        """Returns until when appends are refused, as the last event is far ahead of the clock.
-
-        None: they are not.
-        """
+        """Returns until when appends are refused because the last event is far ahead of the clock;
+        None: they are not refused."""
         latest = max(self.now_ms + ahead_ms_max, self.accepted_ms)
         return self.recorded_at_ms - ahead_ms_max if self.recorded_at_ms > latest else None
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One event as the log takes it."""
+class NewEntry(msgspec.Struct, frozen=True, gc=False):
+    """Describes one event to append."""
 
     stream: str
     event_id: str
     """Unique in its stream."""
     text: str
-    """The canonical line; what is hashed, stored and replayed."""
+    """The canonical line: it is hashed, stored and replayed."""
     is_control: bool = False
     is_nudge: bool = False
 
 
-class Text(NamedTuple):
-    """Free text kept beside the entry at `position`, which holds only its salted hash."""
+class ErasableText(NamedTuple):
+    """Holds a free text for storage outside the log. The entry at `position` has only its salted
+    hash."""
 
     position: int
     salt: str
     text: str
 
 
-class Found(NamedTuple):
-    """An event already recorded under an identity; below 0 in a log that this one goes on from."""
+class RecordedEntry(NamedTuple):
+    """Describes an event already recorded; its position is below 0 in a log that this one
+    continues."""
 
     position: int
     recorded_at_ms: int
@@ -130,7 +134,7 @@ INSERT INTO events (log_id, position, stream, event_id, recorded_at_ms, entry)
 SELECT $1, given.position, given.stream, given.event_id, $2, given.entry
 FROM given
 WHERE TRUE"""
-"""In the order given: SQLite's trigger refuses any other, Postgres needs none."""
+"""Inserts in the order given: SQLite's trigger refuses any other; Postgres needs none."""
 
 _APPEND_TEXTS = """\
 INSERT INTO texts (log_id, position, salt, text)
@@ -193,7 +197,8 @@ SELECT position, recorded_at_ms, entry
 FROM events
 WHERE log_id = $1 AND stream = $2 AND position + 0 < $3
 ORDER BY position + 0"""
-"""Bare, `position` invites both planners to walk the whole log in its order, past every stream."""
+"""Orders by `position + 0`: a bare `position` lets both planners scan the whole log in its
+order."""
 
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position, text"
 
@@ -204,32 +209,32 @@ async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_m
     Its first event is not recorded before `recorded_at_ms`.
     """
     rows: list[Row] = []
-    while not rows:  # another transaction, which has ended by now, took this number
+    while not rows:  # else another transaction took this number, and has ended by now
         [rows] = await tx.run(Statement(_CREATE, (project, above, recorded_at_ms)))
     return int(rows[0][0])
 
 
 def close(log_id: int) -> Statement:
-    """Ends a log that a newer one replaces: it stays readable, appends to it are refused."""
+    """Ends a log that a newer one replaces: it stays readable, and refuses appends."""
     return Statement(_CLOSE, (log_id,))
 
 
 def lock(log_id: int) -> Statement:
-    """Takes the head row until the transaction ends; read it with `head_of`.
+    """Locks the head row until the transaction ends; `head_of` takes the rows.
 
-    It is run alone: a statement that both waited for the lock and read more would read from a
-    snapshot older than the lock.
+    Run it alone: a statement that waited for the lock and also read more would read from a snapshot
+    older than the lock.
     """
     return Statement(_LOCK, (log_id,))
 
 
 async def head(db: Reader, log_id: int) -> Head:
-    """Returns the end of the log as of now, not locked."""
+    """Returns the end of the log now, without locking it."""
     return head_of(await db.read(Statement(_HEAD, (log_id,))))
 
 
 def accept_clock(log_id: int) -> Statement:
-    """Take appends although the last event is far ahead of the clock; the head is locked."""
+    """Makes a locked log take appends although its last event is far ahead of the clock."""
     return Statement(_ACCEPT, (log_id,))
 
 
@@ -256,14 +261,14 @@ def head_of(rows: Sequence[Row]) -> Head:
     return head._replace(frontier=merkle.from_text(row[4]), closed=bool(head.closed))
 
 
-class Extended(NamedTuple):
-    """A log's new end."""
+class AfterAppend(NamedTuple):
+    """Holds a log's new end, and the subtrees that the append completed."""
 
     head: Head
     completed: list[merkle.Subtree]
 
 
-def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Extended:
+def after_append(head: Head, entries: Sequence[NewEntry], recorded_at_ms: int) -> AfterAppend:
     """Returns the head after these entries, and the subtrees that they complete."""
     leaves = (merkle.leaf_hash(entry.text.encode()) for entry in entries)
     frontier, completed = merkle.extend(head.frontier, head.size, leaves)
@@ -273,15 +278,15 @@ def extended(head: Head, entries: Sequence[Entry], recorded_at_ms: int) -> Exten
         recorded_at_ms=recorded_at_ms,
         control_count=head.control_count + sum(entry.is_control for entry in entries),
     )
-    return Extended(after, completed)
+    return AfterAppend(after, completed)
 
 
 def append(
-    head: Head, entries: Sequence[Entry], texts: Sequence[Text], recorded_at_ms: int
+    head: Head, entries: Sequence[NewEntry], texts: Sequence[ErasableText], recorded_at_ms: int
 ) -> list[Statement]:
-    """Writes the entries after `head`, which the transaction has locked, and moves it."""
+    """Writes the entries after `head`, which the transaction has locked, and moves the head."""
     assert all(len(entry.text) <= ENTRY_BYTES_MAX for entry in entries)
-    after, completed = extended(head, entries, recorded_at_ms)
+    after, completed = after_append(head, entries, recorded_at_ms)
     rows = [
         (position, entry.stream, entry.event_id, entry.text)
         for position, entry in enumerate(entries, start=head.size)
@@ -319,51 +324,47 @@ def _append_subtrees(log_id: int, completed: Iterable[merkle.Subtree]) -> Statem
 
 
 def find(log_id: int, identities: Iterable[tuple[str, str]]) -> Statement:
-    """Reads the events recorded under these (stream, event id); read it with `found`."""
+    """Finds the events recorded under these (stream, event id); `recorded_entries` takes the
+    rows."""
     rows = [(n, stream, event_id) for n, (stream, event_id) in enumerate(identities)]
     return Statement(_FIND, (log_id,), Given("n bigint, stream text, event_id text", rows))
 
 
-def found(
+def recorded_entries(
     identities: Sequence[tuple[str, str]], rows: Iterable[Row]
-) -> dict[tuple[str, str], Found]:
+) -> dict[tuple[str, str], RecordedEntry]:
     return {
-        identities[n]: Found(position, recorded_at_ms, text)
+        identities[n]: RecordedEntry(position, recorded_at_ms, text)
         for n, position, recorded_at_ms, text in rows
     }
 
 
 def erase_text(log_id: int, position: int) -> Statement:
-    """Removes the text of an event, and its salt; gives (position, text) if there was one."""
+    """Deletes the free text of an event and its salt; gives (position, text) if there was one."""
     return Statement(_ERASE_TEXT, (log_id, position))
 
 
 def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
-    """Reads the first entries at start <= position < stop; read it with `page_of`.
+    """Reads the first entries at start <= position < stop; `page_of` takes the rows.
 
-    Below 0 stand the events of the logs that this one continues, from `continued.first` on.
+    Positions below 0, from `lineage.first_position` on, are in the logs that this one continues.
     """
     if start < 0:
         return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
     return Statement(_READ, (log_id, start, stop, entries_max))
 
 
-def page_of(log_id: int, start: int, rows: Sequence[Row]) -> list[tuple[int, int, str]]:
-    """(position, recorded_at_ms, entry text) from `start` on, in order; not none.
-
-    Raises `Corrupt` where a position is missing.
-    """
+def page_of(log_id: int, start: int, rows: Sequence[Row]) -> EntryPage:
+    """Returns at least one entry, from `start` on. Raises `Corrupt` where a position is missing."""
     if not rows or rows[0][0] != start or rows[-1][0] != start + len(rows) - 1:
         raise Corrupt(f"log {log_id}: position {start} or one after it is missing")
     return [(position, at, text) for position, at, text in rows]
 
 
-async def read(
-    db: Database, log_id: int, start: int, stop: int
-) -> AsyncIterator[list[tuple[int, int, str]]]:
-    """Pages of (position, recorded_at_ms, entry text) for start <= position < stop, in order.
+async def read(db: Reader, log_id: int, start: int, stop: int) -> AsyncIterator[EntryPage]:
+    """Yields the entries at start <= position < stop, a page at a time.
 
-    Each page is a query of its own, so a slow reader holds no snapshot. Raises `Corrupt` where a
+    Each page is a query of its own, so a slow reader keeps no snapshot. Raises `Corrupt` where a
     position is missing.
     """
     while start < stop:
@@ -378,19 +379,19 @@ async def streams(db: Database, log_id: int, start: int, stop: int) -> frozenset
     return frozenset(stream for [stream] in rows)
 
 
-async def read_stream(db: Database, log_id: int, stream: str) -> list[tuple[int, int, str]]:
+async def read_stream(db: Database, log_id: int, stream: str) -> EntryPage:
     """Returns all entries of one stream, in order. For streams that stay short: not a device's.
 
-    What was recorded in the logs that this one continues comes first, at positions below 0.
+    Entries of the logs that this one continues come first, at positions below 0.
     """
-    entries = []
-    for part in await continued.whole(db, log_id):
-        rows = await db.read(of_stream(part.log_id, stream, part.size))
-        entries += [(part.start + position, at, text) for position, at, text in rows]
+    entries: EntryPage = []
+    for segment in await lineage.all_segments(db, log_id):
+        rows = await db.read(of_stream(segment.log_id, stream, segment.size))
+        entries += [(segment.start + position, at, text) for position, at, text in rows]
     return entries
 
 
-def of_stream(log_id: int, stream: str, stop: int = continued.END) -> Statement:
-    """Reads (position, recorded_at_ms, entry text) before `stop` of a stream that stays short, in
-    order."""
+def of_stream(log_id: int, stream: str, stop: int = lineage.POSITION_MAX) -> Statement:
+    """Reads the entries before `stop` of a stream that stays short, in order; rows are those of an
+    `EntryPage`."""
     return Statement(_READ_STREAM, (log_id, stream, stop))

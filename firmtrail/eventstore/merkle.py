@@ -1,10 +1,10 @@
-"""The Merkle tree over the log: RFC 6962, section 2.1, as pure functions.
+"""Computes the Merkle tree over the log: RFC 6962, section 2.1, as pure functions.
 
-The tree of a growing log is carried as its frontier: the roots of the perfect subtrees that its
-size is made of, largest first (one for each set bit of the size, so at most 63). Appending one leaf
-costs one leaf hash and, on average, one node hash.
+The tree of a growing log is stored as its frontier: the roots of the perfect subtrees that make up
+its size, largest first (one for each set bit of the size, so at most 63). Appending one leaf costs
+one leaf hash and, on average, one node hash.
 
-The position of an entry is its index in the tree and is not part of what is hashed.
+The position of an entry is its index in the tree. The position itself is not hashed.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ HASH_BYTES = 32
 
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
-"""A level of the tree, as C2SP tlog-tiles counts them, is TILE_HEIGHT of its binary heights: what
-stands at level n is the root of TILE_WIDTH ** n leaves."""
+"""One level, as C2SP tlog-tiles counts levels, is TILE_HEIGHT binary heights of the tree: a hash at
+level n is the root of TILE_WIDTH ** n leaves."""
 
 _LAST = TILE_WIDTH - 1
 
@@ -27,19 +27,19 @@ EMPTY_ROOT = sha256(b"").digest()
 
 
 class Subtree(NamedTuple):
-    """The root of TILE_WIDTH ** level leaves, the number-th such from the left."""
+    """Holds the root of TILE_WIDTH ** level leaves: the number-th such subtree from the left."""
 
     level: int
     number: int
     hash: bytes
 
 
-class Extended(NamedTuple):
-    """A tree after leaves were appended to it."""
+class ExtendedTree(NamedTuple):
+    """Describes a tree after leaves were appended to it."""
 
     frontier: Frontier
     completed: list[Subtree]
-    """Those of level 1 and above that these leaves completed, as they came."""
+    """The subtrees of level 1 and above that these leaves completed, in the order of completion."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -50,8 +50,8 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def extend(frontier: Frontier, size: int, leaf_hashes: Iterable[bytes]) -> Extended:
-    """The tree of `size` leaves after these leaves are appended to it.
+def extend(frontier: Frontier, size: int, leaf_hashes: Iterable[bytes]) -> ExtendedTree:
+    """Returns the tree of `size` leaves after these leaves are appended to it.
 
     Each trailing set bit of the size is a perfect subtree that the next leaf completes.
     """
@@ -70,12 +70,12 @@ def extend(frontier: Frontier, size: int, leaf_hashes: Iterable[bytes]) -> Exten
             number >>= 1
         stack.append(node)
         size += 1
-    return Extended(tuple(stack), completed)
+    return ExtendedTree(tuple(stack), completed)
 
 
 def root(frontier: Frontier) -> bytes:
-    """The root of the tree, or of any part of one that these perfect subtrees make up: joined
-    from the smallest up."""
+    """Returns the root of the tree, or of any part of it, that these perfect subtrees make up: they
+    are joined from the smallest to the largest."""
     if not frontier:
         return EMPTY_ROOT
     *larger, node = frontier

@@ -1,7 +1,7 @@
 """Finds how large a log was at a time, by bisection: the times of its events never decrease."""
 
 from firmtrail.database.database import Database, Statement
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 
 _RECORDED_AT = """\
 SELECT recorded_at_ms
@@ -12,15 +12,16 @@ WHERE log_id = $1 AND position = $2"""
 async def at(db: Database, log_id: int, at_ms: int) -> int:
     """Returns how many events were recorded at or before `at_ms`.
 
-    Below 0 for a time before a log that continues others: so many of the last were later.
+    The result is below 0 for a time before a log that continues others: -n means that the last n
+    events before position 0 were recorded later.
     """
     if size := await _size_at(db, log_id, (await log.head(db, log_id)).size, at_ms):
         return size
-    parts = continued.parts_of(await db.read(continued.parts(log_id)))
-    for part in reversed(parts):
-        if size := await _size_at(db, part.log_id, part.size, at_ms):
-            return part.start + size
-    return parts[0].start if parts else 0
+    segments = lineage.segments_of(await db.read(lineage.segments(log_id)))
+    for segment in reversed(segments):
+        if size := await _size_at(db, segment.log_id, segment.size, at_ms):
+            return segment.start + size
+    return segments[0].start if segments else 0
 
 
 async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:

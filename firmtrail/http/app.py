@@ -191,8 +191,10 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     with contextlib.suppress(Unavailable):  # /readyz reports it
         await services.builder.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
-    if services.publisher is not None:
-        tasks["publisher"] = asyncio.create_task(services.publisher.run())
+    followings = [services.publisher.following] if services.publisher else []
+    for following in followings:
+        tasks[following.follower.name] = asyncio.create_task(following.run())
+        services.recorder.on_commit.append(following.wake)
     tasks["silence"] = asyncio.create_task(services.silence.run())
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["gate"] = asyncio.create_task(services.gate.run())

@@ -51,7 +51,7 @@ class Readiness:
             failed.append("views")
         if self._folder and shutil.disk_usage(self._folder).free < FREE_BYTES_MIN:
             failed.append("disk")
-        if self._publisher and self._publisher.problem:
+        if self._publisher and self._publisher.following.problem:
             failed.append("checkpoints")
         return failed + await self._database_failures()
 
@@ -62,12 +62,12 @@ class Readiness:
 
     @property
     def _refused(self) -> frozenset[LogName]:
-        return frozenset(self._publisher.floors.refused if self._publisher else ())
+        return frozenset(self._publisher.minimum_sizes.refused if self._publisher else ())
 
     async def _database_failures(self) -> list[str]:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
-                found = await health.look(self._db, self._refused)
+                found = await health.read(self._db, self._refused)
         except (Unavailable, TimeoutError):
             return ["database"]
         failed = []

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from msgspec import UNSET, UnsetType
 
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound
 
@@ -28,15 +28,15 @@ async def log_of(call: AnyCall) -> int:
     return log_id
 
 
-async def old_logs(call: AnyCall, positions: Iterable[int]) -> list[continued.Part]:
+async def old_logs(call: AnyCall, positions: Iterable[int]) -> list[lineage.Segment]:
     """The logs that the newest goes on from, where any of these positions is in one of them."""
     if all(position >= 0 for position in positions):
         return []
-    rows = await call.services.db.read(continued.parts(call.log_id))
-    return continued.parts_of(rows)
+    rows = await call.services.db.read(lineage.segments(call.log_id))
+    return lineage.segments_of(rows)
 
 
-def place_of(old: Iterable[continued.Part], position: int) -> tuple[int | UnsetType, int]:
+def place_of(old: Iterable[lineage.Segment], position: int) -> tuple[int | UnsetType, int]:
     """An event's place as answers show it: the old log's number, if it is in one, and its position
     there."""
-    return (UNSET, position) if position >= 0 else continued.place_of(old, position)
+    return (UNSET, position) if position >= 0 else lineage.original_place(old, position)

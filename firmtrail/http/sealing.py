@@ -37,7 +37,7 @@ async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
     try:
         size = await services.recorder.act(call.log_id, seal())
         async with asyncio.timeout(PUBLISHED_WAIT_S):
-            await publisher.covering(call.log_id, size)
+            await publisher.served.covering(call.log_id, size)
     except (Unavailable, TimeoutError) as error:
         _log.warning("not sealed", project=call.project, reason=repr(error))
 

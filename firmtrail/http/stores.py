@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from firmtrail.artifacts import Artifacts
 from firmtrail.database.database import Unavailable
-from firmtrail.publishing.published_file import BadFile
+from firmtrail.publishing.checkpoint_store import BadStore
 from firmtrail.publishing.publisher import Publisher
 
 KEPT_S = 60.0
@@ -21,7 +21,7 @@ class Stores:
     """The stores of one process."""
 
     def __init__(self, publisher: Publisher | None, artifacts: Artifacts | None) -> None:
-        self._checkpoints = _Look(publisher.look_outside) if publisher else None
+        self._checkpoints = _Look(publisher.check_store) if publisher else None
         self._artifacts = _Look(artifacts.check) if artifacts else None
 
     async def checkpoints(self) -> bool | None:
@@ -51,6 +51,6 @@ class _Look:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await self._look()
-        except (Unavailable, OSError, BadFile):  # a TimeoutError is an OSError
+        except (Unavailable, OSError, BadStore):  # a TimeoutError is an OSError
             return False
         return True

@@ -14,8 +14,8 @@ from uuid_utils import uuid7
 
 from firmtrail.database.database import Database, Reader, Row, Statement
 from firmtrail.events.entry import decode
-from firmtrail.eventstore import continued, log
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore import lineage, log
+from firmtrail.eventstore.lineage import Segment
 from firmtrail.projections import fold, releases, rollouts
 from firmtrail.rules import control
 from firmtrail.rules.control import Control
@@ -100,7 +100,7 @@ class CommittedControls:
         self._known[log_id] = control
 
 
-def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Part]) -> list[Statement]:
+def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Segment]) -> list[Statement]:
     """Reads the parts of a `Control`; `of` decodes them. `old` are the logs that this one
     continues."""
     stream = f"project/{head.project}"
@@ -142,6 +142,6 @@ async def read(db: Database, log_id: int) -> Control:
 async def _at(reader: Reader, head: log.Head) -> Control:
     """Returns the `Control` as of the reader's snapshot, from which the head was read."""
     live = {name: generation for name, _, generation in await reader.read(fold.live(head.log_id))}
-    old = continued.parts_of(await reader.read(continued.parts(head.log_id)))
+    old = lineage.segments_of(await reader.read(lineage.segments(head.log_id)))
     rows = [await reader.read(statement) for statement in load(head, live, old)]
     return of(head.control_count, rows)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
-from firmtrail.eventstore import continued
+from firmtrail.eventstore import lineage
 from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules import release
@@ -77,8 +77,8 @@ SELECT
 FROM log_heads
 LEFT JOIN releases AS release
     ON release.log_id = $1 AND release.generation = {generation_of(NAME)}
-{continued.joined("texts", "notes", "release.position")}
-{continued.joined("texts", "reason", "release.withdrawn_position")}
+{lineage.join_sql("texts", "notes", "release.position")}
+{lineage.join_sql("texts", "reason", "release.withdrawn_position")}
 LEFT JOIN release_artifacts AS artifact
     ON artifact.log_id = release.log_id
     AND artifact.generation = release.generation

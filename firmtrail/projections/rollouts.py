@@ -15,7 +15,7 @@ from msgspec.structs import astuple
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.steering import RolloutPaused
-from firmtrail.eventstore import continued
+from firmtrail.eventstore import lineage
 from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.rollout import Recent, Rollout
@@ -61,10 +61,10 @@ SELECT
 FROM log_heads
 LEFT JOIN rollouts AS rollout
     ON rollout.log_id = $1 AND rollout.generation = {generation_of(NAME)}
-{continued.joined("events", "start", "rollout.position")}
-{continued.joined("events", "phase", "rollout.phase_position")}
-{continued.joined("texts", "start_text", "rollout.position")}
-{continued.joined("texts", "phase_text", "rollout.phase_position")}
+{lineage.join_sql("events", "start", "rollout.position")}
+{lineage.join_sql("events", "phase", "rollout.phase_position")}
+{lineage.join_sql("texts", "start_text", "rollout.position")}
+{lineage.join_sql("texts", "phase_text", "rollout.phase_position")}
 WHERE log_heads.log_id = $1
 ORDER BY rollout.rollout"""
 

@@ -1,10 +1,10 @@
-"""What does the log sign, and is this text signed by it? Checkpoints as signed notes.
+"""Writes and verifies checkpoints as signed notes.
 
 A checkpoint is a signed tree head: origin, size and root of a log (C2SP tlog-checkpoint), in the
 form of a note signed with Ed25519 (C2SP signed-note). The name of the key is the log's origin, so
-one key of an installation has another key id in each of its logs. Signing is deterministic: the
-same head gives the same text. Pure but for the key object; whether a head may be signed is the
-publisher's to know.
+an installation's one key has another key id in each of its logs. Signing is deterministic: the same
+head gives the same text. Everything here is pure but for the key object. The publisher decides
+whether a head may be signed.
 """
 
 import re
@@ -35,11 +35,11 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 class BadNote(Exception):
-    """The text is no checkpoint that this key signed, and why."""
+    """The text is not a checkpoint that this key signed; the message says why."""
 
 
 class Checkpoint(NamedTuple):
-    """The head of a log's tree."""
+    """Holds the head of a log's tree, and the log's origin."""
 
     origin: str
     size: int
@@ -47,7 +47,7 @@ class Checkpoint(NamedTuple):
 
 
 class Verifier(NamedTuple):
-    """Who can have signed: a key under its name."""
+    """Holds a public key and its name, to verify signatures."""
 
     name: str
     key_id: bytes
@@ -55,7 +55,7 @@ class Verifier(NamedTuple):
 
 
 def origin(instance: str, project: str, number: int) -> str:
-    """What a log is called where it is signed; no two logs ever have the same."""
+    """Returns the name of a log in its checkpoints. No two logs ever have the same one."""
     return f"{instance}/{project}/{number}"
 
 
@@ -68,32 +68,32 @@ def _key_id(name: str, key: Ed25519PublicKey) -> bytes:
 
 
 def key_line(verifier: Verifier) -> str:
-    """The verifier key, as tools take it: "<name>+<key id>+<key>"."""
+    """Returns the verifier key in the form that tools take: "<name>+<key id>+<key>"."""
     key = b64encode(ED25519 + verifier.key.public_bytes_raw()).decode()
     return f"{verifier.name}+{verifier.key_id.hex()}+{key}"
 
 
 def read_key_line(line: str) -> Verifier:
-    """The verifier that `key_line` wrote. Raises `BadNote` for what is none."""
+    """Returns the verifier of a line that `key_line` wrote. Raises `BadNote` for any other text."""
     name, _, rest = line.strip().partition("+")
     key_id, _, encoded = rest.partition("+")
     try:
         kind_and_key = b64decode(encoded, validate=True)
         found = verifier(name, Ed25519PublicKey.from_public_bytes(kind_and_key[1:]))
     except ValueError as error:
-        raise BadNote("this is no Ed25519 verifier key line") from error
+        raise BadNote("this is not an Ed25519 verifier key line") from error
     if kind_and_key[:1] != ED25519 or found.key_id.hex() != key_id or not is_name(name):
-        raise BadNote("the verifier key line does not agree with itself")
+        raise BadNote("the key id of the verifier key line does not belong to its name and key")
     return found
 
 
 def is_name(text: str) -> bool:
-    """Whether a key may be called so: no spaces, no plus."""
+    """Returns whether a key may have this name: it has no spaces and no plus signs."""
     return _NAME.fullmatch(text) is not None
 
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
-    """The checkpoint as a note with one signature, the log's own."""
+    """Returns the checkpoint as a note with one signature, the log's own."""
     text = _text(checkpoint)
     key_id = _key_id(checkpoint.origin, key.public_key())
     signature = b64encode(key_id + key.sign(text.encode())).decode()
@@ -105,8 +105,8 @@ def _text(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.origin}\n{checkpoint.size}\n{root}\n"
 
 
-def opened(note: str, signer: Verifier) -> Checkpoint:
-    """The checkpoint that a note holds, signed by `signer` among others.
+def verify_note(note: str, signer: Verifier) -> Checkpoint:
+    """Returns the checkpoint of a note that `signer` signed; others may have signed it too.
 
     Raises `BadNote`. A signature of an unknown key is ignored, a bad one of this key is not.
     """
@@ -125,26 +125,26 @@ def opened(note: str, signer: Verifier) -> Checkpoint:
             raise BadNote(f"the signature of {signer.name} is false") from error
     checkpoint = parse(note)
     if checkpoint.origin != signer.name:
-        raise BadNote(f"it is of {checkpoint.origin}, not of {signer.name}")
+        raise BadNote(f"it is a checkpoint of {checkpoint.origin}, not of {signer.name}")
     return checkpoint
 
 
 def parse(note: str) -> Checkpoint:
-    """What a note says, whoever signed it. Raises `BadNote` for what is no checkpoint."""
+    """Returns the checkpoint of a note without verifying any signature. Raises `BadNote`."""
     text, _ = _parts(note)
     found = _TEXT.fullmatch(text)
     if found is None:
-        raise BadNote("the note is no checkpoint")
+        raise BadNote("the note is not a checkpoint")
     return Checkpoint(found[1], int(found[2]), b64decode(found[3]))
 
 
 def _parts(note: str) -> tuple[str, list[tuple[str, bytes]]]:
-    """The text with its last newline, and each (name, key id and signature)."""
+    """Returns the text with its last newline, and each (name, key id and signature)."""
     text, blank, lines = note.rpartition("\n\n")
     if not blank or not lines.endswith("\n") or len(note.encode()) > NOTE_BYTES_MAX:
-        raise BadNote("this is no signed note")
+        raise BadNote("this is not a signed note")
     if _CONTROL.search(note):
-        raise BadNote("a note holds no control characters")
+        raise BadNote("the note contains control characters")
     signatures = lines.removesuffix("\n").split("\n")
     if len(signatures) > SIGNATURES_MAX:
         raise BadNote(f"a note has at most {SIGNATURES_MAX} signatures")
@@ -157,17 +157,17 @@ def _signature(line: str) -> tuple[str, bytes]:
         signature = b64decode(found[2], validate=True) if found else b""
     except Base64Error:
         signature = b""
-    # Bits that base64 leaves over would give one signature several texts.
+    # The unused last bits of base64 would give one signature several texts.
     is_canonical = found is not None and b64encode(signature).decode() == found[2]
     if found is None or not is_canonical or len(signature) <= KEY_ID_BYTES:
-        raise BadNote("a line behind the note is no signature")
+        raise BadNote("a line after the text is not a signature")
     return found[1], signature
 
 
 def proof_text(index: int, path: Sequence[bytes], note: str) -> str:
-    """The offline receipt of an entry: C2SP tlog-proof, its checkpoint at the end.
+    """Returns the offline receipt of an entry: C2SP tlog-proof, with its checkpoint at the end.
 
-    `path` is RFC 6962's (2.1.1), the leaf's sibling first.
+    `path` is the audit path of RFC 6962 (2.1.1), the leaf's sibling first.
     """
     hashes = "".join(f"{b64encode(each).decode()}\n" for each in path)
     return f"c2sp.org/tlog-proof@v1\nindex {index}\n{hashes}\n{note}"

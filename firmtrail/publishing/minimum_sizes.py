@@ -1,10 +1,10 @@
-"""How far must a log have come? What this process knows of it, and holds every append to.
+"""Keeps the least that each log must be, and checks every append against it.
 
-A log never gets shorter and never changes, so one that ends before what was acknowledged or
-published, or whose root is another than the published one, is not the log any more: a backup was
-restored, a file exchanged, a tail deleted. Appending to it would give positions a second time, and
-publishing it would be a fork. Whoever appends asks `check` while it holds the head; the publisher
-(publisher.py) brings what is published, and what it found.
+A log never gets shorter and never changes. So a log that ends before what was acknowledged or
+published, or that has another root than the published one, is no longer the same log: a backup was
+restored, a file replaced, a tail deleted. Appending to it would use positions a second time, and
+publishing it would be a fork. A transaction that appends calls `check` while it has the head
+locked; the publisher (publisher.py) reports what is published, and the faults that it finds.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ RETRY_AFTER_S = 60
 
 
 class LogName(NamedTuple):
-    """A log, whatever database it lies in."""
+    """Names a log, independent of the database that it is stored in."""
 
     project: str
     number: int
@@ -33,8 +33,8 @@ class LogRefused(Unavailable):
 
     def __init__(self, name: LogName, reason: str) -> None:
         super().__init__(
-            f"log {name} takes no appends: {reason}. Bring the right database back, or go on in a "
-            f"new log: `firmtrail log continue --project {name.project}`.",
+            f"log {name} takes no appends: {reason}. Bring the right database back, or continue in "
+            f"a new log: `firmtrail log continue --project {name.project}`.",
             RETRY_AFTER_S,
         )
         self.log = name
@@ -45,32 +45,32 @@ class LogRefused(Unavailable):
         return LogRefused, self._arguments
 
 
-class Floors:
-    """The least that each log must be, for one process; grows and never shrinks."""
+class MinimumSizes:
+    """Holds the minimum of each log, as one process knows it. A minimum only grows."""
 
     def __init__(self) -> None:
         self.refused: dict[LogName, str] = {}
         """Logs that are not what was acknowledged or published, and why."""
         self.is_checking = False
-        """Set while the database, which was away, is not yet compared with what is published."""
+        """True while a database that was away is not yet compared with what is published."""
         self._acknowledged: dict[LogName, int] = {}
         self._published: dict[LogName, Checkpoint] = {}
 
-    def of(self, name: LogName) -> "Floors":
-        """Returns the same for one log, to be taken to another process."""
-        floors = Floors()
-        floors.is_checking = self.is_checking
-        floors.refused = _only(name, self.refused)
-        floors._acknowledged = _only(name, self._acknowledged)
-        floors._published = _only(name, self._published)
-        return floors
+    def for_log(self, name: LogName) -> "MinimumSizes":
+        """Returns a copy for one log, which a script takes along to the process that writes."""
+        copied = MinimumSizes()
+        copied.is_checking = self.is_checking
+        copied.refused = _only(name, self.refused)
+        copied._acknowledged = _only(name, self._acknowledged)
+        copied._published = _only(name, self._published)
+        return copied
 
     def acknowledge(self, name: LogName, size: int) -> None:
-        """This process saw a commit up to `size`."""
+        """Notes that a commit of this process brought the log to `size`."""
         self._acknowledged[name] = max(size, self._acknowledged.get(name, 0))
 
-    def publish(self, name: LogName, checkpoint: Checkpoint) -> None:
-        """This was published, by whichever server."""
+    def note_published(self, name: LogName, checkpoint: Checkpoint) -> None:
+        """Notes a checkpoint that was published, by this server or another one."""
         known = self._published.get(name)
         if known is None or known.size <= checkpoint.size:
             self._published[name] = checkpoint
@@ -78,17 +78,20 @@ class Floors:
     def published(self, name: LogName) -> Checkpoint | None:
         return self._published.get(name)
 
-    def number(self, project: str) -> int:
-        """The highest number of the project's logs that was ever published; 0: none."""
+    def highest_number(self, project: str) -> int:
+        """Returns the highest number of the project's published logs; 0: none is published."""
         return max((name.number for name in self._published if name.project == project), default=0)
 
     def check(self, head: Head) -> None:
-        """Raises `LogRefused` for a head that is not the log's, `Unavailable` before it is known.
+        """Raises `LogRefused` for a head that can't be the log's, `Unavailable` while the database
+        is not yet compared.
 
-        Only what the head itself shows: the root of an earlier size is the publisher's to compare.
+        Checks only what the head itself shows: the publisher compares the roots of earlier sizes.
         """
         if self.is_checking:
-            raise Unavailable("the database was away, and is compared with what was published", 1)
+            raise Unavailable(
+                "the database was away, and is being compared with what was published", 1
+            )
         name = LogName(head.project, head.number)
         if fault := self._fault(name, head):
             self.refused[name] = fault
@@ -113,11 +116,11 @@ def _only[Value](name: LogName, of_all: Mapping[LogName, Value]) -> dict[LogName
 
 
 def ends_before(published: Checkpoint, size: int) -> str:
-    return f"it ends at {size}, but its checkpoint of size {published.size} is out"
+    return f"it ends at {size}, but its checkpoint of size {published.size} is published"
 
 
 def differs(published: Checkpoint, root: bytes) -> str | None:
-    """Why a root at the size of a checkpoint is not its root; None: it is."""
+    """Returns how a root at the size of a checkpoint differs from its root; None: it does not."""
     if root == published.root:
         return None
     return (

@@ -1,7 +1,7 @@
-"""Which checkpoints are published, and which logs moved since? All SQL of `checkpoints`.
+"""Reads and writes the table `checkpoints`, and finds logs that grew since their last checkpoint.
 
 A row is a checkpoint that anybody may have seen. Rows are only added, and only by the publisher
-(publisher.py); a log has at most one of each size.
+(publisher.py); a log has at most one row of each size. All SQL on `checkpoints` is here.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,7 +14,7 @@ from firmtrail.publishing.minimum_sizes import LogName
 
 PAGE_LOGS = 500
 
-_STANDING = """\
+_STATE = """\
 SELECT
     log_heads.log_id, log_heads.project, log_heads.number, log_heads.size, log_heads.frontier,
     log_heads.closed,
@@ -29,13 +29,13 @@ SELECT
 """
 
 _ALL = f"""\
-{_STANDING}FROM log_heads
+{_STATE}FROM log_heads
 WHERE log_heads.log_id > $1
 ORDER BY log_heads.log_id
 LIMIT $2"""
 
-_MOVED = f"""\
-{_STANDING}FROM log_heads
+_UNPUBLISHED = f"""\
+{_STATE}FROM log_heads
 WHERE log_heads.log_id > $1
     AND log_heads.size > coalesce((
         SELECT max(newest.size)
@@ -45,11 +45,11 @@ ORDER BY log_heads.log_id
 LIMIT $2"""
 
 _NAMED = f"""\
-{_STANDING}FROM given
+{_STATE}FROM given
 CROSS JOIN log_heads
 WHERE log_heads.project = given.project AND log_heads.number = given.number"""
 
-_ADD = """\
+_INSERT = """\
 INSERT INTO checkpoints (log_id, size, note)
 SELECT given.log_id, given.size, given.note
 FROM given
@@ -70,7 +70,7 @@ WHERE checkpoints.log_id = given.log_id
         WHERE newest.log_id = given.log_id)
 ORDER BY given.n"""
 
-_ONE = "SELECT size, note FROM checkpoints WHERE log_id = $1 AND size = $2"
+_OF_SIZE = "SELECT size, note FROM checkpoints WHERE log_id = $1 AND size = $2"
 
 _PAGE = """\
 SELECT size, note
@@ -82,64 +82,64 @@ LIMIT $3"""
 _COUNT = "SELECT count(*) FROM checkpoints WHERE log_id = $1"
 
 
-class Standing(NamedTuple):
-    """How far a log has come in the database."""
+class LogState(NamedTuple):
+    """Describes how far a log is in the database, and how much of it is published."""
 
     log_id: int
     name: LogName
     size: int
-    """As its head says."""
+    """The size that its head states."""
     frontier: merkle.Frontier
     is_closed: bool
     stored: int
-    """How many events it has, as its last one says."""
+    """The number of events that its last stored event shows."""
     published: int
     """The size of its last checkpoint in the database; 0: none."""
 
 
-class Published(NamedTuple):
-    """A checkpoint as everybody gets it."""
+class PublishedNote(NamedTuple):
+    """Holds a checkpoint as it is served."""
 
     size: int
     note: str
 
 
-class Signed(NamedTuple):
-    """A checkpoint with the note that signs it."""
+class SignedCheckpoint(NamedTuple):
+    """Holds a checkpoint with the note that signs it."""
 
     checkpoint: Checkpoint
     note: str
 
 
-async def every(db: Database) -> AsyncIterator[list[Standing]]:
-    """All logs, a page at a time."""
+async def all_logs(db: Database) -> AsyncIterator[list[LogState]]:
+    """Yields all logs, a page at a time."""
     async for page in _pages(db, _ALL):
         yield page
 
 
-async def moved(db: Database) -> AsyncIterator[list[Standing]]:
-    """The logs whose head is ahead of their last checkpoint, a page at a time."""
-    async for page in _pages(db, _MOVED):
+async def unpublished_logs(db: Database) -> AsyncIterator[list[LogState]]:
+    """Yields the logs whose head is ahead of their last checkpoint, a page at a time."""
+    async for page in _pages(db, _UNPUBLISHED):
         yield page
 
 
-async def _pages(db: Database, text: str) -> AsyncIterator[list[Standing]]:
-    page = _standings(await db.read(Statement(text, (0, PAGE_LOGS))))
+async def _pages(db: Database, text: str) -> AsyncIterator[list[LogState]]:
+    page = _states(await db.read(Statement(text, (0, PAGE_LOGS))))
     yield page
     while len(page) == PAGE_LOGS:
-        page = _standings(await db.read(Statement(text, (page[-1].log_id, PAGE_LOGS))))
+        page = _states(await db.read(Statement(text, (page[-1].log_id, PAGE_LOGS))))
         yield page
 
 
-async def named(db: Database, names: Sequence[LogName]) -> list[Standing]:
-    """Those of these logs that the database has."""
+async def named_logs(db: Database, names: Sequence[LogName]) -> list[LogState]:
+    """Returns those of these logs that the database has."""
     given = Given("project text, number bigint", names)
-    return _standings(await db.read(Statement(_NAMED, (), given)))
+    return _states(await db.read(Statement(_NAMED, (), given)))
 
 
-def _standings(rows: Iterable[Row]) -> list[Standing]:
+def _states(rows: Iterable[Row]) -> list[LogState]:
     return [
-        Standing(
+        LogState(
             log_id,
             LogName(project, number),
             size,
@@ -152,29 +152,29 @@ def _standings(rows: Iterable[Row]) -> list[Standing]:
     ]
 
 
-def add(rows: Sequence[tuple[int, int, str]]) -> Statement:
-    """Rows of (log_id, size, note); a size that is there already stays as it is."""
-    return Statement(_ADD, (), Given("log_id bigint, size bigint, note text", rows))
+def insert(rows: Sequence[tuple[int, int, str]]) -> Statement:
+    """Adds rows of (log_id, size, note). A row that exists for a size stays as it is."""
+    return Statement(_INSERT, (), Given("log_id bigint, size bigint, note text", rows))
 
 
 def latest(keys: Sequence[tuple[Value, ...]]) -> Statement:
-    """For each (log_id,) the last checkpoint; read what stands behind its `n` with `found`."""
+    """Reads the last checkpoint of each (log_id,). `checkpoint_of` takes the columns after `n`."""
     given = Given("n bigint, log_id bigint", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_LATEST, (), given)
 
 
-def found(rows: Sequence[Row]) -> Published | None:
-    return Published(*rows[0]) if rows else None
+def checkpoint_of(rows: Sequence[Row]) -> PublishedNote | None:
+    return PublishedNote(*rows[0]) if rows else None
 
 
-async def one(db: Database, log_id: int, size: int) -> Published | None:
-    """The checkpoint of this size, if one was published."""
-    return found(await db.read(Statement(_ONE, (log_id, size))))
+async def of_size(db: Database, log_id: int, size: int) -> PublishedNote | None:
+    """Returns the checkpoint of this size, if one was published."""
+    return checkpoint_of(await db.read(Statement(_OF_SIZE, (log_id, size))))
 
 
-async def page(db: Database, log_id: int, *, below: int, limit: int) -> list[Published]:
-    """The checkpoints of sizes below this one, the largest first."""
-    return [Published(*row) for row in await db.read(Statement(_PAGE, (log_id, below, limit)))]
+async def page(db: Database, log_id: int, *, below: int, limit: int) -> list[PublishedNote]:
+    """Returns the checkpoints of sizes below this one, the largest first."""
+    return [PublishedNote(*row) for row in await db.read(Statement(_PAGE, (log_id, below, limit)))]
 
 
 async def count(db: Database, log_id: int) -> int:

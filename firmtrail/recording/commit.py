@@ -17,7 +17,7 @@ from firmtrail.database.database import Row, Script, Statement, Transaction, Una
 from firmtrail.events.entry import encode
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.times import time_text
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.projections import (
     controls,
     device_asks,
@@ -28,7 +28,7 @@ from firmtrail.projections import (
     history_lines,
     rollouts,
 )
-from firmtrail.publishing.minimum_sizes import Floors, LogName
+from firmtrail.publishing.minimum_sizes import LogName, MinimumSizes
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 
@@ -70,9 +70,9 @@ def until_text(until_ms: int) -> str:
 class Before(NamedTuple):
     """What a process knows of a log before it holds its head."""
 
-    floors: Floors
+    minimum_sizes: MinimumSizes
     held: controls.CommittedControls
-    old: Sequence[continued.Part]
+    old: Sequence[lineage.Segment]
     """The logs that it continues."""
 
 
@@ -98,8 +98,8 @@ class Paper:
     ) -> None:
         self._generations = generations
         self._known = None if is_news else decides
-        self._entries: list[log.Entry] = []
-        self._texts: list[log.Text] = []
+        self._entries: list[log.NewEntry] = []
+        self._texts: list[log.ErasableText] = []
         self.head = head
         self.now_ms = max(head.now_ms, head.recorded_at_ms)
         self.fold = fold.Fold()
@@ -185,7 +185,7 @@ class Paper:
         )
         entry = encode(self.project, recorded)
         self._entries.append(
-            log.Entry(stream, recorded.event_id, entry, event.IS_CONTROL, event.IS_NUDGE)
+            log.NewEntry(stream, recorded.event_id, entry, event.IS_CONTROL, event.IS_NUDGE)
         )
         self.fold.apply(recorded)
         if self.fold.steering.outcomes:
@@ -196,7 +196,7 @@ class Paper:
     def _with_text(self, position: int, event: Event, text: str) -> Event:
         assert event.TEXT is not None, f"{event} has no text"
         salt = secrets.token_bytes(SALT_BYTES)
-        self._texts.append(log.Text(position, salt.hex(), text))
+        self._texts.append(log.ErasableText(position, salt.hex(), text))
         return replace(event, **{event.TEXT: sha256(salt + text.encode()).hexdigest()})
 
     @property
@@ -264,11 +264,11 @@ def holding(log_id: int) -> list[Statement]:
     return [log.lock(log_id), fold.live(log_id)]
 
 
-async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
+async def begin(tx: Transaction, log_id: int, minimum_sizes: MinimumSizes) -> Commit:
     """Locks the log's head and opens a commit at it. Raises `Unavailable` as `held` does."""
-    head, generations = held(await tx.run(*holding(log_id)), floors)
-    [old] = await tx.run(continued.parts(log_id))
-    rows = await tx.run(*controls.load(head, generations, continued.parts_of(old)))
+    head, generations = held(await tx.run(*holding(log_id)), minimum_sizes)
+    [old] = await tx.run(lineage.segments(log_id))
+    rows = await tx.run(*controls.load(head, generations, lineage.segments_of(old)))
     commit = Commit(tx, head, generations, controls.of(head.control_count, rows))
     commit.fold.steering.recent.update(controls.recent(rows))
     return commit
@@ -277,7 +277,7 @@ async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
 def opened(log_id: int, before: Before) -> Script[Paper]:
     """Locks the log's head and opens a paper at it. Reads what decides if it is not known.
     Raises `Unavailable` as `held` does."""
-    head, generations = held((yield holding(log_id)), before.floors)
+    head, generations = held((yield holding(log_id)), before.minimum_sizes)
     if (known := before.held.get(log_id, head.control_count)) is not None:
         return Paper(head, generations, known)
     rows = yield controls.load(head, generations, before.old)
@@ -286,7 +286,9 @@ def opened(log_id: int, before: Before) -> Script[Paper]:
     return Paper(head, generations, decides, is_news=True)
 
 
-def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:
+def held(
+    rows: Sequence[Sequence[Row]], minimum_sizes: MinimumSizes
+) -> tuple[log.Head, dict[str, int]]:
     """Returns the head that `holding` locked, and the live generation of each view.
 
     Raises `Unavailable`, and the transaction must not go on, when
@@ -301,7 +303,7 @@ def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[
     head = log.head_of(locked)
     if head.closed:
         raise Unavailable("the project has started a new log", retry_after_s=1)
-    floors.check(head)
+    minimum_sizes.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)
     return head, _generations(views)

@@ -18,10 +18,10 @@ from functools import partial
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.projections.controls import CommittedControls, Controls
-from firmtrail.publishing.minimum_sizes import Floors, LogName, LogRefused
+from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
 from firmtrail.recording.check_ins import CheckIn, offering
 from firmtrail.recording.commit import Before, Commit, Committed, begin
 from firmtrail.recording.reports import Item, Outcome, identified, recording
@@ -82,7 +82,7 @@ class _Line:
         self.commands = 0
         """How many are not answered."""
         self.name: LogName | None = None
-        self.old: list[continued.Part] = []
+        self.old: list[lineage.Segment] = []
         """The logs that it goes on from. Read once, before the first commit: neither changes."""
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -142,9 +142,11 @@ class _Batch:
 class Recorder:
     """The only way into the logs, for one process; open until `close`."""
 
-    def __init__(self, db: Database, floors: Floors | None = None) -> None:
-        self.floors = floors or Floors()
+    def __init__(self, db: Database, minimum_sizes: MinimumSizes | None = None) -> None:
+        self.minimum_sizes = minimum_sizes or MinimumSizes()
         """What each log must be at least; this process's commits raise it."""
+        self.on_commit: list[Callable[[], None]] = []
+        """Called after each commit: they wake the followers of the logs."""
         self.controls = Controls(db)
         self._held = CommittedControls()
         self._db = db
@@ -245,7 +247,7 @@ class Recorder:
 
     async def _act(self, log_id: int, act: _Act) -> list[object]:
         async with self._db.transaction() as tx:
-            commit = await begin(tx, log_id, self.floors)
+            commit = await begin(tx, log_id, self.minimum_sizes)
             answer = await act.command(commit)
             await commit.finish()
         self._committed(log_id, commit.committed)
@@ -280,21 +282,23 @@ class Recorder:
         what is new brought back."""
         if line.name is None:
             head = await log.head(self._db, log_id)
-            line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
+            line.old = lineage.segments_of(await self._db.read(lineage.segments(log_id)))
             line.name = LogName(head.project, head.number)
-        before = Before(self.floors.of(line.name), self._held, line.old)
+        before = Before(self.minimum_sizes.for_log(line.name), self._held, line.old)
         try:
             committed, answers = await self._db.play(make, log_id, before, batch)
         except LogRefused:
-            self.floors.check(await log.head(self._db, log_id))
+            self.minimum_sizes.check(await log.head(self._db, log_id))
             raise
         self._committed(log_id, committed)
         return answers
 
     def _committed(self, log_id: int, committed: Committed) -> None:
-        self.floors.acknowledge(committed.log, committed.size)
+        self.minimum_sizes.acknowledge(committed.log, committed.size)
         if committed.control is not None:
             self.controls.publish(log_id, committed.control)
+        for wake in self.on_commit:
+            wake()
 
 
 async def _settle(

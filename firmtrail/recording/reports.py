@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 from firmtrail.database.database import Row, Script, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
-from firmtrail.eventstore import continued, log
+from firmtrail.eventstore import lineage, log
 from firmtrail.recording.commit import Before, Committed, Paper, opened
 from firmtrail.rules import ask, device
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
@@ -111,9 +111,11 @@ def _find(paper: Paper, before: Before, identities: Sequence[tuple[str, str]]) -
 def _found(
     before: Before, identities: Sequence[tuple[str, str]], results: Sequence[Sequence[Row]]
 ) -> _KnownReports:
-    known = {key: _known(event) for key, event in log.found(identities, results[0]).items()}
+    known = {
+        key: _known(event) for key, event in log.recorded_entries(identities, results[0]).items()
+    }
     for part, rows in zip(before.old, results[1:], strict=True):
-        known |= _known_in_old(part, log.found(identities, rows))
+        known |= _known_in_old(part, log.recorded_entries(identities, rows))
     return known
 
 
@@ -132,7 +134,7 @@ def _in_counting(paper: Paper, item: Item) -> Item:
 
 
 def _known_in_old(
-    part: continued.Part, found: Mapping[tuple[str, str], log.Found]
+    part: lineage.Segment, found: Mapping[tuple[str, str], log.RecordedEntry]
 ) -> _KnownReports:
     """Returns what an old log knows, of as much of it as counts, at positions below 0."""
     return {
@@ -142,11 +144,11 @@ def _known_in_old(
     }
 
 
-def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
+def _as_first_given(old: Sequence[lineage.Segment], outcome: Outcome) -> Outcome:
     """Returns a receipt of a log that this one continues, as that log gave it."""
     if isinstance(outcome, Refused) or outcome.position >= 0:
         return outcome
-    number, position = continued.place_of(old, outcome.position)
+    number, position = lineage.original_place(old, outcome.position)
     return msgspec.structs.replace(outcome, log=number, position=position)
 
 
@@ -160,7 +162,7 @@ def identified(report: Report) -> Item:
     return Item(f"device/{report.device}", event_id, report)
 
 
-def _known(found: log.Found) -> Known:
+def _known(found: log.RecordedEntry) -> Known:
     event = decode(found.position, found.text).event
     assert isinstance(event, REPORTS)
     return Known(found.position, found.recorded_at_ms, claim_of(event))

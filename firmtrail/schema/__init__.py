@@ -1,1 +1,1 @@
-"""The tables: their migrations, and the checks that a database can be served."""
+"""Migrates the tables, and checks that a database can be served."""

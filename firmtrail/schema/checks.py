@@ -1,9 +1,10 @@
-"""Is the database what the log relies on? What `firmtrail doctor` asks of it.
+"""Checks that a database has the guards, settings and roles that the log relies on.
 
-Each check reads the catalog of its back end: what is there, compared with what the migrations made.
+Each check reads the catalog of its back end and compares it with what the migrations create.
 """
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Statement
@@ -43,6 +44,8 @@ WHERE has_table_privilege(current_user, name, privilege)
 ORDER BY name, privilege
 LIMIT 100"""
 
+_POSTGRES_ROLES = "SELECT rolname FROM pg_roles ORDER BY rolname LIMIT 100000"
+
 _REFUSE = "refuse()"
 
 _POSTGRES_EXPECTED = {  # name -> a pattern of when it fires, and the function that it runs
@@ -60,11 +63,11 @@ _POSTGRES_EXPECTED = {  # name -> a pattern of when it fires, and the function t
 }
 
 _POSTGRES_FILES = ("0001_own.postgresql", "0004_postgres_guard.postgresql")
-"""What makes the functions that the triggers run."""
+"""The SQL files that create the functions that the triggers run."""
 
 
 async def sqlite_triggers(db: Database) -> list[str]:
-    """Returns what is wrong with the triggers that keep the log append-only."""
+    """Returns the faults of the triggers that keep the log append-only."""
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
@@ -76,7 +79,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
 
 
 async def postgres_triggers(db: Database) -> list[str]:
-    """Returns what is wrong with the triggers that keep the log append-only."""
+    """Returns the faults of the triggers that keep the log append-only."""
     rows = await db.read(Statement(_POSTGRES_TRIGGERS))
     bodies = _bodies()
     there = {name: _fires(name, bodies, *row) for name, *row in rows}
@@ -85,7 +88,7 @@ async def postgres_triggers(db: Database) -> list[str]:
 
 
 def _bodies() -> dict[str, str]:
-    """The source of each function that a trigger runs, without what a schema's name adds to it."""
+    """Returns the source of each function that a trigger runs, without the schema's name."""
     made = "\n".join(
         text for name in _POSTGRES_FILES for text in migrations.statements(name, "postgresql")
     )
@@ -96,7 +99,7 @@ def _bodies() -> dict[str, str]:
 
 
 class _Trigger(NamedTuple):
-    """A trigger as the catalog describes it."""
+    """Describes a trigger as the catalog has it."""
 
     enabled: str
     definition: str
@@ -138,17 +141,23 @@ def _plain(text: str) -> str:
 
 
 async def postgres_settings(db: Database) -> list[str]:
-    """Settings of the cluster with which a crash loses what was acknowledged."""
+    """Returns the cluster's settings with which a crash loses acknowledged events."""
     rows = await db.read(Statement(_POSTGRES_SETTINGS))
     return [f"{name} is {setting}" for name, setting in rows]
 
 
 async def postgres_synchronous_commit(db: Database) -> str:
-    """The setting as it is on the connections of this process."""
+    """Returns the setting as the connections of this process have it."""
     [[setting]] = await db.read(Statement("SELECT current_setting('synchronous_commit')"))
     return str(setting)
 
 
 async def postgres_privileges(db: Database) -> list[str]:
-    """Returns what this role may do to the log besides reading and adding."""
+    """Returns what this role may do to the log other than reading and adding."""
     return [privilege for [privilege] in await db.read(Statement(_POSTGRES_PRIVILEGES))]
+
+
+async def missing_roles(db: Database, names: Iterable[str]) -> list[str]:
+    """Returns those of the names that no role of the Postgres has."""
+    there = {name for (name,) in await db.read(Statement(_POSTGRES_ROLES))}
+    return [name for name in names if name not in there]

@@ -1,4 +1,4 @@
-"""What does a look at the database say? Enough to tell whether this code can work with it."""
+"""Reads from the database whether this code can work with it."""
 
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -11,28 +11,30 @@ _NEWEST = """\
 SELECT coalesce(max(recorded_at_ms), 0)
 FROM log_heads
 WHERE closed = 0 AND accepted_ms < recorded_at_ms"""
-"""Of the logs that are written to; a time that somebody accepted keeps no log from it."""
+"""The time of the newest event in logs that are written to, except times that a user accepted."""
 
 _OPEN = "SELECT project, number FROM log_heads WHERE closed = 0 ORDER BY log_id LIMIT $1"
 
 
 class Health(NamedTuple):
-    """Whether the schema is this code's, the time of the newest event, and whether there are open
-    logs and all of them are refused."""
+    """Describes the state of a database, as far as a server's readiness depends on it."""
 
     has_schema: bool
+    """The schema is one that this code can use."""
     recorded_at_ms: int = 0
+    """The time of the newest event."""
     is_refused: bool = False
+    """There are open logs, and all of them are refused."""
     is_read_only: bool = False
-    """Nothing can be written: a standby, say."""
+    """The database takes no writes, as a standby does."""
 
 
-async def look(db: Database, refused: AbstractSet[LogName] = frozenset()) -> Health:
-    """Raises `Unavailable` when the database does not answer."""
+async def read(db: Database, refused: AbstractSet[LogName] = frozenset()) -> Health:
+    """Returns the health of a database. Raises `Unavailable` when it does not answer."""
     if not await migrations.is_usable(db):
         return Health(has_schema=False)
     [[recorded_at_ms]] = await db.read(Statement(_NEWEST))
-    # Of one more than are refused, one is not: so many are enough, whatever number there is.
+    # Among one more log than are refused, at least one is not refused: so many rows are enough.
     open_logs = await db.read(Statement(_OPEN, (len(refused) + 1,)))
     is_refused = bool(open_logs) and all(LogName(*row) in refused for row in open_logs)
     return Health(

@@ -1,6 +1,6 @@
 """Brings a database to the schema that this code reads and writes.
 
-Apart from `migrations`, so that serving does without alembic and SQLAlchemy: a second of imports.
+A separate module, so that serving does not import alembic and SQLAlchemy, which takes a second.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ VERSIONS = FOLDER / "versions"
 RETRY_S = 120
 RETRY_EVERY_S = 0.3
 _CONTENDED = ("55P03", "40P01")
-"""SQLSTATEs of a lock that was not had in time, and of a deadlock."""
+"""SQLSTATEs of a lock that was not acquired in time, and of a deadlock."""
 
 _SERVICE_GRANTS = (
     ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
@@ -57,22 +57,23 @@ _AUDITOR_GRANTS = (
         "audited_secrets",
     ),
 )
-"""What an audit reads: no address, no digest of a secret."""
+"""The tables that an audit reads: none has an address or the digest of a secret."""
 
 _SQLITE = "sqlite:///"
 
 
 class Roles(NamedTuple):
-    """Roles of a Postgres that get what they need and nothing more; None: no such role."""
+    """Names roles of a Postgres that get the privileges they need and no more; None: no such
+    role."""
 
     service: str | None = None
-    """Serves: on `events`, `subtrees`, `checkpoints`, `continued` and `access_record` it may SELECT
-    and INSERT, and no more."""
+    """The role that serves. On `events`, `subtrees`, `checkpoints`, `continued` and `access_record`
+    it may SELECT and INSERT, and no more."""
     auditor: str | None = None
-    """Audits: it reads the logs, what is kept of them, and the views."""
+    """The role that audits: it reads the logs, everything stored with them, and the views."""
 
 
-NOBODY = Roles()
+NO_ROLES = Roles()
 
 
 class WrongInstance(Exception):
@@ -94,22 +95,22 @@ class NewerSchema(Exception):
 async def migrate(
     url: str,
     instance: str,
-    roles: Roles = NOBODY,
+    roles: Roles = NO_ROLES,
     *,
     progress: Progress = _silent,
     folders: Sequence[Path] = (VERSIONS,),
 ) -> None:
-    """Bring the database at `url` to the newest schema, and name its instance.
+    """Brings the database at `url` to the newest schema, and names its instance.
 
-    On Postgres this runs as the owner, while servers write, and gives `roles` what they need. Each
-    revision is a transaction of its own; what gets no lock in time is tried again. No other process
-    may have an embedded database open; it is migrated in one transaction.
+    On Postgres this runs as the owner, while servers write, and grants `roles` what they need. Each
+    revision is one transaction; it is tried again if it gets a lock too late. An embedded database
+    is migrated in one transaction, and no other process may have it open.
 
-    Raises `WrongInstance` where the database has another name already, `Contended` where others
-    hold a lock for longer than RETRY_S.
+    Raises `WrongInstance` where the database already has another name, `Contended` where others
+    keep a lock for longer than RETRY_S.
     """
     engine = _engine(url)
-    do = partial(_migrate, to=_To(instance, roles, progress, folders))
+    do = partial(_migrate, to=_Target(instance, roles, progress, folders))
     try:
         if engine.dialect.name == "sqlite":
             async with engine.begin() as connection:
@@ -122,7 +123,7 @@ async def migrate(
 
 
 async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -> None:
-    """Tries again if a lock is not had in time; what was committed before stays, and is skipped."""
+    """Tries again if a lock is not acquired in time; skips the revisions that are committed."""
     last_try_at_s = monotonic() + RETRY_S
     while True:
         try:
@@ -140,10 +141,11 @@ async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -
 
 
 def _engine(url: str) -> AsyncEngine:
-    """Postgres by the very URL that serves, whose options SQLAlchemy has other names for.
+    """Returns an engine for the same URL that servers use.
 
-    What follows sqlite:/// is a path as it is: no character of it is escaped or begins a query.
-    SQLite with autocommit=False: else sqlite3 commits each CREATE TABLE on its own.
+    Postgres is connected to by our own function, as SQLAlchemy has other names for the URL's
+    options. The text after sqlite:/// is a literal path: no character of it is escaped or begins a
+    query. SQLite has autocommit=False: otherwise sqlite3 commits each CREATE TABLE on its own.
     """
     if url.startswith(_SQLITE):
         path = URL.create("sqlite+aiosqlite", database=url.removeprefix(_SQLITE))
@@ -151,8 +153,8 @@ def _engine(url: str) -> AsyncEngine:
     return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
 
 
-class _To(NamedTuple):
-    """What a migration has to reach, and how."""
+class _Target(NamedTuple):
+    """Describes the state that a migration has to reach, and where its revisions are."""
 
     instance: str
     roles: Roles
@@ -160,7 +162,7 @@ class _To(NamedTuple):
     folders: Sequence[Path]
 
 
-def _migrate(connection: Connection, to: _To) -> None:
+def _migrate(connection: Connection, to: _Target) -> None:
     config = Config()
     config.set_main_option("path_separator", "newline")
     config.set_main_option(
@@ -172,10 +174,10 @@ def _migrate(connection: Connection, to: _To) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as error:
-        if isinstance(error.__cause__, ResolutionError):  # a revision that this code has no file of
+        if isinstance(error.__cause__, ResolutionError):  # this code has no file of that revision
             raise NewerSchema from error
         raise
-    _name(connection, to.instance)
+    _name_instance(connection, to.instance)
     granted = (to.roles.service, _SERVICE_GRANTS), (to.roles.auditor, _AUDITOR_GRANTS)
     for role, grants in granted:
         if role is not None:
@@ -184,7 +186,7 @@ def _migrate(connection: Connection, to: _To) -> None:
         connection.commit()
 
 
-def _name(connection: Connection, instance: str) -> None:
+def _name_instance(connection: Connection, instance: str) -> None:
     stored = connection.scalar(text("SELECT name FROM instance LIMIT 1"))
     if stored is None:
         named = "INSERT INTO instance (name, compatible_from) VALUES (:name, :since)"

@@ -1,4 +1,4 @@
-"""What is in the log stays: every other way to touch it is refused, to other programs too."""
+"""Entries in the log stay: any change other than an append is refused, to other programs too."""
 
 import contextlib
 import re
@@ -73,7 +73,7 @@ SUBTREES = "SELECT * FROM subtrees ORDER BY log_id, level, number"
 
 
 async def filled(db: Database) -> int:
-    """A log of three events, the last with the event id r.a, beside two subtrees."""
+    """Makes a log of three events, the last with the event id r.a, and two subtrees."""
     log_id, recorder = await new_log(db), Recorder(db)
     for number in (0, 1):
         await write(db, "INSERT INTO subtrees VALUES ($1, 1, $2, 'made up')", log_id, number)
@@ -93,7 +93,7 @@ async def sqlite_filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stranger(sqlite_filled: Path) -> Iterator[sqlite3.Connection]:
-    """Another program's connection, with SQLite's own defaults."""
+    """A connection of another program, with SQLite's own defaults."""
     with contextlib.closing(sqlite3.connect(sqlite_filled, isolation_level=None)) as connection:
         yield connection
 
@@ -101,7 +101,9 @@ def stranger(sqlite_filled: Path) -> Iterator[sqlite3.Connection]:
 @pytest.mark.parametrize(
     "text", [*CHANGES, *GAPS, *REPLACEMENTS, *SUBTREE_CHANGES, *SUBTREE_REPLACEMENTS]
 )
-def test_an_embedded_log_refuses(stranger: sqlite3.Connection, text: str) -> None:
+def test_an_embedded_log_refuses_every_other_statement(
+    stranger: sqlite3.Connection, text: str
+) -> None:
     everything = (EVENTS.replace("*", "rowid, *"), SUBTREES)
     before = [stranger.execute(rows).fetchall() for rows in everything]
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -134,7 +136,7 @@ async def owner(filled_url: str) -> AsyncIterator[asyncpg.Connection]:
         *(*SUBTREE_CHANGES, "TRUNCATE subtrees", "TRUNCATE subtrees CASCADE"),
     ],
 )
-async def test_a_log_on_postgres_refuses_its_owner(
+async def test_a_log_on_postgres_refuses_changes_by_its_owner(
     owner: asyncpg.Connection, text: str, replication_role: str
 ) -> None:
     await owner.execute(f"SET session_replication_role = {replication_role}")
@@ -162,7 +164,7 @@ LOCK = "UPDATE log_heads SET size = size WHERE log_id = 1"
 
 @pytest.mark.parametrize("replication_role", ["origin", "replica"])
 @pytest.mark.parametrize("text", [*GAPS, *AHEAD, SUBTREE_AGAIN, *OTHER_SUBTREES])
-async def test_a_log_on_postgres_refuses_a_row_that_is_no_append(
+async def test_a_log_on_postgres_refuses_rows_that_are_not_appended(
     owner: asyncpg.Connection, text: str, replication_role: str
 ) -> None:
     await owner.execute(f"SET session_replication_role = {replication_role}")
@@ -182,7 +184,7 @@ async def test_a_log_on_postgres_refuses_a_row_that_is_no_append(
         ([2], False),
     ],
 )
-async def test_who_has_locked_the_head_appends_the_next_positions_alone(
+async def test_a_transaction_with_the_head_locked_can_append_only_the_next_positions(
     owner: asyncpg.Connection, rows: list[int], is_taken: bool
 ) -> None:
     transaction = owner.transaction()
@@ -198,7 +200,7 @@ async def test_who_has_locked_the_head_appends_the_next_positions_alone(
         await transaction.rollback()
 
 
-async def test_a_head_of_another_schema_does_not_count(owner: asyncpg.Connection) -> None:
+async def test_a_head_in_another_schema_does_not_count(owner: asyncpg.Connection) -> None:
     await owner.execute("CREATE TEMP TABLE log_heads AS SELECT * FROM public.log_heads")
     async with owner.transaction():
         await owner.execute("UPDATE pg_temp.log_heads SET size = 3")
@@ -211,7 +213,7 @@ async def test_a_head_of_another_schema_does_not_count(owner: asyncpg.Connection
     "planted",
     [_of_strangers(1), "INSERT INTO texts (log_id, position, salt, text) VALUES (1, 1, '', '')"],
 )
-async def test_a_row_ahead_of_the_head_refuses_the_log_and_is_no_bug(
+async def test_a_row_ahead_of_the_head_makes_the_log_refuse_appends(
     database_url: str, planted: str
 ) -> None:
     async with opened(database_url) as db:
@@ -226,7 +228,7 @@ async def test_a_row_ahead_of_the_head_refuses_the_log_and_is_no_bug(
 
 @pytest.fixture(scope="module")
 async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
-    """A database as the role reaches it that serves."""
+    """The URL of a database, for the role that serves."""
     url = postgres.create_database("served", template=postgres_template)
     connection = await asyncpg.connect(url)
     await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
@@ -255,7 +257,7 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
         "CREATE TABLE mine (a bigint)",
     ],
 )
-async def test_the_role_that_serves_may_not(served_url: str, text: str) -> None:
+async def test_the_role_that_serves_may_not_change_the_log(served_url: str, text: str) -> None:
     connection = await asyncpg.connect(served_url)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute(text)
@@ -268,8 +270,8 @@ async def test_the_role_that_serves_can_record_publish_and_read(
     async with opened(served_url) as db:
         log_id = await filled(db)
         publisher = new_publisher(db, tmp_path / "checkpoints")
-        await publisher.publish()
-        assert await publisher.latest(log_id) is not None
+        await publisher.following.catch_up()
+        assert await publisher.served.latest(log_id) is not None
         assert (await log.head(db, log_id)).size == 3
         _, devices = await device_current.page(
             db, (log_id, "acme"), device_current.Filter(), after="", limit=9
@@ -281,7 +283,7 @@ async def test_the_role_that_serves_can_record_publish_and_read(
         assert await reads.count(db, reads.ReadFilter("acme")) == 1
 
 
-async def test_the_documented_way_removes_rows_ahead_of_the_head(
+async def test_the_documented_commands_remove_rows_ahead_of_the_head(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()

@@ -1,4 +1,4 @@
-"""Reads that arrive together become one query, and none of them sees less for it."""
+"""Reads that arrive together become one query, and each sees every commit before it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ type Key = tuple[int, str]
 
 
 class Sizes:
-    """Asks for a log's size; notes the keys of each query."""
+    """Makes queries for the sizes of logs; keeps the keys of each query."""
 
     def __init__(self, text: str = _SIZES) -> None:
         self.asked: list[Sequence[Key]] = []
@@ -39,7 +39,7 @@ async def test_each_key_gets_its_own_rows(db: Database, log_id: int) -> None:
     assert len(sizes.asked) == 1
 
 
-async def test_the_same_key_is_asked_for_once(db: Database, log_id: int) -> None:
+async def test_the_same_key_is_queried_once(db: Database, log_id: int) -> None:
     sizes = Sizes()
     coalescer = Coalescer[Key](db, sizes)
     answers = await asyncio.gather(*(coalescer.get((log_id, "a")) for _ in range(20)))
@@ -47,7 +47,7 @@ async def test_the_same_key_is_asked_for_once(db: Database, log_id: int) -> None
     assert all([tuple(row) for row in rows] == [(0, "a")] for rows in answers)
 
 
-async def test_a_query_has_a_bound(db: Database, log_id: int) -> None:
+async def test_a_query_has_a_limited_number_of_keys(db: Database, log_id: int) -> None:
     sizes = Sizes()
     coalescer = Coalescer[Key](db, sizes)
     await asyncio.gather(*(coalescer.get((log_id, str(n))) for n in range(KEYS_MAX + 1)))
@@ -55,7 +55,7 @@ async def test_a_query_has_a_bound(db: Database, log_id: int) -> None:
 
 
 async def test_a_read_sees_what_was_committed_before_it(db: Database, log_id: int) -> None:
-    """While other readers keep a query for the same key in flight all the time."""
+    """Other readers keep a query for the same key in flight all the time."""
     coalescer = Coalescer[Key](db, Sizes())
     stopped = asyncio.Event()
 
@@ -86,7 +86,7 @@ async def test_an_error_reaches_every_waiter_and_the_next_read_is_served(
     assert len(sizes.asked) == 2
 
 
-async def test_a_waiter_that_leaves_takes_no_one_along(db: Database, log_id: int) -> None:
+async def test_a_cancelled_waiter_cancels_no_other_one(db: Database, log_id: int) -> None:
     coalescer = Coalescer[Key](db, Sizes())
     leaver = asyncio.create_task(coalescer.get((log_id, "a")))
     stayer = asyncio.create_task(coalescer.get((log_id, "a")))

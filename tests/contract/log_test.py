@@ -1,4 +1,4 @@
-"""The log: positions without gaps, pages, times, and a frontier that is the tree's."""
+"""The log has positions without gaps, pages, times, and the frontier of its tree."""
 
 import re
 from bisect import bisect_right
@@ -15,12 +15,12 @@ TIMES = [NOON_MS + at for at in (0, 0, 5, 5, 5, 9, 100)]
 
 
 async def append(db: Database, log_id: int, *texts: str, at_ms: int = NOON_MS) -> log.Head:
-    """Append entries in one transaction; the head after them."""
+    """Appends entries in one transaction; returns the head after them."""
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
         head = log.head_of(rows)
         entries = [
-            log.Entry("device/d1", f"s.{position}", text)
+            log.NewEntry("device/d1", f"s.{position}", text)
             for position, text in enumerate(texts, start=head.size)
         ]
         await tx.run(*log.append(head, entries, [], at_ms))
@@ -49,7 +49,7 @@ async def test_a_projects_logs_are_numbered_from_1(db: Database, log_id: int) ->
     assert len({log_id, second, other}) == 3
 
 
-async def test_a_log_is_found_by_its_number_in_its_project_alone(db: Database, log_id: int) -> None:
+async def test_a_log_is_found_only_by_its_project_and_number(db: Database, log_id: int) -> None:
     second, other = await new_log(db, "acme"), await new_log(db, "other")
     assert [await log.by_number(db, "acme", number) for number in (1, 2)] == [log_id, second]
     assert await log.by_number(db, "other", 1) == other
@@ -64,14 +64,14 @@ async def plan_of(db: Database, text: str, *args: int | str) -> str:
     return str(await db.read(Statement(f"EXPLAIN {text}", args)))
 
 
-async def test_a_stream_is_found_by_its_name_and_not_by_walking_the_log(
+async def test_a_stream_is_found_by_its_name_and_not_by_scanning_the_log(
     db: Database, log_id: int
 ) -> None:
     plan = await plan_of(db, log._READ_STREAM, log_id, "project/acme", 1_000)
     assert re.search(r"log_id=\? AND stream=\?|Index Cond:.*stream = ", plan), plan
 
 
-async def test_entries_stand_at_positions_from_0_as_they_were_written(
+async def test_entries_have_positions_from_0_and_are_stored_as_written(
     db: Database, log_id: int
 ) -> None:
     await append(db, log_id, "a", "b")
@@ -92,7 +92,7 @@ async def test_logs_do_not_see_each_other(db: Database, log_id: int) -> None:
     assert await entries_of(db, other, 0, 2) == [(0, "b"), (1, "c")]
 
 
-async def test_the_head_carries_the_frontier_of_the_stored_texts(db: Database, log_id: int) -> None:
+async def test_the_head_has_the_frontier_of_the_stored_texts(db: Database, log_id: int) -> None:
     texts = [f"entry {n}" for n in range(13)]
     await append(db, log_id, *texts[:6])
     head = await append(db, log_id, *texts[6:])
@@ -117,33 +117,33 @@ async def test_a_read_may_begin_and_end_anywhere(
     assert await entries_of(db, log_id, start, stop) == list(enumerate("abcde"))[start:stop]
 
 
-async def test_a_read_behind_the_end_says_that_the_log_is_corrupt(
-    db: Database, log_id: int
-) -> None:
+async def test_a_read_after_the_end_reports_a_corrupt_log(db: Database, log_id: int) -> None:
     await append(db, log_id, "a")
     with pytest.raises(log.Corrupt, match="missing"):
         await entries_of(db, log_id, 0, 2)
 
 
-async def test_a_stream_is_read_alone(db: Database, log_id: int) -> None:
+async def test_reading_a_stream_gives_no_other_entries(db: Database, log_id: int) -> None:
     await append(db, log_id, "a", "b")
     assert [text for _, _, text in await log.read_stream(db, log_id, "device/d1")] == ["a", "b"]
     assert await log.read_stream(db, log_id, "device/d") == []
 
 
-async def test_a_time_resolves_to_the_events_recorded_until_then(db: Database, log_id: int) -> None:
+async def test_a_time_gives_the_number_of_events_recorded_until_then(
+    db: Database, log_id: int
+) -> None:
     for n, at_ms in enumerate(TIMES):
         await append(db, log_id, str(n), at_ms=at_ms)
     for at_ms in range(NOON_MS - 1, NOON_MS + 102):
         assert await sizes.at(db, log_id, at_ms) == bisect_right(TIMES, at_ms), at_ms
 
 
-async def test_a_text_beside_the_log_can_be_erased_once(db: Database, log_id: int) -> None:
+async def test_a_free_text_can_be_erased_once(db: Database, log_id: int) -> None:
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
-        entry = log.Entry("device/d1", "s.1", "a")
+        entry = log.NewEntry("device/d1", "s.1", "a")
         await tx.run(
-            *log.append(log.head_of(rows), [entry], [log.Text(0, "5a17", "free")], NOON_MS)
+            *log.append(log.head_of(rows), [entry], [log.ErasableText(0, "5a17", "free")], NOON_MS)
         )
     for erased in ([(0, "free")], []):
         async with db.transaction() as tx:
@@ -156,25 +156,25 @@ async def test_a_text_beside_the_log_can_be_erased_once(db: Database, log_id: in
 async def append_and_fail(db: Database, log_id: int) -> None:
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
-        entry = log.Entry("device/d1", "s.1", "a")
+        entry = log.NewEntry("device/d1", "s.1", "a")
         await tx.run(*log.append(log.head_of(rows), [entry], [], NOON_MS))
         raise ZeroDivisionError
 
 
-async def test_an_append_that_is_not_committed_is_not_there(db: Database, log_id: int) -> None:
+async def test_an_append_that_is_not_committed_leaves_nothing(db: Database, log_id: int) -> None:
     with pytest.raises(ZeroDivisionError):
         await append_and_fail(db, log_id)
     assert (await log.head(db, log_id)).size == 0
     assert (await append(db, log_id, "b")).size == 1
 
 
-async def test_a_closed_log_says_so(db: Database, log_id: int) -> None:
+async def test_the_head_of_a_closed_log_says_that_it_is_closed(db: Database, log_id: int) -> None:
     async with db.transaction() as tx:
         await tx.run(log.close(log_id))
     assert (await log.head(db, log_id)).closed
 
 
-async def test_a_log_has_a_clock(db: Database, log_id: int) -> None:
+async def test_a_head_has_the_time_of_the_logs_clock(db: Database, log_id: int) -> None:
     await write(db, "UPDATE log_heads SET recorded_at_ms = now_ms() WHERE log_id = $1", log_id)
     head = await log.head(db, log_id)
     assert 0 <= head.now_ms - head.recorded_at_ms < 10_000

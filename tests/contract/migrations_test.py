@@ -1,4 +1,4 @@
-"""A database is brought to the schema once, whole, and belongs to one instance."""
+"""A migration makes the whole schema or nothing, and a database belongs to one instance."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ _POSITIONS = "SELECT position FROM events WHERE log_id = $1"
 
 @pytest.fixture
 def empty_url(back_end: PostgresServer | None, tmp_path: Path) -> Iterator[str]:
-    """A database without any table."""
+    """The URL of a database without any table."""
     if back_end is None:
         yield f"sqlite:///{tmp_path}/empty.db"
         return
@@ -45,7 +45,7 @@ async def is_migrated(url: str) -> bool:
 
 
 async def run_outside(url: str, *texts: str) -> None:
-    """Run statements as a program would that knows nothing of us."""
+    """Runs statements as a foreign program would."""
     if url.startswith("sqlite"):
         await asyncio.to_thread(_run_in_file, url.removeprefix("sqlite:///"), texts)
         return
@@ -62,7 +62,7 @@ def _run_in_file(path: str, texts: Sequence[str]) -> None:
             connection.execute(text)
 
 
-async def test_an_empty_database_is_behind_and_a_migrated_one_at_head(empty_url: str) -> None:
+async def test_an_empty_database_is_not_usable_and_a_migrated_one_is(empty_url: str) -> None:
     assert not await is_migrated(empty_url)
     await migrate(empty_url, INSTANCE)
     assert await is_migrated(empty_url)
@@ -80,7 +80,7 @@ async def test_migrating_again_changes_nothing(empty_url: str) -> None:
         assert (await receipts(Recorder(db), log_id, report()))[0].position == 1
 
 
-async def test_a_database_keeps_its_instances_name(empty_url: str) -> None:
+async def test_a_database_keeps_the_name_of_its_instance(empty_url: str) -> None:
     await migrate(empty_url, "north")
     with pytest.raises(WrongInstance):
         await migrate(empty_url, "south")
@@ -88,7 +88,7 @@ async def test_a_database_keeps_its_instances_name(empty_url: str) -> None:
 
 
 async def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
-    """A table of the first migration is in the way, behind others."""
+    """A foreign table has the name of one that the first migration creates after others."""
     await run_outside(empty_url, "CREATE TABLE idempotency_keys (stranger bigint)")
     with pytest.raises(SQLAlchemyError):
         await migrate(empty_url, INSTANCE)
@@ -115,7 +115,7 @@ def made_by_the_first_migration(url: str) -> list[str]:
 
 
 def a_log(log_id: int, size: int) -> list[str]:
-    """What fills a log of the first migration."""
+    """Returns statements that fill a log of the first migration."""
     leaves = (merkle.leaf_hash(entry_of(log_id, n)) for n in range(size))
     frontier = merkle.to_text(merkle.extend((), 0, leaves).frontier)
     head = f"{log_id}, 'p{log_id}', 1, {size}, '{frontier}', 1, 0, 0, 0"
@@ -132,7 +132,7 @@ def entry_of(log_id: int, n: int) -> bytes:
     return f"{log_id} ü {n}".encode()
 
 
-async def test_logs_begun_before_there_were_subtrees_get_theirs(empty_url: str) -> None:
+async def test_logs_that_are_older_than_subtrees_get_their_subtrees(empty_url: str) -> None:
     sizes = {1: 66_000, 2: 0, 3: 511, 7: 512}
     logs = [text for log_id, size in sizes.items() for text in a_log(log_id, size)]
     await run_outside(empty_url, *made_by_the_first_migration(empty_url), *logs)
@@ -150,7 +150,7 @@ async def test_logs_begun_before_there_were_subtrees_get_theirs(empty_url: str) 
             assert await tree.root(db, log_id, size) == tree_of.root(size)
 
 
-async def test_a_log_goes_on_where_the_migration_found_it(empty_url: str) -> None:
+async def test_a_migrated_log_takes_appends_at_its_end(empty_url: str) -> None:
     await run_outside(empty_url, *made_by_the_first_migration(empty_url), *a_log(1, 700))
     await migrate(empty_url, INSTANCE)
     entries = [entry_of(1, n).decode() for n in range(1_100)]
@@ -225,7 +225,7 @@ async def test_a_token_that_a_token_issued_gets_its_issuers_limits(empty_url: st
         ]
 
 
-async def test_the_access_record_from_before_is_one_chain(
+async def test_old_rows_of_the_access_record_become_one_chain(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "PAGE_ROWS", 3)

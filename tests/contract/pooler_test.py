@@ -1,4 +1,4 @@
-"""Behind PgBouncer the promises are the same, whether it pools sessions or transactions."""
+"""Through PgBouncer the promises are the same, whether it pools sessions or transactions."""
 
 import os
 import pwd
@@ -26,7 +26,7 @@ _SETTINGS = ", ".join(f"current_setting('{name}')" for name in _SESSION)
 
 @pytest.fixture
 def bouncer(request: pytest.FixtureRequest, postgres_url: str, tmp_path: Path) -> Iterator[str]:
-    """The database's URL through PgBouncer, which pools as the parameter says."""
+    """The database's URL through PgBouncer; the parameter is its pool mode."""
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
     assert program, "The tests need PgBouncer: apt-get install pgbouncer"
     parts = urlsplit(postgres_url)
@@ -82,7 +82,7 @@ async def works(db: Postgres) -> None:
     ],
     indirect=["bouncer"],
 )
-async def test_a_service_behind_a_pooler_works_with_its_own_settings(
+async def test_a_service_uses_its_own_settings_through_a_pooler(
     bouncer: str, pooler: Pooler, postgres_url: str
 ) -> None:
     database = urlsplit(postgres_url).path[1:]
@@ -95,7 +95,7 @@ async def test_a_service_behind_a_pooler_works_with_its_own_settings(
     await connection.close()
     db = await Postgres.open(bouncer, pooler)
     try:
-        for _ in range(3):  # a connection that was given back keeps them
+        for _ in range(3):  # a returned connection keeps them
             assert await settings(db) == expected
         assert await checks.postgres_synchronous_commit(db) == "on"
         async with db.transaction() as tx:
@@ -114,8 +114,6 @@ async def test_migrate_works_through_a_pooler(bouncer: str) -> None:
 async def test_a_connection_that_commits_without_syncing_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "firmtrail.eventstore.postgres._SET_SESSION", "SET synchronous_commit = off"
-    )
+    monkeypatch.setattr("firmtrail.database.postgres._SET_SESSION", "SET synchronous_commit = off")
     with pytest.raises(Unavailable, match="synchronous_commit is off"):
         await Postgres.open(postgres_url)

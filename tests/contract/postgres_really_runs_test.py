@@ -1,11 +1,11 @@
-"""Without this, a suite that met only SQLite could look green."""
+"""Makes sure that the suite can't pass with SQLite only."""
 
 import asyncpg
 
 from tests.postgres_server import PostgresServer
 
 
-async def test_the_server_that_tests_meet_is_a_real_postgresql(postgres: PostgresServer) -> None:
+async def test_the_tests_use_a_real_postgresql(postgres: PostgresServer) -> None:
     connection = await asyncpg.connect(postgres.create_database("canary"))
     try:
         assert (await connection.fetchval("SELECT version()")).startswith("PostgreSQL ")

@@ -1,4 +1,4 @@
-"""Postgres: text in byte order, commits synced, connections that break."""
+"""Postgres sorts text by its bytes, syncs commits, and survives broken connections."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ async def test_a_commit_on_postgres_is_synced_whatever_the_clusters_default(
     assert [row[0] for row in rows] == ["on"]
 
 
-async def test_a_server_that_nobody_runs_is_unavailable(tmp_path: Path) -> None:
+async def test_a_server_that_does_not_run_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await Postgres.open(f"postgresql://postgres@/none?host={tmp_path}&port=5432")
 
@@ -57,7 +57,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
 async def lose_connection(db: Database, postgres_url: str) -> None:
-    """Everything is sent, and the connection is gone at COMMIT."""
+    """Sends everything, and loses the connection at COMMIT."""
     async with db.transaction() as tx:
         await tx.run(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)"))
         async with opened(postgres_url) as other:
@@ -71,7 +71,7 @@ async def test_a_connection_lost_at_commit_leaves_the_outcome_unknown(postgres_u
         assert await read(db, _SEEN) == []
 
 
-async def test_a_lost_connection_is_unavailable_once_and_then_another_serves(
+async def test_a_lost_connection_is_unavailable_once_and_is_then_replaced(
     postgres_url: str,
 ) -> None:
     async with opened(postgres_url) as db:
@@ -83,11 +83,11 @@ async def test_a_lost_connection_is_unavailable_once_and_then_another_serves(
         assert await read(db, _SEEN) == []
 
 
-class Line:
-    """A way to a Postgres server that can break just behind a COMMIT.
+class Proxy:
+    """A proxy to a Postgres server that can break right after a COMMIT.
 
-    Once `breaks` is set, the next COMMIT is passed on, and the connection is cut in place of the
-    server's answer.
+    Once `breaks` is set, it forwards the next COMMIT, and cuts the connection instead of passing
+    the server's answer back.
     """
 
     def __init__(self, server: Path) -> None:
@@ -119,23 +119,23 @@ class Line:
 
 
 @pytest.fixture
-async def line(postgres_url: str) -> AsyncIterator[tuple[Line, Postgres]]:
-    """The line, and a pool of connections through it."""
+async def proxy(postgres_url: str) -> AsyncIterator[tuple[Proxy, Postgres]]:
+    """The proxy, and a pool of connections through it."""
     parts = urlsplit(postgres_url)
     [folder] = parse_qs(parts.query)["host"]
-    line = Line(Path(folder) / ".s.PGSQL.5432")
+    proxy = Proxy(Path(folder) / ".s.PGSQL.5432")
     with tempfile.TemporaryDirectory() as own:
         socket = Path(own) / ".s.PGSQL.5432"
-        serving = await asyncio.start_unix_server(line.connect, socket)
+        serving = await asyncio.start_unix_server(proxy.connect, socket)
         async with serving, opened(postgres_url.replace(folder, own)) as db:
             assert isinstance(db, Postgres)
-            yield line, db
+            yield proxy, db
 
 
 async def test_reports_whose_commit_was_not_answered_are_recorded_once(
-    line: tuple[Line, Postgres], postgres_url: str
+    proxy: tuple[Proxy, Postgres], postgres_url: str
 ) -> None:
-    breaking, db = line
+    breaking, db = proxy
     log_id, recorder = await new_log(db), Recorder(db)
     await register(recorder, log_id, "d1")
     breaking.breaks = True
@@ -147,10 +147,10 @@ async def test_reports_whose_commit_was_not_answered_are_recorded_once(
     assert await differences(db, log_id) == []
 
 
-async def test_an_act_whose_commit_was_not_answered_is_left_to_its_caller(
-    line: tuple[Line, Postgres],
+async def test_a_command_whose_commit_was_not_answered_is_left_to_its_caller(
+    proxy: tuple[Proxy, Postgres],
 ) -> None:
-    breaking, db = line
+    breaking, db = proxy
     log_id, recorder = await new_log(db), Recorder(db)
 
     async def command(commit: Commit) -> None:

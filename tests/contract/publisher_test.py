@@ -1,4 +1,5 @@
-"""Publishing: only what is committed, each step proven, and never two roots for one size."""
+"""The publisher signs only committed events, proves each step, and never signs two roots for one
+size."""
 
 import asyncio
 import random
@@ -11,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from firmtrail.database.database import Database, Statement
 from firmtrail.eventstore import log, tree
 from firmtrail.eventstore.proofs import TreeHead, verify_consistency
-from firmtrail.publishing import published, published_file
+from firmtrail.publishing import checkpoint_store, published
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint
-from firmtrail.publishing.minimum_sizes import Floors, LogName
-from firmtrail.publishing.publisher import Publisher, Signer
+from firmtrail.publishing.minimum_sizes import LogName, MinimumSizes
+from firmtrail.publishing.published_file import CheckpointFile
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from tests.databases import INSTANCE, new_log, read
 from tests.fleet import receipts, register, report
@@ -30,7 +33,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def publisher(db: Database, recorder: Recorder, store: Path) -> Publisher:
-    return new_publisher(db, store, recorder.floors)
+    return new_publisher(db, store, recorder.minimum_sizes)
 
 
 async def grow(recorder: Recorder, log_id: int, events: int) -> None:
@@ -52,13 +55,14 @@ def spoil(store: Path) -> None:
 
 
 async def rows(db: Database, log_id: int) -> list[Checkpoint]:
-    """Every checkpoint in the database, the smallest first, each with a good signature."""
+    """Returns every checkpoint in the database, the smallest first, each with a good signature."""
     found = await read(db, "SELECT note FROM checkpoints WHERE log_id = $1 ORDER BY size", log_id)
     return [opened(note) for [note] in found]
 
 
 async def assert_never_forked(db: Database, log_id: int, store: Path) -> None:
-    """Each checkpoint goes on from the one before it, and the last one is outside."""
+    """Asserts that each checkpoint continues the one before it, and that the last one is in the
+    store."""
     checkpoints = await rows(db, log_id)
     for before, after in pairwise(checkpoints):
         proof = await tree.consistency(db, log_id, before.size, after.size)
@@ -66,50 +70,50 @@ async def assert_never_forked(db: Database, log_id: int, store: Path) -> None:
         assert verify_consistency(proof, *heads)
     for checkpoint in checkpoints:
         assert checkpoint.root == await tree.root(db, log_id, checkpoint.size)
-    assert opened(published_file.read(store)[checkpoints[-1].origin]) == checkpoints[-1]
+    assert opened(CheckpointFile(store).read_now()[checkpoints[-1].origin]) == checkpoints[-1]
 
 
-async def test_every_checkpoint_goes_on_from_the_one_before(
+async def test_every_checkpoint_continues_the_one_before(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     for events in GROWTHS:
         await grow(recorder, log_id, events)
-        await publisher.publish()
+        await publisher.following.catch_up()
         head = await log.head(db, log_id)
-        last = await publisher.latest(log_id)
+        last = await publisher.served.latest(log_id)
         assert last is not None
         assert opened(last.note).size == last.size == head.size
     assert len(await rows(db, log_id)) == 1 + len(GROWTHS)
     await assert_never_forked(db, log_id, store)
 
 
-async def test_a_log_that_did_not_move_is_not_signed_again(
+async def test_a_log_that_did_not_grow_is_not_signed_again(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
-    await publisher.publish()
-    assert published_file.read(store) == {}
+    await publisher.following.catch_up()
+    assert CheckpointFile(store).read_now() == {}
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     before = written(store)
-    await publisher.publish()
+    await publisher.following.catch_up()
     assert written(store) == before
     assert len(await rows(db, log_id)) == 1
 
 
-async def test_what_is_not_committed_is_not_signed(
+async def test_uncommitted_events_are_not_signed(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     async with db.transaction() as tx:
         [locked] = await tx.run(log.lock(log_id))
         head = log.head_of(locked)
-        await tx.run(*log.append(head, [log.Entry("s", "e", "{}")], [], head.now_ms))
-        await publisher.publish()
+        await tx.run(*log.append(head, [log.NewEntry("s", "e", "{}")], [], head.now_ms))
+        await publisher.following.catch_up()
         assert [each.size for each in await rows(db, log_id)] == [1]
-    await publisher.publish()
+    await publisher.following.catch_up()
     assert [each.size for each in await rows(db, log_id)] == [1, 2]
 
 
@@ -123,101 +127,101 @@ async def test_many_logs_are_published_page_by_page(
     monkeypatch.setattr(published, "PAGE_LOGS", 4)
     logs = [await new_log(db, f"p{n}") for n in range(10)]
     await asyncio.gather(*(register(recorder, log_id, "d1") for log_id in logs))
-    await publisher.publish()
-    assert len(published_file.read(store)) == len(logs)
-    assert [page async for page in published.moved(db)] == [[]]
+    await publisher.following.catch_up()
+    assert len(CheckpointFile(store).read_now()) == len(logs)
+    assert [page async for page in published.unpublished_logs(db)] == [[]]
 
 
-async def test_servers_that_publish_at_once_make_one_step_each(
+async def test_servers_that_publish_in_parallel_make_each_step_once(
     db: Database, log_id: int, recorder: Recorder, store: Path
 ) -> None:
     publishers = [new_publisher(db, store) for _ in range(3)]
     await register(recorder, log_id, "d1")
     for events in range(1, 9):
         await asyncio.gather(
-            grow(recorder, log_id, events), *(each.publish() for each in publishers)
+            grow(recorder, log_id, events), *(each.following.catch_up() for each in publishers)
         )
-    await publishers[0].publish()
+    await publishers[0].following.catch_up()
     await assert_never_forked(db, log_id, store)
     assert (await rows(db, log_id))[-1].size == (await log.head(db, log_id)).size
 
 
 @pytest.mark.parametrize("grown", [0, 3])
-async def test_a_crash_between_the_file_and_the_row_is_made_good(
+async def test_a_crash_between_the_file_and_the_row_is_repaired(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path, grown: int
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     await grow(recorder, log_id, 2)
     head = await log.head(db, log_id)
     root = await tree.root(db, log_id, head.size)
     signed = SIGNER.sign(ACME, TreeHead(head.size, root))
-    before = published_file.read(store)[SIGNER.origin(ACME)]
-    move = published_file.Move(before, signed.note)
-    assert published_file.compare_and_set(store, {SIGNER.origin(ACME): move})
+    before = CheckpointFile(store).read_now()[SIGNER.origin(ACME)]
+    move = checkpoint_store.NoteChange(before, signed.note)
+    assert CheckpointFile(store).compare_and_set_now({SIGNER.origin(ACME): move})
     if grown:
         await grow(recorder, log_id, grown)
     after_restart = new_publisher(db, store)
     await after_restart.check()
-    await after_restart.publish()
-    assert not after_restart.floors.refused
+    await after_restart.following.catch_up()
+    assert not after_restart.minimum_sizes.refused
     expected = [1, 3, 3 + grown] if grown else [1, 3]
     assert [each.size for each in await rows(db, log_id)] == expected
     await assert_never_forked(db, log_id, store)
 
 
-async def test_a_lost_file_is_made_anew_from_what_the_database_has(
+async def test_a_lost_file_is_rebuilt_from_the_database(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     lose(store)
     await grow(recorder, log_id, 1)
     again = new_publisher(db, store)
     await again.check()
-    await again.publish()
+    await again.following.catch_up()
     await assert_never_forked(db, log_id, store)
 
 
-async def test_another_key_publishes_nothing_over_a_file_of_this_one(
+async def test_another_key_does_not_overwrite_the_file_of_this_one(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     other = Signer(INSTANCE, Ed25519PrivateKey.generate())
     with pytest.raises(BadNote):
-        await Publisher(db, Floors(), other, published_file.File(store)).check()
+        await Publisher(db, MinimumSizes(), other, CheckpointFile(store)).check()
 
 
 async def test_another_instance_shares_the_file_and_nothing_else(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     other = Publisher(
-        db, Floors(), Signer("other", Ed25519PrivateKey.generate()), published_file.File(store)
+        db, MinimumSizes(), Signer("other", Ed25519PrivateKey.generate()), CheckpointFile(store)
     )
     await other.check()
-    assert other._outside == {}
+    assert other._known._stored == {}
     assert SIGNER.name("firmtrail/acme/1") == ACME
     assert [SIGNER.name(each) for each in ("other/acme/1", "firmtrail/a/b/1", "firmtrail")] == [
         None
     ] * 3
 
 
-async def test_any_size_is_signed_on_asking_up_to_the_published_one(
+async def test_any_size_up_to_the_published_one_is_signed_on_request(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
     await register(recorder, log_id, "d1")
     await grow(recorder, log_id, 9)
-    assert await publisher.signed(log_id, ACME, 3) is None
-    await publisher.publish()
+    assert await publisher.served.at_size(log_id, ACME, 3) is None
+    await publisher.following.catch_up()
     await grow(recorder, log_id, 1)
     for size in range(1, 11):
-        signed = await publisher.signed(log_id, ACME, size)
+        signed = await publisher.served.at_size(log_id, ACME, size)
         assert signed is not None
         assert opened(signed.note).root == await tree.root(db, log_id, size)
-    assert await publisher.signed(log_id, ACME, 11) is None
+    assert await publisher.served.at_size(log_id, ACME, 11) is None
     assert len(await rows(db, log_id)) == 1
 
 
@@ -225,23 +229,26 @@ async def test_a_wait_for_a_checkpoint_ends_with_the_round_that_publishes_it(
     log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
     await register(recorder, log_id, "d1")
-    waiting = asyncio.create_task(publisher.covering(log_id, 1))
+    waiting = asyncio.create_task(publisher.served.covering(log_id, 1))
     await asyncio.sleep(0.02)
     assert not waiting.done()
-    await publisher.round()
+    await publisher.following.round()
     async with asyncio.timeout(5):
         assert (await waiting).size == 1
 
 
-async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
+async def test_of_several_changes_of_one_note_one_is_made(store: Path) -> None:
     def move(n: int) -> frozenset[str]:
-        return published_file.compare_and_set(
-            store, {"a": published_file.Move(None, f"{n}"), f"b{n}": published_file.Move(None, "x")}
+        return CheckpointFile(store).compare_and_set_now(
+            {
+                "a": checkpoint_store.NoteChange(None, f"{n}"),
+                f"b{n}": checkpoint_store.NoteChange(None, "x"),
+            },
         )
 
     made = await asyncio.gather(*(asyncio.to_thread(move, n) for n in range(20)))
     assert sum("a" in each for each in made) == 1
-    assert len(published_file.read(store)) == 21
+    assert len(CheckpointFile(store).read_now()) == 21
     assert sorted(path.name for path in store.parent.glob(f"{store.name}*")) == [
         store.name,
         f"{store.name}.lock",
@@ -249,45 +256,49 @@ async def test_of_several_moves_from_one_place_one_is_made(store: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"a": 1}', b"\xff"])
-def test_what_is_no_file_of_checkpoints_is_refused(store: Path, content: bytes) -> None:
+def test_a_file_that_contains_no_checkpoints_is_refused(store: Path, content: bytes) -> None:
     store.write_bytes(content)
-    with pytest.raises(published_file.BadFile):
-        published_file.read(store)
-    with pytest.raises(published_file.BadFile):
-        published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
+    with pytest.raises(checkpoint_store.BadStore):
+        CheckpointFile(store).read_now()
+    with pytest.raises(checkpoint_store.BadStore):
+        CheckpointFile(store).compare_and_set_now({"a": checkpoint_store.NoteChange(None, "x")})
     assert store.read_bytes() == content
 
 
-async def test_a_round_that_fails_is_told_and_the_next_one_catches_up(
+async def test_a_failed_round_is_reported_and_the_next_one_catches_up(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
     await register(recorder, log_id, "d1")
     spoil(store)
-    await publisher.round()
-    assert publisher.problem is not None
+    await publisher.following.round()
+    problem = publisher.following.problem
+    assert problem is not None
     assert await rows(db, log_id) == []
     lose(store)
-    await publisher.round()
-    assert publisher.problem is None
+    await publisher.following.round()
+    problem = publisher.following.problem
+    assert problem is None
     assert len(await rows(db, log_id)) == 1
 
 
-async def test_what_could_not_be_kept_outside_is_shown_to_nobody(
+async def test_a_checkpoint_that_could_not_be_stored_is_not_served(
     db: Database, log_id: int, recorder: Recorder, tmp_path: Path
 ) -> None:
-    publisher = new_publisher(db, tmp_path / "no such folder" / "checkpoints", recorder.floors)
+    publisher = new_publisher(
+        db, tmp_path / "no such folder" / "checkpoints", recorder.minimum_sizes
+    )
     await register(recorder, log_id, "d1")
-    await publisher.round()
-    assert publisher.problem is not None
-    assert await publisher.latest(log_id) is None
-    assert await receipts(recorder, log_id, report()), "commits go on"
+    await publisher.following.round()
+    assert publisher.following.problem is not None
+    assert await publisher.served.latest(log_id) is None
+    assert await receipts(recorder, log_id, report()), "commits continue"
 
 
 async def test_a_checkpoint_can_neither_be_changed_nor_deleted(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher
 ) -> None:
     await register(recorder, log_id, "d1")
-    await publisher.publish()
+    await publisher.following.catch_up()
     for text in (
         "UPDATE checkpoints SET note = 'x'",
         "DELETE FROM checkpoints",
@@ -299,6 +310,6 @@ async def test_a_checkpoint_can_neither_be_changed_nor_deleted(
     assert len(await rows(db, log_id)) == 1
 
 
-def test_a_log_has_a_name_that_no_other_has() -> None:
+def test_no_two_logs_have_the_same_origin() -> None:
     names = [LogName("a", 1), LogName("a", 11), LogName("a-1", 1), LogName("b", 1)]
     assert len({SIGNER.origin(name) for name in names}) == len(names)

@@ -15,7 +15,7 @@ from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled,
 from firmtrail.eventstore import log
 from firmtrail.projections import device_current
 from firmtrail.projections.controls import CommittedControls
-from firmtrail.publishing.minimum_sizes import Floors
+from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.commit import Before, Commit, opened
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording.reports import Receipt
@@ -134,7 +134,7 @@ async def test_what_decides_is_read_once_until_it_changes(
 
     async def steps() -> int:
         """Of opening a commit: its head is taken, and what decides is read, or not."""
-        return await db.play(counted, opened, log_id, Before(Floors(), held, []))
+        return await db.play(counted, opened, log_id, Before(MinimumSizes(), held, []))
 
     async def change(commit: Commit) -> int:
         changed = SettingsChanged(max_attempts=5)

@@ -1,4 +1,4 @@
-"""The seam: one statement text means the same on both back ends, and so do its errors."""
+"""A statement and its errors mean the same on both back ends."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,7 @@ async def test_given_may_be_empty(db: Database) -> None:
     assert await fetch(db, Statement(_ECHO, (), Given(_ECHO_COLUMNS, []))) == []
 
 
-async def test_arguments_and_given_go_together_and_an_argument_may_stand_twice(
+async def test_arguments_and_given_work_together_and_an_argument_may_be_used_twice(
     db: Database,
 ) -> None:
     text = """\
@@ -68,7 +68,7 @@ ORDER BY doubled.n"""
     assert await fetch(db, statement) == [(102, 4, 102), (104, 6, 104)]
 
 
-async def test_rows_come_in_the_order_of_those_given_and_in_the_order_asked_for_within(
+async def test_rows_come_in_the_order_of_given_and_within_it_in_the_requested_order(
     db: Database,
 ) -> None:
     text = """\
@@ -144,22 +144,22 @@ async def test_a_transaction_without_statements_costs_nothing(db: Database) -> N
         pass
 
 
-async def fail_and_go_on(db: Database) -> None:
-    """A caller that takes no notice of an error inside its transaction."""
+async def fail_and_continue(db: Database) -> None:
+    """Ignores an error inside its transaction."""
     async with db.transaction() as tx:
         await tx.run(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 1)"))
         with contextlib.suppress(sqlite3.IntegrityError, asyncpg.IntegrityConstraintViolationError):
             await tx.run(Statement("INSERT INTO device_seen VALUES ('acme', 'd1', 2)"))
 
 
-async def test_no_transaction_ends_as_if_committed_when_it_was_not(db: Database) -> None:
-    """Postgres answers COMMIT with ROLLBACK, and no error, once a statement has failed."""
+async def test_no_transaction_seems_committed_when_it_was_not(db: Database) -> None:
+    """After a failed statement Postgres answers COMMIT with ROLLBACK and no error."""
     if isinstance(db, Postgres):
         with pytest.raises(AssertionError):
-            await fail_and_go_on(db)
+            await fail_and_continue(db)
         assert await fetch(db, _SEEN) == []
     else:
-        await fail_and_go_on(db)
+        await fail_and_continue(db)
         assert await fetch(db, _SEEN) == [("d1", 1)]
 
 

@@ -1,4 +1,4 @@
-"""The embedded file: one process holds it, one connection writes it, a commit is synced."""
+"""One process locks an embedded file, one connection writes it, and a commit is synced."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ import pytest
 
 from firmtrail.database import sqlite_connection
 from firmtrail.database.database import Contended, Database, Given, Statement, Unavailable
-from firmtrail.database.held_file import Locked
+from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite, has_wal_reset_bug
 from tests.databases import opened, raw, read
 
@@ -26,7 +26,7 @@ _SEEN = "SELECT device FROM device_seen ORDER BY device LIMIT 9"
 async def test_a_full_disk_is_unavailable_and_nothing_was_written(sqlite_url: str) -> None:
     async with opened(sqlite_url) as db:
         assert isinstance(db, SQLite)
-        await raw(db, "PRAGMA max_page_count=1")  # SQLite takes what it has
+        await raw(db, "PRAGMA max_page_count=1")  # SQLite keeps the pages that it has
         given = Given("device text", [(f"d{n}" * 500,) for n in range(500)])
         with pytest.raises(Unavailable, match="full"):
             await write_given(db, given)
@@ -41,7 +41,7 @@ async def write_given(db: Database, given: Given) -> None:
         await tx.run(Statement(_FILL, (), given))
 
 
-async def test_writes_behind_each_other_wait_for_a_locked_file_together(
+async def test_queued_writes_wait_for_a_locked_file_together(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_connection, "BUSY_TIMEOUT_MS", WAIT_MS)
@@ -52,21 +52,21 @@ async def test_writes_behind_each_other_wait_for_a_locked_file_together(
             began = monotonic()
             given = Given("device text", [("d1",)])
             writes = (write_given(db, given) for _ in range(5))
-            said = await asyncio.gather(*writes, return_exceptions=True)
+            results = await asyncio.gather(*writes, return_exceptions=True)
             waited_ms = (monotonic() - began) * 1000
-        assert [type(each) for each in said] == [Contended] * 5
+        assert [type(each) for each in results] == [Contended] * 5
         assert WAIT_MS <= waited_ms < 2 * WAIT_MS
         await write_given(db, given)
         assert await read(db, _SEEN) == [["d1"]]
 
 
-async def test_what_reads_on_an_embedded_file_cannot_write(sqlite_url: str) -> None:
+async def test_a_reading_connection_to_an_embedded_file_cannot_write(sqlite_url: str) -> None:
     async with opened(sqlite_url) as db:
         with pytest.raises(Unavailable, match="readonly"):
             await read(db, "DELETE FROM device_seen")
 
 
-async def test_the_lock_is_its_owners_alone(sqlite_url: str) -> None:
+async def test_only_its_owner_can_read_the_lock_file(sqlite_url: str) -> None:
     async with opened(sqlite_url):
         assert mode_of(Path(f"{sqlite_url.removeprefix('sqlite:///')}.lock")) == 0o600
 
@@ -75,7 +75,7 @@ def mode_of(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-async def test_one_process_holds_an_embedded_file(sqlite_url: str) -> None:
+async def test_only_one_process_can_open_an_embedded_file(sqlite_url: str) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///"))
     async with opened(sqlite_url):
         with pytest.raises(Locked):
@@ -106,5 +106,7 @@ async def test_an_embedded_commit_is_synced(sqlite_url: str) -> None:
         ((4, 0, 0), False),
     ],
 )
-def test_which_sqlite_can_lose_a_commit(version: tuple[int, int, int], has_bug: bool) -> None:
+def test_the_sqlite_versions_that_can_lose_a_commit_are_known(
+    version: tuple[int, int, int], has_bug: bool
+) -> None:
     assert has_wal_reset_bug(version) == has_bug

@@ -1,4 +1,4 @@
-"""What is read of a log's tree, against a plain recursion over its entries, on every back end."""
+"""Reads of a log's tree equal a plain recursion over its entries, on every back end."""
 
 import asyncio
 import random
@@ -18,9 +18,9 @@ from tests.postgres_server import PostgresServer
 from tests.reference import Reference
 
 SIZE = 66_500
-"""Of three levels: one tile of 256^2 leaves, three full and a partial one of 256, and leaves."""
+"""Three levels: one tile of 256^2 leaves, three full tiles and a partial one of 256, and leaves."""
 
-BATCH = 4_001  # no multiple of a tile
+BATCH = 4_001  # not a multiple of a tile's width
 ENTRIES = [f"entry {n} ü" for n in range(SIZE)]
 REFERENCE = Reference([entry.encode() for entry in ENTRIES])
 CHANCE = random.Random(9162)
@@ -38,7 +38,7 @@ ORDER BY level, number"""
 
 
 class Metered:
-    """The seam, counting what goes through it."""
+    """A reader that counts queries and rows."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -52,7 +52,7 @@ class Metered:
 
 
 class Grown(NamedTuple):
-    """A log that holds the entries, between two others."""
+    """A log with the entries, between two others."""
 
     db: Database
     log_id: int
@@ -86,7 +86,7 @@ async def subtrees_of(db: Database, log_id: int) -> list[tuple[int, int, str]]:
 
 
 def level_of(level: int, size: int) -> list[bytes]:
-    """The hashes of a level of the tree of that size, by the definition."""
+    """Returns the hashes of a level of the tree of that size, by the definition."""
     width = TILE_WIDTH**level
     return [REFERENCE.mth(n * width, (n + 1) * width) for n in range(size // width)]
 
@@ -102,7 +102,7 @@ async def test_every_completed_subtree_is_stored_and_no_other(grown: Grown) -> N
 
 
 @pytest.mark.parametrize("sizes", [(255, 1), (256,), (1, 255, 256), (100, 500), (700,)])
-async def test_subtrees_are_stored_however_the_log_was_appended(
+async def test_subtrees_are_stored_whatever_the_sizes_of_the_appends(
     db: Database, log_id: int, sizes: tuple[int, ...]
 ) -> None:
     start = 0
@@ -114,25 +114,25 @@ async def test_subtrees_are_stored_however_the_log_was_appended(
 
 
 async def append_and_fail(db: Database, log_id: int) -> None:
-    entries = [log.Entry("device/d1", f"s.{n}", ENTRIES[n]) for n in range(300)]
+    entries = [log.NewEntry("device/d1", f"s.{n}", ENTRIES[n]) for n in range(300)]
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
         await tx.run(*log.append(log.head_of(rows), entries, [], 1))
         raise ZeroDivisionError
 
 
-async def test_what_is_not_committed_leaves_no_subtree(db: Database, log_id: int) -> None:
+async def test_an_append_that_is_not_committed_leaves_no_subtree(db: Database, log_id: int) -> None:
     with pytest.raises(ZeroDivisionError):
         await append_and_fail(db, log_id)
     assert await subtrees_of(db, log_id) == []
 
 
-async def test_the_root_at_any_size_is_the_definitions(grown: Grown) -> None:
+async def test_the_root_at_any_size_is_as_defined(grown: Grown) -> None:
     for size in (0, *SIZES):
         assert await tree.root(*grown, size) == REFERENCE.root(size), size
 
 
-async def test_any_inclusion_is_the_definitions_and_verifies(grown: Grown) -> None:
+async def test_any_inclusion_proof_is_as_defined_and_verifies(grown: Grown) -> None:
     for position, size in PAIRS:
         proof = await tree.inclusion(*grown, position, size)
         assert proof == REFERENCE.inclusion(position, size), (position, size)
@@ -141,7 +141,7 @@ async def test_any_inclusion_is_the_definitions_and_verifies(grown: Grown) -> No
         assert proofs.verify_inclusion(proof, position, leaf, head)
 
 
-async def test_any_consistency_is_the_definitions_and_verifies(grown: Grown) -> None:
+async def test_any_consistency_proof_is_as_defined_and_verifies(grown: Grown) -> None:
     for old, new in (*PAIRS, (0, 0), (SIZE, SIZE)):
         proof = await tree.consistency(*grown, old, new)
         assert proof == REFERENCE.consistency(old, new), (old, new)
@@ -150,7 +150,7 @@ async def test_any_consistency_is_the_definitions_and_verifies(grown: Grown) -> 
         assert proofs.verify_consistency(proof, before, after)
 
 
-async def test_every_tile_is_the_definitions(grown: Grown) -> None:
+async def test_every_tile_is_as_defined(grown: Grown) -> None:
     for level in (1, 2):
         hashes = level_of(level, SIZE)
         full, partial = tiles.tiles(level, SIZE)
@@ -160,7 +160,7 @@ async def test_every_tile_is_the_definitions(grown: Grown) -> None:
             assert await tree.hash_tile(*grown, level, number, width) == expected
 
 
-async def test_a_tile_of_leaves_and_its_bundle_are_the_entries(grown: Grown) -> None:
+async def test_a_tile_of_leaves_and_its_bundle_match_the_entries(grown: Grown) -> None:
     full, partial = tiles.tiles(0, SIZE)
     for number, width in [(0, 256), (100, 256), (full - 1, 256), (full, partial)]:
         start = number * TILE_WIDTH
@@ -171,15 +171,15 @@ async def test_a_tile_of_leaves_and_its_bundle_are_the_entries(grown: Grown) -> 
         assert await tree.bundle(*grown, number, width) == bundle
 
 
-async def test_a_partial_tile_has_any_width_that_it_ever_had(grown: Grown) -> None:
+async def test_a_partial_tile_can_be_read_at_every_smaller_width(grown: Grown) -> None:
     for level in (0, 1):
         hashes = level_of(level, 65_536)
         for width in range(1, TILE_WIDTH + 1):
             assert await tree.hash_tile(*grown, level, 0, width) == b"".join(hashes[:width])
 
 
-async def test_no_read_costs_more_than_its_tiles(grown: Grown) -> None:
-    """Two tiles of each level that it needs: the entry's own, and the last."""
+async def test_no_read_costs_more_than_two_tiles_a_level(grown: Grown) -> None:
+    """A proof needs two tiles of a level: the entry's own and the last one."""
     db, log_id = grown
     worst = [(128, SIZE), (65_535, SIZE), (66_000, 66_303), (255, 65_535), (32_767, 65_535)]
     for position, size in [*PAIRS, *worst]:
@@ -188,13 +188,14 @@ async def test_no_read_costs_more_than_its_tiles(grown: Grown) -> None:
             await reading(metered, log_id, position, size)
             assert metered.queries <= 2
             assert metered.rows <= 2 * TILE_WIDTH * 2, (position, size)
-    for reading in (tree.hash_tile(m := Metered(db), log_id, 0, 3, 256), tree.root(m, log_id, 255)):
-        await reading
-    assert (m.queries, m.rows) == (2, 256 + 255)
+    metered = Metered(db)
+    await tree.hash_tile(metered, log_id, 0, 3, 256)
+    await tree.root(metered, log_id, 255)
+    assert (metered.queries, metered.rows) == (2, 256 + 255)
 
 
 @pytest.mark.parametrize("size", [SIZE + 1, SIZE + 300, 1 << 40])
-async def test_what_the_log_does_not_have_is_no_answer(grown: Grown, size: int) -> None:
+async def test_a_read_beyond_the_log_raises_corrupt(grown: Grown, size: int) -> None:
     for reading in (
         tree.root(*grown, size),
         tree.inclusion(*grown, 0, size),
@@ -208,7 +209,7 @@ async def test_what_the_log_does_not_have_is_no_answer(grown: Grown, size: int) 
             await reading
 
 
-async def test_a_proof_is_right_while_the_log_grows_and_when_it_is_closed(
+async def test_a_proof_is_right_while_the_log_grows_and_after_it_is_closed(
     db: Database, log_id: int
 ) -> None:
     await append(db, log_id, *ENTRIES[:300])

@@ -1,4 +1,4 @@
-"""Checkpoints and their signatures, byte for byte as C2SP has them; and what is not let pass."""
+"""Checkpoints and their signatures are those of C2SP, byte for byte, and all others are refused."""
 
 import json
 from base64 import b64decode, b64encode
@@ -27,12 +27,12 @@ def signature_of(note: str) -> str:
 
 
 @pytest.mark.parametrize("size", NOTES)
-def test_a_checkpoint_is_signed_to_the_byte_of_its_vector(size: int) -> None:
+def test_a_signed_checkpoint_equals_its_test_vector(size: int) -> None:
     assert checkpoint.sign(head(size), KEY) == NOTES[size]
-    assert checkpoint.opened(NOTES[size], VERIFIER) == head(size)
+    assert checkpoint.verify_note(NOTES[size], VERIFIER) == head(size)
 
 
-def test_a_key_line_is_that_of_its_vector() -> None:
+def test_a_key_line_equals_its_test_vector() -> None:
     assert checkpoint.key_line(VERIFIER) == VECTORS["vkey"]
     assert VERIFIER.key_id.hex() == VECTORS["key_id"]
     assert checkpoint.key_line(checkpoint.read_key_line(f"{VECTORS['vkey']}\n")) == VECTORS["vkey"]
@@ -52,7 +52,7 @@ def test_a_key_line_is_that_of_its_vector() -> None:
         VECTORS["vkey"] + "é",
     ],
 )
-def test_what_is_no_key_line_is_refused(line: str) -> None:
+def test_a_text_that_is_not_a_key_line_is_refused(line: str) -> None:
     with pytest.raises(BadNote):
         checkpoint.read_key_line(line)
 
@@ -61,15 +61,15 @@ def test_signatures_of_others_are_ignored() -> None:
     other = signature_of(checkpoint.sign(head(3), OTHER))
     witness = signature_of(checkpoint.sign(head(3)._replace(origin="witness"), OTHER))
     lines = f"{witness}{other}" * 8
-    assert checkpoint.opened(NOTES[3] + lines, VERIFIER) == head(3)
+    assert checkpoint.verify_note(NOTES[3] + lines, VERIFIER) == head(3)
 
 
-def test_a_false_signature_of_the_key_rejects_the_note() -> None:
+def test_a_note_with_a_false_signature_of_the_key_is_refused() -> None:
     false = bytearray(b64decode(NOTES[3].split()[-1]))
     false[-1] ^= 1
     line = f"\u2014 {NAME} {b64encode(false).decode()}\n"
     with pytest.raises(BadNote, match="false"):
-        checkpoint.opened(NOTES[3] + line, VERIFIER)
+        checkpoint.verify_note(NOTES[3] + line, VERIFIER)
 
 
 def test_a_note_that_the_key_did_not_sign_is_refused() -> None:
@@ -78,14 +78,14 @@ def test_a_note_that_the_key_did_not_sign_is_refused() -> None:
         checkpoint.sign(head(3)._replace(origin="other"), KEY),
     ):
         with pytest.raises(BadNote, match="did not sign"):
-            checkpoint.opened(note, VERIFIER)
+            checkpoint.verify_note(note, VERIFIER)
 
 
-def test_a_checkpoint_is_of_the_origin_that_signs_it() -> None:
+def test_a_checkpoint_must_have_the_origin_that_signs_it() -> None:
     text = f"other\n3\n{b64encode(head(3).root).decode()}\n"
     signature = b64encode(VERIFIER.key_id + KEY.sign(text.encode())).decode()
-    with pytest.raises(BadNote, match="it is of other"):
-        checkpoint.opened(f"{text}\n\u2014 {NAME} {signature}\n", VERIFIER)
+    with pytest.raises(BadNote, match="it is a checkpoint of other"):
+        checkpoint.verify_note(f"{text}\n\u2014 {NAME} {signature}\n", VERIFIER)
 
 
 @pytest.mark.parametrize("at", range(len(NOTES[3].encode())))
@@ -95,7 +95,7 @@ def test_a_note_with_any_byte_changed_is_refused(at: int) -> None:
         changed = note[at] ^ flipped
         broken = (note[:at] + bytes([changed]) + note[at + 1 :]).decode(errors="replace")
         with pytest.raises(BadNote):
-            checkpoint.opened(broken, VERIFIER)
+            checkpoint.verify_note(broken, VERIFIER)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +116,12 @@ def test_a_note_with_any_byte_changed_is_refused(at: int) -> None:
         NOTES[3] + f"\u2014 name {'A' * 8}\n" * checkpoint.SIGNATURES_MAX,
     ],
 )
-def test_what_is_no_checkpoint_is_refused(note: str) -> None:
+def test_a_note_that_is_not_a_checkpoint_is_refused(note: str) -> None:
     with pytest.raises(BadNote):
         checkpoint.parse(note)
 
 
-def test_a_proof_is_the_path_and_the_checkpoint() -> None:
+def test_a_proof_text_consists_of_the_path_and_the_checkpoint() -> None:
     path = [bytes.fromhex(each) for each in VECTORS["inclusion"]["2/3"]]
     assert checkpoint.proof_text(2, path, NOTES[3]) == (
         f"c2sp.org/tlog-proof@v1\nindex 2\n{b64encode(path[0]).decode()}\n\n{NOTES[3]}"

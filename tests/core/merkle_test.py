@@ -1,4 +1,5 @@
-"""The tree is RFC 6962's: its published values, and its definition taken by the word."""
+"""The tree is that of RFC 6962: it has the published values and follows the definition
+literally."""
 
 import json
 from hashlib import sha256
@@ -18,7 +19,7 @@ ENTRIES = [f"entry {n}".encode() for n in range(SIZE_MAX)]
 
 
 def tree_hash(entries: list[bytes]) -> bytes:
-    """MTH of RFC 6962, section 2.1."""
+    """Returns MTH of RFC 6962, section 2.1."""
     n = len(entries)
     if n == 0:
         return sha256(b"").digest()
@@ -41,7 +42,7 @@ def test_roots_are_as_published(size: int) -> None:
     assert merkle.root(frontier_of(LEAVES[:size])).hex() == VECTORS["root"][str(size)]
 
 
-def test_every_root_is_the_definitions_own() -> None:
+def test_every_root_is_as_defined() -> None:
     frontier: merkle.Frontier = ()
     for size, entry in enumerate(ENTRIES):
         assert merkle.root(frontier) == tree_hash(ENTRIES[:size]), size
@@ -55,13 +56,13 @@ def test_the_frontier_has_a_hash_for_each_set_bit_of_the_size() -> None:
 
 
 @pytest.mark.parametrize("middle", [0, 1, 63, 64, 300, SIZE_MAX])
-def test_appending_in_two_steps_is_appending_in_one(middle: int) -> None:
+def test_appending_in_two_steps_equals_appending_in_one(middle: int) -> None:
     first = frontier_of(ENTRIES[:middle])
     second = merkle.extend(first, middle, map(merkle.leaf_hash, ENTRIES[middle:]))
     assert second.frontier == frontier_of(ENTRIES)
 
 
-def test_a_subtree_is_given_by_the_leaf_that_completes_it() -> None:
+def test_a_subtree_is_returned_with_the_leaf_that_completes_it() -> None:
     frontier: merkle.Frontier = ()
     found: list[tuple[int, merkle.Subtree]] = []
     for size, entry in enumerate(ENTRIES):
@@ -72,8 +73,8 @@ def test_a_subtree_is_given_by_the_leaf_that_completes_it() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 1000, 65_535, 65_536, 200_000])
-def test_subtrees_of_every_level_are_given_once_and_in_order(step: int) -> None:
-    """Where every leaf is the same, so is every subtree of a level."""
+def test_subtrees_of_every_level_are_returned_once_and_in_order(step: int) -> None:
+    """If all leaves are equal, so are all subtrees of a level."""
     leaf = merkle.leaf_hash(b"")
     levels = [leaf]
     for _ in range(2):
@@ -96,6 +97,6 @@ def test_subtrees_of_every_level_are_given_once_and_in_order(step: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 7, 64])
-def test_a_frontier_survives_its_text(size: int) -> None:
+def test_a_frontier_can_be_stored_as_text_and_read_back(size: int) -> None:
     frontier = frontier_of(ENTRIES[:size])
     assert merkle.from_text(merkle.to_text(frontier)) == frontier

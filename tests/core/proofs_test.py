@@ -1,7 +1,8 @@
-"""Proofs are RFC 6962's: its published values, its definition by the word, and nothing else passes.
+"""Proofs are those of RFC 6962: they have the published values, follow the definition literally,
+and no other proof verifies.
 
-Every pair of sizes and positions up to SIZE_MAX is made; some are verified, and altered in all
-sorts of ways, each of which must fail.
+The tests make the proofs of every pair of sizes and positions up to SIZE_MAX. They verify some of
+them, and alter those in all sorts of ways, each of which must fail.
 """
 
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from firmtrail.eventstore import merkle, proofs
-from firmtrail.eventstore.proofs import Perfect, Range, TreeHead
+from firmtrail.eventstore.proofs import LeafRange, PerfectSubtree, TreeHead
 from tests.reference import Reference
 
 pytestmark = pytest.mark.slow
@@ -25,24 +26,26 @@ CHANCE = random.Random(6962)
 
 
 class Made:
-    """Our own proofs of the tree of some entries."""
+    """Makes the product's proofs of the tree of some entries."""
 
     def __init__(self, entries: Sequence[bytes]) -> None:
         self.leaves = [merkle.leaf_hash(entry) for entry in entries]
         self.root_of = cache(self._root_of)
         self.perfect = cache(self._perfect)
 
-    def _root_of(self, leaves: Range) -> bytes:
-        return merkle.root(tuple(self.perfect(subtree) for subtree in proofs.perfect(leaves)))
+    def _root_of(self, leaves: LeafRange) -> bytes:
+        return merkle.root(
+            tuple(self.perfect(subtree) for subtree in proofs.perfect_subtrees(leaves))
+        )
 
-    def _perfect(self, subtree: Perfect) -> bytes:
+    def _perfect(self, subtree: PerfectSubtree) -> bytes:
         height, number = subtree
         leaves = self.leaves[number << height : (number + 1) << height]
         [root] = merkle.extend((), 0, leaves).frontier
         return root
 
     def head(self, size: int) -> TreeHead:
-        return TreeHead(size, self.root_of(Range(0, size)))
+        return TreeHead(size, self.root_of(LeafRange(0, size)))
 
     def inclusion(self, position: int, size: int) -> list[bytes]:
         return [self.root_of(each) for each in proofs.inclusion(position, size)]
@@ -84,14 +87,14 @@ def grows(made: Made, proof: list[bytes], old: int, new: int) -> bool:
     return proofs.verify_consistency(proof, made.head(old), made.head(new))
 
 
-def test_every_inclusion_is_the_definitions_own() -> None:
+def test_every_inclusion_proof_is_as_defined() -> None:
     for size in range(1, SIZE_MAX + 1):
         for position in range(size):
             proof = MADE.inclusion(position, size)
             assert proof == REFERENCE.inclusion(position, size), (position, size)
 
 
-def test_every_consistency_is_the_definitions_own() -> None:
+def test_every_consistency_proof_is_as_defined() -> None:
     for new in range(SIZE_MAX + 1):
         for old in range(new + 1):
             assert MADE.consistency(old, new) == REFERENCE.consistency(old, new), (old, new)
@@ -106,7 +109,7 @@ def test_every_proof_verifies(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", LARGE)
-def test_large_trees_are_proved_by_the_definition_too(size: int) -> None:
+def test_proofs_of_large_trees_are_as_defined(size: int) -> None:
     assert MADE.head(size).root == REFERENCE.root(size)
     for position in [0, size // 2, size - 1, *(CHANCE.randrange(size) for _ in range(20))]:
         proof = MADE.inclusion(position, size)
@@ -118,7 +121,8 @@ def test_large_trees_are_proved_by_the_definition_too(size: int) -> None:
 
 
 def altered(proof: list[bytes]) -> Iterator[list[bytes]]:
-    """The proof with one bit flipped in each of its hashes, and longer, shorter, reordered."""
+    """Yields the proof with one bit flipped in each of its hashes, and longer, shorter,
+    reordered."""
     for at, node in enumerate(proof):
         yield [*proof[:at], flipped(node), *proof[at + 1 :]]
     yield [*proof, bytes(32)]
@@ -136,7 +140,7 @@ def flipped(node: bytes) -> bytes:
 
 
 def pairs() -> list[tuple[int, int]]:
-    """Some position below some size, small and large, and those on which trees turn."""
+    """Draws a position below a size, small or large, often next to a power of two."""
     sizes = (*range(1, 34), 127, 128, 129, 255, 256, 257, SIZE_MAX, *LARGE[:3])
     return [
         (position, size)
@@ -147,7 +151,7 @@ def pairs() -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(("position", "size"), pairs())
-def test_an_altered_inclusion_fails(position: int, size: int) -> None:
+def test_an_altered_inclusion_proof_fails(position: int, size: int) -> None:
     proof, leaf, head = MADE.inclusion(position, size), MADE.leaves[position], MADE.head(size)
     assert proofs.verify_inclusion(proof, position, leaf, head)
     for wrong in altered(proof):
@@ -160,7 +164,7 @@ def test_an_altered_inclusion_fails(position: int, size: int) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), pairs())
-def test_an_altered_consistency_fails(old: int, new: int) -> None:
+def test_an_altered_consistency_proof_fails(old: int, new: int) -> None:
     proof, before, after = MADE.consistency(old, new), MADE.head(old), MADE.head(new)
     assert proofs.verify_consistency(proof, before, after)
     for wrong in altered(proof):
@@ -172,7 +176,7 @@ def test_an_altered_consistency_fails(old: int, new: int) -> None:
     assert not proofs.verify_consistency(proof, TreeHead(-1, before.root), after)
 
 
-def test_a_tree_is_consistent_with_itself_alone() -> None:
+def test_a_tree_is_consistent_only_with_itself_at_its_size() -> None:
     for size in (0, 1, 2, 3, 256, 600):
         head = MADE.head(size)
         assert proofs.verify_consistency([], head, head)

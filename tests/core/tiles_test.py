@@ -1,4 +1,4 @@
-"""The paths of tiles, one for each tile, and how many a tree has: as C2SP tlog-tiles says."""
+"""Each tile has one path, and a tree has the tiles that C2SP tlog-tiles defines."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_a_number_is_written_in_groups_of_three(number: str, path: str) -> None:
     assert tiles.parse(f"{path}.p/17") == Tile(int(number), 17)
 
 
-def test_every_width_has_its_path() -> None:
+def test_every_width_has_its_own_path() -> None:
     for width in range(1, 257):
         assert tiles.parse(tiles.path(Tile(7, width))) == Tile(7, width)
 
@@ -39,14 +39,14 @@ def test_no_other_text_is_a_tile(path: str) -> None:
 
 
 @pytest.mark.parametrize("size", [70_000])
-def test_a_tree_has_the_tiles_that_are_published(size: int) -> None:
+def test_a_tree_has_the_tiles_of_the_published_example(size: int) -> None:
     published = VECTORS[f"tiles_{size}"]
     assert [list(tiles.tiles(level, size)) for level in range(3)] == [*published.values()]
     assert tiles.tiles(3, size) == (0, 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_535, 65_536, 70_000])
-def test_a_tree_has_no_tile_but_these(size: int) -> None:
+def test_a_tree_has_no_other_tiles(size: int) -> None:
     for level in range(64):
         full, partial = tiles.tiles(level, size)
         for width in range(1, 257):

@@ -1,4 +1,4 @@
-"""A backup is the database at one moment; restored, its logs are not forked, and go on."""
+"""A backup is the database at one moment; a restored one forks no log, and its logs continue."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,12 +28,12 @@ DONE, COULD_NOT_RUN = 0, 2
 BOSS = "boss@example.org"
 
 
-def well(done: Done) -> None:
+def assert_done(done: Done) -> None:
     assert done.exit_code == DONE, done.out + done.said
 
 
 def report(url: str, token: str, name: str) -> tuple[int, str]:
-    """Post one report of d2 under this id."""
+    """Posts one report of d2 with this id."""
     body = msgspec.json.encode({"version": "3.0.0", "status": "failed", "report_id": name})
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     path = f"{url}/api/v1/projects/acme/devices/d2/reports"
@@ -47,7 +47,7 @@ def report(url: str, token: str, name: str) -> tuple[int, str]:
 
 @contextmanager
 def writing(url: str, token: str) -> Iterator[None]:
-    """Reports come in meanwhile."""
+    """Sends reports until the block ends."""
     over = threading.Event()
 
     def write() -> None:
@@ -66,10 +66,10 @@ def writing(url: str, token: str) -> Iterator[None]:
 
 
 class Site(NamedTuple):
-    """A filled database and how commands reach it."""
+    """A filled database, and the environment of the commands that use it."""
 
     database: str
-    environment: dict[str, str]
+    environment: dict[str, Any]
 
     def run(self, *arguments: str) -> Done:
         run = in_process if arguments[0] in {"audit", "backup"} else firmtrail
@@ -77,10 +77,11 @@ class Site(NamedTuple):
 
 
 def back_up_and_lose_the_rest(server: Server, site: Site, file: Path) -> str:
-    """Copy while reports come in, go on, and stop; gives a token."""
+    """Makes a backup while reports come in, records one more event, and stops the server; returns a
+    token."""
     token = site.run("token", "create", BOSS, "--project", "acme").out.strip()
     with writing(server.url, token):
-        well(site.run("backup", str(file)))
+        assert_done(site.run("backup", str(file)))
     assert site.run("backup", str(file)).exit_code == COULD_NOT_RUN
     assert report(server.url, token, "lost")[0] == 201
     server.send(signal.SIGTERM)
@@ -88,22 +89,24 @@ def back_up_and_lose_the_rest(server: Server, site: Site, file: Path) -> str:
     return token
 
 
-def goes_on_in_a_new_log(server: Server, site: Site, token: str) -> None:
-    """Refused until it is told to go on, so no position is given twice."""
-    status, said = report(server.url, token, "after")
-    assert (status, "firmtrail log continue" in said) == (503, True), said
-    well(site.run("log", "continue", "--project", "acme"))
-    status, said = report(server.url, token, "after")
-    assert (status, msgspec.json.decode(said)["log"]) == (201, 3)
-    well(site.run("audit", "verify", "--project", "acme"))
-    well(site.run("audit", "replay", "--project", "acme"))
+def continues_in_a_new_log(server: Server, site: Site, token: str) -> None:
+    """Asserts that appends are refused until the log is continued, so that no position is used
+    twice."""
+    status, answer = report(server.url, token, "after")
+    assert (status, "firmtrail log continue" in answer) == (503, True), answer
+    assert_done(site.run("log", "continue", "--project", "acme"))
+    status, answer = report(server.url, token, "after")
+    assert (status, msgspec.json.decode(answer)["log"]) == (201, 3)
+    assert_done(site.run("audit", "verify", "--project", "acme"))
+    assert_done(site.run("audit", "replay", "--project", "acme"))
 
 
 def verify_copy(database: str, site: Site, file: Path) -> None:
-    """Against the checkpoints beside it; those published since are of more than it holds."""
+    """Verifies a backup with the checkpoints stored next to it. Later ones cover more than it
+    has."""
     copy = Site(database, site.environment | {"FIRMTRAIL_CHECKPOINTS_FILE": f"{file}.none"})
     seen = f"{file}.checkpoint"
-    well(copy.run("audit", "verify", "--project", "acme", "--from", seen))
+    assert_done(copy.run("audit", "verify", "--project", "acme", "--from", seen))
 
 
 @pytest.fixture
@@ -117,7 +120,7 @@ async def filled_file(sqlite_url: str) -> Path:
 @pytest.fixture
 async def filled_postgres(postgres_url: str, tmp_path: Path) -> str:
     async with opened(postgres_url) as db:
-        await fill(db, tmp_path / "beside")
+        await fill(db, tmp_path / "stores")
     return postgres_url
 
 
@@ -132,14 +135,14 @@ def test_a_file_is_copied_while_it_is_written_and_restored(
     for left in path.parent.glob(f"{path.name}-*"):
         left.unlink()
     shutil.copy(file, path)
-    goes_on_in_a_new_log(serve(sqlite_url), site, token)
+    continues_in_a_new_log(serve(sqlite_url), site, token)
 
 
 def test_postgres_is_dumped_while_it_is_written_and_restored(
     postgres: PostgresServer, filled_postgres: str, serve: Serve, tmp_path: Path
 ) -> None:
-    beside, file = tmp_path / "beside", tmp_path / "backup.dump"
-    files = {"signing-key-file": f"{beside}.key", "checkpoints-file": f"{beside}.checkpoints"}
+    stores, file = tmp_path / "stores", tmp_path / "backup.dump"
+    files = {"signing-key-file": f"{stores}.key", "checkpoints-file": f"{stores}.checkpoints"}
     options = [part for name, path in files.items() for part in (f"--{name}", path)]
     environment = {
         f"FIRMTRAIL_{name.upper().replace('-', '_')}": path for name, path in files.items()
@@ -152,4 +155,4 @@ def test_postgres_is_dumped_while_it_is_written_and_restored(
     command = (programs() / "pg_restore", "--no-owner", f"--dbname={restored}", file)
     subprocess.run(command, check=True)
     verify_copy(restored, site, file)
-    goes_on_in_a_new_log(serve(restored, *options), site._replace(database=restored), token)
+    continues_in_a_new_log(serve(restored, *options), site._replace(database=restored), token)

@@ -1,4 +1,5 @@
-"""Servers that publish: their keys, what a crash leaves, a restored backup, several at once."""
+"""Servers publish checkpoints: with their keys, after crashes and restored backups, and in
+parallel."""
 
 import os
 import random
@@ -31,14 +32,14 @@ COULD_NOT_RUN = 2
 KILLS = 3
 PUBLISHED_WITHIN_S = 1.0
 SLACK_S = 4.0
-"""This machine may be busy with other things."""
+"""Extra time for a busy machine."""
 
 NOTHING = Checkpoint("", 0, merkle.EMPTY_ROOT)
 
 
 @pytest.fixture(scope="module")
 async def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Site]:
-    """A database file with the project acme and its device d1, that nobody served yet."""
+    """A database file with the project acme and its device d1; no server has served it yet."""
     path = tmp_path_factory.mktemp("made") / "firmtrail.db"
     path.write_bytes(sqlite_template())
     return path, await new_site(f"sqlite:///{path}", ["d1"])
@@ -63,12 +64,12 @@ async def cluster(postgres_url: str) -> "Fleet":
 
 @pytest.fixture
 def bucket(s3_client: object) -> str:
-    """A place for checkpoints in an empty bucket; the environment names its server."""
+    """The URL of a store of checkpoints in an empty bucket; the environment names its server."""
     return f"s3://{BUCKET}/checkpoints"
 
 
 class Fleet:
-    """The project with its device, on whatever server."""
+    """The project with its device, on any server."""
 
     def __init__(self, database: str, site: Site) -> None:
         self.database = database
@@ -85,16 +86,17 @@ class Fleet:
         return ask(f"{server.url}{P}{path}", self.admin)
 
     def checkpoint(self, server: Server) -> Checkpoint:
-        """The served checkpoint, its signature verified by the served key; of size 0: none yet."""
+        """Returns the served checkpoint, verified by the served key; it has size 0 if there is
+        none."""
         status, key = self.get(server, "/log/key")
         assert status == 200
         status, note = self.get(server, "/log/checkpoint")
         if status == 404:
             return NOTHING
-        return checkpoint.opened(note.decode(), checkpoint.read_key_line(key.decode()))
+        return checkpoint.verify_note(note.decode(), checkpoint.read_key_line(key.decode()))
 
     def wait_for_checkpoint(self, server: Server, size: int) -> Checkpoint:
-        """The first checkpoint that covers this size."""
+        """Returns the first checkpoint that covers this size."""
         deadline = time.monotonic() + PUBLISHED_WITHIN_S + SLACK_S
         while (found := self.checkpoint(server)).size < size:
             assert time.monotonic() < deadline
@@ -102,12 +104,12 @@ class Fleet:
         return found
 
 
-def beside(file: Path, what: str) -> Path:
-    return file.with_name(f"{file.name}.{what}")
+def next_to(file: Path, suffix: str) -> Path:
+    return file.with_name(f"{file.name}.{suffix}")
 
 
-def outside(file: Path, origin: str = "firmtrail/acme/1") -> Checkpoint:
-    return checkpoint.parse(msgspec.json.decode(beside(file, "checkpoints").read_bytes())[origin])
+def last_published(file: Path, origin: str = "firmtrail/acme/1") -> Checkpoint:
+    return checkpoint.parse(msgspec.json.decode(next_to(file, "checkpoints").read_bytes())[origin])
 
 
 def openssl(*arguments: str | Path) -> str:
@@ -119,9 +121,9 @@ def openssl(*arguments: str | Path) -> str:
 def test_openssl_reads_the_key_and_verifies_a_checkpoint(
     serve: Serve, fleet: Fleet, file: Path, tmp_path: Path
 ) -> None:
-    assert not beside(file, "key").exists()
+    assert not next_to(file, "key").exists()
     server = serve(fleet.database)
-    key = beside(file, "key")
+    key = next_to(file, "key")
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert "ED25519" in openssl("pkey", "-in", key, "-noout", "-text")
     fleet.wait_for_checkpoint(server, 1)
@@ -138,13 +140,13 @@ def test_a_key_of_openssl_signs(serve: Serve, fleet: Fleet, file: Path, tmp_path
     openssl("genpkey", "-algorithm", "ed25519", "-out", key)
     server = serve(fleet.database, "--signing-key-file", str(key))
     fleet.wait_for_checkpoint(server, 1)
-    assert not beside(file, "key").exists()
+    assert not next_to(file, "key").exists()
     line = checkpoint.read_key_line(fleet.get(server, "/log/key")[1].decode())
     public: Ed25519PublicKey = signing_key.read(key).public_key()
     assert line.key == public
 
 
-def test_what_is_recorded_is_published_within_a_second_and_at_the_end(
+def test_events_are_published_within_a_second_and_when_the_server_ends(
     serve: Serve, fleet: Fleet, file: Path
 ) -> None:
     server = serve(fleet.database)
@@ -153,12 +155,14 @@ def test_what_is_recorded_is_published_within_a_second_and_at_the_end(
     _, receipt = fleet.report(server)
     server.send(signal.SIGTERM)
     assert server.exit_code() == 0
-    assert outside(file).size == receipt["position"] + 1
+    assert last_published(file).size == receipt["position"] + 1
     assert firmtrail(fleet.database, "device", "add", "d2", "--project", "acme").exit_code == 0
-    assert outside(file).size == receipt["position"] + 2, "a command publishes what it recorded"
+    assert last_published(file).size == receipt["position"] + 2, (
+        "a command publishes the events that it recorded"
+    )
 
 
-async def test_killed_at_any_moment_a_server_leaves_nothing_forked(
+async def test_a_server_that_is_killed_at_any_moment_leaves_no_fork(
     serve: Serve, fleet: Fleet, file: Path
 ) -> None:
     server = serve(fleet.database)
@@ -169,14 +173,14 @@ async def test_killed_at_any_moment_a_server_leaves_nothing_forked(
             assert fleet.report(server)[0] == 201
             seen.append(fleet.checkpoint(server))
         server.kill()
-        seen.append(outside(file))
+        seen.append(last_published(file))
         server.start()
         assert ask(f"{server.url}/readyz")[0] == 200
         _, receipt = fleet.report(server)
         seen.append(fleet.wait_for_checkpoint(server, receipt["position"] + 1))
     server.send(signal.SIGTERM)
     assert server.exit_code() == 0
-    await assert_one_log(fleet.database, [*seen, outside(file)])
+    await assert_one_log(fleet.database, [*seen, last_published(file)])
 
 
 def busy_servers(
@@ -196,7 +200,7 @@ def busy_servers(
 
 
 async def assert_one_log(database: str, seen: list[Checkpoint]) -> None:
-    """Every checkpoint that anybody saw is one of this log."""
+    """Asserts that every checkpoint that was seen is one of this log."""
     roots = {each.size: each.root for each in seen}
     assert len(roots) > 1
     assert all(roots[each.size] == each.root for each in seen)
@@ -208,7 +212,7 @@ async def assert_one_log(database: str, seen: list[Checkpoint]) -> None:
         assert (await log.head(db, 1)).size >= last.size
 
 
-def test_a_restored_backup_is_refused_until_the_project_goes_on(
+def test_a_restored_backup_is_refused_until_the_project_continues(
     serve: Serve, fleet: Fleet, file: Path, tmp_path: Path
 ) -> None:
     server = serve(fleet.database)
@@ -223,13 +227,13 @@ def test_a_restored_backup_is_refused_until_the_project_goes_on(
     server.start()
     status, problem = fleet.report(server)
     assert (status, problem["code"]) == (503, "log_refused")
-    for said in (f"{first['position'] + 1}", f"{last['position'] + 1}", "firmtrail log continue"):
-        assert said in problem["detail"]
+    for part in (f"{first['position'] + 1}", f"{last['position'] + 1}", "firmtrail log continue"):
+        assert part in problem["detail"]
     assert ask(f"{server.url}/readyz")[0] == 503
     assert fleet.get(server, "/devices")[0] == 200
     assert len(server.said("log refused")) == 1
-    go_on = ("log", "continue", "--project", "acme")
-    done = firmtrail(fleet.database, *go_on)
+    continuing = ("log", "continue", "--project", "acme")
+    done = firmtrail(fleet.database, *continuing)
     assert (done.exit_code, "its log 2" in done.said) == (0, True), done.said
     fleet.sent = 0
     status, again = fleet.report(server)
@@ -237,10 +241,10 @@ def test_a_restored_backup_is_refused_until_the_project_goes_on(
     status, new = fleet.report(server)
     assert (status, new["log"], new["position"]) == (201, 2, 1)
     assert ask(f"{server.url}/readyz")[0] == 200
-    assert firmtrail(fleet.database, *go_on).exit_code == COULD_NOT_RUN
+    assert firmtrail(fleet.database, *continuing).exit_code == COULD_NOT_RUN
     stop(server)
-    assert outside(file).size == last["position"] + 1
-    assert outside(file, "firmtrail/acme/2").size == 2
+    assert last_published(file).size == last["position"] + 1
+    assert last_published(file, "firmtrail/acme/2").size == 2
 
 
 def stop(server: Server) -> None:
@@ -248,13 +252,11 @@ def stop(server: Server) -> None:
     assert server.exit_code() == 0
 
 
-def test_a_key_that_is_lost_is_not_replaced_by_another(
-    serve: Serve, fleet: Fleet, file: Path
-) -> None:
+def test_a_lost_key_is_not_replaced_by_another(serve: Serve, fleet: Fleet, file: Path) -> None:
     server = serve(fleet.database)
     fleet.wait_for_checkpoint(server, 1)
     stop(server)
-    key = beside(file, "key")
+    key = next_to(file, "key")
     key.rename(key.with_suffix(".away"))
     for command in (("serve", "--port", "0"), ("project", "add", "other")):
         done = firmtrail(fleet.database, *command)
@@ -279,7 +281,7 @@ def test_deleting_everything_starts_over(
     assert fleet.wait_for_checkpoint(server, 1).origin == "firmtrail/acme/1"
 
 
-def test_postgres_without_a_key_is_served_only_if_that_is_said(
+def test_postgres_without_a_key_is_served_only_with_no_publishing(
     serve: Serve, cluster: Fleet
 ) -> None:
     for more in ((), ("--workers", "2")):
@@ -306,7 +308,7 @@ def test_postgres_with_a_key_needs_a_file_of_checkpoints(postgres_url: str, tmp_
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_key_with_two_orders_or_for_a_file_is_refused(
+def test_contradicting_options_of_a_key_are_refused(
     fleet: Fleet, postgres_url: str, tmp_path: Path, workers: str
 ) -> None:
     key = tmp_path / "key.pem"

@@ -1,9 +1,9 @@
-"""The settings on which "acknowledged means durable" rests are in force where commits are made.
+"""The settings that make "acknowledged means durable" true are in force where commits are made.
 
-Power can't be cut in a test. What is shown: SQLite is told to write its log through to the disk
-before a commit returns (synchronous=FULL, "Write-Ahead Logging", 2.3), and Postgres to do the same
-(synchronous_commit=on), whatever the cluster, the database or an earlier borrower of the
-connection says.
+A test can't cut the power. It can show that SQLite writes its log through to the disk before a
+commit returns (synchronous=FULL, "Write-Ahead Logging", 2.3), and that Postgres does the same
+(synchronous_commit=on), whatever the cluster, the database or an earlier borrower of the connection
+has set.
 """
 
 import asyncpg
@@ -21,7 +21,7 @@ async def test_sqlite_writes_through_before_a_commit_returns(sqlite_url: str) ->
         assert await in_transaction(db, "PRAGMA journal_mode") == [("wal",)]
 
 
-async def test_postgres_writes_through_whatever_its_defaults_say(postgres_url: str) -> None:
+async def test_postgres_writes_through_whatever_its_defaults_are(postgres_url: str) -> None:
     name = postgres_url.removeprefix("postgresql://postgres@/").partition("?")[0]
     plain = await asyncpg.connect(postgres_url)
     assert await plain.fetchval("SHOW synchronous_commit") == "off", "the test shows nothing"

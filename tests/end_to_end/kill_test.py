@@ -21,16 +21,20 @@ CRASHES = 3
 WRITERS = 4
 
 
-async def test_a_killed_server_on_sqlite(serve: Serve, sqlite_url: str) -> None:
-    """In turn with the process that writes for it, and alone."""
+async def test_a_killed_server_on_sqlite_loses_and_repeats_nothing(
+    serve: Serve, sqlite_url: str
+) -> None:
+    """Kills the server in turn with the process that writes for it, and alone."""
     await kill_in_mid_load(serve, sqlite_url, KILLS, alone_too=True)
 
 
-async def test_a_killed_server_on_postgres(serve: Serve, postgres_url: str) -> None:
+async def test_a_killed_server_on_postgres_loses_and_repeats_nothing(
+    serve: Serve, postgres_url: str
+) -> None:
     await kill_in_mid_load(serve, postgres_url, KILLS // 2)
 
 
-async def test_a_killed_process_that_writes_is_begun_anew(serve: Serve, sqlite_url: str) -> None:
+async def test_a_killed_writer_process_is_started_again(serve: Serve, sqlite_url: str) -> None:
     site, writers = await ledger.new_writers(sqlite_url, WRITERS)
     server = serve(sqlite_url)
     killed = set()
@@ -49,7 +53,7 @@ async def test_a_killed_process_that_writes_is_begun_anew(serve: Serve, sqlite_u
     assert await untruths(site) == []
 
 
-async def test_a_crashed_postgres_under_a_running_server(serve: Serve) -> None:
+async def test_a_crashed_postgres_loses_nothing_of_a_running_server(serve: Serve) -> None:
     with PostgresServer(durable=True) as postgres:
         database = postgres.create_database("crashing")
         migrate_now(database)
@@ -85,6 +89,6 @@ async def kill_in_mid_load(
             server.start()
             assert ledger.faults(writers, await entries(session, server.url, site)) == []
         await ledger.settle(session, writers, server.url)
-    assert sum(writer.interrupted for writer in writers) > kills, "it was not under load"
+    assert sum(writer.interrupted for writer in writers) > kills, "the server was not under load"
     server.kill()
     assert await untruths(site) == []

@@ -1,4 +1,4 @@
-"""A Postgres that goes away under a running server: an honest 503, nothing lost, no restart."""
+"""If Postgres goes away, a running server answers 503, loses nothing, and needs no restart."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from tests.postgres_server import PostgresServer
 
 WRITERS = 3
 ANSWER_SECONDS = 30
-"""In which a request is answered when the database says nothing at all."""
+"""The longest time to an answer while the database does not answer at all."""
 TERMINATIONS = 12
 
 _TERMINATE = """\
@@ -34,7 +34,7 @@ _numbers = count(1)
 
 @pytest.fixture(scope="module")
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that these tests may stop."""
+    """A Postgres server that these tests may stop."""
     with PostgresServer() as server:
         yield server
 
@@ -46,7 +46,9 @@ def own_url(own_postgres: PostgresServer) -> str:
     return database
 
 
-async def test_a_stopped_postgres(serve: Serve, own_postgres: PostgresServer, own_url: str) -> None:
+async def test_a_stopped_postgres_is_answered_with_503(
+    serve: Serve, own_postgres: PostgresServer, own_url: str
+) -> None:
     site, writers = await ledger.new_writers(own_url, WRITERS)
     server = serve(own_url)
     async with ledger.session() as session:
@@ -61,7 +63,7 @@ async def test_a_stopped_postgres(serve: Serve, own_postgres: PostgresServer, ow
     assert await untruths(site) == []
 
 
-async def test_a_postgres_that_says_nothing(
+async def test_a_postgres_that_does_not_answer_is_answered_with_503(
     serve: Serve, own_postgres: PostgresServer, own_url: str
 ) -> None:
     site, writers = await ledger.new_writers(own_url, WRITERS)
@@ -77,7 +79,9 @@ async def test_a_postgres_that_says_nothing(
     assert await untruths(site) == []
 
 
-async def test_connections_that_are_cut_in_mid_load(serve: Serve, postgres_url: str) -> None:
+async def test_connections_that_are_cut_under_load_lose_nothing(
+    serve: Serve, postgres_url: str
+) -> None:
     site, writers = await ledger.new_writers(postgres_url, WRITERS)
     server = serve(postgres_url)
     async with ledger.session() as session, opened(postgres_url) as db:
@@ -92,7 +96,8 @@ async def test_connections_that_are_cut_in_mid_load(serve: Serve, postgres_url: 
 
 
 async def assert_unavailable(session: ClientSession, url: str, site: Site) -> None:
-    """Writes and reads are refused in bounded time, the process is alive and not ready."""
+    """Asserts that writes and reads are refused in bounded time; the process is alive and not
+    ready."""
     device, secret = next(iter(site.secrets.items()))
     report = {"version": "1.0.0"}
     began = time.monotonic()
@@ -117,7 +122,7 @@ async def until_ready(session: ClientSession, url: str) -> None:
 
 @contextlib.contextmanager
 def frozen(postgres: PostgresServer) -> Iterator[None]:
-    """Every process of the server stands still: connections stay open and nobody answers."""
+    """Stops every process of the server: connections stay open, and none answers."""
     pids = [postgres.pid, *children(postgres.pid)]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

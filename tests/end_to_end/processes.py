@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import msgspec
 
-from firmtrail.database import held_file
+from firmtrail.database import file_lock
 
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 30
@@ -129,5 +129,5 @@ def children(pid: int) -> list[int]:
 def _await_release(file: Path) -> None:
     """What wrote the file for a killed server is no child of ours to wait for."""
     deadline = time.monotonic() + STOP_SECONDS_MAX
-    while held_file.is_held(file) and time.monotonic() < deadline:
+    while file_lock.is_locked(file) and time.monotonic() < deadline:
         time.sleep(0.001)

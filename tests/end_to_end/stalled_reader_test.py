@@ -29,7 +29,7 @@ SLOWER_MAX = 5
 MEMORY_MIB_A_READER_MAX = 4
 
 
-async def test_stalled_readers_cost_nobody_anything(serve: Serve, sqlite_url: str) -> None:
+async def test_stalled_readers_slow_down_no_other_client(serve: Serve, sqlite_url: str) -> None:
     site = await new_site(sqlite_url, DEVICES)
     await fill(site)
     server = serve(sqlite_url, f"--write-timeout={WRITE_TIMEOUT_S}")
@@ -38,16 +38,17 @@ async def test_stalled_readers_cost_nobody_anything(serve: Serve, sqlite_url: st
         alone_s = await latency_s(session, server.url, site)
         memory_mib = resident_mib(server.pid)
         with stalled(server.url, site) as connections:
-            beside_s = await latency_s(session, server.url, site)
+            with_stalled_s = await latency_s(session, server.url, site)
             assert resident_mib(server.pid) < memory_mib + STALLED * MEMORY_MIB_A_READER_MAX
             assert size(wal) < WAL_BYTES_MAX
             await until_cut_off(connections)
-    assert beside_s < SLOWER_MAX * alone_s, (beside_s, alone_s)
+    assert with_stalled_s < SLOWER_MAX * alone_s, (with_stalled_s, alone_s)
     assert len(server.said("stream broken")) == STALLED
 
 
 async def fill(site: Site) -> None:
-    """More than sockets hold, so that who takes nothing is waited for."""
+    """Records more than sockets can buffer, so that the server waits for readers that read
+    nothing."""
     async with opened(site.database) as db:
         recorder = Recorder(db)
         for some in batched(range(EVENTS_BEFORE), 500):
@@ -59,7 +60,7 @@ async def fill(site: Site) -> None:
 
 
 async def latency_s(session: ClientSession, url: str, site: Site) -> float:
-    """Of reports and reads that others send meanwhile."""
+    """Returns the median latency of reports and reads that another client sends meanwhile."""
     took = []
     for n in range(REQUESTS):
         device = DEVICES[n]
@@ -74,7 +75,7 @@ async def latency_s(session: ClientSession, url: str, site: Site) -> float:
 
 @contextlib.contextmanager
 def stalled(url: str, site: Site) -> Iterator[list[socket.socket]]:
-    """Half ask for the log, half follow it from its start; none reads a byte."""
+    """Opens readers: half request the log, half follow it from its start; none reads a byte."""
     parts = urlsplit(url)
     with contextlib.ExitStack() as stack:
         connections = []
@@ -90,7 +91,8 @@ def stalled(url: str, site: Site) -> Iterator[list[socket.socket]]:
 
 
 async def until_cut_off(connections: list[socket.socket]) -> None:
-    """By a reset, never by an end that would pass for the log's; the kernel tells, unread."""
+    """Waits until each connection is reset, not closed: a close could pass for the end of the log.
+    The kernel reports it without a read."""
     async with asyncio.timeout(WRITE_TIMEOUT_S * 5):
         for connection in connections:
             while connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:

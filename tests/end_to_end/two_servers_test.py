@@ -25,7 +25,7 @@ REUSED = 0.01
 
 
 class RoughWriter(Writer):
-    """Cuts some replies, and uses some report ids for a second report."""
+    """Hangs up before some replies, and uses some report ids for a second report."""
 
     conflicts_sent = 0
     conflicts_seen = 0
@@ -43,13 +43,13 @@ class RoughWriter(Writer):
                 await self.reuse(session, random.choice(urls))
 
     async def twice(self, session: ClientSession, urls: list[str], unit: Unit) -> bool:
-        """Send a unit to both servers at once, one time in ten; else to any."""
+        """Sends a unit to both servers in parallel, one time in ten, and otherwise to either."""
         if random.random() < 0.1:
             return all(await asyncio.gather(*(self.send(session, url, unit) for url in urls)))
         return await self.send(session, random.choice(urls), unit)
 
     async def send_and_hang_up(self, url: str, unit: Unit) -> None:
-        """Send the whole request, and be gone before the answer."""
+        """Sends the whole request, and hangs up before the answer."""
         for report in unit.reports:
             self.sent[self.key(unit, report)] = report
         path, credential = self.target(unit)
@@ -83,7 +83,7 @@ async def test_two_servers_record_each_report_once(serve: Serve, postgres_url: s
 
 
 async def see_receipts_on_the_other(session: ClientSession, urls: list[str], site: Site) -> None:
-    """What one server acknowledges is at once in what the other answers."""
+    """Asserts that what one server acknowledges is immediately in the answers of the other."""
     device, secret = f"{P}/devices/{READER}", site.secrets[READER]
     for seq in range(READS):
         here, there = random.sample(urls, 2)
@@ -107,8 +107,8 @@ async def test_workers_are_processes_and_one_may_die(serve: Serve, postgres_url:
     async with ledger.session() as session:
         async with ledger.load(session, writers, server.url):
             await until(lambda: len(children(server.pid)) == 2)
-            await asyncio.sleep(1)
-            # The one with connections: on a slow machine the other may not serve yet.
+            await ledger.until_all_go_on(writers)
+            # The process with connections: on a slow machine the other may not serve yet.
             killed = max(children(server.pid), key=connections)
             os.kill(killed, signal.SIGKILL)
             await until(lambda: len({killed, *children(server.pid)}) == 3)
@@ -124,7 +124,7 @@ def connections(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-async def until(is_so: Callable[[], bool]) -> None:
+async def until(is_reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not is_so():
+        while not is_reached():
             await asyncio.sleep(0.05)

@@ -1,10 +1,11 @@
-"""A migration of a coming version, while servers of this one serve: nobody notices it."""
+"""The migration of a coming version does not disturb servers of this version."""
 
 import asyncio
 import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -49,14 +50,14 @@ def upgrade():
 MIGRATE = """
 import asyncio, sys
 from pathlib import Path
-from firmtrail.eventstore.migrate import VERSIONS, migrate
+from firmtrail.schema.migrate import VERSIONS, migrate
 show = lambda name, done: print(name, done, flush=True)
 asyncio.run(migrate(sys.argv[1], sys.argv[2], progress=show, folders=(VERSIONS, Path(sys.argv[3]))))
 """
 
 
 def coming(folder: Path, compatible_from: str) -> Path:
-    """The revisions of a coming version."""
+    """Writes the revisions of a coming version; returns their folder."""
     versions = folder / "coming"
     versions.mkdir()
     for name, text in (("0005", EXPAND), ("0006", FILL)):
@@ -81,7 +82,7 @@ async def filled(url: str) -> int:
     return int(count)
 
 
-async def test_old_servers_serve_on_while_the_coming_schema_is_made(
+async def test_old_servers_keep_serving_while_the_coming_schema_is_made(
     serve: Serve, postgres_url: str, tmp_path: Path
 ) -> None:
     site, writers = await ledger.new_writers(postgres_url, WRITERS)
@@ -98,7 +99,7 @@ async def test_old_servers_serve_on_while_the_coming_schema_is_made(
     ):
         process = started(postgres_url, versions)
         assert process.stdout is not None
-        await asyncio.to_thread(process.stdout.readline)  # it is at its batches
+        await asyncio.to_thread(process.stdout.readline)  # it has begun its batches
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert 0 < await filled(postgres_url) < ROWS
@@ -110,19 +111,19 @@ async def test_old_servers_serve_on_while_the_coming_schema_is_made(
     async with ledger.session() as session:
         await ledger.settle(session, writers, server.url)
     server.kill()
-    server.start()  # of the version that knows nothing of the coming schema
+    server.start()  # a server of this version, which knows nothing of the coming schema
     async with ClientSession() as session:
         assert (await get(session, f"{server.url}/readyz")).status == 200
     done = await asyncio.to_thread(firmtrail, postgres_url, "doctor", "--json")
     [schema] = [row for row in done.json if row["check"] == "schema"]
     assert (schema["verdict"], "0006" in schema["found"]) == ("ok", True)
-    async with opened(postgres_url) as db:  # it is compared, whole rows, with a scratch database
+    async with opened(postgres_url) as db:  # `untruths` compares whole rows with a scratch database
         for table in ("device_history", "device_current", "log_heads", "events"):
             await write(db, f"ALTER TABLE {table} DROP COLUMN coming")
     assert await untruths(site) == []
 
 
-def test_a_coming_schema_that_is_not_for_this_version_is_refused(
+def test_a_coming_schema_that_is_incompatible_with_this_version_is_refused(
     postgres_url: str, tmp_path: Path
 ) -> None:
     assert migrated(postgres_url, coming(tmp_path, compatible_from="0005")) == 0
@@ -134,8 +135,8 @@ def test_a_coming_schema_that_is_not_for_this_version_is_refused(
 
 
 @contextlib.asynccontextmanager
-async def watched(session: ClientSession, url: str, failures: list[int]):
-    """Collects every status but 200 that the URL is answered with."""
+async def watched(session: ClientSession, url: str, failures: list[int]) -> AsyncIterator[None]:
+    """Collects every status other than 200 that the URL answers."""
 
     async def look() -> None:
         while True:

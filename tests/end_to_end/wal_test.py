@@ -1,5 +1,5 @@
-"""SQLite's write-ahead log is begun anew again and again while readers read, however slow they
-are: it stays small under load."""
+"""SQLite's write-ahead log stays small under load: it restarts again and again, however slow
+readers are."""
 
 import asyncio
 import random
@@ -20,31 +20,31 @@ DEVICES = [f"d{number}" for number in range(500)]
 WRITERS = 3
 READERS = 3
 ARRAY_REPORTS = 300
-BEGINNINGS = 3
-BEGINNINGS_SECONDS_MAX = 90
+RESTARTS = 3
+RESTARTS_SECONDS_MAX = 90
 WAL_BYTES_MAX = 2 * WAL_BYTES_KEPT_MAX
-"""What it holds when it is emptied, and what is written until no reader is in its way."""
+"""The size kept after a checkpoint, and what is written until no reader prevents a restart."""
 
 
 async def test_the_write_ahead_log_stays_small(serve: Serve, sqlite_url: str) -> None:
     site = await new_site(sqlite_url, DEVICES)
-    server = serve(sqlite_url, f"--write-timeout={10 * BEGINNINGS_SECONDS_MAX}")
+    server = serve(sqlite_url, f"--write-timeout={10 * RESTARTS_SECONDS_MAX}")
     wal = Path(f"{sqlite_url.removeprefix('sqlite:///')}-wal")
     async with ledger.session() as session:
         writers = [write(session, server.url, site) for _ in range(WRITERS)]
         async with running(*writers):
-            await until_begun(wal, 1)  # then there is something to stream
+            await until_restarted(wal, 1)  # then there is something to stream
             readers = [read(session, server.url, site) for _ in range(READERS)]
             async with slow_reader(server.url, site), running(*readers):
-                await until_begun(wal, BEGINNINGS)
+                await until_restarted(wal, RESTARTS)
                 counted = (await get(session, f"{server.url}/metrics")).body
                 assert b"/events" not in counted, "the slow reader was not slow"
 
 
-async def until_begun(wal: Path, times: int) -> None:
-    last = beginnings(wal) + times
-    async with asyncio.timeout(BEGINNINGS_SECONDS_MAX):
-        while beginnings(wal) < last:
+async def until_restarted(wal: Path, times: int) -> None:
+    last = restarts(wal) + times
+    async with asyncio.timeout(RESTARTS_SECONDS_MAX):
+        while restarts(wal) < last:
             assert size(wal) < WAL_BYTES_MAX
             await asyncio.sleep(0.02)
 
@@ -53,9 +53,9 @@ def size(wal: Path) -> int:
     return wal.stat().st_size
 
 
-def beginnings(wal: Path) -> int:
-    """How often the file was begun anew: its checkpoint sequence number (SQLite, "WAL-mode File
-    Format", 3)."""
+def restarts(wal: Path) -> int:
+    """Returns how often the file was restarted: its checkpoint sequence number (SQLite, "WAL-mode
+    File Format", 3)."""
     with wal.open("rb") as file:
         return int.from_bytes(file.read(16)[12:], "big")
 
@@ -78,7 +78,7 @@ async def read(session: ClientSession, url: str, site: Site) -> None:
 
 @asynccontextmanager
 async def slow_reader(url: str, site: Site) -> AsyncIterator[None]:
-    """Asks for the whole log, and takes nothing of it."""
+    """Requests the whole log, and reads nothing of it."""
     parts = urlsplit(url)
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -90,7 +90,7 @@ async def slow_reader(url: str, site: Site) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def running(*loads: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Loads that end only with the block; one that fails ends the block too."""
+    """Runs loads until the block ends; a load that fails ends the block too."""
     async with asyncio.TaskGroup() as tasks:
         started = [tasks.create_task(load) for load in loads]
         yield

@@ -31,8 +31,8 @@ async def published(site: Site) -> Site:
 
 async def publish(site: Site) -> None:
     assert site.services.publisher is not None
-    await site.services.publisher.round()
-    assert site.services.publisher.problem is None
+    await site.services.publisher.following.round()
+    assert site.services.publisher.following.problem is None
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ async def test_the_key_verifies_the_checkpoint(published: Site) -> None:
     verifier = checkpoint.read_key_line(key.body.decode())
     assert checkpoint.key_line(verifier) == checkpoint.key_line(SIGNER.verifier(ACME))
     note = (await published.get(f"{P}/log/checkpoint")).body.decode()
-    assert checkpoint.opened(note, verifier).origin == verifier.name
+    assert checkpoint.verify_note(note, verifier).origin == verifier.name
 
 
 async def test_checkpoints_are_listed_the_newest_first(published: Site) -> None:
@@ -139,8 +139,8 @@ async def test_an_event_that_no_checkpoint_covers_is_not_published(
 ) -> None:
     assert published.services.publisher is not None
     (tmp_path / "checkpoints").write_bytes(b"{")
-    await published.services.publisher.round()
-    assert published.services.publisher.problem is not None, "no round publishes any more"
+    await published.services.publisher.following.round()
+    assert published.services.publisher.following.problem is not None, "no round publishes any more"
     [outcome] = await published.services.recorder.report(published.log_id, [report("1.0.0")])
     answer = await published.get(f"{P}/events/{received(outcome).position}/proof")
     assert (answer.status, answer.json["code"]) == (404, "not_published")
@@ -219,10 +219,10 @@ async def test_a_refused_log_shows_in_its_writes_and_in_readiness(published: Sit
     assert published.services.publisher is not None
     publisher = published.services.publisher
     assert (await published.call("GET", "/readyz")).status == 200
-    last = await publisher.last(ACME)
+    last = await publisher.served.newest_known(ACME)
     assert last is not None
     beyond = SIGNER.sign(ACME, proofs.TreeHead(last.checkpoint.size + 5, b"\0" * 32))
-    publisher.floors.publish(ACME, beyond.checkpoint)
+    publisher.minimum_sizes.note_published(ACME, beyond.checkpoint)
     answer = await published.report({"version": "3.0.0"})
     assert (answer.status, answer.json["code"]) == (503, "log_refused")
     assert int(answer.headers["Retry-After"]) > 0
@@ -231,9 +231,9 @@ async def test_a_refused_log_shows_in_its_writes_and_in_readiness(published: Sit
     ready = await published.call("GET", "/readyz")
     assert (ready.status, ready.json) == (200, {"status": "ready", "refused_logs": 1})
     assert "firmtrail_refused_logs 1.0" in (await published.call("GET", "/metrics")).body.decode()
-    publisher.floors.refused[LogName("gone", 1)] = "it is no open log"
+    publisher.minimum_sizes.refused[LogName("gone", 1)] = "it is no open log"
     assert (await published.call("GET", "/readyz")).json["refused_logs"] == 2
-    publisher.floors.refused[LogName("other", 1)] = "it too"
+    publisher.minimum_sizes.refused[LogName("other", 1)] = "it too"
     ready = await published.call("GET", "/readyz")
     assert (ready.status, ready.json["detail"]) == (503, "Not ready: logs.")
     assert (await published.get(f"{P}/devices")).status == 200

@@ -33,7 +33,7 @@ async def site(
     db: Database, recorder: Recorder, tmp_path: Path, projects: config.ProjectMakers
 ) -> AsyncIterator[Site]:
     access, artifacts = new_access(db), Artifacts(tmp_path / "artifacts")
-    publisher = new_publisher(db, tmp_path / "checkpoints", recorder.floors)
+    publisher = new_publisher(db, tmp_path / "checkpoints", recorder.minimum_sizes)
     services = app.services(
         db,
         access,

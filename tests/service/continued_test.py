@@ -18,13 +18,13 @@ async def go_on(site: Site) -> tuple[int, str]:
     """Go on in a new log; gives the old one's size and its last checkpoint."""
     publisher = site.services.publisher
     assert publisher is not None
-    await publisher.round()
-    last = await publisher.last(ACME)
+    await publisher.following.round()
+    last = await publisher.served.newest_known(ACME)
     assert last is not None
     done = await continue_log(
         site.services.db, site.log_id, checkpoint=last.note, above=0, actor="system"
     )
-    await publisher.round()
+    await publisher.following.round()
     return done.size, last.note
 
 

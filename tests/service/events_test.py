@@ -63,7 +63,9 @@ async def append_some(db: Database, log_id: int, chance: random.Random) -> None:
             Recorded(at, at_ms, chance.choice(STREAMS), f"s.{at}", "system", some_event(chance))
             for at in places
         ]
-        entries = [log.Entry(each.stream, each.event_id, encode("acme", each)) for each in recorded]
+        entries = [
+            log.NewEntry(each.stream, each.event_id, encode("acme", each)) for each in recorded
+        ]
         await tx.run(*log.append(head, entries, [], at_ms))
 
 

@@ -108,7 +108,7 @@ async def test_every_answer_has_its_own_request_id(site: Site) -> None:
 
 
 async def test_a_refused_log_writes_one_line_a_minute(site: Site) -> None:
-    site.services.recorder.floors.acknowledge(LogName("acme", 1), 1_000_000)
+    site.services.recorder.minimum_sizes.acknowledge(LogName("acme", 1), 1_000_000)
     errors._repeats = Repeats()
     with capture_logs() as lines:
         for number in range(20):
@@ -123,7 +123,9 @@ async def test_a_scrape_computes_readiness_and_what_is_outside(site: Site) -> No
     text = (await site.call("GET", "/metrics")).body.decode()
     for name in ("ready", "publishing", "checkpoints_up", "artifacts_up"):
         assert f"\nfirmtrail_{name} 1.0" in text
-    site.services.recorder.floors.refused[LogName("gone", 1)] = "it ends before its checkpoint"
+    site.services.recorder.minimum_sizes.refused[LogName("gone", 1)] = (
+        "it ends before its checkpoint"
+    )
     site.services.readiness.is_draining = True
     text = (await site.call("GET", "/metrics")).body.decode()
     assert "\nfirmtrail_ready 0.0" in text

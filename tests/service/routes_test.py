@@ -260,7 +260,7 @@ async def found(site: Site) -> dict[str, str]:
     assert put.status == 201
     assert (await site.get(f"{D}/update", "device")).json["version"] == "1.0.0"
     assert site.services.publisher is not None
-    await site.services.publisher.round()
+    await site.services.publisher.following.round()
     id_, sha256 = made["/rollouts"].json["id"], put.json["sha256"]
     position = str(made["/devices/d1/reports"].json["position"])
     return {"id": id_, "name": "full.bin", "sha256": sha256, "position": position}

@@ -47,7 +47,7 @@ async def test_a_caller_without_a_credential_seals_nothing(site: Site) -> None:
     await site.call("PATCH", P, caller="admin", json={"public_checkpoint": True})
     await site.get(f"{P}/events", "auditor")
     assert site.services.publisher is not None
-    await site.services.publisher.round()
+    await site.services.publisher.following.round()
     answer = await site.call("GET", f"{P}/log/checkpoint")
     assert answer.status == 200
     assert await seals(site) == []
@@ -58,7 +58,7 @@ async def test_a_caller_without_a_credential_seals_nothing(site: Site) -> None:
 
 async def test_a_log_that_takes_no_appends_still_serves_its_checkpoint(site: Site) -> None:
     assert site.services.publisher is not None
-    await site.services.publisher.round()
+    await site.services.publisher.following.round()
     size = await covered(site)
     await site.get(f"{P}/events", "auditor")
     await write(site.services.db, "UPDATE log_heads SET recorded_at_ms = $1", 1 << 45)

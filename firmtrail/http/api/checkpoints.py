@@ -106,7 +106,7 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         if call.query.size is None:
             raise NotFound("No published checkpoint covers this event yet.", code="not_published")
         raise invalid("size", f"has to be greater than the position, {position}")
-    signed = await publisher.signed(log_id, name, size)
+    signed = await publisher.served.at_size(log_id, name, size)
     assert signed is not None, "the size is at most the published size"
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT
     return _text(call, await proof_text(call, log_id, position, signed), kept)
@@ -119,8 +119,8 @@ def _publisher_of(call: AnyCall) -> Publisher:
     return call.services.publisher
 
 
-async def _last(publisher: Publisher, log_id: int) -> published.Published:
-    last = await publisher.latest(log_id)
+async def _last(publisher: Publisher, log_id: int) -> published.PublishedNote:
+    last = await publisher.served.latest(log_id)
     if last is None:
         raise NotFound("No checkpoint of this log is published yet.", code="not_published")
     return last

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from firmtrail.commands import access as commands
 from firmtrail.events.entry import decode, envelope_of, types_named
-from firmtrail.eventstore import log, replay, sizes, texts
+from firmtrail.eventstore import free_texts, log, replay, sizes
 from firmtrail.http import moments, reading, respond
 from firmtrail.http.api.rows import ADMINISTER, AUDIT, DELETE, L, P, command, read, resource
 from firmtrail.http.call import Call
@@ -164,7 +164,7 @@ async def get_event(call: Call[Any, None]) -> web.Response:
 async def get_text(call: Call[Any, None]) -> web.Response:
     """Return the free text of an event, such as the reason for a command."""
     head, position = await _place(call)
-    entry, text = await texts.beside(call.services.db, head.log_id, position)
+    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         raise NotFound("This event has no free text.")

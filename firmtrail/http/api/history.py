@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from firmtrail.events.fleet import Status
 from firmtrail.events.times import time_text
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import lists, moments
 from firmtrail.http.api.rows import READ, D, listing
 from firmtrail.http.api.wire import TimeText, time_or_none
@@ -86,7 +86,7 @@ async def _history(
     return history_lines.page_of(await call.services.histories.get(asked), before, limit)
 
 
-def _line(entry: HistoryEntry, old: Sequence[Part]) -> HistoryLine:
+def _line(entry: HistoryEntry, old: Sequence[Segment]) -> HistoryLine:
     number, position = place_of(old, entry.position)
     return HistoryLine(
         version=entry.version,

@@ -81,25 +81,25 @@ async def post_local_log(call: Call[Any, WantedLog]) -> web.Response:
 
     This is for a log that differs from what was published.
     """
-    services, floors = call.services, call.services.recorder.floors
+    services, minimum_sizes = call.services, call.services.recorder.minimum_sizes
     head = await log.head(services.db, call.log_id)
     name = LogName(head.project, head.number)
     if services.publisher is not None:
         await services.publisher.check()
-    if name not in floors.refused and not call.body.even_if_whole:
+    if name not in minimum_sizes.refused and not call.body.even_if_whole:
         raise Conflict(
             "The log is intact, as far as the server knows. It was not continued.",
             code="log_is_whole",
         )
-    last = services.publisher and await services.publisher.last(name)
+    last = services.publisher and await services.publisher.served.newest_known(name)
     done = await continue_log(
         services.db,
         call.log_id,
         checkpoint=last.note if last else None,
-        above=floors.number(head.project),
+        above=minimum_sizes.highest_number(head.project),
         actor=call.caller.actor,
     )
-    floors.refused.pop(name, None)
+    minimum_sizes.refused.pop(name, None)
     body = ContinuedLog(
         project=head.project, log=done.number, continues=done.old_number, size=done.size
     )

@@ -17,7 +17,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
-from firmtrail.eventstore.continued import Part
+from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import lists, respond
 from firmtrail.http.api import tokens
 from firmtrail.http.api.rows import (
@@ -184,7 +184,7 @@ def _member(row: people.Membership) -> Member:
     return Member(actor_id=row.actor_id, email=row.email, role=row.role)
 
 
-def _role_since(recorded: Recorded, old: Sequence[Part]) -> RoleSince:
+def _role_since(recorded: Recorded, old: Sequence[Segment]) -> RoleSince:
     role = getattr(recorded.event, "role", None)
     since = time_text(recorded.recorded_at_ms)
     number, position = place_of(old, recorded.position)

@@ -119,7 +119,7 @@ async def _present(call: AnyCall) -> Present:
     return Present(
         ready=not failures,
         refused_logs=services.readiness.refused_logs,
-        publishing=services.publisher is not None and services.publisher.problem is None,
+        publishing=services.publisher is not None and services.publisher.following.problem is None,
         checkpoints_up=checkpoints_up,
         artifacts_up=artifacts_up,
     )

@@ -103,7 +103,7 @@ async def post_project(call: Call[Any, WantedProject]) -> web.Response:
         project,
         actor=caller.actor,
         creator=None if caller.kind == "system" else caller.actor_id,
-        above=call.services.recorder.floors.number(project),
+        above=call.services.recorder.minimum_sizes.highest_number(project),
         key=call.key,
     )
     headers = {"Location": f"{call.prefix}/api/v1/projects/{project}"}

@@ -18,7 +18,7 @@ from firmtrail.eventstore import log, tree
 from firmtrail.http.api.wire import TimeText
 from firmtrail.http.call import AnyCall
 from firmtrail.publishing import checkpoint
-from firmtrail.publishing.published import Published
+from firmtrail.publishing.published import PublishedNote
 from firmtrail.repeats import Repeats
 
 type NoProof = Literal["publishing_off", "not_yet", "log_corrupt"]
@@ -94,13 +94,13 @@ async def _proofs(call: AnyCall, receipts: Sequence[Receipt]) -> list[str]:
         positions = {each.position for each in receipts if each.log == number}
         log_id = await log.by_number(call.services.db, call.project, number)
         assert log_id is not None, "every receipt names a log of its project"
-        last = await publisher.covering(log_id, 1 + max(positions))
+        last = await publisher.served.covering(log_id, 1 + max(positions))
         for position in positions:
             proofs[number, position] = await proof_text(call, log_id, position, last)
     return [proofs[each.log, each.position] for each in receipts]
 
 
-async def proof_text(call: AnyCall, log_id: int, position: int, signed: Published) -> str:
+async def proof_text(call: AnyCall, log_id: int, position: int, signed: PublishedNote) -> str:
     """Returns the offline receipt of an event under a checkpoint that covers it."""
     path = await tree.inclusion(call.services.db, log_id, position, signed.size)
     return checkpoint.proof_text(position, path, signed.note)

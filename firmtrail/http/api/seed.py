@@ -177,7 +177,7 @@ async def post_populate_database(call: AnyCall) -> web.Response:
     try:
         services.demo_throttle.take()
         old_log_id = await services.access.project(project)
-        above = services.recorder.floors.number(project)
+        above = services.recorder.minimum_sizes.highest_number(project)
         await demo.populate(services.db, services.access.hasher, project, old_log_id, above=above)
     except demo.TooSoon:
         raise TooManyRequests(demo.PACE_S, "The demo was populated a moment ago.") from None

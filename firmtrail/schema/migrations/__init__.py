@@ -1,4 +1,7 @@
-"""The schema and its versions: raw SQL in numbered files, applied by alembic, on both back ends."""
+"""Holds the versions of the schema: raw SQL in numbered files, for both back ends.
+
+alembic applies them (`migrate`).
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +17,8 @@ HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
 def statements(name: str, back_end: str) -> list[str]:
     """Returns the statements of one file for one back end; a blank line ends a statement.
 
-    Text sorts in byte order on SQLite as it is, and on Postgres by COLLATE "C". A table that is
-    found by its key alone is WITHOUT ROWID on SQLite: one tree instead of two.
+    Text sorts in byte order on SQLite by default, and on Postgres by COLLATE "C". A table whose
+    rows are found only by their key is WITHOUT ROWID on SQLite: one tree instead of two.
     """
     collation, without_rowid = (
         (' COLLATE "C"', "") if back_end == "postgresql" else ("", "WITHOUT ROWID")
@@ -27,24 +30,24 @@ def statements(name: str, back_end: str) -> list[str]:
 
 
 class Schema(NamedTuple):
-    """The revision of a database's schema, and what it says of older code."""
+    """Describes a database's schema: its revision, and the oldest code that may use it."""
 
     version: str | None
-    """None: there is none."""
+    """None: the database has no schema."""
     compatible_from: str | None = None
-    """Code of this HEAD and later ones may read and write it."""
+    """Code with this HEAD or a later one may read and write the schema."""
 
     @property
     def is_usable(self) -> bool:
-        """Returns whether this code may read and write it: it is this code's, or a newer one that
-        still serves this code."""
+        """Returns whether this code may read and write it: it is this code's own schema, or a newer
+        one that is compatible with this code."""
         if self.version is None or self.version < HEAD:
             return False
         return self.version == HEAD or (self.compatible_from or self.version) <= HEAD
 
 
 async def schema(db: Database) -> Schema:
-    """Returns what the database says of its schema."""
+    """Reads the revision of the database's schema."""
     try:
         [[version]] = await db.read(Statement("SELECT version_num FROM alembic_version LIMIT 2"))
     except NoSuchTable:
@@ -61,7 +64,6 @@ async def is_usable(db: Database) -> bool:
 
 
 async def instance(db: Database) -> str:
-    """Returns the name of the installation that the database belongs to; it has one since
-    `migrate`."""
+    """Returns the name of the installation that the database belongs to; `migrate` sets it."""
     [[name]] = await db.read(Statement("SELECT name FROM instance LIMIT 2"))
     return str(name)

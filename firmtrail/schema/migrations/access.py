@@ -1,7 +1,7 @@
-"""Brings rows of access from before schema 0004 to what 0004 says of them.
+"""Fills the columns that schema 0004 adds to rows of access.
 
-Rows of the access record get their places in the chain of their project. A token that a token
-issued gets its issuer, which the log names as the actor, and its issuer's limits.
+Rows of the access record get their positions in the chain of their project. A token that another
+token issued gets its issuer, which the log names as the actor, and its issuer's limits.
 """
 
 from itertools import groupby
@@ -49,7 +49,7 @@ WHERE token_id = :token_id""")
 
 
 def chain_records(connection: Connection) -> None:
-    """Give each row of the access record its place, and each project the head of its chain."""
+    """Gives each row of the access record its position, and each project the head of its chain."""
     heads: dict[str, tuple[int, str]] = {}
     while rows := connection.execute(_RECORDS, {"limit": PAGE_ROWS}).all():
         for project, group in groupby(rows, key=lambda row: row.project):
@@ -62,7 +62,7 @@ def chain_records(connection: Connection) -> None:
 
 
 def limit_tokens(connection: Connection) -> None:
-    """Give each token that a token issued its issuer, and no more life than that has."""
+    """Gives each token that a token issued its issuer, and a life no longer than the issuer's."""
     known: dict[str, dict[str, Any]] = {}
     for token_id, expires_at_ms, revoked_at_ms, entry in connection.execute(_TOKENS).all():
         decoded = msgspec.json.decode(entry)

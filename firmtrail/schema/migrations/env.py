@@ -1,7 +1,7 @@
-"""What alembic runs: the migrations, on the connection that `migrate` opened.
+"""Runs the migrations for alembic, on the connection that `migrate` opened.
 
-Each revision is a transaction of its own on Postgres: short, so that servers write meanwhile, and
-done for good, so that a migration that was killed continues after it.
+On Postgres each revision is one transaction. It is short, so that servers write meanwhile, and it
+is committed, so that a migration that was killed continues after it.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 
 def _state_compatibility(**given: Any) -> None:
-    """In the transaction of the revision: which code may read and write what it made."""
+    """Stores, in the transaction of the revision, which code may use the new schema."""
     [revision] = given["step"].up_revisions
     compatible_from = getattr(revision.module, "compatible_from", None)
     if compatible_from is not None:
@@ -25,7 +25,7 @@ def _state_compatibility(**given: Any) -> None:
 context.configure(
     connection=context.config.attributes["connection"],
     transaction_per_migration=True,
-    on_version_apply=_state_compatibility,  # type: ignore[arg-type] # it is called by keywords
+    on_version_apply=_state_compatibility,  # type: ignore[arg-type] # alembic calls it by keywords
 )
 with context.begin_transaction():
     context.run_migrations()

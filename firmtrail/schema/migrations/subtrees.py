@@ -1,7 +1,7 @@
-"""Gives logs that were begun without `subtrees` theirs, from their entries.
+"""Fills `subtrees`, from their entries, for logs that are older than that table.
 
-Page by page, in the migration's transaction: about a minute for ten million events. Whether the
-entries are what was appended is not asked here: that is what an audit is for.
+It works page by page in the migration's transaction: about a minute for ten million events. It does
+not check that the entries are what was appended: an audit does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ VALUES (:log_id, :level, :number, :hash)""")
 
 
 def fill(connection: Connection) -> None:
-    """Insert the completed subtrees of every log."""
+    """Inserts the completed subtrees of every log."""
     for log_id in connection.scalars(_LOGS).all():
         frontier: merkle.Frontier = ()
         size = 0
@@ -38,7 +38,7 @@ def fill(connection: Connection) -> None:
 
 
 def _pages(connection: Connection, log_id: int) -> Iterator[Sequence[bytes]]:
-    """The leaf hashes of a log."""
+    """Yields the leaf hashes of a log, a page at a time."""
     start = 0
     while True:
         page = {"log_id": log_id, "start": start, "stop": start + PAGE_ENTRIES}

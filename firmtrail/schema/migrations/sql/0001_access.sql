@@ -1,5 +1,5 @@
--- Who may do what: projects, people, tokens, device secrets. These rows change; what changed is in
--- the log. Secrets are here as digests or bcrypt hashes only, e-mail addresses in `users` alone.
+-- Access rights: projects, people, tokens, device secrets. These rows change, and the log records the
+-- changes. Secrets are stored only as digests or bcrypt hashes, e-mail addresses only in `users`.
 
 CREATE TABLE projects (
     project text/*C*/ NOT NULL PRIMARY KEY,

@@ -1,4 +1,4 @@
--- The log, and the views that are nothing but the log. `log_id` leads every key.
+-- The log, and the views, which contain nothing that is not in the log. `log_id` leads every key.
 
 CREATE TABLE instance (
     name text/*C*/ NOT NULL

@@ -1,11 +1,11 @@
--- What the planner knows of a table that was never analysed is that two constants of its key leave
--- about one row, and it would read all of a log's devices to find a batch's. The truth, that
--- `log_id`, `generation`, `moves` and `project` leave nearly everything, is set before the first row
--- comes. ANALYZE keeps it only for a table that is not empty, so each gets two rows for as long as
--- that takes; two that differ, so that no value becomes a common one. They are truncated in
--- a savepoint: a table of the same transaction is cut in place and keeps its count of rows, one of an
--- outer transaction gets a new file of unknown size, which the planner does not take for empty. A
--- plan for an empty table would serve for minutes while rows come.
+-- For a table that was never analysed the planner assumes that two constants of its key leave about
+-- one row; so it would read all devices of a log to find those of a batch. In truth `log_id`,
+-- `generation`, `moves` and `project` leave nearly all rows. These statistics are set before the
+-- first row comes. ANALYZE keeps them only for a table that is not empty, so each table gets two rows
+-- for that time; they differ, so that no value counts as common. They are truncated in a savepoint: a
+-- table of the same transaction is truncated in place and keeps its count of rows, while a table of
+-- an outer transaction gets a new file of unknown size, which the planner does not take for empty. A
+-- plan for an empty table would stay in use for minutes while rows come.
 
 ALTER TABLE events
     ALTER COLUMN log_id SET (n_distinct = 1);

@@ -1,6 +1,6 @@
--- INSERT OR REPLACE deletes without firing DELETE triggers while recursive_triggers is off, which
--- is the default of every other program: so an INSERT must be at the next position, under an id and
--- a rowid that are free.
+-- INSERT OR REPLACE deletes without firing DELETE triggers while recursive_triggers is off, which is
+-- the default in every other program. So an INSERT must be at the next position, with an id and a
+-- rowid that are free.
 
 CREATE TRIGGER events_no_update BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'events is append-only'); END;

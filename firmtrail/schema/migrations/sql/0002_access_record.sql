@@ -1,5 +1,5 @@
--- Who read what of the log, or took a list with him, and when. Rows are added and never changed;
--- they name people and tokens by their ids only.
+-- Records each read of the log and each exported list: by which user or token, and when. Rows are
+-- added and never changed; they name people and tokens by their ids only.
 
 CREATE TABLE access_record (
     project text/*C*/ NOT NULL,

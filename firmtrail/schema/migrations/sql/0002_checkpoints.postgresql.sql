@@ -1,4 +1,4 @@
--- As in 0001_own.postgresql.sql: ENABLE ALWAYS, and the owner is refused too.
+-- As in 0001_own.postgresql.sql, the triggers are ENABLE ALWAYS and refuse the owner too.
 
 CREATE TRIGGER checkpoints_no_change BEFORE UPDATE OR DELETE ON checkpoints
 FOR EACH ROW EXECUTE FUNCTION refuse();

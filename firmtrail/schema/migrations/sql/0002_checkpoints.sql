@@ -1,4 +1,4 @@
--- The checkpoints that anybody may have seen, and which logs go on from which.
+-- The checkpoints that anybody may have seen, and the logs that continue others.
 
 CREATE TABLE checkpoints (
     log_id bigint NOT NULL,
@@ -7,8 +7,8 @@ CREATE TABLE checkpoints (
     PRIMARY KEY (log_id, size)
 ) /*WITHOUT ROWID*/;
 
--- The first `size` events of `old_log_id` stand before those of `log_id`: at `start` and behind it,
--- below 0. A log has a row for each log that it goes on from, at once or through others.
+-- The first `size` events of `old_log_id` come before those of `log_id`: at the positions from
+-- `start` on, below 0. A log has a row for each log that it continues, directly or through others.
 
 CREATE TABLE continued (
     log_id bigint NOT NULL,

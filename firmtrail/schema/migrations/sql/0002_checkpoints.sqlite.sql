@@ -1,4 +1,4 @@
--- An INSERT must be of a size that is free, as INSERT OR REPLACE fires no DELETE trigger: see
+-- An INSERT must have a size that is free, because INSERT OR REPLACE fires no DELETE trigger: see
 -- 0001_own.sqlite.sql.
 
 CREATE TRIGGER checkpoints_no_update BEFORE UPDATE ON checkpoints

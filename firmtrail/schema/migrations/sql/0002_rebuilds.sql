@@ -1,4 +1,4 @@
--- The views that are being built anew, beside the live ones; no row outlasts its rebuild.
+-- The views that are being rebuilt next to the live ones. Each row is deleted with its rebuild.
 
 CREATE TABLE rebuilds (
     log_id bigint NOT NULL,

@@ -1,4 +1,4 @@
--- What the planner has to know before the first row comes: see 0001_own.postgresql.sql.
+-- Statistics that the planner needs before the first row comes: see 0001_own.postgresql.sql.
 
 ALTER TABLE subtrees
     ALTER COLUMN log_id SET (n_distinct = 1);

@@ -1,5 +1,5 @@
--- An INSERT must be the next of its level, as INSERT OR REPLACE fires no DELETE trigger: see
--- 0001_own.sqlite.sql.
+-- An INSERT must be the next subtree of its level, because INSERT OR REPLACE fires no DELETE
+-- trigger: see 0001_own.sqlite.sql.
 
 CREATE TRIGGER subtrees_no_update BEFORE UPDATE ON subtrees
 BEGIN SELECT RAISE(ABORT, 'subtrees is append-only'); END;

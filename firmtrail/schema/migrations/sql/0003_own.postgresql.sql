@@ -1,4 +1,4 @@
--- As in 0001_own.postgresql: what the planner is to know before the first row comes.
+-- Statistics that the planner needs before the first row comes, as in 0001_own.postgresql.sql.
 
 ALTER TABLE device_offers
     ALTER COLUMN log_id SET (n_distinct = 1),

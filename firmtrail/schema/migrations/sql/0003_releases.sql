@@ -27,7 +27,7 @@ CREATE TABLE release_artifacts (
 
 CREATE INDEX release_artifacts_by_sha256 ON release_artifacts (log_id, generation, sha256);
 
--- A log from before knows no release: no row is all that the view has to say of it.
+-- A log that is older than releases has none: the view of it is complete without rows.
 
 INSERT INTO views (log_id, name, revision, generation, position)
 SELECT log_id, 'releases', 1, 1, 0

@@ -1,4 +1,4 @@
--- Rollouts and rollbacks, what devices were offered and asked, and how it went.
+-- Rollouts and rollbacks, the offers and asks made to devices, and their outcomes.
 
 CREATE TABLE rollouts (
     log_id bigint NOT NULL,
@@ -62,7 +62,7 @@ CREATE TABLE device_asks (
 
 ALTER TABLE device_history ADD COLUMN ordered text/*C*/;
 
--- A log from before has ordered nothing and asked nothing: no row is all there is to say of it.
+-- A log that is older than these tables has no orders and asks: its views are complete without rows.
 
 INSERT INTO views (log_id, name, revision, generation, position)
 SELECT log_heads.log_id, names.name, 1, 1, 0
@@ -72,7 +72,7 @@ CROSS JOIN (
     UNION ALL SELECT 'device_offers'
     UNION ALL SELECT 'device_asks') AS names;
 
--- Nudges were not counted before: events after which one device is looked at again.
+-- Nudges, which older versions did not count: events after which one device is decided again.
 
 UPDATE log_heads
 SET nudge_count = (

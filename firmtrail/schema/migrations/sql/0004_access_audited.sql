@@ -1,4 +1,4 @@
--- What an audit compares with the log: no address, no digest and no hash of a secret.
+-- The rows that an audit compares with the log: without addresses, digests and hashes of secrets.
 
 CREATE VIEW audited_members AS
 SELECT project, actor_id, role

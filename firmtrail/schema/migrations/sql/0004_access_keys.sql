@@ -1,5 +1,5 @@
--- What a kept answer is about: the events that its commit recorded, and a person whose address its
--- request named. Erasing one of these finds the answer by it.
+-- The subjects of a stored answer: the events that its commit recorded, and a person whose address
+-- its request named. Erasing one of them finds the answer by these columns.
 
 ALTER TABLE idempotency_keys ADD COLUMN log_id bigint;
 

@@ -1,5 +1,5 @@
--- The place of each row in its project's chain, and where each chain ends. `sealed` is how much of
--- it the project's log holds the head of.
+-- The position of each row in its project's chain, and the head of each chain. `sealed` is the size
+-- of the chain whose head is recorded in the project's log.
 
 ALTER TABLE access_record ADD COLUMN seq bigint;
 

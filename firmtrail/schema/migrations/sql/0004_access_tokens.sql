@@ -1,4 +1,4 @@
--- Which API token issued a token: its descendants end with it.
+-- The API token that issued a token. A token's descendants end with it.
 
 ALTER TABLE tokens ADD COLUMN issued_by text/*C*/;
 

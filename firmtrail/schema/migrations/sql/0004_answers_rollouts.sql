@@ -1,11 +1,11 @@
--- How long a rollout waits for a device that was offered it, what came of the silence, and how many
--- of its devices stand where.
+-- How long a rollout waits for a device after an offer, the outcome of a silence, and the number of its
+-- devices in each state.
 
 ALTER TABLE rollouts ADD COLUMN silent_after_s bigint;
 
 ALTER TABLE device_offers ADD COLUMN silent_position bigint;
 
--- Offers without an outcome, by when they were made: those of silent devices are among them.
+-- Offers without an outcome, by the time they were made: they include those of silent devices.
 
 CREATE INDEX device_offers_pending
 ON device_offers (log_id, generation, source, offered_at_ms, device)

@@ -1,5 +1,5 @@
--- Keys that all servers of this database share, and nobody else has. None is ever changed: what was
--- made with one stays good over restarts.
+-- Secret keys that all servers of this database share. They never change, so anything made with one
+-- stays valid over restarts.
 
 CREATE TABLE shared_keys (
     name text/*C*/ PRIMARY KEY,

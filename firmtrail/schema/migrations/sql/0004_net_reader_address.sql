@@ -1,3 +1,4 @@
--- The network address that a read came from. Null: it was recorded before addresses were.
+-- The network address that a read came from. Null: the row is older than this
+-- column.
 
 ALTER TABLE access_record ADD COLUMN address text/*C*/;

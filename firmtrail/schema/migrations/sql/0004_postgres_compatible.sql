@@ -1,4 +1,4 @@
--- The oldest revision of the code's schema whose servers may read and write this one; none before
--- 0004 looks at it.
+-- The oldest schema revision whose code may read and write this schema. Code from before 0004 does not
+-- read this column.
 
 ALTER TABLE instance ADD COLUMN compatible_from text/*C*/;

@@ -1,3 +1,3 @@
--- Up to which time of its last event a log takes appends although its clock is far before that:
--- somebody said so, after a clock had jumped ahead. 0: nobody did.
+-- A log takes appends up to this time of its last event, even if its clock is far before that time.
+-- An operator accepted it after a clock had jumped ahead. 0: none was accepted.
 ALTER TABLE log_heads ADD COLUMN accepted_ms bigint NOT NULL DEFAULT 0;

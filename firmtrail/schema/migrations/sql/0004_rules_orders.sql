@@ -1,5 +1,5 @@
--- What was ordered and asked of a device has a place in the device's order; a device begins a new
--- counting when it is restored or its hardware is replaced.
+-- Orders and asks of a device have a place in the device's order. A device starts a new count when it
+-- is restored or its hardware is replaced.
 
 ALTER TABLE device_current ADD COLUMN counting_place bigint NOT NULL DEFAULT 0;
 

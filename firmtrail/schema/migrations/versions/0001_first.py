@@ -1,4 +1,4 @@
-"""The log, its views, and who may do what."""
+"""Creates the log, its views, and the tables of access."""
 
 from alembic import op
 

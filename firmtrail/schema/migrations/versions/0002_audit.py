@@ -1,4 +1,4 @@
-"""What makes the log one that others can check."""
+"""Adds the tables that let others verify the log."""
 
 from alembic import op
 
@@ -9,7 +9,7 @@ down_revision = "0001"
 
 TABLES = ("subtrees", "checkpoints", "rebuilds", "access_record")
 OWN = ("subtrees", "checkpoints")
-"""What each back end has its own triggers for."""
+"""Tables for which each back end has its own triggers."""
 
 
 def upgrade() -> None:

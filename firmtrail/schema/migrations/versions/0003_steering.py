@@ -1,4 +1,4 @@
-"""What decides which version a device should run."""
+"""Adds the tables that decide which version a device should run."""
 
 from alembic import op
 

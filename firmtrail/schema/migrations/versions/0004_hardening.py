@@ -1,4 +1,4 @@
-"""What decides access is audited, and late reports are judged in the device's own order."""
+"""Makes access auditable, and lets late reports be judged in the device's own order."""
 
 from alembic import op
 

@@ -1,5 +1,5 @@
-"""A writing connection in a process of its own: what crosses to it and back, and what its end
-means."""
+"""A writing connection in a separate process: calls and answers cross whole, and its end is
+known."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.database import pickled
+from firmtrail.database import messages
 from firmtrail.database.database import (
     Contended,
     NoSuchTable,
@@ -18,9 +18,9 @@ from firmtrail.database.database import (
     Statement,
     Unavailable,
 )
-from firmtrail.database.held_file import Locked
+from firmtrail.database.file_lock import Locked
 from firmtrail.database.sqlite import SQLite
-from firmtrail.database.sqlite_writer import Apart
+from firmtrail.database.sqlite_writer import ProcessConnection
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
 from firmtrail.projections.controls import CommittedControls
@@ -43,7 +43,7 @@ def path(sqlite_url: str) -> Path:
 
 @pytest.fixture
 async def db(path: Path) -> AsyncIterator[SQLite]:
-    db = await SQLite.open(path, apart=["firmtrail.recording.reports"])
+    db = await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
     yield db
     await db.close()
 
@@ -73,13 +73,13 @@ def process_id() -> Script[int]:
     return os.getpid()
 
 
-async def test_a_script_is_played_in_another_process(db: SQLite) -> None:
+async def test_a_script_runs_in_another_process(db: SQLite) -> None:
     assert await db.play(seeing, "d1") == "D1"
     assert await read(db, _COUNT) == [[1]]
     assert await db.play(process_id) != os.getpid()
 
 
-async def test_what_a_script_raises_comes_back_whole_and_undoes_it(db: SQLite) -> None:
+async def test_an_error_in_a_script_comes_back_whole_and_undoes_the_script(db: SQLite) -> None:
     with pytest.raises(Refused) as error:
         await db.play(refusing)
     refused = error.value
@@ -87,13 +87,13 @@ async def test_what_a_script_raises_comes_back_whole_and_undoes_it(db: SQLite) -
     assert await read(db, _COUNT) == [[0]]
 
 
-async def test_an_error_that_nobody_expected_says_where_it_happened(db: SQLite) -> None:
+async def test_an_unexpected_error_says_where_it_happened(db: SQLite) -> None:
     with pytest.raises(ZeroDivisionError) as error:
         await db.play(dividing)
     assert "in dividing" in "".join(error.value.__notes__)
 
 
-async def test_what_the_database_says_comes_back_as_the_seam_says_it(db: SQLite) -> None:
+async def test_an_error_of_sqlite_comes_back_translated(db: SQLite) -> None:
     with pytest.raises(NoSuchTable):
         await write(db, "DELETE FROM no_such_table")
 
@@ -112,24 +112,26 @@ async def test_what_the_database_says_comes_back_as_the_seam_says_it(db: SQLite)
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_every_error_of_a_script_can_cross(error: Exception) -> None:
-    crossed = pickled.content(pickled.message(error)[1])
+def test_every_error_of_a_script_can_cross_between_processes(error: Exception) -> None:
+    crossed = messages.decode(messages.encode(error)[1])
     assert type(crossed) is type(error)
     assert str(crossed) == str(error)
     assert vars(crossed) == vars(error)
 
 
-def test_what_is_held_in_another_process_is_its_own_and_one() -> None:
+def test_each_process_has_one_control_cache_of_its_own() -> None:
     held = CommittedControls()
-    first, second = (pickled.content(pickled.message(held)[1]) for _ in range(2))
+    first, second = (messages.decode(messages.encode(held)[1]) for _ in range(2))
     assert first is second
     assert first is not held
 
 
-async def test_a_process_that_ends_leaves_an_unknown_outcome_and_is_begun_anew(db: SQLite) -> None:
+async def test_a_process_that_ends_leaves_an_unknown_outcome_and_is_replaced(db: SQLite) -> None:
     before = await db.play(process_id)
-    said = await asyncio.gather(db.play(dying, "d1"), db.play(seeing, "d2"), return_exceptions=True)
-    assert [type(each) for each in said] == [OutcomeUnknown, OutcomeUnknown]
+    results = await asyncio.gather(
+        db.play(dying, "d1"), db.play(seeing, "d2"), return_exceptions=True
+    )
+    assert [type(each) for each in results] == [OutcomeUnknown, OutcomeUnknown]
     assert await read(db, _COUNT) == [[0]]
     assert await db.play(seeing, "d3") == "D3"
     assert await db.play(process_id) != before
@@ -152,7 +154,9 @@ async def test_a_transaction_ends_with_its_process(db: SQLite) -> None:
     assert await read(db, "SELECT device FROM device_seen") == [["d4"]]
 
 
-async def test_reports_outlive_the_process_that_records_them(db: SQLite) -> None:
+async def test_reports_are_recorded_although_the_process_that_records_them_is_killed(
+    db: SQLite,
+) -> None:
     log_id, recorder = await new_log(db), Recorder(db)
     await recorder.act(log_id, register)
     pid = await db.play(process_id)
@@ -180,29 +184,29 @@ def at(outcome: object) -> int:
     return outcome.position
 
 
-async def test_the_file_is_held_until_both_have_ended(path: Path, db: SQLite) -> None:
+async def test_the_file_is_locked_until_both_processes_have_ended(path: Path, db: SQLite) -> None:
     with pytest.raises(Locked):
         await SQLite.open(path)
-    assert isinstance(db._writer, Apart)
-    db._writer._lock.close()  # as if this process had been killed: its own hold of the lock is gone
+    assert isinstance(db._writer, ProcessConnection)
+    db._writer._lock.close()  # as if this process had been killed: it no longer has the lock
     with pytest.raises(Locked):
         await SQLite.open(path)
 
 
-async def test_who_waits_for_a_file_gets_it_when_its_process_has_ended(path: Path) -> None:
-    first = await SQLite.open(path, apart=["firmtrail.recording.reports"])
-    waiting = asyncio.create_task(SQLite.open(path, apart=["firmtrail.recording.reports"]))
+async def test_a_waiting_server_gets_the_file_when_the_other_process_has_ended(path: Path) -> None:
+    first = await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
+    waiting = asyncio.create_task(SQLite.open(path, script_modules=["firmtrail.recording.reports"]))
     await asyncio.sleep(0.1)
     assert not waiting.done()
     await first.close()
     await (await waiting).close()
 
 
-async def test_what_is_no_database_is_told_at_once(tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused_immediately(tmp_path: Path) -> None:
     path = tmp_path / "text.db"
     path.write_text("this is no database, but long enough to be one" * 100)
     with pytest.raises(Unavailable, match="not a database"):
-        await SQLite.open(path, apart=["firmtrail.recording.reports"])
+        await SQLite.open(path, script_modules=["firmtrail.recording.reports"])
     async with asyncio.timeout(5):
         with pytest.raises(Unavailable, match="not a database"):
-            await SQLite.open(path)  # and nobody holds it
+            await SQLite.open(path)  # and no process keeps it locked

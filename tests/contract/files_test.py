@@ -1,4 +1,4 @@
-"""Files next to a database that somebody else may have put there: no link is followed."""
+"""No link is followed for a file next to a database, where another user may have put one."""
 
 import os
 import stat
@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from firmtrail.database import files, held_file
+from firmtrail.database import file_lock, files
 from firmtrail.database.sqlite import SQLite
-from firmtrail.publishing import published_file, signing_key
+from firmtrail.publishing import checkpoint_store, signing_key
+from firmtrail.publishing.published_file import CheckpointFile
 from tests.databases import sqlite_template
 
 PRECIOUS = b"precious"
 ANOTHER = 12345
-"""A user that is neither we nor root."""
+"""The id of a user that is neither this process's nor root."""
 
 
 @pytest.fixture
@@ -44,11 +45,11 @@ def is_whole(victim: Path) -> bool:
     return victim.read_bytes() == PRECIOUS
 
 
-def test_a_lock_file_keeps_its_content(file: Path) -> None:
+def test_locking_a_file_keeps_the_content_of_the_lock_file(file: Path) -> None:
     lock = file.with_name(f"{file.name}.lock")
     lock.write_bytes(PRECIOUS)
-    with held_file.take(file):
-        assert held_file.is_held(file)
+    with file_lock.acquire(file):
+        assert file_lock.is_locked(file)
     assert lock.read_bytes() == PRECIOUS
 
 
@@ -56,7 +57,7 @@ def test_the_lock_of_checkpoints_follows_no_link(tmp_path: Path, victim: Path) -
     store = tmp_path / "checkpoints"
     store.with_name("checkpoints.lock").symlink_to(victim)
     with pytest.raises(files.NotOurs):
-        published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
+        CheckpointFile(store).compare_and_set_now({"a": checkpoint_store.NoteChange(None, "x")})
     assert victim.read_bytes() == PRECIOUS
     assert not store.exists()
 
@@ -67,7 +68,7 @@ def test_a_file_of_checkpoints_that_is_a_link_is_replaced_not_followed(
     victim.write_bytes(b"{}")
     store = tmp_path / "checkpoints"
     store.symlink_to(victim)
-    published_file.compare_and_set(store, {"a": published_file.Move(None, "x")})
+    CheckpointFile(store).compare_and_set_now({"a": checkpoint_store.NoteChange(None, "x")})
     assert victim.read_bytes() == b"{}"
     assert not store.is_symlink()
 
@@ -81,16 +82,16 @@ def test_a_key_is_not_written_through_a_link(tmp_path: Path, victim: Path) -> No
         signing_key.read(key)
 
 
-def test_what_belongs_to_another_user_is_not_ours(file: Path) -> None:
+def test_a_file_of_another_user_is_refused(file: Path) -> None:
     found = list(file.stat())
     found[stat.ST_UID] = ANOTHER
     with pytest.raises(files.NotOurs, match=f"uid {ANOTHER}"):
         files.check_owner(file, os.stat_result(found))
 
 
-async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Path) -> None:
+async def test_files_and_links_of_another_user_are_refused(file: Path, victim: Path) -> None:
     if os.geteuid() != 0:
-        return  # only root can make another user's file; the test above holds for everybody
+        return  # only root can create a file of another user; the test above runs for every user
     for suffix in ("", ".lock"):
         path = file.with_name(f"{file.name}{suffix}")
         path.touch()
@@ -98,7 +99,10 @@ async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Pa
         with pytest.raises(files.NotOurs, match=f"uid {ANOTHER}"):
             await SQLite.open(file)
         os.chown(path, 0, 0)
-    for name, read in (("key", signing_key.read), ("checkpoints", published_file.read)):
+    for name, read in (
+        ("key", signing_key.read),
+        ("checkpoints", lambda path: CheckpointFile(path).read_now()),
+    ):
         link = file.with_name(name)
         link.symlink_to(victim)
         os.chown(link, ANOTHER, ANOTHER, follow_symlinks=False)
@@ -107,10 +111,10 @@ async def test_what_another_user_has_put_there_is_refused(file: Path, victim: Pa
 
 
 def test_the_owner_of_the_folder_may_put_files_there(tmp_path: Path) -> None:
-    """Root runs a command on the database of a service's user."""
+    """Root may run a command on the database of a service's user."""
     path = tmp_path / "firmtrail.db.lock"
     path.touch()
     if os.geteuid() == 0:
         os.chown(tmp_path, ANOTHER, ANOTHER)
         os.chown(path, ANOTHER, ANOTHER)
-    held_file.take(tmp_path / "firmtrail.db").close()
+    file_lock.acquire(tmp_path / "firmtrail.db").close()
