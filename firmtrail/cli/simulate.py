@@ -18,7 +18,7 @@ from aiohttp import (
 )
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from firmtrail.cli import given, loop, output, reasons
+from firmtrail.cli import credentials, loop, output, reasons
 from firmtrail.cli.numbers import Whole
 from firmtrail.exits import CouldNotRun
 from firmtrail.simulate import checks, fleet, steered_play, workload
@@ -32,7 +32,9 @@ type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 """Plays, compares, and gives the summary."""
 
 _token = functools.partial(
-    given.token, envvar="FIRMTRAIL_TOKEN", help="An API token of an admin of the project."
+    credentials.token_options,
+    envvar="FIRMTRAIL_TOKEN",
+    help="An API token of an admin of the project.",
 )
 
 

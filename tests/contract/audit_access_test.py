@@ -12,7 +12,7 @@ from firmtrail.access.credentials import new_secret, new_token
 from firmtrail.access.reads import Read, Reads
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
-from firmtrail.cli.audit_database import Wanted
+from firmtrail.cli.audit_database import AuditScope
 from firmtrail.commands import access as commands
 from firmtrail.commands import access_record, demo, devices
 from firmtrail.commands.erase_user import erase_user
@@ -34,7 +34,7 @@ async def access(db: Database) -> AsyncIterator[Access]:
 
 async def wrong(url: str, *, verify: bool = False, project: str = "acme") -> list[tuple[str, str]]:
     """Where replay, or verify, finds something wrong, and what."""
-    findings, wanted = Findings(), Wanted(config.database(url), project, None)
+    findings, wanted = Findings(), AuditScope(config.database(url), project, None)
     if verify:
         await audit_database.verify(wanted, None, None, findings)
     else:

@@ -21,7 +21,7 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import Log
 from firmtrail.cli import audit_database
-from firmtrail.cli.audit_database import Wanted
+from firmtrail.cli.audit_database import AuditScope
 from firmtrail.database.database import Database
 from tests.databases import migrate_now, new_log, opened, read, write
 from tests.filled import PROJECTS, fill
@@ -29,17 +29,17 @@ from tests.mutations import KINDS, TABLES, Row, Tables, mutate
 from tests.postgres_server import PostgresServer
 
 
-def audited(url: str, beside: Path) -> config.Database:
+def audited(url: str, beside: Path) -> config.DatabaseUrl:
     """The database as commands get it, with its key and checkpoints."""
     files = Path(f"{beside}.key"), Path(f"{beside}.checkpoints")
     return config.signed(config.database(url), *files)
 
 
-async def found(database: config.Database) -> Findings:
+async def found(database: config.DatabaseUrl) -> Findings:
     """By both commands, for all projects."""
     findings = Findings()
     for project in PROJECTS:
-        wanted = Wanted(database, project, None)
+        wanted = AuditScope(database, project, None)
         await audit_database.verify(wanted, None, None, findings)
         await audit_database.replay(wanted, findings)
     return findings
@@ -167,7 +167,7 @@ async def test_an_older_state_put_back_is_found_by_what_was_published(
         await write(db, "INSERT INTO projects VALUES ($1, $2, 0)", PROJECTS[0], log_id)
     shutil.copy(path, tmp_path / "older.db")
     database = audited(f"sqlite:///{tmp_path}/older.db", tmp_path / "beside")
-    wanted, findings = Wanted(database, PROJECTS[0], None), Findings()
+    wanted, findings = AuditScope(database, PROJECTS[0], None), Findings()
     await audit_database.verify(wanted, None, None, findings)
     assert findings.kept == []
     migrate_now(f"sqlite:///{tmp_path}/newer.db")
