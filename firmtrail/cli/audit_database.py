@@ -13,7 +13,7 @@ from firmtrail.audit.logs import Log
 from firmtrail.audit.project import Trusted
 from firmtrail.audit.source import Published, Stored
 from firmtrail.cli import audit_inputs, audit_show, audit_tlog
-from firmtrail.cli.audit_show import AuditedLog, NewBar
+from firmtrail.cli.audit_show import AuditSummary, NewBar
 from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
 from firmtrail.publishing import published
@@ -34,7 +34,7 @@ class AuditScope(NamedTuple):
 
 async def verify(
     scope: AuditScope, key: str | None, since: Path | None, findings: Findings
-) -> list[AuditedLog]:
+) -> list[AuditSummary]:
     trusted = await audit_inputs.trusted(scope.database, key, since)
     audited = []
     async with audit_inputs.opened_to_read(scope.database) as db:
@@ -50,7 +50,9 @@ async def verify(
     return audited
 
 
-async def _audited(log: Log, findings: Findings, audit: Awaitable[AuditedLog]) -> list[AuditedLog]:
+async def _audited(
+    log: Log, findings: Findings, audit: Awaitable[AuditSummary]
+) -> list[AuditSummary]:
     """Returns the audited log with its number of findings, or nothing if its head is unsound."""
     before = findings.count
     try:
@@ -61,17 +63,19 @@ async def _audited(log: Log, findings: Findings, audit: Awaitable[AuditedLog]) -
     return [audited._replace(found=findings.count - before)]
 
 
-async def _verified(log: Log, trusted: Trusted, findings: Findings, new_bar: NewBar) -> AuditedLog:
+async def _verified(
+    log: Log, trusted: Trusted, findings: Findings, new_bar: NewBar
+) -> AuditSummary:
     total = (await rows.head(log.db, log.log_id)).size
     edge = await project.verify(log, trusted, findings, new_bar(log.name, total))
     note = await _last_note(log, edge.size)
-    return AuditedLog(log.name, edge.size, edge.root().hex(), 0, note)
+    return AuditSummary(log.name, edge.size, edge.root().hex(), 0, note)
 
 
-async def _replayed(log: Log, findings: Findings, new_bar: NewBar) -> AuditedLog:
+async def _replayed(log: Log, findings: Findings, new_bar: NewBar) -> AuditSummary:
     total = (await rows.head(log.db, log.log_id)).size
     size = await replaying.replay(log, findings, new_bar(log.name, total))
-    return AuditedLog(log.name, size, None, 0)
+    return AuditSummary(log.name, size, None, 0)
 
 
 async def _logs(db: Database, scope: AuditScope, findings: Findings) -> list[Log]:
@@ -100,7 +104,7 @@ async def _last_note(log: Log, size: int = SIZE_MAX - 1) -> str | None:
     return page[0].note if page else None
 
 
-async def replay(scope: AuditScope, findings: Findings) -> list[AuditedLog]:
+async def replay(scope: AuditScope, findings: Findings) -> list[AuditSummary]:
     audited = []
     async with audit_inputs.opened_to_read(scope.database) as db:
         found = await _logs(db, scope, findings)
@@ -118,7 +122,7 @@ async def replay(scope: AuditScope, findings: Findings) -> list[AuditedLog]:
 
 async def export(
     scope: AuditScope, key: str | None, folder: Path, findings: Findings
-) -> list[AuditedLog]:
+) -> list[AuditSummary]:
     """Exports all of the project's logs below `folder`, which itself becomes the newest of them; or
     only the log that `scope` names."""
     keys = audit_inputs.keys(scope.database, key)

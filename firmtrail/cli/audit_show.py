@@ -15,7 +15,7 @@ type NewBar = Callable[[str, int], Advance]
 """Adds a progress bar with this title and total; returns what advances it."""
 
 
-class AuditedLog(NamedTuple):
+class AuditSummary(NamedTuple):
     """Holds what an audit reports about one log."""
 
     log: str
@@ -44,7 +44,9 @@ def progress_bars() -> Iterator[NewBar]:
         yield new_bar
 
 
-def show(ctx: click.Context, audited: list[AuditedLog], findings: Findings, *, json: bool) -> None:
+def show(
+    ctx: click.Context, audited: list[AuditSummary], findings: Findings, *, json: bool
+) -> None:
     """Prints the audited logs and the findings; ends the command with 1 if there are any."""
     rows = [each.row() for each in audited]
     found = [each._asdict() for each in findings.kept]

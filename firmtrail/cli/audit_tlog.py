@@ -9,14 +9,14 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import CHECKPOINT, Directory, Missing, Published, Source, Url
 from firmtrail.audit.verify import Advance, Way, verify
 from firmtrail.cli import audit_inputs, audit_show
-from firmtrail.cli.audit_show import AuditedLog, NewBar
+from firmtrail.cli.audit_show import AuditSummary, NewBar
 from firmtrail.exits import CouldNotRun
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint, opened, read_key_line
 
 
 async def verify_folder(
     folder: Path, key: str | None, since: Path | None, findings: Findings
-) -> list[AuditedLog]:
+) -> list[AuditSummary]:
     """Verifies each log of an export. Without --key, the export's own key is used."""
     sources = [Directory(each) for each in log_folders(folder)]
     return await _verify(sources, key, since, findings)
@@ -24,14 +24,14 @@ async def verify_folder(
 
 async def verify_url(
     url: str, token: str | None, trusted: tuple[str | None, Path | None], findings: Findings
-) -> list[AuditedLog]:
+) -> list[AuditSummary]:
     async with audit_inputs.web(token) as session:
         return await _verify([Url(session, url)], *trusted, findings)
 
 
 async def _verify(
     sources: Sequence[Source], key: str | None, since: Path | None, findings: Findings
-) -> list[AuditedLog]:
+) -> list[AuditSummary]:
     keys, seen = audit_inputs.key_lines(key), audit_inputs.seen(since)
     audited = []
     with audit_show.progress_bars() as new_bar:
@@ -82,14 +82,14 @@ def _since(published: Published, seen: dict[str, str], findings: Findings) -> Ch
         return None
 
 
-def _audited(published: Published, found: int) -> AuditedLog:
+def _audited(published: Published, found: int) -> AuditSummary:
     origin, size, root = published.signed
-    return AuditedLog(origin, size, root.hex(), found, published.note)
+    return AuditSummary(origin, size, root.hex(), found, published.note)
 
 
 async def export_url(
     url: str, token: str | None, into: tuple[str, Path], findings: Findings
-) -> list[AuditedLog]:
+) -> list[AuditSummary]:
     key, folder = into
     async with audit_inputs.web(token) as session:
         source = Url(session, url)
@@ -102,7 +102,7 @@ async def export_url(
 
 async def export_into(
     folder: Path, source: Source, published: Published, findings: Findings, *, new_bar: NewBar
-) -> AuditedLog:
+) -> AuditSummary:
     """Extends the directory of one log to its published checkpoint."""
     before = findings.count
     since = await _exported(folder, published.key, findings)
