@@ -20,7 +20,8 @@ LONG_POLL_S_MAX = 50.0
 type Pooling = Literal["session", "transaction"]
 """Whether a pooler keeps a connection for a client's session, or only for a transaction."""
 type ProjectMakers = Literal["operator", "open"]
-"""Who may create projects: the operator's command line only, or also every person with a login."""
+"""The people who may create projects: only the operator on the command line, or also every person
+with a login."""
 type Network = IPv4Network | IPv6Network
 
 
@@ -53,7 +54,7 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A SQLite database in a file, with its lock and its socket next to it.
+    """Names a SQLite database in a file, with its lock and its socket next to it.
 
     One process at a time has it open for writing. That process migrates it, creates its signing key
     and takes commands on its socket.
@@ -113,7 +114,7 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A Postgres database, by its URL. Printed without the password."""
+    """Names a Postgres database by its URL, which is printed without the password."""
 
     has_one_writer: ClassVar = False
     has_roles: ClassVar = True
@@ -154,7 +155,7 @@ class Cluster:
         return bool(parts.password) or "password" in parse_qs(parts.query)
 
     def pooled(self, pooling: Pooling) -> "Cluster":
-        """Returns the same database behind a pooler of this kind."""
+        """Returns the same database, reached through a pooler of this kind."""
         return replace(self, pooler=pooling)
 
     def __str__(self) -> str:
@@ -174,10 +175,11 @@ class Cluster:
 type DatabaseUrl = Embedded | Cluster
 """A database as --database names it. Both kinds answer the same questions:
 
-`has_one_writer`: one process alone writes to it, migrates it and creates its key;
-`has_roles`: users of the database system have privileges of their own;
-`folder`, `socket`, `artifacts`: what lies next to it, None if it is not in a file;
-`key`, `published`, `signing`: what signs its logs, and where the last checkpoints are.
+- `has_one_writer`: whether only one process writes to it, migrates it and creates its key
+- `has_roles`: whether the database system gives each user privileges
+- `has_password`: whether the URL contains a password
+- `folder`, `socket`, `artifacts`: paths next to its file, or None if it is not in a file
+- `key`, `published`, `signing`: the key of its logs, and the location of the last checkpoints
 
 cli/back_ends.py knows how to open, copy and check each kind.
 """

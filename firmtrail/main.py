@@ -125,7 +125,7 @@ def _without_password(url: str) -> str:
     type=click.Choice(["session", "transaction"]),
     default="session",
     show_envvar=True,
-    help="What a pooler in front of Postgres (PgBouncer) pools. Without a pooler: session.",
+    help="Set this to transaction if a pooler in front of Postgres (PgBouncer) pools transactions.",
 )
 @click.option(
     "--signing-key-file",

@@ -1,8 +1,8 @@
 """Finds what can be done with the database that --database names.
 
 A new kind of database needs settings like those of config.Cluster, a module like cluster.py, and a
-row in `_BACK_ENDS`. What is a plain fact about a kind of database (whether it has roles, where its
-socket is) is an attribute of its settings.
+row in `_BACK_ENDS`. Plain facts about a kind of database (whether it has roles, where its socket
+is) are attributes of its settings.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class BackEnd(Protocol):
         ...
 
     def opened(self, *, apart: Sequence[str] = ()) -> AbstractAsyncContextManager[Database]:
-        """Connects; a file is locked for writing until the end. `apart` as `SQLite.open` takes it.
+        """Connects, and locks a file for writing until the end. `apart` is as in `SQLite.open`.
 
         Raises `CouldNotRun` with a reason, `Locked` or `Unavailable`.
         """

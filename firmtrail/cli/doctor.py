@@ -100,7 +100,7 @@ def _answers(seen: health.Health) -> Check:
 def _clock(recorded_at_ms: int) -> Check:
     ahead_ms = recorded_at_ms - int(time.time() * 1000)
     if ahead_ms <= AHEAD_MS_UNNOTICED:
-        return Check("clock", "ok", "not behind the last event")
+        return Check("clock", "ok", "no event is ahead of this clock")
     verdict: Verdict = "fail" if ahead_ms > AHEAD_MS_MAX else "warn"
     found = f"the last event is {ahead_ms // 1000} s ahead of this clock"
     if verdict == "fail":

@@ -54,12 +54,12 @@ async def _checkpoints(db: Database, location: config.StorageLocation) -> Check:
         notes = await store.read()
     except (published_file.BadFile, OSError) as error:
         return Check("checkpoints", "fail", f"can't be read and written: {error}")
-    wrong, behind, logs = await _compared(db, notes)
+    wrong, uncovered, logs = await _compared(db, notes)
     if wrong:
         return Check("checkpoints", "fail", "; ".join(wrong))
     if not logs:
         return Check("checkpoints", "ok", f"{location} can be written; no log is published yet")
-    found = f"{location} holds those of {logs} logs, {behind} events behind the logs"
+    found = f"{location} holds those of {logs} logs; they do not cover {uncovered} events yet"
     return Check("checkpoints", "ok", found)
 
 
@@ -67,20 +67,20 @@ async def _compared(db: Database, notes: published_file.Notes) -> tuple[list[str
     """Compares logs with their last published checkpoints. Returns a reason for each log that ends
     before its checkpoint, how many events no checkpoint covers yet, and how many logs have one."""
     instance = await migrations.instance(db)
-    wrong, behind, logs = [], 0, 0
+    wrong, uncovered, logs = [], 0, 0
     async for page in published.every(db):
         for standing in page:
             note = notes.get(checkpoint.origin(instance, *standing.name))
             if note is None:
                 continue
             size = _size(note)
-            logs, behind = logs + 1, behind + max(0, standing.size - size)
+            logs, uncovered = logs + 1, uncovered + max(0, standing.size - size)
             if standing.size < size and not standing.is_closed:
                 wrong.append(
                     f"log {standing.name} ends at {standing.size}, but its checkpoint of size "
                     f"{size} is published: it takes no appends"
                 )
-    return wrong, behind, logs
+    return wrong, uncovered, logs
 
 
 def _size(note: str) -> int:

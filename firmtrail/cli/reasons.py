@@ -41,7 +41,7 @@ _HINTS = {
     "unavailable": "try again in a moment",
     "unknown_release": "add it with `firmtrail release add`",
 }
-"""What to do next, by a problem's code; if something does not exist, by its kind."""
+"""Advice on the next step, by a problem's code; if something does not exist, by its kind."""
 
 
 _MISSING = frozenset({"not_found", "unknown_device", "unknown_rollout"})

@@ -50,7 +50,7 @@ def release() -> None:
 @click.argument("version")
 @remote.project_option
 @_of_model
-@click.option("--notes", help="What is new in this version.")
+@click.option("--notes", help="The changes in this version.")
 @click.option(
     "--artifact",
     "files",

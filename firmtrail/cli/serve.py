@@ -109,8 +109,8 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--projects",
     default="operator",
     type=click.Choice(["operator", "open"]),
-    help="Who may create projects: only the operator, with `firmtrail project add`, or every "
-    "person with a login.",
+    help="The people who may create projects: only the operator, with `firmtrail project add`, or "
+    "every person with a login.",
 )
 @click.option(
     "--long-poll-max",

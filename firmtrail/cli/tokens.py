@@ -25,7 +25,7 @@ def token() -> None:
     type=click.Choice(ROLES),
     help="The token's role, not higher than the member's. Without it, the member's role.",
 )
-@click.option("--name", default="", help="What the token is for.")
+@click.option("--name", default="", help="The token's purpose.")
 @click.option("--expires-at", help="When the token expires, such as 2027-01-31T00:00:00Z.")
 @click.pass_obj
 def create(

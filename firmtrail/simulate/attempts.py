@@ -18,7 +18,7 @@ type Result = Literal["installed", "failed"]
 
 
 class ReportedOutcome(NamedTuple):
-    """A report by which a device ended an offer of a rollout, for now."""
+    """Records that a device's report ended an offer of a rollout, for now."""
 
     position: int
     rollout: str
@@ -27,7 +27,7 @@ class ReportedOutcome(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """The report at which a rollout pauses itself, and the counts at that position."""
+    """Names the report at which a rollout pauses itself, with the counts at that position."""
 
     position: int
     failed: int

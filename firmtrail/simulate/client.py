@@ -27,7 +27,7 @@ DIFFERENCES_SHOWN = 20
 
 
 class ReceivedReceipt(msgspec.Struct, frozen=True, gc=False):
-    """The service's receipt for a report."""
+    """Holds the service's receipt for a report."""
 
     position: int
     duplicate: bool
@@ -35,8 +35,8 @@ class ReceivedReceipt(msgspec.Struct, frozen=True, gc=False):
 
 
 class ServiceAnswer(msgspec.Struct, frozen=True):
-    """The final answer to a request, and after how many attempts it came. The earlier attempts got
-    no answer, or one that says to try again."""
+    """Holds the final answer to a request, and the number of attempts. The earlier attempts got no
+    answer, or one that says to try again."""
 
     status: int
     body: bytes

@@ -30,7 +30,7 @@ OFFLINE_MS = 90 * 86_400_000
 
 
 class ReportBody(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The body of a report."""
+    """Holds the body of a report."""
 
     version: str
     status: str = "installed"
@@ -69,7 +69,7 @@ class RecordedReport(NamedTuple):
 
 
 class SimulatedDevice:
-    """A simulated device: what it reports next, and which reports it has receipts for."""
+    """Holds a device's next report, and the reports that it has receipts for."""
 
     __slots__ = ("major", "name", "patch", "recorded", "rollbacks", "secret", "seq", "style")
 
@@ -112,7 +112,7 @@ def identity(report: ReportBody) -> tuple[Any, ...]:
 
 
 class Post(NamedTuple):
-    """One request of a device with its reports; `is_twice`: sent twice in parallel."""
+    """Holds one request of a device, with its reports; `is_twice`: sent twice in parallel."""
 
     device: SimulatedDevice
     reports: Sequence[ReportBody]
@@ -220,7 +220,7 @@ def _in_style(device: SimulatedDevice, version: str, status: str, now_ms: int) -
 
 
 class ExpectedLine(NamedTuple):
-    """A line of a device's history."""
+    """Holds a line of a device's history as the service must show it."""
 
     version: str
     previous_version: str | None
@@ -231,7 +231,7 @@ class ExpectedLine(NamedTuple):
 
 
 class ExpectedState(NamedTuple):
-    """What the service shows of a device."""
+    """Holds a device's state as the service must show it."""
 
     version: str | None
     since: str | None

@@ -39,7 +39,7 @@ OTHER_ENDING_EVERY = 20
 
 
 class OfferedArtifact(Struct, frozen=True):
-    """A file that a device must download."""
+    """Names a file that a device must download."""
 
     name: str
     size: int
@@ -48,7 +48,7 @@ class OfferedArtifact(Struct, frozen=True):
 
 
 class CheckInAnswer(Struct, frozen=True):
-    """The service's answer to a check-in."""
+    """Holds the service's answer to a check-in."""
 
     action: str
     version: str | None
@@ -61,7 +61,7 @@ class CheckInAnswer(Struct, frozen=True):
 
 
 class SteeredDevice:
-    """A device with what it runs, what it was answered, and what resulted from it."""
+    """Holds a device with its version, the last answer that it got, and the results of offers."""
 
     __slots__ = (
         "answered",
