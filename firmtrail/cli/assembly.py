@@ -40,7 +40,7 @@ async def services(
 
     Everything that is recorded before the end is published before this ends.
     """
-    floors = Floors()
+    floors, location = Floors(), serving.artifacts_location
     publisher = await _publisher(db, serving, floors)
     hasher, recorder = Hasher(), Recorder(db, floors)
     try:
@@ -51,7 +51,7 @@ async def services(
             publisher=publisher,
             folder=serving.database.folder,
             metrics_folder=serving.metrics_folder,
-            artifacts=_artifacts(serving.artifacts_location),
+            artifacts=Artifacts(location) if location else None,
             artifact_bytes_max=serving.artifact_bytes_max,
             seed_project=serving.seed_project,
             is_demo=serving.is_demo,
@@ -138,10 +138,6 @@ def ensure_key(serving: config.Serving) -> None:
         _log.warning("no checkpoints are published", why=why)
     elif serving.database.has_one_writer and not signing.key.exists():
         signing_key.create(signing.key)
-
-
-def _artifacts(location: config.StorageLocation | None) -> Artifacts | None:
-    return None if location is None else Artifacts(location)
 
 
 async def check_demo(db: Database, project: str) -> None:

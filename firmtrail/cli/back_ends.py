@@ -22,31 +22,25 @@ class BackEnd(Protocol):
 
     def missing_file(self) -> Path | None:
         """Returns the path of a database file that does not exist; None if there is one to open."""
-        ...
 
     def opened(self, *, apart: Sequence[str] = ()) -> AbstractAsyncContextManager[Database]:
         """Connects, and locks a file for writing until the end. `apart` is as in `SQLite.open`.
 
         Raises `CouldNotRun` with a reason, `Locked` or `Unavailable`.
         """
-        ...
 
     def opened_to_read(self) -> AbstractAsyncContextManager[Database]:
         """Connects next to any process that has the database open. Raises `CouldNotRun`,
         `Unavailable`."""
-        ...
 
     def copy(self, target: Path) -> None:
         """Writes the database at one moment to a new file. Raises `CouldNotRun`, `Unavailable`."""
-        ...
 
     async def checks_before_opening(self) -> list[Check]:
         """Returns what `firmtrail doctor` checks around the database."""
-        ...
 
     async def checks_of(self, db: Database) -> list[Check]:
         """Returns what `firmtrail doctor` checks in this kind of database only."""
-        ...
 
 
 _BACK_ENDS: dict[type[config.DatabaseUrl], Callable[[Any], BackEnd]] = {

@@ -47,8 +47,7 @@ class ClusterBackEnd:
         finally:
             await db.close()
 
-    def opened_to_read(self) -> contextlib.AbstractAsyncContextManager[Database]:
-        return self.opened()
+    opened_to_read = opened
 
     def copy(self, target: Path) -> None:
         """Runs pg_dump. The password goes in the environment: every user can read a command

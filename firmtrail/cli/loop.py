@@ -1,16 +1,16 @@
 """Runs the asynchronous work of a command, on uvloop where it is available."""
 
 import sys
-from collections.abc import Coroutine
-from typing import Any
 
 from firmtrail.database import collector
 
 try:
-    from uvloop import run as _run
+    from uvloop import run
 except ImportError:  # Windows
-    from asyncio import run as _run
+    from asyncio import run
 
+
+__all__ = ["run", "tune_for_serving"]
 
 SWITCH_INTERVAL_S = 0.00005
 """How long a thread that wants the GIL waits until the event loop gives it up. The SQLite thread
@@ -21,8 +21,3 @@ def tune_for_serving() -> None:
     """Tunes this process for an event loop next to a database thread; call it before serving."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     collector.look_rarely()
-
-
-def run[T](work: Coroutine[Any, Any, T]) -> T:
-    """Runs the work to its end and returns its result."""
-    return _run(work)

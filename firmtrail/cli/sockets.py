@@ -42,15 +42,11 @@ class Certificates:
         """TLS 1.2 and newer. A connection uses the certificate that was loaded before its
         handshake."""
 
-    def reload(self) -> None:
-        """Reads both files again. If it raises OSError, the old certificate stays in use."""
-        tls_context(self._tls)
-        self.context.load_cert_chain(self._tls.certificate, self._tls.key, _no_password)
-
     def reload_or_log(self) -> None:
-        """Reads both files again, and logs an error instead of raising it."""
+        """Reads both files again. If they can't be used, logs why and keeps the old certificate."""
         try:
-            self.reload()
+            tls_context(self._tls)
+            self.context.load_cert_chain(self._tls.certificate, self._tls.key, _no_password)
         except OSError as error:
             _log.error(
                 "the TLS certificate was not replaced; the old one stays in use",
