@@ -8,7 +8,7 @@ import errno
 import importlib
 import re
 from pathlib import Path
-from typing import Any, override
+from typing import Any, get_args, override
 
 import click
 
@@ -122,7 +122,7 @@ def _without_password(url: str) -> str:
 )
 @click.option(
     "--pooler",
-    type=click.Choice(["session", "transaction"]),
+    type=click.Choice(get_args(config.Pooling.__value__)),
     default="session",
     show_envvar=True,
     help="Set this to transaction if a pooler in front of Postgres (PgBouncer) pools transactions.",
@@ -145,7 +145,7 @@ def _without_password(url: str) -> str:
     "--checkpoints",
     type=LOCATION,
     show_envvar=True,
-    help="The same as --checkpoints-file, but a file or s3://BUCKET/PREFIX.",
+    help="The same as --checkpoints-file; it also accepts s3://BUCKET/PREFIX.",
 )
 @click.version_option(__version__, prog_name="firmtrail")
 @click.pass_context

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -108,7 +108,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--projects",
     default="operator",
-    type=click.Choice(["operator", "open"]),
+    type=click.Choice(get_args(config.ProjectMakers.__value__)),
     help="The people who may create projects: only the operator, with `firmtrail project add`, or "
     "every person with a login.",
 )
