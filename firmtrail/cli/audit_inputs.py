@@ -71,10 +71,10 @@ async def trusted(database: config.DatabaseUrl, key: str | None, since: Path | N
         published = await checkpoints_store(location).read() if location is not None else {}
     except published_file.BadFile as error:
         raise CouldNotRun(f"{error}.") from error
-    return Trusted(keys(database, key), published, seen(since))
+    return Trusted(keys(database, key), published, earlier(since))
 
 
-def seen(since: Path | None) -> dict[str, str]:
+def earlier(since: Path | None) -> dict[str, str]:
     """Reads the checkpoints of --from."""
     try:
         return notes.read(since) if since is not None else {}

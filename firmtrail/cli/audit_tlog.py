@@ -32,16 +32,16 @@ async def verify_url(
 async def _verify(
     sources: Sequence[Source], key: str | None, since: Path | None, findings: Findings
 ) -> list[AuditSummary]:
-    keys, seen = audit_inputs.key_lines(key), audit_inputs.seen(since)
+    keys, earlier = audit_inputs.key_lines(key), audit_inputs.earlier(since)
     audited = []
     with audit_show.progress_bars() as new_bar:
         for source in sources:
             before, published = findings.count, await _published(source, keys, findings)
             if published is not None:
-                way = Way(source, published.signed, _since(published, seen, findings))
+                way = Way(source, published.signed, _since(published, earlier, findings))
                 await verify(way, findings, new_bar(published.signed.origin, way.entries))
                 audited.append(_audited(published, findings.count - before))
-    if seen and not any(each.log in seen for each in audited) and not findings.count:
+    if earlier and not any(each.log in earlier for each in audited) and not findings.count:
         raise CouldNotRun(
             "The file of --from has no checkpoint of this log: name a file that --save wrote for "
             "this log."
@@ -72,9 +72,9 @@ def _no_log(source: Source, missing: str) -> str:
     )
 
 
-def _since(published: Published, seen: dict[str, str], findings: Findings) -> Checkpoint | None:
+def _since(published: Published, earlier: dict[str, str], findings: Findings) -> Checkpoint | None:
     """Returns the earlier checkpoint of this log, if the same key signed it."""
-    note = seen.get(published.signed.origin)
+    note = earlier.get(published.signed.origin)
     try:
         return opened(note, read_key_line(published.key)) if note is not None else None
     except BadNote as error:

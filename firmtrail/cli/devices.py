@@ -11,7 +11,7 @@ import click
 from aiohttp import ClientSession
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from firmtrail.cli import credentials, loop, output, reasons, remote
+from firmtrail.cli import credentials, local, loop, output, reasons, remote
 from firmtrail.cli.output import FOUND_WRONG, note
 from firmtrail.exits import CouldNotRun
 
@@ -33,9 +33,8 @@ def device() -> None:
 @remote.service_options
 def add(service: remote.Service, /, *, device_id: str, project: str, **members: str | None) -> None:
     """Register a device, and print the secret made for it. It is never shown again."""
-    given = {name: value for name, value in members.items() if value is not None}
-    path = remote.path(project, "devices")
-    registered = service.ask("POST", path, {"device": device_id, **given})
+    body = {"device": device_id, **local.without_none(members)}
+    registered = service.ask("POST", remote.path(project, "devices"), body)
     if secret := registered.get("secret"):
         click.echo(secret)
 

@@ -119,10 +119,14 @@ def post(database: config.DatabaseUrl, path: str, body: Mapping[str, Any]) -> An
 
     async def work() -> Any:
         async with service(database) as session:
-            given = {name: value for name, value in body.items() if value is not None}
-            return await ask(session, "POST", path, given)
+            return await ask(session, "POST", path, without_none(body))
 
     return loop.run(work())
+
+
+def without_none(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the members of a body that were given."""
+    return {name: value for name, value in members.items() if value is not None}
 
 
 async def ask(session: ClientSession, method: str, path: str, body: Any = None) -> Any:

@@ -1,11 +1,10 @@
 """`firmtrail rollout start`, `advance`, `pause` … and `rollback`: steer the fleet."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from firmtrail.cli import output, remote
+from firmtrail.cli import local, output, remote
 from firmtrail.cli.numbers import Number, Whole
 
 _STORED = "It is stored outside the log, so it can be erased."
@@ -68,12 +67,12 @@ def start(
     pause_at: int | None,
     min_reports: int,
     json: bool,
-    **wish: Any,
+    **options: Any,
 ) -> None:
     """Roll out VERSION, and print the rollout's id."""
     if pause_at is not None:
-        wish["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    answer = service.ask("POST", remote.path(project, "rollouts"), _given(wish))
+        options["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
+    answer = service.ask("POST", remote.path(project, "rollouts"), local.without_none(options))
     if json:
         output.show_json(answer)
     elif answer["id"] is None:
@@ -103,7 +102,10 @@ def advance(
 ) -> None:
     """Let a rollout reach more of its devices."""
     path = remote.path(project, "rollouts", rollout_id, "advance")
-    _show(service.ask("POST", path, _given({"percent": percent, "reason": reason})), json=json)
+    _show(
+        service.ask("POST", path, local.without_none({"percent": percent, "reason": reason})),
+        json=json,
+    )
 
 
 def _command(name: str, summary: str) -> None:
@@ -123,7 +125,7 @@ def _command(name: str, summary: str) -> None:
         json: bool,
     ) -> None:
         path = remote.path(project, "rollouts", rollout_id, name)
-        _show(service.ask("POST", path, _given({"reason": reason})), json=json)
+        _show(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
 
 
 _command("pause", "Pause a rollout: it offers nothing until it is resumed.")
@@ -148,13 +150,13 @@ _command("abort", "End a rollout for good: it offers nothing more.")
 @_dry_run
 @remote.service_options
 @output.json_option
-def rollback(service: remote.Service, /, *, project: str, json: bool, **wish: Any) -> None:
+def rollback(service: remote.Service, /, *, project: str, json: bool, **options: Any) -> None:
     """Withdraw BAD, send the devices that run it back, and print the rollback's id."""
-    if not wish["reason"] and not wish["dry_run"]:
+    if not options["reason"] and not options["dry_run"]:
         raise click.UsageError(
             "A rollback needs --reason TEXT. Only --dry-run, which counts the devices, needs none."
         )
-    answer = service.ask("POST", remote.path(project, "rollbacks"), _given(wish))
+    answer = service.ask("POST", remote.path(project, "rollbacks"), local.without_none(options))
     if json:
         output.show_json(answer)
     elif answer["rollout"] is not None:
@@ -183,10 +185,6 @@ def _show(shown: Any, *, json: bool) -> None:
         output.show_json(shown)
     else:
         output.note(state_of(shown))
-
-
-def _given(wish: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in wish.items() if value is not None}
 
 
 def _devices(count: int) -> str:
