@@ -36,7 +36,7 @@ check-go: .venv/requirements-dev.installed
 DEVICES = 1000
 ON = sqlite
 fleet: .venv/requirements-dev.installed
-	FIRMTRAIL_TEST_FLEET=$(DEVICES) .venv/bin/python -m pytest -qs tests/end_to_end/simulate_test.py -k 'steered_fleet_is_told and $(ON)'
+	FIRMTRAIL_TEST_FLEET=$(DEVICES) .venv/bin/python -m pytest -qs tests/end_to_end/simulate_test.py -k 'steered_fleet_gets and $(ON)'
 
 bench: .venv/requirements-bench.installed
 	.venv/bin/python -m benchmarks

@@ -54,7 +54,7 @@ class Upload:
 class Artifacts:
     """A store of artifacts. Raises `Unavailable` where it can't serve."""
 
-    def __init__(self, place: config.Place) -> None:
+    def __init__(self, place: config.StorageLocation) -> None:
         self._place = place
         self._store = _store(place)
 
@@ -144,8 +144,8 @@ class Artifacts:
             yield bytes(chunk)
 
 
-def _store(place: config.Place) -> ObjectStore:
-    if isinstance(place, config.Bucket):
+def _store(place: config.StorageLocation) -> ObjectStore:
+    if isinstance(place, config.BucketUrl):
         # Options given here are all that count, so what AWS_ALLOW_HTTP says would be lost: that an
         # endpoint may be http:// is said by naming one.
         return S3Store.from_url(

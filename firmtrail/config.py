@@ -1,4 +1,4 @@
-"""What can be set: one frozen struct a purpose, every limit with its unit.
+"""Defines what can be configured: one frozen struct for each purpose, every limit with its unit.
 
 Values come from the command line and the environment (main.py); nothing else reads either.
 """
@@ -6,30 +6,33 @@ Values come from the command line and the environment (main.py); nothing else re
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import ClassVar, Literal
+from urllib.parse import parse_qs, urlsplit
 
 SOCKET_PATH_BYTES_MAX = 107
-"""What fits into a unix socket's address on Linux (unix(7))."""
+"""The longest path that fits into a unix socket's address on Linux (unix(7))."""
 
 WRITE_TIMEOUT_S = 60.0
 STREAMS_MAX = 200
 LONG_POLL_S_MAX = 50.0
-"""Below the 60 s in which common proxies want an answer."""
+"""Less than the 60 s within which common proxies expect an answer."""
 
+type Pooling = Literal["session", "transaction"]
+"""Whether a pooler keeps a connection for a client's session, or only for a transaction."""
 type ProjectMakers = Literal["operator", "open"]
-"""Who may create projects: the operator's command line, or every person with a login too."""
+"""The people who may create projects: only the operator on the command line, or also every person
+with a login."""
 type Network = IPv4Network | IPv6Network
 
 
 class BadSetting(ValueError):
-    """A value that can't be used, and why."""
+    """Reports a value that can't be used, and why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """A place in an object store of S3's kind: s3://BUCKET/PREFIX. Credentials, region and endpoint
-    are read from the usual AWS_… variables by the library that talks to it."""
+class BucketUrl:
+    """Names a prefix in an S3-compatible object store: s3://BUCKET/PREFIX. The library that
+    connects to it reads credentials, region and endpoint from the usual AWS_… variables."""
 
     url: str
 
@@ -37,47 +40,73 @@ class Bucket:
         return self.url
 
 
-type Place = Path | Bucket
-"""Where artifacts or published checkpoints lie: a folder or file, or a bucket."""
+type StorageLocation = Path | BucketUrl
+"""Where artifacts or published checkpoints are stored: a folder or file, or a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """The key that signs checkpoints, and the place of the last published ones."""
+    """Names the key that signs checkpoints, and where the last published checkpoints are stored."""
 
     key: Path
-    checkpoints: Place
+    checkpoints: StorageLocation
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A database in a file, with its lock and its socket beside it."""
+    """Names a SQLite database in a file, with its lock and its socket next to it.
+
+    One process at a time has it open for writing. That process migrates it, creates its signing key
+    and takes commands on its socket.
+    """
+
+    has_one_writer: ClassVar = True
+    has_roles: ClassVar = False
+    has_password: ClassVar = False
 
     path: Path
     key_file: Path | None = None
-    checkpoints: Place | None = None
+    checkpoints: StorageLocation | None = None
+
+    @property
+    def key(self) -> Path:
+        """Returns the signing key's file: next to the database unless another one is named."""
+        return self.key_file or self._next_to("key")
+
+    @property
+    def published(self) -> StorageLocation:
+        """Returns where the last published checkpoints are: next to the database by default."""
+        return self.checkpoints or self._next_to("checkpoints")
 
     @property
     def signing(self) -> Signing:
-        """Returns the files next to the database, unless others are named."""
-        return Signing(
-            self.key_file or self.path.with_name(f"{self.path.name}.key"),
-            self.checkpoints or self.path.with_name(f"{self.path.name}.checkpoints"),
-        )
+        """Returns the key and checkpoints; an embedded database always has both."""
+        return Signing(self.key, self.published)
 
     @property
     def url(self) -> str:
         return f"sqlite:///{self.path}"
 
     @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
     def socket(self) -> Path:
-        """Returns where the process that holds the file takes commands."""
-        return self.path.with_name(f"{self.path.name}.sock")
+        """Returns where the process that has the file open takes commands."""
+        return self._next_to("sock")
 
     @property
     def artifacts(self) -> Path:
-        """Returns the folder of artifacts, where no other place is named."""
-        return self.path.with_name(f"{self.path.name}.artifacts")
+        """Returns the folder of artifacts, unless another location is named."""
+        return self._next_to("artifacts")
+
+    def pooled(self, pooling: Pooling) -> "Embedded":  # noqa: ARG002 (as Cluster.pooled)
+        """Returns the same: no pooler stands in front of a file."""
+        return self
+
+    def _next_to(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{suffix}")
 
     def __str__(self) -> str:
         return self.url
@@ -85,31 +114,53 @@ class Embedded:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A Postgres database, by its URL. Printed without the password."""
+    """Names a Postgres database by its URL, which is printed without the password."""
+
+    has_one_writer: ClassVar = False
+    has_roles: ClassVar = True
+    folder: ClassVar = None
+    socket: ClassVar = None
+    artifacts: ClassVar = None
 
     url: str
-    pooler: Literal["session", "transaction"] = "session"
-    """Whether a pooler in between keeps a connection for a client, or only for a transaction."""
+    pooler: Pooling = "session"
     key_file: Path | None = None
-    checkpoints: Place | None = None
+    checkpoints: StorageLocation | None = None
+
+    @property
+    def key(self) -> Path | None:
+        return self.key_file
+
+    @property
+    def published(self) -> StorageLocation | None:
+        return self.checkpoints
 
     @property
     def signing(self) -> Signing | None:
-        """None: nothing is published. Raises `BadSetting` for a key without a place for
-        checkpoints, with which a fork would go unnoticed."""
+        """Returns None if nothing is published. Raises `BadSetting` for a key without a location
+        for checkpoints: with that, a fork would go unnoticed."""
         if self.key_file is None:
             return None
         if self.checkpoints is None:
             raise BadSetting(
-                "--signing-key-file needs --checkpoints (or --checkpoints-file): without what was "
-                "published last, kept outside the database, a database that was rolled back would "
-                "fork its logs"
+                "--signing-key-file needs --checkpoints (or --checkpoints-file): without the last "
+                "published checkpoints, kept outside the database, a database that was rolled back "
+                "would fork its logs"
             )
         return Signing(self.key_file, self.checkpoints)
 
+    @property
+    def has_password(self) -> bool:
+        parts = urlsplit(self.url)
+        return bool(parts.password) or "password" in parse_qs(parts.query)
+
+    def pooled(self, pooling: Pooling) -> "Cluster":
+        """Returns the same database, reached through a pooler of this kind."""
+        return replace(self, pooler=pooling)
+
     def __str__(self) -> str:
-        """Returns the URL without its password. One with a `/`, `?` or `#` that is not encoded ends
-        the host too early for any parser: then all before the last @ counts as the user's part."""
+        """Returns the URL without its password. A `/`, `?` or `#` that is not encoded ends the host
+        too early for any parser: then everything before the last @ counts as the user's part."""
         parts = urlsplit(self.url)
         if "@" not in parts.netloc and ":" in parts.netloc and "@" in self.url:
             name, place = parts.netloc.partition(":")[0], self.url.rpartition("@")[2]
@@ -121,7 +172,17 @@ class Cluster:
         return f"Cluster({self})"
 
 
-type Database = Embedded | Cluster
+type DatabaseUrl = Embedded | Cluster
+"""A database as --database names it. Both kinds answer the same questions:
+
+- `has_one_writer`: whether only one process writes to it, migrates it and creates its key
+- `has_roles`: whether the database system gives each user privileges
+- `has_password`: whether the URL contains a password
+- `folder`, `socket`, `artifacts`: paths next to its file, or None if it is not in a file
+- `key`, `published`, `signing`: the key of its logs, and the location of the last checkpoints
+
+cli/back_ends.py knows how to open, copy and check each kind.
+"""
 
 
 ARTIFACT_BYTES_MAX = 4 * 1024**3
@@ -129,7 +190,7 @@ ARTIFACT_BYTES_MAX = 4 * 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """Certificate chain and key, as PEM files."""
+    """Names the certificate chain and its key, as PEM files."""
 
     certificate: Path
     key: Path
@@ -137,54 +198,58 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """How a server serves."""
+    """Configures a server."""
 
-    database: Database
+    database: DatabaseUrl
     instance: str
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
-    """Processes, on Postgres."""
+    """The number of processes; more than one needs Postgres."""
     seed_project: str | None = None
     """The project whose devices the seed's routes serve."""
     is_demo: bool = False
     tls: Tls | None = None
     no_publishing: bool = False
-    """A Postgres is served without a key: nothing is published, and no fork is noticed."""
+    """Serve a Postgres without a key: nothing is published, and a fork goes unnoticed."""
     drain_delay_s: float = 0.0
-    """How long requests are still taken after the signal to stop, while /readyz says 503."""
+    """How long requests are still accepted after the signal to stop, while /readyz answers 503."""
     write_timeout_s: float = WRITE_TIMEOUT_S
-    """In which a client has to take something of what is streamed to it."""
+    """A streaming client that reads nothing for this long is disconnected."""
     streams_max: int = STREAMS_MAX
-    """How many may follow logs, a process."""
-    artifacts: Place | None = None
-    """Where artifacts lie; None: next to the embedded database, and nowhere with a Postgres."""
+    """How many clients may follow logs, per process."""
+    artifacts: StorageLocation | None = None
+    """Where artifacts are stored. None: next to the embedded database; nowhere with Postgres."""
     artifact_bytes_max: int = ARTIFACT_BYTES_MAX
     trusted_proxies: tuple[Network, ...] = ()
-    """The proxies that are believed about the client's address and the URL that it used."""
+    """The proxies whose headers about the client's address and URL are trusted."""
     connections_max: int | None = None
-    """The bound of a process over all clients; None: as many as the limit of descriptors lets
-    in."""
+    """The limit of a process over all clients. None: as many as the descriptor limit allows."""
     connections_per_address_max: int | None = None
-    """How many of them one address may have; None: a quarter."""
+    """How many of them one address may have. None: a quarter."""
     projects: ProjectMakers = "operator"
     long_poll_s_max: float = LONG_POLL_S_MAX
     metrics_folder: Path | None = None
-    """Where several workers share what they count."""
+    """Where several workers share their counters."""
+
+    @property
+    def artifacts_location(self) -> StorageLocation | None:
+        """Returns where artifacts are stored; None: nowhere."""
+        return self.artifacts or self.database.artifacts
 
 
-def place(text: str) -> Place:
-    """Read where artifacts or checkpoints lie. Raises `BadSetting`."""
+def storage_location(text: str) -> StorageLocation:
+    """Reads where artifacts or checkpoints are stored. Raises `BadSetting`."""
     scheme, is_url, rest = text.partition("://")
     if not is_url:
         return Path(text)
     if scheme != "s3" or not rest.partition("/")[0]:
-        raise BadSetting("it is a path or s3://BUCKET/PREFIX")
-    return Bucket(text)
+        raise BadSetting("it must be a path or s3://BUCKET/PREFIX")
+    return BucketUrl(text)
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Read networks in CIDR notation, separated by commas; an address is a network of one.
+    """Reads networks in CIDR notation, separated by commas; an address is a network of one.
 
     Raises `BadSetting`.
     """
@@ -194,25 +259,27 @@ def networks(text: str) -> tuple[Network, ...]:
         raise BadSetting(f"{error}; write networks as in 10.0.0.0/8,2001:db8::/32") from error
 
 
-def database(url: str) -> Database:
-    """Read a database's URL. Raises `BadSetting`."""
+def database(url: str) -> DatabaseUrl:
+    """Reads a database's URL. Raises `BadSetting`."""
     scheme, _, rest = url.partition("://")
     if scheme in {"postgresql", "postgres"}:
         return Cluster(f"postgresql://{rest}")
     name = rest.removeprefix("/")
     if scheme != "sqlite" or not rest.startswith("/") or not name or name == ":memory:":
-        raise BadSetting("it is sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+        raise BadSetting("it must be sqlite:///FILE or postgresql://USER@HOST/DATABASE")
     found = Embedded(Path(name))
     if len(bytes(found.socket)) > SOCKET_PATH_BYTES_MAX:
         raise BadSetting(
-            f"the path {found.socket} of its socket is longer than {SOCKET_PATH_BYTES_MAX} bytes; "
-            "a path relative to the current folder may be shorter"
+            f"the path of its socket, {found.socket}, is longer than {SOCKET_PATH_BYTES_MAX} "
+            "bytes; a path relative to the current folder may be shorter"
         )
     return found
 
 
-def signed(database: Database, key_file: Path | None, checkpoints: Place | None) -> Database:
-    """Return the database with this key and this place, where they are given."""
+def signed(
+    database: DatabaseUrl, key_file: Path | None, checkpoints: StorageLocation | None
+) -> DatabaseUrl:
+    """Returns the database with this key and this location, where they are given."""
     return replace(
         database,
         key_file=key_file or database.key_file,

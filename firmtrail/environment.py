@@ -1,16 +1,16 @@
-"""The environment of the process: the only module that reads or changes it."""
+"""Reads and changes the environment of the process; no other module does."""
 
 import os
 
 
 def of_process(**more: str) -> dict[str, str]:
-    """Returns the environment of this process, with `more`: what a program started by it gets."""
+    """Returns the environment of this process and `more`, for a program that it starts."""
     return os.environ | more
 
 
 def share_metrics(folder: str) -> None:
-    """Let all processes of a server count together, in files in this folder.
+    """Makes all processes of a server share their counters, in files in this folder.
 
-    prometheus_client looks at the environment when it is imported: call this before.
+    Call it before prometheus_client is imported, which reads the environment then.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

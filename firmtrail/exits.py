@@ -1,4 +1,4 @@
-"""How a command ends where it could not do its work."""
+"""Ends a command that could not do its work."""
 
 import signal
 from typing import IO, Any, override
@@ -7,13 +7,13 @@ import click
 
 
 class CouldNotRun(click.ClickException):
-    """The command ends with the message and exit code 2."""
+    """Ends the command with the message and exit code 2."""
 
     exit_code = 2
 
 
 class Interrupted(click.ClickException):
-    """Ctrl-C ended the command; the exit code is that of a program that SIGINT ends."""
+    """Ends a command after Ctrl-C, with the exit code of a program that SIGINT ends."""
 
     exit_code = 128 + signal.SIGINT
 

@@ -1,37 +1,35 @@
-"""The command `firmtrail`: which commands there are, and where their settings come from.
+"""Defines the command `firmtrail`: its subcommands and the options before them.
 
-Options come from the command line, else from the environment (FIRMTRAIL_…); nothing else in the
-package reads it. A command's module is imported when it is run, so help is quick.
+Options come from the command line, or else from the environment (FIRMTRAIL_…); nothing else in the
+package reads them. A command's module is imported when the command runs, so help is quick.
 """
 
 import errno
 import importlib
 import re
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, override
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, get_args, override
 
 import click
 
 from firmtrail import __version__, config, environment
-from firmtrail.cli import given, variables
-from firmtrail.cli.settings import PLACE, one_place
+from firmtrail.cli import credentials, variables
+from firmtrail.cli.settings import LOCATION, one_location
 from firmtrail.database.database import Unavailable
 from firmtrail.exits import CouldNotRun, Interrupted
 
 COMMANDS = {  # name -> where it is defined, and what it does
     "serve": ("serve:serve", "Serve the API."),
-    "migrate": ("migrate:migrate", "Bring the database to this version's schema."),
+    "migrate": ("migrate:migrate", "Migrate the database to this version's schema."),
     "doctor": ("doctor:doctor", "Check what the service depends on."),
-    "rebuild": ("rebuild:rebuild", "Build views again from the log, while the old ones serve."),
+    "rebuild": ("rebuild:rebuild", "Build views again from the log, while the old ones are used."),
     "project": ("projects:project", "Add, list and show projects."),
     "user": ("members:user", "Add, list and remove members, set passwords, erase people."),
     "token": ("tokens:token", "Create, list and revoke API tokens."),
     "login": ("tokens:login", "List and end logins."),
     "logout": ("tokens:logout", "End the login of --token."),
-    "log": ("log:log", "Write again where a log takes no appends."),
-    "backup": ("backup:backup", "Copy the database, while servers run."),
+    "log": ("log:log", "Make a project writable again whose log takes no appends."),
+    "backup": ("backup:backup", "Copy the database, also while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
     "device": ("device_orders:device", "Register, list, show and change devices."),
     "versions": ("versions:versions", "Count the devices that run each version."),
@@ -42,7 +40,10 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "resume": ("halts:resume", "End a project's halt."),
     "ask": ("asks:ask", "Ask a device which version it runs."),
     "asks": ("asks:asks", "List the questions to a device."),
-    "simulate": ("simulate:simulate", "Play a fleet against a server, and check what it recorded."),
+    "simulate": (
+        "simulate:simulate",
+        "Simulate a fleet against a server, and check what it recorded.",
+    ),
 }
 
 
@@ -54,7 +55,7 @@ def _reason(error: OSError | Unavailable) -> str:
 
 
 class Commands(click.Group):
-    """Finds commands by COMMANDS, and turns what the environment refuses into exit code 2."""
+    """Finds commands in COMMANDS, and turns errors of the environment into exit code 2."""
 
     @override
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,28 +87,23 @@ class Commands(click.Group):
             raise CouldNotRun(_reason(error)) from error
 
 
-class DatabaseUrl(click.ParamType[config.Database]):
+class DatabaseUrlType(click.ParamType[config.DatabaseUrl]):
     name = "url"
 
     @override
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> config.Database:
+    ) -> config.DatabaseUrl:
         try:
             return config.database(value)
         except config.BadSetting as error:
             if "://" in str(value) or not value:
                 self.fail(f"{_without_password(value)!r} can't be used: {error}.", param, ctx)
-            self.fail(f"{value!r} is no URL: for a file, write sqlite:///{value}", param, ctx)
+            self.fail(f"{value!r} is not a URL: for a file, write sqlite:///{value}", param, ctx)
 
 
 def _without_password(url: str) -> str:
     return re.sub(r"(//[^:/@]*):[^@]*@", r"\1@", url).partition("?")[0]
-
-
-def _has_password(url: str) -> bool:
-    parts = urlsplit(url)
-    return bool(parts.password) or "password" in parse_qs(parts.query)
 
 
 @click.group(
@@ -119,35 +115,37 @@ def _has_password(url: str) -> bool:
 )
 @click.option(
     "--database",
-    type=DatabaseUrl(),
+    type=DatabaseUrlType(),
     default="sqlite:///firmtrail.db",
     show_envvar=True,
     help="sqlite:///FILE (embedded, one server) or postgresql://USER@HOST/DATABASE.",
 )
 @click.option(
     "--pooler",
-    type=click.Choice(["session", "transaction"]),
+    type=click.Choice(get_args(config.Pooling.__value__)),
     default="session",
     show_envvar=True,
-    help="What a pooler in front of Postgres (PgBouncer) pools; session also without one.",
+    help="Set this to transaction if a pooler in front of Postgres (PgBouncer) pools transactions.",
 )
 @click.option(
     "--signing-key-file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     show_envvar=True,
-    help="The Ed25519 key that signs checkpoints, as PEM. Embedded: FILE.key, made by serve.",
+    help="The Ed25519 key that signs checkpoints, as PEM. For an embedded database FILE.key, which "
+    "`firmtrail serve` creates.",
 )
 @click.option(
     "--checkpoints-file",
     type=click.Path(dir_okay=False, path_type=Path),
     show_envvar=True,
-    help="The last published checkpoints, shared by all servers; embedded: FILE.checkpoints.",
+    help="The file of the last published checkpoints, which all servers share. For an embedded "
+    "database FILE.checkpoints.",
 )
 @click.option(
     "--checkpoints",
-    type=PLACE,
+    type=LOCATION,
     show_envvar=True,
-    help="The same as --checkpoints-file, as a file or s3://BUCKET/PREFIX.",
+    help="The same as --checkpoints-file; it also accepts s3://BUCKET/PREFIX.",
 )
 @click.version_option(__version__, prog_name="firmtrail")
 @click.pass_context
@@ -155,18 +153,19 @@ def main(
     ctx: click.Context,
     /,
     *,
-    database: config.Database,
-    pooler: Literal["session", "transaction"],
+    database: config.DatabaseUrl,
+    pooler: config.Pooling,
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
-    checkpoints: config.Place | None,
+    checkpoints: config.StorageLocation | None,
 ) -> None:
     """Record what every device of a fleet runs, ran and should run, and prove it."""
     variables.warn(
         ctx, COMMANDS, [name for name in environment.of_process() if name.startswith("FIRMTRAIL_")]
     )
-    if isinstance(database, config.Cluster) and _has_password(database.url):
-        given.warn_of_argument(ctx, "database", "the variable FIRMTRAIL_DATABASE or PGPASSFILE")
-    if isinstance(database, config.Cluster):
-        database = replace(database, pooler=pooler)
-    ctx.obj = config.signed(database, signing_key_file, one_place(checkpoints_file, checkpoints))
+    if database.has_password:
+        credentials.warn_of_argument(
+            ctx, "database", "the variable FIRMTRAIL_DATABASE or PGPASSFILE"
+        )
+    location = one_location(checkpoints_file, checkpoints)
+    ctx.obj = config.signed(database.pooled(pooler), signing_key_file, location)

@@ -1,1 +1,1 @@
-"""What each command does. Imports that take long are made inside the command that needs them."""
+"""Implements the commands. A command itself makes the imports that it needs and that take long."""

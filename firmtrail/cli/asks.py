@@ -1,4 +1,4 @@
-"""`firmtrail ask` and `asks`: questions to a device, and their answers."""
+"""`firmtrail ask` and `asks`: ask a device a question, and list questions and answers."""
 
 import click
 
@@ -8,9 +8,9 @@ from firmtrail.cli.numbers import Whole
 
 @click.command()
 @click.argument("device_id", metavar="DEVICE")
-@remote.in_project
+@remote.project_option
 @click.option("--wait", type=Whole(0, 60), default=0, help="Seconds to wait for an answer.")
-@remote.named
+@remote.service_options
 @output.json_option
 @click.pass_context
 def ask(
@@ -38,7 +38,7 @@ def ask(
         lead = "No answer yet" if wait else "Asked"
         later = f"`firmtrail asks {device_id} --project {project}` shows the answer when it comes"
         output.note(f"{lead}; the question is {answer['question']}: {later}.")
-        if not wait:  # no script that waits takes the id for a version
+        if not wait:  # a script that waits must not take the id for a version
             click.echo(answer["question"])
     if wait and not is_answered:
         ctx.exit(output.FOUND_WRONG)
@@ -46,8 +46,8 @@ def ask(
 
 @click.command()
 @click.argument("device_id", metavar="DEVICE")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 @output.json_option
 def asks(service: remote.Service, /, *, device_id: str, project: str, json: bool) -> None:
     """List the questions to DEVICE and its answers, the newest first."""

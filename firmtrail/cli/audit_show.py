@@ -1,4 +1,4 @@
-"""What an audit says: its progress while it runs, a line a log, and what was found."""
+"""Prints an audit: its progress while it runs, then a line for each log, then the findings."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,18 +11,19 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.verify import AdvanceProgress
 from firmtrail.cli import output
 
-type Bars = Callable[[str, int], AdvanceProgress]
-"""A new progress bar of this title, with so much to do."""
+type NewBar = Callable[[str, int], AdvanceProgress]
+"""Adds a progress bar with this title and total; returns what advances it."""
 
 
-class Looked(NamedTuple):
-    """A log that was looked at."""
+class AuditSummary(NamedTuple):
+    """Holds what an audit reports about one log."""
 
     log: str
     entries: int
     root: str | None
-    """None where it was not looked at."""
+    """None if the audit did not compute it."""
     found: int
+    """The number of findings."""
     note: str | None = None
     """Its checkpoint."""
 
@@ -32,20 +33,22 @@ class Looked(NamedTuple):
 
 
 @contextlib.contextmanager
-def bars() -> Iterator[Bars]:
-    """Progress bars of entries."""
+def progress_bars() -> Iterator[NewBar]:
+    """Shows progress bars that count entries."""
     with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
 
-        def bar(title: str, total: int) -> AdvanceProgress:
+        def new_bar(title: str, total: int) -> AdvanceProgress:
             task = progress.add_task(title, total=total)
             return lambda steps: progress.advance(task, steps)
 
-        yield bar
+        yield new_bar
 
 
-def show(ctx: click.Context, looked: list[Looked], findings: Findings, *, json: bool) -> None:
-    """Print what was looked at and what is wrong; ends with 1 if anything is."""
-    rows = [each.row() for each in looked]
+def show(
+    ctx: click.Context, audited: list[AuditSummary], findings: Findings, *, json: bool
+) -> None:
+    """Prints the audited logs and the findings; ends the command with 1 if there are any."""
+    rows = [each.row() for each in audited]
     found = [each._asdict() for each in findings.kept]
     if json:
         output.show_json({"logs": rows, "found": findings.count, "findings": found})

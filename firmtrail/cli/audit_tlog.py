@@ -1,4 +1,4 @@
-"""How logs of a URL or a directory are verified and exported: as anybody's tlog."""
+"""Verifies and exports the logs of a URL or a directory, as any C2SP tlog."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,48 +15,49 @@ from firmtrail.audit.source import (
     UrlSource,
 )
 from firmtrail.audit.verify import AdvanceProgress, ServedLog, verify
-from firmtrail.cli import audit_open, audit_show
-from firmtrail.cli.audit_show import Looked
+from firmtrail.cli import audit_inputs, audit_show
+from firmtrail.cli.audit_show import AuditSummary, NewBar
 from firmtrail.exits import CouldNotRun
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint, read_key_line, verify_note
 
 
 async def verify_folder(
     folder: Path, key: str | None, since: Path | None, findings: Findings
-) -> list[Looked]:
-    """Each log of an export. Without --key, by the key that lies in it."""
+) -> list[AuditSummary]:
+    """Verifies each log of an export. Without --key, the export's own key is used."""
     sources = [DirectorySource(each) for each in log_folders(folder)]
     return await _verify(sources, key, since, findings)
 
 
 async def verify_url(
     url: str, token: str | None, trusted: tuple[str | None, Path | None], findings: Findings
-) -> list[Looked]:
-    async with audit_open.web(token) as session:
+) -> list[AuditSummary]:
+    async with audit_inputs.web(token) as session:
         return await _verify([UrlSource(session, url)], *trusted, findings)
 
 
 async def _verify(
     sources: Sequence[Source], key: str | None, since: Path | None, findings: Findings
-) -> list[Looked]:
-    keys, seen = audit_open.key_lines(key), audit_open.seen(since)
-    looked = []
-    with audit_show.bars() as bars:
+) -> list[AuditSummary]:
+    keys, earlier = audit_inputs.key_lines(key), audit_inputs.earlier(since)
+    audited = []
+    with audit_show.progress_bars() as new_bar:
         for source in sources:
             before, published = findings.count, await _published(source, keys, findings)
             if published is not None:
-                log = ServedLog(source, published.checkpoint, _since(published, seen, findings))
-                await verify(log, findings, bars(published.checkpoint.origin, log.entries))
-                looked.append(_looked(published, findings.count - before))
-    if seen and not any(each.log in seen for each in looked) and not findings.count:
+                log = ServedLog(source, published.checkpoint, _since(published, earlier, findings))
+                await verify(log, findings, new_bar(published.checkpoint.origin, log.entries))
+                audited.append(_audited(published, findings.count - before))
+    if earlier and not any(each.log in earlier for each in audited) and not findings.count:
         raise CouldNotRun(
-            "The file of --from holds no checkpoint of this log: name one that --save wrote for it."
+            "The file of --from has no checkpoint of this log: name a file that --save wrote for "
+            "this log."
         )
-    return looked
+    return audited
 
 
 async def _published(source: Source, keys: Sequence[str], findings: Findings) -> SignedNote | None:
-    """The source's checkpoint; None where it is a false one."""
+    """Returns the source's checkpoint; None, with a finding, if its signature is not valid."""
     try:
         return await tlog.published(source, keys)
     except Missing as error:
@@ -69,18 +70,18 @@ async def _published(source: Source, keys: Sequence[str], findings: Findings) ->
 def _no_log(source: Source, missing: str) -> str:
     if isinstance(source, DirectorySource):
         return (
-            f"{source} holds no log, because it has no file {missing}: name a folder that "
+            f"{source} contains no log, because it has no file {missing}: name a folder that "
             "`firmtrail audit export` wrote."
         )
     return (
-        f"There is no log at {source}, because {missing} is missing there: --url names a log, such "
-        "as https://HOST/api/v1/projects/PROJECT/log, and its project must be one of the token's."
+        f"There is no log at {source}, because {missing} is missing there: --url must name a log, "
+        "such as https://HOST/api/v1/projects/PROJECT/log, of a project that the token is for."
     )
 
 
-def _since(published: SignedNote, seen: dict[str, str], findings: Findings) -> Checkpoint | None:
-    """The earlier checkpoint of this log, signed by the same key."""
-    note = seen.get(published.checkpoint.origin)
+def _since(published: SignedNote, earlier: dict[str, str], findings: Findings) -> Checkpoint | None:
+    """Returns the earlier checkpoint of this log, if the same key signed it."""
+    note = earlier.get(published.checkpoint.origin)
     try:
         return verify_note(note, read_key_line(published.key)) if note is not None else None
     except BadNote as error:
@@ -88,44 +89,39 @@ def _since(published: SignedNote, seen: dict[str, str], findings: Findings) -> C
         return None
 
 
-def _looked(published: SignedNote, found: int) -> Looked:
+def _audited(published: SignedNote, found: int) -> AuditSummary:
     origin, size, root = published.checkpoint
-    return Looked(origin, size, root.hex(), found, published.note)
+    return AuditSummary(origin, size, root.hex(), found, published.note)
 
 
 async def export_url(
     url: str, token: str | None, into: tuple[str, Path], findings: Findings
-) -> list[Looked]:
+) -> list[AuditSummary]:
     key, folder = into
-    async with audit_open.web(token) as session:
+    async with audit_inputs.web(token) as session:
         source = UrlSource(session, url)
-        published = await _published(source, audit_open.key_lines(key), findings)
+        published = await _published(source, audit_inputs.key_lines(key), findings)
         if published is None:
             return []
-        with audit_show.bars() as bars:
-            return [await export_into(folder, source, published, findings, bars=bars)]
+        with audit_show.progress_bars() as new_bar:
+            return [await export_into(folder, source, published, findings, new_bar=new_bar)]
 
 
 async def export_into(
-    folder: Path,
-    source: Source,
-    published: SignedNote,
-    findings: Findings,
-    *,
-    bars: audit_show.Bars,
-) -> Looked:
-    """Bring the directory of one log up to what is published."""
+    folder: Path, source: Source, published: SignedNote, findings: Findings, *, new_bar: NewBar
+) -> AuditSummary:
+    """Extends the directory of one log to its published checkpoint."""
     before = findings.count
     since = await _exported(folder, published.key, findings)
     log = ServedLog(source, published.checkpoint, since)
     if findings.count == before:
-        advance: AdvanceProgress = bars(published.checkpoint.origin, log.entries)
+        advance: AdvanceProgress = new_bar(published.checkpoint.origin, log.entries)
         await export(published, log, folder, findings=findings, advance=advance)
-    return _looked(published, findings.count - before)
+    return _audited(published, findings.count - before)
 
 
 async def _exported(folder: Path, key: str, findings: Findings) -> Checkpoint | None:
-    """What the directory holds already; None where it holds nothing."""
+    """Returns the checkpoint of the log that the directory contains; None if it contains none."""
     directory = DirectorySource(folder)
     try:
         await directory.get(CHECKPOINT)

@@ -1,4 +1,4 @@
-"""`firmtrail device change`, `pin`, `retry`, `rotate`, `decommission` …: orders about a device."""
+"""`firmtrail device change`, `pin`, `retry`, `rotate`, `decommission` …: change one device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,21 +18,23 @@ _id = click.argument("device_id", metavar="ID")
 
 @device.command("change")
 @_id
-@remote.in_project
+@remote.project_option
 @click.option("--model", help='The model; "" for none.')
 @click.option("--cohort", help='The cohort; "" for none.')
-@click.option("--tag", "tags", multiple=True, help="All of its tags; several times for several.")
-@click.option("--no-tags", is_flag=True, help="Take all tags away.")
-@remote.named
+@click.option(
+    "--tag", "tags", multiple=True, help="A tag. Give the option once for each of its tags."
+)
+@click.option("--no-tags", is_flag=True, help="Remove all tags.")
+@remote.service_options
 def change(
-    service: remote.Service, /, *, device_id: str, project: str, no_tags: bool, **wish: Any
+    service: remote.Service, /, *, device_id: str, project: str, no_tags: bool, **changes: Any
 ) -> None:
-    """Change what is known of a device: its model, cohort and tags."""
-    body = _members(**wish) | ({"tags": []} if no_tags else {})
+    """Change a device's model, cohort or tags."""
+    body = _members(**changes) | ({"tags": []} if no_tags else {})
     if not body:
-        raise click.UsageError("Say what to change: --model, --cohort, --tag or --no-tags.")
+        raise click.UsageError("Give what to change: --model, --cohort, --tag or --no-tags.")
     service.ask("PATCH", remote.path(project, "devices", device_id), body)
-    note(f"Device {device_id} is changed.")
+    note(f"Device {device_id} was changed.")
 
 
 def _members(model: str | None, cohort: str | None, tags: Sequence[str]) -> dict[str, Any]:
@@ -44,18 +46,18 @@ def _members(model: str | None, cohort: str | None, tags: Sequence[str]) -> dict
 @device.command("pin")
 @_id
 @click.argument("version")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def pin(service: remote.Service, /, *, device_id: str, version: str, project: str) -> None:
-    """Keep a device on VERSION, whatever rollouts say."""
+    """Keep a device on VERSION, regardless of rollouts."""
     service.ask("PATCH", remote.path(project, "devices", device_id), {"pinned": version})
     note(f"Device {device_id} is pinned to {version}.")
 
 
 @device.command("unpin")
 @_id
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def unpin(service: remote.Service, /, *, device_id: str, project: str) -> None:
     """Let rollouts decide about a device again."""
     service.ask("PATCH", remote.path(project, "devices", device_id), {"pinned": None})
@@ -65,10 +67,10 @@ def unpin(service: remote.Service, /, *, device_id: str, project: str) -> None:
 @device.command("retry")
 @_id
 @click.argument("version")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def retry(service: remote.Service, /, *, device_id: str, version: str, project: str) -> None:
-    """Let a device try VERSION again after its attempts were exhausted."""
+    """Let a device try VERSION again after it exhausted its attempts."""
     service.ask("POST", remote.path(project, "devices", device_id, "retry"), {"version": version})
     note(f"Device {device_id} may try {version} again.")
 
@@ -79,32 +81,32 @@ def retry(service: remote.Service, /, *, device_id: str, version: str, project: 
     "--overlap-s",
     type=Whole(0, 30 * 86_400),
     default=0,
-    help="For how many seconds the present secret stays valid.",
+    help="How many seconds the present secret stays valid.",
 )
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def rotate(service: remote.Service, /, *, device_id: str, overlap_s: int, project: str) -> None:
-    """Give a device a new secret, and print it alone. It is shown only this once."""
+    """Give a device a new secret, and print only the secret. It is never shown again."""
     path = remote.path(project, "devices", device_id, "secret")
     click.echo(service.ask("POST", path, {"overlap_s": overlap_s})["secret"])
 
 
 @device.command("decommission")
 @_id
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def decommission(service: remote.Service, /, *, device_id: str, project: str) -> None:
-    """Take a device out of service: its secret is refused, its history stays."""
+    """Take a device out of service: its secret is refused, and its history is kept."""
     service.ask("DELETE", remote.path(project, "devices", device_id))
     note(f"Device {device_id} is decommissioned.")
 
 
 @device.command("restore")
 @_id
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def restore(service: remote.Service, /, *, device_id: str, project: str) -> None:
-    """Bring a decommissioned device back, and print its new secret. It is shown only this once."""
+    """Bring a decommissioned device back, and print its new secret. It is never shown again."""
     path = remote.path(project, "devices", device_id)
     changed = service.ask("PATCH", path, {"decommissioned": False})
     if secret := changed.get("secret"):

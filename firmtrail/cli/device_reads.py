@@ -1,4 +1,4 @@
-"""`firmtrail device list`, `show` and `history`: what devices run, should run, and ran."""
+"""`firmtrail device list`, `show` and `history`: show what devices run, should run, and ran."""
 
 from typing import Any
 
@@ -11,23 +11,24 @@ from firmtrail.cli.devices import device
 LISTED = ("device", "version", "since", "status", "failing", "target", "last_seen_at", "model")
 HISTORY = ("version", "since", "status", "change", "previous_version", "recorded_at", "late")
 
-_as_of = click.option("--as-of", help="What was known then: a time, or @N for the first N events.")
-_at = click.option("--at", help="What they ran at this time.")
+_at = click.option("--at", help="Show what devices ran at this time.")
 
 
 @device.command("list")
-@remote.in_project
-@click.option("--version", help="Only those that run this version.")
-@click.option("--model", help="Only those of this model.")
-@click.option("--cohort", help="Only those of this cohort.")
-@click.option("--tag", help="Only those with this tag.")
-@click.option("--starts-with", "q", metavar="TEXT", help="Only those whose id begins so.")
-@click.option("--outdated", is_flag=True, help="Only those with a lower version than the latest.")
-@click.option("--failing", is_flag=True, help="Only those whose last report is failed or rejected.")
-@click.option("--silent-for", metavar="SECONDS", help="Only those without a call for so long.")
-@_as_of
+@remote.project_option
+@click.option("--version", help="Only devices that run this version.")
+@click.option("--model", help="Only devices of this model.")
+@click.option("--cohort", help="Only devices of this cohort.")
+@click.option("--tag", help="Only devices with this tag.")
+@click.option("--starts-with", "q", metavar="TEXT", help="Only devices whose id starts with TEXT.")
+@click.option(
+    "--outdated", is_flag=True, help="Only devices that run less than the latest release."
+)
+@click.option("--failing", is_flag=True, help="Only devices that last reported failed or rejected.")
+@click.option("--silent-for", metavar="SECONDS", help="Only devices without a call for this long.")
+@output.as_of_option
 @_at
-@remote.named
+@remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, project: str, json: bool, **filters: Any) -> None:
     """List devices by id, with what each runs and should run."""
@@ -38,11 +39,11 @@ def list_(service: remote.Service, /, *, project: str, json: bool, **filters: An
 
 @device.command("show")
 @click.argument("device_id", metavar="ID")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 @output.json_option
 def show(service: remote.Service, /, *, device_id: str, project: str, json: bool) -> None:
-    """Show what a device is and runs, and which rule decides what it should run."""
+    """Show a device, and which rule decides the version that it should run."""
     shown, explained = service.run(_explained(remote.path(project, "devices", device_id)))
     if json:
         output.show_json({**shown, "explanation": explained})
@@ -52,8 +53,8 @@ def show(service: remote.Service, /, *, device_id: str, project: str, json: bool
         _show_rules(explained)
 
 
-def _explained(path: str) -> remote.Work[tuple[Any, Any]]:
-    """Read a device, and the rules that decide for it; none decides for a decommissioned one."""
+def _explained(path: str) -> remote.InSession[tuple[Any, Any]]:
+    """Reads a device and the rules that decide for it; a decommissioned device has no rules."""
 
     async def work(session: ClientSession) -> tuple[Any, Any]:
         shown = await local.ask(session, "GET", path)
@@ -75,16 +76,16 @@ def _show_rules(explained: Any) -> None:
 
 @device.command("history")
 @click.argument("device_id", metavar="ID")
-@remote.in_project
-@click.option("--progress", is_flag=True, help="Add the reports on the way to a version.")
-@_as_of
+@remote.project_option
+@click.option("--progress", is_flag=True, help="Include the reports during an installation.")
+@output.as_of_option
 @_at
-@remote.named
+@remote.service_options
 @output.json_option
 def history(
     service: remote.Service, /, *, device_id: str, project: str, json: bool, **filters: Any
 ) -> None:
-    """Show what a device ran, the newest first."""
+    """Show which versions a device ran, the newest first."""
     found = service.items(remote.path(project, "devices", device_id, "history"), filters)
     rows = found if json else [{name: each[name] for name in HISTORY} for each in found]
     output.show_list(rows, json=json)

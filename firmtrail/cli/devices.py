@@ -11,7 +11,7 @@ import click
 from aiohttp import ClientSession
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-from firmtrail.cli import given, loop, output, reasons, remote
+from firmtrail.cli import credentials, local, loop, output, reasons, remote
 from firmtrail.cli.output import FOUND_WRONG, note
 from firmtrail.exits import CouldNotRun
 
@@ -26,29 +26,29 @@ def device() -> None:
 
 @device.command("add")
 @click.argument("device_id", metavar="ID")
-@remote.in_project
-@click.option("--model", help="What kind of device it is: releases are made for a model.")
+@remote.project_option
+@click.option("--model", help="The kind of device. A release is made for one model.")
 @click.option("--cohort", help="The group of devices that it belongs to.")
-@given.secret
-@remote.named
+@credentials.secret_options
+@remote.service_options
 def add(service: remote.Service, /, *, device_id: str, project: str, **members: str | None) -> None:
-    """Register a device, and print the secret that was made for it. It is shown only this once."""
-    wanted = {name: value for name, value in members.items() if value is not None}
-    path = remote.path(project, "devices")
-    registered = service.ask("POST", path, {"device": device_id, **wanted})
+    """Register a device, and print the secret made for it. It is never shown again."""
+    body = {"device": device_id, **local.without_none(members)}
+    registered = service.ask("POST", remote.path(project, "devices"), body)
     if secret := registered.get("secret"):
         click.echo(secret)
 
 
 @device.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@remote.in_project
+@remote.project_option
 @click.option(
     "--reissue-never-seen",
     is_flag=True,
-    help="Make a new secret for devices that exist and never called: for an import that broke off.",
+    help="Make new secrets for devices that exist and have never called, to repeat an import that "
+    "was interrupted.",
 )
-@remote.named
+@remote.service_options
 @click.pass_context
 def import_(
     ctx: click.Context,
@@ -61,10 +61,10 @@ def import_(
 ) -> None:
     """Register the devices of a .csv or .ndjson FILE.
 
-    The column device is required; model, cohort, secret and tags are optional. Several tags are
-    separated by spaces; in NDJSON they are an array. Prints a JSON line for every device that a
-    secret was made for. A line that is wrong, or whose device exists, is reported and left out;
-    then the exit code is 1.
+    The column device is required; model, cohort, secret and tags are optional. Tags are separated
+    by spaces; in NDJSON they are an array. Prints a JSON line for each device that a secret was
+    made for. A line that is wrong, or whose device exists already, is reported and skipped; then
+    the exit code is 1.
     """
     lines = {".csv": _csv_lines, ".ndjson": _json_lines}.get(file.suffix.lower())
     if lines is None:
@@ -77,7 +77,7 @@ def import_(
 
 
 class Line(NamedTuple):
-    """A device as a line of the file has it, or what is wrong with the line."""
+    """Holds the device that a line of the file describes, or what is wrong with the line."""
 
     number: int
     registration: dict[str, Any]
@@ -96,9 +96,9 @@ def _csv_lines(text: TextIO) -> Iterator[Line]:
         if None in row or None in row.values():
             yield Line(rows.line_num, {}, "has more or fewer cells than line 1")
         else:
-            given = {name: cell.strip() for name, cell in row.items() if cell.strip()}
-            tags = {"tags": given["tags"].split()} if "tags" in given else {}
-            yield Line(rows.line_num, {**given, **tags})
+            cells = {name: cell.strip() for name, cell in row.items() if cell.strip()}
+            tags = {"tags": cells["tags"].split()} if "tags" in cells else {}
+            yield Line(rows.line_num, {**cells, **tags})
 
 
 def _check_columns(names: Sequence[str]) -> None:
@@ -107,12 +107,12 @@ def _check_columns(names: Sequence[str]) -> None:
     if "device" not in names:
         found = f"it has {', '.join(names)}" if names else "the file is empty"
         raise CouldNotRun(
-            f"Line 1 has no column device ({found}): name the column of the devices' ids device; "
-            f"{optional} are optional."
+            f"Line 1 has no column device ({found}): name the column of the devices' ids `device`. "
+            f"The columns {optional} are optional."
         )
     if unknown:
         raise CouldNotRun(
-            f"Line 1 has a column that is not known, {', '.join(unknown)}: the columns are device, "
+            f"Line 1 has an unknown column, {', '.join(unknown)}: the columns are device, "
             f"{optional}."
         )
 
@@ -133,7 +133,7 @@ def _json_lines(text: TextIO) -> Iterator[Line]:
 
 
 async def _import(service: remote.Service, path: str, lines: Iterator[Line], count: int) -> int:
-    """Register chunk by chunk; how many lines were refused."""
+    """Registers chunk by chunk, and returns how many lines were refused."""
     refused = 0
     with output.progress(MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         bar = progress.add_task("Registering", total=count)
@@ -145,7 +145,8 @@ async def _import(service: remote.Service, path: str, lines: Iterator[Line], cou
 
 
 async def _register(session: ClientSession, path: str, lines: Sequence[Line]) -> int:
-    """Register what can be; a chunk with faults registers nothing, so it is sent without them."""
+    """Registers the devices of a chunk. The service refuses a chunk with faults as a whole, so it
+    is sent again without the faulty lines. Returns how many lines were refused."""
     good = [line for line in lines if not line.fault]
     refused = _refuse([line for line in lines if line.fault])
     while good:
@@ -162,14 +163,14 @@ async def _register(session: ClientSession, path: str, lines: Sequence[Line]) ->
 
 
 def _faulty(lines: Sequence[Line], problem: Any) -> dict[int, Line]:
-    """The lines that the service can't take, by their index in the request."""
+    """Returns the lines that the service refuses, by their index in the request."""
     faulty: dict[int, Line] = {}
     for fault in problem["errors"]:
         _, index, *member = fault["pointer"].split("/")
         line = lines[int(index)]
-        said = f"{'/'.join(member)} {fault['reason']}".strip()
+        reason = f"{'/'.join(member)} {fault['reason']}".strip()
         before = faulty.get(int(index), line).fault
-        faulty[int(index)] = line._replace(fault=f"{before}; {said}" if before else said)
+        faulty[int(index)] = line._replace(fault=f"{before}; {reason}" if before else reason)
     if not faulty:
         raise CouldNotRun(reasons.of_problem(problem))
     return faulty
@@ -182,7 +183,7 @@ def _refuse(lines: Sequence[Line]) -> int:
 
 
 def _show(lines: Sequence[Line], answers: Sequence[Any]) -> int:
-    """Print the secrets; how many devices were refused."""
+    """Prints the secrets, and returns how many devices were refused."""
     refused = []
     for line, answer in zip(lines, answers, strict=True):
         if "code" in answer:

@@ -1,8 +1,8 @@
-"""Commands reach the service as HTTP clients over a unix socket, in every case.
+"""Connects commands to the service of a database, always as HTTP clients over a unix socket.
 
 While a server has an embedded file open, the socket is the one next to the file. Otherwise it is in
 a private temporary folder, and this process serves the same application on it until the command
-ends. So a command does what the same request would do, and leaves the same events.
+ends. So a command does what the same request would do, and records the same events.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from typing import Any
 from aiohttp import ClientSession, ClientTimeout, UnixConnector, web
 
 from firmtrail import config
-from firmtrail.cli import logs, loop, parts, reasons, sockets
+from firmtrail.cli import assembly, logs, loop, reasons, sockets
+from firmtrail.cli.back_ends import back_end
 from firmtrail.database import files
 from firmtrail.database.database import Database
 from firmtrail.database.file_lock import Locked
@@ -24,18 +25,18 @@ from firmtrail.schema import migrations
 
 BASE_URL = "http://localhost"
 TIMEOUT_S = 300
-"""For one request: a thousand weak secrets take a minute to hash."""
+"""The limit for one request: a thousand weak secrets take a minute to hash."""
 CONNECT_TRIES = 50
 CONNECT_EVERY_S = 0.1
 
 
 @contextlib.asynccontextmanager
 async def service(
-    database: config.Database, artifacts: config.Place | None = None
+    database: config.DatabaseUrl, artifacts: config.StorageLocation | None = None
 ) -> AsyncIterator[ClientSession]:
-    """A session whose requests the service takes from `system`.
+    """Opens a session whose requests the service accepts as the actor `system`.
 
-    `artifacts` is where they lie if this very process serves.
+    `artifacts` is where artifacts are stored if this process itself serves.
     """
     logs.to_stderr()
     async with contextlib.AsyncExitStack() as stack:
@@ -48,33 +49,36 @@ async def service(
 
 async def _socket(
     stack: contextlib.AsyncExitStack,
-    database: config.Database,
-    artifacts: config.Place | None,
+    database: config.DatabaseUrl,
+    artifacts: config.StorageLocation | None,
 ) -> Path:
-    """A file can be held before the socket is there, while a server starts or migrates."""
-    if isinstance(database, config.Embedded) and not database.path.exists():
+    """Returns the socket of the service, and tries several times: while a server starts or
+    migrates, it has locked the file and has no socket yet."""
+    chosen = back_end(database)
+    if missing := chosen.missing_file():
         raise CouldNotRun(
-            f"There is no database {database.path.absolute()}: name another with --database, or "
-            "create this one with `firmtrail serve` or `firmtrail migrate`."
+            f"The database {missing} does not exist: name another one with --database, or create "
+            "it with `firmtrail serve` or `firmtrail migrate`."
         )
     for _ in range(CONNECT_TRIES):
         try:
-            db = await stack.enter_async_context(parts.opened(database))
+            db = await stack.enter_async_context(chosen.opened())
         except Locked:
-            assert isinstance(database, config.Embedded)
+            assert database.socket is not None
             if await _answers(database.socket):
                 return database.socket
             await asyncio.sleep(CONNECT_EVERY_S)
         else:
             return await stack.enter_async_context(_serving(db, database, artifacts))
     raise CouldNotRun(
-        f"{database} is open in another process, which takes no commands: if it is a server that "
-        "is starting, try again, else stop it."
+        f"{database} is open in another process, which accepts no commands: if it is a server that "
+        "is starting, try again; otherwise stop it."
     )
 
 
 async def _answers(socket: Path) -> bool:
-    """Raises `files.NotOurs` where somebody else would get the command, and the secrets in it."""
+    """Returns whether a server listens. Raises `files.NotOurs` if another user would get the
+    command and the secrets in it."""
     files.check_not_link(socket)
     files.check_trusted(socket)
     try:
@@ -87,9 +91,9 @@ async def _answers(socket: Path) -> bool:
 
 @contextlib.asynccontextmanager
 async def _serving(
-    db: Database, database: config.Database, artifacts: config.Place | None
+    db: Database, database: config.DatabaseUrl, artifacts: config.StorageLocation | None
 ) -> AsyncIterator[Path]:
-    """The service in this very process, until the command has its answers."""
+    """Serves in this process on a socket of its own, until the command has its answers."""
     if not await migrations.is_usable(db):
         raise CouldNotRun(
             f"{database} does not have the schema of this version: run `firmtrail migrate` first."
@@ -98,8 +102,8 @@ async def _serving(
     serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:
         path = Path(folder, "sock")
-        async with parts.working(db, serving, str(path)) as services:
-            runner = parts.runner(services)
+        async with assembly.services(db, serving, str(path)) as services:
+            runner = assembly.runner(services)
             await runner.setup()
             with sockets.private_socket(path) as bound:
                 await web.SockSite(runner, bound).start()
@@ -109,19 +113,27 @@ async def _serving(
                     await runner.cleanup()
 
 
-def post(database: config.Database, path: str, body: Mapping[str, Any]) -> Any:
-    """Return what the database's own service answers to a POST; None in `body` means no member."""
+def post(database: config.DatabaseUrl, path: str, body: Mapping[str, Any]) -> Any:
+    """Sends a POST to the database's service, without the members of `body` that are None, and
+    returns the answer's JSON."""
 
     async def work() -> Any:
         async with service(database) as session:
-            given = {name: value for name, value in body.items() if value is not None}
-            return await ask(session, "POST", path, given)
+            return await ask(session, "POST", path, without_none(body))
 
     return loop.run(work())
 
 
+def without_none(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the members of a body that were given."""
+    return {name: value for name, value in members.items() if value is not None}
+
+
 async def ask(session: ClientSession, method: str, path: str, body: Any = None) -> Any:
-    """The answer's JSON, None where it has none. Raises `CouldNotRun` with a refusal's reason."""
+    """Sends a request and returns the answer's JSON, None if it has no body.
+
+    Raises `CouldNotRun` with the reason of a refusal.
+    """
     async with session.request(method, path, json=body) as response:
         if not response.ok:
             raise CouldNotRun(await reasons.of_response(response))

@@ -1,4 +1,4 @@
-"""`firmtrail log`: makes a project write again whose log takes no appends."""
+"""`firmtrail log`: makes a project writable again whose log takes no appends."""
 
 import click
 
@@ -9,41 +9,40 @@ from firmtrail.cli.output import note
 
 @click.group()
 def log() -> None:
-    """Write again where a log takes no appends."""
+    """Make a project writable again whose log takes no appends."""
 
 
 @log.command("continue")
-@remote.in_project
-@click.option("--even-if-whole", is_flag=True, help="Do it even if nothing is wrong with the log.")
+@remote.project_option
+@click.option("--even-if-whole", is_flag=True, help="Continue even if the log is intact.")
 @click.pass_obj
-def continue_log(database: config.Database, *, project: str, even_if_whole: bool) -> None:
+def continue_log(database: config.DatabaseUrl, *, project: str, even_if_whole: bool) -> None:
     """Start a new log of a project that continues what is left of the old one.
 
-    It is for a project whose log is refused because it ends before its last checkpoint, or
-    differs from it, and can't be restored. The old log is closed and stays readable; the new one
-    begins with an event that cites its last checkpoint. Devices keep their secrets, views and
-    receipts.
+    Use it when a log takes no appends because it ends before its last checkpoint or differs from
+    it, and can't be restored. The old log is closed and stays readable; the new log begins with an
+    event that cites the old log's last checkpoint. Devices keep their secrets, views and receipts.
     """
     body = {"even_if_whole": even_if_whole}
     done = local.post(database, f"/local/projects/{project}/logs", body)
     note(
-        f"Project {project} writes to its log {done['log']}, which continues the first "
+        f"Project {project} now writes to its log {done['log']}, which continues the first "
         f"{done['size']} events of log {done['continues']}."
     )
 
 
 @log.command("accept-clock")
-@remote.in_project
+@remote.project_option
 @click.pass_obj
-def accept_clock(database: config.Database, *, project: str) -> None:
-    """Write to a log whose last event is far ahead of the clock.
+def accept_clock(database: config.DatabaseUrl, *, project: str) -> None:
+    """Write again to a log whose last event is far ahead of the clock.
 
-    For a project whose writes are refused because a clock had jumped ahead. New events carry the
-    time of the last one until the clock has reached it; order, proofs and receipts stay as they
-    are. Set the clock right first.
+    Use it when writes are refused because a clock had jumped ahead, and set the clock right first.
+    New events get the time of the last event until the clock reaches that time; order, proofs and
+    receipts stay as they are.
     """
     done = local.post(database, f"/local/projects/{project}/clock", {})
     note(
-        f"Project {project} writes to its log {done['log']} again. Its events carry the time "
-        f"{done['recorded_at']} until the clock has reached it."
+        f"Project {project} writes to its log {done['log']} again. New events get the time "
+        f"{done['recorded_at']} until the clock reaches it."
     )

@@ -1,11 +1,11 @@
-"""How the service writes its log: one JSON object a line, or coloured text on a terminal.
+"""Configures the service's log: one JSON object per line, or coloured text on a terminal.
 
-What libraries log comes out in the same form, warnings and worse only, and each of its messages
-once a minute. aiohttp logs a traceback for every request that is no HTTP; without it, a stranger
+Messages of libraries are written in the same form, warnings and worse only, each at most once a
+minute. aiohttp logs a traceback for every request that is not HTTP; it is left out, so a stranger
 can't fill the disk. A line that can't be written is lost, and the service continues.
 
-No line holds a credential: an exception is shown without local variables (traces.py), and the
-password of a database's URL is cut out of every line, also of those that libraries write. A
+No line contains a credential: an exception is shown without local variables (traces.py), and the
+password of a database's URL is removed from every line, also from the lines of libraries. A
 terminal shows no more than the JSON does.
 """
 
@@ -35,10 +35,10 @@ _PROTOCOL_LOGGER = "aiohttp.server"
 
 
 class _Losing(io.TextIOBase):
-    """A stream that loses what a full disk or a closed pipe does not take.
+    """Writes to a stream, and loses what a full disk or a closed pipe does not accept.
 
-    The lines of one turn of the event loop are handed to the system together: a busy server writes
-    one for every read, and each hand-over costs as much as the line.
+    The lines of one turn of the event loop are passed to the system together: a busy server writes
+    a line for every read, and each system call costs as much as the line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -74,7 +74,7 @@ class _Losing(io.TextIOBase):
 
 
 def configure(stream: TextIO, level: int = logging.INFO) -> None:
-    """Send the log there, from `level` on."""
+    """Sends the log to `stream`: messages of this level and worse."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Any] = [structlog.stdlib.add_log_level, stamp]
     render: list[Any] = [_with_trace, _with_text, _console(), _without_passwords]
@@ -99,12 +99,12 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
-    """Its own rendering of exceptions would show local variables."""
+    """Returns a renderer that prints exceptions as given: its own would show local variables."""
     return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _with_trace(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Put what may be shown of an exception in its place."""
+    """Replaces an exception by the parts of it that may be shown."""
     given = line.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()
@@ -121,7 +121,7 @@ def _with_text(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMap
 
 
 def _without_passwords(_: object, __: str, line: str) -> str:
-    """Hide what looks like a URL's password, or like an option that carries a secret."""
+    """Hides what looks like a URL's password, or like an option that contains a secret."""
     if "://" not in line and "=" not in line:
         return line
     line = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", line)
@@ -129,7 +129,7 @@ def _without_passwords(_: object, __: str, line: str) -> str:
 
 
 def _once_a_minute(repeats: Repeats) -> Callable[[logging.LogRecord], bool]:
-    """A filter of what libraries log: a condition that lasts makes them say the same again."""
+    """Returns a filter for library messages, which a lasting condition makes them repeat."""
 
     def is_due(record: logging.LogRecord) -> bool:
         left_out = repeats.due(record.name, record.levelno, record.msg)
@@ -155,5 +155,5 @@ def to_stdout() -> None:
 
 
 def to_stderr() -> None:
-    """Send the log to stderr, for commands, whose stdout is their result."""
+    """Sends the log to stderr, for commands, whose stdout is their result."""
     configure(sys.stderr, logging.WARNING)

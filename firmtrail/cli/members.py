@@ -1,4 +1,4 @@
-"""`firmtrail user`: the members of projects, their roles, and the erasure of a person."""
+"""`firmtrail user`: manages the members of projects and their roles, and erases people."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import click
 
 from firmtrail import config
 from firmtrail.access.roles import ROLES
-from firmtrail.cli import given, local, output, remote
+from firmtrail.cli import credentials, local, output, remote
 from firmtrail.cli.output import note
 from firmtrail.exits import CouldNotRun
 
@@ -20,27 +20,29 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("email")
-@remote.in_project
+@remote.project_option
 @click.option("--role", required=True, type=click.Choice(ROLES))
-@click.option("--password-stdin", is_flag=True, help="Set the password to standard input's line.")
+@click.option(
+    "--password-stdin", is_flag=True, help="Read the password from a line of standard input."
+)
 @click.pass_obj
 def add(
-    database: config.Database, *, email: str, project: str, role: str, password_stdin: bool
+    database: config.DatabaseUrl, *, email: str, project: str, role: str, password_stdin: bool
 ) -> None:
     """Make a person a member of a project, or give a member another role.
 
-    A password replaces the one that the person had, and ends the logins made with it.
+    A password replaces the person's present one, and ends the logins made with it.
     """
     body: dict[str, Any] = {"email": email, "role": role}
     if password_stdin:
-        body["password"] = given.line_of_stdin("--password-stdin")
+        body["password"] = credentials.line_of_stdin("--password-stdin")
     local.post(database, f"{LOCAL}/projects/{project}/users", body)
     note(f"{email} is {role} in {project}.")
 
 
 @user.command("list")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
     """List the members of a project and their roles."""
@@ -50,20 +52,20 @@ def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
 @user.command("role")
 @click.argument("email")
 @click.argument("role", type=click.Choice(ROLES))
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def role_(service: remote.Service, /, *, email: str, role: str, project: str) -> None:
-    """Give a person this role in a project; a person who is no member becomes one."""
+    """Give a person this role in a project; a person who is not a member becomes one."""
     service.ask("POST", remote.path(project, "members"), {"email": email, "role": role})
     note(f"{email} is {role} in {project}.")
 
 
 @user.command("remove")
 @click.argument("email")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 def remove(service: remote.Service, /, *, email: str, project: str) -> None:
-    """End a membership, and the tokens that the member has for the project.
+    """Remove a member from a project, and revoke the member's tokens for it.
 
     EMAIL may also be the actor id that `user list` shows.
     """
@@ -72,7 +74,7 @@ def remove(service: remote.Service, /, *, email: str, project: str) -> None:
     found = [each["actor_id"] for each in members if wanted & {each["actor_id"], each["email"]}]
     if not found:
         raise CouldNotRun(
-            f"{email} is no member of {project}: `firmtrail user list` lists the members."
+            f"{email} is not a member of {project}: `firmtrail user list` lists the members."
         )
     service.ask("DELETE", remote.path(project, "members", found[0]))
     note(f"{email} is no longer a member of {project}.")
@@ -81,7 +83,7 @@ def remove(service: remote.Service, /, *, email: str, project: str) -> None:
 @user.command("erase")
 @click.argument("email")
 @click.pass_obj
-def erase(database: config.Database, email: str) -> None:
-    """Erase a person: address, password, memberships and tokens. The logs keep an id."""
+def erase(database: config.DatabaseUrl, email: str) -> None:
+    """Erase a person: address, password, memberships and tokens. The logs keep only an id."""
     local.post(database, f"{LOCAL}/erasures", {"email": email})
     note(f"{email} is erased.")

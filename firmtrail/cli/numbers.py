@@ -1,15 +1,11 @@
-"""Options that are numbers, and whose refusals name them as such."""
+"""Defines number options whose error messages call them numbers."""
 
 import click
 
 
 class Whole(click.IntRange):
-    """A whole number."""
-
     name = "whole number"
 
 
 class Number(click.FloatRange):
-    """A number."""
-
     name = "number"

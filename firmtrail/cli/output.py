@@ -1,4 +1,4 @@
-"""Prints what commands have to say: results on stdout, everything else on stderr.
+"""Prints what commands report: results on stdout, everything else on stderr.
 
 The exit code is 0 when the command is done, 1 when it ran and found something wrong, 2 when it
 could not run, and 130 after Ctrl-C.
@@ -19,38 +19,42 @@ from rich.text import Text
 FOUND_WRONG = 1
 
 WIDE = 1_000_000
-"""Characters per line of a table that no frame limits: no cell is cut."""
+"""The width, in characters, of a table without a frame: no cell is cut."""
 
 _IS_WORD = re.compile(r"[a-z]+(_[a-z]+)+")
-_WORDED = frozenset(
+_COLUMNS_OF_WORDS = frozenset(
     {"action", "change", "clock", "halted", "kind", "reason", "role", "rule", "state", "status"}
 )
-"""Columns that hold one of our own words, such as not_reached, and no name that a user chose."""
+"""Columns that contain one of Firmtrail's own words, such as not_reached, not a user's name."""
 
 json_option = click.option("--json", is_flag=True, help="Print JSON instead of text.")
+as_of_option = click.option(
+    "--as-of", help="Show what was known at a time, or @N: after the first N events."
+)
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal."""
+    """Prints a message for the person at the terminal."""
     click.echo(text, err=True)
 
 
 def progress(*columns: ProgressColumn) -> Progress:
-    """A bar for each task, followed by these columns; shown on a terminal only."""
+    """Returns a progress display with a bar and these columns for each task; only a terminal shows
+    it."""
     console, title = Console(stderr=True), TextColumn("{task.description}")
     return Progress(title, BarColumn(), *columns, console=console, disable=not console.is_terminal)
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> None:
-    """Print rows that have the same members; `styles` colours a cell by its value.
+    """Prints rows that have the same members; `styles` colours a cell by its value.
 
-    Every row stands on one line, with every cell whole.
+    Every row is printed on one line, and no cell is cut.
     """
     _print(_table(rows, styles, *map(words, rows[0])))
 
 
 def show_list(rows: Sequence[Mapping[str, Any]], *, json: bool) -> None:
-    """Print the items of a list, as JSON or as a table; an empty list has no table."""
+    """Prints the items of a list, as JSON or as a table; an empty list has no table."""
     if json:
         show_json(rows)
     elif rows:
@@ -60,7 +64,7 @@ def show_list(rows: Sequence[Mapping[str, Any]], *, json: bool) -> None:
 
 
 def show(shown: Mapping[str, Any], *, json: bool) -> None:
-    """Print one thing, as JSON or a member per line."""
+    """Prints one thing, as JSON or as one member per line."""
     if json:
         show_json(shown)
     else:
@@ -68,7 +72,7 @@ def show(shown: Mapping[str, Any], *, json: bool) -> None:
 
 
 def show_members(shown: Mapping[str, Any]) -> None:
-    """Print one thing, a member per line."""
+    """Prints one thing, one member per line."""
     rows = [{"name": words(name), "value": cell(name, value)} for name, value in shown.items()]
     table = _table(rows, {}, "", "")
     table.show_header = False
@@ -80,12 +84,12 @@ def show_json(value: object) -> None:
 
 
 def words(name: str) -> str:
-    """A member's name as a person says it: last_seen_at is "last seen"."""
+    """Returns a member's name in words: last_seen_at is "last seen"."""
     return name.removesuffix("_at").replace("_", " ")
 
 
 def cell(name: str, value: object) -> str:
-    """Return a value as a person reads it, on one line."""
+    """Returns a value as a person reads it, on one line."""
     match value:
         case None:
             text = ""
@@ -97,7 +101,7 @@ def cell(name: str, value: object) -> str:
             text = ", ".join(f"{words(key)} {cell(key, each)}" for key, each in value.items())
         case list() | tuple():
             text = ", ".join(cell(name, each) for each in value)
-        case str() if name in _WORDED and _IS_WORD.fullmatch(value):
+        case str() if name in _COLUMNS_OF_WORDS and _IS_WORD.fullmatch(value):
             text = value.replace("_", " ")
         case _:
             text = str(value)
@@ -113,7 +117,8 @@ def _table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str], *header
 
 
 def _print(table: Table) -> None:
-    """In a frame where it fits on a terminal; else without one, and a terminal wraps its lines."""
+    """Prints a table in a frame if it fits on a terminal; otherwise without one, and a terminal
+    wraps its lines."""
     wide, console = Console(highlight=False, width=WIDE), Console(highlight=False)
     if sys.stdout.isatty() and wide.measure(table).maximum <= console.width:
         console.print(table)

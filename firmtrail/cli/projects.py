@@ -15,23 +15,23 @@ def project() -> None:
 @project.command("add")
 @click.argument("name")
 @click.pass_obj
-def add(database: config.Database, name: str) -> None:
+def add(database: config.DatabaseUrl, name: str) -> None:
     """Create a project with an empty log."""
     local.post(database, "/api/v1/projects", {"project": name})
     note(f"Created project {name}.")
 
 
 @project.command("list")
-@remote.named
+@remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, json: bool) -> None:
-    """List the projects; with --url those of the token's holder, and the holder's role in each."""
+    """List the projects. With --url: the projects of the token's owner, with the role in each."""
     output.show_list(service.items("/api/v1/projects"), json=json)
 
 
 @project.command("show")
 @click.argument("name")
-@remote.named
+@remote.service_options
 @output.json_option
 def show(service: remote.Service, /, *, name: str, json: bool) -> None:
     """Show a project's settings."""

@@ -22,7 +22,7 @@ _of_model = click.option("--model", required=True, help="The model that it is fo
 
 
 class NamedFile(NamedTuple):
-    """A file and what it is called in its release."""
+    """Holds a file's name in its release, and its path here."""
 
     name: str
     path: Path
@@ -43,23 +43,23 @@ class NamedFileType(click.ParamType[NamedFile]):
 
 @click.group()
 def release() -> None:
-    """Add, list and withdraw the versions that devices can be sent to."""
+    """Add, list and withdraw the versions that devices can be updated to."""
 
 
 @release.command("add")
 @click.argument("version")
-@remote.in_project
+@remote.project_option
 @_of_model
-@click.option("--notes", help="What is new.")
+@click.option("--notes", help="The changes in this version.")
 @click.option(
     "--artifact",
     "files",
     type=NamedFileType(),
     multiple=True,
-    help="A file of the release, and its name there; several times for several files.",
+    help="A file of the release, and its name in it. Give the option once for each file.",
 )
 @artifacts_option
-@remote.named
+@remote.service_options
 @output.json_option
 def add(
     service: remote.Service,
@@ -70,31 +70,31 @@ def add(
     model: str,
     notes: str | None,
     files: Sequence[NamedFile],
-    artifacts: config.Place | None,
+    artifacts: config.StorageLocation | None,
     json: bool,
 ) -> None:
     """Add VERSION, and upload its files.
 
-    If it is interrupted, run it again: it adds what is missing, and changes no file.
+    If the command is interrupted, run it again: it adds the missing files and changes none.
     """
     wanted = {"version": version, "model": model, "notes": notes}
     path = (project, "releases", model, version)
 
     async def add_all() -> Any:
         async with service.session(artifacts) as session:
-            await _add(session, remote.path(*path[:2]), wanted, goes_on=bool(files))
+            await _add(session, remote.path(*path[:2]), wanted, may_exist=bool(files))
             await _upload(session, path, files)
             return await local.ask(session, "GET", remote.path(*path))
 
-    _say(loop.run(add_all()), "is added", json=json)
+    _show_done(loop.run(add_all()), "is added", json=json)
 
 
 @release.command("withdraw")
 @click.argument("version")
-@remote.in_project
+@remote.project_option
 @_of_model
-@click.option("--reason", required=True, help="Why it is never to be offered again.")
-@remote.named
+@click.option("--reason", required=True, help="Why it must never be offered again.")
+@remote.service_options
 @output.json_option
 def withdraw(
     service: remote.Service,
@@ -108,13 +108,13 @@ def withdraw(
 ) -> None:
     """Withdraw VERSION for good: it is never offered again."""
     path = remote.path(project, "releases", model, version, "withdraw")
-    _say(service.ask("POST", path, {"reason": reason}), "is withdrawn", json=json)
+    _show_done(service.ask("POST", path, {"reason": reason}), "is withdrawn", json=json)
 
 
 @release.command("list")
-@remote.in_project
-@click.option("--model", help="Only this one's.")
-@remote.named
+@remote.project_option
+@click.option("--model", help="Only the releases of this model.")
+@remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, project: str, model: str | None, json: bool) -> None:
     """List the releases, by model, the highest version first."""
@@ -127,17 +127,17 @@ def list_(service: remote.Service, /, *, project: str, model: str | None, json: 
 
 @release.command("show")
 @click.argument("version")
-@remote.in_project
+@remote.project_option
 @_of_model
-@remote.named
+@remote.service_options
 @output.json_option
 def show(service: remote.Service, /, *, version: str, project: str, model: str, json: bool) -> None:
     """Show a release with its files."""
     output.show(service.ask("GET", remote.path(project, "releases", model, version)), json=json)
 
 
-def _say(shown: Any, done: str, *, json: bool) -> None:
-    """Say what was done with a release."""
+def _show_done(shown: Any, done: str, *, json: bool) -> None:
+    """Prints a release that a command changed, or a sentence about it."""
     if json:
         output.show_json(shown)
     else:
@@ -157,19 +157,19 @@ def _row(shown: Any) -> dict[str, str | None]:
     }
 
 
-async def _add(session: ClientSession, path: str, wanted: Any, *, goes_on: bool) -> None:
+async def _add(session: ClientSession, path: str, wanted: Any, *, may_exist: bool) -> None:
     async with session.post(path, json=wanted) as response:
-        if response.status == 409 and goes_on:
+        if response.status == 409 and may_exist:
             problem = await response.json(content_type=None)
             if problem["code"] == "release_exists":
-                output.note(f"{problem['detail']}: its files are added.")
+                output.note(f"{problem['detail'].rstrip('.')}: adding its files.")
                 return
         if not response.ok:
             raise CouldNotRun(await reasons.of_response(response))
 
 
 async def _upload(session: ClientSession, path: Sequence[str], files: Sequence[NamedFile]) -> None:
-    """Upload files of the release at `path`."""
+    """Uploads files of the release at `path`."""
     with output.progress(DownloadColumn(), TransferSpeedColumn()) as progress:
         for name, file in files:
             task = progress.add_task(name, total=file.stat().st_size)
@@ -180,7 +180,7 @@ async def _upload(session: ClientSession, path: Sequence[str], files: Sequence[N
 async def _put(
     session: ClientSession, path: str, file: Path, advance: Callable[[int], None]
 ) -> None:
-    """Upload a file. It is hashed as it is read, and compared with what arrived."""
+    """Uploads a file. It is hashed while it is read, and compared with the hash of what arrived."""
     digest = sha256()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -197,12 +197,12 @@ async def _put(
             raise CouldNotRun(f"{file}: {await reasons.of_response(response)}")
         if (await response.json())["sha256"] != digest.hexdigest():
             raise CouldNotRun(
-                f"{file} changed while it was sent, or arrived as other bytes: withdraw the "
-                "release, and add another version with the right file."
+                f"{file} changed while it was sent, or other bytes arrived: withdraw the release, "
+                "and add another version with the right file."
             )
 
 
 def _headers(file: Path) -> dict[str, str]:
-    """Announce the length, so that the server refuses what is too large before it is sent."""
+    """Announces the length, so the server refuses a file that is too large before it is sent."""
     length = str(file.stat().st_size)
     return {"Content-Length": length, "Content-Type": "application/octet-stream"}

@@ -1,7 +1,7 @@
-"""Names the service that a command on the fleet goes to.
+"""Connects a command on the fleet to its service.
 
-With --url it is that server, over HTTP, with the rights of the token. Without --url it is the
-database's own service, as cli/local.py finds it.
+With --url that is a server, over HTTP, with the rights of the token. Without --url it is the
+service of the database, as cli/local.py finds it.
 """
 
 import contextlib
@@ -16,33 +16,35 @@ import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, InvalidURL
 
 from firmtrail import config
-from firmtrail.cli import given, local, loop, reasons
+from firmtrail.cli import credentials, local, loop, reasons
 from firmtrail.exits import CouldNotRun
 
-in_project = click.option("--project", required=True, help="The project's name.")
+project_option = click.option("--project", required=True, help="The project's name.")
 
 _URL = click.option(
     "--url",
     envvar="FIRMTRAIL_URL",
-    help="A server: http://127.0.0.1:8080. Without it, the one of --database.",
+    help="A server, such as http://127.0.0.1:8080. Without it, the service of --database.",
 )
 
 
-type Work[T] = Callable[[ClientSession], Coroutine[Any, Any, T]]
-"""What is done in a session."""
+type InSession[T] = Callable[[ClientSession], Coroutine[Any, Any, T]]
+"""Work that needs a session."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The service that a command speaks to."""
+    """Names the service that a command calls."""
 
-    database: config.Database
+    database: config.DatabaseUrl
     url: str | None
     token: str | None
 
     @contextlib.asynccontextmanager
-    async def session(self, artifacts: config.Place | None = None) -> AsyncIterator[ClientSession]:
-        """Open a session. `artifacts` is where they lie if this very process serves."""
+    async def session(
+        self, artifacts: config.StorageLocation | None = None
+    ) -> AsyncIterator[ClientSession]:
+        """Opens a session. `artifacts` is where artifacts are stored if this process serves."""
         if self.url is None:
             async with local.service(self.database, artifacts) as session:
                 yield session
@@ -50,8 +52,8 @@ class Service:
             async with _connected(self.url, self.token) as session:
                 yield session
 
-    def run[T](self, work: Work[T]) -> T:
-        """Do the work in one session, and return what it returns."""
+    def run[T](self, work: InSession[T]) -> T:
+        """Does the work in one session, and returns its result."""
 
         async def in_session() -> T:
             async with self.session() as session:
@@ -60,32 +62,34 @@ class Service:
         return loop.run(in_session())
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Return the answer's JSON. Raises `CouldNotRun` with a refusal's reason."""
+        """Returns the answer's JSON. Raises `CouldNotRun` with the reason of a refusal."""
         return self.run(lambda session: local.ask(session, method, path, body))
 
     def items(self, path: str, query: Mapping[str, Any] | None = None) -> list[Any]:
-        """Return all items of a list; members of `query` that are None or false are left out."""
+        """Returns all items of a list; members of `query` that are None or false are left out."""
         return self.run(lambda session: items_of(session, path, query or {}))
 
 
-def named[Command: Callable[..., Any]](command: Command) -> Command:
-    """Add --url, --token and --token-file; the command gets a `Service` as its first argument."""
+def service_options[Command: Callable[..., Any]](command: Command) -> Command:
+    """Adds --url, --token and --token-file; the command gets a `Service` as its first argument."""
 
     @functools.wraps(command)
     def wrapped(*, url: str | None, token: str | None, **rest: Any) -> Any:
         return command(Service(click.get_current_context().obj, url, token), **rest)
 
-    with_token = given.token(wrapped, envvar="FIRMTRAIL_TOKEN", help="An API token, with --url.")
+    with_token = credentials.token_options(
+        wrapped, envvar="FIRMTRAIL_TOKEN", help="An API token, for --url."
+    )
     return _URL(with_token)  # type: ignore[return-value] # what calls it is click
 
 
 def path(project: str, *names: str) -> str:
-    """Return the path of something in a project."""
+    """Returns the URL path of something in a project."""
     return "/".join(("/api/v1/projects", *(quote(name, safe="") for name in (project, *names))))
 
 
 async def items_of(session: ClientSession, path: str, query: Mapping[str, Any]) -> list[Any]:
-    """Read a list to its end."""
+    """Reads a list to its end."""
     params = {
         name: "true" if value is True else str(value)
         for name, value in query.items()
@@ -106,7 +110,7 @@ async def _connected(url: str, token: str | None) -> AsyncIterator[ClientSession
         )
     if urlsplit(url).scheme not in {"http", "https"} or urlsplit(url).path not in {"", "/"}:
         raise click.UsageError(
-            "--url is the address of a server, without a path: http://HOST:PORT or https://HOST:PORT."
+            "--url must be a server's address without a path: http://HOST:PORT or https://HOST:PORT."
         )
     timeout = ClientTimeout(total=local.TIMEOUT_S)
     headers = {"Authorization": f"Bearer {token}"}

@@ -1,4 +1,4 @@
-"""`firmtrail rollout list`, `show`, `devices` and `watch`: how far rollouts are."""
+"""`firmtrail rollout list`, `show`, `devices` and `watch`: show the progress of rollouts."""
 
 import asyncio
 import sys
@@ -18,8 +18,8 @@ LISTED = ("id", "kind", "state", "model", "version", "bad_version", "percent", "
 
 
 @rollout.command("list")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
     """List the rollouts and rollbacks, the newest first."""
@@ -30,19 +30,19 @@ def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
 
 @rollout.command("show")
 @click.argument("rollout_id", metavar="ID")
-@remote.in_project
-@remote.named
+@remote.project_option
+@remote.service_options
 @output.json_option
 def show(service: remote.Service, /, *, rollout_id: str, project: str, json: bool) -> None:
-    """Show a rollout, and how many devices it has reached."""
+    """Show a rollout and its progress."""
     output.show(service.ask("GET", remote.path(project, "rollouts", rollout_id)), json=json)
 
 
 @rollout.command("devices")
 @click.argument("rollout_id", metavar="ID")
-@click.option("--state", type=STATE, help="Only those in this state.")
-@remote.in_project
-@remote.named
+@click.option("--state", type=STATE, help="Only devices in this state.")
+@remote.project_option
+@remote.service_options
 @output.json_option
 def devices(
     service: remote.Service, /, *, rollout_id: str, state: str | None, project: str, json: bool
@@ -54,18 +54,18 @@ def devices(
 
 @rollout.command("watch")
 @click.argument("rollout_id", metavar="ID")
-@remote.in_project
-@click.option("--once", is_flag=True, help="Print how far it is, and end.")
-@remote.named
+@remote.project_option
+@click.option("--once", is_flag=True, help="Print the present progress, and end.")
+@remote.service_options
 @output.json_option
 def watch(
     service: remote.Service, /, *, rollout_id: str, project: str, once: bool, json: bool
 ) -> None:
-    """Show how far a rollout is, until every device has installed it or it stops.
+    """Show a rollout's progress until every device has installed the version or the rollout stops.
 
     A terminal shows bars, and the last state at the end; a pipe gets a line at each change. A
-    device that ran the version before counts as matching and not as installed: then end it with
-    Ctrl-C. With --json, print the present state once.
+    device that already ran the version counts as matching but not as installed, so the command
+    does not end: press Ctrl-C. With --json, the present state is printed once.
     """
     path = remote.path(project, "rollouts", rollout_id)
     if json:
@@ -79,7 +79,7 @@ def watch(
 
 
 class _Watched:
-    """The last state of a rollout, and what was printed of it."""
+    """Holds the last state of a rollout, and the last state that was printed."""
 
     def __init__(self, *, are_bars_shown: bool) -> None:
         self._are_bars_shown = are_bars_shown
@@ -87,13 +87,13 @@ class _Watched:
         self._printed = ""
 
     def see(self, state: str) -> None:
-        """Print a state that differs from the last one; while bars show it, it is only kept."""
+        """Prints a state that differs from the last one; while bars are shown, only stores it."""
         self._last = state
         if not self._are_bars_shown:
             self.end()
 
     def end(self) -> None:
-        """Print the last state, unless it is the last line already."""
+        """Prints the last state, unless it was the last line printed."""
         if self._last != self._printed:
             click.echo(self._last)
             self._printed = self._last

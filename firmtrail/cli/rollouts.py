@@ -1,26 +1,29 @@
-"""`firmtrail rollout start`, `advance`, `pause` …, and `rollback`: steer the fleet."""
+"""`firmtrail rollout start`, `advance`, `pause` … and `rollback`: steer the fleet."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from firmtrail.cli import output, remote
+from firmtrail.cli import local, output, remote
 from firmtrail.cli.numbers import Number, Whole
 
-_KEPT = "It is kept outside the log, so it can be erased."
-_because = click.option("--reason", help=f"Why. {_KEPT}")
-_why = click.option("--reason", help=f"Why; required without --dry-run. {_KEPT}")
+_STORED = "It is stored outside the log, so it can be erased."
+_optional_reason = click.option("--reason", help=f"The reason. {_STORED}")
+_rollback_reason = click.option(
+    "--reason", help=f"The reason; required without --dry-run. {_STORED}"
+)
 _percent = click.option(
     "--percent",
     type=Number(0, 100),
     default=100.0,
-    help="How many percent of the devices it reaches.",
+    help="The percentage of the devices that it reaches.",
 )
 _model = click.option("--model", required=True, help="The model that the version is for.")
 _cohort = click.option("--cohort", help="Only devices of this cohort.")
 _tag = click.option("--tag", help="Only devices with this tag.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Start nothing: only count the devices.")
+_dry_run = click.option(
+    "--dry-run", is_flag=True, help="Count the matching devices; start nothing."
+)
 
 
 @click.group()
@@ -30,26 +33,31 @@ def rollout() -> None:
 
 @rollout.command("start")
 @click.argument("version")
-@remote.in_project
+@remote.project_option
 @_model
 @_cohort
 @_tag
 @_percent
-@click.option("--pause-at", type=Whole(0, 100), help="Pause when more percent fail.")
+@click.option(
+    "--pause-at",
+    type=Whole(0, 100),
+    help="Pause when more than this percentage of the installs fails.",
+)
 @click.option(
     "--min-reports",
     type=Whole(1),
     default=100,
-    help="With --pause-at: not before so many devices have reported an outcome.",
+    help="With --pause-at: the number of devices that must report an outcome first.",
 )
 @click.option(
     "--silent-after",
     "silent_after_s",
     type=Whole(300, 2_592_000),
-    help="Seconds without a call after which a device that was offered it counts as failed.",
+    help="Seconds without a call after which a device that was offered the version counts as "
+    "failed.",
 )
 @_dry_run
-@remote.named
+@remote.service_options
 @output.json_option
 def start(
     service: remote.Service,
@@ -59,12 +67,12 @@ def start(
     pause_at: int | None,
     min_reports: int,
     json: bool,
-    **wish: Any,
+    **options: Any,
 ) -> None:
-    """Roll VERSION out, and print the rollout's id."""
+    """Roll out VERSION, and print the rollout's id."""
     if pause_at is not None:
-        wish["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
-    answer = service.ask("POST", remote.path(project, "rollouts"), _given(wish))
+        options["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
+    answer = service.ask("POST", remote.path(project, "rollouts"), local.without_none(options))
     if json:
         output.show_json(answer)
     elif answer["id"] is None:
@@ -75,10 +83,12 @@ def start(
 
 @rollout.command("advance")
 @click.argument("rollout_id", metavar="ID")
-@click.option("--percent", type=Number(0, 100), required=True, help="More than before.")
-@remote.in_project
-@_because
-@remote.named
+@click.option(
+    "--percent", type=Number(0, 100), required=True, help="A higher percentage than before."
+)
+@remote.project_option
+@_optional_reason
+@remote.service_options
 @output.json_option
 def advance(
     service: remote.Service,
@@ -92,15 +102,18 @@ def advance(
 ) -> None:
     """Let a rollout reach more of its devices."""
     path = remote.path(project, "rollouts", rollout_id, "advance")
-    _say(service.ask("POST", path, _given({"percent": percent, "reason": reason})), json=json)
+    _show(
+        service.ask("POST", path, local.without_none({"percent": percent, "reason": reason})),
+        json=json,
+    )
 
 
 def _command(name: str, summary: str) -> None:
     @rollout.command(name, help=summary)
     @click.argument("rollout_id", metavar="ID")
-    @remote.in_project
-    @_because
-    @remote.named
+    @remote.project_option
+    @_optional_reason
+    @remote.service_options
     @output.json_option
     def command(
         service: remote.Service,
@@ -112,48 +125,47 @@ def _command(name: str, summary: str) -> None:
         json: bool,
     ) -> None:
         path = remote.path(project, "rollouts", rollout_id, name)
-        _say(service.ask("POST", path, _given({"reason": reason})), json=json)
+        _show(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
 
 
-_command("pause", "Let a rollout offer nothing more until it is resumed.")
+_command("pause", "Pause a rollout: it offers nothing until it is resumed.")
 _command("resume", "Resume a paused rollout. Earlier failures no longer count towards pausing.")
-_command("abort", "End a rollout: it decides nothing any more.")
+_command("abort", "End a rollout for good: it offers nothing more.")
 
 
 @click.command()
 @click.argument("bad_version", metavar="BAD")
-@remote.in_project
+@remote.project_option
 @_model
 @click.option(
     "--to",
     default="previous",
-    help="A version for all, instead of the one that each ran before.",
+    help="One version for all devices, instead of the version that each ran before.",
 )
 @click.option("--fallback", help="A version for devices that have no previous one.")
 @_cohort
 @_tag
 @_percent
-@_why
+@_rollback_reason
 @_dry_run
-@remote.named
+@remote.service_options
 @output.json_option
-def rollback(service: remote.Service, /, *, project: str, json: bool, **wish: Any) -> None:
+def rollback(service: remote.Service, /, *, project: str, json: bool, **options: Any) -> None:
     """Withdraw BAD, send the devices that run it back, and print the rollback's id."""
-    if not wish["reason"] and not wish["dry_run"]:
+    if not options["reason"] and not options["dry_run"]:
         raise click.UsageError(
-            "A rollback needs --reason TEXT, which says why; --dry-run, which only counts devices, "
-            "does not."
+            "A rollback needs --reason TEXT. Only --dry-run, which counts the devices, needs none."
         )
-    answer = service.ask("POST", remote.path(project, "rollbacks"), _given(wish))
+    answer = service.ask("POST", remote.path(project, "rollbacks"), local.without_none(options))
     if json:
         output.show_json(answer)
     elif answer["rollout"] is not None:
         click.echo(answer["rollout"])
     else:
-        output.show_members({_NAMED[name]: count for name, count in answer["devices"].items()})
+        output.show_members({_COUNTS[name]: count for name, count in answer["devices"].items()})
 
 
-_NAMED = {
+_COUNTS = {
     "named": "devices that run it",
     "pinned": "of these pinned to it",
     "silent": "of these silent for 7 days",
@@ -162,21 +174,17 @@ _NAMED = {
 
 
 def state_of(shown: Any) -> str:
-    """A rollout's state and counts, as a sentence."""
+    """Returns a rollout's state and counts as a sentence."""
     counts = ", ".join(f"{number} {name}" for name, number in shown["progress"].items())
     why = f" ({output.cell('reason', shown['state_reason'])})" if shown["state_reason"] else ""
     return f"{shown['kind'].title()} {shown['id']} is {shown['state']}{why}: {counts}."
 
 
-def _say(shown: Any, *, json: bool) -> None:
+def _show(shown: Any, *, json: bool) -> None:
     if json:
         output.show_json(shown)
     else:
         output.note(state_of(shown))
-
-
-def _given(wish: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in wish.items() if value is not None}
 
 
 def _devices(count: int) -> str:

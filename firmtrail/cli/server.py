@@ -1,8 +1,9 @@
-"""One process that serves, from its start to exit code 0.
+"""Serves in one process, from its start to exit code 0.
 
-An embedded database is served twice: over TCP, and to commands of the file's owner over a unix
-socket next to it. SIGTERM and SIGINT stop accepting, let what was accepted end, record what is
-queued, and end the process; SIGQUIT waits for no request. The line "serving" says that it is ready.
+An embedded database is served twice: over TCP, and over a unix socket next to the file to commands
+of the file's owner. On SIGTERM and SIGINT the process stops accepting, finishes the accepted
+requests, records the queued reports, and ends; on SIGQUIT it waits for no request. The log line
+"serving" means that it is ready.
 """
 
 import contextlib
@@ -13,7 +14,8 @@ import structlog
 from aiohttp import web
 
 from firmtrail import config
-from firmtrail.cli import logs, loop, parts, signals, sockets
+from firmtrail.cli import assembly, logs, loop, signals, sockets
+from firmtrail.cli.back_ends import back_end
 from firmtrail.database import file_lock
 from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
@@ -23,16 +25,16 @@ from firmtrail.http.connection import Runner
 from firmtrail.schema import migrations
 
 SCRIPTS = ("firmtrail.recording.check_ins", "firmtrail.recording.reports")
-"""What is played at every moment, and imported before it is waited for."""
+"""Modules of the transaction scripts that run all the time: imported before the first request."""
 
 UMASK = 0o077
-"""Only its own user can use the files that a server creates, whatever it was started with."""
+"""Restricts the files that a server creates to its own user, whatever umask it was started with."""
 
 _log = structlog.get_logger("firmtrail")
 
 
 def serve(serving: config.Serving) -> None:
-    """Serve until a signal says to stop."""
+    """Serves until a signal to stop."""
     logs.to_stdout()
     descriptors.raise_limit()
     os.umask(UMASK)
@@ -41,7 +43,7 @@ def serve(serving: config.Serving) -> None:
         loop.run(_serve(serving))
     except file_lock.Locked as error:
         raise CouldNotRun(
-            f"{error}, and only one process may serve a file: stop that one, or name another "
+            f"{error}, and only one process may serve a file: stop that process, or name another "
             "database with --database."
         ) from error
 
@@ -49,54 +51,49 @@ def serve(serving: config.Serving) -> None:
 async def _serve(serving: config.Serving) -> None:
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
     reload = certificates.reload_or_log if certificates else signals.nothing_to_reload
-    orders = signals.orders(reload)
-    async with parts.opened(serving.database, apart=SCRIPTS) as db:
+    stop_signals = signals.stop_signals(reload)
+    async with back_end(serving.database).opened(apart=SCRIPTS) as db:
         await _prepare(db, serving)
-        local_socket = _local_socket(serving)
-        async with parts.working(db, serving, local_socket) as services:
+        socket = serving.database.socket
+        async with assembly.services(db, serving, str(socket) if socket else None) as services:
             if serving.is_demo:
-                await parts.ensure_demo(services)
+                await assembly.ensure_demo(services)
             async with _listening(serving, services, certificates) as runner:
-                await orders.stop.wait()
+                await stop_signals.stop.wait()
                 services.readiness.is_draining = True
-                await orders.delay(serving.drain_delay_s)
-                if orders.is_immediate:
+                await stop_signals.delay(serving.drain_delay_s)
+                if stop_signals.is_immediate:
                     runner.end_soon()
     _log.info("stopped")
 
 
-def _local_socket(serving: config.Serving) -> str | None:
-    database = serving.database
-    return str(database.socket) if isinstance(database, config.Embedded) else None
-
-
 async def _prepare(db: Database, serving: config.Serving) -> None:
-    """An embedded database is migrated here and now: this process holds it, nobody else writes.
+    """Migrates an embedded database and creates its key: no other process writes to it.
 
-    Its connections are idle meanwhile, so the migration's is the only one that writes. A database
-    that the demo refuses is left as it is.
+    This process's connections are idle meanwhile, so only the migration's connection writes. A
+    database that the demo refuses is left as it is.
     """
     if serving.is_demo and serving.seed_project is not None:
-        await parts.check_demo(db, serving.seed_project)
-    if isinstance(serving.database, config.Embedded) and not await migrations.is_usable(db):
-        from firmtrail.schema import migrate  # noqa: PLC0415 (a second, mostly not needed)
+        await assembly.check_demo(db, serving.seed_project)
+    if serving.database.has_one_writer and not await migrations.is_usable(db):
+        from firmtrail.schema import migrate  # noqa: PLC0415 (takes a second, rarely needed)
 
         await migrate.migrate(serving.database.url, serving.instance)
-    await parts.check(db, serving)
-    parts.ensure_key(serving)
+    await assembly.check(db, serving)
+    assembly.ensure_key(serving)
 
 
 @contextlib.asynccontextmanager
 async def _listening(
     serving: config.Serving, services: Services, certificates: sockets.Certificates | None
 ) -> AsyncIterator[Runner]:
-    """Accepts until the end, then lets the requests that it accepted finish."""
-    runner = parts.runner(services, certificates.context if certificates else None)
+    """Accepts connections until the end, then lets the accepted requests finish."""
+    runner = assembly.runner(services, certificates.context if certificates else None)
     await runner.setup()
     try:
         with contextlib.ExitStack() as stack:
-            if isinstance(serving.database, config.Embedded):
-                bound = stack.enter_context(sockets.private_socket(serving.database.socket))
+            if (socket := serving.database.socket) is not None:
+                bound = stack.enter_context(sockets.private_socket(socket))
                 await web.SockSite(runner, bound).start()
             await _tcp_site(runner, serving).start()
             host, port = runner.addresses[-1][:2]

@@ -1,4 +1,4 @@
-"""Options that more than one command takes, and how their texts are read."""
+"""Defines options that more than one command takes, and reads their texts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from firmtrail import config
 
 
 class Setting[T](click.ParamType[T]):
-    """An option whose text a function of config.py reads; a default is not read."""
+    """Converts an option's text with a function of config.py; a default is not converted."""
 
     def __init__(self, name: str, read: Callable[[str], T]) -> None:
         self.name = name
@@ -26,23 +26,27 @@ class Setting[T](click.ParamType[T]):
             self.fail(str(error), param, ctx)
 
 
-PLACE = Setting("place", config.place)
+LOCATION = Setting("location", config.storage_location)
 """A path or s3://BUCKET/PREFIX."""
 NETWORKS = Setting("cidr,…", config.networks)
 
 
 artifacts_option = click.option(
     "--artifacts",
-    type=PLACE,
+    type=LOCATION,
     envvar="FIRMTRAIL_SERVE_ARTIFACTS",
-    help="Where artifacts lie: a folder or s3://BUCKET/PREFIX. Without it, in FILE.artifacts "
-    "next to an embedded database.",
+    help="Where artifacts are stored: a folder or s3://BUCKET/PREFIX. Without it, in "
+    "FILE.artifacts next to an embedded database.",
 )
-"""A command that serves in its own process takes the server's variable too."""
+"""A command that serves in its own process reads the server's variable too."""
 
 
-def one_place(file: Path | None, place: config.Place | None) -> config.Place | None:
-    """Return the place of checkpoints that --checkpoints-file or --checkpoints names."""
-    if file is not None and place is not None and file != place:
-        raise click.UsageError("--checkpoints and --checkpoints-file name two places: give one.")
-    return place or file
+def one_location(
+    file: Path | None, location: config.StorageLocation | None
+) -> config.StorageLocation | None:
+    """Returns the location of checkpoints that --checkpoints-file or --checkpoints names."""
+    if file is not None and location is not None and file != location:
+        raise click.UsageError(
+            "--checkpoints and --checkpoints-file name two locations: give only one of them."
+        )
+    return location or file

@@ -1,8 +1,8 @@
 """Handles the signals that a server gets.
 
-TERM and INT drain it and end it, QUIT ends it without waiting for requests, HUP reads the TLS
-certificate again. The others that would end or stop a process without a word are ignored: a server
-ends by an order that it logs, or not at all.
+TERM and INT drain it and end it, QUIT ends it without waiting for requests, and HUP reads the TLS
+certificate again. Other signals that would end or stop a process silently are ignored: a server
+ends only by a signal that it logs.
 """
 
 import asyncio
@@ -17,18 +17,19 @@ IGNORED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 _log = structlog.get_logger("firmtrail")
 
 
-class Orders:
-    """The orders to stop that have come, for one process."""
+class StopSignals:
+    """Holds the signals to stop that one process has received."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.hurry = asyncio.Event()
-        """Set by a second order to stop, or by QUIT: waits before the end are over."""
+        """Set by a second signal to stop, or by QUIT: the process waits no longer before it
+        ends."""
         self.is_immediate = False
-        """QUIT came: requests that are being answered are given up."""
+        """QUIT was received: requests that are being answered are abandoned."""
 
-    def take(self, number: signal.Signals) -> None:
-        """Note an order to stop."""
+    def receive(self, number: signal.Signals) -> None:
+        """Records a signal to stop."""
         if number is signal.SIGQUIT:
             self.is_immediate = True
         if self.is_immediate or self.stop.is_set():
@@ -37,7 +38,7 @@ class Orders:
         self.stop.set()
 
     async def delay(self, seconds: float) -> None:
-        """Wait, unless there is a second order to stop."""
+        """Waits, until there is a second signal to stop."""
         if seconds and not self.hurry.is_set():
             _log.info("draining", seconds=seconds)
             try:
@@ -46,22 +47,22 @@ class Orders:
                 return
 
 
-def orders(on_hangup: Callable[[], None]) -> Orders:
-    """Take this process's signals, from here on."""
-    loop, found = asyncio.get_running_loop(), Orders()
+def stop_signals(on_hangup: Callable[[], None]) -> StopSignals:
+    """Handles this process's signals from this call on."""
+    loop, received = asyncio.get_running_loop(), StopSignals()
     for number in (*ENDING, signal.SIGQUIT):
-        loop.add_signal_handler(number, found.take, number)
+        loop.add_signal_handler(number, received.receive, number)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     for number in IGNORED:
         loop.add_signal_handler(number, ignore, number)
-    return found
+    return received
 
 
 def ignore(number: signal.Signals) -> None:
-    """Log a signal that has no meaning here."""
+    """Logs a signal that has no meaning to a server."""
     _log.info("signal ignored", signal=number.name)
 
 
 def nothing_to_reload() -> None:
-    """Log that HUP has no meaning without TLS."""
-    _log.info("there is nothing to read again: this server has no TLS certificate")
+    """Logs that HUP has no meaning without TLS."""
+    _log.info("there is nothing to reload: this server has no TLS certificate")

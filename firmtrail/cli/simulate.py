@@ -1,4 +1,4 @@
-"""`firmtrail simulate`: a fleet that lives, and whether the service recorded its life as it was."""
+"""`firmtrail simulate`: simulates a fleet, and checks whether the service recorded it correctly."""
 
 import functools
 import secrets
@@ -18,21 +18,23 @@ from aiohttp import (
 )
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from firmtrail.cli import given, loop, output, reasons
+from firmtrail.cli import credentials, loop, output, reasons
 from firmtrail.cli.numbers import Whole
 from firmtrail.exits import CouldNotRun
 from firmtrail.simulate import checks, fleet, steered_play, workload
 from firmtrail.simulate.client import CONNECTIONS, Client, Pacer, Tally
-from firmtrail.simulate.fleet import Device, Post
-from firmtrail.simulate.workload import Advance, Plan
+from firmtrail.simulate.fleet import Post, SimulatedDevice
+from firmtrail.simulate.workload import AdvanceBar, Plan
 
 REQUEST_TIMEOUT_S = 30
 
 type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
-"""Plays, compares, and gives the summary."""
+"""Simulates, compares, and returns the summary."""
 
 _token = functools.partial(
-    given.token, envvar="FIRMTRAIL_TOKEN", help="An API token of an admin of the project."
+    credentials.token_options,
+    envvar="FIRMTRAIL_TOKEN",
+    help="An API token of an admin of the project.",
 )
 
 
@@ -41,25 +43,27 @@ _token = functools.partial(
     "--url",
     required=True,
     envvar="FIRMTRAIL_URL",
-    help="Where the service is: http://127.0.0.1:8080",
+    help="The server's address, such as http://127.0.0.1:8080.",
 )
 @click.option("--project", required=True, help="The project's name.")
-@click.option("--devices", default=1000, type=Whole(1, 10_000_000))
+@click.option("--devices", default=1000, type=Whole(1, 10_000_000), help="The number of devices.")
 @click.option(
     "--rate",
     default=1000,
     type=Whole(1),
-    help="At most so many reports per second; with --steer, requests.",
+    help="The most reports per second; with --steer, the most requests per second.",
 )
-@click.option("--duration", type=Whole(1), help="Seconds to report for.")
-@click.option("--steer", "is_steered", is_flag=True, help="Play a rollout and a rollback.")
+@click.option("--duration", type=Whole(1), help="How many seconds the devices report.")
+@click.option(
+    "--steer", "is_steered", is_flag=True, help="Play a failing rollout and its rollback."
+)
 @click.option(
     "--fail-percent",
     default=8,
     type=Whole(2, 100),
-    help="With --steer: how many percent of the installs fail; the rollout pauses at half of it.",
+    help="With --steer: the percentage of installs that fail. The rollout pauses at half of it.",
 )
-@click.option("--seed", help="A text that chooses the play: the same one plays the same again.")
+@click.option("--seed", help="A text that chooses what happens; the same text repeats it.")
 @output.json_option
 @_token
 @click.pass_context
@@ -78,25 +82,26 @@ def simulate(
     seed: str | None,
     json: bool,
 ) -> None:
-    """Play a fleet against a service, and check everything that it recorded.
+    """Simulate a fleet against a service, and check everything that the service recorded.
 
-    Each device has its own secret. Devices install, update, fail, fall back, send again what was
-    not answered, or send it twice in parallel, and come back after weeks to upload what happened
-    meanwhile. In the end the service's devices, histories, counts and log are compared with what
-    was sent and received. The exit code is 1 if anything differs. Without --duration, every device
-    reports about twice.
+    Each device has its own secret. Devices install, update, fail, fall back, repeat reports that
+    were not answered, send reports twice in parallel, and come back after weeks to upload what
+    happened meanwhile. At the end the service's devices, histories, counts and log are compared
+    with what was sent and received. The exit code is 1 if anything differs. Without --duration,
+    every device reports about twice.
 
-    With --steer, devices check in and follow the answers: 1.1.0 is rolled out, first to 10 percent,
-    then to 50, where so many installs fail that the rollout has to pause itself; then it is rolled
+    With --steer, devices check in and follow the answers. 1.1.0 is rolled out, first to 10 percent,
+    then to 50, where so many installs fail that the rollout must pause itself; then it is rolled
     back. Each answer, the report at which the rollout pauses, and all counts are checked too.
     """
     if token is None:
         raise click.UsageError(
-            "A token of an admin of the project is needed: --token-file or FIRMTRAIL_TOKEN."
+            "The simulation needs a token of an admin of the project: give --token-file or "
+            "FIRMTRAIL_TOKEN."
         )
     if is_steered and (duration is not None or devices < steered_play.DEVICES_MIN):
         least = f"at least {steered_play.DEVICES_MIN} devices"
-        raise click.UsageError(f"--steer needs {least}, and takes no --duration.")
+        raise click.UsageError(f"--steer needs {least} and excludes --duration.")
     plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
     play = steered_play.play if is_steered else _report
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
@@ -118,14 +123,14 @@ async def _simulate(
         cookie_jar=DummyCookieJar(),
         timeout=ClientTimeout(total=REQUEST_TIMEOUT_S),
     ) as session:
-        await _check_there(session, url)
+        await _check_reachable(session, url)
         client = Client(session, url, project, token)
         with output.progress(MofNCompleteColumn(), TimeElapsedColumn()) as progress:
             return client.tally, await play(client, plan, progress)
 
 
-async def _check_there(session: ClientSession, url: str) -> None:
-    """A fleet is patient with a server that is away; the person who mistyped its address is not."""
+async def _check_reachable(session: ClientSession, url: str) -> None:
+    """Fails early for a mistyped address; the fleet itself waits for a server that is away."""
     try:
         async with session.get(f"{url.rstrip('/')}/healthz"):
             pass
@@ -134,7 +139,7 @@ async def _check_there(session: ClientSession, url: str) -> None:
 
 
 async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Play devices that only report."""
+    """Simulates devices that only report."""
     name = f"sim-{secrets.token_hex(4)}"
     devices = fleet.devices(name, plan.devices)
     start = await checks.log_size(client)
@@ -142,7 +147,7 @@ async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, A
         client, devices, name, workload.bar(progress, "Registering", plan.devices)
     )
     began_s = time.monotonic()
-    await _live(client, devices, plan, progress)
+    await _act_in_rounds(client, devices, plan, progress)
     seconds = time.monotonic() - began_s
     checked = await workload.check(
         client, devices, model=name, start=start, seed=plan.seed, progress=progress
@@ -163,8 +168,10 @@ async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, A
     }
 
 
-async def _live(client: Client, devices: Sequence[Device], plan: Plan, progress: Progress) -> None:
-    """Rounds in which a device acts once at most, so that its requests follow each other."""
+async def _act_in_rounds(
+    client: Client, devices: Sequence[SimulatedDevice], plan: Plan, progress: Progress
+) -> None:
+    """Runs rounds in which a device acts at most once, so that its requests follow each other."""
     random = Random(plan.seed)  # noqa: S311 (a play, not a secret)
     pacer = Pacer(plan.rate)
     end_s = time.monotonic() + plan.duration_s if plan.duration_s else None
@@ -182,12 +189,12 @@ def _until(end_s: float | None, posts: Iterator[Post]) -> Iterator[Post]:
 
 
 def _worker(
-    client: Client, pacer: Pacer, posts: Iterator[Post], advance: Advance
+    client: Client, pacer: Pacer, posts: Iterator[Post], advance: AdvanceBar
 ) -> Callable[[], Awaitable[None]]:
     async def work() -> None:
         for post in posts:
             await pacer.wait(len(post.reports) * (1 + post.is_twice))
-            await client.play(post)
+            await client.send(post)
             advance(1)
 
     return work

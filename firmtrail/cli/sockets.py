@@ -1,4 +1,4 @@
-"""What a server listens on, and how commands of its owner find it."""
+"""Creates the sockets that a server listens on, and loads its TLS certificate."""
 
 import contextlib
 import socket
@@ -11,15 +11,16 @@ import structlog
 from firmtrail import config
 
 BACKLOG = 1024
-"""How many connections the kernel keeps until they are accepted (listen(2))."""
+"""How many connections the kernel queues until they are accepted (listen(2))."""
 _log = structlog.get_logger("firmtrail")
 
 
 @contextlib.contextmanager
 def private_socket(path: Path) -> Iterator[socket.socket]:
-    """A unix socket that only its owner can connect to, bound; removed in the end.
+    """Binds a unix socket that only its owner can connect to, and removes it at the end.
 
-    What an ended process left at the path is replaced: the caller knows that none serves there.
+    A socket that an ended process left at the path is replaced: the caller knows that no process
+    serves there.
     """
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as bound:
@@ -32,23 +33,20 @@ def private_socket(path: Path) -> Iterator[socket.socket]:
 
 
 class Certificates:
-    """The certificate chain and key of a server, which can be read again while it serves."""
+    """Holds a server's certificate chain and key, which can be read again while it serves."""
 
     def __init__(self, tls: config.Tls) -> None:
-        """Raises OSError for files that are no certificate and key."""
+        """Reads both files. Raises OSError for files that are not a certificate and its key."""
         self._tls = tls
         self.context = tls_context(tls)
-        """TLS 1.2 and newer; a connection uses what was loaded last before its handshake."""
-
-    def reload(self) -> None:
-        """Read both files again. Raises OSError, and the old ones stay in use."""
-        tls_context(self._tls)
-        self.context.load_cert_chain(self._tls.certificate, self._tls.key, _no_password)
+        """TLS 1.2 and newer. A connection uses the certificate that was loaded before its
+        handshake."""
 
     def reload_or_log(self) -> None:
-        """Reads both files again, and logs an error instead of raising it."""
+        """Reads both files again. If they can't be used, logs why and keeps the old certificate."""
         try:
-            self.reload()
+            tls_context(self._tls)
+            self.context.load_cert_chain(self._tls.certificate, self._tls.key, _no_password)
         except OSError as error:
             _log.error(
                 "the TLS certificate was not replaced; the old one stays in use",
@@ -69,7 +67,7 @@ def tls_context(tls: config.Tls) -> ssl.SSLContext:
 
 def _no_password() -> str:
     """Refuses a key that needs a password: OpenSSL would ask for it at the terminal."""
-    raise OSError("the key needs a password; give one without")
+    raise OSError("the key needs a password; give a key without one")
 
 
 def url(host: str, port: int, *, is_tls: bool) -> str:

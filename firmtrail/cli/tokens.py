@@ -1,4 +1,4 @@
-"""`firmtrail token` and `login`: what people and programs present, and how it is ended."""
+"""`firmtrail token`, `login` and `logout`: manage the credentials of people and programs."""
 
 from urllib.parse import quote
 
@@ -19,13 +19,17 @@ def token() -> None:
 
 @token.command("create")
 @click.argument("email")
-@remote.in_project
-@click.option("--role", type=click.Choice(ROLES), help="At most the member's own, the default.")
-@click.option("--name", default="", help="What it is for.")
-@click.option("--expires-at", help="When it ends, such as 2027-01-31T00:00:00Z.")
+@remote.project_option
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    help="The token's role, not higher than the member's. Without it, the member's role.",
+)
+@click.option("--name", default="", help="The token's purpose.")
+@click.option("--expires-at", help="When the token expires, such as 2027-01-31T00:00:00Z.")
 @click.pass_obj
 def create(
-    database: config.Database,
+    database: config.DatabaseUrl,
     *,
     email: str,
     project: str,
@@ -33,55 +37,64 @@ def create(
     name: str,
     expires_at: str | None,
 ) -> None:
-    """Create an API token for a member, and print it alone. It is shown only this once."""
+    """Create an API token for a member, and print only the token. It is never shown again."""
     body = {"email": email, "role": role, "name": name, "expires_at": expires_at}
     issued = local.post(database, f"/local/projects/{project}/tokens", body)
     click.echo(issued["token"])
 
 
 @token.command("list")
-@click.option("--project", help="All of this project; without it, those of --token's holder.")
-@remote.named
+@click.option(
+    "--project", help="List all tokens of this project. Without it, those of --token's owner."
+)
+@remote.service_options
 @output.json_option
 def list_(service: remote.Service, /, *, project: str | None, json: bool) -> None:
-    """List API tokens: of a project, for its admins, or the holder's own."""
+    """List API tokens: all of a project, for its admins, or those of --token's owner."""
     output.show_list(service.items(_tokens(service, project)), json=json)
 
 
 @token.command("revoke")
 @click.argument("token_id", metavar="ID")
-@click.option("--project", help="The project, of which it may be anybody's token.")
-@remote.named
+@click.option(
+    "--project", help="Revoke any token of this project. Without it, one of --token's owner."
+)
+@remote.service_options
 def revoke(service: remote.Service, /, *, token_id: str, project: str | None) -> None:
-    """End a token, by the id that `token list` shows. It is refused from then on."""
+    """Revoke a token, by the id that `token list` shows. It is refused from then on."""
     service.ask("DELETE", f"{_tokens(service, project)}/{quote(token_id, safe='')}")
     note(f"Token {token_id} is revoked.")
 
 
 @click.group()
 def login() -> None:
-    """List and end logins: the tokens that a password was exchanged for."""
+    """List and end logins: tokens that were issued for a password."""
 
 
 @login.command("list")
-@click.option("--project", help="Those of this project's members; without it, the holder's own.")
-@remote.named
+@click.option(
+    "--project", help="List the logins of this project's members. Without it, --token's owner's."
+)
+@remote.service_options
 @output.json_option
 def list_logins(service: remote.Service, /, *, project: str | None, json: bool) -> None:
-    """List logins: of a project's members, for its admins, or those of --token's holder."""
+    """List logins: of a project's members, for its admins, or those of --token's owner."""
     if project is None:
         _check_url(service)
         found = service.items(LOGINS)
     else:
-        held = service.items(remote.path(project, "tokens"))
-        found = [each for each in held if each["kind"] == "login"]
+        tokens = service.items(remote.path(project, "tokens"))
+        found = [each for each in tokens if each["kind"] == "login"]
     output.show_list(found, json=json)
 
 
 @login.command("end")
 @click.argument("login_id", metavar="ID")
-@click.option("--project", help="The project, of which it may be any member's login.")
-@remote.named
+@click.option(
+    "--project",
+    help="End a login of any member of this project. Without it, one of --token's owner.",
+)
+@remote.service_options
 def end(service: remote.Service, /, *, login_id: str, project: str | None) -> None:
     """End a login, by the id that `login list` shows. Its token is refused from then on."""
     if project is None:
@@ -90,16 +103,16 @@ def end(service: remote.Service, /, *, login_id: str, project: str | None) -> No
     else:
         path = remote.path(project, "tokens", login_id)
     service.ask("DELETE", path)
-    note(f"Login {login_id} is ended.")
+    note(f"Login {login_id} was ended.")
 
 
 @click.command()
-@remote.named
+@remote.service_options
 def logout(service: remote.Service, /) -> None:
     """End the login whose token is given with --url."""
     _check_url(service)
     service.ask("POST", "/api/v1/logout")
-    note("The login is ended.")
+    note("The login was ended.")
 
 
 def _tokens(service: remote.Service, project: str | None) -> str:
@@ -110,6 +123,6 @@ def _tokens(service: remote.Service, project: str | None) -> str:
 
 
 def _check_url(service: remote.Service) -> None:
-    """Refuse a command on the holder's own credentials over the socket, where nobody is one."""
+    """Refuses a command on the caller's own credentials over the socket, which uses none."""
     if service.url is None:
         raise click.UsageError("Say whose tokens or logins: give --project, or --url with a token.")

@@ -1,8 +1,8 @@
-"""Shows an exception in the log: its type, its frames, and its text where that holds no data.
+"""Shows an exception in the log: its type, its frames, and its text if that contains no data.
 
-Local variables hold passwords, tokens and the database's URL, and so do the texts of many errors:
-a driver quotes the value that it could not store. A text is shown only of the types in `SPEAKING`
-and of this package's own errors, whose texts are written by us.
+Local variables contain passwords, tokens and the database's URL, and so do the texts of many
+errors: a driver quotes the value that it could not store. A text is shown only for the types in
+`WITHOUT_DATA` and for this package's own errors, whose texts are written here.
 """
 
 import traceback
@@ -13,7 +13,7 @@ from typing import Any
 FRAMES_MAX = 50
 STEPS_MAX = 10
 
-SPEAKING = (
+WITHOUT_DATA = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -24,23 +24,23 @@ SPEAKING = (
     RecursionError,
     TypeError,
 )
-"""Types of Python's own whose texts name what the code did, not what it was given."""
+"""Python's own types whose texts name what the code did, not the data that it was given."""
 
 type Trace = list[dict[str, Any]]
 
 
 def trace(error: BaseException) -> Trace:
-    """Return the exception and those that led to it, for a log that is JSON."""
+    """Returns the exception and its causes, for a log in JSON."""
     return [_step(each) for each in islice(_chain(error), STEPS_MAX)]
 
 
 def text(found: Trace) -> str:
-    """Return the same as text for a terminal; it says no more."""
+    """Returns a trace as text for a terminal; it shows no more than the JSON."""
     return "\n".join(line for step in found for line in _lines(step))
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception, what is grouped in it, and its causes, from the last to the first."""
+    """Yields the exception, the exceptions grouped in it, and its causes, from last to first."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -60,7 +60,7 @@ def _step(error: BaseException) -> dict[str, Any]:
         "exc_type": type(error).__qualname__,
         "frames": [_frame(each) for each in frames[-FRAMES_MAX:]],
     }
-    if is_speaking(error):
+    if is_text_shown(error):
         step["exc_value"] = str(error)
     elif sqlstate := getattr(error, "sqlstate", None):
         step["sqlstate"] = str(sqlstate)
@@ -69,9 +69,9 @@ def _step(error: BaseException) -> dict[str, Any]:
     return step
 
 
-def is_speaking(error: BaseException) -> bool:
-    """Whether its text can be shown."""
-    return isinstance(error, SPEAKING) or type(error).__module__.partition(".")[0] == "firmtrail"
+def is_text_shown(error: BaseException) -> bool:
+    is_ours = type(error).__module__.partition(".")[0] == "firmtrail"
+    return is_ours or isinstance(error, WITHOUT_DATA)
 
 
 def _frame(frame: traceback.FrameSummary) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def _frame(frame: traceback.FrameSummary) -> dict[str, Any]:
 
 
 def _lines(step: dict[str, Any]) -> Iterator[str]:
-    said = step.get("exc_value") or step.get("sqlstate")
-    yield f"{step['exc_type']}: {said}" if said else step["exc_type"]
+    reason = step.get("exc_value") or step.get("sqlstate")
+    yield f"{step['exc_type']}: {reason}" if reason else step["exc_type"]
     for frame in step["frames"]:
         yield f"  {frame['filename']}:{frame['lineno']} in {frame['name']}"
     yield from step.get("elsewhere", ())

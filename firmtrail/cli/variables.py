@@ -1,4 +1,5 @@
-"""Finds misspelt environment variables: names that begin as ours do, and that no option reads."""
+"""Finds misspelt environment variables: names that begin with FIRMTRAIL_ and that no option
+reads."""
 
 import difflib
 import re
@@ -10,18 +11,18 @@ import click
 PREFIX = "FIRMTRAIL"
 
 _FOREIGN = re.compile(r"FIRMTRAIL_(TEST_.*|PORT|PORT_\d.*|SERVICE_.*)")
-"""Our tests' own; and those that Kubernetes sets for a service of the name firmtrail."""
+"""Variables of Firmtrail's tests, and those that Kubernetes sets for a service named firmtrail."""
 
 
 def warn(ctx: click.Context, commands: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Warn of every name that no option reads, with the closest one that an option does read.
+    """Warns of every name that no option reads, and suggests the closest name that one does read.
 
-    Modules of commands are imported only as far as a name could belong to them.
+    Modules of commands are imported only if a name could belong to them.
     """
     group = ctx.command
     own = set(_of_options(group, PREFIX))
-    asked = [name for name in names if name not in own and not _FOREIGN.fullmatch(name)]
-    for name in asked:
+    unknown = [name for name in names if name not in own and not _FOREIGN.fullmatch(name)]
+    for name in unknown:
         if name not in _of_commands(ctx, _possible(commands, name)):
             known = sorted(own | _of_commands(ctx, list(commands)))
             closest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
@@ -31,7 +32,7 @@ def warn(ctx: click.Context, commands: Mapping[str, Any], names: Sequence[str]) 
 
 
 def _possible(commands: Mapping[str, Any], name: str) -> list[str]:
-    """The commands that a variable can belong to; some share variables of a shorter name."""
+    """Returns the commands that a variable can belong to; some share variables with short names."""
     first = name.removeprefix(f"{PREFIX}_").partition("_")[0].lower()
     return [first] if first in commands else ["device", "audit", "serve"]
 

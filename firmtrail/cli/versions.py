@@ -1,4 +1,4 @@
-"""`firmtrail versions`: how many devices run each version."""
+"""`firmtrail versions`: counts the devices that run each version."""
 
 import click
 
@@ -6,12 +6,12 @@ from firmtrail.cli import output, remote
 
 
 @click.command()
-@remote.in_project
-@click.option("--as-of", help="What was known then: a time, or @N for the first N events.")
-@remote.named
+@remote.project_option
+@output.as_of_option
+@remote.service_options
 @output.json_option
 def versions(service: remote.Service, /, *, project: str, as_of: str | None, json: bool) -> None:
-    """Count the devices of each model that run each version, and their share of all devices."""
+    """Count the devices of each model that run each version, with their share of all devices."""
     found = service.items(remote.path(project, "versions"), {"as_of": as_of})
     if not json:
         found = [each | {"share": f"{each['share']:.1%}"} for each in found]

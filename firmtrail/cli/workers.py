@@ -1,9 +1,9 @@
-"""Several processes that serve one Postgres: gunicorn starts, watches and ends them.
+"""Serves one Postgres with several processes, which gunicorn starts, watches and ends.
 
 Each worker has its own connections and its own event loop, and listens on the same socket. A worker
-that ends, or that can't start, is replaced after a moment and never takes the others down. SIGTERM
-and SIGINT end all as one process ends; SIGHUP makes all read the TLS certificate again and replaces
-none.
+that ends, or that can't start, is replaced after a moment and never ends the others. SIGTERM and
+SIGINT end all workers as they end a single process; SIGHUP makes all of them read the TLS
+certificate again and replaces none.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 
 from firmtrail import config
-from firmtrail.cli import logs, loop, parts, signals, sockets
+from firmtrail.cli import assembly, logs, loop, signals, sockets
+from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.server import UMASK
 from firmtrail.database.database import Unavailable
 from firmtrail.http import descriptors
@@ -36,22 +37,22 @@ from firmtrail.http.connection import Runner
 from firmtrail.repeats import Repeats
 
 RESPONSE_TIMEOUT_S = 60
-"""A worker whose event loop says nothing for so long is killed and replaced."""
+"""A worker whose event loop does not respond for this long is killed and replaced."""
 
 RETRY_S = 1.0
 """How long a worker that could not start waits before it tries again or is replaced."""
 
 CAN_NOT_START = 1
-"""An exit code with which gunicorn replaces a worker; 3 and 4 would end all of them."""
+"""An exit code after which gunicorn replaces a worker; 3 and 4 would end all workers."""
 
 DRAIN = signal.SIGUSR2
-"""From the master to its workers: say on /readyz that you drain."""
+"""The master sends this to its workers, which then answer on /readyz that they drain."""
 
 _log = structlog.get_logger("firmtrail")
 
 
 def serve(serving: config.Serving) -> None:
-    """Serve until a signal says to stop; ends the process with its exit code."""
+    """Serves until a signal to stop, and ends the process with its exit code."""
     logs.to_stdout()
     descriptors.raise_limit()
     os.umask(UMASK)
@@ -62,32 +63,32 @@ def serve(serving: config.Serving) -> None:
 
 
 def _prepare_apart(serving: config.Serving) -> None:
-    """Prepare in a process of its own.
+    """Prepares in a separate process.
 
-    obstore reads a bucket with threads, which do not live on in a process that is forked later: in
-    such a worker each request to a bucket would wait without end.
+    obstore reads a bucket with threads, which do not survive in a process that is forked later: in
+    such a worker each request to a bucket would wait forever.
     """
     loop.run(_prepare(serving))
     _forget(serving, os.getpid())
 
 
 async def _prepare(serving: config.Serving) -> None:
-    """What fails for every worker fails here, with its reason; and the demo is populated once."""
-    async with parts.opened(serving.database) as db:
-        await parts.check(db, serving)
-        parts.ensure_key(serving)
-        async with parts.working(db, serving) as services:
+    """Finds, with its reason, what would fail in every worker, and populates the demo once."""
+    async with back_end(serving.database).opened() as db:
+        await assembly.check(db, serving)
+        assembly.ensure_key(serving)
+        async with assembly.services(db, serving) as services:
             if serving.is_demo:
-                await parts.ensure_demo(services)
+                await assembly.ensure_demo(services)
 
 
 class Gunicorn(BaseApplication):
-    """gunicorn, set up by this process and not by files."""
+    """Configures gunicorn from this process's settings instead of files."""
 
     def __init__(self, serving: config.Serving, certificates: sockets.Certificates | None) -> None:
         self.serving = serving
         self.certificates = certificates
-        """Loaded before the workers are forked: one that starts later has what this process has."""
+        """Loaded before the workers are forked: a later worker has this process's certificate."""
         super().__init__()
 
     @override
@@ -97,7 +98,7 @@ class Gunicorn(BaseApplication):
 
     @override
     def load(self) -> Any:
-        """Give the coroutine function that makes a worker's application."""
+        """Returns the coroutine function that makes a worker's application."""
         return functools.partial(_worker_runner, self.serving, self.certificates)
 
     @override
@@ -106,12 +107,12 @@ class Gunicorn(BaseApplication):
 
 
 class Master(Arbiter):
-    """Watches the workers; signals mean to it what they mean to a single process."""
+    """Watches the workers, and handles signals as a single process handles them."""
 
     app: Gunicorn
 
     def handle_hup(self) -> None:
-        """Read the certificate again, here and in all workers."""
+        """Reads the certificate again, here and in all workers."""
         if self.app.certificates is None:
             signals.nothing_to_reload()
             return
@@ -119,7 +120,7 @@ class Master(Arbiter):
         self.kill_workers(signal.SIGHUP)
 
     def handle_term(self) -> None:
-        """Stop; with a delay in which the workers say that they drain."""
+        """Stops, after a delay in which the workers answer that they drain."""
         _log.info("stopping", signal="SIGTERM")
         if delay_s := self.app.serving.drain_delay_s:
             _log.info("draining", seconds=delay_s)
@@ -130,7 +131,7 @@ class Master(Arbiter):
     handle_int = handle_term
 
     def handle_quit(self) -> None:
-        """Stop and wait for no request."""
+        """Stops without waiting for requests."""
         _log.info("stopping", signal="SIGQUIT")
         super().handle_quit()
 
@@ -138,11 +139,11 @@ class Master(Arbiter):
         signals.ignore(signal.SIGUSR1)
 
     def handle_usr2(self) -> None:
-        """Replacing the master would run it without the options of its environment."""
+        """Ignores it: gunicorn would replace the master, without the options of its environment."""
         signals.ignore(signal.SIGUSR2)
 
     def _wait_for_signal(self, seconds: float) -> None:
-        """Until the time is over, or a second order to stop comes."""
+        """Waits until the time is over, or a second signal to stop is received."""
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0 and self.WORKERS:
             with contextlib.suppress(queue.Empty):
@@ -158,7 +159,7 @@ def _settings(serving: config.Serving) -> dict[str, Any]:
         "backlog": sockets.BACKLOG,
         "bind": f"{host}:{serving.port}",
         "workers": serving.workers,
-        "worker_class": Worker,  # the runner does TLS, and bounds its handshakes
+        "worker_class": Worker,  # its runner does TLS, and limits handshakes
         "logger_class": QuietLogger,
         "timeout": RESPONSE_TIMEOUT_S,
         "graceful_timeout": RUNNER_OPTIONS["shutdown_timeout"] + 5,
@@ -175,7 +176,7 @@ def _announce(serving: config.Serving, arbiter: Any) -> None:
 
 
 def _forget(serving: config.Serving, pid: int) -> None:
-    """Drop what a dead worker said of its present; what it counted stays."""
+    """Drops the gauges of a dead worker; its counters stay."""
     folder = str(serving.metrics_folder)
     multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call] # theirs
 
@@ -183,11 +184,11 @@ def _forget(serving: config.Serving, pid: int) -> None:
 async def _worker_runner(
     serving: config.Serving, certificates: sockets.Certificates | None
 ) -> Runner:
-    """The application with its own connections, which it closes when it is cleaned up."""
+    """Returns an application with its own connections, which it closes when it is cleaned up."""
     async with contextlib.AsyncExitStack() as stack:
-        db = await stack.enter_async_context(parts.opened(serving.database))
-        services = await stack.enter_async_context(parts.working(db, serving))
-        runner = parts.runner(services, certificates.context if certificates else None)
+        db = await stack.enter_async_context(back_end(serving.database).opened())
+        services = await stack.enter_async_context(assembly.services(db, serving))
+        runner = assembly.runner(services, certificates.context if certificates else None)
         lifetime = stack.pop_all()
 
     async def close(_: object) -> None:
@@ -199,7 +200,7 @@ async def _worker_runner(
 
 
 class Worker(GunicornUVLoopWebWorker):
-    """aiohttp's worker, which can fail alone."""
+    """Runs aiohttp in a worker, whose failure ends no other worker."""
 
     app: Gunicorn
     _make: Any
@@ -218,8 +219,8 @@ class Worker(GunicornUVLoopWebWorker):
 
     @override
     async def _run(self) -> None:
-        """Serve. A failure to start ends this worker alone, after a moment, with an exit code that
-        gunicorn does not take for the whole server's."""
+        """Serves. A failure to start ends only this worker, after a moment, with an exit code that
+        does not make gunicorn end the whole server."""
         try:
             await super()._run()
         except Exception as error:
@@ -230,7 +231,7 @@ class Worker(GunicornUVLoopWebWorker):
             raise SystemExit(CAN_NOT_START) from error
 
     async def _made(self) -> Runner:
-        """Make the application as soon as database, key and checkpoints can be reached."""
+        """Makes the application as soon as database, key and checkpoints can be reached."""
         repeats = Repeats()
         while self.alive:
             try:
@@ -246,15 +247,15 @@ class Worker(GunicornUVLoopWebWorker):
 
     @override
     def handle_quit(self, sig: int, frame: FrameType | None) -> None:
-        """End without waiting for requests."""
+        """Ends without waiting for requests."""
         if self._runner is not None:
             self._runner.end_soon()
         super().handle_quit(sig, frame)
 
     @override
     def handle_abort(self, sig: int, frame: FrameType | None) -> None:
-        """End at this moment: the master aborts a worker that is stuck, and what is stuck can't be
-        awaited. Its connections to the database break, and with them its transactions."""
+        """Ends immediately: the master aborts a worker that is stuck, so waiting would never end.
+        Its database connections break, and with them its transactions."""
         os._exit(CAN_NOT_START)
 
     @override
@@ -271,7 +272,7 @@ class Worker(GunicornUVLoopWebWorker):
 
 
 class QuietLogger(Logger):
-    """Leaves the log to logs.py: one form, warnings and worse."""
+    """Leaves the log to logs.py: in one form, and only warnings and worse."""
 
     @override
     def setup(self, cfg: Any) -> None:

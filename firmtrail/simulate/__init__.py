@@ -1,1 +1,2 @@
-"""Plays a fleet of devices against a running service, and checks each answer against a model."""
+"""Simulates a fleet of devices against a running service, and checks each answer against a
+model."""

@@ -1,4 +1,4 @@
-"""Does a service say what the fleet's model says? Every device, every count, every position."""
+"""Compares a service with the fleet's model: every device, every count, every position."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -9,9 +9,9 @@ import msgspec
 from firmtrail.exits import CouldNotRun
 from firmtrail.simulate import fleet
 from firmtrail.simulate.client import Client
-from firmtrail.simulate.fleet import Device, Recorded, Run, State
+from firmtrail.simulate.fleet import ExpectedLine, ExpectedState, RecordedReport, SimulatedDevice
 
-EVENTS_AT_ONCE = 20_000
+PART_EVENTS = 20_000
 PAGE_ITEMS = 500
 REPORTS = ("FirmwareInstalled", "FirmwareRunning", "UpdateProgressed", "UpdateFailed")
 
@@ -45,8 +45,8 @@ class _Share(msgspec.Struct, frozen=True):
     devices: int
 
 
-class Entry(msgspec.Struct, frozen=True):
-    """What of an entry tells which event it is."""
+class FetchedEntry(msgspec.Struct, frozen=True):
+    """Holds the members of a log entry that identify its event."""
 
     id: str
     type: str
@@ -60,52 +60,52 @@ _history = msgspec.json.Decoder(_Page[_Line]).decode
 _shares = msgspec.json.Decoder(_Page[_Share]).decode
 _devices = msgspec.json.Decoder(_Page[_Device]).decode
 _next = msgspec.json.Decoder(_Page[msgspec.Raw]).decode
-_entry = msgspec.json.Decoder(Entry).decode
+_entry = msgspec.json.Decoder(FetchedEntry).decode
 
 
 async def log_size(client: Client) -> int:
-    """How long the log is. Raises `CouldNotRun` for a token that may not read it."""
+    """Returns the log's size. Raises `CouldNotRun` for a token that may not read the log."""
     answer = await client.get("/events?limit=1", "application/x-ndjson")
     if answer.status != 200 or answer.log_size is None:
         raise CouldNotRun(
-            f"Reading the log was answered {answer.status}: the token has to be an admin's, "
-            f"as the fleet is registered and the log is read. {answer.body.decode()}"
+            f"The log can't be read, the service answered {answer.status}: give an admin's token, "
+            f"which may register the fleet and read the log. {answer.body.decode()}"
         )
     return answer.log_size
 
 
-async def histories(client: Client, devices: Iterator[Device]) -> None:
-    """Compare the histories of devices, one after the other."""
+async def histories(client: Client, devices: Iterator[SimulatedDevice]) -> None:
+    """Compares the histories of devices, one after the other."""
     for device in devices:
         answer = await client.get(f"/devices/{device.name}/history?limit={PAGE_ITEMS}")
         lines = _history(answer.body).items if answer.status == 200 else []
-        said = [Run(*msgspec.structs.astuple(line)) for line in lines]
+        actual = [ExpectedLine(*msgspec.structs.astuple(line)) for line in lines]
         expected = fleet.history(device)[:PAGE_ITEMS]
-        if said != expected:
-            client.tally.differ(f"{device.name}: history is {said}, should be {expected}")
+        if actual != expected:
+            client.tally.differ(f"{device.name}: history is {actual}, should be {expected}")
 
 
-async def states(client: Client, devices: Sequence[Device], model: str) -> None:
-    """Compare what every device runs, as the list of devices has it."""
-    said: dict[str, State] = {}
+async def states(client: Client, devices: Sequence[SimulatedDevice], model: str) -> None:
+    """Compares what every device runs with the list of devices."""
+    actual: dict[str, ExpectedState] = {}
     async for body in pages(client, f"/devices?model={model}&limit={PAGE_ITEMS}"):
         items = _devices(body).items
-        said |= {each.device: State(*msgspec.structs.astuple(each)[1:]) for each in items}
+        actual |= {each.device: ExpectedState(*msgspec.structs.astuple(each)[1:]) for each in items}
     for device in devices:
-        found, expected = said.get(device.name), fleet.state(device)
+        found, expected = actual.get(device.name), fleet.state(device)
         if found != expected:
             client.tally.differ(f"{device.name}: is {found}, should be {expected}")
 
 
-async def versions(client: Client, devices: Sequence[Device], model: str) -> None:
-    """Compare how many devices run what."""
-    said: Counter[str | None] = Counter()
+async def versions(client: Client, devices: Sequence[SimulatedDevice], model: str) -> None:
+    """Compares how many devices run each version."""
+    actual: Counter[str | None] = Counter()
     async for body in pages(client, f"/versions?limit={PAGE_ITEMS}"):
         items = _shares(body).items
-        said.update({each.version: each.devices for each in items if each.model == model})
+        actual.update({each.version: each.devices for each in items if each.model == model})
     expected = Counter(fleet.state(device).version for device in devices)
-    if said != expected:
-        client.tally.differ(f"versions are {dict(said)}, should be {dict(expected)}")
+    if actual != expected:
+        client.tally.differ(f"versions are {dict(actual)}, should be {dict(expected)}")
 
 
 async def pages(client: Client, path: str) -> AsyncIterator[bytes]:
@@ -113,15 +113,15 @@ async def pages(client: Client, path: str) -> AsyncIterator[bytes]:
     while cursor is not None:
         answer = await client.get(f"{path}&cursor={cursor}" if cursor else path)
         if answer.status != 200:
-            client.tally.differ(f"{path} was answered {answer.status}")
+            client.tally.differ(f"{path}: the service answered {answer.status}")
             return
         yield answer.body
         cursor = _next(answer.body).next
 
 
-async def log(client: Client, devices: Sequence[Device], start: int) -> int:
-    """Compare the log from `start` on: no hole, every receipt in its place, and nothing more of
-    this fleet; how many events there were."""
+async def log(client: Client, devices: Sequence[SimulatedDevice], start: int) -> int:
+    """Compares the log from `start` on: it has no gap, the event of every receipt at its position,
+    and no other report of this fleet. Returns the number of events."""
     expected = {each.position: (device, each) for device in devices for each in device.recorded}
     names = {f"device/{device.name}" for device in devices}
     next_position = start
@@ -132,15 +132,15 @@ async def log(client: Client, devices: Sequence[Device], start: int) -> int:
             client.tally.differ(f"position {position}: {difference}")
         next_position = position + 1
     for device, each in expected.values():
-        client.tally.differ(f"{device.name}: nothing in the log for the receipt {each}")
+        client.tally.differ(f"{device.name}: the log has no event for the receipt {each}")
     return next_position - start
 
 
-async def entries(client: Client, start: int) -> AsyncIterator[tuple[int, Entry]]:
-    """The log to the end that it had at the beginning, so much at a time as memory may hold."""
+async def entries(client: Client, start: int) -> AsyncIterator[tuple[int, FetchedEntry]]:
+    """Yields the log from `start` to its present end; limited parts of it are in memory."""
     size = await log_size(client)
-    for first in range(start, size, EVENTS_AT_ONCE):
-        last = min(first + EVENTS_AT_ONCE, size)
+    for first in range(start, size, PART_EVENTS):
+        last = min(first + PART_EVENTS, size)
         path = f"/events?positions=true&from={first}&to={last}"
         answer = await client.get(path, "application/x-ndjson")
         for line in answer.body.splitlines():
@@ -149,18 +149,18 @@ async def entries(client: Client, start: int) -> AsyncIterator[tuple[int, Entry]
 
 
 def _difference(
-    entry: Entry, expected: tuple[Device, Recorded] | None, names: set[str]
+    entry: FetchedEntry, expected: tuple[SimulatedDevice, RecordedReport] | None, names: set[str]
 ) -> str | None:
-    """What is wrong with an entry, beside the receipt for its position."""
+    """Returns how an entry differs from the receipt for its position; None if it does not."""
     event = entry.type.split(".")[1]
     if expected is None:
         is_ours = event in REPORTS and entry.subject in names
-        return f"no receipt was given for {entry}" if is_ours else None
+        return f"no device got a receipt for {entry}" if is_ours else None
     device, (report, _, _) = expected
     name = f"device/{device.name}"
     seq = None if report.seq is msgspec.UNSET else report.seq
-    said = (entry.subject, entry.actor, event, *map(entry.data.get, ("version", "seq")))
-    is_same = said == (name, name, _event_of(report.status), report.version, seq)
+    actual = (entry.subject, entry.actor, event, *map(entry.data.get, ("version", "seq")))
+    is_same = actual == (name, name, _event_of(report.status), report.version, seq)
     if report.report_id is not msgspec.UNSET:
         is_same &= entry.id == f"r.{report.report_id}"
     return None if is_same else f"{entry} is not {name}'s {report}"

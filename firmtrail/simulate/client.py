@@ -1,7 +1,7 @@
-"""How the simulated fleet talks to a service: over kept connections, patiently, at a rate.
+"""Sends the requests of the simulated fleet: over persistent connections, with retries, at a rate.
 
-What it is told, it checks against the model at once: a receipt that contradicts an earlier one, or
-an answer that the interface doesn't know, is a difference.
+It compares each answer with the model immediately: a receipt that contradicts an earlier one, or an
+answer that the interface doesn't define, is a difference.
 """
 
 import asyncio
@@ -16,26 +16,27 @@ from yarl import URL
 
 from firmtrail.events.times import time_ms
 from firmtrail.exits import CouldNotRun
-from firmtrail.simulate.fleet import Device, Post, Recorded
+from firmtrail.simulate.fleet import Post, RecordedReport, SimulatedDevice
 
 CONNECTIONS = 100
 PATIENCE_S = 60
-"""How long a request is tried before the run is given up."""
+"""How long a request is tried before the simulation ends."""
 RETRY_AFTER_S = 1
 REGISTER_DEVICES = 1000
 DIFFERENCES_SHOWN = 20
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What is told of a report."""
+class ReceivedReceipt(msgspec.Struct, frozen=True, gc=False):
+    """Holds the service's receipt for a report."""
 
     position: int
     duplicate: bool
     recorded_at: str
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """A final answer; `attempts` before it had none, or one that says to try again."""
+class ServiceAnswer(msgspec.Struct, frozen=True):
+    """Holds the final answer to a request, and the number of attempts. The earlier attempts got no
+    answer, or one that says to try again."""
 
     status: int
     body: bytes
@@ -45,7 +46,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """What happened, in numbers, and every way in which it was not as it should be."""
+    """Counts requests and reports, and collects how the service differs from the model."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -62,7 +63,7 @@ class Tally:
 
 
 class Pacer:
-    """Lets so many reports a second go."""
+    """Delays requests so that at most `rate` reports are sent per second."""
 
     def __init__(self, rate: float) -> None:
         self._interval_s = 1 / rate
@@ -75,99 +76,103 @@ class Pacer:
             await asyncio.sleep(self._next_s - now_s)
 
 
-_receipt = msgspec.json.Decoder(Receipt).decode
-_receipts = msgspec.json.Decoder(list[Receipt]).decode
+_receipt = msgspec.json.Decoder(ReceivedReceipt).decode
+_receipts = msgspec.json.Decoder(list[ReceivedReceipt]).decode
 
 
 class Client:
-    """Requests to one project of a service."""
+    """Sends requests to one project of a service."""
 
     def __init__(self, session: ClientSession, url: str, project: str, token: str) -> None:
         self._session = session
         self._url = url.rstrip("/")
         self.path = f"/api/v1/projects/{project}"
-        """Of the project, and the beginning of every path that the service names."""
+        """The project's path, with which every path from the service begins."""
         self._token = token
         self.tally = Tally()
 
-    async def get(self, path: str, accept: str = "application/json") -> Answer:
+    async def get(self, path: str, accept: str = "application/json") -> ServiceAnswer:
         return await self._ask("GET", path, self._token, more={"Accept": accept})
 
-    async def order(self, path: str, body: Any) -> Any:
-        """What an operator orders, once however often it has to be sent; gives the answer's JSON.
+    async def command(self, path: str, body: Any) -> Any:
+        """Sends an operator's command, which takes effect once however often it is sent.
 
-        Raises `CouldNotRun` where it is refused.
+        Returns the answer's JSON. Raises `CouldNotRun` if the command is refused.
         """
         more = {"Idempotency-Key": secrets.token_hex(16)}
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body), more=more)
         return _done(path, answer)
 
     async def upload(self, path: str, data: bytes) -> Any:
-        """As `order`, for an artifact."""
+        """Uploads an artifact. Returns and raises as `command`."""
         more = {"Content-Type": "application/octet-stream"}
         return _done(path, await self._ask("PUT", path, self._token, data, more=more))
 
-    async def check_in(self, device: Device, etag: str) -> Answer:
-        """What the device is told: 304 if it has the answer of this ETag and there is no other."""
+    async def check_in(self, device: SimulatedDevice, etag: str) -> ServiceAnswer:
+        """Returns the answer to a check-in: 304 if it is still the answer with this ETag."""
         more = {"If-None-Match": etag} if etag else {}
         return await self._ask("GET", f"/devices/{device.name}/update", device.secret, more=more)
 
-    async def load(self, device: Device, url: str) -> Answer:
-        """An artifact that the device was told of."""
+    async def download(self, device: SimulatedDevice, url: str) -> ServiceAnswer:
+        """Downloads an artifact that the device was offered."""
         return await self._ask("GET", url.removeprefix(self.path), device.secret)
 
-    async def register(self, fleet: Sequence[Device], model: str) -> None:
-        """Register devices, and give each the secret made for it.
+    async def register(self, fleet: Sequence[SimulatedDevice], model: str) -> None:
+        """Registers devices, and gives each the secret made for it.
 
-        An answer that got lost took the secrets with it: then they are made anew.
+        If an answer is lost, its secrets are lost too: the next attempt makes new ones.
         """
         body = [{"device": device.name, "model": model} for device in fleet]
         path = "/devices?reissue=never_seen"
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body))
         if answer.status not in {200, 201}:
-            said = reason_of(answer.body)
-            raise CouldNotRun(f"Registering devices was answered {answer.status}: {said}")
+            reason = reason_of(answer.body)
+            raise CouldNotRun(
+                f"The devices were not registered, the service answered {answer.status}: {reason}"
+            )
         for device, registered in zip(fleet, msgspec.json.decode(answer.body), strict=True):
             device.secret = registered["secret"]
 
-    async def play(self, post: Post) -> None:
-        """Send what a device says, and take down what it is told."""
+    async def send(self, post: Post) -> None:
+        """Sends a device's reports, and records and compares the receipts."""
         times = 2 if post.is_twice else 1
-        answers = await asyncio.gather(*(self._send(post) for _ in range(times)))
-        told = [(each, self._read(post, each)) for each in answers]
-        # Of two at once, either is the first; the other must say so too.
-        for answer, receipts in sorted(told, key=lambda each: all(r.duplicate for r in each[1])):
-            self._note(post, answer, receipts)
+        answers = await asyncio.gather(*(self._sent(post) for _ in range(times)))
+        read = [(each, self._receipts(post, each)) for each in answers]
+        # Of two parallel requests either may be the first; the other must be a duplicate.
+        for answer, receipts in sorted(read, key=lambda each: all(r.duplicate for r in each[1])):
+            self._record(post, answer, receipts)
 
-    async def _send(self, post: Post) -> Answer:
+    async def _sent(self, post: Post) -> ServiceAnswer:
         body = msgspec.json.encode(post.reports if post.is_array else post.reports[0])
         path = f"/devices/{post.device.name}/reports"
         return await self._ask("POST", path, post.device.secret, body)
 
-    def _read(self, post: Post, answer: Answer) -> Sequence[Receipt]:
+    def _receipts(self, post: Post, answer: ServiceAnswer) -> Sequence[ReceivedReceipt]:
         try:
             if answer.status in {200, 201}:
                 return _receipts(answer.body) if post.is_array else [_receipt(answer.body)]
         except msgspec.MsgspecError:
             pass
-        said = answer.body.decode(errors="replace")[:300]
-        self.tally.differ(f"{post.device.name}: {post.reports} was answered {answer.status} {said}")
+        text = answer.body.decode(errors="replace")[:300]
+        self.tally.differ(f"{post.device.name}: {post.reports} was answered {answer.status} {text}")
         return []
 
-    def _note(self, post: Post, answer: Answer, receipts: Sequence[Receipt]) -> None:
+    def _record(
+        self, post: Post, answer: ServiceAnswer, receipts: Sequence[ReceivedReceipt]
+    ) -> None:
         device, is_any_new = post.device, False
         for report, receipt in zip(post.reports, receipts, strict=False):
             is_any_new |= not receipt.duplicate
             known = device.known(report)
-            stands = Recorded(report, receipt.position, time_ms(receipt.recorded_at))
+            recorded = RecordedReport(report, receipt.position, time_ms(receipt.recorded_at))
             if known is None:
-                device.recorded.append(stands)
+                device.recorded.append(recorded)
                 self.tally.recorded += 1
             else:
                 self.tally.duplicates += 1
-            # After a lost answer, the first receipt may come as a duplicate's.
+            # After a lost answer, the first receipt that arrives may be a duplicate's.
             is_expected = receipt.duplicate == (known is not None) or answer.attempts > 1
-            if not is_expected or (known is not None and known[1:] != stands[1:]):
+            if not is_expected or (known is not None and known[1:] != recorded[1:]):
                 self.tally.differ(f"{device.name}: {report} got {receipt}, known: {known}")
         if receipts and answer.status != (201 if is_any_new else 200):
             self.tally.differ(f"{device.name}: {post.reports} was answered {answer.status}")
@@ -180,8 +185,8 @@ class Client:
         body: bytes | None = None,
         *,
         more: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Ask until there is an answer other than "later"; `more` are headers."""
+    ) -> ServiceAnswer:
+        """Sends a request until the answer is not "try again later"; `more` are headers."""
         headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
         headers |= more or {}
         url = URL(self._url + self.path + path, encoded=True)
@@ -203,22 +208,22 @@ class Client:
                 pass
             self.tally.retries += 1
             await asyncio.sleep(wait_s)
-        raise CouldNotRun(f"{url} gave no answer for {PATIENCE_S} s: check that the server runs.")
+        raise CouldNotRun(f"{url} did not answer for {PATIENCE_S} s: check that the server runs.")
 
 
-def _answer(response: ClientResponse, read: bytes, attempts: int) -> Answer:
+def _answer(response: ClientResponse, read: bytes, attempts: int) -> ServiceAnswer:
     size = int(response.headers.get("Firmtrail-Log-Size", "0")) or None
-    return Answer(response.status, read, attempts, size, response.headers.get("ETag", ""))
+    return ServiceAnswer(response.status, read, attempts, size, response.headers.get("ETag", ""))
 
 
-def _done(path: str, answer: Answer) -> Any:
+def _done(path: str, answer: ServiceAnswer) -> Any:
     if answer.status >= 400:
         raise CouldNotRun(f"{path} was answered {answer.status}: {reason_of(answer.body)}")
     return msgspec.json.decode(answer.body)
 
 
 def reason_of(body: bytes) -> str:
-    """What a problem says; of a body that is none, its text."""
+    """Returns the detail of a problem; if the body is not a problem, its text."""
     try:
         return str(msgspec.json.decode(body)["detail"])
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):

@@ -1,7 +1,7 @@
-"""What a simulated fleet does, and what a service must have recorded of it. Pure.
+"""Models what a simulated fleet does, and what a service must record of it. Pure.
 
 The model is written from the interface's text and shares no code with the service's rules: it
-keeps every receipt, and works out a device's state by sorting them all.
+keeps every receipt, and derives a device's state by sorting all of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from firmtrail.events.times import time_ms, time_text
 
-type Clock = Callable[[], int]
+type ClockMs = Callable[[], int]
 """Unix milliseconds."""
 type Style = Literal["id", "seq", "clock", "bare"]
 
@@ -22,14 +22,15 @@ MOVING = frozenset({"installed", "running"})
 FAILING = frozenset({"failed", "rejected"})
 YEAR_2015_MS = 1_420_070_400_000
 ROUNDS = 2
-"""Of a fleet that is not given a time: the first install, and one in which some devices act."""
+"""The rounds of a fleet without a duration: the first installs, then one in which some devices
+act."""
 ACTING = 0.6
 """The share of devices that act in a round after the first."""
 OFFLINE_MS = 90 * 86_400_000
 
 
-class Report(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The body of a report."""
+class ReportBody(Struct, frozen=True, omit_defaults=True, gc=False):
+    """Holds the body of a report."""
 
     version: str
     status: str = "installed"
@@ -40,16 +41,16 @@ class Report(Struct, frozen=True, omit_defaults=True, gc=False):
     rollout: str | UnsetType = UNSET
 
 
-class Recorded(NamedTuple):
-    """A report with its first receipt."""
+class RecordedReport(NamedTuple):
+    """Holds a report with its first receipt."""
 
-    report: Report
+    report: ReportBody
     position: int
     recorded_at_ms: int
 
     @property
     def occurred_at_ms(self) -> int | None:
-        """The device's time, if it can be believed."""
+        """Returns the device's time; None if it gave none, or one that is not plausible."""
         if self.report.occurred_at is UNSET:
             return None
         claimed_ms = time_ms(self.report.occurred_at)
@@ -57,17 +58,18 @@ class Recorded(NamedTuple):
 
     @property
     def time_ms(self) -> int:
-        believed_ms = self.occurred_at_ms
-        return self.recorded_at_ms if believed_ms is None else believed_ms
+        occurred_at_ms = self.occurred_at_ms
+        return self.recorded_at_ms if occurred_at_ms is None else occurred_at_ms
 
     @property
-    def place(self) -> tuple[int, int]:
+    def order(self) -> tuple[int, int]:
+        """Returns what the device's reports are sorted by."""
         first = self.time_ms if self.report.seq is UNSET else self.report.seq
         return first, self.position
 
 
-class Device:
-    """A device: what it is about to say, and what it was told was recorded."""
+class SimulatedDevice:
+    """Holds a device's next report, and the reports that it has receipts for."""
 
     __slots__ = ("major", "name", "patch", "recorded", "rollbacks", "secret", "seq", "style")
 
@@ -78,22 +80,22 @@ class Device:
         self.major = 1
         self.patch = 0
         self.seq = 0
-        self.recorded: list[Recorded] = []
+        self.recorded: list[RecordedReport] = []
         self.rollbacks: set[int] = set()
-        """Positions of the reports by which it followed a rollback."""
+        """The positions of its reports that followed a rollback."""
 
-    def known(self, report: Report) -> Recorded | None:
-        """What was recorded before and is this report again (API, "Once")."""
+    def known(self, report: ReportBody) -> RecordedReport | None:
+        """Returns the recorded report that this one repeats, if any (API, "Once")."""
         if self.style == "bare":
             return self._repeats_last(report)
         wanted = identity(report)
         return next((each for each in self.recorded if identity(each.report) == wanted), None)
 
-    def _repeats_last(self, report: Report) -> Recorded | None:
+    def _repeats_last(self, report: ReportBody) -> RecordedReport | None:
         if not self.recorded or report.question is not UNSET:
             return None
         last = max(self.recorded, key=lambda each: each.position)
-        if last is not max(self.recorded, key=lambda each: each.place):
+        if last is not max(self.recorded, key=lambda each: each.order):
             return None
         is_same = (
             report.status == last.report.status or {report.status, last.report.status} <= MOVING
@@ -101,7 +103,7 @@ class Device:
         return last if is_same and report.version == last.report.version else None
 
 
-def identity(report: Report) -> tuple[Any, ...]:
+def identity(report: ReportBody) -> tuple[Any, ...]:
     if report.report_id is not UNSET:
         return ("id", report.report_id)
     if report.seq is not UNSET:
@@ -110,45 +112,49 @@ def identity(report: Report) -> tuple[Any, ...]:
 
 
 class Post(NamedTuple):
-    """One request of a device; `is_twice`: sent twice at the same moment."""
+    """Holds one request of a device, with its reports; `is_twice`: sent twice in parallel."""
 
-    device: Device
-    reports: Sequence[Report]
+    device: SimulatedDevice
+    reports: Sequence[ReportBody]
     is_array: bool = False
     is_twice: bool = False
 
 
-def devices(prefix: str, count: int) -> list[Device]:
-    return [Device(f"{prefix}-{n}", STYLES[n % len(STYLES)]) for n in range(count)]
+def devices(prefix: str, count: int) -> list[SimulatedDevice]:
+    return [SimulatedDevice(f"{prefix}-{n}", STYLES[n % len(STYLES)]) for n in range(count)]
 
 
-def first_installs(fleet: Sequence[Device], random: Random, clock_ms: Clock) -> Iterator[Post]:
-    """Every device, in no order."""
+def first_installs(
+    fleet: Sequence[SimulatedDevice], random: Random, clock_ms: ClockMs
+) -> Iterator[Post]:
+    """Yields the first install of every device, in random order."""
     for device in random.sample(fleet, len(fleet)):
         yield Post(device, [_report(device, "installed", clock_ms())])
 
 
-def later_acts(fleet: Sequence[Device], random: Random, clock_ms: Clock) -> Iterator[Post]:
-    """Some devices, each with one act out of its life."""
+def later_acts(
+    fleet: Sequence[SimulatedDevice], random: Random, clock_ms: ClockMs
+) -> Iterator[Post]:
+    """Yields one random act each of some devices."""
     for device in random.sample(fleet, len(fleet)):
         if device.recorded and random.random() < ACTING:
             yield random.choice(ACTS)(device, random, clock_ms())
 
 
-def _update(device: Device, random: Random, now_ms: int) -> Post:
+def _update(device: SimulatedDevice, random: Random, now_ms: int) -> Post:
     device.patch += 1
     steps = ("downloading", "downloaded", "installing", "rebooting", "installed")
     chosen = steps if random.random() < 0.5 else steps[-2:]
     return Post(device, _reports(device, chosen, now_ms), is_array=True)
 
 
-def _quick_update(device: Device, random: Random, now_ms: int) -> Post:
+def _quick_update(device: SimulatedDevice, random: Random, now_ms: int) -> Post:
     device.patch += 1
     return Post(device, [_report(device, "installed", now_ms)], is_twice=random.random() < 0.5)
 
 
-def _failure(device: Device, random: Random, now_ms: int) -> Post:
-    """An update that fails; or that boots, and falls back to the version before."""
+def _failure(device: SimulatedDevice, random: Random, now_ms: int) -> Post:
+    """Returns an update that fails, or that boots and then falls back to the previous version."""
     device.patch += 1
     ends = random.choice(("failed", "rejected", "installed"))
     reports = _reports(device, ("downloading", "installing", ends), now_ms)
@@ -158,19 +164,20 @@ def _failure(device: Device, random: Random, now_ms: int) -> Post:
     return Post(device, reports, is_array=True)
 
 
-def _heartbeat(device: Device, _: Random, now_ms: int) -> Post:
+def _heartbeat(device: SimulatedDevice, _: Random, now_ms: int) -> Post:
     return Post(device, [_report(device, "running", now_ms)])
 
 
-def _retry(device: Device, random: Random, now_ms: int) -> Post:
-    """A report whose answer got lost, so it is sent again; a bare one means its last."""
+def _retry(device: SimulatedDevice, random: Random, now_ms: int) -> Post:
+    """Returns a report that is sent again because its answer was lost. A bare report has no
+    identity, so only the device's last one can be repeated."""
     if device.style == "bare":
         return _heartbeat(device, random, now_ms)
     return Post(device, [random.choice(device.recorded).report])
 
 
-def _come_back(device: Device, random: Random, now_ms: int) -> Post:
-    """A device that was offline says first what it runs, then, in any order, how it got there."""
+def _come_back(device: SimulatedDevice, random: Random, now_ms: int) -> Post:
+    """Returns the reports of a device that was offline: the steps to its version, in any order."""
     if device.style in {"bare", "id"}:
         return _quick_update(device, random, now_ms)
     device.patch += 3
@@ -182,36 +189,38 @@ def _come_back(device: Device, random: Random, now_ms: int) -> Post:
 ACTS = (_update, _quick_update, _failure, _heartbeat, _retry, _come_back)
 
 
-def _reports(device: Device, statuses: Sequence[str], now_ms: int) -> list[Report]:
+def _reports(device: SimulatedDevice, statuses: Sequence[str], now_ms: int) -> list[ReportBody]:
     return [_report(device, status, now_ms + n) for n, status in enumerate(statuses)]
 
 
-def _report(device: Device, status: str, now_ms: int, patches: int = 0) -> Report:
+def _report(device: SimulatedDevice, status: str, now_ms: int, patches: int = 0) -> ReportBody:
     return report(device, f"{device.major}.0.{device.patch + patches}", status, now_ms)
 
 
-def report(device: Device, version: str, status: str, now_ms: int, **about: str) -> Report:
-    """The device's next report, in its style; `about` is a question or a rollout."""
+def report(
+    device: SimulatedDevice, version: str, status: str, now_ms: int, **about: str
+) -> ReportBody:
+    """Returns the device's next report, in its style; `about` is a question or a rollout."""
     device.seq += 1
     return replace(_in_style(device, version, status, now_ms), **about)
 
 
-def _in_style(device: Device, version: str, status: str, now_ms: int) -> Report:
+def _in_style(device: SimulatedDevice, version: str, status: str, now_ms: int) -> ReportBody:
     match device.style:
         case "id":
-            # Its clock was never set, every third time.
+            # Every third report comes from a clock that was never set.
             claim = time_text(now_ms if device.seq % 3 else device.seq * 1000)
-            return Report(version, status, report_id=f"r{device.seq}", occurred_at=claim)
+            return ReportBody(version, status, report_id=f"r{device.seq}", occurred_at=claim)
         case "seq":
-            return Report(version, status, seq=device.seq)
+            return ReportBody(version, status, seq=device.seq)
         case "clock":
-            return Report(version, status, occurred_at=time_text(now_ms + device.seq))
+            return ReportBody(version, status, occurred_at=time_text(now_ms + device.seq))
         case "bare":
-            return Report(version, status)
+            return ReportBody(version, status)
 
 
-class Run(NamedTuple):
-    """A line of a device's history."""
+class ExpectedLine(NamedTuple):
+    """Holds a line of a device's history as the service must show it."""
 
     version: str
     previous_version: str | None
@@ -221,8 +230,8 @@ class Run(NamedTuple):
     late: bool
 
 
-class State(NamedTuple):
-    """What a device's page shows."""
+class ExpectedState(NamedTuple):
+    """Holds a device's state as the service must show it."""
 
     version: str | None
     since: str | None
@@ -231,20 +240,22 @@ class State(NamedTuple):
     failing: bool
 
 
-def history(device: Device) -> list[Run]:
-    """The runs, newest first by the device's order."""
-    runs: list[Run] = []
-    for each in sorted(device.recorded, key=lambda each: each.place):
+def history(device: SimulatedDevice) -> list[ExpectedLine]:
+    """Returns the versions that the device ran, the newest first in the device's order."""
+    runs: list[ExpectedLine] = []
+    for each in sorted(device.recorded, key=lambda each: each.order):
         version = each.report.version
         if each.report.status in MOVING and (not runs or runs[-1].version != version):
             previous = runs[-1].version if runs else None
             change = _change(version, runs, is_rollback=each.position in device.rollbacks)
             since = time_text(each.time_ms)
-            runs.append(Run(version, previous, change, since, each.position, _late(device, each)))
+            runs.append(
+                ExpectedLine(version, previous, change, since, each.position, _late(device, each))
+            )
     return runs[::-1]
 
 
-def _change(version: str, before: Sequence[Run], *, is_rollback: bool) -> str:
+def _change(version: str, before: Sequence[ExpectedLine], *, is_rollback: bool) -> str:
     if not before:
         return "first"
     if _number(version) > _number(before[-1].version):
@@ -258,19 +269,21 @@ def _number(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def _late(device: Device, report: Recorded) -> bool:
-    """Whether one of a later place was recorded before it."""
+def _late(device: SimulatedDevice, report: RecordedReport) -> bool:
+    """Returns whether a report that is later in the device's order was recorded before it."""
     return any(
-        each.position < report.position and each.place[0] > report.place[0]
+        each.position < report.position and each.order[0] > report.order[0]
         for each in device.recorded
     )
 
 
-def state(device: Device) -> State:
+def state(device: SimulatedDevice) -> ExpectedState:
     if not device.recorded:
-        return State(None, None, None, None, failing=False)
-    status = max(device.recorded, key=lambda each: each.place).report.status
+        return ExpectedState(None, None, None, None, failing=False)
+    status = max(device.recorded, key=lambda each: each.order).report.status
     newest = next(iter(history(device)), None)
     if newest is None:
-        return State(None, None, None, status, status in FAILING)
-    return State(newest.version, newest.since, newest.previous_version, status, status in FAILING)
+        return ExpectedState(None, None, None, status, status in FAILING)
+    return ExpectedState(
+        newest.version, newest.since, newest.previous_version, status, status in FAILING
+    )

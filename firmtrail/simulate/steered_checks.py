@@ -1,7 +1,7 @@
-"""Does a service say of a steered fleet what the model says, and its log too?
+"""Compares a service, and its log, with the model of a steered fleet.
 
-What was told is compared as it comes, by steer_visit; here is what the service counts and lists,
-and what the log says by itself, told anew from its first event of this fleet.
+visits.py compares the answers to devices when they arrive. This module compares what the service
+counts and lists, and derives everything again from the log, from this fleet's first event.
 """
 
 from collections import Counter
@@ -12,14 +12,14 @@ import msgspec
 from firmtrail.events.times import time_text
 from firmtrail.exits import CouldNotRun
 from firmtrail.simulate import attempts, checks, steering
-from firmtrail.simulate.attempts import Outcome, Pause, Trials
-from firmtrail.simulate.checks import Entry
+from firmtrail.simulate.attempts import OfferHistory, Pause, ReportedOutcome
+from firmtrail.simulate.checks import FetchedEntry
 from firmtrail.simulate.client import Client, reason_of
-from firmtrail.simulate.steering import BAD, Steered
-from firmtrail.simulate.visits import Stage
+from firmtrail.simulate.steering import BAD, SteeredDevice
+from firmtrail.simulate.visits import Simulation
 
 OUTCOME_STATUS = {"FirmwareInstalled": "installed", "FirmwareRunning": "running"}
-"""Of the reports that do not say it themselves."""
+"""The status of events that do not contain it."""
 
 
 class _Listed(msgspec.Struct, frozen=True):
@@ -41,162 +41,171 @@ _listed = msgspec.json.Decoder(_Page).decode
 
 
 async def _read(client: Client, path: str) -> Any:
-    """What the service shows. Raises `CouldNotRun` where it shows nothing."""
+    """Returns what the service shows. Raises `CouldNotRun` if it refuses."""
     answer = await client.get(path)
     if answer.status != 200:
         raise CouldNotRun(f"{path} was answered {answer.status}: {reason_of(answer.body)}")
     return msgspec.json.decode(answer.body)
 
 
-def compare(stage: Stage, what: str, said: object, expected: object) -> None:
-    if said != expected:
-        stage.client.tally.differ(f"{what}: {said}, should be {expected}")
+def compare(simulation: Simulation, what: str, actual: object, expected: object) -> None:
+    if actual != expected:
+        simulation.client.tally.differ(f"{what}: {actual}, should be {expected}")
 
 
-async def rollout(stage: Stage, state: str) -> None:
-    """Compare how far the rollout is, in numbers and device by device."""
-    orders = stage.orders
-    shown = await _read(stage.client, f"/rollouts/{orders.rollout}")
-    compare(stage, "the rollout's state", shown["state"], state)
-    matching = len(stage.devices)
-    _compare_progress(stage, orders.rollout, shown["progress"], matching)
-    states = {each.device.name: steering.rollout_state(orders, each) for each in stage.devices}
-    await _compare_states(stage, orders.rollout, states)
+async def rollout(simulation: Simulation, state: str) -> None:
+    """Compares the rollout's progress, in counts and device by device."""
+    orders = simulation.orders
+    shown = await _read(simulation.client, f"/rollouts/{orders.rollout}")
+    compare(simulation, "the rollout's state", shown["state"], state)
+    matching = len(simulation.devices)
+    _compare_progress(simulation, orders.rollout, shown["progress"], matching)
+    states = {each.device.name: steering.rollout_state(orders, each) for each in simulation.devices}
+    await _compare_states(simulation, orders.rollout, states)
 
 
-async def rollback(stage: Stage) -> None:
-    """The same of the rollback, and whom it names still."""
-    orders = stage.orders
-    shown = await _read(stage.client, f"/rollouts/{orders.rollback}")
-    compare(stage, "whom the rollback names", shown["devices"], named(stage, no_previous=0))
-    said = [(each, steering.rollback_state(orders, each)) for each in stage.devices]
-    states = {each.device.name: state for each, state in said if state is not None}
-    _compare_progress(stage, orders.rollback, shown["progress"], len(states))
-    await _compare_states(stage, orders.rollback, states)
+async def rollback(simulation: Simulation) -> None:
+    """Compares the rollback's progress, and the devices that it still names."""
+    orders = simulation.orders
+    shown = await _read(simulation.client, f"/rollouts/{orders.rollback}")
+    compare(
+        simulation, "devices of the rollback", shown["devices"], named(simulation, no_previous=0)
+    )
+    expected = [(each, steering.rollback_state(orders, each)) for each in simulation.devices]
+    states = {each.device.name: state for each, state in expected if state is not None}
+    _compare_progress(simulation, orders.rollback, shown["progress"], len(states))
+    await _compare_states(simulation, orders.rollback, states)
 
 
-def named(stage: Stage, *, no_previous: int) -> dict[str, int]:
-    """Whom a rollback of 1.1.0 names."""
-    running = sum(each.runs == BAD for each in stage.devices)
+def named(simulation: Simulation, *, no_previous: int) -> dict[str, int]:
+    """Returns the counts of the devices that a rollback of 1.1.0 names."""
+    running = sum(each.runs == BAD for each in simulation.devices)
     return {"named": running, "pinned": 0, "silent": 0, "no_previous": no_previous}
 
 
-def _compare_progress(stage: Stage, name: str, said: Any, matching: int) -> None:
-    counted = attempts.counts((each.trials for each in stage.devices), name)
-    compare(stage, f"progress of {name}", said, {"matching": matching, **counted})
+def _compare_progress(simulation: Simulation, name: str, actual: Any, matching: int) -> None:
+    counted = attempts.counts((each.offer_history for each in simulation.devices), name)
+    compare(simulation, f"progress of {name}", actual, {"matching": matching, **counted})
 
 
-async def _compare_states(stage: Stage, name: str, expected: dict[str, str]) -> None:
-    said: dict[str, str] = {}
+async def _compare_states(simulation: Simulation, name: str, expected: dict[str, str]) -> None:
+    actual: dict[str, str] = {}
     path = f"/rollouts/{name}/devices?limit={checks.PAGE_ITEMS}"
-    async for body in checks.pages(stage.client, path):
-        said |= {each.device: each.state for each in _listed(body).items}
-    for device in sorted(said.keys() | expected.keys()):
-        compare(stage, f"{device} in {name}", said.get(device), expected.get(device))
+    async for body in checks.pages(simulation.client, path):
+        actual |= {each.device: each.state for each in _listed(body).items}
+    for device in sorted(actual.keys() | expected.keys()):
+        compare(simulation, f"{device} in {name}", actual.get(device), expected.get(device))
 
 
-def pause(stage: Stage, failed_percent: int, min_reports: int) -> Pause:
-    """Where the rollout has to have paused itself; compare that it did, there and nowhere else.
+def pause(simulation: Simulation, failed_percent: int, min_reports: int) -> Pause:
+    """Returns where the rollout must have paused itself, and compares the answers after that.
 
-    Raises `CouldNotRun` where too few devices were reached for it.
+    Raises `CouldNotRun` if the rollout reached too few devices to pause.
     """
-    of_rollout = [each for each in stage.outcomes if each.rollout == stage.orders.rollout]
+    of_rollout = [each for each in simulation.outcomes if each.rollout == simulation.orders.rollout]
     expected = attempts.pause(of_rollout, failed_percent, min_reports)
     if expected is None:
-        raise CouldNotRun("The rollout had no reason to pause: this play needs more devices.")
-    for size, reason in stage.told_meanwhile:
+        raise CouldNotRun(
+            "The rollout had no reason to pause: simulate more devices, or a higher --fail-percent."
+        )
+    for size, reason in simulation.answers_meanwhile:
         if size > expected.position + 1 and reason != "paused":
-            stage.client.tally.differ(f"after {size} events a device was told {reason}")
+            simulation.client.tally.differ(f"after {size} events a device was answered {reason}")
     return expected
 
 
-def ended(stage: Stage) -> dict[str, int]:
-    """How many devices ended on which version; compare that each is on its own from before."""
-    for each in stage.devices:
-        went_back = stage.orders.rollback in each.trials.results
-        compare(stage, each.device.name, each.runs, each.home if went_back else each.life[-1])
-    return dict(sorted(Counter(each.runs for each in stage.devices).items()))
+def ended(simulation: Simulation) -> dict[str, int]:
+    """Returns how many devices ended on each version, and compares each with its expected one."""
+    for each in simulation.devices:
+        went_back = simulation.orders.rollback in each.offer_history.results
+        compare(
+            simulation,
+            each.device.name,
+            each.runs,
+            each.home if went_back else each.past_versions[-1],
+        )
+    return dict(sorted(Counter(each.runs for each in simulation.devices).items()))
 
 
-async def asks(stage: Stage) -> None:
-    """Compare the answers to all questions."""
-    asked = [each for each in stage.devices if each.answered or each.question]
+async def asks(simulation: Simulation) -> None:
+    """Compares the answers to all questions."""
+    asked = [each for each in simulation.devices if each.answered or each.question]
     for each in asked:
-        shown = await _read(stage.client, f"/devices/{each.device.name}/asks")
+        shown = await _read(simulation.client, f"/devices/{each.device.name}/asks")
         found = msgspec.convert(shown["items"], list[_Ask])
-        said = [msgspec.structs.astuple(ask) for ask in found]
+        actual = [msgspec.structs.astuple(ask) for ask in found]
         question, version = each.answered or (each.question, None)
         expected = [(question, "answered" if version else "open", version)]
-        compare(stage, f"questions of {each.device.name}", said, expected)
+        compare(simulation, f"questions of {each.device.name}", actual, expected)
 
 
 class Recount:
-    """What the log says by itself of a fleet's rollouts, event by event."""
+    """Derives a fleet's offers, outcomes and pauses from the log alone, event by event."""
 
-    def __init__(self, devices: list[Steered], rollouts: tuple[str, str]) -> None:
-        self.trials = {f"device/{each.device.name}": Trials() for each in devices}
-        self.outcomes: list[Outcome] = []
-        self.pauses: list[tuple[int, Entry]] = []
+    def __init__(self, devices: list[SteeredDevice], rollouts: tuple[str, str]) -> None:
+        self.histories = {f"device/{each.device.name}": OfferHistory() for each in devices}
+        self.outcomes: list[ReportedOutcome] = []
+        self.pauses: list[tuple[int, FetchedEntry]] = []
         self.offers: dict[str, list[int]] = {name: [] for name in rollouts}
         """rollout -> the positions of its offers"""
         self.repeated: list[str] = []
-        """Devices that were offered what they were offered already."""
+        """Devices that were offered the same version twice."""
         self._pauses_of = {f"rollout/{name}" for name in rollouts}
 
-    def take(self, position: int, entry: Entry) -> None:
+    def take(self, position: int, entry: FetchedEntry) -> None:
         event = entry.type.split(".")[1]
-        trials = self.trials.get(entry.subject)
+        history = self.histories.get(entry.subject)
         if event == "RolloutPaused" and entry.subject in self._pauses_of:
             self.pauses.append((position, entry))
-        elif trials is None:
+        elif history is None:
             return
         elif event == "UpdateOffered":
             rollout = entry.data["rollout"]
             self.offers.setdefault(rollout, []).append(position)
-            if not trials.told(rollout, entry.data["version"]):
+            if not history.add_offer(rollout, entry.data["version"]):
                 self.repeated.append(entry.subject)
         elif event in checks.REPORTS:
             status = OUTCOME_STATUS.get(event) or entry.data["status"]
             name = entry.subject.removeprefix("device/")
-            for rollout, result in trials.said(status, entry.data["version"]):
-                self.outcomes.append(Outcome(position, rollout, name, result))
+            for rollout, result in history.add_report(status, entry.data["version"]):
+                self.outcomes.append(ReportedOutcome(position, rollout, name, result))
 
 
-async def log(stage: Stage) -> Recount:
-    """Tell everything anew from the log alone, and compare that with the model."""
-    orders = stage.orders
-    recount = Recount(stage.devices, (orders.rollout, orders.rollback))
-    async for position, entry in checks.entries(stage.client, stage.start):
+async def log(simulation: Simulation) -> Recount:
+    """Derives everything again from the log alone, and compares that with the model."""
+    orders = simulation.orders
+    recount = Recount(simulation.devices, (orders.rollout, orders.rollback))
+    async for position, entry in checks.entries(simulation.client, simulation.start):
         recount.take(position, entry)
-    compare(stage, "offered twice", recount.repeated, [])
-    for outcome in sorted({*recount.outcomes} ^ {*stage.outcomes}):
-        stage.client.tally.differ(f"only the log or only the receipts have {outcome}")
-    trials = [each.trials for each in stage.devices]
+    compare(simulation, "offered twice", recount.repeated, [])
+    for outcome in sorted({*recount.outcomes} ^ {*simulation.outcomes}):
+        simulation.client.tally.differ(f"only the log or only the receipts have {outcome}")
+    histories = [each.offer_history for each in simulation.devices]
     for name in (orders.rollout, orders.rollback):
-        again = attempts.counts(recount.trials.values(), name)
-        compare(stage, f"{name} in the log", again, attempts.counts(trials, name))
-        offers = sum(each.offers[name] for each in trials)
-        compare(stage, f"offers of {name} in the log", len(recount.offers[name]), offers)
-    _compare_pause(stage, recount)
+        again = attempts.counts(recount.histories.values(), name)
+        compare(simulation, f"{name} in the log", again, attempts.counts(histories, name))
+        offers = sum(each.offers[name] for each in histories)
+        compare(simulation, f"offers of {name} in the log", len(recount.offers[name]), offers)
+    _compare_pause(simulation, recount)
     return recount
 
 
-def _compare_pause(stage: Stage, recount: Recount) -> None:
-    """The one pause is recorded by the system, right behind the report, in its very commit; and
-    no offer behind it."""
-    rollout, pause = stage.orders.rollout, stage.pause
+def _compare_pause(simulation: Simulation, recount: Recount) -> None:
+    """Compares the pause: the system recorded exactly one, right after the report and in the same
+    commit, and no offer follows it."""
+    rollout, pause = simulation.orders.rollout, simulation.pause
     times = (
         time_text(report.recorded_at_ms)
-        for each in stage.devices
+        for each in simulation.devices
         for report in each.device.recorded
         if report.position == pause.position
     )
     counted = {"failed": pause.failed, "installed": pause.installed}
     expected = (pause.position + 1, f"rollout/{rollout}", "system", next(times, None), counted)
-    said = [
+    actual = [
         (position, each.subject, each.actor, each.time, each.data)
         for position, each in recount.pauses
     ]
-    compare(stage, "pauses in the log", said, [expected])
-    behind = [each for each in recount.offers[rollout] if each > pause.position]
-    compare(stage, "offers behind the pause", behind, [])
+    compare(simulation, "pauses in the log", actual, [expected])
+    later = [each for each in recount.offers[rollout] if each > pause.position]
+    compare(simulation, "offers after the pause", later, [])

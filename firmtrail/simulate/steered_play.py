@@ -1,9 +1,9 @@
-"""The play of `firmtrail simulate --steer`: a rollout that goes wrong, and the way back.
+"""Runs `firmtrail simulate --steer`: a failing rollout, and its rollback.
 
-Every device checks in, round after round, and does what it is told. 1.1.0 goes to some, then to
-more; installs fail, until the rollout has to pause itself; a rollback brings each device back to
-what it ran before. What is told is compared at once, what is counted between two rounds, when
-nobody is under way.
+In each round every device checks in and follows the answer. 1.1.0 is rolled out to some devices,
+then to more; installs fail until the rollout must pause itself; a rollback brings each device back
+to the version that it ran before. Answers are compared immediately; counts are compared between two
+rounds, when no device is active.
 """
 
 import secrets
@@ -24,48 +24,48 @@ from firmtrail.simulate.steering import (
     FAILURES,
     GOOD,
     ODD,
+    OTHER_ENDINGS,
     RELEASES,
     ROLLBACK_FAILURES,
-    TURNS,
-    Orders,
-    Steered,
+    OperatorOrders,
+    SteeredDevice,
 )
-from firmtrail.simulate.visits import Stage
+from firmtrail.simulate.visits import Simulation
 from firmtrail.simulate.workload import Plan
 
 DEVICES_MIN = 300
-"""Of fewer, it is left to chance whether enough are reached for the rollout to pause."""
+"""With fewer devices, chance decides whether the rollout reaches enough of them to pause."""
 FIRST_PERCENT, THEN_PERCENT = 10, 50
 REPORTS_MIN = 100
-"""So many outcomes before the rollout may pause."""
+"""How many outcomes must be reported before the rollout may pause."""
 SILENT_EVERY = 20
 ASKED_MAX = 200
 ARTIFACT_BYTES = 4096
 
-type Visit = Callable[[Stage, Steered], Awaitable[None]]
+type Visit = Callable[[Simulation, SteeredDevice], Awaitable[None]]
 
 
 async def play(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """The whole story, compared with what the service has of it; gives the summary."""
+    """Performs the simulation, compares the service with it, and returns the summary."""
     began_s = time.monotonic()
-    stage = await perform(client, plan, progress)
+    simulation = await perform(client, plan, progress)
     seconds = time.monotonic() - began_s
     checked = await workload.check(
         client,
-        [each.device for each in stage.devices],
-        model=stage.model,
-        start=stage.start,
+        [each.device for each in simulation.devices],
+        model=simulation.model,
+        start=simulation.start,
         seed=plan.seed,
         progress=progress,
     )
-    await steered_checks.asks(stage)
-    recount = await steered_checks.log(stage)
+    await steered_checks.asks(simulation)
+    recount = await steered_checks.log(simulation)
     return {
         "devices": plan.devices,
         "requests": client.tally.requests,
         "requests a second": round(client.tally.requests / seconds),
         "tried again": client.tally.retries,
-        **_done(stage, recount),
+        **_done(simulation, recount),
         "reports recorded": client.tally.recorded,
         "events checked": checked.events,
         "devices checked": plan.devices,
@@ -75,16 +75,18 @@ async def play(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]
     }
 
 
-def _done(stage: Stage, recount: Recount) -> dict[str, Any]:
-    """What the fleet did, and what was done with it."""
-    done, pause, orders = stage.done, stage.pause, stage.orders
+def _done(simulation: Simulation, recount: Recount) -> dict[str, Any]:
+    """Returns the summary's counts of what the fleet and the rollouts did."""
+    done, pause, orders = simulation.done, simulation.pause, simulation.orders
     offers = recount.offers[orders.rollout]
-    went_back = [each for each in stage.devices if orders.rollback in each.trials.results]
+    went_back = [
+        each for each in simulation.devices if orders.rollback in each.offer_history.results
+    ]
     return {
         "check-ins": done["check-ins"],
-        "check-ins without news (304)": done["told nothing new"],
+        "check-ins without news (304)": done["nothing new"],
         "artifacts loaded": done["artifacts loaded"],
-        **{f"installs: {end}": done[end] for end in ("installed", *FAILURES, *TURNS)},
+        **{f"installs: {end}": done[end] for end in ("installed", *FAILURES, *OTHER_ENDINGS)},
         "questions answered": done["questions answered"],
         "came back from silence": done["came back"],
         "failed when it paused": f"{pause.failed} of {pause.failed + pause.installed}",
@@ -93,27 +95,28 @@ def _done(stage: Stage, recount: Recount) -> dict[str, Any]:
         "offers before it": sum(each < pause.position for each in offers),
         "offers after it": sum(each > pause.position for each in offers),
         "rolled back": len(went_back),
-        **{f"ended on {version}": n for version, n in steered_checks.ended(stage).items()},
+        **{f"ended on {version}": n for version, n in steered_checks.ended(simulation).items()},
     }
 
 
-async def perform(client: Client, plan: Plan, progress: Progress) -> Stage:
-    """The whole story, on a fleet and releases of its own."""
-    stage = await _stage(client, plan, progress)
-    await _roll_out(stage, plan)
-    await _advance(stage, plan)
-    await _roll_back(stage, plan)
-    await _come_back(stage)
-    return stage
+async def perform(client: Client, plan: Plan, progress: Progress) -> Simulation:
+    """Performs the whole simulation, with its own fleet and releases."""
+    simulation = await _prepared(client, plan, progress)
+    await _roll_out(simulation, plan)
+    await _advance(simulation, plan)
+    await _roll_back(simulation, plan)
+    await _come_back(simulation)
+    return simulation
 
 
-async def _stage(client: Client, plan: Plan, progress: Progress) -> Stage:
-    """Devices that run something, releases, and a first check-in that nothing is ordered for."""
+async def _prepared(client: Client, plan: Plan, progress: Progress) -> Simulation:
+    """Registers devices that report past versions, adds releases, and lets every device check in
+    once before anything is ordered."""
     start = await checks.log_size(client)
     model, random = f"sim-{secrets.token_hex(4)}", Random(plan.seed)  # noqa: S311 (a play)
     devices = steering.steered(fleet.devices(model, plan.devices))
     artifacts = {each: await _release(client, model, each, random) for each in RELEASES}
-    stage = Stage(
+    simulation = Simulation(
         client=client,
         pacer=Pacer(plan.rate),
         progress=progress,
@@ -121,111 +124,120 @@ async def _stage(client: Client, plan: Plan, progress: Progress) -> Stage:
         start=start,
         model=model,
         devices=devices,
-        orders=Orders(artifacts, client.path),
+        orders=OperatorOrders(artifacts, client.path),
         ends=steering.ends(0, (), ()),
     )
     registering = workload.bar(progress, "Registering", plan.devices)
     await workload.register(client, [each.device for each in devices], model, registering)
-    await _round(stage, "Living", visits.live)
-    await _round(stage, "Checking in", visits.visit)
-    return stage
+    await _round(simulation, "Living", visits.report_past)
+    await _round(simulation, "Checking in", visits.visit)
+    return simulation
 
 
 async def _release(
     client: Client, model: str, version: str, random: Random
 ) -> tuple[str, int, str]:
-    """Add a release with an artifact: its name, size and SHA-256."""
+    """Adds a release with an artifact. Returns the artifact's name, size and SHA-256."""
     name, data = f"{version}.bin", random.randbytes(ARTIFACT_BYTES)
-    await client.order("/releases", {"version": version, "model": model})
+    await client.command("/releases", {"version": version, "model": model})
     await client.upload(f"/releases/{model}/{version}/artifacts/{name}", data)
     return name, len(data), sha256(data).hexdigest()
 
 
-async def _round(stage: Stage, title: str, visit: Visit) -> None:
-    """Every device that is not silent acts once, in no order."""
-    awake = [each for each in stage.devices if not each.is_silent]
-    stage.random.shuffle(awake)
-    remaining = workload.counted(awake, workload.bar(stage.progress, title, len(awake)))
+async def _round(simulation: Simulation, title: str, visit: Visit) -> None:
+    """Lets every device that is not silent act once, in random order."""
+    awake = [each for each in simulation.devices if not each.is_silent]
+    simulation.random.shuffle(awake)
+    remaining = workload.counted(awake, workload.bar(simulation.progress, title, len(awake)))
 
     async def work() -> None:
         for each in remaining:
-            await visit(stage, each)
+            await visit(simulation, each)
 
     await workload.by_many(work)
 
 
-async def _roll_out(stage: Stage, plan: Plan) -> None:
-    """To a few, of whom hardly any fail; but one always."""
-    wish = {
+async def _roll_out(simulation: Simulation, plan: Plan) -> None:
+    """Rolls out to a few devices. Hardly any of them fail, but one always does."""
+    body = {
         "version": BAD,
-        "model": stage.model,
+        "model": simulation.model,
         "percent": FIRST_PERCENT,
         "pause_if": {"failed_percent": _failed_percent(plan), "min_reports": REPORTS_MIN},
     }
-    tried = await stage.client.order("/rollouts", {**wish, "dry_run": True})
+    tried = await simulation.client.command("/rollouts", {**body, "dry_run": True})
     steered_checks.compare(
-        stage, "a rollout would match", tried["progress"]["matching"], len(stage.devices)
+        simulation, "a rollout would match", tried["progress"]["matching"], len(simulation.devices)
     )
-    started = await stage.client.order("/rollouts", wish)
-    stage.orders = stage.orders._replace(rollout=started["id"], percent=FIRST_PERCENT)
-    stage.ends = chain(("never",), steering.ends(plan.fail_percent // 8, FAILURES, TURNS))
-    await _round(stage, f"Rollout, {FIRST_PERCENT} %", visits.visit)
-    await steered_checks.rollout(stage, "running")
+    started = await simulation.client.command("/rollouts", body)
+    simulation.orders = simulation.orders._replace(rollout=started["id"], percent=FIRST_PERCENT)
+    simulation.ends = chain(
+        ("never",), steering.ends(plan.fail_percent // 8, FAILURES, OTHER_ENDINGS)
+    )
+    await _round(simulation, f"Rollout, {FIRST_PERCENT} %", visits.visit)
+    await steered_checks.rollout(simulation, "running")
 
 
 def _failed_percent(plan: Plan) -> int:
     return plan.fail_percent // 2
 
 
-async def _advance(stage: Stage, plan: Plan) -> None:
-    """To more, of whom so many fail that it has to pause itself; then nobody is told of it."""
-    for each in stage.random.sample(stage.devices, len(stage.devices) // SILENT_EVERY):
+async def _advance(simulation: Simulation, plan: Plan) -> None:
+    """Rolls out to more devices, of which so many fail that the rollout must pause itself. Then it
+    must offer nothing more."""
+    for each in simulation.random.sample(
+        simulation.devices, len(simulation.devices) // SILENT_EVERY
+    ):
         each.is_silent = True
-    await _ask(stage)
-    rollout = f"/rollouts/{stage.orders.rollout}"
-    await stage.client.order(f"{rollout}/advance", {"percent": THEN_PERCENT})
-    stage.orders = stage.orders._replace(percent=THEN_PERCENT)
-    stage.ends, stage.may_pause = steering.ends(plan.fail_percent, FAILURES, TURNS), True
-    await _round(stage, f"Rollout, {THEN_PERCENT} %", visits.visit)
-    stage.may_pause, stage.orders = False, stage.orders._replace(is_paused=True)
-    stage.pause = steered_checks.pause(stage, _failed_percent(plan), REPORTS_MIN)
-    await steered_checks.rollout(stage, "paused")
-    await _round(stage, "Paused", visits.visit)
-    await steered_checks.rollout(stage, "paused")
+    await _ask(simulation)
+    rollout = f"/rollouts/{simulation.orders.rollout}"
+    await simulation.client.command(f"{rollout}/advance", {"percent": THEN_PERCENT})
+    simulation.orders = simulation.orders._replace(percent=THEN_PERCENT)
+    simulation.ends, simulation.may_pause = (
+        steering.ends(plan.fail_percent, FAILURES, OTHER_ENDINGS),
+        True,
+    )
+    await _round(simulation, f"Rollout, {THEN_PERCENT} %", visits.visit)
+    simulation.may_pause, simulation.orders = False, simulation.orders._replace(is_paused=True)
+    simulation.pause = steered_checks.pause(simulation, _failed_percent(plan), REPORTS_MIN)
+    await steered_checks.rollout(simulation, "paused")
+    await _round(simulation, "Paused", visits.visit)
+    await steered_checks.rollout(simulation, "paused")
 
 
-async def _ask(stage: Stage) -> None:
-    """Ask some devices what they run, of whom some are silent."""
-    asked = min(ASKED_MAX, len(stage.devices) // 10)
-    for each in stage.random.sample(stage.devices, asked):
-        answer = await stage.client.order(f"/devices/{each.device.name}/ask", {})
+async def _ask(simulation: Simulation) -> None:
+    """Asks some devices, of which some are silent, what they run."""
+    asked = min(ASKED_MAX, len(simulation.devices) // 10)
+    for each in simulation.random.sample(simulation.devices, asked):
+        answer = await simulation.client.command(f"/devices/{each.device.name}/ask", {})
         each.question = answer["question"]
 
 
-async def _roll_back(stage: Stage, plan: Plan) -> None:
-    """Everybody who runs it; at the first attempt as many fail as did going there."""
-    wish = {"bad_version": BAD, "model": stage.model, "reason": "Too many installs failed."}
-    tried = await stage.client.order("/rollbacks", {**wish, "dry_run": True})
-    lost = sum(each.runs == BAD and each.life == (ODD,) for each in stage.devices)
+async def _roll_back(simulation: Simulation, plan: Plan) -> None:
+    """Rolls back every device that runs 1.1.0. At the first attempt the same percentage fails as in
+    the rollout."""
+    body = {"bad_version": BAD, "model": simulation.model, "reason": "Too many installs failed."}
+    tried = await simulation.client.command("/rollbacks", {**body, "dry_run": True})
+    lost = sum(each.runs == BAD and each.past_versions == (ODD,) for each in simulation.devices)
     steered_checks.compare(
-        stage,
+        simulation,
         "a rollback would name",
         tried["devices"],
-        steered_checks.named(stage, no_previous=lost),
+        steered_checks.named(simulation, no_previous=lost),
     )
-    started = await stage.client.order("/rollbacks", {**wish, "fallback": GOOD})
-    stage.orders = stage.orders._replace(rollback=started["rollout"])
-    stage.ends = steering.ends(plan.fail_percent, ROLLBACK_FAILURES, ())
-    await _round(stage, "Rollback", visits.visit)
-    await steered_checks.rollback(stage)
+    started = await simulation.client.command("/rollbacks", {**body, "fallback": GOOD})
+    simulation.orders = simulation.orders._replace(rollback=started["rollout"])
+    simulation.ends = steering.ends(plan.fail_percent, ROLLBACK_FAILURES, ())
+    await _round(simulation, "Rollback", visits.visit)
+    await steered_checks.rollback(simulation)
 
 
-async def _come_back(stage: Stage) -> None:
-    """Who was silent comes back, whose way back failed tries again."""
-    stage.done["came back"] = sum(each.is_silent for each in stage.devices)
-    for each in stage.devices:
+async def _come_back(simulation: Simulation) -> None:
+    """Lets silent devices come back, and devices whose rollback failed try again."""
+    simulation.done["came back"] = sum(each.is_silent for each in simulation.devices)
+    for each in simulation.devices:
         each.is_silent = False
-    stage.ends = steering.ends(0, (), ())
-    await _round(stage, "Coming back", visits.come_back)
-    await steered_checks.rollout(stage, "withdrawn")
-    await steered_checks.rollback(stage)
+    simulation.ends = steering.ends(0, (), ())
+    await _round(simulation, "Coming back", visits.come_back)
+    await steered_checks.rollout(simulation, "withdrawn")
+    await steered_checks.rollback(simulation)

@@ -1,7 +1,7 @@
-"""How devices of a steered fleet live, and what a service must tell them. Pure.
+"""Models how devices of a steered fleet behave, and what a service must answer them. Pure.
 
-Written from the interface's text, like fleet.py: it shares no code with the service's rules.
-A device reports in order: its clock is the service's, as it was told it last.
+It is written from the interface's text, like fleet.py, and shares no code with the service's rules.
+A device reports in order: its clock shows the service's time from the last receipt.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from firmtrail.simulate.attempts import MAX_ATTEMPTS, Trials, state
-from firmtrail.simulate.fleet import Device, Report, report
+from firmtrail.simulate.attempts import MAX_ATTEMPTS, OfferHistory, state
+from firmtrail.simulate.fleet import ReportBody, SimulatedDevice, report
 
 OLD, GOOD, BAD = "0.9.0", "1.0.0", "1.1.0"
 RELEASES = (OLD, GOOD, BAD)
 ODD = "0.9.1"
-"""Runs on some devices, and is no release: no rollback goes there."""
+"""A version that some devices run and that is not a release: no rollback leads to it."""
 LIVES: tuple[tuple[str, ...], ...] = (
     *(((GOOD,),) * 10),
     *(((OLD, GOOD),) * 5),
@@ -25,21 +25,21 @@ LIVES: tuple[tuple[str, ...], ...] = (
     (OLD, ODD),
     (ODD,),
 )
-"""What devices ran before 1.1.0, so many of twenty."""
+"""The versions that each device of twenty ran before 1.1.0."""
 BEGAN_MS_AGO = 60_000
 
-type End = Literal[
+type InstallEnding = Literal[
     "installed", "failed", "rejected", "falls back", "never", "reverts", "falls silent"
 ]
-FAILURES: tuple[End, ...] = ("failed", "never", "falls back", "rejected")
-ROLLBACK_FAILURES: tuple[End, ...] = ("failed", "falls back", "rejected")
-TURNS: tuple[End, ...] = ("falls silent", "reverts")
-"""What an install can also come to, one of `TURN_EVERY`."""
-TURN_EVERY = 20
+FAILURES: tuple[InstallEnding, ...] = ("failed", "never", "falls back", "rejected")
+ROLLBACK_FAILURES: tuple[InstallEnding, ...] = ("failed", "falls back", "rejected")
+OTHER_ENDINGS: tuple[InstallEnding, ...] = ("falls silent", "reverts")
+"""How one successful install of every `OTHER_ENDING_EVERY` ends instead."""
+OTHER_ENDING_EVERY = 20
 
 
-class Artifact(Struct, frozen=True):
-    """A file that a device is told to load."""
+class OfferedArtifact(Struct, frozen=True):
+    """Names a file that a device must download."""
 
     name: str
     size: int
@@ -47,87 +47,100 @@ class Artifact(Struct, frozen=True):
     url: str
 
 
-class Told(Struct, frozen=True):
-    """The answer to a check-in."""
+class CheckInAnswer(Struct, frozen=True):
+    """Holds the service's answer to a check-in."""
 
     action: str
     version: str | None
     rollout: str | None
     reason: str
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[OfferedArtifact, ...] = ()
     question: str | None = None
     report_wanted: bool = False
     last_seq: int | None = None
 
 
-class Steered:
-    """A device with what it runs, what it was told, and what came of it."""
+class SteeredDevice:
+    """Holds a device with its version, the last answer that it got, and the results of offers."""
 
     __slots__ = (
-        "answered", "awaited", "device", "etag", "is_silent", "life", "question", "runs", "told",
-        "trials",
+        "answered",
+        "awaited",
+        "device",
+        "etag",
+        "is_silent",
+        "last_answer",
+        "offer_history",
+        "past_versions",
+        "question",
+        "runs",
     )  # fmt: skip
 
-    def __init__(self, device: Device, life: Sequence[str]) -> None:
+    def __init__(self, device: SimulatedDevice, past_versions: Sequence[str]) -> None:
         self.device = device
-        self.life = life
-        self.runs = life[-1]
+        self.past_versions = past_versions
+        self.runs = past_versions[-1]
         self.etag = ""
-        self.told: Told | None = None
-        self.trials = Trials()
+        self.last_answer: CheckInAnswer | None = None
+        self.offer_history = OfferHistory()
         self.question: str | None = None
-        """Which it was asked, and has not answered."""
+        """The question that it was asked and has not answered."""
         self.answered: tuple[str, str] | None = None
-        """The question that it answered, and with which version."""
+        """The question that it answered, and the version in its answer."""
         self.is_silent = False
         self.awaited: str | None = None
         """The version that it was installing when it fell silent."""
 
     @property
     def home(self) -> str:
-        """Where a rollback of 1.1.0 sends it: to its last release before, else the fallback."""
-        return next((each for each in reversed(self.life) if each in RELEASES), GOOD)
+        """Returns the version to which a rollback of 1.1.0 leads: its last release before that, or
+        else the fallback."""
+        return next((each for each in reversed(self.past_versions) if each in RELEASES), GOOD)
 
-    def next_report(self, status: str, version: str, now_ms: int, **about: str) -> Report:
-        """In the device's style; `about` as `fleet.report` has it."""
+    def next_report(self, status: str, version: str, now_ms: int, **about: str) -> ReportBody:
+        """Returns a report in the device's style; `about` as in `fleet.report`."""
         recorded = self.device.recorded
         claim_ms = recorded[-1].recorded_at_ms if recorded else now_ms - BEGAN_MS_AGO
         return report(self.device, version, status, claim_ms, **about)
 
 
-class Orders(NamedTuple):
-    """What the operator ordered so far."""
+class OperatorOrders(NamedTuple):
+    """Holds what the operator has ordered so far."""
 
     artifacts: Mapping[str, tuple[str, int, str]]
     """version -> name, size in bytes and SHA-256 of its artifact"""
     path: str
-    """Of the project."""
+    """The project's path."""
     rollout: str = ""
     percent: int = 0
     is_paused: bool = False
     rollback: str = ""
 
 
-def steered(devices: Sequence[Device]) -> list[Steered]:
-    """Of each life some of each style."""
-    return [Steered(device, LIVES[n // 4 % len(LIVES)]) for n, device in enumerate(devices)]
+def steered(devices: Sequence[SimulatedDevice]) -> list[SteeredDevice]:
+    """Gives each device the versions that it ran before; each combination has devices of each
+    style."""
+    return [SteeredDevice(device, LIVES[n // 4 % len(LIVES)]) for n, device in enumerate(devices)]
 
 
-def ends(fail_percent: int, failures: Sequence[End], turns: Sequence[End]) -> Iterator[End]:
-    """How one install after the other ends. Of any number so many in a hundred fail, exactly."""
-    failed = went = 0
+def ends(
+    fail_percent: int, failures: Sequence[InstallEnding], others: Sequence[InstallEnding]
+) -> Iterator[InstallEnding]:
+    """Yields how each install ends. Exactly `fail_percent` of any number of installs fail."""
+    failed = worked = 0
     for n in count(1):
         if n * fail_percent // 100 > failed:
             yield failures[failed % len(failures)]
             failed += 1
         else:
-            went += 1
-            is_turn = turns and went % TURN_EVERY == 0
-            yield turns[went // TURN_EVERY % len(turns)] if is_turn else "installed"
+            worked += 1
+            is_other = others and worked % OTHER_ENDING_EVERY == 0
+            yield others[worked // OTHER_ENDING_EVERY % len(others)] if is_other else "installed"
 
 
-def last_words(end: End, version: str, before: str) -> list[tuple[str, str]]:
-    """Status and version of what a device reports after it began to install the version."""
+def final_reports(end: InstallEnding, version: str, before: str) -> list[tuple[str, str]]:
+    """Returns the statuses and versions that a device reports after it began to install a
+    version."""
     match end:
         case "installed":
             return [("installed", version)]
@@ -148,10 +161,10 @@ def is_reached(rollout: str, percent: int, device: str) -> bool:
     return int.from_bytes(digest, "big") % 10_000 < percent * 100
 
 
-def expected(orders: Orders, each: Steered) -> Told:
-    """What the device must be told."""
+def expected(orders: OperatorOrders, each: SteeredDevice) -> CheckInAnswer:
+    """Returns what the service must answer the device."""
     action, version, rollout, reason = _decided(orders, each)
-    return Told(
+    return CheckInAnswer(
         action,
         version,
         rollout,
@@ -162,8 +175,10 @@ def expected(orders: Orders, each: Steered) -> Told:
     )
 
 
-def _decided(orders: Orders, each: Steered) -> tuple[str, str | None, str | None, str]:
-    """Action, version, rollout and reason."""
+def _decided(
+    orders: OperatorOrders, each: SteeredDevice
+) -> tuple[str, str | None, str | None, str]:
+    """Returns the action, version, rollout and reason."""
     if orders.rollback and each.runs == BAD:
         return "rollback", each.home, orders.rollback, "rollback"
     if not is_reached(orders.rollout, orders.percent, each.device.name):
@@ -174,39 +189,41 @@ def _decided(orders: Orders, each: Steered) -> tuple[str, str | None, str | None
     return "none", None, orders.rollout, reason
 
 
-def _refusal(orders: Orders, each: Steered) -> str | None:
-    """Why the rollout sends a device nowhere that it reaches."""
+def _refusal(orders: OperatorOrders, each: SteeredDevice) -> str | None:
+    """Returns why the rollout offers nothing to a device that it reaches; None if it offers."""
     refusals = {
         "withdrawn": bool(orders.rollback),
         "paused": orders.is_paused,
         "up_to_date": each.runs == BAD,
-        "attempts_exhausted": each.trials.attempts[BAD] >= MAX_ATTEMPTS,
+        "attempts_exhausted": each.offer_history.failed_attempts[BAD] >= MAX_ATTEMPTS,
     }
     return next((reason for reason, applies in refusals.items() if applies), None)
 
 
-def _artifacts(orders: Orders, each: Steered, version: str | None) -> tuple[Artifact, ...]:
+def _artifacts(
+    orders: OperatorOrders, each: SteeredDevice, version: str | None
+) -> tuple[OfferedArtifact, ...]:
     if version is None:
         return ()
     name, size, digest = orders.artifacts[version]
     url = f"{orders.path}/devices/{each.device.name}/artifacts/{digest}"
-    return (Artifact(name, size, digest, url),)
+    return (OfferedArtifact(name, size, digest, url),)
 
 
-def rollout_state(orders: Orders, each: Steered) -> str:
-    """In which state the rollout must have the device. Without it, none comes to 1.1.0."""
-    trials, rollout = each.trials, orders.rollout
-    if rollout in trials.results and (came := state(trials, rollout)):
-        return came
+def rollout_state(orders: OperatorOrders, each: SteeredDevice) -> str:
+    """Returns the state that the device must have in the rollout, the only way to 1.1.0."""
+    history, rollout = each.offer_history, orders.rollout
+    if rollout in history.results and (result := state(history, rollout)):
+        return result
     if not is_reached(rollout, orders.percent, each.device.name):
         return "not_reached"
     if expected(orders, each).version != BAD:
         return "held"
-    return "offered" if rollout in trials.results else "pending"
+    return "offered" if rollout in history.results else "pending"
 
 
-def rollback_state(orders: Orders, each: Steered) -> str | None:
-    """In which state the rollback must have the device; None: it is not meant for it."""
-    if orders.rollback in each.trials.results:
-        return state(each.trials, orders.rollback) or "offered"
+def rollback_state(orders: OperatorOrders, each: SteeredDevice) -> str | None:
+    """Returns the state that the device must have in the rollback; None if it is not part of it."""
+    if orders.rollback in each.offer_history.results:
+        return state(each.offer_history, orders.rollback) or "offered"
     return "pending" if each.runs == BAD else None

@@ -1,6 +1,5 @@
-"""What a device of a steered fleet does: it checks in, answers what it is asked, loads and installs
-what it is told, and says how that went. Whatever it is told is compared with the model at once.
-"""
+"""Plays a device of a steered fleet: it checks in, answers questions, downloads and installs what
+it is offered, and reports the result. Every answer is compared with the model immediately."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,158 +11,176 @@ import msgspec
 from rich.progress import Progress
 
 from firmtrail.simulate import steering, workload
-from firmtrail.simulate.attempts import Outcome, Pause
-from firmtrail.simulate.client import Answer, Client, Pacer
+from firmtrail.simulate.attempts import Pause, ReportedOutcome
+from firmtrail.simulate.client import Client, Pacer, ServiceAnswer
 from firmtrail.simulate.fleet import MOVING, Post
-from firmtrail.simulate.steering import Artifact, End, Orders, Steered, Told
+from firmtrail.simulate.steering import (
+    CheckInAnswer,
+    InstallEnding,
+    OfferedArtifact,
+    OperatorOrders,
+    SteeredDevice,
+)
 
 _NO_PAUSE = Pause(-1, 0, 0)
 
-_told = msgspec.json.Decoder(Told).decode
+_decoded = msgspec.json.Decoder(CheckInAnswer).decode
 
 
 @dataclass(kw_only=True)
-class Stage:
-    """A fleet, and what goes on in it."""
+class Simulation:
+    """Holds a steered fleet, and the state of its simulation."""
 
     client: Client
     pacer: Pacer
     progress: Progress
     random: Random
     start: int
-    """The log's size before it."""
+    """The log's size before the simulation."""
     model: str
-    devices: list[Steered]
-    orders: Orders
-    ends: Iterator[End]
-    """How the next installs end."""
+    devices: list[SteeredDevice]
+    orders: OperatorOrders
+    ends: Iterator[InstallEnding]
+    """Yields how the next installs end."""
     may_pause: bool = False
-    """Whether the rollout may pause itself at any time."""
-    told_meanwhile: list[tuple[int, str]] = field(default_factory=list)
-    """The log's size and the reason of each answer by the rollout, while that was so."""
+    """Whether the rollout may pause itself at any moment."""
+    answers_meanwhile: list[tuple[int, str]] = field(default_factory=list)
+    """The log's size and the reason of each answer about the rollout during `may_pause`."""
     pause: Pause = _NO_PAUSE
-    """Where it has to have paused itself, once that is known."""
-    outcomes: list[Outcome] = field(default_factory=list)
+    """Where the rollout must have paused itself, once that is known."""
+    outcomes: list[ReportedOutcome] = field(default_factory=list)
     done: Counter[str] = field(default_factory=Counter)
-    """What devices did, in numbers."""
+    """Counts what devices did."""
 
-    def differ(self, each: Steered, text: str) -> None:
+    def differ(self, each: SteeredDevice, text: str) -> None:
         self.client.tally.differ(f"{each.device.name}: {text}")
 
 
-async def visit(stage: Stage, each: Steered) -> None:
-    """Check in, and do what is said. A device whose installs never work tries until it may not."""
-    told = await _check_in(stage, each)
-    if told is None or told.version is None:
+async def visit(simulation: Simulation, each: SteeredDevice) -> None:
+    """Checks in and follows the answer. A device whose installs never work tries until it is no
+    longer offered the version."""
+    answer = await _check_in(simulation, each)
+    if answer is None or answer.version is None:
         return
-    end = next(stage.ends)
-    await _install(stage, each, told, end)
-    while end == "never" and (told := await _check_in(stage, each)) and told.version:
-        await _install(stage, each, told, end)
+    end = next(simulation.ends)
+    await _install(simulation, each, answer, end)
+    while end == "never" and (answer := await _check_in(simulation, each)) and answer.version:
+        await _install(simulation, each, answer, end)
 
 
-async def come_back(stage: Stage, each: Steered) -> None:
-    """As `visit`; a device that fell silent while it installed says first that it got there."""
+async def come_back(simulation: Simulation, each: SteeredDevice) -> None:
+    """Visits as `visit`. A device that fell silent while it installed reports the install first."""
     if each.awaited is not None:
-        await say(stage, each, "installed", each.awaited)
+        await report(simulation, each, "installed", each.awaited)
         each.awaited = None
-    await visit(stage, each)
+    await visit(simulation, each)
 
 
-async def live(stage: Stage, each: Steered) -> None:
-    """Report everything that it ran before."""
-    reports = [each.next_report("installed", version, workload.now_ms()) for version in each.life]
-    await stage.pacer.wait(1)
-    await stage.client.play(Post(each.device, reports, is_array=len(reports) > 1))
+async def report_past(simulation: Simulation, each: SteeredDevice) -> None:
+    """Reports every version that the device ran before."""
+    reports = [
+        each.next_report("installed", version, workload.now_ms()) for version in each.past_versions
+    ]
+    await simulation.pacer.wait(1)
+    await simulation.client.send(Post(each.device, reports, is_array=len(reports) > 1))
 
 
-async def say(stage: Stage, each: Steered, status: str, version: str, **about: str) -> int | None:
-    """Report, and take down what follows from it; the position, None where there is none."""
+async def report(
+    simulation: Simulation, each: SteeredDevice, status: str, version: str, **about: str
+) -> int | None:
+    """Reports, and records the outcome in the model. Returns the position, None if the report was
+    not recorded."""
     recorded = each.device.recorded
     known = len(recorded)
-    report = each.next_report(status, version, workload.now_ms(), **about)
-    await stage.pacer.wait(1)
-    await stage.client.play(Post(each.device, [report]))
+    body = each.next_report(status, version, workload.now_ms(), **about)
+    await simulation.pacer.wait(1)
+    await simulation.client.send(Post(each.device, [body]))
     if len(recorded) == known:
-        return None  # the client has told the difference
+        return None  # the client has noted the difference
     position = recorded[-1].position
-    for rollout, result in each.trials.said(status, version):
-        stage.outcomes.append(Outcome(position, rollout, each.device.name, result))
+    for rollout, result in each.offer_history.add_report(status, version):
+        simulation.outcomes.append(ReportedOutcome(position, rollout, each.device.name, result))
     if status in MOVING:
         each.runs = version
     return position
 
 
-async def _check_in(stage: Stage, each: Steered) -> Told | None:
-    await stage.pacer.wait(1)
-    answer = await stage.client.check_in(each.device, each.etag)
-    stage.done["check-ins"] += 1
-    told = _read(stage, each, answer)
-    if told is None:
+async def _check_in(simulation: Simulation, each: SteeredDevice) -> CheckInAnswer | None:
+    await simulation.pacer.wait(1)
+    response = await simulation.client.check_in(each.device, each.etag)
+    simulation.done["check-ins"] += 1
+    answer = _read(simulation, each, response)
+    if answer is None:
         return None
-    _compare(stage, each, told)
-    if stage.may_pause and told.rollout == stage.orders.rollout:
-        stage.told_meanwhile.append((answer.log_size or 0, told.reason))
-    if told.rollout is not None and told.version is not None:
-        each.trials.told(told.rollout, told.version)
-    each.told, each.etag = told, answer.etag
-    if told.question is not None:
-        await _answer(stage, each, told.question)
-    return told
+    _compare(simulation, each, answer)
+    if simulation.may_pause and answer.rollout == simulation.orders.rollout:
+        simulation.answers_meanwhile.append((response.log_size or 0, answer.reason))
+    if answer.rollout is not None and answer.version is not None:
+        each.offer_history.add_offer(answer.rollout, answer.version)
+    each.last_answer, each.etag = answer, response.etag
+    if answer.question is not None:
+        await _answer(simulation, each, answer.question)
+    return answer
 
 
-def _read(stage: Stage, each: Steered, answer: Answer) -> Told | None:
-    """The answer; 304 stands for the one before, and for nothing else."""
-    if answer.status == 304:
-        stage.done["told nothing new"] += 1
-        return each.told
+def _read(
+    simulation: Simulation, each: SteeredDevice, response: ServiceAnswer
+) -> CheckInAnswer | None:
+    """Returns the answer. 304 stands for the previous answer, and that is never sent again."""
+    if response.status == 304:
+        simulation.done["nothing new"] += 1
+        return each.last_answer
     try:
-        told = _told(answer.body) if answer.status == 200 else None
+        answer = _decoded(response.body) if response.status == 200 else None
     except msgspec.MsgspecError:
-        told = None
-    if told is None:
-        said = answer.body.decode(errors="replace")[:300]
-        stage.differ(each, f"its check-in was answered {answer.status} {said}")
-    elif told == each.told:
-        stage.differ(each, f"was told again what it has: {told}")
-    return told
+        answer = None
+    if answer is None:
+        text = response.body.decode(errors="replace")[:300]
+        simulation.differ(each, f"its check-in was answered {response.status} {text}")
+    elif answer == each.last_answer:
+        simulation.differ(each, f"got an answer again that it has already: {answer}")
+    return answer
 
 
-def _compare(stage: Stage, each: Steered, told: Told) -> None:
-    orders = stage.orders
+def _compare(simulation: Simulation, each: SteeredDevice, answer: CheckInAnswer) -> None:
+    orders = simulation.orders
     possible = [steering.expected(orders, each)]
-    if stage.may_pause:
+    if simulation.may_pause:
         possible.append(steering.expected(orders._replace(is_paused=True), each))
-    if told not in possible:
-        stage.differ(each, f"was told {told}, should be {' or '.join(map(str, possible))}")
+    if answer not in possible:
+        simulation.differ(each, f"was answered {answer}, not {' or '.join(map(str, possible))}")
 
 
-async def _answer(stage: Stage, each: Steered, question: str) -> None:
+async def _answer(simulation: Simulation, each: SteeredDevice, question: str) -> None:
     each.answered, each.question = (question, each.runs), None
-    await say(stage, each, "running", each.runs, question=question)
-    stage.done["questions answered"] += 1
+    await report(simulation, each, "running", each.runs, question=question)
+    simulation.done["questions answered"] += 1
 
 
-async def _install(stage: Stage, each: Steered, told: Told, end: End) -> None:
-    assert told.version is not None
-    about = {} if told.rollout is None else {"rollout": told.rollout}
-    await say(stage, each, "downloading", told.version, **about)
-    for artifact in told.artifacts:
-        await _load(stage, each, artifact)
-    await say(stage, each, "installing", told.version, **about)
-    for status, version in steering.last_words(end, told.version, each.runs):
-        position = await say(stage, each, status, version, **about)
-        if told.action == "rollback" and status == "installed" and position is not None:
+async def _install(
+    simulation: Simulation, each: SteeredDevice, answer: CheckInAnswer, end: InstallEnding
+) -> None:
+    assert answer.version is not None
+    about = {} if answer.rollout is None else {"rollout": answer.rollout}
+    await report(simulation, each, "downloading", answer.version, **about)
+    for artifact in answer.artifacts:
+        await _download(simulation, each, artifact)
+    await report(simulation, each, "installing", answer.version, **about)
+    for status, version in steering.final_reports(end, answer.version, each.runs):
+        position = await report(simulation, each, status, version, **about)
+        if answer.action == "rollback" and status == "installed" and position is not None:
             each.device.rollbacks.add(position)
     if end == "falls silent":
-        each.is_silent, each.awaited = True, told.version
-    stage.done[end] += 1
+        each.is_silent, each.awaited = True, answer.version
+    simulation.done[end] += 1
 
 
-async def _load(stage: Stage, each: Steered, artifact: Artifact) -> None:
-    await stage.pacer.wait(1)
-    answer = await stage.client.load(each.device, artifact.url)
+async def _download(simulation: Simulation, each: SteeredDevice, artifact: OfferedArtifact) -> None:
+    await simulation.pacer.wait(1)
+    answer = await simulation.client.download(each.device, artifact.url)
     is_it = sha256(answer.body).hexdigest() == artifact.sha256
     if answer.status != 200 or not is_it or len(answer.body) != artifact.size:
-        stage.differ(each, f"{artifact} was answered {answer.status}, {len(answer.body)} bytes")
-    stage.done["artifacts loaded"] += 1
+        simulation.differ(
+            each, f"{artifact} was answered {answer.status}, {len(answer.body)} bytes"
+        )
+    simulation.done["artifacts loaded"] += 1

@@ -1,5 +1,5 @@
-"""What every play of a simulated fleet is made of: work that many share, bars that show it, and the
-comparison of all that was recorded of its devices with what was sent and received.
+"""Provides what every simulation needs: shared work, progress bars, and the comparison of
+everything recorded about the devices with what they sent and received.
 """
 
 import asyncio
@@ -13,35 +13,36 @@ from rich.progress import Progress
 
 from firmtrail.simulate import checks
 from firmtrail.simulate.client import CONNECTIONS, REGISTER_DEVICES, Client
-from firmtrail.simulate.fleet import Device
+from firmtrail.simulate.fleet import SimulatedDevice
 
-SHOWN_EVERY = 100
+DRAW_EVERY = 100
 HISTORIES_MAX = 20_000
-"""Of more devices, so many histories are read; everything else is read of all."""
+"""The most histories that are compared; everything else is compared for all devices."""
 
-type Advance = Callable[[int], None]
+type AdvanceBar = Callable[[int], None]
 
 
 class Plan(NamedTuple):
-    """What to play."""
+    """Says what to simulate."""
 
     devices: int
     rate: int
     duration_s: int | None
     fail_percent: int
-    """Of the installs of a steered fleet."""
+    """The percentage of a steered fleet's installs that fail."""
     seed: str
 
 
 class Checked(NamedTuple):
-    """How much was compared."""
+    """Counts what was compared."""
 
     histories: int
     events: int
 
 
-def bar(progress: Progress, title: str, total: int | None) -> Advance:
-    """What advances a new bar; it is drawn now and then, as drawing costs more than a request."""
+def bar(progress: Progress, title: str, total: int | None) -> AdvanceBar:
+    """Adds a progress bar, and returns what advances it. The bar is not drawn at every step:
+    drawing costs more than a request."""
     shown = progress.add_task(title, total=total)
     done = waiting = 0
 
@@ -49,27 +50,29 @@ def bar(progress: Progress, title: str, total: int | None) -> Advance:
         nonlocal done, waiting
         done += steps
         waiting += steps
-        if waiting >= SHOWN_EVERY or done == total:
+        if waiting >= DRAW_EVERY or done == total:
             progress.advance(shown, waiting)
             waiting = 0
 
     return advance
 
 
-async def register(client: Client, devices: Sequence[Device], model: str, advance: Advance) -> None:
+async def register(
+    client: Client, devices: Sequence[SimulatedDevice], model: str, advance: AdvanceBar
+) -> None:
     for some in batched(devices, REGISTER_DEVICES):
         await client.register(some, model)
         advance(len(some))
 
 
 async def by_many(work: Callable[[], Awaitable[None]]) -> None:
-    """The workers share what there is to do; the first that fails ends all."""
+    """Runs workers that share the work; the first worker that fails ends all of them."""
     async with asyncio.TaskGroup() as group:
         for _ in range(CONNECTIONS):
             group.create_task(work())  # type: ignore[arg-type] # a coroutine
 
 
-def counted[Item](items: Iterable[Item], advance: Advance) -> Iterator[Item]:
+def counted[Item](items: Iterable[Item], advance: AdvanceBar) -> Iterator[Item]:
     for item in items:
         advance(1)
         yield item
@@ -81,14 +84,14 @@ def now_ms() -> int:
 
 async def check(
     client: Client,
-    devices: Sequence[Device],
+    devices: Sequence[SimulatedDevice],
     *,
     model: str,
     start: int,
     seed: str,
     progress: Progress,
 ) -> Checked:
-    """Compare histories, states, counts by version, and the log from `start` on."""
+    """Compares histories, states, counts by version, and the log from `start` on."""
     chosen = Random(seed).sample(devices, min(HISTORIES_MAX, len(devices)))  # noqa: S311 (a play)
     remaining = counted(chosen, bar(progress, "Checking", len(chosen)))
     await by_many(lambda: checks.histories(client, remaining))

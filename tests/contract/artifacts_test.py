@@ -11,7 +11,7 @@ import pytest
 
 from firmtrail import artifacts
 from firmtrail.artifacts import Artifacts
-from firmtrail.config import Bucket
+from firmtrail.config import BucketUrl
 from firmtrail.database.database import Unavailable
 from firmtrail.database.files import NotOurs
 
@@ -45,7 +45,7 @@ class Folder:
 
 class S3:
     def __init__(self, client: Any) -> None:
-        self.client, self.store = client, Artifacts(Bucket("s3://firmware/prefix"))
+        self.client, self.store = client, Artifacts(BucketUrl("s3://firmware/prefix"))
 
     def names(self) -> list[str]:
         """Objects, and uploads of which S3 holds parts."""

@@ -15,7 +15,7 @@ from firmtrail.access.reads import Read, Reads
 from firmtrail.access.roles import PERMISSIONS
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
-from firmtrail.cli.audit_database import Wanted
+from firmtrail.cli.audit_database import AuditScope
 from firmtrail.commands import access as commands
 from firmtrail.commands import access_record, demo, devices
 from firmtrail.commands.erase_user import erase_user
@@ -38,7 +38,7 @@ async def access(db: Database) -> AsyncIterator[Access]:
 
 async def wrong(url: str, *, verify: bool = False, project: str = "acme") -> list[tuple[str, str]]:
     """Returns (where, what) of the findings of replay, or of verify."""
-    findings, wanted = Findings(), Wanted(config.database(url), project, None)
+    findings, wanted = Findings(), AuditScope(config.database(url), project, None)
     if verify:
         await audit_database.verify(wanted, None, None, findings)
     else:

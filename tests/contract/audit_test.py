@@ -21,7 +21,7 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.cli import audit_database
-from firmtrail.cli.audit_database import Wanted
+from firmtrail.cli.audit_database import AuditScope
 from firmtrail.database.database import Database
 from tests.databases import migrate_now, new_log, opened, read, write
 from tests.filled import PROJECTS, fill
@@ -29,17 +29,17 @@ from tests.mutations import KINDS, TABLES, Row, Tables, mutate
 from tests.postgres_server import PostgresServer
 
 
-def audited(url: str, prefix: Path) -> config.Database:
+def audited(url: str, prefix: Path) -> config.DatabaseUrl:
     """Returns the database as commands get it, with its key and checkpoints."""
     files = Path(f"{prefix}.key"), Path(f"{prefix}.checkpoints")
     return config.signed(config.database(url), *files)
 
 
-async def found(database: config.Database) -> Findings:
+async def found(database: config.DatabaseUrl) -> Findings:
     """Returns the findings of both commands, for all projects."""
     findings = Findings()
     for project in PROJECTS:
-        wanted = Wanted(database, project, None)
+        wanted = AuditScope(database, project, None)
         await audit_database.verify(wanted, None, None, findings)
         await audit_database.replay(wanted, findings)
     return findings
@@ -167,7 +167,7 @@ async def test_a_restored_older_state_is_found_by_the_published_checkpoints(
         await write(db, "INSERT INTO projects VALUES ($1, $2, 0)", PROJECTS[0], log_id)
     shutil.copy(path, tmp_path / "older.db")
     database = audited(f"sqlite:///{tmp_path}/older.db", tmp_path / "files")
-    wanted, findings = Wanted(database, PROJECTS[0], None), Findings()
+    wanted, findings = AuditScope(database, PROJECTS[0], None), Findings()
     await audit_database.verify(wanted, None, None, findings)
     assert findings.kept == []
     migrate_now(f"sqlite:///{tmp_path}/newer.db")

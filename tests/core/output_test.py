@@ -1,4 +1,4 @@
-"""What a command prints is what is stored, whatever it looks like."""
+"""Checks that a command prints stored values unchanged, whatever they look like."""
 
 import pytest
 

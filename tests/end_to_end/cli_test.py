@@ -1,4 +1,4 @@
-"""Every command as a process: with a server beside it and without, and what its exit code says."""
+"""Runs every command as a process, with and without a server, and checks its exit code."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ def ask(url: str, token: str = "", body: Any = None) -> tuple[int, bytes]:
             return error.code, error.read()
 
 
-def test_help_names_every_command_and_each_has_its_own() -> None:
+def test_help_lists_every_command_and_each_command_has_help() -> None:
     listed = firmtrail("sqlite:///x", "--help")
     assert listed.exit_code == DONE
     for name in (
@@ -74,11 +74,11 @@ def test_an_option_may_come_from_the_environment(database: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "file.db", "mysql://x/y", "sqlite://x", "sqlite:///:memory:"])
-def test_a_url_of_no_database_is_refused(url: str) -> None:
+def test_a_url_that_names_no_database_is_refused(url: str) -> None:
     assert firmtrail(url, "doctor").exit_code == COULD_NOT_RUN
 
 
-def test_a_server_makes_its_database_and_ends_with_0(serve: Serve, tmp_path: Path) -> None:
+def test_a_server_creates_its_database_and_ends_with_0(serve: Serve, tmp_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         server = serve(f"sqlite:///{tmp_path}/{number}.db")
         assert ask(f"{server.url}/readyz")[0] == 200
@@ -89,16 +89,14 @@ def test_a_server_makes_its_database_and_ends_with_0(serve: Serve, tmp_path: Pat
         assert not socket.exists()
 
 
-def test_a_file_is_served_by_one_server(serve: Serve, database: str) -> None:
+def test_only_one_server_serves_a_file(serve: Serve, database: str) -> None:
     serve(database)
     done = firmtrail(database, "serve", "--port", "0")
     assert done.exit_code == COULD_NOT_RUN
     assert "another process" in done.said
 
 
-def test_a_server_killed_leaves_nothing_that_keeps_the_next_from_starting(
-    serve: Serve, database: str
-) -> None:
+def test_the_next_server_starts_after_one_was_killed(serve: Serve, database: str) -> None:
     server = serve(database)
     server.kill()
     server.start()
@@ -134,7 +132,7 @@ def test_a_password_is_read_from_standard_input(serve: Serve, database: str) -> 
     assert ask(f"{server.url}/api/v1/login", body=login)[0] == 401
 
 
-def test_what_only_the_operator_may_is_not_there_over_tcp(serve: Serve, database: str) -> None:
+def test_routes_for_the_operator_do_not_exist_over_tcp(serve: Serve, database: str) -> None:
     token = new_project(database)
     server = serve(database)
     for path in ("erasures", "projects/acme/users", "projects/acme/tokens"):
@@ -160,7 +158,7 @@ def test_what_only_the_operator_may_is_not_there_over_tcp(serve: Serve, database
         ("migrate", "--service-role", "anyone"),
     ],
 )
-def test_what_is_refused_says_why(arguments: tuple[str, ...], refusing: str) -> None:
+def test_a_refused_command_says_why(arguments: tuple[str, ...], refusing: str) -> None:
     done = firmtrail(refusing, *arguments)
     assert done.exit_code == COULD_NOT_RUN
     assert "Error: " in done.said
@@ -175,13 +173,13 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{path}"
 
 
-def test_a_command_makes_no_database(tmp_path: Path) -> None:
+def test_a_command_creates_no_database(tmp_path: Path) -> None:
     done = firmtrail(f"sqlite:///{tmp_path}/none.db", "project", "add", "acme")
     assert done.exit_code == COULD_NOT_RUN
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_import_names_the_lines_that_it_leaves_out(database: str, tmp_path: Path) -> None:
+def test_an_import_names_the_lines_that_it_skips(database: str, tmp_path: Path) -> None:
     new_project(database)
     file = tmp_path / "fleet.csv"
     file.write_text(
@@ -200,7 +198,7 @@ def test_an_import_names_the_lines_that_it_leaves_out(database: str, tmp_path: P
     ]
 
 
-def test_an_import_that_broke_off_can_be_done_again(database: str, tmp_path: Path) -> None:
+def test_an_interrupted_import_can_be_repeated(database: str, tmp_path: Path) -> None:
     new_project(database)
     file = tmp_path / "fleet.ndjson"
     file.write_text("".join(f'{{"device": "d{n}", "tags": ["t"]}}\n' for n in range(1500)))
@@ -215,9 +213,7 @@ def test_an_import_that_broke_off_can_be_done_again(database: str, tmp_path: Pat
     )
 
 
-def test_a_migration_beside_a_server_says_whether_there_is_anything_to_do(
-    serve: Serve, database: str
-) -> None:
+def test_migrate_next_to_a_server_says_whether_it_is_needed(serve: Serve, database: str) -> None:
     serve(database)
     assert firmtrail(database, "migrate").exit_code == DONE
     other = firmtrail(database, "migrate", "--instance", "other")
@@ -230,7 +226,7 @@ def test_a_migration_beside_a_server_says_whether_there_is_anything_to_do(
     assert "Traceback" not in old.said
 
 
-def test_a_doctor_says_that_all_is_well_beside_a_server(serve: Serve, database: str) -> None:
+def test_the_doctor_finds_no_fault_next_to_a_server(serve: Serve, database: str) -> None:
     serve(database)
     done = firmtrail(database, "doctor", "--json")
     assert done.exit_code == DONE
@@ -255,7 +251,7 @@ def test_a_doctor_says_that_all_is_well_beside_a_server(serve: Serve, database: 
         ),
     ],
 )
-def test_a_doctor_finds_what_is_wrong(database: str, harm: str, check: str) -> None:
+def test_the_doctor_finds_a_fault(database: str, harm: str, check: str) -> None:
     connection = sqlite3.connect(database.removeprefix("sqlite:///"))
     connection.execute(harm)
     connection.commit()
@@ -265,13 +261,13 @@ def test_a_doctor_finds_what_is_wrong(database: str, harm: str, check: str) -> N
     assert [row["check"] for row in done.json if row["verdict"] == "fail"] == [check]
 
 
-def test_a_doctor_looks_at_postgres(postgres: PostgresServer) -> None:
+def test_the_doctor_checks_postgres(postgres: PostgresServer) -> None:
     url = postgres.create_database("doctor")
     assert firmtrail(url, "doctor").exit_code == FOUND_WRONG
     migrate_now(url)
     found = {row["check"]: row["verdict"] for row in firmtrail(url, "doctor", "--json").json}
-    assert found.pop("durability") == "fail"  # the tests' own server gives it up for speed
-    assert found.pop("role") == "warn"  # it is the owner's
+    assert found.pop("durability") == "fail"  # the tests' server turns it off for speed
+    assert found.pop("role") == "warn"  # the tests connect as the owner
     assert [found.pop(name) for name in ("signing key", "artifacts")] == ["warn", "warn"]
     assert set(found.values()) == {"ok"}
 
@@ -296,7 +292,7 @@ def test_a_demo_answers_the_requests_of_the_seed(serve: Serve, database: str) ->
     assert len(json.loads(ask(f"{server.url}/{SEED}&secret=ABC")[1])) == 2
 
 
-def test_postgres_is_migrated_before_it_is_served(postgres: PostgresServer) -> None:
+def test_postgres_must_be_migrated_before_it_is_served(postgres: PostgresServer) -> None:
     url = postgres.create_database("not_migrated")
     done = firmtrail(url, "serve", "--port", "0", "--no-publishing")
     assert done.exit_code == COULD_NOT_RUN

@@ -1,7 +1,8 @@
-"""Runs `firmtrail COMMAND` as what it is: a process, its output and its exit code."""
+"""Runs `firmtrail COMMAND` as a process, with its output and its exit code."""
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ COMMAND_SECONDS_MAX = 60
 
 
 class Done:
-    """A command that ended."""
+    """Holds the result of a command."""
 
     def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
         self.exit_code = process.returncode
@@ -28,22 +29,32 @@ class Done:
 
     @property
     def lines(self) -> list[Any]:
-        """Its output, read as NDJSON."""
+        """Reads its output as NDJSON."""
         return [msgspec.json.decode(line) for line in self.out.splitlines()]
 
 
-def firmtrail(
+def firmtrail(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
+    return _run(database, arguments, COMMAND_SECONDS_MAX, stdin=stdin, environment=environment)
+
+
+def firmtrail_within(seconds_max: float, database: str, *arguments: str) -> Done:
+    """Runs a command that may take longer than others."""
+    return _run(database, arguments, seconds_max, stdin="", environment={})
+
+
+def _run(
     database: str,
-    *arguments: str,
-    stdin: str = "",
-    seconds_max: float = COMMAND_SECONDS_MAX,
-    **environment: str,
+    arguments: Sequence[str],
+    seconds_max: float,
+    *,
+    stdin: str,
+    environment: Mapping[str, str],
 ) -> Done:
     command = [sys.executable, "-m", "firmtrail", "--database", database, *arguments]
     try:
         process = subprocess.run(
             command,
-            env=ENVIRONMENT | environment,
+            env={**ENVIRONMENT, **environment},
             input=stdin,
             capture_output=True,
             text=True,
@@ -53,12 +64,14 @@ def firmtrail(
     except subprocess.TimeoutExpired as late:
         printed = b"".join(filter(None, (late.stdout, late.stderr)))  # bytes, whatever `text` says
         said = printed.decode(errors="replace")
-        raise AssertionError(f"{arguments} took over {seconds_max} s, and said: {said}") from late
+        raise AssertionError(
+            f"{arguments} took over {seconds_max} s, and printed: {said}"
+        ) from late
     return Done(process)
 
 
 def in_process(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
-    """Run it in this process: starting one costs ten times what the command does."""
+    """Runs a command in this process: starting another takes ten times as long."""
     command_line = ["--database", database, *arguments]
     with own_log():
         ran = CliRunner().invoke(main, command_line, env=environment, input=stdin)
@@ -68,7 +81,7 @@ def in_process(database: str, *arguments: str, stdin: str = "", **environment: s
 
 
 def new_project(database: str) -> str:
-    """Add project acme with an admin, and return a token of his."""
+    """Adds project acme with an admin, and returns a token of the admin."""
     assert firmtrail(database, "project", "add", "acme").exit_code == 0
     member = ("boss@example.org", "--project", "acme")
     assert firmtrail(database, "user", "add", *member, "--role", "admin").exit_code == 0

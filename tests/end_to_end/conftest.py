@@ -1,4 +1,4 @@
-"""Servers for end-to-end tests."""
+"""Starts servers for end-to-end tests."""
 
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The demo starts on what it made itself and on nothing else, and for this machine alone."""
+"""Checks that the demo starts only on its own data, and only for this machine."""
 
 import contextlib
 import signal
@@ -62,7 +62,7 @@ def test_the_demo_refuses_what_it_did_not_create(
         assert users == 0
 
 
-def test_the_demo_refuses_a_project_that_came_beside_it(serve: Serve, database_url: str) -> None:
+def test_the_demo_refuses_a_database_with_another_project(serve: Serve, database_url: str) -> None:
     server = serve(database_url, "--demo")
     assert firmtrail(database_url, "project", "add", "acme").exit_code == DONE
     server.send(signal.SIGTERM)
@@ -71,7 +71,7 @@ def test_the_demo_refuses_a_project_that_came_beside_it(serve: Serve, database_u
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104
-def test_the_demo_is_for_this_machine_alone(sqlite_url: str, host: str) -> None:
+def test_the_demo_listens_only_for_this_machine(sqlite_url: str, host: str) -> None:
     assert "--demo-public" in refused(sqlite_url, "--host", host)
 
 
@@ -79,7 +79,7 @@ def test_the_demo_is_for_this_machine_alone(sqlite_url: str, host: str) -> None:
     "arguments",
     [("--host", "localhost"), ("--host", "0.0.0.0", "--demo-public")],  # noqa: S104
 )
-def test_the_demo_is_public_only_where_that_is_said(
+def test_the_demo_is_public_only_with_its_option(
     serve: Serve, sqlite_url: str, arguments: tuple[str, ...]
 ) -> None:
     assert ask(f"{serve(sqlite_url, '--demo', *arguments).url}/healthz")[0] == 200

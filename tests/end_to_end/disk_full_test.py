@@ -1,5 +1,5 @@
-"""A full disk under a running server: writes are refused, reads go on, and so does all when there
-is space again."""
+"""Fills the disk of a running server: writes are refused and reads continue, until there is space
+again."""
 
 import contextlib
 import resource
@@ -23,17 +23,17 @@ from tests.end_to_end.truth import untruths
 
 WRITERS = 3
 LEFT_BYTES = 200_000
-"""Less than a thousand reports or devices take."""
+"""Less than a thousand reports or devices need."""
 MOUNT_BYTES = 32 * 1024 * 1024
 
 type Space = tuple[Path, Callable[[int], None], Callable[[int], None]]
-"""Where the database lies; what takes the space of this process, but LEFT_BYTES; what gives it
-back."""
+"""The database's folder; a function that takes all space but LEFT_BYTES from the process; and one
+that gives it back."""
 
 
 @pytest.fixture
 def limited(tmp_path: Path) -> Space:
-    """No file may grow further: EFBIG."""
+    """Limits the size of files: a write fails with EFBIG."""
 
     def take(pid: int) -> None:
         size = (tmp_path / "firmtrail.db-wal").stat().st_size
@@ -51,7 +51,7 @@ def limited(tmp_path: Path) -> Space:
 
 @pytest.fixture
 def full(tmp_path: Path) -> Iterator[Space]:
-    """A file system of its own is full: ENOSPC. Only root can make one."""
+    """Fills a separate file system: a write fails with ENOSPC. Only root can make one."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount, umount = shutil.which("mount"), shutil.which("umount")
@@ -71,7 +71,7 @@ def full(tmp_path: Path) -> Iterator[Space]:
 
 
 def is_mounted(mount: str, folder: Path) -> bool:
-    """Mount a small file system there, if this is allowed."""
+    """Mounts a small file system there, if that is allowed."""
     small = ["-t", "tmpfs", "-o", f"size={MOUNT_BYTES}", "none"]
     done = subprocess.run([mount, *small, folder], check=False, stderr=subprocess.DEVNULL)
     return done.returncode == 0
@@ -101,7 +101,7 @@ async def test_a_full_disk(request: pytest.FixtureRequest, serve: Serve, kind: s
 
 
 async def assert_full(session: ClientSession, url: str, site: Site, writers: list[Writer]) -> None:
-    """What does not fit is refused, and reads answer that nobody takes away."""
+    """Checks that a write without space is refused, and that reads still answer."""
     device = writers[0].devices[0]
     path = f"{url}{P}/devices/{device}"
     reports = [{"version": "1.0.0", "report_id": str(n)} for n in range(1_000)]
@@ -115,13 +115,15 @@ async def assert_full(session: ClientSession, url: str, site: Site, writers: lis
     for read in (path, f"{path}/history", f"{url}{P}/versions"):
         assert (await get(session, read, site.admin)).status == 200
     assert (await get(session, f"{url}/healthz")).status == 200
-    log = await get(session, f"{url}{P}/events", site.admin)  # itself recorded, if that fits
+    log = await get(
+        session, f"{url}{P}/events", site.admin
+    )  # the read itself is recorded, if it fits
     assert log.status in {200, 503}
     assert log.status == 200 or int(log.headers["Retry-After"]) >= 1
 
 
 def stored(path: Path, site: Site) -> list[Entry]:
-    """The log as it lies in the file, each entry at its position."""
+    """Reads the log from the file, and checks that each entry is at its position."""
     text = "SELECT position, entry FROM events WHERE log_id = ? ORDER BY position"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         found = connection.execute(text, [site.log_id]).fetchall()

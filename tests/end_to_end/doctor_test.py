@@ -1,4 +1,4 @@
-"""What `firmtrail doctor` finds outside the tables, and how a clock's jump is accepted."""
+"""Checks what `firmtrail doctor` finds outside the tables, and how a clock's jump is accepted."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def database(tmp_path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def test_a_doctor_compares_published_checkpoints_with_the_logs(
+def test_the_doctor_compares_published_checkpoints_with_the_logs(
     serve: Serve, database: str, tmp_path: Path
 ) -> None:
     file = Path(database.removeprefix("sqlite:///"))
@@ -54,7 +54,7 @@ def doctors(database: str, *options: str) -> dict[str, dict[str, str]]:
     return {row["check"]: row for row in rows}
 
 
-def test_a_clock_that_jumped_ahead_says_until_when_and_is_accepted(
+def test_writes_wait_for_a_clock_that_jumped_ahead_until_it_is_accepted(
     serve: Serve, database: str
 ) -> None:
     server = serve(database)

@@ -1,4 +1,4 @@
-"""What goes wrong in a newcomer's first hour is said once: what happened, and what to do."""
+"""Checks the messages for a newcomer's mistakes: each says once what happened and what to do."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def database(tmp_path: Path) -> str:
 
 
 def refused(done: Done) -> str:
-    """The one line that says why."""
+    """Returns the one line that gives the reason."""
     assert done.exit_code == COULD_NOT_RUN, done.out + done.said
     assert "Traceback" not in done.said
     lines = [line for line in done.said.splitlines() if line.startswith("Error: ")]
@@ -44,7 +44,7 @@ def refused(done: Done) -> str:
     return line
 
 
-def test_what_is_missing_is_named(database: str) -> None:
+def test_a_missing_thing_is_named(database: str) -> None:
     for command, missing in (
         (("user", "add", "a@example.org", "--role", "viewer", "--project", "nope"), "project nope"),
         (("user", "list", "--project", "nope"), "project nope"),
@@ -74,7 +74,7 @@ def test_what_is_missing_is_named(database: str) -> None:
         assert missing in said, said
 
 
-def test_a_fault_names_the_option_and_is_said_once(database: str) -> None:
+def test_a_fault_names_the_option_once(database: str) -> None:
     for command, named in (
         (("project", "add", "No Name"), "NAME"),
         (("device", "add", "a b", "--project", "acme"), "ID"),
@@ -101,7 +101,7 @@ def test_a_password_in_a_faulty_url_is_not_repeated() -> None:
     assert "geheim" not in said
 
 
-def test_a_number_is_asked_for_as_a_number(database: str) -> None:
+def test_a_message_about_a_number_says_so(database: str) -> None:
     assert "whole number" in refused(in_process(database, "serve", "--port", "abc"))
 
 
@@ -113,14 +113,14 @@ def test_a_taken_port_is_named(database: str) -> None:
     assert "--port" in said
 
 
-def test_a_host_that_is_not_here_is_named(database: str) -> None:
+def test_a_host_of_another_machine_is_named(database: str) -> None:
     for host in ("192.0.2.1", "nowhere.invalid"):
         said = refused(in_process(database, "serve", "--port", "0", "--host", host))
         assert host in said
         assert "--host" in said
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     for command in (("serve", "--port", "0"), ("migrate",)):
         said = refused(in_process(f"sqlite:///{tmp_path}/none/x.db", *command))
         assert f"{tmp_path}/none" in said
@@ -128,8 +128,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
-def test_what_can_not_be_written_is_named(tmp_path: Path, what: str) -> None:
-    """Root may write everything, so another user runs the commands."""
+def test_a_file_or_folder_that_can_not_be_written_is_named(tmp_path: Path, what: str) -> None:
+    """Runs the commands as another user, as root may write everything."""
     folder = tmp_path / "data"
     folder.mkdir()
     file = folder / "firmtrail.db"
@@ -159,7 +159,7 @@ def _as_nobody(file: Path) -> int:
     return 0
 
 
-def test_the_file_of_tls_that_is_bad_is_named(database: str, tmp_path: Path) -> None:
+def test_a_bad_tls_file_is_named(database: str, tmp_path: Path) -> None:
     key, certificate = _self_signed(tmp_path / "a"), tmp_path / "a.pem"
     other, bad = _self_signed(tmp_path / "b"), tmp_path / "bad.pem"
     bad.write_text("no PEM")
@@ -184,12 +184,12 @@ def _self_signed(path: Path) -> Path:
     return key
 
 
-def test_plain_routes_of_no_project_are_not_served(database: str) -> None:
+def test_plain_routes_of_an_unknown_project_are_not_served(database: str) -> None:
     said = refused(in_process(database, "serve", "--port", "0", "--seed-api", "nope"))
     assert "no project nope" in said
 
 
-def test_a_server_that_is_away_is_named(database: str) -> None:
+def test_a_server_that_can_not_be_reached_is_named(database: str) -> None:
     where = ("--url", "http://127.0.0.1:1", "--project", "acme")
     for command in (
         ("device", "list", *where),
@@ -201,7 +201,7 @@ def test_a_server_that_is_away_is_named(database: str) -> None:
         assert "ssl" not in said
 
 
-def test_an_audit_of_no_log_says_what_a_log_is(database: str, tmp_path: Path) -> None:
+def test_an_audit_without_a_log_says_what_a_log_is(database: str, tmp_path: Path) -> None:
     said = refused(in_process(database, "audit", "verify", str(tmp_path)))
     assert str(tmp_path) in said
     assert "audit export" in said
@@ -211,7 +211,7 @@ def test_an_audit_of_no_log_says_what_a_log_is(database: str, tmp_path: Path) ->
     ("head", "named"),
     [("id,model", "device"), ("device,colour", "colour"), ("", "device")],
 )
-def test_a_column_that_is_missing_or_unknown_is_named(
+def test_a_missing_or_unknown_column_is_named(
     database: str, tmp_path: Path, head: str, named: str
 ) -> None:
     file = tmp_path / "fleet.csv"
@@ -278,7 +278,7 @@ def test_a_password_of_postgres_on_a_command_line_is_warned_of() -> None:
     assert "FIRMTRAIL_DATABASE" in done.said
 
 
-def test_a_role_that_is_not_there_is_found_before_anything_is_changed(
+def test_an_unknown_role_is_found_before_anything_is_changed(
     postgres: PostgresServer,
 ) -> None:
     url = postgres.create_database("no_role")
@@ -291,7 +291,7 @@ def test_a_role_that_is_not_there_is_found_before_anything_is_changed(
     assert "no role nope" in said
 
 
-def test_who_may_not_migrate_is_told_to_be_the_owner(postgres: PostgresServer) -> None:
+def test_migrate_without_the_right_advises_to_run_as_the_owner(postgres: PostgresServer) -> None:
     url = postgres.create_database("not_the_owner")
     name = f"poor_{os.getpid()}"
     asyncio.run(run_outside(url, f"CREATE ROLE {name} LOGIN"))

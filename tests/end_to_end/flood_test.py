@@ -1,4 +1,4 @@
-"""A flood of connections that ask for nothing, against real processes with few descriptors."""
+"""Floods real processes that have few descriptors with connections that send no request."""
 
 import socket
 import subprocess
@@ -22,7 +22,7 @@ ANSWERED_S = 15
 
 
 class Limited(Server):
-    """A server whose hard limit of descriptors is low, and whose soft limit is lower."""
+    """Runs a server with a low hard limit of descriptors and a lower soft limit."""
 
     def __init__(self, database: str, log: Path, *options: str) -> None:
         super().__init__(database, log, *options)

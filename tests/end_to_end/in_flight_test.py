@@ -1,5 +1,5 @@
-"""What becomes of requests that are under way: when the server is stopped, when the client hangs
-up, and when the database keeps them waiting."""
+"""Checks requests in progress when the server is stopped, when the client hangs up, and when the
+database makes them wait."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ async def test_a_server_stopped_under_load_keeps_what_it_acknowledged(
     assert await untruths(site) == []
 
 
-async def test_a_stopping_server_answers_what_it_has_and_takes_no_more(
+async def test_a_stopping_server_answers_accepted_requests_and_accepts_no_more(
     serve: Serve, database_url: str
 ) -> None:
     site = await new_site(database_url, [DEVICE])
@@ -97,7 +97,7 @@ async def test_half_a_report_records_nothing(serve: Serve, sqlite_url: str) -> N
         assert len(await entries(session, server.url, site)) == size
 
 
-async def test_a_database_that_is_locked_delays_reports_so_long_and_reads_of_views_not_at_all(
+async def test_a_locked_database_delays_reports_and_not_reads_of_views(
     serve: Serve, database_url: str
 ) -> None:
     site = await new_site(database_url, [DEVICE])
@@ -111,7 +111,7 @@ async def test_a_database_that_is_locked_delays_reports_so_long_and_reads_of_vie
             for path in (f"{P}/devices/{DEVICE}", f"{P}/devices/{DEVICE}/history", f"{P}/versions"):
                 assert (await get(session, f"{server.url}{path}", site.admin)).status == 200
             assert time.monotonic() - began < LOCK_SECONDS
-            # a read of the log is recorded first, and in a file there is one lock for all
+            # a read of the log is recorded first, and a file has one lock for all logs
             log = tasks.create_task(get(session, f"{server.url}{P}/events", site.admin))
             answer = await write
             assert time.monotonic() - began < 2 * LOCK_SECONDS
@@ -122,7 +122,7 @@ async def test_a_database_that_is_locked_delays_reports_so_long_and_reads_of_vie
 
 @contextlib.asynccontextmanager
 async def held(database: str) -> AsyncIterator[None]:
-    """Another process has the log's head: nobody appends meanwhile."""
+    """Locks the log's head in another process: no append succeeds meanwhile."""
     if database.startswith("sqlite:///"):
         with contextlib.closing(sqlite3.connect(database.removeprefix("sqlite:///"))) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""On Postgres, who serves can add to a log and not change it, and who audits can only read."""
+"""Checks the Postgres roles: the service only adds to a log, and the auditor only reads."""
 
 import asyncio
 from pathlib import Path
@@ -26,7 +26,7 @@ READ = ("devices", "devices/d1/history", "versions", "events", "members", "log/c
 
 
 class Urls(NamedTuple):
-    """One database, as its owner and the two roles reach it."""
+    """Holds the URLs of one database for its owner and the two roles."""
 
     owner: str
     service: str
@@ -46,14 +46,16 @@ async def granted(postgres: PostgresServer, name: str) -> Urls:
 
 @pytest.fixture(scope="module")
 async def urls(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Urls:
-    """Filled by the role that serves: everything that is recorded, published and gone on with."""
+    """Fills a database as the role that serves: records, publishes and continues logs."""
     urls = await granted(postgres, "least_privilege")
     async with opened(urls.service) as db:
         await fill(db, tmp_path_factory.getbasetemp() / "least_privilege")
     return urls
 
 
-def test_who_only_reads_can_audit(urls: Urls, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_role_that_only_reads_can_audit(
+    urls: Urls, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     beside = tmp_path_factory.getbasetemp() / "least_privilege"
     files = ("--signing-key-file", f"{beside}.key", "--checkpoints-file", f"{beside}.checkpoints")
     for command in ("verify", "replay"):
@@ -75,7 +77,7 @@ async def test_the_service_serves_as_its_role(
         report = f"{url}/devices/d1/reports"
         sent = await post(session, report, site.secrets["d1"], {"version": "1.0.0"})
         assert sent.status == 201
-        await asyncio.sleep(1)  # until when its checkpoint is out
+        await asyncio.sleep(1)  # until its checkpoint is published
         for path in READ:
             assert (await get(session, f"{url}/{path}", site.admin)).status == 200, path
         assert (await get(session, f"{server.url}/readyz")).status == 200
@@ -96,7 +98,7 @@ CHANGES = [
 
 
 async def refused(url: str, texts: list[str]) -> list[str]:
-    """Those of the statements that Postgres did for this role, or refused for another reason."""
+    """Returns the statements that Postgres did not refuse for lack of privilege."""
     connection = await asyncpg.connect(url)
     done = []
     for text in texts:

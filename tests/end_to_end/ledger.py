@@ -1,8 +1,8 @@
-"""Writers that keep a ledger: what they sent, and what was acknowledged of it.
+"""Defines writers that keep a ledger of the reports they sent and the acknowledgements they got.
 
 A request that got no answer, or 503, is sent again with the same report ids until it is answered.
-The ledger is then held against the log: nothing acknowledged is missing, moved or doubled, and
-nothing is there that nobody sent.
+The ledger is then compared with the log: nothing acknowledged is missing, moved or doubled, and
+the log has no report that was not sent.
 """
 
 import asyncio
@@ -30,7 +30,8 @@ type Report = dict[str, Any]
 
 
 class Unit(NamedTuple):
-    """What one request carries: a device's own reports, or a gateway's, which name theirs."""
+    """Holds the reports of one request: of one device, or of a gateway, whose reports name
+    theirs."""
 
     device: str | None
     reports: Sequence[Report]
@@ -38,7 +39,7 @@ class Unit(NamedTuple):
 
 
 class Writer:
-    """A closed loop of requests for some devices of its own."""
+    """Sends requests for its own devices, one after the other."""
 
     def __init__(self, site: Site, number: int, *, duplicates: float = 0.1) -> None:
         self.site = site
@@ -54,10 +55,10 @@ class Writer:
         """Requests that were answered 503."""
         self._duplicates = duplicates
         self._firsts: set[Key] = set()
-        """Of which an answer said that this was no duplicate: one answer at most."""
+        """Reports that an answer called the first; only one answer may."""
 
     async def run(self, session: ClientSession, url: str, stop: asyncio.Event) -> None:
-        """Send until told to stop, what is unanswered first; ends too when the server is gone."""
+        """Sends, unanswered requests first, until `stop` is set or the server is gone."""
         while not stop.is_set():
             if not self.unanswered:
                 self.unanswered.append(self._unit())
@@ -67,13 +68,13 @@ class Writer:
             self.unanswered.popleft()
 
     async def finish(self, session: ClientSession, url: str) -> None:
-        """Send what is unanswered until it is answered."""
+        """Sends the unanswered requests until they are answered."""
         while self.unanswered:
             if await self.send(session, url, self.unanswered[0]):
                 self.unanswered.popleft()
 
     async def send(self, session: ClientSession, url: str, unit: Unit) -> bool:
-        """Send a unit once; whether it was acknowledged."""
+        """Sends a unit once, and returns whether it was acknowledged."""
         for report in unit.reports:
             self.sent[self.key(unit, report)] = report
         path, credential = self.target(unit)
@@ -92,7 +93,7 @@ class Writer:
         return True
 
     def target(self, unit: Unit) -> tuple[str, str]:
-        """The path that the unit goes to, and the credential for it."""
+        """Returns the unit's path and credential."""
         if unit.device is None:
             return f"{P}/reports", self.site.gateway
         return f"{P}/devices/{unit.device}/reports", self.site.secrets[unit.device]
@@ -120,7 +121,7 @@ class Writer:
         return Unit(device, [self._report(device) for _ in range(count)], is_array)
 
     def _report(self, device: str | None) -> Report:
-        """A new report, or one that was acknowledged already."""
+        """Returns a new report, or one that was acknowledged already."""
         name = device or random.choice(self.devices)
         known = [key for key in self.acknowledged if key[0] == name][-50:]
         if known and random.random() < self._duplicates:
@@ -132,7 +133,7 @@ class Writer:
 
 
 async def new_writers(database: str, count: int, *more_devices: str) -> tuple[Site, list[Writer]]:
-    """Writers, and a site in a migrated database that has their devices."""
+    """Returns writers, and a site in a migrated database that has their devices."""
     devices = [device for number in range(count) for device in devices_of(number)]
     site = await new_site(database, [*devices, *more_devices])
     return site, [Writer(site, number) for number in range(count)]
@@ -143,7 +144,7 @@ def devices_of(writer: int) -> list[str]:
 
 
 def new_report(device: str, report_id: str) -> Report:
-    """Any version and status; most are late, some from a clock that is not believed, some bare."""
+    """Returns a random report: most are late, some have an implausible time, some are bare."""
     report: Report = {
         "version": random.choice(VERSIONS),
         "status": random.choice(STATUSES),
@@ -160,7 +161,7 @@ def new_report(device: str, report_id: str) -> Report:
 
 
 def session() -> ClientSession:
-    """A client; an answer that takes longer than ANSWER_SECONDS_MAX is an error."""
+    """Opens a client session; an answer slower than ANSWER_SECONDS_MAX is an error."""
     return ClientSession(timeout=ClientTimeout(total=ANSWER_SECONDS_MAX))
 
 
@@ -168,7 +169,7 @@ def session() -> ClientSession:
 async def load(
     session: ClientSession, writers: Sequence[Writer], *urls: str
 ) -> AsyncIterator[None]:
-    """All writers at once, spread over the servers, from entering the context to leaving it."""
+    """Runs all writers in parallel, spread over the servers, while the context is entered."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         for number, writer in enumerate(writers):
@@ -180,7 +181,7 @@ async def load(
 
 
 async def until_all_go_on(writers: Sequence[Writer]) -> None:
-    """Wait until each has something more acknowledged."""
+    """Waits until every writer has another acknowledgement."""
     before = [len(writer.acknowledged) for writer in writers]
     async with asyncio.timeout(GO_ON_SECONDS_MAX):
         while any(len(w.acknowledged) == n for w, n in zip(writers, before, strict=True)):
@@ -188,7 +189,7 @@ async def until_all_go_on(writers: Sequence[Writer]) -> None:
 
 
 async def until_refused(writers: Sequence[Writer]) -> None:
-    """Wait until each was answered 503 once more."""
+    """Waits until every writer was answered 503 once more."""
     before = [writer.unavailable for writer in writers]
     async with asyncio.timeout(GO_ON_SECONDS_MAX):
         while any(w.unavailable == n for w, n in zip(writers, before, strict=True)):
@@ -196,7 +197,7 @@ async def until_refused(writers: Sequence[Writer]) -> None:
 
 
 async def settle(session: ClientSession, writers: Sequence[Writer], url: str) -> None:
-    """Everything that was sent gets acknowledged, and is then in the log once."""
+    """Finishes until everything is acknowledged, and checks that the log has each report once."""
     async with asyncio.timeout(GO_ON_SECONDS_MAX):
         for writer in writers:
             await writer.finish(session, url)
@@ -205,7 +206,7 @@ async def settle(session: ClientSession, writers: Sequence[Writer], url: str) ->
 
 
 def faults(writers: Sequence[Writer], log: Sequence[Entry]) -> list[str]:
-    """What of the writers' ledgers the log contradicts; empty: all is well."""
+    """Returns where the log contradicts the writers' ledgers; nothing if it agrees."""
     return [fault for writer in writers for fault in writer.faults] + list(_faults(writers, log))
 
 
@@ -225,7 +226,7 @@ def _faults(writers: Sequence[Writer], log: Sequence[Entry]) -> Iterator[str]:
 
 
 def _key_of(entry: Entry) -> Key | None:
-    """The report that an entry records; None where it is another event."""
+    """Returns the report that an entry records, None for another event."""
     if not entry.id.startswith("r."):
         return None
     return entry.subject.removeprefix("device/"), entry.id.removeprefix("r.")

@@ -1,4 +1,4 @@
-"""The command line lists, shows and ends what the API can, in tables that nothing cuts."""
+"""Checks that commands list, show and end what the API can, in tables without cut cells."""
 
 import re
 import signal
@@ -29,7 +29,7 @@ def database(tmp_path: Path) -> str:
 
 
 class Acme:
-    """Commands on project acme."""
+    """Runs commands on project acme."""
 
     def __init__(self, database: str) -> None:
         self._database = database
@@ -47,7 +47,7 @@ class Acme:
         return self.done(*command, "--json").json
 
     def rows(self, *command: str) -> list[str]:
-        """The table, of which nothing is cut and nothing is written as a program would."""
+        """Returns the lines of the table, with whole cells and no words of a program."""
         out = self.done(*command).out
         assert "…" not in out
         assert not re.search(
@@ -138,7 +138,7 @@ def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     assert "devices that run it" in acme.done("rollback", "1.1.0", *PUMP, "--dry-run").out
 
 
-def test_releases_versions_halts_and_questions_are_listed(acme: Acme) -> None:
+def test_releases_versions_and_questions_are_listed_and_a_halt_ended(acme: Acme) -> None:
     header, row = acme.rows("release", "list")
     assert "the first of many" in row
     assert "withdrawn because" in header
@@ -158,18 +158,18 @@ def test_releases_versions_halts_and_questions_are_listed(acme: Acme) -> None:
     assert (late.exit_code, late.out) == (FOUND_WRONG, "")
 
 
-def test_logins_and_tokens_need_somebody_whose_they_are(database: str) -> None:
+def test_logins_and_tokens_need_an_owner(database: str) -> None:
     for command in (("token", "list"), ("login", "list"), ("login", "end", "x"), ("logout",)):
         done = in_process(database, *command)
         assert (done.exit_code, "Say whose" in done.said) == (COULD_NOT_RUN, True), done.said
 
 
-def test_a_server_is_steered_as_its_database_is(serve: Serve, database: str) -> None:
+def test_commands_work_on_a_server_as_on_its_database(serve: Serve, database: str) -> None:
     boss = ("boss@example.org", "--project", "acme")
     for command in (("project", "add", "acme"), ("user", "add", *boss, "--role", "admin")):
         assert in_process(database, *command).exit_code == DONE
-    token = in_process(database, "token", "create", *boss).out.strip()
-    where = {"FIRMTRAIL_URL": serve(database).url, "FIRMTRAIL_TOKEN": token}
+    issued = in_process(database, "token", "create", *boss).out.strip()
+    where = {"FIRMTRAIL_URL": serve(database).url, "FIRMTRAIL_TOKEN": issued}
     here = ("--project", "acme")
 
     def done(*command: str) -> Done:
@@ -180,11 +180,11 @@ def test_a_server_is_steered_as_its_database_is(serve: Serve, database: str) -> 
     assert done("device", "add", "d1", *here).out
     assert [each["device"] for each in done("device", "list", *here, "--json").json] == ["d1"]
     assert [each["role"] for each in done("project", "list", "--json").json] == ["admin"]
-    [held] = done("token", "list", "--json").json
+    [token] = done("token", "list", "--json").json
     assert "boss@example.org" in done("user", "list", *here).out
     elsewhere = in_process("sqlite:///none.db", "device", "list", "--project", "nope", **where)
     assert (elsewhere.exit_code, "project nope" in elsewhere.said) == (COULD_NOT_RUN, True)
-    done("token", "revoke", held["id"])
+    done("token", "revoke", token["id"])
     ended = in_process("sqlite:///none.db", "device", "list", *here, **where)
     assert (ended.exit_code, "token" in ended.said) == (COULD_NOT_RUN, True)
 

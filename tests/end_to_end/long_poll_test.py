@@ -1,6 +1,7 @@
-"""How soon do devices that wait hear of a rollback, on every server?
+"""Measures how soon waiting devices learn of a rollback, on every server.
 
-`FIRMTRAIL_TEST_WAITERS=2000 python -m pytest -s tests/end_to_end/long_poll_test.py` is the show.
+`FIRMTRAIL_TEST_WAITERS=2000 python -m pytest -s tests/end_to_end/long_poll_test.py` shows it with
+more devices.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ SETTLED_S = 2
 """Long after the last device began to wait."""
 
 
-async def test_a_rollback_on_one_server_reaches_who_waits_on_two(
+async def test_a_rollback_on_one_server_reaches_devices_that_wait_on_two(
     serve: Serve, postgres_url: str
 ) -> None:
     names = [f"d{number}" for number in range(WAITERS)]
@@ -48,7 +49,7 @@ async def test_a_rollback_on_one_server_reaches_who_waits_on_two(
 
 
 async def hear(session: ClientSession, device: str, site: Site, name: str) -> float:
-    """Check in, wait for something else, and give when it came."""
+    """Checks in, waits for another answer, and returns when it arrived."""
     url, secret = f"{device}/update", site.secrets[name]
     etag = (await get(session, url, secret)).headers["ETag"]
     headers = {"Authorization": f"Bearer {secret}", "If-None-Match": etag}
@@ -62,7 +63,7 @@ async def hear(session: ClientSession, device: str, site: Site, name: str) -> fl
 async def run_bad_version(
     session: ClientSession, url: str, site: Site, names: Iterable[str]
 ) -> None:
-    """Every device ran 1.0.0 and runs 1.1.0, which are releases."""
+    """Makes every device run 1.1.0 after 1.0.0, both releases."""
     for version in ("1.0.0", "1.1.0"):
         release = {"model": MODEL, "version": version}
         assert (await post(session, f"{url}{P}/releases", site.admin, release)).status == 201

@@ -1,4 +1,4 @@
-"""A path of an embedded database is one file, whatever characters are in it."""
+"""Checks that every command opens the same file, whatever characters are in its path."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runs `firmtrail serve` as what it is: a process, reached over HTTP and ended by signals."""
+"""Runs `firmtrail serve` as a process, reached over HTTP and ended by signals."""
 
 import contextlib
 import os
@@ -26,9 +26,9 @@ thousand commands of a run would compile the service again."""
 
 
 class Server:
-    """One server from entering the context to leaving it; it can be ended and started between.
+    """Runs one server while the context is entered; it can be ended and started meanwhile.
 
-    Each start takes a free port, so ask for `url` anew.
+    Each start takes a free port, so `url` changes.
     """
 
     def __init__(self, database: str, log: Path, *options: str) -> None:
@@ -65,7 +65,7 @@ class Server:
         return self._process.poll() is None
 
     def start(self) -> None:
-        """Start on the database as it is, and return once it serves."""
+        """Starts on the database as it is, and returns when it serves."""
         started = len(self.said("serving"))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the tests; they stop the server
+                start_new_session=True,  # Ctrl-C ends the tests, which stop the server
             )
         deadline = time.monotonic() + START_SECONDS_MAX
         while len(said := self.said("serving")) == started:
@@ -85,7 +85,7 @@ class Server:
         self.url = said[-1]["url"]
 
     def kill(self) -> None:
-        """End as by kill -9, with its workers: nothing flushed, nothing answered."""
+        """Kills the server and its workers with SIGKILL: nothing is flushed or answered."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
@@ -93,7 +93,7 @@ class Server:
             _await_release(self._file)
 
     def kill_alone(self) -> None:
-        """The same for the process that takes requests; one that writes for it ends by itself."""
+        """Kills only the process that takes requests; the process that writes for it then ends."""
         self.send(signal.SIGKILL)
         self._process.wait()
 
@@ -101,15 +101,15 @@ class Server:
         self._process.send_signal(number)
 
     def exit_code(self) -> int:
-        """Wait for the end."""
+        """Waits for the end, and returns the exit code."""
         return self._process.wait(STOP_SECONDS_MAX)
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """Every line of its log that tells of this, since the first start."""
+        """Returns every line of its log with this event, since the first start."""
         return self._lines(f'"event":"{event}"')
 
     def tracebacks(self) -> list[dict[str, Any]]:
-        """Every line of its log that tells of an error that nobody expected."""
+        """Returns every line of its log with an unexpected error."""
         lines = self._lines('"exception":')
         return [line for line in lines if line["level"] == "error"]
 
@@ -122,12 +122,13 @@ class Server:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that this one started and that are still there."""
+    """Returns the processes that this one started and that still run."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _await_release(file: Path) -> None:
-    """What wrote the file for a killed server is no child of ours to wait for."""
+    """Waits until the process that writes for a killed server is gone: it is not a child
+    process."""
     deadline = time.monotonic() + STOP_SECONDS_MAX
     while file_lock.is_locked(file) and time.monotonic() < deadline:
         time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""The configurations in deploy/, run by a real nginx and a real HAProxy."""
+"""Runs the configurations in deploy/ with a real nginx and a real HAProxy."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ SPOOFED = {
 
 @dataclass(frozen=True)
 class Proxied:
-    """A server, and the URL of the proxy in front of it."""
+    """Holds a server, and the URL of the proxy in front of it."""
 
     site: Site
     server: Server
@@ -60,9 +60,9 @@ def free_port() -> int:
 
 
 def replaced(text: str, changes: dict[str, str]) -> str:
-    """The text with each of these, which stand in it, replaced."""
+    """Replaces each of these in the text, which must contain it."""
     for old, new in changes.items():
-        assert old in text, f"{old} stands in the configuration"
+        assert old in text, f"{old} is not in the configuration"
         text = text.replace(old, new)
     return text
 
@@ -203,7 +203,7 @@ async def test_artifacts_pass_in_both_directions(proxied: Proxied, size_bytes: i
     assert (await get(proxied.session, url, proxied.site.admin)).body == content
 
 
-async def test_events_pass_as_they_happen(proxied: Proxied) -> None:
+async def test_events_pass_immediately(proxied: Proxied) -> None:
     headers = {"Authorization": f"Bearer {proxied.site.admin}"}
     async with proxied.session.get(f"{proxied.url}{P}/stream", headers=headers) as stream:
         assert (await stream.content.readline()).startswith(b"retry:")

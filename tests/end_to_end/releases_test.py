@@ -1,4 +1,4 @@
-"""Releases by the command line and by large files, against a real server process."""
+"""Adds releases on the command line and with large files, against a real server process."""
 
 import os
 from collections.abc import AsyncIterator
@@ -62,8 +62,8 @@ def test_releases_go_to_a_postgres_server_by_its_url(
     assert firmtrail(*elsewhere, **by_url).exit_code == 0
     again = firmtrail(*elsewhere, **by_url)
     assert (again.exit_code, "release already" in again.said) == (2, True)
-    gone_on_with = firmtrail(*elsewhere, "--artifact", f"full.bin={file}", **by_url)
-    assert gone_on_with.exit_code == 0, gone_on_with.said
+    continued = firmtrail(*elsewhere, "--artifact", f"full.bin={file}", **by_url)
+    assert continued.exit_code == 0, continued.said
     other = tmp_path / "other.bin"
     other.write_bytes(b"other")
     refused = firmtrail(*elsewhere, "--artifact", f"full.bin={other}", **by_url)
@@ -107,7 +107,7 @@ async def test_a_large_artifact_goes_up_and_down_in_flat_memory(
 
 
 async def downloaded(session: ClientSession, path: str, *, cut_after: int) -> tuple[str, int]:
-    """Digest and size of what comes: cut once, and gone on with."""
+    """Returns the digest and size of a download that is interrupted once and continued."""
     digest, size, etag = sha256(), 0, ""
     async with session.get(path) as response:
         etag = response.headers["ETag"]

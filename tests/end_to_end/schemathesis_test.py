@@ -1,4 +1,4 @@
-"""The OpenAPI document against the service, by a tool that others wrote: schemathesis."""
+"""Tests the service against its OpenAPI document with schemathesis."""
 
 import subprocess
 import sys
@@ -33,8 +33,8 @@ PLACES = """\
 "query.wait" = 0
 "path.sha256" = "0000000000000000000000000000000000000000000000000000000000000000"
 """
-"""Where there is something to find; without them, every path names a project that nobody has. And
-nobody waits for answers that don't come."""
+"""Parameters that name existing things; without them, every path names an unknown project. And no
+request waits for an answer that never comes."""
 
 SECONDS_MAX = 150
 

@@ -1,4 +1,4 @@
-"""Nothing of a credential is in any output: after a bug in every route, and after an outage."""
+"""Checks that no output contains a credential, after a bug in every route and an outage."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ STOP_SECONDS_MAX = 40
 
 
 class Output:
-    """A server on a terminal or a pipe, and all that it wrote."""
+    """Runs a server on a terminal or a pipe, and keeps everything that it wrote."""
 
     def __init__(self, database: str, *options: str, is_terminal: bool) -> None:
         command = [sys.executable, "-m", "firmtrail", "--database", database]
@@ -50,7 +50,7 @@ class Output:
         self.url = self._wait_for_url()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):  # how a terminal says that it is closed
+        with contextlib.suppress(OSError):  # a terminal reports so that it is closed
             while chunk := os.read(self._source, 65536):
                 self._chunks.append(chunk)
 
@@ -99,7 +99,7 @@ def output(site: Site, *, is_terminal: bool) -> Iterator[Output]:
 
 
 def paths() -> Iterator[tuple[str, str]]:
-    """Every route that takes a credential in its head, with names in its path."""
+    """Yields every route that takes a credential in its headers, with names in its path."""
     named = {"project": "acme", "device": "d1", "position": "0", "number": "1", "level": "0"}
     named |= {"tile": "000", "model": "m1", "version": "1.0.0", "name": "fw", "sha256": "0" * 64}
     for route in routes.ROUTES:
@@ -166,11 +166,11 @@ async def test_a_bug_while_a_secret_is_recorded_shows_none(output: Output, site:
     assert_hushed(said, is_bug=True)
 
 
-async def test_texts_that_no_database_holds_are_refused(output: Output) -> None:
+async def test_texts_that_no_database_can_store_are_refused(output: Output) -> None:
     unstorable = ("%00", "a%00b", "\udcff", "%ff", "%ed%a0%80")
     async with ClientSession() as session:
         for text in unstorable:
-            wanted = 401 if text.isascii() else 400  # a raw byte is no HTTP
+            wanted = 401 if text.isascii() else 400  # a raw byte is not valid HTTP
             for query in (
                 f"email={text}&device_id=1&secret={CANARY}",
                 f"email=a@b&device_id={text}&secret={CANARY}",
@@ -189,7 +189,7 @@ async def test_texts_that_no_database_holds_are_refused(output: Output) -> None:
 
 
 async def raw_get(url: str, query: str) -> int:
-    """A target is bytes: clients send what no URL library would."""
+    """Sends a target as raw bytes, which no URL library would send."""
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     target = f"/get_firmware_updates_by_device_id?{query}"
@@ -208,7 +208,7 @@ def assert_hushed(said: str, *, is_bug: bool) -> None:
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
-    """A server that a test may stop."""
+    """Starts a Postgres that a test may stop."""
     with PostgresServer() as server:
         yield server
 

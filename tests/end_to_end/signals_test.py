@@ -1,4 +1,4 @@
-"""What signals do to a server: one process and several."""
+"""Checks what signals do to a server with one process and with several."""
 
 import contextlib
 import shutil
@@ -48,7 +48,7 @@ def start(serve: Serve, database: str, *options: str) -> Server:
 
 
 def status(server: Server, path: str = "/readyz") -> int:
-    """0: nobody accepts."""
+    """Returns the status of an answer, 0 if no server accepts."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -73,7 +73,7 @@ def certify(name: str, certificate: Path, key: Path) -> None:
 
 
 def served_certificates(server: Server) -> set[str]:
-    """What several new connections are shown: each may meet another worker."""
+    """Returns what several new connections are shown: each may reach another worker."""
     parts = urlsplit(server.url)
     assert parts.hostname is not None and parts.port is not None
     return {ssl.get_server_certificate((parts.hostname, parts.port)).strip() for _ in range(10)}
@@ -95,7 +95,7 @@ def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_pat
         lambda: bool(server.said("the TLS certificate was not replaced; the old one stays in use"))
     )
     assert served_certificates(server) == {two}
-    if not database.startswith("sqlite"):  # a worker that starts now has the old one too
+    if not database.startswith("sqlite"):  # a worker that starts now has the old certificate too
         first = children(server.pid)[0]
         with contextlib.suppress(ProcessLookupError):
             subprocess.run(["/bin/kill", "-TERM", str(first)], check=True)
@@ -115,7 +115,7 @@ def test_hangup_reads_the_certificate_again(serve: Serve, database: str, tmp_pat
         *(signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH, signal.SIGPIPE),
     ],
 )
-def test_a_signal_without_meaning_ends_no_process(
+def test_an_ignored_signal_ends_no_process(
     serve: Serve, tmp_path: Path, number: signal.Signals
 ) -> None:
     server = start(serve, embedded(tmp_path))
@@ -126,14 +126,14 @@ def test_a_signal_without_meaning_ends_no_process(
     assert status(server) == 200
 
 
-def test_quit_ends_a_server_and_says_so(serve: Serve, database: str) -> None:
+def test_quit_ends_a_server_and_is_logged(serve: Serve, database: str) -> None:
     server = start(serve, database)
     server.send(signal.SIGQUIT)
     assert server.exit_code() == 0
     assert server.said("stopping")[-1]["signal"] == "SIGQUIT"
 
 
-def test_a_drain_delay_serves_on_until_it_is_over(serve: Serve, database: str) -> None:
+def test_a_server_serves_during_its_drain_delay(serve: Serve, database: str) -> None:
     server = start(serve, database, "--drain-delay", "3")
     began = time.monotonic()
     server.send(signal.SIGTERM)

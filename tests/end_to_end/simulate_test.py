@@ -1,6 +1,6 @@
-"""The simulated fleet: it finds nothing wrong with the service, and it would find it.
+"""Checks that a simulated fleet finds no fault in the service, and that it finds every untruth.
 
-FIRMTRAIL_TEST_FLEET sets how many devices are steered; `make fleet DEVICES=50000` shows them.
+FIRMTRAIL_TEST_FLEET sets how many devices are steered, as in `make fleet DEVICES=50000`.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from aiohttp import ClientSession
 from rich.progress import Progress
 
 from firmtrail.cli import output
-from firmtrail.main import CouldNotRun
+from firmtrail.exits import CouldNotRun
 from firmtrail.simulate import checks, fleet, steered_checks, steered_play, visits
-from firmtrail.simulate.attempts import Pause, Trials
+from firmtrail.simulate.attempts import OfferHistory, Pause
 from firmtrail.simulate.client import Client
-from firmtrail.simulate.fleet import Device, Post, Recorded, Report
-from firmtrail.simulate.steering import Steered
-from firmtrail.simulate.visits import Stage
+from firmtrail.simulate.fleet import Post, RecordedReport, ReportBody, SimulatedDevice
+from firmtrail.simulate.steering import SteeredDevice
+from firmtrail.simulate.visits import Simulation
 from firmtrail.simulate.workload import Plan
 from tests.databases import migrate_now, sqlite_template
-from tests.end_to_end.command import firmtrail, in_process, new_project
+from tests.end_to_end.command import firmtrail, firmtrail_within, in_process, new_project
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import PROJECT, new_site
 from tests.postgres_server import PostgresServer
 
-type Lie = tuple[Callable[[Stage], Any], object, str, object]
-"""A check, and whose attribute is untrue to it as what."""
+type Lie = tuple[Callable[[Simulation], Any], object, str, object]
+"""A check, and an object, its attribute and a false value that the check must find."""
 
 STEERED = int(os.environ.get("FIRMTRAIL_TEST_FLEET", "300"))
 SECONDS_MAX = 60 + STEERED / 20
@@ -47,7 +47,7 @@ def database(back_end: PostgresServer | None, tmp_path: Path) -> str:
     return url
 
 
-def test_a_fleet_finds_what_it_said(serve: Serve, database: str) -> None:
+def test_a_fleet_finds_what_it_reported(serve: Serve, database: str) -> None:
     token = new_project(database)
     url = serve(database).url
     to = ("--url", url, "--token", token, "--project", "acme", "--json")
@@ -61,7 +61,7 @@ def test_a_fleet_finds_what_it_said(serve: Serve, database: str) -> None:
     assert again.json["reports recorded"] > 100
 
 
-def test_a_fleet_that_may_not_or_can_not_says_so(serve: Serve, database: str) -> None:
+def test_a_fleet_without_rights_or_project_could_not_run(serve: Serve, database: str) -> None:
     token = new_project(database)
     url = serve(database).url
     known = ("--url", url, "--project", "acme")
@@ -72,21 +72,21 @@ def test_a_fleet_that_may_not_or_can_not_says_so(serve: Serve, database: str) ->
 
 
 @pytest.mark.timeout(4 * SECONDS_MAX)
-def test_a_steered_fleet_is_told_what_was_ordered_and_its_log_replays(
+def test_a_steered_fleet_gets_what_was_ordered_and_its_log_replays(
     serve: Serve, database: str, tmp_path: Path
 ) -> None:
     token = new_project(database)
     url = serve(database, "--artifacts", str(tmp_path / "artifacts")).url
     to = ("--url", url, "--token", token, "--project", "acme", "--json")
-    wish = ("--steer", "--devices", str(STEERED), "--rate", "100000")
-    done = firmtrail(database, "simulate", *to, *wish, seconds_max=SECONDS_MAX)
+    options = ("--steer", "--devices", str(STEERED), "--rate", "100000")
+    done = firmtrail_within(SECONDS_MAX, database, "simulate", *to, *options)
     assert (done.exit_code, done.said.count("\n") < 20) == (0, True), done.said
     shown = done.json
     assert shown["position of the pause"] == shown["position of the report over it"] + 1
     assert (shown["offers after it"], shown["differences"]) == (0, 0)
     for command in ("verify", "replay"):
         audit = ("audit", command, "--project", "acme", "--json")
-        audited = firmtrail(database, *audit, seconds_max=SECONDS_MAX).json
+        audited = firmtrail_within(SECONDS_MAX, database, *audit).json
         shown[f"audit {command}: entries"] = audited["logs"][0]["entries"]
         shown[f"audit {command}: found"] = audited["found"]
     output.show_table([{"": name, "count": value} for name, value in shown.items()], {})
@@ -109,21 +109,21 @@ async def client(serve: Serve, tmp_path: Path) -> AsyncIterator[Client]:
 
 
 class TestDifferences:
-    """Whatever is untrue about the model, or the service, is found."""
+    """Checks that every difference between the model and the service is found."""
 
-    async def play(self, client: Client) -> list[Device]:
+    async def play(self, client: Client) -> list[SimulatedDevice]:
         devices = fleet.devices("d", 8)
         await client.register(devices, "m1")
         for acts in (fleet.first_installs, *(fleet.later_acts,) * 3):
             chance = random.Random(7)
             for post in acts(devices, chance, lambda: int(time.time() * 1000)):
-                await client.play(post)
+                await client.send(post)
         await self.check(client, devices)
         assert client.tally.differences == 0, client.tally.shown
         return devices
 
-    async def check(self, client: Client, devices: list[Device]) -> list[int]:
-        """Which of the four checks find something."""
+    async def check(self, client: Client, devices: list[SimulatedDevice]) -> list[int]:
+        """Returns which of the four checks find a difference."""
         found = []
         for number, work in enumerate(self.checks(client, devices)):
             before = client.tally.differences
@@ -132,7 +132,7 @@ class TestDifferences:
                 found.append(number)
         return found
 
-    def checks(self, client: Client, devices: list[Device]) -> Iterator[Awaitable[object]]:
+    def checks(self, client: Client, devices: list[SimulatedDevice]) -> Iterator[Awaitable[object]]:
         yield checks.histories(client, iter(devices))
         yield checks.states(client, devices, "m1")
         yield checks.versions(client, devices, "m1")
@@ -141,7 +141,7 @@ class TestDifferences:
     async def test_a_report_that_the_service_does_not_have(self, client: Client) -> None:
         devices = await self.play(client)
         devices[0].recorded.append(
-            Recorded(Report("9.0.0"), 10_000, int(time.time() * 1000) + 60_000)
+            RecordedReport(ReportBody("9.0.0"), 10_000, int(time.time() * 1000) + 60_000)
         )
         assert await self.check(client, devices) == [0, 1, 2, 3]
 
@@ -156,47 +156,49 @@ class TestDifferences:
         devices[2].recorded = [first._replace(position=first.position + 1), *rest]
         assert 3 in await self.check(client, devices)
 
-    async def test_a_report_told_to_be_a_duplicate_of_nothing(self, client: Client) -> None:
+    async def test_a_receipt_for_a_duplicate_of_nothing(self, client: Client) -> None:
         devices = await self.play(client)
         known = devices[0].recorded.pop()
-        await client.play(Post(devices[0], [known.report]))
+        await client.send(Post(devices[0], [known.report]))
         assert client.tally.differences == 1
 
 
-async def test_what_is_untrue_of_a_steered_fleet_is_found(client: Client) -> None:
+async def test_every_untruth_about_a_steered_fleet_is_found(client: Client) -> None:
     with Progress(disable=True) as progress:
-        stage = await steered_play.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
-    asked = next(each for each in stage.devices if each.answered)
+        simulation = await steered_play.perform(client, Plan(300, 100_000, None, 8, "1"), progress)
+    asked = next(each for each in simulation.devices if each.answered)
 
-    async def is_found(check: Callable[[Stage], Any]) -> bool:
+    async def is_found(check: Callable[[Simulation], Any]) -> bool:
         before = client.tally.differences
-        if asyncio.iscoroutine(found := check(stage)):
+        if asyncio.iscoroutine(found := check(simulation)):
             await found
         return client.tally.differences > before
 
-    for check, where, name, lie in lies_of(stage, asked):
+    for check, where, name, lie in lies_of(simulation, asked):
         assert not await is_found(check), client.tally.shown
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(where, name, lie)
             assert await is_found(check), (check, name)
     asked.device.name = "nobody"
     with pytest.raises(CouldNotRun, match="answered 404"):
-        await steered_checks.asks(stage)
+        await steered_checks.asks(simulation)
 
 
-def lies_of(stage: Stage, asked: Steered) -> list[Lie]:
-    """What is said of the play and is not so, each with the check that has to find it."""
-    orders, pause = stage.orders, stage.pause
-    back = next(each for each in stage.devices if orders.rollback in each.trials.results)
+def lies_of(simulation: Simulation, asked: SteeredDevice) -> list[Lie]:
+    """Returns false values of the simulation, each with the check that must find it."""
+    orders, pause = simulation.orders, simulation.pause
+    back = next(
+        each for each in simulation.devices if orders.rollback in each.offer_history.results
+    )
 
-    def rollout(stage: Stage) -> Awaitable[None]:
-        return steered_checks.rollout(stage, "withdrawn")
+    def rollout(simulation: Simulation) -> Awaitable[None]:
+        return steered_checks.rollout(simulation, "withdrawn")
 
-    def pause_of(stage: Stage) -> Pause:
-        return steered_checks.pause(stage, 4, 100)
+    def pause_of(simulation: Simulation) -> Pause:
+        return steered_checks.pause(simulation, 4, 100)
 
-    def check_in(stage: Stage) -> Awaitable[None]:
-        return visits.visit(stage, back)
+    def check_in(simulation: Simulation) -> Awaitable[None]:
+        return visits.visit(simulation, back)
 
     log, rollback, asks, ended = (
         steered_checks.log,
@@ -205,17 +207,17 @@ def lies_of(stage: Stage, asked: Steered) -> list[Lie]:
         steered_checks.ended,
     )
     return [
-        (log, stage, "outcomes", stage.outcomes[1:]),
-        (log, stage, "pause", pause._replace(position=pause.position + 1)),
-        (log, stage, "pause", pause._replace(failed=pause.failed + 1)),
-        (log, back, "trials", Trials()),
-        (rollout, back, "trials", Trials()),
-        (rollout, stage, "devices", stage.devices[1:]),
-        (rollback, back, "trials", Trials()),
+        (log, simulation, "outcomes", simulation.outcomes[1:]),
+        (log, simulation, "pause", pause._replace(position=pause.position + 1)),
+        (log, simulation, "pause", pause._replace(failed=pause.failed + 1)),
+        (log, back, "offer_history", OfferHistory()),
+        (rollout, back, "offer_history", OfferHistory()),
+        (rollout, simulation, "devices", simulation.devices[1:]),
+        (rollback, back, "offer_history", OfferHistory()),
         (rollback, back, "runs", "1.1.0"),
         (ended, back, "runs", "1.1.0"),
         (asks, asked, "answered", (asked.answered and asked.answered[0], "1.1.1")),
-        (check_in, stage, "orders", orders._replace(rollback="")),
+        (check_in, simulation, "orders", orders._replace(rollback="")),
         (check_in, back, "etag", ""),
-        (pause_of, stage, "told_meanwhile", [(pause.position + 2, "rollout")]),
+        (pause_of, simulation, "answers_meanwhile", [(pause.position + 2, "rollout")]),
     ]

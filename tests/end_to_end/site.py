@@ -1,4 +1,4 @@
-"""A project with devices, made before a server starts, and requests to it as its callers."""
+"""Makes a project with devices before a server starts, and sends requests to it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MODEL = "m1"
 
 @dataclass(frozen=True)
 class Site:
-    """The project acme: who may call it, and where."""
+    """Holds the project acme, with its database and credentials."""
 
     database: str
     log_id: int
@@ -32,7 +32,7 @@ class Site:
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An entry of the log, of which only this is looked at."""
+    """Holds the members of a log entry that tests read."""
 
     id: str
     subject: str
@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, read to its end."""
+    """Holds an answer, read to its end."""
 
     status: int
     headers: Any
@@ -57,7 +57,7 @@ class Answer:
 
 
 async def new_site(database: str, devices: list[str]) -> Site:
-    """Make the project in a migrated database that nobody serves yet."""
+    """Makes the project in a migrated database that no server has open."""
     async with opened(database) as db:
         access, recorder = new_access(db), Recorder(db)
         log_id = await add_project(db, access, PROJECT)
@@ -89,7 +89,7 @@ async def get(session: ClientSession, url: str, credential: str = "") -> Answer:
 async def post_and_hang_up(
     url: str, credential: str, body: Any, wait_s: float, *, without_bytes: int = 0
 ) -> None:
-    """Send a request, the last bytes of its body left out or not, and be gone before the answer."""
+    """Sends a request, possibly without its last bytes, and disconnects before the answer."""
     parts = urlsplit(url)
     data = msgspec.json.encode(body)
     head = (
@@ -105,7 +105,7 @@ async def post_and_hang_up(
 
 
 async def entries(session: ClientSession, url: str, site: Site) -> list[Entry]:
-    """The whole log as an auditor gets it; each entry stands at its position."""
+    """Reads the whole log as an auditor, and checks that each entry is at its position."""
     answer = await get(session, f"{url}{P}/events?positions=true", site.admin)
     assert answer.status == 200, answer
     found = []

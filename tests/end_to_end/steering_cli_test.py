@@ -1,4 +1,4 @@
-"""Steering from the command line, against a real server process."""
+"""Steers a fleet from the command line, against a real server process."""
 
 import socketserver
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
         (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>", "answers 502 Bad Gateway"),
     ],
 )
-def test_a_server_that_is_none_of_ours_is_an_error_and_no_finding(
+def test_an_answer_of_another_server_is_an_error_not_a_finding(
     tmp_path: Path, answer: bytes, said: str
 ) -> None:
     class Handler(socketserver.StreamRequestHandler):

@@ -1,4 +1,4 @@
-"""Is what the database holds the log, whole? Asked of the database itself, after the servers.
+"""Checks, in the database itself and after the servers ended, that it contains the whole log.
 
 The tree's root is recomputed here from RFC 6962, section 2.1, as it is written there, and not by
 the code that is tested.
@@ -14,7 +14,7 @@ from tests.replay import differences
 
 
 async def untruths(site: Site) -> list[str]:
-    """What is wrong with the log, its tree and its views; empty: all is well."""
+    """Returns what is wrong with the log, its tree and its views."""
     async with opened(site.database) as db:
         head = await log.head(db, site.log_id)
         pages = [page async for page in log.read(db, site.log_id, 0, head.size)]

@@ -1,4 +1,4 @@
-"""Several processes on one Postgres, as gunicorn runs them."""
+"""Checks several processes on one Postgres, as gunicorn runs them."""
 
 import os
 import signal
@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -28,6 +29,14 @@ def server(serve: Serve, postgres: PostgresServer) -> Iterator[Server]:
     wait_until(lambda: len(children(server.pid)) == WORKERS)
     yield server
     stop(server)
+
+
+def is_gone(server: Server, worker: int) -> bool:
+    return worker not in children(server.pid)
+
+
+def is_replaced(server: Server, worker: int) -> bool:
+    return worker not in (now := children(server.pid)) and len(now) == WORKERS
 
 
 def stop(server: Server) -> None:
@@ -78,7 +87,7 @@ def status(url: str) -> int:
 
 
 def assert_well(server: Server) -> None:
-    """Every worker answers on every connection."""
+    """Checks that every worker answers on every connection."""
     for _ in range(20):
         assert read(f"{server.url}/healthz") == '{"status":"alive"}'
         assert status(f"{server.url}/readyz") == 200
@@ -93,23 +102,25 @@ def test_a_worker_that_a_signal_ends_is_replaced_alone(
     for _ in range(2):
         first = children(server.pid)[0]
         os.kill(first, number)
-        wait_until(lambda gone=first: gone not in (now := children(server.pid)) and len(now) == 2)
+        wait_until(partial(is_replaced, server, first))
     wait_until(lambda: status(f"{server.url}/readyz") == 200)
     assert_well(server)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH])
-def test_a_signal_without_meaning_ends_nothing(server: Server, number: signal.Signals) -> None:
+def test_an_ignored_signal_ends_nothing(server: Server, number: signal.Signals) -> None:
     workers = children(server.pid)
     for pid in (server.pid, *workers):
-        if pid == server.pid or number is not signal.SIGUSR2:  # the master's order to drain
+        if (
+            pid == server.pid or number is not signal.SIGUSR2
+        ):  # with which the master makes workers drain
             os.kill(pid, number)
     time.sleep(1)
     assert children(server.pid) == workers
     assert_well(server)
 
 
-def test_workers_are_added_and_taken_away(server: Server) -> None:
+def test_workers_are_added_and_removed(server: Server) -> None:
     server.send(signal.SIGTTIN)
     wait_until(lambda: len(children(server.pid)) == WORKERS + 1)
     server.send(signal.SIGTTOU)
@@ -125,7 +136,7 @@ def test_quit_ends_all_without_waiting_for_requests(server: Server) -> None:
     assert server.said("stopping")[-1]["signal"] == "SIGQUIT"
 
 
-def test_a_worker_that_starts_while_postgres_is_away_waits_for_it(serve: Serve) -> None:
+def test_a_worker_that_starts_without_postgres_waits_for_it(serve: Serve) -> None:
     with PostgresServer() as postgres:
         url = postgres.create_database("away")
         migrate_now(url)
@@ -136,7 +147,7 @@ def test_a_worker_that_starts_while_postgres_is_away_waits_for_it(serve: Serve) 
         for number in (signal.SIGKILL, signal.SIGTERM):
             first = children(server.pid)[0]
             os.kill(first, number)
-            wait_until(lambda gone=first: gone not in children(server.pid))
+            wait_until(partial(is_gone, server, first))
         time.sleep(3)
         wait_until(lambda: len(children(server.pid)) == WORKERS)
         waiting = children(server.pid)
@@ -150,7 +161,7 @@ def test_a_worker_that_starts_while_postgres_is_away_waits_for_it(serve: Serve) 
 
 
 def test_readiness_is_computed_for_the_scrape(server: Server) -> None:
-    """Nobody called /readyz, and no dead worker's or the master's word counts."""
+    """Reads readiness although nobody called /readyz; dead workers and the master do not count."""
     for _ in range(10):
         text = read(f"{server.url}/metrics")
         assert text.count("\nfirmtrail_ready 1.0") == 1
@@ -158,7 +169,9 @@ def test_readiness_is_computed_for_the_scrape(server: Server) -> None:
         assert "\nfirmtrail_publishing 0.0" in text
 
 
-def test_a_drain_delay_serves_on_with_a_red_readyz(serve: Serve, postgres_url: str) -> None:
+def test_workers_serve_during_the_drain_delay_while_readyz_fails(
+    serve: Serve, postgres_url: str
+) -> None:
     server = serve(postgres_url, "--workers", str(WORKERS), "--drain-delay", "30")
     wait_until(lambda: len(children(server.pid)) == WORKERS)
     began = time.monotonic()

@@ -1,12 +1,12 @@
-"""How the service is put together: database, credentials, recorder, application, in this order.
+"""Assembles the service: database, credentials, recorder and application, in this order.
 
-Each is a lifetime inside the one before it; leaving ends them from the innermost, so what was
-accepted is recorded before the database closes.
+Each is a lifetime inside the one before it. Leaving ends the innermost first, so everything that
+was accepted is recorded before the database closes.
 """
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import structlog
@@ -16,11 +16,8 @@ from firmtrail.access import projects
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
 from firmtrail.artifacts import Artifacts
-from firmtrail.cli import opening
 from firmtrail.commands import demo
-from firmtrail.database.database import Database, NoSuchTable, Unavailable
-from firmtrail.database.postgres import Pooler, Postgres
-from firmtrail.database.sqlite import SQLite
+from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
 from firmtrail.http.call import Services
@@ -39,43 +36,15 @@ _log = structlog.get_logger("firmtrail")
 
 
 @contextlib.asynccontextmanager
-async def opened(
-    database: config.Database, *, apart: Sequence[str] = ()
-) -> AsyncIterator[Database]:
-    """Connect; an embedded file is locked from here to the end; `apart` as `SQLite.open` takes it.
-
-    Raises `Locked`, `Unavailable`.
-    """
-    db: Database
-    if isinstance(database, config.Embedded):
-        if fault := opening.unwritable(database.path):
-            raise CouldNotRun(fault)
-        db = await SQLite.open(database.path, script_modules=apart)
-    else:
-        try:
-            db = await Postgres.open(database.url, Pooler(database.pooler))
-        except ValueError as error:  # its text may quote a part of the password
-            raise CouldNotRun(
-                f"--database {database} is no URL of a Postgres that can be read. Percent-encode "
-                "what is special in its password (/ is %2F, ? is %3F, # is %23, @ is %40)."
-            ) from error
-        except Unavailable as error:
-            raise Unavailable(opening.away(database, error)) from error
-    try:
-        yield db
-    finally:
-        await db.close()
-
-
-@contextlib.asynccontextmanager
-async def working(
+async def services(
     db: Database, serving: config.Serving, local_socket: str | None = None
 ) -> AsyncIterator[Services]:
-    """What the application works with; callers over `local_socket` need no credential.
+    """Provides the services that the application works with. Callers over `local_socket` need no
+    credential.
 
-    What is recorded until the end is published before it ends.
+    Everything that is recorded before the end is published before this ends.
     """
-    database, minimum_sizes = serving.database, MinimumSizes()
+    minimum_sizes, location = MinimumSizes(), serving.artifacts_location
     publisher = await _publisher(db, serving, minimum_sizes)
     hasher, recorder = Hasher(), Recorder(db, minimum_sizes)
     try:
@@ -84,9 +53,9 @@ async def working(
             Access(db, hasher, local_socket=local_socket),
             recorder,
             publisher=publisher,
-            folder=database.path.parent if isinstance(database, config.Embedded) else None,
+            folder=serving.database.folder,
             metrics_folder=serving.metrics_folder,
-            artifacts=_artifacts(serving),
+            artifacts=Artifacts(location) if location else None,
             artifact_bytes_max=serving.artifact_bytes_max,
             seed_project=serving.seed_project,
             is_demo=serving.is_demo,
@@ -107,9 +76,11 @@ async def working(
 async def _publisher(
     db: Database, serving: config.Serving, minimum_sizes: MinimumSizes
 ) -> Publisher | None:
-    """Where there is a key: what publishes, every log compared with its last checkpoint.
+    """Returns what publishes checkpoints, having compared every log with its last one; None if
+    there is no key.
 
-    Raises `CouldNotRun` where that can't be done. That a log differs is no reason: reads go on.
+    Raises `CouldNotRun` if it can't publish or compare. A log that differs is no such reason: it
+    can still be read.
     """
     signing = signing_of(serving)
     if signing is None or not signing.key.exists():
@@ -124,19 +95,23 @@ async def _publisher(
         raise CouldNotRun(f"{error}.") from error
     except BadNote as error:
         raise CouldNotRun(
-            f"{signing.checkpoints} and {signing.key} do not belong together: {error}."
+            f"The checkpoints {signing.checkpoints} and the key {signing.key} do not belong "
+            f"together: {error}."
         ) from error
     return publisher
 
 
-def checkpoints_store(place: config.Place) -> checkpoint_store.CheckpointStore:
-    if isinstance(place, config.Bucket):
-        return published_bucket.CheckpointBucket.at(place.url)
-    return CheckpointFile(place)
+def checkpoints_store(location: config.StorageLocation) -> checkpoint_store.CheckpointStore:
+    if isinstance(location, config.BucketUrl):
+        return published_bucket.CheckpointBucket.at(location.url)
+    return CheckpointFile(location)
 
 
 def signing_of(serving: config.Serving) -> config.Signing | None:
-    """With what the server signs; None: it publishes nothing. Raises `CouldNotRun`."""
+    """Returns the server's key and checkpoints; None if it publishes nothing.
+
+    Raises `CouldNotRun` for a key without checkpoints, or one that is lost.
+    """
     try:
         signing = serving.database.signing
     except config.BadSetting as error:
@@ -146,39 +121,33 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
     is_begun = isinstance(signing.checkpoints, Path) and signing.checkpoints.exists()
     if is_begun and not signing.key.exists():
         raise CouldNotRun(
-            f"The key {signing.key}, which signed {signing.checkpoints}, is gone: bring it back, "
-            "or see docs/operations.md for what to do when it is lost."
+            f"The key {signing.key}, which signed {signing.checkpoints}, is missing: bring it back,"
+            " or see docs/operations.md for what to do when it is lost."
         )
     return signing
 
 
 def ensure_key(serving: config.Serving) -> None:
-    """Make the key of an embedded database that has none, and say where nothing is published.
+    """Creates the key of an embedded database that has none, and logs when nothing is published.
 
     Raises `CouldNotRun` for a key that can't sign under the instance's name.
     """
     signing = signing_of(serving)
     if signing is None and serving.database.key_file is not None:
         raise CouldNotRun(
-            f"The instance's name {serving.instance!r} can't be the name of a key, so nothing can "
-            "be published. Take a name without spaces and plus signs."
+            f"Nothing can be published, because the instance's name {serving.instance!r} can't be "
+            "the name of a key: choose a name without spaces and plus signs."
         )
     if signing is None:
-        why = "--no-publishing" if serving.no_publishing else "the instance's name is no key's name"
+        name_reason = "the instance's name can't be the name of a key"
+        why = "--no-publishing" if serving.no_publishing else name_reason
         _log.warning("no checkpoints are published", why=why)
-    elif isinstance(serving.database, config.Embedded) and not signing.key.exists():
+    elif serving.database.has_one_writer and not signing.key.exists():
         signing_key.create(signing.key)
 
 
-def _artifacts(serving: config.Serving) -> Artifacts | None:
-    place, database = serving.artifacts, serving.database
-    if place is None and isinstance(database, config.Embedded):
-        place = database.artifacts
-    return None if place is None else Artifacts(place)
-
-
 async def check_demo(db: Database, project: str) -> None:
-    """Raises `CouldNotRun` where the database holds anything that the demo did not create:
+    """Raises `CouldNotRun` if the database contains anything that the demo did not create:
     everybody who knows the seed knows the demo's password. A database without a schema is empty."""
     with contextlib.suppress(NoSuchTable):
         if (found := await demo.foreign(db, project)) is not None:
@@ -190,7 +159,7 @@ async def check_demo(db: Database, project: str) -> None:
 
 
 async def ensure_demo(services: Services) -> None:
-    """Populate the demo project, unless it is there. Raises `CouldNotRun` as `check_demo` does."""
+    """Populates the demo project if it does not exist. Raises `CouldNotRun` as `check_demo`."""
     project = services.seed_project
     assert project is not None
     await check_demo(services.db, project)
@@ -210,19 +179,20 @@ def runner(services: Services, tls: ssl.SSLContext | None = None) -> Runner:
 
 
 async def check(db: Database, serving: config.Serving) -> None:
-    """Raises `CouldNotRun` where this code can't work with the database, or it is another's."""
+    """Raises `CouldNotRun` if this version can't work with the database, or the database belongs to
+    another instance."""
     if not await migrations.is_usable(db):
         raise CouldNotRun(
-            f"{serving.database} has no schema, or that of an older or newer version: "
-            "run `firmtrail migrate` of this version."
+            f"{serving.database} has no schema, or the schema of an older or newer version: run "
+            "`firmtrail migrate` of this version."
         )
     if serving.seed_project is not None and not serving.is_demo:
         await _check_project(db, serving.seed_project)
     name = await migrations.instance(db)
     if name != serving.instance:
         raise CouldNotRun(
-            f"{serving.database} belongs to the instance {name}, not to {serving.instance}: "
-            f"say --instance {name}, or name another database with --database."
+            f"{serving.database} belongs to the instance {name}, not to {serving.instance}: give "
+            f"--instance {name}, or name another database with --database."
         )
 
 

@@ -1,7 +1,7 @@
 """Reads secrets and tokens for a command: from a file, standard input or the environment.
 
-A command line is readable by every user of the machine while the command runs, so an argument that
-is a secret works, with a warning.
+Every user of the machine can read a command line while the command runs, so a secret that is given
+as an argument works, with a warning.
 """
 
 import functools
@@ -13,8 +13,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-type Command = Callable[..., Any]
-
 _TOKEN_FILE = click.option(
     "--token-file",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
@@ -22,8 +20,13 @@ _TOKEN_FILE = click.option(
 )
 
 
-def token(command: Command, *, envvar: str | list[str], help: str) -> Command:  # noqa: A002
-    """Add --token and --token-file; the command gets `token`, or None where neither is given."""
+def token_options[Command: Callable[..., Any]](
+    command: Command,
+    *,
+    envvar: str,
+    help: str,  # noqa: A002 (as click names it)
+) -> Command:
+    """Adds --token and --token-file; the command gets `token`, None if neither is given."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, token: str | None, token_file: Path | None, **options: Any) -> Any:
@@ -33,11 +36,12 @@ def token(command: Command, *, envvar: str | list[str], help: str) -> Command:  
             token = _first_line(token_file, "--token-file")
         return command(*args, token=token, **options)
 
-    return click.option("--token", envvar=envvar, help=help)(_TOKEN_FILE(wrapped))
+    add = click.option("--token", envvar=envvar, help=help)
+    return add(_TOKEN_FILE(wrapped))  # type: ignore[return-value] # what calls it is click
 
 
-def secret(command: Command) -> Command:
-    """Add --secret and --secret-stdin; the command gets `secret`, or None."""
+def secret_options[Command: Callable[..., Any]](command: Command) -> Command:
+    """Adds --secret and --secret-stdin; the command gets `secret`, None if neither is given."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, secret: str | None, secret_stdin: bool, **options: Any) -> Any:
@@ -46,17 +50,17 @@ def secret(command: Command) -> Command:
             secret = line_of_stdin("--secret-stdin")
         return command(*args, secret=secret, **options)
 
-    given = click.option(
-        "--secret", help="A secret that the device has already. Without one, Firmtrail makes one."
+    argument = click.option(
+        "--secret", help="A secret that the device already has. Without one, Firmtrail makes one."
     )
     stdin = click.option(
         "--secret-stdin", is_flag=True, help="Read the secret from a line of standard input."
     )
-    return given(stdin(wrapped))
+    return argument(stdin(wrapped))  # type: ignore[return-value] # what calls it is click
 
 
 def line_of_stdin(option: str) -> str:
-    """Return the line on standard input that an option asks for."""
+    """Returns the line of standard input that an option asks for."""
     line = sys.stdin.readline().rstrip("\r\n")
     if not line:
         raise click.UsageError(f"{option}: standard input is empty.")
@@ -64,7 +68,7 @@ def line_of_stdin(option: str) -> str:
 
 
 def warn_of_argument(ctx: click.Context, name: str, instead: str) -> None:
-    """Warn where the value of this parameter stands on the command line."""
+    """Warns if the value of this parameter is on the command line."""
     if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
         option = f"--{name.replace('_', '-')}"
         click.echo(

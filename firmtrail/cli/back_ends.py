@@ -1,0 +1,53 @@
+"""Finds what can be done with the database that --database names.
+
+A new kind of database needs settings like those of config.Cluster, a module like cluster.py, and a
+row in `_BACK_ENDS`. Plain facts about a kind of database (whether it has roles, where its socket
+is) are attributes of its settings.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from firmtrail import config
+from firmtrail.cli.checks import Check
+from firmtrail.cli.cluster import ClusterBackEnd
+from firmtrail.cli.embedded import EmbeddedBackEnd
+from firmtrail.database.database import Database
+
+
+class BackEnd(Protocol):
+    """Opens, copies and checks one database."""
+
+    def missing_file(self) -> Path | None:
+        """Returns the path of a database file that does not exist; None if there is one to open."""
+
+    def opened(self, *, apart: Sequence[str] = ()) -> AbstractAsyncContextManager[Database]:
+        """Connects, and locks a file for writing until the end. `apart` is as in `SQLite.open`.
+
+        Raises `CouldNotRun` with a reason, `Locked` or `Unavailable`.
+        """
+
+    def opened_to_read(self) -> AbstractAsyncContextManager[Database]:
+        """Connects next to any process that has the database open. Raises `CouldNotRun`,
+        `Unavailable`."""
+
+    def copy(self, target: Path) -> None:
+        """Writes the database at one moment to a new file. Raises `CouldNotRun`, `Unavailable`."""
+
+    async def checks_before_opening(self) -> list[Check]:
+        """Returns what `firmtrail doctor` checks around the database."""
+
+    async def checks_of(self, db: Database) -> list[Check]:
+        """Returns what `firmtrail doctor` checks in this kind of database only."""
+
+
+_BACK_ENDS: dict[type[config.DatabaseUrl], Callable[[Any], BackEnd]] = {
+    config.Embedded: EmbeddedBackEnd,
+    config.Cluster: ClusterBackEnd,
+}
+
+
+def back_end(database: config.DatabaseUrl) -> BackEnd:
+    return _BACK_ENDS[type(database)](database)

@@ -1,0 +1,123 @@
+"""Opens, copies and checks a Postgres database."""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from firmtrail import config, environment
+from firmtrail.cli import checks
+from firmtrail.cli.checks import Check, Verdict
+from firmtrail.database import files
+from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.postgres import Pooler, Postgres
+from firmtrail.exits import CouldNotRun
+from firmtrail.schema import checks as schema_checks
+from firmtrail.schema import migrations
+
+_DRIVERS_WORDS = re.compile(r"^\w+(Error|Exception): |\[Errno -?\d+\] ")
+"""The name of an error's class and its number, which mean nothing to a user."""
+
+
+class ClusterBackEnd:
+    """Works on one Postgres database."""
+
+    def __init__(self, database: config.Cluster) -> None:
+        self._database = database
+
+    def missing_file(self) -> Path | None:
+        return None
+
+    @contextlib.asynccontextmanager
+    async def opened(self, *, apart: Sequence[str] = ()) -> AsyncIterator[Database]:  # noqa: ARG002 (for a file)
+        try:
+            db = await Postgres.open(self._database.url, Pooler(self._database.pooler))
+        except ValueError as error:  # its text may quote a part of the password
+            raise CouldNotRun(
+                f"--database {self._database} can't be read as the URL of a Postgres. "
+                "Percent-encode special characters in its password (/ is %2F, ? is %3F, # is %23, "
+                "@ is %40)."
+            ) from error
+        except Unavailable as error:
+            raise Unavailable(_unreachable(self._database, error)) from error
+        try:
+            yield db
+        finally:
+            await db.close()
+
+    opened_to_read = opened
+
+    def copy(self, target: Path) -> None:
+        """Runs pg_dump. The password goes in the environment: every user can read a command
+        line."""
+        plain, password = _without_password(self._database.url)
+        target.touch(mode=files.PRIVATE, exist_ok=False)
+        secret = {"PGPASSWORD": password} if password else {}
+        command = ("pg_dump", "--format=custom", f"--file={target}", f"--dbname={plain}")
+        env = environment.of_process(**secret)
+        try:
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 (no shell; the arguments are the user's own)
+        except FileNotFoundError:
+            raise CouldNotRun(
+                "A backup of Postgres needs its program pg_dump, which is not on PATH: install the "
+                "client programs of Postgres."
+            ) from None
+        if done.returncode != 0:
+            raise CouldNotRun(f"pg_dump: {done.stderr.strip()}")
+
+    async def checks_before_opening(self) -> list[Check]:
+        return []
+
+    async def checks_of(self, db: Database) -> list[Check]:
+        found = [
+            _durability(await schema_checks.postgres_settings(db)),
+            _synced(await schema_checks.postgres_synchronous_commit(db)),
+        ]
+        if await migrations.is_usable(db):
+            found.append(checks.triggers(await schema_checks.postgres_triggers(db)))
+            found.append(_privileges(await schema_checks.postgres_privileges(db)))
+        return found
+
+
+def _unreachable(database: config.Cluster, error: Unavailable) -> str:
+    """Explains which Postgres can't be used, without the password."""
+    hosts = parse_qs(urlsplit(database.url).query).get("host", [])
+    where = f"{database} of host {hosts[0]}" if hosts else str(database)
+    reason = _DRIVERS_WORDS.sub("", str(error)).rstrip(".")
+    return (
+        f"The database {where} can't be used ({reason}): check that Postgres runs there, and that "
+        "--database names the right host, database and user."
+    )
+
+
+def _without_password(url: str) -> tuple[str, str]:
+    """Splits the password from the URL; libpq accepts it before the host or among the options."""
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    of_options = dict(options).get("password", "")
+    query = urlencode([option for option in options if option[0] != "password"], quote_via=quote)
+    plain = urlunsplit(parts._replace(netloc=f"{name}{at}{host}", query=query))
+    return plain, of_options or unquote(password)
+
+
+def _durability(differences: list[str]) -> Check:
+    if differences:
+        settings = "; ".join(differences)
+        return Check("durability", "fail", f"{settings}: a crash can lose acknowledged events")
+    return Check("durability", "ok", "fsync and full_page_writes are on")
+
+
+def _synced(setting: str) -> Check:
+    verdict: Verdict = "ok" if setting in {"on", "remote_apply"} else "fail"
+    return Check("synchronous_commit", verdict, f"is {setting} on this service's connections")
+
+
+def _privileges(excessive: list[str]) -> Check:
+    if excessive:
+        may = ", ".join(excessive)
+        return Check("role", "warn", f"may {may}: serve as the role of `migrate --service-role`")
+    return Check("role", "ok", "may read and add events, and nothing else")
