@@ -14,11 +14,11 @@ from benchmarks import fleet
 from benchmarks.fleet import Fleet
 from firmtrail.access import credentials
 from firmtrail.access.device_secrets import NewSecret
-from firmtrail.commands.devices import Registration, register
+from firmtrail.commands.devices import DeviceRegistration, register
 from firmtrail.database.database import Statement
 from firmtrail.database.sqlite import SQLite
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import Report
+from firmtrail.rules.device import ReportCommand
 
 REGISTRATIONS = 10_000
 ARRAYS_AT_ONCE = 2
@@ -38,10 +38,10 @@ def fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> float:
     return uvloop.run(_fill(path, devices, arrays, reports))
 
 
-def to_report(claimed: dict[str, Any]) -> Report:
+def to_report(claimed: dict[str, Any]) -> ReportCommand:
     """Return what the service makes of an item that a gateway sends."""
     device = claimed["device"]
-    return Report(
+    return ReportCommand(
         device,
         claimed["version"],
         claimed["status"],
@@ -76,10 +76,10 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
     return (after - before) / reports
 
 
-def _registration(number: int) -> Registration:
+def _registration(number: int) -> DeviceRegistration:
     device = fleet.name(number)
     digest = credentials.digest(fleet.secret(number))
-    return Registration(NewSecret(device, credentials.new_id("k"), digest), model="m1")
+    return DeviceRegistration(NewSecret(device, credentials.new_id("k"), digest), model="m1")
 
 
 async def _bytes(db: SQLite) -> int:

@@ -23,8 +23,8 @@ from firmtrail.publishing.minimum_sizes import Floors, LogName
 from firmtrail.publishing.publisher import Publisher, Signer
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import Report
-from firmtrail.rules.release import Key
+from firmtrail.rules.device import ReportCommand
+from firmtrail.rules.release import ReleaseKey
 from tests.databases import INSTANCE, read
 from tests.fleet import NOON_MS, report
 from tests.people import add_member, add_project, issue_token, new_access
@@ -93,7 +93,7 @@ async def _register(db: Database, recorder: Recorder, log_id: int) -> None:
     access = new_access(db)
     secrets = await seal(access.hasher, [(name, new_secret()) for name in DEVICES])
     wanted = [
-        devices.Registration(secret, f"m{number % 3}" if number % 4 else None, tags=("lab",))
+        devices.DeviceRegistration(secret, f"m{number % 3}" if number % 4 else None, tags=("lab",))
         for number, secret in enumerate(secrets)
     ]
     await recorder.act(log_id, devices.register(wanted, reissue_never_seen=False, actor="system"))
@@ -110,7 +110,7 @@ async def _report(recorder: Recorder, log_id: int, *, rounds: int, seed: int) ->
     await recorder.report(log_id, [report("1.0.0", device="d2", detail=f"bye {seed}")])
 
 
-def _one(random: Random, name: str, number: int) -> Report:
+def _one(random: Random, name: str, number: int) -> ReportCommand:
     """By seq, by a clock that is right, wrong or late, or bare; now and then with a text."""
     at_ms = NOON_MS + (number - random.randrange(20)) * 60_000
     members = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
@@ -126,16 +126,17 @@ async def _change(db: Database, recorder: Recorder, log_id: int) -> None:
     access = new_access(db)
     [secret] = await seal(access.hasher, [("d3", new_secret())])
     await recorder.act(log_id, devices.rotate_secret(secret, overlap_s=60, actor="system"))
-    pinned = devices.Change(DeviceChanged(pinned="1.1.0", cohort="c", tags=("a", "b")))
+    pinned = devices.WantedChange(DeviceChanged(pinned="1.1.0", cohort="c", tags=("a", "b")))
     await recorder.act(log_id, devices.change("d4", pinned, actor="system"))
     await recorder.act(
-        log_id, devices.change("d5", devices.Change(DeviceChanged(model="mx")), actor="system")
+        log_id,
+        devices.change("d5", devices.WantedChange(DeviceChanged(model="mx")), actor="system"),
     )
     for name in ("d6", "d7"):
-        gone = devices.Change(DeviceChanged(), decommissioned=True)
+        gone = devices.WantedChange(DeviceChanged(), decommissioned=True)
         await recorder.act(log_id, devices.change(name, gone, actor="system"))
     [again] = await seal(access.hasher, [("d7", new_secret())])
-    back = devices.Change(DeviceChanged(), decommissioned=False)
+    back = devices.WantedChange(DeviceChanged(), decommissioned=False)
     await recorder.act(log_id, devices.change("d7", back, secret=again, actor="system"))
     await _erase(db, recorder, log_id, number=1)
     access.hasher.close()
@@ -160,7 +161,7 @@ async def _steer(recorder: Recorder, log_id: int) -> None:
     rollout = await recorder.act(log_id, steering.start(wanted, actor="system"))
     artifact = ArtifactAdded("full.bin", 3, "ab" * 32)
     await recorder.act(
-        log_id, releases.add_artifact(Key("m1", VERSIONS[-1]), artifact, actor="system")
+        log_id, releases.add_artifact(ReleaseKey("m1", VERSIONS[-1]), artifact, actor="system")
     )
     for name in DEVICES[:4]:
         await recorder.act(log_id, steering.ask(name, expires_in_s=60, actor="system"))

@@ -7,10 +7,10 @@ from firmtrail.events.fleet import DeviceRegistered, Status
 from firmtrail.events.times import time_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
-from firmtrail.recording.reports import Outcome, Receipt
-from firmtrail.rules.device import Report
+from firmtrail.recording.reports import ReportOutcome, ReportReceipt
+from firmtrail.rules.device import ReportCommand
 
-type Step = list[Report] | tuple[str, Event]
+type Step = list[ReportCommand] | tuple[str, Event]
 """A unit of reports, or an event and the stream it belongs to."""
 
 DAY_MS = 24 * 60 * 60 * 1000
@@ -19,8 +19,8 @@ NOON_MS = time_ms("2026-03-14T12:00:00Z")
 
 def report(
     version: str = "1.0.0", status: Status = "installed", device: str = "d1", **members: Any
-) -> Report:
-    return Report(device, version, status, f"device/{device}", **members)
+) -> ReportCommand:
+    return ReportCommand(device, version, status, f"device/{device}", **members)
 
 
 async def register(recorder: Recorder, log_id: int, *names: str, model: str | None = None) -> None:
@@ -41,13 +41,13 @@ async def record_events(
     return await recorder.act(log_id, command)
 
 
-async def receipts(recorder: Recorder, log_id: int, *reports: Report) -> list[Receipt]:
+async def receipts(recorder: Recorder, log_id: int, *reports: ReportCommand) -> list[ReportReceipt]:
     """Record one unit of which nothing is refused."""
     return [received(outcome) for outcome in await recorder.report(log_id, reports)]
 
 
-def received(outcome: Outcome) -> Receipt:
-    assert isinstance(outcome, Receipt), outcome
+def received(outcome: ReportOutcome) -> ReportReceipt:
+    assert isinstance(outcome, ReportReceipt), outcome
     return outcome
 
 

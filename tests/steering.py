@@ -21,11 +21,11 @@ from firmtrail.events.steering import (
 from firmtrail.projections.check_in import with_way_back
 from firmtrail.rules import control, device, offer, rollout, target
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, Report
+from firmtrail.rules.device import DeviceState, ReportCommand
 from firmtrail.rules.offer import Offer
-from firmtrail.rules.previous import Run
-from firmtrail.rules.rollout import Recent, Rollout
-from firmtrail.rules.target import Case, Decision
+from firmtrail.rules.previous import PastRun
+from firmtrail.rules.rollout import Recent, RolloutState
+from firmtrail.rules.target import Decision, Situation
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Fleet:
         self.record(f"release/{model}/{of}", ReleaseWithdrawn())
 
     def report(self, version: str, status: Status = "installed", device: str = "d1") -> None:
-        event = _event(Report(device, version, status, "x"))
+        event = _event(ReportCommand(device, version, status, "x"))
         self.record(f"device/{device}", event)
         self._pause()
 
@@ -92,7 +92,7 @@ class Fleet:
             if paused := rollout.decide_own_pause(each, self.recent(each)):
                 self.record(rollout.stream(each.id), paused)
 
-    def recent(self, of: Rollout) -> Recent:
+    def recent(self, of: RolloutState) -> Recent:
         """Counted anew from the offers."""
         outcomes = [
             each.outcome
@@ -103,7 +103,7 @@ class Fleet:
         ]
         return Recent(outcomes.count("installed"), outcomes.count("failed"))
 
-    def roll_out(self, version: str, name: str = "r1", **members: object) -> Rollout:
+    def roll_out(self, version: str, name: str = "r1", **members: object) -> RolloutState:
         members = {"model": "m", "reach": 10_000} | members
         wanted = RolloutStarted(version=version, **members)  # type: ignore[arg-type]
         event = control.decide_rollout(self.control, wanted)
@@ -125,14 +125,14 @@ class Fleet:
     def versions(self, model: str) -> set[str]:
         return {key.version for key in self.control.releases if key.model == model}
 
-    def case(self, name: str = "d1") -> Case:
-        case = Case(self.control, self.states[name], list(self.offers.get(name, {}).values()))
+    def case(self, name: str = "d1") -> Situation:
+        case = Situation(self.control, self.states[name], list(self.offers.get(name, {}).values()))
         wanted = target.way_wanted(case)
         if wanted is None:
             return case
         return with_way_back(case, {wanted: self.runs(*wanted)})
 
-    def runs(self, name: str, bad: str) -> list[Run]:
+    def runs(self, name: str, bad: str) -> list[PastRun]:
         """Newest first, from before the first of the bad one."""
         reports = [
             each.event
@@ -142,7 +142,7 @@ class Fleet:
         moving = [each for each in reports if each.status in device.MOVING]
         first = next(n for n, each in enumerate(moving) if each.version == bad)
         return [
-            Run(each.version, _failed_since(reports, each.version))
+            PastRun(each.version, _failed_since(reports, each.version))
             for each in reversed(moving[:first])
         ]
 
@@ -177,7 +177,7 @@ def _failed_since(reports: list[ReportEvent], version: str) -> bool:
     )
 
 
-def _event(report: Report) -> ReportEvent:
+def _event(report: ReportCommand) -> ReportEvent:
     decided = device.decide_report(DeviceState(report.device), report, None)
     assert isinstance(decided, REPORTS)
     return decided

@@ -14,7 +14,7 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import AttemptsCleared, Cause, UpdateOffered
 from firmtrail.events.times import time_ms
-from firmtrail.rules.report import EARLIEST_BELIEVED_MS, Report
+from firmtrail.rules.report import EARLIEST_BELIEVED_MS, ReportCommand
 from tests.fleet import NOON_MS, Step, report
 
 VERSIONS = ("1.0.0", "1.0.0+b", "1.1.0-rc.1", "1.1.0", "2.0.0")
@@ -38,7 +38,7 @@ clocks = st.one_of(st.none(), believed, st.sampled_from((UNSET_MS, FAR_AHEAD_MS)
 
 
 @st.composite
-def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
+def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[ReportCommand]:
     """Reports in a device's order, all with distinct seq, or none with seq and all with distinct
     believed times from `first_ms` on; some with a report_id, none used twice."""
     places = sorted(draw(st.sets(st.integers(0, 20), min_size=1, max_size=8)))
@@ -56,7 +56,7 @@ def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
 
 
 @st.composite
-def deliveries(draw: st.DrawFn, reports: list[Report]) -> list[list[Report]]:
+def deliveries(draw: st.DrawFn, reports: list[ReportCommand]) -> list[list[ReportCommand]]:
     """Each report at least once, in any order and repetition, in units of any size."""
     again = draw(st.lists(st.sampled_from(reports), max_size=6))
     return units(draw, draw(st.permutations([*reports, *again])))
@@ -69,7 +69,7 @@ def units[Item](draw: st.DrawFn, items: list[Item]) -> list[list[Item]]:
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
 
-def any_reports(device: str) -> st.SearchStrategy[Report]:
+def any_reports(device: str) -> st.SearchStrategy[ReportCommand]:
     """Reports under every kind of identity, which collide now and then."""
     return st.builds(
         report,

@@ -14,14 +14,14 @@ from firmtrail.recording.commit import AHEAD_MS_MAX
 from firmtrail.rules.device import Refused
 
 
-class Accepted(NamedTuple):
+class AcceptedTime(NamedTuple):
     """The log, by its number, and the time that its next events carry."""
 
     number: int
     recorded_at_ms: int
 
 
-async def accept_clock(db: Database, log_id: int) -> Accepted:
+async def accept_clock(db: Database, log_id: int) -> AcceptedTime:
     """Let the log be written to. Raises `Refused` where it takes events already."""
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
@@ -32,4 +32,4 @@ async def accept_clock(db: Database, log_id: int) -> Accepted:
                 "The log takes events: its last one is not too far ahead of the clock.",
             )
         await tx.run(log.accept_clock(log_id))
-    return Accepted(head.number, head.recorded_at_ms)
+    return AcceptedTime(head.number, head.recorded_at_ms)

@@ -14,7 +14,7 @@ from firmtrail.access.roles import PERMISSIONS, Permissions, Role
 from firmtrail.access.tokens import Token
 from firmtrail.commands.once import (
     KEY_REUSED,
-    Answer,
+    CommandAnswer,
     IdempotencyKey,
     allowed,
     forget_text,
@@ -36,7 +36,7 @@ from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.publishing.minimum_sizes import Floors
 from firmtrail.recording.commit import Commit, begin
-from firmtrail.recording.recorder import Command, start_log
+from firmtrail.recording.recorder import LogCommand, start_log
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import INITIAL
 
@@ -56,7 +56,7 @@ class NewMember(msgspec.Struct, frozen=True):
     is_new: bool
 
 
-class WantedToken(msgspec.Struct, frozen=True):
+class TokenRequest(msgspec.Struct, frozen=True):
     """The token that somebody asks for."""
 
     holder: str
@@ -82,18 +82,18 @@ async def add_project(
     creator: str | None,
     above: int = 0,
     key: IdempotencyKey | None = None,
-) -> Answer:
+) -> CommandAnswer:
     """Create a project with its first log, its settings, and its creator as admin: one commit.
 
     `creator` is a user's id, or None where the operator of the service creates it. The log's
     number is greater than `above`: than any that was published for a project of this name.
     """
 
-    async def create() -> Answer:
+    async def create() -> CommandAnswer:
         async with db.transaction() as tx:
             if key is not None and (known := await recall(tx, key)):
                 return allowed(known)
-            answer = Answer(201, NewProject(project))
+            answer = CommandAnswer(201, NewProject(project))
             if key is not None:
                 await keep(tx, key, answer)
             await _begin_project(tx, project, actor=actor, creator=creator, above=above)
@@ -130,7 +130,7 @@ async def _begin_project(
 
 def set_member(
     email: str, role: Role, *, actor: str, password_hash: str | None = None
-) -> Command[NewMember]:
+) -> LogCommand[NewMember]:
     """Make the person with this address a member, or give the member this role.
 
     Who is not known yet becomes a user. A `password_hash` replaces the user's password and ends
@@ -151,7 +151,7 @@ def set_member(
     return command
 
 
-def remove_member(member: str, *, actor: str) -> Command[None]:
+def remove_member(member: str, *, actor: str) -> LogCommand[None]:
     """End a membership, and with it the member's tokens of this project."""
 
     async def command(commit: Commit) -> None:
@@ -171,7 +171,7 @@ def remove_member(member: str, *, actor: str) -> Command[None]:
     return command
 
 
-def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Command[NewToken]:
+def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> LogCommand[NewToken]:
     """Issue an API token that may do no more than its issuer and its holder.
 
     One that an API token issues expires with that token at the latest. The head's lock makes this
@@ -204,7 +204,7 @@ def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Comm
     return command
 
 
-async def _limited(commit: Commit, wanted: WantedToken) -> int | None:
+async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
     """Return when the wanted token expires: not after the API token that issues it.
 
     Raises `Refused` where that token is dead, or holds less than the wanted role.
@@ -223,7 +223,7 @@ async def _limited(commit: Commit, wanted: WantedToken) -> int | None:
     return min(ends, default=None)
 
 
-def revoke_token(token_id: str, *, actor: str) -> Command[None]:
+def revoke_token(token_id: str, *, actor: str) -> LogCommand[None]:
     """End a token of the project, and every token that descends from it."""
 
     async def command(commit: Commit) -> None:
@@ -233,7 +233,7 @@ def revoke_token(token_id: str, *, actor: str) -> Command[None]:
     return command
 
 
-def end_token(token_id: str, *, actor: str) -> Command[None]:
+def end_token(token_id: str, *, actor: str) -> LogCommand[None]:
     """End a token of the project with its descendants, or a login of one of its members."""
 
     async def command(commit: Commit) -> None:
@@ -254,7 +254,7 @@ async def _revoke(commit: Commit, token_id: str, actor: str) -> bool:
     return bool(rows)
 
 
-def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
+def change_settings(event: SettingsChanged, *, actor: str) -> LogCommand[None]:
     """Set the settings that the event names."""
 
     async def command(commit: Commit) -> None:
@@ -263,7 +263,7 @@ def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
     return command
 
 
-def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
+def erase_text(head: log.Head, position: int, *, actor: str) -> LogCommand[None]:
     """Erase the free text of the event at this position of a log, its salt, and every kept answer
     that shows it.
 

@@ -8,12 +8,12 @@ checkpoint.
 from firmtrail.access import reads
 from firmtrail.events.log import AccessRecordSealed
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 
 ACTOR = "system"
 
 
-def seal() -> Command[int]:
+def seal() -> LogCommand[int]:
     """Seal what the project's access record has grown by, if it has; gives the log's size after.
 
     The chain may grow meanwhile: each of its heads is good, so it needs no lock.

@@ -23,7 +23,7 @@ GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
 """Of a new log's views."""
 
 
-class Continued(NamedTuple):
+class Continuation(NamedTuple):
     """The new log, by its number, and how much of the old one it goes on from."""
 
     number: int
@@ -33,7 +33,7 @@ class Continued(NamedTuple):
 
 async def continue_log(
     db: Database, old_log_id: int, *, checkpoint: str | None, above: int, actor: str
-) -> Continued:
+) -> Continuation:
     """Close the project's newest log and go on in a new one, whose number is greater than `above`.
 
     `checkpoint` is the last that was published of the old log, as its note. One transaction: the
@@ -56,7 +56,7 @@ async def continue_log(
         event = LogContinued(old.number, size, checkpoint)
         commit.record(f"log/{old.number}", event, actor=actor)
         await commit.finish()
-    return Continued(commit.head.number, old.number, size)
+    return Continuation(commit.head.number, old.number, size)
 
 
 async def _whole_size(tx: Transaction, old: log.Head) -> int:

@@ -150,7 +150,7 @@ async def _add_device(commit: Commit, secret: NewSecret) -> None:
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)
     commit.record(stream, registered, actor=ACTOR)
-    update = device.Report(DEVICE, VERSION, "installed", stream, sent=SENT)
+    update = device.ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
     event = device.decide_report(commit.fold.states[DEVICE], update, None)
     if isinstance(event, REPORTS):  # a device's first report repeats none
         commit.record(stream, event, actor=stream)

@@ -16,7 +16,7 @@ from firmtrail.access.device_secrets import NewSecret, insert_secrets, revoke_se
 from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, DeviceSecretIssued
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import device
 from firmtrail.rules.device import DeviceState, Refused
 
@@ -24,7 +24,7 @@ PIECE_DEVICES = 250
 """How many are registered before others have the event loop again."""
 
 
-class Registration(NamedTuple):
+class DeviceRegistration(NamedTuple):
     """A device to register, with its first secret."""
 
     secret: NewSecret
@@ -37,14 +37,14 @@ class Registration(NamedTuple):
         return self.secret.device
 
 
-class Registered(NamedTuple):
+class RegisteredDevice(NamedTuple):
     """The device as it is after; `is_new` is False where only its secret was issued anew."""
 
     state: DeviceState
     is_new: bool
 
 
-class Change(NamedTuple):
+class WantedChange(NamedTuple):
     """What is to be different about a device."""
 
     attributes: DeviceChanged
@@ -52,16 +52,16 @@ class Change(NamedTuple):
 
 
 def register(
-    registrations: Sequence[Registration], *, reissue_never_seen: bool, actor: str
-) -> Command[list[Registered | Refused]]:
+    registrations: Sequence[DeviceRegistration], *, reissue_never_seen: bool, actor: str
+) -> LogCommand[list[RegisteredDevice | Refused]]:
     """Register devices; one that exists is refused in its place and the others are not.
 
     With `reissue_never_seen`, an existing device that never authenticated gets the new secret
     instead, and the old one is dead: the way out where the answer with the secrets was lost.
     """
 
-    async def command(commit: Commit) -> list[Registered | Refused]:
-        outcomes: list[Registered | Refused] = []
+    async def command(commit: Commit) -> list[RegisteredDevice | Refused]:
+        outcomes: list[RegisteredDevice | Refused] = []
         for some in batched(registrations, PIECE_DEVICES):
             if outcomes:
                 await commit.flush()
@@ -73,7 +73,7 @@ def register(
 
 
 async def _load(
-    commit: Commit, some: Sequence[Registration], *, reissue_never_seen: bool
+    commit: Commit, some: Sequence[DeviceRegistration], *, reissue_never_seen: bool
 ) -> frozenset[str]:
     """Load the devices that exist; gives those that get a new secret all the same."""
     names = [one.device for one in some]
@@ -84,38 +84,38 @@ async def _load(
 
 
 async def _register_some(
-    commit: Commit, some: Sequence[Registration], unseen: frozenset[str], actor: str
-) -> list[Registered | Refused]:
+    commit: Commit, some: Sequence[DeviceRegistration], unseen: frozenset[str], actor: str
+) -> list[RegisteredDevice | Refused]:
     outcomes = [_register(commit, one, unseen, actor) for one in some]
     issued = [
         one.secret
         for one, outcome in zip(some, outcomes, strict=True)
-        if isinstance(outcome, Registered)
+        if isinstance(outcome, RegisteredDevice)
     ]
     reissued = [
         revoke_secrets(commit.project, outcome.state.device)
         for outcome in outcomes
-        if isinstance(outcome, Registered) and not outcome.is_new
+        if isinstance(outcome, RegisteredDevice) and not outcome.is_new
     ]
     await commit.run(*reissued, insert_secrets(commit.project, issued, commit.now_ms))
     return outcomes
 
 
 def _register(
-    commit: Commit, one: Registration, unseen: frozenset[str], actor: str
-) -> Registered | Refused:
+    commit: Commit, one: DeviceRegistration, unseen: frozenset[str], actor: str
+) -> RegisteredDevice | Refused:
     state = commit.fold.states.get(one.device)
     stream = f"device/{one.device}"
     if state is not None and one.device in unseen and not state.decommissioned:
         commit.record(stream, DeviceSecretIssued(one.secret.secret_id), actor=actor)
-        return Registered(state, is_new=False)
+        return RegisteredDevice(state, is_new=False)
     wanted = DeviceRegistered(one.model, one.cohort, one.tags, one.secret.secret_id)
     try:
         event = device.decide_registration(state, wanted, one.device)
     except Refused as refused:
         return refused
     commit.record(stream, event, actor=actor)
-    return Registered(commit.fold.states[one.device], is_new=True)
+    return RegisteredDevice(commit.fold.states[one.device], is_new=True)
 
 
 async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
@@ -131,8 +131,8 @@ async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
 
 
 def change(
-    name: str, wanted: Change, *, secret: NewSecret | None = None, actor: str
-) -> Command[DeviceState]:
+    name: str, wanted: WantedChange, *, secret: NewSecret | None = None, actor: str
+) -> LogCommand[DeviceState]:
     """Change a device's attributes, decommission it, or restore it with a new `secret`.
 
     Where nothing would change, nothing is recorded. Raises `Refused` for an unknown device, or a
@@ -158,7 +158,7 @@ def change(
 
 def rotate_secret(
     secret: NewSecret, *, overlap_s: int = 0, new_hardware: bool = False, actor: str
-) -> Command[str | None]:
+) -> LogCommand[str | None]:
     """Issue a further secret; the ones before it stay valid for `overlap_s`, or die immediately.
 
     With `new_hardware`, the device begins a new counting. Gives the time until which the secrets

@@ -11,7 +11,7 @@ from firmtrail.commands import once
 from firmtrail.database.database import Database
 from firmtrail.events.access import UserErased
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 
 
 async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: str) -> None:
@@ -26,7 +26,7 @@ async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: 
     await db.scrub()
 
 
-def erase_member(member: str, *, actor: str) -> Command[None]:
+def erase_member(member: str, *, actor: str) -> LogCommand[None]:
     """End what is left of the membership, and say that the person was erased."""
 
     async def command(commit: Commit) -> None:

@@ -18,7 +18,7 @@ import msgspec
 
 from firmtrail.database.database import Database, Row, Statement, Unavailable
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.device import Refused
 
 KEPT_MS = 7 * 24 * 3600 * 1000
@@ -50,7 +50,7 @@ class IdempotencyKey(NamedTuple):
     """The person whose address the request names, if that is a user's already."""
 
 
-class Answer(NamedTuple):
+class CommandAnswer(NamedTuple):
     """An HTTP status and what is shown: a struct, or what it was when it was kept.
 
     A command's own is below 400: it says no by raising `Refused`, of which `refusal` makes one.
@@ -60,7 +60,7 @@ class Answer(NamedTuple):
     body: Any
 
 
-class No(msgspec.Struct, frozen=True):
+class KeptRefusal(msgspec.Struct, frozen=True):
     """What is kept of a rule's refusal, with its status."""
 
     code: str
@@ -68,7 +68,7 @@ class No(msgspec.Struct, frozen=True):
     member: str
 
 
-class Runner(Protocol):
+class StatementRunner(Protocol):
     """A transaction, or a commit in it."""
 
     async def run(self, *statements: Statement) -> list[list[Row]]: ...
@@ -137,18 +137,18 @@ ORDER BY expires_at_ms
 LIMIT 1"""
 
 
-def answering[T](status: int, command: Command[T]) -> Command[Answer]:
+def answering[T](status: int, command: LogCommand[T]) -> LogCommand[CommandAnswer]:
     """Return a command whose result is the body of an answer with this status."""
 
-    async def answer(commit: Commit) -> Answer:
-        return Answer(status, await command(commit))
+    async def answer(commit: Commit) -> CommandAnswer:
+        return CommandAnswer(status, await command(commit))
 
     return answer
 
 
 async def once(
-    recorder: Recorder, log_id: int, key: IdempotencyKey | None, command: Command[Answer]
-) -> Answer:
+    recorder: Recorder, log_id: int, key: IdempotencyKey | None, command: LogCommand[CommandAnswer]
+) -> CommandAnswer:
     """Run `command` in a commit of its own, or answer a repeated request without doing it again.
 
     Raises `Refused` as the command does, and as it did; `key_reused` for another request under the
@@ -166,8 +166,10 @@ async def once(
     return allowed(answer)
 
 
-def _unless_answered(key: IdempotencyKey, command: Command[Answer]) -> Command[Answer]:
-    async def unless_answered(commit: Commit) -> Answer:
+def _unless_answered(
+    key: IdempotencyKey, command: LogCommand[CommandAnswer]
+) -> LogCommand[CommandAnswer]:
+    async def unless_answered(commit: Commit) -> CommandAnswer:
         known = await recall(commit, key)
         if known is not None:
             return known
@@ -178,27 +180,27 @@ def _unless_answered(key: IdempotencyKey, command: Command[Answer]) -> Command[A
     return unless_answered
 
 
-def _saying_no(refused: Refused) -> Command[Answer]:
-    async def say_no(_commit: Commit) -> Answer:
+def _saying_no(refused: Refused) -> LogCommand[CommandAnswer]:
+    async def say_no(_commit: Commit) -> CommandAnswer:
         return refusal(refused)
 
     return say_no
 
 
-def refusal(refused: Refused) -> Answer:
+def refusal(refused: Refused) -> CommandAnswer:
     """A rule's no, as an answer to keep."""
-    return Answer(refused.status, No(refused.code, refused.detail, refused.member))
+    return CommandAnswer(refused.status, KeptRefusal(refused.code, refused.detail, refused.member))
 
 
-def allowed(answer: Answer) -> Answer:
+def allowed(answer: CommandAnswer) -> CommandAnswer:
     """Raises `Refused` where the answer is a rule's no."""
     if answer.status >= REFUSED_FROM:
-        no = msgspec.convert(answer.body, No, from_attributes=True)
+        no = msgspec.convert(answer.body, KeptRefusal, from_attributes=True)
         raise Refused(no.code, no.detail, answer.status, member=no.member)
     return answer
 
 
-async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
+async def kept(db: Database, key: IdempotencyKey | None) -> CommandAnswer | None:
     """What `once` would answer again, for who has work to do before it: a read, no commit.
 
     Raises `Refused` as `once` does.
@@ -209,7 +211,7 @@ async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
     return None if known is None else allowed(known)
 
 
-async def recall(tx: Runner, key: IdempotencyKey) -> Answer | None:
+async def recall(tx: StatementRunner, key: IdempotencyKey) -> CommandAnswer | None:
     """Hold the key until the transaction ends, and return the answer kept under it, if there is
     one; `allowed` says whether it is a no."""
     [_, rows] = await tx.run(Statement(_HOLD, (key.actor_id, key.key)), _recalling(key))
@@ -220,7 +222,7 @@ def _recalling(key: IdempotencyKey) -> Statement:
     return Statement(_RECALL, (key.actor_id, key.key))
 
 
-def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
+def _known(rows: list[Row], key: IdempotencyKey) -> CommandAnswer | None:
     if not rows:
         return None
     [[fingerprint, status, answer]] = rows
@@ -228,13 +230,13 @@ def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
         raise Refused(KEY_REUSED, _WAS_ERASED)
     if fingerprint != key.fingerprint:
         raise Refused(KEY_REUSED, "This Idempotency-Key was used for another request.")
-    return Answer(status, msgspec.json.decode(answer))
+    return CommandAnswer(status, msgspec.json.decode(answer))
 
 
 async def keep(
-    tx: Runner,
+    tx: StatementRunner,
     key: IdempotencyKey,
-    answer: Answer,
+    answer: CommandAnswer,
     recorded: tuple[int, int, int] | tuple[None, None, None] = (None, None, None),
 ) -> None:
     """Keep the answer, without what is shown once, and drop some that have expired.

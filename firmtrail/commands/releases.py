@@ -11,23 +11,23 @@ from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Texts, Told
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import release
-from firmtrail.rules.release import Key, Releases
+from firmtrail.rules.release import ReleaseKey, Releases
 
 
-class After(NamedTuple):
+class ChangedRelease(NamedTuple):
     """A release as a command left it."""
 
     told: Told
     is_latest: bool
 
 
-def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> Command[After]:
+def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[ChangedRelease]:
     """Add a release, with its notes beside the log."""
-    key = Key(wanted.model, wanted.version)
+    key = ReleaseKey(wanted.model, wanted.version)
 
-    async def command(commit: Commit) -> After:
+    async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
         event = release.decide_addition(_state(before), wanted)
         commit.record(release.stream(key), event, actor=actor, text=notes)
@@ -36,7 +36,7 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> Command[After
     return command
 
 
-def add_artifact(key: Key, wanted: ArtifactAdded, *, actor: str) -> Command[bool]:
+def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:
     """Add a file, whose bytes are stored already, to a release; False where it was there before.
 
     A file of other bytes under its name is refused.
@@ -51,10 +51,10 @@ def add_artifact(key: Key, wanted: ArtifactAdded, *, actor: str) -> Command[bool
     return command
 
 
-def withdraw(key: Key, reason: str, *, actor: str) -> Command[After]:
+def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedRelease]:
     """Withdraw a release for good, with the reason beside the log."""
 
-    async def command(commit: Commit) -> After:
+    async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
         event = release.decide_withdrawal(_state(before), key)
         commit.record(release.stream(key), event, actor=actor, text=reason)
@@ -63,18 +63,20 @@ def withdraw(key: Key, reason: str, *, actor: str) -> Command[After]:
     return command
 
 
-async def _told(commit: Commit) -> dict[Key, Told]:
+async def _told(commit: Commit) -> dict[ReleaseKey, Told]:
     """The project's releases as they were before this commit."""
     [rows] = await commit.run(releases.tell(commit.log_id))
     return releases.told(rows)[1]
 
 
-def _state(told: Mapping[Key, Told]) -> Releases:
+def _state(told: Mapping[ReleaseKey, Told]) -> Releases:
     return {key: each.release for key, each in told.items()}
 
 
-def _after(commit: Commit, key: Key, before: Mapping[Key, Told], texts: Texts) -> After:
+def _after(
+    commit: Commit, key: ReleaseKey, before: Mapping[ReleaseKey, Told], texts: Texts
+) -> ChangedRelease:
     """The release with what the commit recorded of it."""
     state = reduce(release.evolve, commit.fold.of_releases, _state(before))
     is_latest = release.latest(state.values()).get(key.model) == state[key]
-    return After(Told(state[key], texts), is_latest)
+    return ChangedRelease(Told(state[key], texts), is_latest)

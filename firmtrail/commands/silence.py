@@ -18,7 +18,7 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_offers, rollouts
 from firmtrail.projections.rollouts import Waiting
 from firmtrail.recording.commit import SYSTEM, Commit
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.silence import LAG_MS, decide_silence, last_call_ms
 
 LOOK_EVERY_S = 10
@@ -89,7 +89,7 @@ class Silence:
         return silent, last and (last.offered_at_ms, last.device)
 
 
-def fall_silent(rollout: str, devices: Sequence[str]) -> Command[None]:
+def fall_silent(rollout: str, devices: Sequence[str]) -> LogCommand[None]:
     """Record the silence of those of these devices that are silent still."""
 
     async def command(commit: Commit) -> None:

@@ -10,32 +10,34 @@ from firmtrail.events.fleet import ReleaseWithdrawn
 from firmtrail.events.steering import Asked, AttemptsCleared, RollbackStarted, RolloutStarted
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, release, rollout
-from firmtrail.rules.ask import Ask
+from firmtrail.rules.ask import Question
 from firmtrail.rules.device import DeviceState, Refused
-from firmtrail.rules.release import Key
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import RolloutState
 
 
-def start(wanted: RolloutStarted, *, actor: str) -> Command[Rollout]:
+def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
     """Start a rollout: one event, whatever the fleet's size."""
 
-    async def command(commit: Commit) -> Rollout:
+    async def command(commit: Commit) -> RolloutState:
         event = control.decide_rollout(commit.control, wanted)
         return _begin(commit, event, None, actor)
 
     return command
 
 
-def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Command[Rollout]:
+def roll_back(
+    wanted: RollbackStarted, reason: str | None, *, actor: str
+) -> LogCommand[RolloutState]:
     """Withdraw the bad release and start the rollback, in one commit."""
 
-    async def command(commit: Commit) -> Rollout:
+    async def command(commit: Commit) -> RolloutState:
         event = control.decide_rollback(commit.control, wanted)
-        bad = commit.control.releases.get(Key(wanted.model, wanted.bad_version))
+        bad = commit.control.releases.get(ReleaseKey(wanted.model, wanted.bad_version))
         if bad is not None and not bad.is_withdrawn:
-            stream = release.stream(Key(bad.model, bad.version))
+            stream = release.stream(ReleaseKey(bad.model, bad.version))
             withdrawn = reason or "It was rolled back."
             commit.record(stream, ReleaseWithdrawn(), actor=actor, text=withdrawn)
         return _begin(commit, event, reason, actor)
@@ -45,58 +47,60 @@ def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Com
 
 def _begin(
     commit: Commit, event: RolloutStarted | RollbackStarted, reason: str | None, actor: str
-) -> Rollout:
+) -> RolloutState:
     name = credentials.new_id("r")
     commit.record(rollout.stream(name), event, actor=actor, text=reason)
     return commit.control.rollouts[name]
 
 
-def advance(name: str, reach: int, reason: str | None, *, actor: str) -> Command[Rollout]:
+def advance(name: str, reach: int, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Let the rollout reach more of its devices."""
 
-    async def command(commit: Commit) -> Rollout:
+    async def command(commit: Commit) -> RolloutState:
         event = rollout.decide_advance(control.commandable(commit.control, name), reach)
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def pause(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
+def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Offer nothing more until it is resumed."""
 
-    async def command(commit: Commit) -> Rollout:
+    async def command(commit: Commit) -> RolloutState:
         event = rollout.decide_pause(control.commandable(commit.control, name))
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def resume(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
+def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Go on; what failed before no longer counts towards pausing."""
 
-    async def command(commit: Commit) -> Rollout:
+    async def command(commit: Commit) -> RolloutState:
         event = rollout.decide_resume(control.commandable(commit.control, name))
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def abort(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
+def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """End the rollout: it decides nothing any more."""
 
-    async def command(commit: Commit) -> Rollout:
+    async def command(commit: Commit) -> RolloutState:
         event = rollout.decide_abort(control.existing(commit.control, name))
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
 
 
-def _go_on(commit: Commit, name: str, event: Event, reason: str | None, *, actor: str) -> Rollout:
+def _go_on(
+    commit: Commit, name: str, event: Event, reason: str | None, *, actor: str
+) -> RolloutState:
     commit.record(rollout.stream(name), event, actor=actor, text=reason)
     return commit.control.rollouts[name]
 
 
-def halt(reason: str | None, *, is_all: bool, actor: str) -> Command[None]:
+def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
     """Let no device of the project be offered anything, but by rollbacks unless `is_all`."""
 
     async def command(commit: Commit) -> None:
@@ -106,7 +110,7 @@ def halt(reason: str | None, *, is_all: bool, actor: str) -> Command[None]:
     return command
 
 
-def end_halt(reason: str | None, *, actor: str) -> Command[None]:
+def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
     """End the halt."""
 
     async def command(commit: Commit) -> None:
@@ -116,10 +120,10 @@ def end_halt(reason: str | None, *, actor: str) -> Command[None]:
     return command
 
 
-def ask(name: str, *, expires_in_s: int, actor: str) -> Command[Ask]:
+def ask(name: str, *, expires_in_s: int, actor: str) -> LogCommand[Question]:
     """Ask a device which version it runs."""
 
-    async def command(commit: Commit) -> Ask:
+    async def command(commit: Commit) -> Question:
         await _active(commit, name)
         question = credentials.new_id("q")
         expires_at = time_text(commit.now_ms + expires_in_s * 1000)
@@ -129,7 +133,7 @@ def ask(name: str, *, expires_in_s: int, actor: str) -> Command[Ask]:
     return command
 
 
-def retry(name: str, version: str, *, actor: str) -> Command[None]:
+def retry(name: str, version: str, *, actor: str) -> LogCommand[None]:
     """Clear a device's attempts at a version, so that it is offered again."""
 
     async def command(commit: Commit) -> None:

@@ -11,7 +11,7 @@ from firmtrail.commands import access as commands
 from firmtrail.commands.accept_clock import accept_clock
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer, keep, recall
+from firmtrail.commands.once import CommandAnswer, keep, recall
 from firmtrail.database.database import Transaction
 from firmtrail.events.access import TokenIssued
 from firmtrail.events.entry import decode
@@ -30,7 +30,7 @@ from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of, old_logs, place_of
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.settings import INITIAL, Settings
 
 LOGIN_MS = 24 * 3600 * 1000
@@ -53,13 +53,13 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
     return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
 
 
-async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
+async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> CommandAnswer:
     text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
     await tx.run(
         tokens.forget_expired_logins(actor_id, now_ms),
         tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
     )
-    return Answer(200, bodies.LoggedIn(text, time_text(expires_at_ms)))
+    return CommandAnswer(200, bodies.LoggedIn(text, time_text(expires_at_ms)))
 
 
 async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -261,10 +261,10 @@ async def _history(call: AnyCall, stream: str) -> list[Recorded]:
     return [decode(position, text) for position, _, text in rows]
 
 
-def _told(set_member: Command[commands.NewMember]) -> Command[Answer]:
-    async def command(commit: Commit) -> Answer:
+def _told(set_member: LogCommand[commands.NewMember]) -> LogCommand[CommandAnswer]:
+    async def command(commit: Commit) -> CommandAnswer:
         done = await set_member(commit)
-        return Answer(201 if done.is_new else 200, _member(done.member))
+        return CommandAnswer(201 if done.is_new else 200, _member(done.member))
 
     return command
 

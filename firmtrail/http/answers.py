@@ -7,8 +7,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.events.fleet import Status
 from firmtrail.events.times import time_text
-from firmtrail.rules.device import Clock
-from firmtrail.rules.history import Change
+from firmtrail.rules.device import ClockFault
+from firmtrail.rules.history import ChangeKind
 
 type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """RFC 3339, UTC, milliseconds."""
@@ -81,7 +81,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     cohort: str | None
     tags: tuple[str, ...]
     pinned: str | None
-    clock: Clock | None
+    clock: ClockFault | None
     decommissioned: bool
     outdated_since: TimeText | None
     """Since when there has been a higher release of its model, neither withdrawn nor a
@@ -95,7 +95,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     previous_version: str | None
-    change: Change | None
+    change: ChangeKind | None
     status: Status
     since: TimeText
     occurred_at: TimeText | None
@@ -104,7 +104,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     log: int | UnsetType = UNSET
     """Whose position it is, where that is not the project's newest log."""
     late: bool
-    clock: Clock | None
+    clock: ClockFault | None
     detail: str | None
 
 

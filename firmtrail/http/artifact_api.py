@@ -22,7 +22,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.projections import releases
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
-from firmtrail.rules.release import Artifact
+from firmtrail.rules.release import ReleaseArtifact
 
 UPLOAD_IDLE_S = 30
 UPLOAD_S = 6 * 3600
@@ -174,7 +174,7 @@ class _Span(NamedTuple):
     stop: int
 
 
-async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
+async def send(call: AnyCall, artifact: ReleaseArtifact) -> web.StreamResponse:
     """The bytes, or the range of them that the request asks for."""
     headers = {
         "ETag": f'"{artifact.sha256}"',
@@ -200,7 +200,7 @@ async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
     )
 
 
-def _span(request: web.Request, artifact: Artifact) -> _Span | None:
+def _span(request: web.Request, artifact: ReleaseArtifact) -> _Span | None:
     """The one range asked for; None, and so all, where there is none, or several, or the request
     has a part of other bytes. Only a GET takes a range. Raises `RangeNotSatisfiable`."""
     if request.method != "GET" or hdrs.RANGE not in request.headers:

@@ -30,11 +30,11 @@ from firmtrail.projections.check_in import Counts, Seen
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
 from firmtrail.rules import ask, offer, target
-from firmtrail.rules.ask import Ask
+from firmtrail.rules.ask import Question
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, Refused, last_seq
-from firmtrail.rules.release import Key
-from firmtrail.rules.target import Case, Decision
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.target import Decision, Situation
 
 RECORDED_KINDS = frozenset({"device", "gateway"})
 """Whose check-ins say that the device was told."""
@@ -45,7 +45,7 @@ class _Looked(Struct, frozen=True, gc=False):
 
     seen: Seen
     state: DeviceState
-    case: Case
+    case: Situation
     decision: Decision
 
 
@@ -167,7 +167,7 @@ def _artifacts(
 ) -> list[wire.UpdateArtifact]:
     if decision.version is None or state.model is None:
         return []
-    found = control.releases.get(Key(state.model, decision.version))
+    found = control.releases.get(ReleaseKey(state.model, decision.version))
     base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
     return [
         wire.UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")
@@ -277,7 +277,7 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
     return await lists.answer_of_moments(call, wire.Ask, fetching, place=tuple[int])
 
 
-def _ask(found: Ask, now_ms: int) -> wire.Ask:
+def _ask(found: Question, now_ms: int) -> wire.Ask:
     is_answered = found.answered_position is not None
     state = "open" if ask.is_open(found, now_ms) else "answered" if is_answered else "expired"
     return wire.Ask(

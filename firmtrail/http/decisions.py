@@ -18,7 +18,7 @@ from firmtrail.projections.check_in import Seen
 from firmtrail.rules import target
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
-from firmtrail.rules.target import Case
+from firmtrail.rules.target import Situation
 
 LOOKS_MAX = 5
 """How often a device is looked at in queries that requests share, before a read of its own: also
@@ -56,9 +56,9 @@ async def look(call: AnyCall, name: str) -> tuple[Seen, Control]:
         return check_in.seen([row[1:] for row in rows]), now.control
 
 
-async def case_of(call: AnyCall, control: Control, state: DeviceState, seen: Seen) -> Case:
+async def case_of(call: AnyCall, control: Control, state: DeviceState, seen: Seen) -> Situation:
     """The device's case, with its way back where a rollback asks for it, at the same size."""
-    case = Case(control, state, seen.offers)
+    case = Situation(control, state, seen.offers)
     wanted = target.way_wanted(case)
     if wanted is None:
         return case

@@ -14,8 +14,8 @@ from msgspec import UNSET
 
 from firmtrail.access import NewSecret, new_secret, seal
 from firmtrail.commands import devices as commands
-from firmtrail.commands.devices import Registered
-from firmtrail.commands.once import Answer
+from firmtrail.commands.devices import RegisteredDevice
+from firmtrail.commands.once import CommandAnswer
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http import answers, bodies, errors, fleet_api, respond
 from firmtrail.http.call import AnyCall, Call
@@ -42,7 +42,7 @@ async def post_devices(call: RegisterCall) -> web.Response:
     )
     shown = {each.device: texts[each.device] for each in wanted if each.secret is None}
 
-    async def command(commit: Commit) -> Answer:
+    async def command(commit: Commit) -> CommandAnswer:
         outcomes = await register(commit)
         if not is_array:
             return _registered_one(outcomes[0], shown)
@@ -53,16 +53,18 @@ async def post_devices(call: RegisterCall) -> web.Response:
 
 async def _with_secrets(
     call: AnyCall, wanted: Sequence[bodies.Registration]
-) -> tuple[dict[str, str], list[commands.Registration]]:
+) -> tuple[dict[str, str], list[commands.DeviceRegistration]]:
     """The secrets by device, and what is to be registered, with the secrets sealed."""
     texts: dict[str, str] = {}
-    registrations: list[commands.Registration] = []
+    registrations: list[commands.DeviceRegistration] = []
     pace = Pace()
     for some in batched(wanted, SEALED_TOGETHER):
         made = {each.device: each.secret or new_secret() for each in some}
         sealed = await seal(call.services.access.hasher, list(made.items()), call.lane)
         registrations += [
-            commands.Registration(secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags)))
+            commands.DeviceRegistration(
+                secret, each.model, each.cohort, tuple(dict.fromkeys(each.tags))
+            )
             for secret, each in zip(sealed, some, strict=True)
         ]
         texts |= made
@@ -82,16 +84,16 @@ def _check_distinct(wanted: Sequence[bodies.Registration]) -> None:
         raise Invalid("A device stands twice in this array.", faults=faults)
 
 
-def _registered_one(outcome: Registered | Refused, shown: dict[str, str]) -> Answer:
+def _registered_one(outcome: RegisteredDevice | Refused, shown: dict[str, str]) -> CommandAnswer:
     if isinstance(outcome, Refused):
         raise outcome
-    return Answer(201 if outcome.is_new else 200, _registered(outcome, shown))
+    return CommandAnswer(201 if outcome.is_new else 200, _registered(outcome, shown))
 
 
 async def _registered_many(
-    call: AnyCall, outcomes: Sequence[Registered | Refused], shown: dict[str, str]
-) -> Answer:
-    is_any_new = any(isinstance(each, Registered) and each.is_new for each in outcomes)
+    call: AnyCall, outcomes: Sequence[RegisteredDevice | Refused], shown: dict[str, str]
+) -> CommandAnswer:
+    is_any_new = any(isinstance(each, RegisteredDevice) and each.is_new for each in outcomes)
     items: list[errors.ProblemBody | answers.Registered] = []
     pace = Pace()
     for each in outcomes:
@@ -101,10 +103,10 @@ async def _registered_many(
             items.append(_registered(each, shown))
         if pace.is_due():
             await pace.pause()
-    return Answer(201 if is_any_new else 200, items)
+    return CommandAnswer(201 if is_any_new else 200, items)
 
 
-def _registered(outcome: Registered, shown: dict[str, str]) -> answers.Registered:
+def _registered(outcome: RegisteredDevice, shown: dict[str, str]) -> answers.Registered:
     state = outcome.state
     return answers.Registered(
         device=state.device,
@@ -121,7 +123,7 @@ async def patch_device(call: Call[Any, bodies.DeviceChange]) -> web.Response:
     text = new_secret() if wanted.decommissioned is False else None
     secret = None if text is None else await _sealed(call, name, text)
     tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
-    change = commands.Change(
+    change = commands.WantedChange(
         DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned), wanted.decommissioned
     )
     apply = commands.change(name, change, secret=secret, actor=call.caller.actor)
@@ -148,7 +150,7 @@ async def _check_match(call: AnyCall, name: str) -> None:
 
 async def delete_device(call: Call[Any, None]) -> web.Response:
     """Decommission a device: its secrets are dead, its history stays."""
-    change = commands.Change(DeviceChanged(), decommissioned=True)
+    change = commands.WantedChange(DeviceChanged(), decommissioned=True)
     command = commands.change(call.path("device"), change, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, command)
     return respond.nothing()
@@ -164,8 +166,8 @@ async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
         actor=call.caller.actor,
     )
 
-    async def command(commit: Commit) -> Answer:
-        return Answer(201, answers.NewSecret(name, text, await rotate(commit)))
+    async def command(commit: Commit) -> CommandAnswer:
+        return CommandAnswer(201, answers.NewSecret(name, text, await rotate(commit)))
 
     return await respond.acted(call, command)
 

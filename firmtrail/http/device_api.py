@@ -13,7 +13,7 @@ from firmtrail.http.receipts import proven
 from firmtrail.http.texts import TEXT_BYTES_MAX
 from firmtrail.http.times import time_ms
 from firmtrail.http.validate import Faulty, described
-from firmtrail.recording.reports import Outcome, Receipt
+from firmtrail.recording.reports import ReportOutcome, ReportReceipt
 from firmtrail.rules import device
 from firmtrail.rules.device import Refused
 
@@ -42,7 +42,9 @@ async def post_gateway_reports(call: GatewayCall) -> web.Response:
     return await _record_one(call, _command(call.body.device, call.body, actor))
 
 
-async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) -> web.Response:
+async def _record_one(
+    call: ReportsCall | GatewayCall, report: device.ReportCommand
+) -> web.Response:
     [outcome] = await call.services.recorder.report(call.log_id, [report])
     if isinstance(outcome, Refused):
         raise outcome
@@ -54,10 +56,10 @@ async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) ->
 
 
 async def _record_array(
-    call: ReportsCall | GatewayCall, items: Sequence[device.Report | Refused]
+    call: ReportsCall | GatewayCall, items: Sequence[device.ReportCommand | Refused]
 ) -> web.Response:
     """Record what is not refused already, as one unit; each answer stands in its item's place."""
-    reports = [item for item in items if isinstance(item, device.Report)]
+    reports = [item for item in items if isinstance(item, device.ReportCommand)]
     recorded = iter(await call.services.recorder.report(call.log_id, reports) if reports else [])
     outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
     _check_device(call, outcomes)
@@ -76,7 +78,7 @@ async def _record_array(
     )
 
 
-def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[Outcome]) -> None:
+def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[ReportOutcome]) -> None:
     """Where the path names the device, there being none is no matter of single items."""
     if "device" in call.request.match_info:
         for outcome in outcomes:
@@ -84,8 +86,8 @@ def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[Outcome]) 
                 raise outcome
 
 
-def _command(name: str, report: Report, actor: str) -> device.Report:
-    return device.Report(
+def _command(name: str, report: Report, actor: str) -> device.ReportCommand:
+    return device.ReportCommand(
         name,
         report.version,
         report.status,
@@ -99,7 +101,9 @@ def _command(name: str, report: Report, actor: str) -> device.Report:
     )
 
 
-def _command_or_refusal(name: str, item: Item[Report], actor: str) -> device.Report | Refused:
+def _command_or_refusal(
+    name: str, item: Item[Report], actor: str
+) -> device.ReportCommand | Refused:
     if isinstance(item, Faulty):
         return Refused("invalid", described(item.faults), status=422)
     return _command(name, item, actor)
@@ -117,8 +121,8 @@ def cut(detail: str) -> str:
     return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
-def _is_new(outcome: Outcome) -> bool:
-    return isinstance(outcome, Receipt) and not outcome.duplicate
+def _is_new(outcome: ReportOutcome) -> bool:
+    return isinstance(outcome, ReportReceipt) and not outcome.duplicate
 
 
 def _applied(receipts: Iterable[answers.Receipt]) -> dict[str, str]:
@@ -133,21 +137,21 @@ def _prefers(request: web.Request, preference: str) -> bool:
     return any(each.partition(";")[0].strip() == preference for each in preferences)
 
 
-def _answer(outcome: Outcome) -> answers.Receipt | answers.RefusedItem:
+def _answer(outcome: ReportOutcome) -> answers.Receipt | answers.RefusedItem:
     if isinstance(outcome, Refused):
         return answers.RefusedItem(outcome.code, outcome.detail)
     return _receipt(outcome)
 
 
-def _receipt(receipt: Receipt) -> answers.Receipt:
+def _receipt(receipt: ReportReceipt) -> answers.Receipt:
     return answers.Receipt(
         receipt.log, receipt.position, receipt.duplicate, time_text(receipt.recorded_at_ms)
     )
 
 
-def _summary(outcomes: Iterable[Outcome]) -> answers.ReportsSummary:
+def _summary(outcomes: Iterable[ReportOutcome]) -> answers.ReportsSummary:
     placed = list(enumerate(outcomes))
-    receipts = [each for _, each in placed if isinstance(each, Receipt)]
+    receipts = [each for _, each in placed if isinstance(each, ReportReceipt)]
     last = max(receipts, key=lambda receipt: (receipt.log, receipt.position), default=None)
     return answers.ReportsSummary(
         recorded=sum(not receipt.duplicate for receipt in receipts),

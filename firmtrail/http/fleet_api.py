@@ -36,7 +36,7 @@ from firmtrail.projections.fleet_versions import Count
 from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import release, target
 from firmtrail.rules.device import DeviceState
-from firmtrail.rules.release import Current
+from firmtrail.rules.release import CurrentReleases
 
 STEPS_MAX = 1_000
 FAILING = frozenset({"failed", "rejected"})
@@ -177,7 +177,7 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
 
 def shown(
     state: DeviceState,
-    current: Current,
+    current: CurrentReleases,
     last_seen_at_ms: int | None = None,
     goal: str | None = None,
 ) -> answers.Device:

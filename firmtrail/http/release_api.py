@@ -6,7 +6,7 @@ from aiohttp import web
 
 from firmtrail.commands import releases as commands
 from firmtrail.commands.once import answering
-from firmtrail.commands.releases import After
+from firmtrail.commands.releases import ChangedRelease
 from firmtrail.events.fleet import ReleaseAdded
 from firmtrail.events.times import time_text
 from firmtrail.http import answers, lists, respond
@@ -18,9 +18,9 @@ from firmtrail.http.lists import Page, Place
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Told
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import release, version
-from firmtrail.rules.release import Key, Releases
+from firmtrail.rules.release import ReleaseKey, Releases
 
 
 async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
@@ -68,7 +68,7 @@ async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
     return await _act(call, 200, commands.withdraw(key_of(call), reason, actor=actor))
 
 
-async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Response:
+async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) -> web.Response:
     async def shown(commit: Commit) -> answers.Release:
         after = await command(commit)
         return _shown(after.told, is_latest=after.is_latest)
@@ -76,7 +76,7 @@ async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Respo
     return await respond.acted(call, answering(status, shown))
 
 
-async def _told(call: AnyCall) -> tuple[int, dict[Key, Told]]:
+async def _told(call: AnyCall) -> tuple[int, dict[ReleaseKey, Told]]:
     return releases.told(await call.services.db.read(releases.tell(call.log_id)))
 
 
@@ -85,18 +85,18 @@ async def state(call: AnyCall) -> Releases:
     return {key: each.release for key, each in (await _told(call))[1].items()}
 
 
-def _latest(told: dict[Key, Told]) -> set[Key]:
+def _latest(told: dict[ReleaseKey, Told]) -> set[ReleaseKey]:
     latest = release.latest(each.release for each in told.values())
-    return {Key(each.model, each.version) for each in latest.values()}
+    return {ReleaseKey(each.model, each.version) for each in latest.values()}
 
 
-def key_of(call: AnyCall) -> Key:
+def key_of(call: AnyCall) -> ReleaseKey:
     """The release that the path names."""
-    return Key(call.path("model"), call.path("version"))
+    return ReleaseKey(call.path("model"), call.path("version"))
 
 
-def _key(told: Told) -> Key:
-    return Key(told.release.model, told.release.version)
+def _key(told: Told) -> ReleaseKey:
+    return ReleaseKey(told.release.model, told.release.version)
 
 
 def _shown(told: Told, *, is_latest: bool) -> answers.Release:

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, answering, keep, kept, once
+from firmtrail.commands.once import CommandAnswer, answering, keep, kept, once
 from firmtrail.events.event import Recorded
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
 from firmtrail.events.times import time_text
@@ -22,11 +22,11 @@ from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
 from firmtrail.projections.rollouts import Texts
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, progress, rollout
 from firmtrail.rules.control import Control
-from firmtrail.rules.release import Key
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import RolloutState
 
 NO_TEXTS = Texts(None, None)
 LOOKS_MAX = 10
@@ -58,7 +58,7 @@ async def get_rollout(call: AnyCall) -> web.Response:
     return respond.resource(call, body, now.size)
 
 
-def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
+def _rollout_of(call: AnyCall, decides: Control) -> RolloutState:
     """The rollout of the path."""
     found = decides.rollouts.get(call.path("id"))
     if found is None:
@@ -79,29 +79,29 @@ async def _told(call: AnyCall, now: Moment) -> wire.Rollout:
     return body
 
 
-async def _progress(call: AnyCall, now: Moment, found: Rollout) -> wire.RolloutProgress:
+async def _progress(call: AnyCall, now: Moment, found: RolloutState) -> wire.RolloutProgress:
     reader, max_attempts = now.reader, now.control.settings.max_attempts
     matching = await rollout_devices.matching(reader, call.log_id, found)
     _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
     return wire.RolloutProgress(matching, **counted)
 
 
-async def _named(call: AnyCall, now: Moment, found: Rollout) -> wire.NamedDevices:
+async def _named(call: AnyCall, now: Moment, found: RolloutState) -> wire.NamedDevices:
     """Whom a rollback names."""
     now_ms = call.services.access.now_ms()
     named = await rollout_devices.named(now.reader, call.log_id, found, now.control, now_ms=now_ms)
     return wire.NamedDevices(*named)
 
 
-def _withdrawn_at_ms(decides: Control, found: Rollout) -> int | None:
+def _withdrawn_at_ms(decides: Control, found: RolloutState) -> int | None:
     """When the release of a rollout that was not aborted was withdrawn, if it was."""
     if found.version is None or found.phase == "aborted":
         return None
-    release = decides.releases.get(Key(found.model, found.version))
+    release = decides.releases.get(ReleaseKey(found.model, found.version))
     return release.withdrawn_at_ms if release else None
 
 
-def _shown(decides: Control, found: Rollout, texts: Texts) -> wire.Rollout:
+def _shown(decides: Control, found: RolloutState, texts: Texts) -> wire.Rollout:
     withdrawn_at_ms = _withdrawn_at_ms(decides, found)
     watch = None
     if found.failed_percent is not None and found.min_reports is not None:
@@ -197,7 +197,7 @@ def _reach(percent: float) -> int:
     return round(percent * 100)
 
 
-def _tried(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> Rollout:
+def _tried(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> RolloutState:
     """The rollout as it would be, without an id."""
     now_ms = call.services.access.now_ms()
     return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))
@@ -205,8 +205,8 @@ def _tried(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> Rollout:
 
 async def _started(
     call: AnyCall,
-    command: Command[Rollout],
-    show: Callable[[Control, Rollout], msgspec.Struct],
+    command: LogCommand[RolloutState],
+    show: Callable[[Control, RolloutState], msgspec.Struct],
 ) -> web.Response:
     async def shown(commit: Commit) -> msgspec.Struct:
         found = await command(commit)
@@ -239,7 +239,9 @@ async def post_abort(call: Call[Any, wire.Because]) -> web.Response:
 class _Make(Protocol):
     """Makes a command on one rollout."""
 
-    def __call__(self, name: str, *, reason: str | None, actor: str) -> Command[Rollout]: ...
+    def __call__(
+        self, name: str, *, reason: str | None, actor: str
+    ) -> LogCommand[RolloutState]: ...
 
 
 async def _command(call: AnyCall, make: _Make) -> web.Response:
@@ -251,11 +253,11 @@ async def _command(call: AnyCall, make: _Make) -> web.Response:
             done = wire.Commanded(now.size, await _told(call, now))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
-                await keep(tx, call.key, Answer(200, done))
+                await keep(tx, call.key, CommandAnswer(200, done))
     return respond.changed(done.rollout, done.log_size)
 
 
-async def _commanded(call: AnyCall, make: _Make) -> Answer:
+async def _commanded(call: AnyCall, make: _Make) -> CommandAnswer:
     command = make(call.path("id"), reason=call.body.reason, actor=call.caller.actor)
     check = await _precondition(call)
 
@@ -275,7 +277,7 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     async with moment(call) as now:
         seen, body = now.control, await _told(call, now)
 
-    def state(decides: Control) -> tuple[Rollout, int | None]:
+    def state(decides: Control) -> tuple[RolloutState, int | None]:
         found = _rollout_of(call, decides)
         return found, _withdrawn_at_ms(decides, found)
 
@@ -311,7 +313,7 @@ async def _page(
 
 
 async def _devices(
-    call: Call[wire.RolloutDevicesQuery, None], now: Moment, found: Rollout, after: str
+    call: Call[wire.RolloutDevicesQuery, None], now: Moment, found: RolloutState, after: str
 ) -> tuple[list[wire.RolloutDevice], str | None]:
     """Of the next devices those in the state asked for; and the last of them, if there are more."""
     reader, decides, wanted = now.reader, now.control, call.query.state
@@ -346,7 +348,7 @@ async def post_end_of_halt(call: Call[Any, wire.Because]) -> web.Response:
     return await _halt(call, commands.end_halt(call.body.reason, actor=call.caller.actor))
 
 
-async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
+async def _halt(call: AnyCall, command: LogCommand[None]) -> web.Response:
     async def halt(commit: Commit) -> wire.HaltState:
         await command(commit)
         return wire.HaltState(commit.control.halt)

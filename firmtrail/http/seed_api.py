@@ -23,7 +23,7 @@ from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.rules import version
-from firmtrail.rules.device import Refused, Report
+from firmtrail.rules.device import Refused, ReportCommand
 
 POPULATED = "Successfully populated database"
 
@@ -62,7 +62,7 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
         await _note_first(call, name, found)
         return _text(400, "Version string formatting not valid")
     sent = None if meant == update.version else update.version
-    report = Report(name, meant, "installed", f"device/{name}", sent=sent)
+    report = ReportCommand(name, meant, "installed", f"device/{name}", sent=sent)
     [outcome] = await call.services.recorder.report(found.log_id, [report])
     if isinstance(outcome, Refused):
         await _note_first(call, name, found)

@@ -11,7 +11,7 @@ from firmtrail.http.faults import Broken, hold
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.texts import FreeText, Id, Name, VersionText
 from firmtrail.rules import version
-from firmtrail.rules.progress import State, Why
+from firmtrail.rules.progress import ProgressReason, ProgressState
 from firmtrail.rules.target import Action, Reason
 
 WAIT_S_MAX = 60
@@ -259,18 +259,18 @@ class Commanded(msgspec.Struct, frozen=True):
 class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):
     """Which devices."""
 
-    state: State | None = None
+    state: ProgressState | None = None
 
 
 class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
     """A device that a rollout is meant for, and how far it is with it."""
 
     device: str
-    state: State
+    state: ProgressState
     version: str | None
     since: TimeText | None
     last_seen_at: TimeText | None
-    reason: Why
+    reason: ProgressReason
 
 
 class Retry(Wish, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.times import time_ms
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 
 NO_LOGIN = "This credential is no login: DELETE /api/v1/tokens/{id} ends an API token."
 
@@ -56,7 +56,7 @@ async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
         raise NotFound
     if rights.member_role == "gateway":
         raise Forbidden
-    wanted = commands.WantedToken(
+    wanted = commands.TokenRequest(
         holder=str(caller.actor_id),
         name=asked.name,
         role=asked.role or rights.token_role or rights.member_role,
@@ -148,7 +148,7 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
     role = user and await people.role_of(call.services.db, call.project, user.actor_id)
     if user is None or role is None:
         raise NotFound("No member of the project has this e-mail address.")
-    wanted = commands.WantedToken(
+    wanted = commands.TokenRequest(
         holder=user.actor_id,
         name=asked.name,
         role=asked.role or role,
@@ -178,7 +178,7 @@ def _page[Row: (Token, Login, MemberToken)](
     return Page([show(row) for row in rows[:limit]], end)
 
 
-def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
+def _shown(issue: LogCommand[commands.NewToken]) -> LogCommand[bodies.ApiToken]:
     async def command(commit: Commit) -> bodies.ApiToken:
         issued = await issue(commit)
         return msgspec.structs.replace(_token(issued.token), token=issued.text)

@@ -18,7 +18,7 @@ from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.rules.device import FAILED, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
-from firmtrail.rules.previous import Run
+from firmtrail.rules.previous import PastRun
 
 NAME = "device_history"
 REVISION = 2
@@ -238,7 +238,7 @@ _ASKED_COLUMNS = """\
 n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
-type Runs = dict[tuple[str, str], list[Run]]
+type Runs = dict[tuple[str, str], list[PastRun]]
 """What each (device, bad version) ran before the bad one, the version of the latest run first."""
 
 
@@ -314,7 +314,7 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
     """Returns what the rows say of each (device, bad version)."""
     found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
-        found[wanted[n]].append(Run(version, bool(has_failed)))
+        found[wanted[n]].append(PastRun(version, bool(has_failed)))
     return found
 
 

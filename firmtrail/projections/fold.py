@@ -24,7 +24,7 @@ from firmtrail.projections import (
 from firmtrail.projections.steering import Steering
 from firmtrail.projections.view import View
 from firmtrail.rules import device, offer
-from firmtrail.rules.device import DeviceState, Later
+from firmtrail.rules.device import DeviceState, LaterReport
 
 VIEWS: tuple[View, ...] = (
     device_current,
@@ -73,7 +73,7 @@ class Fold:
     def __init__(self) -> None:
         self.states: dict[str, DeviceState] = {}
         self.steering = Steering()
-        self._behind: dict[str, list[Later]] = {}
+        self._behind: dict[str, list[LaterReport]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
         self._reports: list[device_history.Told] = []
@@ -91,7 +91,7 @@ class Fold:
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
         """Takes the rows of `device_history.later(…, places)`."""
         for n, *later in rows:
-            insort(self._behind.setdefault(places[n][0], []), Later(*later))
+            insort(self._behind.setdefault(places[n][0], []), LaterReport(*later))
 
     def apply(self, recorded: Recorded) -> None:
         """Folds one event; the events come in the order of their positions."""
@@ -134,7 +134,7 @@ class Fold:
         index = bisect_right(behind, (at.place, device_history.END))
         later = behind[index] if index < len(behind) else None
         if event.status in device.MOVING:
-            insort(behind, Later(at.place, at.position, event.version, at.time_ms))
+            insort(behind, LaterReport(at.place, at.position, event.version, at.time_ms))
         if event.question is not None:
             self.steering.answer(state.device, recorded, at)
         follows = self.steering.report(state, recorded, at, later) if offers else None

@@ -13,14 +13,14 @@ from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.fleet_versions import Cell, Count
 from firmtrail.rules import release
 from firmtrail.rules.device import DeviceState
-from firmtrail.rules.release import Current
+from firmtrail.rules.release import CurrentReleases
 
 
 class Outdated(NamedTuple):
     """The devices that are outdated, or with `wanted` False all others."""
 
     wanted: bool
-    current: Current
+    current: CurrentReleases
     others: tuple[Cell, ...] = ()
     """The cells known of which no device is wanted."""
 
@@ -39,7 +39,7 @@ class Behind(NamedTuple):
     """Since when there has been a higher release than what one of them runs; of any the longest."""
 
 
-def by_model(counts: Iterable[Count], current: Current) -> dict[str, Behind]:
+def by_model(counts: Iterable[Count], current: CurrentReleases) -> dict[str, Behind]:
     """Of each model; "" stands for the devices that have none."""
     found: dict[str, Behind] = {}
     for model, version, devices in counts:
@@ -77,6 +77,6 @@ async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
     return size, Outdated(wanted, current, tuple(others))
 
 
-async def current_then(db: Database, log_id: int, stop: int) -> Current:
+async def current_then(db: Database, log_id: int, stop: int) -> CurrentReleases:
     """Returns which devices were outdated after the log's first `stop` events."""
     return release.current(release.as_of((await releases.live(db, log_id)).values(), stop))

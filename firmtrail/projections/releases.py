@@ -13,7 +13,7 @@ from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.eventstore import continued
 from firmtrail.projections.view import Table, generation_of
 from firmtrail.rules import release
-from firmtrail.rules.release import Artifact, Key, Release
+from firmtrail.rules.release import ReleaseArtifact, ReleaseKey, ReleaseState
 
 NAME = "releases"
 REVISION = 1
@@ -135,14 +135,14 @@ class Texts(NamedTuple):
 class Told(NamedTuple):
     """A release with its texts."""
 
-    release: Release
+    release: ReleaseState
     texts: Texts
 
 
 class Offered(NamedTuple):
     """An artifact of a release that a device was offered."""
 
-    artifact: Artifact
+    artifact: ReleaseArtifact
     is_withdrawn: bool
 
 
@@ -179,36 +179,36 @@ def load(log_id: int, generation: int) -> Statement:
     return Statement(_LOAD.format(generation="$2"), (log_id, generation))
 
 
-async def live(db: Reader, log_id: int) -> dict[Key, Release]:
+async def live(db: Reader, log_id: int) -> dict[ReleaseKey, ReleaseState]:
     """Returns all releases of the log as they are."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 
 
-async def everywhere(db: Database) -> dict[int, list[Release]]:
+async def everywhere(db: Database) -> dict[int, list[ReleaseState]]:
     """Returns the releases of all projects' newest logs, by log; their artifacts are left out."""
-    found: dict[int, list[Release]] = {}
+    found: dict[int, list[ReleaseState]] = {}
     for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
         found.setdefault(log_id, []).append(_release(columns, ()))
     return found
 
 
-def state(rows: Iterable[Row]) -> dict[Key, Release]:
+def state(rows: Iterable[Row]) -> dict[ReleaseKey, ReleaseState]:
     """Returns the rules' state, out of the rows of `load`."""
-    artifacts: dict[Key, list[Artifact]] = {}
-    columns: dict[Key, Row] = {}
+    artifacts: dict[ReleaseKey, list[ReleaseArtifact]] = {}
+    columns: dict[ReleaseKey, Row] = {}
     for row in rows:
         *of_release, name, size_bytes, sha256 = row
-        key = Key(row[0], row[1])
+        key = ReleaseKey(row[0], row[1])
         columns[key] = of_release
         files = artifacts.setdefault(key, [])
         if name is not None:
-            files.append(Artifact(name, size_bytes, sha256))
+            files.append(ReleaseArtifact(name, size_bytes, sha256))
     return {key: _release(row, artifacts[key]) for key, row in columns.items()}
 
 
-def _release(row: Row, artifacts: Sequence[Artifact]) -> Release:
+def _release(row: Row, artifacts: Sequence[ReleaseArtifact]) -> ReleaseState:
     model, version, position, added_at_ms, has_notes, withdrawn_position, withdrawn_at_ms = row
-    return Release(
+    return ReleaseState(
         model,
         version,
         position,
@@ -225,10 +225,10 @@ def tell(log_id: int) -> Statement:
     return Statement(_LIST, (log_id,))
 
 
-def told(rows: Sequence[Row]) -> tuple[int, dict[Key, Told]]:
+def told(rows: Sequence[Row]) -> tuple[int, dict[ReleaseKey, Told]]:
     """Returns the log's size, and its releases."""
     known = [row for row in rows if row[3] is not None]
-    texts = {Key(row[3], row[4]): Texts(row[1], row[2]) for row in known}
+    texts = {ReleaseKey(row[3], row[4]): Texts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)
     return rows[0][0], {key: Told(each, texts[key]) for key, each in found.items()}
 
@@ -240,4 +240,4 @@ async def offered(db: Database, log_id: int, device: str, digest: str) -> Offere
     not withdrawn, if there is one.
     """
     rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
-    return Offered(Artifact(*rows[0][:3]), bool(rows[0][3])) if rows else None
+    return Offered(ReleaseArtifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

@@ -13,7 +13,7 @@ from firmtrail.projections import device_current, fleet_versions
 from firmtrail.projections.device_current import Found
 from firmtrail.projections.view import generation_of
 from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.rollout import RolloutState
 
 SILENT_MS = 7 * 24 * 3600 * 1000
 """Without a call for so long, a device may not hear of a rollback soon."""
@@ -161,11 +161,11 @@ class Named(NamedTuple):
     no_previous: int
 
 
-def _args(rollout: Rollout) -> tuple[Value, ...]:
+def _args(rollout: RolloutState) -> tuple[Value, ...]:
     return rollout.model, rollout.cohort, rollout.tag, rollout.bad_version, rollout.id
 
 
-async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
+async def matching(db: Reader, log_id: int, rollout: RolloutState) -> int:
     """Returns how many devices it is meant for. A whole model is counted already."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
         return await fleet_versions.of_model(db, log_id, rollout.model)
@@ -174,7 +174,7 @@ async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
 
 
 async def named(
-    db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
+    db: Reader, log_id: int, rollback: RolloutState, control: Control, *, now_ms: int
 ) -> Named:
     """Returns the counts of a rollback, which may not have begun."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
@@ -187,14 +187,16 @@ async def named(
     return Named(int(found), int(pinned), int(silent), int(lost))
 
 
-def _good_fallback(rollback: Rollout, control: Control) -> str | None:
+def _good_fallback(rollback: RolloutState, control: Control) -> str | None:
     fallback = rollback.fallback
     if fallback is None or is_withdrawn(control, rollback.model, fallback):
         return None
     return fallback
 
 
-async def page(db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int) -> list[Found]:
+async def page(
+    db: Reader, log_id: int, rollout: RolloutState, *, after: str, limit: int
+) -> list[Found]:
     """Returns the next devices after `after`."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))
     return [device_current.found(row) for row in rows]

@@ -13,10 +13,10 @@ from firmtrail.events.steering import UpdateOffered
 from firmtrail.projections import device_history
 from firmtrail.projections.check_in import with_way_back
 from firmtrail.projections.device_history import Runs
-from firmtrail.recording.commit import Before, Committed, Paper, opened
+from firmtrail.recording.commit import Committed, Draft, LogContext, opened
 from firmtrail.rules import offer, target
 from firmtrail.rules.device import Refused
-from firmtrail.rules.target import Case, Decision
+from firmtrail.rules.target import Decision, Situation
 
 
 class CheckIn(NamedTuple):
@@ -28,7 +28,7 @@ class CheckIn(NamedTuple):
 
 
 def offering(
-    log_id: int, before: Before, batch: Sequence[CheckIn]
+    log_id: int, before: LogContext, batch: Sequence[CheckIn]
 ) -> Script[tuple[Committed, list[Decision | Refused]]]:
     """Plays the commit from the head's lock on; returns each decision too."""
     paper = yield from opened(log_id, before)
@@ -45,13 +45,13 @@ def offering(
     return paper.committed, decisions
 
 
-def _ways_wanted(paper: Paper, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
+def _ways_wanted(paper: Draft, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
     """Returns each (device, bad version) whose previous version a rollback asks for."""
     cases = (_case(paper, each) for each in batch)
     return list({way: None for case in cases if case and (way := target.way_wanted(case))})
 
 
-def _case(paper: Paper, check_in: CheckIn) -> Case | None:
+def _case(paper: Draft, check_in: CheckIn) -> Situation | None:
     steering, state = paper.fold.steering, paper.fold.states.get(check_in.device)
     if state is None or state.decommissioned:
         return None
@@ -59,7 +59,7 @@ def _case(paper: Paper, check_in: CheckIn) -> Case | None:
     return target.case_of(paper.control, state, offers, check_in.running)
 
 
-def _decide(paper: Paper, check_in: CheckIn, runs: Runs) -> Decision | Refused:
+def _decide(paper: Draft, check_in: CheckIn, runs: Runs) -> Decision | Refused:
     case = _case(paper, check_in)
     if case is None:
         return Refused("unknown_device", f"there is no device {check_in.device}", status=404)

@@ -66,7 +66,7 @@ def until_text(until_ms: int) -> str:
     return time_text(min(until_ms, CALENDAR_END_MS))
 
 
-class Before(NamedTuple):
+class LogContext(NamedTuple):
     """What a process knows of a log before it holds its head."""
 
     floors: Floors
@@ -84,7 +84,7 @@ class Committed(NamedTuple):
     """What decides from here on; None: what decided before."""
 
 
-class Paper:
+class Draft:
     """Collects what is recorded while the head is locked. Pure but for salts and ids."""
 
     def __init__(
@@ -219,7 +219,7 @@ class Paper:
         ]
 
 
-class Commit(Paper):
+class Commit(Draft):
     """A paper with its transaction, for a command that runs in a commit of its own."""
 
     def __init__(
@@ -273,16 +273,16 @@ async def begin(tx: Transaction, log_id: int, floors: Floors) -> Commit:
     return commit
 
 
-def opened(log_id: int, before: Before) -> Script[Paper]:
+def opened(log_id: int, before: LogContext) -> Script[Draft]:
     """Locks the log's head and opens a paper at it. Reads what decides if it is not known.
     Raises `Unavailable` as `held` does."""
     head, generations = held((yield holding(log_id)), before.floors)
     if (known := before.held.get(log_id, head.control_count)) is not None:
-        return Paper(head, generations, known)
+        return Draft(head, generations, known)
     rows = yield controls.load(head, generations, before.old)
     decides = controls.of(head.control_count, rows)
     before.held.put(log_id, decides)
-    return Paper(head, generations, decides, is_news=True)
+    return Draft(head, generations, decides, is_news=True)
 
 
 def held(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dict[str, int]]:

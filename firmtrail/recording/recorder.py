@@ -23,9 +23,9 @@ from firmtrail.projections import fold
 from firmtrail.projections.controls import Controls, Held
 from firmtrail.publishing.minimum_sizes import Floors, LogName, LogRefused
 from firmtrail.recording.check_ins import CheckIn, offering
-from firmtrail.recording.commit import Before, Commit, Committed, begin
-from firmtrail.recording.reports import Item, Outcome, identified, recording
-from firmtrail.rules.device import Refused, Report
+from firmtrail.recording.commit import Commit, Committed, LogContext, begin
+from firmtrail.recording.reports import IdentifiedReport, ReportOutcome, identified, recording
+from firmtrail.rules.device import Refused, ReportCommand
 from firmtrail.rules.target import Decision
 
 BATCH_COMMANDS_MAX = 500
@@ -39,14 +39,14 @@ REPORT_BYTES = 400
 """What a report without detail takes in the log, about."""
 
 
-type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
+type LogCommand[Answer] = Callable[[Commit], Awaitable[Answer]]
 
 
 class _Reports(NamedTuple):
     """Reports that are recorded together."""
 
-    items: Sequence[Item]
-    answer: asyncio.Future[list[Outcome]]
+    items: Sequence[IdentifiedReport]
+    answer: asyncio.Future[list[ReportOutcome]]
 
 
 class _CheckIn(NamedTuple):
@@ -59,7 +59,7 @@ class _CheckIn(NamedTuple):
 class _Act(NamedTuple):
     """A command that has a commit to itself."""
 
-    command: Command[object]
+    command: LogCommand[object]
     answer: asyncio.Future[object]
 
 
@@ -135,7 +135,7 @@ class _Batch:
             self._units = self._line.take_reports(self._commands_max)
         return self._units
 
-    def items(self) -> list[Sequence[Item]]:
+    def items(self) -> list[Sequence[IdentifiedReport]]:
         return [unit.items for unit in self.take()]
 
 
@@ -150,13 +150,13 @@ class Recorder:
         self._db = db
         self._lines: dict[int, _Line] = {}
 
-    async def report(self, log_id: int, reports: Sequence[Report]) -> list[Outcome]:
+    async def report(self, log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
         """Record reports as one unit: a receipt or a refusal for each, in their order.
 
         Raises `Unavailable`: nothing of this call was recorded, unless it is `OutcomeUnknown`;
         then the same call again finds out.
         """
-        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[list[ReportOutcome]] = asyncio.get_running_loop().create_future()
         unit = _Reports([identified(report) for report in reports], answer)
         line = self._line(log_id, len(unit.items))
         line.add(unit)
@@ -174,7 +174,7 @@ class Recorder:
         self._drain(log_id, line)
         return await answer
 
-    async def act[Answer](self, log_id: int, command: Command[Answer]) -> Answer:
+    async def act[Answer](self, log_id: int, command: LogCommand[Answer]) -> Answer:
         """Run `command` in a commit of its own; raises what it raises, having written nothing."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         line = self._line(log_id, 1)
@@ -257,7 +257,7 @@ class Recorder:
         """A crash or an unknown outcome needs no care: the next check-in decides anew."""
         return await self._play(log_id, line, offering, [each.check_in for each in batch])
 
-    async def _record(self, log_id: int, line: _Line, batch: _Batch) -> list[list[Outcome]]:
+    async def _record(self, log_id: int, line: _Line, batch: _Batch) -> list[list[ReportOutcome]]:
         """After an unknown outcome the same identities again: those that were recorded answer as
         duplicates."""
         take = partial(list, batch.items()) if self._db.plays_in_turn else batch.items
@@ -273,7 +273,7 @@ class Recorder:
         self,
         log_id: int,
         line: _Line,
-        make: Callable[[int, Before, Batch], Script[tuple[Committed, Answers]]],
+        make: Callable[[int, LogContext, Batch], Script[tuple[Committed, Answers]]],
         batch: Batch,
     ) -> Answers:
         """One commit; it may be made in another process, so what this one knows is taken there, and
@@ -282,7 +282,7 @@ class Recorder:
             head = await log.head(self._db, log_id)
             line.old = continued.parts_of(await self._db.read(continued.parts(log_id)))
             line.name = LogName(head.project, head.number)
-        before = Before(self.floors.of(line.name), self._held, line.old)
+        before = LogContext(self.floors.of(line.name), self._held, line.old)
         try:
             committed, answers = await self._db.play(make, log_id, before, batch)
         except LogRefused:

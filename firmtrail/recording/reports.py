@@ -13,13 +13,21 @@ from firmtrail.database.database import Row, Script, Statement
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import continued, log
-from firmtrail.recording.commit import Before, Committed, Paper, opened
+from firmtrail.recording.commit import Committed, Draft, LogContext, opened
 from firmtrail.rules import ask, device
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
-from firmtrail.rules.report import Known, Report, claim, claim_of, identity, is_bare, is_counted
+from firmtrail.rules.report import (
+    KnownReport,
+    ReportCommand,
+    claim,
+    claim_of,
+    identity,
+    is_bare,
+    is_counted,
+)
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
+class ReportReceipt(msgspec.Struct, frozen=True, gc=False):
     """Where a report stands in the log."""
 
     log: int
@@ -28,12 +36,12 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     recorded_at_ms: int
 
 
-type Outcome = Receipt | Refused
-type Recording = Script[tuple[Committed, list[list[Outcome]]]]
-type _KnownReports = dict[tuple[str, str], Known]
+type ReportOutcome = ReportReceipt | Refused
+type Recording = Script[tuple[Committed, list[list[ReportOutcome]]]]
+type _KnownReports = dict[tuple[str, str], KnownReport]
 
 
-class Item(msgspec.Struct, frozen=True, gc=False):
+class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
     """A report with the identity that its event gets.
 
     A bare report's is made up on arrival, not in the commit: tried again after an unknown outcome,
@@ -42,11 +50,11 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
     stream: str
     event_id: str
-    report: Report
+    report: ReportCommand
 
 
 def recording(
-    log_id: int, before: Before, take: Callable[[], Sequence[Sequence[Item]]]
+    log_id: int, before: LogContext, take: Callable[[], Sequence[Sequence[IdentifiedReport]]]
 ) -> Recording:
     """Plays one commit from the head's lock on, of what can be taken when the head is locked;
     returns the outcomes of each unit too."""
@@ -54,7 +62,7 @@ def recording(
     batch = take()
     items = [item for unit in batch for item in unit]
     known = yield from _loaded(paper, before, items)
-    counted: list[Item] = []
+    counted: list[IdentifiedReport] = []
     if any(state.counting_place for state in paper.fold.states.values()):
         batch = [[_in_counting(paper, item) for item in unit] for unit in batch]
         counted = [item for unit in batch for item in unit if _counting_place(paper, item.report)]
@@ -66,7 +74,9 @@ def recording(
     ]
 
 
-def _loaded(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_KnownReports]:
+def _loaded(
+    paper: Draft, before: LogContext, items: Sequence[IdentifiedReport]
+) -> Script[_KnownReports]:
     """Loads the devices that the reports name, what these were offered and asked, and the reports
     recorded under the same identities."""
     names = {item.report.device for item in items}
@@ -83,7 +93,10 @@ def _loaded(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_Know
 
 
 def _loaded_further(
-    paper: Paper, before: Before, items: Sequence[Item], counted: Sequence[Item]
+    paper: Draft,
+    before: LogContext,
+    items: Sequence[IdentifiedReport],
+    counted: Sequence[IdentifiedReport],
 ) -> Script[_KnownReports]:
     """Loads what only a device's state shows to be needed, in one more step if there is any: the
     reports after a late one, and those of a further counting under the identities of `counted`."""
@@ -98,18 +111,20 @@ def _loaded_further(
     return _found(before, identities, rows[len(later) :]) if counted else {}
 
 
-def _identities(items: Iterable[Item]) -> list[tuple[str, str]]:
+def _identities(items: Iterable[IdentifiedReport]) -> list[tuple[str, str]]:
     return [(item.stream, item.event_id) for item in items]
 
 
-def _find(paper: Paper, before: Before, identities: Sequence[tuple[str, str]]) -> list[Statement]:
+def _find(
+    paper: Draft, before: LogContext, identities: Sequence[tuple[str, str]]
+) -> list[Statement]:
     """Looks in this log and in those that it continues; read the rows with `_found`."""
     log_ids = (paper.log_id, *(part.log_id for part in before.old))
     return [log.find(log_id, identities) for log_id in log_ids]
 
 
 def _found(
-    before: Before, identities: Sequence[tuple[str, str]], results: Sequence[Sequence[Row]]
+    before: LogContext, identities: Sequence[tuple[str, str]], results: Sequence[Sequence[Row]]
 ) -> _KnownReports:
     known = {key: _known(event) for key, event in log.found(identities, results[0]).items()}
     for part, rows in zip(before.old, results[1:], strict=True):
@@ -117,14 +132,14 @@ def _found(
     return known
 
 
-def _counting_place(paper: Paper, report: Report) -> int:
+def _counting_place(paper: Draft, report: ReportCommand) -> int:
     """Returns where the counting begins that a report's seq belongs to; 0 for the first counting,
     and for a report that its seq does not identify."""
     state = paper.fold.states.get(report.device)
     return state.counting_place if state is not None and is_counted(report) else 0
 
 
-def _in_counting(paper: Paper, item: Item) -> Item:
+def _in_counting(paper: Draft, item: IdentifiedReport) -> IdentifiedReport:
     """Returns the report with the identity that it has in the present counting of its device."""
     place = _counting_place(paper, item.report)
     event_id = identity(item.report, place) if place else None
@@ -142,7 +157,7 @@ def _known_in_old(
     }
 
 
-def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
+def _as_first_given(old: Sequence[continued.Part], outcome: ReportOutcome) -> ReportOutcome:
     """Returns a receipt of a log that this one continues, as that log gave it."""
     if isinstance(outcome, Refused) or outcome.position >= 0:
         return outcome
@@ -150,23 +165,23 @@ def _as_first_given(old: Sequence[continued.Part], outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, log=number, position=position)
 
 
-def _questions(items: Iterable[Item]) -> set[tuple[str, str]]:
+def _questions(items: Iterable[IdentifiedReport]) -> set[tuple[str, str]]:
     reports = [item.report for item in items]
     return {(each.device, each.question) for each in reports if each.question is not None}
 
 
-def identified(report: Report) -> Item:
+def identified(report: ReportCommand) -> IdentifiedReport:
     event_id = identity(report) or f"s.{uuid7().hex}"
-    return Item(f"device/{report.device}", event_id, report)
+    return IdentifiedReport(f"device/{report.device}", event_id, report)
 
 
-def _known(found: log.Found) -> Known:
+def _known(found: log.Found) -> KnownReport:
     event = decode(found.position, found.text).event
     assert isinstance(event, REPORTS)
-    return Known(found.position, found.recorded_at_ms, claim_of(event))
+    return KnownReport(found.position, found.recorded_at_ms, claim_of(event))
 
 
-def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
+def _late(paper: Draft, reports: Iterable[ReportCommand]) -> list[tuple[str, int]]:
     """Returns the (device, place) of each report that may not be the last in its device's order.
 
     `last` is never below the last place that the device will have: a report after one that turns
@@ -186,8 +201,10 @@ def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
     return late
 
 
-def _decide_unit(paper: Paper, items: Iterable[Item], known: _KnownReports) -> list[Outcome]:
-    outcomes: list[Outcome] = []
+def _decide_unit(
+    paper: Draft, items: Iterable[IdentifiedReport], known: _KnownReports
+) -> list[ReportOutcome]:
+    outcomes: list[ReportOutcome] = []
     for item in items:
         try:
             outcomes.append(_decide(paper, item, known))
@@ -196,7 +213,7 @@ def _decide_unit(paper: Paper, items: Iterable[Item], known: _KnownReports) -> l
     return outcomes
 
 
-def _decide(paper: Paper, item: Item, known: _KnownReports) -> Receipt:
+def _decide(paper: Draft, item: IdentifiedReport, known: _KnownReports) -> ReportReceipt:
     """Decides on one report; what it records is known to the reports after it in the batch."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
@@ -204,22 +221,22 @@ def _decide(paper: Paper, item: Item, known: _KnownReports) -> Receipt:
     is_awaited = state is not None and is_bare(report) and _is_awaited(paper, state, report)
     decided = device.decide_report(state, report, before, is_awaited=is_awaited)
     if isinstance(decided, Duplicate):
-        return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
+        return ReportReceipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
     position = paper.record(
         stream, decided, actor=report.actor, event_id=event_id, text=report.detail
     )
-    known[stream, event_id] = Known(position, paper.now_ms, claim(report))
-    return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
+    known[stream, event_id] = KnownReport(position, paper.now_ms, claim(report))
+    return ReportReceipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
 
 
-def _is_awaited(paper: Paper, state: DeviceState, report: Report) -> bool:
+def _is_awaited(paper: Draft, state: DeviceState, report: ReportCommand) -> bool:
     """Returns whether a bare report is news although it says the same: it answers an open question,
     or a rollout that offered its version was resumed after the device's last report."""
     steering = paper.fold.steering
     return _answers(paper, state, report) or steering.is_resumed(state, report.version)
 
 
-def _answers(paper: Paper, state: DeviceState, report: Report) -> bool:
+def _answers(paper: Draft, state: DeviceState, report: ReportCommand) -> bool:
     if report.question is None or not ask.answers(report.status):
         return False
     asked = paper.fold.steering.asks.get((report.device, report.question))

@@ -15,7 +15,7 @@ from firmtrail.events.times import time_ms
 from firmtrail.rules.device import MOVING
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A question to a device, and its answer."""
 
     device: str
@@ -31,10 +31,10 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     """The device's last place when it was asked."""
 
 
-def asked(device: str, recorded: Recorded, place: int = -1) -> Ask:
+def asked(device: str, recorded: Recorded, place: int = -1) -> Question:
     event = recorded.event
     assert isinstance(event, Asked)
-    return Ask(
+    return Question(
         device,
         event.question,
         recorded.position,
@@ -44,11 +44,11 @@ def asked(device: str, recorded: Recorded, place: int = -1) -> Ask:
     )
 
 
-def is_open(ask: Ask | None, now_ms: int) -> bool:
+def is_open(ask: Question | None, now_ms: int) -> bool:
     return ask is not None and ask.answered_position is None and now_ms < ask.expires_at_ms
 
 
-def is_answered_by(ask: Ask | None, place: int, now_ms: int) -> bool:
+def is_answered_by(ask: Question | None, place: int, now_ms: int) -> bool:
     """Returns whether a report at this place, which names the question, answers it."""
     return is_open(ask, now_ms) and ask is not None and place >= ask.place
 
@@ -59,7 +59,7 @@ def answers(status: Status) -> bool:
     return status in MOVING
 
 
-def answered(ask: Ask, recorded: Recorded) -> Ask:
+def answered(ask: Question, recorded: Recorded) -> Question:
     """Returns the question after a report that answers it, while it is open."""
     event = recorded.event
     assert isinstance(event, REPORTS)

@@ -14,14 +14,14 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.steering import Halted, Resumed, RollbackStarted, RolloutStarted
 from firmtrail.rules import release, rollout, settings
 from firmtrail.rules.device import Refused
-from firmtrail.rules.release import Current, Key, Release, Releases
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.release import CurrentReleases, ReleaseKey, Releases, ReleaseState
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import Settings
 
-type Halt = Literal["rollouts", "all"]
+type HaltScope = Literal["rollouts", "all"]
 """What is halted: everything but rollbacks, or everything."""
 
-type WantedRollout = RolloutStarted | RollbackStarted
+type RolloutStart = RolloutStarted | RollbackStarted
 
 
 @dataclass(frozen=True)
@@ -30,36 +30,36 @@ class Control:
 
     count: int = 0
     settings: Settings = settings.INITIAL
-    halt: Halt | None = None
+    halt: HaltScope | None = None
     releases: Releases = field(default_factory=dict)
-    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    rollouts: Mapping[str, RolloutState] = field(default_factory=dict)
     """By id."""
 
     @cached_property
-    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[Rollout]]:
+    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[RolloutState]]:
         """What was not aborted, the newest first: rollbacks by model and bad version, rollouts by
         model and None."""
-        found: dict[tuple[str, str | None], list[Rollout]] = {}
+        found: dict[tuple[str, str | None], list[RolloutState]] = {}
         for each in sorted(self.rollouts.values(), key=lambda each: -each.position):
             if each.phase != "aborted":
                 found.setdefault((each.model, each.bad_version), []).append(each)
         return found
 
     @cached_property
-    def latest(self) -> Mapping[str, Release]:
+    def latest(self) -> Mapping[str, ReleaseState]:
         """By model."""
         return release.latest(self.releases.values())
 
     @cached_property
-    def current(self) -> Current:
+    def current(self) -> CurrentReleases:
         """By model: the releases that outdate."""
         return release.current(self.releases.values())
 
     @cached_property
-    def followed(self) -> Mapping[str, Release]:
+    def followed(self) -> Mapping[str, ReleaseState]:
         """By model: the latest that no rollout, in any state, carries."""
         carried = {
-            Key(each.model, each.version)
+            ReleaseKey(each.model, each.version)
             for each in self.rollouts.values()
             if not each.is_rollback and each.version is not None
         }
@@ -99,12 +99,12 @@ def evolve(control: Control, recorded: Recorded) -> Control:
     return replace(changed, count=control.count + 1)
 
 
-def _with_rollout(control: Control, changed: Rollout) -> Control:
+def _with_rollout(control: Control, changed: RolloutState) -> Control:
     return replace(control, rollouts={**control.rollouts, changed.id: changed})
 
 
 def is_withdrawn(control: Control, model: str, of: str) -> bool:
-    found = control.releases.get(Key(model, of))
+    found = control.releases.get(ReleaseKey(model, of))
     return found is not None and found.is_withdrawn
 
 
@@ -130,7 +130,7 @@ def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarte
 
 
 def _check_target(control: Control, model: str, target: str, member: str) -> None:
-    found = control.releases.get(Key(model, target))
+    found = control.releases.get(ReleaseKey(model, target))
     if found is None:
         detail = f"{model} has no release {target}"
         raise Refused("unknown_release", detail, status=422, member=member)
@@ -138,14 +138,14 @@ def _check_target(control: Control, model: str, target: str, member: str) -> Non
         raise Refused("release_withdrawn", f"{target} of {model} is withdrawn")
 
 
-def existing(control: Control, rollout_id: str) -> Rollout:
+def existing(control: Control, rollout_id: str) -> RolloutState:
     """Raises `Refused` where there is no such rollout."""
     if rollout_id not in control.rollouts:
         raise Refused("unknown_rollout", f"there is no rollout {rollout_id}", status=404)
     return control.rollouts[rollout_id]
 
 
-def commandable(control: Control, rollout_id: str) -> Rollout:
+def commandable(control: Control, rollout_id: str) -> RolloutState:
     """The rollout, if it takes other commands than abort. Raises `Refused`."""
     found = existing(control, rollout_id)
     if found.version is not None and is_withdrawn(control, found.model, found.version):

@@ -42,8 +42,8 @@ from firmtrail.events.fleet import (
     UpdateProgressed,
 )
 from firmtrail.events.times import time_text
-from firmtrail.rules.report import EARLIEST_BELIEVED_MS, Known, claim, is_bare, is_counted
-from firmtrail.rules.report import Report as Report  # noqa: PLC0414 (callers find it next to the rules)
+from firmtrail.rules.report import EARLIEST_BELIEVED_MS, KnownReport, claim, is_bare, is_counted
+from firmtrail.rules.report import ReportCommand as ReportCommand  # noqa: PLC0414 (callers find it next to the rules)
 
 AHEAD_MS_MAX = 5 * 60 * 1000
 """How far a device's clock may be ahead of the log's and still be believed."""
@@ -65,7 +65,7 @@ AT_IT: frozenset[Status] = frozenset({"installing", "rebooting"})
 FAILED: frozenset[Status] = frozenset({"failed", "rejected"})
 """The statuses that say that the device did not get to a version."""
 
-type Clock = Literal["unset", "ahead", "behind"]
+type ClockFault = Literal["unset", "ahead", "behind"]
 """Why the time that a report claims is not believed."""
 
 
@@ -113,7 +113,7 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
     last_position: int | None = None
     last_version: str | None = None
     status: Status | None = None
-    clock: Clock | None = None
+    clock: ClockFault | None = None
     """The last report of whatever status, in the device's own order."""
     recorded_position: int | None = None
     recorded_at_ms: int | None = None
@@ -126,7 +126,7 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
     """Whether an offer or a retry of `last_version` was recorded after the report recorded last."""
 
 
-class Later(NamedTuple):
+class LaterReport(NamedTuple):
     """An installed/running report that comes after another one in the device's order."""
 
     place: int
@@ -143,13 +143,17 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
     time_ms: int
     """Its occurred_at if believed, else its recording."""
     occurred_at_ms: int | None
-    clock: Clock | None
+    clock: ClockFault | None
     late: bool
     """A report of a later place was recorded before it."""
 
 
 def decide_report(
-    state: DeviceState | None, report: Report, known: Known | None, *, is_awaited: bool = False
+    state: DeviceState | None,
+    report: ReportCommand,
+    known: KnownReport | None,
+    *,
+    is_awaited: bool = False,
 ) -> ReportEvent | Duplicate:
     """Returns the event that records a report, or what the report repeats. Raises `Refused`.
 
@@ -171,7 +175,7 @@ def decide_report(
     return _event(report)
 
 
-def _reused(report: Report, known: Known) -> Refused:
+def _reused(report: ReportCommand, known: KnownReport) -> Refused:
     """Returns the refusal of a report whose identity stands for a report with another claim."""
     if is_counted(report):
         return Refused(
@@ -187,7 +191,7 @@ def _reused(report: Report, known: Known) -> Refused:
     )
 
 
-def _repeats_last(state: DeviceState, report: Report) -> bool:
+def _repeats_last(state: DeviceState, report: ReportCommand) -> bool:
     """Returns whether a bare report says nothing that the last one, recorded and in order, did not,
     and no offer or retry of its version came in between."""
     if state.recorded_position is None or state.recorded_position != state.last_position:
@@ -197,7 +201,7 @@ def _repeats_last(state: DeviceState, report: Report) -> bool:
     return report.status == state.status or (report.status in MOVING and state.status in MOVING)
 
 
-def _event(report: Report) -> ReportEvent:
+def _event(report: ReportCommand) -> ReportEvent:
     occurred_at = None
     if report.occurred_at_ms is not None:
         occurred_at = time_text(report.occurred_at_ms)
@@ -266,7 +270,7 @@ def _is_behind(state: DeviceState, event: ReportEvent, place: int, offer_place: 
     return any(place < bound <= state.last_place for bound in bounds)
 
 
-def claimed_place(state: DeviceState, report: Report, now_ms: int) -> int:
+def claimed_place(state: DeviceState, report: ReportCommand, now_ms: int) -> int:
     """Returns the place that a report recorded at `now_ms` takes by what it claims, if the device's
     present counting is by its clock; with a seq of its own, whichever it is by."""
     if report.seq is not None:
@@ -275,7 +279,7 @@ def claimed_place(state: DeviceState, report: Report, now_ms: int) -> int:
     return min(state.counting_place + time_ms, LAST_PLACE)
 
 
-def _time(occurred_at_ms: int | None, recorded_at_ms: int) -> tuple[int, Clock | None]:
+def _time(occurred_at_ms: int | None, recorded_at_ms: int) -> tuple[int, ClockFault | None]:
     """Returns a report's time, and what is wrong with the device's clock if it is not believed."""
     if occurred_at_ms is None:
         return recorded_at_ms, None
@@ -297,7 +301,7 @@ class _Run(NamedTuple):
 
 
 def evolve_report(
-    state: DeviceState, report: Recorded, at: Placed, later: Later | None
+    state: DeviceState, report: Recorded, at: Placed, later: LaterReport | None
 ) -> DeviceState:
     """Returns the device after a report; `later` is the next installed/running report after it."""
     event = report.event
@@ -330,7 +334,7 @@ def evolve_report(
     )
 
 
-def _moved(run: _Run, version: str, at: Placed, later: Later | None) -> _Run:
+def _moved(run: _Run, version: str, at: Placed, later: LaterReport | None) -> _Run:
     """Returns the run after an installed/running report, which can begin a new one, lengthen it to
     the front, come right before it, or split it; farther back, it changes only the history."""
     if later is None:

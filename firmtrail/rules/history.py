@@ -6,10 +6,10 @@ from firmtrail.rules import version
 
 type Ordered = Literal["rollback", "offered"]
 """Which offer a report's version follows: a rollback's, or another."""
-type Change = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
+type ChangeKind = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
 
 
-class Wish(NamedTuple):
+class Intent(NamedTuple):
     """What was wished of a device when it reported: its pin, and whether an open offer ordered the
     version that it reported."""
 
@@ -18,8 +18,8 @@ class Wish(NamedTuple):
 
 
 def change_of(
-    current: str, previous: str | None, before_previous: str | None, wish: Wish
-) -> Change:
+    current: str, previous: str | None, before_previous: str | None, wish: Intent
+) -> ChangeKind:
     """What an entry of the history is, beside the runs before it.
 
     A revert is the device's own way back to the version before its predecessor; a lower version

@@ -23,10 +23,10 @@ from msgspec.structs import replace
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ReportEvent
 from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
-from firmtrail.rules.device import AT_IT, FAILED, MOVING, DeviceState, Later, Placed
+from firmtrail.rules.device import AT_IT, FAILED, MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.history import Ordered
 
-type Outcome = Literal["installed", "failed"]
+type OfferOutcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]
 """All offers of one device."""
 
@@ -52,7 +52,7 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     """Its attempt is over."""
     installing_place: int = -1
     """Of the report that the device is at it; -1: it is not."""
-    outcome: Outcome | None = None
+    outcome: OfferOutcome | None = None
     outcome_position: int = -1
     outcome_place: int = -1
     silent_position: int | None = None
@@ -212,7 +212,7 @@ def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared)
 
 
 def reported(
-    offers: Offers, event: ReportEvent, at: Placed, later: Later | None = None
+    offers: Offers, event: ReportEvent, at: Placed, later: LaterReport | None = None
 ) -> list[Offer]:
     """Returns the offers that a report changes; `offers` are those for the device's model, and
     `later` is the next report of an installed version in the device's order."""
@@ -229,7 +229,7 @@ def reported(
     return []
 
 
-def _installing(same: Offers, newest: Offer, at: Placed, later: Later | None) -> list[Offer]:
+def _installing(same: Offers, newest: Offer, at: Placed, later: LaterReport | None) -> list[Offer]:
     """Returns the offers as the device is at the version. If the report arrives late, another
     version may be known to run after it."""
     if at.place <= newest.installing_place:
@@ -259,7 +259,7 @@ def _installed(same: Offers, newest: Offer | None, at: Placed) -> list[Offer]:
     ]
 
 
-def _with_outcome(offer: Offer, outcome: Outcome, at: Placed) -> Offer:
+def _with_outcome(offer: Offer, outcome: OfferOutcome, at: Placed) -> Offer:
     return replace(
         offer,
         is_counted=True,

@@ -21,14 +21,14 @@ ARTIFACTS_MAX = 64
 """Of one release; a device is told of all of them at once."""
 
 
-class Key(NamedTuple):
+class ReleaseKey(NamedTuple):
     """Which release of a project: a version belongs to its model."""
 
     model: str
     version: str
 
 
-class Artifact(msgspec.Struct, frozen=True):
+class ReleaseArtifact(msgspec.Struct, frozen=True):
     """A file of a release."""
 
     name: str
@@ -36,7 +36,7 @@ class Artifact(msgspec.Struct, frozen=True):
     sha256: str
 
 
-class Release(msgspec.Struct, frozen=True):
+class ReleaseState(msgspec.Struct, frozen=True):
     """A release as its events leave it."""
 
     model: str
@@ -47,46 +47,46 @@ class Release(msgspec.Struct, frozen=True):
     has_notes: bool = False
     withdrawn_position: int | None = None
     withdrawn_at_ms: int | None = None
-    artifacts: tuple[Artifact, ...] = ()
+    artifacts: tuple[ReleaseArtifact, ...] = ()
     """By name."""
 
     @property
     def is_withdrawn(self) -> bool:
         return self.withdrawn_position is not None
 
-    def artifact(self, name: str) -> Artifact | None:
+    def artifact(self, name: str) -> ReleaseArtifact | None:
         return next((each for each in self.artifacts if each.name == name), None)
 
 
-type Releases = Mapping[Key, Release]
+type Releases = Mapping[ReleaseKey, ReleaseState]
 """All releases of a project."""
 
-type Place = tuple[int, int, int, bool]
+type Rank = tuple[int, int, int, bool]
 """Where a version is among those that are no pre-releases; the pre-releases of one share one."""
 
 
-class Outdating(NamedTuple):
+class ModelReleases(NamedTuple):
     """A model's releases that outdate what is lower: those neither withdrawn nor pre-releases."""
 
-    latest: Release
-    places: Sequence[Place]
+    latest: ReleaseState
+    places: Sequence[Rank]
     """Theirs, the lowest first."""
     since_ms: Sequence[int]
     """For each of these: when it or a higher one was added, the first of them."""
 
 
-type Current = Mapping[str, Outdating]
+type CurrentReleases = Mapping[str, ModelReleases]
 """By model; one that has no such release is left out."""
 
 
-def stream(key: Key) -> str:
+def stream(key: ReleaseKey) -> str:
     return f"release/{key.model}/{key.version}"
 
 
-def key_of(stream: str) -> Key | None:
+def key_of(stream: str) -> ReleaseKey | None:
     """The release that a stream is of; None where it is of something else. No name holds a "/"."""
     kind, _, rest = stream.partition("/")
-    return Key(*rest.split("/")) if kind == "release" else None
+    return ReleaseKey(*rest.split("/")) if kind == "release" else None
 
 
 def evolve(releases: Releases, recorded: Recorded) -> Releases:
@@ -97,15 +97,15 @@ def evolve(releases: Releases, recorded: Recorded) -> Releases:
     return {**releases, key: _evolve(releases.get(key), recorded)}
 
 
-def _evolve(release: Release | None, recorded: Recorded) -> Release:
+def _evolve(release: ReleaseState | None, recorded: Recorded) -> ReleaseState:
     event = recorded.event
     if isinstance(event, ReleaseAdded):
         at = (recorded.position, recorded.recorded_at_ms)
-        return Release(event.model, event.version, *at, has_notes=event.notes is not None)
+        return ReleaseState(event.model, event.version, *at, has_notes=event.notes is not None)
     assert release is not None, f"{recorded.stream} was never added"
     match event:
         case ArtifactAdded(name, size_bytes, sha256):
-            artifacts = (*release.artifacts, Artifact(name, size_bytes, sha256))
+            artifacts = (*release.artifacts, ReleaseArtifact(name, size_bytes, sha256))
             by_name = sorted(artifacts, key=lambda artifact: artifact.name)
             return replace(release, artifacts=tuple(by_name))
         case ReleaseWithdrawn():
@@ -119,12 +119,14 @@ def _evolve(release: Release | None, recorded: Recorded) -> Release:
 
 def decide_addition(releases: Releases, wanted: ReleaseAdded) -> ReleaseAdded:
     """Raises `Refused` where the version was added before, also if it was withdrawn since."""
-    if Key(wanted.model, wanted.version) in releases:
+    if ReleaseKey(wanted.model, wanted.version) in releases:
         raise Refused("release_exists", f"{wanted.version} of {wanted.model} is a release already")
     return wanted
 
 
-def decide_artifact(releases: Releases, key: Key, wanted: ArtifactAdded) -> ArtifactAdded | None:
+def decide_artifact(
+    releases: Releases, key: ReleaseKey, wanted: ArtifactAdded
+) -> ArtifactAdded | None:
     """None where the release has this very file already. Raises `Refused`.
 
     What is there stays, so that a device that was told of a digest finds its bytes.
@@ -142,26 +144,26 @@ def decide_artifact(releases: Releases, key: Key, wanted: ArtifactAdded) -> Arti
     return wanted
 
 
-def decide_withdrawal(releases: Releases, key: Key) -> ReleaseWithdrawn:
+def decide_withdrawal(releases: Releases, key: ReleaseKey) -> ReleaseWithdrawn:
     """Raises `Refused` where it is withdrawn already: the first reason stands."""
     if existing(releases, key).is_withdrawn:
         raise withdrawn(key)
     return ReleaseWithdrawn()
 
 
-def existing(releases: Releases, key: Key) -> Release:
+def existing(releases: Releases, key: ReleaseKey) -> ReleaseState:
     """Raises `Refused` where there is no such release."""
     if key not in releases:
         raise Refused("unknown_release", f"{key.model} has no release {key.version}", status=404)
     return releases[key]
 
 
-def withdrawn(key: Key) -> Refused:
+def withdrawn(key: ReleaseKey) -> Refused:
     """What is refused because the release is withdrawn."""
     return Refused("release_withdrawn", f"{key.version} of {key.model} is withdrawn")
 
 
-def latest(releases: Iterable[Release]) -> dict[str, Release]:
+def latest(releases: Iterable[ReleaseState]) -> dict[str, ReleaseState]:
     """Each model's latest release: of the highest precedence, not withdrawn, no pre-release.
 
     Of several of one precedence, which differ in build metadata alone, it is the one added last.
@@ -170,22 +172,22 @@ def latest(releases: Iterable[Release]) -> dict[str, Release]:
     return {model: outdating.latest for model, outdating in current(releases).items()}
 
 
-def current(releases: Iterable[Release]) -> Current:
+def current(releases: Iterable[ReleaseState]) -> CurrentReleases:
     """What outdates, of each model."""
-    found: dict[str, list[Release]] = {}
+    found: dict[str, list[ReleaseState]] = {}
     for release in releases:
         if not release.is_withdrawn and version.precedence(release.version).prerelease is None:
             found.setdefault(release.model, []).append(release)
     return {model: _outdating(sorted(found[model], key=_rank)) for model in found}
 
 
-def _outdating(ranked: Sequence[Release]) -> Outdating:
+def _outdating(ranked: Sequence[ReleaseState]) -> ModelReleases:
     since_ms = [*accumulate((each.added_at_ms for each in reversed(ranked)), min)]
     places = [_place(each.version) for each in ranked]
-    return Outdating(ranked[-1], places, since_ms[::-1])
+    return ModelReleases(ranked[-1], places, since_ms[::-1])
 
 
-def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
+def as_of(releases: Iterable[ReleaseState], stop: int) -> list[ReleaseState]:
     """What was a release after the log's first `stop` events, and whether it was withdrawn then;
     artifacts are as they are."""
     return [
@@ -197,7 +199,9 @@ def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
     ]
 
 
-def outdated_since_ms(current: Current, model: str | None, running: str | None) -> int | None:
+def outdated_since_ms(
+    current: CurrentReleases, model: str | None, running: str | None
+) -> int | None:
     """Since when there has been a higher release than what a device of this model runs.
 
     None where there is none, so that it is not outdated, and where either is unknown.
@@ -209,10 +213,10 @@ def outdated_since_ms(current: Current, model: str | None, running: str | None) 
     return outdating.since_ms[lower] if lower < len(outdating.places) else None
 
 
-def _rank(release: Release) -> tuple[Place, int]:
+def _rank(release: ReleaseState) -> tuple[Rank, int]:
     return _place(release.version), release.position
 
 
-def _place(text: str) -> Place:
+def _place(text: str) -> Rank:
     found = version.precedence(text)
     return found.major, found.minor, found.patch, found.prerelease is None

@@ -17,7 +17,7 @@ EARLIEST_BELIEVED_MS = 1_420_070_400_000
 """2015-01-01T00:00Z: a clock before it was never set."""
 
 
-class Report(msgspec.Struct, frozen=True, gc=False):
+class ReportCommand(msgspec.Struct, frozen=True, gc=False):
     """The command to record what a device reports."""
 
     device: str
@@ -42,7 +42,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     occurred_at_ms: int | None
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
+class KnownReport(msgspec.Struct, frozen=True, gc=False):
     """A report already recorded under the same identity."""
 
     position: int
@@ -50,7 +50,7 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     claim: Claim
 
 
-def claim(report: Report) -> Claim:
+def claim(report: ReportCommand) -> Claim:
     """Returns the claim of a report that arrives."""
     return Claim(report.version, report.status, report.seq, report.occurred_at_ms)
 
@@ -61,7 +61,7 @@ def claim_of(event: ReportEvent) -> Claim:
     return Claim(event.version, event.status, event.seq, occurred_at_ms)
 
 
-def identity(report: Report, counting_place: int = 0) -> str | None:
+def identity(report: ReportCommand, counting_place: int = 0) -> str | None:
     """Returns the event id under which the same report is found again; None for a bare report.
 
     `counting_place` is that of the device's present counting: in another counting the same seq
@@ -79,12 +79,12 @@ def identity(report: Report, counting_place: int = 0) -> str | None:
     return _content_id(report.version, report.status, report.occurred_at_ms)
 
 
-def is_counted(report: Report) -> bool:
+def is_counted(report: ReportCommand) -> bool:
     """Returns whether its seq identifies the report."""
     return report.report_id is None and report.seq is not None
 
 
-def is_bare(report: Report) -> bool:
+def is_bare(report: ReportCommand) -> bool:
     """Returns whether nothing in the report distinguishes it from another of the same version and
     status."""
     return (

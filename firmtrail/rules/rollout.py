@@ -35,7 +35,7 @@ class Recent(NamedTuple):
     failed: int = 0
 
 
-class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     """A rollout, or a rollback where `bad_version` is not None, as its events leave it."""
 
     id: str
@@ -82,7 +82,7 @@ def bucket(rollout_id: str, device: str) -> int:
     return int.from_bytes(digest) % BUCKETS
 
 
-def is_meant(rollout: Rollout, device: DeviceState) -> bool:
+def is_meant(rollout: RolloutState, device: DeviceState) -> bool:
     """Returns whether the rollout is for devices of this model, cohort and tags."""
     return (
         rollout.model == device.model
@@ -91,24 +91,24 @@ def is_meant(rollout: Rollout, device: DeviceState) -> bool:
     )
 
 
-def counts(rollout: Rollout, device: DeviceState | None) -> bool:
+def counts(rollout: RolloutState, device: DeviceState | None) -> bool:
     """Returns whether the rollout speaks of a device that it was offered to: in its lists, in its
     progress, and in the outcomes that it may pause over."""
     return device is not None and not device.decommissioned and is_meant(rollout, device)
 
 
-def reaches(rollout: Rollout, device: str) -> bool:
+def reaches(rollout: RolloutState, device: str) -> bool:
     return bucket(rollout.id, device) < rollout.reach
 
 
-def started(recorded: Recorded) -> Rollout:
+def started(recorded: Recorded) -> RolloutState:
     """Returns the rollout that a RolloutStarted or RollbackStarted begins."""
     event = recorded.event
     assert isinstance(event, RolloutStarted | RollbackStarted)
     position, at_ms = recorded.position, recorded.recorded_at_ms
     members = msgspec.structs.asdict(event)
     members.pop("reason", None)
-    return Rollout(
+    return RolloutState(
         id=recorded.stream.removeprefix("rollout/"),
         position=position,
         started_at_ms=at_ms,
@@ -119,7 +119,7 @@ def started(recorded: Recorded) -> Rollout:
     )
 
 
-def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
+def evolve(rollout: RolloutState, recorded: Recorded) -> RolloutState:
     """Returns the rollout after a further event of its stream."""
     match recorded.event:
         case RolloutAdvanced(reach):
@@ -134,7 +134,7 @@ def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
     return rollout
 
 
-def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
+def _in_phase(rollout: RolloutState, phase: Phase, recorded: Recorded) -> RolloutState:
     return replace(
         rollout,
         phase=phase,
@@ -143,7 +143,7 @@ def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
     )
 
 
-def decide_advance(rollout: Rollout, reach: int) -> RolloutAdvanced:
+def decide_advance(rollout: RolloutState, reach: int) -> RolloutAdvanced:
     """Raises `Refused` where it would not reach more devices."""
     _check_is_not_aborted(rollout)
     if reach <= rollout.reach:
@@ -153,31 +153,31 @@ def decide_advance(rollout: Rollout, reach: int) -> RolloutAdvanced:
     return RolloutAdvanced(reach)
 
 
-def decide_pause(rollout: Rollout) -> RolloutPaused:
+def decide_pause(rollout: RolloutState) -> RolloutPaused:
     _check_is_not_aborted(rollout)
     if rollout.phase == "paused":
         raise Refused("rollout_paused", "the rollout is paused already")
     return RolloutPaused()
 
 
-def decide_resume(rollout: Rollout) -> RolloutResumed:
+def decide_resume(rollout: RolloutState) -> RolloutResumed:
     _check_is_not_aborted(rollout)
     if rollout.phase == "running":
         raise Refused("rollout_running", "the rollout is not paused")
     return RolloutResumed()
 
 
-def decide_abort(rollout: Rollout) -> RolloutAborted:
+def decide_abort(rollout: RolloutState) -> RolloutAborted:
     _check_is_not_aborted(rollout)
     return RolloutAborted()
 
 
-def _check_is_not_aborted(rollout: Rollout) -> None:
+def _check_is_not_aborted(rollout: RolloutState) -> None:
     if rollout.phase == "aborted":
         raise Refused("rollout_aborted", "the rollout was aborted")
 
 
-def decide_own_pause(rollout: Rollout, recent: Recent) -> RolloutPaused | None:
+def decide_own_pause(rollout: RolloutState, recent: Recent) -> RolloutPaused | None:
     """Returns whether too many of the devices that it was offered to failed."""
     if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
         return None

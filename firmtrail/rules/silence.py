@@ -9,7 +9,7 @@ from firmtrail.events.times import time_text
 from firmtrail.rules import offer, rollout
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.rollout import RolloutState
 
 LAG_MS = 60_000
 """How much later than a call its time is known on every server, at most."""
@@ -20,7 +20,7 @@ def last_call_ms(offered_at_ms: int, recorded_at_ms: int | None, seen_at_ms: int
     return max(offered_at_ms, recorded_at_ms or 0, seen_at_ms or 0)
 
 
-def is_over(of: Rollout, called_at_ms: int, now_ms: int) -> bool:
+def is_over(of: RolloutState, called_at_ms: int, now_ms: int) -> bool:
     """Returns whether a device whose last known call was at this time has been silent for too
     long."""
     if of.silent_after_s is None or of.phase == "aborted":
@@ -29,7 +29,7 @@ def is_over(of: Rollout, called_at_ms: int, now_ms: int) -> bool:
 
 
 def decide_silence(
-    of: Rollout, device: DeviceState, offers: Offers, *, seen_at_ms: int | None, now_ms: int
+    of: RolloutState, device: DeviceState, offers: Offers, *, seen_at_ms: int | None, now_ms: int
 ) -> DeviceFellSilent | None:
     """Returns the device's silence, if it counts: the rollout's offer is what the device learned
     last, and waits for its outcome."""

@@ -16,8 +16,8 @@ from firmtrail.rules import offer, rollout
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
-from firmtrail.rules.release import Key
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.version import is_higher
 
 type Action = Literal["none", "update", "rollback"]
@@ -34,13 +34,13 @@ type Refusal = Literal[
     "unknown_version",
 ]
 type Reason = Cause | Refusal
-type Rule = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
+type RuleName = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
 
 
-class Step(Struct, frozen=True, gc=False):
+class TrailStep(Struct, frozen=True, gc=False):
     """What one rule saw, and what it said."""
 
-    rule: Rule
+    rule: RuleName
     decides: bool
     says: str
     inputs: dict[str, str | int | bool | None]
@@ -54,10 +54,10 @@ class Decision(Struct, frozen=True, gc=False):
     rollout: str | None
     """The rollout or rollback that decided, also where it decided "none"."""
     reason: Reason
-    rule: Rule
+    rule: RuleName
     target: str | None
     """The version that the rule that decided is about."""
-    trail: tuple[Step, ...]
+    trail: tuple[TrailStep, ...]
 
     @property
     def source(self) -> str:
@@ -65,7 +65,7 @@ class Decision(Struct, frozen=True, gc=False):
         return self.rollout or self.reason
 
 
-class Case(Struct, frozen=True, gc=False):
+class Situation(Struct, frozen=True, gc=False):
     """A device, as one decides on it."""
 
     control: Control
@@ -102,11 +102,11 @@ CAUSES: frozenset[Reason] = frozenset({"pinned", "rollback", "rollout", "follow_
 
 def case_of(
     control: Control, device: DeviceState, offers: Offers, running: str | None = None
-) -> Case:
+) -> Situation:
     """The case of a device that may have said what it runs, which counts before what is known."""
     if running is not None and running != device.version:
         device = replace(device, version=running)
-    return Case(control, device, offers)
+    return Situation(control, device, offers)
 
 
 def cause_of(decision: Decision) -> Cause:
@@ -118,21 +118,21 @@ def cause_of(decision: Decision) -> Cause:
     raise AssertionError(f"{decision.reason} sends nobody anywhere")
 
 
-def decide(case: Case) -> Decision:
+def decide(case: Situation) -> Decision:
     """Returns what the device should run, by the first rule that applies."""
-    trail: list[Step] = []
+    trail: list[TrailStep] = []
     for rule, look in _RULES:
         word, says, inputs = look(case)
         if word is None:
-            trail.append(Step(rule, False, says, inputs))  # noqa: FBT003
+            trail.append(TrailStep(rule, False, says, inputs))  # noqa: FBT003
             continue
         word = _checked(case, word)
-        trail.append(Step(rule, True, word.says, inputs))  # noqa: FBT003
+        trail.append(TrailStep(rule, True, word.says, inputs))  # noqa: FBT003
         return _decision(case, rule, word, trail)
     raise AssertionError("the last rule always decides")
 
 
-def _decision(case: Case, rule: Rule, word: _Word, trail: list[Step]) -> Decision:
+def _decision(case: Situation, rule: RuleName, word: _Word, trail: list[TrailStep]) -> Decision:
     action: Action = "none"
     if word.reason in CAUSES:
         is_lower = (
@@ -145,7 +145,7 @@ def _decision(case: Case, rule: Rule, word: _Word, trail: list[Step]) -> Decisio
     return Decision(action, version, word.rollout, word.reason, rule, word.target, tuple(trail))
 
 
-def _checked(case: Case, word: _Word) -> _Word:
+def _checked(case: Situation, word: _Word) -> _Word:
     """Returns the word, or the refusal of its target."""
     if word.reason not in CAUSES or word.target is None:
         return word
@@ -159,14 +159,14 @@ def _checked(case: Case, word: _Word) -> _Word:
 type _Refused = tuple[Refusal, str] | None
 
 
-def _withdrawn(case: Case, target: str, _cause: Reason) -> _Refused:
+def _withdrawn(case: Situation, target: str, _cause: Reason) -> _Refused:
     model = case.device.model
     if model is not None and is_withdrawn(case.control, model, target):
         return "withdrawn", f"{target} is withdrawn"
     return None
 
 
-def _reached(case: Case, target: str, cause: Reason) -> _Refused:
+def _reached(case: Situation, target: str, cause: Reason) -> _Refused:
     """It is there already; only a pin or a rollback sends it lower, or from it knows not where."""
     if target == case.version:
         return "up_to_date", f"it runs {target}"
@@ -179,24 +179,24 @@ def _reached(case: Case, target: str, cause: Reason) -> _Refused:
     return "up_to_date", f"it runs {case.version}, which is not lower than {target}"
 
 
-def _unreleased(case: Case, target: str, _cause: Reason) -> _Refused:
+def _unreleased(case: Situation, target: str, _cause: Reason) -> _Refused:
     """The target is a release of other models, or none at all."""
     model, releases = case.device.model, case.control.releases
-    if model is not None and Key(model, target) in releases:
+    if model is not None and ReleaseKey(model, target) in releases:
         return None
     if any(key.version == target for key in releases):
         return "wrong_model", f"{target} is no release of its model, {model}"
     return "no_release", f"there is no release {target}"
 
 
-def _exhausted(case: Case, target: str, _cause: Reason) -> _Refused:
+def _exhausted(case: Situation, target: str, _cause: Reason) -> _Refused:
     tried, tries_max = offer.attempts(case.offers, target), case.control.settings.max_attempts
     if tried < tries_max:
         return None
     return "attempts_exhausted", f"{tried} of {tries_max} attempts at {target} failed"
 
 
-def _halt(case: Case) -> _Said:
+def _halt(case: Situation) -> _Said:
     halt = case.control.halt
     inputs: dict[str, str | int | bool | None] = {"halt": halt}
     if halt is None:
@@ -206,7 +206,7 @@ def _halt(case: Case) -> _Said:
     return _Word("halted", "the project is halted"), "", inputs
 
 
-def _pin(case: Case) -> _Said:
+def _pin(case: Situation) -> _Said:
     pinned = case.device.pinned
     inputs: dict[str, str | int | bool | None] = {"pinned": pinned, "version": case.version}
     if pinned is None:
@@ -217,7 +217,7 @@ def _pin(case: Case) -> _Said:
     return _Word("pinned", f"it is pinned to {pinned}", pinned), "", inputs
 
 
-def _rollback_of(case: Case) -> Rollout | None:
+def _rollback_of(case: Situation) -> RolloutState | None:
     """Returns the newest rollback that names its current version and reaches it."""
     device = case.device
     if device.model is None or device.version is None:
@@ -228,12 +228,12 @@ def _rollback_of(case: Case) -> Rollout | None:
     return None
 
 
-def _outranks_pin(case: Case, rollback: Rollout | None) -> bool:
+def _outranks_pin(case: Situation, rollback: RolloutState | None) -> bool:
     """A rollback outranks a pin on the version that it names, and no other pin."""
     return rollback is not None and case.device.pinned in {None, rollback.bad_version}
 
 
-def _rollback(case: Case) -> _Said:
+def _rollback(case: Situation) -> _Said:
     found = _rollback_of(case)
     inputs: dict[str, str | int | bool | None] = {"version": case.version}
     if found is None:
@@ -248,7 +248,7 @@ def _rollback(case: Case) -> _Said:
     return _Word("rollback", says, target, found.id), "", inputs
 
 
-def _way_back(case: Case, found: Rollout) -> str | None:
+def _way_back(case: Situation, found: RolloutState) -> str | None:
     """Returns where a rollback sends the device. Its previous version is fixed at the first offer,
     and chosen again where that one is withdrawn or its attempts are exhausted."""
     if found.version is not None:
@@ -263,7 +263,7 @@ def _way_back(case: Case, found: Rollout) -> str | None:
     return None
 
 
-def _nowhere(case: Case, found: Rollout) -> str:
+def _nowhere(case: Situation, found: RolloutState) -> str:
     """Why a rollback has no way back for the device."""
     says = f"there is no earlier good version to go back to from {found.bad_version}"
     ways = [_fixed(case.offers, found), found.fallback]
@@ -271,18 +271,18 @@ def _nowhere(case: Case, found: Rollout) -> str:
     return ", and ".join([*lost, says])
 
 
-def _lost(case: Case, way: str) -> str | None:
+def _lost(case: Situation, way: str) -> str | None:
     """Why a version is no way back: what a check of it as a target says."""
     refused = _withdrawn(case, way, "rollback") or _exhausted(case, way, "rollback")
     return refused[1] if refused else None
 
 
-def _fixed(offers: Offers, found: Rollout) -> str | None:
+def _fixed(offers: Offers, found: RolloutState) -> str | None:
     made = offer.latest(each for each in offers if each.source == found.id)
     return made.version if made else None
 
 
-def way_wanted(case: Case) -> tuple[str, str] | None:
+def way_wanted(case: Situation) -> tuple[str, str] | None:
     """Returns the device and its bad version, where a rollback asks what it ran before."""
     found = _rollback_of(case)
     if found is None or found.version is not None:
@@ -294,7 +294,7 @@ def way_wanted(case: Case) -> tuple[str, str] | None:
     return case.device.device, found.bad_version
 
 
-def _rollout(case: Case) -> _Said:
+def _rollout(case: Situation) -> _Said:
     device = case.device
     inputs: dict[str, str | int | bool | None] = {"model": device.model, "version": device.version}
     for each in case.control.deciding.get((device.model or "", None), ()):
@@ -304,7 +304,7 @@ def _rollout(case: Case) -> _Said:
     return None, "no rollout reaches it", inputs
 
 
-def _word_of(case: Case, found: Rollout) -> _Word:
+def _word_of(case: Situation, found: RolloutState) -> _Word:
     assert found.version is not None, "a rollout has a version"
     if is_withdrawn(case.control, found.model, found.version):
         return _Word("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
@@ -314,7 +314,7 @@ def _word_of(case: Case, found: Rollout) -> _Word:
     return _Word("rollout", says, found.version, found.id)
 
 
-def _inputs(found: Rollout, device: DeviceState) -> dict[str, str | int | bool | None]:
+def _inputs(found: RolloutState, device: DeviceState) -> dict[str, str | int | bool | None]:
     return {
         "rollout": found.id,
         "phase": found.phase,
@@ -323,7 +323,7 @@ def _inputs(found: Rollout, device: DeviceState) -> dict[str, str | int | bool |
     }
 
 
-def _follow_latest(case: Case) -> _Said:
+def _follow_latest(case: Situation) -> _Said:
     follows = case.control.settings.follow_latest
     found = case.control.followed.get(case.device.model or "")
     latest = found.version if found else None
@@ -335,7 +335,7 @@ def _follow_latest(case: Case) -> _Said:
     return _Word("follow_latest", f"the project follows the latest, {latest}", latest), "", inputs
 
 
-def _nothing(case: Case) -> _Said:
+def _nothing(case: Situation) -> _Said:
     device, control = case.device, case.control
     latest = control.latest.get(device.model or "")
     inputs: dict[str, str | int | bool | None] = {
@@ -352,7 +352,7 @@ def _nothing(case: Case) -> _Said:
     return _Word("up_to_date", "no higher release is meant for it"), "", inputs
 
 
-def _is_left_out(case: Case) -> bool:
+def _is_left_out(case: Situation) -> bool:
     """Returns whether a rollout of a higher version is meant for it, and its bucket not reached."""
     device = case.device
     return any(
@@ -364,7 +364,7 @@ def _is_left_out(case: Case) -> bool:
     )
 
 
-_RULES: tuple[tuple[Rule, Callable[[Case], _Said]], ...] = (
+_RULES: tuple[tuple[RuleName, Callable[[Situation], _Said]], ...] = (
     ("halt", _halt),
     ("pin", _pin),
     ("rollback", _rollback),

@@ -165,7 +165,7 @@ async def test_a_token_may_no_more_than_its_issuer_and_its_holder(
     recorder: Recorder, acme: int, holder, issuer, wanted, is_issued
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", holder)
-    issue = commands.issue_token(commands.WantedToken(user, "", wanted), issuer, actor="system")
+    issue = commands.issue_token(commands.TokenRequest(user, "", wanted), issuer, actor="system")
     if is_issued:
         assert (await recorder.act(acme, issue)).token.role == wanted
     else:

@@ -28,8 +28,8 @@ from firmtrail.publishing.minimum_sizes import LogName, LogRefused
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
-from firmtrail.recording.reports import Receipt
-from firmtrail.rules.device import Refused, Report
+from firmtrail.recording.reports import ReportReceipt
+from firmtrail.rules.device import Refused, ReportCommand
 from tests.databases import new_log, read, write
 
 _SEEN = "INSERT INTO device_seen (project, device, seen_at_ms) VALUES ('acme', $1, 0)"
@@ -171,12 +171,12 @@ async def register(commit: Commit) -> int:
     return commit.record("device/d1", DeviceRegistered(), actor="system")
 
 
-def report(n: int) -> Report:
-    return Report("d1", f"1.0.{n}", "installed", "device/d1", report_id=f"r{n}")
+def report(n: int) -> ReportCommand:
+    return ReportCommand("d1", f"1.0.{n}", "installed", "device/d1", report_id=f"r{n}")
 
 
 def at(outcome: object) -> int:
-    assert isinstance(outcome, Receipt)
+    assert isinstance(outcome, ReportReceipt)
     return outcome.position
 
 

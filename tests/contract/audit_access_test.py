@@ -59,7 +59,7 @@ async def acme(db: Database, access: Access, recorder: Recorder) -> int:
     parent = await issue_token(recorder, log_id, boss, "admin", expires_at_ms=NOW_MS)
     for issuer in (parent, await issue_token(recorder, log_id, boss, "admin")):
         issued_by = issuer.token.token_id
-        wanted = commands.WantedToken(boss, "child", "viewer", issued_by=issued_by)
+        wanted = commands.TokenRequest(boss, "child", "viewer", issued_by=issued_by)
         issue = commands.issue_token(
             wanted, commands.PERMISSIONS["admin"], actor=f"token/{issued_by}"
         )
@@ -72,7 +72,7 @@ async def acme(db: Database, access: Access, recorder: Recorder) -> int:
 async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
     names = ("d1", "d2", "d3", "d4", "weak")
     pairs = [(name, "AAA" if name == "weak" else new_secret()) for name in names]
-    wanted = [devices.Registration(secret) for secret in await seal(access.hasher, pairs)]
+    wanted = [devices.DeviceRegistration(secret) for secret in await seal(access.hasher, pairs)]
     register = devices.register(wanted, reissue_never_seen=False, actor="system")
     await recorder.act(log_id, register)
     for name, overlap_s in (("d2", 600), ("d2", 900), ("d3", 0), ("weak", 600)):
@@ -81,10 +81,10 @@ async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
         await recorder.act(log_id, rotate)
     for gone in (True, False):
         [secret] = await seal(access.hasher, [("d4", new_secret())])
-        change = devices.Change(devices.DeviceChanged(), decommissioned=gone)
+        change = devices.WantedChange(devices.DeviceChanged(), decommissioned=gone)
         await recorder.act(log_id, devices.change("d4", change, secret=secret, actor="system"))
     again = await seal(access.hasher, [("d1", new_secret())])
-    registration = [devices.Registration(again[0])]
+    registration = [devices.DeviceRegistration(again[0])]
     await recorder.act(
         log_id, devices.register(registration, reissue_never_seen=True, actor="system")
     )

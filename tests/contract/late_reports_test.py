@@ -14,7 +14,7 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import DeviceState, Refused, Report
+from firmtrail.rules.device import DeviceState, Refused, ReportCommand
 from tests.fleet import NOON_MS, received, record_events, register, report
 from tests.strategies import deliveries, lawful, ordered
 
@@ -26,7 +26,7 @@ _devices = map("d{}".format, count(1))
 
 
 async def deliver(
-    recorder: Recorder, log_id: int, units: list[list[Report]], *, together: bool = False
+    recorder: Recorder, log_id: int, units: list[list[ReportCommand]], *, together: bool = False
 ) -> str:
     """A new device sends these, one unit after another's answer or all at once; its name."""
     name = next(_devices)

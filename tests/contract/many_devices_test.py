@@ -4,7 +4,7 @@ import pytest
 
 from firmtrail.access import NewSecret
 from firmtrail.commands import devices as commands
-from firmtrail.commands.devices import PIECE_DEVICES, Registered, Registration
+from firmtrail.commands.devices import PIECE_DEVICES, DeviceRegistration, RegisteredDevice
 from firmtrail.database.database import Database
 from firmtrail.eventstore import log
 from firmtrail.recording.commit import Commit
@@ -17,9 +17,11 @@ from tests.replay import differences
 COUNT = 2 * PIECE_DEVICES + 7
 
 
-def wanted() -> list[Registration]:
+def wanted() -> list[DeviceRegistration]:
     return [
-        Registration(NewSecret(f"n{n}", f"k_{n}", f"digest {n}"), "m", None, ("a", f"t{n % 3}"))
+        DeviceRegistration(
+            NewSecret(f"n{n}", f"k_{n}", f"digest {n}"), "m", None, ("a", f"t{n % 3}")
+        )
         for n in range(COUNT)
     ]
 
@@ -40,7 +42,9 @@ async def test_the_log_and_the_views_are_as_after_one_piece(
     assert receipt.position == COUNT
     again = commands.register(wanted(), reissue_never_seen=True, actor="user/u_1")
     issued = await recorder.act(log_id, again)
-    assert [isinstance(each, Registered) for each in issued].count(False) == 1  # n1 has reported
+    assert [isinstance(each, RegisteredDevice) for each in issued].count(
+        False
+    ) == 1  # n1 has reported
     assert await differences(db, log_id) == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from firmtrail.access import Access, people
 from firmtrail.commands import access as commands
-from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
+from firmtrail.commands.once import KEPT_MS, CommandAnswer, IdempotencyKey, answering, once
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.access import MemberAdded
 from firmtrail.recording.commit import Commit
@@ -62,9 +62,9 @@ async def test_a_repeated_request_gets_the_first_answer_without_its_secrets(
 ) -> None:
     doing = Doing(Shown("d1", "fts_1", [{"token": "ftt_2", "id": "t_2"}]))
     command = answering(201, doing)
-    assert await once(recorder, acme, KEY, command) == Answer(201, doing.body)
+    assert await once(recorder, acme, KEY, command) == CommandAnswer(201, doing.body)
     again = {"name": "d1", "secret": None, "more": [{"token": None, "id": "t_2"}]}
-    assert await once(recorder, acme, KEY, command) == Answer(201, again)
+    assert await once(recorder, acme, KEY, command) == CommandAnswer(201, again)
     assert doing.times == 1
     [[answer]] = await read(db, "SELECT answer FROM idempotency_keys LIMIT 2")
     assert "fts_" not in answer
@@ -131,7 +131,7 @@ async def test_what_could_not_be_done_has_no_answer_and_is_tried_again(
 
     with pytest.raises(Unavailable):
         await once(recorder, acme, KEY, answering(201, unavailable))
-    assert await once(recorder, acme, KEY, answering(201, doing)) == Answer(201, "done")
+    assert await once(recorder, acme, KEY, answering(201, doing)) == CommandAnswer(201, "done")
 
 
 async def test_many_at_once_over_two_servers_do_it_once(
@@ -144,7 +144,7 @@ async def test_many_at_once_over_two_servers_do_it_once(
             for each in (recorder, other, recorder, other)
         )
     )
-    assert answers == [Answer(201, "done")] * 4
+    assert answers == [CommandAnswer(201, "done")] * 4
     assert doing.times == 1
     await other.close()
 

@@ -16,10 +16,10 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_current
 from firmtrail.projections.controls import Held
 from firmtrail.publishing.minimum_sizes import Floors
-from firmtrail.recording.commit import Before, Commit, opened
+from firmtrail.recording.commit import Commit, LogContext, opened
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
-from firmtrail.recording.reports import Receipt
-from firmtrail.rules.device import Refused, Report
+from firmtrail.recording.reports import ReportReceipt
+from firmtrail.rules.device import Refused, ReportCommand
 from tests.databases import read, write
 from tests.fleet import NOON_MS, receipts, received, register, report
 from tests.replay import differences
@@ -54,13 +54,13 @@ async def test_a_receipt_says_where_the_report_is(
 ) -> None:
     [receipt] = await receipts(recorder, log_id, report(seq=7))
     [[(position, at_ms, text)]] = [page async for page in log.read(db, log_id, 1, 2)]
-    assert receipt == Receipt(1, position, duplicate=False, recorded_at_ms=at_ms)
+    assert receipt == ReportReceipt(1, position, duplicate=False, recorded_at_ms=at_ms)
     assert decode(position, text).event == FirmwareInstalled("1.0.0", seq=7)
 
 
 @pytest.mark.parametrize(("identity", "sent"), ALIKE)
 async def test_a_resend_gets_the_first_receipt(
-    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: Report
+    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: ReportCommand
 ) -> None:
     [first] = await receipts(recorder, log_id, sent)
     after_restart = Recorder(db)
@@ -71,7 +71,7 @@ async def test_a_resend_gets_the_first_receipt(
 
 @pytest.mark.parametrize(("identity", "sent"), ALIKE)
 async def test_many_at_once_on_two_servers_are_recorded_once(
-    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: Report
+    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: ReportCommand
 ) -> None:
     servers = [recorder, Recorder(db)]
     answers = await asyncio.gather(
@@ -134,7 +134,7 @@ async def test_what_decides_is_read_once_until_it_changes(
 
     async def steps() -> int:
         """Of opening a commit: its head is taken, and what decides is read, or not."""
-        return await db.play(counted, opened, log_id, Before(Floors(), held, []))
+        return await db.play(counted, opened, log_id, LogContext(Floors(), held, []))
 
     async def change(commit: Commit) -> int:
         changed = SettingsChanged(max_attempts=5)

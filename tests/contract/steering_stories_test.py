@@ -31,7 +31,7 @@ from firmtrail.projections import (
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules import offer
 from firmtrail.rules.device import DeviceState, Refused
-from firmtrail.rules.release import Key
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.version import is_higher
 from tests.contract.steering_test import (
     DEVICES,
@@ -55,7 +55,7 @@ async def check_law(db: Database, recorder: Recorder, log_id: int, name: str) ->
     assert decides is not None
     if decision.version is None:
         return
-    assert not decides.releases[Key("m", decision.version)].is_withdrawn
+    assert not decides.releases[ReleaseKey("m", decision.version)].is_withdrawn
     assert decides.halt is None or (decides.halt == "rollouts" and decision.reason == "rollback")
     moving = [each for each in before if isinstance(each, MOVING)]
     if is_higher(moving[-1].version, decision.version):
@@ -198,7 +198,7 @@ async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers
 
 
 async def decommission(recorder: Recorder, log_id: int, name: str, *, is_gone: bool) -> None:
-    wanted = device_commands.Change(DeviceChanged(), decommissioned=is_gone)
+    wanted = device_commands.WantedChange(DeviceChanged(), decommissioned=is_gone)
     secret = NewSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
     change = device_commands.change(name, wanted, secret=secret, actor="user/u")
     await recorder.act(log_id, change)

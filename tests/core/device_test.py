@@ -14,8 +14,8 @@ from firmtrail.events.fleet import (
 from firmtrail.events.times import time_ms
 from firmtrail.rules import device
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
-from firmtrail.rules.history import Ordered, Wish, change_of
-from firmtrail.rules.report import Claim, Known, Report, claim, claim_of, identity
+from firmtrail.rules.history import Intent, Ordered, change_of
+from firmtrail.rules.report import Claim, KnownReport, ReportCommand, claim, claim_of, identity
 from tests.fleet import NOON_MS, report
 
 UNSET_MS = time_ms("2014-12-31T23:59:59.999Z")
@@ -107,13 +107,13 @@ def reported(version: str, status: Status, *, last_position: int = 5) -> DeviceS
     ],
 )
 def test_a_bare_report_repeats_only_the_last_one(
-    state: DeviceState, sent: Report, repeats: bool
+    state: DeviceState, sent: ReportCommand, repeats: bool
 ) -> None:
     decided = device.decide_report(state, sent, None)
     assert decided == Duplicate(5, NOON_MS) if repeats else isinstance(decided, REPORTS)
 
 
-KNOWN = Known(3, NOON_MS, Claim("1.0.0", "installed", 7, NOON_MS))
+KNOWN = KnownReport(3, NOON_MS, Claim("1.0.0", "installed", 7, NOON_MS))
 
 
 @pytest.mark.parametrize(
@@ -207,5 +207,5 @@ def test_a_change_has_one_kind(
     ordered: Ordered | None,
     change: str,
 ) -> None:
-    wish = Wish(pinned, ordered)
+    wish = Intent(pinned, ordered)
     assert change_of(current, previous, before_previous, wish) == change

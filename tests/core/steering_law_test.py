@@ -17,7 +17,7 @@ from firmtrail.events.fleet import (
 from firmtrail.events.steering import AttemptsCleared, UpdateOffered
 from firmtrail.rules import control, progress, rollout, target
 from firmtrail.rules.device import Refused
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.version import is_higher
 from tests.steering import Fleet
 
@@ -60,7 +60,7 @@ def start() -> Fleet:
     return fleet
 
 
-def chosen(fleet: Fleet, number: int) -> Rollout:
+def chosen(fleet: Fleet, number: int) -> RolloutState:
     rollouts = list(fleet.control.rollouts)
     if number >= len(rollouts):
         raise Refused("unknown_rollout", "there are not as many")
@@ -181,7 +181,7 @@ def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, .
             check_progress(fleet, device, found)
 
 
-def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
+def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
     """The state of a device that the rollout is meant for, held against docs/rollouts.md."""
     own = [each for each in fleet.log if each.stream == f"device/{device}"]
     made = [each for each in own if isinstance(each.event, UpdateOffered)]
