@@ -16,12 +16,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import batched, islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail.database.database import Database, Reader, Script, Statement
+from firmtrail.database.database import TURN, Database, Reader, Script, Statement, Steps
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
@@ -93,7 +93,7 @@ class Folded(NamedTuple):
 
 
 def _unmarked(_batch: range) -> Script[None]:
-    yield []
+    yield TURN
 
 
 async def refold(
@@ -177,11 +177,11 @@ def fold_entries(
     """Fold a batch; `states` are those of devices that need not be read, or can't be yet.
 
     `before` is what the batch before it knows of steering, if its rows can't be read yet.
-    As a script it yields what must be read for it, and nothing where others may have a turn.
+    As a script it yields the statements that it needs read, and `TURN` where others may run.
     """
     recorded: list[Recorded] = []
     for texts in batched(entries, SLICE_EVENTS):
-        yield []
+        yield TURN
         recorded += [_decoded(position, text) for position, _, text in texts]
     folded = fold.Fold()
     named = {event.stream.removeprefix("device/") for event in recorded if _is_of_device(event)}
@@ -196,7 +196,7 @@ def fold_entries(
         folded.add_later(late, behind)
     yield from _recall(log_id, generations, folded.steering, recorded, before=before)
     for part in batched(recorded, SLICE_EVENTS):
-        yield []
+        yield TURN
         for event in part:
             folded.apply(event)
     statements = folded.statements(log_id, generations)
@@ -282,21 +282,18 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
 async def _played_beside(
     writing: asyncio.Task[float] | None, db: Database, script: Script[Folded]
 ) -> Folded:
-    """Play a script that only reads, while the batch before it is being written.
+    """Plays a script that only reads, while the batch before it is being written.
 
-    The devices of that batch are known, so the first read need not see it; every further one waits
-    for it.
+    The states of that batch's devices are known, so the first read need not see it. Every later
+    read waits until it is written.
     """
-    statements = next(script)
-    is_first = True
-    while True:
-        if not statements:
+    steps, is_first = Steps(script), True
+    for statements in steps:
+        if statements is TURN:
             await asyncio.sleep(0)
-        elif not is_first and writing is not None:
+            continue
+        if not is_first and writing is not None:
             await asyncio.wait([writing])
-        is_first = is_first and not statements
-        rows = [await db.read(statement) for statement in statements]
-        try:
-            statements = script.send(rows)
-        except StopIteration as end:
-            return cast("Folded", end.value)
+        is_first = False
+        steps.rows = [await db.read(statement) for statement in statements]
+    return steps.result
