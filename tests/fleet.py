@@ -36,7 +36,7 @@ async def record_events(
 
     async def command(commit: Commit) -> list[int]:
         await commit.devices([stream.removeprefix("device/") for stream, _ in recorded])
-        return [commit.record(stream, event, actor="system") for stream, event in recorded]
+        return [commit.draft.record(stream, event, actor="system") for stream, event in recorded]
 
     return await recorder.act(log_id, command)
 

@@ -127,7 +127,7 @@ class Fleet:
 
     def case(self, name: str = "d1") -> Situation:
         case = Situation(self.control, self.states[name], list(self.offers.get(name, {}).values()))
-        wanted = target.way_wanted(case)
+        wanted = target.runs_wanted(case)
         if wanted is None:
             return case
         return with_way_back(case, {wanted: self.runs(*wanted)})

@@ -121,10 +121,10 @@ async def _begin_project(
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, Floors())
     initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
-    commit.record(settings.stream(project), initial, actor=actor)
+    commit.draft.record(settings.stream(project), initial, actor=actor)
     if creator is not None:
         await tx.run(people.set_role(project, creator, "admin"))
-        commit.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
+        commit.draft.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
     await commit.finish()
 
 
@@ -143,9 +143,9 @@ def set_member(
         if before == "admin" != role:
             await _check_other_admin(commit, actor_id)
         if before != role:
-            await commit.run(people.set_role(commit.project, actor_id, role))
+            await commit.run(people.set_role(commit.draft.project, actor_id, role))
             kind = MemberAdded if before is None else MemberChanged
-            commit.record(f"user/{actor_id}", kind(actor_id, role), actor=actor)
+            commit.draft.record(f"user/{actor_id}", kind(actor_id, role), actor=actor)
         return NewMember(Member(actor_id, people.normal(email), role), before is None)
 
     return command
@@ -161,12 +161,12 @@ def remove_member(member: str, *, actor: str) -> LogCommand[None]:
         if role == "admin":
             await _check_other_admin(commit, member)
         [_, ended] = await commit.run(
-            people.set_role(commit.project, member, None),
-            tokens.revoke_all(commit.project, member, commit.now_ms),
+            people.set_role(commit.draft.project, member, None),
+            tokens.revoke_all(commit.draft.project, member, commit.draft.now_ms),
         )
         for [token_id] in ended:
-            commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
-        commit.record(f"user/{member}", MemberRemoved(member), actor=actor)
+            commit.draft.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
+        commit.draft.record(f"user/{member}", MemberRemoved(member), actor=actor)
 
     return command
 
@@ -188,9 +188,9 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
         token = Token(
             token_id=credentials.new_id("t"),
             name=wanted.name,
-            project=commit.project,
+            project=commit.draft.project,
             role=wanted.role,
-            created_at_ms=commit.now_ms,
+            created_at_ms=commit.draft.now_ms,
             expires_at_ms=expires_at_ms,
             issued_by=wanted.issued_by,
         )
@@ -198,7 +198,7 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
         await commit.run(tokens.insert(token, wanted.holder, text))
         expires_at = time_text(token.expires_at_ms) if token.expires_at_ms is not None else None
         issued = TokenIssued(token.token_id, wanted.holder, wanted.role, expires_at)
-        commit.record(f"token/{token.token_id}", issued, actor=actor)
+        commit.draft.record(f"token/{token.token_id}", issued, actor=actor)
         return NewToken(token, text)
 
     return command
@@ -211,7 +211,9 @@ async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
     """
     if wanted.issued_by is None:
         return wanted.expires_at_ms
-    [rows] = await commit.run(tokens.issuer(commit.project, wanted.issued_by, commit.now_ms))
+    [rows] = await commit.run(
+        tokens.issuer(commit.draft.project, wanted.issued_by, commit.draft.now_ms)
+    )
     if not rows:
         raise Refused(
             "forbidden", "The token that issues this one has ended. Use one that is valid.", 403
@@ -239,18 +241,18 @@ def end_token(token_id: str, *, actor: str) -> LogCommand[None]:
     async def command(commit: Commit) -> None:
         if await _revoke(commit, token_id, actor):
             return
-        [ended] = await commit.run(tokens.end_login_of_member(commit.project, token_id))
+        [ended] = await commit.run(tokens.end_login_of_member(commit.draft.project, token_id))
         if not ended:
             raise Refused("not_found", "There is no such token or login.", 404)
-        commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
+        commit.draft.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
 
     return command
 
 
 async def _revoke(commit: Commit, token_id: str, actor: str) -> bool:
-    [rows] = await commit.run(tokens.revoke(commit.project, token_id, commit.now_ms))
+    [rows] = await commit.run(tokens.revoke(commit.draft.project, token_id, commit.draft.now_ms))
     for ended in sorted(each for [each] in rows):
-        commit.record(f"token/{ended}", TokenRevoked(ended), actor=actor)
+        commit.draft.record(f"token/{ended}", TokenRevoked(ended), actor=actor)
     return bool(rows)
 
 
@@ -258,7 +260,7 @@ def change_settings(event: SettingsChanged, *, actor: str) -> LogCommand[None]:
     """Set the settings that the event names."""
 
     async def command(commit: Commit) -> None:
-        commit.record(settings.stream(commit.project), event, actor=actor)
+        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor)
 
     return command
 
@@ -276,12 +278,12 @@ def erase_text(head: log.Head, position: int, *, actor: str) -> LogCommand[None]
         if not erased:
             raise Refused("not_found", "This event has no free text.", 404)
         [[_, text]] = erased
-        await commit.run(forget_text(commit.project, head.log_id, position, text))
-        if head.log_id == commit.log_id:
-            commit.record(f"event/{position}", TextErased(position), actor=actor)
+        await commit.run(forget_text(commit.draft.project, head.log_id, position, text))
+        if head.log_id == commit.draft.log_id:
+            commit.draft.record(f"event/{position}", TextErased(position), actor=actor)
         else:
             stream = f"log/{head.number}/event/{position}"
-            commit.record(stream, TextErased(position, head.number), actor=actor)
+            commit.draft.record(stream, TextErased(position, head.number), actor=actor)
 
     return command
 
@@ -289,7 +291,7 @@ def erase_text(head: log.Head, position: int, *, actor: str) -> LogCommand[None]
 async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
     """Return the id of the user with this address, who is held until the commit ends."""
     new_id = credentials.new_id("u")
-    [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.now_ms))
+    [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.draft.now_ms))
     if password_hash is not None:
         await commit.run(
             people.set_password(actor_id, password_hash), tokens.forget_logins(actor_id)
@@ -298,11 +300,11 @@ async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
 
 
 async def _role(commit: Commit, actor_id: str) -> str | None:
-    [rows] = await commit.run(people.role(commit.project, actor_id))
+    [rows] = await commit.run(people.role(commit.draft.project, actor_id))
     return rows[0][0] if rows else None
 
 
 async def _check_other_admin(commit: Commit, actor_id: str) -> None:
-    [others] = await commit.run(people.other_admin(commit.project, actor_id))
+    [others] = await commit.run(people.other_admin(commit.draft.project, actor_id))
     if not others:
         raise Refused("last_admin", "A project keeps at least one admin.")

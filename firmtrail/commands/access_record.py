@@ -20,11 +20,11 @@ def seal() -> LogCommand[int]:
     """
 
     async def command(commit: Commit) -> int:
-        [rows] = await commit.run(reads.unsealed(commit.project))
+        [rows] = await commit.run(reads.unsealed(commit.draft.project))
         for size, head in rows:
             sealed = AccessRecordSealed(size, head)
-            commit.record(f"access-record/{commit.project}", sealed, actor=ACTOR)
-            await commit.run(reads.note_sealed(commit.project, size))
-        return commit.size
+            commit.draft.record(f"access-record/{commit.draft.project}", sealed, actor=ACTOR)
+            await commit.run(reads.note_sealed(commit.draft.project, size))
+        return commit.draft.size
 
     return command

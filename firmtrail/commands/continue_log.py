@@ -54,9 +54,9 @@ async def continue_log(
         await _fold_old(tx, log_id)
         commit = await begin(tx, log_id, Floors())
         event = LogContinued(old.number, size, checkpoint)
-        commit.record(f"log/{old.number}", event, actor=actor)
+        commit.draft.record(f"log/{old.number}", event, actor=actor)
         await commit.finish()
-    return Continuation(commit.head.number, old.number, size)
+    return Continuation(commit.draft.head.number, old.number, size)
 
 
 async def _whole_size(tx: Transaction, old: log.Head) -> int:

@@ -126,7 +126,7 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> 
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, Floors())
     initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
-    commit.record(settings.stream(project), initial, actor=ACTOR)
+    commit.draft.record(settings.stream(project), initial, actor=ACTOR)
     await _add_member(commit, hashed.password)
     await _add_device(commit, hashed.secret)
     await commit.finish()
@@ -135,25 +135,26 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> 
 async def _add_member(commit: Commit, password_hash: str) -> None:
     new_id = credentials.new_id("u")
     [[[actor_id]], beginnings] = await commit.run(
-        people.ensure(new_id, EMAIL, commit.now_ms), Statement(_BEGINNINGS, (commit.project,))
+        people.ensure(new_id, EMAIL, commit.draft.now_ms),
+        Statement(_BEGINNINGS, (commit.draft.project,)),
     )
     if actor_id == new_id:
         await commit.run(people.set_password(actor_id, password_hash))
     elif actor_id not in (_users(beginnings) or ()):
         raise Refused(NOT_OURS, f"The demo did not create the user {EMAIL}.")
-    await commit.run(people.set_role(commit.project, actor_id, "admin"))
-    commit.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
+    await commit.run(people.set_role(commit.draft.project, actor_id, "admin"))
+    commit.draft.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
 
 
 async def _add_device(commit: Commit, secret: NewSecret) -> None:
-    await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
+    await commit.run(insert_secrets(commit.draft.project, [secret], commit.draft.now_ms))
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)
-    commit.record(stream, registered, actor=ACTOR)
+    commit.draft.record(stream, registered, actor=ACTOR)
     update = device.ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
-    event = device.decide_report(commit.fold.states[DEVICE], update, None)
+    event = device.decide_report(commit.draft.fold.states[DEVICE], update, None)
     if isinstance(event, REPORTS):  # a device's first report repeats none
-        commit.record(stream, event, actor=stream)
+        commit.draft.record(stream, event, actor=stream)
 
 
 async def foreign(db: Database, project: str) -> str | None:

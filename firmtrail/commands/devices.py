@@ -93,29 +93,29 @@ async def _register_some(
         if isinstance(outcome, RegisteredDevice)
     ]
     reissued = [
-        revoke_secrets(commit.project, outcome.state.device)
+        revoke_secrets(commit.draft.project, outcome.state.device)
         for outcome in outcomes
         if isinstance(outcome, RegisteredDevice) and not outcome.is_new
     ]
-    await commit.run(*reissued, insert_secrets(commit.project, issued, commit.now_ms))
+    await commit.run(*reissued, insert_secrets(commit.draft.project, issued, commit.draft.now_ms))
     return outcomes
 
 
 def _register(
     commit: Commit, one: DeviceRegistration, unseen: frozenset[str], actor: str
 ) -> RegisteredDevice | Refused:
-    state = commit.fold.states.get(one.device)
+    state = commit.draft.fold.states.get(one.device)
     stream = f"device/{one.device}"
     if state is not None and one.device in unseen and not state.decommissioned:
-        commit.record(stream, DeviceSecretIssued(one.secret.secret_id), actor=actor)
+        commit.draft.record(stream, DeviceSecretIssued(one.secret.secret_id), actor=actor)
         return RegisteredDevice(state, is_new=False)
     wanted = DeviceRegistered(one.model, one.cohort, one.tags, one.secret.secret_id)
     try:
         event = device.decide_registration(state, wanted, one.device)
     except Refused as refused:
         return refused
-    commit.record(stream, event, actor=actor)
-    return RegisteredDevice(commit.fold.states[one.device], is_new=True)
+    commit.draft.record(stream, event, actor=actor)
+    return RegisteredDevice(commit.draft.fold.states[one.device], is_new=True)
 
 
 async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
@@ -123,10 +123,10 @@ async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
 
     The first call of each of them waits until this commit ends, and is then refused.
     """
-    silent = [name for name in devices if commit.fold.states[name].recorded_position is None]
+    silent = [name for name in devices if commit.draft.fold.states[name].recorded_position is None]
     if not silent:
         return frozenset()
-    [rows] = await commit.run(seen.claim_never_seen(commit.project, silent))
+    [rows] = await commit.run(seen.claim_never_seen(commit.draft.project, silent))
     return frozenset(name for (name,) in rows)
 
 
@@ -143,10 +143,10 @@ def change(
         state = await _existing(commit, name)
         events = device.decide_change(state, *wanted)
         for event in events:
-            commit.record(f"device/{name}", event, actor=actor)
-        after = commit.fold.states[name]
+            commit.draft.record(f"device/{name}", event, actor=actor)
+        after = commit.draft.fold.states[name]
         if after.decommissioned != state.decommissioned:
-            await commit.run(revoke_secrets(commit.project, name))
+            await commit.run(revoke_secrets(commit.draft.project, name))
             if not after.decommissioned:
                 assert secret is not None, "a device is restored with a secret"
                 issued = DeviceSecretIssued(secret.secret_id, new_counting=True)
@@ -169,9 +169,9 @@ def rotate_secret(
         state = await _existing(commit, secret.device)
         if state.decommissioned:
             raise Refused("device_decommissioned", f"device {secret.device} is decommissioned")
-        until_ms = commit.now_ms + overlap_s * 1000 if overlap_s else None
+        until_ms = commit.draft.now_ms + overlap_s * 1000 if overlap_s else None
         until = None if until_ms is None else time_text(until_ms)
-        await commit.run(revoke_secrets(commit.project, secret.device, until_ms))
+        await commit.run(revoke_secrets(commit.draft.project, secret.device, until_ms))
         issued = DeviceSecretIssued(secret.secret_id, until, new_counting=new_hardware)
         await _issue(commit, secret, issued, actor)
         return until
@@ -180,8 +180,8 @@ def rotate_secret(
 
 
 async def _issue(commit: Commit, secret: NewSecret, issued: DeviceSecretIssued, actor: str) -> None:
-    commit.record(f"device/{secret.device}", issued, actor=actor)
-    await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
+    commit.draft.record(f"device/{secret.device}", issued, actor=actor)
+    await commit.run(insert_secrets(commit.draft.project, [secret], commit.draft.now_ms))
 
 
 async def _existing(commit: Commit, name: str) -> DeviceState:

@@ -31,10 +31,11 @@ def erase_member(member: str, *, actor: str) -> LogCommand[None]:
 
     async def command(commit: Commit) -> None:
         [named, _] = await commit.run(
-            people.forget(commit.project, member), tokens.forget_in(commit.project, member)
+            people.forget(commit.draft.project, member),
+            tokens.forget_in(commit.draft.project, member),
         )
         if named:
-            commit.record(f"user/{member}", UserErased(member), actor=actor)
+            commit.draft.record(f"user/{member}", UserErased(member), actor=actor)
 
     return command
 

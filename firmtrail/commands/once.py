@@ -174,7 +174,9 @@ def _unless_answered(
         if known is not None:
             return known
         answer = await command(commit)
-        await keep(commit, key, answer, (commit.log_id, commit.head.size, commit.size))
+        await keep(
+            commit, key, answer, (commit.draft.log_id, commit.draft.head.size, commit.draft.size)
+        )
         return answer
 
     return unless_answered

@@ -30,7 +30,7 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[Ch
     async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
         event = release.decide_addition(_state(before), wanted)
-        commit.record(release.stream(key), event, actor=actor, text=notes)
+        commit.draft.record(release.stream(key), event, actor=actor, text=notes)
         return _after(commit, key, before, Texts(notes, None))
 
     return command
@@ -45,7 +45,7 @@ def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCo
     async def command(commit: Commit) -> bool:
         event = release.decide_artifact(_state(await _told(commit)), key, wanted)
         if event is not None:
-            commit.record(release.stream(key), event, actor=actor)
+            commit.draft.record(release.stream(key), event, actor=actor)
         return event is not None
 
     return command
@@ -57,7 +57,7 @@ def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedR
     async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
         event = release.decide_withdrawal(_state(before), key)
-        commit.record(release.stream(key), event, actor=actor, text=reason)
+        commit.draft.record(release.stream(key), event, actor=actor, text=reason)
         return _after(commit, key, before, Texts(before[key].texts.notes, reason))
 
     return command
@@ -65,7 +65,7 @@ def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedR
 
 async def _told(commit: Commit) -> dict[ReleaseKey, Told]:
     """The project's releases as they were before this commit."""
-    [rows] = await commit.run(releases.tell(commit.log_id))
+    [rows] = await commit.run(releases.tell(commit.draft.log_id))
     return releases.told(rows)[1]
 
 
@@ -77,6 +77,6 @@ def _after(
     commit: Commit, key: ReleaseKey, before: Mapping[ReleaseKey, Told], texts: Texts
 ) -> ChangedRelease:
     """The release with what the commit recorded of it."""
-    state = reduce(release.evolve, commit.fold.of_releases, _state(before))
+    state = reduce(release.evolve, commit.draft.fold.of_releases, _state(before))
     is_latest = release.latest(state.values()).get(key.model) == state[key]
     return ChangedRelease(Told(state[key], texts), is_latest)

@@ -94,18 +94,18 @@ def fall_silent(rollout: str, devices: Sequence[str]) -> LogCommand[None]:
 
     async def command(commit: Commit) -> None:
         states = await commit.devices(devices)
-        [rows] = await commit.run(seen.last_seen(commit.project, devices))
+        [rows] = await commit.run(seen.last_seen(commit.draft.project, devices))
         seen_at_ms = {str(name): int(at_ms) for name, at_ms in rows}
         for name in devices:
-            offers = list(commit.fold.steering.offers.get(name, {}).values())
+            offers = list(commit.draft.fold.steering.offers.get(name, {}).values())
             event = decide_silence(
-                commit.control.rollouts[rollout],
+                commit.draft.control.rollouts[rollout],
                 states[name],
                 offers,
                 seen_at_ms=seen_at_ms.get(name),
-                now_ms=commit.now_ms,
+                now_ms=commit.draft.now_ms,
             )
             if event is not None:
-                commit.record(f"device/{name}", event, actor=SYSTEM)
+                commit.draft.record(f"device/{name}", event, actor=SYSTEM)
 
     return command

@@ -22,7 +22,7 @@ def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
     """Start a rollout: one event, whatever the fleet's size."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = control.decide_rollout(commit.control, wanted)
+        event = control.decide_rollout(commit.draft.control, wanted)
         return _begin(commit, event, None, actor)
 
     return command
@@ -34,12 +34,12 @@ def roll_back(
     """Withdraw the bad release and start the rollback, in one commit."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = control.decide_rollback(commit.control, wanted)
-        bad = commit.control.releases.get(ReleaseKey(wanted.model, wanted.bad_version))
+        event = control.decide_rollback(commit.draft.control, wanted)
+        bad = commit.draft.control.releases.get(ReleaseKey(wanted.model, wanted.bad_version))
         if bad is not None and not bad.is_withdrawn:
             stream = release.stream(ReleaseKey(bad.model, bad.version))
             withdrawn = reason or "It was rolled back."
-            commit.record(stream, ReleaseWithdrawn(), actor=actor, text=withdrawn)
+            commit.draft.record(stream, ReleaseWithdrawn(), actor=actor, text=withdrawn)
         return _begin(commit, event, reason, actor)
 
     return command
@@ -49,15 +49,15 @@ def _begin(
     commit: Commit, event: RolloutStarted | RollbackStarted, reason: str | None, actor: str
 ) -> RolloutState:
     name = credentials.new_id("r")
-    commit.record(rollout.stream(name), event, actor=actor, text=reason)
-    return commit.control.rollouts[name]
+    commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
+    return commit.draft.control.rollouts[name]
 
 
 def advance(name: str, reach: int, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Let the rollout reach more of its devices."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_advance(control.commandable(commit.control, name), reach)
+        event = rollout.decide_advance(control.commandable(commit.draft.control, name), reach)
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
@@ -67,7 +67,7 @@ def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutSta
     """Offer nothing more until it is resumed."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_pause(control.commandable(commit.control, name))
+        event = rollout.decide_pause(control.commandable(commit.draft.control, name))
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
@@ -77,7 +77,7 @@ def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutSt
     """Go on; what failed before no longer counts towards pausing."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_resume(control.commandable(commit.control, name))
+        event = rollout.decide_resume(control.commandable(commit.draft.control, name))
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
@@ -87,7 +87,7 @@ def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutSta
     """End the rollout: it decides nothing any more."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_abort(control.existing(commit.control, name))
+        event = rollout.decide_abort(control.existing(commit.draft.control, name))
         return _go_on(commit, name, event, reason, actor=actor)
 
     return command
@@ -96,16 +96,16 @@ def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutSta
 def _go_on(
     commit: Commit, name: str, event: Event, reason: str | None, *, actor: str
 ) -> RolloutState:
-    commit.record(rollout.stream(name), event, actor=actor, text=reason)
-    return commit.control.rollouts[name]
+    commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
+    return commit.draft.control.rollouts[name]
 
 
 def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
     """Let no device of the project be offered anything, but by rollbacks unless `is_all`."""
 
     async def command(commit: Commit) -> None:
-        event = control.decide_halt(commit.control, is_all=is_all)
-        commit.record(settings.stream(commit.project), event, actor=actor, text=reason)
+        event = control.decide_halt(commit.draft.control, is_all=is_all)
+        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor, text=reason)
 
     return command
 
@@ -114,8 +114,8 @@ def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
     """End the halt."""
 
     async def command(commit: Commit) -> None:
-        event = control.decide_resume(commit.control)
-        commit.record(settings.stream(commit.project), event, actor=actor, text=reason)
+        event = control.decide_resume(commit.draft.control)
+        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor, text=reason)
 
     return command
 
@@ -126,9 +126,9 @@ def ask(name: str, *, expires_in_s: int, actor: str) -> LogCommand[Question]:
     async def command(commit: Commit) -> Question:
         await _active(commit, name)
         question = credentials.new_id("q")
-        expires_at = time_text(commit.now_ms + expires_in_s * 1000)
-        commit.record(f"device/{name}", Asked(question, expires_at), actor=actor)
-        return commit.fold.steering.asks[name, question]
+        expires_at = time_text(commit.draft.now_ms + expires_in_s * 1000)
+        commit.draft.record(f"device/{name}", Asked(question, expires_at), actor=actor)
+        return commit.draft.fold.steering.asks[name, question]
 
     return command
 
@@ -138,7 +138,7 @@ def retry(name: str, version: str, *, actor: str) -> LogCommand[None]:
 
     async def command(commit: Commit) -> None:
         await _active(commit, name)
-        commit.record(f"device/{name}", AttemptsCleared(version), actor=actor)
+        commit.draft.record(f"device/{name}", AttemptsCleared(version), actor=actor)
 
     return command
 

@@ -32,7 +32,7 @@ from firmtrail.recording.commit import Commit
 from firmtrail.rules import ask, offer, target
 from firmtrail.rules.ask import Question
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, Refused, last_seq
+from firmtrail.rules.device import DeviceState, device_decommissioned, last_seq
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.target import Decision, Situation
 
@@ -101,8 +101,8 @@ async def _look(call: AnyCall, running: str | None = None) -> _Looked:
     if seen.state is None:
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
-        raise Refused("device_decommissioned", f"device {name} is decommissioned")
-    state = target.case_of(control, seen.state, seen.offers, running).device
+        raise device_decommissioned(name)
+    state = target.situation_of(control, seen.state, seen.offers, running).device
     case = await case_of(call, control, state, seen)
     return _Looked(seen, seen.state, case, target.decide(case))
 

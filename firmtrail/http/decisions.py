@@ -59,7 +59,7 @@ async def look(call: AnyCall, name: str) -> tuple[Seen, Control]:
 async def case_of(call: AnyCall, control: Control, state: DeviceState, seen: Seen) -> Situation:
     """The device's case, with its way back where a rollback asks for it, at the same size."""
     case = Situation(control, state, seen.offers)
-    wanted = target.way_wanted(case)
+    wanted = target.runs_wanted(case)
     if wanted is None:
         return case
     rows = await call.services.ways_back.get((call.log_id, *wanted, seen.counts.size))

@@ -210,7 +210,7 @@ async def _started(
 ) -> web.Response:
     async def shown(commit: Commit) -> msgspec.Struct:
         found = await command(commit)
-        return show(commit.control, found)
+        return show(commit.draft.control, found)
 
     return await respond.acted(call, answering(201, shown))
 
@@ -262,7 +262,7 @@ async def _commanded(call: AnyCall, make: _Make) -> CommandAnswer:
     check = await _precondition(call)
 
     async def checked(commit: Commit) -> wire.Commanded:
-        check(commit.control)
+        check(commit.draft.control)
         await command(commit)
         return wire.Commanded()
 
@@ -351,6 +351,6 @@ async def post_end_of_halt(call: Call[Any, wire.Because]) -> web.Response:
 async def _halt(call: AnyCall, command: LogCommand[None]) -> web.Response:
     async def halt(commit: Commit) -> wire.HaltState:
         await command(commit)
-        return wire.HaltState(commit.control.halt)
+        return wire.HaltState(commit.draft.control.halt)
 
     return await respond.acted(call, answering(200, halt))

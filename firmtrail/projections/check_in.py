@@ -83,7 +83,7 @@ async def cases(
 ) -> list[Situation]:
     """Returns the cases of devices, with the way back of those that a rollback asks for it."""
     found = [Situation(control, state, offers) for state, offers in devices]
-    wanted = [way for case in found if (way := target.way_wanted(case))]
+    wanted = [way for case in found if (way := target.runs_wanted(case))]
     if not wanted:
         return found
     keys = [(log_id, *each, device_history.END) for each in wanted]
@@ -93,7 +93,7 @@ async def cases(
 
 def with_way_back(case: Situation, runs: device_history.Runs) -> Situation:
     """Returns the case with the device's previous version, where a rollback asks for it."""
-    wanted = target.way_wanted(case)
+    wanted = target.runs_wanted(case)
     if wanted is None:
         return case
     model, ran = case.device.model or "", runs.get(wanted, [])

@@ -17,7 +17,7 @@ report, the nearest report of an installed version after it in that order, if on
 before it: with it, a late report costs one look-up, however long the history is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal, NamedTuple, override
 
@@ -92,6 +92,16 @@ class Refused(Exception):
         return partial(Refused, member=self.member), (self.code, self.detail, self.status)
 
 
+def unknown_device(name: str) -> Refused:
+    return Refused("unknown_device", f"There is no device {name}.", status=404)
+
+
+def device_decommissioned(name: str) -> Refused:
+    return Refused(
+        "device_decommissioned", f"Device {name} is decommissioned. Restore the device first."
+    )
+
+
 class DeviceState(msgspec.Struct, frozen=True, gc=False):
     """A device as its events leave it; a row of the view device_current."""
 
@@ -124,6 +134,21 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
     registered_at_ms: int = 0
     is_ordered: bool = False
     """Whether an offer or a retry of `last_version` was recorded after the report recorded last."""
+
+
+def existing_device(states: Mapping[str, DeviceState], name: str) -> DeviceState:
+    """Returns the device's state. Raises `Refused` if there is no such device."""
+    if name not in states:
+        raise unknown_device(name)
+    return states[name]
+
+
+def active_device(states: Mapping[str, DeviceState], name: str) -> DeviceState:
+    """Returns the device's state. Raises `Refused` if it is unknown or decommissioned."""
+    state = existing_device(states, name)
+    if state.decommissioned:
+        raise device_decommissioned(name)
+    return state
 
 
 class LaterReport(NamedTuple):
@@ -162,13 +187,13 @@ def decide_report(
     says the same: it answers an open question, or its rollout was resumed.
     """
     if state is None:
-        raise Refused("unknown_device", f"there is no device {report.device}", status=404)
+        raise unknown_device(report.device)
     if known is not None:
         if known.claim != claim(report):
             raise _reused(report, known)
         return Duplicate(known.position, known.recorded_at_ms)
     if state.decommissioned:
-        raise Refused("device_decommissioned", f"device {report.device} is decommissioned")
+        raise device_decommissioned(report.device)
     if not is_awaited and is_bare(report) and _repeats_last(state, report):
         assert state.recorded_position is not None and state.recorded_at_ms is not None
         return Duplicate(state.recorded_position, state.recorded_at_ms)
@@ -393,7 +418,7 @@ def decide_registration(
     if state is None:
         return registration
     if state.decommissioned:
-        raise Refused("device_decommissioned", f"device {device} is decommissioned")
+        raise device_decommissioned(device)
     raise Refused("device_exists", f"device {device} is registered already")
 
 
@@ -407,7 +432,7 @@ def decide_change(
         name: value for name, value in _present(change).items() if getattr(state, name) != value
     }
     if changed and state.decommissioned and decommissioned is not False:
-        raise Refused("device_decommissioned", f"device {state.device} is decommissioned")
+        raise device_decommissioned(state.device)
     decided: list[Event] = []
     if decommissioned is False and state.decommissioned:
         decided.append(DeviceRestored())

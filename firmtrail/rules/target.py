@@ -100,7 +100,7 @@ type _Said = tuple[_Word | None, str, dict[str, str | int | bool | None]]
 CAUSES: frozenset[Reason] = frozenset({"pinned", "rollback", "rollout", "follow_latest"})
 
 
-def case_of(
+def situation_of(
     control: Control, device: DeviceState, offers: Offers, running: str | None = None
 ) -> Situation:
     """The case of a device that may have said what it runs, which counts before what is known."""
@@ -282,7 +282,7 @@ def _fixed(offers: Offers, found: RolloutState) -> str | None:
     return made.version if made else None
 
 
-def way_wanted(case: Situation) -> tuple[str, str] | None:
+def runs_wanted(case: Situation) -> tuple[str, str] | None:
     """Returns the device and its bad version, where a rollback asks what it ran before."""
     found = _rollback_of(case)
     if found is None or found.version is not None:

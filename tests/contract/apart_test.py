@@ -168,7 +168,7 @@ async def test_reports_outlive_the_process_that_records_them(db: SQLite) -> None
 
 async def register(commit: Commit) -> int:
     await commit.devices(["d1"])
-    return commit.record("device/d1", DeviceRegistered(), actor="system")
+    return commit.draft.record("device/d1", DeviceRegistered(), actor="system")
 
 
 def report(n: int) -> ReportCommand:

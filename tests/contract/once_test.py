@@ -94,7 +94,7 @@ class Refusing:
 
     async def __call__(self, commit: Commit) -> object:
         await commit.run(people.set_role("acme", "u_2", "admin"))
-        commit.record("user/u_2", MemberAdded("u_2", "admin"), actor="system")
+        commit.draft.record("user/u_2", MemberAdded("u_2", "admin"), actor="system")
         if not self.yields:
             raise Refused("not_now", "Not now.", 404, member="version")
         return None

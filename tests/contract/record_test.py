@@ -16,7 +16,7 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_current
 from firmtrail.projections.controls import Held
 from firmtrail.publishing.minimum_sizes import Floors
-from firmtrail.recording.commit import Commit, LogContext, opened
+from firmtrail.recording.commit import Commit, LogContext, begin_draft
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused, ReportCommand
@@ -134,11 +134,11 @@ async def test_what_decides_is_read_once_until_it_changes(
 
     async def steps() -> int:
         """Of opening a commit: its head is taken, and what decides is read, or not."""
-        return await db.play(counted, opened, log_id, LogContext(Floors(), held, []))
+        return await db.play(counted, begin_draft, log_id, LogContext(Floors(), held, []))
 
     async def change(commit: Commit) -> int:
         changed = SettingsChanged(max_attempts=5)
-        return commit.record("project/acme", changed, actor="system")
+        return commit.draft.record("project/acme", changed, actor="system")
 
     assert [await steps(), await steps()] == [2, 1]
     await recorder.act(log_id, change)
@@ -160,7 +160,7 @@ async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async def remark(commit: Commit) -> int:
-        return commit.record("device/d9", DeviceRegistered(), actor="system")
+        return commit.draft.record("device/d9", DeviceRegistered(), actor="system")
 
     async with db.transaction() as tx:
         await tx.run(log.lock(log_id))
@@ -223,7 +223,7 @@ async def test_an_act_and_its_own_rows_are_one_commit(
 ) -> None:
     async def command(commit: Commit) -> str:
         await commit.run(Statement("INSERT INTO members VALUES ('acme', 'u_1', 'viewer')"))
-        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
+        commit.draft.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
         return "done"
 
     assert await recorder.act(log_id, command) == "done"
@@ -236,7 +236,7 @@ async def test_a_refused_act_writes_nothing_and_the_next_one_goes_on(
 ) -> None:
     async def refused(commit: Commit) -> None:
         await commit.run(Statement("INSERT INTO members VALUES ('acme', 'u_1', 'viewer')"))
-        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
+        commit.draft.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
         raise Refused("no", "a rule says no")
 
     with pytest.raises(Refused):
