@@ -12,9 +12,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     IS_CONTROL: ClassVar[bool] = False
     """Whether the event changes what devices should run."""
     IS_NUDGE: ClassVar[bool] = False
-    """Whether the event concerns one device, which is decided on again if it waits for an answer."""
+    """Whether the event may change the answer to one device, if that waits for it."""
     TEXT: ClassVar[str | None] = None
-    """The member that is `sha256(salt || text)` in hex of free text, which is kept outside the log."""
+    """The member with the hex of `sha256(salt || text)`; the free text is kept outside the log."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):

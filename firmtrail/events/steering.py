@@ -1,4 +1,4 @@
-"""Declares the events of steering: what people ordered, and what devices were offered."""
+"""Declares the events of steering: the orders of people, and the offers to devices."""
 
 from typing import ClassVar, Literal
 
@@ -9,7 +9,7 @@ type Cause = Literal["pinned", "rollback", "rollout", "follow_latest"]
 
 
 class RolloutStarted(Event, frozen=True):
-    """Records that devices of the model, of at most one cohort or tag, shall come to this version."""
+    """Records that devices of the model, of at most one cohort or tag, shall run this version."""
 
     IS_CONTROL: ClassVar[bool] = True
 
@@ -79,7 +79,7 @@ class RolloutAborted(Order, frozen=True):
 
 
 class Halted(Order, frozen=True):
-    """Records that no device of the project is offered anything; rollbacks continue unless `all`."""
+    """Records that no device of the project is offered anything, but by rollbacks unless `all`."""
 
     all: bool = False
 

@@ -16,7 +16,7 @@ from firmtrail.projections.history_lines import Page as Page  # noqa: PLC0414
 from firmtrail.projections.history_lines import Place as Place  # noqa: PLC0414
 from firmtrail.projections.history_lines import page_of as page_of  # noqa: PLC0414
 from firmtrail.projections.view import Table, generation_of
-from firmtrail.rules.device import FAILED, MOVING, DeviceState, Placed
+from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
 from firmtrail.rules.previous import PastRun
 
@@ -284,7 +284,7 @@ def _row(report: Told) -> tuple[Value, ...]:
         int(event.detail is not None),
         follows.ordered if follows else None,
         follows.position if follows else None,
-        state.model if event.status in FAILED else None,
+        state.model if event.status in FAILING else None,
     )
 
 

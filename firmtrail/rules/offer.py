@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ReportEvent
 from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
-from firmtrail.rules.device import AT_IT, FAILED, MOVING, DeviceState, LaterReport, Placed
+from firmtrail.rules.device import AT_IT, FAILING, MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.history import Ordered
 
 type OfferOutcome = Literal["installed", "failed"]
@@ -222,7 +222,7 @@ def reported(
         return [*_installed(same, newest, at), *_left(offers, event.version, at)]
     if newest is None or at.place < newest.outcome_place:
         return []
-    if event.status in FAILED:
+    if event.status in FAILING:
         return _failed(same, newest, at)
     if event.status in AT_IT and not newest.is_counted:
         return _installing(same, newest, at, later)
