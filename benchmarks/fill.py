@@ -18,7 +18,7 @@ from firmtrail.commands.devices import DeviceRegistration, register
 from firmtrail.database.database import Statement
 from firmtrail.database.sqlite import SQLite
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import ReportCommand
+from firmtrail.rules.report import ReportCommand
 
 REGISTRATIONS = 10_000
 ARRAYS_AT_ONCE = 2

@@ -23,8 +23,8 @@ from firmtrail.publishing.minimum_sizes import Floors, LogName
 from firmtrail.publishing.publisher import Publisher, Signer
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import ReportCommand
 from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.report import ReportCommand
 from tests.databases import INSTANCE, read
 from tests.fleet import NOON_MS, report
 from tests.people import add_member, add_project, issue_token, new_access

@@ -8,7 +8,7 @@ from firmtrail.events.times import time_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportOutcome, ReportReceipt
-from firmtrail.rules.device import ReportCommand
+from firmtrail.rules.report import ReportCommand
 
 type Step = list[ReportCommand] | tuple[str, Event]
 """A unit of reports, or an event and the stream it belongs to."""

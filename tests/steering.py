@@ -19,11 +19,12 @@ from firmtrail.events.steering import (
     UpdateOffered,
 )
 from firmtrail.projections.check_in import with_way_back
-from firmtrail.rules import control, device, offer, rollout, target
+from firmtrail.rules import control, device, device_order, offer, rollout, target
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, ReportCommand
+from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.previous import PastRun
+from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.rollout import Recent, RolloutState
 from firmtrail.rules.target import Decision, Situation
 
@@ -53,7 +54,7 @@ class Fleet:
         changed: list[Offer] = []
         if isinstance(event, REPORTS):
             assert before is not None
-            at = device.placed(before, recorded)
+            at = device_order.placed(before, recorded)
             self.states[name] = device.evolve_report(before, recorded, at, None)
             of_model = offer.of_model(offers.values(), before.model)
             changed = offer.reported(of_model, event, at)

@@ -28,6 +28,7 @@ from firmtrail.recording.commit import Commit, begin
 from firmtrail.recording.recorder import start_log
 from firmtrail.rules import device
 from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.settings import INITIAL
 
 DEVICE = "1"
@@ -151,7 +152,7 @@ async def _add_device(commit: Commit, secret: NewSecret) -> None:
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)
     commit.draft.record(stream, registered, actor=ACTOR)
-    update = device.ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
+    update = ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
     event = device.decide_report(commit.draft.fold.states[DEVICE], update, None)
     if isinstance(event, REPORTS):  # a device's first report repeats none
         commit.draft.record(stream, event, actor=stream)

@@ -32,7 +32,8 @@ from firmtrail.recording.commit import Commit
 from firmtrail.rules import ask, offer, target
 from firmtrail.rules.ask import Question
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, device_decommissioned, last_seq
+from firmtrail.rules.device import DeviceState, device_decommissioned
+from firmtrail.rules.device_order import last_seq
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.target import Decision, Situation
 

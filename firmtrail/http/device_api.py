@@ -14,8 +14,8 @@ from firmtrail.http.texts import TEXT_BYTES_MAX
 from firmtrail.http.times import time_ms
 from firmtrail.http.validate import Faulty, described
 from firmtrail.recording.reports import ReportOutcome, ReportReceipt
-from firmtrail.rules import device
 from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 
 MINIMAL, PROOF = "return=minimal", "receipt=proof"
 
@@ -42,9 +42,7 @@ async def post_gateway_reports(call: GatewayCall) -> web.Response:
     return await _record_one(call, _command(call.body.device, call.body, actor))
 
 
-async def _record_one(
-    call: ReportsCall | GatewayCall, report: device.ReportCommand
-) -> web.Response:
+async def _record_one(call: ReportsCall | GatewayCall, report: ReportCommand) -> web.Response:
     [outcome] = await call.services.recorder.report(call.log_id, [report])
     if isinstance(outcome, Refused):
         raise outcome
@@ -56,10 +54,10 @@ async def _record_one(
 
 
 async def _record_array(
-    call: ReportsCall | GatewayCall, items: Sequence[device.ReportCommand | Refused]
+    call: ReportsCall | GatewayCall, items: Sequence[ReportCommand | Refused]
 ) -> web.Response:
     """Record what is not refused already, as one unit; each answer stands in its item's place."""
-    reports = [item for item in items if isinstance(item, device.ReportCommand)]
+    reports = [item for item in items if isinstance(item, ReportCommand)]
     recorded = iter(await call.services.recorder.report(call.log_id, reports) if reports else [])
     outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
     _check_device(call, outcomes)
@@ -86,8 +84,8 @@ def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[ReportOutc
                 raise outcome
 
 
-def _command(name: str, report: Report, actor: str) -> device.ReportCommand:
-    return device.ReportCommand(
+def _command(name: str, report: Report, actor: str) -> ReportCommand:
+    return ReportCommand(
         name,
         report.version,
         report.status,
@@ -101,9 +99,7 @@ def _command(name: str, report: Report, actor: str) -> device.ReportCommand:
     )
 
 
-def _command_or_refusal(
-    name: str, item: Item[Report], actor: str
-) -> device.ReportCommand | Refused:
+def _command_or_refusal(name: str, item: Item[Report], actor: str) -> ReportCommand | Refused:
     if isinstance(item, Faulty):
         return Refused("invalid", described(item.faults), status=422)
     return _command(name, item, actor)

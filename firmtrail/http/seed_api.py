@@ -23,7 +23,8 @@ from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.rules import version
-from firmtrail.rules.device import Refused, ReportCommand
+from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 
 POPULATED = "Successfully populated database"
 

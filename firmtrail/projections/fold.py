@@ -23,7 +23,7 @@ from firmtrail.projections import (
 )
 from firmtrail.projections.steering import Steering
 from firmtrail.projections.view import View
-from firmtrail.rules import device, offer
+from firmtrail.rules import device, device_order, offer
 from firmtrail.rules.device import DeviceState, LaterReport
 
 VIEWS: tuple[View, ...] = (
@@ -129,7 +129,7 @@ class Fold:
         assert isinstance(event, REPORTS)
         offers = self.steering.offers_of(state) if self.steering.offers else []
         offer_place = offer.last_place(offers, event.version) if offers else -1
-        at = device.placed(state, recorded, offer_place)
+        at = device_order.placed(state, recorded, offer_place)
         behind = self._behind.setdefault(state.device, [])
         index = bisect_right(behind, (at.place, device_history.END))
         later = behind[index] if index < len(behind) else None

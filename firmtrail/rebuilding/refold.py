@@ -36,7 +36,7 @@ from firmtrail.projections import (
     rollouts,
 )
 from firmtrail.projections.steering import Steering
-from firmtrail.rules import device
+from firmtrail.rules import device, device_order
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 
@@ -269,7 +269,7 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
         name = event.stream.removeprefix("device/")
         if isinstance(event.event, REPORTS):
             before = last.get(name) or DeviceState(name)
-            place = device.placed(before, event).place
+            place = device_order.placed(before, event).place
             if place < before.last_place:
                 late.append((name, place))
             else:

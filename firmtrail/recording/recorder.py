@@ -29,7 +29,7 @@ from firmtrail.recording.reports import (
     identified,
     record_reports,
 )
-from firmtrail.rules.device import ReportCommand
+from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.target import Decision
 
 BATCH_COMMANDS_MAX = 500

@@ -16,7 +16,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import continued, log
 from firmtrail.recording.commit import Committed, Draft, Load, LogContext, begin_draft, loaded
-from firmtrail.rules import ask, device
+from firmtrail.rules import ask, device, device_order
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
 from firmtrail.rules.report import (
     KnownReport,
@@ -160,7 +160,7 @@ def _late(draft: Draft, reports: Iterable[ReportCommand]) -> list[tuple[str, int
     for report in reports:
         if (state := states.get(report.device)) is None:
             continue
-        place = device.claimed_place(state, report, draft.now_ms)
+        place = device_order.claimed_place(state, report, draft.now_ms)
         if place < last[report.device]:
             late.append((report.device, place))
         else:
@@ -207,5 +207,5 @@ def _answers(draft: Draft, state: DeviceState, report: ReportCommand) -> bool:
     if report.question is None or not ask.answers(report.status):
         return False
     asked = draft.fold.steering.asks.get((report.device, report.question))
-    place = device.place_of(state, None, draft.now_ms)
+    place = device_order.place_of(state, None, draft.now_ms)
     return ask.is_answered_by(asked, place, draft.now_ms)

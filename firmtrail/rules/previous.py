@@ -1,4 +1,4 @@
-"""Which version can a device go back to? The previous good one, out of what it ran before."""
+"""Finds the version that a device can go back to: the last good one that it ran before."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,17 +9,18 @@ from firmtrail.rules.release import ReleaseKey
 
 
 class PastRun(NamedTuple):
-    """A version that a device ran before its first run of a bad one."""
+    """Holds a version that a device ran before it first ran a bad one."""
 
     version: str
     has_failed: bool
-    """It reported a failure at it since it last ran it."""
+    """Whether the device has failed to install this version since it last ran it."""
 
 
 def previous(control: Control, model: str, runs: Iterable[PastRun], offers: Offers) -> str | None:
-    """The version of the latest run, by the device's order, that is good; `runs` newest first.
+    """Returns the version of the last good run; `runs` are in the device's order, the latest first.
 
-    Good is a release of its model that is not withdrawn and that it did not fail on.
+    A version is good if it is a release of the model, is not withdrawn, and the device has not
+    failed at it.
     """
     for run in runs:
         found = control.releases.get(ReleaseKey(model, run.version))

@@ -29,7 +29,8 @@ from firmtrail.rebuilding.generations import Build, Busy, Overtaken
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.recording.reports import ReportReceipt
-from firmtrail.rules.device import Refused, ReportCommand
+from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 from tests.databases import new_log, read, write
 
 _SEEN = "INSERT INTO device_seen (project, device, seen_at_ms) VALUES ('acme', $1, 0)"

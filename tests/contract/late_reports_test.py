@@ -14,7 +14,8 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_current, device_history
 from firmtrail.projections.device_history import Asked, Entry
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import DeviceState, Refused, ReportCommand
+from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.report import ReportCommand
 from tests.fleet import NOON_MS, received, record_events, register, report
 from tests.strategies import deliveries, lawful, ordered
 

@@ -19,7 +19,8 @@ from firmtrail.publishing.minimum_sizes import Floors
 from firmtrail.recording.commit import Commit, LogContext, begin_draft
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
 from firmtrail.recording.reports import ReportReceipt
-from firmtrail.rules.device import Refused, ReportCommand
+from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 from tests.databases import read, write
 from tests.fleet import NOON_MS, receipts, received, register, report
 from tests.replay import differences

@@ -9,7 +9,8 @@ from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import FirmwareRunning, ReportEvent, Status, UpdateFailed
 from firmtrail.events.times import time_text
 from firmtrail.projections.fold import Fold
-from firmtrail.rules.device import AHEAD_MS_MAX, SEQ_PLACE, DeviceState, placed
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.device_order import AHEAD_MS_MAX, SEQ_PLACE, placed
 from tests.fleet import DAY_MS, NOON_MS
 
 UNSET_MS = times.time_ms("2014-12-31T23:59:59.999Z")
