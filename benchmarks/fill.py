@@ -59,7 +59,7 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
         registering = progress.add_task("registering", total=devices.devices)
         for numbers in batched(range(devices.devices), REGISTRATIONS):
             new = [_registration(number) for number in numbers]
-            await recorder.act(log_id, register(new, reissue_never_seen=False, actor="system"))
+            await recorder.act(log_id, register(new, actor="system"))
             progress.advance(registering, len(new))
         before = await _bytes(db)
         recording = progress.add_task("recording", total=reports)

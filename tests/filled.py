@@ -96,7 +96,7 @@ async def _register(db: Database, recorder: Recorder, log_id: int) -> None:
         devices.DeviceRegistration(secret, f"m{number % 3}" if number % 4 else None, tags=("lab",))
         for number, secret in enumerate(secrets)
     ]
-    await recorder.act(log_id, devices.register(wanted, reissue_never_seen=False, actor="system"))
+    await recorder.act(log_id, devices.register(wanted, actor="system"))
     access.hasher.close()
 
 

@@ -1,9 +1,9 @@
-"""Who may do what: commands on projects, members, tokens and settings.
+"""Makes the commands on projects, members, tokens and settings.
 
-Each runs inside one commit of the project's log: the rows of access and the event that tells of
-them are written together or not at all, and the head's lock makes commands on one project follow
+Each runs inside one commit of the project's log: the rows of access and the event that records them
+are written together or not at all, and the lock of the head makes commands on one project follow
 each other. The log names people and tokens by their ids; addresses, passwords and digests stay in
-the access tables. Every function here raises `Refused` where a rule says no.
+the access tables. Every command raises `Refused` if a rule refuses it.
 """
 
 import msgspec
@@ -44,31 +44,31 @@ MORE_THAN_ISSUER = "A token may do no more than its issuer and its holder."
 
 
 class NewProject(msgspec.Struct, frozen=True):
-    """A project as its creator is told of it."""
+    """Holds the answer to the creator of a project."""
 
     project: str
 
 
 class NewMember(msgspec.Struct, frozen=True):
-    """A member as set; `is_new` says whether he was none before."""
+    """Holds a member as set; `is_new` says whether the membership is new."""
 
     member: Member
     is_new: bool
 
 
 class TokenRequest(msgspec.Struct, frozen=True):
-    """The token that somebody asks for."""
+    """Holds a request for a token."""
 
     holder: str
     name: str
     role: Role
     expires_at_ms: int | None = None
     issued_by: str | None = None
-    """The API token that asks; None: a login, or the operator of the service."""
+    """The API token that makes the request; None for a login, or the operator of the service."""
 
 
 class NewToken(msgspec.Struct, frozen=True):
-    """A token with its text, which is never shown again."""
+    """Holds a token with its text, which is never shown again."""
 
     token: Token
     text: str
@@ -83,10 +83,10 @@ async def add_project(
     above: int = 0,
     key: IdempotencyKey | None = None,
 ) -> CommandAnswer:
-    """Create a project with its first log, its settings, and its creator as admin: one commit.
+    """Creates a project with its first log, its settings, and its creator as admin, in one commit.
 
-    `creator` is a user's id, or None where the operator of the service creates it. The log's
-    number is greater than `above`: than any that was published for a project of this name.
+    `creator` is a user's id, or None if the operator of the service creates the project. The log's
+    number is greater than `above`, so than any that was published for a project of this name.
     """
 
     async def create() -> CommandAnswer:
@@ -96,13 +96,13 @@ async def add_project(
             answer = CommandAnswer(201, NewProject(project))
             if key is not None:
                 await keep(tx, key, answer)
-            await _begin_project(tx, project, actor=actor, creator=creator, above=above)
+            await _create(tx, project, actor=actor, creator=creator, above=above)
             return answer
 
     try:
         return await create()
     except Refused as refused:
-        # The key was let go of with what was undone: another request may have been faster.
+        # The rollback has released the key, so another request may have been faster.
         if key is not None and refused.code != KEY_REUSED:
             async with db.transaction() as tx:
                 if known := await recall(tx, key):
@@ -111,30 +111,38 @@ async def add_project(
         raise
 
 
-async def _begin_project(
+async def _create(
     tx: Transaction, project: str, *, actor: str, creator: str | None, above: int
 ) -> None:
     [reserved] = await tx.run(projects.reserve(project))
     if not reserved:
-        raise Refused("project_exists", f"There is a project {project} already.")
-    log_id = await start_log(tx, project, above=above)
-    await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, Floors())
-    initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
-    commit.draft.record(settings.stream(project), initial, actor=actor)
+        raise Refused("project_exists", f"There is already a project {project}.")
+    commit = await start_project(tx, project, actor=actor, above=above)
     if creator is not None:
         await tx.run(people.set_role(project, creator, "admin"))
         commit.draft.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
     await commit.finish()
 
 
+async def start_project(tx: Transaction, project: str, *, actor: str, above: int) -> Commit:
+    """Starts a log of the project and makes it the project's; returns its first commit, in which
+    the initial settings are recorded. The log's number is greater than `above`."""
+    log_id = await start_log(tx, project, above=above)
+    await tx.run(projects.set_log(project, log_id))
+    commit = await begin(tx, log_id, Floors())
+    initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
+    commit.draft.record(settings.stream(project), initial, actor=actor)
+    return commit
+
+
 def set_member(
     email: str, role: Role, *, actor: str, password_hash: str | None = None
 ) -> LogCommand[NewMember]:
-    """Make the person with this address a member, or give the member this role.
+    """Makes the person with this address a member, or gives the member this role.
 
-    Who is not known yet becomes a user. A `password_hash` replaces the user's password and ends
-    his logins; it is for the operator of the service alone, since a user belongs to no project.
+    A person that is not known becomes a user. A `password_hash` replaces the user's password and
+    ends the user's logins; it is for the operator of the service alone, since a user belongs to no
+    project.
     """
 
     async def command(commit: Commit) -> NewMember:
@@ -144,15 +152,15 @@ def set_member(
             await _check_other_admin(commit, actor_id)
         if before != role:
             await commit.run(people.set_role(commit.draft.project, actor_id, role))
-            kind = MemberAdded if before is None else MemberChanged
-            commit.draft.record(f"user/{actor_id}", kind(actor_id, role), actor=actor)
+            event = MemberAdded if before is None else MemberChanged
+            commit.draft.record(f"user/{actor_id}", event(actor_id, role), actor=actor)
         return NewMember(Member(actor_id, people.normal(email), role), before is None)
 
     return command
 
 
 def remove_member(member: str, *, actor: str) -> LogCommand[None]:
-    """End a membership, and with it the member's tokens of this project."""
+    """Ends a membership, and with it the member's tokens of this project."""
 
     async def command(commit: Commit) -> None:
         role = await _role(commit, member)
@@ -172,10 +180,11 @@ def remove_member(member: str, *, actor: str) -> LogCommand[None]:
 
 
 def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> LogCommand[NewToken]:
-    """Issue an API token that may do no more than its issuer and its holder.
+    """Issues an API token that may do no more than its issuer and its holder.
 
-    One that an API token issues expires with that token at the latest. The head's lock makes this
-    and a revocation of the issuer follow each other, so no child of a dead token is made.
+    A token that an API token issues expires with that token at the latest. The lock of the head
+    makes this and a revocation of the issuer follow each other, so no token is issued by one that
+    has ended.
     """
 
     async def command(commit: Commit) -> NewToken:
@@ -205,9 +214,9 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
 
 
 async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
-    """Return when the wanted token expires: not after the API token that issues it.
+    """Returns when the wanted token expires: not after the API token that issues it.
 
-    Raises `Refused` where that token is dead, or holds less than the wanted role.
+    Raises `Refused` if that token has ended, or may do less than the wanted role.
     """
     if wanted.issued_by is None:
         return wanted.expires_at_ms
@@ -226,7 +235,7 @@ async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
 
 
 def revoke_token(token_id: str, *, actor: str) -> LogCommand[None]:
-    """End a token of the project, and every token that descends from it."""
+    """Ends a token of the project, and every token that descends from it."""
 
     async def command(commit: Commit) -> None:
         if not await _revoke(commit, token_id, actor):
@@ -236,7 +245,7 @@ def revoke_token(token_id: str, *, actor: str) -> LogCommand[None]:
 
 
 def end_token(token_id: str, *, actor: str) -> LogCommand[None]:
-    """End a token of the project with its descendants, or a login of one of its members."""
+    """Ends a token of the project with its descendants, or a login of one of its members."""
 
     async def command(commit: Commit) -> None:
         if await _revoke(commit, token_id, actor):
@@ -257,7 +266,7 @@ async def _revoke(commit: Commit, token_id: str, actor: str) -> bool:
 
 
 def change_settings(event: SettingsChanged, *, actor: str) -> LogCommand[None]:
-    """Set the settings that the event names."""
+    """Sets the settings that the event names."""
 
     async def command(commit: Commit) -> None:
         commit.draft.record(settings.stream(commit.draft.project), event, actor=actor)
@@ -266,11 +275,11 @@ def change_settings(event: SettingsChanged, *, actor: str) -> LogCommand[None]:
 
 
 def erase_text(head: log.Head, position: int, *, actor: str) -> LogCommand[None]:
-    """Erase the free text of the event at this position of a log, its salt, and every kept answer
+    """Erases the free text of the event at this position of a log, its salt, and every kept answer
     that shows it.
 
-    The log of `head` is the project's newest or one that it replaced. A replaced log takes no more
-    events, so the newest records the erasure.
+    The log of `head` is the project's newest log or one that was replaced. A replaced log takes no
+    more events, so the newest log records the erasure.
     """
 
     async def command(commit: Commit) -> None:
@@ -289,7 +298,7 @@ def erase_text(head: log.Head, position: int, *, actor: str) -> LogCommand[None]
 
 
 async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
-    """Return the id of the user with this address, who is held until the commit ends."""
+    """Returns the id of the user with this address, whose row is locked until the commit ends."""
     new_id = credentials.new_id("u")
     [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.draft.now_ms))
     if password_hash is not None:

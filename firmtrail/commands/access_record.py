@@ -1,8 +1,7 @@
 """Seals the access record: puts the head of its chain into the project's log.
 
-A row that was sealed can't be changed, taken away or joined by another without an audit's finding
-it. Rows are sealed a day after the first of them at the latest, and before an auditor gets a
-checkpoint.
+Once rows are sealed, an audit finds any row that was changed, removed or added among them. Rows are
+sealed at the latest a day after the first of them, and before an auditor gets a checkpoint.
 """
 
 from firmtrail.access import reads
@@ -14,9 +13,10 @@ ACTOR = "system"
 
 
 def seal() -> LogCommand[int]:
-    """Seal what the project's access record has grown by, if it has; gives the log's size after.
+    """Seals the new rows of the project's access record, if there are any; returns the log's size
+    after that.
 
-    The chain may grow meanwhile: each of its heads is good, so it needs no lock.
+    The chain may grow meanwhile: each of its heads is valid, so it needs no lock.
     """
 
     async def command(commit: Commit) -> int:

@@ -1,11 +1,11 @@
-"""Commands on devices: register, change, decommission and restore, rotate a secret.
+"""Makes the commands on devices: register, change, decommission and restore, rotate a secret.
 
 Each runs inside one commit of the project's log: the event, the view and the secret's row are
-written together or not at all. Secrets come in sealed (access/device_secrets.py), since that may
-cost a slow hash, which has no place in a transaction.
+written together or not at all. Secrets come in sealed (access/device_secrets.py), since sealing may
+take a slow hash, which has no place in a transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import batched
 from typing import NamedTuple
 
@@ -21,11 +21,11 @@ from firmtrail.rules import device
 from firmtrail.rules.device import DeviceState, Refused
 
 PIECE_DEVICES = 250
-"""How many are registered before others have the event loop again."""
+"""The number of devices that are registered before other tasks get the event loop."""
 
 
 class DeviceRegistration(NamedTuple):
-    """A device to register, with its first secret."""
+    """Holds a device to register, with its first secret."""
 
     secret: NewSecret
     model: str | None = None
@@ -38,49 +38,58 @@ class DeviceRegistration(NamedTuple):
 
 
 class RegisteredDevice(NamedTuple):
-    """The device as it is after; `is_new` is False where only its secret was issued anew."""
+    """Holds the device after its registration; `is_new` is False if it only got a new secret."""
 
     state: DeviceState
     is_new: bool
 
 
 class WantedChange(NamedTuple):
-    """What is to be different about a device."""
+    """Holds the changes that are wanted of a device."""
 
     attributes: DeviceChanged
     decommissioned: bool | UnsetType = UNSET
 
 
 def register(
-    registrations: Sequence[DeviceRegistration], *, reissue_never_seen: bool, actor: str
+    registrations: Sequence[DeviceRegistration], *, actor: str
 ) -> LogCommand[list[RegisteredDevice | Refused]]:
-    """Register devices; one that exists is refused in its place and the others are not.
+    """Registers devices; one that exists is refused in its place, and the others are not."""
+    return _registering(registrations, _none, actor)
 
-    With `reissue_never_seen`, an existing device that never authenticated gets the new secret
-    instead, and the old one is dead: the way out where the answer with the secrets was lost.
-    """
+
+def register_or_reissue(
+    registrations: Sequence[DeviceRegistration], *, actor: str
+) -> LogCommand[list[RegisteredDevice | Refused]]:
+    """Registers devices as `register` does, but gives the new secret to an existing device that
+    never authenticated; its old secret ends. It helps if the answer with the secrets was lost."""
+    return _registering(registrations, _never_seen, actor)
+
+
+def _registering(
+    registrations: Sequence[DeviceRegistration],
+    reissued: Callable[[Commit, Sequence[str]], Awaitable[frozenset[str]]],
+    actor: str,
+) -> LogCommand[list[RegisteredDevice | Refused]]:
+    """Returns a command that registers devices in pieces. `reissued` returns those of the existing
+    devices that get a new secret."""
 
     async def command(commit: Commit) -> list[RegisteredDevice | Refused]:
         outcomes: list[RegisteredDevice | Refused] = []
         for some in batched(registrations, PIECE_DEVICES):
             if outcomes:
                 await commit.flush()
-            unseen = await _load(commit, some, reissue_never_seen=reissue_never_seen)
+            names = [one.device for one in some]
+            states = await commit.devices(names)
+            unseen = await reissued(commit, [name for name in names if name in states])
             outcomes += await _register_some(commit, some, unseen, actor)
         return outcomes
 
     return command
 
 
-async def _load(
-    commit: Commit, some: Sequence[DeviceRegistration], *, reissue_never_seen: bool
-) -> frozenset[str]:
-    """Load the devices that exist; gives those that get a new secret all the same."""
-    names = [one.device for one in some]
-    states = await commit.devices(names)
-    if not reissue_never_seen:
-        return frozenset()
-    return await _never_seen(commit, [name for name in names if name in states])
+async def _none(_commit: Commit, _devices: Sequence[str]) -> frozenset[str]:
+    return frozenset()
 
 
 async def _register_some(
@@ -119,7 +128,7 @@ def _register(
 
 
 async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
-    """Those that existed before this commit and never made an authenticated call.
+    """Returns those of these existing devices that never made an authenticated call.
 
     The first call of each of them waits until this commit ends, and is then refused.
     """
@@ -133,14 +142,14 @@ async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
 def change(
     name: str, wanted: WantedChange, *, secret: NewSecret | None = None, actor: str
 ) -> LogCommand[DeviceState]:
-    """Change a device's attributes, decommission it, or restore it with a new `secret`.
+    """Changes a device's attributes, decommissions it, or restores it with a new `secret`.
 
-    Where nothing would change, nothing is recorded. Raises `Refused` for an unknown device, or a
-    decommissioned one that the change does not restore.
+    If nothing would change, nothing is recorded. Raises `Refused` if the device is unknown, or is
+    decommissioned and the change does not restore it.
     """
 
     async def command(commit: Commit) -> DeviceState:
-        state = await _existing(commit, name)
+        state = device.existing_device(await commit.devices([name]), name)
         events = device.decide_change(state, *wanted)
         for event in events:
             commit.draft.record(f"device/{name}", event, actor=actor)
@@ -159,16 +168,14 @@ def change(
 def rotate_secret(
     secret: NewSecret, *, overlap_s: int = 0, new_hardware: bool = False, actor: str
 ) -> LogCommand[str | None]:
-    """Issue a further secret; the ones before it stay valid for `overlap_s`, or die immediately.
+    """Issues a further secret; earlier ones stay valid for `overlap_s`, or end immediately.
 
-    With `new_hardware`, the device begins a new counting. Gives the time until which the secrets
-    before it are valid.
+    With `new_hardware`, the device begins a new counting. Returns the time until which the earlier
+    secrets are valid.
     """
 
     async def command(commit: Commit) -> str | None:
-        state = await _existing(commit, secret.device)
-        if state.decommissioned:
-            raise Refused("device_decommissioned", f"device {secret.device} is decommissioned")
+        device.active_device(await commit.devices([secret.device]), secret.device)
         until_ms = commit.draft.now_ms + overlap_s * 1000 if overlap_s else None
         until = None if until_ms is None else time_text(until_ms)
         await commit.run(revoke_secrets(commit.draft.project, secret.device, until_ms))
@@ -182,10 +189,3 @@ def rotate_secret(
 async def _issue(commit: Commit, secret: NewSecret, issued: DeviceSecretIssued, actor: str) -> None:
     commit.draft.record(f"device/{secret.device}", issued, actor=actor)
     await commit.run(insert_secrets(commit.draft.project, [secret], commit.draft.now_ms))
-
-
-async def _existing(commit: Commit, name: str) -> DeviceState:
-    state = (await commit.devices([name])).get(name)
-    if state is None:
-        raise Refused("unknown_device", f"there is no device {name}", status=404)
-    return state

@@ -1,6 +1,6 @@
-"""Commands on releases: add one, add an artifact to it, withdraw it.
+"""Makes the commands on releases: add one, add an artifact to it, withdraw it.
 
-Each runs inside one commit of the project's log and raises `Refused` where a rule says no.
+Each runs inside one commit of the project's log and raises `Refused` if a rule refuses it.
 """
 
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from firmtrail.rules.release import ReleaseKey, Releases
 
 
 class ChangedRelease(NamedTuple):
-    """A release as a command left it."""
+    """Holds a release after a command."""
 
     told: Told
     is_latest: bool
 
 
 def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[ChangedRelease]:
-    """Add a release, with its notes beside the log."""
+    """Adds a release, with its notes outside the log."""
     key = ReleaseKey(wanted.model, wanted.version)
 
     async def command(commit: Commit) -> ChangedRelease:
@@ -37,9 +37,10 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[Ch
 
 
 def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:
-    """Add a file, whose bytes are stored already, to a release; False where it was there before.
+    """Adds a file, whose bytes are already stored, to a release; the result is False if the release
+    already had it.
 
-    A file of other bytes under its name is refused.
+    A file with other bytes under its name is refused.
     """
 
     async def command(commit: Commit) -> bool:
@@ -52,7 +53,7 @@ def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCo
 
 
 def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedRelease]:
-    """Withdraw a release for good, with the reason beside the log."""
+    """Withdraws a release for good, with the reason outside the log."""
 
     async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
@@ -64,7 +65,7 @@ def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedR
 
 
 async def _told(commit: Commit) -> dict[ReleaseKey, Told]:
-    """The project's releases as they were before this commit."""
+    """Returns the project's releases as they were before this commit."""
     [rows] = await commit.run(releases.tell(commit.draft.log_id))
     return releases.told(rows)[1]
 
@@ -76,7 +77,7 @@ def _state(told: Mapping[ReleaseKey, Told]) -> Releases:
 def _after(
     commit: Commit, key: ReleaseKey, before: Mapping[ReleaseKey, Told], texts: Texts
 ) -> ChangedRelease:
-    """The release with what the commit recorded of it."""
+    """Returns the release with the events that the commit recorded of it."""
     state = reduce(release.evolve, commit.draft.fold.of_releases, _state(before))
     is_latest = release.latest(state.values()).get(key.model) == state[key]
     return ChangedRelease(Told(state[key], texts), is_latest)

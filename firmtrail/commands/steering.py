@@ -1,8 +1,11 @@
-"""Commands on what devices should run: rollouts, rollbacks, halts; and on one device: ask, retry.
+"""Makes the commands on what devices should run: rollouts, rollbacks, halts; ask and retry a
+device.
 
-Each runs inside one commit of the project's log and raises `Refused` where a rule says no. Reasons
-are free text: they lie beside the log.
+Each runs inside one commit of the project's log and raises `Refused` if a rule refuses it. Reasons
+are free text, which is kept outside the log.
 """
+
+from collections.abc import Callable
 
 from firmtrail.access import credentials, settings
 from firmtrail.events.event import Event
@@ -11,15 +14,15 @@ from firmtrail.events.steering import Asked, AttemptsCleared, RollbackStarted, R
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, release, rollout
+from firmtrail.rules import control, device, release, rollout
 from firmtrail.rules.ask import Question
-from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.control import Control
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
 
 
 def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
-    """Start a rollout: one event, whatever the fleet's size."""
+    """Starts a rollout: one event, whatever the fleet's size."""
 
     async def command(commit: Commit) -> RolloutState:
         event = control.decide_rollout(commit.draft.control, wanted)
@@ -31,15 +34,15 @@ def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
 def roll_back(
     wanted: RollbackStarted, reason: str | None, *, actor: str
 ) -> LogCommand[RolloutState]:
-    """Withdraw the bad release and start the rollback, in one commit."""
+    """Withdraws the bad release and starts the rollback, in one commit."""
 
     async def command(commit: Commit) -> RolloutState:
         event = control.decide_rollback(commit.draft.control, wanted)
         bad = commit.draft.control.releases.get(ReleaseKey(wanted.model, wanted.bad_version))
         if bad is not None and not bad.is_withdrawn:
             stream = release.stream(ReleaseKey(bad.model, bad.version))
-            withdrawn = reason or "It was rolled back."
-            commit.draft.record(stream, ReleaseWithdrawn(), actor=actor, text=withdrawn)
+            why = reason or "It was rolled back."
+            commit.draft.record(stream, ReleaseWithdrawn(), actor=actor, text=why)
         return _begin(commit, event, reason, actor)
 
     return command
@@ -54,54 +57,51 @@ def _begin(
 
 
 def advance(name: str, reach: int, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
-    """Let the rollout reach more of its devices."""
-
-    async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_advance(control.commandable(commit.draft.control, name), reach)
-        return _go_on(commit, name, event, reason, actor=actor)
-
-    return command
+    """Lets the rollout reach more of its devices."""
+    return _change(
+        name,
+        lambda now: rollout.decide_advance(control.commandable(now, name), reach),
+        reason,
+        actor,
+    )
 
 
 def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
-    """Offer nothing more until it is resumed."""
-
-    async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_pause(control.commandable(commit.draft.control, name))
-        return _go_on(commit, name, event, reason, actor=actor)
-
-    return command
+    """Pauses the rollout: it offers nothing more until it is resumed."""
+    return _change(
+        name, lambda now: rollout.decide_pause(control.commandable(now, name)), reason, actor
+    )
 
 
 def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
-    """Go on; what failed before no longer counts towards pausing."""
-
-    async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_resume(control.commandable(commit.draft.control, name))
-        return _go_on(commit, name, event, reason, actor=actor)
-
-    return command
+    """Resumes the rollout; earlier failures no longer count towards pausing."""
+    return _change(
+        name, lambda now: rollout.decide_resume(control.commandable(now, name)), reason, actor
+    )
 
 
 def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
-    """End the rollout: it decides nothing any more."""
+    """Ends the rollout: it decides nothing any more."""
+    return _change(
+        name, lambda now: rollout.decide_abort(control.existing(now, name)), reason, actor
+    )
+
+
+def _change(
+    name: str, decide: Callable[[Control], Event], reason: str | None, actor: str
+) -> LogCommand[RolloutState]:
+    """Returns a command that records what `decide` returns, in the rollout's stream."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = rollout.decide_abort(control.existing(commit.draft.control, name))
-        return _go_on(commit, name, event, reason, actor=actor)
+        event = decide(commit.draft.control)
+        commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
+        return commit.draft.control.rollouts[name]
 
     return command
 
 
-def _go_on(
-    commit: Commit, name: str, event: Event, reason: str | None, *, actor: str
-) -> RolloutState:
-    commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
-    return commit.draft.control.rollouts[name]
-
-
 def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
-    """Let no device of the project be offered anything, but by rollbacks unless `is_all`."""
+    """Halts the project: no device is offered anything, except by rollbacks unless `is_all`."""
 
     async def command(commit: Commit) -> None:
         event = control.decide_halt(commit.draft.control, is_all=is_all)
@@ -111,7 +111,7 @@ def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
 
 
 def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
-    """End the halt."""
+    """Ends the halt."""
 
     async def command(commit: Commit) -> None:
         event = control.decide_resume(commit.draft.control)
@@ -121,10 +121,10 @@ def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
 
 
 def ask(name: str, *, expires_in_s: int, actor: str) -> LogCommand[Question]:
-    """Ask a device which version it runs."""
+    """Asks a device which version it runs."""
 
     async def command(commit: Commit) -> Question:
-        await _active(commit, name)
+        device.active_device(await commit.devices([name]), name)
         question = credentials.new_id("q")
         expires_at = time_text(commit.draft.now_ms + expires_in_s * 1000)
         commit.draft.record(f"device/{name}", Asked(question, expires_at), actor=actor)
@@ -134,19 +134,10 @@ def ask(name: str, *, expires_in_s: int, actor: str) -> LogCommand[Question]:
 
 
 def retry(name: str, version: str, *, actor: str) -> LogCommand[None]:
-    """Clear a device's attempts at a version, so that it is offered again."""
+    """Clears a device's attempts at a version, so that the version is offered again."""
 
     async def command(commit: Commit) -> None:
-        await _active(commit, name)
+        device.active_device(await commit.devices([name]), name)
         commit.draft.record(f"device/{name}", AttemptsCleared(version), actor=actor)
 
     return command
-
-
-async def _active(commit: Commit, name: str) -> DeviceState:
-    state = (await commit.devices([name])).get(name)
-    if state is None:
-        raise Refused("unknown_device", f"there is no device {name}", status=404)
-    if state.decommissioned:
-        raise Refused("device_decommissioned", f"device {name} is decommissioned")
-    return state

@@ -35,11 +35,8 @@ async def post_devices(call: RegisterCall) -> web.Response:
     wanted = call.body if isinstance(call.body, list) else [call.body]
     _check_distinct(wanted)
     texts, registrations = await _with_secrets(call, wanted)
-    register = commands.register(
-        registrations,
-        reissue_never_seen=call.query.reissue is not None,
-        actor=call.caller.actor,
-    )
+    make = commands.register if call.query.reissue is None else commands.register_or_reissue
+    register = make(registrations, actor=call.caller.actor)
     shown = {each.device: texts[each.device] for each in wanted if each.secret is None}
 
     async def command(commit: Commit) -> CommandAnswer:

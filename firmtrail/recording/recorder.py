@@ -3,7 +3,7 @@
 While one commit is in flight, the next batch gathers until it can lock the log's head: a single
 report commits immediately, a flood commits in bulk, and no delay is ever added. It guarantees:
 
-- An answer is given only after the commit returned: what is acknowledged is durable.
+- An answer is given only after the commit returned: acknowledged events are durable.
 - The reports of one call are one unit: never split over two commits.
 - A report that a rule refuses fails alone. A transaction that fails, fails its whole batch with
   `Unavailable`, and nothing of it is written.
@@ -287,8 +287,8 @@ class Recorder:
         make: Callable[[int, LogContext, Batch], Script[tuple[Committed, Answers]]],
         batch: Batch,
     ) -> Answers:
-        """Makes one commit. It may be made in another process: what this process knows is sent
-        there, and what is new comes back."""
+        """Makes one commit. It may be made in another process: the knowledge of this process is
+        sent there, and new knowledge comes back."""
         if queue.name is None:
             head = await log.head(self._db, log_id)
             parts = await self._db.read(continued.parts(log_id))

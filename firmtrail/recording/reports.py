@@ -71,7 +71,7 @@ def record_reports(
     known: _KnownReports = {}
     devices = draft.load_devices({item.report.device for item in items}, _questions(items))
     yield from loaded([*devices, *_find(draft, context, items, known)])
-    further = _later(draft, items)  # what only the state of a device shows to be needed
+    further = _later(draft, items)  # needed only because of the states of devices
     if any(state.counting_place for state in draft.fold.states.values()):
         batch = [[_in_counting(draft, item) for item in unit] for unit in batch]
         counted = [item for unit in batch for item in unit if _counting_place(draft, item.report)]

@@ -4,9 +4,8 @@
 device in that state: an event to record, a duplicate of a recorded one, or a refusal with a reason.
 
 The order of a device's reports (`device_order`) decides the status, the current version and the
-history. So `evolve_report` takes, with
-each report, the next report of a running version in that order, if one is recorded already: a late
-report costs one look-up, however long the history is.
+history. So `evolve_report` takes, with each report, the next report of a running version in that
+order, if one is recorded already: a late report costs one look-up, however long the history is.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +44,7 @@ MOVING: frozenset[Status] = frozenset({"installed", "running"})
 FAILING: tuple[Status, ...] = ("failed", "rejected")
 """The statuses that say that the device did not get to a version."""
 
-AT_IT: frozenset[Status] = frozenset({"installing", "rebooting"})
+INSTALLING: frozenset[Status] = frozenset({"installing", "rebooting"})
 """The statuses that say that the device is about to run another version."""
 
 type ClockFault = Literal["unset", "ahead", "behind"]

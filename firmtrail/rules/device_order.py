@@ -14,7 +14,7 @@ places of a new counting are later than those of earlier ones.
 from firmtrail.events import times
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import REPORTS, ReportEvent
-from firmtrail.rules.device import AT_IT, LAST_PLACE, MOVING, ClockFault, DeviceState, Placed
+from firmtrail.rules.device import INSTALLING, LAST_PLACE, MOVING, ClockFault, DeviceState, Placed
 from firmtrail.rules.report import EARLIEST_BELIEVED_MS, ReportCommand
 
 AHEAD_MS_MAX = 5 * 60 * 1000
@@ -71,7 +71,7 @@ def _is_behind(state: DeviceState, event: ReportEvent, place: int, offer_place: 
         return False
     if event.version != state.last_version:
         return False
-    if state.status not in AT_IT and state.clock != "behind":
+    if state.status not in INSTALLING and state.clock != "behind":
         return False
     registered_place = state.counting_place + state.registered_at_ms
     bounds = (registered_place, offer_place)

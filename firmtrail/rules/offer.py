@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ReportEvent
 from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
-from firmtrail.rules.device import AT_IT, FAILING, MOVING, DeviceState, LaterReport, Placed
+from firmtrail.rules.device import FAILING, INSTALLING, MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.history import Ordered
 
 type OfferOutcome = Literal["installed", "failed"]
@@ -227,7 +227,7 @@ def reported(
         return []
     if event.status in FAILING:
         return _failed(same, newest, at)
-    if event.status in AT_IT and not newest.is_counted:
+    if event.status in INSTALLING and not newest.is_counted:
         return _installing(same, newest, at, later)
     return []
 

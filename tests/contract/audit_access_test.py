@@ -73,7 +73,7 @@ async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
     names = ("d1", "d2", "d3", "d4", "weak")
     pairs = [(name, "AAA" if name == "weak" else new_secret()) for name in names]
     wanted = [devices.DeviceRegistration(secret) for secret in await seal(access.hasher, pairs)]
-    register = devices.register(wanted, reissue_never_seen=False, actor="system")
+    register = devices.register(wanted, actor="system")
     await recorder.act(log_id, register)
     for name, overlap_s in (("d2", 600), ("d2", 900), ("d3", 0), ("weak", 600)):
         [secret] = await seal(access.hasher, [(name, new_secret())])
@@ -85,9 +85,7 @@ async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
         await recorder.act(log_id, devices.change("d4", change, secret=secret, actor="system"))
     again = await seal(access.hasher, [("d1", new_secret())])
     registration = [devices.DeviceRegistration(again[0])]
-    await recorder.act(
-        log_id, devices.register(registration, reissue_never_seen=True, actor="system")
-    )
+    await recorder.act(log_id, devices.register_or_reissue(registration, actor="system"))
 
 
 async def test_what_commands_did_is_what_the_log_says(acme: int, database_url: str) -> None:

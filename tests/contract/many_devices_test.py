@@ -30,7 +30,7 @@ async def test_the_log_and_the_views_are_as_after_one_piece(
     db: Database, recorder: Recorder, log_id: int
 ) -> None:
     await register(recorder, log_id, "n3", "n400")
-    command = commands.register(wanted(), reissue_never_seen=False, actor="user/u_1")
+    command = commands.register(wanted(), actor="user/u_1")
     outcomes = await recorder.act(log_id, command)
     refused = [n for n, each in enumerate(outcomes) if isinstance(each, Refused)]
     assert refused == [3, 400]
@@ -40,7 +40,7 @@ async def test_the_log_and_the_views_are_as_after_one_piece(
     assert rows == COUNT - 2
     [receipt] = await receipts(recorder, log_id, report(device="n1"))
     assert receipt.position == COUNT
-    again = commands.register(wanted(), reissue_never_seen=True, actor="user/u_1")
+    again = commands.register_or_reissue(wanted(), actor="user/u_1")
     issued = await recorder.act(log_id, again)
     assert [isinstance(each, RegisteredDevice) for each in issued].count(
         False
@@ -51,7 +51,7 @@ async def test_the_log_and_the_views_are_as_after_one_piece(
 async def test_a_failure_in_a_later_piece_undoes_all(
     db: Database, recorder: Recorder, log_id: int
 ) -> None:
-    register_all = commands.register(wanted(), reissue_never_seen=False, actor="user/u_1")
+    register_all = commands.register(wanted(), actor="user/u_1")
 
     async def command(commit: Commit) -> None:
         await register_all(commit)
