@@ -7,6 +7,7 @@ several sizes, with the key and the published checkpoints beside it.
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from firmtrail.access import seal
 from firmtrail.access.credentials import new_secret
@@ -15,7 +16,13 @@ from firmtrail.commands import devices, releases, steering
 from firmtrail.commands.continue_log import continue_log
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database
-from firmtrail.events.fleet import ArtifactAdded, DeviceChanged, ReleaseAdded, SettingsChanged
+from firmtrail.events.fleet import (
+    ArtifactAdded,
+    DeviceChanged,
+    ReleaseAdded,
+    SettingsChanged,
+    Status,
+)
 from firmtrail.events.steering import RolloutStarted
 from firmtrail.eventstore import log
 from firmtrail.publishing import published_file, signing_key
@@ -113,13 +120,13 @@ async def _report(recorder: Recorder, log_id: int, *, rounds: int, seed: int) ->
 def _one(random: Random, name: str, number: int) -> ReportCommand:
     """By seq, by a clock that is right, wrong or late, or bare; now and then with a text."""
     at_ms = NOON_MS + (number - random.randrange(20)) * 60_000
-    members = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
+    members: dict[str, Any] = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
     if random.random() < 0.2:
         members = {"report_id": f"r{number}"}
     if random.random() < 0.3:
         members["detail"] = f"text {number} of {name}"
-    status = random.choice(("installed", "running", "failed", "rebooting"))
-    return report(random.choice(VERSIONS), status, name, **members)
+    statuses: tuple[Status, ...] = ("installed", "running", "failed", "rebooting")
+    return report(random.choice(VERSIONS), random.choice(statuses), name, **members)
 
 
 async def _change(db: Database, recorder: Recorder, log_id: int) -> None:

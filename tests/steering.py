@@ -1,6 +1,7 @@
 """A project's steering for tests: what the shell does with the rules, in plain memory."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import (
@@ -27,6 +28,9 @@ from firmtrail.rules.previous import PastRun
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.rollout import Recent, RolloutState
 from firmtrail.rules.target import Decision, Situation
+
+
+DEFAULTS: dict[str, Any] = {"model": "m", "reach": 10_000}
 
 
 @dataclass
@@ -104,18 +108,14 @@ class Fleet:
         ]
         return Recent(outcomes.count("installed"), outcomes.count("failed"))
 
-    def roll_out(self, version: str, name: str = "r1", **members: object) -> RolloutState:
-        members = {"model": "m", "reach": 10_000} | members
-        wanted = RolloutStarted(version=version, **members)  # type: ignore[arg-type]
+    def roll_out(self, version: str, name: str = "r1", **members: Any) -> RolloutState:
+        wanted = RolloutStarted(version=version, **(DEFAULTS | members))
         event = control.decide_rollout(self.control, wanted)
         self.record(rollout.stream(name), event)
         return self.control.rollouts[name]
 
-    def roll_back(
-        self, bad: str, to: str | None = None, name: str = "b1", **members: object
-    ) -> None:
-        members = {"model": "m", "reach": 10_000} | members
-        wanted = RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
+    def roll_back(self, bad: str, to: str | None = None, name: str = "b1", **members: Any) -> None:
+        wanted = RollbackStarted(bad_version=bad, version=to, **(DEFAULTS | members))
         event = control.decide_rollback(self.control, wanted)
         if bad in self.versions(event.model) and not control.is_withdrawn(
             self.control, event.model, bad
@@ -158,8 +158,8 @@ class Fleet:
             case.offers, decision.source, decision.version
         ):
             attempt = offer.attempts(case.offers, decision.version) + 1
-            assert decision.reason in target.CAUSES
-            made = UpdateOffered(decision.version, decision.reason, attempt, decision.rollout)
+            cause = target.cause_of(decision)
+            made = UpdateOffered(decision.version, cause, attempt, decision.rollout)
             self.record(f"device/{name}", made)
         return decision
 

@@ -165,14 +165,14 @@ async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
 
     async with db.transaction() as tx:
         await tx.run(log.lock(log_id))
-        waiting = [
+        waiting = (
             asyncio.create_task(receipts(recorder, log_id, report(seq=1))),
             asyncio.create_task(recorder.act(log_id, remark)),
             asyncio.create_task(receipts(recorder, log_id, report(seq=2))),
-        ]
+        )
         await asyncio.sleep(0.05)
-    [first], act, [second] = await asyncio.gather(*waiting)
-    assert (act, second.position) == (first.position + 1, first.position + 2)
+    [first], remarked, [second] = await asyncio.gather(*waiting)
+    assert (remarked, second.position) == (first.position + 1, first.position + 2)
 
 
 async def test_a_commit_that_never_begins_fails_what_waits_for_it_and_nothing_later(

@@ -1,5 +1,7 @@
 """What can be added to a project's releases, withdrawn, and which is the latest."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def state(*happened: tuple[ReleaseKey, Event]) -> Releases:
     return releases
 
 
-def refusal(decide, *args: object) -> tuple[str, int]:
+def refusal(decide: Callable[..., object], *args: object) -> tuple[str, int]:
     with pytest.raises(Refused) as refused:
         decide(*args)
     return refused.value.code, refused.value.status

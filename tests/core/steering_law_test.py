@@ -1,5 +1,7 @@
 """The law of steering, over any sequence of commands and reports: what is never offered."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,7 +69,7 @@ def chosen(fleet: Fleet, number: int) -> RolloutState:
     return control.existing(fleet.control, rollouts[number])
 
 
-def do(fleet: Fleet, wish: tuple[str, ...]) -> None:  # noqa: C901, PLR0912 (a table of wishes)
+def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a table of wishes)
     name = f"x{len(fleet.log)}"
     match wish:
         case "report", version, status, device:
@@ -185,7 +187,7 @@ def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
     """The state of a device that the rollout is meant for, held against docs/rollouts.md."""
     own = [each for each in fleet.log if each.stream == f"device/{device}"]
     made = [each for each in own if isinstance(each.event, UpdateOffered)]
-    offered = [each for each in made if each.event.rollout == found.id]
+    offered = [each for each in made if offer_of(each).rollout == found.id]
     runs = fleet.states[device].version
     if found.is_rollback and not offered and runs != found.bad_version:
         return
@@ -197,7 +199,7 @@ def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
         case "installed":
             assert any(is_installed_since(own, each) for each in offered)
         case "exhausted":
-            tried = attempts_by_the_log(fleet, device)[offered[-1].event.version]
+            tried = attempts_by_the_log(fleet, device)[offer_of(offered[-1]).version]
             assert tried >= fleet.control.settings.max_attempts
         case "already":
             assert runs is not None
@@ -215,6 +217,11 @@ def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
     is_last = bool(offered) and made[-1] == offered[-1]  # so that reports are of this offer
     if is_last and is_installed_since(own, made[-1]):
         assert state == "installed"
+
+
+def offer_of(recorded: Recorded) -> UpdateOffered:
+    assert isinstance(recorded.event, UpdateOffered)
+    return recorded.event
 
 
 def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:

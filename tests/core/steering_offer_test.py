@@ -14,7 +14,8 @@ from firmtrail.events.steering import AttemptsCleared, RolloutPaused, RolloutRes
 from firmtrail.rules import offer
 from tests.steering import Fleet
 
-type Steps = list[tuple[str, Status] | str]
+type Reported = tuple[str, Status]
+type Steps = list[Reported | str]
 
 
 @pytest.fixture
@@ -33,12 +34,17 @@ def live(fleet: Fleet, steps: Steps) -> None:
         elif step == "retry":
             fleet.record("device/d1", AttemptsCleared("1.1.0"))
         else:
-            fleet.report(*step)  # type: ignore[arg-type] # a version and a status
+            assert not isinstance(step, str)
+            fleet.report(*step)
 
 
-FAIL, REJECT = ("1.1.0", "failed"), ("1.1.0", "rejected")
-AT_IT, BOOTING = ("1.1.0", "installing"), ("1.1.0", "rebooting")
-OLD, NEW = ("1.0.0", "running"), ("1.1.0", "installed")
+FAIL: Reported = ("1.1.0", "failed")
+REJECT: Reported = ("1.1.0", "rejected")
+INSTALLING: Reported = ("1.1.0", "installing")
+DOWNLOADING: Reported = ("1.1.0", "downloading")
+BOOTING: Reported = ("1.1.0", "rebooting")
+OLD: Reported = ("1.0.0", "running")
+NEW: Reported = ("1.1.0", "installed")
 
 CASES: list[tuple[Steps, int, str | None]] = [
     ([FAIL], 0, None),
@@ -48,13 +54,13 @@ CASES: list[tuple[Steps, int, str | None]] = [
     (["poll", FAIL, REJECT, FAIL], 1, "failed"),
     (["poll", "poll", FAIL], 1, "failed"),
     (["poll", FAIL, "poll", FAIL], 2, "failed"),
-    (["poll", ("1.1.0", "downloading"), OLD], 0, None),
-    (["poll", AT_IT, OLD], 1, "failed"),
+    (["poll", DOWNLOADING, OLD], 0, None),
+    (["poll", INSTALLING, OLD], 1, "failed"),
     (["poll", BOOTING, OLD], 1, "failed"),
-    (["poll", AT_IT, OLD, OLD, FAIL], 1, "failed"),
-    (["poll", AT_IT, FAIL, OLD], 1, "failed"),
+    (["poll", INSTALLING, OLD, OLD, FAIL], 1, "failed"),
+    (["poll", INSTALLING, FAIL, OLD], 1, "failed"),
     (["poll", FAIL, NEW], 0, "installed"),
-    (["poll", AT_IT, NEW], 0, "installed"),
+    (["poll", INSTALLING, NEW], 0, "installed"),
     (["poll", NEW, FAIL], 0, "installed"),
     (["poll", FAIL, "retry"], 0, "failed"),
     (["poll", FAIL, "retry", FAIL], 0, "failed"),

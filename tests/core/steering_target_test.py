@@ -1,5 +1,7 @@
 """What a device should run: the rules in their order, each refusal, and what is explained."""
 
+from typing import Any
+
 import pytest
 
 from firmtrail.events.fleet import DeviceChanged, SettingsChanged
@@ -81,7 +83,7 @@ def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:
     ],
 )
 def test_a_rollout_is_for_a_model_a_cohort_or_a_tag(
-    fleet: Fleet, members: dict[str, object], is_reached: bool
+    fleet: Fleet, members: dict[str, Any], is_reached: bool
 ) -> None:
     fleet.record("device/d1", DeviceChanged(cohort="beta", tags=("t", "u")))
     fleet.register("d2", model="n")
