@@ -1,8 +1,8 @@
-"""A small database with everything in it: for whoever audits, copies or mutates one.
+"""Fills a small database with data of every kind, for tests that audit, copy or mutate one.
 
-Two projects; acme goes on from log 1 in log 2. Devices that report in order, late, twice, that
+Two projects; acme continues log 1 in log 2. Devices that report in order, late, twice, that
 change, leave and come back; texts, of which some are erased; members, tokens, settings. Signed at
-several sizes, with the key and the published checkpoints beside it.
+several sizes, with the key and the published checkpoints next to it.
 """
 
 from pathlib import Path
@@ -43,12 +43,12 @@ ROUNDS = 28
 """Of reports: log 1 gets more than a tile of them."""
 
 
-async def fill(db: Database, beside: Path) -> None:
-    """Fill a migrated database; key and checkpoints are written to `beside`.key, .checkpoints."""
-    key_file = Path(f"{beside}.key")
+async def fill(db: Database, path: Path) -> None:
+    """Fills a migrated database; key and checkpoints are written to `path`.key and .checkpoints."""
+    key_file = Path(f"{path}.key")
     signing_key.create(key_file)
     signer = Signer(INSTANCE, signing_key.read(key_file))
-    publisher = Publisher(db, Floors(), signer, published_file.File(Path(f"{beside}.checkpoints")))
+    publisher = Publisher(db, Floors(), signer, published_file.File(Path(f"{path}.checkpoints")))
     access, recorder = new_access(db), Recorder(db, publisher.floors)
     await publisher.check()
     for project in PROJECTS:
@@ -118,7 +118,8 @@ async def _report(recorder: Recorder, log_id: int, *, rounds: int, seed: int) ->
 
 
 def _one(random: Random, name: str, number: int) -> ReportCommand:
-    """By seq, by a clock that is right, wrong or late, or bare; now and then with a text."""
+    """Returns a report by seq, by a clock that is right, wrong or late, or bare; sometimes with a
+    text."""
     at_ms = NOON_MS + (number - random.randrange(20)) * 60_000
     members: dict[str, Any] = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
     if random.random() < 0.2:
@@ -150,7 +151,7 @@ async def _change(db: Database, recorder: Recorder, log_id: int) -> None:
 
 
 async def _erase(db: Database, recorder: Recorder, log_id: int, *, number: int) -> None:
-    """Erase some texts of the project's log of this number; its newest log tells of it."""
+    """Erases some texts of the project's log of this number; its newest log records it."""
     project = (await log.head(db, log_id)).project
     erased_of = await log.by_number(db, project, number)
     assert erased_of is not None

@@ -1,4 +1,4 @@
-"""Devices and reports for tests."""
+"""Makes devices and reports for tests."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ async def register(recorder: Recorder, log_id: int, *names: str, model: str | No
 async def record_events(
     recorder: Recorder, log_id: int, recorded: list[tuple[str, Event]]
 ) -> list[int]:
-    """Put these (stream, event) into one commit; their positions."""
+    """Records these (stream, event) in one commit, and returns their positions."""
 
     async def command(commit: Commit) -> list[int]:
         await commit.devices([stream.removeprefix("device/") for stream, _ in recorded])
@@ -42,7 +42,7 @@ async def record_events(
 
 
 async def receipts(recorder: Recorder, log_id: int, *reports: ReportCommand) -> list[ReportReceipt]:
-    """Record one unit of which nothing is refused."""
+    """Records one unit of which nothing is refused."""
     return [received(outcome) for outcome in await recorder.report(log_id, reports)]
 
 
@@ -52,7 +52,7 @@ def received(outcome: ReportOutcome) -> ReportReceipt:
 
 
 async def live(recorder: Recorder, log_id: int, life: list[Step]) -> None:
-    """Record it, step after step."""
+    """Records a life, step after step."""
     for step in life:
         if isinstance(step, tuple):
             await record_events(recorder, log_id, [step])

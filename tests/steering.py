@@ -1,4 +1,4 @@
-"""A project's steering for tests: what the shell does with the rules, in plain memory."""
+"""Plays the shell around the rules of steering for tests, in plain memory."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,13 +29,12 @@ from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.rollout import Recent, RolloutState
 from firmtrail.rules.target import Decision, Situation
 
-
 DEFAULTS: dict[str, Any] = {"model": "m", "reach": 10_000}
 
 
 @dataclass
 class Fleet:
-    """A log of one project, folded as it grows."""
+    """Holds a log of one project, folded as it grows."""
 
     control: Control = field(default_factory=Control)
     states: dict[str, DeviceState] = field(default_factory=dict)
@@ -98,7 +97,7 @@ class Fleet:
                 self.record(rollout.stream(each.id), paused)
 
     def recent(self, of: RolloutState) -> Recent:
-        """Counted anew from the offers."""
+        """Counts from scratch, from the offers."""
         outcomes = [
             each.outcome
             for name, offers in self.offers.items()
@@ -134,7 +133,7 @@ class Fleet:
         return with_way_back(case, {wanted: self.runs(*wanted)})
 
     def runs(self, name: str, bad: str) -> list[PastRun]:
-        """Newest first, from before the first of the bad one."""
+        """Returns the runs before the first one of the bad version, newest first."""
         reports = [
             each.event
             for each in self.log
@@ -151,7 +150,7 @@ class Fleet:
         return target.decide(self.case(name))
 
     def check_in(self, name: str = "d1") -> Decision:
-        """Decide, and record the offer if it is a new one."""
+        """Decides, and records the offer if it is new."""
         case = self.case(name)
         decision = target.decide(case)
         if decision.version is not None and not offer.is_made(

@@ -1,4 +1,4 @@
-"""Commands on projects, members, tokens and people: what they write, and what they refuse."""
+"""Tests the writes and refusals of commands on projects, members, tokens and people."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def test_a_new_project_starts_with_its_settings_and_its_creator_as_admin(
     assert await people.role_of(db, "mine", user) == "admin"
 
 
-async def test_a_name_is_given_once_even_to_many_at_once(db: Database) -> None:
+async def test_a_name_is_given_once_even_to_concurrent_requests(db: Database) -> None:
     created = await asyncio.gather(
         *(commands.add_project(db, f"p{n % 3}", actor="system", creator=None) for n in range(9)),
         return_exceptions=True,
@@ -73,7 +73,7 @@ async def test_a_name_is_given_once_even_to_many_at_once(db: Database) -> None:
     assert sorted(map(str, outcomes)) == ["201"] * 3 + ["project_exists"] * 6
 
 
-async def test_a_member_is_added_changed_and_removed_and_the_log_tells(
+async def test_adding_changing_and_removing_a_member_is_logged(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     await add_member(recorder, acme, "boss@b.example", "admin")
@@ -132,7 +132,7 @@ async def test_of_two_admins_who_remove_each_other_one_stays(
     await other.close()
 
 
-async def test_who_is_no_member_can_not_be_removed(recorder: Recorder, acme: int) -> None:
+async def test_removing_a_non_member_is_refused(recorder: Recorder, acme: int) -> None:
     remove = commands.remove_member("u_none", actor="system")
     assert await refusal(recorder, acme, remove) == ("not_found", 404)
 
@@ -206,7 +206,7 @@ async def test_settings_are_what_was_set_last(db: Database, recorder: Recorder, 
 
 @pytest.fixture
 async def erased(db: Database, access: Access, recorder: Recorder, acme: int) -> str:
-    """The only admin of acme, who was once a member of other and never of third; not yet erased."""
+    """Returns the only admin of acme, once a member of other and never of third; not yet erased."""
     other = await add_project(db, access, "other")
     await add_project(db, access, "third")
     hashed = await access.hasher.hash("user", "ABC")

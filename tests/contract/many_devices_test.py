@@ -1,4 +1,4 @@
-"""Many devices are registered in pieces, and in one commit all the same."""
+"""Tests that many devices are registered in pieces, but in one commit."""
 
 import pytest
 

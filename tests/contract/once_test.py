@@ -1,4 +1,4 @@
-"""One Idempotency-Key, one answer: kept with the events, without what is shown once."""
+"""Tests that a key has one answer, kept with the events but without members shown once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -39,7 +39,7 @@ async def acme(db: Database, access: Access) -> int:
 
 
 class Doing:
-    """A command that counts how often it was done."""
+    """Counts how often the command was done."""
 
     def __init__(self, body: object = None) -> None:
         self.times = 0
@@ -87,7 +87,7 @@ async def test_keys_of_different_people_do_not_meet(recorder: Recorder, acme: in
 
 
 class Refusing:
-    """A command that writes, and is then refused until `yields`."""
+    """Writes, and is then refused until `yields`."""
 
     def __init__(self) -> None:
         self.yields = False
@@ -121,7 +121,7 @@ async def test_a_refusal_is_the_first_answer_too_and_keeps_nothing_else(
     assert len(await recorded(db, acme)) == len(before) + 1
 
 
-async def test_what_could_not_be_done_has_no_answer_and_is_tried_again(
+async def test_a_request_that_failed_has_no_answer_and_is_tried_again(
     recorder: Recorder, acme: int
 ) -> None:
     doing = Doing("done")
@@ -134,7 +134,7 @@ async def test_what_could_not_be_done_has_no_answer_and_is_tried_again(
     assert await once(recorder, acme, KEY, answering(201, doing)) == CommandAnswer(201, "done")
 
 
-async def test_many_at_once_over_two_servers_do_it_once(
+async def test_concurrent_requests_over_two_servers_are_done_once(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     other, doing = Recorder(db), Doing("done")
@@ -159,7 +159,7 @@ async def test_a_project_is_created_once_for_its_key(db: Database, access: Acces
     assert len(await recorded(db, log_id)) == 1
 
 
-async def test_of_requests_at_once_under_one_key_only_one_is_done(
+async def test_of_concurrent_requests_under_one_key_only_one_is_done(
     db: Database, access: Access, recorder: Recorder, acme: int
 ) -> None:
     other_log_id = await add_project(db, access, "other")
@@ -183,7 +183,7 @@ async def test_of_requests_at_once_under_one_key_only_one_is_done(
     assert doing.times == 1
 
 
-async def test_a_project_that_there_was_is_refused_for_its_key_even_when_it_is_told_again(
+async def test_the_refusal_of_an_existing_project_is_kept_for_its_key(
     db: Database, acme: int
 ) -> None:
     for _ in range(2):

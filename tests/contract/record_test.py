@@ -1,4 +1,4 @@
-"""Recording: exactly once, whole units, and the reasons for which it is refused or put off."""
+"""Tests recording: exactly once, in whole units, and the reasons of refusals and delays."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ ALIKE = [
 
 @pytest.fixture
 async def device(log_id: int, recorder: Recorder) -> str:
-    """d1, registered at position 0."""
+    """Registers d1 at position 0."""
     await register(recorder, log_id, "d1")
     return "d1"
 
@@ -71,7 +71,7 @@ async def test_a_resend_gets_the_first_receipt(
 
 
 @pytest.mark.parametrize(("identity", "sent"), ALIKE)
-async def test_many_at_once_on_two_servers_are_recorded_once(
+async def test_concurrent_reports_on_two_servers_are_recorded_once(
     db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: ReportCommand
 ) -> None:
     servers = [recorder, Recorder(db)]
@@ -113,7 +113,7 @@ async def test_what_a_receipt_names_is_seen_by_every_read(
         assert await version_of(db, log_id, device) == f"1.0.{n}"
 
 
-async def test_a_batch_gathers_until_it_holds_the_head(
+async def test_a_batch_gathers_until_it_locks_the_head(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async with db.transaction() as tx:
@@ -124,17 +124,18 @@ async def test_a_batch_gathers_until_it_holds_the_head(
         await asyncio.sleep(0.05)
     [first], [second] = await asyncio.gather(early, late)
     assert first.position + 1 == second.position
-    if not db.plays_in_turn:  # else it was sent already, and nobody but this process holds a head
+    if not db.plays_in_turn:  # else it was sent already, and only this process locks a head
         assert first.recorded_at_ms == second.recorded_at_ms
 
 
-async def test_what_decides_is_read_once_until_it_changes(
+async def test_the_control_is_read_once_until_it_changes(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     held = Held()
 
     async def steps() -> int:
-        """Of opening a commit: its head is taken, and what decides is read, or not."""
+        """Counts the steps to begin a draft: the head is locked, and the control is read or
+        known."""
         return await db.play(counted, begin_draft, log_id, LogContext(Floors(), held, []))
 
     async def change(commit: Commit) -> int:
@@ -147,7 +148,7 @@ async def test_what_decides_is_read_once_until_it_changes(
 
 
 def counted(make: Callable[..., Script[object]], *args: object) -> Script[int]:
-    """Play a script; gives how often it asked for something."""
+    """Plays a script, and returns how many steps it had."""
     script, rows, asked = make(*args), None, 0
     with contextlib.suppress(StopIteration):
         while True:
@@ -157,7 +158,7 @@ def counted(make: Callable[..., Script[object]], *args: object) -> Script[int]:
     return asked
 
 
-async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
+async def test_a_command_keeps_its_place_among_reports_that_wait_for_the_head(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async def remark(commit: Commit) -> int:
@@ -219,7 +220,7 @@ async def test_a_unit_of_nothing_is_answered(db: Database, log_id: int, recorder
     assert await size_of(db, log_id) == 0
 
 
-async def test_an_act_and_its_own_rows_are_one_commit(
+async def test_a_command_and_its_own_rows_are_one_commit(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     async def command(commit: Commit) -> str:
@@ -232,7 +233,7 @@ async def test_an_act_and_its_own_rows_are_one_commit(
     assert await size_of(db, log_id) == 1
 
 
-async def test_a_refused_act_writes_nothing_and_the_next_one_goes_on(
+async def test_a_refused_command_writes_nothing_and_the_next_one_runs(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     async def refused(commit: Commit) -> None:
@@ -283,7 +284,7 @@ async def test_closing_records_what_waits(
     await asyncio.gather(*calls)
 
 
-async def test_a_full_queue_refuses_at_once_and_serves_what_it_took(
+async def test_a_full_queue_refuses_immediately_and_serves_what_it_took(
     log_id: int, recorder: Recorder
 ) -> None:
     unit = [report(device="ghost")] * 500
@@ -324,7 +325,7 @@ async def test_a_time_is_never_before_the_one_before_it(
     assert receipt.recorded_at_ms == ahead_ms
 
 
-async def test_a_detail_is_kept_beside_the_log_which_has_its_salted_hash(
+async def test_a_detail_is_kept_outside_the_log_which_has_its_salted_hash(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     details = ["flash failed: ü 🛰", "flash failed: ü 🛰", None]
@@ -352,7 +353,7 @@ async def test_the_head_and_every_row_are_what_the_log_says(
     assert await differences(db, log_id) == []
 
 
-async def test_two_logs_are_written_beside_each_other(
+async def test_two_logs_are_written_in_parallel(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async with db.transaction() as tx:

@@ -1,4 +1,4 @@
-"""What a report means: its identity, whether it repeats another, and what it is refused for."""
+"""Tests the meaning of a report: its identity, whether it repeats another, and its refusals."""
 
 import pytest
 
@@ -74,7 +74,7 @@ def test_an_identity_is_the_event_id_that_the_interface_names() -> None:
 
 
 def reported(version: str, status: Status, *, last_position: int = 5) -> DeviceState:
-    """A device whose report at position 5 was recorded last."""
+    """Returns a device whose report at position 5 was recorded last."""
     return DeviceState(
         "d1",
         last_position=last_position,
@@ -137,7 +137,7 @@ def test_a_report_id_used_for_something_else_is_refused(
 
 
 @pytest.mark.parametrize("state", [DeviceState("d1"), DeviceState("d1", decommissioned=True)])
-def test_a_repeated_identity_is_answered_whatever_became_of_the_device(state: DeviceState) -> None:
+def test_a_resent_report_is_answered_in_every_state_of_the_device(state: DeviceState) -> None:
     same = report(report_id="a", seq=7, occurred_at_ms=NOON_MS, detail="another", question="q")
     by_seq = report(seq=7, occurred_at_ms=NOON_MS, detail="another")
     assert device.decide_report(state, same, KNOWN) == Duplicate(3, NOON_MS)
@@ -151,7 +151,9 @@ def test_a_repeated_identity_is_answered_whatever_became_of_the_device(state: De
         (DeviceState("d1", decommissioned=True), "device_decommissioned", 409),
     ],
 )
-def test_who_may_not_report(state: DeviceState | None, code: str, status: int) -> None:
+def test_unknown_and_decommissioned_devices_may_not_report(
+    state: DeviceState | None, code: str, status: int
+) -> None:
     with pytest.raises(Refused) as refused:
         device.decide_report(state, report(), None)
     assert (refused.value.code, refused.value.status) == (code, status)

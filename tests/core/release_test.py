@@ -1,4 +1,4 @@
-"""What can be added to a project's releases, withdrawn, and which is the latest."""
+"""Tests which releases can be added and withdrawn, and which is the latest."""
 
 from collections.abc import Callable
 
@@ -63,7 +63,7 @@ def test_a_release_is_what_its_events_say() -> None:
     )
 
 
-def test_what_happens_to_others_changes_no_release() -> None:
+def test_events_of_other_streams_change_no_release() -> None:
     before = state(*added("m", "1.0.0"))
     event = Recorded(7, 1, "device/release", "e", "system", DeviceRegistered())
     assert release.evolve(before, event) is before
@@ -97,7 +97,7 @@ def test_a_withdrawn_release_takes_no_more_artifacts() -> None:
     assert refusal(release.decide_artifact, releases, M1, more) == ("release_withdrawn", 409)
 
 
-def test_a_release_has_so_many_artifacts_at_most() -> None:
+def test_the_number_of_artifacts_of_a_release_is_bounded() -> None:
     files: list[tuple[ReleaseKey, Event]] = [
         (M1, ArtifactAdded(f"f{n}", 1, "aa" * 32)) for n in range(ARTIFACTS_MAX)
     ]
@@ -113,7 +113,7 @@ def test_a_release_is_withdrawn_once() -> None:
     assert refused == ("release_withdrawn", 409)
 
 
-def test_what_was_never_released_is_not_found() -> None:
+def test_an_unreleased_version_is_not_found() -> None:
     assert refusal(release.decide_withdrawal, {}, M1) == ("unknown_release", 404)
     assert refusal(release.decide_artifact, {}, M1, FULL) == ("unknown_release", 404)
 
@@ -161,10 +161,10 @@ RELEASES = st.builds(
 
 
 @given(st.lists(RELEASES, max_size=20), st.sampled_from(VERSIONS))
-def test_outdated_is_since_any_higher_release_that_counts(
+def test_a_device_is_outdated_since_the_first_higher_release_that_counts(
     releases: list[ReleaseState], running: str
 ) -> None:
-    """As by one release after the other."""
+    """Compares with a search through one release after the other."""
     since_ms = [
         each.added_at_ms
         for each in releases

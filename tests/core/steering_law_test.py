@@ -1,4 +1,4 @@
-"""The law of steering, over any sequence of commands and reports: what is never offered."""
+"""Tests the law of steering over any commands and reports: some offers are never made."""
 
 from typing import Any
 
@@ -69,7 +69,7 @@ def chosen(fleet: Fleet, number: int) -> RolloutState:
     return control.existing(fleet.control, rollouts[number])
 
 
-def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a table of wishes)
+def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a table of commands)
     name = f"x{len(fleet.log)}"
     match wish:
         case "report", version, status, device:
@@ -112,7 +112,7 @@ def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a t
 
 
 def check(fleet: Fleet, device: str) -> None:
-    """One check-in, held against the law; what failed is counted from the log alone."""
+    """Compares one check-in with the law; failures are counted from the log alone."""
     before, halt = fleet.states[device], fleet.control.halt
     tried = attempts_by_the_log(fleet, device)
     decision = fleet.check_in(device)
@@ -136,7 +136,7 @@ def check(fleet: Fleet, device: str) -> None:
 def attempts_by_the_log(  # noqa: C901 (a table of events)
     fleet: Fleet, device: str
 ) -> dict[str, int]:
-    """Taken plainly from the words: once an offer, since the last install or retry."""
+    """Counts attempts as the documentation says: once an offer, since the last install or retry."""
     counted: dict[str, int] = {}
     can_count: set[str] = set()
     installing: set[str] = set()
@@ -169,7 +169,9 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
-def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, ...]]) -> None:
+def test_no_device_is_ever_offered_a_version_that_it_must_not_run(
+    story: list[tuple[str, ...]],
+) -> None:
     fleet = start()
     for wish in story:
         try:
@@ -184,7 +186,7 @@ def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, .
 
 
 def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
-    """The state of a device that the rollout is meant for, held against docs/rollouts.md."""
+    """Compares the state of a device that the rollout is meant for with docs/rollouts.md."""
     own = [each for each in fleet.log if each.stream == f"device/{device}"]
     made = [each for each in own if isinstance(each.event, UpdateOffered)]
     offered = [each for each in made if offer_of(each).rollout == found.id]
@@ -225,7 +227,7 @@ def offer_of(recorded: Recorded) -> UpdateOffered:
 
 
 def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
-    """Whether the device said after the offer that it runs its version."""
+    """Returns whether the device reported after the offer that it runs the offered version."""
     assert isinstance(offer.event, UpdateOffered)
     moving = (FirmwareInstalled, FirmwareRunning)
     return any(
@@ -237,8 +239,8 @@ def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
-def test_a_device_that_obeys_is_not_sent_to_and_fro(story: list[tuple[str, ...]]) -> None:
-    """With no more commands, whoever does as he is told soon has nothing to do."""
+def test_a_device_that_obeys_is_not_sent_back_and_forth(story: list[tuple[str, ...]]) -> None:
+    """With no more commands, a device that follows its offers soon has nothing to do."""
     fleet = start()
     for wish in story:
         try:

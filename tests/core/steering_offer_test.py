@@ -1,4 +1,4 @@
-"""How attempts at an offer end, and when a rollout pauses itself over them."""
+"""Tests how attempts at an offer end, and when a rollout pauses because of them."""
 
 import pytest
 
@@ -93,14 +93,14 @@ def test_a_late_report_of_an_outcome_changes_nothing(fleet: Fleet) -> None:
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "installed"
 
 
-def test_of_two_reports_of_one_place_the_later_recorded_is_behind(fleet: Fleet) -> None:
+def test_of_two_reports_at_one_place_the_later_recorded_comes_later(fleet: Fleet) -> None:
     live(fleet, ["poll"])
     fleet.record("device/d1", UpdateProgressed("1.1.0", seq=9, status="installing"))
     fleet.record("device/d1", FirmwareRunning("1.0.0"))  # at the highest seq so far
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "failed"
 
 
-def test_attempts_belong_to_the_version_whoever_offers_it(fleet: Fleet) -> None:
+def test_attempts_belong_to_the_version_not_to_the_offer(fleet: Fleet) -> None:
     live(fleet, ["poll", FAIL])
     fleet.record("device/d1", DeviceChanged(pinned="1.1.0"))
     live(fleet, ["poll", FAIL])
@@ -113,7 +113,7 @@ def test_attempts_belong_to_the_version_whoever_offers_it(fleet: Fleet) -> None:
     ("failed", "installed", "is_paused"),
     [(0, 9, False), (1, 8, False), (1, 9, False), (2, 8, True), (2, 7, False), (9, 0, False)],
 )
-def test_a_rollout_pauses_itself_over_too_many_failures(
+def test_a_rollout_pauses_after_too_many_failures(
     failed: int, installed: int, is_paused: bool
 ) -> None:
     fleet = Fleet()
