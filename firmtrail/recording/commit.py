@@ -110,7 +110,7 @@ class Draft:
         control: Control,
         known: Control | None = None,
     ) -> None:
-        """`known` is the control that the process has already, if it is still the current one."""
+        """Begins a draft; `known` is the control that the process has, if that is still current."""
         self._generations = generations
         self._known = known
         self._entries: list[log.Entry] = []
@@ -317,7 +317,7 @@ def locked(rows: Sequence[Sequence[Row]], floors: Floors) -> tuple[log.Head, dic
     heads, views = rows
     head = log.head_of(heads)
     if head.closed:
-        raise Unavailable("the project has started a new log", retry_after_s=1)
+        raise Unavailable("The project has started a new log. Try again.", retry_after_s=1)
     floors.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)
@@ -328,5 +328,6 @@ def _generations(views: Iterable[Row]) -> dict[str, int]:
     live = {name: (revision, generation) for name, revision, generation in views}
     for name, revision in fold.REVISIONS.items():
         if name not in live or live[name][0] != revision:
-            raise Unavailable(f"view {name} is not live in revision {revision}", retry_after_s=60)
+            reason = f"View {name} is not yet rebuilt to revision {revision}. Try again later."
+            raise Unavailable(reason, retry_after_s=60)
     return {name: generation for name, (_, generation) in live.items()}

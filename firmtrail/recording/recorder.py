@@ -197,7 +197,7 @@ class Recorder:
         """Returns the log's queue with room for so many commands. Raises `Unavailable`."""
         queue = self._queues.setdefault(log_id, _Queue())
         if queue.unanswered + commands > QUEUE_COMMANDS_MAX:
-            raise Unavailable("too much is waiting to be recorded")
+            raise Unavailable("Too many commands wait to be recorded. Try again later.")
         queue.unanswered += commands
         return queue
 
