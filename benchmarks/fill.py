@@ -14,12 +14,12 @@ from benchmarks import fleet
 from benchmarks.fleet import Fleet
 from firmtrail.access import credentials
 from firmtrail.access.device_secrets import SealedSecret
-from firmtrail.commands.devices import Registration, register
+from firmtrail.commands.devices import DeviceRegistration, register
 from firmtrail.database.database import Statement
 from firmtrail.database.sqlite import SQLite
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import Report
+from firmtrail.rules.report import ReportCommand
 
 REGISTRATIONS = 10_000
 PARALLEL_ARRAYS = 2
@@ -39,10 +39,10 @@ def fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> float:
     return uvloop.run(_fill(path, devices, arrays, reports))
 
 
-def to_report(claimed: dict[str, Any]) -> Report:
+def to_report(claimed: dict[str, Any]) -> ReportCommand:
     """Returns the report that the service makes of an item of a gateway's array."""
     device = claimed["device"]
-    return Report(
+    return ReportCommand(
         device,
         claimed["version"],
         claimed["status"],
@@ -60,7 +60,7 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
         registering = progress.add_task("registering", total=devices.devices)
         for numbers in batched(range(devices.devices), REGISTRATIONS):
             new = [_registration(number) for number in numbers]
-            await recorder.act(log_id, register(new, reissue_never_seen=False, actor="system"))
+            await recorder.act(log_id, register(new, actor="system"))
             progress.advance(registering, len(new))
         before = await _bytes(db)
         recording = progress.add_task("recording", total=reports)
@@ -77,10 +77,10 @@ async def _fill(path: Path, devices: Fleet, arrays: Arrays, reports: int) -> flo
     return (after - before) / reports
 
 
-def _registration(number: int) -> Registration:
+def _registration(number: int) -> DeviceRegistration:
     device = fleet.name(number)
     digest = credentials.digest(fleet.secret(number))
-    return Registration(
+    return DeviceRegistration(
         SealedSecret(device, credentials.new_id("k"), digest), DeviceRegistered("m1")
     )
 

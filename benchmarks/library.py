@@ -132,7 +132,7 @@ async def _register(commit: Commit) -> None:
     names = [fleet.name(number) for number in range(DEVICES)]
     await commit.devices(names)
     for name in names:
-        commit.record(f"device/{name}", DeviceRegistered(model="m1"), actor="system")
+        commit.draft.record(f"device/{name}", DeviceRegistered(model="m1"), actor="system")
 
 
 async def _parallel_rate(

@@ -1,11 +1,11 @@
-"""Where do the bytes of artifacts lie? In a folder, or in a bucket of S3's kind, named by their
-SHA-256.
+"""Stores the bytes of artifacts, named by their SHA-256: in a folder, or in a bucket of an S3
+service.
 
-An object is there whole or not at all, is durable before anybody learns of it, and never changes:
-its name is what it holds. Bytes that arrive lie under `uploads/` until they are kept. An upload
-that fails leaves nothing. What one leaves whose process ends meanwhile is swept away in a folder by
-the first upload a day later; in a bucket that is left to the bucket's rule for incomplete uploads.
-Which release an artifact belongs to is in the log; objects know nothing of projects.
+An object is complete or absent, is durable before anyone learns of it, and never changes: its name
+is the digest of its bytes. Bytes that arrive are under `uploads/` until they are kept. An upload
+that fails leaves nothing. If its process ends meanwhile, its bytes stay: in a folder the first
+upload a day later deletes them, in a bucket the bucket's rule for incomplete uploads does. The log
+knows to which release an artifact belongs; objects do not belong to projects.
 """
 
 import asyncio
@@ -27,24 +27,25 @@ from firmtrail.database import files
 from firmtrail.database.database import Unavailable
 
 PART_BYTES = 5 * 1024 * 1024
-"""The size of a piece that is sent to the store, the least that S3 takes. An upload holds three."""
+"""The size of a piece that is sent to the store, the least that S3 takes. An upload keeps three in
+memory."""
 PARTS_AT_ONCE = 2
 READ_BYTES = 256 * 1024
-"""What a download holds."""
+"""The bytes of a download in memory."""
 REQUEST_TIMEOUT = timedelta(minutes=10)
-"""To a bucket: what copies gigabytes on its side takes its time."""
+"""For requests to a bucket: a request that copies gigabytes there takes long."""
 LEFT_S = 24 * 3600
-"""After so long an unfinished upload is nobody's any more."""
+"""Unfinished uploads older than this are deleted."""
 RETRY_AFTER_S = 30
 
 _UPLOADS = "uploads"
 _PROBE = "no-such-prefix"
-"""Listing it shows that the bucket answers, and costs one small answer."""
+"""A prefix to list: it shows that the bucket answers, and the answer is small."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """Bytes that have arrived and are not kept yet."""
+    """Describes bytes that have arrived and are not kept yet."""
 
     name: str
     size_bytes: int
@@ -52,7 +53,7 @@ class Upload:
 
 
 class Artifacts:
-    """A store of artifacts. Raises `Unavailable` where it can't serve."""
+    """Stores artifacts. Raises `Unavailable` if the store can't serve."""
 
     def __init__(self, place: config.StorageLocation) -> None:
         self._place = place
@@ -60,8 +61,8 @@ class Artifacts:
 
     @contextlib.asynccontextmanager
     async def received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Upload]:
-        """Store bytes as they come, and hash them. What is not kept inside of the block is gone
-        after it; what `chunks` raises is raised."""
+        """Stores bytes as they arrive, and hashes them. Unless the block keeps them, they are
+        deleted after it. An error of `chunks` is raised."""
         name, digest, size_bytes = f"{_UPLOADS}/{uuid4().hex}", sha256(), 0
 
         async def hashed() -> AsyncIterator[bytes]:
@@ -88,9 +89,9 @@ class Artifacts:
                 await obstore.delete_async(self._store, name)
 
     async def keep(self, upload: Upload) -> None:
-        """Make it the object of its digest; once this returns, it is durable.
+        """Makes the upload the object of its digest; once this returns, it is durable.
 
-        An object that is there already has the same bytes and stays.
+        An object that exists already has the same bytes and stays.
         """
         target = _name(upload.sha256)
         with _unavailable():
@@ -101,9 +102,8 @@ class Artifacts:
                 await obstore.copy_async(self._store, upload.name, target)
 
     async def _keep_in_folder(self, folder: Path, name: str, target: str) -> None:
-        """Syncs bytes before their name: else a lost machine could leave a name with fewer bytes.
-
-        The store creates files as the process's umask lets it, so their mode is set here.
+        """Syncs the bytes before their name: else a crash of the machine could leave a name with
+        fewer bytes. The store creates files by the process's umask, so their mode is set here.
         """
         await asyncio.to_thread((folder / name).chmod, files.PRIVATE)
         await asyncio.to_thread(files.sync, folder / name)
@@ -114,7 +114,7 @@ class Artifacts:
             await asyncio.to_thread(files.sync, path)
 
     async def check(self) -> None:
-        """Raise `Unavailable` where nothing can be stored."""
+        """Raises `Unavailable` if nothing can be stored."""
         with _unavailable():
             if isinstance(self._place, Path):
                 await asyncio.to_thread(files.check_writable, self._place)
@@ -129,9 +129,10 @@ class Artifacts:
         return True
 
     async def read(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        """The bytes at start <= position < stop of what has this SHA-256, in small chunks.
+        """Yields the bytes at start <= position < stop of the object with this SHA-256, in chunks.
 
-        Each is a request of its own: a client that takes hours holds no connection to a bucket.
+        Each chunk is a request of its own: a client that takes hours occupies no connection to a
+        bucket.
         """
         for first in range(start, stop, READ_BYTES):
             last = min(first + READ_BYTES, stop)
@@ -146,8 +147,8 @@ class Artifacts:
 
 def _store(place: config.StorageLocation) -> ObjectStore:
     if isinstance(place, config.BucketUrl):
-        # Options given here are all that count, so what AWS_ALLOW_HTTP says would be lost: that an
-        # endpoint may be http:// is said by naming one.
+        # These options replace those of the environment, AWS_ALLOW_HTTP among them. Naming an
+        # http:// endpoint allows it.
         return S3Store.from_url(
             place.url, client_options={"timeout": REQUEST_TIMEOUT, "allow_http": True}
         )
@@ -156,7 +157,8 @@ def _store(place: config.StorageLocation) -> ObjectStore:
 
 
 def _prepare(uploads: Path) -> None:
-    """Create or check the folder of uploads, and delete what killed processes have left."""
+    """Creates or checks the folder of uploads, and deletes the uploads that killed processes
+    left."""
     files.private_folder(uploads)
     for path in uploads.glob("*"):
         with contextlib.suppress(FileNotFoundError):

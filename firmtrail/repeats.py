@@ -1,8 +1,8 @@
-"""Decides which log lines only repeat one that was written a moment ago.
+"""Decides which log lines only repeat one that was written within the last minute.
 
 A condition such as a database that is away, a full disk or a refused log fails every request. One
 line a minute says as much as a thousand a second, and does not fill the disk. Callers name the
-condition by a key; what one process has written says nothing about another process.
+condition by a key. Each process decides by its own lines alone.
 """
 
 import time
@@ -10,13 +10,13 @@ from collections.abc import Callable, Hashable
 
 EVERY_S = 60
 KEYS_MAX = 200
-"""How many conditions are distinguished at one time; further ones count as one."""
+"""The number of conditions that are distinguished at one time; further ones count as one."""
 
 _OTHERS = object()
 
 
 class Repeats:
-    """The conditions that were logged within the last minute."""
+    """Remembers the conditions that were logged within the last minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -24,9 +24,9 @@ class Repeats:
         """key -> when its last line was written, and how many were left out since"""
 
     def due(self, *key: Hashable) -> int | None:
-        """Return how many lines were left out since the last line of this condition.
+        """Returns the number of lines that were left out since the last line of this condition.
 
-        None: a line was written less than a minute ago, so this one is left out too.
+        None means that a line was written less than a minute ago, so this one is left out too.
         """
         now_s = self._clock()
         known: Hashable = key
@@ -41,7 +41,7 @@ class Repeats:
         return left_out
 
     def _forget(self, now_s: float) -> None:
-        """Drop the conditions that are over, and with them how many lines they left out."""
+        """Forgets the conditions that are over, with the counts of their lines left out."""
         self._since = {
             key: (at_s, left_out)
             for key, (at_s, left_out) in self._since.items()

@@ -154,7 +154,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     would prove too little."""
     config = session.config
     if _is_worker(config):
-        vars(config)["workeroutput"]["postgres"] = sorted(config.stash[STARTED])
+        met: set[str] = config.stash[STARTED]
+        vars(config)["workeroutput"]["postgres"] = sorted(met)
         return
     unmet = [name for name in postgres_server.releases() if name not in config.stash[STARTED]]
     if _is_whole(config) and exitstatus == pytest.ExitCode.OK and unmet:

@@ -1,12 +1,13 @@
-"""A small database with everything in it: for whoever audits, copies or mutates one.
+"""Fills a small database with data of every kind, for tests that audit, copy or mutate one.
 
-Two projects; acme goes on from log 1 in log 2. Devices that report in order, late, twice, that
+Two projects; acme continues log 1 in log 2. Devices that report in order, late, twice, that
 change, leave and come back; texts, of which some are erased; members, tokens, settings. Signed at
-several sizes, with the key and the published checkpoints beside it.
+several sizes, with the key and the published checkpoints next to it.
 """
 
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from firmtrail.access.credentials import new_secret
 from firmtrail.access.device_secrets import seal
@@ -21,6 +22,7 @@ from firmtrail.events.fleet import (
     DeviceRegistered,
     ReleaseAdded,
     SettingsChanged,
+    Status,
 )
 from firmtrail.events.steering import RolloutStarted
 from firmtrail.eventstore import log
@@ -31,8 +33,8 @@ from firmtrail.publishing.publisher import Publisher
 from firmtrail.publishing.signer import Signer
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import Report
-from firmtrail.rules.release import Key
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.report import ReportCommand
 from tests.databases import INSTANCE, read
 from tests.fleet import NOON_MS, report
 from tests.people import add_member, add_project, issue_token, new_access
@@ -44,12 +46,12 @@ ROUNDS = 28
 """Of reports: log 1 gets more than a tile of them."""
 
 
-async def fill(db: Database, beside: Path) -> None:
-    """Fill a migrated database; key and checkpoints are written to `beside`.key, .checkpoints."""
-    key_file = Path(f"{beside}.key")
+async def fill(db: Database, path: Path) -> None:
+    """Fills a migrated database; key and checkpoints are written to `path`.key and .checkpoints."""
+    key_file = Path(f"{path}.key")
     signing_key.create(key_file)
     signer = Signer(INSTANCE, signing_key.read(key_file))
-    publisher = Publisher(db, MinimumSizes(), signer, CheckpointFile(Path(f"{beside}.checkpoints")))
+    publisher = Publisher(db, MinimumSizes(), signer, CheckpointFile(Path(f"{path}.checkpoints")))
     access, recorder = new_access(db), Recorder(db, publisher.minimum_sizes)
     await publisher.check()
     for project in PROJECTS:
@@ -101,12 +103,12 @@ async def _register(db: Database, recorder: Recorder, log_id: int) -> None:
     access = new_access(db)
     secrets = await seal(access.hasher, [(name, new_secret()) for name in DEVICES])
     wanted = [
-        devices.Registration(
+        devices.DeviceRegistration(
             secret, DeviceRegistered(f"m{number % 3}" if number % 4 else None, tags=("lab",))
         )
         for number, secret in enumerate(secrets)
     ]
-    await recorder.act(log_id, devices.register(wanted, reissue_never_seen=False, actor="system"))
+    await recorder.act(log_id, devices.register(wanted, actor="system"))
     access.hasher.close()
 
 
@@ -120,39 +122,41 @@ async def _report(recorder: Recorder, log_id: int, *, rounds: int, seed: int) ->
     await recorder.report(log_id, [report("1.0.0", device="d2", detail=f"bye {seed}")])
 
 
-def _one(random: Random, name: str, number: int) -> Report:
-    """By seq, by a clock that is right, wrong or late, or bare; now and then with a text."""
+def _one(random: Random, name: str, number: int) -> ReportCommand:
+    """Returns a report by seq, by a clock that is right, wrong or late, or bare; sometimes with a
+    text."""
     at_ms = NOON_MS + (number - random.randrange(20)) * 60_000
-    members = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
+    members: dict[str, Any] = {"seq": number} if name in DEVICES[:5] else {"occurred_at_ms": at_ms}
     if random.random() < 0.2:
         members = {"report_id": f"r{number}"}
     if random.random() < 0.3:
         members["detail"] = f"text {number} of {name}"
-    status = random.choice(("installed", "running", "failed", "rebooting"))
-    return report(random.choice(VERSIONS), status, name, **members)
+    statuses: tuple[Status, ...] = ("installed", "running", "failed", "rebooting")
+    return report(random.choice(VERSIONS), random.choice(statuses), name, **members)
 
 
 async def _change(db: Database, recorder: Recorder, log_id: int) -> None:
     access = new_access(db)
     [secret] = await seal(access.hasher, [("d3", new_secret())])
     await recorder.act(log_id, devices.rotate_secret(secret, overlap_s=60, actor="system"))
-    pinned = devices.Change(DeviceChanged(pinned="1.1.0", cohort="c", tags=("a", "b")))
+    pinned = devices.WantedChange(DeviceChanged(pinned="1.1.0", cohort="c", tags=("a", "b")))
     await recorder.act(log_id, devices.change("d4", pinned, actor="system"))
     await recorder.act(
-        log_id, devices.change("d5", devices.Change(DeviceChanged(model="mx")), actor="system")
+        log_id,
+        devices.change("d5", devices.WantedChange(DeviceChanged(model="mx")), actor="system"),
     )
     for name in ("d6", "d7"):
-        gone = devices.Change(DeviceChanged(), decommissioned=True)
+        gone = devices.WantedChange(DeviceChanged(), decommissioned=True)
         await recorder.act(log_id, devices.change(name, gone, actor="system"))
     [again] = await seal(access.hasher, [("d7", new_secret())])
-    back = devices.Change(DeviceChanged(), decommissioned=False)
+    back = devices.WantedChange(DeviceChanged(), decommissioned=False)
     await recorder.act(log_id, devices.change("d7", back, secret=again, actor="system"))
     await _erase(db, recorder, log_id, number=1)
     access.hasher.close()
 
 
 async def _erase(db: Database, recorder: Recorder, log_id: int, *, number: int) -> None:
-    """Erase some texts of the project's log of this number; its newest log tells of it."""
+    """Erases some texts of the project's log of this number; its newest log records it."""
     project = (await log.head(db, log_id)).project
     erased_of = await log.by_number(db, project, number)
     assert erased_of is not None
@@ -170,7 +174,7 @@ async def _steer(recorder: Recorder, log_id: int) -> None:
     rollout = await recorder.act(log_id, steering.start(wanted, actor="system"))
     artifact = ArtifactAdded("full.bin", 3, "ab" * 32)
     await recorder.act(
-        log_id, releases.add_artifact(Key("m1", VERSIONS[-1]), artifact, actor="system")
+        log_id, releases.add_artifact(ReleaseKey("m1", VERSIONS[-1]), artifact, actor="system")
     )
     for name in DEVICES[:4]:
         await recorder.act(log_id, steering.ask(name, expires_in_s=60, actor="system"))

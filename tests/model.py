@@ -1,7 +1,7 @@
-"""The interface's words on a device's order and history, taken plainly: sort everything, group it.
+"""Models a device's order and history as the interface describes them: sort and group all reports.
 
-Written from the interface alone, and slow on purpose: it shares no code with the rules but the
-events, times and the precedence of versions.
+It is written from the interface alone, and slow on purpose: it shares no code with the rules but
+the events, times and the precedence of versions.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")
 
 
 class Told(NamedTuple):
-    """A report in its device's order; compares by (place, position)."""
+    """Holds a report in its device's order; compares by (place, position)."""
 
     place: tuple[int, int, int]
     """(counting, 1, seq) once the device has sent a seq in this counting, before that (counting, 0,
@@ -44,7 +44,7 @@ class Told(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a history: (position, version, the version before, change)."""
+    """Holds a line of a history: (position, version, the version before, change)."""
 
     position: int
     version: str
@@ -55,7 +55,7 @@ class Line(NamedTuple):
 
 
 class Device:
-    """One device, from its events in the order of the log."""
+    """Folds one device from its events, in the order of the log."""
 
     def __init__(self) -> None:
         self.attributes: dict[str, object] | None = None
@@ -116,8 +116,8 @@ class Device:
         )
 
     def _is_behind(self, event: ReportEvent, place: tuple[int, int, int], last: Told) -> bool:
-        """An installed version follows its own installing, and claims a time before the device's
-        registration, after which that installing is."""
+        """Returns whether an installed version follows its own installing but claims a time before
+        the device's registration, after which that installing is."""
         if event.occurred_at is None or event.status not in MOVING or event.version != last.version:
             return False
         is_awaited = last.status in {"installing", "rebooting"} or last.clock == "behind"
@@ -130,14 +130,14 @@ class Device:
         return [told for told in self.order() if told.status in MOVING]
 
     def moving_until(self, at_ms: int) -> list[Told]:
-        """Up to the last report, in the device's order, whose time is <= at_ms."""
+        """Returns the reports up to the last one, in the device's order, whose time is <= at_ms."""
         reports = self.moving()
         until = [n for n, told in enumerate(reports, start=1) if told.time_ms <= at_ms]
         return reports[: max(until, default=0)]
 
 
 def history(moving: Iterable[Told]) -> list[Line]:
-    """Neighbours of one version merged into the earliest; oldest first."""
+    """Returns the reports with neighbours of one version merged into the earliest; oldest first."""
     firsts = [next(run) for _, run in groupby(moving, key=lambda told: told.version)]
     return [
         Line(
@@ -163,7 +163,7 @@ def _change(told: Told, before: Sequence[str]) -> str:
 
 
 def devices(recorded: Iterable[Recorded]) -> dict[str, Device]:
-    """The devices that are registered, after these events."""
+    """Returns the devices that are registered after these events."""
     found: dict[str, Device] = {}
     for event in recorded:
         kind, _, name = event.stream.partition("/")
@@ -173,7 +173,7 @@ def devices(recorded: Iterable[Recorded]) -> dict[str, Device]:
 
 
 def counts(found: dict[str, Device]) -> dict[tuple[object, str | None], int]:
-    """How many devices of each (model, version), decommissioned ones left out."""
+    """Counts the devices of each (model, version), without decommissioned ones."""
     return Counter(
         (device.attributes["model"], moving[-1].version if (moving := device.moving()) else None)
         for device in found.values()

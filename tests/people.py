@@ -39,7 +39,7 @@ async def add_member(
 async def issue_token(
     recorder: Recorder, log_id: int, holder: str, role: Role, *, expires_at_ms: int | None = None
 ) -> commands.NewToken:
-    wanted = commands.WantedToken(holder, "for a test", role, expires_at_ms)
+    wanted = commands.TokenRequest(holder, "for a test", role, expires_at_ms)
     return await recorder.act(log_id, commands.issue_token(wanted, EVERYTHING, actor="system"))
 
 

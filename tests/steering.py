@@ -1,6 +1,7 @@
-"""A project's steering for tests: what the shell does with the rules, in plain memory."""
+"""Plays the shell around the rules of steering for tests, in plain memory."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import (
@@ -19,18 +20,21 @@ from firmtrail.events.steering import (
     UpdateOffered,
 )
 from firmtrail.projections.check_in import with_way_back
-from firmtrail.rules import control, device, offer, rollout, target
+from firmtrail.rules import control, device, device_order, offer, rollout, target
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, Report
+from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer
-from firmtrail.rules.previous import Run
-from firmtrail.rules.rollout import Recent, Rollout
-from firmtrail.rules.target import Case, Decision
+from firmtrail.rules.previous import PastRun
+from firmtrail.rules.report import ReportCommand
+from firmtrail.rules.rollout import Recent, RolloutState
+from firmtrail.rules.target import Decision, Situation
+
+DEFAULTS: dict[str, Any] = {"model": "m", "reach": 10_000}
 
 
 @dataclass
 class Fleet:
-    """A log of one project, folded as it grows."""
+    """Holds a log of one project, folded as it grows."""
 
     control: Control = field(default_factory=Control)
     states: dict[str, DeviceState] = field(default_factory=dict)
@@ -53,7 +57,7 @@ class Fleet:
         changed: list[Offer] = []
         if isinstance(event, REPORTS):
             assert before is not None
-            at = device.placed(before, recorded)
+            at = device_order.placed(before, recorded)
             self.states[name] = device.evolve_report(before, recorded, at, None)
             of_model = offer.of_model(offers.values(), before.model)
             changed = offer.reported(of_model, event, at)
@@ -83,7 +87,7 @@ class Fleet:
         self.record(f"release/{model}/{of}", ReleaseWithdrawn())
 
     def report(self, version: str, status: Status = "installed", device: str = "d1") -> None:
-        event = _event(Report(device, version, status, "x"))
+        event = _event(ReportCommand(device, version, status, "x"))
         self.record(f"device/{device}", event)
         self._pause()
 
@@ -92,8 +96,8 @@ class Fleet:
             if paused := rollout.decide_own_pause(each, self.recent(each)):
                 self.record(rollout.stream(each.id), paused)
 
-    def recent(self, of: Rollout) -> Recent:
-        """Counted anew from the offers."""
+    def recent(self, of: RolloutState) -> Recent:
+        """Counts from scratch, from the offers."""
         outcomes = [
             each.outcome
             for name, offers in self.offers.items()
@@ -103,18 +107,14 @@ class Fleet:
         ]
         return Recent(outcomes.count("installed"), outcomes.count("failed"))
 
-    def roll_out(self, version: str, name: str = "r1", **members: object) -> Rollout:
-        members = {"model": "m", "reach": 10_000} | members
-        wanted = RolloutStarted(version=version, **members)  # type: ignore[arg-type]
+    def roll_out(self, version: str, name: str = "r1", **members: Any) -> RolloutState:
+        wanted = RolloutStarted(version=version, **(DEFAULTS | members))
         event = control.decide_rollout(self.control, wanted)
         self.record(rollout.stream(name), event)
         return self.control.rollouts[name]
 
-    def roll_back(
-        self, bad: str, to: str | None = None, name: str = "b1", **members: object
-    ) -> None:
-        members = {"model": "m", "reach": 10_000} | members
-        wanted = RollbackStarted(bad_version=bad, version=to, **members)  # type: ignore[arg-type]
+    def roll_back(self, bad: str, to: str | None = None, name: str = "b1", **members: Any) -> None:
+        wanted = RollbackStarted(bad_version=bad, version=to, **(DEFAULTS | members))
         event = control.decide_rollback(self.control, wanted)
         if bad in self.versions(event.model) and not control.is_withdrawn(
             self.control, event.model, bad
@@ -125,15 +125,15 @@ class Fleet:
     def versions(self, model: str) -> set[str]:
         return {key.version for key in self.control.releases if key.model == model}
 
-    def case(self, name: str = "d1") -> Case:
-        case = Case(self.control, self.states[name], list(self.offers.get(name, {}).values()))
-        wanted = target.way_wanted(case)
+    def case(self, name: str = "d1") -> Situation:
+        case = Situation(self.control, self.states[name], list(self.offers.get(name, {}).values()))
+        wanted = target.runs_wanted(case)
         if wanted is None:
             return case
         return with_way_back(case, {wanted: self.runs(*wanted)})
 
-    def runs(self, name: str, bad: str) -> list[Run]:
-        """Newest first, from before the first of the bad one."""
+    def runs(self, name: str, bad: str) -> list[PastRun]:
+        """Returns the runs before the first one of the bad version, newest first."""
         reports = [
             each.event
             for each in self.log
@@ -142,7 +142,7 @@ class Fleet:
         moving = [each for each in reports if each.status in device.MOVING]
         first = next(n for n, each in enumerate(moving) if each.version == bad)
         return [
-            Run(each.version, _failed_since(reports, each.version))
+            PastRun(each.version, _failed_since(reports, each.version))
             for each in reversed(moving[:first])
         ]
 
@@ -150,15 +150,15 @@ class Fleet:
         return target.decide(self.case(name))
 
     def check_in(self, name: str = "d1") -> Decision:
-        """Decide, and record the offer if it is a new one."""
+        """Decides, and records the offer if it is new."""
         case = self.case(name)
         decision = target.decide(case)
         if decision.version is not None and not offer.is_made(
             case.offers, decision.source, decision.version
         ):
             attempt = offer.attempts(case.offers, decision.version) + 1
-            assert decision.reason in target.CAUSES
-            made = UpdateOffered(decision.version, decision.reason, attempt, decision.rollout)
+            cause = target.cause_of(decision)
+            made = UpdateOffered(decision.version, cause, attempt, decision.rollout)
             self.record(f"device/{name}", made)
         return decision
 
@@ -177,7 +177,7 @@ def _failed_since(reports: list[ReportEvent], version: str) -> bool:
     )
 
 
-def _event(report: Report) -> ReportEvent:
+def _event(report: ReportCommand) -> ReportEvent:
     decided = device.decide_report(DeviceState(report.device), report, None)
     assert isinstance(decided, REPORTS)
     return decided

@@ -1,4 +1,4 @@
-"""Random fleets for property tests: what devices send and operators do, in any order."""
+"""Generates random fleets for property tests: reports of devices and acts of operators."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.events.steering import AttemptsCleared, Cause, UpdateOffered
 from firmtrail.events.times import time_ms
-from firmtrail.rules.report import EARLIEST_BELIEVED_MS, Report
+from firmtrail.rules.report import EARLIEST_BELIEVED_MS, ReportCommand
 from tests.fleet import NOON_MS, Step, report
 
 VERSIONS = ("1.0.0", "1.0.0+b", "1.1.0-rc.1", "1.1.0", "2.0.0")
@@ -38,9 +38,10 @@ clocks = st.one_of(st.none(), believed, st.sampled_from((UNSET_MS, FAR_AHEAD_MS)
 
 
 @st.composite
-def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
-    """Reports in a device's order, all with distinct seq, or none with seq and all with distinct
-    believed times from `first_ms` on; some with a report_id, none used twice."""
+def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[ReportCommand]:
+    """Generates reports in a device's order: all with distinct seqs, or none with a seq and all
+    with distinct believed times from `first_ms` on; some have a report_id, and none is used
+    twice."""
     places = sorted(draw(st.sets(st.integers(0, 20), min_size=1, max_size=8)))
     has_seq = draw(st.booleans())
     return [
@@ -56,21 +57,21 @@ def lawful(draw: st.DrawFn, first_ms: int = NOON_MS) -> list[Report]:
 
 
 @st.composite
-def deliveries(draw: st.DrawFn, reports: list[Report]) -> list[list[Report]]:
-    """Each report at least once, in any order and repetition, in units of any size."""
+def deliveries(draw: st.DrawFn, reports: list[ReportCommand]) -> list[list[ReportCommand]]:
+    """Generates each report at least once, in any order and repetition, in units of any size."""
     again = draw(st.lists(st.sampled_from(reports), max_size=6))
     return units(draw, draw(st.permutations([*reports, *again])))
 
 
 def units[Item](draw: st.DrawFn, items: list[Item]) -> list[list[Item]]:
-    """The items, cut anywhere."""
+    """Cuts the items anywhere."""
     cuts = sorted(draw(st.sets(st.integers(1, max(1, len(items))), max_size=4)))
     bounds = [0, *cuts, len(items)]
     return [items[start:stop] for start, stop in pairwise(bounds)]
 
 
-def any_reports(device: str) -> st.SearchStrategy[Report]:
-    """Reports under every kind of identity, which collide now and then."""
+def any_reports(device: str) -> st.SearchStrategy[ReportCommand]:
+    """Generates reports with every kind of identity, which collide now and then."""
     return st.builds(
         report,
         versions,
@@ -104,16 +105,17 @@ ordered: st.SearchStrategy[Event] = st.one_of(
     st.builds(AttemptsCleared, versions),
     st.just(DeviceSecretIssued("k_1", new_counting=True)),
 )
-"""What can be recorded of a device between two of its reports."""
+"""The events that can be recorded of a device between two of its reports."""
 
 
 def lives() -> st.SearchStrategy[list[Step]]:
-    """What happens to registered devices; some live by seq, some by clock, some by both."""
+    """Generates the events of registered devices; some report by seq, some by clock, some by
+    both."""
     return _lives(changes)
 
 
 def ordered_lives() -> st.SearchStrategy[list[Step]]:
-    """The same, with orders to the devices."""
+    """Generates the same, with orders to the devices."""
     return _lives(st.one_of(changes, ordered, ordered, ordered))
 
 

@@ -9,11 +9,11 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.rollouts import rollout, state_of
-from firmtrail.rules.progress import State
+from firmtrail.rules.progress import ProgressState
 
 WATCH_EVERY_S = 2
 ENDED = frozenset({"paused", "aborted", "withdrawn"})
-STATE = click.Choice(get_args(State.__value__))
+STATE = click.Choice(get_args(ProgressState.__value__))
 LISTED = ("id", "kind", "state", "model", "version", "bad_version", "percent", "started_at")
 
 

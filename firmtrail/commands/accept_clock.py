@@ -1,6 +1,6 @@
-"""Lets a project write again after a clock had jumped ahead.
+"""Lets a project write again after a clock has jumped ahead.
 
-Times in a log never decrease, so events after the jump carry the last event's time until the clock
+Times in a log never decrease, so events after the jump get the last event's time until the clock
 has reached it. Accepting that loses nothing: positions, proofs and every device's order stay as
 they are, and only the recording times of that span are later than they should be. It ends when the
 clock has reached the accepted time: until then, no later time is written.
@@ -14,22 +14,22 @@ from firmtrail.recording.commit import AHEAD_MS_MAX
 from firmtrail.rules.device import Refused
 
 
-class Accepted(NamedTuple):
-    """The log, by its number, and the time that its next events carry."""
+class AcceptedTime(NamedTuple):
+    """Holds the number of the log, and the time that its next events get."""
 
     number: int
     recorded_at_ms: int
 
 
-async def accept_clock(db: Database, log_id: int) -> Accepted:
-    """Let the log be written to. Raises `Refused` where it takes events already."""
+async def accept_clock(db: Database, log_id: int) -> AcceptedTime:
+    """Lets the log take events. Raises `Refused` if it takes them already."""
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(log_id))
         head = log.head_of(rows)
         if head.refused_until_ms(AHEAD_MS_MAX) is None:
             raise Refused(
                 "clock_is_right",
-                "The log takes events: its last one is not too far ahead of the clock.",
+                "The log takes events: its last event is not too far ahead of the clock.",
             )
         await tx.run(log.accept_clock(log_id))
-    return Accepted(head.number, head.recorded_at_ms)
+    return AcceptedTime(head.number, head.recorded_at_ms)

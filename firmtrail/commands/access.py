@@ -1,9 +1,9 @@
-"""Who may do what: commands on projects, members, tokens and settings.
+"""Makes the commands on projects, members, tokens and settings.
 
-Each runs inside one commit of the project's log: the rows of access and the event that tells of
-them are written together or not at all, and the head's lock makes commands on one project follow
+Each runs inside one commit of the project's log: the rows of access and the event that records them
+are written together or not at all, and the lock of the head makes commands on one project follow
 each other. The log names people and tokens by their ids; addresses, passwords and digests stay in
-the access tables. Every function here raises `Refused` where a rule says no.
+the access tables. Every command raises `Refused` if a rule refuses it.
 """
 
 import msgspec
@@ -14,7 +14,7 @@ from firmtrail.access.roles import PERMISSIONS, Permissions, Role
 from firmtrail.access.tokens import Token
 from firmtrail.commands.once import (
     KEY_REUSED,
-    Answer,
+    CommandAnswer,
     IdempotencyKey,
     allowed,
     forget_text,
@@ -36,7 +36,7 @@ from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.recording.commit import Commit, begin
-from firmtrail.recording.recorder import Command, start_log
+from firmtrail.recording.recorder import LogCommand, start_log
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import INITIAL
 
@@ -44,31 +44,31 @@ MORE_THAN_ISSUER = "A token may do no more than its issuer and its holder."
 
 
 class NewProject(msgspec.Struct, frozen=True):
-    """A project as its creator is told of it."""
+    """Holds the answer to the creator of a project."""
 
     project: str
 
 
 class NewMember(msgspec.Struct, frozen=True):
-    """A member as set; `is_new` says whether he was none before."""
+    """Holds a member as set; `is_new` says whether the membership is new."""
 
     member: Membership
     is_new: bool
 
 
-class WantedToken(msgspec.Struct, frozen=True):
-    """The token that somebody asks for."""
+class TokenRequest(msgspec.Struct, frozen=True):
+    """Holds a request for a token."""
 
     holder: str
     name: str
     role: Role
     expires_at_ms: int | None = None
     issued_by: str | None = None
-    """The API token that asks; None: a login, or the operator of the service."""
+    """The API token that makes the request; None for a login, or the operator of the service."""
 
 
 class NewToken(msgspec.Struct, frozen=True):
-    """A token with its text, which is never shown again."""
+    """Holds a token with its text, which is never shown again."""
 
     token: Token
     text: str
@@ -82,27 +82,27 @@ async def add_project(
     creator: str | None,
     above: int = 0,
     key: IdempotencyKey | None = None,
-) -> Answer:
-    """Create a project with its first log, its settings, and its creator as admin: one commit.
+) -> CommandAnswer:
+    """Creates a project with its first log, its settings, and its creator as admin, in one commit.
 
-    `creator` is a user's id, or None where the operator of the service creates it. The log's
-    number is greater than `above`: than any that was published for a project of this name.
+    `creator` is a user's id, or None if the operator of the service creates the project. The log's
+    number is greater than `above`, so than any that was published for a project of this name.
     """
 
-    async def create() -> Answer:
+    async def create() -> CommandAnswer:
         async with db.transaction() as tx:
             if key is not None and (known := await recall(tx, key)):
                 return allowed(known)
-            answer = Answer(201, NewProject(project))
+            answer = CommandAnswer(201, NewProject(project))
             if key is not None:
                 await keep(tx, key, answer)
-            await _begin_project(tx, project, actor=actor, creator=creator, above=above)
+            await _create(tx, project, actor=actor, creator=creator, above=above)
             return answer
 
     try:
         return await create()
     except Refused as refused:
-        # The key was let go of with what was undone: another request may have been faster.
+        # The rollback has released the key, so another request may have been faster.
         if key is not None and refused.code != KEY_REUSED:
             async with db.transaction() as tx:
                 if known := await recall(tx, key):
@@ -111,30 +111,38 @@ async def add_project(
         raise
 
 
-async def _begin_project(
+async def _create(
     tx: Transaction, project: str, *, actor: str, creator: str | None, above: int
 ) -> None:
     [reserved] = await tx.run(projects.reserve(project))
     if not reserved:
-        raise Refused("project_exists", f"There is a project {project} already.")
+        raise Refused("project_exists", f"There is already a project {project}.")
+    commit = await start_project(tx, project, actor=actor, above=above)
+    if creator is not None:
+        await tx.run(people.set_role(project, creator, "admin"))
+        commit.draft.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
+    await commit.finish()
+
+
+async def start_project(tx: Transaction, project: str, *, actor: str, above: int) -> Commit:
+    """Starts a log of the project and makes it the project's; returns its first commit, in which
+    the initial settings are recorded. The log's number is greater than `above`."""
     log_id = await start_log(tx, project, above=above)
     await tx.run(projects.set_log(project, log_id))
     commit = await begin(tx, log_id, MinimumSizes())
     initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
-    commit.record(settings.stream(project), initial, actor=actor)
-    if creator is not None:
-        await tx.run(people.set_role(project, creator, "admin"))
-        commit.record(f"user/{creator}", MemberAdded(creator, "admin"), actor=actor)
-    await commit.finish()
+    commit.draft.record(settings.stream(project), initial, actor=actor)
+    return commit
 
 
 def set_member(
     email: str, role: Role, *, actor: str, password_hash: str | None = None
-) -> Command[NewMember]:
-    """Make the person with this address a member, or give the member this role.
+) -> LogCommand[NewMember]:
+    """Makes the person with this address a member, or gives the member this role.
 
-    Who is not known yet becomes a user. A `password_hash` replaces the user's password and ends
-    his logins; it is for the operator of the service alone, since a user belongs to no project.
+    A person that is not known becomes a user. A `password_hash` replaces the user's password and
+    ends the user's logins; it is for the operator of the service alone, since a user belongs to no
+    project.
     """
 
     async def command(commit: Commit) -> NewMember:
@@ -143,16 +151,16 @@ def set_member(
         if before == "admin" != role:
             await _check_other_admin(commit, actor_id)
         if before != role:
-            await commit.run(people.set_role(commit.project, actor_id, role))
-            kind = MemberAdded if before is None else MemberChanged
-            commit.record(f"user/{actor_id}", kind(actor_id, role), actor=actor)
+            await commit.run(people.set_role(commit.draft.project, actor_id, role))
+            event = MemberAdded if before is None else MemberChanged
+            commit.draft.record(f"user/{actor_id}", event(actor_id, role), actor=actor)
         return NewMember(Membership(actor_id, people.normal(email), role), before is None)
 
     return command
 
 
-def remove_member(member: str, *, actor: str) -> Command[None]:
-    """End a membership, and with it the member's tokens of this project."""
+def remove_member(member: str, *, actor: str) -> LogCommand[None]:
+    """Ends a membership, and with it the member's tokens of this project."""
 
     async def command(commit: Commit) -> None:
         role = await _role(commit, member)
@@ -161,21 +169,22 @@ def remove_member(member: str, *, actor: str) -> Command[None]:
         if role == "admin":
             await _check_other_admin(commit, member)
         [_, ended] = await commit.run(
-            people.set_role(commit.project, member, None),
-            tokens.revoke_all(commit.project, member, commit.now_ms),
+            people.set_role(commit.draft.project, member, None),
+            tokens.revoke_all(commit.draft.project, member, commit.draft.now_ms),
         )
         for [token_id] in ended:
-            commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
-        commit.record(f"user/{member}", MemberRemoved(member), actor=actor)
+            commit.draft.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
+        commit.draft.record(f"user/{member}", MemberRemoved(member), actor=actor)
 
     return command
 
 
-def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Command[NewToken]:
-    """Issue an API token that may do no more than its issuer and its holder.
+def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> LogCommand[NewToken]:
+    """Issues an API token that may do no more than its issuer and its holder.
 
-    One that an API token issues expires with that token at the latest. The head's lock makes this
-    and a revocation of the issuer follow each other, so no child of a dead token is made.
+    A token that an API token issues expires with that token at the latest. The lock of the head
+    makes this and a revocation of the issuer follow each other, so no token is issued by one that
+    has ended.
     """
 
     async def command(commit: Commit) -> NewToken:
@@ -188,9 +197,9 @@ def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Comm
         token = Token(
             token_id=credentials.new_id("t"),
             name=wanted.name,
-            project=commit.project,
+            project=commit.draft.project,
             role=wanted.role,
-            created_at_ms=commit.now_ms,
+            created_at_ms=commit.draft.now_ms,
             expires_at_ms=expires_at_ms,
             issued_by=wanted.issued_by,
         )
@@ -198,20 +207,22 @@ def issue_token(wanted: WantedToken, issuer: Permissions, *, actor: str) -> Comm
         await commit.run(tokens.insert(token, wanted.holder, text))
         expires_at = time_text(token.expires_at_ms) if token.expires_at_ms is not None else None
         issued = TokenIssued(token.token_id, wanted.holder, wanted.role, expires_at)
-        commit.record(f"token/{token.token_id}", issued, actor=actor)
+        commit.draft.record(f"token/{token.token_id}", issued, actor=actor)
         return NewToken(token, text)
 
     return command
 
 
-async def _limited(commit: Commit, wanted: WantedToken) -> int | None:
-    """Return when the wanted token expires: not after the API token that issues it.
+async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
+    """Returns when the wanted token expires: not after the API token that issues it.
 
-    Raises `Refused` where that token is dead, or holds less than the wanted role.
+    Raises `Refused` if that token has ended, or may do less than the wanted role.
     """
     if wanted.issued_by is None:
         return wanted.expires_at_ms
-    [rows] = await commit.run(tokens.issuer(commit.project, wanted.issued_by, commit.now_ms))
+    [rows] = await commit.run(
+        tokens.issuer(commit.draft.project, wanted.issued_by, commit.draft.now_ms)
+    )
     if not rows:
         raise Refused(
             "forbidden", "The token that issues this one has ended. Use one that is valid.", 403
@@ -223,8 +234,8 @@ async def _limited(commit: Commit, wanted: WantedToken) -> int | None:
     return min(ends, default=None)
 
 
-def revoke_token(token_id: str, *, actor: str) -> Command[None]:
-    """End a token of the project, and every token that descends from it."""
+def revoke_token(token_id: str, *, actor: str) -> LogCommand[None]:
+    """Ends a token of the project, and every token that descends from it."""
 
     async def command(commit: Commit) -> None:
         if not await _revoke(commit, token_id, actor):
@@ -233,42 +244,42 @@ def revoke_token(token_id: str, *, actor: str) -> Command[None]:
     return command
 
 
-def end_token(token_id: str, *, actor: str) -> Command[None]:
-    """End a token of the project with its descendants, or a login of one of its members."""
+def end_token(token_id: str, *, actor: str) -> LogCommand[None]:
+    """Ends a token of the project with its descendants, or a login of one of its members."""
 
     async def command(commit: Commit) -> None:
         if await _revoke(commit, token_id, actor):
             return
-        [ended] = await commit.run(tokens.end_login_of_member(commit.project, token_id))
+        [ended] = await commit.run(tokens.end_login_of_member(commit.draft.project, token_id))
         if not ended:
             raise Refused("not_found", "There is no such token or login.", 404)
-        commit.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
+        commit.draft.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
 
     return command
 
 
 async def _revoke(commit: Commit, token_id: str, actor: str) -> bool:
-    [rows] = await commit.run(tokens.revoke(commit.project, token_id, commit.now_ms))
+    [rows] = await commit.run(tokens.revoke(commit.draft.project, token_id, commit.draft.now_ms))
     for ended in sorted(each for [each] in rows):
-        commit.record(f"token/{ended}", TokenRevoked(ended), actor=actor)
+        commit.draft.record(f"token/{ended}", TokenRevoked(ended), actor=actor)
     return bool(rows)
 
 
-def change_settings(event: SettingsChanged, *, actor: str) -> Command[None]:
-    """Set the settings that the event names."""
+def change_settings(event: SettingsChanged, *, actor: str) -> LogCommand[None]:
+    """Sets the settings that the event names."""
 
     async def command(commit: Commit) -> None:
-        commit.record(settings.stream(commit.project), event, actor=actor)
+        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor)
 
     return command
 
 
-def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
-    """Erase the free text of the event at this position of a log, its salt, and every kept answer
+def erase_text(head: log.Head, position: int, *, actor: str) -> LogCommand[None]:
+    """Erases the free text of the event at this position of a log, its salt, and every kept answer
     that shows it.
 
-    The log of `head` is the project's newest or one that it replaced. A replaced log takes no more
-    events, so the newest records the erasure.
+    The log of `head` is the project's newest log or one that was replaced. A replaced log takes no
+    more events, so the newest log records the erasure.
     """
 
     async def command(commit: Commit) -> None:
@@ -276,20 +287,20 @@ def erase_text(head: log.Head, position: int, *, actor: str) -> Command[None]:
         if not erased:
             raise Refused("not_found", "This event has no free text.", 404)
         [[_, text]] = erased
-        await commit.run(forget_text(commit.project, head.log_id, position, text))
-        if head.log_id == commit.log_id:
-            commit.record(f"event/{position}", TextErased(position), actor=actor)
+        await commit.run(forget_text(commit.draft.project, head.log_id, position, text))
+        if head.log_id == commit.draft.log_id:
+            commit.draft.record(f"event/{position}", TextErased(position), actor=actor)
         else:
             stream = f"log/{head.number}/event/{position}"
-            commit.record(stream, TextErased(position, head.number), actor=actor)
+            commit.draft.record(stream, TextErased(position, head.number), actor=actor)
 
     return command
 
 
 async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
-    """Return the id of the user with this address, who is held until the commit ends."""
+    """Returns the id of the user with this address, whose row is locked until the commit ends."""
     new_id = credentials.new_id("u")
-    [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.now_ms))
+    [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.draft.now_ms))
     if password_hash is not None:
         await commit.run(
             people.set_password(actor_id, password_hash), tokens.forget_logins(actor_id)
@@ -298,11 +309,11 @@ async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
 
 
 async def _role(commit: Commit, actor_id: str) -> str | None:
-    [rows] = await commit.run(people.role(commit.project, actor_id))
+    [rows] = await commit.run(people.role(commit.draft.project, actor_id))
     return rows[0][0] if rows else None
 
 
 async def _check_other_admin(commit: Commit, actor_id: str) -> None:
-    [others] = await commit.run(people.other_admin(commit.project, actor_id))
+    [others] = await commit.run(people.other_admin(commit.draft.project, actor_id))
     if not others:
         raise Refused("last_admin", "A project keeps at least one admin.")

@@ -1,9 +1,9 @@
-"""How a project goes on where its log is not what was published: in a new log, which cites the old.
+"""Continues a project whose log is not what was published: in a new log, which cites the old one.
 
-The old log is closed and stays readable. The new one takes the next number; its views and the
-identities that it knows are the fold of what is left of the old log, then its own: events of the
-old log stand at positions below 0 in them (`lineage.continue_log`). Nothing that is lost is made
-up: the first event says how much of the old log there is, and shows its last published checkpoint.
+The old log is closed and stays readable. The new log takes the next number. Its views and the
+identities that it knows are the fold of what is left of the old log, then of its own events: events
+of the old log have positions below 0 in them (`lineage.continue_log`). Lost events are not made up:
+the first event says how much of the old log there is, and has its last published checkpoint.
 """
 
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from firmtrail.recording.recorder import start_log
 from firmtrail.rules.device import Refused
 
 GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
-"""Of a new log's views."""
+"""The generations of a new log's views."""
 
 
-class Continued(NamedTuple):
-    """The new log, by its number, and how much of the old one it goes on from."""
+class Continuation(NamedTuple):
+    """Holds the number of the new log, and how many events of the old one it continues."""
 
     number: int
     old_number: int
@@ -33,17 +33,18 @@ class Continued(NamedTuple):
 
 async def continue_log(
     db: Database, old_log_id: int, *, checkpoint: str | None, above: int, actor: str
-) -> Continued:
-    """Close the project's newest log and go on in a new one, whose number is greater than `above`.
+) -> Continuation:
+    """Closes the project's newest log and continues in a new one, whose number is above `above`.
 
-    `checkpoint` is the last that was published of the old log, as its note. One transaction: the
-    project has one log or the other. It folds the whole old log, at the rate of a rebuild.
+    `checkpoint` is the last one that was published of the old log, as its note. It is one
+    transaction: the project has one log or the other. It folds the whole old log, at the rate of a
+    rebuild.
     """
     async with db.transaction() as tx:
         [rows] = await tx.run(log.lock(old_log_id))
         old = log.head_of(rows)
         if old.closed:
-            raise Refused("log_closed", "The project has gone on in a newer log already.")
+            raise Refused("log_closed", "The project already continues in a newer log.")
         log_id = await start_log(tx, old.project, above=above, recorded_at_ms=old.recorded_at_ms)
         size = await _whole_size(tx, old)
         await tx.run(
@@ -54,13 +55,13 @@ async def continue_log(
         await _fold_old(tx, log_id)
         commit = await begin(tx, log_id, MinimumSizes())
         event = LogContinued(old.number, size, checkpoint)
-        commit.record(f"log/{old.number}", event, actor=actor)
+        commit.draft.record(f"log/{old.number}", event, actor=actor)
         await commit.finish()
-    return Continued(commit.head.number, old.number, size)
+    return Continuation(commit.draft.head.number, old.number, size)
 
 
 async def _whole_size(tx: Transaction, old: log.Head) -> int:
-    """How many events the log has before the first that is missing."""
+    """Returns the number of events that the log has before the first missing one."""
     start = 0
     while True:
         [page] = await tx.run(log.page(old.log_id, start, old.size, log.PAGE_ENTRIES))
@@ -71,7 +72,7 @@ async def _whole_size(tx: Transaction, old: log.Head) -> int:
 
 
 async def _fold_old(tx: Transaction, log_id: int) -> None:
-    """Fold all that stands before the new log's own events into its views."""
+    """Folds all events before the new log's own ones into its views."""
     [parts] = await tx.run(lineage.segments(log_id))
     start = min(part.start for part in lineage.segments_of(parts))
     while start < 0:

@@ -1,11 +1,11 @@
-"""Makes the seed's demo: one device, one member, one update, on a log of their own.
+"""Makes the seed's demo: one device, one member and one update, in a log of their own.
 
 A log is never cut. Populating again starts a new log of the project, which cites nothing and
 starts empty, and makes it the one that the project writes to; the old ones stay as they are.
 
-The demo's password stands in the seed for all to read, so the demo touches nothing that it did not
-make: it takes over no project whose logs it did not begin, and sets no password of a user that was
-there before. What it began is known by the first events of the project's logs.
+The demo's password is public, so the demo changes nothing that it did not make: it takes over no
+project whose logs it did not begin, and sets no password of a user that existed before. The first
+events of the project's logs show whether the demo began them.
 """
 
 import time
@@ -13,33 +13,30 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-import msgspec
-
-from firmtrail.access import credentials, people, projects, settings
+from firmtrail.access import credentials, people, projects
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_project, seal
 from firmtrail.access.hashing import Hasher
+from firmtrail.commands.access import start_project
 from firmtrail.database.database import Database, Row, Statement, Transaction
 from firmtrail.events.access import MemberAdded
 from firmtrail.events.entry import decode
-from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled, SettingsChanged
+from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log
-from firmtrail.publishing.minimum_sizes import MinimumSizes
-from firmtrail.recording.commit import Commit, begin
-from firmtrail.recording.recorder import start_log
+from firmtrail.recording.commit import Commit
 from firmtrail.rules import device
 from firmtrail.rules.device import Refused
-from firmtrail.rules.settings import INITIAL
+from firmtrail.rules.report import ReportCommand
 
 DEVICE = "1"
-DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, written in the seed for all to read)
+DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, which is public)
 EMAIL = "diegosalcovsky@gmail.com"
 PASSWORD = "ABC"  # noqa: S105 (the same)
 VERSION, SENT = "1.0.0", "SemVer1.0"
 ACTOR = "system"
 
 PACE_S = 1
-"""Between two times of populating, at least."""
+"""The least time between two runs of `populate`."""
 
 NOT_OURS = "not_the_demos"
 
@@ -61,7 +58,7 @@ LIMIT 2"""
 
 
 class TooSoon(Exception):
-    """The demo was populated less than `PACE_S` ago; nothing was done."""
+    """Reports that the demo was populated less than `PACE_S` ago; nothing was done."""
 
 
 class Throttle:
@@ -72,7 +69,7 @@ class Throttle:
         self._next_s = float("-inf")
 
     def take(self) -> None:
-        """Raises `TooSoon`."""
+        """Raises `TooSoon` for a second request within `PACE_S`."""
         now_s = self._clock()
         if now_s < self._next_s:
             raise TooSoon
@@ -80,7 +77,7 @@ class Throttle:
 
 
 class _Hashed(NamedTuple):
-    """The slow part, done before the transaction."""
+    """Holds the hashes, which are slow and therefore made before the transaction."""
 
     secret: SealedSecret
     password: str
@@ -89,11 +86,11 @@ class _Hashed(NamedTuple):
 async def populate(
     db: Database, hasher: Hasher, project: str, old_log_id: int | None, *, above: int = 0
 ) -> None:
-    """Start the demo on a new log. `old_log_id` is the project's newest, None where it has none.
-    The new log's number is greater than `above`, than any that was published for the project.
+    """Starts the demo on a new log. `old_log_id` is the project's newest log, None if it has none.
+    The new log's number is greater than `above`, so than any that was published for the project.
 
-    One transaction: a reader sees the old demo or the new. Of two calls in parallel, one does it
-    and the other finds it done. Raises `TooSoon`, and `Refused` where the project or the user of
+    It is one transaction: a reader sees the old demo or the new. Of two calls in parallel, one does
+    it and the other finds it done. Raises `TooSoon`, and `Refused` if the project or the user of
     the demo's address was not made by the demo.
     """
     [secret] = await seal(hasher, [(DEVICE, DEVICE_SECRET)])
@@ -104,7 +101,7 @@ async def populate(
 
 
 async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> bool:
-    """Close the old log, or reserve the name; False where someone else just did."""
+    """Closes the old log, or reserves the name; returns False if another call just did."""
     if old_log_id is None:
         [reserved] = await tx.run(projects.reserve(project))
         return bool(reserved)
@@ -123,11 +120,7 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
 
 
 async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> None:
-    log_id = await start_log(tx, project, above=above)
-    await tx.run(projects.set_log(project, log_id))
-    commit = await begin(tx, log_id, MinimumSizes())
-    initial = SettingsChanged(**msgspec.structs.asdict(INITIAL))
-    commit.record(settings.stream(project), initial, actor=ACTOR)
+    commit = await start_project(tx, project, actor=ACTOR, above=above)
     await _add_member(commit, hashed.password)
     await _add_device(commit, hashed.secret)
     await commit.finish()
@@ -136,29 +129,30 @@ async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> 
 async def _add_member(commit: Commit, password_hash: str) -> None:
     new_id = credentials.new_id("u")
     [[[actor_id]], beginnings] = await commit.run(
-        people.ensure(new_id, EMAIL, commit.now_ms), Statement(_BEGINNINGS, (commit.project,))
+        people.ensure(new_id, EMAIL, commit.draft.now_ms),
+        Statement(_BEGINNINGS, (commit.draft.project,)),
     )
     if actor_id == new_id:
         await commit.run(people.set_password(actor_id, password_hash))
     elif actor_id not in (_users(beginnings) or ()):
         raise Refused(NOT_OURS, f"The demo did not create the user {EMAIL}.")
-    await commit.run(people.set_role(commit.project, actor_id, "admin"))
-    commit.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
+    await commit.run(people.set_role(commit.draft.project, actor_id, "admin"))
+    commit.draft.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
 
 
 async def _add_device(commit: Commit, secret: SealedSecret) -> None:
-    await commit.run(insert_secrets(commit.project, [secret], commit.now_ms))
+    await commit.run(insert_secrets(commit.draft.project, [secret], commit.draft.now_ms))
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)
-    commit.record(stream, registered, actor=ACTOR)
-    update = device.Report(DEVICE, VERSION, "installed", stream, sent=SENT)
-    event = device.decide_report(commit.fold.states[DEVICE], update, None)
+    commit.draft.record(stream, registered, actor=ACTOR)
+    update = ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
+    event = device.decide_report(commit.draft.fold.states[DEVICE], update, None)
     if isinstance(event, REPORTS):  # a device's first report repeats none
-        commit.record(stream, event, actor=stream)
+        commit.draft.record(stream, event, actor=stream)
 
 
 async def foreign(db: Database, project: str) -> str | None:
-    """Return what the database contains that the demo did not create; None: nothing."""
+    """Returns what the database contains that the demo did not create; None if there is nothing."""
     others = [each.project for each in await projects.page(db, limit=2) if each.project != project]
     if others:
         return f"the project {others[0]}"
@@ -172,8 +166,8 @@ async def foreign(db: Database, project: str) -> str | None:
 
 
 def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:
-    """Return the users that the demo made, by the first events of all logs of its project; None
-    where it did not begin one of them. A log that continues another needs no such beginning."""
+    """Returns the users that the demo made, by the first events of all logs of its project; None if
+    it did not begin one of them. A log that continues another needs no such beginning."""
     found = set()
     for _, rows in groupby(beginnings, key=lambda row: row[0]):
         first = [decode(position, entry) for _, position, entry in rows]
@@ -192,4 +186,4 @@ _DEVICES: list[tuple[str, type, str]] = [
     (f"device/{DEVICE}", DeviceRegistered, ACTOR),
     (f"device/{DEVICE}", FirmwareInstalled, f"device/{DEVICE}"),
 ]
-"""How the demo's first commit ends: no command of another kind makes such a commit."""
+"""The end of the demo's first commit; no other command makes such a commit."""

@@ -1,9 +1,9 @@
 """Erases a person.
 
-The log never held more than an id, so every proof still holds. Each project that ever named the
+The log never had more than an id, so every proof stays valid. Each project that ever named the
 person records UserErased in the commit that ends the membership and its tokens; then address,
-password, logins and every kept answer that names the person go. A crash in between leaves a person
-half erased: erasing again completes it.
+password, logins and every kept answer that names the person are deleted. A crash in between leaves
+a person half erased: erasing again completes it.
 """
 
 from firmtrail.access import people, tokens
@@ -11,14 +11,14 @@ from firmtrail.commands import once
 from firmtrail.database.database import Database
 from firmtrail.events.access import UserErased
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 
 
 async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: str) -> None:
-    """Erase the user with this id. It may take a project's last admin: a person's right to be
+    """Erases the user with this id. A project may lose its last admin: a person's right to be
     erased outranks that rule.
 
-    Somebody may make the user a member again meanwhile; then that project is gone through too.
+    If the user becomes a member again meanwhile, that project is processed too.
     """
     while not await _is_emptied(db, actor_id):
         for log_id in await people.logs_naming(db, actor_id):
@@ -26,21 +26,22 @@ async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: 
     await db.scrub()
 
 
-def erase_member(member: str, *, actor: str) -> Command[None]:
-    """End what is left of the membership, and say that the person was erased."""
+def erase_member(member: str, *, actor: str) -> LogCommand[None]:
+    """Ends what is left of the membership, and records that the person was erased."""
 
     async def command(commit: Commit) -> None:
         [named, _] = await commit.run(
-            people.forget(commit.project, member), tokens.forget_in(commit.project, member)
+            people.forget(commit.draft.project, member),
+            tokens.forget_in(commit.draft.project, member),
         )
         if named:
-            commit.record(f"user/{member}", UserErased(member), actor=actor)
+            commit.draft.record(f"user/{member}", UserErased(member), actor=actor)
 
     return command
 
 
 async def _is_emptied(db: Database, actor_id: str) -> bool:
-    """Empty the user's rows, unless a project still names the user: then nothing is done."""
+    """Empties the user's rows and returns True; does nothing if a project still names the user."""
     async with db.transaction() as tx:
         [_, emptied] = await tx.run(people.lock(actor_id), people.erase(actor_id))
         if emptied:

@@ -1,11 +1,11 @@
-"""Answers a request that was answered before: Idempotency-Keys of users.
+"""Gives a repeated request the answer of the first one: Idempotency-Keys of users.
 
-The first answer is kept for 7 days in the very transaction that recorded its events: a request
-that failed has kept nothing, a request that was answered is never done again. A rule's no is an
-answer too, and kept before it is given. Secrets and tokens are kept nowhere, so they are null when
-the answer is given again.
+The first answer is kept for 7 days, in the very transaction that recorded its events: a request
+that failed has kept nothing, and a request that was answered is never done again. A refusal by a
+rule is an answer too, and is kept before it is given. Secrets and tokens are never kept, so they
+are null when the answer is given again.
 
-An answer and the digest of its request are personal data where they name a person or hold a free
+An answer and the digest of its request are personal data if they name a person or contain a free
 text. `forget_text` and `forget_person` empty both in the transaction that erases; the key stays
 taken, so that the request is not done again.
 """
@@ -18,7 +18,7 @@ import msgspec
 
 from firmtrail.database.database import Database, Row, Statement, Unavailable
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.device import Refused
 
 KEPT_MS = 7 * 24 * 3600 * 1000
@@ -28,59 +28,60 @@ SHOWN_ONCE = frozenset({"secret", "token"})
 KEY_REUSED = "key_reused"
 REFUSED_FROM = 400
 ERASED = "erased"
-"""In the place of a fingerprint: what was kept is erased."""
+"""Replaces the fingerprint of an answer that was erased."""
 
 TEXT_MEMBERS = ("detail", "notes", "reason", "state_reason")
-"""The members of answers that hold free text."""
+"""The members of answers that contain free text."""
 
 
 _WAS_ERASED = (
-    "The answer that was given for this Idempotency-Key has been erased since, and the request is "
-    "not done again. Take a new key."
+    "The answer that was given for this Idempotency-Key was erased since, and the request is not "
+    "done again. Use a new key."
 )
 
 
 class IdempotencyKey(NamedTuple):
-    """Whose key, and for which request: `fingerprint` is a digest of its method, path and body."""
+    """Names a user's key and its request: `fingerprint` is a digest of method, path and body."""
 
     actor_id: str
     key: str
     fingerprint: str
     about: str | None = None
-    """The person whose address the request names, if that is a user's already."""
+    """The person whose address the request names, if that person is a user already."""
 
 
-class Answer(NamedTuple):
-    """An HTTP status and what is shown: a struct, or what it was when it was kept.
+class CommandAnswer(NamedTuple):
+    """Holds an HTTP status and a body: a struct, or the kept JSON of one.
 
-    A command's own is below 400: it says no by raising `Refused`, of which `refusal` makes one.
+    The status of a command's own answer is below 400. A command refuses by raising `Refused`, which
+    `refusal` turns into an answer.
     """
 
     status: int
     body: Any
 
 
-class No(msgspec.Struct, frozen=True):
-    """What is kept of a rule's refusal, with its status."""
+class KeptRefusal(msgspec.Struct, frozen=True):
+    """Holds the members of a rule's refusal that are kept, next to its status."""
 
     code: str
     detail: str
     member: str
 
 
-class Runner(Protocol):
-    """A transaction, or a commit in it."""
+class StatementRunner(Protocol):
+    """Runs statements: a transaction, or a commit in it."""
 
     async def run(self, *statements: Statement) -> list[list[Row]]: ...
 
 
-_HOLD = """\
+_LOCK = """\
 INSERT INTO idempotency_keys (actor_id, key, fingerprint, status, answer, expires_at_ms)
 VALUES ($1, $2, '', 0, '', 0)
 ON CONFLICT (actor_id, key) DO UPDATE
 SET status = idempotency_keys.status"""
-"""Who comes second under a key waits for the end of the first one's transaction, and then reads
-what it kept. A row that holds and keeps nothing has expired from its beginning."""
+"""A second request with the same key waits for the first one's transaction, then reads its answer.
+A row that only locks the key and keeps no answer has expired from the beginning."""
 
 _RECALL = """\
 SELECT fingerprint, status, answer
@@ -110,7 +111,7 @@ WHERE (log_id = $1 AND position <= $2 AND stop > $2)
     OR ((log_id IS NULL
             OR log_id IN (SELECT log_heads.log_id FROM log_heads WHERE log_heads.project = $3))
         AND ({_SHOWN}))"""
-"""replace() finds a text on both back ends, which have no other function for it in common."""
+"""replace() is the one function that finds a text on both back ends."""
 
 _FORGET_KEYS_OF = "DELETE FROM idempotency_keys WHERE actor_id = $1"
 
@@ -137,23 +138,23 @@ ORDER BY expires_at_ms
 LIMIT 1"""
 
 
-def answering[T](status: int, command: Command[T]) -> Command[Answer]:
-    """Return a command whose result is the body of an answer with this status."""
+def answering[T](status: int, command: LogCommand[T]) -> LogCommand[CommandAnswer]:
+    """Returns a command whose result is the body of an answer with this status."""
 
-    async def answer(commit: Commit) -> Answer:
-        return Answer(status, await command(commit))
+    async def answer(commit: Commit) -> CommandAnswer:
+        return CommandAnswer(status, await command(commit))
 
     return answer
 
 
 async def once(
-    recorder: Recorder, log_id: int, key: IdempotencyKey | None, command: Command[Answer]
-) -> Answer:
-    """Run `command` in a commit of its own, or answer a repeated request without doing it again.
+    recorder: Recorder, log_id: int, key: IdempotencyKey | None, command: LogCommand[CommandAnswer]
+) -> CommandAnswer:
+    """Runs `command` in a commit of its own, or answers a repeated request without doing it again.
 
-    Raises `Refused` as the command does, and as it did; `key_reused` for another request under the
-    same key. A refusal undoes its commit, so it is kept in the next: a process that ends between
-    the two has answered nobody.
+    Raises `Refused` as the command does or did, and with `key_reused` for another request under the
+    same key. A refusal undoes its commit, so it is kept in the next commit: a process that ends
+    between the two has given no answer.
     """
     if key is None:
         return await recorder.act(log_id, command)
@@ -162,46 +163,49 @@ async def once(
     except Refused as refused:
         if refused.code == KEY_REUSED:
             raise
-        answer = await recorder.act(log_id, _unless_answered(key, _saying_no(refused)))
+        answer = await recorder.act(log_id, _unless_answered(key, _refusing(refused)))
     return allowed(answer)
 
 
-def _unless_answered(key: IdempotencyKey, command: Command[Answer]) -> Command[Answer]:
-    async def unless_answered(commit: Commit) -> Answer:
+def _unless_answered(
+    key: IdempotencyKey, command: LogCommand[CommandAnswer]
+) -> LogCommand[CommandAnswer]:
+    async def unless_answered(commit: Commit) -> CommandAnswer:
         known = await recall(commit, key)
         if known is not None:
             return known
         answer = await command(commit)
-        await keep(commit, key, answer, (commit.log_id, commit.head.size, commit.size))
+        await keep(
+            commit, key, answer, (commit.draft.log_id, commit.draft.head.size, commit.draft.size)
+        )
         return answer
 
     return unless_answered
 
 
-def _saying_no(refused: Refused) -> Command[Answer]:
-    async def say_no(_commit: Commit) -> Answer:
+def _refusing(refused: Refused) -> LogCommand[CommandAnswer]:
+    async def refuse(_commit: Commit) -> CommandAnswer:
         return refusal(refused)
 
-    return say_no
+    return refuse
 
 
-def refusal(refused: Refused) -> Answer:
-    """A rule's no, as an answer to keep."""
-    return Answer(refused.status, No(refused.code, refused.detail, refused.member))
+def refusal(refused: Refused) -> CommandAnswer:
+    """Returns a rule's refusal as an answer to keep."""
+    return CommandAnswer(refused.status, KeptRefusal(refused.code, refused.detail, refused.member))
 
 
-def allowed(answer: Answer) -> Answer:
-    """Raises `Refused` where the answer is a rule's no."""
+def allowed(answer: CommandAnswer) -> CommandAnswer:
+    """Returns the answer. Raises `Refused` if it is a rule's refusal."""
     if answer.status >= REFUSED_FROM:
-        no = msgspec.convert(answer.body, No, from_attributes=True)
-        raise Refused(no.code, no.detail, answer.status, member=no.member)
+        kept = msgspec.convert(answer.body, KeptRefusal, from_attributes=True)
+        raise Refused(kept.code, kept.detail, answer.status, member=kept.member)
     return answer
 
 
-async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
-    """What `once` would answer again, for who has work to do before it: a read, no commit.
-
-    Raises `Refused` as `once` does.
+async def kept(db: Database, key: IdempotencyKey | None) -> CommandAnswer | None:
+    """Returns the answer stored for this key, if any. It reads only, and lets a caller skip costly
+    work before `once`. Raises `Refused` as `once` does.
     """
     if key is None:
         return None
@@ -209,10 +213,10 @@ async def kept(db: Database, key: IdempotencyKey | None) -> Answer | None:
     return None if known is None else allowed(known)
 
 
-async def recall(tx: Runner, key: IdempotencyKey) -> Answer | None:
-    """Hold the key until the transaction ends, and return the answer kept under it, if there is
-    one; `allowed` says whether it is a no."""
-    [_, rows] = await tx.run(Statement(_HOLD, (key.actor_id, key.key)), _recalling(key))
+async def recall(tx: StatementRunner, key: IdempotencyKey) -> CommandAnswer | None:
+    """Locks the key until the transaction ends, and returns the answer stored for it, if any;
+    `allowed` shows whether that is a refusal."""
+    [_, rows] = await tx.run(Statement(_LOCK, (key.actor_id, key.key)), _recalling(key))
     return _known(rows, key)
 
 
@@ -220,7 +224,7 @@ def _recalling(key: IdempotencyKey) -> Statement:
     return Statement(_RECALL, (key.actor_id, key.key))
 
 
-def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
+def _known(rows: list[Row], key: IdempotencyKey) -> CommandAnswer | None:
     if not rows:
         return None
     [[fingerprint, status, answer]] = rows
@@ -228,16 +232,16 @@ def _known(rows: list[Row], key: IdempotencyKey) -> Answer | None:
         raise Refused(KEY_REUSED, _WAS_ERASED)
     if fingerprint != key.fingerprint:
         raise Refused(KEY_REUSED, "This Idempotency-Key was used for another request.")
-    return Answer(status, msgspec.json.decode(answer))
+    return CommandAnswer(status, msgspec.json.decode(answer))
 
 
 async def keep(
-    tx: Runner,
+    tx: StatementRunner,
     key: IdempotencyKey,
-    answer: Answer,
+    answer: CommandAnswer,
     recorded: tuple[int, int, int] | tuple[None, None, None] = (None, None, None),
 ) -> None:
-    """Keep the answer, without what is shown once, and drop some that have expired.
+    """Keeps the answer, without the members that are shown once, and deletes some expired ones.
 
     `recorded` is the log and the positions (start, stop) of the events of the same transaction.
     """
@@ -249,13 +253,13 @@ async def keep(
 
 
 def forget_text(project: str, log_id: int, position: int, text: str) -> Statement:
-    """Empty every kept answer of the request that recorded this text, or that shows it."""
+    """Empties every kept answer of the request that recorded this text, or that shows it."""
     shown = [f'"{name}":{msgspec.json.encode(text).decode()}' for name in TEXT_MEMBERS]
     return Statement(_FORGET_TEXT, (log_id, position, project, *shown))
 
 
 def forget_person(actor_id: str) -> list[Statement]:
-    """Delete the person's own keys, and empty every answer that names the person."""
+    """Deletes the person's own keys, and empties every answer that names the person."""
     return [
         Statement(_FORGET_KEYS_OF, (actor_id,)),
         Statement(_FORGET_PERSON, (actor_id, f'"{actor_id}"')),
@@ -263,14 +267,14 @@ def forget_person(actor_id: str) -> list[Statement]:
 
 
 async def purge(db: Database) -> None:
-    """Delete what has expired, in short transactions; nothing waits for a lock if there is none."""
+    """Deletes expired answers in short transactions; takes no lock if there are none."""
     while await db.read(Statement(_EXPIRED)):
         async with db.transaction() as tx:
             await tx.run(Statement(_PURGE, (PURGED_ROWS,)))
 
 
 async def keep_purging(db: Database) -> None:
-    """Purge until cancelled, also where nobody uses a key; a database that is away delays it."""
+    """Purges until it is cancelled, even if no key is used; a database that is away delays it."""
     while True:
         with contextlib.suppress(Unavailable):  # the rows stay, for the next round
             await purge(db)

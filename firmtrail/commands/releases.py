@@ -1,6 +1,6 @@
-"""Commands on releases: add one, add an artifact to it, withdraw it.
+"""Makes the commands on releases: add one, add an artifact to it, withdraw it.
 
-Each runs inside one commit of the project's log and raises `Refused` where a rule says no.
+Each runs inside one commit of the project's log and raises `Refused` if a rule refuses it.
 """
 
 from collections.abc import Mapping
@@ -11,72 +11,76 @@ from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.projections import releases
 from firmtrail.projections.releases import ReleaseTexts, ReleaseWithTexts
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import release
-from firmtrail.rules.release import Key, Releases
+from firmtrail.rules.release import ReleaseKey, Releases
 
 
-class After(NamedTuple):
-    """A release as a command left it."""
+class ChangedRelease(NamedTuple):
+    """Holds a release after a command."""
 
     told: ReleaseWithTexts
     is_latest: bool
 
 
-def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> Command[After]:
-    """Add a release, with its notes beside the log."""
-    key = Key(wanted.model, wanted.version)
+def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[ChangedRelease]:
+    """Adds a release, with its notes outside the log."""
+    key = ReleaseKey(wanted.model, wanted.version)
 
-    async def command(commit: Commit) -> After:
+    async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
         event = release.decide_addition(_state(before), wanted)
-        commit.record(release.stream(key), event, actor=actor, text=notes)
+        commit.draft.record(release.stream(key), event, actor=actor, text=notes)
         return _after(commit, key, before, ReleaseTexts(notes, None))
 
     return command
 
 
-def add_artifact(key: Key, wanted: ArtifactAdded, *, actor: str) -> Command[bool]:
-    """Add a file, whose bytes are stored already, to a release; False where it was there before.
+def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:
+    """Adds a file, whose bytes are already stored, to a release; the result is False if the release
+    already had it.
 
-    A file of other bytes under its name is refused.
+    A file with other bytes under its name is refused.
     """
 
     async def command(commit: Commit) -> bool:
         event = release.decide_artifact(_state(await _told(commit)), key, wanted)
         if event is not None:
-            commit.record(release.stream(key), event, actor=actor)
+            commit.draft.record(release.stream(key), event, actor=actor)
         return event is not None
 
     return command
 
 
-def withdraw(key: Key, reason: str, *, actor: str) -> Command[After]:
-    """Withdraw a release for good, with the reason beside the log."""
+def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedRelease]:
+    """Withdraws a release for good, with the reason outside the log."""
 
-    async def command(commit: Commit) -> After:
+    async def command(commit: Commit) -> ChangedRelease:
         before = await _told(commit)
         event = release.decide_withdrawal(_state(before), key)
-        commit.record(release.stream(key), event, actor=actor, text=reason)
+        commit.draft.record(release.stream(key), event, actor=actor, text=reason)
         return _after(commit, key, before, ReleaseTexts(before[key].texts.notes, reason))
 
     return command
 
 
-async def _told(commit: Commit) -> dict[Key, ReleaseWithTexts]:
-    """The project's releases as they were before this commit."""
-    [rows] = await commit.run(releases.load_with_texts(commit.log_id))
+async def _told(commit: Commit) -> dict[ReleaseKey, ReleaseWithTexts]:
+    """Returns the project's releases as they were before this commit."""
+    [rows] = await commit.run(releases.load_with_texts(commit.draft.log_id))
     return releases.with_texts(rows)[1]
 
 
-def _state(told: Mapping[Key, ReleaseWithTexts]) -> Releases:
+def _state(told: Mapping[ReleaseKey, ReleaseWithTexts]) -> Releases:
     return {key: each.release for key, each in told.items()}
 
 
 def _after(
-    commit: Commit, key: Key, before: Mapping[Key, ReleaseWithTexts], texts: ReleaseTexts
-) -> After:
-    """The release with what the commit recorded of it."""
-    state = reduce(release.evolve, commit.fold.release_events, _state(before))
+    commit: Commit,
+    key: ReleaseKey,
+    before: Mapping[ReleaseKey, ReleaseWithTexts],
+    texts: ReleaseTexts,
+) -> ChangedRelease:
+    """Returns the release with the events that the commit recorded of it."""
+    state = reduce(release.evolve, commit.draft.fold.release_events, _state(before))
     is_latest = release.latest(state.values()).get(key.model) == state[key]
-    return After(ReleaseWithTexts(state[key], texts), is_latest)
+    return ChangedRelease(ReleaseWithTexts(state[key], texts), is_latest)

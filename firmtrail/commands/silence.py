@@ -1,9 +1,9 @@
-"""Looks for devices that were offered a version and do not call any more, on each server.
+"""Finds devices that were offered a version and no longer call; it runs on each server.
 
-A look goes through the offers without an outcome of the rollouts that wait only so long, some at a
-time, in the order in which they were made. A device that seems silent is decided on again while the
+A pass reads the offers without an outcome of the rollouts that have a limit of silence, page by
+page, in the order in which they were made. A device that seems silent is decided on again while the
 log's head is locked, so that several servers record its silence once, and a device that called
-meanwhile is left alone. A crash loses nothing: the next look finds the device again.
+meanwhile is not counted. A crash loses nothing: the next pass finds the device again.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_offers, rollouts
 from firmtrail.projections.rollouts import WaitingRollout
 from firmtrail.recording.commit import SYSTEM, Commit
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.silence import LAG_MS, decide_silence, last_call_ms
 
 LOOK_EVERY_S = 10
 PAGE_OFFERS = 1_000
 PAGES_MAX = 50
-"""Of one rollout in one look; the next look continues from there."""
+"""The pages of one rollout in one pass; the next pass continues from there."""
 COMMIT_DEVICES_MAX = 500
 
 type _Place = tuple[int, str]
@@ -32,24 +32,24 @@ _START: _Place = (-1, "")
 
 
 class Silence:
-    """Looks for silent devices until `run` is cancelled."""
+    """Finds silent devices until `run` is cancelled."""
 
     def __init__(self, db: Database, recorder: Recorder, seen: Seen) -> None:
         self._db = db
         self._recorder = recorder
         self._seen = seen
         self._places: dict[tuple[int, str], _Place] = {}
-        """Where the next look at a rollout continues, if not from its first offer."""
+        """Where the next pass over a rollout continues, if not from its first offer."""
 
     async def run(self) -> None:
-        """Look again and again; a database that is away is asked at the next look."""
+        """Makes one pass after another; one without a database is left out."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             with contextlib.suppress(Unavailable):
                 await self.look()
 
     async def look(self) -> None:
-        """Record the silence of those devices that are found. Raises `Unavailable`."""
+        """Makes one pass, and records the silence of devices. Raises `Unavailable`."""
         waiting = await rollouts.waiting(self._db)
         if waiting:
             await self._seen.flush()
@@ -71,7 +71,8 @@ class Silence:
     async def _page(
         self, waiting: WaitingRollout, place: _Place
     ) -> tuple[list[str], _Place | None]:
-        """Devices that seem silent, and the last offer looked at if there may be more."""
+        """Returns devices that seem silent, and the place of the last offer if there may be
+        more."""
         now_ms = (await log.head(self._db, waiting.log_id)).now_ms
         before_ms = now_ms - waiting.silent_after_s * 1000 - LAG_MS
         page = await device_offers.pending(
@@ -91,23 +92,23 @@ class Silence:
         return silent, last and (last.offered_at_ms, last.device)
 
 
-def fall_silent(rollout: str, devices: Sequence[str]) -> Command[None]:
-    """Record the silence of those of these devices that are silent still."""
+def fall_silent(rollout: str, devices: Sequence[str]) -> LogCommand[None]:
+    """Records the silence of those of these devices that are still silent."""
 
     async def command(commit: Commit) -> None:
         states = await commit.devices(devices)
-        [rows] = await commit.run(seen.last_seen(commit.project, devices))
+        [rows] = await commit.run(seen.last_seen(commit.draft.project, devices))
         seen_at_ms = {str(name): int(at_ms) for name, at_ms in rows}
         for name in devices:
-            offers = list(commit.fold.steering.offers.get(name, {}).values())
+            offers = list(commit.draft.fold.steering.offers.get(name, {}).values())
             event = decide_silence(
-                commit.control.rollouts[rollout],
+                commit.draft.control.rollouts[rollout],
                 states[name],
                 offers,
                 seen_at_ms=seen_at_ms.get(name),
-                now_ms=commit.now_ms,
+                now_ms=commit.draft.now_ms,
             )
             if event is not None:
-                commit.record(f"device/{name}", event, actor=SYSTEM)
+                commit.draft.record(f"device/{name}", event, actor=SYSTEM)
 
     return command

@@ -1,8 +1,11 @@
-"""Commands on what devices should run: rollouts, rollbacks, halts; and on one device: ask, retry.
+"""Makes the commands on what devices should run: rollouts, rollbacks, halts; ask and retry a
+device.
 
-Each runs inside one commit of the project's log and raises `Refused` where a rule says no. Reasons
-are free text: they lie beside the log.
+Each runs inside one commit of the project's log and raises `Refused` if a rule refuses it. Reasons
+are free text, which is kept outside the log.
 """
+
+from collections.abc import Callable
 
 from firmtrail.access import credentials, settings
 from firmtrail.events.event import Event
@@ -10,34 +13,36 @@ from firmtrail.events.fleet import ReleaseWithdrawn
 from firmtrail.events.steering import Asked, AttemptsCleared, RollbackStarted, RolloutStarted
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
-from firmtrail.rules import control, release, rollout
-from firmtrail.rules.ask import Ask
-from firmtrail.rules.device import DeviceState, Refused
-from firmtrail.rules.release import Key
-from firmtrail.rules.rollout import Rollout
+from firmtrail.recording.recorder import LogCommand
+from firmtrail.rules import control, device, release, rollout
+from firmtrail.rules.ask import Question
+from firmtrail.rules.control import Control
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import RolloutState
 
 
-def start(wanted: RolloutStarted, *, actor: str) -> Command[Rollout]:
-    """Start a rollout: one event, whatever the fleet's size."""
+def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
+    """Starts a rollout: one event, whatever the fleet's size."""
 
-    async def command(commit: Commit) -> Rollout:
-        event = control.decide_rollout(commit.control, wanted)
+    async def command(commit: Commit) -> RolloutState:
+        event = control.decide_rollout(commit.draft.control, wanted)
         return _begin(commit, event, None, actor)
 
     return command
 
 
-def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Command[Rollout]:
-    """Withdraw the bad release and start the rollback, in one commit."""
+def roll_back(
+    wanted: RollbackStarted, reason: str | None, *, actor: str
+) -> LogCommand[RolloutState]:
+    """Withdraws the bad release and starts the rollback, in one commit."""
 
-    async def command(commit: Commit) -> Rollout:
-        event = control.decide_rollback(commit.control, wanted)
-        bad = commit.control.releases.get(Key(wanted.model, wanted.bad_version))
+    async def command(commit: Commit) -> RolloutState:
+        event = control.decide_rollback(commit.draft.control, wanted)
+        bad = commit.draft.control.releases.get(ReleaseKey(wanted.model, wanted.bad_version))
         if bad is not None and not bad.is_withdrawn:
-            stream = release.stream(Key(bad.model, bad.version))
-            withdrawn = reason or "It was rolled back."
-            commit.record(stream, ReleaseWithdrawn(), actor=actor, text=withdrawn)
+            stream = release.stream(ReleaseKey(bad.model, bad.version))
+            why = reason or "It was rolled back."
+            commit.draft.record(stream, ReleaseWithdrawn(), actor=actor, text=why)
         return _begin(commit, event, reason, actor)
 
     return command
@@ -45,104 +50,94 @@ def roll_back(wanted: RollbackStarted, reason: str | None, *, actor: str) -> Com
 
 def _begin(
     commit: Commit, event: RolloutStarted | RollbackStarted, reason: str | None, actor: str
-) -> Rollout:
+) -> RolloutState:
     name = credentials.new_id("r")
-    commit.record(rollout.stream(name), event, actor=actor, text=reason)
-    return commit.control.rollouts[name]
+    commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
+    return commit.draft.control.rollouts[name]
 
 
-def advance(name: str, reach: int, reason: str | None, *, actor: str) -> Command[Rollout]:
-    """Let the rollout reach more of its devices."""
+def advance(name: str, reach: int, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
+    """Lets the rollout reach more of its devices."""
+    return _change(
+        name,
+        lambda now: rollout.decide_advance(control.commandable(now, name), reach),
+        reason,
+        actor,
+    )
 
-    async def command(commit: Commit) -> Rollout:
-        event = rollout.decide_advance(control.commandable(commit.control, name), reach)
-        return _go_on(commit, name, event, reason, actor=actor)
+
+def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
+    """Pauses the rollout: it offers nothing more until it is resumed."""
+    return _change(
+        name, lambda now: rollout.decide_pause(control.commandable(now, name)), reason, actor
+    )
+
+
+def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
+    """Resumes the rollout; earlier failures no longer count towards pausing."""
+    return _change(
+        name, lambda now: rollout.decide_resume(control.commandable(now, name)), reason, actor
+    )
+
+
+def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
+    """Ends the rollout: it decides nothing any more."""
+    return _change(
+        name, lambda now: rollout.decide_abort(control.existing(now, name)), reason, actor
+    )
+
+
+def _change(
+    name: str, decide: Callable[[Control], Event], reason: str | None, actor: str
+) -> LogCommand[RolloutState]:
+    """Returns a command that records what `decide` returns, in the rollout's stream."""
+
+    async def command(commit: Commit) -> RolloutState:
+        event = decide(commit.draft.control)
+        commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
+        return commit.draft.control.rollouts[name]
 
     return command
 
 
-def pause(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
-    """Offer nothing more until it is resumed."""
-
-    async def command(commit: Commit) -> Rollout:
-        event = rollout.decide_pause(control.commandable(commit.control, name))
-        return _go_on(commit, name, event, reason, actor=actor)
-
-    return command
-
-
-def resume(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
-    """Go on; what failed before no longer counts towards pausing."""
-
-    async def command(commit: Commit) -> Rollout:
-        event = rollout.decide_resume(control.commandable(commit.control, name))
-        return _go_on(commit, name, event, reason, actor=actor)
-
-    return command
-
-
-def abort(name: str, reason: str | None, *, actor: str) -> Command[Rollout]:
-    """End the rollout: it decides nothing any more."""
-
-    async def command(commit: Commit) -> Rollout:
-        event = rollout.decide_abort(control.existing(commit.control, name))
-        return _go_on(commit, name, event, reason, actor=actor)
-
-    return command
-
-
-def _go_on(commit: Commit, name: str, event: Event, reason: str | None, *, actor: str) -> Rollout:
-    commit.record(rollout.stream(name), event, actor=actor, text=reason)
-    return commit.control.rollouts[name]
-
-
-def halt(reason: str | None, *, is_all: bool, actor: str) -> Command[None]:
-    """Let no device of the project be offered anything, but by rollbacks unless `is_all`."""
+def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
+    """Halts the project: no device is offered anything, except by rollbacks unless `is_all`."""
 
     async def command(commit: Commit) -> None:
-        event = control.decide_halt(commit.control, is_all=is_all)
-        commit.record(settings.stream(commit.project), event, actor=actor, text=reason)
+        event = control.decide_halt(commit.draft.control, is_all=is_all)
+        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor, text=reason)
 
     return command
 
 
-def end_halt(reason: str | None, *, actor: str) -> Command[None]:
-    """End the halt."""
+def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
+    """Ends the halt."""
 
     async def command(commit: Commit) -> None:
-        event = control.decide_resume(commit.control)
-        commit.record(settings.stream(commit.project), event, actor=actor, text=reason)
+        event = control.decide_resume(commit.draft.control)
+        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor, text=reason)
 
     return command
 
 
-def ask(name: str, *, expires_in_s: int, actor: str) -> Command[Ask]:
-    """Ask a device which version it runs."""
+def ask(name: str, *, expires_in_s: int, actor: str) -> LogCommand[Question]:
+    """Asks a device which version it runs."""
 
-    async def command(commit: Commit) -> Ask:
-        await _active(commit, name)
+    async def command(commit: Commit) -> Question:
+        device.active_device(await commit.devices([name]), name)
         question = credentials.new_id("q")
-        expires_at = time_text(commit.now_ms + expires_in_s * 1000)
-        commit.record(f"device/{name}", Asked(question, expires_at), actor=actor)
-        return commit.fold.steering.asks[name, question]
+        expires_at = time_text(commit.draft.now_ms + expires_in_s * 1000)
+        commit.draft.record(f"device/{name}", Asked(question, expires_at), actor=actor)
+        return commit.draft.fold.steering.asks[name, question]
 
     return command
 
 
-def retry(name: str, version: str, *, actor: str) -> Command[None]:
-    """Clear a device's attempts at a version, so that it is offered again."""
+def retry(name: str, version: str, *, actor: str) -> LogCommand[None]:
+    """Clears a device's attempts at a version, so that the version is offered again."""
 
     async def command(commit: Commit) -> None:
-        await _active(commit, name)
-        commit.record(f"device/{name}", AttemptsCleared(version), actor=actor)
+        device.active_device(await commit.devices([name]), name)
+        commit.draft.record(f"device/{name}", AttemptsCleared(version), actor=actor)
 
     return command
-
-
-async def _active(commit: Commit, name: str) -> DeviceState:
-    state = (await commit.devices([name])).get(name)
-    if state is None:
-        raise Refused("unknown_device", f"there is no device {name}", status=404)
-    if state.decommissioned:
-        raise Refused("device_decommissioned", f"device {name} is decommissioned")
-    return state

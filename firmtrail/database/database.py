@@ -1,7 +1,7 @@
-"""The one seam between the back ends: run this text with these arguments.
+"""Declares the interface between the service and its databases: run this text with these arguments.
 
 A `Statement` is data: an SQL text, its arguments `$1 … $n`, and at most one table of rows that the
-text reads as `given`. The same text runs on both back ends. What this seam guarantees:
+text reads as `given`. The same text runs on both back ends. The interface guarantees:
 
 - `Database.read` runs one statement on its own snapshot, and sees every commit that returned
   before it was called.
@@ -10,16 +10,28 @@ text reads as `given`. The same text runs on both back ends. What this seam guar
 - A database that is away, locked or full raises `Unavailable`, and nothing of the transaction was
   written, or (`OutcomeUnknown`) the commit may or may not have happened.
 
-`now_ms()` is a function of SQL on both: the log's clock in Unix milliseconds, which is Postgres's
-own or this process's.
+A `Script` is a transaction as a generator. It yields statements, receives the rows of each, and
+returns a result. `Database.play` runs it in one transaction, next to the connection:
 
-Everything stored is an integer or a text, so a row crosses the seam as JSON does: no blobs, no
-floats, booleans as 0 and 1.
+    def rename(log_id: int, name: str) -> Script[bool]:
+        [found] = yield [Statement(_LOCK_HEAD, (log_id,))]
+        if not found:
+            return False
+        yield [Statement(_RENAME, (log_id, name))]
+        return True
+
+    is_renamed = await database.play(rename, log_id, "acme")
+
+`now_ms()` is an SQL function on both back ends. It returns the log's clock in Unix milliseconds:
+the clock of Postgres, or of this process.
+
+Every stored value is an integer or a text, so rows can travel as JSON: there are no blobs and no
+floats, and booleans are 0 and 1.
 """
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 type Value = int | str | None
 type Row = Sequence[Any]
@@ -50,9 +62,37 @@ class Statement(NamedTuple):
 
 
 type Script[Result] = Generator[Sequence[Statement], list[list[Row]], Result]
-"""A transaction as a generator: it yields statements, is sent the rows of each, and returns its
-result. It waits for nothing and touches nothing of the event loop's, so a back end can play it
-wherever its connection lives."""
+"""A transaction as a generator. It yields statements, receives the rows of each, and returns its
+result. It awaits nothing and uses nothing of the event loop, so a back end can play it in the
+thread or process that has the connection."""
+
+TURN: Sequence[Statement] = ()
+"""A script yields it between two slices of long work: there is nothing to run, and whatever plays
+the script may let other tasks run first."""
+
+
+class Steps[Result]:
+    """Iterates over the steps of a script: the one player, which works with and without `await`.
+
+    Each step is the statements to run. The caller sets `rows` to their rows before the next step,
+    and finds the script's result in `result` after the last.
+    """
+
+    rows: list[list[Row]] | None = None
+    result: Result
+
+    def __init__(self, script: Script[Result]) -> None:
+        self._script = script
+
+    def __iter__(self) -> "Steps[Result]":
+        return self
+
+    def __next__(self) -> Sequence[Statement]:
+        try:
+            return self._script.send(self.rows)  # type: ignore[arg-type] # None starts it
+        except StopIteration as end:
+            self.result = end.value
+            raise
 
 
 class Unavailable(Exception):
@@ -108,14 +148,11 @@ class Transaction(Protocol):
 
 
 async def played[Result](tx: Transaction, script: Script[Result]) -> Result:
-    """Play a script in this transaction."""
-    statements = next(script)
-    while True:
-        rows = await tx.run(*statements) if statements else []
-        try:
-            statements = script.send(rows)
-        except StopIteration as end:
-            return cast("Result", end.value)
+    """Plays a script in this transaction, and returns its result."""
+    steps = Steps(script)
+    for statements in steps:
+        steps.rows = await tx.run(*statements) if statements else []
+    return steps.result
 
 
 class Reader(Protocol):

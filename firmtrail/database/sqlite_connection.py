@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from itertools import batched, chain, repeat
 from pathlib import Path
 from time import monotonic
-from typing import cast
 
 import msgspec
 
@@ -31,6 +30,7 @@ from firmtrail.database.database import (
     Row,
     Script,
     Statement,
+    Steps,
     Unavailable,
     Value,
 )
@@ -155,12 +155,10 @@ def play[Result](
 
 
 def _run_script[Result](connection: sqlite3.Connection, script: Script[Result]) -> Result:
-    statements = next(script)
-    while True:
-        try:
-            statements = script.send(run_all(connection, statements))
-        except StopIteration as end:
-            return cast("Result", end.value)
+    steps = Steps(script)
+    for statements in steps:
+        steps.rows = run_all(connection, statements)
+    return steps.result
 
 
 def select(connection: sqlite3.Connection, statement: Statement) -> list[Row]:

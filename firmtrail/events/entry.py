@@ -1,11 +1,11 @@
-"""An event's one text form: a compact line of CloudEvents 1.0 JSON.
+"""Encodes an event as its one text form, an entry: a compact line of CloudEvents 1.0 JSON.
 
 An entry is stored, hashed and replayed as it is. Members that are None or empty are left out. An
-entry never holds a secret, an e-mail address or free text: users and credentials appear by their
+entry never contains a secret, an e-mail address or free text: users and credentials appear by their
 ids, free text by `sha256(salt || text)`.
 
 An event type carries its version. An older entry is never rewritten: `decode` lifts its data
-through `UPCASTS`, one step a version, to the struct of the newest.
+through `UPCASTS`, one version at a time, to the struct of the newest version.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +19,8 @@ from firmtrail.events.event import Event, Recorded
 from firmtrail.events.times import time_ms, time_text
 
 TYPES: dict[str, type[Event]] = {
-    kind.__name__: kind
-    for kind in (
+    event_type.__name__: event_type
+    for event_type in (
         fleet.FirmwareInstalled,
         fleet.FirmwareRunning,
         fleet.UpdateProgressed,
@@ -66,11 +66,11 @@ type Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTS: Mapping[tuple[str, int], Upcast] = {
     ("TextErased", 1): lambda data: data,  # it was always of the same log
 }
-"""(event name, version) -> its data, lifted to the next version."""
+"""(event name, version) -> the function that lifts its data to the next version."""
 
 
 class Envelope[Data](msgspec.Struct, frozen=True):
-    """The entry's CloudEvents attributes, in their order in the text."""
+    """Holds an entry's CloudEvents attributes, in their order in the text."""
 
     specversion: str
     id: str
@@ -83,14 +83,14 @@ class Envelope[Data](msgspec.Struct, frozen=True):
 
 
 envelope_of = msgspec.json.Decoder(Envelope[msgspec.Raw]).decode
-"""The attributes that an entry's text holds, its data left as it is."""
+"""Returns the attributes of an entry's text; its data stays undecoded."""
 
 
 _encode = msgspec.json.Encoder().encode
 
 
 def encode(project: str, recorded: Recorded) -> str:
-    """Returns the entry's canonical text. It does not hold the position: that is its place in the
+    """Returns the entry's canonical text. The text has no position: that is its place in the
     tree."""
     event = recorded.event
     return _encode(
@@ -108,22 +108,20 @@ def encode(project: str, recorded: Recorded) -> str:
 
 
 @lru_cache
-def type_of(kind: type[Event]) -> str:
-    return f"firmtrail.{kind.__name__}.v{kind.VERSION}"
+def type_of(event_type: type[Event]) -> str:
+    return f"firmtrail.{event_type.__name__}.v{event_type.VERSION}"
 
 
 def types_named(name: str) -> frozenset[str]:
-    """Returns the types of entries that `name` means: "DeviceChanged" means every version of it,
-    and "DeviceChanged.v1" one; "firmtrail." may stand before either. None: there is no such
-    event."""
-    known = {
-        f"{kind}.v{version}": kind
-        for kind, event in TYPES.items()
-        for version in range(1, event.VERSION + 1)
-    }
+    """Returns the types of entries that `name` means: "DeviceChanged" means every version of that
+    event, "DeviceChanged.v1" one version; either may begin with "firmtrail.". The result is empty
+    if there is no such event."""
     wanted = name.removeprefix("firmtrail.")
     return frozenset(
-        f"firmtrail.{type_}" for type_, kind in known.items() if wanted in {type_, kind}
+        f"firmtrail.{event_name}.v{version}"
+        for event_name, event_type in TYPES.items()
+        for version in range(1, event_type.VERSION + 1)
+        if wanted in {event_name, f"{event_name}.v{version}"}
     )
 
 
@@ -133,18 +131,18 @@ def decode(
     types: Mapping[str, type[Event]] = TYPES,
     upcasts: Mapping[tuple[str, int], Upcast] = UPCASTS,
 ) -> Recorded:
-    """Returns the event that an entry's text holds; an old version is lifted to the newest first.
+    """Returns the event of an entry's text, lifted to the newest version of its type.
 
-    Raises msgspec.MsgspecError, ValueError or KeyError for what is no entry of ours: the log is
-    corrupt, or newer than this code.
+    Raises msgspec.MsgspecError, ValueError or KeyError if the text is not an entry that this code
+    knows: the log is corrupt, or newer than this code.
     """
     envelope = envelope_of(text)
     _, name, version = envelope.type.split(".")
-    kind = types[name]
+    event_type = types[name]
     data = envelope.data
-    if (recorded_version := int(version.removeprefix("v"))) > kind.VERSION:
+    if (recorded_version := int(version.removeprefix("v"))) > event_type.VERSION:
         raise ValueError(f"{envelope.type} is newer than this code")
-    for step in range(recorded_version, kind.VERSION):
+    for step in range(recorded_version, event_type.VERSION):
         data = msgspec.Raw(_encode(upcasts[name, step](msgspec.json.decode(data))))
     return Recorded(
         position,
@@ -152,10 +150,10 @@ def decode(
         envelope.subject,
         envelope.id,
         envelope.actor,
-        _decoder(kind).decode(data),
+        _decoder(event_type).decode(data),
     )
 
 
 @lru_cache
-def _decoder(kind: type[Event]) -> msgspec.json.Decoder[Event]:
-    return msgspec.json.Decoder(kind)
+def _decoder(event_type: type[Event]) -> msgspec.json.Decoder[Event]:
+    return msgspec.json.Decoder(event_type)

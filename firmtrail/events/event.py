@@ -1,4 +1,4 @@
-"""What every event is: a frozen struct that says of itself how it is recorded."""
+"""Declares what all events have in common: each is a frozen struct, and says how it is recorded."""
 
 from typing import ClassVar
 
@@ -6,19 +6,19 @@ import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fact, in the past tense."""
+    """Records a fact; named in the past tense."""
 
     VERSION: ClassVar[int] = 1
     IS_CONTROL: ClassVar[bool] = False
-    """Whether it changes what devices should run."""
+    """Whether the event changes what devices should run."""
     IS_NUDGE: ClassVar[bool] = False
-    """Whether one device, if it waits for an answer, should be looked at again."""
+    """Whether the event may change the answer to one device, if that waits for it."""
     TEXT: ClassVar[str | None] = None
-    """The member that is `sha256(salt || text)` in hex of the free text beside the log."""
+    """The member with the hex of `sha256(salt || text)`; the free text is kept outside the log."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
-    """An event with its place in the log."""
+    """Holds an event with its place in the log."""
 
     position: int
     recorded_at_ms: int

@@ -1,4 +1,4 @@
-"""What happens to devices, releases and the settings of a project."""
+"""Declares the events of devices, releases and the settings of a project."""
 
 from typing import ClassVar, Literal
 
@@ -16,7 +16,7 @@ type Status = Literal["installed", "running"] | Progress | Failure
 
 
 class Reported(Event, frozen=True):
-    """What a device's report claims, apart from its status."""
+    """Holds what a device's report claims, apart from its status."""
 
     TEXT: ClassVar[str | None] = "detail"
 
@@ -29,29 +29,29 @@ class Reported(Event, frozen=True):
     rollout: str | None = None
     detail: str | None = None
     sent: str | None = None
-    """The version as the device wrote it, where that was not SemVer."""
+    """The version as the device wrote it, if that was not SemVer."""
 
 
 class FirmwareInstalled(Reported, frozen=True):
-    """The device booted into this version for the first time."""
+    """Records that the device booted into this version for the first time."""
 
     status: ClassVar[Status] = "installed"
 
 
 class FirmwareRunning(Reported, frozen=True):
-    """The device runs this version; no update is implied."""
+    """Records that the device runs this version; no update is implied."""
 
     status: ClassVar[Status] = "running"
 
 
 class UpdateProgressed(Reported, frozen=True, kw_only=True):
-    """The device is on its way to this version."""
+    """Records that the device is on its way to this version."""
 
     status: Progress
 
 
 class UpdateFailed(Reported, frozen=True, kw_only=True):
-    """The device did not get to this version."""
+    """Records that the device did not get to this version."""
 
     status: Failure
 
@@ -63,7 +63,7 @@ REPORTS = (FirmwareInstalled, FirmwareRunning, UpdateProgressed, UpdateFailed)
 
 
 class DeviceRegistered(Event, frozen=True):
-    """The device belongs to the project; `secret_id` names its first secret."""
+    """Records that the device belongs to the project; `secret_id` names its first secret."""
 
     model: str | None = None
     cohort: str | None = None
@@ -72,7 +72,7 @@ class DeviceRegistered(Event, frozen=True):
 
 
 class DeviceChanged(Event, frozen=True):
-    """The members present were set; None is "no longer any"."""
+    """Records that the members present were set; None removes the value."""
 
     IS_NUDGE: ClassVar[bool] = True
 
@@ -83,34 +83,35 @@ class DeviceChanged(Event, frozen=True):
 
 
 class DeviceSecretIssued(Event, frozen=True):
-    """A further secret; the ones before it are valid until `others_until` or no longer."""
+    """Records that the device got a further secret. Earlier ones are valid until `others_until`, or
+    no longer if it is None."""
 
     IS_NUDGE: ClassVar[bool] = True
 
     secret_id: str
     others_until: str | None = None
     new_counting: bool = False
-    """The hardware is new, or the device was restored: its seq begins again."""
+    """Whether the hardware is new, or the device was restored: its seq begins again."""
 
 
 class DeviceSecretRevoked(Event, frozen=True):
-    """All secrets of the device are dead."""
+    """Records that all secrets of the device ended."""
 
     IS_NUDGE: ClassVar[bool] = True
 
 
 class DeviceDecommissioned(Event, frozen=True):
-    """The device left the fleet: its secrets are dead, its history stays."""
+    """Records that the device left the fleet: its secrets ended, its history stays."""
 
     IS_NUDGE: ClassVar[bool] = True
 
 
 class DeviceRestored(Event, frozen=True):
-    """The decommissioned device is back."""
+    """Records that a decommissioned device came back."""
 
 
 class SettingsChanged(Event, frozen=True):
-    """The members present were set."""
+    """Records that the settings present were set."""
 
     IS_CONTROL: ClassVar[bool] = True
 
@@ -121,7 +122,7 @@ class SettingsChanged(Event, frozen=True):
 
 
 class ReleaseAdded(Event, frozen=True):
-    """Devices of the model can be sent to this version."""
+    """Records that devices of the model can be sent to this version."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "notes"
@@ -132,7 +133,7 @@ class ReleaseAdded(Event, frozen=True):
 
 
 class ArtifactAdded(Event, frozen=True):
-    """The release has a file of this name, whose bytes were stored before."""
+    """Records that the release has a file of this name, whose bytes were stored before."""
 
     IS_CONTROL: ClassVar[bool] = True
 
@@ -144,7 +145,7 @@ class ArtifactAdded(Event, frozen=True):
 
 
 class ReleaseWithdrawn(Event, frozen=True):
-    """The release is never offered again."""
+    """Records that the release is never offered again."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"

@@ -1,4 +1,4 @@
-"""What happens to the log itself and to what is kept next to it."""
+"""Declares the events of the log itself, and of the data kept next to it."""
 
 from typing import ClassVar
 
@@ -6,27 +6,27 @@ from firmtrail.events.event import Event
 
 
 class TextErased(Event, frozen=True):
-    """The text of the event at `position` is gone, and its salt."""
+    """Records that the free text of the event at `position` was erased, with its salt."""
 
     VERSION: ClassVar[int] = 2
 
     position: int
     log: int | None = None
-    """The number of an older log of the project, where the event is not in this one."""
+    """The number of an older log of the project, if the event is in that log."""
 
 
 class AccessRecordSealed(Event, frozen=True):
-    """The first `size` rows of the project's access record chain to `head`."""
+    """Records that the first `size` rows of the project's access record chain to `head`."""
 
     size: int
     head: str
 
 
 class LogContinued(Event, frozen=True):
-    """This log continues the first `size` events of the project's log number `log`.
+    """Records that this log continues the first `size` events of the project's log number `log`.
 
-    `checkpoint` is the last one that was published of that log, as its signed note; where `size`
-    is below the size that it signs, what is between them is lost.
+    `checkpoint` is the last checkpoint that was published of that log, as its signed note. If it
+    signs a size above `size`, the events in between are lost.
     """
 
     log: int

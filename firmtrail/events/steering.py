@@ -1,33 +1,34 @@
-"""The part of the vocabulary that steers: what was ordered, and what devices were offered."""
+"""Declares the events of steering: the orders of people, and the offers to devices."""
 
 from typing import ClassVar, Literal
 
 from firmtrail.events.event import Event
 
 type Cause = Literal["pinned", "rollback", "rollout", "follow_latest"]
-"""The rule that ordered an offer."""
+"""The rule that led to an offer."""
 
 
 class RolloutStarted(Event, frozen=True):
-    """Devices of the model, of at most one cohort or tag, are to come to this version."""
+    """Records that devices of the model, of at most one cohort or tag, shall run this version."""
 
     IS_CONTROL: ClassVar[bool] = True
 
     version: str
     model: str
     reach: int
-    """How many of the 10 000 buckets it reaches: a percentage in hundredths."""
+    """The number of the 10 000 buckets that it reaches: a percentage in hundredths."""
     cohort: str | None = None
     tag: str | None = None
     failed_percent: int | None = None
     min_reports: int | None = None
-    """With both it pauses itself."""
+    """With `failed_percent` and `min_reports` set, the rollout pauses automatically."""
     silent_after_s: int | None = None
-    """A device that was offered it and does not call for so long counts as failed."""
+    """How long a device that was offered the version may be silent before it counts as failed."""
 
 
 class RollbackStarted(Event, frozen=True):
-    """Devices that run the bad version are to go to `version`; None: each to its previous one."""
+    """Records that devices that run the bad version shall go to `version`, or each to its previous
+    version if it is None."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"
@@ -43,7 +44,7 @@ class RollbackStarted(Event, frozen=True):
 
 
 class RolloutAdvanced(Event, frozen=True):
-    """It reaches more devices."""
+    """Records that the rollout reaches more devices."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"
@@ -53,7 +54,7 @@ class RolloutAdvanced(Event, frozen=True):
 
 
 class Order(Event, frozen=True):
-    """What a person ordered about what devices should run, and why."""
+    """Records what a person ordered about what devices should run, and why."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"
@@ -62,44 +63,45 @@ class Order(Event, frozen=True):
 
 
 class RolloutPaused(Order, frozen=True):
-    """It offers nothing until it is resumed. With counts, it paused itself over them."""
+    """Records that the rollout offers nothing until it is resumed. With counts, it paused
+    automatically because of them."""
 
     failed: int | None = None
     installed: int | None = None
 
 
 class RolloutResumed(Order, frozen=True):
-    """It continues; the outcomes before it no longer count towards pausing."""
+    """Records that the rollout continues; earlier outcomes no longer count towards pausing."""
 
 
 class RolloutAborted(Order, frozen=True):
-    """It decides nothing any more."""
+    """Records that the rollout ended: it decides nothing any more."""
 
 
 class Halted(Order, frozen=True):
-    """No device of the project is offered anything; rollbacks go on unless `all`."""
+    """Records that no device of the project is offered anything, but by rollbacks unless `all`."""
 
     all: bool = False
 
 
 class Resumed(Order, frozen=True):
-    """The halt is over."""
+    """Records that the halt ended."""
 
 
 class UpdateOffered(Event, frozen=True):
-    """The device was offered this version, for the first time in this attempt."""
+    """Records that the device was offered this version, for the first time in this attempt."""
 
     version: str
     cause: Cause
     attempt: int
-    """Counted since its last install of the version, or retry, from 1."""
+    """Counted from 1 since the device last installed the version, or since a retry."""
     rollout: str | None = None
     running: str | None = None
-    """What it said that it runs, where that was not what was recorded."""
+    """The version that the device said it runs, if another one was recorded."""
 
 
 class AttemptsCleared(Event, frozen=True):
-    """The device may try this version again."""
+    """Records that the device may try this version again."""
 
     IS_NUDGE: ClassVar[bool] = True
 
@@ -107,16 +109,18 @@ class AttemptsCleared(Event, frozen=True):
 
 
 class DeviceFellSilent(Event, frozen=True):
-    """The device was offered this version and did not call for as long as the rollout waits."""
+    """Records that the device was offered this version, and did not call for as long as the rollout
+    waits."""
 
     version: str
     rollout: str
     silent_since: str
-    """The last call that is known."""
+    """The time of the last call that is known."""
 
 
 class Asked(Event, frozen=True):
-    """The device is asked which version it runs; its report that names the question answers."""
+    """Records that the device is asked which version it runs; a report that names the question
+    answers it."""
 
     IS_NUDGE: ClassVar[bool] = True
 

@@ -4,14 +4,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 @lru_cache(maxsize=4096)
 def time_text(time_ms: int) -> str:
-    """RFC 3339, UTC, milliseconds; years 1 to 9999."""
+    """Returns the time as RFC 3339 in UTC with milliseconds; of the years 1 to 9999."""
     second, millisecond = divmod(time_ms, 1000)
     return f"{_second_text(second)}.{millisecond:03}Z"
 
@@ -30,5 +28,5 @@ def _day_text(day: int) -> str:
 
 
 def time_ms(text: str) -> int:
-    """Unix milliseconds of an RFC 3339 time; what is finer than a millisecond is cut."""
+    """Returns the Unix milliseconds of an RFC 3339 time; finer digits are cut off."""
     return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND

@@ -18,7 +18,7 @@ from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.rules import target
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
-from firmtrail.rules.target import Case
+from firmtrail.rules.target import Situation
 
 LOOKS_MAX = 5
 """How often a device is looked at in queries that requests share, before a read of its own: also
@@ -58,10 +58,10 @@ async def look(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
 
 async def case_of(
     call: AnyCall, control: Control, state: DeviceState, seen: DeviceAtCheckIn
-) -> Case:
+) -> Situation:
     """The device's case, with its way back where a rollback asks for it, at the same size."""
-    case = Case(control, state, seen.offers)
-    wanted = target.way_wanted(case)
+    case = Situation(control, state, seen.offers)
+    wanted = target.runs_wanted(case)
     if wanted is None:
         return case
     rows = await call.services.ways_back.get((call.log_id, *wanted, seen.counts.size))

@@ -17,7 +17,7 @@ from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
-from firmtrail.rules.release import Current, Release
+from firmtrail.rules.release import CurrentReleases, ReleaseState
 
 KEPT_S = 15
 WAIT_S = 1
@@ -30,7 +30,7 @@ MODELS_MAX = 1_000
 class _Model(NamedTuple):
     name: str
     behind: OutdatedCounts
-    latest: Release
+    latest: ReleaseState
 
 
 class Sums:
@@ -66,7 +66,7 @@ class Sums:
         return reading.done() and (is_stale or reading.exception() is not None)
 
 
-def of_models(project: str, counts: Iterable[VersionCount], current: Current) -> bytes:
+def of_models(project: str, counts: Iterable[VersionCount], current: CurrentReleases) -> bytes:
     """How far each model that has a release is behind it, the most outdated devices first."""
     behind = outdated.by_model(counts, current)
     models = [

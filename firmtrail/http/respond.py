@@ -21,11 +21,11 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from firmtrail.commands.once import Answer, once
+from firmtrail.commands.once import CommandAnswer, once
 from firmtrail.http import origin
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import STREAM, Stale
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -53,7 +53,7 @@ def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> we
 
 
 async def acted(
-    call: AnyCall, command: Command[Answer], *, log_id: int | None = None
+    call: AnyCall, command: LogCommand[CommandAnswer], *, log_id: int | None = None
 ) -> web.Response:
     """Run a command once for its Idempotency-Key, on the project's newest log or another one, and
     answer what it says."""

@@ -18,7 +18,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
 from firmtrail.rules.previous import previous
-from firmtrail.rules.target import Case
+from firmtrail.rules.target import Situation
 
 _LOOK = f"""\
 SELECT
@@ -82,10 +82,10 @@ def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:
 
 async def cases(
     db: Reader, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
-) -> list[Case]:
+) -> list[Situation]:
     """Returns the devices' cases, with the previous version where a rollback needs it."""
-    found = [Case(control, state, offers) for state, offers in devices]
-    wanted = [way for case in found if (way := target.way_wanted(case))]
+    found = [Situation(control, state, offers) for state, offers in devices]
+    wanted = [way for case in found if (way := target.runs_wanted(case))]
     if not wanted:
         return found
     keys = [(log_id, *each, history_lines.END) for each in wanted]
@@ -93,9 +93,9 @@ async def cases(
     return [with_way_back(case, runs) for case in found]
 
 
-def with_way_back(case: Case, runs: device_history.Runs) -> Case:
+def with_way_back(case: Situation, runs: device_history.Runs) -> Situation:
     """Returns the case with the device's previous version, where a rollback asks for it."""
-    wanted = target.way_wanted(case)
+    wanted = target.runs_wanted(case)
     if wanted is None:
         return case
     model, ran = case.device.model or "", runs.get(wanted, [])

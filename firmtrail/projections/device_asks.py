@@ -7,7 +7,7 @@ import msgspec
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of
-from firmtrail.rules.ask import Ask
+from firmtrail.rules.ask import Question
 
 NAME = "device_asks"
 REVISION = 2
@@ -19,7 +19,7 @@ TABLE = Table(
         expires_at_ms bigint fixed, answered_position bigint, answered_at_ms bigint, version text,
         place bigint fixed"""),
 )
-"""Its columns are the members of `Ask`, in their order."""
+"""Its columns are the members of `Question`, in their order."""
 TABLES: tuple[Table, ...] = (TABLE,)
 
 _STATE = view.selected(TABLE.columns, "ask")
@@ -73,7 +73,7 @@ LEFT JOIN device_asks AS ask
     AND ask.question = $3
 WHERE log_heads.log_id = $1"""
 
-type Asks = dict[tuple[str, str], Ask]
+type Asks = dict[tuple[str, str], Question]
 """Questions by (device, id of the question)."""
 
 
@@ -84,23 +84,23 @@ def load(log_id: int, generation: int, questions: Iterable[tuple[str, str]]) -> 
 
 
 def state(rows: Iterable[Row]) -> Asks:
-    return {(row[0], row[1]): Ask(*row) for row in rows}
+    return {(row[0], row[1]): Question(*row) for row in rows}
 
 
-def save(log_id: int, generation: int, changed: Iterable[Ask]) -> Statement:
+def save(log_id: int, generation: int, changed: Iterable[Question]) -> Statement:
     rows = sorted(msgspec.structs.astuple(ask) for ask in changed)
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
 async def page(
     db: Reader, log_id: int, device: str, *, before: int, limit: int
-) -> tuple[int, int, list[Ask]]:
+) -> tuple[int, int, list[Question]]:
     """Returns the log's size, its time in ms, and a device's questions, the newest first."""
     rows = await db.read(Statement(_LIST, (log_id, device, before, limit)))
-    return rows[0][0], rows[0][1], [Ask(*row[2:]) for row in rows if row[2] is not None]
+    return rows[0][0], rows[0][1], [Question(*row[2:]) for row in rows if row[2] is not None]
 
 
-async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Ask | None]:
+async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Question | None]:
     """Returns the log's size, and the question of this (device, question), if it was put."""
     [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
-    return size, Ask(*row) if row[0] is not None else None
+    return size, Question(*row) if row[0] is not None else None

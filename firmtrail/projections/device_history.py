@@ -15,7 +15,7 @@ from firmtrail.projections.history_lines import END
 from firmtrail.projections.view import Table, columns_of, generation_of, listed
 from firmtrail.rules.device import FAILING, MOVING, DeviceState, Placed
 from firmtrail.rules.offer import Follows
-from firmtrail.rules.previous import Run
+from firmtrail.rules.previous import PastRun
 
 NAME = "device_history"
 REVISION = 2
@@ -226,7 +226,7 @@ _REQUEST_COLUMNS = """\
 n bigint, log_id bigint, device text, stop bigint, at_ms bigint, moves bigint"""
 
 
-type Runs = dict[tuple[str, str], list[Run]]
+type Runs = dict[tuple[str, str], list[PastRun]]
 """The versions that each (device, bad version) ran before the bad one, that of the latest run
 first."""
 
@@ -304,7 +304,7 @@ def runs_of(wanted: Sequence[tuple[str, str]], rows: Iterable[Row]) -> Runs:
     """Returns the runs of each (device, bad version) from the rows of `runs`."""
     found: Runs = {key: [] for key in wanted}
     for n, version, has_failed in rows:
-        found[wanted[n]].append(Run(version, bool(has_failed)))
+        found[wanted[n]].append(PastRun(version, bool(has_failed)))
     return found
 
 

@@ -23,8 +23,8 @@ from firmtrail.projections import (
 )
 from firmtrail.projections.steering_fold import SteeringFold
 from firmtrail.projections.view import View
-from firmtrail.rules import device, offer
-from firmtrail.rules.device import DeviceState, Later
+from firmtrail.rules import device, device_order, offer
+from firmtrail.rules.device import DeviceState, LaterReport
 
 VIEWS: tuple[View, ...] = (
     device_current,
@@ -73,7 +73,7 @@ class Fold:
     def __init__(self) -> None:
         self.states: dict[str, DeviceState] = {}
         self.steering = SteeringFold()
-        self._later: dict[str, list[Later]] = {}
+        self._later: dict[str, list[LaterReport]] = {}
         self._changed: set[str] = set()
         self._attributes: list[tuple[int, DeviceState]] = []
         self._reports: list[device_history.FoldedReport] = []
@@ -91,7 +91,7 @@ class Fold:
     def add_later(self, places: Sequence[tuple[str, int]], rows: Iterable[Row]) -> None:
         """Adds the reports in the rows of `device_history.later(…, places)`."""
         for n, *later in rows:
-            insort(self._later.setdefault(places[n][0], []), Later(*later))
+            insort(self._later.setdefault(places[n][0], []), LaterReport(*later))
 
     def apply(self, recorded: Recorded) -> None:
         """Folds one event. The caller applies events in the order of their positions."""
@@ -129,12 +129,12 @@ class Fold:
         assert isinstance(event, REPORTS)
         offers = self.steering.offers_of(state) if self.steering.offers else []
         offer_place = offer.last_place(offers, event.version) if offers else -1
-        at = device.placed(state, recorded, offer_place)
+        at = device_order.placed(state, recorded, offer_place)
         moves = self._later.setdefault(state.device, [])
         index = bisect_right(moves, (at.place, history_lines.END))
         later = moves[index] if index < len(moves) else None
         if event.status in device.MOVING:
-            insort(moves, Later(at.place, at.position, event.version, at.time_ms))
+            insort(moves, LaterReport(at.place, at.position, event.version, at.time_ms))
         if event.question is not None:
             self.steering.apply_answer(state.device, recorded, at)
         follows = self.steering.apply_report(state, recorded, at, later) if offers else None

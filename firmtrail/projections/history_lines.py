@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Row
 from firmtrail.events.fleet import Status
-from firmtrail.rules.device import Clock
-from firmtrail.rules.history import Change, Wish, change_of
+from firmtrail.rules.device import ClockFault
+from firmtrail.rules.history import ChangeKind, Intent, change_of
 
 END = (1 << 63) - 1
 """Higher than every place and position."""
@@ -40,11 +40,11 @@ class HistoryEntry(NamedTuple):
     time_ms: int
     recorded_at_ms: int
     occurred_at_ms: int | None
-    clock: Clock | None
+    clock: ClockFault | None
     late: bool
     sent: str | None
     previous_version: str | None
-    change: Change | None
+    change: ChangeKind | None
     """None for a report that does not say which version runs."""
     detail: str | None
 
@@ -105,7 +105,7 @@ def _entry(row: Row, before_previous: str | None) -> HistoryEntry:
     occurred_at_ms, clock, late, pinned, ordered, sent, previous, _, detail = more
     change = None
     if moves:
-        change = change_of(version, previous, before_previous, Wish(pinned, ordered))
+        change = change_of(version, previous, before_previous, Intent(pinned, ordered))
     return HistoryEntry(
         place,
         position,

@@ -14,14 +14,14 @@ from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.fleet_versions import FleetCell, VersionCount
 from firmtrail.rules import release
 from firmtrail.rules.device import DeviceState
-from firmtrail.rules.release import Current
+from firmtrail.rules.release import CurrentReleases
 
 
 class Outdated(NamedTuple):
     """Selects the devices that are outdated, or, if `wanted` is False, all others."""
 
     wanted: bool
-    current: Current
+    current: CurrentReleases
     others: tuple[FleetCell, ...] = ()
     """The known cells in which no device is selected."""
 
@@ -41,7 +41,7 @@ class OutdatedCounts(NamedTuple):
     """The oldest time at which a release higher than the version of one of them appeared."""
 
 
-def by_model(counts: Iterable[VersionCount], current: Current) -> dict[str, OutdatedCounts]:
+def by_model(counts: Iterable[VersionCount], current: CurrentReleases) -> dict[str, OutdatedCounts]:
     """Returns the counts of each model; "" stands for the devices without a model."""
     found: dict[str, OutdatedCounts] = {}
     for model, version, devices in counts:
@@ -79,6 +79,6 @@ async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
     return size, Outdated(wanted, current, tuple(others))
 
 
-async def current_then(db: Database, log_id: int, stop: int) -> Current:
+async def current_then(db: Database, log_id: int, stop: int) -> CurrentReleases:
     """Returns the releases that outdated devices after the log's first `stop` events."""
     return release.current(release.as_of((await releases.live(db, log_id)).values(), stop))

@@ -14,7 +14,7 @@ from firmtrail.eventstore import lineage
 from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules import release
-from firmtrail.rules.release import Artifact, Key, Release
+from firmtrail.rules.release import ReleaseArtifact, ReleaseKey, ReleaseState
 
 NAME = "releases"
 REVISION = 1
@@ -24,7 +24,7 @@ RELEASES = Table(
     ("model", "version"),
     _ADDED | columns_of("withdrawn_position bigint, withdrawn_at_ms bigint"),
 )
-"""Its columns are the members of `Release`, in their order."""
+"""Its columns are the members of `ReleaseState`, in their order."""
 ARTIFACTS = Table(
     "release_artifacts",
     ("model", "version", "name"),
@@ -33,7 +33,7 @@ ARTIFACTS = Table(
 )
 TABLES: tuple[Table, ...] = (RELEASES, ARTIFACTS)
 
-_release = view.decoder(RELEASES.columns, Release)
+_release = view.decoder(RELEASES.columns, ReleaseState)
 
 _INSERT = view.insert(RELEASES._replace(columns=_ADDED))
 _COLUMNS = view.typed(_ADDED)
@@ -129,14 +129,14 @@ class ReleaseTexts(NamedTuple):
 class ReleaseWithTexts(NamedTuple):
     """Holds a release with its texts."""
 
-    release: Release
+    release: ReleaseState
     texts: ReleaseTexts
 
 
 class Offered(NamedTuple):
     """Holds an artifact of a release that a device was offered."""
 
-    artifact: Artifact
+    artifact: ReleaseArtifact
     is_withdrawn: bool
 
 
@@ -173,30 +173,30 @@ def load(log_id: int, generation: int) -> Statement:
     return Statement(_LOAD.format(generation="$2"), (log_id, generation))
 
 
-async def live(db: Reader, log_id: int) -> dict[Key, Release]:
+async def live(db: Reader, log_id: int) -> dict[ReleaseKey, ReleaseState]:
     """Returns all releases of the log as they are now."""
     return state(await db.read(Statement(_LOAD.format(generation=generation_of(NAME)), (log_id,))))
 
 
-async def everywhere(db: Database) -> dict[int, list[Release]]:
+async def everywhere(db: Database) -> dict[int, list[ReleaseState]]:
     """Returns the releases of all projects' newest logs, by log, without their artifacts."""
-    found: dict[int, list[Release]] = {}
+    found: dict[int, list[ReleaseState]] = {}
     for log_id, *columns in await db.read(Statement(_EVERYWHERE)):
         found.setdefault(log_id, []).append(_release(columns))
     return found
 
 
-def state(rows: Iterable[Row]) -> dict[Key, Release]:
+def state(rows: Iterable[Row]) -> dict[ReleaseKey, ReleaseState]:
     """Returns the releases in the rows of `load`."""
-    artifacts: dict[Key, list[Artifact]] = {}
-    columns: dict[Key, Row] = {}
+    artifacts: dict[ReleaseKey, list[ReleaseArtifact]] = {}
+    columns: dict[ReleaseKey, Row] = {}
     for row in rows:
         *of_release, name, size_bytes, sha256 = row
-        key = Key(row[0], row[1])
+        key = ReleaseKey(row[0], row[1])
         columns[key] = of_release
         files = artifacts.setdefault(key, [])
         if name is not None:
-            files.append(Artifact(name, size_bytes, sha256))
+            files.append(ReleaseArtifact(name, size_bytes, sha256))
     return {key: _release([*row, tuple(artifacts[key])]) for key, row in columns.items()}
 
 
@@ -205,10 +205,10 @@ def load_with_texts(log_id: int) -> Statement:
     return Statement(_LIST, (log_id,))
 
 
-def with_texts(rows: Sequence[Row]) -> tuple[int, dict[Key, ReleaseWithTexts]]:
+def with_texts(rows: Sequence[Row]) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]:
     """Returns the log's size and its releases, from the rows of `load_with_texts`."""
     known = [row for row in rows if row[3] is not None]
-    texts = {Key(row[3], row[4]): ReleaseTexts(row[1], row[2]) for row in known}
+    texts = {ReleaseKey(row[3], row[4]): ReleaseTexts(row[1], row[2]) for row in known}
     found = state(row[3:] for row in known)
     return rows[0][0], {key: ReleaseWithTexts(each, texts[key]) for key, each in found.items()}
 
@@ -220,4 +220,4 @@ async def offered(db: Database, log_id: int, device: str, digest: str) -> Offere
     Of several, it is one of a release that is not withdrawn, if possible.
     """
     rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
-    return Offered(Artifact(*rows[0][:3]), bool(rows[0][3])) if rows else None
+    return Offered(ReleaseArtifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

@@ -12,7 +12,7 @@ from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.projections.view import generation_of, listed
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import FAILING
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.rollout import RolloutState
 
 SILENT_MS = 7 * 24 * 3600 * 1000
 """A device without a call for so long may not learn of a rollback soon."""
@@ -161,11 +161,11 @@ class RollbackCounts(NamedTuple):
     no_previous: int
 
 
-def _args(rollout: Rollout) -> tuple[Value, ...]:
+def _args(rollout: RolloutState) -> tuple[Value, ...]:
     return rollout.model, rollout.cohort, rollout.tag, rollout.bad_version, rollout.id
 
 
-async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
+async def matching(db: Reader, log_id: int, rollout: RolloutState) -> int:
     """Returns how many devices the rollout is meant for."""
     if (rollout.cohort, rollout.tag, rollout.bad_version) == (None, None, None):
         return await fleet_versions.of_model(db, log_id, rollout.model)
@@ -174,7 +174,7 @@ async def matching(db: Reader, log_id: int, rollout: Rollout) -> int:
 
 
 async def rollback_counts(
-    db: Reader, log_id: int, rollback: Rollout, control: Control, *, now_ms: int
+    db: Reader, log_id: int, rollback: RolloutState, control: Control, *, now_ms: int
 ) -> RollbackCounts:
     """Returns the counts of a rollback, which need not have started."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
@@ -187,7 +187,7 @@ async def rollback_counts(
     return RollbackCounts(int(found), int(pinned), int(silent), int(lost))
 
 
-def _good_fallback(rollback: Rollout, control: Control) -> str | None:
+def _good_fallback(rollback: RolloutState, control: Control) -> str | None:
     fallback = rollback.fallback
     if fallback is None or is_withdrawn(control, rollback.model, fallback):
         return None
@@ -195,7 +195,7 @@ def _good_fallback(rollback: Rollout, control: Control) -> str | None:
 
 
 async def page(
-    db: Reader, log_id: int, rollout: Rollout, *, after: str, limit: int
+    db: Reader, log_id: int, rollout: RolloutState, *, after: str, limit: int
 ) -> list[CurrentDevice]:
     """Returns the next devices after `after` that the rollout is meant for, by id."""
     rows = await db.read(Statement(_PAGE, (log_id, *_args(rollout), after, limit)))

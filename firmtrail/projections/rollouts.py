@@ -18,7 +18,7 @@ from firmtrail.events.steering import RolloutPaused
 from firmtrail.eventstore import lineage
 from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of
-from firmtrail.rules.rollout import Recent, Rollout
+from firmtrail.rules.rollout import Recent, RolloutState
 
 NAME = "rollouts"
 REVISION = 2
@@ -103,9 +103,10 @@ def load(log_id: int, generation: int) -> Statement:
     return Statement(_LOAD, (log_id, generation))
 
 
-def state(rows: Iterable[Row]) -> dict[str, Rollout]:
+def state(rows: Iterable[Row]) -> dict[str, RolloutState]:
     return {
-        row[0]: Rollout(**dict(zip(Rollout.__struct_fields__, row, strict=False))) for row in rows
+        row[0]: RolloutState(**dict(zip(RolloutState.__struct_fields__, row, strict=False)))
+        for row in rows
     }
 
 
@@ -120,7 +121,7 @@ def load_recent(log_id: int, generation: int) -> Statement:
 
 
 def save(
-    log_id: int, generation: int, changed: Iterable[Rollout], counts: Mapping[str, Recent]
+    log_id: int, generation: int, changed: Iterable[RolloutState], counts: Mapping[str, Recent]
 ) -> Statement:
     rows = [(*astuple(each), *counts.get(each.id, Recent())) for each in changed]
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, sorted(rows)))

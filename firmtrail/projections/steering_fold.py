@@ -23,9 +23,9 @@ from firmtrail.projections.device_asks import Asks
 from firmtrail.projections.device_offers import DeviceOffers
 from firmtrail.rules import ask, control, device, offer, rollout
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import MOVING, DeviceState, Later, Placed
+from firmtrail.rules.device import MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.offer import Offer
-from firmtrail.rules.rollout import Recent, Rollout
+from firmtrail.rules.rollout import Recent, RolloutState
 
 _NONE: DeviceOffers = {}
 
@@ -92,7 +92,7 @@ class SteeringFold:
         return any(found and found.resumed_position > recorded_position for found in rollouts_of)
 
     def apply_report(
-        self, state: DeviceState, recorded: Recorded, at: Placed, later: Later | None
+        self, state: DeviceState, recorded: Recorded, at: Placed, later: LaterReport | None
     ) -> offer.Follows | None:
         """Folds a report of a device; returns the offers that its version follows."""
         event, offers = recorded.event, self.offers_of(state)
@@ -159,7 +159,7 @@ class SteeringFold:
             self._add(found, _recent(before, found), -1)
             self._add(found, _recent(after, found), 1)
 
-    def _add(self, found: Rollout, outcome: offer.Outcome | None, change: int) -> None:
+    def _add(self, found: RolloutState, outcome: offer.OfferOutcome | None, change: int) -> None:
         if outcome is None or not change:
             return
         installed, failed = self.recent.get(found.id, Recent())
@@ -200,6 +200,6 @@ def _is_new(before: Offer | None, after: Offer) -> bool:
     return after.outcome_position != (before.outcome_position if before else -1)
 
 
-def _recent(made: Offer | None, of: Rollout) -> offer.Outcome | None:
+def _recent(made: Offer | None, of: RolloutState) -> offer.OfferOutcome | None:
     """Returns the offer's outcome, unless it is from before the rollout's last resume."""
     return made.outcome if made and made.outcome_position > of.resumed_position else None

@@ -15,12 +15,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import batched, islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
-from firmtrail.database.database import Database, Reader, Script, Statement
+from firmtrail.database.database import TURN, Database, Reader, Script, Statement, Steps
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
@@ -35,7 +35,7 @@ from firmtrail.projections import (
     rollouts,
 )
 from firmtrail.projections.steering_fold import SteeringFold
-from firmtrail.rules import device
+from firmtrail.rules import device, device_order
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 
@@ -93,7 +93,7 @@ class Folded(NamedTuple):
 
 
 def _unmarked(_batch: range) -> Script[None]:
-    yield []
+    yield TURN
 
 
 async def refold(
@@ -182,7 +182,7 @@ def fold_entries(
     """
     recorded: list[Recorded] = []
     for texts in batched(entries, SLICE_EVENTS):
-        yield []
+        yield TURN
         recorded += [_decoded(position, text) for position, _, text in texts]
     folded = fold.Fold()
     named = {_device(event) for event in recorded if event.stream.startswith("device/")}
@@ -200,7 +200,7 @@ def fold_entries(
         [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
         folded.steering.asks = device_asks.state(rows)
     for part in batched(recorded, SLICE_EVENTS):
-        yield []
+        yield TURN
         for event in part:
             folded.apply(event)
     statements = folded.statements(log_id, generations)
@@ -268,7 +268,7 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
         name = _device(event)
         if isinstance(event.event, REPORTS):
             before = last.get(name) or DeviceState(name)
-            place = device.placed(before, event).place
+            place = device_order.placed(before, event).place
             if place < before.last_place:
                 late.append((name, place))
             else:
@@ -281,21 +281,18 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
 async def _played_beside(
     writing: asyncio.Task[float] | None, db: Database, script: Script[Folded]
 ) -> Folded:
-    """Play a script that only reads, while the batch before it is being written.
+    """Plays a script that only reads, while the batch before it is being written.
 
-    The devices of that batch are known, so the first read need not see it; every further one waits
-    for it.
+    The states of that batch's devices are known, so the first read need not see it. Every later
+    read waits until it is written.
     """
-    statements = next(script)
-    is_first = True
-    while True:
-        if not statements:
+    steps, is_first = Steps(script), True
+    for statements in steps:
+        if statements is TURN:
             await asyncio.sleep(0)
-        elif not is_first and writing is not None:
+            continue
+        if not is_first and writing is not None:
             await asyncio.wait([writing])
-        is_first = is_first and not statements
-        rows = [await db.read(statement) for statement in statements]
-        try:
-            statements = script.send(rows)
-        except StopIteration as end:
-            return cast("Folded", end.value)
+        is_first = False
+        steps.rows = [await db.read(statement) for statement in statements]
+    return steps.result

@@ -1,5 +1,5 @@
-"""Records one commit of check-ins: each device is decided on again, as nothing can come in between
-here, and its offer is recorded if it is a new one.
+"""Records one commit of check-ins. It decides again on each device, as nothing can come in between
+while the head is locked, and records the offer if it is new.
 
 An offer is recorded once for each device, target, cause and attempt, so a device that asks again
 writes nothing. A crash loses nothing: a device that asks again is decided on again.
@@ -13,69 +13,69 @@ from firmtrail.events.steering import UpdateOffered
 from firmtrail.projections import device_history
 from firmtrail.projections.check_in import with_way_back
 from firmtrail.projections.device_history import Runs
-from firmtrail.recording.commit import Before, Committed, Paper, opened
-from firmtrail.rules import offer, target
+from firmtrail.recording.commit import Committed, Draft, LogContext, begin_draft, loaded
+from firmtrail.rules import device, offer, target
 from firmtrail.rules.device import Refused
-from firmtrail.rules.target import Case, Decision
+from firmtrail.rules.target import Decision, Situation
 
 
 class CheckIn(NamedTuple):
-    """A device asks what it should run; `running` is the version that it says it runs, if any."""
+    """Holds the question of a device what it should run. `running` is the version that the device
+    claims to run, if any."""
 
     device: str
     actor: str
     running: str | None = None
 
 
-def offering(
-    log_id: int, before: Before, batch: Sequence[CheckIn]
+def record_check_ins(
+    log_id: int, context: LogContext, batch: Sequence[CheckIn]
 ) -> Script[tuple[Committed, list[Decision | Refused]]]:
-    """Plays the commit from the head's lock on; returns each decision too."""
-    paper = yield from opened(log_id, before)
-    names = {each.device for each in batch}
-    devices, *told = yield [paper.load_devices(names), *paper.load_told(names)]
-    paper.take_devices(devices)
-    paper.take_told(told)
+    """Plays the commit, beginning with the lock of the head; returns each decision too."""
+    draft = yield from begin_draft(log_id, context)
+    yield from loaded(draft.load_devices({each.device for each in batch}))
     runs: Runs = {}
-    if wanted := _ways_wanted(paper, batch):
-        [rows] = yield [paper.load_runs(wanted)]
+    if wanted := _wanted_runs(draft, batch):
+        [rows] = yield [draft.load_runs(wanted)]
         runs = device_history.runs_of(wanted, rows)
-    decisions = [_decide(paper, each, runs) for each in batch]
-    yield paper.statements()
-    return paper.committed, decisions
+    decisions = [_decide(draft, each, runs) for each in batch]
+    yield draft.statements()
+    return draft.committed, decisions
 
 
-def _ways_wanted(paper: Paper, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
-    """Returns each (device, bad version) whose previous version a rollback asks for."""
-    cases = (_case(paper, each) for each in batch)
-    return list({way: None for case in cases if case and (way := target.way_wanted(case))})
+def _wanted_runs(draft: Draft, batch: Sequence[CheckIn]) -> list[tuple[str, str]]:
+    """Returns each (device, bad version) for which a rollback needs the version before."""
+    situations = [found for each in batch if (found := _situation(draft, each))]
+    wanted = (target.runs_wanted(each) for each in situations)
+    return list(dict.fromkeys(each for each in wanted if each is not None))
 
 
-def _case(paper: Paper, check_in: CheckIn) -> Case | None:
-    steering, state = paper.fold.steering, paper.fold.states.get(check_in.device)
+def _situation(draft: Draft, check_in: CheckIn) -> Situation | None:
+    """Returns the situation of the device; None if it is unknown or decommissioned."""
+    steering, state = draft.fold.steering, draft.fold.states.get(check_in.device)
     if state is None or state.decommissioned:
         return None
     offers = list(steering.offers.get(check_in.device, {}).values())
-    return target.case_of(paper.control, state, offers, check_in.running)
+    return target.situation_of(draft.control, state, offers, check_in.running)
 
 
-def _decide(paper: Paper, check_in: CheckIn, runs: Runs) -> Decision | Refused:
-    case = _case(paper, check_in)
-    if case is None:
-        return Refused("unknown_device", f"there is no device {check_in.device}", status=404)
-    case = with_way_back(case, runs)
-    decision = target.decide(case)
+def _decide(draft: Draft, check_in: CheckIn, runs: Runs) -> Decision | Refused:
+    situation = _situation(draft, check_in)
+    if situation is None:
+        return device.unknown_device(check_in.device)
+    situation = with_way_back(situation, runs)
+    decision = target.decide(situation)
     if (version := decision.version) is None or offer.is_made(
-        case.offers, decision.source, version
+        situation.offers, decision.source, version
     ):
         return decision
-    recorded = paper.fold.states[check_in.device].version
+    recorded = draft.fold.states[check_in.device].version
     made = UpdateOffered(
         version,
         target.cause_of(decision),
-        offer.attempts(case.offers, version) + 1,
+        offer.attempts(situation.offers, version) + 1,
         decision.rollout,
-        None if case.version == recorded else case.version,
+        None if situation.version == recorded else situation.version,
     )
-    paper.record(f"device/{check_in.device}", made, actor=check_in.actor)
+    draft.record(f"device/{check_in.device}", made, actor=check_in.actor)
     return decision

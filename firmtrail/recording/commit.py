@@ -1,19 +1,20 @@
-"""One commit of one log: what it holds, and what it writes when it ends.
+"""Collects what one commit of one log records, and writes it when the transaction ends.
 
-The working paper between the head's lock and COMMIT: the rules decide on the states kept here,
-events are given their positions here, and `statements` writes events, texts, views and head in one
-go.
+A `Draft` is the uncommitted state of a log while its head is locked. The rules decide on the states
+that it has loaded, events get their positions in it, and `statements` writes events, texts, views
+and head together. A `Commit` is a draft with an open transaction.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import NamedTuple, override
 
 from msgspec.structs import replace
 from uuid_utils import uuid7
 
-from firmtrail.database.database import Row, Script, Statement, Transaction, Unavailable
+from firmtrail.database.database import Row, Script, Statement, Transaction, Unavailable, played
 from firmtrail.events.entry import encode
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.times import time_text
@@ -45,13 +46,14 @@ SYSTEM = "system"
 
 
 class ClockAhead(Unavailable):
-    """The log's last event is more than 5 minutes ahead of its clock: it takes no appends yet."""
+    """Reports that a log takes no appends yet: its last event is more than 5 minutes ahead of the
+    clock."""
 
     def __init__(self, project: str, until_ms: int) -> None:
         super().__init__(
-            f"the log of project {project} takes no appends until {until_text(until_ms)}: the "
+            f"The log of project {project} takes no appends until {until_text(until_ms)}: its "
             "last event is over 5 minutes ahead of the clock. Set the clock right, wait, or "
-            f"accept it: `firmtrail log accept-clock --project {project}`.",
+            f"accept the time: `firmtrail log accept-clock --project {project}`.",
             retry_after_s=60,
         )
         self._arguments = project, until_ms
@@ -67,43 +69,57 @@ def until_text(until_ms: int) -> str:
     return time_text(min(until_ms, CALENDAR_END_MS))
 
 
-class Before(NamedTuple):
-    """What a process knows of a log before it holds its head."""
+class LogContext(NamedTuple):
+    """Holds what a process knows of a log before it locks the log's head."""
 
     minimum_sizes: MinimumSizes
-    held: controls.CommittedControls
-    old: Sequence[lineage.Segment]
-    """The logs that it continues."""
+    controls: controls.CommittedControls
+    earlier_logs: Sequence[lineage.Segment]
+    """The logs that this one continues."""
 
 
 class Committed(NamedTuple):
-    """What a process keeps of a commit that returned."""
+    """Holds what a process keeps of a commit that has returned."""
 
     log: LogName
     size: int
     control: Control | None
-    """What decides from here on; None: what decided before."""
+    """The new control; None if it did not change."""
 
 
-class Paper:
-    """Collects what is recorded while the head is locked. Pure but for salts and ids."""
+class Load(NamedTuple):
+    """Pairs a statement with the function that takes its rows."""
+
+    statement: Statement
+    take: Callable[[list[Row]], None]
+
+
+def loaded(loads: Sequence[Load]) -> Script[None]:
+    """Runs the statements in one step, and gives each function its rows, in order."""
+    results = yield [each.statement for each in loads]
+    for each, rows in zip(loads, results, strict=True):
+        each.take(rows)
+
+
+class Draft:
+    """Collects what is recorded while the log's head is locked. Pure, except for salts and ids."""
 
     def __init__(
         self,
         head: log.Head,
         generations: Mapping[str, int],
-        decides: Control,
-        *,
-        is_news: bool = False,
+        control: Control,
+        known: Control | None = None,
     ) -> None:
+        """Begins a draft; `known` is the control that the process has, if that is still current."""
         self._generations = generations
-        self._known = None if is_news else decides
+        self._known = known
         self._entries: list[log.NewEntry] = []
         self._texts: list[log.ErasableText] = []
         self.head = head
         self.now_ms = max(head.now_ms, head.recorded_at_ms)
         self.fold = fold.Fold()
-        self.fold.steering.control = decides
+        self.fold.steering.control = control
 
     @property
     def log_id(self) -> int:
@@ -113,53 +129,63 @@ class Paper:
     def project(self) -> str:
         return self.head.project
 
-    def load_devices(self, names: Iterable[str]) -> Statement:
-        return device_current.load(self.log_id, self._generations[device_current.NAME], names)
-
-    def take_devices(self, rows: Iterable[Row]) -> None:
-        """Takes the rows of `load_devices`."""
-        self.fold.states.update(device_current.states(rows))
-
-    def load_later(self, places: Sequence[tuple[str, int]]) -> Statement:
-        """Reads for `fold.add_later` the reports that come after these (device, place)."""
-        generation = self._generations[device_history.NAME]
-        return device_history.later(self.log_id, generation, places)
-
     @property
     def control(self) -> Control:
-        """Returns what decides, with what is recorded here."""
+        """Returns the control after the events that are recorded here."""
         return self.fold.steering.control
 
-    def load_told(
-        self, names: Iterable[str], questions: Iterable[tuple[str, str]] = ()
-    ) -> list[Statement]:
-        """What these devices were offered, what outcomes count for, and which of these (device,
-        question) were asked. Nothing was offered in a project that has no release."""
-        statements: list[Statement] = []
-        if self.control.releases:
-            generation = self._generations[device_offers.NAME]
-            statements.append(device_offers.load(self.log_id, generation, names))
-        if self.control.watching:
-            generation = self._generations[rollouts.NAME]
-            statements.append(rollouts.load_recent(self.log_id, generation))
-        if asked := list(questions):
-            generation = self._generations[device_asks.NAME]
-            statements.append(device_asks.load(self.log_id, generation, asked))
-        return statements
+    @property
+    def size(self) -> int:
+        """Returns the log's size with the events that are recorded here."""
+        return self.head.size + len(self._entries)
 
-    def take_told(self, results: Iterable[Sequence[Row]]) -> None:
-        """Takes the rows of `load_told`, before anything is recorded."""
-        rows, steering = iter(results), self.fold.steering
+    @property
+    def committed(self) -> Committed:
+        """Returns what a process keeps of the draft, once it is written."""
+        control = None if self.control is self._known else self.control
+        return Committed(LogName(self.project, self.head.number), self.size, control)
+
+    def load_devices(
+        self, names: Iterable[str], questions: Iterable[tuple[str, str]] = ()
+    ) -> list[Load]:
+        """Loads these devices before anything is recorded of them: their states, what they were
+        offered, the outcomes that count for rollouts, and which of these (device, question) were
+        asked. In a project without a release nothing was ever offered."""
+        log_id, live, steering = self.log_id, self._generations, self.fold.steering
+        loads = [
+            Load(
+                device_current.load(log_id, live[device_current.NAME], names),
+                lambda rows: self.fold.states.update(device_current.states(rows)),
+            )
+        ]
         if self.control.releases:
-            steering.offers.update(device_offers.state(next(rows)))
+            statement = device_offers.load(log_id, live[device_offers.NAME], names)
+            loads.append(
+                Load(statement, lambda rows: steering.offers.update(device_offers.state(rows)))
+            )
         if self.control.watching:
-            for name, counts in rollouts.recent(next(rows)).items():
-                steering.recent.setdefault(name, counts)
-        for asks in rows:
-            steering.asks.update(device_asks.state(asks))
+            statement = rollouts.load_recent(log_id, live[rollouts.NAME])
+            loads.append(Load(statement, self._take_recent))
+        if asked := list(questions):
+            statement = device_asks.load(log_id, live[device_asks.NAME], asked)
+            loads.append(
+                Load(statement, lambda rows: steering.asks.update(device_asks.state(rows)))
+            )
+        return loads
+
+    def _take_recent(self, rows: Iterable[Row]) -> None:
+        steering = self.fold.steering
+        steering.recent = rollouts.recent(rows) | steering.recent
+
+    def load_later(self, places: Sequence[tuple[str, int]]) -> Load:
+        """Loads the reports that come after these (device, place)."""
+        generation = self._generations[device_history.NAME]
+        statement = device_history.later(self.log_id, generation, places)
+        return Load(statement, partial(self.fold.add_later, places))
 
     def load_runs(self, wanted: Sequence[tuple[str, str]]) -> Statement:
-        """What these (device, bad version) ran before the bad one; `device_history.runs_of`."""
+        """Reads what each of these (device, bad version) ran before the bad version; the rows are
+        for `device_history.runs_of`."""
         keys = [(self.log_id, *each, history_lines.END) for each in wanted]
         return device_history.runs(keys, self._generations[device_history.NAME])
 
@@ -174,8 +200,8 @@ class Paper:
     ) -> int:
         """Adds an event at the next position, and returns that position.
 
-        `text` is free text kept outside the log; the event gets its salted hash as the member that
-        its TEXT names. A device's state must have been loaded, where there is one.
+        `text` is free text that is kept outside the log; the event gets its salted hash as the
+        member that its TEXT names. The state of a device must have been loaded, if it has one.
         """
         position = self.head.size + len(self._entries)
         if text is not None:
@@ -199,19 +225,9 @@ class Paper:
         self._texts.append(log.ErasableText(position, salt.hex(), text))
         return replace(event, **{event.TEXT: sha256(salt + text.encode()).hexdigest()})
 
-    @property
-    def size(self) -> int:
-        """The log's size with what is recorded here."""
-        return self.head.size + len(self._entries)
-
-    @property
-    def committed(self) -> Committed:
-        """Returns what a process keeps of it, once it is written."""
-        control = None if self.control is self._known else self.control
-        return Committed(LogName(self.project, self.head.number), self.size, control)
-
     def statements(self) -> list[Statement]:
-        """What writes everything that is recorded here: events, texts, head and views."""
+        """Returns the statements that write everything recorded here: events, texts, head and
+        views."""
         if not self._entries:
             return []
         return [
@@ -219,90 +235,92 @@ class Paper:
             *self.fold.statements(self.log_id, self._generations),
         ]
 
+    def continue_at(self, head: log.Head) -> None:
+        """Continues at the head that the statements have left, with the states that are known."""
+        self.head, self._entries, self._texts = head, [], []
+        self.fold = self.fold.continued()
 
-class Commit(Paper):
-    """A paper with its transaction, for a command that runs in a commit of its own."""
 
-    def __init__(
-        self, tx: Transaction, head: log.Head, generations: Mapping[str, int], decides: Control
-    ) -> None:
-        super().__init__(head, generations, decides)
+class Commit:
+    """Holds a draft and its transaction, for a command that has a commit of its own."""
+
+    def __init__(self, tx: Transaction, draft: Draft) -> None:
+        self.draft = draft
         self._tx = tx
 
     async def run(self, *statements: Statement) -> list[list[Row]]:
-        """Run statements of the caller's own in this transaction."""
+        """Runs statements of the caller in this transaction."""
         return await self._tx.run(*statements)
 
     async def devices(self, names: Iterable[str]) -> dict[str, DeviceState]:
-        """Returns the states of those that exist, loaded once; they can be recorded on from
-        here."""
-        if missing := [name for name in names if name not in self.fold.states]:
-            rows, *told = await self._tx.run(self.load_devices(missing), *self.load_told(missing))
-            self.take_devices(rows)
-            self.take_told(told)
-        return self.fold.states
+        """Returns the states of all loaded devices, these among them if they exist. Each is loaded
+        once; events of it can be recorded from here on."""
+        states = self.draft.fold.states
+        if missing := [name for name in names if name not in states]:
+            await played(self._tx, loaded(self.draft.load_devices(missing)))
+        return states
 
     async def flush(self) -> None:
-        """Write what is recorded so far, and continue from there in the same transaction.
+        """Writes what is recorded so far, and continues from there in the same transaction.
 
         A command that records very much does it in pieces, so that none of them occupies the event
         loop for long. Only the end of the transaction commits them, all together.
         """
         await self.finish()
-        [locked] = await self._tx.run(log.lock(self.log_id))
-        self.head = log.head_of(locked)
-        self._entries, self._texts = [], []
-        self.fold = self.fold.continued()
+        [locked] = await self._tx.run(log.lock(self.draft.log_id))
+        self.draft.continue_at(log.head_of(locked))
 
     async def finish(self) -> None:
-        """Write everything that was recorded; the transaction's end commits it."""
-        await self._tx.run(*self.statements())
-
-
-def holding(log_id: int) -> list[Statement]:
-    """Locks the log's head and reads which views are live; `held` reads the rows."""
-    return [log.lock(log_id), fold.live(log_id)]
+        """Writes everything that was recorded; the transaction's end commits it."""
+        await self._tx.run(*self.draft.statements())
 
 
 async def begin(tx: Transaction, log_id: int, minimum_sizes: MinimumSizes) -> Commit:
-    """Locks the log's head and opens a commit at it. Raises `Unavailable` as `held` does."""
-    head, generations = held(await tx.run(*holding(log_id)), minimum_sizes)
-    [old] = await tx.run(lineage.segments(log_id))
-    rows = await tx.run(*controls.load(head, generations, lineage.segments_of(old)))
-    commit = Commit(tx, head, generations, controls.of(head.control_count, rows))
-    commit.fold.steering.recent.update(controls.recent(rows))
-    return commit
+    """Locks the log's head and begins a commit at it. Raises `Unavailable` as `locked` does."""
+    [rows] = await tx.run(lineage.segments(log_id))
+    context = LogContext(minimum_sizes, controls.CommittedControls(), lineage.segments_of(rows))
+    return Commit(tx, await played(tx, begin_draft(log_id, context)))
 
 
-def opened(log_id: int, before: Before) -> Script[Paper]:
-    """Locks the log's head and opens a paper at it. Reads what decides if it is not known.
-    Raises `Unavailable` as `held` does."""
-    head, generations = held((yield holding(log_id)), before.minimum_sizes)
-    if (known := before.held.get(log_id, head.control_count)) is not None:
-        return Paper(head, generations, known)
-    rows = yield controls.load(head, generations, before.old)
-    decides = controls.of(head.control_count, rows)
-    before.held.put(log_id, decides)
-    return Paper(head, generations, decides, is_news=True)
+def begin_draft(log_id: int, context: LogContext) -> Script[Draft]:
+    """Locks the log's head and begins a draft at it. Reads the project's control, and with it the
+    recent outcomes of rollouts, unless the control is known. Raises `Unavailable` as `locked` does.
+    """
+    head, generations = locked((yield lock(log_id)), context.minimum_sizes)
+    if (known := context.controls.get(log_id, head.control_count)) is not None:
+        return Draft(head, generations, known, known)
+    rows = yield controls.load(head, generations, context.earlier_logs)
+    control = controls.of(head.control_count, rows)
+    context.controls.put(log_id, control)
+    draft = Draft(head, generations, control)
+    draft.fold.steering.recent = controls.recent(rows)
+    return draft
 
 
-def held(
+def lock(log_id: int) -> list[Statement]:
+    """Locks the log's head and reads which views are live; `locked` takes the rows."""
+    return [log.lock(log_id), fold.live(log_id)]
+
+
+def locked(
     rows: Sequence[Sequence[Row]], minimum_sizes: MinimumSizes
 ) -> tuple[log.Head, dict[str, int]]:
-    """Returns the head that `holding` locked, and the live generation of each view.
+    """Returns the head that `lock` has locked, and the live generation of each view.
 
-    Raises `Unavailable`, and the transaction must not go on, when
+    Raises `Unavailable`, and the transaction must not continue, if
 
     - the log was closed, and the project has a newer one;
-    - the log is not what was acknowledged or published (`LogRefused`): the database was rolled
-      back or exchanged, and going on would give positions a second time;
-    - the last event is far ahead of the clock: one of two clocks lies, and times never decrease;
-    - a view is live in a form that this code doesn't write.
+    - the log is smaller than, or differs from, what was acknowledged or published (`LogRefused`):
+      the database was rolled back or exchanged, and further events would take positions that were
+      given before;
+    - the last event is far ahead of the clock: one of two clocks is wrong, and times never
+      decrease;
+    - a view is live in a form that this code does not write.
     """
-    locked, views = rows
-    head = log.head_of(locked)
+    heads, views = rows
+    head = log.head_of(heads)
     if head.closed:
-        raise Unavailable("the project has started a new log", retry_after_s=1)
+        raise Unavailable("The project has started a new log. Try again.", retry_after_s=1)
     minimum_sizes.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)
@@ -313,5 +331,6 @@ def _generations(views: Iterable[Row]) -> dict[str, int]:
     live = {name: (revision, generation) for name, revision, generation in views}
     for name, revision in fold.REVISIONS.items():
         if name not in live or live[name][0] != revision:
-            raise Unavailable(f"view {name} is not live in revision {revision}", retry_after_s=60)
+            reason = f"View {name} is not yet rebuilt to revision {revision}. Try again later."
+            raise Unavailable(reason, retry_after_s=60)
     return {name: generation for name, (_, generation) in live.items()}

@@ -1,11 +1,10 @@
-"""The shell round the rules: one queue a log, group commit.
+"""Takes in every command on every log of a process: one queue for each log, and group commit.
 
-While one commit is in flight, the next batch gathers by itself until it holds the log's head: a
-lone report commits at once, a flood commits in bulk, and no delay is ever added. What this
-guarantees:
+While one commit is in flight, the next batch gathers until it can lock the log's head: a single
+report commits immediately, a flood commits in bulk, and no delay is ever added. It guarantees:
 
-- An answer is given only after the commit returned: what is acknowledged is durable.
-- The reports of one call are one unit: never torn over two commits.
+- An answer is given only after the commit returned: acknowledged events are durable.
+- The reports of one call are one unit: never split over two commits.
 - A report that a rule refuses fails alone. A transaction that fails, fails its whole batch with
   `Unavailable`, and nothing of it is written.
 - Whether a caller still waits changes nothing: an append is never cancelled.
@@ -22,92 +21,100 @@ from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
-from firmtrail.recording.check_ins import CheckIn, offering
-from firmtrail.recording.commit import Before, Commit, Committed, begin
-from firmtrail.recording.reports import Item, Outcome, identified, recording
-from firmtrail.rules.device import Refused, Report
+from firmtrail.recording.check_ins import CheckIn, record_check_ins
+from firmtrail.recording.commit import Commit, Committed, LogContext, begin
+from firmtrail.recording.reports import (
+    IdentifiedReport,
+    ReportOutcome,
+    identified,
+    record_reports,
+)
+from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.target import Decision
 
 BATCH_COMMANDS_MAX = 500
 BATCH_BYTES_MAX = 1024 * 1024
 BATCH_COMMANDS_WHOLE = 64
-"""Where the next batch is sent ahead, so many are one. Of more it takes half of what is not
-answered, or commit and callers would take turns: all waiting for one batch, then none at work."""
+"""Up to so many commands form one early batch. Beyond that a batch takes half of the unanswered
+commands; taking all would make the commit and its callers alternate, each idle while the other
+works."""
 QUEUE_COMMANDS_MAX = 20_000
 
 REPORT_BYTES = 400
-"""What a report without detail takes in the log, about."""
+"""The approximate size in the log of a report without detail."""
 
 
-type Command[Answer] = Callable[[Commit], Awaitable[Answer]]
+type LogCommand[Answer] = Callable[[Commit], Awaitable[Answer]]
+"""Runs inside one commit of one log, and returns its answer or raises."""
 
 
-class _Reports(NamedTuple):
-    """Reports that are recorded together."""
+class _ReportsUnit(NamedTuple):
+    """Holds reports that are recorded together."""
 
-    items: Sequence[Item]
-    answer: asyncio.Future[list[Outcome]]
+    items: Sequence[IdentifiedReport]
+    answer: asyncio.Future[list[ReportOutcome]]
 
 
-class _CheckIn(NamedTuple):
-    """A device that is to be told something new."""
+class _CheckInUnit(NamedTuple):
+    """Holds a device's question what it should run."""
 
     check_in: CheckIn
     answer: asyncio.Future[Decision]
 
 
-class _Act(NamedTuple):
-    """A command that has a commit to itself."""
+class _CommandUnit(NamedTuple):
+    """Holds a command that has a commit of its own."""
 
-    command: Command[object]
+    command: LogCommand[object]
     answer: asyncio.Future[object]
 
 
-type _Unit = _Reports | _CheckIn | _Act
+type _Unit = _ReportsUnit | _CheckInUnit | _CommandUnit
 
 
-class _Line:
-    """What waits for the head of one log."""
+class _Queue:
+    """Holds the units that wait for the head of one log."""
 
     def __init__(self) -> None:
-        self.units: deque[_Reports | _Act] = deque()
+        self.units: deque[_ReportsUnit | _CommandUnit] = deque()
         self.waiting = 0
-        """How many commands the units hold."""
-        self.under_way = 0
-        """How many commits of units."""
-        self.is_acting = False
-        self.check_ins: deque[_CheckIn] = deque()
-        """Apart from the units, so that neither tears the other's batches."""
-        self.is_draining = False
-        self.commands = 0
-        """How many are not answered."""
+        """The number of commands in `units`."""
+        self.in_flight = 0
+        """The number of commits of units that have begun and not ended."""
+        self.is_command_in_flight = False
+        self.check_ins: deque[_CheckInUnit] = deque()
+        """Apart from the units, so that neither splits the other's batches."""
+        self.is_check_in_in_flight = False
+        self.unanswered = 0
+        """The number of commands that are not answered, whether they wait or are in flight."""
         self.name: LogName | None = None
-        self.old: list[lineage.Segment] = []
-        """The logs that it goes on from. Read once, before the first commit: neither changes."""
+        self.earlier_logs: list[lineage.Segment] = []
+        """The logs that it continues. Like `name` it never changes, and is read once, before the
+        first commit."""
         self.tasks: set[asyncio.Task[None]] = set()
 
     @property
     def half(self) -> int:
-        """Of the commands that are not answered, check-ins and acts among them."""
-        return min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, self.commands // 2))
+        """Returns the size of an early batch: half of the unanswered commands, of every kind."""
+        return min(BATCH_COMMANDS_MAX, max(BATCH_COMMANDS_WHOLE, self.unanswered // 2))
 
-    def add(self, unit: _Reports | _Act) -> None:
+    def add(self, unit: _ReportsUnit | _CommandUnit) -> None:
         self.units.append(unit)
         self.waiting += _commands(unit)
 
-    def take_act(self) -> _Act:
-        act = self.units.popleft()
-        assert isinstance(act, _Act)
+    def take_command(self) -> _CommandUnit:
+        unit = self.units.popleft()
+        assert isinstance(unit, _CommandUnit)
         self.waiting -= 1
-        return act
+        return unit
 
-    def take_reports(self, commands_max: int) -> list[_Reports]:
-        """Whole units from the front, until the batch is full or an act comes."""
-        batch: list[_Reports] = []
+    def take_reports(self, commands_max: int) -> list[_ReportsUnit]:
+        """Takes whole units from the front, until the batch is full or a command comes."""
+        batch: list[_ReportsUnit] = []
         commands = body_bytes = 0
         while self.units and commands < commands_max and body_bytes < BATCH_BYTES_MAX:
             unit = self.units[0]
-            if isinstance(unit, _Act):
+            if isinstance(unit, _CommandUnit):
                 break
             self.units.popleft()
             batch.append(unit)
@@ -116,6 +123,10 @@ class _Line:
         self.waiting -= commands
         return batch
 
+    def take_check_ins(self) -> list[_CheckInUnit]:
+        count = min(len(self.check_ins), BATCH_COMMANDS_MAX)
+        return [self.check_ins.popleft() for _ in range(count)]
+
     def start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self.tasks.add(task)
@@ -123,177 +134,179 @@ class _Line:
 
 
 class _Batch:
-    """The reports of one commit: those that wait when they are first asked for."""
+    """Holds the reports of one commit: those that wait when `take` is first called."""
 
-    def __init__(self, line: _Line, commands_max: int) -> None:
-        self._line = line
+    def __init__(self, queue: _Queue, commands_max: int) -> None:
+        self._queue = queue
         self._commands_max = commands_max
-        self._units: list[_Reports] | None = None
+        self._units: list[_ReportsUnit] | None = None
 
-    def take(self) -> list[_Reports]:
+    def take(self) -> list[_ReportsUnit]:
         if self._units is None:
-            self._units = self._line.take_reports(self._commands_max)
+            self._units = self._queue.take_reports(self._commands_max)
         return self._units
 
-    def items(self) -> list[Sequence[Item]]:
+    def items(self) -> list[Sequence[IdentifiedReport]]:
         return [unit.items for unit in self.take()]
 
 
 class Recorder:
-    """The only way into the logs, for one process; open until `close`."""
+    """Appends to the logs, for one process: there is no other way into them. Open until `close`."""
 
     def __init__(self, db: Database, minimum_sizes: MinimumSizes | None = None) -> None:
         self.minimum_sizes = minimum_sizes or MinimumSizes()
-        """What each log must be at least; this process's commits raise it."""
+        """The size that each log must have at least; this process's commits raise it."""
         self.on_commit: list[Callable[[], None]] = []
         """Called after each commit: they wake the followers of the logs."""
         self.controls = Controls(db)
-        self._held = CommittedControls()
+        self._controls_of_scripts = CommittedControls()
         self._db = db
-        self._lines: dict[int, _Line] = {}
+        self._queues: dict[int, _Queue] = {}
 
-    async def report(self, log_id: int, reports: Sequence[Report]) -> list[Outcome]:
-        """Record reports as one unit: a receipt or a refusal for each, in their order.
+    async def report(self, log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
+        """Records reports as one unit; returns a receipt or a refusal for each, in their order.
 
         Raises `Unavailable`: nothing of this call was recorded, unless it is `OutcomeUnknown`;
         then the same call again finds out.
         """
-        answer: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        unit = _Reports([identified(report) for report in reports], answer)
-        line = self._line(log_id, len(unit.items))
-        line.add(unit)
-        self._gather(log_id, line)
+        answer: asyncio.Future[list[ReportOutcome]] = asyncio.get_running_loop().create_future()
+        unit = _ReportsUnit([identified(report) for report in reports], answer)
+        queue = self._queue(log_id, len(unit.items))
+        queue.add(unit)
+        self._commit_units(log_id, queue)
         return await answer
 
     async def check_in(self, log_id: int, check_in: CheckIn) -> Decision:
-        """Decide what a device should run, and record the offer if it is a new one.
+        """Decides what a device should run, and records the offer if it is new.
 
-        Raises `Refused` for a device that is none, and `Unavailable` as `report` does.
+        Raises `Refused` if there is no such device, and `Unavailable` as `report` does.
         """
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        line = self._line(log_id, 1)
-        line.check_ins.append(_CheckIn(check_in, answer))
-        self._drain(log_id, line)
+        queue = self._queue(log_id, 1)
+        queue.check_ins.append(_CheckInUnit(check_in, answer))
+        self._commit_check_ins(log_id, queue)
         return await answer
 
-    async def act[Answer](self, log_id: int, command: Command[Answer]) -> Answer:
-        """Run `command` in a commit of its own; raises what it raises, having written nothing."""
+    async def act[Answer](self, log_id: int, command: LogCommand[Answer]) -> Answer:
+        """Runs `command` in a commit of its own. If it raises, nothing is written."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        line = self._line(log_id, 1)
-        line.add(_Act(command, answer))  # type: ignore[arg-type] # its own Answer
-        self._gather(log_id, line)
+        queue = self._queue(log_id, 1)
+        queue.add(_CommandUnit(command, answer))  # type: ignore[arg-type] # its own Answer
+        self._commit_units(log_id, queue)
         return await answer
 
-    def _line(self, log_id: int, commands: int) -> _Line:
-        line = self._lines.setdefault(log_id, _Line())
-        if line.commands + commands > QUEUE_COMMANDS_MAX:
-            raise Unavailable("too much is waiting to be recorded")
-        line.commands += commands
-        return line
+    def _queue(self, log_id: int, commands: int) -> _Queue:
+        """Returns the log's queue with room for so many commands. Raises `Unavailable`."""
+        queue = self._queues.setdefault(log_id, _Queue())
+        if queue.unanswered + commands > QUEUE_COMMANDS_MAX:
+            raise Unavailable("Too many commands wait to be recorded. Try again later.")
+        queue.unanswered += commands
+        return queue
 
     async def close(self) -> None:
-        """Record what is waiting, then end."""
-        while tasks := set().union(*(line.tasks for line in self._lines.values())):
+        """Records everything that waits, then ends."""
+        while tasks := set().union(*(queue.tasks for queue in self._queues.values())):
             await asyncio.wait(tasks)
-            await asyncio.sleep(0)  # what is done leaves `tasks` in a turn of its own
+            await asyncio.sleep(0)  # a task that is done leaves `tasks` in a turn of its own
 
-    def _gather(self, log_id: int, line: _Line) -> None:
-        """Begin a commit of what waits: at once where none is under way, and one ahead where
-        scripts are played in turn and enough has gathered, so that nothing waits for a turn of the
-        event loop between the two."""
-        while line.units and (not line.under_way or self._may_go_ahead(line)):
-            line.under_way += 1
-            if isinstance(line.units[0], _Act):
-                line.start(self._commit_act(log_id, line, line.take_act()))
+    def _commit_units(self, log_id: int, queue: _Queue) -> None:
+        """Begins a commit of the units that wait: immediately if none is in flight. Where scripts
+        are played in turn and enough has gathered, one more is sent ahead, so that nothing waits
+        for a turn of the event loop between the two."""
+        while queue.units and (not queue.in_flight or self._may_send_ahead(queue)):
+            queue.in_flight += 1
+            if isinstance(queue.units[0], _CommandUnit):
+                queue.start(self._commit_command(log_id, queue, queue.take_command()))
             else:
-                line.start(self._commit_reports(log_id, line, self._batch(line)))
+                queue.start(self._commit_reports(log_id, queue, self._batch(queue)))
 
-    def _may_go_ahead(self, line: _Line) -> bool:
-        is_next = self._db.plays_in_turn and line.under_way == 1 and not line.is_acting
-        return is_next and line.waiting >= line.half and isinstance(line.units[0], _Reports)
+    def _may_send_ahead(self, queue: _Queue) -> bool:
+        is_next = self._db.plays_in_turn and queue.in_flight == 1 and not queue.is_command_in_flight
+        is_full = queue.waiting >= queue.half
+        return is_next and is_full and isinstance(queue.units[0], _ReportsUnit)
 
-    def _batch(self, line: _Line) -> "_Batch":
-        """What has gathered when it is sent, for it may be sent to another process; where scripts
-        are not played in turn, when the head is held."""
+    def _batch(self, queue: _Queue) -> _Batch:
+        """Returns the reports of the next commit. Where scripts are played in turn, they are taken
+        now, as they may be sent to another process; elsewhere once the head is locked."""
         if not self._db.plays_in_turn:
-            return _Batch(line, BATCH_COMMANDS_MAX)
-        batch = _Batch(line, line.half)
+            return _Batch(queue, BATCH_COMMANDS_MAX)
+        batch = _Batch(queue, queue.half)
         batch.take()
         return batch
 
-    async def _commit_act(self, log_id: int, line: _Line, act: _Act) -> None:
-        line.is_acting = True
-        await _settle(line, lambda: [act], self._act(log_id, act))
-        line.is_acting = False
-        line.under_way -= 1
-        self._gather(log_id, line)
+    async def _commit_command(self, log_id: int, queue: _Queue, unit: _CommandUnit) -> None:
+        queue.is_command_in_flight = True
+        await _answer(queue, lambda: [unit], self._run(log_id, unit.command))
+        queue.is_command_in_flight = False
+        queue.in_flight -= 1
+        self._commit_units(log_id, queue)
 
-    async def _commit_reports(self, log_id: int, line: _Line, batch: "_Batch") -> None:
-        """Only the end of the process cancels it, when nobody waits for an answer."""
-        await _settle(line, batch.take, self._record(log_id, line, batch))
-        line.under_way -= 1
-        self._gather(log_id, line)
+    async def _commit_reports(self, log_id: int, queue: _Queue, batch: _Batch) -> None:
+        """Commits the batch. Only the end of the process cancels it, when no caller waits."""
+        await _answer(queue, batch.take, self._record(log_id, queue, batch))
+        queue.in_flight -= 1
+        self._commit_units(log_id, queue)
 
-    def _drain(self, log_id: int, line: _Line) -> None:
-        if line.check_ins and not line.is_draining:
-            line.is_draining = True
-            line.start(self._commit_check_ins(log_id, line))
+    def _commit_check_ins(self, log_id: int, queue: _Queue) -> None:
+        if queue.check_ins and not queue.is_check_in_in_flight:
+            queue.is_check_in_in_flight = True
+            queue.start(self._commit_next_check_ins(log_id, queue))
 
-    async def _commit_check_ins(self, log_id: int, line: _Line) -> None:
-        batch = _taken_check_ins(line.check_ins)
-        await _settle(line, lambda: batch, self._offer(log_id, line, batch))
-        line.is_draining = False
-        self._drain(log_id, line)
+    async def _commit_next_check_ins(self, log_id: int, queue: _Queue) -> None:
+        """Commits the next check-ins. A crash or an unknown outcome needs no care: the next
+        check-in of a device decides again."""
+        batch = queue.take_check_ins()
+        check_ins = [each.check_in for each in batch]
+        work = self._play(log_id, queue, record_check_ins, check_ins)
+        await _answer(queue, lambda: batch, work)
+        queue.is_check_in_in_flight = False
+        self._commit_check_ins(log_id, queue)
 
-    async def _act(self, log_id: int, act: _Act) -> list[object]:
+    async def _run(self, log_id: int, command: LogCommand[object]) -> list[object]:
         async with self._db.transaction() as tx:
             commit = await begin(tx, log_id, self.minimum_sizes)
-            answer = await act.command(commit)
+            answer = await command(commit)
             await commit.finish()
-        self._committed(log_id, commit.committed)
+        self._learn(log_id, commit.draft.committed)
         return [answer]
 
-    async def _offer(
-        self, log_id: int, line: _Line, batch: Sequence[_CheckIn]
-    ) -> list[Decision | Refused]:
-        """A crash or an unknown outcome needs no care: the next check-in decides anew."""
-        return await self._play(log_id, line, offering, [each.check_in for each in batch])
-
-    async def _record(self, log_id: int, line: _Line, batch: _Batch) -> list[list[Outcome]]:
-        """After an unknown outcome the same identities again: those that were recorded answer as
-        duplicates."""
+    async def _record(self, log_id: int, queue: _Queue, batch: _Batch) -> list[list[ReportOutcome]]:
+        """Records the batch. After an unknown outcome the same identities are sent again: reports
+        that were recorded answer as duplicates."""
         take = partial(list, batch.items()) if self._db.plays_in_turn else batch.items
         try:
-            return await self._play(log_id, line, recording, take)
+            return await self._play(log_id, queue, record_reports, take)
         except OutcomeUnknown:
             try:
-                return await self._play(log_id, line, recording, take)
+                return await self._play(log_id, queue, record_reports, take)
             except Unavailable as error:
                 raise OutcomeUnknown(str(error), error.retry_after_s) from error
 
     async def _play[Batch, Answers](
         self,
         log_id: int,
-        line: _Line,
-        make: Callable[[int, Before, Batch], Script[tuple[Committed, Answers]]],
+        queue: _Queue,
+        make: Callable[[int, LogContext, Batch], Script[tuple[Committed, Answers]]],
         batch: Batch,
     ) -> Answers:
-        """One commit; it may be made in another process, so what this one knows is taken there, and
-        what is new brought back."""
-        if line.name is None:
+        """Makes one commit. It may be made in another process: the knowledge of this process is
+        sent there, and new knowledge comes back."""
+        if queue.name is None:
             head = await log.head(self._db, log_id)
-            line.old = lineage.segments_of(await self._db.read(lineage.segments(log_id)))
-            line.name = LogName(head.project, head.number)
-        before = Before(self.minimum_sizes.for_log(line.name), self._held, line.old)
+            parts = await self._db.read(lineage.segments(log_id))
+            queue.earlier_logs = lineage.segments_of(parts)
+            queue.name = LogName(head.project, head.number)
+        minimum_sizes = self.minimum_sizes.for_log(queue.name)
+        context = LogContext(minimum_sizes, self._controls_of_scripts, queue.earlier_logs)
         try:
-            committed, answers = await self._db.play(make, log_id, before, batch)
+            committed, answers = await self._db.play(make, log_id, context, batch)
         except LogRefused:
             self.minimum_sizes.check(await log.head(self._db, log_id))
             raise
-        self._committed(log_id, committed)
+        self._learn(log_id, committed)
         return answers
 
-    def _committed(self, log_id: int, committed: Committed) -> None:
+    def _learn(self, log_id: int, committed: Committed) -> None:
         self.minimum_sizes.acknowledge(committed.log, committed.size)
         if committed.control is not None:
             self.controls.publish(log_id, committed.control)
@@ -301,10 +314,10 @@ class Recorder:
             wake()
 
 
-async def _settle(
-    line: _Line, take: Callable[[], Sequence[_Unit]], work: Awaitable[Sequence[object]]
+async def _answer(
+    queue: _Queue, take: Callable[[], Sequence[_Unit]], work: Awaitable[Sequence[object]]
 ) -> None:
-    """Give each unit its answer, or all of them the error: nobody is left waiting."""
+    """Gives each unit its answer, or all of them the error, so that no caller waits for ever."""
     try:
         answers = await work
     except BaseException as error:
@@ -313,7 +326,7 @@ async def _settle(
             raise
     finally:
         for unit, answer in zip(take(), answers, strict=True):
-            line.commands -= _commands(unit)
+            queue.unanswered -= _commands(unit)
             if unit.answer.done():  # its caller was cancelled; it is recorded all the same
                 continue
             if isinstance(answer, BaseException):
@@ -323,19 +336,16 @@ async def _settle(
 
 
 def _commands(unit: _Unit) -> int:
-    return len(unit.items) if isinstance(unit, _Reports) else 1
-
-
-def _taken_check_ins(waiting: deque[_CheckIn]) -> list[_CheckIn]:
-    return [waiting.popleft() for _ in range(min(len(waiting), BATCH_COMMANDS_MAX))]
+    return len(unit.items) if isinstance(unit, _ReportsUnit) else 1
 
 
 async def start_log(
     tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0
 ) -> int:
-    """A new, empty log of the project, with its views; the caller makes it the project's own.
+    """Creates an empty log of the project, with its views, and returns its id; the caller makes it
+    the project's log.
 
-    Its number is greater than `above`, its first event not before `recorded_at_ms`.
+    Its number is greater than `above`; its first event is not earlier than `recorded_at_ms`.
     """
     log_id = await log.create(tx, project, above=above, recorded_at_ms=recorded_at_ms)
     await tx.run(*fold.start(log_id))

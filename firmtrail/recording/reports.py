@@ -1,26 +1,36 @@
-"""Records one commit of reports: known ones are found by their identity, new ones decided in order.
+"""Records one commit of reports. Reports that were recorded before are found by their identity; new
+ones are decided on in order.
 
-From the lock of the log's head on. A report that a rule refuses fails alone; what one report
-records is known to those after it.
+It begins with the lock of the log's head. A report that a rule refuses fails alone. Each report is
+decided on with what the reports before it in the batch have recorded.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 from uuid_utils import uuid7
 
-from firmtrail.database.database import Row, Script, Statement
+from firmtrail.database.database import Row, Script
 from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import lineage, log
-from firmtrail.recording.commit import Before, Committed, Paper, opened
-from firmtrail.rules import ask, device
+from firmtrail.recording.commit import Committed, Draft, Load, LogContext, begin_draft, loaded
+from firmtrail.rules import ask, device, device_order
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
-from firmtrail.rules.report import Known, Report, claim, claim_of, identity, is_bare, is_counted
+from firmtrail.rules.report import (
+    KnownReport,
+    ReportCommand,
+    claim,
+    claim_of,
+    identity,
+    is_bare,
+    is_counted,
+)
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """Where a report stands in the log."""
+class ReportReceipt(msgspec.Struct, frozen=True, gc=False):
+    """Says where in which log a report was recorded."""
 
     log: int
     position: int
@@ -28,159 +38,129 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     recorded_at_ms: int
 
 
-type Outcome = Receipt | Refused
-type Recording = Script[tuple[Committed, list[list[Outcome]]]]
-type _KnownReports = dict[tuple[str, str], Known]
+type ReportOutcome = ReportReceipt | Refused
+type _KnownReports = dict[tuple[str, str], KnownReport]
 
 
-class Item(msgspec.Struct, frozen=True, gc=False):
-    """A report with the identity that its event gets.
+class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
+    """Holds a report with the identity that its event gets.
 
-    A bare report's is made up on arrival, not in the commit: tried again after an unknown outcome,
-    it is found under it.
+    The identity of a bare report is made up when it arrives, not in the commit: when the report is
+    tried again after an unknown outcome, it is found under that identity.
     """
 
     stream: str
     event_id: str
-    report: Report
+    report: ReportCommand
 
 
-def recording(
-    log_id: int, before: Before, take: Callable[[], Sequence[Sequence[Item]]]
-) -> Recording:
-    """Plays one commit from the head's lock on, of what can be taken when the head is locked;
-    returns the outcomes of each unit too."""
-    paper = yield from opened(log_id, before)
+def identified(report: ReportCommand) -> IdentifiedReport:
+    """Returns the report with its identity; one that is bare gets an identity of its own."""
+    event_id = identity(report) or f"s.{uuid7().hex}"
+    return IdentifiedReport(f"device/{report.device}", event_id, report)
+
+
+def record_reports(
+    log_id: int, context: LogContext, take: Callable[[], Sequence[Sequence[IdentifiedReport]]]
+) -> Script[tuple[Committed, list[list[ReportOutcome]]]]:
+    """Plays one commit, beginning with the lock of the head. It records the units that `take` gives
+    once the head is locked; returns the outcomes of each unit too."""
+    draft = yield from begin_draft(log_id, context)
     batch = take()
     items = [item for unit in batch for item in unit]
-    known = yield from _loaded(paper, before, items)
-    counted: list[Item] = []
-    if any(state.counting_place for state in paper.fold.states.values()):
-        batch = [[_in_counting(paper, item) for item in unit] for unit in batch]
-        counted = [item for unit in batch for item in unit if _counting_place(paper, item.report)]
-    known |= yield from _loaded_further(paper, before, items, counted)
-    outcomes = [_decide_unit(paper, unit, known) for unit in batch]
-    yield paper.statements()
-    return paper.committed, [
-        [_as_first_given(before.old, each) for each in unit] for unit in outcomes
+    known: _KnownReports = {}
+    devices = draft.load_devices({item.report.device for item in items}, _questions(items))
+    yield from loaded([*devices, *_find(draft, context, items, known)])
+    further = _later(draft, items)  # needed only because of the states of devices
+    if any(state.counting_place for state in draft.fold.states.values()):
+        batch = [[_in_counting(draft, item) for item in unit] for unit in batch]
+        counted = [item for unit in batch for item in unit if _counting_place(draft, item.report)]
+        further += _find(draft, context, counted, known) if counted else []
+    if further:
+        yield from loaded(further)
+    outcomes = [_decide_unit(draft, unit, known) for unit in batch]
+    yield draft.statements()
+    earlier = context.earlier_logs
+    return draft.committed, [[_as_first_given(earlier, each) for each in unit] for unit in outcomes]
+
+
+def _find(
+    draft: Draft, context: LogContext, items: Sequence[IdentifiedReport], known: _KnownReports
+) -> list[Load]:
+    """Finds the reports recorded under these identities, in this log and in those that it
+    continues, and adds them to `known`."""
+    identities = [(item.stream, item.event_id) for item in items]
+
+    def take(earlier: lineage.Segment | None, rows: Iterable[Row]) -> None:
+        for key, found in log.recorded_entries(identities, rows).items():
+            if earlier is None:
+                known[key] = _known(found)
+            elif found.position < earlier.size:  # an earlier log counts up to there, below 0
+                known[key] = _known(found._replace(position=earlier.start + found.position))
+
+    return [
+        Load(
+            log.find(earlier.log_id if earlier else draft.log_id, identities),
+            partial(take, earlier),
+        )
+        for earlier in (None, *context.earlier_logs)
     ]
 
 
-def _loaded(paper: Paper, before: Before, items: Sequence[Item]) -> Script[_KnownReports]:
-    """Loads the devices that the reports name, what these were offered and asked, and the reports
-    recorded under the same identities."""
-    names = {item.report.device for item in items}
-    told = paper.load_told(names, _questions(items))
-    identities = _identities(items)
-    devices, *rest = yield [
-        paper.load_devices(names),
-        *told,
-        *_find(paper, before, identities),
-    ]
-    paper.take_devices(devices)
-    paper.take_told(rest[: len(told)])
-    return _found(before, identities, rest[len(told) :])
+def _known(found: log.RecordedEntry) -> KnownReport:
+    event = decode(found.position, found.text).event
+    assert isinstance(event, REPORTS)
+    return KnownReport(found.position, found.recorded_at_ms, claim_of(event))
 
 
-def _loaded_further(
-    paper: Paper, before: Before, items: Sequence[Item], counted: Sequence[Item]
-) -> Script[_KnownReports]:
-    """Loads what only a device's state shows to be needed, in one more step if there is any: the
-    reports after a late one, and those of a further counting under the identities of `counted`."""
-    late = _late(paper, (item.report for item in items))
-    if not late and not counted:
-        return {}
-    identities = _identities(counted)
-    later = [paper.load_later(late)] if late else []
-    rows = yield [*later, *(_find(paper, before, identities) if counted else ())]
-    if late:
-        paper.fold.add_later(late, rows[0])
-    return _found(before, identities, rows[len(later) :]) if counted else {}
+def _later(draft: Draft, items: Iterable[IdentifiedReport]) -> list[Load]:
+    """Loads the reports that come after late ones, if there are any."""
+    late = _late(draft, (item.report for item in items))
+    return [draft.load_later(late)] if late else []
 
 
-def _identities(items: Iterable[Item]) -> list[tuple[str, str]]:
-    return [(item.stream, item.event_id) for item in items]
-
-
-def _find(paper: Paper, before: Before, identities: Sequence[tuple[str, str]]) -> list[Statement]:
-    """Looks in this log and in those that it continues; read the rows with `_found`."""
-    log_ids = (paper.log_id, *(part.log_id for part in before.old))
-    return [log.find(log_id, identities) for log_id in log_ids]
-
-
-def _found(
-    before: Before, identities: Sequence[tuple[str, str]], results: Sequence[Sequence[Row]]
-) -> _KnownReports:
-    known = {
-        key: _known(event) for key, event in log.recorded_entries(identities, results[0]).items()
-    }
-    for part, rows in zip(before.old, results[1:], strict=True):
-        known |= _known_in_old(part, log.recorded_entries(identities, rows))
-    return known
-
-
-def _counting_place(paper: Paper, report: Report) -> int:
+def _counting_place(draft: Draft, report: ReportCommand) -> int:
     """Returns where the counting begins that a report's seq belongs to; 0 for the first counting,
     and for a report that its seq does not identify."""
-    state = paper.fold.states.get(report.device)
+    state = draft.fold.states.get(report.device)
     return state.counting_place if state is not None and is_counted(report) else 0
 
 
-def _in_counting(paper: Paper, item: Item) -> Item:
+def _in_counting(draft: Draft, item: IdentifiedReport) -> IdentifiedReport:
     """Returns the report with the identity that it has in the present counting of its device."""
-    place = _counting_place(paper, item.report)
+    place = _counting_place(draft, item.report)
     event_id = identity(item.report, place) if place else None
     return msgspec.structs.replace(item, event_id=event_id) if event_id else item
 
 
-def _known_in_old(
-    part: lineage.Segment, found: Mapping[tuple[str, str], log.RecordedEntry]
-) -> _KnownReports:
-    """Returns what an old log knows, of as much of it as counts, at positions below 0."""
-    return {
-        key: _known(event._replace(position=part.start + event.position))
-        for key, event in found.items()
-        if event.position < part.size
-    }
-
-
-def _as_first_given(old: Sequence[lineage.Segment], outcome: Outcome) -> Outcome:
-    """Returns a receipt of a log that this one continues, as that log gave it."""
+def _as_first_given(
+    earlier_logs: Sequence[lineage.Segment], outcome: ReportOutcome
+) -> ReportOutcome:
+    """Returns the receipt as the log that first gave it did, if that log is an earlier one."""
     if isinstance(outcome, Refused) or outcome.position >= 0:
         return outcome
-    number, position = lineage.original_place(old, outcome.position)
+    number, position = lineage.original_place(earlier_logs, outcome.position)
     return msgspec.structs.replace(outcome, log=number, position=position)
 
 
-def _questions(items: Iterable[Item]) -> set[tuple[str, str]]:
+def _questions(items: Iterable[IdentifiedReport]) -> set[tuple[str, str]]:
     reports = [item.report for item in items]
     return {(each.device, each.question) for each in reports if each.question is not None}
 
 
-def identified(report: Report) -> Item:
-    event_id = identity(report) or f"s.{uuid7().hex}"
-    return Item(f"device/{report.device}", event_id, report)
-
-
-def _known(found: log.RecordedEntry) -> Known:
-    event = decode(found.position, found.text).event
-    assert isinstance(event, REPORTS)
-    return Known(found.position, found.recorded_at_ms, claim_of(event))
-
-
-def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
+def _late(draft: Draft, reports: Iterable[ReportCommand]) -> list[tuple[str, int]]:
     """Returns the (device, place) of each report that may not be the last in its device's order.
 
-    `last` is never below the last place that the device will have: a report after one that turns
-    out to be refused, or one that takes its place from the device's seq, is looked up for nothing.
+    `last` is never below the last place that the device will have. So a report after one that is
+    then refused, or one that takes its place from the device's seq, may be looked up needlessly.
     """
-    states = paper.fold.states
+    states = draft.fold.states
     last = {name: state.last_place for name, state in states.items()}
     late = []
     for report in reports:
         if (state := states.get(report.device)) is None:
             continue
-        place = device.claimed_place(state, report, paper.now_ms)
+        place = device_order.claimed_place(state, report, draft.now_ms)
         if place < last[report.device]:
             late.append((report.device, place))
         else:
@@ -188,42 +168,44 @@ def _late(paper: Paper, reports: Iterable[Report]) -> list[tuple[str, int]]:
     return late
 
 
-def _decide_unit(paper: Paper, items: Iterable[Item], known: _KnownReports) -> list[Outcome]:
-    outcomes: list[Outcome] = []
+def _decide_unit(
+    draft: Draft, items: Iterable[IdentifiedReport], known: _KnownReports
+) -> list[ReportOutcome]:
+    outcomes: list[ReportOutcome] = []
     for item in items:
         try:
-            outcomes.append(_decide(paper, item, known))
+            outcomes.append(_decide(draft, item, known))
         except Refused as refused:
             outcomes.append(refused)
     return outcomes
 
 
-def _decide(paper: Paper, item: Item, known: _KnownReports) -> Receipt:
-    """Decides on one report; what it records is known to the reports after it in the batch."""
+def _decide(draft: Draft, item: IdentifiedReport, known: _KnownReports) -> ReportReceipt:
+    """Decides on one report; the reports after it in the batch know what it records."""
     stream, event_id, report = item.stream, item.event_id, item.report
     before = known.get((stream, event_id))
-    state = paper.fold.states.get(report.device)
-    is_awaited = state is not None and is_bare(report) and _is_awaited(paper, state, report)
+    state = draft.fold.states.get(report.device)
+    is_awaited = state is not None and is_bare(report) and _is_awaited(draft, state, report)
     decided = device.decide_report(state, report, before, is_awaited=is_awaited)
     if isinstance(decided, Duplicate):
-        return Receipt(paper.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
-    position = paper.record(
+        return ReportReceipt(draft.head.number, decided.position, True, decided.recorded_at_ms)  # noqa: FBT003
+    position = draft.record(
         stream, decided, actor=report.actor, event_id=event_id, text=report.detail
     )
-    known[stream, event_id] = Known(position, paper.now_ms, claim(report))
-    return Receipt(paper.head.number, position, False, paper.now_ms)  # noqa: FBT003
+    known[stream, event_id] = KnownReport(position, draft.now_ms, claim(report))
+    return ReportReceipt(draft.head.number, position, False, draft.now_ms)  # noqa: FBT003
 
 
-def _is_awaited(paper: Paper, state: DeviceState, report: Report) -> bool:
-    """Returns whether a bare report is news although it says the same: it answers an open question,
-    or a rollout that offered its version was resumed after the device's last report."""
-    steering = paper.fold.steering
-    return _answers(paper, state, report) or steering.is_resumed(state, report.version)
+def _is_awaited(draft: Draft, state: DeviceState, report: ReportCommand) -> bool:
+    """Returns whether a bare report is new although it repeats the last one: it answers an open
+    question, or a rollout that offered its version was resumed after the device's last report."""
+    steering = draft.fold.steering
+    return _answers(draft, state, report) or steering.is_resumed(state, report.version)
 
 
-def _answers(paper: Paper, state: DeviceState, report: Report) -> bool:
+def _answers(draft: Draft, state: DeviceState, report: ReportCommand) -> bool:
     if report.question is None or not ask.answers(report.status):
         return False
-    asked = paper.fold.steering.asks.get((report.device, report.question))
-    place = device.place_of(state, None, paper.now_ms)
-    return ask.is_answered_by(asked, place, paper.now_ms)
+    asked = draft.fold.steering.asks.get((report.device, report.question))
+    place = device_order.place_of(state, None, draft.now_ms)
+    return ask.is_answered_by(asked, place, draft.now_ms)

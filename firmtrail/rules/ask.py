@@ -1,8 +1,8 @@
-"""The rules of questions: a device is asked which version it runs, and a report answers.
+"""Decides which report answers a question: a device is asked which version it runs.
 
-A question is open until a report of what runs names it, or it expires. It has a place in the
-device's order, the device's last place when it was asked: a report of an earlier place says what
-ran before the question, and does not answer it.
+A question is open until it expires, or until a report of a running version names it. Its place in
+the device's order is the device's last place when it was asked: a report with an earlier place says
+what ran before the question, and does not answer it.
 """
 
 import msgspec
@@ -15,8 +15,8 @@ from firmtrail.events.times import time_ms
 from firmtrail.rules.device import MOVING
 
 
-class Ask(msgspec.Struct, frozen=True, gc=False):
-    """A question to a device, and its answer."""
+class Question(msgspec.Struct, frozen=True, gc=False):
+    """Holds a question to a device, and its answer."""
 
     device: str
     question: str
@@ -31,10 +31,11 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     """The device's last place when it was asked."""
 
 
-def asked(device: str, recorded: Recorded, place: int = -1) -> Ask:
+def asked(device: str, recorded: Recorded, place: int = -1) -> Question:
+    """Returns the question that an Asked event begins."""
     event = recorded.event
     assert isinstance(event, Asked)
-    return Ask(
+    return Question(
         device,
         event.question,
         recorded.position,
@@ -44,27 +45,30 @@ def asked(device: str, recorded: Recorded, place: int = -1) -> Ask:
     )
 
 
-def is_open(ask: Ask | None, now_ms: int) -> bool:
-    return ask is not None and ask.answered_position is None and now_ms < ask.expires_at_ms
+def is_open(question: Question | None, now_ms: int) -> bool:
+    return (
+        question is not None
+        and question.answered_position is None
+        and now_ms < question.expires_at_ms
+    )
 
 
-def is_answered_by(ask: Ask | None, place: int, now_ms: int) -> bool:
+def is_answered_by(question: Question | None, place: int, now_ms: int) -> bool:
     """Returns whether a report at this place, which names the question, answers it."""
-    return is_open(ask, now_ms) and ask is not None and place >= ask.place
+    return is_open(question, now_ms) and question is not None and place >= question.place
 
 
 def answers(status: Status) -> bool:
-    """Returns whether a report of this status says what runs; what failed, or is on its way, does
-    not."""
+    """Returns whether a report of this status says what runs. A failure or a progress does not."""
     return status in MOVING
 
 
-def answered(ask: Ask, recorded: Recorded) -> Ask:
+def answered(question: Question, recorded: Recorded) -> Question:
     """Returns the question after a report that answers it, while it is open."""
     event = recorded.event
     assert isinstance(event, REPORTS)
     return replace(
-        ask,
+        question,
         answered_position=recorded.position,
         answered_at_ms=recorded.recorded_at_ms,
         version=event.version,

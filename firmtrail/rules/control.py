@@ -1,7 +1,8 @@
-"""All that decides in a project: its settings, releases, rollouts and halt; and the commands on it.
+"""Folds a project's settings, releases, rollouts and halt into its `Control`, and decides on
+commands that concern several of them.
 
 `Control` is the fold of the control events. It is small, whatever the fleet's size, so a process
-keeps it in memory; `count` says how many of the log's control events it holds.
+keeps it in memory; `count` is the number of the log's control events in it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,52 +15,52 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.steering import Halted, Resumed, RollbackStarted, RolloutStarted
 from firmtrail.rules import release, rollout, settings
 from firmtrail.rules.device import Refused
-from firmtrail.rules.release import Current, Key, Release, Releases
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.release import CurrentReleases, ReleaseKey, Releases, ReleaseState
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import Settings
 
-type Halt = Literal["rollouts", "all"]
-"""What is halted: everything but rollbacks, or everything."""
+type HaltScope = Literal["rollouts", "all"]
+"""The extent of a halt: everything but rollbacks, or everything."""
 
-type WantedRollout = RolloutStarted | RollbackStarted
+type RolloutStart = RolloutStarted | RollbackStarted
 
 
 @dataclass(frozen=True)
 class Control:
-    """What decides in a project after some of its log."""
+    """Holds everything in a project that decides what devices run, after some of its log."""
 
     count: int = 0
     settings: Settings = settings.INITIAL
-    halt: Halt | None = None
+    halt: HaltScope | None = None
     releases: Releases = field(default_factory=dict)
-    rollouts: Mapping[str, Rollout] = field(default_factory=dict)
+    rollouts: Mapping[str, RolloutState] = field(default_factory=dict)
     """By id."""
 
     @cached_property
-    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[Rollout]]:
-        """What was not aborted, the newest first: rollbacks by model and bad version, rollouts by
-        model and None."""
-        found: dict[tuple[str, str | None], list[Rollout]] = {}
+    def deciding(self) -> Mapping[tuple[str, str | None], Sequence[RolloutState]]:
+        """Returns the rollouts that were not aborted, the newest first: rollbacks by model and bad
+        version, others by model and None."""
+        found: dict[tuple[str, str | None], list[RolloutState]] = {}
         for each in sorted(self.rollouts.values(), key=lambda each: -each.position):
             if each.phase != "aborted":
                 found.setdefault((each.model, each.bad_version), []).append(each)
         return found
 
     @cached_property
-    def latest(self) -> Mapping[str, Release]:
-        """By model."""
+    def latest(self) -> Mapping[str, ReleaseState]:
+        """Returns the latest release of each model."""
         return release.latest(self.releases.values())
 
     @cached_property
-    def current(self) -> Current:
-        """By model: the releases that outdate."""
+    def current(self) -> CurrentReleases:
+        """Returns, by model, the releases that can outdate a device."""
         return release.current(self.releases.values())
 
     @cached_property
-    def followed(self) -> Mapping[str, Release]:
-        """By model: the latest that no rollout, in any state, carries."""
+    def followed(self) -> Mapping[str, ReleaseState]:
+        """Returns the latest release of each model that no rollout, in any state, carries."""
         carried = {
-            Key(each.model, each.version)
+            ReleaseKey(each.model, each.version)
             for each in self.rollouts.values()
             if not each.is_rollback and each.version is not None
         }
@@ -67,17 +68,17 @@ class Control:
 
     @cached_property
     def models(self) -> frozenset[str]:
-        """Those with a release."""
+        """Returns the models that have a release."""
         return frozenset(key.model for key in self.releases)
 
     @cached_property
     def watching(self) -> bool:
-        """Whether a rollout may pause itself over the outcomes of its offers."""
+        """Returns whether any rollout may pause because of the outcomes of its offers."""
         return any(each.watches for each in self.rollouts.values())
 
 
 def evolve(control: Control, recorded: Recorded) -> Control:
-    """What decides after a further event of any kind."""
+    """Returns the control after a further event of any kind."""
     event = recorded.event
     if not event.IS_CONTROL:
         return control
@@ -99,30 +100,32 @@ def evolve(control: Control, recorded: Recorded) -> Control:
     return replace(changed, count=control.count + 1)
 
 
-def _with_rollout(control: Control, changed: Rollout) -> Control:
+def _with_rollout(control: Control, changed: RolloutState) -> Control:
     return replace(control, rollouts={**control.rollouts, changed.id: changed})
 
 
 def is_withdrawn(control: Control, model: str, of: str) -> bool:
-    found = control.releases.get(Key(model, of))
+    found = control.releases.get(ReleaseKey(model, of))
     return found is not None and found.is_withdrawn
 
 
 def decide_rollout(control: Control, wanted: RolloutStarted) -> RolloutStarted:
-    """Raises `Refused` where there is no such release, or it is withdrawn."""
+    """Returns the event of the rollout. Raises `Refused` if there is no such release, or if it is
+    withdrawn."""
     _check_target(control, wanted.model, wanted.version, "version")
     return wanted
 
 
 def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarted:
-    """Raises `Refused` where a version that it sends devices to is no release or is withdrawn.
+    """Returns the event of the rollback. Raises `Refused` if a version that it sends devices to is
+    not a release, or is withdrawn.
 
     The caller withdraws the bad release in the same commit. As no target is withdrawn and every
-    bad version is, no two rollbacks send a device to and fro.
+    bad version is, no two rollbacks send a device back and forth.
     """
     for member, target in (("to", wanted.version), ("fallback", wanted.fallback)):
         if target == wanted.bad_version:
-            detail = "a rollback leads away from its bad version"
+            detail = "A rollback must lead away from its bad version. Choose another version."
             raise Refused("invalid", detail, status=422, member=member)
         if target is not None:
             _check_target(control, wanted.model, target, member)
@@ -130,36 +133,38 @@ def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarte
 
 
 def _check_target(control: Control, model: str, target: str, member: str) -> None:
-    found = control.releases.get(Key(model, target))
+    found = control.releases.get(ReleaseKey(model, target))
     if found is None:
-        detail = f"{model} has no release {target}"
+        detail = f"Model {model} has no release {target}. Add the release first."
         raise Refused("unknown_release", detail, status=422, member=member)
     if found.is_withdrawn:
-        raise Refused("release_withdrawn", f"{target} of {model} is withdrawn")
+        raise Refused("release_withdrawn", f"Release {target} of {model} is withdrawn.")
 
 
-def existing(control: Control, rollout_id: str) -> Rollout:
-    """Raises `Refused` where there is no such rollout."""
+def existing(control: Control, rollout_id: str) -> RolloutState:
+    """Returns the rollout. Raises `Refused` if there is no such rollout."""
     if rollout_id not in control.rollouts:
-        raise Refused("unknown_rollout", f"there is no rollout {rollout_id}", status=404)
+        raise Refused("unknown_rollout", f"There is no rollout {rollout_id}.", status=404)
     return control.rollouts[rollout_id]
 
 
-def commandable(control: Control, rollout_id: str) -> Rollout:
-    """The rollout, if it takes other commands than abort. Raises `Refused`."""
+def commandable(control: Control, rollout_id: str) -> RolloutState:
+    """Returns the rollout. Raises `Refused` if it takes no commands but abort."""
     found = existing(control, rollout_id)
     if found.version is not None and is_withdrawn(control, found.model, found.version):
-        raise Refused("release_withdrawn", f"{found.version} of {found.model} is withdrawn")
+        raise Refused(
+            "release_withdrawn", f"Release {found.version} of {found.model} is withdrawn."
+        )
     return found
 
 
 def decide_halt(control: Control, *, is_all: bool) -> Halted:
     if control.halt == ("all" if is_all else "rollouts"):
-        raise Refused("halted", "the project is halted already")
+        raise Refused("halted", "The project is already halted.")
     return Halted(all=is_all)
 
 
 def decide_resume(control: Control) -> Resumed:
     if control.halt is None:
-        raise Refused("not_halted", "the project is not halted")
+        raise Refused("not_halted", "The project is not halted.")
     return Resumed()

@@ -1,36 +1,36 @@
-"""What is a line of a device's history, beside the ones before it? Pure."""
+"""Classifies the lines of a device's history: upgrade, downgrade, revert, … Pure."""
 
 from typing import Literal, NamedTuple
 
 from firmtrail.rules import version
 
 type Ordered = Literal["rollback", "offered"]
-"""Which offer a report's version follows: a rollback's, or another."""
-type Change = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
+"""The kind of offer that a report's version follows: a rollback's, or another."""
+type ChangeKind = Literal["first", "rollback", "revert", "upgrade", "downgrade", "build"]
 
 
-class Wish(NamedTuple):
-    """What was wished of a device when it reported: its pin, and whether an open offer ordered the
-    version that it reported."""
+class Intent(NamedTuple):
+    """Holds what we wanted of a device when it reported: its pin, and whether an open offer ordered
+    the version that it reported."""
 
     pinned: str | None = None
     ordered: Ordered | None = None
 
 
 def change_of(
-    current: str, previous: str | None, before_previous: str | None, wish: Wish
-) -> Change:
-    """What an entry of the history is, beside the runs before it.
+    current: str, previous: str | None, before_previous: str | None, intent: Intent
+) -> ChangeKind:
+    """Returns how the current version follows the previous one, and the one before that.
 
-    A revert is the device's own way back to the version before its predecessor; a lower version
-    that it is pinned to, or was offered otherwise than by a rollback, is a downgrade.
+    A revert is the device's own return to the version before the previous one. A lower version that
+    the device is pinned to, or was offered by anything but a rollback, is a downgrade.
     """
     if previous is None:
         return "first"
     order = version.order(current, previous)
-    if order < 0 and wish.ordered == "rollback":
+    if order < 0 and intent.ordered == "rollback":
         return "rollback"
-    is_own = wish.ordered is None and current != wish.pinned
+    is_own = intent.ordered is None and current != intent.pinned
     if order < 0 and current == before_previous and is_own:
         return "revert"
     if order == 0:

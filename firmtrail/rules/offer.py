@@ -1,15 +1,15 @@
-"""The rules of offers: what a device was offered, and how each attempt at it ended.
+"""Folds the offers of a device, and decides how each attempt at them ended.
 
-An offer stands for a device, its model, the source of the order (a rollout, a rollback, its pin,
+An offer belongs to a device, its model, the source of the order (a rollout, a rollback, its pin,
 follow_latest) and a version. Each time a new attempt is ordered, the offer is made again.
 
 An offer has a place in the device's order: the device's last place when the offer was made. A
-report of an earlier place came late. It says how the device was before the offer, so it changes
-nothing of the offer.
+report with an earlier place came late. It says how the device was before the offer, so it does not
+change the offer.
 
 An attempt is over when the device reports `failed` or `rejected`, or, after `installing` or
-`rebooting`, that another version runs. It counts once an offer. The device's next install of the
-version, or a person's retry, sets the count back. Attempts belong to device, model and version:
+`rebooting`, that another version runs. It counts once for each offer. The device's next install of
+the version, or a person's retry, resets the count. Attempts belong to device, model and version:
 every offer of that version has the same count. The outcome of an offer is the last one in the
 device's order.
 """
@@ -23,42 +23,43 @@ from msgspec.structs import replace
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ReportEvent
 from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
-from firmtrail.rules.device import AT_IT, FAILING, MOVING, DeviceState, Later, Placed
+from firmtrail.rules.device import FAILING, INSTALLING, MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.history import Ordered
 
-type Outcome = Literal["installed", "failed"]
+type OfferOutcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]
-"""All offers of one device."""
+"""The offers of one device."""
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
-    """What a device was offered, and how it went."""
+    """Holds what a device was offered, and the outcome."""
 
     device: str
     source: str
-    """The rollout's id, or the cause where there is none."""
+    """The rollout's id, or the cause if there is no rollout."""
     version: str
     cause: Cause
     position: int
-    """The event that made it last."""
+    """The position of the event that made it last."""
     offered_at_ms: int
     attempt: int
-    """The one that it was made for last; 0 once the count was set back."""
+    """The attempt that it was made for last; 0 once the count was reset."""
     attempts: int
-    """Of the device at this version, by whichever offer."""
+    """The number of attempts of the device at this version, by any offer."""
     has_failed: bool = False
-    """An attempt since the last install of the version; a retry does not change it."""
+    """Whether an attempt failed since the version was last installed; a retry does not change
+    it."""
     is_counted: bool = False
-    """Its attempt is over."""
+    """Whether its attempt is over."""
     installing_place: int = -1
-    """Of the report that the device is at it; -1: it is not."""
-    outcome: Outcome | None = None
+    """The place of the report that the device installs it; -1 if it does not."""
+    outcome: OfferOutcome | None = None
     outcome_position: int = -1
     outcome_place: int = -1
     silent_position: int | None = None
     """The position of the event that says that the device fell silent after it."""
     model: str = ""
-    """Of the device when the offer was made: the same version of two models is two releases."""
+    """The device's model when the offer was made: one version of two models is two releases."""
     place: int = -1
     """The device's last place when the offer was made."""
     cleared_place: int = -1
@@ -66,21 +67,21 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_silent(self) -> bool:
-        """Returns whether it counts as failed because the device fell silent."""
+        """Returns whether the offer counts as failed because the device fell silent."""
         return self.outcome == "failed" and self.outcome_position == self.silent_position
 
     @property
     def is_pending(self) -> bool:
-        """Returns whether no outcome came since it was made last."""
+        """Returns whether no outcome came since the offer was last made."""
         return self.outcome is None or self.outcome_position < self.position
 
     @property
     def key(self) -> tuple[str, str]:
-        """Among the offers of its device."""
+        """Returns the key of the offer among those of its device."""
         return source_key(self), self.version
 
     def is_open(self, at: Placed) -> bool:
-        """Returns whether an install of the version, at this place, follows from it."""
+        """Returns whether an install of the version, at this place, follows from the offer."""
         if at.place < self.place:
             return False
         is_installed = self.outcome == "installed" and self.outcome_position > self.position
@@ -88,8 +89,8 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 
 
 def source_key(offer: Offer) -> str:
-    """Returns the source, with the model where a source has offers for more than one: a rollout is
-    of one model, a rule of all. No name of a model holds a "/"."""
+    """Returns the source, with the model if the source can have offers for several models: a
+    rollout has one model, a rule all. No name of a model contains a "/"."""
     if offer.cause in {"rollout", "rollback"}:
         return offer.source
     return f"{offer.source}/{offer.model}"
@@ -105,18 +106,18 @@ def of_model(offers: Iterable[Offer], model: str | None) -> list[Offer]:
 
 
 def attempts(offers: Offers, version: str) -> int:
-    """Returns how many attempts of the device at this version count; `offers` are of its model."""
+    """Returns the number of the device's attempts at this version; `offers` are of its model."""
     return next((offer.attempts for offer in offers if offer.version == version), 0)
 
 
 def latest(offers: Iterable[Offer]) -> Offer | None:
-    """Returns the one made last."""
+    """Returns the offer that was made last."""
     return max(offers, key=lambda offer: offer.position, default=None)
 
 
 def is_made(offers: Offers, source: str, version: str) -> bool:
-    """Returns whether the device was offered this already, for the attempt that comes next;
-    `offers` are of its model."""
+    """Returns whether the device was already offered this version by this source for its next
+    attempt; `offers` are of its model."""
     attempt = attempts(offers, version) + 1
     return any(
         (offer.source, offer.version, offer.attempt) == (source, version, attempt)
@@ -125,15 +126,16 @@ def is_made(offers: Offers, source: str, version: str) -> bool:
 
 
 class Follows(NamedTuple):
-    """The open offers that a report of an installed version follows."""
+    """Describes the open offers that a report of a running version follows."""
 
     ordered: Ordered
     position: int
-    """Of the newest of them."""
+    """The position of the newest of them."""
 
 
 def followed(offers: Offers, version: str, at: Placed) -> Follows | None:
-    """Returns the open offers that a report of this version follows, before it is folded."""
+    """Returns the open offers that a report of this version follows, before it is folded; None if
+    there are none."""
     is_open = [offer for offer in offers if offer.version == version and offer.is_open(at)]
     newest = latest(is_open)
     if newest is None:
@@ -143,12 +145,12 @@ def followed(offers: Offers, version: str, at: Placed) -> Follows | None:
 
 
 def last_place(offers: Iterable[Offer], version: str) -> int:
-    """Returns the place of the newest offer of this version; -1: there is none."""
+    """Returns the place of the newest offer of this version; -1 if there is none."""
     return max((offer.place for offer in offers if offer.version == version), default=-1)
 
 
 def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> list[Offer]:
-    """Returns the offers that an UpdateOffered changes: the one that it makes first."""
+    """Returns the offers that an UpdateOffered changes, beginning with the one that it makes."""
     event = recorded.event
     assert isinstance(event, UpdateOffered)
     others = _of_version(offers, state, event.version)
@@ -167,12 +169,12 @@ def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> 
         place=state.last_place,
         cleared_place=max((offer.cleared_place for offer in others), default=-1),
     )
-    under_way = [  # what is under way counts for the offer made last
+    no_longer_installing = [  # an install in progress counts for the offer made last
         replace(offer, installing_place=-1)
         for offer in others
         if offer.key != made.key and offer.installing_place >= 0
     ]
-    return [_with_outcome_of(made, others), *under_way]
+    return [_with_outcome_of(made, others), *no_longer_installing]
 
 
 def _of_version(offers: Iterable[Offer], state: DeviceState, version: str) -> list[Offer]:
@@ -180,7 +182,8 @@ def _of_version(offers: Iterable[Offer], state: DeviceState, version: str) -> li
 
 
 def _with_outcome_of(made: Offer, others: Offers) -> Offer:
-    """Returns the offer with the latest outcome of those before: it stays until the next."""
+    """Returns the offer with the outcome that it had before it was made again: that stays until the
+    next outcome."""
     for before in others:
         if before.key == made.key:
             return replace(
@@ -194,8 +197,8 @@ def _with_outcome_of(made: Offer, others: Offers) -> Offer:
 
 
 def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) -> list[Offer]:
-    """Returns the offers that a device's silence changes. It is an outcome and no attempt: a report
-    that comes later, of whatever place, says how it really went."""
+    """Returns the offers that a device's silence changes. Silence is an outcome, but no attempt: a
+    later report, at any place, has the real outcome."""
     return [
         replace(each, outcome="failed", outcome_position=position, silent_position=position)
         for each in offers
@@ -212,10 +215,10 @@ def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared)
 
 
 def reported(
-    offers: Offers, event: ReportEvent, at: Placed, later: Later | None = None
+    offers: Offers, event: ReportEvent, at: Placed, later: LaterReport | None = None
 ) -> list[Offer]:
     """Returns the offers that a report changes; `offers` are those for the device's model, and
-    `later` is the next report of an installed version in the device's order."""
+    `later` is the next report of a running version in the device's order."""
     same = [offer for offer in offers if offer.version == event.version]
     newest = latest(offer for offer in same if offer.place <= at.place)
     if event.status in MOVING:
@@ -224,14 +227,14 @@ def reported(
         return []
     if event.status in FAILING:
         return _failed(same, newest, at)
-    if event.status in AT_IT and not newest.is_counted:
+    if event.status in INSTALLING and not newest.is_counted:
         return _installing(same, newest, at, later)
     return []
 
 
-def _installing(same: Offers, newest: Offer, at: Placed, later: Later | None) -> list[Offer]:
-    """Returns the offers as the device is at the version. If the report arrives late, another
-    version may be known to run after it."""
+def _installing(same: Offers, newest: Offer, at: Placed, later: LaterReport | None) -> list[Offer]:
+    """Returns the offers that change as the device installs the version. If the report arrives
+    late, another version may be known to run after it."""
     if at.place <= newest.installing_place:
         return []
     if later is not None and later.version != newest.version:
@@ -240,8 +243,8 @@ def _installing(same: Offers, newest: Offer, at: Placed, later: Later | None) ->
 
 
 def _installed(same: Offers, newest: Offer | None, at: Placed) -> list[Offer]:
-    """Returns the offers as the version runs: what was tried before it, in the device's order, is
-    settled."""
+    """Returns the offers that change as the version runs: earlier attempts, in the device's order,
+    are settled."""
     if newest is None or at.place < newest.outcome_place or _is_settled(same, newest):
         return []
     if any(at.place < max(offer.place, offer.outcome_place) for offer in same):
@@ -259,7 +262,7 @@ def _installed(same: Offers, newest: Offer | None, at: Placed) -> list[Offer]:
     ]
 
 
-def _with_outcome(offer: Offer, outcome: Outcome, at: Placed) -> Offer:
+def _with_outcome(offer: Offer, outcome: OfferOutcome, at: Placed) -> Offer:
     return replace(
         offer,
         is_counted=True,
@@ -271,7 +274,7 @@ def _with_outcome(offer: Offer, outcome: Outcome, at: Placed) -> Offer:
 
 
 def _is_settled(same: Offers, newest: Offer) -> bool:
-    """Returns whether it was known that the version runs, so that a heartbeat writes nothing."""
+    """Returns whether it is known that the version runs: then a heartbeat writes nothing."""
     is_installed = newest.outcome == "installed" and newest.outcome_position > newest.position
     return is_installed and not any(
         offer.attempt or offer.attempts or offer.has_failed for offer in same
@@ -279,10 +282,10 @@ def _is_settled(same: Offers, newest: Offer) -> bool:
 
 
 def _left(offers: Offers, running: str, at: Placed) -> list[Offer]:
-    """Another version runs: what was being installed did not get there.
+    """Returns the offers that change as another version runs: an install in progress has failed.
 
-    At the same place the later position comes after: a report in one array with the one before it,
-    or one without a seq from a device that sends them.
+    At the same place the later position comes later: two reports in one array, or a report without
+    a seq from a device that sends seqs.
     """
     changed: list[Offer] = []
     for offer in offers:
@@ -294,11 +297,12 @@ def _left(offers: Offers, running: str, at: Placed) -> list[Offer]:
 
 
 def _failed(same: Offers, newest: Offer, at: Placed) -> list[Offer]:
-    """Counts an attempt for all offers of the version; once for the one that was made last.
+    """Returns the offers with one more attempt for each offer of the version, once for the offer
+    that was made last.
 
-    A further failure counts none, but is the latest outcome: a rollout that was resumed meanwhile
-    has to see it. Failures before the last retry count none either, nor do they end an attempt at
-    an offer that has a later place.
+    A further failure counts no attempt, but is the latest outcome: a rollout that was resumed since
+    must see it. Failures before the last retry count no attempt either, nor do they end an attempt
+    at an offer that has a later place.
     """
     if newest.is_counted:
         is_again = newest.outcome == "failed" and newest.outcome_position > newest.position

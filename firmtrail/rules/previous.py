@@ -1,28 +1,29 @@
-"""Which version can a device go back to? The previous good one, out of what it ran before."""
+"""Finds the version that a device can go back to: the last good one that it ran before."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.rules.control import Control
 from firmtrail.rules.offer import Offers
-from firmtrail.rules.release import Key
+from firmtrail.rules.release import ReleaseKey
 
 
-class Run(NamedTuple):
-    """A version that a device ran before its first run of a bad one."""
+class PastRun(NamedTuple):
+    """Holds a version that a device ran before it first ran a bad one."""
 
     version: str
     has_failed: bool
-    """It reported a failure at it since it last ran it."""
+    """Whether the device has failed to install this version since it last ran it."""
 
 
-def previous(control: Control, model: str, runs: Iterable[Run], offers: Offers) -> str | None:
-    """The version of the latest run, by the device's order, that is good; `runs` newest first.
+def previous(control: Control, model: str, runs: Iterable[PastRun], offers: Offers) -> str | None:
+    """Returns the version of the last good run; `runs` are in the device's order, the latest first.
 
-    Good is a release of its model that is not withdrawn and that it did not fail on.
+    A version is good if it is a release of the model, is not withdrawn, and the device has not
+    failed at it.
     """
     for run in runs:
-        found = control.releases.get(Key(model, run.version))
+        found = control.releases.get(ReleaseKey(model, run.version))
         if found is None or found.is_withdrawn or run.has_failed:
             continue
         if not any(each.version == run.version and each.has_failed for each in offers):

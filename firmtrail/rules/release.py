@@ -1,7 +1,7 @@
-"""The rules of releases: what can be added to a project's, withdrawn, and which is the latest.
+"""Decides which releases can be added and withdrawn, and which release is the latest. Pure.
 
-Pure. A release is a version of a model, with its artifacts: files that never change. It is
-withdrawn once and for good; its version is not used a second time.
+A release is a version of a model, with its artifacts: files that never change. It is withdrawn for
+good, and its version is not used a second time.
 """
 
 from bisect import bisect_right
@@ -18,94 +18,94 @@ from firmtrail.rules import version
 from firmtrail.rules.device import Refused
 
 ARTIFACTS_MAX = 64
-"""Of one release; a device is told of all of them at once."""
+"""Per release; an answer to a device lists all of them."""
 
 
-class Key(NamedTuple):
-    """Which release of a project: a version belongs to its model."""
+class ReleaseKey(NamedTuple):
+    """Names a release of a project: a version belongs to its model."""
 
     model: str
     version: str
 
 
-class Artifact(msgspec.Struct, frozen=True):
-    """A file of a release."""
+class ReleaseArtifact(msgspec.Struct, frozen=True):
+    """Describes a file of a release."""
 
     name: str
     size_bytes: int
     sha256: str
 
 
-class Release(msgspec.Struct, frozen=True):
-    """A release as its events leave it."""
+class ReleaseState(msgspec.Struct, frozen=True):
+    """Holds the state of a release after its events."""
 
     model: str
     version: str
     position: int
-    """Where it was added, which tells the later of two."""
+    """The position at which it was added: the later of two releases has the higher position."""
     added_at_ms: int
     has_notes: bool = False
     withdrawn_position: int | None = None
     withdrawn_at_ms: int | None = None
-    artifacts: tuple[Artifact, ...] = ()
-    """By name."""
+    artifacts: tuple[ReleaseArtifact, ...] = ()
+    """In the order of their names."""
 
     @property
     def is_withdrawn(self) -> bool:
         return self.withdrawn_position is not None
 
-    def artifact(self, name: str) -> Artifact | None:
+    def artifact(self, name: str) -> ReleaseArtifact | None:
         return next((each for each in self.artifacts if each.name == name), None)
 
 
-type Releases = Mapping[Key, Release]
+type Releases = Mapping[ReleaseKey, ReleaseState]
 """All releases of a project."""
 
-type Place = tuple[int, int, int, bool]
-"""Where a version is among those that are no pre-releases; the pre-releases of one share one."""
+type Rank = tuple[int, int, int, bool]
+"""The rank of a version; all pre-releases of a version have one rank, just below it."""
 
 
-class Outdating(NamedTuple):
-    """A model's releases that outdate what is lower: those neither withdrawn nor pre-releases."""
+class ModelReleases(NamedTuple):
+    """Holds the releases of a model that can outdate a device: not withdrawn, no pre-release."""
 
-    latest: Release
-    places: Sequence[Place]
-    """Theirs, the lowest first."""
+    latest: ReleaseState
+    ranks: Sequence[Rank]
+    """The ranks of these releases, the lowest first."""
     since_ms: Sequence[int]
-    """For each of these: when it or a higher one was added, the first of them."""
+    """For each of them, the time at which it or a higher one was first added."""
 
 
-type Current = Mapping[str, Outdating]
-"""By model; one that has no such release is left out."""
+type CurrentReleases = Mapping[str, ModelReleases]
+"""By model; a model that has no such release is left out."""
 
 
-def stream(key: Key) -> str:
+def stream(key: ReleaseKey) -> str:
     return f"release/{key.model}/{key.version}"
 
 
-def key_of(stream: str) -> Key | None:
-    """The release that a stream is of; None where it is of something else. No name holds a "/"."""
+def key_of(stream: str) -> ReleaseKey | None:
+    """Returns the release of a stream; None if it is not a release's. No name contains a "/"."""
     kind, _, rest = stream.partition("/")
-    return Key(*rest.split("/")) if kind == "release" else None
+    return ReleaseKey(*rest.split("/")) if kind == "release" else None
 
 
 def evolve(releases: Releases, recorded: Recorded) -> Releases:
-    """The project's releases after an event of any kind."""
+    """Returns the project's releases after an event of any kind."""
     key = key_of(recorded.stream)
     if key is None:
         return releases
     return {**releases, key: _evolve(releases.get(key), recorded)}
 
 
-def _evolve(release: Release | None, recorded: Recorded) -> Release:
+def _evolve(release: ReleaseState | None, recorded: Recorded) -> ReleaseState:
     event = recorded.event
     if isinstance(event, ReleaseAdded):
         at = (recorded.position, recorded.recorded_at_ms)
-        return Release(event.model, event.version, *at, has_notes=event.notes is not None)
+        return ReleaseState(event.model, event.version, *at, has_notes=event.notes is not None)
     assert release is not None, f"{recorded.stream} was never added"
     match event:
         case ArtifactAdded(name, size_bytes, sha256):
-            artifacts = (*release.artifacts, Artifact(name, size_bytes, sha256))
+            artifacts = (*release.artifacts, ReleaseArtifact(name, size_bytes, sha256))
             by_name = sorted(artifacts, key=lambda artifact: artifact.name)
             return replace(release, artifacts=tuple(by_name))
         case ReleaseWithdrawn():
@@ -118,76 +118,84 @@ def _evolve(release: Release | None, recorded: Recorded) -> Release:
 
 
 def decide_addition(releases: Releases, wanted: ReleaseAdded) -> ReleaseAdded:
-    """Raises `Refused` where the version was added before, also if it was withdrawn since."""
-    if Key(wanted.model, wanted.version) in releases:
-        raise Refused("release_exists", f"{wanted.version} of {wanted.model} is a release already")
+    """Returns the event. Raises `Refused` if the version was ever added, withdrawn or not."""
+    if ReleaseKey(wanted.model, wanted.version) in releases:
+        raise Refused("release_exists", f"{wanted.model} already has a release {wanted.version}.")
     return wanted
 
 
-def decide_artifact(releases: Releases, key: Key, wanted: ArtifactAdded) -> ArtifactAdded | None:
-    """None where the release has this very file already. Raises `Refused`.
+def decide_artifact(
+    releases: Releases, key: ReleaseKey, wanted: ArtifactAdded
+) -> ArtifactAdded | None:
+    """Returns the event; None if the release already has this very file. Raises `Refused`.
 
-    What is there stays, so that a device that was told of a digest finds its bytes.
+    A file never changes, so that a device that has learned a digest finds its bytes.
     """
     release = existing(releases, key)
     before = release.artifact(wanted.name)
     if before is not None and before.sha256 == wanted.sha256:
         return None
     if before is not None:
-        raise Refused("artifact_exists", f"{wanted.name} has other bytes, of {before.sha256}")
+        raise Refused(
+            "artifact_exists",
+            f"{wanted.name} has other bytes, of SHA-256 {before.sha256}.",
+        )
     if release.is_withdrawn:
         raise withdrawn(key)
     if len(release.artifacts) >= ARTIFACTS_MAX:
-        raise Refused("too_many_artifacts", f"a release has at most {ARTIFACTS_MAX} artifacts")
+        raise Refused("too_many_artifacts", f"A release has at most {ARTIFACTS_MAX} artifacts.")
     return wanted
 
 
-def decide_withdrawal(releases: Releases, key: Key) -> ReleaseWithdrawn:
-    """Raises `Refused` where it is withdrawn already: the first reason stands."""
+def decide_withdrawal(releases: Releases, key: ReleaseKey) -> ReleaseWithdrawn:
+    """Returns the event. Raises `Refused` if it is already withdrawn: the first reason stays."""
     if existing(releases, key).is_withdrawn:
         raise withdrawn(key)
     return ReleaseWithdrawn()
 
 
-def existing(releases: Releases, key: Key) -> Release:
-    """Raises `Refused` where there is no such release."""
+def existing(releases: Releases, key: ReleaseKey) -> ReleaseState:
+    """Returns the release. Raises `Refused` if there is no such release."""
     if key not in releases:
-        raise Refused("unknown_release", f"{key.model} has no release {key.version}", status=404)
+        raise Refused(
+            "unknown_release", f"Model {key.model} has no release {key.version}.", status=404
+        )
     return releases[key]
 
 
-def withdrawn(key: Key) -> Refused:
-    """What is refused because the release is withdrawn."""
-    return Refused("release_withdrawn", f"{key.version} of {key.model} is withdrawn")
+def withdrawn(key: ReleaseKey) -> Refused:
+    """Returns the refusal of a command because the release is withdrawn."""
+    return Refused("release_withdrawn", f"Release {key.version} of {key.model} is withdrawn.")
 
 
-def latest(releases: Iterable[Release]) -> dict[str, Release]:
-    """Each model's latest release: of the highest precedence, not withdrawn, no pre-release.
+def latest(releases: Iterable[ReleaseState]) -> dict[str, ReleaseState]:
+    """Returns each model's latest release: the one of the highest precedence that is neither
+    withdrawn nor a pre-release.
 
-    Of several of one precedence, which differ in build metadata alone, it is the one added last.
+    Of several with one precedence, which differ in build metadata alone, it is the one added last.
     A model that has none is left out.
     """
-    return {model: outdating.latest for model, outdating in current(releases).items()}
+    return {model: found.latest for model, found in current(releases).items()}
 
 
-def current(releases: Iterable[Release]) -> Current:
-    """What outdates, of each model."""
-    found: dict[str, list[Release]] = {}
+def current(releases: Iterable[ReleaseState]) -> CurrentReleases:
+    """Returns, for each model, the releases that can outdate a device."""
+    found: dict[str, list[ReleaseState]] = {}
     for release in releases:
         if not release.is_withdrawn and version.precedence(release.version).prerelease is None:
             found.setdefault(release.model, []).append(release)
-    return {model: _outdating(sorted(found[model], key=_rank)) for model in found}
+    return {model: _of_model(sorted(found[model], key=_order)) for model in found}
 
 
-def _outdating(ranked: Sequence[Release]) -> Outdating:
-    since_ms = [*accumulate((each.added_at_ms for each in reversed(ranked)), min)]
-    places = [_place(each.version) for each in ranked]
-    return Outdating(ranked[-1], places, since_ms[::-1])
+def _of_model(ordered: Sequence[ReleaseState]) -> ModelReleases:
+    since_ms = [*accumulate((each.added_at_ms for each in reversed(ordered)), min)]
+    ranks = [_rank(each.version) for each in ordered]
+    return ModelReleases(ordered[-1], ranks, since_ms[::-1])
 
 
-def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
-    """What was a release after the log's first `stop` events, and whether it was withdrawn then;
-    artifacts are as they are."""
+def as_of(releases: Iterable[ReleaseState], stop: int) -> list[ReleaseState]:
+    """Returns the releases, and which of them were withdrawn, after the log's first `stop` events.
+    Their artifacts are those of the present."""
     return [
         replace(each, withdrawn_position=None, withdrawn_at_ms=None)
         if each.withdrawn_position is not None and each.withdrawn_position >= stop
@@ -197,22 +205,26 @@ def as_of(releases: Iterable[Release], stop: int) -> list[Release]:
     ]
 
 
-def outdated_since_ms(current: Current, model: str | None, running: str | None) -> int | None:
-    """Since when there has been a higher release than what a device of this model runs.
+def outdated_since_ms(
+    current: CurrentReleases, model: str | None, running: str | None
+) -> int | None:
+    """Returns since when there has been a release higher than the version that a device of this
+    model runs.
 
-    None where there is none, so that it is not outdated, and where either is unknown.
+    None if there is no higher release, so that the device is not outdated, or if the model or the
+    version is unknown.
     """
-    outdating = current.get(model or "")
-    if running is None or outdating is None:
+    found = current.get(model or "")
+    if running is None or found is None:
         return None
-    lower = bisect_right(outdating.places, _place(running))
-    return outdating.since_ms[lower] if lower < len(outdating.places) else None
+    lower = bisect_right(found.ranks, _rank(running))
+    return found.since_ms[lower] if lower < len(found.ranks) else None
 
 
-def _rank(release: Release) -> tuple[Place, int]:
-    return _place(release.version), release.position
+def _order(release: ReleaseState) -> tuple[Rank, int]:
+    return _rank(release.version), release.position
 
 
-def _place(text: str) -> Place:
+def _rank(text: str) -> Rank:
     found = version.precedence(text)
     return found.major, found.minor, found.patch, found.prerelease is None

@@ -1,8 +1,8 @@
-"""What a device reports, and which two reports are the same one.
+"""Decides which two reports are the same one. Pure.
 
 A report's identity is its report_id; else its seq; else its version, status and time. The identity
-becomes the id of the report's event, so the log's unique index keeps it: a report that is sent
-again finds the event that was recorded first. Pure.
+becomes the id of the report's event, so the log's unique index enforces it: a report that is sent
+again finds the event that was recorded first.
 """
 
 from base64 import urlsafe_b64encode
@@ -14,11 +14,11 @@ from firmtrail.events.fleet import ReportEvent, Status
 from firmtrail.events.times import time_ms
 
 EARLIEST_BELIEVED_MS = 1_420_070_400_000
-"""2015-01-01T00:00Z: a clock before it was never set."""
+"""2015-01-01T00:00Z: a clock that shows an earlier time was never set."""
 
 
-class Report(msgspec.Struct, frozen=True, gc=False):
-    """The command to record what a device reports."""
+class ReportCommand(msgspec.Struct, frozen=True, gc=False):
+    """Holds the report of a device, to be recorded."""
 
     device: str
     version: str
@@ -34,7 +34,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):
-    """The members that two reports with one report_id, or with one seq, must have in common."""
+    """Holds the members in which two reports with one report_id, or one seq, must agree."""
 
     version: str
     status: Status
@@ -42,15 +42,15 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
     occurred_at_ms: int | None
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
-    """A report already recorded under the same identity."""
+class KnownReport(msgspec.Struct, frozen=True, gc=False):
+    """Holds a report that was recorded under the same identity."""
 
     position: int
     recorded_at_ms: int
     claim: Claim
 
 
-def claim(report: Report) -> Claim:
+def claim(report: ReportCommand) -> Claim:
     """Returns the claim of a report that arrives."""
     return Claim(report.version, report.status, report.seq, report.occurred_at_ms)
 
@@ -61,12 +61,12 @@ def claim_of(event: ReportEvent) -> Claim:
     return Claim(event.version, event.status, event.seq, occurred_at_ms)
 
 
-def identity(report: Report, counting_place: int = 0) -> str | None:
+def identity(report: ReportCommand, counting_place: int = 0) -> str | None:
     """Returns the event id under which the same report is found again; None for a bare report.
 
-    `counting_place` is that of the device's present counting: in another counting the same seq
-    stands for another report. A report_id and a time identify a report in every counting. A time of
-    a clock that was never set counts as absent.
+    `counting_place` is where the device's present counting begins: in another counting the same
+    seq means another report. A report_id and a time identify a report in every counting. The time
+    of a clock that was never set counts as absent.
     """
     if report.report_id is not None:
         return f"r.{report.report_id}"
@@ -79,12 +79,12 @@ def identity(report: Report, counting_place: int = 0) -> str | None:
     return _content_id(report.version, report.status, report.occurred_at_ms)
 
 
-def is_counted(report: Report) -> bool:
-    """Returns whether its seq identifies the report."""
+def is_counted(report: ReportCommand) -> bool:
+    """Returns whether the report is identified by its seq."""
     return report.report_id is None and report.seq is not None
 
 
-def is_bare(report: Report) -> bool:
+def is_bare(report: ReportCommand) -> bool:
     """Returns whether nothing in the report distinguishes it from another of the same version and
     status."""
     return (

@@ -1,7 +1,7 @@
-"""The rules of one rollout or rollback: what its events make of it, and which commands it takes.
+"""Folds one rollout or rollback, and decides which commands it takes.
 
 A rollback is a rollout of another kind: it names a bad version, reaches the devices that run it,
-and sends each to a given version or to its own previous one.
+and sends each to a given version or to the device's previous one.
 """
 
 from functools import lru_cache
@@ -23,25 +23,26 @@ from firmtrail.events.steering import (
 from firmtrail.rules.device import DeviceState, Refused
 
 BUCKETS = 10_000
-"""A device's bucket in a rollout is one of them; a percentage in hundredths reaches so many."""
+"""The number of buckets, of which each device has one in a rollout: hundredths of a percent."""
 
 type Phase = Literal["running", "paused", "aborted"]
 
 
 class Recent(NamedTuple):
-    """Devices of a rollout by their latest outcome since its start or last resume."""
+    """Counts the devices of a rollout by their latest outcome since its start or last resume."""
 
     installed: int = 0
     failed: int = 0
 
 
-class Rollout(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollout, or a rollback where `bad_version` is not None, as its events leave it."""
+class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the state of a rollout after its events; a rollback has a `bad_version`."""
 
     id: str
     model: str
     version: str | None
-    """Where it sends devices; None: each to its previous version, else to the fallback."""
+    """The version that it sends devices to. None sends each to its previous version, or if it has
+    none to the fallback."""
     reach: int
     cohort: str | None = None
     tag: str | None = None
@@ -51,15 +52,15 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     fallback: str | None = None
     phase: Phase = "running"
     position: int
-    """Where it was started: the newer of two is the one of the higher position."""
+    """The position of its start: the newer of two rollouts has the higher position."""
     started_at_ms: int
     phase_position: int
-    """The event that gave it its phase."""
+    """The position of the event that began its phase."""
     phase_at_ms: int
     resumed_position: int
-    """Its start or last resume: outcomes after it count towards pausing."""
+    """The position of its start or last resume: outcomes after it count towards pausing."""
     silent_after_s: int | None = None
-    """How long a device that was offered it may be silent before it counts as failed."""
+    """How long a device that was offered the version may be silent before it counts as failed."""
 
     @property
     def is_rollback(self) -> bool:
@@ -67,7 +68,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def watches(self) -> bool:
-        """Returns whether outcomes are counted that it may pause over."""
+        """Returns whether its outcomes are counted, as it may pause because of them."""
         return self.min_reports is not None and self.phase == "running"
 
 
@@ -77,12 +78,12 @@ def stream(rollout_id: str) -> str:
 
 @lru_cache(maxsize=256)
 def bucket(rollout_id: str, device: str) -> int:
-    """Returns the device's place among the `BUCKETS`, the same for as long as the rollout is."""
+    """Returns the device's bucket, below `BUCKETS`. It never changes in one rollout."""
     digest = sha256(f"{rollout_id}/{device}".encode()).digest()
     return int.from_bytes(digest) % BUCKETS
 
 
-def is_meant(rollout: Rollout, device: DeviceState) -> bool:
+def is_meant(rollout: RolloutState, device: DeviceState) -> bool:
     """Returns whether the rollout is for devices of this model, cohort and tags."""
     return (
         rollout.model == device.model
@@ -91,24 +92,24 @@ def is_meant(rollout: Rollout, device: DeviceState) -> bool:
     )
 
 
-def counts(rollout: Rollout, device: DeviceState | None) -> bool:
-    """Returns whether the rollout speaks of a device that it was offered to: in its lists, in its
-    progress, and in the outcomes that it may pause over."""
+def counts(rollout: RolloutState, device: DeviceState | None) -> bool:
+    """Returns whether a device with an offer of the rollout counts for it: in its lists, in its
+    progress, and in the outcomes that it may pause because of."""
     return device is not None and not device.decommissioned and is_meant(rollout, device)
 
 
-def reaches(rollout: Rollout, device: str) -> bool:
+def reaches(rollout: RolloutState, device: str) -> bool:
     return bucket(rollout.id, device) < rollout.reach
 
 
-def started(recorded: Recorded) -> Rollout:
+def started(recorded: Recorded) -> RolloutState:
     """Returns the rollout that a RolloutStarted or RollbackStarted begins."""
     event = recorded.event
     assert isinstance(event, RolloutStarted | RollbackStarted)
     position, at_ms = recorded.position, recorded.recorded_at_ms
     members = msgspec.structs.asdict(event)
     members.pop("reason", None)
-    return Rollout(
+    return RolloutState(
         id=recorded.stream.removeprefix("rollout/"),
         position=position,
         started_at_ms=at_ms,
@@ -119,7 +120,7 @@ def started(recorded: Recorded) -> Rollout:
     )
 
 
-def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
+def evolve(rollout: RolloutState, recorded: Recorded) -> RolloutState:
     """Returns the rollout after a further event of its stream."""
     match recorded.event:
         case RolloutAdvanced(reach):
@@ -134,7 +135,7 @@ def evolve(rollout: Rollout, recorded: Recorded) -> Rollout:
     return rollout
 
 
-def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
+def _in_phase(rollout: RolloutState, phase: Phase, recorded: Recorded) -> RolloutState:
     return replace(
         rollout,
         phase=phase,
@@ -143,42 +144,44 @@ def _in_phase(rollout: Rollout, phase: Phase, recorded: Recorded) -> Rollout:
     )
 
 
-def decide_advance(rollout: Rollout, reach: int) -> RolloutAdvanced:
-    """Raises `Refused` where it would not reach more devices."""
+def decide_advance(rollout: RolloutState, reach: int) -> RolloutAdvanced:
+    """Returns the event. Raises `Refused` if the rollout would not reach more devices."""
     _check_is_not_aborted(rollout)
     if reach <= rollout.reach:
         raise Refused(
-            "no_advance", f"the rollout reaches {rollout.reach / 100:g} % already; it only grows"
+            "no_advance",
+            f"The rollout already reaches {rollout.reach / 100:g} %. Give a higher percentage: a "
+            "rollout only grows.",
         )
     return RolloutAdvanced(reach)
 
 
-def decide_pause(rollout: Rollout) -> RolloutPaused:
+def decide_pause(rollout: RolloutState) -> RolloutPaused:
     _check_is_not_aborted(rollout)
     if rollout.phase == "paused":
-        raise Refused("rollout_paused", "the rollout is paused already")
+        raise Refused("rollout_paused", "The rollout is already paused.")
     return RolloutPaused()
 
 
-def decide_resume(rollout: Rollout) -> RolloutResumed:
+def decide_resume(rollout: RolloutState) -> RolloutResumed:
     _check_is_not_aborted(rollout)
     if rollout.phase == "running":
-        raise Refused("rollout_running", "the rollout is not paused")
+        raise Refused("rollout_running", "The rollout is not paused.")
     return RolloutResumed()
 
 
-def decide_abort(rollout: Rollout) -> RolloutAborted:
+def decide_abort(rollout: RolloutState) -> RolloutAborted:
     _check_is_not_aborted(rollout)
     return RolloutAborted()
 
 
-def _check_is_not_aborted(rollout: Rollout) -> None:
+def _check_is_not_aborted(rollout: RolloutState) -> None:
     if rollout.phase == "aborted":
-        raise Refused("rollout_aborted", "the rollout was aborted")
+        raise Refused("rollout_aborted", "The rollout was aborted. Start another one.")
 
 
-def decide_own_pause(rollout: Rollout, recent: Recent) -> RolloutPaused | None:
-    """Returns whether too many of the devices that it was offered to failed."""
+def decide_own_pause(rollout: RolloutState, recent: Recent) -> RolloutPaused | None:
+    """Returns the pause of a rollout of which too many devices failed; None if it continues."""
     if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
         return None
     outcomes = recent.installed + recent.failed

@@ -1,4 +1,4 @@
-"""The rules of a project's settings: what a new one has, and what a change makes of them. Pure."""
+"""Declares a project's settings with their initial values, and folds their changes. Pure."""
 
 import msgspec
 from msgspec import UNSET
@@ -8,7 +8,7 @@ from firmtrail.events.fleet import SettingsChanged
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """A new project's settings."""
+    """Holds a project's settings; the defaults are those of a new project."""
 
     follow_latest: bool = False
     poll_after_s: int = 300
@@ -20,6 +20,6 @@ INITIAL = Settings()
 
 
 def evolve(settings: Settings, event: SettingsChanged) -> Settings:
-    """Return the settings with those that the event names set."""
+    """Returns the settings after a change of those that the event names."""
     members = asdict(event).items()
     return replace(settings, **{name: value for name, value in members if value is not UNSET})

@@ -1,7 +1,7 @@
-"""The rule of silence: a device that was offered a version and does not call any more.
+"""Decides when a device that was offered a version counts as silent.
 
-A rollout that says how long it waits counts such a device as failed, once for each offer. What is
-known of a device's last call lags, as servers write it in batches: that much longer is waited.
+A rollout with a limit counts a device that no longer calls as failed, once for each offer. Servers
+write the times of calls in batches, so the rule waits `LAG_MS` longer than the limit.
 """
 
 from firmtrail.events.steering import DeviceFellSilent
@@ -9,18 +9,18 @@ from firmtrail.events.times import time_text
 from firmtrail.rules import offer, rollout
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.rollout import RolloutState
 
 LAG_MS = 60_000
-"""How much later than a call its time is known on every server, at most."""
+"""The time after a call at which every server knows of it, at the latest."""
 
 
 def last_call_ms(offered_at_ms: int, recorded_at_ms: int | None, seen_at_ms: int | None) -> int:
-    """Returns when a device called last: it called when it was offered something, and reported."""
+    """Returns the time of a device's last known call. Getting an offer and reporting are calls."""
     return max(offered_at_ms, recorded_at_ms or 0, seen_at_ms or 0)
 
 
-def is_over(of: Rollout, called_at_ms: int, now_ms: int) -> bool:
+def is_over(of: RolloutState, called_at_ms: int, now_ms: int) -> bool:
     """Returns whether a device whose last known call was at this time has been silent for too
     long."""
     if of.silent_after_s is None or of.phase == "aborted":
@@ -29,10 +29,10 @@ def is_over(of: Rollout, called_at_ms: int, now_ms: int) -> bool:
 
 
 def decide_silence(
-    of: Rollout, device: DeviceState, offers: Offers, *, seen_at_ms: int | None, now_ms: int
+    of: RolloutState, device: DeviceState, offers: Offers, *, seen_at_ms: int | None, now_ms: int
 ) -> DeviceFellSilent | None:
-    """Returns the device's silence, if it counts: the rollout's offer is what the device learned
-    last, and waits for its outcome."""
+    """Returns the event of the device's silence, if it counts: the last offer that the device got
+    is the rollout's, and waits for its outcome."""
     made = offer.latest(offers)
     if made is None or made.source != of.id or not made.is_pending:
         return None

@@ -1,8 +1,8 @@
-"""What should this device run, and why? One function decides and explains.
+"""Decides what a device should run, and explains why, in one function.
 
-The rules are gone through in their order, and the first that applies decides alone: where its
-target is refused, the answer is "none" with that reason, never the next rule's. What each rule saw
-and said is the decision's trail.
+The rules are tried in their order, and the first that applies decides alone: if its target is
+refused, the answer is "none" with that reason, and never the answer of the next rule. The decision
+has a trail: the facts that each rule looked at, and its finding.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from firmtrail.rules import offer, rollout
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
-from firmtrail.rules.release import Key
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.version import is_higher
 
 type Action = Literal["none", "update", "rollback"]
@@ -34,50 +34,54 @@ type Refusal = Literal[
     "unknown_version",
 ]
 type Reason = Cause | Refusal
-type Rule = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
+type RuleName = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
 
 
-class Step(Struct, frozen=True, gc=False):
-    """What one rule saw, and what it said."""
+type Inputs = dict[str, str | int | bool | None]
+"""The facts that a rule looked at, by name."""
 
-    rule: Rule
+
+class TrailStep(Struct, frozen=True, gc=False):
+    """Holds the facts that one rule looked at, and its finding."""
+
+    rule: RuleName
     decides: bool
     says: str
-    inputs: dict[str, str | int | bool | None]
+    inputs: Inputs
 
 
 class Decision(Struct, frozen=True, gc=False):
-    """What a device should do."""
+    """Holds what a device should do, and why."""
 
     action: Action
     version: str | None
     rollout: str | None
-    """The rollout or rollback that decided, also where it decided "none"."""
+    """The rollout or rollback that decided, even if it decided "none"."""
     reason: Reason
-    rule: Rule
+    rule: RuleName
     target: str | None
-    """The version that the rule that decided is about."""
-    trail: tuple[Step, ...]
+    """The version that the deciding rule is about."""
+    trail: tuple[TrailStep, ...]
 
     @property
     def source(self) -> str:
-        """Of the offer that it means."""
+        """Returns the source of the offer that the decision leads to."""
         return self.rollout or self.reason
 
 
-class Case(Struct, frozen=True, gc=False):
-    """A device, as one decides on it."""
+class Situation(Struct, frozen=True, gc=False):
+    """Holds everything that a decision about one device depends on."""
 
     control: Control
     device: DeviceState
     of_all_models: Offers
-    """Every offer of the device, those from when it was of another model too."""
+    """Every offer of the device, including those from when it had another model."""
     previous: str | None = None
-    """Its way back, where `way_wanted` says that a rollback asks for it."""
+    """The last good version that the device ran; set if a rollback needs it (`runs_wanted`)."""
 
     @property
     def offers(self) -> Offers:
-        """Those that count: the same version of another model is another release."""
+        """Returns the offers that count: one version of another model is another release."""
         return offer.of_model(self.of_all_models, self.device.model)
 
     @property
@@ -85,8 +89,9 @@ class Case(Struct, frozen=True, gc=False):
         return self.device.version
 
 
-class _Word(Struct, frozen=True, gc=False):
-    """What a rule that applies says: a reason for nothing, or a cause with its target."""
+class _Verdict(Struct, frozen=True, gc=False):
+    """Holds the result of a rule that applies: a reason for no update, or a cause with its
+    target."""
 
     reason: Reason
     says: str
@@ -94,227 +99,236 @@ class _Word(Struct, frozen=True, gc=False):
     rollout: str | None = None
 
 
-type _Said = tuple[_Word | None, str, dict[str, str | int | bool | None]]
-"""A word, or None and why the rule does not apply; and what it looked at."""
+type _Finding = tuple[_Verdict | None, str, Inputs]
+"""The verdict, or None and why the rule does not apply; and the facts that the rule looked at."""
 
 CAUSES: frozenset[Reason] = frozenset({"pinned", "rollback", "rollout", "follow_latest"})
 
 
-def case_of(
+def situation_of(
     control: Control, device: DeviceState, offers: Offers, running: str | None = None
-) -> Case:
-    """The case of a device that may have said what it runs, which counts before what is known."""
+) -> Situation:
+    """Returns the situation of a device. `running` is the version that the device says it runs, if
+    it says so; it replaces the recorded version."""
     if running is not None and running != device.version:
         device = replace(device, version=running)
-    return Case(control, device, offers)
+    return Situation(control, device, offers)
 
 
 def cause_of(decision: Decision) -> Cause:
-    """Of a decision that sends the device somewhere."""
+    """Returns the cause of a decision that sends the device to a version."""
     assert decision.version is not None
     match decision.reason:
         case "pinned" | "rollback" | "rollout" | "follow_latest" as cause:
             return cause
-    raise AssertionError(f"{decision.reason} sends nobody anywhere")
+    raise AssertionError(f"{decision.reason} sends the device to no version")
 
 
-def decide(case: Case) -> Decision:
+def decide(situation: Situation) -> Decision:
     """Returns what the device should run, by the first rule that applies."""
-    trail: list[Step] = []
-    for rule, look in _RULES:
-        word, says, inputs = look(case)
-        if word is None:
-            trail.append(Step(rule, False, says, inputs))  # noqa: FBT003
+    trail: list[TrailStep] = []
+    for rule, apply in _RULES:
+        verdict, says, inputs = apply(situation)
+        if verdict is None:
+            trail.append(TrailStep(rule, False, says, inputs))  # noqa: FBT003
             continue
-        word = _checked(case, word)
-        trail.append(Step(rule, True, word.says, inputs))  # noqa: FBT003
-        return _decision(case, rule, word, trail)
+        verdict = _checked(situation, verdict)
+        trail.append(TrailStep(rule, True, verdict.says, inputs))  # noqa: FBT003
+        return _decision(situation, rule, verdict, trail)
     raise AssertionError("the last rule always decides")
 
 
-def _decision(case: Case, rule: Rule, word: _Word, trail: list[Step]) -> Decision:
+def _decision(
+    situation: Situation, rule: RuleName, verdict: _Verdict, trail: list[TrailStep]
+) -> Decision:
     action: Action = "none"
-    if word.reason in CAUSES:
+    if verdict.reason in CAUSES:
         is_lower = (
-            case.version is not None
-            and word.target is not None
-            and is_higher(case.version, word.target)
+            situation.version is not None
+            and verdict.target is not None
+            and is_higher(situation.version, verdict.target)
         )
-        action = "rollback" if word.reason == "rollback" or is_lower else "update"
-    version = None if action == "none" else word.target
-    return Decision(action, version, word.rollout, word.reason, rule, word.target, tuple(trail))
+        action = "rollback" if verdict.reason == "rollback" or is_lower else "update"
+    version = None if action == "none" else verdict.target
+    return Decision(
+        action, version, verdict.rollout, verdict.reason, rule, verdict.target, tuple(trail)
+    )
 
 
-def _checked(case: Case, word: _Word) -> _Word:
-    """Returns the word, or the refusal of its target."""
-    if word.reason not in CAUSES or word.target is None:
-        return word
+def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
+    """Returns the verdict, or the refusal of its target."""
+    if verdict.reason not in CAUSES or verdict.target is None:
+        return verdict
     for check in (_withdrawn, _reached, _unreleased, _exhausted):
-        refused = check(case, word.target, word.reason)
+        refused = check(situation, verdict.target, verdict.reason)
         if refused is not None:
-            return replace(word, reason=refused[0], says=refused[1])
-    return word
+            return replace(verdict, reason=refused[0], says=refused[1])
+    return verdict
 
 
-type _Refused = tuple[Refusal, str] | None
+type _RefusedTarget = tuple[Refusal, str] | None
 
 
-def _withdrawn(case: Case, target: str, _cause: Reason) -> _Refused:
-    model = case.device.model
-    if model is not None and is_withdrawn(case.control, model, target):
+def _withdrawn(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
+    model = situation.device.model
+    if model is not None and is_withdrawn(situation.control, model, target):
         return "withdrawn", f"{target} is withdrawn"
     return None
 
 
-def _reached(case: Case, target: str, cause: Reason) -> _Refused:
-    """It is there already; only a pin or a rollback sends it lower, or from it knows not where."""
-    if target == case.version:
+def _reached(situation: Situation, target: str, cause: Reason) -> _RefusedTarget:
+    """Refuses the target if the device runs it already, or a higher version. Only a pin or a
+    rollback may lower the version, or act on an unknown one."""
+    if target == situation.version:
         return "up_to_date", f"it runs {target}"
     if cause in {"pinned", "rollback"}:
         return None
-    if case.version is None:
-        return "unknown_version", "it has not said yet what it runs"
-    if is_higher(target, case.version):
+    if situation.version is None:
+        return "unknown_version", "it has not yet reported what it runs"
+    if is_higher(target, situation.version):
         return None
-    return "up_to_date", f"it runs {case.version}, which is not lower than {target}"
+    return "up_to_date", f"it runs {situation.version}, which is not lower than {target}"
 
 
-def _unreleased(case: Case, target: str, _cause: Reason) -> _Refused:
-    """The target is a release of other models, or none at all."""
-    model, releases = case.device.model, case.control.releases
-    if model is not None and Key(model, target) in releases:
+def _unreleased(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
+    """Refuses a target that is a release of other models only, or of none."""
+    model, releases = situation.device.model, situation.control.releases
+    if model is not None and ReleaseKey(model, target) in releases:
         return None
     if any(key.version == target for key in releases):
         return "wrong_model", f"{target} is no release of its model, {model}"
     return "no_release", f"there is no release {target}"
 
 
-def _exhausted(case: Case, target: str, _cause: Reason) -> _Refused:
-    tried, tries_max = offer.attempts(case.offers, target), case.control.settings.max_attempts
+def _exhausted(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
+    tried, tries_max = (
+        offer.attempts(situation.offers, target),
+        situation.control.settings.max_attempts,
+    )
     if tried < tries_max:
         return None
     return "attempts_exhausted", f"{tried} of {tries_max} attempts at {target} failed"
 
 
-def _halt(case: Case) -> _Said:
-    halt = case.control.halt
-    inputs: dict[str, str | int | bool | None] = {"halt": halt}
+def _halt(situation: Situation) -> _Finding:
+    halt = situation.control.halt
+    inputs: Inputs = {"halt": halt}
     if halt is None:
         return None, "the project is not halted", inputs
-    if halt == "rollouts" and _outranks_pin(case, _rollback_of(case)):
-        return None, "the halt leaves rollbacks alone", inputs
-    return _Word("halted", "the project is halted"), "", inputs
+    if halt == "rollouts" and _outranks_pin(situation, _rollback_of(situation)):
+        return None, "the halt does not stop rollbacks", inputs
+    return _Verdict("halted", "the project is halted"), "", inputs
 
 
-def _pin(case: Case) -> _Said:
-    pinned = case.device.pinned
-    inputs: dict[str, str | int | bool | None] = {"pinned": pinned, "version": case.version}
+def _pin(situation: Situation) -> _Finding:
+    pinned = situation.device.pinned
+    inputs: Inputs = {"pinned": pinned, "version": situation.version}
     if pinned is None:
         return None, "it is not pinned", inputs
-    rollback = _rollback_of(case)
-    if rollback is not None and _outranks_pin(case, rollback):
+    rollback = _rollback_of(situation)
+    if rollback is not None and _outranks_pin(situation, rollback):
         return None, f"a rollback outranks the pin on {pinned}", inputs
-    return _Word("pinned", f"it is pinned to {pinned}", pinned), "", inputs
+    return _Verdict("pinned", f"it is pinned to {pinned}", pinned), "", inputs
 
 
-def _rollback_of(case: Case) -> Rollout | None:
+def _rollback_of(situation: Situation) -> RolloutState | None:
     """Returns the newest rollback that names its current version and reaches it."""
-    device = case.device
+    device = situation.device
     if device.model is None or device.version is None:
         return None
-    for each in case.control.deciding.get((device.model, device.version), ()):
+    for each in situation.control.deciding.get((device.model, device.version), ()):
         if rollout.is_meant(each, device) and rollout.reaches(each, device.device):
             return each
     return None
 
 
-def _outranks_pin(case: Case, rollback: Rollout | None) -> bool:
-    """A rollback outranks a pin on the version that it names, and no other pin."""
-    return rollback is not None and case.device.pinned in {None, rollback.bad_version}
+def _outranks_pin(situation: Situation, rollback: RolloutState | None) -> bool:
+    """Returns whether the rollback outranks the pin: only a pin on its bad version, or none."""
+    return rollback is not None and situation.device.pinned in {None, rollback.bad_version}
 
 
-def _rollback(case: Case) -> _Said:
-    found = _rollback_of(case)
-    inputs: dict[str, str | int | bool | None] = {"version": case.version}
+def _rollback(situation: Situation) -> _Finding:
+    found = _rollback_of(situation)
+    inputs: Inputs = {"version": situation.version}
     if found is None:
         return None, "no rollback names its version and reaches it", inputs
-    inputs |= _inputs(found, case.device)
+    inputs |= _inputs(found, situation.device)
     if found.phase == "paused":
-        return _Word("paused", f"rollback {found.id} is paused", rollout=found.id), "", inputs
-    target = _way_back(case, found)
+        return _Verdict("paused", f"rollback {found.id} is paused", rollout=found.id), "", inputs
+    target = _way_back(situation, found)
     if target is None:
-        return _Word("no_previous", _nowhere(case, found), rollout=found.id), "", inputs
+        return _Verdict("no_previous", _no_way_back(situation, found), rollout=found.id), "", inputs
     says = f"rollback {found.id} sends it from {found.bad_version} to {target}"
-    return _Word("rollback", says, target, found.id), "", inputs
+    return _Verdict("rollback", says, target, found.id), "", inputs
 
 
-def _way_back(case: Case, found: Rollout) -> str | None:
-    """Returns where a rollback sends the device. Its previous version is fixed at the first offer,
-    and chosen again where that one is withdrawn or its attempts are exhausted."""
+def _way_back(situation: Situation, found: RolloutState) -> str | None:
+    """Returns the version that a rollback sends the device to. The previous version is chosen at
+    the first offer, and again if that one is withdrawn or its attempts are exhausted."""
     if found.version is not None:
         return found.version
-    fixed = _fixed(case.offers, found)
-    if fixed is not None and _lost(case, fixed) is None:
-        return fixed
-    if case.previous is not None and _lost(case, case.previous) is None:
-        return case.previous
-    if found.fallback is not None and _lost(case, found.fallback) is None:
+    chosen = _chosen(situation.offers, found)
+    if chosen is not None and _unusable(situation, chosen) is None:
+        return chosen
+    if situation.previous is not None and _unusable(situation, situation.previous) is None:
+        return situation.previous
+    if found.fallback is not None and _unusable(situation, found.fallback) is None:
         return found.fallback
     return None
 
 
-def _nowhere(case: Case, found: Rollout) -> str:
-    """Why a rollback has no way back for the device."""
+def _no_way_back(situation: Situation, found: RolloutState) -> str:
+    """Returns why a rollback has no way back for the device."""
     says = f"there is no earlier good version to go back to from {found.bad_version}"
-    ways = [_fixed(case.offers, found), found.fallback]
-    lost = [why for way in dict.fromkeys(ways) if way and (why := _lost(case, way))]
-    return ", and ".join([*lost, says])
+    ways = [_chosen(situation.offers, found), found.fallback]
+    refused = [why for way in dict.fromkeys(ways) if way and (why := _unusable(situation, way))]
+    return ", and ".join([*refused, says])
 
 
-def _lost(case: Case, way: str) -> str | None:
-    """Why a version is no way back: what a check of it as a target says."""
-    refused = _withdrawn(case, way, "rollback") or _exhausted(case, way, "rollback")
+def _unusable(situation: Situation, way: str) -> str | None:
+    """Returns why a check refuses a version as a way back; None if it can be one."""
+    refused = _withdrawn(situation, way, "rollback") or _exhausted(situation, way, "rollback")
     return refused[1] if refused else None
 
 
-def _fixed(offers: Offers, found: Rollout) -> str | None:
+def _chosen(offers: Offers, found: RolloutState) -> str | None:
     made = offer.latest(each for each in offers if each.source == found.id)
     return made.version if made else None
 
 
-def way_wanted(case: Case) -> tuple[str, str] | None:
-    """Returns the device and its bad version, where a rollback asks what it ran before."""
-    found = _rollback_of(case)
+def runs_wanted(situation: Situation) -> tuple[str, str] | None:
+    """Returns the device and its bad version, if a rollback needs to know what ran before."""
+    found = _rollback_of(situation)
     if found is None or found.version is not None:
         return None
-    fixed = _fixed(case.offers, found)
-    if fixed is not None and _lost(case, fixed) is None:
+    chosen = _chosen(situation.offers, found)
+    if chosen is not None and _unusable(situation, chosen) is None:
         return None
     assert found.bad_version is not None, "a rollback has a bad version"
-    return case.device.device, found.bad_version
+    return situation.device.device, found.bad_version
 
 
-def _rollout(case: Case) -> _Said:
-    device = case.device
-    inputs: dict[str, str | int | bool | None] = {"model": device.model, "version": device.version}
-    for each in case.control.deciding.get((device.model or "", None), ()):
+def _rollout(situation: Situation) -> _Finding:
+    device = situation.device
+    inputs: Inputs = {"model": device.model, "version": device.version}
+    for each in situation.control.deciding.get((device.model or "", None), ()):
         if rollout.is_meant(each, device) and rollout.reaches(each, device.device):
             inputs |= _inputs(each, device)
-            return _word_of(case, each), "", inputs
+            return _verdict_of(situation, each), "", inputs
     return None, "no rollout reaches it", inputs
 
 
-def _word_of(case: Case, found: Rollout) -> _Word:
+def _verdict_of(situation: Situation, found: RolloutState) -> _Verdict:
     assert found.version is not None, "a rollout has a version"
-    if is_withdrawn(case.control, found.model, found.version):
-        return _Word("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
+    if is_withdrawn(situation.control, found.model, found.version):
+        return _Verdict("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
     if found.phase == "paused":
-        return _Word("paused", f"rollout {found.id} is paused", found.version, found.id)
+        return _Verdict("paused", f"rollout {found.id} is paused", found.version, found.id)
     says = f"rollout {found.id} sends it to {found.version}"
-    return _Word("rollout", says, found.version, found.id)
+    return _Verdict("rollout", says, found.version, found.id)
 
 
-def _inputs(found: Rollout, device: DeviceState) -> dict[str, str | int | bool | None]:
+def _inputs(found: RolloutState, device: DeviceState) -> Inputs:
     return {
         "rollout": found.id,
         "phase": found.phase,
@@ -323,48 +337,53 @@ def _inputs(found: Rollout, device: DeviceState) -> dict[str, str | int | bool |
     }
 
 
-def _follow_latest(case: Case) -> _Said:
-    follows = case.control.settings.follow_latest
-    found = case.control.followed.get(case.device.model or "")
+def _follow_latest(situation: Situation) -> _Finding:
+    follows = situation.control.settings.follow_latest
+    found = situation.control.followed.get(situation.device.model or "")
     latest = found.version if found else None
-    inputs: dict[str, str | int | bool | None] = {"follow_latest": follows, "latest": latest}
+    inputs: Inputs = {"follow_latest": follows, "latest": latest}
     if not follows:
         return None, "the project does not follow the latest release", inputs
     if latest is None:
         return None, "its model has no release that no rollout carries", inputs
-    return _Word("follow_latest", f"the project follows the latest, {latest}", latest), "", inputs
+    return (
+        _Verdict("follow_latest", f"the project follows the latest, {latest}", latest),
+        "",
+        inputs,
+    )
 
 
-def _nothing(case: Case) -> _Said:
-    device, control = case.device, case.control
+def _nothing(situation: Situation) -> _Finding:
+    device, control = situation.device, situation.control
     latest = control.latest.get(device.model or "")
-    inputs: dict[str, str | int | bool | None] = {
+    inputs: Inputs = {
         "model": device.model,
         "version": device.version,
         "latest": latest.version if latest else None,
     }
     if device.model not in control.models:
-        return _Word("no_release", "its model has no release"), "", inputs
+        return _Verdict("no_release", "its model has no release"), "", inputs
     if device.version is None:
-        return _Word("unknown_version", "it has not said yet what it runs"), "", inputs
-    if _is_left_out(case) or (latest and is_higher(latest.version, device.version)):
-        return _Word("not_reached", "a higher release does not reach it yet"), "", inputs
-    return _Word("up_to_date", "no higher release is meant for it"), "", inputs
+        return _Verdict("unknown_version", "it has not yet reported what it runs"), "", inputs
+    if _is_left_out(situation) or (latest and is_higher(latest.version, device.version)):
+        return _Verdict("not_reached", "a higher release does not reach it yet"), "", inputs
+    return _Verdict("up_to_date", "no higher release is meant for it"), "", inputs
 
 
-def _is_left_out(case: Case) -> bool:
-    """Returns whether a rollout of a higher version is meant for it, and its bucket not reached."""
-    device = case.device
+def _is_left_out(situation: Situation) -> bool:
+    """Returns whether a rollout of a higher version is meant for it but has not reached its
+    bucket."""
+    device = situation.device
     return any(
         each.version is not None
         and device.version is not None
         and rollout.is_meant(each, device)
         and is_higher(each.version, device.version)
-        for each in case.control.deciding.get((device.model or "", None), ())
+        for each in situation.control.deciding.get((device.model or "", None), ())
     )
 
 
-_RULES: tuple[tuple[Rule, Callable[[Case], _Said]], ...] = (
+_RULES: tuple[tuple[RuleName, Callable[[Situation], _Finding]], ...] = (
     ("halt", _halt),
     ("pin", _pin),
     ("rollback", _rollback),

@@ -1,4 +1,7 @@
-"""Versions: SemVer 2.0.0, compared by its precedence, the same only if the text is the same."""
+"""Parses and compares versions: SemVer 2.0.0, ordered by its precedence.
+
+Two versions are the same only if their texts are the same.
+"""
 
 import functools
 import re
@@ -14,7 +17,7 @@ PATTERN = (
     rf"(?:-{_IDENTIFIER}(?:\.{_IDENTIFIER})*)?"
     r"(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?$(?!\n)"
 )
-"""SemVer 2.0.0's own grammar, in ASCII; a valid regular expression of ECMA-262 too."""
+"""The grammar of SemVer 2.0.0, in ASCII; also a valid regular expression of ECMA-262."""
 
 _SHORT = re.compile(rf"({_NUMBER})\.({_NUMBER})$(?!\n)")
 _PREFIX = "SemVer"
@@ -22,18 +25,18 @@ _PREFIX = "SemVer"
 
 @functools.lru_cache(maxsize=4096)
 def precedence(text: str) -> Version:
-    """Orders versions as SemVer 2.0.0, section 11, does: build metadata does not count."""
+    """Returns the key that orders versions (SemVer 2.0.0, section 11): without build metadata."""
     return Version.parse(text)
 
 
 @functools.lru_cache(maxsize=4096)
 def order(one: str, other: str) -> int:
-    """Above 0 where `one` is the higher by precedence, 0 where they are equal in it."""
+    """Returns a number above 0 if `one` has the higher precedence, 0 if both have the same."""
     return precedence(one).compare(precedence(other))
 
 
 def is_higher(one: str, other: str) -> bool:
-    """By precedence."""
+    """Returns whether `one` has the higher precedence."""
     return order(one, other) > 0
 
 
@@ -42,7 +45,7 @@ def is_valid(text: str) -> bool:
 
 
 def from_loose(text: str) -> str | None:
-    """The version meant by "SemVer1.1", "1.1" or "1.1.0"; None where it means none."""
+    """Returns the version that a text such as "SemVer1.1", "1.1" or "1.1.0" means, if any."""
     bare = text.removeprefix(_PREFIX)
     if _SHORT.match(bare):
         bare += ".0"

@@ -1,4 +1,4 @@
-"""Commands on projects, members, tokens and people: what they write, and what they refuse."""
+"""Tests the writes and refusals of commands on projects, members, tokens and people."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,9 +7,10 @@ import pytest
 
 from firmtrail.access import people, settings, tokens
 from firmtrail.access.lookup import Access
-from firmtrail.access.roles import EVERYTHING, PERMISSIONS
+from firmtrail.access.roles import EVERYTHING, PERMISSIONS, Permissions, Role
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_member, erase_user
+from firmtrail.commands.once import CommandAnswer
 from firmtrail.database.database import Database
 from firmtrail.events.access import (
     MemberAdded,
@@ -20,7 +21,7 @@ from firmtrail.events.access import (
     UserErased,
 )
 from firmtrail.events.fleet import SettingsChanged
-from firmtrail.recording.recorder import Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import Settings
 from tests.people import add_member, add_project, issue_token, new_access, recorded
@@ -43,7 +44,7 @@ async def acme(db: Database, access: Access) -> int:
     return await add_project(db, access, "acme")
 
 
-async def refusal(recorder: Recorder, log_id: int, command) -> tuple[str, int]:
+async def refusal(recorder: Recorder, log_id: int, command: LogCommand[object]) -> tuple[str, int]:
     with pytest.raises(Refused) as refused:
         await recorder.act(log_id, command)
     return refused.value.code, refused.value.status
@@ -63,16 +64,17 @@ async def test_a_new_project_starts_with_its_settings_and_its_creator_as_admin(
     assert await people.role_of(db, "mine", user) == "admin"
 
 
-async def test_a_name_is_given_once_even_to_many_at_once(db: Database) -> None:
+async def test_a_name_is_given_once_even_to_concurrent_requests(db: Database) -> None:
     created = await asyncio.gather(
         *(commands.add_project(db, f"p{n % 3}", actor="system", creator=None) for n in range(9)),
         return_exceptions=True,
     )
-    outcomes = [each.code if isinstance(each, Refused) else each.status for each in created]
+    refused = [each.code for each in created if isinstance(each, Refused)]
+    outcomes = refused + [each.status for each in created if isinstance(each, CommandAnswer)]
     assert sorted(map(str, outcomes)) == ["201"] * 3 + ["project_exists"] * 6
 
 
-async def test_a_member_is_added_changed_and_removed_and_the_log_tells(
+async def test_adding_changing_and_removing_a_member_is_logged(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     await add_member(recorder, acme, "boss@b.example", "admin")
@@ -103,7 +105,7 @@ async def test_the_log_holds_no_address_and_no_token(
 
 @pytest.mark.parametrize("role", ["viewer", "operator", "auditor", "gateway", None])
 async def test_the_last_admin_is_neither_demoted_nor_removed(
-    recorder: Recorder, acme: int, role
+    recorder: Recorder, acme: int, role: Role | None
 ) -> None:
     boss = await add_member(recorder, acme, "boss@b.example", "admin")
     end = (
@@ -131,7 +133,7 @@ async def test_of_two_admins_who_remove_each_other_one_stays(
     await other.close()
 
 
-async def test_who_is_no_member_can_not_be_removed(recorder: Recorder, acme: int) -> None:
+async def test_removing_a_non_member_is_refused(recorder: Recorder, acme: int) -> None:
     remove = commands.remove_member("u_none", actor="system")
     assert await refusal(recorder, acme, remove) == ("not_found", 404)
 
@@ -163,10 +165,15 @@ async def test_a_removed_member_who_returns_finds_no_old_token_alive(
     ],
 )
 async def test_a_token_may_no_more_than_its_issuer_and_its_holder(
-    recorder: Recorder, acme: int, holder, issuer, wanted, is_issued
+    recorder: Recorder,
+    acme: int,
+    holder: Role,
+    issuer: Permissions,
+    wanted: Role,
+    is_issued: bool,
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", holder)
-    issue = commands.issue_token(commands.WantedToken(user, "", wanted), issuer, actor="system")
+    issue = commands.issue_token(commands.TokenRequest(user, "", wanted), issuer, actor="system")
     if is_issued:
         assert (await recorder.act(acme, issue)).token.role == wanted
     else:
@@ -200,7 +207,7 @@ async def test_settings_are_what_was_set_last(db: Database, recorder: Recorder, 
 
 @pytest.fixture
 async def erased(db: Database, access: Access, recorder: Recorder, acme: int) -> str:
-    """The only admin of acme, who was once a member of other and never of third; not yet erased."""
+    """Returns the only admin of acme, once a member of other and never of third; not yet erased."""
     other = await add_project(db, access, "other")
     await add_project(db, access, "third")
     hashed = await access.hasher.hash("user", "ABC")

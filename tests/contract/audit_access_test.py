@@ -65,7 +65,7 @@ async def acme(db: Database, access: Access, recorder: Recorder) -> int:
     parent = await issue_token(recorder, log_id, boss, "admin", expires_at_ms=NOW_MS)
     for issuer in (parent, await issue_token(recorder, log_id, boss, "admin")):
         issued_by = issuer.token.token_id
-        wanted = commands.WantedToken(boss, "child", "viewer", issued_by=issued_by)
+        wanted = commands.TokenRequest(boss, "child", "viewer", issued_by=issued_by)
         issue = commands.issue_token(wanted, PERMISSIONS["admin"], actor=f"token/{issued_by}")
         await recorder.act(log_id, issue)
     await recorder.act(log_id, commands.revoke_token(issued_by, actor="system"))
@@ -76,8 +76,8 @@ async def acme(db: Database, access: Access, recorder: Recorder) -> int:
 async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
     names = ("d1", "d2", "d3", "d4", "weak")
     pairs = [(name, "AAA" if name == "weak" else new_secret()) for name in names]
-    wanted = [devices.Registration(secret) for secret in await seal(access.hasher, pairs)]
-    register = devices.register(wanted, reissue_never_seen=False, actor="system")
+    wanted = [devices.DeviceRegistration(secret) for secret in await seal(access.hasher, pairs)]
+    register = devices.register(wanted, actor="system")
     await recorder.act(log_id, register)
     for name, overlap_s in (("d2", 600), ("d2", 900), ("d3", 0), ("weak", 600)):
         [secret] = await seal(access.hasher, [(name, new_secret())])
@@ -85,13 +85,11 @@ async def add_devices(access: Access, recorder: Recorder, log_id: int) -> None:
         await recorder.act(log_id, rotate)
     for gone in (True, False):
         [secret] = await seal(access.hasher, [("d4", new_secret())])
-        change = devices.Change(DeviceChanged(), decommissioned=gone)
+        change = devices.WantedChange(DeviceChanged(), decommissioned=gone)
         await recorder.act(log_id, devices.change("d4", change, secret=secret, actor="system"))
     again = await seal(access.hasher, [("d1", new_secret())])
-    registration = [devices.Registration(again[0])]
-    await recorder.act(
-        log_id, devices.register(registration, reissue_never_seen=True, actor="system")
-    )
+    registration = [devices.DeviceRegistration(again[0])]
+    await recorder.act(log_id, devices.register_or_reissue(registration, actor="system"))
 
 
 async def test_the_effects_of_commands_agree_with_the_log(acme: int, database_url: str) -> None:

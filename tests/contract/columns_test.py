@@ -9,11 +9,11 @@ from firmtrail.projections import (
     releases,
     rollouts,
 )
-from firmtrail.rules.ask import Ask
+from firmtrail.rules.ask import Question
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer
-from firmtrail.rules.release import Release
-from firmtrail.rules.rollout import Recent, Rollout
+from firmtrail.rules.release import ReleaseState
+from firmtrail.rules.rollout import Recent, RolloutState
 from tests.databases import read
 
 COLUMNS = {
@@ -37,8 +37,8 @@ async def test_a_view_declares_the_columns_of_its_tables(db: Database, database_
 def test_a_row_is_decoded_into_the_members_of_its_state_in_order() -> None:
     assert tuple(device_current.TABLE.columns) == DeviceState.__struct_fields__
     assert tuple(device_offers.OFFERS.columns) == Offer.__struct_fields__
-    assert tuple(device_asks.TABLE.columns) == Ask.__struct_fields__
+    assert tuple(device_asks.TABLE.columns) == Question.__struct_fields__
     recent = tuple(f"recent_{name}" for name in Recent._fields)
-    rollout = ("rollout", *Rollout.__struct_fields__[1:], *recent)
+    rollout = ("rollout", *RolloutState.__struct_fields__[1:], *recent)
     assert tuple(rollouts.TABLE.columns) == rollout
-    assert (*releases.RELEASES.columns, "artifacts") == Release.__struct_fields__
+    assert (*releases.RELEASES.columns, "artifacts") == ReleaseState.__struct_fields__

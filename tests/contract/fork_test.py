@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from firmtrail.commands.continue_log import Continued, continue_log
+from firmtrail.commands.continue_log import Continuation, continue_log
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage, log, merkle
@@ -19,7 +19,7 @@ from firmtrail.publishing.checkpoint import BadNote, Checkpoint
 from firmtrail.publishing.minimum_sizes import LogRefused, MinimumSizes
 from firmtrail.publishing.published_file import CheckpointFile
 from firmtrail.recording.recorder import Recorder
-from firmtrail.recording.reports import Receipt
+from firmtrail.recording.reports import ReportReceipt
 from firmtrail.rules.device import Refused
 from tests.databases import new_log, opened, read, write
 from tests.fleet import receipts, register, report
@@ -191,7 +191,7 @@ async def test_the_project_continues_in_a_new_log(
         done = await continue_log(
             db, 1, checkpoint=last.note, above=minimum_sizes.highest_number("acme"), actor="system"
         )
-        assert done == Continued(2, 1, left)
+        assert done == Continuation(2, 1, left)
         new_id = await log.by_number(db, "acme", 2)
         assert new_id is not None
         assert (await recorded(db, new_id)) == [("log/1", LogContinued(1, left, published))]
@@ -218,7 +218,7 @@ async def test_a_log_continues_a_log_that_continues_another(
     sent = [report(f"1.0.{seq}", seq=seq, detail=f"text {seq}") for seq in range(9)]
     await register(recorder, log_id, "d1", model="m")
     current = log_id
-    first: list[Receipt] = []
+    first: list[ReportReceipt] = []
     for number in range(3):
         first += await receipts(recorder, current, *sent[number * 3 : number * 3 + 3])
         assert await differences(db, current) == []

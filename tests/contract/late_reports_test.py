@@ -1,4 +1,4 @@
-"""Late is not lost: a device's reports mean the same in whatever order they arrive."""
+"""Tests that a device's reports mean the same in whatever order they arrive."""
 
 import asyncio
 from itertools import count
@@ -15,7 +15,8 @@ from firmtrail.projections import device_current, device_history, history_lines
 from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.device import DeviceState, Refused, Report
+from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.report import ReportCommand
 from tests.fleet import NOON_MS, received, record_events, register, report
 from tests.strategies import deliveries, lawful, ordered
 
@@ -27,9 +28,10 @@ _devices = map("d{}".format, count(1))
 
 
 async def deliver(
-    recorder: Recorder, log_id: int, units: list[list[Report]], *, together: bool = False
+    recorder: Recorder, log_id: int, units: list[list[ReportCommand]], *, together: bool = False
 ) -> str:
-    """A new device sends these, one unit after another's answer or all at once; its name."""
+    """Sends these as a new device, one unit after the other's answer or all in parallel; returns
+    its name."""
     name = next(_devices)
     await register(recorder, log_id, name)
     calls = [
@@ -56,7 +58,7 @@ async def entries_of(db: Database, log_id: int, name: str, moves: int) -> list[H
 
 
 def lasting(entry: HistoryEntry) -> HistoryEntry:
-    """Without what may depend on when it was recorded."""
+    """Returns the offer without the members that may depend on the time of recording."""
     is_own_time = entry.occurred_at_ms is not None and entry.clock is None
     time_ms = entry.time_ms if is_own_time else 0
     return entry._replace(position=0, recorded_at_ms=0, late=False, time_ms=time_ms)
@@ -74,7 +76,7 @@ async def seen(db: Database, log_id: int, name: str) -> dict[str, Any]:
 
 @EXAMPLES
 @given(st.data())
-async def test_any_order_any_repetition_and_any_units_tell_the_same(
+async def test_any_order_any_repetition_and_any_units_mean_the_same(
     db: Database, log_id: int, recorder: Recorder, data: st.DataObject
 ) -> None:
     reports = data.draw(lawful())
@@ -87,10 +89,10 @@ async def test_any_order_any_repetition_and_any_units_tell_the_same(
 
 @EXAMPLES
 @given(st.data())
-async def test_what_was_ordered_in_between_changes_none_of_it(
+async def test_orders_in_between_change_none_of_it(
     db: Database, log_id: int, recorder: Recorder, data: st.DataObject
 ) -> None:
-    """Offers, retries and new countings come between reports that were there before and the set.
+    """Records offers, retries and new countings between earlier reports and the set.
 
     A set by the clock is left out if it says both that a version runs before an offer of it, or
     before the registration, and that the device is at it later: there a clock is not believed in
@@ -122,7 +124,7 @@ async def test_what_was_ordered_in_between_changes_none_of_it(
 async def test_a_refused_seq_does_not_hide_that_the_next_report_is_late(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
-    """Both are in one unit; the device never had a report with a seq recorded."""
+    """Sends both in one unit, for a device without any recorded report with a seq."""
     noon = report("2.0.0", report_id="a", occurred_at_ms=NOON_MS)
     reused = replace(noon, seq=5)
     before_noon = report("1.0.0", occurred_at_ms=NOON_MS - 1)

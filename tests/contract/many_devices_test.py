@@ -1,10 +1,10 @@
-"""Many devices are registered in pieces, and in one commit all the same."""
+"""Tests that many devices are registered in pieces, but in one commit."""
 
 import pytest
 
 from firmtrail.access.device_secrets import SealedSecret
 from firmtrail.commands import devices as commands
-from firmtrail.commands.devices import PIECE_DEVICES, Registered, Registration
+from firmtrail.commands.devices import PIECE_DEVICES, DeviceRegistration, RegisteredDevice
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceRegistered
 from firmtrail.eventstore import log
@@ -18,9 +18,9 @@ from tests.replay import differences
 COUNT = 2 * PIECE_DEVICES + 7
 
 
-def wanted() -> list[Registration]:
+def wanted() -> list[DeviceRegistration]:
     return [
-        Registration(
+        DeviceRegistration(
             SealedSecret(f"n{n}", f"k_{n}", f"digest {n}"),
             DeviceRegistered("m", tags=("a", f"t{n % 3}")),
         )
@@ -32,7 +32,7 @@ async def test_the_log_and_the_views_are_as_after_one_piece(
     db: Database, recorder: Recorder, log_id: int
 ) -> None:
     await register(recorder, log_id, "n3", "n400")
-    command = commands.register(wanted(), reissue_never_seen=False, actor="user/u_1")
+    command = commands.register(wanted(), actor="user/u_1")
     outcomes = await recorder.act(log_id, command)
     refused = [n for n, each in enumerate(outcomes) if isinstance(each, Refused)]
     assert refused == [3, 400]
@@ -42,16 +42,18 @@ async def test_the_log_and_the_views_are_as_after_one_piece(
     assert rows == COUNT - 2
     [receipt] = await receipts(recorder, log_id, report(device="n1"))
     assert receipt.position == COUNT
-    again = commands.register(wanted(), reissue_never_seen=True, actor="user/u_1")
+    again = commands.register_or_reissue(wanted(), actor="user/u_1")
     issued = await recorder.act(log_id, again)
-    assert [isinstance(each, Registered) for each in issued].count(False) == 1  # n1 has reported
+    assert [isinstance(each, RegisteredDevice) for each in issued].count(
+        False
+    ) == 1  # n1 has reported
     assert await differences(db, log_id) == []
 
 
 async def test_a_failure_in_a_later_piece_undoes_all(
     db: Database, recorder: Recorder, log_id: int
 ) -> None:
-    register_all = commands.register(wanted(), reissue_never_seen=False, actor="user/u_1")
+    register_all = commands.register(wanted(), actor="user/u_1")
 
     async def command(commit: Commit) -> None:
         await register_all(commit)

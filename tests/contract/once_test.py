@@ -1,4 +1,4 @@
-"""One Idempotency-Key, one answer: kept with the events, without what is shown once."""
+"""Tests that a key has one answer, kept with the events but without members shown once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -9,7 +9,7 @@ import pytest
 from firmtrail.access import people
 from firmtrail.access.lookup import Access
 from firmtrail.commands import access as commands
-from firmtrail.commands.once import KEPT_MS, Answer, IdempotencyKey, answering, once
+from firmtrail.commands.once import KEPT_MS, CommandAnswer, IdempotencyKey, answering, once
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.access import MemberAdded
 from firmtrail.recording.commit import Commit
@@ -40,7 +40,7 @@ async def acme(db: Database, access: Access) -> int:
 
 
 class Doing:
-    """A command that counts how often it was done."""
+    """Counts how often the command was done."""
 
     def __init__(self, body: object = None) -> None:
         self.times = 0
@@ -63,9 +63,9 @@ async def test_a_repeated_request_gets_the_first_answer_without_its_secrets(
 ) -> None:
     doing = Doing(Shown("d1", "fts_1", [{"token": "ftt_2", "id": "t_2"}]))
     command = answering(201, doing)
-    assert await once(recorder, acme, KEY, command) == Answer(201, doing.body)
+    assert await once(recorder, acme, KEY, command) == CommandAnswer(201, doing.body)
     again = {"name": "d1", "secret": None, "more": [{"token": None, "id": "t_2"}]}
-    assert await once(recorder, acme, KEY, command) == Answer(201, again)
+    assert await once(recorder, acme, KEY, command) == CommandAnswer(201, again)
     assert doing.times == 1
     [[answer]] = await read(db, "SELECT answer FROM idempotency_keys LIMIT 2")
     assert "fts_" not in answer
@@ -88,14 +88,14 @@ async def test_keys_of_different_people_do_not_meet(recorder: Recorder, acme: in
 
 
 class Refusing:
-    """A command that writes, and is then refused until `yields`."""
+    """Writes, and is then refused until `yields`."""
 
     def __init__(self) -> None:
         self.yields = False
 
     async def __call__(self, commit: Commit) -> object:
         await commit.run(people.set_role("acme", "u_2", "admin"))
-        commit.record("user/u_2", MemberAdded("u_2", "admin"), actor="system")
+        commit.draft.record("user/u_2", MemberAdded("u_2", "admin"), actor="system")
         if not self.yields:
             raise Refused("not_now", "Not now.", 404, member="version")
         return None
@@ -122,7 +122,7 @@ async def test_a_refusal_is_the_first_answer_too_and_keeps_nothing_else(
     assert len(await recorded(db, acme)) == len(before) + 1
 
 
-async def test_what_could_not_be_done_has_no_answer_and_is_tried_again(
+async def test_a_request_that_failed_has_no_answer_and_is_tried_again(
     recorder: Recorder, acme: int
 ) -> None:
     doing = Doing("done")
@@ -132,10 +132,10 @@ async def test_what_could_not_be_done_has_no_answer_and_is_tried_again(
 
     with pytest.raises(Unavailable):
         await once(recorder, acme, KEY, answering(201, unavailable))
-    assert await once(recorder, acme, KEY, answering(201, doing)) == Answer(201, "done")
+    assert await once(recorder, acme, KEY, answering(201, doing)) == CommandAnswer(201, "done")
 
 
-async def test_many_at_once_over_two_servers_do_it_once(
+async def test_concurrent_requests_over_two_servers_are_done_once(
     db: Database, recorder: Recorder, acme: int
 ) -> None:
     other, doing = Recorder(db), Doing("done")
@@ -145,7 +145,7 @@ async def test_many_at_once_over_two_servers_do_it_once(
             for each in (recorder, other, recorder, other)
         )
     )
-    assert answers == [Answer(201, "done")] * 4
+    assert answers == [CommandAnswer(201, "done")] * 4
     assert doing.times == 1
     await other.close()
 
@@ -160,7 +160,7 @@ async def test_a_project_is_created_once_for_its_key(db: Database, access: Acces
     assert len(await recorded(db, log_id)) == 1
 
 
-async def test_of_requests_at_once_under_one_key_only_one_is_done(
+async def test_of_concurrent_requests_under_one_key_only_one_is_done(
     db: Database, access: Access, recorder: Recorder, acme: int
 ) -> None:
     other_log_id = await add_project(db, access, "other")
@@ -184,7 +184,7 @@ async def test_of_requests_at_once_under_one_key_only_one_is_done(
     assert doing.times == 1
 
 
-async def test_a_project_that_there_was_is_refused_for_its_key_even_when_it_is_told_again(
+async def test_the_refusal_of_an_existing_project_is_kept_for_its_key(
     db: Database, acme: int
 ) -> None:
     for _ in range(2):

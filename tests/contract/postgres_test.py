@@ -154,7 +154,7 @@ async def test_a_command_whose_commit_was_not_answered_is_left_to_its_caller(
     log_id, recorder = await new_log(db), Recorder(db)
 
     async def command(commit: Commit) -> None:
-        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
+        commit.draft.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
 
     breaking.breaks = True
     with pytest.raises(OutcomeUnknown):

@@ -1,4 +1,4 @@
-"""Recording: exactly once, whole units, and the reasons for which it is refused or put off."""
+"""Tests recording: exactly once, in whole units, and the reasons of refusals and delays."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,11 @@ from firmtrail.eventstore import log
 from firmtrail.projections import device_current
 from firmtrail.projections.controls import CommittedControls
 from firmtrail.publishing.minimum_sizes import MinimumSizes
-from firmtrail.recording.commit import Before, Commit, opened
+from firmtrail.recording.commit import Commit, LogContext, begin_draft
 from firmtrail.recording.recorder import BATCH_COMMANDS_MAX, QUEUE_COMMANDS_MAX, Recorder
-from firmtrail.recording.reports import Receipt
-from firmtrail.rules.device import Refused, Report
+from firmtrail.recording.reports import ReportReceipt
+from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 from tests.databases import read, write
 from tests.fleet import NOON_MS, receipts, received, register, report
 from tests.replay import differences
@@ -34,7 +35,7 @@ ALIKE = [
 
 @pytest.fixture
 async def device(log_id: int, recorder: Recorder) -> str:
-    """d1, registered at position 0."""
+    """Registers d1 at position 0."""
     await register(recorder, log_id, "d1")
     return "d1"
 
@@ -54,13 +55,13 @@ async def test_a_receipt_says_where_the_report_is(
 ) -> None:
     [receipt] = await receipts(recorder, log_id, report(seq=7))
     [[(position, at_ms, text)]] = [page async for page in log.read(db, log_id, 1, 2)]
-    assert receipt == Receipt(1, position, duplicate=False, recorded_at_ms=at_ms)
+    assert receipt == ReportReceipt(1, position, duplicate=False, recorded_at_ms=at_ms)
     assert decode(position, text).event == FirmwareInstalled("1.0.0", seq=7)
 
 
 @pytest.mark.parametrize(("identity", "sent"), ALIKE)
 async def test_a_resend_gets_the_first_receipt(
-    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: Report
+    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: ReportCommand
 ) -> None:
     [first] = await receipts(recorder, log_id, sent)
     after_restart = Recorder(db)
@@ -70,8 +71,8 @@ async def test_a_resend_gets_the_first_receipt(
 
 
 @pytest.mark.parametrize(("identity", "sent"), ALIKE)
-async def test_many_at_once_on_two_servers_are_recorded_once(
-    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: Report
+async def test_concurrent_reports_on_two_servers_are_recorded_once(
+    db: Database, log_id: int, recorder: Recorder, device: str, identity: str, sent: ReportCommand
 ) -> None:
     servers = [recorder, Recorder(db)]
     answers = await asyncio.gather(
@@ -112,7 +113,7 @@ async def test_what_a_receipt_names_is_seen_by_every_read(
         assert await version_of(db, log_id, device) == f"1.0.{n}"
 
 
-async def test_a_batch_gathers_until_it_holds_the_head(
+async def test_a_batch_gathers_until_it_locks_the_head(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async with db.transaction() as tx:
@@ -123,22 +124,23 @@ async def test_a_batch_gathers_until_it_holds_the_head(
         await asyncio.sleep(0.05)
     [first], [second] = await asyncio.gather(early, late)
     assert first.position + 1 == second.position
-    if not db.plays_in_turn:  # else it was sent already, and nobody but this process holds a head
+    if not db.plays_in_turn:  # else it was sent already, and only this process locks a head
         assert first.recorded_at_ms == second.recorded_at_ms
 
 
-async def test_what_decides_is_read_once_until_it_changes(
+async def test_the_control_is_read_once_until_it_changes(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     held = CommittedControls()
 
     async def steps() -> int:
-        """Of opening a commit: its head is taken, and what decides is read, or not."""
-        return await db.play(counted, opened, log_id, Before(MinimumSizes(), held, []))
+        """Counts the steps to begin a draft: the head is locked, and the control is read or
+        known."""
+        return await db.play(counted, begin_draft, log_id, LogContext(MinimumSizes(), held, []))
 
     async def change(commit: Commit) -> int:
         changed = SettingsChanged(max_attempts=5)
-        return commit.record("project/acme", changed, actor="system")
+        return commit.draft.record("project/acme", changed, actor="system")
 
     assert [await steps(), await steps()] == [2, 1]
     await recorder.act(log_id, change)
@@ -146,7 +148,7 @@ async def test_what_decides_is_read_once_until_it_changes(
 
 
 def counted(make: Callable[..., Script[object]], *args: object) -> Script[int]:
-    """Play a script; gives how often it asked for something."""
+    """Plays a script, and returns how many steps it had."""
     script, rows, asked = make(*args), None, 0
     with contextlib.suppress(StopIteration):
         while True:
@@ -156,22 +158,22 @@ def counted(make: Callable[..., Script[object]], *args: object) -> Script[int]:
     return asked
 
 
-async def test_an_act_keeps_its_place_among_reports_that_wait_for_the_head(
+async def test_a_command_keeps_its_place_among_reports_that_wait_for_the_head(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async def remark(commit: Commit) -> int:
-        return commit.record("device/d9", DeviceRegistered(), actor="system")
+        return commit.draft.record("device/d9", DeviceRegistered(), actor="system")
 
     async with db.transaction() as tx:
         await tx.run(log.lock(log_id))
-        waiting = [
+        waiting = (
             asyncio.create_task(receipts(recorder, log_id, report(seq=1))),
             asyncio.create_task(recorder.act(log_id, remark)),
             asyncio.create_task(receipts(recorder, log_id, report(seq=2))),
-        ]
+        )
         await asyncio.sleep(0.05)
-    [first], act, [second] = await asyncio.gather(*waiting)
-    assert (act, second.position) == (first.position + 1, first.position + 2)
+    [first], remarked, [second] = await asyncio.gather(*waiting)
+    assert (remarked, second.position) == (first.position + 1, first.position + 2)
 
 
 async def test_a_commit_that_never_begins_fails_what_waits_for_it_and_nothing_later(
@@ -218,12 +220,12 @@ async def test_a_unit_of_nothing_is_answered(db: Database, log_id: int, recorder
     assert await size_of(db, log_id) == 0
 
 
-async def test_an_act_and_its_own_rows_are_one_commit(
+async def test_a_command_and_its_own_rows_are_one_commit(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     async def command(commit: Commit) -> str:
         await commit.run(Statement("INSERT INTO members VALUES ('acme', 'u_1', 'viewer')"))
-        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
+        commit.draft.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
         return "done"
 
     assert await recorder.act(log_id, command) == "done"
@@ -231,12 +233,12 @@ async def test_an_act_and_its_own_rows_are_one_commit(
     assert await size_of(db, log_id) == 1
 
 
-async def test_a_refused_act_writes_nothing_and_the_next_one_goes_on(
+async def test_a_refused_command_writes_nothing_and_the_next_one_runs(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     async def refused(commit: Commit) -> None:
         await commit.run(Statement("INSERT INTO members VALUES ('acme', 'u_1', 'viewer')"))
-        commit.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
+        commit.draft.record("user/u_1", MemberAdded("u_1", "viewer"), actor="system")
         raise Refused("no", "a rule says no")
 
     with pytest.raises(Refused):
@@ -282,7 +284,7 @@ async def test_closing_records_what_waits(
     await asyncio.gather(*calls)
 
 
-async def test_a_full_queue_refuses_at_once_and_serves_what_it_took(
+async def test_a_full_queue_refuses_immediately_and_serves_what_it_took(
     log_id: int, recorder: Recorder
 ) -> None:
     unit = [report(device="ghost")] * 500
@@ -323,7 +325,7 @@ async def test_a_time_is_never_before_the_one_before_it(
     assert receipt.recorded_at_ms == ahead_ms
 
 
-async def test_a_detail_is_kept_beside_the_log_which_has_its_salted_hash(
+async def test_a_detail_is_kept_outside_the_log_which_has_its_salted_hash(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     details = ["flash failed: ü 🛰", "flash failed: ü 🛰", None]
@@ -351,7 +353,7 @@ async def test_the_head_and_every_row_are_what_the_log_says(
     assert await differences(db, log_id) == []
 
 
-async def test_two_logs_are_written_beside_each_other(
+async def test_two_logs_are_written_in_parallel(
     db: Database, log_id: int, recorder: Recorder, device: str
 ) -> None:
     async with db.transaction() as tx:

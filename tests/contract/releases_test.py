@@ -7,40 +7,40 @@ import pytest
 
 from firmtrail.commands import access
 from firmtrail.commands import releases as commands
-from firmtrail.commands.releases import After
+from firmtrail.commands.releases import ChangedRelease
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.events.steering import UpdateOffered
 from firmtrail.eventstore import log
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Offered, ReleaseTexts
-from firmtrail.recording.recorder import Command, Recorder
+from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
-from firmtrail.rules.release import Artifact, Key
+from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
 from tests.databases import new_log, read
 from tests.fleet import record_events, register
 from tests.people import recorded
 from tests.replay import differences
 
-M1 = Key("m", "1.0.0")
+M1 = ReleaseKey("m", "1.0.0")
 FULL = ArtifactAdded("full.bin", 3, "aa" * 32)
 OTHER_BYTES = ArtifactAdded("full.bin", 3, "bb" * 32)
 
 
-def add(key: Key = M1, notes: str | None = None) -> Command[After]:
+def add(key: ReleaseKey = M1, notes: str | None = None) -> LogCommand[ChangedRelease]:
     return commands.add(ReleaseAdded(*key), notes, actor="system")
 
 
-def add_artifact(wanted: ArtifactAdded, key: Key = M1) -> Command[bool]:
+def add_artifact(wanted: ArtifactAdded, key: ReleaseKey = M1) -> LogCommand[bool]:
     return commands.add_artifact(key, wanted, actor="system")
 
 
-def withdraw(key: Key = M1, reason: str = "it bricks") -> Command[After]:
+def withdraw(key: ReleaseKey = M1, reason: str = "it bricks") -> LogCommand[ChangedRelease]:
     return commands.withdraw(key, reason, actor="system")
 
 
-async def run(recorder: Recorder, log_id: int, *acts: Command[object]) -> None:
+async def run(recorder: Recorder, log_id: int, *acts: LogCommand[object]) -> None:
     for act in acts:
         await recorder.act(log_id, act)
 
@@ -48,13 +48,13 @@ async def run(recorder: Recorder, log_id: int, *acts: Command[object]) -> None:
 async def test_the_view_equals_the_state_that_the_rules_fold(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
-    other = Key("n", "2.0.0-rc.1+b")
+    other = ReleaseKey("n", "2.0.0-rc.1+b")
     await run(recorder, log_id, add(notes="first"), add_artifact(FULL), add(other), withdraw())
     size, found = releases.with_texts(await db.read(releases.load_with_texts(log_id)))
     assert (size, list(found)) == (4, [M1, other])
     assert found[M1].texts == ReleaseTexts("first", "it bricks")
     assert found[other].texts == ReleaseTexts(None, None)
-    assert found[M1].release.artifacts == (Artifact("full.bin", 3, "aa" * 32),)
+    assert found[M1].release.artifacts == (ReleaseArtifact("full.bin", 3, "aa" * 32),)
     [loaded] = [releases.state(await db.read(releases.load(log_id, 1)))]
     assert loaded == {key: each.release for key, each in found.items()}
     assert (loaded[M1].position, loaded[M1].withdrawn_position) == (0, 3)
@@ -78,7 +78,11 @@ async def test_a_refused_command_writes_nothing(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
     await run(recorder, log_id, add(), add_artifact(FULL))
-    for refused in (add(notes="again"), add_artifact(OTHER_BYTES), withdraw(Key("m", "9.0.0"))):
+    for refused in (
+        add(notes="again"),
+        add_artifact(OTHER_BYTES),
+        withdraw(ReleaseKey("m", "9.0.0")),
+    ):
         with pytest.raises(Refused):
             await recorder.act(log_id, refused)
     assert await recorded(db, log_id) == [
@@ -122,16 +126,16 @@ async def test_notes_and_reason_are_kept_outside_the_log_and_can_be_erased(
 async def test_each_log_has_its_own_releases(db: Database, log_id: int, recorder: Recorder) -> None:
     other = await new_log(db, "other")
     await run(recorder, log_id, add())
-    await run(recorder, other, add(Key("m", "2.0.0")))
+    await run(recorder, other, add(ReleaseKey("m", "2.0.0")))
     for each, version in ((log_id, "1.0.0"), (other, "2.0.0")):
         _, found = releases.with_texts(await db.read(releases.load_with_texts(each)))
-        assert list(found) == [Key("m", version)]
+        assert list(found) == [ReleaseKey("m", version)]
 
 
 async def test_an_artifact_offered_to_a_device_is_found_by_its_digest(
     db: Database, log_id: int, recorder: Recorder
 ) -> None:
-    newer, foreign = Key("m", "2.0.0"), Key("n", "1.0.0")
+    newer, foreign = ReleaseKey("m", "2.0.0"), ReleaseKey("n", "1.0.0")
     await register(recorder, log_id, "d1", "d2", model="m")
     for key in (M1, newer, foreign):
         await run(recorder, log_id, add(key), add_artifact(FULL, key))
@@ -139,7 +143,7 @@ async def test_an_artifact_offered_to_a_device_is_found_by_its_digest(
     async def found(device: str = "d1") -> Offered | None:
         return await releases.offered(db, log_id, device, FULL.sha256)
 
-    full = Artifact("full.bin", 3, FULL.sha256)
+    full = ReleaseArtifact("full.bin", 3, FULL.sha256)
     assert await found() is None
     await record_events(recorder, log_id, [("device/d1", UpdateOffered("1.0.0", "pinned", 1))])
     assert await found() == Offered(full, is_withdrawn=False)

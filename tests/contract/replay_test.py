@@ -9,7 +9,7 @@ from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.events.steering import Asked, RolloutStarted, UpdateOffered
 from firmtrail.projections import fleet_versions, fold
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules.release import Key, stream
+from firmtrail.rules.release import ReleaseKey, stream
 from tests.databases import new_log, read, write
 from tests.fleet import NOON_MS, Step, live, record_events, register, report
 from tests.replay import differences
@@ -95,7 +95,7 @@ async def test_a_row_that_the_log_does_not_give_is_found(
     db: Database, log_id: int, recorder: Recorder, table: str, change: str
 ) -> None:
     await register(recorder, log_id, "d1", "d2")
-    key = Key("m", "1.1.0")
+    key = ReleaseKey("m", "1.1.0")
     added = [ReleaseAdded(*key), ArtifactAdded("full.bin", 3, "aa" * 32)]
     await record_events(recorder, log_id, [(stream(key), event) for event in added])
     await recorder.report(log_id, [report("1.0.0", occurred_at_ms=NOON_MS), report("1.1.0")])

@@ -1,4 +1,4 @@
-"""The law of steering, over any story: what is offered obeys it, and every count is a recount."""
+"""Tests the law of steering over any story: offers obey it, and every count equals a recount."""
 
 from collections import Counter
 from uuid import uuid4
@@ -31,7 +31,7 @@ from firmtrail.projections import (
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules import offer
 from firmtrail.rules.device import DeviceState, Refused
-from firmtrail.rules.release import Key
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.version import is_higher
 from tests.contract.steering_test import (
     DEVICES,
@@ -48,14 +48,14 @@ from tests.replay import differences
 
 
 async def check_law(db: Database, recorder: Recorder, log_id: int, name: str) -> None:
-    """Check in once, and compare the decision with the law, by the events of the log."""
+    """Checks in once, and compares the decision with the law, by the events of the log."""
     before = await recorded_of(db, log_id, name)
     decision = await check_in(recorder, log_id, name)
     decides = recorder.controls.known(log_id)
     assert decides is not None
     if decision.version is None:
         return
-    assert not decides.releases[Key("m", decision.version)].is_withdrawn
+    assert not decides.releases[ReleaseKey("m", decision.version)].is_withdrawn
     assert decides.halt is None or (decides.halt == "rollouts" and decision.reason == "rollback")
     moving = [each for each in before if isinstance(each, MOVING)]
     if is_higher(moving[-1].version, decision.version):
@@ -69,7 +69,8 @@ async def recorded_of(db: Database, log_id: int, name: str) -> list[Event]:
 
 
 def attempts(history: list[Event], version: str) -> int:
-    """Failures, once an offer, since the last install or retry; without those by `installing`."""
+    """Counts failures, once an offer, since the last install or retry; without those by
+    `installing`."""
     counted, can_count = 0, False
     for each in history:
         match each:
@@ -88,9 +89,9 @@ def attempts(history: list[Event], version: str) -> int:
 def how_it_went(  # noqa: C901 (a table of events)
     history: list[Event], rollout: str, max_attempts: int
 ) -> str | None:
-    """The outcome of the rollout's last offer to a device, by its events alone; None: no offer.
+    """Returns the outcome of the rollout's last offer to a device, by its events alone, if any.
 
-    A report tells of the offer that was made last of its version, by whichever rollout. An attempt
+    A report belongs to the last offer of its version, by any rollout. An attempt
     fails once an offer: by `failed`, or by running another version after `installing`.
     """
     made_last: dict[str, str | None] = {}
@@ -186,7 +187,7 @@ COMING_AND_GOING: list[tuple[str, ...]] = [
 
 
 async def fall_silent(recorder: Recorder, log_id: int, name: str) -> None:
-    """If it waits for the outcome of a rollout's offer."""
+    """Records the device's silence, if it waits for the outcome of a rollout's offer."""
     made = offer.latest(list((await offers_of(recorder, log_id, name)).values()))
     if made is not None and made.is_pending and made.cause == "rollout":
         silence = DeviceFellSilent(made.version, made.source, "2026-03-15T12:00:00.000Z")
@@ -198,7 +199,7 @@ async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers
 
 
 async def decommission(recorder: Recorder, log_id: int, name: str, *, is_gone: bool) -> None:
-    wanted = device_commands.Change(DeviceChanged(), decommissioned=is_gone)
+    wanted = device_commands.WantedChange(DeviceChanged(), decommissioned=is_gone)
     secret = SealedSecret(name, f"sec_{uuid4().hex}", uuid4().hex, None)
     change = device_commands.change(name, wanted, secret=secret, actor="user/u")
     await recorder.act(log_id, change)
@@ -209,7 +210,7 @@ async def states_of(db: Database, log_id: int) -> dict[str, DeviceState]:
 
 
 async def check_counts(db: Database, recorder: Recorder, log_id: int) -> None:
-    """The outcomes that a rollout may pause over are those of the devices that it is meant for."""
+    """Checks that a rollout counts only outcomes of the devices that it is meant for."""
     states, decides = await states_of(db, log_id), await controls.read(db, log_id)
     counts = rollouts.recent(await db.read(rollouts.load_recent(log_id, 1)))
     made = [each for name in DEVICES for each in (await offers_of(recorder, log_id, name)).values()]
@@ -226,7 +227,7 @@ async def check_counts(db: Database, recorder: Recorder, log_id: int) -> None:
         assert counted == (outcomes.count("installed"), outcomes.count("failed"))
 
 
-async def do(  # noqa: C901, PLR0912 (a table of wishes)
+async def do(  # noqa: C901, PLR0912 (a table of commands)
     recorder: Recorder, log_id: int, wish: tuple[str, ...]
 ) -> None:
     newest = list((await controls.read(recorder._db, log_id)).rollouts)[-1:]
@@ -268,7 +269,7 @@ async def do(  # noqa: C901, PLR0912 (a table of wishes)
 @given(story=st.lists(wishes, min_size=5, max_size=25))
 @example(story=EVERY_OUTCOME)
 @example(story=COMING_AND_GOING)
-async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
+async def test_offers_obey_the_law_and_counts_equal_a_recount(
     db: Database, recorder: Recorder, story: list[tuple[str, ...]]
 ) -> None:
     log_id = await new_log(db)
@@ -289,7 +290,7 @@ async def test_what_was_offered_obeys_the_law_and_counts_are_a_recount(
             for name, state in (await states_of(db, log_id)).items()
             if state.model == "m" and not state.decommissioned
         ]
-        for max_attempts in (1, 2, 3):  # as the project's setting may be by now
+        for max_attempts in (1, 2, 3):  # a value that the project's setting may have reached
             _, counted = await device_offers.counts(db, log_id, rollout, max_attempts)
             went = [how_it_went(each, rollout, max_attempts) for each in histories]
             assert counted == {

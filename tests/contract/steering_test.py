@@ -1,4 +1,4 @@
-"""Steering through the log: offers, attempts, pauses, rollbacks and questions."""
+"""Tests steering through the log: offers, attempts, pauses, rollbacks and questions."""
 
 import asyncio
 
@@ -42,7 +42,7 @@ async def release(recorder: Recorder, log_id: int, *versions: str) -> None:
 
 @pytest.fixture
 async def fleet(log_id: int, recorder: Recorder) -> int:
-    """Three devices of model m on 1.0.0, and releases up to 1.2.0."""
+    """Registers three devices of model m on 1.0.0, and adds releases up to 1.2.0."""
     await begin(recorder, log_id)
     return log_id
 
@@ -73,7 +73,7 @@ async def recorded(db: Database, log_id: int) -> list[Event]:
     return [decode(position, text).event for page in pages for position, _, text in page]
 
 
-async def test_an_offer_is_recorded_once_whoever_asks_again(
+async def test_an_offer_is_recorded_once_however_often_the_device_asks(
     db: Database, recorder: Recorder, fleet: int
 ) -> None:
     await roll_out(recorder, fleet, "1.1.0")
@@ -90,7 +90,7 @@ async def test_an_offer_is_recorded_once_whoever_asks_again(
     await other_server.close()
 
 
-async def test_what_another_server_ordered_decides_at_once(
+async def test_orders_of_another_server_decide_immediately(
     db: Database, recorder: Recorder, fleet: int
 ) -> None:
     other_server = Recorder(db)
@@ -102,7 +102,7 @@ async def test_what_another_server_ordered_decides_at_once(
     await other_server.close()
 
 
-async def test_a_rollout_pauses_itself_in_the_very_commit(
+async def test_a_rollout_pauses_in_the_commit_of_the_failure(
     db: Database, recorder: Recorder, fleet: int
 ) -> None:
     rollout = await roll_out(recorder, fleet, "1.1.0", failed_percent=50, min_reports=2)
@@ -124,7 +124,7 @@ async def test_a_rollout_pauses_itself_in_the_very_commit(
     assert await differences(db, fleet) == []
 
 
-async def test_an_install_that_fell_back_counts_when_one_array_tells_all_of_it(
+async def test_an_install_that_fell_back_counts_when_one_array_reports_all_of_it(
     db: Database, recorder: Recorder, fleet: int
 ) -> None:
     rollout = await roll_out(recorder, fleet, "1.1.0")
@@ -167,7 +167,7 @@ async def test_a_bare_report_that_answers_a_question_is_news_once(
     assert await differences(db, fleet) == []
 
 
-async def test_a_device_that_is_none_is_refused(recorder: Recorder, fleet: int) -> None:
+async def test_an_unknown_device_is_refused(recorder: Recorder, fleet: int) -> None:
     with pytest.raises(Refused):
         await check_in(recorder, fleet, "nobody")
 

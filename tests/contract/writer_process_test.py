@@ -28,8 +28,9 @@ from firmtrail.publishing.minimum_sizes import LogName, LogRefused
 from firmtrail.rebuilding.generations import Build, Busy, Overtaken
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
-from firmtrail.recording.reports import Receipt
-from firmtrail.rules.device import Refused, Report
+from firmtrail.recording.reports import ReportReceipt
+from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 from tests.databases import new_log, read, write
 
 _SEEN = "INSERT INTO device_seen (project, device, seen_at_ms) VALUES ('acme', $1, 0)"
@@ -172,15 +173,15 @@ async def test_reports_are_recorded_although_the_process_that_records_them_is_ki
 
 async def register(commit: Commit) -> int:
     await commit.devices(["d1"])
-    return commit.record("device/d1", DeviceRegistered(), actor="system")
+    return commit.draft.record("device/d1", DeviceRegistered(), actor="system")
 
 
-def report(n: int) -> Report:
-    return Report("d1", f"1.0.{n}", "installed", "device/d1", report_id=f"r{n}")
+def report(n: int) -> ReportCommand:
+    return ReportCommand("d1", f"1.0.{n}", "installed", "device/d1", report_id=f"r{n}")
 
 
 def at(outcome: object) -> int:
-    assert isinstance(outcome, Receipt)
+    assert isinstance(outcome, ReportReceipt)
     return outcome.position
 
 

@@ -1,4 +1,4 @@
-"""A device's reports have an order of their own, and the current version follows it."""
+"""Tests the order of a device's reports, and the current version that follows from it."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import FirmwareRunning, ReportEvent, Status, UpdateFailed
 from firmtrail.events.times import time_text
 from firmtrail.projections.fold import Fold
-from firmtrail.rules.device import AHEAD_MS_MAX, SEQ_PLACE, DeviceState, placed
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.device_order import AHEAD_MS_MAX, SEQ_PLACE, placed
 from tests.fleet import DAY_MS, NOON_MS
 
 UNSET_MS = times.time_ms("2014-12-31T23:59:59.999Z")
@@ -17,7 +18,7 @@ EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")
 
 
 class Sent(NamedTuple):
-    """A report as these tables write it; `at_ms` counts from the day's noon."""
+    """Holds a report as these tables write it; `at_ms` counts from the day's noon."""
 
     version: str
     seq: int | None = None
@@ -26,7 +27,7 @@ class Sent(NamedTuple):
 
 
 def recorded(position: int, sent: Sent) -> Recorded:
-    """Each report is recorded a day after the one before."""
+    """Returns the reports as events, each recorded a day after the one before."""
     occurred_at = None if sent.at_ms is None else time_text(NOON_MS + sent.at_ms)
     event: ReportEvent
     if sent.status == "failed":
@@ -111,7 +112,7 @@ def test_reports_order_by_their_place(
     [
         ("a run is kept", [Sent(A, 1), Sent(A, 2)], A, None, 0),
         ("a run grows to the front", [Sent(A, 2), Sent(A, 1)], A, None, 1),
-        ("grows behind its predecessor", [Sent(A, 1), Sent(B, 5), Sent(B, 3)], B, A, 2),
+        ("continues its predecessor", [Sent(A, 1), Sent(B, 5), Sent(B, 3)], B, A, 2),
         ("does not grow over another", [Sent(B, 5), Sent(A, 3), Sent(B, 1)], B, A, 0),
         ("another comes right before", [Sent(A, 1), Sent(C, 5), Sent(B, 3)], C, B, 1),
         ("another splits it", [Sent(A, 1), Sent(A, 5), Sent(B, 3)], A, B, 1),
@@ -119,7 +120,7 @@ def test_reports_order_by_their_place(
         ("split, then merged", [Sent(A, 1), Sent(A, 9), Sent(B, 5), Sent(A, 7)], A, B, 3),
         ("farther back", [Sent(B, 5), Sent(C, 9), Sent(A, 1)], C, B, 1),
         ("inside, of the same version", [Sent(A, 1), Sent(A, 9), Sent(A, 5)], A, None, 0),
-        ("what joins the two before", [Sent(B, 1), Sent(A, 9), Sent(B, 5)], A, B, 1),
+        ("joins the two before", [Sent(B, 1), Sent(A, 9), Sent(B, 5)], A, B, 1),
     ],
 )
 def test_a_late_report_splits_and_merges_runs(
@@ -138,19 +139,19 @@ def test_a_late_report_splits_and_merges_runs(
         ("in order", [Sent(A, 1), Sent(A, 2)], False),
         ("of the same place", [Sent(A, at_ms=10), Sent(B, at_ms=10)], False),
         ("of an earlier place", [Sent(A, 2), Sent(A, 1)], True),
-        ("behind one on the way", [Sent(A, 2, status="failed"), Sent(A, 1)], True),
+        ("after one in progress", [Sent(A, 2, status="failed"), Sent(A, 1)], True),
         ("the first seq, of an old time", [Sent(A), Sent(A, 1, at_ms=10)], False),
         ("without seq", [Sent(A, 2), Sent(A, at_ms=10)], False),
     ],
 )
-def test_late_is_what_comes_behind_a_later_place(
+def test_a_report_is_late_after_one_with_a_later_place(
     case: str, reports: list[Sent], late: bool
 ) -> None:
     *before, last = reports
     assert placed(after(*before), recorded(len(before), last)).late == late
 
 
-def test_status_and_clock_are_the_last_reports_and_the_version_the_last_moving_ones() -> None:
+def test_the_last_report_gives_status_and_clock_a_running_one_the_version() -> None:
     state = after(Sent(A, 1), Sent(B, 5, at_ms=-5_000 * DAY_MS, status="failed"), Sent(C, 3))
     assert (state.version, state.previous_version) == (C, A)
     assert (state.status, state.clock, state.last_version, state.last_position) == (

@@ -1,4 +1,4 @@
-"""What a report means: its identity, whether it repeats another, and what it is refused for."""
+"""Tests the meaning of a report: its identity, whether it repeats another, and its refusals."""
 
 import pytest
 
@@ -14,8 +14,8 @@ from firmtrail.events.fleet import (
 from firmtrail.events.times import time_ms
 from firmtrail.rules import device
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
-from firmtrail.rules.history import Ordered, Wish, change_of
-from firmtrail.rules.report import Claim, Known, Report, claim, claim_of, identity
+from firmtrail.rules.history import Intent, Ordered, change_of
+from firmtrail.rules.report import Claim, KnownReport, ReportCommand, claim, claim_of, identity
 from tests.fleet import NOON_MS, report
 
 UNSET_MS = time_ms("2014-12-31T23:59:59.999Z")
@@ -74,7 +74,7 @@ def test_an_identity_is_the_event_id_that_the_interface_names() -> None:
 
 
 def reported(version: str, status: Status, *, last_position: int = 5) -> DeviceState:
-    """A device whose report at position 5 was recorded last."""
+    """Returns a device whose report at position 5 was recorded last."""
     return DeviceState(
         "d1",
         last_position=last_position,
@@ -107,13 +107,13 @@ def reported(version: str, status: Status, *, last_position: int = 5) -> DeviceS
     ],
 )
 def test_a_bare_report_repeats_only_the_last_one(
-    state: DeviceState, sent: Report, repeats: bool
+    state: DeviceState, sent: ReportCommand, repeats: bool
 ) -> None:
     decided = device.decide_report(state, sent, None)
     assert decided == Duplicate(5, NOON_MS) if repeats else isinstance(decided, REPORTS)
 
 
-KNOWN = Known(3, NOON_MS, Claim("1.0.0", "installed", 7, NOON_MS))
+KNOWN = KnownReport(3, NOON_MS, Claim("1.0.0", "installed", 7, NOON_MS))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_report_id_used_for_something_else_is_refused(
 
 
 @pytest.mark.parametrize("state", [DeviceState("d1"), DeviceState("d1", decommissioned=True)])
-def test_a_repeated_identity_is_answered_whatever_became_of_the_device(state: DeviceState) -> None:
+def test_a_resent_report_is_answered_in_every_state_of_the_device(state: DeviceState) -> None:
     same = report(report_id="a", seq=7, occurred_at_ms=NOON_MS, detail="another", question="q")
     by_seq = report(seq=7, occurred_at_ms=NOON_MS, detail="another")
     assert device.decide_report(state, same, KNOWN) == Duplicate(3, NOON_MS)
@@ -151,7 +151,9 @@ def test_a_repeated_identity_is_answered_whatever_became_of_the_device(state: De
         (DeviceState("d1", decommissioned=True), "device_decommissioned", 409),
     ],
 )
-def test_who_may_not_report(state: DeviceState | None, code: str, status: int) -> None:
+def test_unknown_and_decommissioned_devices_may_not_report(
+    state: DeviceState | None, code: str, status: int
+) -> None:
     with pytest.raises(Refused) as refused:
         device.decide_report(state, report(), None)
     assert (refused.value.code, refused.value.status) == (code, status)
@@ -207,5 +209,5 @@ def test_a_change_has_one_kind(
     ordered: Ordered | None,
     change: str,
 ) -> None:
-    wish = Wish(pinned, ordered)
+    wish = Intent(pinned, ordered)
     assert change_of(current, previous, before_previous, wish) == change

@@ -1,4 +1,4 @@
-"""An event has one text, and an old text is read by new code."""
+"""Tests that an event has one text, and that new code reads old texts."""
 
 import re
 from typing import Any
@@ -146,7 +146,7 @@ def test_a_member_set_to_nothing_differs_from_one_not_set() -> None:
     assert removed.endswith('"data":{"model":null}}')
 
 
-def test_the_text_does_not_hold_the_position() -> None:
+def test_the_text_does_not_contain_the_position() -> None:
     moved = replace(recorded(DeviceRestored()), position=9000)
     assert encode("acme", moved) == encode("acme", recorded(DeviceRestored()))
 
@@ -163,7 +163,7 @@ def test_no_event_has_a_member_for_a_secret_an_address_or_free_text() -> None:
 
 
 class Renamed(Event, frozen=True):
-    """An event type of these tests at its third version."""
+    """Declares an event type of these tests at its third version."""
 
     VERSION = 3
     firmware: str
@@ -234,7 +234,7 @@ def test_a_name_means_the_types_of_its_versions(name: str, types: set[str]) -> N
         ("a broken member", '"data":{"position":"x"}'),
     ],
 )
-def test_what_is_no_entry_of_ours_is_refused(what: str, text: str) -> None:
+def test_a_text_that_is_no_entry_is_refused(what: str, text: str) -> None:
     if text.startswith(('"firmtrail', '"hello')):
         entry = encode("acme", recorded(DeviceRestored()))
         text = entry.replace('"firmtrail.DeviceRestored.v1"', text)

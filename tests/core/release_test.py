@@ -1,4 +1,6 @@
-"""What can be added to a project's releases, withdrawn, and which is the latest."""
+"""Tests which releases can be added and withdrawn, and which is the latest."""
+
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -8,19 +10,25 @@ from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import ArtifactAdded, DeviceRegistered, ReleaseAdded, ReleaseWithdrawn
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
-from firmtrail.rules.release import ARTIFACTS_MAX, Artifact, Key, Release, Releases
+from firmtrail.rules.release import (
+    ARTIFACTS_MAX,
+    ReleaseArtifact,
+    ReleaseKey,
+    Releases,
+    ReleaseState,
+)
 from firmtrail.rules.version import is_higher
 
-M1 = Key("m", "1.0.0")
+M1 = ReleaseKey("m", "1.0.0")
 FULL = ArtifactAdded("full.bin", 3, "aa" * 32)
 OTHER_BYTES = ArtifactAdded("full.bin", 3, "bb" * 32)
 
 
-def added(model: str, *versions: str) -> list[tuple[Key, Event]]:
-    return [(Key(model, version), ReleaseAdded(model, version)) for version in versions]
+def added(model: str, *versions: str) -> list[tuple[ReleaseKey, Event]]:
+    return [(ReleaseKey(model, version), ReleaseAdded(model, version)) for version in versions]
 
 
-def state(*happened: tuple[Key, Event]) -> Releases:
+def state(*happened: tuple[ReleaseKey, Event]) -> Releases:
     releases: Releases = {}
     for position, (key, event) in enumerate(happened):
         recorded = Recorded(position, 1000 + position, release.stream(key), "e", "system", event)
@@ -28,7 +36,7 @@ def state(*happened: tuple[Key, Event]) -> Releases:
     return releases
 
 
-def refusal(decide, *args: object) -> tuple[str, int]:
+def refusal(decide: Callable[..., object], *args: object) -> tuple[str, int]:
     with pytest.raises(Refused) as refused:
         decide(*args)
     return refused.value.code, refused.value.status
@@ -38,8 +46,8 @@ def latest(releases: Releases) -> dict[str, str]:
     return {model: found.version for model, found in release.latest(releases.values()).items()}
 
 
-@pytest.mark.parametrize("key", [M1, Key("a.b-c_d", "1.0.0-rc.1+build.7")])
-def test_a_stream_names_its_release(key: Key) -> None:
+@pytest.mark.parametrize("key", [M1, ReleaseKey("a.b-c_d", "1.0.0-rc.1+build.7")])
+def test_a_stream_names_its_release(key: ReleaseKey) -> None:
     assert release.key_of(release.stream(key)) == key
     assert release.key_of(f"device/{key.model}") is None
 
@@ -49,10 +57,13 @@ def test_a_release_is_what_its_events_say() -> None:
     [found] = state(*happened, (M1, ReleaseWithdrawn("dd" * 32))).values()
     assert (found.position, found.added_at_ms, found.has_notes) == (0, 1000, False)
     assert (found.withdrawn_position, found.withdrawn_at_ms) == (3, 1003)
-    assert found.artifacts == (Artifact("full.bin", 3, "aa" * 32), Artifact("z", 1, "cc" * 32))
+    assert found.artifacts == (
+        ReleaseArtifact("full.bin", 3, "aa" * 32),
+        ReleaseArtifact("z", 1, "cc" * 32),
+    )
 
 
-def test_what_happens_to_others_changes_no_release() -> None:
+def test_events_of_other_streams_change_no_release() -> None:
     before = state(*added("m", "1.0.0"))
     event = Recorded(7, 1, "device/release", "e", "system", DeviceRegistered())
     assert release.evolve(before, event) is before
@@ -86,8 +97,8 @@ def test_a_withdrawn_release_takes_no_more_artifacts() -> None:
     assert refusal(release.decide_artifact, releases, M1, more) == ("release_withdrawn", 409)
 
 
-def test_a_release_has_so_many_artifacts_at_most() -> None:
-    files: list[tuple[Key, Event]] = [
+def test_the_number_of_artifacts_of_a_release_is_bounded() -> None:
+    files: list[tuple[ReleaseKey, Event]] = [
         (M1, ArtifactAdded(f"f{n}", 1, "aa" * 32)) for n in range(ARTIFACTS_MAX)
     ]
     releases = state(*added("m", "1.0.0"), *files)
@@ -102,7 +113,7 @@ def test_a_release_is_withdrawn_once() -> None:
     assert refused == ("release_withdrawn", 409)
 
 
-def test_what_was_never_released_is_not_found() -> None:
+def test_an_unreleased_version_is_not_found() -> None:
     assert refusal(release.decide_withdrawal, {}, M1) == ("unknown_release", 404)
     assert refusal(release.decide_artifact, {}, M1, FULL) == ("unknown_release", 404)
 
@@ -126,7 +137,9 @@ def test_the_latest_is_the_highest_that_is_no_pre_release(
 
 def test_a_withdrawn_release_gives_way_to_the_one_below() -> None:
     happened = added("m", "1.0.0", "1.1.0")
-    assert latest(state(*happened, (Key("m", "1.1.0"), ReleaseWithdrawn()))) == {"m": "1.0.0"}
+    assert latest(state(*happened, (ReleaseKey("m", "1.1.0"), ReleaseWithdrawn()))) == {
+        "m": "1.0.0"
+    }
 
 
 def test_each_model_has_its_own_latest() -> None:
@@ -138,7 +151,7 @@ VERSIONS = [
     f"{core}{rest}" for core in ("0.9.0", "0.10.0", "1.0.0") for rest in ("", "-rc.1", "+b")
 ]
 RELEASES = st.builds(
-    Release,
+    ReleaseState,
     model=st.sampled_from(["m", "m", "n"]),
     version=st.sampled_from(VERSIONS),
     position=st.integers(0, 99),
@@ -148,10 +161,10 @@ RELEASES = st.builds(
 
 
 @given(st.lists(RELEASES, max_size=20), st.sampled_from(VERSIONS))
-def test_outdated_is_since_any_higher_release_that_counts(
-    releases: list[Release], running: str
+def test_a_device_is_outdated_since_the_first_higher_release_that_counts(
+    releases: list[ReleaseState], running: str
 ) -> None:
-    """As by one release after the other."""
+    """Compares with a search through one release after the other."""
     since_ms = [
         each.added_at_ms
         for each in releases

@@ -1,4 +1,6 @@
-"""The law of steering, over any sequence of commands and reports: what is never offered."""
+"""Tests the law of steering over any commands and reports: some offers are never made."""
+
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +19,7 @@ from firmtrail.events.fleet import (
 from firmtrail.events.steering import AttemptsCleared, UpdateOffered
 from firmtrail.rules import control, progress, rollout, target
 from firmtrail.rules.device import Refused
-from firmtrail.rules.rollout import Rollout
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.version import is_higher
 from tests.steering import Fleet
 
@@ -60,14 +62,14 @@ def start() -> Fleet:
     return fleet
 
 
-def chosen(fleet: Fleet, number: int) -> Rollout:
+def chosen(fleet: Fleet, number: int) -> RolloutState:
     rollouts = list(fleet.control.rollouts)
     if number >= len(rollouts):
         raise Refused("unknown_rollout", "there are not as many")
     return control.existing(fleet.control, rollouts[number])
 
 
-def do(fleet: Fleet, wish: tuple[str, ...]) -> None:  # noqa: C901, PLR0912 (a table of wishes)
+def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a table of commands)
     name = f"x{len(fleet.log)}"
     match wish:
         case "report", version, status, device:
@@ -110,7 +112,7 @@ def do(fleet: Fleet, wish: tuple[str, ...]) -> None:  # noqa: C901, PLR0912 (a t
 
 
 def check(fleet: Fleet, device: str) -> None:
-    """One check-in, held against the law; what failed is counted from the log alone."""
+    """Compares one check-in with the law; failures are counted from the log alone."""
     before, halt = fleet.states[device], fleet.control.halt
     tried = attempts_by_the_log(fleet, device)
     decision = fleet.check_in(device)
@@ -134,7 +136,7 @@ def check(fleet: Fleet, device: str) -> None:
 def attempts_by_the_log(  # noqa: C901 (a table of events)
     fleet: Fleet, device: str
 ) -> dict[str, int]:
-    """Taken plainly from the words: once an offer, since the last install or retry."""
+    """Counts attempts as the documentation says: once an offer, since the last install or retry."""
     counted: dict[str, int] = {}
     can_count: set[str] = set()
     installing: set[str] = set()
@@ -167,7 +169,9 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
-def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, ...]]) -> None:
+def test_no_device_is_ever_offered_a_version_that_it_must_not_run(
+    story: list[tuple[str, ...]],
+) -> None:
     fleet = start()
     for wish in story:
         try:
@@ -181,11 +185,11 @@ def test_no_device_is_ever_offered_what_it_must_not_run(story: list[tuple[str, .
             check_progress(fleet, device, found)
 
 
-def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
-    """The state of a device that the rollout is meant for, held against docs/rollouts.md."""
+def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
+    """Compares the state of a device that the rollout is meant for with docs/rollouts.md."""
     own = [each for each in fleet.log if each.stream == f"device/{device}"]
     made = [each for each in own if isinstance(each.event, UpdateOffered)]
-    offered = [each for each in made if each.event.rollout == found.id]
+    offered = [each for each in made if offer_of(each).rollout == found.id]
     runs = fleet.states[device].version
     if found.is_rollback and not offered and runs != found.bad_version:
         return
@@ -197,7 +201,7 @@ def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
         case "installed":
             assert any(is_installed_since(own, each) for each in offered)
         case "exhausted":
-            tried = attempts_by_the_log(fleet, device)[offered[-1].event.version]
+            tried = attempts_by_the_log(fleet, device)[offer_of(offered[-1]).version]
             assert tried >= fleet.control.settings.max_attempts
         case "already":
             assert runs is not None
@@ -217,8 +221,13 @@ def check_progress(fleet: Fleet, device: str, found: Rollout) -> None:
         assert state == "installed"
 
 
+def offer_of(recorded: Recorded) -> UpdateOffered:
+    assert isinstance(recorded.event, UpdateOffered)
+    return recorded.event
+
+
 def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
-    """Whether the device said after the offer that it runs its version."""
+    """Returns whether the device reported after the offer that it runs the offered version."""
     assert isinstance(offer.event, UpdateOffered)
     moving = (FirmwareInstalled, FirmwareRunning)
     return any(
@@ -230,8 +239,8 @@ def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
 
 @settings(max_examples=100, deadline=None)
 @given(story=st.lists(wishes, max_size=40))
-def test_a_device_that_obeys_is_not_sent_to_and_fro(story: list[tuple[str, ...]]) -> None:
-    """With no more commands, whoever does as he is told soon has nothing to do."""
+def test_a_device_that_obeys_is_not_sent_back_and_forth(story: list[tuple[str, ...]]) -> None:
+    """With no more commands, a device that follows its offers soon has nothing to do."""
     fleet = start()
     for wish in story:
         try:

@@ -1,4 +1,4 @@
-"""How attempts at an offer end, and when a rollout pauses itself over them."""
+"""Tests how attempts at an offer end, and when a rollout pauses because of them."""
 
 import pytest
 
@@ -14,7 +14,8 @@ from firmtrail.events.steering import AttemptsCleared, RolloutPaused, RolloutRes
 from firmtrail.rules import offer
 from tests.steering import Fleet
 
-type Steps = list[tuple[str, Status] | str]
+type Reported = tuple[str, Status]
+type Steps = list[Reported | str]
 
 
 @pytest.fixture
@@ -33,12 +34,17 @@ def live(fleet: Fleet, steps: Steps) -> None:
         elif step == "retry":
             fleet.record("device/d1", AttemptsCleared("1.1.0"))
         else:
-            fleet.report(*step)  # type: ignore[arg-type] # a version and a status
+            assert not isinstance(step, str)
+            fleet.report(*step)
 
 
-FAIL, REJECT = ("1.1.0", "failed"), ("1.1.0", "rejected")
-AT_IT, BOOTING = ("1.1.0", "installing"), ("1.1.0", "rebooting")
-OLD, NEW = ("1.0.0", "running"), ("1.1.0", "installed")
+FAIL: Reported = ("1.1.0", "failed")
+REJECT: Reported = ("1.1.0", "rejected")
+INSTALLING: Reported = ("1.1.0", "installing")
+DOWNLOADING: Reported = ("1.1.0", "downloading")
+BOOTING: Reported = ("1.1.0", "rebooting")
+OLD: Reported = ("1.0.0", "running")
+NEW: Reported = ("1.1.0", "installed")
 
 CASES: list[tuple[Steps, int, str | None]] = [
     ([FAIL], 0, None),
@@ -48,13 +54,13 @@ CASES: list[tuple[Steps, int, str | None]] = [
     (["poll", FAIL, REJECT, FAIL], 1, "failed"),
     (["poll", "poll", FAIL], 1, "failed"),
     (["poll", FAIL, "poll", FAIL], 2, "failed"),
-    (["poll", ("1.1.0", "downloading"), OLD], 0, None),
-    (["poll", AT_IT, OLD], 1, "failed"),
+    (["poll", DOWNLOADING, OLD], 0, None),
+    (["poll", INSTALLING, OLD], 1, "failed"),
     (["poll", BOOTING, OLD], 1, "failed"),
-    (["poll", AT_IT, OLD, OLD, FAIL], 1, "failed"),
-    (["poll", AT_IT, FAIL, OLD], 1, "failed"),
+    (["poll", INSTALLING, OLD, OLD, FAIL], 1, "failed"),
+    (["poll", INSTALLING, FAIL, OLD], 1, "failed"),
     (["poll", FAIL, NEW], 0, "installed"),
-    (["poll", AT_IT, NEW], 0, "installed"),
+    (["poll", INSTALLING, NEW], 0, "installed"),
     (["poll", NEW, FAIL], 0, "installed"),
     (["poll", FAIL, "retry"], 0, "failed"),
     (["poll", FAIL, "retry", FAIL], 0, "failed"),
@@ -87,14 +93,14 @@ def test_a_late_report_of_an_outcome_changes_nothing(fleet: Fleet) -> None:
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "installed"
 
 
-def test_of_two_reports_of_one_place_the_later_recorded_is_behind(fleet: Fleet) -> None:
+def test_of_two_reports_at_one_place_the_later_recorded_comes_later(fleet: Fleet) -> None:
     live(fleet, ["poll"])
     fleet.record("device/d1", UpdateProgressed("1.1.0", seq=9, status="installing"))
     fleet.record("device/d1", FirmwareRunning("1.0.0"))  # at the highest seq so far
     assert fleet.offers["d1"]["r1", "1.1.0"].outcome == "failed"
 
 
-def test_attempts_belong_to_the_version_whoever_offers_it(fleet: Fleet) -> None:
+def test_attempts_belong_to_the_version_not_to_the_offer(fleet: Fleet) -> None:
     live(fleet, ["poll", FAIL])
     fleet.record("device/d1", DeviceChanged(pinned="1.1.0"))
     live(fleet, ["poll", FAIL])
@@ -107,7 +113,7 @@ def test_attempts_belong_to_the_version_whoever_offers_it(fleet: Fleet) -> None:
     ("failed", "installed", "is_paused"),
     [(0, 9, False), (1, 8, False), (1, 9, False), (2, 8, True), (2, 7, False), (9, 0, False)],
 )
-def test_a_rollout_pauses_itself_over_too_many_failures(
+def test_a_rollout_pauses_after_too_many_failures(
     failed: int, installed: int, is_paused: bool
 ) -> None:
     fleet = Fleet()

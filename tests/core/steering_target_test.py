@@ -1,4 +1,6 @@
-"""What a device should run: the rules in their order, each refusal, and what is explained."""
+"""Tests what a device should run: the rules in their order, each refusal, and the explanation."""
+
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,8 @@ from tests.steering import Fleet
 
 @pytest.fixture
 def fleet() -> Fleet:
-    """d1 of model m runs 1.0.0; m has 1.0.0, 1.1.0, 1.2.0 and a pre-release; n has 2.0.0."""
+    """Returns a fleet: d1 of model m runs 1.0.0; m has 1.0.0 to 1.2.0 and a pre-release, n has
+    2.0.0."""
     fleet = Fleet()
     fleet.release("1.0.0", "1.1.0", "1.2.0", "1.3.0-rc.1")
     fleet.release("2.0.0", model="n")
@@ -39,7 +42,7 @@ def follow(fleet: Fleet) -> None:
     fleet.record("project/acme", SettingsChanged(follow_latest=True))
 
 
-def test_where_nothing_is_ordered_a_higher_release_does_not_reach_it(fleet: Fleet) -> None:
+def test_a_higher_release_reaches_no_device_without_an_order(fleet: Fleet) -> None:
     assert said(fleet.decide()) == ("none", None, "not_reached")
     fleet.report("1.2.0")
     assert said(fleet.decide()) == ("none", None, "up_to_date")
@@ -81,7 +84,7 @@ def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:
     ],
 )
 def test_a_rollout_is_for_a_model_a_cohort_or_a_tag(
-    fleet: Fleet, members: dict[str, object], is_reached: bool
+    fleet: Fleet, members: dict[str, Any], is_reached: bool
 ) -> None:
     fleet.record("device/d1", DeviceChanged(cohort="beta", tags=("t", "u")))
     fleet.register("d2", model="n")
@@ -103,7 +106,7 @@ def test_a_pin_decides_before_any_rollout_also_downwards(fleet: Fleet) -> None:
         assert said(fleet.decide()) == ("none", None, reason)
 
 
-def test_a_halt_comes_first_and_leaves_rollbacks_alone_unless_all(fleet: Fleet) -> None:
+def test_a_halt_comes_first_and_stops_rollbacks_only_if_all(fleet: Fleet) -> None:
     fleet.roll_out("1.1.0")
     fleet.record("project/acme", Halted())
     assert said(fleet.decide()) == ("none", None, "halted")
@@ -128,7 +131,7 @@ def test_a_rollback_outranks_a_pin_on_the_version_it_names_and_no_other(fleet: F
     assert said(fleet.decide()) == ("rollback", "1.1.0", "pinned")
 
 
-def test_follow_latest_takes_what_no_rollout_ever_carried(fleet: Fleet) -> None:
+def test_follow_latest_takes_releases_that_no_rollout_ever_carried(fleet: Fleet) -> None:
     follow(fleet)
     assert said(fleet.decide()) == ("update", "1.2.0", "follow_latest")
     fleet.roll_out("1.2.0", reach=0)
@@ -256,7 +259,7 @@ def test_a_target_that_a_device_failed_too_often_is_not_offered_again(fleet: Fle
     assert said(fleet.check_in()) == ("update", "1.1.0", "rollout")
 
 
-def test_the_trail_tells_every_rule_up_to_the_one_that_decides(fleet: Fleet) -> None:
+def test_the_trail_lists_every_rule_up_to_the_deciding_one(fleet: Fleet) -> None:
     fleet.roll_out("1.1.0")
     trail = fleet.decide().trail
     assert [(step.rule, step.decides) for step in trail] == [
@@ -285,7 +288,7 @@ def test_a_rollout_needs_a_release_that_is_not_withdrawn(fleet: Fleet) -> None:
         fleet.roll_out("1.1.0")
     with pytest.raises(Refused, match="withdrawn"):
         fleet.roll_back("1.2.0", "1.1.0")
-    with pytest.raises(Refused, match="leads away"):
+    with pytest.raises(Refused, match="lead away"):
         fleet.roll_back("1.2.0", "1.2.0")
 
 

@@ -1,4 +1,4 @@
-"""Versions: SemVer 2.0.0's grammar and precedence, and the looser texts that old devices send."""
+"""Tests versions: SemVer 2.0.0's grammar and precedence, and the looser texts of old devices."""
 
 from itertools import pairwise
 
@@ -58,7 +58,7 @@ def test_semver_is_valid(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", INVALID)
-def test_what_is_not_semver_or_too_long_is_invalid(text: str) -> None:
+def test_a_text_that_is_not_semver_or_too_long_is_invalid(text: str) -> None:
     assert not version.is_valid(text)
 
 

@@ -1,4 +1,4 @@
-"""A project whose log goes on in a new one: its users see no difference, auditors see both."""
+"""Tests a project that continues in a new log: users see one log, auditors both."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ SECOND = {"version": "1.1.0", "report_id": "b"}
 
 
 async def go_on(site: Site) -> tuple[int, str]:
-    """Go on in a new log; gives the old one's size and its last checkpoint."""
+    """Continues in a new log; returns the old one's size and its last checkpoint."""
     publisher = site.services.publisher
     assert publisher is not None
     await publisher.following.round()
@@ -54,7 +54,7 @@ async def test_views_texts_and_roles_are_those_of_both_logs(site: Site) -> None:
     assert behind == old
 
 
-async def test_what_was_known_before_the_new_log_stays_answerable(site: Site) -> None:
+async def test_reports_known_before_the_new_log_are_still_answered(site: Site) -> None:
     await site.report(FIRST)
     known_at = (await site.get(f"{D}/history")).json["items"][0]["recorded_at"]
     await asyncio.sleep(0.01)  # times are of milliseconds: the two are to differ

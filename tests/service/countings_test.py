@@ -1,4 +1,4 @@
-"""Over HTTP: a seq stands for one report of a counting, and a counting begins with new hardware."""
+"""Tests over HTTP that a seq names one report of a counting, which begins with new hardware."""
 
 from typing import Any
 
@@ -96,7 +96,7 @@ async def test_a_rotated_secret_counts_on(site: Site) -> None:
 
 @pytest.mark.parametrize("begin", [restored, renewed])
 async def test_a_report_without_a_seq_is_later_than_all_before_it(site: Site, begin: Any) -> None:
-    """By its clock as well, which may be behind that of the hardware before."""
+    """Holds for its clock as well, which may be slower than that of the hardware before."""
     await site.report({"version": "2.0.0", "seq": 5, "occurred_at": "2026-01-01T00:00:00Z"})
     await begin(site)
     await site.report({"version": "1.0.0", "occurred_at": "2025-01-01T00:00:00Z"})

@@ -1,5 +1,5 @@
-"""Orders and late reports over HTTP: only what comes after an order, in the device's own order, can
-be its outcome or its answer."""
+"""Tests orders and late reports over HTTP: only a report after an order, in the device's own order,
+can be its outcome or its answer."""
 
 from typing import Any
 
@@ -93,8 +93,8 @@ async def test_a_report_from_before_an_offer_is_not_its_outcome(
     assert [(each["attempts"], each["outcome"]) for each in explained] == [(0, None)]
 
 
-async def test_a_clock_that_is_slow_reports_outcomes_all_the_same(fleet: Site) -> None:
-    """All that the device reports is minutes old, so its outcomes are before the offer's recording;
+async def test_a_slow_clock_reports_outcomes_all_the_same(fleet: Site) -> None:
+    """Reports are minutes old, so the outcomes come before the offer's recording;
     they are after its last report."""
     await post(fleet, "devices", {"device": "d3", "model": "m"})
     slow_ms = fleet.services.access.now_ms() - 10 * 60_000
@@ -138,7 +138,7 @@ async def test_a_backlog_is_no_outcome_of_a_rollback(fleet: Site) -> None:
 
 
 async def test_of_two_late_reports_the_first_in_order_is_the_rollback(fleet: Site) -> None:
-    """They arrive the later one first: the history is what it is in order."""
+    """Sends the later one first: the history is the same as in order."""
     await fleet.report({"version": "1.0.0", "seq": 10})
     await post(fleet, "releases", {"model": "m", "version": "0.9.0"})
     wanted = {"model": "m", "bad_version": "1.0.0", "to": "0.9.0", "reason": "It sticks."}
@@ -166,7 +166,7 @@ async def test_a_report_from_before_a_question_is_no_answer(fleet: Site) -> None
     assert (asked["state"], asked["version"]) == ("answered", "1.0.0")
 
 
-async def test_an_install_that_arrives_after_what_ran_next_failed(fleet: Site) -> None:
+async def test_an_installing_that_arrives_after_the_next_run_has_failed(fleet: Site) -> None:
     await fleet.report({"version": "1.0.0", "seq": 1})
     rollout = await roll_out(fleet)
     await offered(fleet)
@@ -251,14 +251,14 @@ async def test_attempts_at_a_pinned_version_belong_to_the_model_too(fleet: Site)
 
 
 async def attempts_at(site: Site) -> int:
-    """Of the offers that count for the device's model."""
+    """Returns the attempts of the offers that count for the device's model."""
     model = (await site.get(D)).json["model"]
     found = (await device_offers.live(site.services.db, site.log_id, ["d1"])).get("d1", {})
     return max((each.attempts for each in found.values() if each.model == model), default=0)
 
 
 async def test_a_device_failed_on_a_version_as_the_model_that_it_is(fleet: Site) -> None:
-    """A failure at 0.9.0 of model k9 does not spoil the way back to 0.9.0 of model m."""
+    """Keeps the way back to 0.9.0 of model m, in spite of a failure at 0.9.0 of model k9."""
     await post(fleet, "releases", {"model": "m", "version": "0.9.0"})
     await fleet.report({"version": "0.9.0", "seq": 1})
     await fleet.call("PATCH", D, caller="operator", json={"model": "k9"})
@@ -294,7 +294,7 @@ DEFAULT = "2020-01-01T00:00:10Z"
 
 @pytest.mark.parametrize("status", ["installed", "running"])
 @pytest.mark.parametrize("at_it", ["installing", "rebooting"])
-async def test_a_clock_that_starts_at_a_default_date_is_behind(
+async def test_a_clock_that_starts_at_a_default_date_is_not_believed(
     fleet: Site, status: str, at_it: str
 ) -> None:
     rollout = await roll_out(fleet)
@@ -315,7 +315,7 @@ async def test_a_clock_that_starts_at_a_default_date_is_behind(
     assert len((await fleet.get(f"{D}/history")).json["items"]) == 2
 
 
-async def test_an_old_install_is_believed_where_none_is_under_way(fleet: Site) -> None:
+async def test_an_old_install_is_believed_if_none_is_in_progress(fleet: Site) -> None:
     await fleet.report({"version": "1.1.0", "occurred_at": DEFAULT})
     shown = (await fleet.get(D)).json
     assert (shown["version"], shown["clock"]) == ("1.0.0", None)

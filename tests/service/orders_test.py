@@ -8,7 +8,7 @@ import msgspec
 
 from firmtrail.commands import releases
 from firmtrail.recording.commit import Commit
-from firmtrail.rules.release import Key
+from firmtrail.rules.release import ReleaseKey
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import D2, Answer, P, Site
 from tests.service.steered import post, roll_out
@@ -163,7 +163,7 @@ async def test_a_withdrawal_changes_the_state_that_if_match_names(fleet: Site) -
     path = f"rollouts/{await roll_out(fleet)}"
     seen = (await fleet.get(f"{P}/{path}")).headers["ETag"]
     is_held, may_end = asyncio.Event(), asyncio.Event()
-    withdraw = releases.withdraw(Key("m", "1.1.0"), "It sticks.", actor="system")
+    withdraw = releases.withdraw(ReleaseKey("m", "1.1.0"), "It sticks.", actor="system")
 
     async def withdraw_slowly(commit: Commit) -> None:
         await withdraw(commit)

@@ -1,4 +1,4 @@
-"""A device that was offered a version and does not call any more counts as failed, once."""
+"""Tests that a device that was offered a version and no longer calls counts as failed, once."""
 
 import asyncio
 from typing import Any
@@ -21,7 +21,7 @@ LONG_MS = WAIT_S * 1000 + LAG_MS + 60_000
 
 
 async def age(site: Site, ms: int = LONG_MS) -> None:
-    """As if all that was offered, reported and called had been so much earlier."""
+    """Makes every offer, report and call earlier by so much."""
     db = site.services.db
     await site.services.access.seen.flush()
     await write(db, "UPDATE device_offers SET offered_at_ms = offered_at_ms - $1", ms)
@@ -160,13 +160,13 @@ async def test_a_device_that_is_not_waited_for_is_not_silent(
             await fleet.get(f"{D}/update", "device")
     await age(fleet)
     with monkeypatch.context() as patched:
-        if case in {"decommissioned", "newer"}:  # not decided again at every look
+        if case in {"decommissioned", "newer"}:  # not decided again in every pass
             patched.delattr("firmtrail.commands.silence.fall_silent")
         await fleet.services.silence.look()
     assert await fell_silent(fleet) == []
 
 
-async def test_more_offers_than_a_look_takes_are_looked_at_in_turn(
+async def test_offers_beyond_one_pass_are_processed_in_turn(
     fleet: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("firmtrail.commands.silence.PAGE_OFFERS", 2)
@@ -192,12 +192,12 @@ async def test_more_offers_than_a_look_takes_are_looked_at_in_turn(
 
 
 @pytest.mark.parametrize("seconds", [0, 299, 2_592_001, 300.5, "300"])
-async def test_what_is_no_sensible_time_is_refused(fleet: Site, seconds: Any) -> None:
+async def test_a_time_that_makes_no_sense_is_refused(fleet: Site, seconds: Any) -> None:
     body = {"model": "m", "version": "1.1.0", "silent_after_s": seconds}
     assert (await post(fleet, "rollouts", body)).status == 422
 
 
-async def test_a_server_that_looks_no_more_is_not_ready(site: Site) -> None:
+async def test_a_server_whose_passes_have_stopped_is_not_ready(site: Site) -> None:
     access = new_access(site.services.db)
     services = app.services(site.services.db, access, site.services.recorder)
     server = TestServer(app.build(services))

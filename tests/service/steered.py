@@ -1,4 +1,4 @@
-"""How tests order over HTTP what devices should run."""
+"""Starts rollouts over HTTP for tests."""
 
 from typing import Any
 

@@ -186,7 +186,7 @@ class _Span(NamedTuple):
     stop: int
 
 
-async def send(call: AnyCall, artifact: release.Artifact) -> web.StreamResponse:
+async def send(call: AnyCall, artifact: release.ReleaseArtifact) -> web.StreamResponse:
     """Sends the bytes, or the range of them that the request asks for."""
     headers = {
         "ETag": f'"{artifact.sha256}"',
@@ -212,7 +212,7 @@ async def send(call: AnyCall, artifact: release.Artifact) -> web.StreamResponse:
     )
 
 
-def _span(request: web.Request, artifact: release.Artifact) -> _Span | None:
+def _span(request: web.Request, artifact: release.ReleaseArtifact) -> _Span | None:
     """Returns the one range that the request asks for.
 
     None stands for all bytes: no range or several are match_ for, or the client has a part of other

@@ -113,7 +113,7 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
     return await lists.answer_of_moments(call, Ask, fetching, place=tuple[int])
 
 
-def _shown(found: ask.Ask, now_ms: int) -> Ask:
+def _shown(found: ask.Question, now_ms: int) -> Ask:
     is_answered = found.answered_position is not None
     state = "open" if ask.is_open(found, now_ms) else "answered" if is_answered else "expired"
     return Ask(

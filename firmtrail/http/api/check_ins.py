@@ -26,9 +26,10 @@ from firmtrail.projections.check_in import DeviceAtCheckIn, LogCounts
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.rules import offer, target
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, Refused, last_seq
-from firmtrail.rules.release import Key
-from firmtrail.rules.target import Action, Case, Decision, Reason
+from firmtrail.rules.device import DeviceState, device_decommissioned
+from firmtrail.rules.device_order import last_seq
+from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.target import Action, Decision, Reason, Situation
 
 WAIT_S_MAX = 60
 
@@ -72,7 +73,7 @@ class DecidedDevice(Struct, frozen=True, gc=False):
 
     seen: DeviceAtCheckIn
     state: DeviceState
-    case: Case
+    case: Situation
     decision: Decision
 
 
@@ -131,8 +132,8 @@ async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
     if seen.state is None:
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
-        raise Refused("device_decommissioned", f"device {name} is decommissioned")
-    state = target.case_of(control, seen.state, seen.offers, running).device
+        raise device_decommissioned(name)
+    state = target.situation_of(control, seen.state, seen.offers, running).device
     case = await case_of(call, control, state, seen)
     return DecidedDevice(seen, seen.state, case, target.decide(case))
 
@@ -200,7 +201,7 @@ def _artifacts(
 ) -> list[UpdateArtifact]:
     if decision.version is None or state.model is None:
         return []
-    found = control.releases.get(Key(state.model, decision.version))
+    found = control.releases.get(ReleaseKey(state.model, decision.version))
     base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
     return [
         UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")

@@ -16,7 +16,7 @@ from firmtrail.access import device_secrets
 from firmtrail.access.credentials import new_secret
 from firmtrail.access.device_secrets import seal
 from firmtrail.commands import devices as commands
-from firmtrail.commands.once import Answer
+from firmtrail.commands.once import CommandAnswer
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http import errors, respond
 from firmtrail.http.api import devices
@@ -71,14 +71,11 @@ async def post_devices(call: RegisterCall) -> web.Response:
     wanted = call.body if isinstance(call.body, list) else [call.body]
     _check_distinct(wanted)
     texts, registrations = await _with_secrets(call, wanted)
-    register = commands.register(
-        registrations,
-        reissue_never_seen=call.query.reissue is not None,
-        actor=call.caller.actor,
-    )
+    make = commands.register if call.query.reissue is None else commands.register_or_reissue
+    register = make(registrations, actor=call.caller.actor)
     shown = {each.device: texts[each.device] for each in wanted if each.secret is None}
 
-    async def command(commit: Commit) -> Answer:
+    async def command(commit: Commit) -> CommandAnswer:
         outcomes = await register(commit)
         if not is_array:
             return _registered_one(outcomes[0], shown)
@@ -89,16 +86,16 @@ async def post_devices(call: RegisterCall) -> web.Response:
 
 async def _with_secrets(
     call: AnyCall, wanted: Sequence[Registration]
-) -> tuple[dict[str, str], list[commands.Registration]]:
+) -> tuple[dict[str, str], list[commands.DeviceRegistration]]:
     """Returns the secrets by device, and the registrations with their secrets sealed."""
     texts: dict[str, str] = {}
-    registrations: list[commands.Registration] = []
+    registrations: list[commands.DeviceRegistration] = []
     pace = Pace()
     for group in batched(wanted, SEALED_TOGETHER):
         made = {each.device: each.secret or new_secret() for each in group}
         sealed = await seal(call.services.access.hasher, list(made.items()), call.lane)
         registrations += [
-            commands.Registration(secret, devices.registration(each))
+            commands.DeviceRegistration(secret, devices.registration(each))
             for secret, each in zip(sealed, group, strict=True)
         ]
         texts |= made
@@ -118,19 +115,23 @@ def _check_distinct(wanted: Sequence[Registration]) -> None:
         raise Invalid("The array names a device twice. Name each device once.", faults=faults)
 
 
-def _registered_one(outcome: commands.Registered | Refused, shown: dict[str, str]) -> Answer:
+def _registered_one(
+    outcome: commands.RegisteredDevice | Refused, shown: dict[str, str]
+) -> CommandAnswer:
     if isinstance(outcome, Refused):
         raise outcome
-    return Answer(
+    return CommandAnswer(
         201 if outcome.is_new else 200,
         devices.registered(outcome.state, shown.get(outcome.state.device)),
     )
 
 
 async def _registered_many(
-    call: AnyCall, outcomes: Sequence[commands.Registered | Refused], shown: dict[str, str]
-) -> Answer:
-    is_any_new = any(isinstance(each, commands.Registered) and each.is_new for each in outcomes)
+    call: AnyCall, outcomes: Sequence[commands.RegisteredDevice | Refused], shown: dict[str, str]
+) -> CommandAnswer:
+    is_any_new = any(
+        isinstance(each, commands.RegisteredDevice) and each.is_new for each in outcomes
+    )
     items: list[errors.ProblemBody | Registered] = []
     pace = Pace()
     for each in outcomes:
@@ -140,7 +141,7 @@ async def _registered_many(
             items.append(devices.registered(each.state, shown.get(each.state.device)))
         if pace.is_due():
             await pace.pause()
-    return Answer(201 if is_any_new else 200, items)
+    return CommandAnswer(201 if is_any_new else 200, items)
 
 
 async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
@@ -151,7 +152,7 @@ async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
     name, wanted = call.path("device"), call.body
     text = new_secret() if wanted.decommissioned is False else None
     secret = None if text is None else await _sealed(call, name, text)
-    change = commands.Change(devices.change(wanted), wanted.decommissioned)
+    change = commands.WantedChange(devices.change(wanted), wanted.decommissioned)
     apply = commands.change(name, change, secret=secret, actor=call.caller.actor)
 
     async def command(commit: Commit) -> bool:
@@ -177,7 +178,7 @@ async def _check_match(call: AnyCall, name: str) -> None:
 
 async def delete_device(call: Call[Any, None]) -> web.Response:
     """Decommission a device: its secrets end, its history stays."""
-    change = commands.Change(DeviceChanged(), decommissioned=True)
+    change = commands.WantedChange(DeviceChanged(), decommissioned=True)
     command = commands.change(call.path("device"), change, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, command)
     return respond.nothing()
@@ -196,8 +197,8 @@ async def post_secret(call: Call[Any, Rotation]) -> web.Response:
         actor=call.caller.actor,
     )
 
-    async def command(commit: Commit) -> Answer:
-        return Answer(201, NewSecret(name, text, await rotate(commit)))
+    async def command(commit: Commit) -> CommandAnswer:
+        return CommandAnswer(201, NewSecret(name, text, await rotate(commit)))
 
     return await respond.acted(call, command)
 

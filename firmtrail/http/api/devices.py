@@ -31,8 +31,8 @@ from firmtrail.projections.device_current import CurrentDevice, Filter
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import release, target
-from firmtrail.rules.device import FAILING, Clock, DeviceState
-from firmtrail.rules.release import Current
+from firmtrail.rules.device import FAILING, ClockFault, DeviceState
+from firmtrail.rules.release import CurrentReleases
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     cohort: str | None
     tags: tuple[str, ...]
     pinned: str | None
-    clock: Clock | None
+    clock: ClockFault | None
     decommissioned: bool
     outdated_since: TimeText | None
     """Since when its model has had a higher release, neither withdrawn nor a pre-release; None: the
@@ -255,7 +255,7 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, Device]:
 
 def shown(
     state: DeviceState,
-    current: Current,
+    current: CurrentReleases,
     last_seen_at_ms: int | None = None,
     target_version: str | None = None,
 ) -> Device:

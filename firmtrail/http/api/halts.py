@@ -12,7 +12,7 @@ from firmtrail.http.api.rows import OPERATE, POST, P, command
 from firmtrail.http.api.wire import Because
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 
 
 class Halt(Because, frozen=True, kw_only=True):
@@ -38,10 +38,10 @@ async def post_end_of_halt(call: Call[Any, Because]) -> web.Response:
     return await _halt(call, commands.end_halt(call.body.reason, actor=call.caller.actor))
 
 
-async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
+async def _halt(call: AnyCall, command: LogCommand[None]) -> web.Response:
     async def halt(commit: Commit) -> HaltState:
         await command(commit)
-        return HaltState(commit.control.halt)
+        return HaltState(commit.draft.control.halt)
 
     return await respond.acted(call, answering(200, halt))
 

@@ -21,8 +21,8 @@ from firmtrail.projections import fleet_past, history_lines
 from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.history_lines import END, HistoryEntry
-from firmtrail.rules.device import Clock
-from firmtrail.rules.history import Change
+from firmtrail.rules.device import ClockFault
+from firmtrail.rules.history import ChangeKind
 
 
 class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     previous_version: str | None
-    change: Change | None
+    change: ChangeKind | None
     status: Status
     since: TimeText
     occurred_at: TimeText | None
@@ -40,7 +40,7 @@ class HistoryLine(msgspec.Struct, frozen=True, kw_only=True):
     log: int | UnsetType = UNSET
     """The log of `position`, if it is not the project's newest."""
     late: bool
-    clock: Clock | None
+    clock: ClockFault | None
     detail: str | None
 
 

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.access import credentials, people, tokens
-from firmtrail.commands.once import Answer, keep, recall
+from firmtrail.commands.once import CommandAnswer, keep, recall
 from firmtrail.database.database import Transaction
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
@@ -67,13 +67,13 @@ async def post_login(call: Call[Any, Login]) -> web.Response:
     return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
 
 
-async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
+async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> CommandAnswer:
     text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
     await tx.run(
         tokens.forget_expired_logins(actor_id, now_ms),
         tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
     )
-    return Answer(200, LoggedIn(text, time_text(expires_at_ms)))
+    return CommandAnswer(200, LoggedIn(text, time_text(expires_at_ms)))
 
 
 async def post_logout(call: Call[Any, None]) -> web.Response:

@@ -11,7 +11,7 @@ from firmtrail.access import people
 from firmtrail.access.roles import Role
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.commands.once import Answer
+from firmtrail.commands.once import CommandAnswer
 from firmtrail.events.access import TokenIssued
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
@@ -39,7 +39,7 @@ from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import old_logs, place_of
 from firmtrail.http.texts import Email, Id, NewEmail, Password
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 
 
 class WantedMember(StrictBody, frozen=True, kw_only=True):
@@ -172,10 +172,10 @@ async def _history(call: AnyCall, stream: str) -> list[Recorded]:
     return [decode(position, text) for position, _, text in rows]
 
 
-def _answering(set_member: Command[commands.NewMember]) -> Command[Answer]:
-    async def command(commit: Commit) -> Answer:
+def _answering(set_member: LogCommand[commands.NewMember]) -> LogCommand[CommandAnswer]:
+    async def command(commit: Commit) -> CommandAnswer:
         done = await set_member(commit)
-        return Answer(201 if done.is_new else 200, _member(done.member))
+        return CommandAnswer(201 if done.is_new else 200, _member(done.member))
 
     return command
 

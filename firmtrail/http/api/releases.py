@@ -7,7 +7,7 @@ from aiohttp import web
 
 from firmtrail.commands import releases as commands
 from firmtrail.commands.once import answering
-from firmtrail.commands.releases import After
+from firmtrail.commands.releases import ChangedRelease
 from firmtrail.events.fleet import ReleaseAdded
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
@@ -21,9 +21,9 @@ from firmtrail.http.texts import FreeText, Name, VersionText
 from firmtrail.projections import releases
 from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import release, version
-from firmtrail.rules.release import Key, Releases
+from firmtrail.rules.release import ReleaseKey, Releases
 
 RELEASE = f"{P}/releases/{{model}}/{{version}}"
 
@@ -123,7 +123,7 @@ async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
     return await _act(call, 200, commands.withdraw(key_of(call), reason, actor=actor))
 
 
-async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Response:
+async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) -> web.Response:
     async def shown(commit: Commit) -> Release:
         after = await command(commit)
         return _shown(after.told, is_latest=after.is_latest)
@@ -131,7 +131,7 @@ async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Respo
     return await respond.acted(call, answering(status, shown))
 
 
-async def _read(call: AnyCall) -> tuple[int, dict[Key, ReleaseWithTexts]]:
+async def _read(call: AnyCall) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]:
     return releases.with_texts(await call.services.db.read(releases.load_with_texts(call.log_id)))
 
 
@@ -140,18 +140,18 @@ async def releases_of(call: AnyCall) -> Releases:
     return {key: each.release for key, each in (await _read(call))[1].items()}
 
 
-def _latest(found: dict[Key, ReleaseWithTexts]) -> set[Key]:
+def _latest(found: dict[ReleaseKey, ReleaseWithTexts]) -> set[ReleaseKey]:
     latest = release.latest(each.release for each in found.values())
-    return {Key(each.model, each.version) for each in latest.values()}
+    return {ReleaseKey(each.model, each.version) for each in latest.values()}
 
 
-def key_of(call: AnyCall) -> Key:
+def key_of(call: AnyCall) -> ReleaseKey:
     """Returns the release that the path names."""
-    return Key(call.path("model"), call.path("version"))
+    return ReleaseKey(call.path("model"), call.path("version"))
 
 
-def _key(found: ReleaseWithTexts) -> Key:
-    return Key(found.release.model, found.release.version)
+def _key(found: ReleaseWithTexts) -> ReleaseKey:
+    return ReleaseKey(found.release.model, found.release.version)
 
 
 def _shown(found: ReleaseWithTexts, *, is_latest: bool) -> Release:

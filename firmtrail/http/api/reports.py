@@ -23,8 +23,8 @@ from firmtrail.http.texts import TEXT_BYTES_MAX, DeviceName, Seq, VersionText, V
 from firmtrail.http.times import time_ms
 from firmtrail.http.validate import Faulty, described
 from firmtrail.recording import reports as recording
-from firmtrail.rules import device
 from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ async def post_gateway_reports(call: GatewayCall) -> web.Response:
     return await _record_one(call, _command(call.body.device, call.body, actor))
 
 
-async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) -> web.Response:
+async def _record_one(call: ReportsCall | GatewayCall, report: ReportCommand) -> web.Response:
     [outcome] = await call.services.recorder.report(call.log_id, [report])
     if isinstance(outcome, Refused):
         raise outcome
@@ -95,11 +95,11 @@ async def _record_one(call: ReportsCall | GatewayCall, report: device.Report) ->
 
 
 async def _record_array(
-    call: ReportsCall | GatewayCall, items: Sequence[device.Report | Refused]
+    call: ReportsCall | GatewayCall, items: Sequence[ReportCommand | Refused]
 ) -> web.Response:
     """Records, as one unit, the items that are not refused already. Each answer takes its item's
     place."""
-    reports = [item for item in items if isinstance(item, device.Report)]
+    reports = [item for item in items if isinstance(item, ReportCommand)]
     recorded = iter(await call.services.recorder.report(call.log_id, reports) if reports else [])
     outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
     _check_device(call, outcomes)
@@ -118,7 +118,9 @@ async def _record_array(
     )
 
 
-def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[recording.Outcome]) -> None:
+def _check_device(
+    call: ReportsCall | GatewayCall, outcomes: Iterable[recording.ReportOutcome]
+) -> None:
     """Refuses the whole request, and not single items, if the path names an unknown device."""
     if "device" in call.request.match_info:
         for outcome in outcomes:
@@ -126,8 +128,8 @@ def _check_device(call: ReportsCall | GatewayCall, outcomes: Iterable[recording.
                 raise outcome
 
 
-def _command(name: str, report: Report, actor: str) -> device.Report:
-    return device.Report(
+def _command(name: str, report: Report, actor: str) -> ReportCommand:
+    return ReportCommand(
         name,
         report.version,
         report.status,
@@ -141,7 +143,7 @@ def _command(name: str, report: Report, actor: str) -> device.Report:
     )
 
 
-def _command_or_refusal(name: str, item: OrFaulty[Report], actor: str) -> device.Report | Refused:
+def _command_or_refusal(name: str, item: OrFaulty[Report], actor: str) -> ReportCommand | Refused:
     if isinstance(item, Faulty):
         return Refused("invalid", described(item.faults), status=422)
     return _command(name, item, actor)
@@ -159,8 +161,8 @@ def cut(detail: str) -> str:
     return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
-def _is_new(outcome: recording.Outcome) -> bool:
-    return isinstance(outcome, recording.Receipt) and not outcome.duplicate
+def _is_new(outcome: recording.ReportOutcome) -> bool:
+    return isinstance(outcome, recording.ReportReceipt) and not outcome.duplicate
 
 
 def _applied(receipts: Iterable[Receipt]) -> dict[str, str]:
@@ -176,21 +178,21 @@ def _prefers(request: web.Request, preference: str) -> bool:
     return any(each.partition(";")[0].strip() == preference for each in preferences)
 
 
-def _answer(outcome: recording.Outcome) -> Receipt | RefusedItem:
+def _answer(outcome: recording.ReportOutcome) -> Receipt | RefusedItem:
     if isinstance(outcome, Refused):
         return RefusedItem(outcome.code, outcome.detail)
     return _receipt(outcome)
 
 
-def _receipt(receipt: recording.Receipt) -> Receipt:
+def _receipt(receipt: recording.ReportReceipt) -> Receipt:
     return Receipt(
         receipt.log, receipt.position, receipt.duplicate, time_text(receipt.recorded_at_ms)
     )
 
 
-def _summary(outcomes: Iterable[recording.Outcome]) -> ReportsSummary:
+def _summary(outcomes: Iterable[recording.ReportOutcome]) -> ReportsSummary:
     placed = list(enumerate(outcomes))
-    receipts = [each for _, each in placed if isinstance(each, recording.Receipt)]
+    receipts = [each for _, each in placed if isinstance(each, recording.ReportReceipt)]
     last = max(receipts, key=lambda receipt: (receipt.log, receipt.position), default=None)
     return ReportsSummary(
         recorded=sum(not receipt.duplicate for receipt in receipts),

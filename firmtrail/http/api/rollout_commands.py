@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
-from firmtrail.commands.once import Answer, answering, keep, kept, once
+from firmtrail.commands.once import CommandAnswer, answering, keep, kept, once
 from firmtrail.http import respond
 from firmtrail.http.api.rollout_starts import Percent, hundredths, too_fine
 from firmtrail.http.api.rollouts import ROLLOUT, Rollout, rollout_of, shown_now, withdrawn_at_ms_of
@@ -19,7 +19,7 @@ from firmtrail.http.decisions import moment
 from firmtrail.http.faults import hold
 from firmtrail.http.route import Handler, Route
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import rollout
 from firmtrail.rules.control import Control
 
@@ -70,7 +70,7 @@ class _CommandMaker(Protocol):
 
     def __call__(
         self, name: str, *, reason: str | None, actor: str
-    ) -> Command[rollout.Rollout]: ...
+    ) -> LogCommand[rollout.RolloutState]: ...
 
 
 async def _answer(call: AnyCall, make: _CommandMaker) -> web.Response:
@@ -83,16 +83,16 @@ async def _answer(call: AnyCall, make: _CommandMaker) -> web.Response:
             done = Commanded(now.size, await shown_now(call, now))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
-                await keep(tx, call.key, Answer(200, done))
+                await keep(tx, call.key, CommandAnswer(200, done))
     return respond.changed(done.rollout, done.log_size)
 
 
-async def _commanded(call: AnyCall, make: _CommandMaker) -> Answer:
+async def _commanded(call: AnyCall, make: _CommandMaker) -> CommandAnswer:
     command = make(call.path("id"), reason=call.body.reason, actor=call.caller.actor)
     check = await _precondition(call)
 
     async def checked(commit: Commit) -> Commanded:
-        check(commit.control)
+        check(commit.draft.control)
         await command(commit)
         return Commanded()
 
@@ -111,7 +111,7 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     async with moment(call) as now:
         seen, body = now.control, await shown_now(call, now)
 
-    def state(control: Control) -> tuple[rollout.Rollout, int | None]:
+    def state(control: Control) -> tuple[rollout.RolloutState, int | None]:
         found = rollout_of(call, control)
         return found, withdrawn_at_ms_of(control, found)
 

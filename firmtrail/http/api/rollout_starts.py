@@ -29,7 +29,7 @@ from firmtrail.http.decisions import moment
 from firmtrail.http.faults import Broken, hold
 from firmtrail.http.texts import FreeText, Name, VersionText
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
 
@@ -189,7 +189,7 @@ def hundredths(percent: float) -> int:
     return round(percent * 100)
 
 
-def _unstarted(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> rollout.Rollout:
+def _unstarted(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> rollout.RolloutState:
     """Returns the rollout as it would be, without an id."""
     now_ms = call.services.access.now_ms()
     return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))
@@ -197,12 +197,12 @@ def _unstarted(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> rollo
 
 async def _started(
     call: AnyCall,
-    command: Command[rollout.Rollout],
-    show: Callable[[Control, rollout.Rollout], msgspec.Struct],
+    command: LogCommand[rollout.RolloutState],
+    show: Callable[[Control, rollout.RolloutState], msgspec.Struct],
 ) -> web.Response:
     async def answer(commit: Commit) -> msgspec.Struct:
         found = await command(commit)
-        return show(commit.control, found)
+        return show(commit.draft.control, found)
 
     return await respond.acted(call, answering(201, answer))
 

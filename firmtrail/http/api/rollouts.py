@@ -19,8 +19,8 @@ from firmtrail.projections import check_in, device_offers, rollout_devices, roll
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import progress, rollout
 from firmtrail.rules.control import Control
-from firmtrail.rules.progress import State, Why
-from firmtrail.rules.release import Key
+from firmtrail.rules.progress import ProgressReason, ProgressState
+from firmtrail.rules.release import ReleaseKey
 
 ROLLOUT = f"{P}/rollouts/{{id}}"
 
@@ -84,18 +84,18 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class RolloutDevicesQuery(ListQuery, frozen=True, kw_only=True):
     """Filters the devices."""
 
-    state: State | None = None
+    state: ProgressState | None = None
 
 
 class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
     """Describes a device that a rollout covers, and its state in the rollout."""
 
     device: str
-    state: State
+    state: ProgressState
     version: str | None
     since: TimeText | None
     last_seen_at: TimeText | None
-    reason: Why
+    reason: ProgressReason
 
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -122,7 +122,7 @@ async def get_rollout(call: AnyCall) -> web.Response:
     return respond.resource(call, body, now.size)
 
 
-def rollout_of(call: AnyCall, control: Control) -> rollout.Rollout:
+def rollout_of(call: AnyCall, control: Control) -> rollout.RolloutState:
     """Returns the rollout that the path names."""
     found = control.rollouts.get(call.path("id"))
     if found is None:
@@ -143,7 +143,7 @@ async def shown_now(call: AnyCall, now: Moment) -> Rollout:
     return body
 
 
-async def progress_of(call: AnyCall, now: Moment, found: rollout.Rollout) -> RolloutProgress:
+async def progress_of(call: AnyCall, now: Moment, found: rollout.RolloutState) -> RolloutProgress:
     """Counts the devices of a rollout."""
     reader, max_attempts = now.reader, now.control.settings.max_attempts
     matching = await rollout_devices.matching(reader, call.log_id, found)
@@ -151,7 +151,7 @@ async def progress_of(call: AnyCall, now: Moment, found: rollout.Rollout) -> Rol
     return RolloutProgress(matching, **counted)
 
 
-async def named_devices(call: AnyCall, now: Moment, found: rollout.Rollout) -> NamedDevices:
+async def named_devices(call: AnyCall, now: Moment, found: rollout.RolloutState) -> NamedDevices:
     """Counts the devices that a rollback names."""
     now_ms = call.services.access.now_ms()
     named = await rollout_devices.rollback_counts(
@@ -160,16 +160,16 @@ async def named_devices(call: AnyCall, now: Moment, found: rollout.Rollout) -> N
     return NamedDevices(*named)
 
 
-def withdrawn_at_ms_of(control: Control, found: rollout.Rollout) -> int | None:
+def withdrawn_at_ms_of(control: Control, found: rollout.RolloutState) -> int | None:
     """Returns when the release of a rollout was withdrawn, if it was and the rollout is not
     aborted."""
     if found.version is None or found.phase == "aborted":
         return None
-    release = control.releases.get(Key(found.model, found.version))
+    release = control.releases.get(ReleaseKey(found.model, found.version))
     return release.withdrawn_at_ms if release else None
 
 
-def shown(control: Control, found: rollout.Rollout, texts: RolloutTexts) -> Rollout:
+def shown(control: Control, found: rollout.RolloutState, texts: RolloutTexts) -> Rollout:
     """Returns the rollout as answers show it, without counts."""
     withdrawn_at_ms = withdrawn_at_ms_of(control, found)
     pause_if = None
@@ -222,7 +222,7 @@ async def _page(
 
 
 async def _devices(
-    call: Call[RolloutDevicesQuery, None], now: Moment, found: rollout.Rollout, after: str
+    call: Call[RolloutDevicesQuery, None], now: Moment, found: rollout.RolloutState, after: str
 ) -> tuple[list[RolloutDevice], str | None]:
     """Returns those of the next devices that are in the state asked for, and the last device of the
     batch if more follow."""

@@ -26,7 +26,8 @@ from firmtrail.projections import device_current, history_lines
 from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.rules import version
-from firmtrail.rules.device import Refused, Report
+from firmtrail.rules.device import Refused
+from firmtrail.rules.report import ReportCommand
 
 POPULATED = "Successfully populated database"
 
@@ -68,7 +69,7 @@ async def upload_firmware_update(call: AnyCall) -> web.Response:
         await _note_first(call, name, found)
         return _text(400, "Version string formatting not valid")
     sent = None if meant == upload.version else upload.version
-    report = Report(name, meant, "installed", f"device/{name}", sent=sent)
+    report = ReportCommand(name, meant, "installed", f"device/{name}", sent=sent)
     [outcome] = await call.services.recorder.report(found.log_id, [report])
     if isinstance(outcome, Refused):
         await _note_first(call, name, found)

@@ -28,7 +28,7 @@ from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.texts import Email, Id, ProjectName
 from firmtrail.http.times import time_ms
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import Command
+from firmtrail.recording.recorder import LogCommand
 
 type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 
@@ -115,7 +115,7 @@ async def post_token(call: Call[Any, WantedToken]) -> web.Response:
         raise NotFound
     if rights.member_role == "gateway":
         raise Forbidden
-    wanted = commands.WantedToken(
+    wanted = commands.TokenRequest(
         holder=str(caller.actor_id),
         name=asked.name,
         role=asked.role or rights.token_role or rights.member_role,
@@ -174,7 +174,7 @@ async def post_local_token(call: Call[Any, LocalToken]) -> web.Response:
     role = user and await people.role_of(call.services.db, call.project, user.actor_id)
     if user is None or role is None:
         raise NotFound("No member of the project has this e-mail address.")
-    wanted = commands.WantedToken(
+    wanted = commands.TokenRequest(
         holder=user.actor_id,
         name=asked.name,
         role=asked.role or role,
@@ -206,7 +206,7 @@ def page_of[Row: (Token, LoginSession, MemberToken)](
     return Page([show(row) for row in rows[:limit]], end)
 
 
-def _shown(issue: Command[commands.NewToken]) -> Command[ApiToken]:
+def _shown(issue: LogCommand[commands.NewToken]) -> LogCommand[ApiToken]:
     async def command(commit: Commit) -> ApiToken:
         issued = await issue(commit)
         return msgspec.structs.replace(_token(issued.token), token=issued.text)
