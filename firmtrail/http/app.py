@@ -25,13 +25,13 @@ from firmtrail.database.database import Database, Unavailable
 from firmtrail.http import artifact_api, incoming, openapi, places, routes, sealing
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS, Clients
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
-from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places, Waits
 from firmtrail.http.route import Route

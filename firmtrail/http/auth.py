@@ -15,28 +15,28 @@ from aiohttp import hdrs, web
 from firmtrail.access import Access, roles, settings
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Found
 from firmtrail.database.database import Database
-from firmtrail.http import kinds
+from firmtrail.http import callers
+from firmtrail.http.callers import NOBODY, SYSTEM_ACTOR, Caller
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
-from firmtrail.http.kinds import NOBODY, SYSTEM_ACTOR, Caller
 
 GATEWAY = "gateway"
 
-type Authenticate = Callable[[web.Request, kinds.Access], Awaitable[Caller]]
+type Authenticate = Callable[[web.Request, callers.RouteAccess], Awaitable[Caller]]
 
 
 def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
     """Return the function that finds the caller of a request, or raises the problem to answer."""
 
-    async def authenticate(request: web.Request, wanted: kinds.Access) -> Caller:
-        if isinstance(wanted, kinds.Public):
+    async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
+        if isinstance(wanted, callers.PublicAccess):
             return NOBODY
         project, device = request.match_info.get("project"), request.match_info.get("device")
         if anyone := await _anyone(access, db, wanted, project):
             return anyone
         if access.local_socket is not None and is_local(request, access.local_socket):
             return await _system(access, project)
-        if isinstance(wanted, kinds.Local):
+        if isinstance(wanted, callers.LocalAccess):
             raise NotFound
         text = presented(request)
         if text is None:
@@ -46,7 +46,7 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
             return _own_device(found, wanted, project, device)
         if found.token_id is not None:
             return _holder(found, wanted, project)
-        is_of_devices = isinstance(wanted, kinds.Device | kinds.Gateway)
+        is_of_devices = isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess)
         if found.device_secret == OTHER_DEVICE and not is_of_devices:
             raise Forbidden
         raise Unauthorized
@@ -55,7 +55,7 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
 
 
 async def _found(
-    access: Access, request: web.Request, wanted: kinds.Access, *, text: str, address: str
+    access: Access, request: web.Request, wanted: callers.RouteAccess, *, text: str, address: str
 ) -> Found:
     """Look the credential up. A device's first call is durable before it is answered.
 
@@ -65,7 +65,7 @@ async def _found(
     """
     project, device = request.match_info.get("project"), request.match_info.get("device")
     found = await access.find(text, project, device, address=address)
-    is_recorded = isinstance(wanted, kinds.Device) and wanted.records_calls
+    is_recorded = isinstance(wanted, callers.DeviceAccess) and wanted.records_calls
     if found.device_secret != OWN_DEVICE or found.was_seen or is_recorded:
         return found
     assert project is not None and device is not None, "a device's own secret is of its path"
@@ -74,10 +74,10 @@ async def _found(
 
 
 async def _anyone(
-    access: Access, db: Database, wanted: kinds.Access, project: str | None
+    access: Access, db: Database, wanted: callers.RouteAccess, project: str | None
 ) -> Caller | None:
     """Nobody in particular, where the project lets anyone read its checkpoint."""
-    if not (isinstance(wanted, kinds.Member) and wanted.is_public_checkpoint and project):
+    if not (isinstance(wanted, callers.MemberAccess) and wanted.is_public_checkpoint and project):
         return None
     log_id = await access.project(project)
     if log_id is None or not (await settings.current(db, log_id, project)).public_checkpoint:
@@ -127,9 +127,9 @@ async def _system(access: Access, project: str | None) -> Caller:
 
 
 def _own_device(
-    found: Found, wanted: kinds.Access, project: str | None, device: str | None
+    found: Found, wanted: callers.RouteAccess, project: str | None, device: str | None
 ) -> Caller:
-    if not isinstance(wanted, kinds.Device):
+    if not isinstance(wanted, callers.DeviceAccess):
         raise Forbidden
     return Caller(
         kind="device",
@@ -141,9 +141,9 @@ def _own_device(
     )
 
 
-def _holder(found: Found, wanted: kinds.Access, project: str | None) -> Caller:
+def _holder(found: Found, wanted: callers.RouteAccess, project: str | None) -> Caller:
     match wanted:
-        case kinds.Member(permission) | kinds.Device(permission):
+        case callers.MemberAccess(permission) | callers.DeviceAccess(permission):
             permissions = _permissions(found, project)
             if permission not in permissions:
                 raise Forbidden

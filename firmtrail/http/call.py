@@ -16,13 +16,13 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database
-from firmtrail.http import kinds
+from firmtrail.http import callers
 from firmtrail.http.auth import Authenticate
+from firmtrail.http.callers import NOBODY, Caller
 from firmtrail.http.clients import Clients
 from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
-from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.places import Places, Waits
 from firmtrail.http.stores import Stores
@@ -44,7 +44,7 @@ class Call[Query, Body]:
         self.request = request
         self.request_id = request_id
         self.services = services
-        self.access: kinds.Access = kinds.PUBLIC
+        self.access: callers.RouteAccess = callers.PUBLIC
         """Who may call the route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None

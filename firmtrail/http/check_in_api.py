@@ -20,9 +20,9 @@ from firmtrail.http import fleet_api, lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import DEVICE
 from firmtrail.http.decisions import LOOKS_MAX, Moment, case_of, look
 from firmtrail.http.errors import NotFound
-from firmtrail.http.kinds import DEVICE
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.watch import OfDevice, grew
 from firmtrail.projections import device_asks, device_history

@@ -3,7 +3,7 @@
 from http import HTTPMethod
 
 from firmtrail.http import answers, bodies, checkpoint_api
-from firmtrail.http.kinds import Member, Permission
+from firmtrail.http.callers import MemberAccess, Permission
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.route import Route
 from firmtrail.http.user_routes import LISTED, P
@@ -11,8 +11,8 @@ from firmtrail.http.user_routes import LISTED, P
 GET = HTTPMethod.GET
 TEXT = "text/plain"
 
-AUDIT = Member(Permission.AUDIT)
-AUDIT_OR_PUBLIC = Member(Permission.AUDIT, is_public_checkpoint=True)
+AUDIT = MemberAccess(Permission.AUDIT)
+AUDIT_OR_PUBLIC = MemberAccess(Permission.AUDIT, is_public_checkpoint=True)
 
 
 def _of_log(at: str) -> tuple[Route, ...]:

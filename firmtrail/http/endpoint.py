@@ -19,9 +19,9 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
 from firmtrail.http import errors, origin, texts, validate
 from firmtrail.http.call import AnyCall, Call, Services
+from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import KNOWN
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
-from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route
 from firmtrail.repeats import Repeats
@@ -123,7 +123,7 @@ async def _raw(call: AnyCall) -> None:
 def _preparation(route: Route, services: Services) -> Prepare:
     blank_bad_names = _name_check(route.path)
     authenticate, access = services.authenticate, route.access
-    is_public = isinstance(access, Public)
+    is_public = isinstance(access, PublicAccess)
     read_query = validate.query_reader(route.query)
     no_query = None if not validate.is_optional(route.query) else route.query()
     take_body = _body_taker(route)

@@ -16,8 +16,8 @@ from apispec import APISpec
 
 from firmtrail import __version__
 from firmtrail.http import described, texts
+from firmtrail.http.callers import DeviceAccess, LocalAccess, MemberAccess, PublicAccess, UserAccess
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
-from firmtrail.http.kinds import Device, Local, Member, Public, User
 from firmtrail.http.poll import POLL_AFTER
 from firmtrail.http.respond import BYTES, JSON, LOG_SIZE
 from firmtrail.http.route import AnyOf, ListOf, Route
@@ -71,7 +71,7 @@ _HEADERS_BY_STATUS = {
 
 def document(routes: Sequence[Route]) -> bytes:
     """The document of these routes, as JSON; what only the local socket serves is not in it."""
-    routes = [route for route in routes if not isinstance(route.access, Local)]
+    routes = [route for route in routes if not isinstance(route.access, LocalAccess)]
     spec = APISpec(
         title="Firmtrail",
         version=__version__,
@@ -161,9 +161,9 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         operation["requestBody"] = _request_body(route, schemas)
     elif route.takes_bytes:
         operation["requestBody"] = {"required": True, "content": {BYTES: {}}}
-    if isinstance(route.access, Public):
+    if isinstance(route.access, PublicAccess):
         operation["security"] = []
-    if isinstance(route.access, Member) and route.access.is_public_checkpoint:
+    if isinstance(route.access, MemberAccess) and route.access.is_public_checkpoint:
         operation["security"] = [{}, *({name: []} for name in SECURITY)]
     return operation | {"x-access": _access(route)}
 
@@ -176,13 +176,13 @@ def _operation_id(route: Route) -> str:
 
 def _access(route: Route) -> str:
     match route.access:
-        case Member(permission, is_public_checkpoint=True):
+        case MemberAccess(permission, is_public_checkpoint=True):
             return f"anyone with public_checkpoint, else a token whose role may {permission}"
-        case Member(permission):
+        case MemberAccess(permission):
             return f"a token whose role in the project may {permission}"
-        case Device(permission):
+        case DeviceAccess(permission):
             return f"the device's own secret, or a token whose role may {permission}"
-        case User():
+        case UserAccess():
             return "a login or an API token"
         case _:
             return "anyone"

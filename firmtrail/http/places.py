@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from firmtrail.http.callers import Caller
 from firmtrail.http.errors import ServiceUnavailable, TooManyRequests
-from firmtrail.http.kinds import Caller
 
 RETRY_AFTER_S = 10
 

@@ -3,7 +3,7 @@
 from http import HTTPMethod
 
 from firmtrail.http import answers, artifact_api, bodies, release_api
-from firmtrail.http.kinds import DEVICE
+from firmtrail.http.callers import DEVICE
 from firmtrail.http.lists import Listing
 from firmtrail.http.respond import BYTES
 from firmtrail.http.route import Route

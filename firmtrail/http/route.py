@@ -9,7 +9,14 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.http.call import AnyCall
-from firmtrail.http.kinds import Access, Device, Gateway, Local, Member, User
+from firmtrail.http.callers import (
+    DeviceAccess,
+    GatewayAccess,
+    LocalAccess,
+    MemberAccess,
+    RouteAccess,
+    UserAccess,
+)
 
 SINGLE_BODY_BYTES_MAX = 64 * 1024
 ARRAY_BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -37,11 +44,11 @@ class NoQuery(msgspec.Struct, frozen=True):
 
 
 _REFUSED_TO: Mapping[type, frozenset[int]] = {
-    User: frozenset({401, 403, 429, 503}),
-    Member: frozenset({401, 403, 404, 429, 503}),
-    Gateway: frozenset({401, 403, 404, 429, 503}),
-    Device: frozenset({401, 403, 404, 429, 503}),
-    Local: frozenset({503}),
+    UserAccess: frozenset({401, 403, 429, 503}),
+    MemberAccess: frozenset({401, 403, 404, 429, 503}),
+    GatewayAccess: frozenset({401, 403, 404, 429, 503}),
+    DeviceAccess: frozenset({401, 403, 404, 429, 503}),
+    LocalAccess: frozenset({503}),
 }
 """Statuses that follow from who may call a route."""
 
@@ -54,7 +61,7 @@ class Route:
     path: str
     """Below the root, with {names} for its parameters."""
     handler: Handler
-    access: Access
+    access: RouteAccess
     group: str
     summary: str
     answers: Mapping[int, Content]

@@ -17,8 +17,8 @@ from firmtrail.http import (
     seed_api,
     stream_api,
 )
+from firmtrail.http.callers import PUBLIC, REPORTING_DEVICE, GatewayAccess, MemberAccess, Permission
 from firmtrail.http.checkpoint_routes import CHECKPOINTS
-from firmtrail.http.kinds import PUBLIC, REPORTING_DEVICE, Gateway, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.release_routes import RELEASES
 from firmtrail.http.respond import NDJSON
@@ -31,9 +31,9 @@ from firmtrail.http.user_routes import ACCESS, FLEET, LISTED, LOCALS, RULES, D, 
 TEXT = "text/plain"
 L = f"{P}/logs/{{number}}"
 
-REPORT = Gateway(Permission.REPORT)
-AUDIT = Member(Permission.AUDIT)
-ADMINISTER = Member(Permission.ADMINISTER)
+REPORT = GatewayAccess(Permission.REPORT)
+AUDIT = MemberAccess(Permission.AUDIT)
+ADMINISTER = MemberAccess(Permission.ADMINISTER)
 
 GET, POST, DELETE = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.DELETE
 

@@ -4,7 +4,7 @@ import msgspec
 
 from firmtrail.http import check_in_api, rollout_api
 from firmtrail.http import steering_bodies as wire
-from firmtrail.http.kinds import DEVICE
+from firmtrail.http.callers import DEVICE
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.route import Handler, Route
 from firmtrail.http.user_routes import CHANGED, GET, LISTED, OPERATE, POST, READ, RULES, D, P

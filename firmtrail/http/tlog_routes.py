@@ -3,12 +3,12 @@
 from http import HTTPMethod
 
 from firmtrail.http import bodies, tlog_api
-from firmtrail.http.kinds import Member, Permission
+from firmtrail.http.callers import MemberAccess, Permission
 from firmtrail.http.route import Route
 from firmtrail.http.user_routes import P
 
 GET = HTTPMethod.GET
-AUDIT = Member(Permission.AUDIT)
+AUDIT = MemberAccess(Permission.AUDIT)
 
 
 def _of_log(prefix: str) -> tuple[Route, ...]:

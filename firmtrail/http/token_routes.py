@@ -2,7 +2,7 @@
 
 from firmtrail.http import access_bodies as wire
 from firmtrail.http import token_api
-from firmtrail.http.kinds import USER
+from firmtrail.http.callers import USER
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.route import Route
 from firmtrail.http.user_routes import ADMINISTER, DELETE, GET, LISTED, POST, P

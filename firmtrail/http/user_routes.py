@@ -12,8 +12,8 @@ from firmtrail.http import (
     token_api,
 )
 from firmtrail.http import access_bodies as wire
+from firmtrail.http.callers import LOCAL, PUBLIC, USER, MemberAccess, Permission
 from firmtrail.http.errors import ProblemBody
-from firmtrail.http.kinds import LOCAL, PUBLIC, USER, Member, Permission
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.respond import CSV, LOG_SIZE, NDJSON
 from firmtrail.http.route import AnyOf, ListOf, Route
@@ -21,9 +21,9 @@ from firmtrail.http.route import AnyOf, ListOf, Route
 P = "/api/v1/projects/{project}"
 D = f"{P}/devices/{{device}}"
 
-READ = Member(Permission.READ)
-OPERATE = Member(Permission.OPERATE)
-ADMINISTER = Member(Permission.ADMINISTER)
+READ = MemberAccess(Permission.READ)
+OPERATE = MemberAccess(Permission.OPERATE)
+ADMINISTER = MemberAccess(Permission.ADMINISTER)
 
 GET, POST, PATCH, DELETE = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.PATCH, HTTPMethod.DELETE
 

@@ -6,7 +6,7 @@ import pytest
 
 from firmtrail.access import hashing, revoke_secrets
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
-from firmtrail.http.kinds import Device, Gateway
+from firmtrail.http.callers import DeviceAccess, GatewayAccess
 from tests.fleet import register
 from tests.people import add_member, add_secret
 from tests.service.routes_test import ROUTES as ROUTE_TABLE
@@ -120,7 +120,9 @@ async def test_a_devices_secret_opens_no_route_of_users(
     assert await status(devices, "GET", path, caller) == 403
 
 
-DEVICE_ROUTES = [route for route in ROUTE_TABLE if isinstance(route.access, Device | Gateway)]
+DEVICE_ROUTES = [
+    route for route in ROUTE_TABLE if isinstance(route.access, DeviceAccess | GatewayAccess)
+]
 
 
 async def test_a_devices_secret_is_wrong_on_any_path_of_devices_but_its_own(devices: Site) -> None:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.http import app, artifact_api, respond
-from firmtrail.http.kinds import Caller
+from firmtrail.http.callers import Caller
 from tests.people import recorded
 from tests.service.site import Answer, P, Site
 

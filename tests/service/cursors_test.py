@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from firmtrail.http import app, lists
-from firmtrail.http.kinds import Local
+from firmtrail.http.callers import LocalAccess
 from tests.databases import read
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of
 from tests.service.site import D, P, Site
 
-LISTS = [route for route in ROUTES if route.is_list and not isinstance(route.access, Local)]
+LISTS = [route for route in ROUTES if route.is_list and not isinstance(route.access, LocalAccess)]
 PLACES = ["[]", "{}", "nul", "null", "[1e400]", "[1]", '["a"]', '["a","b"]', "[1,2]", '[1,"a",2]',
           "[-1]", '[[1]]', f"[{2**64}]", '["\\u0000"]', '["\\ud800"]', "[null]", ""]  # fmt: skip
 

@@ -17,7 +17,7 @@ from firmtrail.events.fleet import DeviceRestored, FirmwareInstalled, UpdateFail
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import log, replay
 from firmtrail.http import respond
-from firmtrail.http.kinds import Caller
+from firmtrail.http.callers import Caller
 from tests.databases import new_log, write
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import P, Site

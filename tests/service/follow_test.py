@@ -11,8 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.eventstore import log
 from firmtrail.http import app, respond, stream_api
+from firmtrail.http.callers import Caller
 from firmtrail.http.errors import TooManyRequests
-from firmtrail.http.kinds import Caller
 from firmtrail.http.places import Places
 from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write

@@ -6,7 +6,7 @@ import gzip
 import pytest
 
 from firmtrail.http import incoming
-from firmtrail.http.kinds import Local, Public
+from firmtrail.http.callers import LocalAccess, PublicAccess
 from tests.service.routes_test import ROUTES, assert_is_problem, name_of, path_of
 from tests.service.site import Address, Answer, D, P, Site
 
@@ -60,7 +60,7 @@ async def test_the_limit_counts_the_content_of_all_members(site: Site) -> None:
 async def test_a_part_of_a_body_is_taken_by_no_route(site: Site) -> None:
     part = {"Content-Range": "bytes 0-2/10"}
     for route in ROUTES:
-        if route.method == "GET" or isinstance(route.access, Local | Public):
+        if route.method == "GET" or isinstance(route.access, LocalAccess | PublicAccess):
             continue
         answer = await site.call(
             route.method, path_of(route), caller="admin", data=b"{}", headers=JSON | part

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from firmtrail.http import app
+from firmtrail.http.callers import LocalAccess
 from firmtrail.http.connection import Runner
-from firmtrail.http.kinds import Local
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of
 from tests.service.site import P, Site
 
@@ -62,7 +62,7 @@ async def test_own_pages_and_other_clients_may(site: Site, headers: dict[str, st
 async def test_no_route_lets_pages_of_other_sites_change_anything(site: Site) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     for route in ROUTES:
-        if route.method != "GET" and not isinstance(route.access, Local):
+        if route.method != "GET" and not isinstance(route.access, LocalAccess):
             answer = await site.call(route.method, path_of(route), caller="admin", headers=headers)
             assert_is_problem(answer, 403)
 

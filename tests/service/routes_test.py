@@ -8,14 +8,20 @@ import pytest
 from openapi_spec_validator import validate
 
 from firmtrail.http import openapi, user_routes
-from firmtrail.http.kinds import Device, Gateway, Local, Member, Public
+from firmtrail.http.callers import (
+    DeviceAccess,
+    GatewayAccess,
+    LocalAccess,
+    MemberAccess,
+    PublicAccess,
+)
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
 from tests.service.site import Answer, D, P, Site
 
 ROUTES = served(has_seed=True, is_demo=True)
-GUARDED = [route for route in ROUTES if not isinstance(route.access, Public | Local)]
-IN_PROJECT = [route for route in GUARDED if isinstance(route.access, Member | Device)]
+GUARDED = [route for route in ROUTES if not isinstance(route.access, PublicAccess | LocalAccess)]
+IN_PROJECT = [route for route in GUARDED if isinstance(route.access, MemberAccess | DeviceAccess)]
 DOCUMENT: dict[str, Any] = msgspec.json.decode(openapi.document(ROUTES))
 
 NAMES = {
@@ -107,7 +113,7 @@ def test_the_document_is_valid_openapi() -> None:
 
 @pytest.mark.parametrize("route", ROUTES, ids=name_of)
 def test_every_route_is_documented(route: Route) -> None:
-    if isinstance(route.access, Local):
+    if isinstance(route.access, LocalAccess):
         assert route.path not in DOCUMENT["paths"]
         return
     operation = DOCUMENT["paths"][route.path][route.method.lower()]
@@ -137,7 +143,7 @@ def test_every_post_of_a_user_takes_a_key() -> None:
 
 def test_a_state_that_is_gone_is_answered_only_where_if_match_counts() -> None:
     for route in ROUTES:
-        if isinstance(route.access, Local):
+        if isinstance(route.access, LocalAccess):
             continue
         operation = operation_of(name_of(route))
         taken = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
@@ -189,14 +195,14 @@ async def test_every_route_of_a_project_is_hidden_from_strangers(site: Site) -> 
 
 async def test_a_devices_secret_opens_no_users_route(site: Site) -> None:
     for route in GUARDED:
-        if not isinstance(route.access, Device | Gateway):
+        if not isinstance(route.access, DeviceAccess | GatewayAccess):
             answer = await site.call(route.method, path_of(route), caller="device", data=b"x")
             assert_is_problem(answer, 403)
 
 
 async def test_what_only_the_socket_serves_is_not_there(site: Site) -> None:
     for route in ROUTES:
-        if isinstance(route.access, Local):
+        if isinstance(route.access, LocalAccess):
             answer = await site.call(route.method, path_of(route), caller="admin", data=b"{}")
             assert_is_problem(answer, 404)
 
@@ -213,7 +219,7 @@ async def test_every_path_tells_what_it_takes(site: Site) -> None:
 
 async def test_an_unknown_parameter_is_named_on_every_route(site: Site) -> None:
     for route in GUARDED:
-        if isinstance(route.access, Device):
+        if isinstance(route.access, DeviceAccess):
             continue
         answer = await site.call(route.method, f"{path_of(route)}?frobnicate=1", caller="admin")
         problem = assert_is_problem(answer, 422)
@@ -280,7 +286,7 @@ async def test_every_get_answers_head_with_the_same_headers(
 ) -> None:
     refused = set()
     for route in ROUTES:
-        if route.method != "GET" or isinstance(route.access, Local):
+        if route.method != "GET" or isinstance(route.access, LocalAccess):
             continue
         path = path_of(route, **found)
         get = await site.get_begun(path)
@@ -299,7 +305,7 @@ async def test_every_get_answers_head_with_the_same_headers(
 async def test_an_etag_saves_sending_what_the_client_has(site: Site, found: dict[str, str]) -> None:
     refused = set()
     for route in ROUTES:
-        if not route.is_resource or isinstance(route.access, Local):
+        if not route.is_resource or isinstance(route.access, LocalAccess):
             continue
         path = path_of(route, **found)
         first = await site.get(path)

@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from firmtrail.database.database import Unavailable
 from firmtrail.http import respond
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS
 from firmtrail.http.endpoint import endpoint
-from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.route import Handler, Route
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import Answer, Site

@@ -1,6 +1,6 @@
 """Who may call a route, and who is calling: the words that routes, auth and handlers share.
 
-`http/auth.py` turns a request and the `Access` of its route into a `Caller`, or raises
+`http/auth.py` turns a request and the `RouteAccess` of its route into a `Caller`, or raises
 `errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`. Endpoints do it before they
 read a body, so nobody unknown makes the server parse anything.
 """
@@ -21,15 +21,15 @@ class Permission(enum.StrEnum):
     ADMINISTER = "administer"  # admin
 
 
-class Public(msgspec.Struct, frozen=True):
+class PublicAccess(msgspec.Struct, frozen=True):
     """Anyone, no credential looked at."""
 
 
-class User(msgspec.Struct, frozen=True):
+class UserAccess(msgspec.Struct, frozen=True):
     """A person's login or API token; the path names no project."""
 
 
-class Member(msgspec.Struct, frozen=True):
+class MemberAccess(msgspec.Struct, frozen=True):
     """A token whose role in the path's `{project}` holds the permission.
 
     Anyone, no credential looked at, where the project's public_checkpoint is set and counts here.
@@ -39,12 +39,12 @@ class Member(msgspec.Struct, frozen=True):
     is_public_checkpoint: bool = False
 
 
-class Gateway(Member, frozen=True):
+class GatewayAccess(MemberAccess, frozen=True):
     """A member with the permission, on behalf of devices that the body names. The path is a
     device's as well, but of no certain one: a device's own secret is wrong on it."""
 
 
-class Device(msgspec.Struct, frozen=True):
+class DeviceAccess(msgspec.Struct, frozen=True):
     """The secret of the path's `{device}`, or a member with this permission on its behalf.
 
     With `records_calls`, an answer 201 says that the call itself was recorded, so a device's first
@@ -55,17 +55,17 @@ class Device(msgspec.Struct, frozen=True):
     records_calls: bool = False
 
 
-class Local(msgspec.Struct, frozen=True):
+class LocalAccess(msgspec.Struct, frozen=True):
     """Only over the unix socket beside an embedded database; 404 on every other listener."""
 
 
-type Access = Public | User | Member | Device | Local
+type RouteAccess = PublicAccess | UserAccess | MemberAccess | DeviceAccess | LocalAccess
 
-PUBLIC = Public()
-USER = User()
-DEVICE = Device()
-REPORTING_DEVICE = Device(records_calls=True)
-LOCAL = Local()
+PUBLIC = PublicAccess()
+USER = UserAccess()
+DEVICE = DeviceAccess()
+REPORTING_DEVICE = DeviceAccess(records_calls=True)
+LOCAL = LocalAccess()
 
 type CallerKind = Literal["nobody", "device", "gateway", "user", "system"]
 
