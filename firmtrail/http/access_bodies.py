@@ -10,7 +10,7 @@ from firmtrail.access.roles import Role
 from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import outside_calendar
 from firmtrail.http.faults import hold
-from firmtrail.http.texts import Email, Id, NewEmail, Password, ProjectName
+from firmtrail.http.scalars import Email, Id, NewEmail, Password, ProjectName
 
 type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 type Moment = Annotated[datetime, Meta(tz=True)]

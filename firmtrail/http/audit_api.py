@@ -11,7 +11,7 @@ from firmtrail.access.reads import Which
 from firmtrail.events.entry import decode, envelope_of, types_named
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, replay, sizes, texts
-from firmtrail.http import answers, lists, moments, reading, respond
+from firmtrail.http import answers, lists, moments, recorded_reads, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
 from firmtrail.http.call import Call
@@ -43,7 +43,7 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     with call.services.replays.one(call.caller):
         head = await log.head(call.services.db, await log_of(call))
         wanted = await _range(call, head)
-        await reading.record(call, _asked(call.query, head.number, wanted))
+        await recorded_reads.record(call, _asked(call.query, head.number, wanted))
         write = _numbered if call.query.positions else _lines
         chunks = write(_limited(_pages(call, wanted), call.query.limit))
         headers = {respond.LOG_SIZE: str(head.size), "Cache-Control": "private, no-cache"}
@@ -124,7 +124,7 @@ async def _numbered(pages: Pages) -> AsyncGenerator[bytes]:
 async def get_event(call: Call[Any, None]) -> web.Response:
     """One entry, byte for byte as it was hashed."""
     head, position = await _place(call)
-    await reading.record(call, {"log": head.number})
+    await recorded_reads.record(call, {"log": head.number})
     async for [(_, _, text)] in log.read(call.services.db, head.log_id, position, position + 1):
         headers = {respond.LOG_SIZE: str(head.size)}
         return respond.stored(call, CLOUDEVENT, text.encode(), headers)
@@ -138,7 +138,7 @@ async def get_text(call: Call[Any, None]) -> web.Response:
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         raise NotFound("This event has no free text.")
-    await reading.record(call, {"log": head.number})
+    await recorded_reads.record(call, {"log": head.number})
     return respond.resource(call, answers.Text("erased" if text is None else text), head.size)
 
 

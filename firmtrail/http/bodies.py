@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.events.fleet import Status
 from firmtrail.http.faults import Broken, BrokenRules, hold
 from firmtrail.http.lists import ListQuery
-from firmtrail.http.texts import (
+from firmtrail.http.scalars import (
     TEXT_BYTES_MAX,
     ActorName,
     AsOf,

@@ -16,7 +16,7 @@ from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of
 from firmtrail.http.moments import invalid
 from firmtrail.http.receipts import proof_text
-from firmtrail.http.texts import SEQ_MAX
+from firmtrail.http.scalars import SEQ_MAX
 from firmtrail.publishing import checkpoint, published
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused
 from firmtrail.publishing.publisher import Publisher

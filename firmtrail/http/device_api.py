@@ -10,7 +10,7 @@ from firmtrail.http.bodies import DeviceReport, Report, ReportsQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.receipts import proven
-from firmtrail.http.texts import TEXT_BYTES_MAX
+from firmtrail.http.scalars import TEXT_BYTES_MAX
 from firmtrail.http.times import time_ms
 from firmtrail.http.validate import Faulty, described
 from firmtrail.recording.reports import Outcome, Receipt

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
-from firmtrail.http import errors, origin, texts, validate
+from firmtrail.http import errors, origin, scalars, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import KNOWN
@@ -38,16 +38,16 @@ _log = structlog.get_logger("firmtrail.http")
 _BEING_REBUILT = "a view is not live in the form that this version reads; it is being rebuilt"
 
 _PATTERNS = {
-    "project": texts.PROJECT_PATTERN,
-    "device": texts.DEVICE_PATTERN,
-    "position": texts.POSITION_PATTERN,
-    "number": texts.LOG_NUMBER_PATTERN,
-    "level": texts.TILE_LEVEL_PATTERN,
-    "tile": texts.TILE_PATTERN,
-    "model": texts.NAME_PATTERN,
+    "project": scalars.PROJECT_PATTERN,
+    "device": scalars.DEVICE_PATTERN,
+    "position": scalars.POSITION_PATTERN,
+    "number": scalars.LOG_NUMBER_PATTERN,
+    "level": scalars.TILE_LEVEL_PATTERN,
+    "tile": scalars.TILE_PATTERN,
+    "model": scalars.NAME_PATTERN,
     "version": version.PATTERN,
-    "name": texts.NAME_PATTERN,
-    "sha256": texts.SHA256_PATTERN,
+    "name": scalars.NAME_PATTERN,
+    "sha256": scalars.SHA256_PATTERN,
 }
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
@@ -156,7 +156,7 @@ def _name_check(path: str) -> Callable[[dict[str, str]], None]:
     unknown name, and never reaches a database that may not be able to store it.
     """
     found = re.findall(r"{(\w+)}", path)
-    checks = [(name, re.compile(_PATTERNS.get(name, texts.ID_PATTERN)).match) for name in found]
+    checks = [(name, re.compile(_PATTERNS.get(name, scalars.ID_PATTERN)).match) for name in found]
 
     def blank_bad_names(names: dict[str, str]) -> None:
         for name, matches in checks:

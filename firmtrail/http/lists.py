@@ -20,11 +20,11 @@ from aiohttp import web
 from aiohttp.helpers import parse_mimetype
 
 from firmtrail.access.keys import CURSORS
-from firmtrail.http import decisions, reading, respond
+from firmtrail.http import decisions, recorded_reads, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import Moment
 from firmtrail.http.errors import BadRequest
-from firmtrail.http.texts import Cursor, Limit
+from firmtrail.http.scalars import Cursor, Limit
 
 PAGE_ITEMS_MAX = 500
 CHECKSUM_BYTES = 16
@@ -157,7 +157,11 @@ def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
 def _scope(call: AnyCall) -> bytes:
     """What a cursor belongs to: all that decides which items the list has, and their order."""
     members = msgspec.structs.asdict(call.query)
-    filters = {name: value for name, value in members.items() if name not in reading.PAGING}
+    filters = {
+        name: value
+        for name, value in members.items()
+        if name not in recorded_reads.PAGING_PARAMETERS
+    }
     owner = call.caller.log_id or call.caller.actor_id
     return msgspec.json.encode([call.request.path, owner, filters])
 
@@ -218,7 +222,7 @@ async def _whole(
 ) -> web.StreamResponse:
     first = await fetch(None, PAGE_ITEMS_MAX)
     if call.project:  # a list of the caller's own is nobody's business
-        await reading.record(call, reading.asked(call.query))
+        await recorded_reads.record(call, recorded_reads.filters_of(call.query))
     headers = VARIES | {"Cache-Control": "private, no-cache"}
     if first.log_size is not None:
         headers[respond.LOG_SIZE] = str(first.log_size)

@@ -15,7 +15,7 @@ from aiohttp import web
 from apispec import APISpec
 
 from firmtrail import __version__
-from firmtrail.http import described, texts
+from firmtrail.http import described, scalars
 from firmtrail.http.callers import DeviceAccess, LocalAccess, MemberAccess, PublicAccess, UserAccess
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
 from firmtrail.http.poll import POLL_AFTER
@@ -36,15 +36,15 @@ GET answers HEAD, too. To try a route here, press Authorize and paste an API tok
 `firmtrail token create`, or a device's secret."""
 
 _PATH_TYPES: dict[str, Any] = {
-    "project": texts.ProjectName,
-    "device": texts.DeviceName,
-    "number": texts.LogNumber,
-    "level": texts.TileLevel,
-    "tile": texts.TilePath,
-    "model": texts.Name,
-    "version": texts.VersionText,
-    "name": texts.Name,
-    "sha256": texts.Sha256,
+    "project": scalars.ProjectName,
+    "device": scalars.DeviceName,
+    "number": scalars.LogNumber,
+    "level": scalars.TileLevel,
+    "tile": scalars.TilePath,
+    "model": scalars.Name,
+    "version": scalars.VersionText,
+    "name": scalars.Name,
+    "sha256": scalars.Sha256,
 }
 
 _HEADERS = {
@@ -249,7 +249,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": msgspec.json.schema(_PATH_TYPES.get(name, texts.Id)),
+            "schema": msgspec.json.schema(_PATH_TYPES.get(name, scalars.Id)),
         }
         for name in re.findall(r"{(\w+)}", path)
     ]
@@ -283,7 +283,7 @@ def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     named = {
-        "Idempotency-Key": (route.takes_key, texts.VisibleText),
+        "Idempotency-Key": (route.takes_key, scalars.VisibleText),
         "If-None-Match": (route.is_resource, str),
         "If-Match": (412 in route.problems(), str),
         "Last-Event-ID": (route.is_endless, str),

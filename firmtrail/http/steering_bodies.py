@@ -9,7 +9,7 @@ from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import too_long
 from firmtrail.http.faults import Broken, hold
 from firmtrail.http.lists import ListQuery
-from firmtrail.http.texts import FreeText, Id, Name, VersionText
+from firmtrail.http.scalars import FreeText, Id, Name, VersionText
 from firmtrail.rules import version
 from firmtrail.rules.progress import State, Why
 from firmtrail.rules.target import Action, Reason

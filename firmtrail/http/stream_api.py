@@ -15,11 +15,11 @@ from aiohttp import web
 
 from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
-from firmtrail.http import reading, respond
+from firmtrail.http import recorded_reads, respond
 from firmtrail.http.bodies import StreamQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import BadRequest, Conflict
-from firmtrail.http.texts import POSITION_PATTERN
+from firmtrail.http.scalars import POSITION_PATTERN
 from firmtrail.http.watch import grew_or_closed
 
 EVENT_STREAM = "text/event-stream"
@@ -38,7 +38,7 @@ async def get_stream(call: StreamCall) -> web.StreamResponse:
     with call.services.streams.one(call.caller):
         head = await log.head(call.services.db, call.log_id)
         start = _start(call, head.size)
-        await reading.record(call, {"log": head.number, "from": start})
+        await recorded_reads.record(call, {"log": head.number, "from": start})
         events = _events(call, start, head.size)
         headers = {respond.LOG_SIZE: str(head.size), **_HEADERS}
         return await respond.stream(call, EVENT_STREAM, events, headers)

@@ -11,7 +11,7 @@ from aiohttp import web
 from firmtrail.eventstore import log, tiles, tree
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.eventstore.tiles import Tile
-from firmtrail.http import reading, respond
+from firmtrail.http import recorded_reads, respond
 from firmtrail.http.bodies import ConsistencyQuery
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
@@ -81,7 +81,9 @@ async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
     if not tiles.is_within(level, tile, head.size):
         raise NotFound("The log has no such tile.")
     path = f"/logs/{head.number}/tile/{what}"
-    await reading.record_once_a_minute(call, path, {"log": head.number, **_range(level, tile)})
+    await recorded_reads.record_once_a_minute(
+        call, path, {"log": head.number, **_range(level, tile)}
+    )
     return log_id, tile
 
 

@@ -22,8 +22,8 @@ from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLar
 from firmtrail.http.faults import faults_of
 from firmtrail.http.members import last_of_each
 from firmtrail.http.pace import Pace
+from firmtrail.http.scalars import SEQ_MAX
 from firmtrail.http.surrogates import NUL, without_halves
-from firmtrail.http.texts import SEQ_MAX
 
 ITEM_BYTES_MAX = 64 * 1024
 """Of an item that is gone through member by member."""

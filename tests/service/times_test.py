@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from firmtrail.http import faults
-from firmtrail.http.texts import AsOf, Time
+from firmtrail.http.scalars import AsOf, Time
 from tests.service.routes_test import IN_PROJECT, ROUTES, assert_is_problem, name_of, path_of
 from tests.service.site import D, P, Site
 
