@@ -22,18 +22,18 @@ from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.http import artifact_api, incoming, openapi, places, routes, sealing
+from firmtrail.http import artifact_api, concurrency, incoming, openapi, routes, sealing
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS, Clients
+from firmtrail.http.concurrency import ConcurrencyLimit
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
 from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places, Waits
 from firmtrail.http.route import Route
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
@@ -103,17 +103,19 @@ def services(
         publisher=publisher,
         reads=Reads(db),
         silence=Silence(db, recorder, access.seen),
-        streams=Places(streams_max),
-        replays=Places(REPLAYS_MAX),
+        streams=ConcurrencyLimit(streams_max),
+        replays=ConcurrencyLimit(REPLAYS_MAX),
         write_timeout_s=write_timeout_s,
         check_ins=Coalescer(db, check_in.look),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
-        waits=Waits(places.WAITS_MAX, places.WAITS_OF_DEVICE_MAX),
-        waits_of_people=Waits(places.WAITS_OF_PEOPLE_MAX, places.WAITS_OF_PERSON_MAX),
+        device_waits=ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),
+        people_waits=ConcurrencyLimit(
+            concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
+        ),
         artifacts=artifacts,
         artifact_bytes_max=artifact_bytes_max,
-        uploads=Places(artifact_api.UPLOADS_AT_ONCE),
+        uploads=ConcurrencyLimit(artifact_api.UPLOADS_AT_ONCE),
         stores=Stores(publisher, artifacts),
         seed_project=seed_project,
         is_demo=is_demo,

@@ -39,7 +39,7 @@ async def put_artifact(call: AnyCall) -> web.Response:
     store, name = _store(call), call.path("name")
     expected = _expected_digests(call.request)
     await _check_before(call, name)
-    with call.services.uploads.one(call.caller):
+    with call.services.uploads.enter(call.caller):
         await incoming.let_continue(call.request)
         async with store.received(_chunks(call)) as upload:
             if any(digest != upload.sha256 for digest in expected):

@@ -40,7 +40,7 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     The end is fixed at the start, so what is recorded meanwhile does not prolong the answer. A
     page is read at a time: neither the log's length nor a slow reader costs memory.
     """
-    with call.services.replays.one(call.caller):
+    with call.services.replays.enter(call.caller):
         head = await log.head(call.services.db, await log_of(call))
         wanted = await _range(call, head)
         await recorded_reads.record(call, _asked(call.query, head.number, wanted))

@@ -20,11 +20,11 @@ from firmtrail.http import callers
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.callers import NOBODY, Caller
 from firmtrail.http.clients import Clients
+from firmtrail.http.concurrency import ConcurrencyLimit
 from firmtrail.http.fleet_metrics import Sums
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places, Waits
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.publishing.publisher import Publisher
@@ -106,9 +106,9 @@ class Services:
     """Reads what a device ran before a bad version, as of a size of the log."""
     watch: Watch
     """Wakes requests that wait for a log to grow."""
-    waits: Waits
+    device_waits: ConcurrencyLimit
     """For devices that wait for another answer."""
-    waits_of_people: Waits
+    people_waits: ConcurrencyLimit
     """For people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
@@ -116,16 +116,16 @@ class Services:
     reads: Reads
     silence: Silence
     """Looks for devices that do not call any more."""
-    streams: Places
+    streams: ConcurrencyLimit
     """For those who follow a log."""
-    replays: Places
+    replays: ConcurrencyLimit
     """For those who read one."""
     write_timeout_s: float
     """In which a client has to take something of what is streamed to it."""
     artifacts: Artifacts | None
     """None: this server has no place for them."""
     artifact_bytes_max: int
-    uploads: Places
+    uploads: ConcurrencyLimit
     """For those who add an artifact."""
     stores: Stores
     """Says whether checkpoints and artifacts can be reached."""

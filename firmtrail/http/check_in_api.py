@@ -80,8 +80,8 @@ def _deadline(call: Call[wire.UpdateQuery, Any] | Call[wire.AskQuery, Any]) -> f
 def _wait(call: AnyCall) -> AbstractContextManager[bool]:
     """Keeps a place to wait in: one of the device's, whoever speaks for it, or one of a person."""
     if call.caller.kind in RECORDED_KINDS:
-        return call.services.waits.one(call.log_id, call.path("device"))
-    return call.services.waits_of_people.one(call.caller.actor_id)
+        return call.services.device_waits.try_enter(call.log_id, call.path("device"))
+    return call.services.people_waits.try_enter(call.caller.actor_id)
 
 
 def _is_gone(call: AnyCall) -> bool:
@@ -245,7 +245,7 @@ async def _answered(
 ) -> tuple[str, int] | None:
     """The answer, if it comes while it is waited for."""
     deadline = _deadline(call)
-    with call.services.waits_of_people.one(call.caller.actor_id) as has_place:
+    with call.services.people_waits.try_enter(call.caller.actor_id) as has_place:
         while has_place and (left_s := deadline - time.monotonic()) > 0:
             size, found = await device_asks.one(
                 call.services.db, call.log_id, (call.path("device"), question)

@@ -35,7 +35,7 @@ type StreamCall = Call[StreamQuery, None]
 
 async def get_stream(call: StreamCall) -> web.StreamResponse:
     """The newest log's entries, each as an event of its type, with its position as the id."""
-    with call.services.streams.one(call.caller):
+    with call.services.streams.enter(call.caller):
         head = await log.head(call.services.db, call.log_id)
         start = _start(call, head.size)
         await recorded_reads.record(call, {"log": head.number, "from": start})

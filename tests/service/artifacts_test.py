@@ -227,7 +227,7 @@ async def test_only_so_many_uploads_run_at_once(site: Site) -> None:
     with contextlib.ExitStack() as taken:
         for n in range(artifact_api.UPLOADS_AT_ONCE):
             taken.enter_context(
-                site.services.uploads.one(Caller(kind="user", project=f"project-{n}"))
+                site.services.uploads.enter(Caller(kind="user", project=f"project-{n}"))
             )
         answer = await put(site)
         assert (answer.status, "Retry-After" in answer.headers) == (503, True)

@@ -222,14 +222,14 @@ async def test_a_filter_that_can_not_be_meant_is_refused(site: Site) -> None:
 async def test_there_is_a_bound_to_replays(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(25):
-            stack.enter_context(site.services.replays.one(Caller(kind="user", project="acme")))
+            stack.enter_context(site.services.replays.enter(Caller(kind="user", project="acme")))
         for path in ("/events", "/logs/1/events"):
             answer = await site.get(f"{P}{path}")
             assert_is_problem(answer, 429)
             assert int(answer.headers["Retry-After"]) > 0
         assert (await site.get(f"{P}/events/0")).status == 200
     assert (await site.get(f"{P}/events")).status == 200
-    assert not site.services.replays._taken
+    assert not site.services.replays._open_of
 
 
 async def test_old_logs_stay_readable_each_by_its_number(filled: Site) -> None:

@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from firmtrail.eventstore import log
 from firmtrail.http import app, respond, stream_api
 from firmtrail.http.callers import Caller
+from firmtrail.http.concurrency import ConcurrencyLimit
 from firmtrail.http.errors import TooManyRequests
-from firmtrail.http.places import Places
 from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import receipts, register, report
@@ -143,7 +143,7 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
         await poll()
 
     monkeypatch.setattr(site.services.watch, "_look", counting)
-    monkeypatch.setattr(site.services.streams, "_one_max", READERS)
+    monkeypatch.setattr(site.services.streams, "_per_owner_max", READERS)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(following(site)) for _ in range(READERS)]
         loop = asyncio.get_running_loop()
@@ -156,13 +156,13 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
 
 
 async def test_there_is_a_bound_to_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.services.streams, "_one_max", 2)
+    monkeypatch.setattr(site.services.streams, "_per_owner_max", 2)
     async with following(site), following(site):
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 429)
         assert int(answer.headers["Retry-After"]) > 0
-        monkeypatch.setattr(site.services.streams, "_one_max", 9)
-        monkeypatch.setattr(site.services.streams, "_places_max", 2)
+        monkeypatch.setattr(site.services.streams, "_per_owner_max", 9)
+        monkeypatch.setattr(site.services.streams, "_requests_max", 2)
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0
@@ -174,7 +174,7 @@ async def test_there_is_a_bound_to_streams(site: Site, monkeypatch: pytest.Monke
 async def until_free(site: Site) -> None:
     """That a reader left is found out when something is to be sent to him."""
     async with asyncio.timeout(SOON_S):
-        while site.services.streams._taken:
+        while site.services.streams._open_of:
             await register(site.services.recorder, site.log_id, f"new{await size(site)}")
             await asyncio.sleep(0.05)
 
@@ -184,26 +184,26 @@ async def size(site: Site) -> int:
 
 
 def test_a_project_can_not_take_all_places() -> None:
-    places = Places(8)
+    limit = ConcurrencyLimit(8)
     a, b = (Caller(kind="user", project=name) for name in ("a", "b"))
-    with places.one(a), places.one(a):
-        with pytest.raises(TooManyRequests), places.one(a):
+    with limit.enter(a), limit.enter(a):
+        with pytest.raises(TooManyRequests), limit.enter(a):
             pass
-        with places.one(b):
+        with limit.enter(b):
             pass
-    assert not places._taken
+    assert not limit._open_of
 
 
 def test_a_person_can_not_take_all_places_over_many_projects() -> None:
-    places = Places(8)
+    limit = ConcurrencyLimit(8)
     calls = [Caller(kind="user", project=f"p{n}", actor_id="u_1") for n in range(3)]
-    with places.one(calls[0]), places.one(calls[1]):
-        with pytest.raises(TooManyRequests), places.one(calls[2]):
+    with limit.enter(calls[0]), limit.enter(calls[1]):
+        with pytest.raises(TooManyRequests), limit.enter(calls[2]):
             pass
-        with places.one(Caller(kind="user", project="p2", actor_id="u_2")):
+        with limit.enter(Caller(kind="user", project="p2", actor_id="u_2")):
             pass
-    assert not places._taken
-    assert places._all == 0
+    assert not limit._open_of
+    assert limit._open == 0
 
 
 async def test_a_silent_stream_shows_that_it_is_alive(
@@ -265,4 +265,4 @@ async def test_a_server_that_stops_ends_its_streams_at_once(site: Site) -> None:
 async def test_the_head_of_a_stream_takes_no_place(site: Site) -> None:
     answer = await site.call("HEAD", f"{P}/stream", caller="auditor")
     assert answer == Answer(200, answer.headers, b"")
-    assert not site.services.streams._taken
+    assert not site.services.streams._open_of

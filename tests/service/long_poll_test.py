@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, check_in_api, places, watch
-from firmtrail.http.places import Waits
+from firmtrail.http import app, check_in_api, concurrency, watch
+from firmtrail.http.concurrency import ConcurrencyLimit
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import post, roll_out
@@ -24,8 +24,8 @@ async def waiting(fleet: Site) -> AsyncIterator[Site]:
     """The fleet with few places to wait in."""
     services = replace(
         fleet.services,
-        waits=Waits(5, places.WAITS_OF_DEVICE_MAX),
-        waits_of_people=Waits(3, 2),
+        device_waits=ConcurrencyLimit(5, concurrency.WAITS_OF_DEVICE_MAX),
+        people_waits=ConcurrencyLimit(3, 2),
         long_poll_s_max=4,
     )
     server = TestServer(app.build(services))
@@ -74,7 +74,7 @@ async def test_a_device_waits_twice_and_no_more(waiting: Site) -> None:
     await roll_out(waiting)
     told = await asyncio.gather(*first, other)
     assert {each.json["version"] for each in told} == {"1.1.0"}
-    assert waiting.services.waits._all == 0
+    assert waiting.services.device_waits._open == 0
 
 
 async def test_a_process_has_so_many_waiting_and_no_more(waiting: Site) -> None:
@@ -118,7 +118,7 @@ async def test_the_place_of_a_client_that_is_gone_is_free_again(waiting: Site) -
         gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await asyncio.sleep(3 * watch.EVERY_S)
-    assert waiting.services.waits._all == 0
+    assert waiting.services.device_waits._open == 0
     assert not await is_answered(await poll(waiting), 0.2)
 
 
