@@ -11,11 +11,11 @@ from firmtrail.access.reads import Which
 from firmtrail.events.entry import decode, envelope_of, types_named
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, replay, sizes, texts
-from firmtrail.http import answers, lists, moments, recorded_reads, respond
+from firmtrail.http import answers, lists, query_times, recorded_reads, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
 from firmtrail.http.call import Call
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of
 
@@ -56,10 +56,10 @@ async def _range(call: EventsCall, head: log.Head) -> Range:
     start = query.start
     stop = head.size if query.stop is None else min(query.stop, head.size)
     if query.since is not None:
-        since_ms = moments.ms("since", query.since)
+        since_ms = query_times.parameter_ms("since", query.since)
         start = max(start, await sizes.at(db, head.log_id, since_ms - 1))
     if query.until is not None:
-        until_ms = moments.ms("until", query.until)
+        until_ms = query_times.parameter_ms("until", query.until)
         stop = min(stop, await sizes.at(db, head.log_id, until_ms - 1))
     if query.limit is not None and query.stream is None and query.type is None:
         stop = min(stop, start + query.limit)
@@ -74,7 +74,7 @@ def _types(names: str | None) -> frozenset[str] | None:
     for name in names.split(","):
         types = types_named(name)
         if not types:
-            raise moments.invalid("type", f"there is no event {name}")
+            raise invalid_parameter("type", f"there is no event {name}")
         wanted |= types
     return frozenset(wanted)
 
@@ -195,9 +195,9 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
 def _which(call: Call[AccessRecordQuery, None]) -> Which:
     query, which = call.query, Which(call.project, actor=call.query.actor)
     if query.since is not None:
-        which = which._replace(since_ms=moments.ms("since", query.since))
+        which = which._replace(since_ms=query_times.parameter_ms("since", query.since))
     if query.until is not None:
-        which = which._replace(until_ms=moments.ms("until", query.until))
+        which = which._replace(until_ms=query_times.parameter_ms("until", query.until))
     return which
 
 

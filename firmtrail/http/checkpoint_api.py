@@ -11,10 +11,9 @@ from firmtrail.http import lists, respond, sealing
 from firmtrail.http.answers import PublishedCheckpoint
 from firmtrail.http.bodies import ProofQuery
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.lists import ListQuery, Page, Place
 from firmtrail.http.logs import log_of
-from firmtrail.http.moments import invalid
 from firmtrail.http.receipts import proof_text
 from firmtrail.http.scalars import SEQ_MAX
 from firmtrail.publishing import checkpoint, published
@@ -73,11 +72,11 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         raise LogRefused(name, f"it ends at {head.size}, but its checkpoint of {last.size} is out")
     size = last.size if call.query.size is None else call.query.size
     if size > last.size:
-        raise invalid("size", f"the latest checkpoint is of size {last.size}")
+        raise invalid_parameter("size", f"the latest checkpoint is of size {last.size}")
     if size <= position:
         if call.query.size is None:
             raise NotFound("The event is not published yet.", code="not_published")
-        raise invalid("size", f"has to be greater than the position, {position}")
+        raise invalid_parameter("size", f"has to be greater than the position, {position}")
     signed = await publisher.signed(log_id, name, size)
     assert signed is not None, "the size is at most the published one"
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT

@@ -11,7 +11,7 @@ from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.receipts import proven
 from firmtrail.http.scalars import TEXT_BYTES_MAX
-from firmtrail.http.times import time_ms
+from firmtrail.http.times import unix_ms
 from firmtrail.http.validate import Faulty, described
 from firmtrail.recording.reports import Outcome, Receipt
 from firmtrail.rules import device
@@ -92,7 +92,7 @@ def _command(name: str, report: Report, actor: str) -> device.Report:
         actor,
         report_id=report.report_id,
         seq=report.seq,
-        occurred_at_ms=None if report.occurred_at is None else time_ms(report.occurred_at),
+        occurred_at_ms=None if report.occurred_at is None else unix_ms(report.occurred_at),
         question=report.question,
         rollout=report.rollout,
         detail=cut(report.detail) if report.detail else None,

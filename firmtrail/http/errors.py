@@ -204,6 +204,11 @@ class Invalid(Problem):
     code = "invalid"
 
 
+def invalid_parameter(name: str, reason: str) -> Invalid:
+    """Returns the problem of one faulty parameter of the query."""
+    return Invalid(f"{name}: {reason}", faults=[Fault(reason, parameter=name)])
+
+
 class TooManyRequests(Problem):
     """Slow down; `retry_after_s` says for how long."""
 

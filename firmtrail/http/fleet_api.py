@@ -7,7 +7,7 @@ from aiohttp import web
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, sizes
 from firmtrail.eventstore.continued import Part
-from firmtrail.http import answers, fleet_metrics, lists, metrics, moments, respond
+from firmtrail.http import answers, fleet_metrics, lists, metrics, query_times, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import (
     DeviceQuery,
@@ -18,7 +18,7 @@ from firmtrail.http.bodies import (
 )
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import Moment, case_of, look, moment
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.lists import Page, Place
 from firmtrail.http.logs import old_logs, place_of
 from firmtrail.projections import (
@@ -48,7 +48,7 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     if query.as_of is None and query.at is None:
         return await _devices_now(call)
     if query.silent_for is not None:
-        raise moments.invalid("silent_for", "is known of the present only")
+        raise invalid_parameter("silent_for", "is known of the present only")
     return await _devices_then(call, await _past(call))
 
 
@@ -132,9 +132,9 @@ def _filter(call: Call[DevicesQuery, None]) -> Filter:
 
 async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:
     query = call.query
-    at_ms = None if query.at is None else moments.ms("at", query.at)
+    at_ms = None if query.at is None else query_times.parameter_ms("at", query.at)
     if query.as_of is not None:
-        return Past(call.log_id, await moments.size_of(call, query.as_of), at_ms)
+        return Past(call.log_id, await query_times.size_as_of(call, query.as_of), at_ms)
     return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
 
 
@@ -206,8 +206,8 @@ def shown(
 async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     """What a device ran, newest first by its own order."""
     query, name = call.query, call.path("device")
-    at_ms = None if query.at is None else moments.ms("at", query.at)
-    stop = END if query.as_of is None else await moments.size_of(call, query.as_of)
+    at_ms = None if query.at is None else query_times.parameter_ms("at", query.at)
+    stop = END if query.as_of is None else await query_times.size_as_of(call, query.as_of)
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
     async def fetch(place: Place | None, limit: int) -> Page:
@@ -258,7 +258,7 @@ def line(entry: Entry, old: Sequence[Part]) -> answers.HistoryLine:
 async def get_versions(call: Call[VersionsQuery, None]) -> web.StreamResponse:
     """How many devices run each version, by model and version."""
     as_of = call.query.as_of
-    stop = None if as_of is None else await moments.size_of(call, as_of)
+    stop = None if as_of is None else await query_times.size_as_of(call, as_of)
     size, counts = await fleet_versions.counts(call.services.db, call.log_id, stop)
     items = sorted(shares(counts), key=_place_of)
 
@@ -330,13 +330,15 @@ async def _known_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[answ
 def _steps(call: Call[TimelineQuery, None]) -> Sequence[int]:
     query = call.query
     now_ms = call.services.access.now_ms()
-    start_ms = moments.past_ms(call, "from", query.start)
-    stop_ms = now_ms if query.stop is None else min(moments.ms("to", query.stop), now_ms)
+    start_ms = query_times.past_ms(call, "from", query.start)
+    stop_ms = (
+        now_ms if query.stop is None else min(query_times.parameter_ms("to", query.stop), now_ms)
+    )
     if stop_ms < start_ms:
-        raise moments.invalid("to", "is before from")
+        raise invalid_parameter("to", "is before from")
     steps = range(start_ms, stop_ms + 1, query.step * 1000)
     if len(steps) > STEPS_MAX:
-        raise moments.invalid("step", f"makes more than {STEPS_MAX} steps")
+        raise invalid_parameter("step", f"makes more than {STEPS_MAX} steps")
     return steps
 
 

@@ -46,6 +46,6 @@ def is_in_calendar(moment: datetime) -> bool:
     return True
 
 
-def time_ms(moment: datetime) -> int:
+def unix_ms(moment: datetime) -> int:
     """Returns Unix milliseconds; finer parts are cut."""
     return (moment - _EPOCH) // _MILLISECOND

@@ -14,9 +14,8 @@ from firmtrail.eventstore.tiles import Tile
 from firmtrail.http import recorded_reads, respond
 from firmtrail.http.bodies import ConsistencyQuery
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.logs import is_newest, log_of
-from firmtrail.http.moments import invalid
 
 OCTETS = "application/octet-stream"
 TEXT = "text/plain"
@@ -57,9 +56,9 @@ async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
     log_id = await log_of(call)
     size = (await log.head(db, log_id)).size
     if query.new > size:
-        raise invalid("to", f"the log has {size} events")
+        raise invalid_parameter("to", f"the log has {size} events")
     if query.old > query.new:
-        raise invalid("from", "is more than `to`")
+        raise invalid_parameter("from", "is more than `to`")
     proof = await tree.consistency(db, log_id, query.old, query.new)
     lines = "".join(f"{b64encode(node).decode()}\n" for node in proof)
     return respond.stored(call, TEXT, lines.encode(), _kept(call))

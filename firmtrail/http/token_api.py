@@ -22,7 +22,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.times import time_ms
+from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Command
 
@@ -189,7 +189,7 @@ def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
 def _future_ms(call: AnyCall, moment: datetime | None) -> int | None:
     if moment is None:
         return None
-    moment_ms = time_ms(moment)
+    moment_ms = unix_ms(moment)
     if moment_ms <= call.services.access.now_ms():
         raise Invalid("It lies in the past.", faults=[Fault("lies in the past", "/expires_at")])
     return moment_ms
