@@ -26,7 +26,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Conflict, Forbidden, NotFound, Unauthorized
-from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.logs import log_of, old_logs, place_of
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.commit import Commit
@@ -67,14 +67,14 @@ async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, actor_id = call.services.db, str(call.caller.actor_id)
     is_system, only = call.caller.kind == "system", (await token_api.scope_of(call)).project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = token_api.after(place)
         if is_system:
             rows = await projects.page(db, after=after, limit=limit + 1)
         else:
             rows = await projects.page_of_member(db, actor_id, only, after=after, limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.project,))
-        return Page([_listed(row) for row in rows[:limit]], next_place)
+        next_place = lists.next_key(rows, limit, lambda row: (row.project,))
+        return ListPage([_listed(row) for row in rows[:limit]], next_place)
 
     async def count() -> int:
         if is_system:
@@ -137,10 +137,10 @@ async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The members, by their ids."""
     db, project = call.services.db, call.project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await people.members(db, project, after=token_api.after(place), limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.actor_id,))
-        return Page([_member(row) for row in rows[:limit]], next_place)
+        next_place = lists.next_key(rows, limit, lambda row: (row.actor_id,))
+        return ListPage([_member(row) for row in rows[:limit]], next_place)
 
     async def count() -> int:
         return await people.members_count(db, project)

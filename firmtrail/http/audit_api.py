@@ -16,7 +16,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import AccessRecordQuery, EventsQuery
 from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound, invalid_parameter
-from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.logs import log_of
 
 CLOUDEVENT = "application/cloudevents+json"
@@ -155,16 +155,16 @@ async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The project's logs, the oldest first."""
     db, project = call.services.db, call.project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = 0 if place is None else int(place[0])
         heads = await log.logs(db, project, after=after, limit=limit + 1)
         items = [_shown(head) for head in heads[:limit]]
-        return Page(items, lists.page_of(heads, limit, lambda head: (head.number,)))
+        return ListPage(items, lists.next_key(heads, limit, lambda head: (head.number,)))
 
     async def count() -> int:
         return await log.count_logs(db, project)
 
-    return await lists.answer(call, answers.Log, fetch, count, place=tuple[int])
+    return await lists.answer(call, answers.Log, fetch, count, key_type=tuple[int])
 
 
 def _shown(head: log.Head) -> answers.Log:
@@ -180,16 +180,16 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     """Who read the log or took a list away, the newest first."""
     db, which = call.services.db, _which(call)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = None if place is None else (int(place[0]), str(place[1]))
         rows = await reads.page(db, which, after=after, limit=limit + 1)
-        end = lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id))
-        return Page([_told(read) for read in rows[:limit]], end)
+        end = lists.next_key(rows, limit, lambda read: (read.at_ms, read.request_id))
+        return ListPage([_told(read) for read in rows[:limit]], end)
 
     async def count() -> int:
         return await reads.count(db, which)
 
-    return await lists.answer(call, answers.ReadRecord, fetch, count, place=tuple[int, str])
+    return await lists.answer(call, answers.ReadRecord, fetch, count, key_type=tuple[int, str])
 
 
 def _which(call: Call[AccessRecordQuery, None]) -> Which:

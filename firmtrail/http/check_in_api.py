@@ -21,9 +21,9 @@ from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import DEVICE
-from firmtrail.http.decisions import LOOKS_MAX, Moment, case_of, look
+from firmtrail.http.decisions import SHARED_READS_MAX, ConsistentRead, case_of, device_and_control
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import Page, Place
+from firmtrail.http.lists import ListPage, SortKey
 from firmtrail.http.watch import OfDevice, grew
 from firmtrail.projections import device_asks, device_history
 from firmtrail.projections.check_in import Counts, Seen
@@ -97,7 +97,7 @@ async def _update(call: UpdateCall) -> tuple[web.Response, Counts]:
 
 async def _look(call: AnyCall, running: str | None = None) -> _Looked:
     name = call.path("device")
-    seen, control = await look(call, name)
+    seen, control = await device_and_control(call, name)
     if seen.state is None:
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
@@ -113,7 +113,7 @@ async def _recorded(call: Call[wire.UpdateQuery, None]) -> _Looked:
     size that it says.
     """
     looked = await _look(call, call.query.running)
-    for _ in range(LOOKS_MAX):
+    for _ in range(SHARED_READS_MAX):
         if not _is_news(call, looked):
             return looked
         check_in = CheckIn(looked.state.device, call.caller.actor, call.query.running)
@@ -263,18 +263,18 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
     name = call.path("device")
     await fleet_api.existing(call, name)
 
-    def fetching(now: Moment) -> lists.Fetch:
-        async def fetch(place: Place | None, limit: int) -> Page:
+    def fetching(now: ConsistentRead) -> lists.FetchPage:
+        async def fetch(place: SortKey | None, limit: int) -> ListPage:
             before = device_history.END if place is None else int(place[0])
             size, now_ms, asks = await device_asks.page(
                 now.reader, call.log_id, name, before=before, limit=limit + 1
             )
-            end = lists.page_of(asks, limit, lambda each: (each.position,))
-            return Page([_ask(each, now_ms) for each in asks[:limit]], end, size)
+            end = lists.next_key(asks, limit, lambda each: (each.position,))
+            return ListPage([_ask(each, now_ms) for each in asks[:limit]], end, size)
 
         return fetch
 
-    return await lists.answer_of_moments(call, wire.Ask, fetching, place=tuple[int])
+    return await lists.answer_consistently(call, wire.Ask, fetching, key_type=tuple[int])
 
 
 def _ask(found: Ask, now_ms: int) -> wire.Ask:

@@ -12,7 +12,7 @@ from firmtrail.http.answers import PublishedCheckpoint
 from firmtrail.http.bodies import ProofQuery
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound, invalid_parameter
-from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.logs import log_of
 from firmtrail.http.receipts import proof_text
 from firmtrail.http.scalars import SEQ_MAX
@@ -47,16 +47,16 @@ async def get_checkpoints(call: Call[ListQuery, None]) -> web.StreamResponse:
     publisher_of(call)
     db, log_id = call.services.db, await log_of(call)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         below = int(place[0]) if place else SEQ_MAX
         rows = await published.page(db, log_id, below=below, limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.size,))
-        return Page([PublishedCheckpoint(*row) for row in rows[:limit]], next_place)
+        next_place = lists.next_key(rows, limit, lambda row: (row.size,))
+        return ListPage([PublishedCheckpoint(*row) for row in rows[:limit]], next_place)
 
     async def count() -> int:
         return await published.count(db, log_id)
 
-    return await lists.answer(call, PublishedCheckpoint, fetch, count, place=tuple[int])
+    return await lists.answer(call, PublishedCheckpoint, fetch, count, key_type=tuple[int])
 
 
 async def get_proof(call: Call[ProofQuery, None]) -> web.Response:

@@ -17,9 +17,9 @@ from firmtrail.http.bodies import (
     VersionsQuery,
 )
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import Moment, case_of, look, moment
+from firmtrail.http.decisions import ConsistentRead, case_of, consistent_read, device_and_control
 from firmtrail.http.errors import NotFound, invalid_parameter
-from firmtrail.http.lists import Page, Place
+from firmtrail.http.lists import ListPage, SortKey
 from firmtrail.http.logs import old_logs, place_of
 from firmtrail.projections import (
     check_in,
@@ -55,8 +55,8 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
 async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     head = (call.log_id, call.project)
 
-    def fetching(now: Moment) -> lists.Fetch:
-        async def fetch(place: Place | None, limit: int) -> Page:
+    def fetching(now: ConsistentRead) -> lists.FetchPage:
+        async def fetch(place: SortKey | None, limit: int) -> ListPage:
             which = await _filter_now(call, now)
             _, found = await device_current.page(
                 now.reader, head, which, after=_after(place), limit=limit + 1
@@ -67,22 +67,22 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
                 if which.outdated is None or which.outdated.finds(each.state)
             ]
             items = await _shown_with_targets(call, now, kept)
-            end = lists.page_of(found, limit, lambda each: (each.state.device,))
-            return Page(items, end, now.size)
+            end = lists.next_key(found, limit, lambda each: (each.state.device,))
+            return ListPage(items, end, now.size)
 
         return fetch
 
-    def counting(now: Moment) -> lists.Count:
+    def counting(now: ConsistentRead) -> lists.CountItems:
         async def count() -> int:
             return await device_current.count(now.reader, head, await _filter_now(call, now))
 
         return count
 
-    return await lists.answer_of_moments(call, answers.Device, fetching, counting)
+    return await lists.answer_consistently(call, answers.Device, fetching, counting)
 
 
 async def _shown_with_targets(
-    call: AnyCall, now: Moment, found: Sequence[Found]
+    call: AnyCall, now: ConsistentRead, found: Sequence[Found]
 ) -> list[answers.Device]:
     states = [each.state for each in found]
     targets = await check_in.targets(now.reader, call.log_id, now.control, states)
@@ -92,7 +92,7 @@ async def _shown_with_targets(
     ]
 
 
-async def _filter_now(call: Call[DevicesQuery, None], now: Moment) -> Filter:
+async def _filter_now(call: Call[DevicesQuery, None], now: ConsistentRead) -> Filter:
     wanted = call.query.outdated
     if wanted is None:
         return _filter(call)
@@ -106,10 +106,12 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
     if (wanted := call.query.outdated) is not None:
         which = which._replace(outdated=Outdated(wanted, current))
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
         items = [shown(state, current) for state in states[:limit]]
-        return Page(items, lists.page_of(states, limit, lambda state: (state.device,)), past.stop)
+        return ListPage(
+            items, lists.next_key(states, limit, lambda state: (state.device,)), past.stop
+        )
 
     return await lists.answer(call, answers.Device, fetch)
 
@@ -165,7 +167,7 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, answers.Device]:
 
     Raises `NotFound`.
     """
-    seen, control = await look(call, name)
+    seen, control = await device_and_control(call, name)
     state = seen.state
     if state is None:
         raise NotFound(f"There is no device {name}.")
@@ -210,7 +212,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     stop = END if query.as_of is None else await query_times.size_as_of(call, query.as_of)
     asked = Asked(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         nonlocal asked  # later pages, and a total, are of the same size as the first
         page = await _history(call, asked, place, limit + 1)
         asked = asked._replace(stop=min(stop, page.size))
@@ -218,10 +220,10 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
             await _check_existed(call, name, min(stop, page.size))
         old = await old_logs(call, (entry.position for entry in page.entries))
         items = [line(entry, old) for entry in page.entries[:limit]]
-        end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
-        return Page(items, end, page.size if query.as_of is None else stop)
+        end = lists.next_key(page.entries, limit, lambda entry: (entry.place, entry.position))
+        return ListPage(items, end, page.size if query.as_of is None else stop)
 
-    return await lists.answer(call, answers.HistoryLine, fetch, place=tuple[int, int])
+    return await lists.answer(call, answers.HistoryLine, fetch, key_type=tuple[int, int])
 
 
 async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -> None:
@@ -231,7 +233,7 @@ async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -
 
 
 async def _history(
-    call: AnyCall, asked: Asked, place: Place | None, limit: int
+    call: AnyCall, asked: Asked, place: SortKey | None, limit: int
 ) -> device_history.Page:
     before = (END, END) if place is None else (int(place[0]), int(place[1]))
     return device_history.page_of(await call.services.histories.get(asked), before, limit)
@@ -262,18 +264,18 @@ async def get_versions(call: Call[VersionsQuery, None]) -> web.StreamResponse:
     size, counts = await fleet_versions.counts(call.services.db, call.log_id, stop)
     items = sorted(shares(counts), key=_place_of)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         behind = [item for item in items if place is None or _place_of(item) > place]
-        end = lists.page_of(behind, limit, _place_of)
-        return Page(behind[:limit], end, size if stop is None else stop)
+        end = lists.next_key(behind, limit, _place_of)
+        return ListPage(behind[:limit], end, size if stop is None else stop)
 
     async def count() -> int:
         return len(items)
 
-    return await lists.answer(call, answers.VersionShare, fetch, count, place=tuple[str, str])
+    return await lists.answer(call, answers.VersionShare, fetch, count, key_type=tuple[str, str])
 
 
-def _place_of(item: answers.VersionShare) -> Place:
+def _place_of(item: answers.VersionShare) -> SortKey:
     return item.model or "", item.version or ""
 
 
@@ -290,7 +292,7 @@ def shares(counts: Sequence[Count]) -> list[answers.VersionShare]:
 
 async def get_project_metrics(call: AnyCall) -> web.Response:
     """How many devices of each model are outdated, for Prometheus."""
-    async with moment(call) as (reader, size, control):
+    async with consistent_read(call) as (reader, size, control):
         _, counts = await fleet_versions.counts(reader, call.log_id)
     text = fleet_metrics.of_models(call.project, counts, control.current)
     headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NEVER_KEPT}
@@ -301,15 +303,15 @@ async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:
     """The shares as they were known at each step; up to now, where no end is given."""
     steps = _steps(call)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         behind = [at_ms for at_ms in steps if place is None or at_ms > int(place[0])]
         size, items = await _known_at(call, behind[:limit])
-        return Page(items, lists.page_of(behind, limit, lambda at_ms: (at_ms,)), size)
+        return ListPage(items, lists.next_key(behind, limit, lambda at_ms: (at_ms,)), size)
 
     async def count() -> int:
         return len(steps)
 
-    return await lists.answer(call, answers.TimelineStep, fetch, count, place=tuple[int])
+    return await lists.answer(call, answers.TimelineStep, fetch, count, key_type=tuple[int])
 
 
 async def _known_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[answers.TimelineStep]]:
@@ -342,5 +344,5 @@ def _steps(call: Call[TimelineQuery, None]) -> Sequence[int]:
     return steps
 
 
-def _after(place: Place | None) -> str:
+def _after(place: SortKey | None) -> str:
     return "" if place is None else str(place[0])

@@ -14,7 +14,7 @@ from firmtrail.http.answers import time_or_none
 from firmtrail.http.bodies import NewRelease, ReleasesQuery, Withdrawal
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import Page, Place
+from firmtrail.http.lists import ListPage, SortKey
 from firmtrail.projections import releases
 from firmtrail.projections.releases import Told
 from firmtrail.recording.commit import Commit
@@ -33,18 +33,18 @@ async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
         reverse=True,
     )
     found.sort(key=lambda each: each.release.model)
-    places: list[Place] = [(each.release.model, each.release.version) for each in found]
+    places: list[SortKey] = [(each.release.model, each.release.version) for each in found]
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         start = 0 if place is None else places.index(place) + 1
         end = start + limit
         items = [_shown(each, is_latest=_key(each) in latest) for each in found[start:end]]
-        return Page(items, places[end - 1] if end < len(places) else None, size)
+        return ListPage(items, places[end - 1] if end < len(places) else None, size)
 
     async def count() -> int:
         return len(found)
 
-    return await lists.answer(call, answers.Release, fetch, count, place=tuple[str, str])
+    return await lists.answer(call, answers.Release, fetch, count, key_type=tuple[str, str])
 
 
 async def get_release(call: AnyCall) -> web.Response:

@@ -16,9 +16,9 @@ from firmtrail.http import lists, respond
 from firmtrail.http import steering_bodies as wire
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import Moment, moment
+from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
+from firmtrail.http.lists import PAGE_ITEMS_MAX, ListPage, ListQuery, SortKey
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
 from firmtrail.projections.rollouts import Texts
 from firmtrail.recording.commit import Commit
@@ -36,24 +36,24 @@ at: where few are in it, a page may hold fewer than asked for, or none, and stil
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     """The rollouts and rollbacks, the newest first."""
-    async with moment(call) as (reader, size, control):
+    async with consistent_read(call) as (reader, size, control):
         _, texts = await rollouts.texts(reader, call.log_id)
     found = sorted(control.rollouts.values(), key=lambda each: -each.position)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         behind = [each for each in found if place is None or each.position < int(place[0])]
         items = [_shown(control, each, texts.get(each.id, NO_TEXTS)) for each in behind[:limit]]
-        return Page(items, lists.page_of(behind, limit, lambda each: (each.position,)), size)
+        return ListPage(items, lists.next_key(behind, limit, lambda each: (each.position,)), size)
 
     async def count() -> int:
         return len(found)
 
-    return await lists.answer(call, wire.Rollout, fetch, count, place=tuple[int])
+    return await lists.answer(call, wire.Rollout, fetch, count, key_type=tuple[int])
 
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """A rollout, and how far it is."""
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         body = await _told(call, now)
     return respond.resource(call, body, now.size)
 
@@ -66,7 +66,7 @@ def _rollout_of(call: AnyCall, decides: Control) -> Rollout:
     return found
 
 
-async def _told(call: AnyCall, now: Moment) -> wire.Rollout:
+async def _told(call: AnyCall, now: ConsistentRead) -> wire.Rollout:
     """The rollout of the path as it is at this moment, and how far it is."""
     found = _rollout_of(call, now.control)
     _, texts = await rollouts.texts(now.reader, call.log_id)
@@ -79,14 +79,14 @@ async def _told(call: AnyCall, now: Moment) -> wire.Rollout:
     return body
 
 
-async def _progress(call: AnyCall, now: Moment, found: Rollout) -> wire.RolloutProgress:
+async def _progress(call: AnyCall, now: ConsistentRead, found: Rollout) -> wire.RolloutProgress:
     reader, max_attempts = now.reader, now.control.settings.max_attempts
     matching = await rollout_devices.matching(reader, call.log_id, found)
     _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
     return wire.RolloutProgress(matching, **counted)
 
 
-async def _named(call: AnyCall, now: Moment, found: Rollout) -> wire.NamedDevices:
+async def _named(call: AnyCall, now: ConsistentRead, found: Rollout) -> wire.NamedDevices:
     """Whom a rollback names."""
     now_ms = call.services.access.now_ms()
     named = await rollout_devices.named(now.reader, call.log_id, found, now.control, now_ms=now_ms)
@@ -181,14 +181,14 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
 
 
 async def _rollout_tried(call: AnyCall, wanted: RolloutStarted) -> wire.Rollout:
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         tried = _tried(call, control.decide_rollout(now.control, wanted))
         how_far = await _progress(call, now, tried)
     return msgspec.structs.replace(_shown(now.control, tried, NO_TEXTS), progress=how_far)
 
 
 async def _rollback_tried(call: AnyCall, wanted: RollbackStarted) -> wire.StartedRollback:
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         tried = _tried(call, control.decide_rollback(now.control, wanted))
         return wire.StartedRollback(rollout=None, devices=await _named(call, now, tried))
 
@@ -247,7 +247,7 @@ async def _command(call: AnyCall, make: _Make) -> web.Response:
     answer = await kept(call.services.db, call.key) or await _commanded(call, make)
     done = msgspec.convert(answer.body, wire.Commanded, from_attributes=True)
     if done.rollout is None:
-        async with moment(call) as now:
+        async with consistent_read(call) as now:
             done = wire.Commanded(now.size, await _told(call, now))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
@@ -272,7 +272,7 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     behind it, only another command on the rollout is news, or that its release was withdrawn."""
     if "If-Match" not in call.request.headers:
         return lambda _held: None
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         seen, body = now.control, await _told(call, now)
 
     def state(decides: Control) -> tuple[Rollout, int | None]:
@@ -288,15 +288,18 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
 async def get_rollout_devices(call: Call[wire.RolloutDevicesQuery, None]) -> web.StreamResponse:
     """The devices that it is meant for, each in exactly one state."""
 
-    def fetching(now: Moment) -> lists.Fetch:
+    def fetching(now: ConsistentRead) -> lists.FetchPage:
         return partial(_page, call, now)
 
-    return await lists.answer_of_moments(call, wire.RolloutDevice, fetching)
+    return await lists.answer_consistently(call, wire.RolloutDevice, fetching)
 
 
 async def _page(
-    call: Call[wire.RolloutDevicesQuery, None], now: Moment, place: Place | None, limit: int
-) -> Page:
+    call: Call[wire.RolloutDevicesQuery, None],
+    now: ConsistentRead,
+    place: SortKey | None,
+    limit: int,
+) -> ListPage:
     found = _rollout_of(call, now.control)
     items: list[wire.RolloutDevice] = []
     after = "" if place is None else str(place[0])
@@ -304,14 +307,14 @@ async def _page(
         page, last = await _devices(call, now, found, after)
         items += page
         if last is None or len(items) > limit:
-            end = lists.page_of(items, limit, lambda each: (each.device,))
-            return Page(items[:limit], end, now.size)
+            end = lists.next_key(items, limit, lambda each: (each.device,))
+            return ListPage(items[:limit], end, now.size)
         after = last
-    return Page(items, (after,), now.size)
+    return ListPage(items, (after,), now.size)
 
 
 async def _devices(
-    call: Call[wire.RolloutDevicesQuery, None], now: Moment, found: Rollout, after: str
+    call: Call[wire.RolloutDevicesQuery, None], now: ConsistentRead, found: Rollout, after: str
 ) -> tuple[list[wire.RolloutDevice], str | None]:
     """Of the next devices those in the state asked for; and the last of them, if there are more."""
     reader, decides, wanted = now.reader, now.control, call.query.state

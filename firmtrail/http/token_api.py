@@ -21,7 +21,7 @@ from firmtrail.http import lists, respond
 from firmtrail.http.answers import time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
-from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Command
@@ -34,7 +34,7 @@ async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, actor_id = call.services.db, str(call.caller.actor_id)
     only = (await scope_of(call)).project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await tokens.page(db, actor_id, only, after=after(place), limit=limit + 1)
         return _page(rows, limit, _token)
 
@@ -87,7 +87,7 @@ async def get_project_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the living tokens of a project, and the logins of its members."""
     db, project, now_ms = call.services.db, call.project, call.services.access.now_ms()
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         begin = after(place)
         rows = await tokens.page_of_members(db, project, now_ms, after=begin, limit=limit + 1)
         return _page(rows, limit, _member_token)
@@ -119,7 +119,7 @@ async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, actor_id = call.services.db, str(call.caller.actor_id)
     now_ms = call.services.access.now_ms()
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await tokens.logins(db, actor_id, now_ms, after=after(place), limit=limit + 1)
         return _page(rows, limit, partial(_login, call))
 
@@ -166,16 +166,16 @@ async def scope_of(call: AnyCall) -> tokens.Scope:
     return await tokens.scope(call.services.db, token_id)
 
 
-def after(place: Place | None) -> str:
+def after(place: SortKey | None) -> str:
     """Return the id or name where a page begins."""
     return str(place[0]) if place else ""
 
 
 def _page[Row: (Token, Login, MemberToken)](
     rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
-) -> Page:
-    end = lists.page_of(rows, limit, lambda row: (row.token_id,))
-    return Page([show(row) for row in rows[:limit]], end)
+) -> ListPage:
+    end = lists.next_key(rows, limit, lambda row: (row.token_id,))
+    return ListPage([show(row) for row in rows[:limit]], end)
 
 
 def _shown(issue: Command[commands.NewToken]) -> Command[bodies.ApiToken]:
