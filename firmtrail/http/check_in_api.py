@@ -24,7 +24,7 @@ from firmtrail.http.callers import DEVICE
 from firmtrail.http.decisions import SHARED_READS_MAX, ConsistentRead, case_of, device_and_control
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, SortKey
-from firmtrail.http.watch import OfDevice, grew
+from firmtrail.http.watch import DeviceNews, grew
 from firmtrail.projections import device_asks, device_history
 from firmtrail.projections.check_in import Counts, Seen
 from firmtrail.recording.check_ins import CheckIn
@@ -65,7 +65,7 @@ async def get_update(call: UpdateCall) -> web.Response:
         while has_place and answer.status == 304 and (left_s := deadline - time.monotonic()) > 0:
             if call.services.readiness.is_draining or _is_gone(call):
                 break
-            news = OfDevice(call.path("device"), counts)
+            news = DeviceNews(call.path("device"), counts)
             await call.services.watch.until(call.log_id, news, left_s, lambda: _is_gone(call))
             call.caller = await call.services.authenticate(call.request, DEVICE)
             answer, counts = await _update(call)

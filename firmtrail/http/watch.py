@@ -26,7 +26,7 @@ CROSS JOIN log_heads
 WHERE log_heads.log_id = given.log_id"""
 
 
-class Reached(NamedTuple):
+class WatchedHead(NamedTuple):
     """How far a log is."""
 
     size: int
@@ -36,24 +36,24 @@ class Reached(NamedTuple):
     """Nothing will come after this size: a newer log of the project has replaced this one."""
 
 
-type IsNews = Callable[[Reached], bool]
+type IsNews = Callable[[WatchedHead], bool]
 
 NUDGED_EVENTS_MAX = 2_000
 """If a nudged log grew by more events, all devices that wait on it are looked at again."""
 
 
 @dataclass(slots=True)
-class OfDevice:
+class DeviceNews:
     """What is news to a device that waits: an order of the log, or a nudge of the device itself."""
 
     device: str
     seen: Counts
     """How far the log was when the device was last looked at, or known not to be concerned."""
 
-    def is_ordered(self, reached: Reached) -> bool:
+    def is_ordered(self, reached: WatchedHead) -> bool:
         return reached.control > self.seen.control
 
-    def is_log_nudged(self, reached: Reached) -> bool:
+    def is_log_nudged(self, reached: WatchedHead) -> bool:
         return reached.nudge > self.seen.nudge
 
 
@@ -72,11 +72,11 @@ def _never() -> bool:
 
 
 class _Waiter(NamedTuple):
-    news: IsNews | OfDevice
-    woken: asyncio.Future[Reached | None]
+    news: IsNews | DeviceNews
+    woken: asyncio.Future[WatchedHead | None]
     is_gone: Callable[[], bool]
 
-    def wake(self, reached: Reached | None) -> None:
+    def wake(self, reached: WatchedHead | None) -> None:
         if not self.woken.done():
             self.woken.set_result(reached)
 
@@ -93,15 +93,15 @@ class Watch:
     async def until(
         self,
         log_id: int,
-        news: IsNews | OfDevice,
+        news: IsNews | DeviceNews,
         timeout_s: float,
         is_gone: Callable[[], bool] = _never,
-    ) -> Reached | None:
+    ) -> WatchedHead | None:
         """Returns how far the log is, once that is news; None when time is up, when the client is
         gone, or when the server drains."""
         if self._is_closed or timeout_s <= 0:
             return None
-        woken: asyncio.Future[Reached | None] = asyncio.get_running_loop().create_future()
+        woken: asyncio.Future[WatchedHead | None] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(log_id, [])
         waiters.append(waiter := _Waiter(news, woken, is_gone))
         self._wanted.set()
@@ -130,9 +130,9 @@ class Watch:
         self._let_go()
         given = Given("log_id bigint", [(log_id,) for log_id in self._waiters])
         for log_id, *columns in await self._db.read(Statement(_REACHED, (), given)):
-            reached, nudged = Reached(*columns), []
+            reached, nudged = WatchedHead(*columns), []
             for waiter in self._waiters.get(log_id, []):
-                if not isinstance(waiter.news, OfDevice):
+                if not isinstance(waiter.news, DeviceNews):
                     if waiter.news(reached):
                         waiter.wake(reached)
                 elif waiter.news.is_ordered(reached):
@@ -143,7 +143,7 @@ class Watch:
                 await self._wake_nudged(log_id, reached, nudged)
 
     async def _wake_nudged(
-        self, log_id: int, reached: Reached, waiting: Sequence[tuple[_Waiter, OfDevice]]
+        self, log_id: int, reached: WatchedHead, waiting: Sequence[tuple[_Waiter, DeviceNews]]
     ) -> None:
         """Wakes those of the waiters that the events since they were looked at are about."""
         start = min(news.seen.size for _, news in waiting)
