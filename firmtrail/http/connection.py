@@ -21,7 +21,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from firmtrail.http import errors, origin
 from firmtrail.http.clients import KNOWN, Clients
 from firmtrail.http.errors import Asked, BadRequest, ExpectationFailed, NotFound, Problem
-from firmtrail.http.gate import HEAD_S, Gate, Pass, Stage, bounds
+from firmtrail.http.gate import HEAD_S, Admission, ConnectionStage, Gate, bounds
 from firmtrail.http.incoming import CONTINUED
 from firmtrail.http.metrics import Metrics
 
@@ -100,7 +100,7 @@ class _Handshake(asyncio.Protocol):
         self._tls = tls
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._pass: Pass | None = None
+        self._pass: Admission | None = None
         self._early = bytearray()
 
     @override
@@ -160,8 +160,8 @@ class _Handshake(asyncio.Protocol):
         if self._pass is not None:
             self._server.gate.forget(self._pass)
 
-    def stage(self) -> Stage:
-        return Stage.HEAD
+    def stage(self) -> ConnectionStage:
+        return ConnectionStage.HEAD
 
     def cut(self) -> None:
         if self._transport is not None:
@@ -177,10 +177,10 @@ class _Connection(web.RequestHandler):
         super().__init__(manager, **options)
         self._gate = manager.gate
         self._clients = manager.clients
-        self._pass: Pass | None = None
+        self._pass: Admission | None = None
         self._late: asyncio.TimerHandle | None = None
 
-    def take(self, admitted: Pass) -> None:
+    def take(self, admitted: Admission) -> None:
         """Takes the place that the connection had during its handshake."""
         self._pass = admitted
         admitted.holder = self
@@ -220,15 +220,15 @@ class _Connection(web.RequestHandler):
         ):
             self._wait_for_head()
 
-    def stage(self) -> Stage:
+    def stage(self) -> ConnectionStage:
         """Says what the connection does; see `gate`."""
         if self._waiter is not None and not self._waiter.done():
-            return Stage.IDLE if self._request_count else Stage.HEAD
+            return ConnectionStage.IDLE if self._request_count else ConnectionStage.HEAD
         request = self._current_request
         is_slow = self._paused or request is None or self._is_sending_body()
         if is_slow and (request is None or KNOWN not in request):
-            return Stage.UNKNOWN
-        return Stage.AT_WORK
+            return ConnectionStage.UNKNOWN
+        return ConnectionStage.AT_WORK
 
     def cut(self) -> None:
         """Breaks the connection; nothing is sent, and its request, if any, sees it as lost."""

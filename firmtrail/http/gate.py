@@ -28,13 +28,13 @@ HEAD_S = 10
 """In which a request's head, and before it a TLS handshake, has to arrive."""
 LINE_EVERY_S = 60
 OBSERVE_EVERY_S = 5
-MADE_ROOM_FOR = 16
+DISPLACED_TOGETHER_MAX = 16
 """How many idle connections give way when one has to: looking for them takes a while."""
 
 _log = structlog.get_logger("firmtrail.http")
 
 
-class Stage(enum.IntEnum):
+class ConnectionStage(enum.IntEnum):
     """What a connection does, in the order in which connections give way."""
 
     HEAD = 0
@@ -46,7 +46,7 @@ class Stage(enum.IntEnum):
 class Connection(Protocol):
     """A connection, as the gate sees it."""
 
-    def stage(self) -> Stage:
+    def stage(self) -> ConnectionStage:
         """Says what the connection does."""
         ...
 
@@ -69,7 +69,7 @@ def bounds(connections: int | None = None, per_address: int | None = None) -> Bo
     return Bounds(in_all, min(in_all, per_address or max(1, in_all // 4)))
 
 
-class Pass:
+class Admission:
     """A place that a connection has. `holder` changes from the handshake to what comes after it."""
 
     __slots__ = ("holder", "network")
@@ -83,8 +83,8 @@ class _Group:
     """Connections that are bounded together, the oldest first."""
 
     def __init__(self) -> None:
-        self.all: dict[Pass, None] = {}
-        self.without_head: dict[Pass, None] = {}
+        self.all: dict[Admission, None] = {}
+        self.without_head: dict[Admission, None] = {}
 
 
 class Gate:
@@ -99,10 +99,10 @@ class Gate:
         self._line: asyncio.TimerHandle | None = None
         self._refused = self._displaced = 0
 
-    def admit(self, connection: Connection, transport: asyncio.BaseTransport) -> Pass | None:
+    def admit(self, connection: Connection, transport: asyncio.BaseTransport) -> Admission | None:
         """Gives a new connection a place; None means that it is refused."""
         if isinstance(transport.get_extra_info("sockname"), str):
-            return Pass("", connection)
+            return Admission("", connection)
         peer = peer_of(str((transport.get_extra_info("peername") or ("",))[0]))
         network = addresses.network(peer)
         own = self._networks.setdefault(network, _Group())
@@ -114,18 +114,18 @@ class Gate:
         if len(everyone.all) >= self._bounds.connections and not self._make_room(everyone):
             self._refuse(network)
             return None
-        admitted = Pass(network, connection)
+        admitted = Admission(network, connection)
         for group in (self._networks.setdefault(network, own), everyone):
             group.all[admitted] = group.without_head[admitted] = None
         return admitted
 
-    def has_asked(self, admitted: Pass) -> None:
+    def has_asked(self, admitted: Admission) -> None:
         """Notes that the connection has sent a whole head."""
         if admitted in self._everyone.without_head:
             del self._everyone.without_head[admitted]
             del self._networks[admitted.network].without_head[admitted]
 
-    def forget(self, admitted: Pass) -> None:
+    def forget(self, admitted: Admission) -> None:
         """Notes that the connection is gone; a second time, or for the operator's, does nothing."""
         if admitted not in self._everyone.all:
             return
@@ -204,12 +204,12 @@ class Gate:
             self._write_line()
 
 
-def _oldest(connections: Iterable[Pass]) -> list[Pass]:
-    for stage in (Stage.HEAD, Stage.IDLE, Stage.UNKNOWN):
-        if found := list(islice(_at(stage, connections), MADE_ROOM_FOR)):
+def _oldest(connections: Iterable[Admission]) -> list[Admission]:
+    for stage in (ConnectionStage.HEAD, ConnectionStage.IDLE, ConnectionStage.UNKNOWN):
+        if found := list(islice(_at(stage, connections), DISPLACED_TOGETHER_MAX)):
             return found
     return []
 
 
-def _at(stage: Stage, connections: Iterable[Pass]) -> Iterator[Pass]:
+def _at(stage: ConnectionStage, connections: Iterable[Admission]) -> Iterator[Admission]:
     return (each for each in connections if each.holder.stage() == stage)
