@@ -22,7 +22,7 @@ from firmtrail.database.sqlite import SQLite
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
 from firmtrail.http.call import Services
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import bounds
 from firmtrail.publishing import checkpoint, published_bucket, published_file, signing_key
 from firmtrail.publishing.checkpoint import BadNote
@@ -193,8 +193,8 @@ async def ensure_demo(services: Services) -> None:
         await demo.populate(services.db, services.access.hasher, project, None, above=above)
 
 
-def runner(services: Services, tls: ssl.SSLContext | None = None) -> Runner:
-    return Runner(
+def runner(services: Services, tls: ssl.SSLContext | None = None) -> HttpRunner:
+    return HttpRunner(
         app.build(services),
         gate=services.gate,
         clients=services.clients,

@@ -32,7 +32,7 @@ from firmtrail.cli.server import UMASK
 from firmtrail.database.database import Unavailable
 from firmtrail.http import descriptors
 from firmtrail.http.app import RUNNER_OPTIONS, SERVICES
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.repeats import Repeats
 
 RESPONSE_TIMEOUT_S = 60
@@ -182,7 +182,7 @@ def _forget(serving: config.Serving, pid: int) -> None:
 
 async def _worker_runner(
     serving: config.Serving, certificates: sockets.Certificates | None
-) -> Runner:
+) -> HttpRunner:
     """The application with its own connections, which it closes when it is cleaned up."""
     async with contextlib.AsyncExitStack() as stack:
         db = await stack.enter_async_context(parts.opened(serving.database))
@@ -203,7 +203,7 @@ class Worker(GunicornUVLoopWebWorker):
 
     app: Gunicorn
     _make: Any
-    _runner: Runner | None = None
+    _runner: HttpRunner | None = None
 
     @override
     def load_wsgi(self) -> None:
@@ -229,7 +229,7 @@ class Worker(GunicornUVLoopWebWorker):
             await asyncio.sleep(RETRY_S)
             raise SystemExit(CAN_NOT_START) from error
 
-    async def _made(self) -> Runner:
+    async def _made(self) -> HttpRunner:
         """Make the application as soon as database, key and checkpoints can be reached."""
         repeats = Repeats()
         while self.alive:

@@ -39,7 +39,7 @@ _log = structlog.get_logger("firmtrail.http")
 type Finished = tuple[web.StreamResponse, bool]
 
 
-class Runner(web.AppRunner):
+class HttpRunner(web.AppRunner):
     """Runs an application whose every refusal is a problem; with `tls`, over TLS.
 
     The TLS context is given here and not to the sites: so a connection is bounded while it shakes

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from firmtrail import config
 from firmtrail.http import app, connection, descriptors, gate
 from firmtrail.http.clients import Clients
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Bounds, Gate
 from firmtrail.http.metrics import Metrics, Present
 from tests.service.site import Site
@@ -53,10 +53,10 @@ async def runner(
     bounds: Bounds,
     clients: Clients,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Runner]:
+) -> AsyncIterator[HttpRunner]:
     monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
     options = app.RUNNER_OPTIONS | {"lingering_time": 0.5}
-    runner = Runner(
+    runner = HttpRunner(
         app.build(site.services), gate=Gate(bounds, clients, metrics), clients=clients, **options
     )
     await runner.setup()
@@ -66,7 +66,7 @@ async def runner(
 
 
 @pytest.fixture
-async def connect(runner: Runner) -> AsyncIterator[Connect]:
+async def connect(runner: HttpRunner) -> AsyncIterator[Connect]:
     """Opens connections from the loopback address with this last number."""
     port, opened = runner.addresses[0][1], []
 
@@ -288,7 +288,7 @@ async def test_a_client_that_takes_no_answer_is_cut(
 
 
 async def test_the_operators_socket_is_open_while_tcp_is_flooded(
-    runner: Runner, connect: Connect, tmp_path_factory: pytest.TempPathFactory
+    runner: HttpRunner, connect: Connect, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = str(tmp_path_factory.mktemp("s") / "s")
     await web.UnixSite(runner, path).start()
@@ -320,10 +320,10 @@ class TestTLS:
         clients: Clients,
         tls: ssl.SSLContext,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> AsyncIterator[Runner]:
+    ) -> AsyncIterator[HttpRunner]:
         monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
         gate = Gate(bounds, clients, metrics)
-        runner = Runner(app.build(site.services), gate=gate, tls=tls, **app.RUNNER_OPTIONS)
+        runner = HttpRunner(app.build(site.services), gate=gate, tls=tls, **app.RUNNER_OPTIONS)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield runner
@@ -340,7 +340,7 @@ class TestTLS:
         context.load_cert_chain(certificate, key)
         return context
 
-    async def test_https_is_served(self, runner: Runner) -> None:
+    async def test_https_is_served(self, runner: HttpRunner) -> None:
         url = f"https://127.0.0.1:{runner.addresses[0][1]}/healthz"
         async with ClientSession(connector=TCPConnector(ssl=False)) as session:
             for _ in range(3):
@@ -355,13 +355,13 @@ class TestTLS:
         assert await is_closed(reader, HEAD_S + 2)
 
     async def test_silent_connections_give_way_before_the_handshake(
-        self, runner: Runner, connect: Connect
+        self, runner: HttpRunner, connect: Connect
     ) -> None:
         flood = [await connect(7) for _ in range(100)]
         await self.test_https_is_served(runner)
         assert sum([await is_closed(reader, 0.01) for reader, _ in flood]) >= 80
 
-    async def test_a_head_that_does_not_come_ends_it_too(self, runner: Runner) -> None:
+    async def test_a_head_that_does_not_come_ends_it_too(self, runner: HttpRunner) -> None:
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         reader, writer = await asyncio.open_connection(

@@ -11,7 +11,7 @@ from aiohttp import ClientSession, web
 
 from firmtrail.http import app
 from firmtrail.http.callers import LocalAccess
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of
 from tests.service.site import P, Site
 
@@ -95,7 +95,7 @@ def new_certificate(folder: Path) -> tuple[Path, Path]:
 async def tls_address(site: Site, tmp_path: Path) -> AsyncIterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*new_certificate(tmp_path))
-    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
+    runner = HttpRunner(app.build(site.services), **app.RUNNER_OPTIONS)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     yield f"127.0.0.1:{runner.addresses[0][1]}"
