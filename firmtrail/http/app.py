@@ -30,7 +30,7 @@ from firmtrail.http.clients import CLIENTS, Clients
 from firmtrail.http.concurrency import ConcurrencyLimit
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
-from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
@@ -95,7 +95,7 @@ def services(
         projects=projects,
         long_poll_s_max=long_poll_s_max,
         metrics=metrics,
-        outdated=Sums(db),
+        outdated=FleetTotals(db),
         devices=Coalescer(db, device_current.one),
         histories=Coalescer(db, _history_pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),

@@ -21,7 +21,7 @@ from firmtrail.http.auth import Authenticate
 from firmtrail.http.callers import NOBODY, Caller
 from firmtrail.http.clients import Clients
 from firmtrail.http.concurrency import ConcurrencyLimit
-from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
@@ -95,7 +95,7 @@ class Services:
     gate: Gate
     """Says which connections are accepted."""
     metrics: Metrics
-    outdated: Sums
+    outdated: FleetTotals
     """How far the devices of all projects are behind."""
     devices: Coalescer[tuple[int, str]]
     """The view's row of a device: concurrent reads are one query."""

@@ -33,7 +33,7 @@ class _Model(NamedTuple):
     latest: Release
 
 
-class Sums:
+class FleetTotals:
     """How far all projects are behind; read at most every 15 s, however often it is asked for.
 
     What could not be read is not kept: who asks next has it read again.
@@ -66,7 +66,7 @@ class Sums:
         return reading.done() and (is_stale or reading.exception() is not None)
 
 
-def of_models(project: str, counts: Iterable[Count], current: Current) -> bytes:
+def model_metrics(project: str, counts: Iterable[Count], current: Current) -> bytes:
     """How far each model that has a release is behind it, the most outdated devices first."""
     behind = outdated.by_model(counts, current)
     models = [

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from firmtrail.database.database import Database
 from firmtrail.http import errors, operations
-from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.repeats import Repeats
 from tests.contract.migrations_test import run_outside
@@ -79,7 +79,7 @@ async def test_a_scrape_tells_of_readiness_where_a_table_is_missing(
 
 
 async def test_no_reading_for_a_scrape_outlives_what_it_is_for(db: Database) -> None:
-    sums = Sums(db)
+    sums = FleetTotals(db)
     scrape = asyncio.create_task(sums.text())
     await asyncio.sleep(0)
     await sums.close()
