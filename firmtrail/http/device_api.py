@@ -12,14 +12,14 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.receipts import proven
 from firmtrail.http.scalars import TEXT_BYTES_MAX
 from firmtrail.http.times import unix_ms
-from firmtrail.http.validate import Faulty, described
+from firmtrail.http.validate import FaultyItem, fault_text
 from firmtrail.recording.reports import Outcome, Receipt
 from firmtrail.rules import device
 from firmtrail.rules.device import Refused
 
 MINIMAL, PROOF = "return=minimal", "receipt=proof"
 
-type Item[Each] = Each | Faulty
+type Item[Each] = Each | FaultyItem
 type ReportsCall = Call[ReportsQuery, Report | list[Item[Report]]]
 type GatewayCall = Call[ReportsQuery, DeviceReport | list[Item[DeviceReport]]]
 
@@ -100,13 +100,13 @@ def _command(name: str, report: Report, actor: str) -> device.Report:
 
 
 def _command_or_refusal(name: str, item: Item[Report], actor: str) -> device.Report | Refused:
-    if isinstance(item, Faulty):
-        return Refused("invalid", described(item.faults), status=422)
+    if isinstance(item, FaultyItem):
+        return Refused("invalid", fault_text(item.faults), status=422)
     return _command(name, item, actor)
 
 
 def _device_of(item: Item[DeviceReport]) -> str:
-    return "" if isinstance(item, Faulty) else item.device
+    return "" if isinstance(item, FaultyItem) else item.device
 
 
 def cut(detail: str) -> str:

@@ -42,33 +42,33 @@ def _number(text: str) -> int | float:
 _decode_any = msgspec.json.Decoder(float_hook=_number).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-type Text = bytes | msgspec.Raw
-type Reader = Callable[[bytes], Awaitable[Any]]
+type JsonText = bytes | msgspec.Raw
+type BodyReader = Callable[[bytes], Awaitable[Any]]
 type _ReadItems = Callable[[bytes, Pace], Awaitable[list[Any]]]
 
 
-class Faulty(msgspec.Struct, frozen=True):
+class FaultyItem(msgspec.Struct, frozen=True):
     """An item of an array that is not what it should be."""
 
     faults: list[Fault]
 
 
-def body_reader(kind: Any, items_max: int = 1_000) -> Reader:
+def body_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
     """Returns what reads bytes as `kind`: a Struct, or a union of a Struct and an array of it."""
     return _reader(kind, _refusing_items(kind, items_max) if takes_arrays(kind) else None)
 
 
-def skipping_reader(kind: Any, items_max: int = 1_000) -> Reader:
-    """As `body_reader`, but a faulty item of an array becomes a `Faulty` in its place."""
+def skipping_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
+    """As `body_reader`, but a faulty item of an array becomes a `FaultyItem` in its place."""
     return _reader(kind, _skipping_items(kind, items_max))
 
 
-def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
+def _reader(kind: Any, read_items: _ReadItems | None) -> BodyReader:
     read_one = _one_reader(kind)
 
     def single(body: bytes) -> Any:
         value = read_one(body)
-        if isinstance(value, Faulty):
+        if isinstance(value, FaultyItem):
             raise _invalid(value.faults)
         return value
 
@@ -94,13 +94,13 @@ def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
 
 
 type _ReadOne = Callable[..., Any]
-"""Reads text as a Struct, or as `Faulty` with so many faults at most."""
+"""Reads text as a Struct, or as `FaultyItem` with so many faults at most."""
 
 
 def _one_reader(kind: Any) -> _ReadOne:
     decode = msgspec.json.Decoder(kind).decode
 
-    def read_one(text: Text, pointer: str = "", faults_max: int = FAULTS_MAX) -> Any:
+    def read_one(text: JsonText, pointer: str = "", faults_max: int = FAULTS_MAX) -> Any:
         try:
             value = decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -109,26 +109,26 @@ def _one_reader(kind: Any) -> _ReadOne:
             return _read_slowly(text, kind, pointer, faults_max)
         if NUL in bytes(text):
             faults = faults_of(msgspec.to_builtins(value), kind, pointer, faults_max)
-            return Faulty(faults) if faults else value
+            return FaultyItem(faults) if faults else value
         return value
 
     return read_one
 
 
-def _first_fault(error: Exception, kind: Any, pointer: str) -> Faulty:
+def _first_fault(error: Exception, kind: Any, pointer: str) -> FaultyItem:
     if not isinstance(error, msgspec.ValidationError):
         raise _malformed(error)
-    return Faulty([found.first_fault(error, kind, pointer)])
+    return FaultyItem([found.first_fault(error, kind, pointer)])
 
 
-def _read_slowly(text: Text, kind: Any, pointer: str, faults_max: int) -> Any:
+def _read_slowly(text: JsonText, kind: Any, pointer: str, faults_max: int) -> Any:
     """Read what the typed decoder would not take; mostly there is something wrong with it."""
     value = found.without_leap_seconds(_parsed(text), kind)
     faults = faults_of(value, kind, pointer, faults_max)
-    return Faulty(faults) if faults else msgspec.convert(value, kind)
+    return FaultyItem(faults) if faults else msgspec.convert(value, kind)
 
 
-def _parsed(text: Text) -> object:
+def _parsed(text: JsonText) -> object:
     """Any JSON value; raises `BadRequest` for what is none."""
     try:
         return _decode_any(text)
@@ -166,7 +166,7 @@ def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
         faults: list[Fault] = []
         for index, text in enumerate(texts):
             item = read_one(text, f"/{index}", FAULTS_MAX - len(faults))
-            if isinstance(item, Faulty):
+            if isinstance(item, FaultyItem):
                 faults += item.faults
                 if len(faults) == FAULTS_MAX:
                     break
@@ -193,7 +193,7 @@ def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
         left = FAULTS_MAX
         for text in texts:
             item = read_one(text, "", max(1, left))
-            if isinstance(item, Faulty):
+            if isinstance(item, FaultyItem):
                 left -= len(item.faults)
             items.append(item)
             if pace.is_due():
@@ -378,5 +378,5 @@ def takes_arrays(kind: Any) -> bool:
     return typing.get_origin(found.bare_of(found.arm_of(kind, []))) is list
 
 
-def described(faults: Iterable[Fault]) -> str:
+def fault_text(faults: Iterable[Fault]) -> str:
     return "; ".join(f"{fault.pointer or '/'}: {fault.reason}" for fault in faults)

@@ -10,8 +10,8 @@ from multidict import MultiDict
 from firmtrail.http import bodies, steering_bodies
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Invalid, TooLarge
 from firmtrail.http.validate import (
-    Faulty,
-    Reader,
+    BodyReader,
+    FaultyItem,
     body_reader,
     is_optional,
     query_reader,
@@ -22,7 +22,7 @@ from firmtrail.http.validate import (
 REPORTS = bodies.Report | list[bodies.Report]
 
 
-def read(reader: Reader, body: bytes) -> Any:
+def read(reader: BodyReader, body: bytes) -> Any:
     async def reading() -> Any:
         return await reader(body)
 
@@ -77,7 +77,7 @@ def test_text_that_cannot_be_stored_is_the_fault_of_its_member(text: str) -> Non
     assert list(faults(body)) == ["/detail"]
     assert list(faults(b"[" + body + b', {"version": "1.0.0"}]')) == ["/0/detail"]
     first, second = read(skipping_reader(REPORTS), b"[" + body + b', {"version": "1.0.0"}]')
-    assert isinstance(first, Faulty)
+    assert isinstance(first, FaultyItem)
     assert second == bodies.Report(version="1.0.0")
     named = f'{{"device": "d1", "tags": ["{text}"], "{text}": 1}}'.encode()
     assert "/tags/0" in faults(named, bodies.Registration)
@@ -245,7 +245,7 @@ def test_with_skip_a_faulty_item_stands_in_its_place() -> None:
     reader = skipping_reader(REPORTS)
     first, second = read(reader, b'[{"version": "1.0.0"}, {"version": "1"}]')
     assert isinstance(first, bodies.Report)
-    assert isinstance(second, Faulty)
+    assert isinstance(second, FaultyItem)
     with pytest.raises(Invalid):
         read(reader, b'{"version": "1"}')
     with pytest.raises(BadRequest):
