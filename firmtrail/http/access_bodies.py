@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.access.roles import Role
 from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import outside_calendar
-from firmtrail.http.faults import hold
+from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.scalars import Email, Id, NewEmail, Password, ProjectName
 
 type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
@@ -41,7 +41,7 @@ class WantedToken(Wanted, frozen=True, kw_only=True):
     expires_at: Moment | None = None
 
     def __post_init__(self) -> None:
-        hold(outside_calendar("expires_at", self.expires_at))
+        raise_if_broken(outside_calendar("expires_at", self.expires_at))
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ class LocalToken(Wanted, frozen=True, kw_only=True):
     expires_at: Moment | None = None
 
     def __post_init__(self) -> None:
-        hold(outside_calendar("expires_at", self.expires_at))
+        raise_if_broken(outside_calendar("expires_at", self.expires_at))
 
 
 class WantedLog(Wanted, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.events.fleet import Status
-from firmtrail.http.faults import Broken, BrokenRules, hold
+from firmtrail.http.faults import BrokenRule, BrokenRules, raise_if_broken
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.scalars import (
     TEXT_BYTES_MAX,
@@ -36,7 +36,7 @@ from firmtrail.http.times import OUTSIDE_CALENDAR, is_in_calendar
 DEVICES_MAX = 10_000
 
 
-def outside_calendar(name: str, moment: datetime | None) -> Broken | None:
+def outside_calendar(name: str, moment: datetime | None) -> BrokenRule | None:
     """Of a time: its offset can carry it out of the calendar, where it can't be written down."""
     if moment is None or is_in_calendar(moment):
         return None
@@ -173,7 +173,7 @@ class NewRelease(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     notes: FreeText | None = None
 
     def __post_init__(self) -> None:
-        hold(too_long("notes", self.notes))
+        raise_if_broken(too_long("notes", self.notes))
 
 
 class Withdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,10 +182,10 @@ class Withdrawal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: FreeText
 
     def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason))
+        raise_if_broken(too_long("reason", self.reason))
 
 
-def too_long(name: str, text: str | None) -> Broken | None:
+def too_long(name: str, text: str | None) -> BrokenRule | None:
     """Of a free text: its characters may be few enough, and its bytes not."""
     if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
         return name, f"has more than {TEXT_BYTES_MAX} bytes"

@@ -17,7 +17,7 @@ from typing import Any, TypeAliasType, Union
 import msgspec
 
 from firmtrail.http.errors import FAULTS_MAX, Fault
-from firmtrail.http.times import at_59
+from firmtrail.http.times import without_leap_second
 
 REASON_CHARACTERS_MAX = 200
 """A reason can quote the value, which may be long."""
@@ -26,7 +26,7 @@ UNSTORABLE = "holds the character NUL or half of a surrogate pair, which no text
 
 _PATH = re.compile(r" - at `\$\.(\w+)")
 
-type Broken = tuple[str, str]
+type BrokenRule = tuple[str, str]
 """A member that breaks a rule which its type can't say, and how it does."""
 
 
@@ -34,12 +34,12 @@ class BrokenRules(ValueError):
     """Raised by a struct's `__post_init__`, which is asked of a faulty body too: then a member that
     is missing or of the wrong type is None in it, or its default."""
 
-    def __init__(self, broken: Sequence[Broken]) -> None:
+    def __init__(self, broken: Sequence[BrokenRule]) -> None:
         super().__init__(broken)
         self.broken = broken
 
 
-def hold(*found: Broken | None) -> None:
+def raise_if_broken(*found: BrokenRule | None) -> None:
     """Raises `BrokenRules` if any was found broken."""
     if broken := [each for each in found if each is not None]:
         raise BrokenRules(broken)
@@ -56,22 +56,22 @@ def first_fault(error: msgspec.ValidationError, kind: Any, pointer: str) -> Faul
     """Returns the fault that stopped a decoder of the Struct `kind`; it looked at nothing more."""
     if isinstance(error.__cause__, BrokenRules):
         name, reason = error.__cause__.broken[0]
-        return Fault(reason, pointer=f"{pointer}/{escaped(name)}")
+        return Fault(reason, pointer=f"{pointer}/{pointer_part(name)}")
     found = _PATH.search(str(error))
     field = _fields(kind).get(found[1]) if found else None
     if found is None or field is None:
         return Fault(reason_of(error, kind), pointer=pointer)
-    return Fault(reason_of(error, field.type), pointer=f"{pointer}/{escaped(found[1])}")
+    return Fault(reason_of(error, field.type), pointer=f"{pointer}/{pointer_part(found[1])}")
 
 
 def without_leap_seconds(value: Any, kind: Any) -> Any:
-    """Returns `value` with the times in it that fall in second 60 as `at_59` gives them."""
+    """Returns `value` with the times in it that fall in second 60 as `without_leap_second` gives them."""
     if not _has_times(kind):
         return value
-    arm = arm_of(kind, value)
-    bare = bare_of(arm)
+    arm = alternative_of(kind, value)
+    bare = bare_type(arm)
     if isinstance(value, str):
-        return at_59(value)
+        return without_leap_second(value)
     if isinstance(value, dict) and is_struct(bare):
         fields = _fields(bare)
         return {
@@ -87,7 +87,7 @@ def without_leap_seconds(value: Any, kind: Any) -> Any:
 @cache
 def _has_times(kind: Any) -> bool:
     """Whether a value of this type can be a time, or hold one."""
-    for part in map(bare_of, _parts(kind)):
+    for part in map(bare_type, _parts(kind)):
         if part is datetime:
             return True
         inner = [field.type for field in _fields(part).values()] if is_struct(part) else ()
@@ -101,7 +101,7 @@ def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
     if isinstance(value, str) and "\0" in value:
         yield Fault(UNSTORABLE, pointer=pointer)
         return
-    arm = arm_of(kind, value)
+    arm = alternative_of(kind, value)
     if isinstance(value, dict | list) and len(value) > (length_max := _length_max(arm)):
         yield Fault(f"has more than {length_max} members", pointer=pointer)
         return
@@ -123,14 +123,14 @@ def _error(value: object, kind: Any) -> msgspec.ValidationError | None:
 
 
 def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    bare = bare_of(kind)
+    bare = bare_type(kind)
     if isinstance(value, dict) and is_struct(bare):
         yield from _member_faults(value, bare, pointer)
     elif isinstance(value, dict) and typing.get_origin(bare) is dict:
         name_kind, member_kind = typing.get_args(bare)
         for name, member in value.items():
-            yield from _faults(name, name_kind, f"{pointer}/{escaped(name)}")
-            yield from _faults(member, member_kind, f"{pointer}/{escaped(name)}")
+            yield from _faults(name, name_kind, f"{pointer}/{pointer_part(name)}")
+            yield from _faults(member, member_kind, f"{pointer}/{pointer_part(name)}")
     elif isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
         item = typing.get_args(bare)[0]
         for index, each in enumerate(value):
@@ -143,18 +143,18 @@ def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterato
     for name, field in fields.items():
         if name in value:
             is_good = True
-            for fault in _faults(value[name], field.type, f"{pointer}/{escaped(name)}"):
+            for fault in _faults(value[name], field.type, f"{pointer}/{pointer_part(name)}"):
                 is_good = False
                 yield fault
             if is_good:
                 good[field.name] = msgspec.convert(value[name], field.type)
         elif field.required:
-            yield Fault("is missing", pointer=f"{pointer}/{escaped(name)}")
+            yield Fault("is missing", pointer=f"{pointer}/{pointer_part(name)}")
     yield from _rule_faults(value, good, kind, pointer)
     if kind.__struct_config__.forbid_unknown_fields:
         for name in value:
             if name not in fields:
-                yield Fault("is unknown here", pointer=f"{pointer}/{escaped(name)}")
+                yield Fault("is unknown here", pointer=f"{pointer}/{pointer_part(name)}")
 
 
 def _rule_faults(
@@ -168,7 +168,7 @@ def _rule_faults(
         for name, reason in error.broken:
             if name in value and name not in good:
                 continue  # it is there, of another type: that was said
-            yield Fault(reason, pointer=f"{pointer}/{escaped(name)}")
+            yield Fault(reason, pointer=f"{pointer}/{pointer_part(name)}")
 
 
 @cache
@@ -177,7 +177,7 @@ def _fields(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
-def escaped(name: str) -> str:
+def pointer_part(name: str) -> str:
     """Returns a name as a part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
@@ -194,7 +194,7 @@ def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
     return reason
 
 
-def bare_of(kind: Any) -> Any:
+def bare_type(kind: Any) -> Any:
     """Returns the type without aliases and annotations."""
     while True:
         if isinstance(kind, TypeAliasType):
@@ -210,7 +210,7 @@ def _metas(kind: Any) -> Iterator[msgspec.Meta]:
         kind = kind.__value__
     if typing.get_origin(kind) is typing.Annotated:
         yield from (meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
-    for arm in arms(bare_of(kind)):
+    for arm in alternatives(bare_type(kind)):
         yield from _metas(arm)
 
 
@@ -223,20 +223,20 @@ def _length_max(kind: Any) -> float:
     return min(lengths, default=float("inf"))
 
 
-def arms(kind: Any) -> tuple[Any, ...]:
+def alternatives(kind: Any) -> tuple[Any, ...]:
     """Returns the types that a union is made of; of any other type none."""
     is_union = typing.get_origin(kind) in {Union, types.UnionType}
     return typing.get_args(kind) if is_union else ()
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    return arms(bare_of(kind)) or (kind,)
+    return alternatives(bare_type(kind)) or (kind,)
 
 
-def arm_of(kind: Any, value: object) -> Any:
+def alternative_of(kind: Any, value: object) -> Any:
     """Returns the part of a union that a JSON object or array means; the type if it is no union."""
-    for arm in arms(bare_of(kind)):
-        bare = bare_of(arm)
+    for arm in alternatives(bare_type(kind)):
+        bare = bare_type(arm)
         if isinstance(value, dict) and (is_struct(bare) or typing.get_origin(bare) is dict):
             return arm
         if isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
@@ -253,7 +253,7 @@ def is_flat(kind: Any) -> bool:
     """Whether no member of the Struct is an array or an object: then it is quick to decode,
     whatever else the text holds, as members that it does not know are only passed over."""
     return not any(
-        is_struct(bare_of(part)) or typing.get_origin(bare_of(part)) in {list, tuple, dict}
+        is_struct(bare_type(part)) or typing.get_origin(bare_type(part)) in {list, tuple, dict}
         for field in msgspec.structs.fields(kind)
         for part in _parts(field.type)
     )

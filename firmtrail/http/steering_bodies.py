@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.http.answers import TimeText
 from firmtrail.http.bodies import too_long
-from firmtrail.http.faults import Broken, hold
+from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.http.lists import ListQuery
 from firmtrail.http.scalars import FreeText, Id, Name, VersionText
 from firmtrail.rules import version
@@ -129,7 +129,7 @@ class WantedRollout(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        hold(both(self.cohort, self.tag), too_fine("percent", self.percent))
+        raise_if_broken(both(self.cohort, self.tag), too_fine("percent", self.percent))
 
 
 class WantedRollback(Wish, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        hold(
+        raise_if_broken(
             both(self.cohort, self.tag),
             too_fine("percent", self.percent),
             too_long("reason", self.reason),
@@ -155,14 +155,14 @@ class WantedRollback(Wish, frozen=True, kw_only=True):
         )
 
 
-def both(cohort: str | None, tag: str | None) -> Broken | None:
+def both(cohort: str | None, tag: str | None) -> BrokenRule | None:
     """At most one of the two narrows a model down."""
     if cohort is not None and tag is not None:
         return "tag", "stands beside a cohort: one of the two can be named"
     return None
 
 
-def too_fine(name: str, percent: float | None) -> Broken | None:
+def too_fine(name: str, percent: float | None) -> BrokenRule | None:
     """Of a percentage: a rollout reaches whole hundredths of a percent."""
     if percent is not None and percent != round(percent, 2):
         return name, "has more than two decimals"
@@ -175,7 +175,7 @@ class Because(Wish, frozen=True, kw_only=True):
     reason: FreeText | None = None
 
     def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason))
+        raise_if_broken(too_long("reason", self.reason))
 
 
 class Advance(Because, frozen=True, kw_only=True):
@@ -184,7 +184,7 @@ class Advance(Because, frozen=True, kw_only=True):
     percent: Percent
 
     def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason), too_fine("percent", self.percent))
+        raise_if_broken(too_long("reason", self.reason), too_fine("percent", self.percent))
 
 
 class Halt(Because, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def at_59(text: str) -> str:
+def without_leap_second(text: str) -> str:
     """Returns a time in second 60 as the last millisecond of second 59, and other text as it is.
 
     RFC 3339 allows second 60, and no datetime has it.
@@ -27,7 +27,7 @@ def parsed(text: str) -> datetime:
     Raises `ValueError`, which says why, where there is no such time.
     """
     try:
-        moment = msgspec.convert(at_59(text), datetime)
+        moment = msgspec.convert(without_leap_second(text), datetime)
     except msgspec.ValidationError:
         raise ValueError("there is no such time") from None
     if not is_in_calendar(moment):

@@ -238,7 +238,7 @@ def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
 
 
 def _item_kind(kind: Any) -> Any:
-    [item_kind] = typing.get_args(found.bare_of(found.arm_of(kind, [])))
+    [item_kind] = typing.get_args(found.bare_type(found.alternative_of(kind, [])))
     return item_kind
 
 
@@ -361,7 +361,9 @@ def _parameter_reader(kind: Any) -> Callable[[str], Any]:
 
 
 def _without_none(kind: Any) -> list[Any]:
-    return [arm for arm in found.arms(found.bare_of(kind)) if arm is not types.NoneType] or [kind]
+    return [
+        arm for arm in found.alternatives(found.bare_type(kind)) if arm is not types.NoneType
+    ] or [kind]
 
 
 def is_optional(kind: Any) -> bool:
@@ -375,7 +377,7 @@ def is_optional(kind: Any) -> bool:
 
 def takes_arrays(kind: Any) -> bool:
     """Whether the body may be an array."""
-    return typing.get_origin(found.bare_of(found.arm_of(kind, []))) is list
+    return typing.get_origin(found.bare_type(found.alternative_of(kind, []))) is list
 
 
 def fault_text(faults: Iterable[Fault]) -> str:

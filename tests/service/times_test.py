@@ -38,7 +38,8 @@ async def test_no_parameter_takes_a_time_that_is_none(site: Site, text: str) -> 
     for route in IN_PROJECT:
         for field in msgspec.structs.fields(route.query):
             if not any(
-                kind in faults.arms(field.type) or kind is field.type for kind in (Time, AsOf)
+                kind in faults.alternatives(field.type) or kind is field.type
+                for kind in (Time, AsOf)
             ):
                 continue
             others = {"from": "2026-01-01T00:00:00Z"} if "timeline" in route.path else {}
@@ -101,7 +102,9 @@ async def test_a_token_expires_at_a_time_that_can_be_written_down(site: Site) ->
 
 def times_in(kind: Any, name: str = "") -> list[str]:
     """Where a body of this type holds times."""
-    parts = [faults.bare_of(part) for part in (faults.arms(faults.bare_of(kind)) or (kind,))]
+    parts = [
+        faults.bare_type(part) for part in (faults.alternatives(faults.bare_type(kind)) or (kind,))
+    ]
     found = []
     for part in parts:
         if faults._has_times(part) and not faults.is_struct(part):
@@ -117,7 +120,7 @@ def test_every_time_in_a_body_is_in_the_calendar() -> None:
     for route in ROUTES:
         if route.body is None:
             continue
-        kind = faults.arm_of(route.body, {})
+        kind = faults.alternative_of(route.body, {})
         for name in times_in(kind):
             found = faults.faults_of({name: OUTSIDE[0]}, kind)
             assert f"/{name}" in {fault.pointer for fault in found}, name_of(route)
