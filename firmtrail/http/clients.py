@@ -124,7 +124,7 @@ class Clients:
 
 CLIENTS = web.AppKey("CLIENTS", Clients)
 
-KNOWN = web.RequestKey("KNOWN", bool)
+IS_AUTHENTICATED = web.RequestKey("KNOWN", bool)
 """Set on a request once its caller's credential was found to be good."""
 
 

@@ -19,8 +19,8 @@ from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from firmtrail.http import errors, origin
-from firmtrail.http.clients import KNOWN, Clients
-from firmtrail.http.errors import Asked, BadRequest, ExpectationFailed, NotFound, Problem
+from firmtrail.http.clients import IS_AUTHENTICATED, Clients
+from firmtrail.http.errors import BadRequest, ExpectationFailed, NotFound, Problem, RequestInfo
 from firmtrail.http.gate import HEAD_S, Admission, ConnectionStage, Gate, bounds
 from firmtrail.http.incoming import CONTINUED
 from firmtrail.http.metrics import Metrics
@@ -226,7 +226,7 @@ class _Connection(web.RequestHandler):
             return ConnectionStage.IDLE if self._request_count else ConnectionStage.HEAD
         request = self._current_request
         is_slow = self._paused or request is None or self._is_sending_body()
-        if is_slow and (request is None or KNOWN not in request):
+        if is_slow and (request is None or IS_AUTHENTICATED not in request):
             return ConnectionStage.UNKNOWN
         return ConnectionStage.AT_WORK
 
@@ -309,9 +309,9 @@ def _holds_back(request: web.BaseRequest) -> bool:
 
 
 def _refused(error: BaseException, request: web.BaseRequest, clients: Clients) -> web.Response:
-    asked = Asked(str(uuid_utils.uuid7()), clients.address(request))
+    asked = RequestInfo(str(uuid_utils.uuid7()), clients.address(request))
     problem = _problem_of(error, asked)
-    answer = errors.response(problem, asked.request_id)
+    answer = errors.problem_response(problem, asked.request_id)
     answer.headers["X-Request-Id"] = asked.request_id
     origin.protect(answer.headers, clients.scheme(request))
     if problem.status < Problem.status:  # what is no refusal is logged already
@@ -324,7 +324,7 @@ def _refused(error: BaseException, request: web.BaseRequest, clients: Clients) -
     return answer
 
 
-def _problem_of(error: BaseException, asked: Asked) -> Problem:
+def _problem_of(error: BaseException, asked: RequestInfo) -> Problem:
     match error:
         case http_exceptions.LineTooLong():
             return BadRequest("A line of the request's head is too long.")

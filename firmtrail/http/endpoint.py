@@ -20,7 +20,7 @@ from firmtrail.database.database import Unavailable
 from firmtrail.http import errors, origin, scalars, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
-from firmtrail.http.clients import KNOWN
+from firmtrail.http.clients import IS_AUTHENTICATED
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route
@@ -72,10 +72,12 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         began = perf_counter()
         request_id = str(uuid_utils.uuid7())
         call: AnyCall = Call(request, request_id, services)
-        response = await errors.answered(work(call), request, request_id)
+        response = await errors.answer_or_problem(work(call), request, request_id)
         is_noted = response.status == 201 or response.status >= 500  # 5xx says: ask again
         if call.caller.is_first_call and not is_noted and not response.prepared:
-            response = await errors.answered(_noted_first(call, response), request, request_id)
+            response = await errors.answer_or_problem(
+                _noted_first(call, response), request, request_id
+            )
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             origin.protect(response.headers, services.clients.scheme(request))
@@ -136,7 +138,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
         if not is_public:
             call.access = access
             call.caller = await authenticate(request, access)
-            request[KNOWN] = True
+            request[IS_AUTHENTICATED] = True
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:

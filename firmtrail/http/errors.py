@@ -36,7 +36,7 @@ _log = structlog.get_logger("firmtrail.http")
 _repeats = Repeats()
 
 
-class Asked(NamedTuple):
+class RequestInfo(NamedTuple):
     """A request, as log lines name it."""
 
     request_id: str
@@ -229,7 +229,7 @@ class ServiceUnavailable(Problem):
         super().__init__(detail, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
 
 
-async def answered(
+async def answer_or_problem(
     work: Awaitable[web.StreamResponse], request: web.Request, request_id: str
 ) -> web.StreamResponse:
     """What `work` answers, or the problem that its error means.
@@ -240,14 +240,14 @@ async def answered(
     try:
         return await work
     except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
-        asked = Asked(request_id, address_of(request))
+        asked = RequestInfo(request_id, address_of(request))
         problem = problem_of(error, asked)
         if STREAM in request:
             return _broken(request, error, asked)
-        return response(problem, request_id)
+        return problem_response(problem, request_id)
 
 
-def response(problem: Problem, request_id: str) -> web.Response:
+def problem_response(problem: Problem, request_id: str) -> web.Response:
     """The problem as an answer; each status has one title."""
     return web.Response(
         status=problem.status,
@@ -270,7 +270,7 @@ def problem_body(problem: Problem, request_id: str) -> ProblemBody:
     )
 
 
-def problem_of(error: BaseException, asked: Asked) -> Problem:
+def problem_of(error: BaseException, asked: RequestInfo) -> Problem:
     """The problem that an error means."""
     match error:
         case Problem():
@@ -289,7 +289,7 @@ def problem_of(error: BaseException, asked: Asked) -> Problem:
             return Problem()
 
 
-def _unavailable(error: Unavailable, asked: Asked) -> Problem:
+def _unavailable(error: Unavailable, asked: RequestInfo) -> Problem:
     """A log that takes no appends says why: only people can change that.
 
     Every request meets the same condition, so its line is written once a minute.
@@ -317,7 +317,7 @@ def refusal(refused: Refused) -> Problem:
     return _STATUSES.get(refused.status, Conflict)(refused.detail, code=refused.code)
 
 
-def _broken(request: web.Request, error: Exception, asked: Asked) -> web.StreamResponse:
+def _broken(request: web.Request, error: Exception, asked: RequestInfo) -> web.StreamResponse:
     """The begun answer, on a connection that can't end it cleanly any more."""
     reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
     _log.warning("stream broken", reason=reason, **asked._asdict())
