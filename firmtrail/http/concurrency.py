@@ -56,7 +56,7 @@ class ConcurrencyLimit:
         owners = ("project", caller.project), ("person", caller.actor_id)
         for kind, name in owners:
             if name is not None and self._open_of[kind, name] >= self._per_owner_max:
-                detail = f"This {kind} has too many of these requests open: end one, then retry."
+                detail = f"This {kind} has too many of these requests open."
                 raise TooManyRequests(RETRY_AFTER_S, detail)
         if self._open >= self._requests_max:
             raise ServiceUnavailable("Too many of these requests are open.", RETRY_AFTER_S)

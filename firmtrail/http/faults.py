@@ -65,7 +65,7 @@ def first_fault(error: msgspec.ValidationError, kind: Any, pointer: str) -> Faul
 
 
 def without_leap_seconds(value: Any, kind: Any) -> Any:
-    """Returns `value` with the times in it that fall in second 60 as `without_leap_second` gives them."""
+    """Returns `value` with each time in second 60 moved to the end of second 59."""
     if not _has_times(kind):
         return value
     arm = alternative_of(kind, value)
