@@ -83,7 +83,7 @@ def services(
     `metrics_folder` where the processes of a server count together."""
     metrics = Metrics(metrics_folder)
     clients = Clients(trusted_proxies)
-    builder = Builder(db, is_alone=folder is not None, tell=metrics.tell_rebuild)
+    builder = Builder(db, is_alone=folder is not None, tell=metrics.count_rebuild_step)
     return Services(
         db=db,
         recorder=recorder,

@@ -17,7 +17,7 @@ from firmtrail import __version__
 from firmtrail.http import openapi, respond
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound, ServiceUnavailable
-from firmtrail.http.metrics import CONTENT_TYPE, Present
+from firmtrail.http.metrics import CONTENT_TYPE, ProcessState
 from firmtrail.recording.commit import until_text
 
 NOT_READY_RETRY_AFTER_S = 5
@@ -107,12 +107,12 @@ async def get_metrics(call: AnyCall) -> web.Response:
     return web.Response(body=body, headers=headers)
 
 
-async def _present(call: AnyCall) -> Present:
+async def _present(call: AnyCall) -> ProcessState:
     services = call.services
     failures, checkpoints_up, artifacts_up = await asyncio.gather(
         services.readiness.failures(), services.stores.checkpoints(), services.stores.artifacts()
     )
-    return Present(
+    return ProcessState(
         ready=not failures,
         refused_logs=services.readiness.refused_logs,
         publishing=services.publisher is not None and services.publisher.problem is None,

@@ -16,7 +16,7 @@ from firmtrail.http import app, connection, descriptors, gate
 from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Bounds, Gate
-from firmtrail.http.metrics import Metrics, Present
+from firmtrail.http.metrics import Metrics, ProcessState
 from tests.service.site import Site
 
 HALF_HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -206,7 +206,7 @@ async def test_what_is_at_work_does_not_give_way(site: Site, connect: Connect) -
 
 
 def scraped(metrics: Metrics) -> str:
-    present = Present(
+    present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=None, artifacts_up=None
     )
     return metrics.text(present).decode()
