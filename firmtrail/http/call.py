@@ -1,4 +1,4 @@
-"""What a handler is given: one request, checked, with what it may use to answer it."""
+"""Defines what a handler receives: one checked request, and the services to answer it with."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +33,7 @@ from firmtrail.recording.recorder import Recorder
 
 
 class Call[Query, Body]:
-    """One request on its way: the endpoint fills it in, the handler reads it."""
+    """Carries one request: the endpoint fills it in, and the handler reads it."""
 
     __slots__ = ("access", "body", "caller", "key", "query", "request", "request_id", "services")
 
@@ -45,99 +45,99 @@ class Call[Query, Body]:
         self.request_id = request_id
         self.services = services
         self.access: callers.RouteAccess = callers.PUBLIC
-        """Who may call the route."""
+        """Describes who may call the route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None
-        """A user's, if the request has one and the route takes it."""
+        """The user's Idempotency-Key, if the request has one and the route takes it."""
 
     @property
     def project(self) -> str:
-        """The path's, which the caller may use; "" where the path names none."""
+        """Returns the path's project, which the caller may use; "" if the path names none."""
         return self.caller.project or ""
 
     @property
     def log_id(self) -> int:
-        """The project's newest log; 0, which is none, where the path names no project."""
+        """Returns the project's newest log; 0, which is no log, if the path names no project."""
         return self.caller.log_id or 0
 
     @property
     def address(self) -> str:
-        """The client's network address."""
+        """Returns the client's network address."""
         return self.services.clients.address(self.request)
 
     @property
     def prefix(self) -> str:
-        """The path that a trusted proxy serves us below; "" is the root."""
+        """Returns the path below which a trusted proxy serves this service; "" is the root."""
         return self.services.clients.prefix(self.request)
 
     @property
     def lane(self) -> Lane:
-        """In which lane bcrypt works for this caller, whose access was checked."""
+        """Returns the lane in which bcrypt works for this caller, whose access was checked."""
         return "local" if self.caller.kind == "system" else "operators"
 
     def path(self, name: str) -> str:
-        """A parameter of the path; "" where its text is no such name."""
+        """Returns a parameter of the path; "" if its text is not a valid name."""
         return self.request.match_info[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What handlers work with: the lifetimes that the server owns."""
+    """Holds what handlers work with; the server owns the lifetime of each part."""
 
     db: Database
     recorder: Recorder
     access: Access
     authenticate: Authenticate
     keys: Keys
-    """Those that all servers of the database share."""
+    """The keys that all servers of the database share."""
     clients: Clients
-    """Says who the client of a request is."""
+    """Finds the client of a request."""
     gate: Gate
-    """Says which connections are accepted."""
+    """Decides which connections are accepted."""
     metrics: Metrics
     outdated: FleetTotals
-    """How far the devices of all projects are behind."""
+    """Counts the outdated devices of all projects."""
     devices: Coalescer[tuple[int, str]]
-    """The view's row of a device: concurrent reads are one query."""
+    """Reads a device's row of the view; concurrent reads share one query."""
     histories: Coalescer[Any]
     check_ins: Coalescer[tuple[int, str]]
-    """What a check-in looks at."""
+    """Reads what a check-in needs to know of a device."""
     ways_back: Coalescer[tuple[int, str, str, int]]
     """Reads what a device ran before a bad version, as of a size of the log."""
     watch: Watch
     """Wakes requests that wait for a log to grow."""
     device_waits: ConcurrencyLimit
-    """For devices that wait for another answer."""
+    """Limits the devices that wait for a new answer."""
     people_waits: ConcurrencyLimit
-    """For people that wait for a device's answer."""
+    """Limits the people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
     """Rebuilds views while requests are served."""
     reads: Reads
     silence: Silence
-    """Looks for devices that do not call any more."""
+    """Finds devices that have stopped calling."""
     streams: ConcurrencyLimit
-    """For those who follow a log."""
+    """Limits the requests that follow a log."""
     replays: ConcurrencyLimit
-    """For those who read one."""
+    """Limits the requests that read a log."""
     write_timeout_s: float
-    """In which a client has to take something of what is streamed to it."""
+    """A streamed answer ends if its client reads nothing for this long."""
     artifacts: Artifacts | None
-    """None: this server has no place for them."""
+    """None if this server has no store of artifacts."""
     artifact_bytes_max: int
     uploads: ConcurrencyLimit
-    """For those who add an artifact."""
+    """Limits the requests that add an artifact."""
     stores: Stores
-    """Says whether checkpoints and artifacts can be reached."""
+    """Checks whether the stores of checkpoints and artifacts can be reached."""
     publisher: Publisher | None = None
-    """None where there is no key to sign with: nothing is published."""
+    """None if there is no key to sign with, so that nothing is published."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False
     projects: config.ProjectMakers = "operator"
-    """Who may create projects."""
+    """Names who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
-    """After which a request that waits for news is answered."""
+    """A request that waits for news is answered after this long."""
     demo_throttle: Throttle = field(default_factory=Throttle)
 
 

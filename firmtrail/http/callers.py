@@ -1,8 +1,8 @@
-"""Who may call a route, and who is calling: the words that routes, auth and handlers share.
+"""Defines who may call a route, and who is calling, for routes, auth and handlers.
 
 `http/auth.py` turns a request and the `RouteAccess` of its route into a `Caller`, or raises
-`errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`. Endpoints do it before they
-read a body, so nobody unknown makes the server parse anything.
+`errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`. Endpoints do that before they
+read a body, so that an unknown caller cannot make the server parse anything.
 """
 
 import enum
@@ -12,7 +12,7 @@ import msgspec
 
 
 class Permission(enum.StrEnum):
-    """What a member may do; the roles that hold each are in access/roles.py."""
+    """Names what a member may do; access/roles.py assigns the permissions to roles."""
 
     READ = "read"  # viewer and above
     REPORT = "report"  # operator, admin, gateway: report on a device's behalf
@@ -22,17 +22,18 @@ class Permission(enum.StrEnum):
 
 
 class PublicAccess(msgspec.Struct, frozen=True):
-    """Anyone, no credential looked at."""
+    """Admits anyone; no credential is read."""
 
 
 class UserAccess(msgspec.Struct, frozen=True):
-    """A person's login or API token; the path names no project."""
+    """Admits a person's login or API token; the path names no project."""
 
 
 class MemberAccess(msgspec.Struct, frozen=True):
-    """A token whose role in the path's `{project}` holds the permission.
+    """Admits a token whose role in the path's `{project}` has the permission.
 
-    Anyone, no credential looked at, where the project's public_checkpoint is set and counts here.
+    With `is_public_checkpoint`, it admits anyone to a project whose public_checkpoint is set; no
+    credential is read then.
     """
 
     permission: Permission
@@ -40,15 +41,18 @@ class MemberAccess(msgspec.Struct, frozen=True):
 
 
 class GatewayAccess(MemberAccess, frozen=True):
-    """A member with the permission, on behalf of devices that the body names. The path is a
-    device's as well, but of no certain one: a device's own secret is wrong on it."""
+    """Admits a member with the permission, on behalf of the devices that the body names.
+
+    Devices use this path too, but it names none of them. A device's own secret is therefore wrong
+    here.
+    """
 
 
 class DeviceAccess(msgspec.Struct, frozen=True):
-    """The secret of the path's `{device}`, or a member with this permission on its behalf.
+    """Admits the secret of the path's `{device}`, or a member with this permission on its behalf.
 
-    With `records_calls`, an answer 201 says that the call itself was recorded, so a device's first
-    call needs no record of its own before it.
+    With `records_calls`, an answer 201 means that the call itself was recorded. A device's first
+    call then needs no separate record before it.
     """
 
     permission: Permission = Permission.REPORT
@@ -56,7 +60,7 @@ class DeviceAccess(msgspec.Struct, frozen=True):
 
 
 class LocalAccess(msgspec.Struct, frozen=True):
-    """Only over the unix socket beside an embedded database; 404 on every other listener."""
+    """Admits only the unix socket next to an embedded database; other listeners answer 404."""
 
 
 type RouteAccess = PublicAccess | UserAccess | MemberAccess | DeviceAccess | LocalAccess
@@ -71,13 +75,13 @@ type CallerKind = Literal["nobody", "device", "gateway", "user", "system"]
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls, once the route's access let them.
+    """Identifies the caller that the route admitted.
 
-    `actor` is what an entry says: device/<id>, gateway/<token id>, token/<token id>, user/<actor
-    id>, system; "" for nobody. `actor_id` is the user's behind a login or an API token, "system"
-    over the socket. `project` and `log_id` are those of the path, None where it names none;
-    `device` is set only for a device's own secret. `token_id` is that of a login or API token, and
-    `permissions` is what it may do in the path's project.
+    `actor` is the text in entries: device/<id>, gateway/<token id>, token/<token id>, user/<actor
+    id>, system; "" for nobody. `actor_id` is the user that a login or an API token belongs to, or
+    "system" over the socket. `project` and `log_id` are those of the path, None if it names none.
+    `device` is set only for a device's own secret. `token_id` is the id of the login or API token,
+    and `permissions` is what it allows in the path's project.
     """
 
     kind: CallerKind
@@ -89,7 +93,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     permissions: frozenset[str] = frozenset()
     device: str | None = None
     is_first_call: bool = False
-    """The device never called before, and nothing durable says yet that it did."""
+    """True if the device never called before, and nothing durable records this call yet."""
 
 
 NOBODY = Caller(kind="nobody")
