@@ -74,7 +74,12 @@ async def fleet(site: Site) -> Site:
 @pytest.fixture
 async def address(site: Site) -> AsyncIterator[Address]:
     """The host and port of a server that listens as one of ours, for clients that write bytes."""
-    runner = HttpRunner(app.build(site.services), **app.RUNNER_OPTIONS)
+    runner = HttpRunner(
+        app.build(site.services),
+        gate=site.services.gate,
+        clients=site.services.clients,
+        **app.RUNNER_OPTIONS,
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0]

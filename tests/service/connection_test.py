@@ -5,7 +5,10 @@ import asyncio
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from firmtrail.http.clients import Clients
 from firmtrail.http.connection import HttpRunner
+from firmtrail.http.gate import Gate, bounds
+from firmtrail.http.metrics import Metrics
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import Address, Answer
 
@@ -55,7 +58,9 @@ async def broken(_: web.Request) -> web.Response:
 async def test_a_refusal_and_a_bug_are_each_logged_once() -> None:
     bare = web.Application()
     bare.router.add_get("/broken", broken)
-    runner = HttpRunner(bare, access_log=None)
+    clients = Clients()
+    gate = Gate(bounds(), clients, Metrics())
+    runner = HttpRunner(bare, gate=gate, clients=clients, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     for path, status, event in (

@@ -323,7 +323,8 @@ class TestTLS:
     ) -> AsyncIterator[HttpRunner]:
         monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
         gate = Gate(bounds, clients, metrics)
-        runner = HttpRunner(app.build(site.services), gate=gate, tls=tls, **app.RUNNER_OPTIONS)
+        served = app.build(site.services)
+        runner = HttpRunner(served, gate=gate, clients=clients, tls=tls, **app.RUNNER_OPTIONS)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield runner

@@ -95,7 +95,12 @@ def new_certificate(folder: Path) -> tuple[Path, Path]:
 async def tls_address(site: Site, tmp_path: Path) -> AsyncIterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*new_certificate(tmp_path))
-    runner = HttpRunner(app.build(site.services), **app.RUNNER_OPTIONS)
+    runner = HttpRunner(
+        app.build(site.services),
+        gate=site.services.gate,
+        clients=site.services.clients,
+        **app.RUNNER_OPTIONS,
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     yield f"127.0.0.1:{runner.addresses[0][1]}"
