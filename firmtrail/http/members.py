@@ -1,8 +1,8 @@
-"""Reads an object's members without looking at what they hold.
+"""Removes repeated members from a JSON object, without decoding what the members hold.
 
-In JSON a member may be given any number of times, and the last one counts. Each one that a typed
-decoder meets is checked, so a long text can make it check one member for a long time. What passes
-through here holds every member once.
+In JSON a member may be given any number of times, and the last one counts. A typed decoder checks
+every repetition, so a long text can make it check one member for a long time. A text that passed
+through this module holds each member once.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,11 @@ import msgspec
 
 
 def last_of_each(kind: type[msgspec.Struct]) -> Callable[[msgspec.Raw], bytes | msgspec.Raw]:
-    """Returns what leaves of an object's text the last one of each member that `kind` knows.
+    """Returns a function that keeps only the last value of each member that `kind` knows.
 
-    A text that is no object, or that holds a member that `kind` forbids, stays as it is.
-    Raises `msgspec.DecodeError` for what is no JSON, and `RecursionError` for what nests too deep.
+    The function leaves a text as it is that is not an object, or that holds a member that `kind`
+    forbids. It raises `msgspec.DecodeError` for text that is not JSON, and `RecursionError` for
+    text that nests too deep.
     """
     fields = msgspec.structs.fields(kind)
     members = msgspec.defstruct(
