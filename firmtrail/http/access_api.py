@@ -27,7 +27,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Conflict, Forbidden, NotFound, Unauthorized
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
-from firmtrail.http.logs import log_of, old_logs, place_of
+from firmtrail.http.logs import log_and_position, log_of, older_logs
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Command
@@ -181,7 +181,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
     history = await _history(call, f"{kind}/{actor_id}")
     if not history:
         raise NotFound(f"The log names no actor {actor_id}.")
-    old = await old_logs(call, (each.position for each in history))
+    old = await older_logs(call, (each.position for each in history))
     first = history[0].event
     holder = first.holder if isinstance(first, TokenIssued) else None
     user = await people.by_id(call.services.db, holder or actor_id)
@@ -286,5 +286,5 @@ def _member(row: people.Member) -> bodies.Member:
 def _role_since(recorded: Recorded, old: Sequence[Part]) -> bodies.RoleSince:
     role = getattr(recorded.event, "role", None)
     since = time_text(recorded.recorded_at_ms)
-    number, position = place_of(old, recorded.position)
+    number, position = log_and_position(old, recorded.position)
     return bodies.RoleSince(role=role, since=since, position=position, log=number)

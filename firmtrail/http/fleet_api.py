@@ -20,7 +20,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, case_of, consistent_read, device_and_control
 from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.lists import ListPage, SortKey
-from firmtrail.http.logs import old_logs, place_of
+from firmtrail.http.logs import log_and_position, older_logs
 from firmtrail.projections import (
     check_in,
     device_current,
@@ -218,7 +218,7 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
         asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # whoever reported is there
             await _check_existed(call, name, min(stop, page.size))
-        old = await old_logs(call, (entry.position for entry in page.entries))
+        old = await older_logs(call, (entry.position for entry in page.entries))
         items = [line(entry, old) for entry in page.entries[:limit]]
         end = lists.next_key(page.entries, limit, lambda entry: (entry.place, entry.position))
         return ListPage(items, end, page.size if query.as_of is None else stop)
@@ -240,7 +240,7 @@ async def _history(
 
 
 def line(entry: Entry, old: Sequence[Part]) -> answers.HistoryLine:
-    number, position = place_of(old, entry.position)
+    number, position = log_and_position(old, entry.position)
     return answers.HistoryLine(
         version=entry.version,
         previous_version=entry.previous_version,

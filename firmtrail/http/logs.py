@@ -28,7 +28,7 @@ async def log_of(call: AnyCall) -> int:
     return log_id
 
 
-async def old_logs(call: AnyCall, positions: Iterable[int]) -> list[continued.Part]:
+async def older_logs(call: AnyCall, positions: Iterable[int]) -> list[continued.Part]:
     """Returns the older logs that the newest one continues, if they hold one of the positions."""
     if all(position >= 0 for position in positions):
         return []
@@ -36,7 +36,7 @@ async def old_logs(call: AnyCall, positions: Iterable[int]) -> list[continued.Pa
     return continued.parts_of(rows)
 
 
-def place_of(old: Iterable[continued.Part], position: int) -> tuple[int | UnsetType, int]:
+def log_and_position(old: Iterable[continued.Part], position: int) -> tuple[int | UnsetType, int]:
     """Returns an event's log and position as answers show them.
 
     The log is the number of an older log, and unset if the newest log holds the event.

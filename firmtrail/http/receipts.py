@@ -1,7 +1,7 @@
-"""A receipt with its proof, for who asked for it with the report (`Prefer: receipt=proof`).
+"""Adds proofs to receipts, for clients that ask for them with the report (`Prefer: receipt=proof`).
 
-The report is recorded already, and its receipt is given whatever happens here: a proof that is not
-there in time is left out, with the reason.
+The report is already recorded, so the client gets its receipt whatever happens here. A proof that
+is not available in time is left out, and the receipt says why.
 """
 
 import asyncio
@@ -21,11 +21,12 @@ _log = structlog.get_logger("firmtrail.http")
 _repeats = Repeats()
 
 PROOF_WAIT_S = 5
-"""For the next checkpoint, mostly half a second; and for the proofs of a large array."""
+"""How long to wait for the next checkpoint, which mostly takes half a second, and for the proofs of
+a large array."""
 
 
 async def proven(call: AnyCall, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """The receipts, each with its proof under the next checkpoint that covers all of them."""
+    """Returns the receipts, each with its proof under the next checkpoint that covers them all."""
     if call.services.publisher is None:
         return [replace(each, proof=None, no_proof="publishing_off") for each in receipts]
     try:
@@ -41,14 +42,14 @@ async def proven(call: AnyCall, receipts: Sequence[Receipt]) -> list[Receipt]:
 
 
 async def _proofs(call: AnyCall, receipts: Sequence[Receipt]) -> list[str]:
-    """One after another: a proof is a few reads, and others want to read too."""
+    """Makes the proofs one after another: each takes a few reads, and other requests read too."""
     publisher = call.services.publisher
     assert publisher is not None
     proofs = {}
     for number in {each.log for each in receipts}:
         positions = {each.position for each in receipts if each.log == number}
         log_id = await log.by_number(call.services.db, call.project, number)
-        assert log_id is not None, "a receipt is of a log of its project"
+        assert log_id is not None, "a receipt names a log of its project"
         last = await publisher.covering(log_id, 1 + max(positions))
         for position in positions:
             proofs[number, position] = await proof_text(call, log_id, position, last)
@@ -56,6 +57,6 @@ async def _proofs(call: AnyCall, receipts: Sequence[Receipt]) -> list[str]:
 
 
 async def proof_text(call: AnyCall, log_id: int, position: int, signed: published.Published) -> str:
-    """The offline receipt of an event under a checkpoint that covers it."""
+    """Returns the offline receipt of an event under a checkpoint that covers it."""
     path = await tree.inclusion(call.services.db, log_id, position, signed.size)
     return checkpoint.proof_text(position, path, signed.note)
