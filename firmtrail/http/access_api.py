@@ -50,7 +50,7 @@ async def post_login(call: Call[Any, bodies.Login]) -> web.Response:
             answer = await _log_in(tx, actor_id, access.now_ms())
             if key:
                 await keep(tx, key, answer)
-    return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
+    return respond.json(answer.status, answer.body, respond.NO_STORE)
 
 
 async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> Answer:
@@ -154,14 +154,14 @@ async def post_member(call: Call[Any, bodies.WantedMember]) -> web.Response:
     if call.key is not None and (user := await people.by_email(call.services.db, wanted.email)):
         call.key = call.key._replace(about=user.actor_id)
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
-    return await respond.acted(call, _told(set_member))
+    return await respond.run_once(call, _told(set_member))
 
 
 async def delete_member(call: Call[Any, None]) -> web.Response:
     """End a membership."""
     remove = commands.remove_member(call.path("id"), actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, remove)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def delete_text(call: Call[Any, None]) -> web.Response:
@@ -171,7 +171,7 @@ async def delete_text(call: Call[Any, None]) -> web.Response:
     erase = commands.erase_text(head, position, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, erase)
     await call.services.db.scrub()
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def get_actor(call: Call[Any, None]) -> web.Response:
@@ -205,7 +205,7 @@ async def post_local_user(call: Call[Any, bodies.LocalUser]) -> web.Response:
     set_member = commands.set_member(
         wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
     )
-    return await respond.acted(call, _told(set_member))
+    return await respond.run_once(call, _told(set_member))
 
 
 async def post_local_log(call: Call[Any, bodies.WantedLog]) -> web.Response:
@@ -248,7 +248,7 @@ async def post_local_erasure(call: Call[Any, bodies.LocalErasure]) -> web.Respon
     if user is None:
         raise NotFound("No user has this e-mail address.")
     await erase_user(services.db, services.recorder, user.actor_id, actor=call.caller.actor)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def _current(call: AnyCall) -> bodies.Project:

@@ -183,11 +183,11 @@ async def send(call: AnyCall, artifact: Artifact) -> web.StreamResponse:
         "Content-Disposition": f'attachment; filename="{artifact.name}"',
         "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
     }
-    if "If-Match" in call.request.headers and not respond.is_among(
-        call.request.if_match, artifact.sha256, weak_counts=False
+    if "If-Match" in call.request.headers and not respond.matches_strongly(
+        call.request.if_match, artifact.sha256
     ):
         raise errors.Stale("The artifact is not the one that If-Match names.")
-    if respond.has_it(call.request, artifact.sha256):
+    if respond.client_has(call.request, artifact.sha256):
         return web.Response(status=304, headers=headers)
     part = _span(call.request, artifact)
     span = part or _Span(0, artifact.size_bytes)

@@ -127,7 +127,7 @@ async def get_event(call: Call[Any, None]) -> web.Response:
     await recorded_reads.record(call, {"log": head.number})
     async for [(_, _, text)] in log.read(call.services.db, head.log_id, position, position + 1):
         headers = {respond.LOG_SIZE: str(head.size)}
-        return respond.stored(call, CLOUDEVENT, text.encode(), headers)
+        return respond.encoded_resource(call, CLOUDEVENT, text.encode(), headers)
     raise AssertionError("a position below the size is there, or the log is corrupt")
 
 

@@ -216,7 +216,7 @@ async def post_retry(call: Call[Any, wire.Retry]) -> web.Response:
         await retry(commit)
         return wire.Retry(version=version)
 
-    return await respond.acted(call, answering(200, command))
+    return await respond.run_once(call, answering(200, command))
 
 
 async def post_ask(call: Call[wire.AskQuery, wire.WantedAsk]) -> web.Response:

@@ -100,4 +100,4 @@ async def _last(publisher: Publisher, log_id: int) -> published.Published:
 def _text(call: AnyCall, text: str, kept: str) -> web.Response:
     whose = "public" if call.caller.kind == "nobody" else "private"
     headers = {"Cache-Control": f"{whose}, {kept}", "X-Content-Type-Options": "nosniff"}
-    return respond.stored(call, "text/plain", text.encode(), headers)
+    return respond.encoded_resource(call, "text/plain", text.encode(), headers)

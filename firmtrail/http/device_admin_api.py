@@ -48,7 +48,7 @@ async def post_devices(call: RegisterCall) -> web.Response:
             return _registered_one(outcomes[0], shown)
         return await _registered_many(call, outcomes, shown)
 
-    return await respond.acted(call, command)
+    return await respond.run_once(call, command)
 
 
 async def _with_secrets(
@@ -135,8 +135,8 @@ async def patch_device(call: Call[Any, bodies.DeviceChange]) -> web.Response:
     is_restored = await call.services.recorder.act(call.log_id, command)
     size, body = await fleet_api.shown_now(call, name)
     if is_restored and text is not None:
-        return respond.json(200, msgspec.structs.replace(body, secret=text), respond.NEVER_KEPT)
-    return respond.changed(body, size)
+        return respond.json(200, msgspec.structs.replace(body, secret=text), respond.NO_STORE)
+    return respond.changed_resource(body, size)
 
 
 async def _check_match(call: AnyCall, name: str) -> None:
@@ -151,7 +151,7 @@ async def delete_device(call: Call[Any, None]) -> web.Response:
     change = commands.Change(DeviceChanged(), decommissioned=True)
     command = commands.change(call.path("device"), change, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, command)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
@@ -167,7 +167,7 @@ async def post_secret(call: Call[Any, bodies.Rotation]) -> web.Response:
     async def command(commit: Commit) -> Answer:
         return Answer(201, answers.NewSecret(name, text, await rotate(commit)))
 
-    return await respond.acted(call, command)
+    return await respond.run_once(call, command)
 
 
 async def _sealed(call: AnyCall, name: str, text: str) -> NewSecret:

@@ -295,7 +295,7 @@ async def get_project_metrics(call: AnyCall) -> web.Response:
     async with consistent_read(call) as (reader, size, control):
         _, counts = await fleet_versions.counts(reader, call.log_id)
     text = fleet_metrics.model_metrics(call.project, counts, control.current)
-    headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NEVER_KEPT}
+    headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NO_STORE}
     return web.Response(body=text, headers={**headers, respond.LOG_SIZE: str(size)})
 
 

@@ -74,7 +74,7 @@ async def get_index(call: AnyCall) -> web.Response:
 
 async def get_healthz(_call: AnyCall) -> web.Response:
     """Whether the process answers at all."""
-    return respond.json(200, Alive(), respond.NEVER_KEPT)
+    return respond.json(200, Alive(), respond.NO_STORE)
 
 
 async def get_readyz(call: AnyCall) -> web.Response:
@@ -84,7 +84,7 @@ async def get_readyz(call: AnyCall) -> web.Response:
     if failures:
         detail = f"Not ready: {', '.join(failures)}.{_until(call, failures)}"
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
-    return respond.json(200, Ready("ready", refused_logs), respond.NEVER_KEPT)
+    return respond.json(200, Ready("ready", refused_logs), respond.NO_STORE)
 
 
 def _until(call: AnyCall, failures: Sequence[str]) -> str:
@@ -100,7 +100,7 @@ def _until(call: AnyCall, failures: Sequence[str]) -> str:
 
 async def get_metrics(call: AnyCall) -> web.Response:
     """What the process counts, and how many devices are outdated, for Prometheus."""
-    headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
+    headers = {"Content-Type": CONTENT_TYPE, **respond.NO_STORE}
     call.services.gate.observe()
     present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())
     body = call.services.metrics.text(present) + outdated
@@ -127,7 +127,7 @@ async def get_openapi(call: AnyCall) -> web.Response:
     document = call.request.app[openapi.DOCUMENT]
     if base_url := call.services.clients.base_url(call.request):
         document = openapi.seen_from(document, base_url)
-    return respond.stored(call, respond.JSON, document, headers)
+    return respond.encoded_resource(call, respond.JSON, document, headers)
 
 
 async def get_docs(call: AnyCall) -> web.Response:
@@ -146,7 +146,7 @@ async def get_docs_file(call: AnyCall) -> web.Response:
 def _file(call: AnyCall, name: str) -> web.Response:
     media = mimetypes.types_map[name[name.rindex(".") :]]
     headers = {**SECURITY_HEADERS, "Cache-Control": "public, max-age=3600"}
-    return respond.stored(call, media, _content(name), headers)
+    return respond.encoded_resource(call, media, _content(name), headers)
 
 
 @functools.cache

@@ -73,7 +73,7 @@ async def _act(call: AnyCall, status: int, command: Command[After]) -> web.Respo
         after = await command(commit)
         return _shown(after.told, is_latest=after.is_latest)
 
-    return await respond.acted(call, answering(status, shown))
+    return await respond.run_once(call, answering(status, shown))
 
 
 async def _told(call: AnyCall) -> tuple[int, dict[Key, Told]]:

@@ -32,7 +32,7 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BYTES = "application/octet-stream"
 LOG_SIZE = "Firmtrail-Log-Size"
-NEVER_KEPT = {"Cache-Control": "no-store"}
+NO_STORE = {"Cache-Control": "no-store"}
 """Headers of answers that may show a secret, or that are true only for a moment."""
 
 WRITE_BYTES = 256 * 1024
@@ -52,7 +52,7 @@ def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> we
     return web.Response(status=status, body=_encode(body), content_type=JSON, headers=headers)
 
 
-async def acted(
+async def run_once(
     call: AnyCall, command: Command[Answer], *, log_id: int | None = None
 ) -> web.Response:
     """Runs a command once for its Idempotency-Key, and returns its answer.
@@ -60,10 +60,10 @@ async def acted(
     The command runs on the project's newest log, or on the log `log_id`.
     """
     answer = await once(call.services.recorder, log_id or call.log_id, call.key, command)
-    return json(answer.status, answer.body, NEVER_KEPT)
+    return json(answer.status, answer.body, NO_STORE)
 
 
-def nothing() -> web.Response:
+def no_content() -> web.Response:
     return web.Response(status=204)
 
 
@@ -74,36 +74,38 @@ def resource(
     sent = dict(headers or {})
     if log_size is not None:
         sent[LOG_SIZE] = str(log_size)
-    return stored(call, JSON, _encode(body), sent)
+    return encoded_resource(call, JSON, _encode(body), sent)
 
 
-def stored(call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]) -> web.Response:
+def encoded_resource(
+    call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]
+) -> web.Response:
     """Returns bytes that are already encoded, otherwise like `resource`."""
     etag = etag_of(body)
     sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
-    if has_it(call.request, etag):
+    if client_has(call.request, etag):
         return web.Response(status=304, headers=sent)
     charset = "utf-8" if media.startswith("text/") else None
     return web.Response(body=body, content_type=media, charset=charset, headers=sent)
 
 
-def has_it(request: web.Request, etag: str) -> bool:
-    """Returns whether the client already has the state with this ETag."""
+def client_has(request: web.Request, etag: str) -> bool:
+    """Returns whether If-None-Match names this ETag; it compares weakly (RFC 9110, 13.1)."""
     wanted = request.headers.get("If-None-Match")
     if wanted is None or request.method not in {"GET", "HEAD"}:
         return False
     if wanted == f'"{etag}"':  # every poll sends this form, so skip parsing
         return True
-    return is_among(request.if_none_match, etag)
+    return any(each.value in {"*", etag} for each in request.if_none_match or ())
 
 
-def changed(body: Any, log_size: int) -> web.Response:
+def changed_resource(body: Any, log_size: int) -> web.Response:
     """Returns the state that a command left, with the ETag that a read of it would have."""
     encoded = _encode(body)
     headers = {
         "ETag": f'"{etag_of(encoded)}"',
         LOG_SIZE: str(log_size),
-        **NEVER_KEPT,
+        **NO_STORE,
     }
     return web.Response(body=encoded, content_type=JSON, headers=headers)
 
@@ -118,20 +120,16 @@ def etag_of(encoded: bytes) -> str:
 
 def check_match(call: AnyCall, body: Any) -> None:
     """Raises `Stale` if the request's If-Match names another state than `body`."""
-    if "If-Match" in call.request.headers:
-        wanted = call.request.if_match
-        if not is_among(wanted, etag_of(_encode(body)), weak_counts=False):
-            raise Stale("The state that If-Match names is no longer current: read it again.")
+    request = call.request
+    if "If-Match" in request.headers and not matches_strongly(
+        request.if_match, etag_of(_encode(body))
+    ):
+        raise Stale("The state that If-Match names is no longer current: read it again.")
 
 
-def is_among(etags: tuple[Any, ...] | None, etag: str, *, weak_counts: bool = True) -> bool:
-    """Returns whether an ETag is in the list (RFC 9110, 13.1).
-
-    If-None-Match compares weakly, If-Match strongly.
-    """
-    return any(
-        each.value in {"*", etag} and (weak_counts or not each.is_weak) for each in etags or ()
-    )
+def matches_strongly(etags: tuple[Any, ...] | None, etag: str) -> bool:
+    """Returns whether If-Match names an ETag; it compares strongly (RFC 9110, 13.1)."""
+    return any(each.value in {"*", etag} and not each.is_weak for each in etags or ())
 
 
 async def stream(
@@ -156,7 +154,7 @@ async def stream(
         response.charset = "utf-8"
     if media in COMPRESSED:
         response.headers.add("Vary", "Accept-Encoding")
-        if call.request.method != "HEAD" and takes_gzip(call.request):
+        if call.request.method != "HEAD" and accepts_gzip(call.request):
             response.enable_compression(web.ContentCoding.gzip)
     async with aclosing(chunks):
         first = await anext(chunks, b"")
@@ -214,7 +212,7 @@ def _discard_unsent(transport: asyncio.Transport) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def takes_gzip(request: web.Request) -> bool:
+def accepts_gzip(request: web.Request) -> bool:
     """Returns whether the client accepts gzip (RFC 9110, 12.5.3).
 
     A coding with weight 0 is refused; a coding that is not named is not requested.

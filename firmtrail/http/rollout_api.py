@@ -169,7 +169,7 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
     head is held to keep it."""
     known = await kept(call.services.db, call.key)
     if known is not None:
-        return respond.json(known.status, known.body, respond.NEVER_KEPT)
+        return respond.json(known.status, known.body, respond.NO_STORE)
     would_be = await look()
     if call.key is None:
         return respond.json(200, would_be)
@@ -177,7 +177,7 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
     async def tried(_commit: Commit) -> msgspec.Struct:
         return would_be
 
-    return await respond.acted(call, answering(200, tried))
+    return await respond.run_once(call, answering(200, tried))
 
 
 async def _rollout_tried(call: AnyCall, wanted: RolloutStarted) -> wire.Rollout:
@@ -212,7 +212,7 @@ async def _started(
         found = await command(commit)
         return show(commit.control, found)
 
-    return await respond.acted(call, answering(201, shown))
+    return await respond.run_once(call, answering(201, shown))
 
 
 async def post_advance(call: Call[Any, wire.Advance]) -> web.Response:
@@ -252,7 +252,7 @@ async def _command(call: AnyCall, make: _Make) -> web.Response:
         if call.key is not None:
             async with call.services.db.transaction() as tx:
                 await keep(tx, call.key, Answer(200, done))
-    return respond.changed(done.rollout, done.log_size)
+    return respond.changed_resource(done.rollout, done.log_size)
 
 
 async def _commanded(call: AnyCall, make: _Make) -> Answer:
@@ -354,4 +354,4 @@ async def _halt(call: AnyCall, command: Command[None]) -> web.Response:
         await command(commit)
         return wire.HaltState(commit.control.halt)
 
-    return await respond.acted(call, answering(200, halt))
+    return await respond.run_once(call, answering(200, halt))

@@ -116,7 +116,7 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
         SeedUpdate(each, number, entry.sent or entry.version, time_text(entry.time_ms))
         for each, entry in enumerate(entries, start=1)
     ]
-    return respond.json(200, updates, respond.NEVER_KEPT)
+    return respond.json(200, updates, respond.NO_STORE)
 
 
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
@@ -184,5 +184,5 @@ def _refused(text: str) -> web.Response:
 
 
 def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    sent = {**respond.NEVER_KEPT, **(headers or {})}
+    sent = {**respond.NO_STORE, **(headers or {})}
     return web.Response(status=status, text=text, headers=sent)

@@ -34,7 +34,7 @@ async def get_tile(call: AnyCall) -> web.Response:
     level = int(call.path("level") or -1)
     log_id, tile = await _tile_of(call, level, str(level))
     hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
-    return respond.stored(call, OCTETS, hashes, _kept(call))
+    return respond.encoded_resource(call, OCTETS, hashes, _kept(call))
 
 
 async def get_bundle(call: AnyCall) -> web.Response:
@@ -42,8 +42,8 @@ async def get_bundle(call: AnyCall) -> web.Response:
     log_id, tile = await _tile_of(call, 0, "entries")
     entries = await tree.bundle(call.services.db, log_id, *tile)
     headers = _kept(call) | {"Vary": "Accept-Encoding"}
-    response = respond.stored(call, OCTETS, entries, headers)
-    if respond.takes_gzip(call.request):
+    response = respond.encoded_resource(call, OCTETS, entries, headers)
+    if respond.accepts_gzip(call.request):
         response.headers["ETag"] = f"W/{response.headers['ETag']}"  # of other bytes
         if response.status == 200:
             response.enable_compression(web.ContentCoding.gzip)
@@ -61,7 +61,7 @@ async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
         raise invalid_parameter("from", "is more than `to`")
     proof = await tree.consistency(db, log_id, query.old, query.new)
     lines = "".join(f"{b64encode(node).decode()}\n" for node in proof)
-    return respond.stored(call, TEXT, lines.encode(), _kept(call))
+    return respond.encoded_resource(call, TEXT, lines.encode(), _kept(call))
 
 
 def _kept(call: AnyCall) -> dict[str, str]:

@@ -64,7 +64,7 @@ async def post_token(call: Call[Any, bodies.WantedToken]) -> web.Response:
         issued_by=None if rights.token_role is None else caller.token_id,
     )
     issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
-    return await respond.acted(call, answering(201, _shown(issue)), log_id=log_id)
+    return await respond.run_once(call, answering(201, _shown(issue)), log_id=log_id)
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
@@ -80,7 +80,7 @@ async def delete_token(call: Call[Any, None]) -> web.Response:
         raise NotFound
     end = commands.revoke_token(token.token_id, actor=caller.actor)
     await call.services.recorder.act(log_id, end)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def get_project_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -102,7 +102,7 @@ async def delete_project_token(call: Call[Any, None]) -> web.Response:
     """End a token of the project with those that it issued, or a login of a member."""
     end = commands.end_token(call.path("id"), actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, end)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def post_logout(call: Call[Any, None]) -> web.Response:
@@ -111,7 +111,7 @@ async def post_logout(call: Call[Any, None]) -> web.Response:
     if caller.token_id is None or (await scope_of(call)).project is not None:
         raise Forbidden(NO_LOGIN)
     await _end_login(call, caller.token_id)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -132,7 +132,7 @@ async def delete_login(call: Call[Any, None]) -> web.Response:
         raise Forbidden(NO_LOGIN)
     if not await _end_login(call, call.path("id")):
         raise NotFound
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def _end_login(call: AnyCall, token_id: str) -> bool:
@@ -155,7 +155,7 @@ async def post_local_token(call: Call[Any, bodies.LocalToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
-    return await respond.acted(call, answering(201, _shown(issue)))
+    return await respond.run_once(call, answering(201, _shown(issue)))
 
 
 async def scope_of(call: AnyCall) -> tokens.Scope:

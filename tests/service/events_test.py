@@ -188,7 +188,7 @@ async def test_what_is_sent_as_gzip_is_the_same(filled: Site) -> None:
 )
 def test_gzip_is_sent_only_to_who_takes_it(header: str, takes: bool) -> None:
     request = make_mocked_request("GET", "/", headers={"Accept-Encoding": header})
-    assert respond.takes_gzip(request) is takes
+    assert respond.accepts_gzip(request) is takes
 
 
 async def test_one_entry_comes_as_it_is_stored_and_none_is_behind_the_end(filled: Site) -> None:
