@@ -1,9 +1,9 @@
 """Defines the problem that a failed request is answered with, and maps errors to problems.
 
-A problem has one shape: RFC 9457's `application/problem+json`. It tells clients what to do: fix
-the request (4xx), accept that a rule refuses it (409), or try again later (408, 429, 503 with
-Retry-After). This is the only place that maps errors. An unexpected error is logged once with its
-request id and answered with 500 without detail; a stack trace never leaves the server.
+A problem has one shape: RFC 9457's `application/problem+json`. Its status shows what the client
+should do: fix the request (4xx), accept that a rule refuses it (409), or try again later (408, 429,
+503 with Retry-After). This is the only place that maps errors. An unexpected error is logged once
+with its request id and answered with 500 without detail; a stack trace never leaves the server.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -147,7 +147,7 @@ class RequestTimeout(Problem):
 
 
 class CodedProblem(Problem):
-    """Requires a code, because the status alone does not tell a client what to do."""
+    """Requires a code, because the status alone does not say what a client should do."""
 
     def __init__(self, detail: str, *, code: str) -> None:
         super().__init__(detail, code=code)
