@@ -1,4 +1,4 @@
-"""What reaches no route is refused as everything else is."""
+"""Tests that requests outside all routes are refused with a problem, like all others."""
 
 import asyncio
 
@@ -44,20 +44,20 @@ async def send(address: Address, request: bytes) -> Answer:
     return Answer(int(status.split(" ")[1]), headers, body)
 
 
-async def test_what_reaches_no_route_is_a_problem_too(address: Address) -> None:
+async def test_a_request_that_reaches_no_route_gets_a_problem(address: Address) -> None:
     for name, (request, status, code) in REFUSED.items():
         assert assert_is_problem(await send(address, request), status)["code"] == code, name
     answer = await send(address, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
     assert (answer.status, answer.json) == (200, {"status": "alive"})
 
 
-async def broken(_: web.Request) -> web.Response:
+async def raise_error(_: web.Request) -> web.Response:
     raise RuntimeError("broken")
 
 
 async def test_a_refusal_and_a_bug_are_each_logged_once() -> None:
     bare = web.Application()
-    bare.router.add_get("/broken", broken)
+    bare.router.add_get("/broken", raise_error)
     clients = Clients()
     gate = Gate(bounds(), clients, Metrics())
     runner = HttpRunner(bare, gate=gate, clients=clients, access_log=None)

@@ -1,4 +1,4 @@
-"""Every place that takes a time takes the same times; and a percentage is what it says."""
+"""Tests that every parameter and member takes the same times, and that percentages are exact."""
 
 import re
 from typing import Any
@@ -33,7 +33,7 @@ TIMED_PATHS = [
 
 
 @pytest.mark.parametrize("text", [*OUTSIDE, *NO_TIMES])
-async def test_no_parameter_takes_a_time_that_is_none(site: Site, text: str) -> None:
+async def test_no_parameter_takes_a_time_that_does_not_exist(site: Site, text: str) -> None:
     seen = set()
     for route in IN_PROJECT:
         for field in msgspec.structs.fields(route.query):
@@ -84,7 +84,7 @@ async def test_a_report_of_a_leap_second_is_recorded(site: Site, text: str, mean
     assert history[-1]["detail"] == text
 
 
-async def test_a_token_expires_at_a_time_that_can_be_written_down(site: Site) -> None:
+async def test_a_token_expires_at_a_time_that_can_be_written(site: Site) -> None:
     for path, more in (("/api/v1/tokens", {"project": "acme"}),):
         for text in OUTSIDE:
             body = {**more, "expires_at": text}
@@ -101,7 +101,7 @@ async def test_a_token_expires_at_a_time_that_can_be_written_down(site: Site) ->
 
 
 def times_in(kind: Any, name: str = "") -> list[str]:
-    """Where a body of this type holds times."""
+    """Returns the members of a body of this type that hold times."""
     parts = [
         faults.bare_type(part) for part in (faults.alternatives(faults.bare_type(kind)) or (kind,))
     ]
@@ -116,7 +116,7 @@ def times_in(kind: Any, name: str = "") -> list[str]:
 
 
 def test_every_time_in_a_body_is_in_the_calendar() -> None:
-    """What a struct's types can't say, each struct has to say for itself."""
+    """The types of a struct cannot express this rule, so each struct checks it."""
     for route in ROUTES:
         if route.body is None:
             continue
@@ -156,13 +156,13 @@ async def test_a_percentage_has_two_decimals(fleet: Site, percent: str) -> None:
 
 
 @pytest.mark.parametrize("percent", [0, 100, 33.33, 0.01, 99.99, 14.29, 57.1])
-async def test_a_percentage_is_what_was_said(fleet: Site, percent: float) -> None:
+async def test_a_percentage_is_kept_exactly(fleet: Site, percent: float) -> None:
     body = {"version": "1.1.0", "model": "m", "percent": percent}
     answer = await fleet.call("POST", f"{P}/rollouts", caller="operator", json=body)
     assert (answer.status, answer.json["percent"]) == (201, percent)
 
 
-def test_the_pattern_of_times_lets_leap_seconds_through() -> None:
+def test_the_pattern_of_times_allows_leap_seconds() -> None:
     [pattern] = (meta.pattern for meta in faults._metas(Time))
     assert pattern is not None
     assert all(re.match(pattern, text) for text, _ in LEAPS)
