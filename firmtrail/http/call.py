@@ -48,7 +48,7 @@ class Call[Query, Body]:
         """Describes who may call the route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None
-        """The user's Idempotency-Key, if the request has one and the route takes it."""
+        """Holds the user's Idempotency-Key, if the request has one and the route takes it."""
 
     @property
     def project(self) -> str:
@@ -89,7 +89,7 @@ class Services:
     access: Access
     authenticate: Authenticate
     keys: Keys
-    """The keys that all servers of the database share."""
+    """Holds the keys that all servers of the database share."""
     clients: Clients
     """Finds the client of a request."""
     gate: Gate
@@ -121,7 +121,7 @@ class Services:
     replays: ConcurrencyLimit
     """Limits the requests that read a log."""
     write_timeout_s: float
-    """A streamed answer ends if its client reads nothing for this long."""
+    """Ends a streamed answer whose client reads nothing for this long."""
     artifacts: Artifacts | None
     """None if this server has no store of artifacts."""
     artifact_bytes_max: int
@@ -137,7 +137,7 @@ class Services:
     projects: config.ProjectMakers = "operator"
     """Names who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
-    """A request that waits for news is answered after this long."""
+    """Limits how long a request waits for news before it is answered."""
     demo_throttle: Throttle = field(default_factory=Throttle)
 
 

@@ -33,7 +33,7 @@ class _ReportedClient(NamedTuple):
 
     address: str
     hops: int
-    """The number of trusted proxies that the request came through."""
+    """Counts the trusted proxies that the request came through."""
 
 
 class Clients:

@@ -25,11 +25,11 @@ from firmtrail.http.gate import HEAD_S, Admission, ConnectionStage, Gate
 from firmtrail.http.incoming import CONTINUED
 
 UNSENT_LINGER_S = 1
-"""How long the server waits for a body that it did not ask for: some clients send it anyway."""
+"""Limits the wait for a body that the server did not ask for: some clients send it anyway."""
 WRITE_S = 60
-"""How long a client may take to receive an answer that is sent whole."""
+"""Limits the time that a client takes to receive an answer that is sent whole."""
 SENT_EASILY_BYTES = 32 * 1024
-"""An answer of this size fits into the buffers of a connection whose client reads at all."""
+"""Is the size of an answer that fits into the buffers of any connection whose client reads."""
 
 HEAD_END = b"\r\n\r\n"
 

@@ -21,9 +21,9 @@ from firmtrail.rules.device import DeviceState
 from firmtrail.rules.target import Case
 
 SHARED_READS_MAX = 5
-"""How often a device is read in queries that requests share, before a request reads it alone.
+"""Limits the attempts to read a device in shared queries, before a request reads it alone.
 
-This many attempts also fail if an older copy of the database was put in place, whose control has
+All attempts also fail if an older copy of the database was put in place, whose control has
 fewer events than this process knows."""
 
 

@@ -8,8 +8,8 @@ import resource
 from pathlib import Path
 
 RESERVE_MAX = 1024
-"""How many descriptors are reserved for files, databases and connections that are about to be
-refused. If the limit is low, a quarter of the descriptors is reserved."""
+"""Reserves descriptors for files, databases and connections that are about to be refused.
+If the limit is low, a quarter of the descriptors is reserved."""
 CONNECTIONS_MAX = 10_000
 
 _FOLDERS = (Path("/proc/self/fd"), Path("/dev/fd"))

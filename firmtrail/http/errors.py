@@ -27,7 +27,7 @@ FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="firmtrail", Basic realm="firmtrail"'}
-"""Header of every 401 (RFC 9110, 11.6.1). Some simple tools send the credential that a URL carries
+"""Goes with every 401 (RFC 9110, 11.6.1). Some simple tools send the credential that a URL carries
 only after this challenge."""
 
 STREAM = web.RequestKey("stream", web.StreamResponse)
@@ -42,7 +42,7 @@ class RequestInfo(NamedTuple):
 
     request_id: str
     address: str
-    """The client's address."""
+    """Holds the client's address."""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,14 +20,14 @@ from firmtrail.http.errors import FAULTS_MAX, Fault
 from firmtrail.http.times import without_leap_second
 
 REASON_CHARACTERS_MAX = 200
-"""A reason may quote the value, which can be long."""
+"""Limits the length of a reason, which may quote a long value."""
 
 UNSTORABLE = "contains the character NUL or half of a surrogate pair, which no text may contain"
 
 _PATH = re.compile(r" - at `\$\.(\w+)")
 
 type BrokenRule = tuple[str, str]
-"""A member that breaks a rule which its type cannot express, and the reason."""
+"""Names a member that breaks a rule which its type cannot express, and the reason."""
 
 
 class BrokenRules(ValueError):

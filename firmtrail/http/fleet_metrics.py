@@ -22,10 +22,10 @@ from firmtrail.rules.release import Current, Release
 
 CACHED_S = 15
 WAIT_S = 1
-"""How long a scrape waits for the database. Without an answer it still reports on the process."""
+"""Limits the wait of a scrape for the database; without an answer it still covers the process."""
 
 MODELS_MAX = 1_000
-"""How many models one scrape reports: each makes three to four series in Prometheus."""
+"""Limits the models of one scrape: each makes three to four series in Prometheus."""
 
 
 _SINCE = "Oldest time at which a release newer than some device's version appeared."

@@ -26,11 +26,11 @@ from firmtrail.http.clients import Clients, peer_of
 from firmtrail.http.metrics import Metrics
 
 HEAD_S = 10
-"""How long the head of a request may take to arrive, and a TLS handshake before it."""
+"""Limits the time for the head of a request to arrive, and for a TLS handshake before it."""
 LINE_EVERY_S = 60
 OBSERVE_EVERY_S = 5
 DISPLACED_TOGETHER_MAX = 16
-"""How many idle connections are closed when one has to be: searching them takes a while."""
+"""Counts the idle connections that are closed when one has to be: searching them takes a while."""
 
 _log = structlog.get_logger("firmtrail.http")
 

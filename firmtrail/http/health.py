@@ -39,10 +39,10 @@ class Readiness:
         self._publisher = publisher
         self._clock = clock
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        """The tasks that must run as long as the server does."""
+        """Holds the tasks that must run as long as the server does."""
         self.is_draining = False
         self.clock_until_ms: int | None = None
-        """The time until which writes are refused because a log is far ahead of the clock.
+        """Holds the time until which writes are refused because a log is far ahead of the clock.
 
         It is as of the last check; None if no log is ahead.
         """

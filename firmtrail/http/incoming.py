@@ -17,7 +17,7 @@ from firmtrail.http.validate import is_array
 
 BODY_TIMEOUT_S = 10
 MEMBERS_MAX = 10_000
-"""How many members one gzip body may have. Each costs some microseconds, even without bytes."""
+"""Limits the members of one gzip body. Each costs some microseconds, even without bytes."""
 
 CONTINUED = web.RequestKey("continued", bool)
 """Marks a request whose client was asked to send its body."""

@@ -30,10 +30,10 @@ PAGE_ITEMS_MAX = 500
 CHECKSUM_BYTES = 16
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""First characters of a cell that a spreadsheet runs. Some programs read the wide forms too."""
+"""Begins a cell that a spreadsheet runs. Some programs read the wide forms like the narrow ones."""
 
 VARIES = {"Vary": "Accept"}
-"""Headers of a list: it is available in several media types."""
+"""Marks a list as available in several media types."""
 
 type SortKey = tuple[str | int, ...]
 

@@ -17,7 +17,7 @@ from firmtrail.http.errors import Forbidden
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PROTECTION = {"X-Content-Type-Options": "nosniff", hdrs.SERVER: "firmtrail"}
-"""Headers of every answer. Without them, aiohttp would name its version and Python's."""
+"""Holds the headers of every answer. By default, aiohttp names its version and Python's."""
 
 HSTS = "Strict-Transport-Security"
 HSTS_YEAR = "max-age=31536000"

@@ -8,7 +8,7 @@ import asyncio
 from time import perf_counter
 
 PIECE_S = 0.01
-"""How long one piece of work occupies the event loop; its last item may take it over this time."""
+"""Limits how long one piece of work occupies the event loop; its last item may exceed it."""
 
 
 class Pace:

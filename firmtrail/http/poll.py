@@ -10,7 +10,7 @@ from firmtrail.rules.settings import INITIAL
 
 POLL_AFTER = "Firmtrail-Poll-After"
 JITTER = 0.2
-"""Fraction of the interval by which calls spread out in either direction, so that devices that were
+"""Spreads calls by this fraction of the interval in either direction, so that devices that were
 switched on together do not keep calling together."""
 
 

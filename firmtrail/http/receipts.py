@@ -21,7 +21,7 @@ _log = structlog.get_logger("firmtrail.http")
 _repeats = Repeats()
 
 PROOF_WAIT_S = 5
-"""How long to wait for the next checkpoint, which mostly takes half a second, and for the proofs of
+"""Limits the wait for the next checkpoint, which mostly takes half a second, and for the proofs of
 a large array."""
 
 

@@ -33,14 +33,14 @@ CSV = "text/csv"
 BYTES = "application/octet-stream"
 LOG_SIZE = "Firmtrail-Log-Size"
 NO_STORE = {"Cache-Control": "no-store"}
-"""Headers of answers that may show a secret, or that are true only for a moment."""
+"""Marks answers that may show a secret, or that are true only for a moment."""
 
 WRITE_BYTES = 256 * 1024
 CHECK_S = 15
-"""How often the caller of a running stream is authenticated again."""
+"""Sets how often the caller of a running stream is authenticated again."""
 
 COMPRESSED = frozenset({NDJSON, CSV})
-"""Media types that are gzipped on request. Server-sent events are not: gzip would delay them."""
+"""Lists the media types that are gzipped on request. Gzip would delay server-sent events."""
 
 _LAST_SEEN = re.compile(rb'"last_seen_at":(?:null|"[^"]*")')
 _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")

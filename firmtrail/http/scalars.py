@@ -16,7 +16,7 @@ _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
 
 TEXT_BYTES_MAX = 4096
-"""How many bytes free text may have."""
+"""Limits the bytes of free text."""
 SEQ_MAX = 2**53 - 1
 
 PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
@@ -139,7 +139,7 @@ type NewEmail = Annotated[
         description="an e-mail address that begins with a letter or a digit",
     ),
 ]
-"""The address of a new person; existing people may have other addresses."""
+"""Restricts the address of a new person; existing people may have other addresses."""
 type Password = Annotated[
     str, Meta(min_length=1, max_length=1024, description="1 to 1024 characters")
 ]

@@ -17,7 +17,7 @@ from firmtrail.publishing.publisher import Publisher
 
 EVERY_S = 3600
 AGE_MS_MAX = 23 * 3600 * 1000
-"""The largest age of an unsealed row; together with `EVERY_S` it makes a day."""
+"""Limits the age of an unsealed row; together with `EVERY_S` it makes a day."""
 
 PUBLISHED_WAIT_S = 5
 

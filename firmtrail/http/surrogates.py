@@ -9,7 +9,7 @@ import re
 from firmtrail.http.pace import Pace
 
 SURROGATES_MAX = 100_000
-"""How many escaped surrogates are examined in a body that contains half of a pair."""
+"""Limits the escaped surrogates that are examined in a body that contains half of a pair."""
 
 NUL = b"\\u0000"
 

@@ -34,9 +34,9 @@ from firmtrail.http.scalars import SEQ_MAX
 from firmtrail.http.surrogates import NUL, without_halves
 
 ITEM_BYTES_MAX = 64 * 1024
-"""The largest size of an item that is checked member by member."""
+"""Limits the size of an item that is checked member by member."""
 WHOLE_BYTES_MAX = 256 * 1024
-"""The largest size of an array that is decoded in one piece."""
+"""Limits the size of an array that is decoded in one piece."""
 
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 

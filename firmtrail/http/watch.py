@@ -39,7 +39,7 @@ class WatchedHead(NamedTuple):
 type IsNews = Callable[[WatchedHead], bool]
 
 NUDGED_EVENTS_MAX = 2_000
-"""If a nudged log grew by more events than this, all devices that wait on it are read again."""
+"""Limits the growth of a nudged log after which it reads only the devices concerned, not all."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class DeviceNews:
 
     device: str
     seen: Counts
-    """The counts of the log when the device was last read, or was known not to be concerned."""
+    """Holds the counts of the log at which the device was last read, or known to be unaffected."""
 
     def is_ordered(self, head: WatchedHead) -> bool:
         return head.control > self.seen.control
