@@ -30,7 +30,7 @@ PAGE_ITEMS_MAX = 500
 CHECKSUM_BYTES = 16
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""Begins a cell that a spreadsheet runs. Some programs read the wide forms like the narrow ones."""
+"""Starts the text of a cell that a spreadsheet would run. Some programs read the wide forms too."""
 
 VARIES = {"Vary": "Accept"}
 """Marks a list as available in several media types."""

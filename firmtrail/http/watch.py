@@ -39,7 +39,7 @@ class WatchedHead(NamedTuple):
 type IsNews = Callable[[WatchedHead], bool]
 
 NUDGED_EVENTS_MAX = 2_000
-"""Limits the growth of a nudged log after which it reads only the devices concerned, not all."""
+"""Limits how far a nudged log may grow before all devices that wait on it are read again."""
 
 
 @dataclass(slots=True)
