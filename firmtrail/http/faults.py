@@ -116,16 +116,11 @@ def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
     if first is not None:
         yield first
         yield from inner
-    elif error := _error(value, kind):
-        yield Fault(reason_of(error, kind), pointer=pointer)
-
-
-def _error(value: object, kind: Any) -> msgspec.ValidationError | None:
+        return
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        return error
-    return None
+        yield Fault(reason_of(error, kind), pointer=pointer)
 
 
 def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
@@ -191,7 +186,7 @@ def pointer_part(name: str) -> str:
 def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
     """Returns in words what is wrong with a value, or what a value of `kind` would be."""
     message, _, _ = str(error).partition(" - at ")
-    expected = _description(kind)
+    expected = next((meta.description for meta in _metas(kind) if meta.description), "")
     if "matching regex" in message and expected:
         return f"expected {expected}"
     reason = message[:1].lower() + message[1:]
@@ -218,10 +213,6 @@ def _metas(kind: Any) -> Iterator[msgspec.Meta]:
         yield from (meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
     for alternative in alternatives(bare_type(kind)):
         yield from _metas(alternative)
-
-
-def _description(kind: Any) -> str:
-    return next((meta.description for meta in _metas(kind) if meta.description), "")
 
 
 def _length_max(kind: Any) -> float:
