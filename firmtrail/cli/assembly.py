@@ -21,7 +21,7 @@ from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
 from firmtrail.http.call import Services
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import bounds
 from firmtrail.publishing import checkpoint, checkpoint_store, published_bucket, signing_key
 from firmtrail.publishing.checkpoint import BadNote
@@ -168,8 +168,8 @@ async def ensure_demo(services: Services) -> None:
         await demo.populate(services.db, services.access.hasher, project, None, above=above)
 
 
-def runner(services: Services, tls: ssl.SSLContext | None = None) -> Runner:
-    return Runner(
+def runner(services: Services, tls: ssl.SSLContext | None = None) -> HttpRunner:
+    return HttpRunner(
         app.build(services),
         gate=services.gate,
         clients=services.clients,

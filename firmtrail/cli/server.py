@@ -21,7 +21,7 @@ from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import descriptors
 from firmtrail.http.call import Services
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.schema import migrations
 
 SCRIPTS = ("firmtrail.recording.check_ins", "firmtrail.recording.reports")
@@ -86,7 +86,7 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
 @contextlib.asynccontextmanager
 async def _listening(
     serving: config.Serving, services: Services, certificates: sockets.Certificates | None
-) -> AsyncIterator[Runner]:
+) -> AsyncIterator[HttpRunner]:
     """Accepts connections until the end, then lets the accepted requests finish."""
     runner = assembly.runner(services, certificates.context if certificates else None)
     await runner.setup()
@@ -104,5 +104,5 @@ async def _listening(
         await runner.cleanup()
 
 
-def _tcp_site(runner: Runner, serving: config.Serving) -> web.TCPSite:
+def _tcp_site(runner: HttpRunner, serving: config.Serving) -> web.TCPSite:
     return web.TCPSite(runner, serving.host, serving.port, backlog=sockets.BACKLOG)

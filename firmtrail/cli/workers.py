@@ -33,7 +33,7 @@ from firmtrail.cli.server import UMASK
 from firmtrail.database.database import Unavailable
 from firmtrail.http import descriptors
 from firmtrail.http.app import RUNNER_OPTIONS, SERVICES
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.repeats import Repeats
 
 RESPONSE_TIMEOUT_S = 60
@@ -183,7 +183,7 @@ def _forget(serving: config.Serving, pid: int) -> None:
 
 async def _worker_runner(
     serving: config.Serving, certificates: sockets.Certificates | None
-) -> Runner:
+) -> HttpRunner:
     """Returns an application with its own connections, which it closes when it is cleaned up."""
     async with contextlib.AsyncExitStack() as stack:
         db = await stack.enter_async_context(back_end(serving.database).opened())
@@ -204,7 +204,7 @@ class Worker(GunicornUVLoopWebWorker):
 
     app: Gunicorn
     _make: Any
-    _runner: Runner | None = None
+    _runner: HttpRunner | None = None
 
     @override
     def load_wsgi(self) -> None:
@@ -230,7 +230,7 @@ class Worker(GunicornUVLoopWebWorker):
             await asyncio.sleep(RETRY_S)
             raise SystemExit(CAN_NOT_START) from error
 
-    async def _made(self) -> Runner:
+    async def _made(self) -> HttpRunner:
         """Makes the application as soon as database, key and checkpoints can be reached."""
         repeats = Repeats()
         while self.alive:

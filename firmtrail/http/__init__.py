@@ -1,1 +1,1 @@
-"""The edge: bytes in, bytes out; decides nothing."""
+"""Serves HTTP: turns requests into calls and results into answers; decides no rules."""

@@ -22,19 +22,19 @@ from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.http import incoming, openapi, places, routes, sealing
+from firmtrail.http import concurrency, incoming, openapi, routes, sealing
 from firmtrail.http.api import artifacts as artifacts_api
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS, Clients
+from firmtrail.http.concurrency import ConcurrencyLimit
 from firmtrail.http.endpoint import endpoint
 from firmtrail.http.errors import MethodNotAllowed, NotFound, Problem
-from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
-from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places, Waits
 from firmtrail.http.route import Route
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
@@ -90,7 +90,7 @@ def services(
     `metrics_folder` the metrics that the processes of a server share."""
     metrics = Metrics(metrics_folder)
     clients = Clients(trusted_proxies)
-    builder = Builder(db, is_alone=folder is not None, on_progress=metrics.tell_rebuild)
+    builder = Builder(db, is_alone=folder is not None, on_progress=metrics.count_rebuild_step)
     return Services(
         db=db,
         recorder=recorder,
@@ -100,7 +100,7 @@ def services(
         clients=clients,
         gate=Gate(connections or bounds(), clients, metrics),
         metrics=metrics,
-        outdated=Sums(db),
+        outdated=FleetTotals(db),
         devices=Coalescer(db, device_current.load_live),
         histories=Coalescer(db, _history_pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
@@ -108,14 +108,16 @@ def services(
         publisher=publisher,
         reads=Reads(db),
         silence=Silence(db, recorder, access.seen),
-        streams=Places(streams_max),
-        replays=Places(REPLAYS_MAX),
+        streams=ConcurrencyLimit(streams_max),
+        replays=ConcurrencyLimit(REPLAYS_MAX),
         check_ins=Coalescer(db, check_in.load),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
-        waits=Waits(places.WAITS_MAX, places.WAITS_OF_DEVICE_MAX),
-        waits_of_people=Waits(places.WAITS_OF_PEOPLE_MAX, places.WAITS_OF_PERSON_MAX),
-        uploads=Places(artifacts_api.UPLOADS_MAX),
+        device_waits=ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),
+        people_waits=ConcurrencyLimit(
+            concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
+        ),
+        uploads=ConcurrencyLimit(artifacts_api.UPLOADS_MAX),
         stores=Stores(publisher, options.get("artifacts")),
         **options,
     )

@@ -1,10 +1,10 @@
-"""Finds out who calls, and whether that caller may call the route.
+"""Authenticates callers, and decides whether a caller may call a route.
 
-One lookup decides. A device credential that is missing, wrong, revoked or of another device than
-the path's gets a 401, which is the same and takes the same work whether or not there is a device
-or a project of the path's name. So it does on a gateway's route, whose path names no device. On a
-route of users it gets 403, whatever the path names. A person that is not a member of the path's
-project learns that there is no such project.
+One lookup decides. A device credential gets a 401 if it is missing, wrong, revoked, or belongs to a
+device other than the path's. This answer and the work for it are the same whether or not the path's
+device or project exists. The same holds on a gateway's route, whose path names no device. On a
+route of users, a device credential gets 403, whatever the path names. For a person that is not a
+member, the path's project does not exist: the answer is 404.
 """
 
 from base64 import b64decode
@@ -15,38 +15,38 @@ from aiohttp import hdrs, web
 from firmtrail.access import roles, settings
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.database.database import Database
-from firmtrail.http import kinds
+from firmtrail.http import callers
+from firmtrail.http.callers import NOBODY, SYSTEM_ACTOR, Caller
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
-from firmtrail.http.kinds import NOBODY, SYSTEM_ACTOR, Caller
 
 GATEWAY = "gateway"
 
-type Authenticate = Callable[[web.Request, kinds.Access], Awaitable[Caller]]
+type Authenticate = Callable[[web.Request, callers.RouteAccess], Awaitable[Caller]]
 
 
 def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
-    """Return the function that finds the caller of a request, or raises the problem to answer."""
+    """Returns the function that finds the caller of a request, or raises the problem to answer."""
 
-    async def authenticate(request: web.Request, wanted: kinds.Access) -> Caller:
-        if isinstance(wanted, kinds.Public):
+    async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
+        if isinstance(wanted, callers.PublicAccess):
             return NOBODY
         project, device = request.match_info.get("project"), request.match_info.get("device")
-        if anyone := await _anyone(access, db, wanted, project):
-            return anyone
+        if anonymous := await _anonymous(access, db, wanted, project):
+            return anonymous
         if access.local_socket is not None and is_local(request, access.local_socket):
-            return await _system(access, project)
-        if isinstance(wanted, kinds.Local):
+            return await _system_caller(access, project)
+        if isinstance(wanted, callers.LocalAccess):
             raise NotFound
         text = presented(request)
         if text is None:
             raise Unauthorized
-        found = await _found(access, request, wanted, address=clients.address(request), text=text)
+        found = await _look_up(access, request, wanted, address=clients.address(request), text=text)
         if found.device_secret == OWN_DEVICE:
-            return _own_device(found, wanted, project, device)
+            return _device_caller(found, wanted, project, device)
         if found.token_id is not None:
-            return _holder(found, wanted, project)
-        is_of_devices = isinstance(wanted, kinds.Device | kinds.Gateway)
+            return _token_caller(found, wanted, project)
+        is_of_devices = isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess)
         if found.device_secret == OTHER_DEVICE and not is_of_devices:
             raise Forbidden
         raise Unauthorized
@@ -54,30 +54,30 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
     return authenticate
 
 
-async def _found(
-    access: Access, request: web.Request, wanted: kinds.Access, *, text: str, address: str
+async def _look_up(
+    access: Access, request: web.Request, wanted: callers.RouteAccess, *, text: str, address: str
 ) -> ResolvedCredential:
-    """Look the credential up. A device's first call is durable before it is answered.
+    """Looks the credential up. A device's first call is made durable before it is answered.
 
-    The call of a route that records it is durable by that. Another one is written here; as a
-    commit that gives the device another secret, because it never called, may come first, the
-    secret is then looked up again.
+    A route that records its calls makes the call durable on its own. Any other first call is
+    written here. A commit that gives the device another secret, because the device never called,
+    may come before that write; so the secret is then looked up a second time.
     """
     project, device = request.match_info.get("project"), request.match_info.get("device")
     found = await access.find(text, project, device, address=address)
-    is_recorded = isinstance(wanted, kinds.Device) and wanted.records_calls
+    is_recorded = isinstance(wanted, callers.DeviceAccess) and wanted.records_calls
     if found.device_secret != OWN_DEVICE or found.was_seen or is_recorded:
         return found
-    assert project is not None and device is not None, "a device's own secret is of its path"
+    assert project is not None and device is not None, "only a device's path finds OWN_DEVICE"
     await access.seen.first(project, device, access.now_ms())
     return await access.find(text, project, device, address=address)
 
 
-async def _anyone(
-    access: Access, db: Database, wanted: kinds.Access, project: str | None
+async def _anonymous(
+    access: Access, db: Database, wanted: callers.RouteAccess, project: str | None
 ) -> Caller | None:
-    """Nobody in particular, where the project lets anyone read its checkpoint."""
-    if not (isinstance(wanted, kinds.Member) and wanted.is_public_checkpoint and project):
+    """Returns an anonymous caller if the project lets anyone read its checkpoint."""
+    if not (isinstance(wanted, callers.MemberAccess) and wanted.is_public_checkpoint and project):
         return None
     log_id = await access.project(project)
     if log_id is None or not (await settings.current(db, log_id, project)).public_checkpoint:
@@ -86,13 +86,13 @@ async def _anyone(
 
 
 def is_local(request: web.Request, local_socket: str) -> bool:
-    """Whether the request came over this unix socket, whose file mode is the credential."""
+    """Returns whether the request came over this unix socket, whose file mode is the credential."""
     transport = request.transport
     return transport is not None and transport.get_extra_info("sockname") == local_socket
 
 
 def presented(request: web.Request) -> str | None:
-    """Return the credential: a Bearer's, or the password of HTTP Basic, whatever the user name."""
+    """Returns the credential: a Bearer token, or the password of HTTP Basic with any user name."""
     scheme, _, value = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     match scheme.lower():
         case "bearer":
@@ -112,7 +112,7 @@ def _basic_password(encoded: str) -> str | None:
     return password or None
 
 
-async def _system(access: Access, project: str | None) -> Caller:
+async def _system_caller(access: Access, project: str | None) -> Caller:
     log_id = None
     if project is not None and (log_id := await access.project(project)) is None:
         raise NotFound(f"There is no project {project}.")
@@ -126,10 +126,10 @@ async def _system(access: Access, project: str | None) -> Caller:
     )
 
 
-def _own_device(
-    found: ResolvedCredential, wanted: kinds.Access, project: str | None, device: str | None
+def _device_caller(
+    found: ResolvedCredential, wanted: callers.RouteAccess, project: str | None, device: str | None
 ) -> Caller:
-    if not isinstance(wanted, kinds.Device):
+    if not isinstance(wanted, callers.DeviceAccess):
         raise Forbidden
     return Caller(
         kind="device",
@@ -141,17 +141,19 @@ def _own_device(
     )
 
 
-def _holder(found: ResolvedCredential, wanted: kinds.Access, project: str | None) -> Caller:
+def _token_caller(
+    found: ResolvedCredential, wanted: callers.RouteAccess, project: str | None
+) -> Caller:
     match wanted:
-        case kinds.Member(permission) | kinds.Device(permission):
+        case callers.MemberAccess(permission) | callers.DeviceAccess(permission):
             permissions = _permissions(found, project)
             if permission not in permissions:
                 raise Forbidden
-            return _caller(found, project, permissions)
+            return _member_caller(found, project, permissions)
         case _:
             if _is_gateway(found) or found.only_role == GATEWAY:
                 raise Forbidden
-            return _caller(found, project, roles.NOTHING)
+            return _member_caller(found, project, roles.NOTHING)
 
 
 def _permissions(found: ResolvedCredential, project: str | None) -> roles.Permissions:
@@ -161,7 +163,7 @@ def _permissions(found: ResolvedCredential, project: str | None) -> roles.Permis
     return roles.effective(found.member_role, found.token_role)
 
 
-def _caller(
+def _member_caller(
     found: ResolvedCredential, project: str | None, permissions: roles.Permissions
 ) -> Caller:
     is_gateway = _is_gateway(found)
@@ -181,5 +183,8 @@ def _caller(
 
 
 def _is_gateway(found: ResolvedCredential) -> bool:
-    """A member of role gateway is one in that project with every credential."""
+    """Returns whether the caller acts as a gateway: the token or the member has that role.
+
+    A member whose role is gateway is a gateway in that project with each of their credentials.
+    """
     return GATEWAY in {found.token_role, found.member_role}

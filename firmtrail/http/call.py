@@ -1,4 +1,4 @@
-"""What a handler is given: one request, checked, with what it may use to answer it."""
+"""Defines what a handler receives: one checked request, and the services to answer it with."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,15 +16,15 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database
-from firmtrail.http import kinds
+from firmtrail.http import callers
 from firmtrail.http.auth import Authenticate
+from firmtrail.http.callers import NOBODY, Caller
 from firmtrail.http.clients import Clients
-from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.concurrency import ConcurrencyLimit
+from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
-from firmtrail.http.kinds import NOBODY, Caller
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.places import Places, Waits
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.publishing.publisher import Publisher
@@ -33,7 +33,7 @@ from firmtrail.recording.recorder import Recorder
 
 
 class Call[Query, Body]:
-    """One request on its way: the endpoint fills it in, the handler reads it."""
+    """Carries one request: the endpoint fills it in, and the handler reads it."""
 
     __slots__ = ("access", "body", "caller", "key", "query", "request", "request_id", "services")
 
@@ -44,100 +44,100 @@ class Call[Query, Body]:
         self.request = request
         self.request_id = request_id
         self.services = services
-        self.access: kinds.Access = kinds.PUBLIC
-        """Who may call the route."""
+        self.access: callers.RouteAccess = callers.PUBLIC
+        """Describes who may call the route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None
-        """A user's, if the request has one and the route takes it."""
+        """Holds the user's Idempotency-Key, if the request has one and the route takes it."""
 
     @property
     def project(self) -> str:
-        """The path's, which the caller may use; "" where the path names none."""
+        """Returns the path's project, which the caller may use; "" if the path names none."""
         return self.caller.project or ""
 
     @property
     def log_id(self) -> int:
-        """The project's newest log; 0, which is none, where the path names no project."""
+        """Returns the project's newest log; 0, which is no log, if the path names no project."""
         return self.caller.log_id or 0
 
     @property
     def address(self) -> str:
-        """The client's network address."""
+        """Returns the client's network address."""
         return self.services.clients.address(self.request)
 
     @property
     def prefix(self) -> str:
-        """The path that a trusted proxy serves us below; "" is the root."""
+        """Returns the path below which a trusted proxy serves this service; "" is the root."""
         return self.services.clients.prefix(self.request)
 
     @property
     def lane(self) -> Lane:
-        """In which lane bcrypt works for this caller, whose access was checked."""
+        """Returns the lane in which bcrypt works for this caller, whose access was checked."""
         return "local" if self.caller.kind == "system" else "operators"
 
     def path(self, name: str) -> str:
-        """A parameter of the path; "" where its text is no such name."""
+        """Returns a parameter of the path; "" if its text is not a valid name."""
         return self.request.match_info[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What handlers work with: the lifetimes that the server owns."""
+    """Holds what handlers work with; the server owns the lifetime of each part."""
 
     db: Database
     recorder: Recorder
     access: Access
     authenticate: Authenticate
     keys: Keys
-    """Those that all servers of the database share."""
+    """Holds the keys that all servers of the database share."""
     clients: Clients
-    """Says who the client of a request is."""
+    """Finds the client of a request."""
     gate: Gate
-    """Says which connections are accepted."""
+    """Decides which connections are accepted."""
     metrics: Metrics
-    outdated: Sums
-    """How far the devices of all projects are behind."""
+    outdated: FleetTotals
+    """Counts the outdated devices of all projects."""
     devices: Coalescer[tuple[int, str]]
-    """The view's row of a device: concurrent reads are one query."""
+    """Reads a device's row of the view; concurrent reads share one query."""
     histories: Coalescer[Any]
     check_ins: Coalescer[tuple[int, str]]
-    """What a check-in looks at."""
+    """Reads what a check-in needs to know of a device."""
     ways_back: Coalescer[tuple[int, str, str, int]]
     """Reads what a device ran before a bad version, as of a size of the log."""
     watch: Watch
     """Wakes requests that wait for a log to grow."""
-    waits: Waits
-    """For devices that wait for another answer."""
-    waits_of_people: Waits
-    """For people that wait for a device's answer."""
+    device_waits: ConcurrencyLimit
+    """Limits the devices that wait for a new answer."""
+    people_waits: ConcurrencyLimit
+    """Limits the people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
     """Rebuilds views while requests are served."""
     reads: Reads
     silence: Silence
-    """Looks for devices that do not call any more."""
-    streams: Places
-    """For those who follow a log."""
-    replays: Places
-    """For those who read one."""
+    """Finds devices that have stopped calling."""
+    streams: ConcurrencyLimit
+    """Limits the requests that follow a log."""
+    replays: ConcurrencyLimit
+    """Limits the requests that read a log."""
     write_timeout_s: float = config.WRITE_TIMEOUT_S
-    """In which a client has to take something of what is streamed to it."""
+    """Ends a streamed answer whose client reads nothing for this long."""
     artifacts: Artifacts | None = None
-    """None: this server has no place for them."""
+    """None if this server has no store of artifacts."""
     artifact_bytes_max: int = config.ARTIFACT_BYTES_MAX
-    uploads: Places
-    """For those who add an artifact."""
+    uploads: ConcurrencyLimit
+    """Limits the requests that add an artifact."""
     stores: Stores
-    """Says whether checkpoints and artifacts can be reached."""
+    """Checks whether the stores of checkpoints and artifacts can be reached."""
     publisher: Publisher | None = None
-    """None where there is no key to sign with: nothing is published."""
+    """None if there is no key to sign with, so that nothing is published."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False
     projects: config.ProjectMakers = "operator"
-    """Who may create projects."""
+    """Names who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
-    """After which a request that waits for news is answered."""
+    """Limits how long a request waits for news before it is answered."""
     demo_throttle: Throttle = field(default_factory=Throttle)
 
 

@@ -1,13 +1,13 @@
-"""Says who the client of a request is, and under which base the client sees this service.
+"""Finds the client of a request, and the base URL under which the client sees this service.
 
-This is the one place that reads a connection's address and the headers that proxies add. Without
-trusted proxies the client is the peer of the connection, whatever the headers say. With them, the
-right-most address of `X-Forwarded-For` or `Forwarded` (RFC 7239) that is not a trusted proxy's is
-the client's: every address to the left of it was written by somebody who is not trusted.
+This is the only module that reads a connection's address and the headers that proxies add. Without
+trusted proxies, the client is the peer of the connection, whatever the headers say. With trusted
+proxies, the client has the right-most address of `X-Forwarded-For` or `Forwarded` (RFC 7239) that
+is not a trusted proxy's. An untrusted party wrote every address to the left of that one.
 
-A header that can't be read is not trusted and never an error: the walk ends at the last address
-that could be read. If both headers are there and disagree, one of them came from the client, and
-nothing says which: then the client is the proxy itself. PROXY protocol is not read.
+A header that cannot be read is not trusted, and is never an error: the walk ends at the last
+address that could be read. If both headers are present and disagree, one of them came from the
+client, and it is unknown which. The proxy then counts as the client. PROXY protocol is not read.
 """
 
 import re
@@ -28,16 +28,16 @@ _HOST = re.compile(
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
-class _Seen(NamedTuple):
-    """A client, as its proxies report it."""
+class _ReportedClient(NamedTuple):
+    """Describes a client as its proxies report it."""
 
     address: str
     hops: int
-    """How many trusted proxies the request came through."""
+    """Counts the trusted proxies that the request came through."""
 
 
 class Clients:
-    """Reads requests that come through these proxies, or through none."""
+    """Reads requests that come through the trusted proxies, or through none."""
 
     def __init__(self, trusted: Sequence[Network] = ()) -> None:
         self._trusted = tuple(trusted)
@@ -47,28 +47,29 @@ class Clients:
         if not request.remote:
             return LOCAL
         peer = peer_of(request.remote)
-        return self._seen(request, peer).address if self._trusted else peer
+        return self._reported_client(request, peer).address if self._trusted else peer
 
     def prefix(self, request: web.BaseRequest) -> str:
-        """Returns the path below which a trusted proxy serves us; "" is the root."""
+        """Returns the path below which a trusted proxy serves this service; "" is the root."""
         hops = self._proxies(request)
         if not hops:
             return ""
-        said = _nth(_list(request.headers.getall("X-Forwarded-Prefix", ())), hops).rstrip("/")
-        return said if _PREFIX.fullmatch(said) else ""
+        values = _list(request.headers.getall("X-Forwarded-Prefix", ()))
+        prefix = _value_of_hop(values, hops).rstrip("/")
+        return prefix if _PREFIX.fullmatch(prefix) else ""
 
     def scheme(self, request: web.BaseRequest) -> str:
         """Returns the scheme that the client uses: `http` or `https`."""
         return self._reported_scheme(request, self._proxies(request)) or request.scheme
 
     def host(self, request: web.BaseRequest) -> str:
-        """Returns the host, with its port if it names one, that the client asks."""
+        """Returns the host that the client sends its request to, with its port if there is one."""
         return self._reported_host(request, self._proxies(request)) or request.host
 
     def base_url(self, request: web.BaseRequest) -> str:
-        """Returns the URL that the client reaches us under, without a slash at its end.
+        """Returns the URL under which the client reaches this service, without a final slash.
 
-        It is only a path where no trusted proxy reports a scheme or a host.
+        It is only a path if no trusted proxy reports a scheme or a host.
         """
         hops, prefix = self._proxies(request), self.prefix(request)
         scheme, host = self._reported_scheme(request, hops), self._reported_host(request, hops)
@@ -78,29 +79,29 @@ class Clients:
 
     @staticmethod
     def _reported_scheme(request: web.BaseRequest, hops: int) -> str:
-        """Returns "" where no trusted proxy reports one."""
+        """Returns the scheme that a trusted proxy reports; "" if none does."""
         scheme = _reported(request, "X-Forwarded-Proto", "proto", hops).lower() if hops else ""
         return scheme if scheme in {"http", "https"} else ""
 
     @staticmethod
     def _reported_host(request: web.BaseRequest, hops: int) -> str:
-        """Returns "" where no trusted proxy reports one."""
+        """Returns the host that a trusted proxy reports; "" if none does."""
         host = _reported(request, "X-Forwarded-Host", "host", hops) if hops else ""
         return host if _HOST.fullmatch(host) else ""
 
     def _proxies(self, request: web.BaseRequest) -> int:
         """Counts the trusted proxies that the request came through."""
         peer = peer_of(request.remote or "") if self._trusted else ""
-        return max(self._seen(request, peer).hops, 1) if self.is_proxy(peer) else 0
+        return max(self._reported_client(request, peer).hops, 1) if self.is_proxy(peer) else 0
 
     def is_proxy(self, address: str) -> bool:
-        """Says whether this address is a trusted proxy's."""
+        """Returns whether this address is a trusted proxy's."""
         found = addresses.parsed(address) if self._trusted else None
         return found is not None and any(found in network for network in self._trusted)
 
-    def _seen(self, request: web.BaseRequest, peer: str) -> _Seen:
+    def _reported_client(self, request: web.BaseRequest, peer: str) -> _ReportedClient:
         if not self.is_proxy(peer):
-            return _Seen(peer, 0)
+            return _ReportedClient(peer, 0)
         headers = request.headers
         by_list = by_standard = None
         if "X-Forwarded-For" in headers:
@@ -108,28 +109,28 @@ class Clients:
         if "Forwarded" in headers:
             by_standard = self._walk(peer, [each.get("for", "") for each in request.forwarded])
         if by_list and by_standard and by_list.address != by_standard.address:
-            return _Seen(peer, 0)
-        return by_list or by_standard or _Seen(peer, 0)
+            return _ReportedClient(peer, 0)
+        return by_list or by_standard or _ReportedClient(peer, 0)
 
-    def _walk(self, peer: str, reported: Sequence[str]) -> _Seen:
-        """Goes from the nearest proxy to the first address that is not a trusted proxy's."""
+    def _walk(self, peer: str, reported: Sequence[str]) -> _ReportedClient:
+        """Walks from the nearest proxy to the first address that is not a trusted proxy's."""
         address, hops = peer, 0
         for text in reversed(reported):
             found = addresses.parsed(text) if self.is_proxy(address) else None
             if found is None:
                 break
             address, hops = str(found), hops + 1
-        return _Seen(address, hops)
+        return _ReportedClient(address, hops)
 
 
 CLIENTS = web.AppKey("CLIENTS", Clients)
 
-KNOWN = web.RequestKey("KNOWN", bool)
-"""Set on a request once its caller's credential was found to be good."""
+IS_AUTHENTICATED = web.RequestKey("IS_AUTHENTICATED", bool)
+"""Marks a request whose credential was found to be valid."""
 
 
 def peer_of(peer: str) -> str:
-    """Returns a connection's own address in its usual form; most need nothing done."""
+    """Returns a connection's own address in its usual form; most are in it already."""
     return addresses.plain(peer) if ":" in peer else peer
 
 
@@ -141,14 +142,17 @@ def address_of(request: web.Request) -> str:
 def _reported(request: web.BaseRequest, header: str, parameter: str, hops: int) -> str:
     """Returns what the outermost trusted proxy reports, in its own header or in `Forwarded`."""
     if header in request.headers:
-        return _nth(_list(request.headers.getall(header)), hops)
-    return _nth([each.get(parameter, "") for each in request.forwarded], hops)
+        return _value_of_hop(_list(request.headers.getall(header)), hops)
+    return _value_of_hop([each.get(parameter, "") for each in request.forwarded], hops)
 
 
 def _list(lines: Iterable[str]) -> list[str]:
     return [each.strip() for line in lines for each in line.split(",")]
 
 
-def _nth(values: Sequence[str], hops: int) -> str:
-    """Counts from the right: each trusted proxy adds one value, or replaces those before."""
+def _value_of_hop(values: Sequence[str], hops: int) -> str:
+    """Returns the value that the outermost of `hops` trusted proxies added.
+
+    It counts from the right: each trusted proxy adds one value, or replaces those before.
+    """
     return values[-min(max(hops, 1), len(values))] if values else ""

@@ -1,11 +1,11 @@
-"""Looks after connections: who may have one, for how long, and what is answered outside routes.
+"""Limits connections in time, and turns every refusal outside the routes into a problem.
 
-Bytes that are no HTTP, a target that is no path, an expectation that nobody knows: aiohttp answers
-these on its own, in plain text. Here they become problems like every other refusal. A connection
-is admitted by the gate, even before a TLS handshake, and is cut if no whole request head arrives
-in `HEAD_S`, counted from its acceptance and from the first byte of each further head, or if its
-client takes no answer in `WRITE_S`. aiohttp offers no setting for any of this, so its connection,
-its server and its runner are each extended by some methods.
+Bytes that are not HTTP, a target that is not a path, an unknown expectation: aiohttp answers these
+on its own, in plain text. Here they become problems like every other refusal. The gate admits a
+connection, even before its TLS handshake. A connection is cut if no whole request head arrives
+within `HEAD_S`, counted from its acceptance and from the first byte of each further head. It is
+also cut if its client does not take an answer within `WRITE_S`. aiohttp has no settings for this,
+so a few methods extend its connection, its server and its runner.
 """
 
 import asyncio
@@ -19,18 +19,17 @@ from aiohttp import HttpVersion11, hdrs, http_exceptions, web
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from firmtrail.http import errors, origin
-from firmtrail.http.clients import KNOWN, Clients
-from firmtrail.http.errors import Asked, BadRequest, ExpectationFailed, NotFound, Problem
-from firmtrail.http.gate import HEAD_S, Gate, Pass, Stage, bounds
+from firmtrail.http.clients import IS_AUTHENTICATED, Clients
+from firmtrail.http.errors import BadRequest, ExpectationFailed, NotFound, Problem, RequestInfo
+from firmtrail.http.gate import HEAD_S, Admission, ConnectionStage, Gate
 from firmtrail.http.incoming import CONTINUED
-from firmtrail.http.metrics import Metrics
 
 UNSENT_LINGER_S = 1
-"""How long a body is awaited that its sender was not let send: some send it all the same."""
+"""Limits the wait for a body that the server did not ask for: some clients send it anyway."""
 WRITE_S = 60
-"""In which a client has to take an answer that is sent whole."""
+"""Limits the time that a client takes to receive an answer that is sent whole."""
 SENT_EASILY_BYTES = 32 * 1024
-"""An answer of at most so many bytes fits into the buffers of a connection that takes any."""
+"""Is the size of an answer that fits into the buffers of any connection whose client reads."""
 
 HEAD_END = b"\r\n\r\n"
 
@@ -39,11 +38,11 @@ _log = structlog.get_logger("firmtrail.http")
 type Finished = tuple[web.StreamResponse, bool]
 
 
-class Runner(web.AppRunner):
-    """Runs an application whose every refusal is a problem; with `tls`, over TLS.
+class HttpRunner(web.AppRunner):
+    """Runs an application so that every refusal is a problem; with `tls`, over TLS.
 
-    The TLS context is given here and not to the sites: so a connection is bounded while it shakes
-    hands. Connections over a unix socket are plain in any case.
+    The TLS context belongs to the runner and not to the sites, so that a connection is limited
+    during its handshake too. Connections over a unix socket are always plain.
     """
 
     __slots__ = ("_clients", "_gate", "_tls")
@@ -52,18 +51,18 @@ class Runner(web.AppRunner):
         self,
         app: web.Application,
         *,
-        gate: Gate | None = None,
-        clients: Clients | None = None,
+        gate: Gate,
+        clients: Clients,
         tls: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         super().__init__(app, **options)
-        self._clients = clients or Clients()
-        self._gate = gate or Gate(bounds(), self._clients, Metrics())
+        self._clients = clients
+        self._gate = gate
         self._tls = tls
 
     def end_soon(self) -> None:
-        """Let `cleanup` wait for no request that is still being answered."""
+        """Makes `cleanup` wait for no request that is still being answered."""
         self._shutdown_timeout = 0
 
     @override
@@ -93,36 +92,36 @@ class _Server(web.Server):
 
 
 class _Handshake(asyncio.Protocol):
-    """A connection until TLS is agreed on: it has a place, and only so long for it."""
+    """Handles a connection until its TLS handshake is complete, within `HEAD_S`."""
 
     def __init__(self, server: _Server, tls: ssl.SSLContext) -> None:
         self._server = server
         self._tls = tls
         self._task: asyncio.Task[None] | None = None
         self._transport: asyncio.Transport | None = None
-        self._pass: Pass | None = None
+        self._admission: Admission | None = None
         self._early = bytearray()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        plain = cast(asyncio.Transport, transport)  # uvloop's transports are of no class of asyncio
+        plain = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit asyncio's
         if isinstance(plain.get_extra_info("sockname"), str):
             connection = self._server.connection()
             plain.set_protocol(connection)
             connection.connection_made(plain)
             return
         self._transport = plain
-        self._pass = self._server.gate.admit(self, plain)
-        if self._pass is None:
+        self._admission = self._server.gate.admit(self, plain)
+        if self._admission is None:
             plain.abort()
             return
-        # Started here and not later: the first bytes must find the protocol of TLS in its place.
+        # It starts here and not later: the first bytes must meet the protocol of TLS.
         loop = asyncio.get_running_loop()
         self._task = asyncio.Task(self._shake_hands(plain), loop=loop, eager_start=True)
 
     async def _shake_hands(self, transport: asyncio.Transport) -> None:
         loop, connection = asyncio.get_running_loop(), self._server.connection()
-        assert self._pass is not None
+        assert self._admission is not None
         try:
             secured = await loop.start_tls(
                 transport,
@@ -139,14 +138,14 @@ class _Handshake(asyncio.Protocol):
             self._end()
             return
         secured.set_protocol(connection)
-        connection.take(self._pass)
+        connection.take(self._admission)
         connection.connection_made(secured)
         if self._early:
             connection.data_received(bytes(self._early))
 
     def _end(self) -> None:
-        if self._pass is not None:
-            self._server.gate.forget(self._pass)
+        if self._admission is not None:
+            self._server.gate.forget(self._admission)
         if self._transport is not None:
             self._transport.abort()
 
@@ -157,11 +156,11 @@ class _Handshake(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._pass is not None:
-            self._server.gate.forget(self._pass)
+        if self._admission is not None:
+            self._server.gate.forget(self._admission)
 
-    def stage(self) -> Stage:
-        return Stage.HEAD
+    def stage(self) -> ConnectionStage:
+        return ConnectionStage.HEAD
 
     def cut(self) -> None:
         if self._transport is not None:
@@ -171,24 +170,24 @@ class _Handshake(asyncio.Protocol):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_clients", "_gate", "_late", "_pass")
+    __slots__ = ("_admission", "_clients", "_gate", "_late")
 
     def __init__(self, manager: _Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._gate = manager.gate
         self._clients = manager.clients
-        self._pass: Pass | None = None
+        self._admission: Admission | None = None
         self._late: asyncio.TimerHandle | None = None
 
-    def take(self, admitted: Pass) -> None:
-        """Takes the place that the connection had during its handshake."""
-        self._pass = admitted
+    def take(self, admitted: Admission) -> None:
+        """Takes over the admission that the connection had during its handshake."""
+        self._admission = admitted
         admitted.holder = self
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._pass = self._pass or self._gate.admit(self, transport)
-        if self._pass is None:
+        self._admission = self._admission or self._gate.admit(self, transport)
+        if self._admission is None:
             cast(asyncio.Transport, transport).abort()
             return
         super().connection_made(transport)
@@ -196,14 +195,14 @@ class _Connection(web.RequestHandler):
 
     @override
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._pass is not None:
-            self._gate.forget(self._pass)
+        if self._admission is not None:
+            self._gate.forget(self._admission)
         self._stop_waiting()
         super().connection_lost(exc)
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Reads, and notes whether the beginning of a head is left."""
+        """Reads the data, and starts or stops the limit for the next head."""
         heads, may_begin = self._request_count, self._may_begin_head()
         super().data_received(data)
         if self._request_count == heads:
@@ -211,8 +210,8 @@ class _Connection(web.RequestHandler):
                 self._wait_for_head()
             return
         self._stop_waiting()
-        if self._pass is not None:
-            self._gate.has_asked(self._pass)
+        if self._admission is not None:
+            self._gate.has_asked(self._admission)
         if (
             self._messages
             and self._messages[-1][1] is EMPTY_PAYLOAD
@@ -220,24 +219,27 @@ class _Connection(web.RequestHandler):
         ):
             self._wait_for_head()
 
-    def stage(self) -> Stage:
-        """Says what the connection does; see `gate`."""
+    def stage(self) -> ConnectionStage:
+        """Returns what the connection does; see `gate`."""
         if self._waiter is not None and not self._waiter.done():
-            return Stage.IDLE if self._request_count else Stage.HEAD
+            return ConnectionStage.IDLE if self._request_count else ConnectionStage.HEAD
         request = self._current_request
         is_slow = self._paused or request is None or self._is_sending_body()
-        if is_slow and (request is None or KNOWN not in request):
-            return Stage.UNKNOWN
-        return Stage.AT_WORK
+        if is_slow and (request is None or IS_AUTHENTICATED not in request):
+            return ConnectionStage.UNKNOWN
+        return ConnectionStage.AT_WORK
 
     def cut(self) -> None:
-        """Breaks the connection; nothing is sent, and its request, if any, sees it as lost."""
+        """Breaks the connection: nothing more is sent, and a running request sees it as lost."""
         if self.transport is not None:
             self.transport.abort()
 
     def _may_begin_head(self) -> bool:
-        """Says whether the next bytes are of a head: the connection is idle, or what is at work
-        has its whole body. In doubt they are of a body, whose reader limits its time."""
+        """Returns whether the next bytes belong to a head.
+
+        They do if the connection is idle, or if its request has its whole body. In doubt they
+        belong to a body, whose reader limits its time.
+        """
         if self._waiter is not None and not self._waiter.done():
             return True
         return bool(self._current_request and not self._messages and not self._is_sending_body())
@@ -259,7 +261,9 @@ class _Connection(web.RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             self._gate.note_late()
             self.cut()
-        elif self._pass is not None:  # a request is at work: the rest may come after its answer
+        elif (
+            self._admission is not None
+        ):  # a request is running: the rest may come after its answer
             self._wait_for_head()
 
     @override
@@ -270,9 +274,9 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answers what could not be parsed, and what escaped from an endpoint, with its problem."""
+        """Answers with a problem if bytes could not be parsed or an endpoint let an error out."""
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer had begun already")
+            raise ConnectionError("an answer has already begun")
         answer = _refused(exc or TimeoutError(), request, self._clients)
         answer.force_close()
         return answer
@@ -281,12 +285,12 @@ class _Connection(web.RequestHandler):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, Finished]:
-        """Sends an answer; one that aiohttp's router made, as the problem that it means."""
+        """Sends an answer; an answer of aiohttp's router is sent as the problem that it means."""
         answer = resp
         if isinstance(resp, web.HTTPException):
             answer = _refused(resp, request, self._clients)
         if hdrs.EXPECT in request.headers and _holds_back(request):
-            answer.force_close()  # what comes next could be the body, or another request
+            answer.force_close()  # the next bytes could be the body, or another request
             self._lingering_time = UNSENT_LINGER_S
         finishing = super().finish_response(request, answer, start_time)
         if self._paused or (answer.content_length or 0) > SENT_EASILY_BYTES:
@@ -303,36 +307,36 @@ class _Connection(web.RequestHandler):
 
 
 def _holds_back(request: web.BaseRequest) -> bool:
-    """Whether a client still waits for `100 Continue` with its body."""
+    """Returns whether a client has not sent its body because it waits for `100 Continue`."""
     is_waiting = request.version >= HttpVersion11 and CONTINUED not in request
     return is_waiting and not request.content.is_eof()
 
 
 def _refused(error: BaseException, request: web.BaseRequest, clients: Clients) -> web.Response:
-    asked = Asked(str(uuid_utils.uuid7()), clients.address(request))
-    problem = _problem_of(error, asked)
-    answer = errors.response(problem, asked.request_id)
-    answer.headers["X-Request-Id"] = asked.request_id
+    info = RequestInfo(str(uuid_utils.uuid7()), clients.address(request))
+    problem = _problem_of(error, info)
+    answer = errors.problem_response(problem, info.request_id)
+    answer.headers["X-Request-Id"] = info.request_id
     origin.protect(answer.headers, clients.scheme(request))
-    if problem.status < Problem.status:  # what is no refusal is logged already
+    if problem.status < Problem.status:  # a failure of the server was logged where it was mapped
         _log.info(
             "refused by the connection",
             status=problem.status,
             reason=problem.detail,
-            **asked._asdict(),
+            **info._asdict(),
         )
     return answer
 
 
-def _problem_of(error: BaseException, asked: Asked) -> Problem:
+def _problem_of(error: BaseException, info: RequestInfo) -> Problem:
     match error:
         case http_exceptions.LineTooLong():
             return BadRequest("A line of the request's head is too long.")
         case http_exceptions.HttpProcessingError():
-            return BadRequest("This is no HTTP request.")
+            return BadRequest("The request is not valid HTTP.")
         case web.HTTPNotFound():
             return NotFound()
         case web.HTTPExpectationFailed():
             return ExpectationFailed()
         case _:
-            return errors.problem_of(error, asked)
+            return errors.problem_of(error, info)

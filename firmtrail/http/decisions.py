@@ -1,9 +1,9 @@
-"""Decides what a device should run, and says as of which size of the log the views say so.
+"""Decides what a device should run, and reports the size of the log that the decision is for.
 
-An answer that says how far the log was read is made of one moment: what it shows is exactly what
-the log's first N events mean, and what decides is that of the same N. Where several statements are
-needed, `moment` gives a reader of one snapshot. Requests for one device are many: they share their
-queries, and look again in the rare case that what decides has moved meanwhile.
+An answer that names a size of the log is consistent: it shows exactly what the first N events mean,
+and the control that decides is that of the same N. If an answer takes several statements,
+`consistent_read` opens one snapshot for all of them. Requests for one device are many, so they
+share their queries. They read again in the rare case that the control has moved in between.
 """
 
 import contextlib
@@ -20,13 +20,15 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.target import Situation
 
-LOOKS_MAX = 5
-"""How often a device is looked at in queries that requests share, before a read of its own: also
-where the database was exchanged for an older one, of which less decides than this process knows."""
+SHARED_READS_MAX = 5
+"""Limits the attempts to read a device in shared queries, before a request reads it alone.
+
+All attempts also fail if an older copy of the database was put in place, whose control has
+fewer events than this process knows."""
 
 
-class Moment(NamedTuple):
-    """A project at one moment; `reader` reads it as long as the block lasts."""
+class ConsistentRead(NamedTuple):
+    """Holds a project at one size of its log; `reader` reads that state until the block ends."""
 
     reader: Reader
     size: int
@@ -34,24 +36,27 @@ class Moment(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def moment(
+async def consistent_read(
     call: AnyCall, reading: AbstractAsyncContextManager[Reader] | None = None
-) -> AsyncIterator[Moment]:
-    """The project as it is. The block is short, unless `reading` is a snapshot of the caller's."""
+) -> AsyncIterator[ConsistentRead]:
+    """Opens a consistent read of the project.
+
+    The block must be short, unless `reading` is a snapshot that the caller opened.
+    """
     async with reading or call.services.db.moment() as reader:
         head, control = await call.services.recorder.controls.at_moment(reader, call.log_id)
-        yield Moment(reader, head.size, control)
+        yield ConsistentRead(reader, head.size, control)
 
 
-async def look(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
-    """A device, and what decided at the same size of the log."""
+async def device_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
+    """Returns a device, and the control at the same size of the log."""
     services = call.services
-    for _ in range(LOOKS_MAX):
+    for _ in range(SHARED_READS_MAX):
         seen = check_in.device_of(await services.check_ins.get((call.log_id, name)))
         control = await services.recorder.controls.at(call.log_id, seen.counts.control)
         if control.count == seen.counts.control:
             return seen, control
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         rows = await now.reader.read(check_in.load([(call.log_id, name)]))
         return check_in.device_of([row[1:] for row in rows]), now.control
 
@@ -59,7 +64,10 @@ async def look(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
 async def case_of(
     call: AnyCall, control: Control, state: DeviceState, seen: DeviceAtCheckIn
 ) -> Situation:
-    """The device's case, with its way back where a rollback asks for it, at the same size."""
+    """Returns the device's case at the same size of the log.
+
+    If a rollback needs to know what the device ran before, the case includes it.
+    """
     case = Situation(control, state, seen.offers)
     wanted = target.runs_wanted(case)
     if wanted is None:

@@ -4,7 +4,7 @@ A parameter that means the same on every route is described under its name; one 
 query, under the query's name and its own.
 """
 
-from firmtrail.http.kinds import Device, Gateway
+from firmtrail.http.callers import DeviceAccess, GatewayAccess
 from firmtrail.http.route import Route
 
 GROUPS = {
@@ -94,7 +94,7 @@ HEADERS = {
 
 def group_of(route: Route) -> str:
     """Returns the group under which people find the route."""
-    if isinstance(route.access, Device | Gateway):
+    if isinstance(route.access, DeviceAccess | GatewayAccess):
         return "Devices report and check in"
     if not route.path.startswith("/api/"):
         return "Three plain routes" if route.is_raw else "Operations"

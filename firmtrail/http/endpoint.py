@@ -1,8 +1,9 @@
-"""How a route becomes an aiohttp handler.
+"""Turns a route into an aiohttp handler.
 
-The trip of a request: names in the path, caller, query, body, the route's handler, and what its
-error means. Nobody's query or body is read before the caller is known. Whatever can be worked out
-from the route is worked out here once, so a request pays only for what is its own.
+A request takes these steps: the names in the path, the caller, the query, the body, the route's
+handler, and the mapping of its error to a problem. The query and the body are read only after the
+caller is known. Everything that depends on the route alone is computed once, when the endpoint is
+made.
 """
 
 import logging
@@ -19,22 +20,22 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
 from firmtrail.http import errors, origin, validate
 from firmtrail.http.call import AnyCall, Call, Services
-from firmtrail.http.clients import KNOWN
+from firmtrail.http.callers import PublicAccess
+from firmtrail.http.clients import IS_AUTHENTICATED
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
-from firmtrail.http.kinds import Public
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route, path_names
 from firmtrail.repeats import Repeats
 
 REBUILT_RETRY_AFTER_S = 10
 QUIET_KINDS = frozenset({"device", "gateway"})
-"""Whose successes are too many for a line each."""
+"""Callers whose successful requests are too many for a log line each."""
 CONDITIONS = frozenset({429, 503})
-"""Statuses that every request gets while a state of the server lasts: one line a minute."""
+"""Statuses that all requests get while a condition of the server lasts: one log line a minute."""
 
 _log = structlog.get_logger("firmtrail.http")
 
-_BEING_REBUILT = "a view is not live in the form that this version reads; it is being rebuilt"
+_BEING_REBUILT = "A view is being rebuilt for this version of the server."
 
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
@@ -42,7 +43,7 @@ type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def endpoint(route: Route, services: Services) -> AiohttpHandler:
-    """The route's handler with everything that surrounds it."""
+    """Returns the route's handler with everything that surrounds it."""
     prepare = _raw if route.is_raw else _preparation(route, services)
     handler = route.handler
     observe = services.metrics.observer(route.method, route.path)
@@ -59,17 +60,19 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         began = perf_counter()
         request_id = str(uuid_utils.uuid7())
         call: AnyCall = Call(request, request_id, services)
-        response = await errors.answered(work(call), request, request_id)
-        is_noted = response.status == 201 or response.status >= 500  # 5xx says: ask again
-        if call.caller.is_first_call and not is_noted and not response.prepared:
-            response = await errors.answered(_noted_first(call, response), request, request_id)
+        response = await errors.answer_or_problem(work(call), request, request_id)
+        # A 201 recorded the call; after a 5xx the device calls again.
+        is_settled = response.status == 201 or response.status >= 500
+        if call.caller.is_first_call and not is_settled and not response.prepared:
+            recorded = _record_first_call(call, response)
+            response = await errors.answer_or_problem(recorded, request, request_id)
         if not response.prepared:
             response.headers["X-Request-Id"] = request_id
             origin.protect(response.headers, services.clients.scheme(request))
             if is_polled:
                 response.headers[POLL_AFTER] = poll_after(call)
-        if response.status != 201:  # a recorded report says when the device called
-            note_call(call, response.status)
+        if response.status != 201:  # a recorded report already shows when the device called
+            touch_device(call, response.status)
         seconds = perf_counter() - began
         observe(response.status, seconds)
         log(call, response.status, seconds)
@@ -78,9 +81,11 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     return handle
 
 
-def note_call(call: AnyCall, status: int) -> None:
-    """If the caller is a device, or a gateway that was answered for one, that device was here;
-    written later, with others."""
+def touch_device(call: AnyCall, status: int) -> None:
+    """Remembers that a device called, itself or through a gateway whose request succeeded.
+
+    The time is written later, together with those of other devices.
+    """
     device = call.caller.device
     if call.caller.kind == "gateway" and status < 400:
         device = call.request.match_info.get("device")
@@ -89,10 +94,10 @@ def note_call(call: AnyCall, status: int) -> None:
         access.seen.touch(call.project, device, access.now_ms())
 
 
-async def _noted_first(call: AnyCall, response: web.StreamResponse) -> web.StreamResponse:
-    """The answer, once it is durable that the device has called, with a secret that still holds.
+async def _record_first_call(call: AnyCall, response: web.StreamResponse) -> web.StreamResponse:
+    """Makes the device's first call durable, checks its secret again, and returns the answer.
 
-    Raises `Unavailable`, `Unauthorized`.
+    Raises `Unavailable`, or `Unauthorized` if the secret is no longer valid.
     """
     access = call.services.access
     await access.seen.first(call.project, call.caller.device or "", access.now_ms())
@@ -104,13 +109,13 @@ type Prepare = Callable[[AnyCall], Awaitable[None]]
 
 
 async def _raw(call: AnyCall) -> None:
-    """The handler reads for itself."""
+    """Does nothing, for a route whose handler reads the request itself."""
 
 
 def _preparation(route: Route, services: Services) -> Prepare:
     blank_bad_names = _name_check(route.path)
     authenticate, access = services.authenticate, route.access
-    is_public = isinstance(access, Public)
+    is_public = isinstance(access, PublicAccess)
     read_query = validate.query_reader(route.query)
     no_query = None if not validate.is_optional(route.query) else route.query()
     take_body = _body_taker(route)
@@ -123,7 +128,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
         if not is_public:
             call.access = access
             call.caller = await authenticate(request, access)
-            request[KNOWN] = True
+            request[IS_AUTHENTICATED] = True
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:
@@ -139,8 +144,10 @@ def _preparation(route: Route, services: Services) -> Prepare:
 
 
 def _name_check(path: str) -> Callable[[dict[str, str]], None]:
-    """What is no name at all becomes "", which nothing is called: it takes the same way as an
-    unknown name, and never reaches a database that may not be able to store it.
+    """Returns the function that replaces malformed names in the path by "", which matches nothing.
+
+    A malformed name is thus answered like an unknown one. It never reaches a database, which may
+    not be able to store it.
     """
     checks = [(name, re.compile(each.pattern).match) for name, each in path_names(path).items()]
 
@@ -177,14 +184,14 @@ async def _take_key(call: AnyCall) -> None:
 
 
 def key_of(request: web.Request, actor_id: str | None, body: bytes) -> IdempotencyKey | None:
-    """The request's Idempotency-Key, if it has one and is a user's. Raises `BadRequest`."""
+    """Returns the Idempotency-Key of a user's request, if it has one. Raises `BadRequest`."""
     key = request.headers.get("Idempotency-Key")
     if key is None or actor_id is None:
         return None
     if _KEY_PATTERN.fullmatch(key) is None:
-        raise errors.BadRequest("Idempotency-Key is 1 to 64 visible ASCII characters.")
-    named = f"{request.method} {request.rel_url.raw_path_qs}\n".encode()
-    return IdempotencyKey(actor_id, key, sha256(named + body).hexdigest())
+        raise errors.BadRequest("Idempotency-Key must be 1 to 64 visible ASCII characters.")
+    line = f"{request.method} {request.rel_url.raw_path_qs}\n".encode()
+    return IdempotencyKey(actor_id, key, sha256(line + body).hexdigest())
 
 
 def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:

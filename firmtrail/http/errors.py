@@ -1,9 +1,9 @@
-"""What a failed request is answered: one shape, and the one mapping from errors to it.
+"""Defines the problem that a failed request is answered with, and maps errors to problems.
 
-A problem is RFC 9457's `application/problem+json`. An error says what its caller should do: fix the
-request (4xx), accept a rule's no (409), or try again later (408, 429, 503 with Retry-After).
-Anything that no one expected is logged once with its request id and answered as 500 without
-detail; a stack trace never leaves the server.
+A problem has one shape: RFC 9457's `application/problem+json`. Its status shows what the client
+should do: fix the request (4xx), accept that a rule refuses it (409), or try again later (408, 429,
+503 with Retry-After). This is the only place that maps errors. An unexpected error is logged once
+with its request id and answered with 500 without detail; a stack trace never leaves the server.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
@@ -27,39 +27,40 @@ FAULTS_MAX = 100
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="firmtrail", Basic realm="firmtrail"'}
-"""Of every 401 (RFC 9110, 11.6.1). Some plain tools send what a URL carries only to who asks."""
+"""Goes with every 401 (RFC 9110, 11.6.1). Some simple tools send the credential that a URL carries
+only after this challenge."""
 
 STREAM = web.RequestKey("stream", web.StreamResponse)
-"""The answer that a handler has begun to stream, if any."""
+"""Holds the answer that a handler has begun to stream, if any."""
 
 _log = structlog.get_logger("firmtrail.http")
 _repeats = Repeats()
 
 
-class Asked(NamedTuple):
-    """A request, as log lines name it."""
+class RequestInfo(NamedTuple):
+    """Identifies a request in log lines."""
 
     request_id: str
     address: str
-    """The client's."""
+    """Holds the client's address."""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing wrong with a request: where, and what would be right."""
+    """Names one thing that is wrong with a request: where it is, and what would be right."""
 
     reason: str
     pointer: (
-        Annotated[str, Meta(description="to what is wrong in the body: a JSON pointer, RFC 6901")]
+        Annotated[str, Meta(description="the faulty part of the body: a JSON pointer, RFC 6901")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
     parameter: (
-        Annotated[str, Meta(description="which parameter of the query is wrong")]
+        Annotated[str, Meta(description="the name of the faulty parameter of the query")]
         | msgspec.UnsetType
     ) = msgspec.UNSET
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
-    """RFC 9457, with a stable `code`, the request's id and all faults of its body."""
+    """Holds RFC 9457's members, a stable `code`, the request's id and all faults of its body."""
 
     type: str
     title: str
@@ -71,11 +72,14 @@ class ProblemBody(msgspec.Struct, frozen=True):
 
 
 class Problem(Exception):
-    """The request is answered with this status and nothing was done."""
+    """Answers the request with this status; nothing was done.
+
+    Without a mapping of its own, an error becomes status 500.
+    """
 
     status: ClassVar[int] = 500
     code = "internal"
-    detail = "Something went wrong here; it has been noted."
+    detail = "The server failed to answer this request. The failure was logged with the request id."
 
     def __init__(
         self,
@@ -93,27 +97,27 @@ class Problem(Exception):
 
 
 class BadRequest(Problem):
-    """Not readable as what it says it is."""
+    """Refuses a request that cannot be read as the type that it declares."""
 
     status = 400
     code = "malformed"
 
 
 class Unauthorized(Problem):
-    """No credential, or one that is not good: one face for every reason."""
+    """Refuses a request without a valid credential; the answer is the same for every reason."""
 
     status = 401
     code = "unauthorized"
 
     def __init__(self) -> None:
         super().__init__(
-            "A valid credential is needed.",
+            "This request needs a valid credential, as a Bearer token or a Basic password.",
             headers=CHALLENGE,
         )
 
 
 class Forbidden(Problem):
-    """The credential is good, its role too low."""
+    """Refuses a valid credential whose role does not allow the request."""
 
     status = 403
     code = "forbidden"
@@ -121,7 +125,7 @@ class Forbidden(Problem):
 
 
 class NotFound(Problem):
-    """There is none, or it is another project's."""
+    """Reports that there is no such thing, or that it belongs to another project."""
 
     status = 404
     code = "not_found"
@@ -129,93 +133,104 @@ class NotFound(Problem):
 
 
 class MethodNotAllowed(Problem):
-    """The path takes other methods."""
+    """Refuses a method that the path does not take."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class RequestTimeout(Problem):
-    """The body did not arrive in time; the connection is closed."""
+    """Reports that the body did not arrive in time; the connection is closed."""
 
     status = 408
     code = "timeout"
 
 
-class Conflict(Problem):
-    """A rule says no."""
+class CodedProblem(Problem):
+    """Requires a code, because the status alone does not say what a client should do."""
+
+    def __init__(self, detail: str, *, code: str) -> None:
+        super().__init__(detail, code=code)
+
+
+class Conflict(CodedProblem):
+    """Reports that a rule refuses the request."""
 
     status = 409
-    code = "conflict"
 
 
-class Gone(Problem):
-    """It was here, and is no more to be had."""
+class Gone(CodedProblem):
+    """Reports that something existed, and is no longer available."""
 
     status = 410
-    code = "gone"
 
 
 class Stale(Problem):
-    """If-Match names a state that is gone: read again, decide again."""
+    """Refuses a change whose If-Match names an earlier state: the client must read again."""
 
     status = 412
     code = "stale"
 
 
 class TooLarge(Problem):
-    """More than the route takes, counted after inflation."""
+    """Refuses a body that is larger than the route takes, counted after inflation."""
 
     status = 413
     code = "too_large"
 
 
 class UnsupportedMediaType(Problem):
-    """Not JSON, or in an encoding other than gzip."""
+    """Refuses a body that is not JSON, or has an encoding other than gzip."""
 
     status = 415
     code = "unsupported_media_type"
 
 
 class RangeNotSatisfiable(Problem):
-    """The range begins behind the end of what has so many bytes."""
+    """Refuses a range that begins after the last of `size_bytes` bytes."""
 
     status = 416
     code = "range_not_satisfiable"
 
     def __init__(self, size_bytes: int) -> None:
         super().__init__(
-            f"There are {size_bytes} bytes.", headers={"Content-Range": f"bytes */{size_bytes}"}
+            f"The range begins after the end: there are {size_bytes} bytes.",
+            headers={"Content-Range": f"bytes */{size_bytes}"},
         )
 
 
 class ExpectationFailed(Problem):
-    """Expect names something that nobody here knows."""
+    """Refuses an expectation that the server does not know."""
 
     status = 417
     code = "expectation_failed"
-    detail = "Expect can be 100-continue."
+    detail = "The server does not know this expectation: the only one it knows is 100-continue."
 
 
 class Invalid(Problem):
-    """Readable, and wrong; every fault is named."""
+    """Refuses a request that can be read and is wrong; its faults are all named."""
 
     status = 422
     code = "invalid"
 
 
+def invalid_parameter(name: str, reason: str) -> Invalid:
+    """Returns the problem of one faulty parameter of the query."""
+    return Invalid(f"{name}: {reason}", faults=[Fault(reason, parameter=name)])
+
+
 class TooManyRequests(Problem):
-    """Slow down; `retry_after_s` says for how long."""
+    """Asks the client to slow down for `retry_after_s` seconds."""
 
     status = 429
     code = "too_many_requests"
 
-    def __init__(self, retry_after_s: int, detail: str = "Too many attempts.") -> None:
+    def __init__(self, retry_after_s: int, detail: str = "There were too many attempts.") -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
 class ServiceUnavailable(Problem):
-    """Nothing was recorded; the same request may be sent again."""
+    """Reports that nothing was recorded and that the same request may be sent again."""
 
     status = 503
     code = "unavailable"
@@ -224,26 +239,26 @@ class ServiceUnavailable(Problem):
         super().__init__(detail, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
 
 
-async def answered(
+async def answer_or_problem(
     work: Awaitable[web.StreamResponse], request: web.Request, request_id: str
 ) -> web.StreamResponse:
-    """What `work` answers, or the problem that its error means.
+    """Returns the answer of `work`, or the problem that its error means.
 
-    An answer that had begun to stream can't become a problem: its connection is broken, so that
-    the client sees no clean end.
+    An answer that has begun to stream cannot become a problem. Its connection is broken instead, so
+    that the client sees no clean end.
     """
     try:
         return await work
     except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
-        asked = Asked(request_id, address_of(request))
-        problem = problem_of(error, asked)
+        info = RequestInfo(request_id, address_of(request))
+        problem = problem_of(error, info)
         if STREAM in request:
-            return _broken(request, error, asked)
-        return response(problem, request_id)
+            return _broken_stream(request, error, info)
+        return problem_response(problem, request_id)
 
 
-def response(problem: Problem, request_id: str) -> web.Response:
-    """The problem as an answer; each status has one title."""
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """Returns the problem as an answer; each status has one title."""
     return web.Response(
         status=problem.status,
         body=msgspec.json.encode(problem_body(problem, request_id)),
@@ -253,7 +268,7 @@ def response(problem: Problem, request_id: str) -> web.Response:
 
 
 def problem_body(problem: Problem, request_id: str) -> ProblemBody:
-    """The problem as it is shown, also in the place of an item of an array."""
+    """Returns the problem as a body, or as an item of an array of answers."""
     return ProblemBody(
         type=f"urn:firmtrail:problem:{problem.code}",
         title=HTTPStatus(problem.status).phrase,
@@ -265,37 +280,38 @@ def problem_body(problem: Problem, request_id: str) -> ProblemBody:
     )
 
 
-def problem_of(error: BaseException, asked: Asked) -> Problem:
-    """The problem that an error means."""
+def problem_of(error: BaseException, info: RequestInfo) -> Problem:
+    """Returns the problem that an error means."""
     match error:
         case Problem():
             return error
         case Refused():
             return refusal(error)
         case Unavailable():
-            return _unavailable(error, asked)
+            return _unavailable(error, info)
         case TooManyAttempts():
             return TooManyRequests(error.retry_after_s)
         case web.RequestPayloadError() | web.HTTPBadRequest() | ConnectionError():
-            # A ConnectionError is the client's hanging up: the database's are Unavailable.
-            return BadRequest("The body broke off, or is not what its encoding says.")
+            # A ConnectionError means that the client hung up; those of a database are Unavailable.
+            return BadRequest("The body broke off, or does not have the encoding that it declares.")
         case _:
-            _log.error("bug", exc_info=error, **asked._asdict())
+            _log.error("bug", exc_info=error, **info._asdict())
             return Problem()
 
 
-def _unavailable(error: Unavailable, asked: Asked) -> Problem:
-    """A log that takes no appends says why: only people can change that.
+def _unavailable(error: Unavailable, info: RequestInfo) -> Problem:
+    """Returns a problem that may be retried, and logs its condition at most once a minute.
 
-    Every request meets the same condition, so its line is written once a minute.
+    Every request meets the same condition while it lasts. If a log takes no appends, the problem
+    says why, because only an operator can change that.
     """
     reason = str(error)
     condition = error.log if isinstance(error, LogRefused) else reason
     if (left_out := _repeats.due(condition)) is not None:
-        _log.warning("unavailable", reason=reason, left_out=left_out, **asked._asdict())
+        _log.warning("unavailable", reason=reason, left_out=left_out, **info._asdict())
     if isinstance(error, AppendRefused | LogRefused):
         return ServiceUnavailable(str(error), error.retry_after_s, "log_refused")
-    detail = reason if isinstance(error, ClockAhead) else "The service can't do this now."
+    detail = reason if isinstance(error, ClockAhead) else "The service cannot do this now."
     return ServiceUnavailable(detail, error.retry_after_s)
 
 
@@ -305,17 +321,17 @@ _STATUSES: Mapping[int, type[Problem]] = {
 
 
 def refusal(refused: Refused) -> Problem:
-    """A rule's no, with its own status and code."""
+    """Returns the problem of a refusal by a rule, with the rule's status and code."""
     if refused.status == Invalid.status:
         faults = [Fault(refused.detail, pointer=f"/{refused.member}")] if refused.member else []
         return Invalid(refused.detail, code=refused.code, faults=faults)
     return _STATUSES.get(refused.status, Conflict)(refused.detail, code=refused.code)
 
 
-def _broken(request: web.Request, error: Exception, asked: Asked) -> web.StreamResponse:
-    """The begun answer, on a connection that can't end it cleanly any more."""
+def _broken_stream(request: web.Request, error: Exception, info: RequestInfo) -> web.StreamResponse:
+    """Breaks the connection of an answer that has begun, and returns that answer."""
     reason = str(error) if isinstance(error, Unavailable) else type(error).__name__
-    _log.warning("stream broken", reason=reason, **asked._asdict())
+    _log.warning("stream broken", reason=reason, **info._asdict())
     if request.transport is not None:
         request.transport.abort()
     return request[STREAM]

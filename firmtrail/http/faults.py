@@ -1,8 +1,8 @@
-"""Names everything that keeps decoded JSON from being what a route takes.
+"""Finds every fault of decoded JSON that does not fit the type that a route takes.
 
-Only a faulty value comes here, so each member is checked alone and gets a JSON pointer. The rules
-that a struct's own `__post_init__` checks count as well as the types of its members. Faults are
-found one after the other: a caller that wants no more of them causes no more work.
+Only faulty values are checked here, so each member is checked alone and gets a JSON pointer. The
+rules in a struct's `__post_init__` are checked as well as the types of its members. Faults are
+found one after the other, so a caller that needs no more of them causes no more work.
 """
 
 import itertools
@@ -17,30 +17,33 @@ from typing import Any, TypeAliasType, Union
 import msgspec
 
 from firmtrail.http.errors import FAULTS_MAX, Fault
-from firmtrail.http.times import at_59
+from firmtrail.http.times import without_leap_second
 
 REASON_CHARACTERS_MAX = 200
-"""A reason can quote the value, which may be long."""
+"""Limits the length of a reason, which may quote a long value."""
 
-UNSTORABLE = "holds the character NUL or half of a surrogate pair, which no text may hold"
+UNSTORABLE = "contains the character NUL or half of a surrogate pair, which no text may contain"
 
 _PATH = re.compile(r" - at `\$\.(\w+)")
 
-type Broken = tuple[str, str]
-"""A member that breaks a rule which its type can't say, and how it does."""
+type BrokenRule = tuple[str, str]
+"""Names a member that breaks a rule which its type cannot express, and the reason."""
 
 
 class BrokenRules(ValueError):
-    """Raised by a struct's `__post_init__`, which is asked of a faulty body too: then a member that
-    is missing or of the wrong type is None in it, or its default."""
+    """Reports the rules that a struct's `__post_init__` found broken.
 
-    def __init__(self, broken: Sequence[Broken]) -> None:
+    The check also runs on a faulty body. A member that is missing or has the wrong type is then
+    None, or has its default value.
+    """
+
+    def __init__(self, broken: Sequence[BrokenRule]) -> None:
         super().__init__(broken)
         self.broken = broken
 
 
-def hold(*found: Broken | None) -> None:
-    """Raises `BrokenRules` if any was found broken."""
+def raise_if_broken(*found: BrokenRule | None) -> None:
+    """Raises `BrokenRules` if any of the rules is broken; None stands for a rule that is kept."""
     if broken := [each for each in found if each is not None]:
         raise BrokenRules(broken)
 
@@ -48,30 +51,30 @@ def hold(*found: Broken | None) -> None:
 def faults_of(
     value: object, kind: Any, pointer: str = "", faults_max: int = FAULTS_MAX
 ) -> list[Fault]:
-    """Returns what keeps `value`, decoded JSON, from being `kind`: so many faults at most."""
+    """Returns the faults of `value`, decoded JSON, as a `kind`: at most `faults_max` of them."""
     return list(itertools.islice(_faults(value, kind, pointer), faults_max))
 
 
 def first_fault(error: msgspec.ValidationError, kind: Any, pointer: str) -> Fault:
-    """Returns the fault that stopped a decoder of the Struct `kind`; it looked at nothing more."""
+    """Returns the fault that stopped a decoder of the Struct `kind`; it checked no further."""
     if isinstance(error.__cause__, BrokenRules):
         name, reason = error.__cause__.broken[0]
-        return Fault(reason, pointer=f"{pointer}/{escaped(name)}")
+        return Fault(reason, pointer=f"{pointer}/{pointer_part(name)}")
     found = _PATH.search(str(error))
     field = _fields(kind).get(found[1]) if found else None
     if found is None or field is None:
         return Fault(reason_of(error, kind), pointer=pointer)
-    return Fault(reason_of(error, field.type), pointer=f"{pointer}/{escaped(found[1])}")
+    return Fault(reason_of(error, field.type), pointer=f"{pointer}/{pointer_part(found[1])}")
 
 
 def without_leap_seconds(value: Any, kind: Any) -> Any:
-    """Returns `value` with the times in it that fall in second 60 as `at_59` gives them."""
+    """Returns `value` with each time in second 60 moved to the end of second 59."""
     if not _has_times(kind):
         return value
-    arm = arm_of(kind, value)
-    bare = bare_of(arm)
+    alternative = alternative_of(kind, value)
+    bare = bare_type(alternative)
     if isinstance(value, str):
-        return at_59(value)
+        return without_leap_second(value)
     if isinstance(value, dict) and is_struct(bare):
         fields = _fields(bare)
         return {
@@ -86,8 +89,8 @@ def without_leap_seconds(value: Any, kind: Any) -> Any:
 
 @cache
 def _has_times(kind: Any) -> bool:
-    """Whether a value of this type can be a time, or hold one."""
-    for part in map(bare_of, _parts(kind)):
+    """Returns whether a value of this type can be or contain a time."""
+    for part in map(bare_type, _parts(kind)):
         if part is datetime:
             return True
         inner = [field.type for field in _fields(part).values()] if is_struct(part) else ()
@@ -97,40 +100,38 @@ def _has_times(kind: Any) -> bool:
 
 
 def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    """A value with faulty members has no fault of its own, and is not looked at as a whole."""
+    """Yields the faults of a value.
+
+    A value with faulty members has no fault of its own, and is not checked as a whole.
+    """
     if isinstance(value, str) and "\0" in value:
         yield Fault(UNSTORABLE, pointer=pointer)
         return
-    arm = arm_of(kind, value)
-    if isinstance(value, dict | list) and len(value) > (length_max := _length_max(arm)):
+    alternative = alternative_of(kind, value)
+    if isinstance(value, dict | list) and len(value) > (length_max := _length_max(alternative)):
         yield Fault(f"has more than {length_max} members", pointer=pointer)
         return
-    inner = _inner_faults(value, arm, pointer)
+    inner = _inner_faults(value, alternative, pointer)
     first = next(inner, None)
     if first is not None:
         yield first
         yield from inner
-    elif error := _error(value, kind):
-        yield Fault(reason_of(error, kind), pointer=pointer)
-
-
-def _error(value: object, kind: Any) -> msgspec.ValidationError | None:
+        return
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        return error
-    return None
+        yield Fault(reason_of(error, kind), pointer=pointer)
 
 
 def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    bare = bare_of(kind)
+    bare = bare_type(kind)
     if isinstance(value, dict) and is_struct(bare):
         yield from _member_faults(value, bare, pointer)
     elif isinstance(value, dict) and typing.get_origin(bare) is dict:
         name_kind, member_kind = typing.get_args(bare)
         for name, member in value.items():
-            yield from _faults(name, name_kind, f"{pointer}/{escaped(name)}")
-            yield from _faults(member, member_kind, f"{pointer}/{escaped(name)}")
+            yield from _faults(name, name_kind, f"{pointer}/{pointer_part(name)}")
+            yield from _faults(member, member_kind, f"{pointer}/{pointer_part(name)}")
     elif isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
         item = typing.get_args(bare)[0]
         for index, each in enumerate(value):
@@ -143,49 +144,49 @@ def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterato
     for name, field in fields.items():
         if name in value:
             is_good = True
-            for fault in _faults(value[name], field.type, f"{pointer}/{escaped(name)}"):
+            for fault in _faults(value[name], field.type, f"{pointer}/{pointer_part(name)}"):
                 is_good = False
                 yield fault
             if is_good:
                 good[field.name] = msgspec.convert(value[name], field.type)
         elif field.required:
-            yield Fault("is missing", pointer=f"{pointer}/{escaped(name)}")
+            yield Fault("is missing", pointer=f"{pointer}/{pointer_part(name)}")
     yield from _rule_faults(value, good, kind, pointer)
     if kind.__struct_config__.forbid_unknown_fields:
         for name in value:
             if name not in fields:
-                yield Fault("is unknown here", pointer=f"{pointer}/{escaped(name)}")
+                yield Fault("is unknown here", pointer=f"{pointer}/{pointer_part(name)}")
 
 
 def _rule_faults(
     value: dict[str, object], good: dict[str, Any], kind: Any, pointer: str
 ) -> Iterator[Fault]:
-    """Which rules the members break that are of the right type, whatever the others are."""
+    """Yields the rules that the members of the right type break, whatever the others are."""
     required = (field.name for field in _fields(kind).values() if field.required)
     try:
         kind(**(dict.fromkeys(required) | good))
     except BrokenRules as error:
         for name, reason in error.broken:
             if name in value and name not in good:
-                continue  # it is there, of another type: that was said
-            yield Fault(reason, pointer=f"{pointer}/{escaped(name)}")
+                continue  # the member has the wrong type, which is reported already
+            yield Fault(reason, pointer=f"{pointer}/{pointer_part(name)}")
 
 
 @cache
 def _fields(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
-    """The members of a Struct, by their names in JSON."""
+    """Returns the members of a Struct by their names in JSON."""
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
-def escaped(name: str) -> str:
-    """Returns a name as a part of a JSON pointer (RFC 6901)."""
+def pointer_part(name: str) -> str:
+    """Returns a name, escaped as a part of a JSON pointer (RFC 6901)."""
     return name.replace("~", "~0").replace("/", "~1")
 
 
 def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
-    """Returns in words what a value of `kind` would be."""
+    """Returns in words what is wrong with a value, or what a value of `kind` would be."""
     message, _, _ = str(error).partition(" - at ")
-    expected = _description(kind)
+    expected = next((meta.description for meta in _metas(kind) if meta.description), "")
     if "matching regex" in message and expected:
         return f"expected {expected}"
     reason = message[:1].lower() + message[1:]
@@ -194,7 +195,7 @@ def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
     return reason
 
 
-def bare_of(kind: Any) -> Any:
+def bare_type(kind: Any) -> Any:
     """Returns the type without aliases and annotations."""
     while True:
         if isinstance(kind, TypeAliasType):
@@ -210,12 +211,8 @@ def _metas(kind: Any) -> Iterator[msgspec.Meta]:
         kind = kind.__value__
     if typing.get_origin(kind) is typing.Annotated:
         yield from (meta for meta in kind.__metadata__ if isinstance(meta, msgspec.Meta))
-    for arm in arms(bare_of(kind)):
-        yield from _metas(arm)
-
-
-def _description(kind: Any) -> str:
-    return next((meta.description for meta in _metas(kind) if meta.description), "")
+    for alternative in alternatives(bare_type(kind)):
+        yield from _metas(alternative)
 
 
 def _length_max(kind: Any) -> float:
@@ -223,37 +220,40 @@ def _length_max(kind: Any) -> float:
     return min(lengths, default=float("inf"))
 
 
-def arms(kind: Any) -> tuple[Any, ...]:
-    """Returns the types that a union is made of; of any other type none."""
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Returns the types that form a union; none for any other type."""
     is_union = typing.get_origin(kind) in {Union, types.UnionType}
     return typing.get_args(kind) if is_union else ()
 
 
 def _parts(kind: Any) -> tuple[Any, ...]:
-    return arms(bare_of(kind)) or (kind,)
+    return alternatives(bare_type(kind)) or (kind,)
 
 
-def arm_of(kind: Any, value: object) -> Any:
-    """Returns the part of a union that a JSON object or array means; the type if it is no union."""
-    for arm in arms(bare_of(kind)):
-        bare = bare_of(arm)
+def alternative_of(kind: Any, value: object) -> Any:
+    """Returns the type in a union that a JSON object or array means, or `kind` if there is none."""
+    for alternative in alternatives(bare_type(kind)):
+        bare = bare_type(alternative)
         if isinstance(value, dict) and (is_struct(bare) or typing.get_origin(bare) is dict):
-            return arm
+            return alternative
         if isinstance(value, list) and typing.get_origin(bare) in {list, tuple}:
-            return arm
+            return alternative
     return kind
 
 
 def is_struct(kind: Any) -> bool:
-    """Whether the type is a Struct."""
+    """Returns whether the type is a Struct."""
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def is_flat(kind: Any) -> bool:
-    """Whether no member of the Struct is an array or an object: then it is quick to decode,
-    whatever else the text holds, as members that it does not know are only passed over."""
+    """Returns whether no member of the Struct is an array or an object.
+
+    Such a Struct is quick to decode whatever the text holds, because the decoder only skips the
+    members that it does not know.
+    """
     return not any(
-        is_struct(bare_of(part)) or typing.get_origin(bare_of(part)) in {list, tuple, dict}
+        is_struct(bare_type(part)) or typing.get_origin(bare_type(part)) in {list, tuple, dict}
         for field in msgspec.structs.fields(kind)
         for part in _parts(field.type)
     )

@@ -1,7 +1,8 @@
-"""How many devices are outdated, and since when, in Prometheus's words.
+"""Reports to Prometheus how many devices are outdated, and since when.
 
-Counts come from the view of versions, one a version, never from the devices. Who asks without a
-credential learns sums over all projects; a project and its models are named to its members alone.
+The counts come from the view of versions, which has one row a version; devices are never read. A
+caller without a credential gets totals over all projects. Only its members see a project's name and
+the names of its models.
 """
 
 import asyncio
@@ -19,12 +20,15 @@ from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
 from firmtrail.rules.release import CurrentReleases, ReleaseState
 
-KEPT_S = 15
+CACHED_S = 15
 WAIT_S = 1
-"""For the database; a scrape tells of the process also where there is none."""
+"""Limits the wait of a scrape for the database; without an answer it still covers the process."""
 
 MODELS_MAX = 1_000
-"""Of one scrape: each model is three to four series in whoever scrapes."""
+"""Limits the models of one scrape: each makes three to four series in Prometheus."""
+
+
+_SINCE = "Oldest time at which a release newer than some device's version appeared."
 
 
 class _Model(NamedTuple):
@@ -33,10 +37,10 @@ class _Model(NamedTuple):
     latest: ReleaseState
 
 
-class Sums:
-    """How far all projects are behind; read at most every 15 s, however often it is asked for.
+class FleetTotals:
+    """Caches the counts of outdated devices of all projects; reads them at most every 15 s.
 
-    What could not be read is not kept: who asks next has it read again.
+    A failed read is not cached: the next scrape reads again.
     """
 
     def __init__(self, db: Database) -> None:
@@ -45,18 +49,20 @@ class Sums:
         self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
-        """In Prometheus's text format; nothing where the database does not answer in time, or has
-        no schema that could be read."""
+        """Returns the totals in Prometheus's text format.
+
+        Returns nothing if the database does not answer in time, or if its tables are missing.
+        """
         if self._reading is None or self._is_over(self._reading):
             self._reading = asyncio.create_task(outdated.everywhere(self._db))
-            self._stale_at_s = monotonic() + KEPT_S
+            self._stale_at_s = monotonic() + CACHED_S
         try:
-            return _text(_sums(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
+            return _text(_totals(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
         except (TimeoutError, Unavailable, NoSuchTable):
             return b""
 
     async def close(self) -> None:
-        """End the reading that goes on, if one does."""
+        """Ends a read that is in progress, if there is one."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
@@ -66,43 +72,47 @@ class Sums:
         return reading.done() and (is_stale or reading.exception() is not None)
 
 
-def of_models(project: str, counts: Iterable[VersionCount], current: CurrentReleases) -> bytes:
-    """How far each model that has a release is behind it, the most outdated devices first."""
+def model_metrics(project: str, counts: Iterable[VersionCount], current: CurrentReleases) -> bytes:
+    """Returns the metrics of each model with a release, in Prometheus's text format.
+
+    The models with the most outdated devices come first.
+    """
     behind = outdated.by_model(counts, current)
     models = [
         _Model(model, behind.get(model, OutdatedCounts()), outdating.latest)
         for model, outdating in current.items()
     ]
     models.sort(key=lambda each: (-each.behind.outdated, each.name))
-    return _text(_of_models(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
+    return _text(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
-def _sums(behind: OutdatedCounts) -> list[Metric]:
-    since = GaugeMetricFamily(
-        "firmtrail_outdated_since_timestamp_seconds",
-        "Since when there has been a higher release than what a device runs; of any the longest.",
-    )
+def _totals(behind: OutdatedCounts) -> list[Metric]:
+    since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
     return [
-        GaugeMetricFamily("firmtrail_devices", "Devices of all projects.", behind.devices),
+        GaugeMetricFamily(
+            "firmtrail_devices", "Number of registered devices of all projects.", behind.devices
+        ),
         GaugeMetricFamily(
             "firmtrail_devices_outdated",
-            "Those that run less than the latest release of their model.",
+            "Number of devices that run a lower version than the latest release of their model.",
             behind.outdated,
         ),
         since,
     ]
 
 
-def _of_models(project: str, models: Sequence[_Model], left_out: int) -> list[Metric]:
-    devices = _of_model("devices", "Devices of the model.")
-    behind = _of_model("devices_outdated", "Those that run less than its latest release.")
-    since = _of_model(
-        "outdated_since_timestamp_seconds",
-        "Since when there has been a higher release than what a device runs; of any the longest.",
+def _model_families(project: str, models: Sequence[_Model], left_out: int) -> list[Metric]:
+    devices = _model_family("devices", "Number of registered devices of the model.")
+    behind = _model_family(
+        "devices_outdated",
+        "Number of devices of the model that run a lower version than its latest release.",
     )
-    added = _of_model("latest_release_timestamp_seconds", "When its latest release was added.")
+    since = _model_family("outdated_since_timestamp_seconds", _SINCE)
+    added = _model_family(
+        "latest_release_timestamp_seconds", "Time at which the model's latest release was added."
+    )
     for each in models:
         labels = [project, each.name]
         devices.add_metric(labels, each.behind.devices)
@@ -112,19 +122,20 @@ def _of_models(project: str, models: Sequence[_Model], left_out: int) -> list[Me
             since.add_metric(labels, each.behind.since_ms / 1000)
     rest = GaugeMetricFamily(
         "firmtrail_models_left_out",
-        f"Models beyond the {MODELS_MAX} with the most outdated devices.",
+        f"Number of models that are not reported: only the {MODELS_MAX} with the most outdated "
+        "devices are.",
         labels=["project"],
     )
     rest.add_metric([project], left_out)
     return [devices, behind, since, added, rest]
 
 
-def _of_model(name: str, text: str) -> GaugeMetricFamily:
+def _model_family(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"firmtrail_model_{name}", text, labels=["project", "model"])
 
 
 class _Known(Collector):
-    """Metrics whose values are known already."""
+    """Yields metrics whose values are already known."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics

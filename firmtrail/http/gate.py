@@ -1,14 +1,15 @@
-"""Decides which connections a process accepts, and which one gives way when there are too many.
+"""Decides which connections a process accepts, and which one is closed when there are too many.
 
-Connections are bounded in all and for each client address (a /64 of IPv6). The bound in all leaves
-file descriptors for the database and for files. When a bound is reached, a connection that asks for
-nothing gives way to the new one: first one that has never sent a whole request head, then an idle
-one, then one on which an unknown caller is still sending a body or does not take its answer; each
-time the oldest. Only when every connection is at work is the new one refused. So a flood of half
-requests displaces itself, and a client that sends a request right away is served.
+Connections are limited in all, and for each client address (a /64 of IPv6). The limit in all leaves
+file descriptors for the database and for files. When a limit is reached, a connection without a
+running request is closed to make room for the new one. First comes one that has never sent a whole
+request head, then an idle one, then one on which an unknown caller is still sending a body or does
+not take its answer; the oldest each time. The new connection is refused only if every connection is
+at work. A flood of half requests therefore displaces itself, and a client that sends a request
+immediately is served.
 
-Connections over the unix socket belong to the operator: they are not bounded and never give way. A
-trusted proxy brings many clients, so the bound for an address does not apply to it.
+Connections over the unix socket belong to the operator: they are not limited and never closed to
+make room. A trusted proxy brings many clients, so the limit for an address does not apply to it.
 """
 
 import asyncio
@@ -25,17 +26,17 @@ from firmtrail.http.clients import Clients, peer_of
 from firmtrail.http.metrics import Metrics
 
 HEAD_S = 10
-"""In which a request's head, and before it a TLS handshake, has to arrive."""
+"""Limits the time for the head of a request to arrive, and for a TLS handshake before it."""
 LINE_EVERY_S = 60
 OBSERVE_EVERY_S = 5
-MADE_ROOM_FOR = 16
-"""How many idle connections give way when one has to: looking for them takes a while."""
+DISPLACED_TOGETHER_MAX = 16
+"""Counts the idle connections that are closed when one has to be: searching them takes a while."""
 
 _log = structlog.get_logger("firmtrail.http")
 
 
-class Stage(enum.IntEnum):
-    """What a connection does, in the order in which connections give way."""
+class ConnectionStage(enum.IntEnum):
+    """Names what a connection does, in the order in which connections are closed to make room."""
 
     HEAD = 0
     IDLE = 1
@@ -44,33 +45,35 @@ class Stage(enum.IntEnum):
 
 
 class Connection(Protocol):
-    """A connection, as the gate sees it."""
+    """Describes what the gate needs of a connection."""
 
-    def stage(self) -> Stage:
-        """Says what the connection does."""
+    def stage(self) -> ConnectionStage:
+        """Returns what the connection does."""
         ...
 
     def cut(self) -> None:
-        """Breaks the connection, with nothing sent and nothing waited for."""
+        """Breaks the connection, without sending or waiting."""
         ...
 
 
 class Bounds(NamedTuple):
-    """How many connections there may be."""
+    """Holds how many connections a process accepts, in all and from one address."""
 
     connections: int
     per_address: int
 
 
 def bounds(connections: int | None = None, per_address: int | None = None) -> Bounds:
-    """Returns the bounds wanted, as far as the limit of descriptors lets them; without a wish, a
-    quarter of all connections may come from one address."""
+    """Returns the given bounds, lowered to what the limit of descriptors allows.
+
+    Without `per_address`, a quarter of all connections may come from one address.
+    """
     in_all = descriptors.connections_max(connections)
     return Bounds(in_all, min(in_all, per_address or max(1, in_all // 4)))
 
 
-class Pass:
-    """A place that a connection has. `holder` changes from the handshake to what comes after it."""
+class Admission:
+    """Represents an accepted connection; `holder` is first its handshake, then its HTTP handler."""
 
     __slots__ = ("holder", "network")
 
@@ -80,15 +83,15 @@ class Pass:
 
 
 class _Group:
-    """Connections that are bounded together, the oldest first."""
+    """Holds connections that share a limit, the oldest first."""
 
     def __init__(self) -> None:
-        self.all: dict[Pass, None] = {}
-        self.without_head: dict[Pass, None] = {}
+        self.all: dict[Admission, None] = {}
+        self.without_head: dict[Admission, None] = {}
 
 
 class Gate:
-    """The connections of one process."""
+    """Counts and limits the connections of one process."""
 
     def __init__(self, bounds: Bounds, clients: Clients, metrics: Metrics) -> None:
         self._bounds = bounds
@@ -96,44 +99,51 @@ class Gate:
         self._metrics = metrics
         self._everyone = _Group()
         self._networks: dict[str, _Group] = {}
-        self._line: asyncio.TimerHandle | None = None
+        self._next_line: asyncio.TimerHandle | None = None
         self._refused = self._displaced = 0
 
-    def admit(self, connection: Connection, transport: asyncio.BaseTransport) -> Pass | None:
-        """Gives a new connection a place; None means that it is refused."""
+    def admit(self, connection: Connection, transport: asyncio.BaseTransport) -> Admission | None:
+        """Accepts a new connection, or returns None to refuse it."""
         if isinstance(transport.get_extra_info("sockname"), str):
-            return Pass("", connection)
+            return Admission("", connection)
         peer = peer_of(str((transport.get_extra_info("peername") or ("",))[0]))
         network = addresses.network(peer)
-        own = self._networks.setdefault(network, _Group())
-        is_bound = not self._clients.is_proxy(peer)
-        if is_bound and len(own.all) >= self._bounds.per_address and not self._make_room(own):
+        siblings = self._networks.setdefault(network, _Group())
+        is_limited = not self._clients.is_proxy(peer)
+        if (
+            is_limited
+            and len(siblings.all) >= self._bounds.per_address
+            and not self._make_room(siblings)
+        ):
             self._refuse(network)
             return None
         everyone = self._everyone
         if len(everyone.all) >= self._bounds.connections and not self._make_room(everyone):
             self._refuse(network)
             return None
-        admitted = Pass(network, connection)
-        for group in (self._networks.setdefault(network, own), everyone):
+        admitted = Admission(network, connection)
+        for group in (self._networks.setdefault(network, siblings), everyone):
             group.all[admitted] = group.without_head[admitted] = None
         return admitted
 
-    def has_asked(self, admitted: Pass) -> None:
-        """Notes that the connection has sent a whole head."""
+    def has_asked(self, admitted: Admission) -> None:
+        """Records that the connection has sent a whole head."""
         if admitted in self._everyone.without_head:
             del self._everyone.without_head[admitted]
             del self._networks[admitted.network].without_head[admitted]
 
-    def forget(self, admitted: Pass) -> None:
-        """Notes that the connection is gone; a second time, or for the operator's, does nothing."""
+    def forget(self, admitted: Admission) -> None:
+        """Records that the connection is gone.
+
+        Does nothing if that was recorded already, or if the connection is the operator's.
+        """
         if admitted not in self._everyone.all:
             return
-        own = self._networks[admitted.network]
-        for group in (own, self._everyone):
+        siblings = self._networks[admitted.network]
+        for group in (siblings, self._everyone):
             del group.all[admitted]
             group.without_head.pop(admitted, None)
-        if not own.all:
+        if not siblings.all:
             del self._networks[admitted.network]
 
     def note_late(self) -> None:
@@ -154,14 +164,14 @@ class Gate:
         self._metrics.descriptors_max.set(descriptors.limit())
 
     def close(self) -> None:
-        """Cuts what has not sent a head yet: the server ends."""
+        """Breaks the connections that have not sent a head yet, because the server ends."""
         for admitted in list(self._everyone.without_head):
             admitted.holder.cut()
-        if self._line is not None:
-            self._line.cancel()
+        if self._next_line is not None:
+            self._next_line.cancel()
 
     def _make_room(self, group: _Group) -> bool:
-        """Cuts connections of the group that ask for nothing; says whether there were any."""
+        """Breaks connections of the group without a running request; returns whether any were."""
         victims = list(islice(group.without_head, 1)) or _oldest(group.all)
         for admitted in victims:
             self.forget(admitted)
@@ -169,7 +179,7 @@ class Gate:
         self._displaced += len(victims)
         if victims:
             self._metrics.closed_connections.labels("displaced").inc(len(victims))
-            self._note()
+            self._log_soon()
         return bool(victims)
 
     def _refuse(self, network: str) -> None:
@@ -177,11 +187,11 @@ class Gate:
             del self._networks[network]
         self._refused += 1
         self._metrics.closed_connections.labels("refused").inc()
-        self._note()
+        self._log_soon()
 
-    def _note(self) -> None:
-        """Writes one line now, and then one a minute as long as there is something to say."""
-        if self._line is None:
+    def _log_soon(self) -> None:
+        """Writes a line now, and then one a minute as long as connections are refused."""
+        if self._next_line is None:
             self._write_line()
 
     def _write_line(self) -> None:
@@ -196,20 +206,20 @@ class Gate:
             most_from=busiest,
         )
         self._refused = self._displaced = 0
-        self._line = asyncio.get_running_loop().call_later(LINE_EVERY_S, self._again)
+        self._next_line = asyncio.get_running_loop().call_later(LINE_EVERY_S, self._write_next_line)
 
-    def _again(self) -> None:
-        self._line = None
+    def _write_next_line(self) -> None:
+        self._next_line = None
         if self._refused or self._displaced:
             self._write_line()
 
 
-def _oldest(connections: Iterable[Pass]) -> list[Pass]:
-    for stage in (Stage.HEAD, Stage.IDLE, Stage.UNKNOWN):
-        if found := list(islice(_at(stage, connections), MADE_ROOM_FOR)):
+def _oldest(connections: Iterable[Admission]) -> list[Admission]:
+    for stage in (ConnectionStage.HEAD, ConnectionStage.IDLE, ConnectionStage.UNKNOWN):
+        if found := list(islice(_at(stage, connections), DISPLACED_TOGETHER_MAX)):
             return found
     return []
 
 
-def _at(stage: Stage, connections: Iterable[Pass]) -> Iterator[Pass]:
+def _at(stage: ConnectionStage, connections: Iterable[Admission]) -> Iterator[Admission]:
     return (each for each in connections if each.holder.stage() == stage)

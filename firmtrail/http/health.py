@@ -1,6 +1,7 @@
-"""Can this server do its work now? What /readyz says, and why it says no.
+"""Checks whether this server can do its work now, for /readyz, and names the checks that fail.
 
-A server that drains says no first, so that nobody sends it more, and then finishes what it has.
+A server that drains first reports that it is not ready, so that it gets no more requests. It then
+finishes the requests that it has.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ CHECK_TIMEOUT_S = 5
 
 
 class Readiness:
-    """What the checks look at, for one process. `folder` is where an embedded database lies."""
+    """Holds what the checks of one process need. `folder` is the folder of an embedded database."""
 
     def __init__(
         self,
@@ -38,13 +39,16 @@ class Readiness:
         self._publisher = publisher
         self._clock = clock
         self.tasks: dict[str, asyncio.Task[None]] = {}
-        """What has to run as long as the server does."""
+        """Holds the tasks that must run as long as the server does."""
         self.is_draining = False
         self.clock_until_ms: int | None = None
-        """Until when writes are refused because a log is far ahead of the clock, as last found."""
+        """Holds the time until which writes are refused because a log is far ahead of the clock.
+
+        It is as of the last check; None if no log is ahead.
+        """
 
     async def failures(self) -> list[str]:
-        """The names of the checks that fail; none: ready."""
+        """Returns the names of the checks that fail; a server without failures is ready."""
         failed = ["draining"] if self.is_draining else []
         failed += [name for name, task in self.tasks.items() if task.done()]
         if self._builder.unfit:
@@ -57,7 +61,7 @@ class Readiness:
 
     @property
     def refused_logs(self) -> int:
-        """How many logs take no appends. For the others, if there are any, a server is ready."""
+        """Returns how many logs take no appends. The server is ready if it can serve others."""
         return len(self._refused)
 
     @property

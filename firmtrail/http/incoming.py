@@ -1,8 +1,8 @@
 """Reads the bytes of a body: whole, inflated, in time, and within its limits.
 
-A request that can be refused by its head alone is refused first. A client that waits for
-`100 Continue` (RFC 9110, 10.1.1) gets it when its body is about to be read: the endpoint knows the
-caller by then, and has checked the head.
+A request that its head alone disqualifies is refused before its body is read. A client that waits
+for `100 Continue` (RFC 9110, 10.1.1) gets it when its body is about to be read. By then the
+endpoint knows the caller and has checked the head.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from firmtrail.http.validate import is_array
 
 BODY_TIMEOUT_S = 10
 MEMBERS_MAX = 10_000
-"""Of one gzip body. Each costs some microseconds, however few bytes it holds."""
+"""Limits the members of one gzip body. Each costs some microseconds, even without bytes."""
 
 CONTINUED = web.RequestKey("continued", bool)
-"""Whether the client was let send its body."""
+"""Marks a request whose client was asked to send its body."""
 
 _SLICE_BYTES = 16 * 1024
 _GZIP = zlib.MAX_WBITS | 16
@@ -29,7 +29,7 @@ _CODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip"}
 
 
 async def expected(request: web.Request) -> None:
-    """Handles Expect for aiohttp, before the endpoint: refuses what is unknown, grants nothing."""
+    """Handles Expect for aiohttp before the endpoint: refuses unknown expectations only."""
     if request.version >= HttpVersion11 and not _is_waiting(request):
         raise web.HTTPExpectationFailed
 
@@ -47,18 +47,18 @@ async def let_continue(request: web.Request) -> None:
 
 
 def check_whole(request: web.Request) -> None:
-    """Raises `BadRequest` for a body that says it is a part of one (RFC 9110, 14.5)."""
+    """Raises `BadRequest` for a body that is declared to be a part (RFC 9110, 14.5)."""
     if hdrs.CONTENT_RANGE in request.headers:
-        raise BadRequest("Content-Range: parts of a body are not taken. Send the whole body.")
+        raise BadRequest("Content-Range is not supported: send the whole body.")
 
 
 def check_media_type(request: web.Request) -> None:
-    """Raises `UnsupportedMediaType` for what is declared to be something else than JSON."""
+    """Raises `UnsupportedMediaType` for a body that is declared to be something other than JSON."""
     declared = request.headers.get(hdrs.CONTENT_TYPE)
     if declared is None or declared == "application/json":
         return
     if declared.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaType("The body has to be application/json.")
+        raise UnsupportedMediaType("The Content-Type must be application/json.")
 
 
 async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
@@ -67,13 +67,13 @@ async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
     bytes_max = ARRAY_BODY_BYTES_MAX if takes_arrays else SINGLE_BODY_BYTES_MAX
     content = request.content
     if content.is_eof() and content.exception() is None:
-        body = content.read_nowait()  # it is here already: no timer is needed
+        body = content.read_nowait()  # the whole body has arrived: no timer is needed
     else:
         body = await _read_slowly(request, bytes_max)
     if encoding == "gzip":
         body = await _inflated(body, bytes_max)
     if len(body) > SINGLE_BODY_BYTES_MAX and (len(body) > bytes_max or not is_array(body)):
-        raise TooLarge(f"A single body has at most {SINGLE_BODY_BYTES_MAX} bytes.")
+        raise TooLarge(f"A body that is not an array has at most {SINGLE_BODY_BYTES_MAX} bytes.")
     return body
 
 
@@ -83,13 +83,15 @@ def _encoding(request: web.Request) -> str:
     named = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING))
     encoding = _CODINGS.get(named.strip().lower())
     if encoding is None:
-        raise UnsupportedMediaType("Content-Encoding can be gzip.")
+        raise UnsupportedMediaType("The only supported Content-Encoding is gzip.")
     return encoding
 
 
 async def _inflated(body: bytes, bytes_max: int) -> bytes:
-    """The content of gzip, of all its members together (RFC 1952, 2.2); one byte more than the
-    limit at most."""
+    """Returns the content of a gzip body, with all its members joined (RFC 1952, 2.2).
+
+    It inflates at most one byte more than the limit.
+    """
     inflater, inflated = zlib.decompressobj(_GZIP), bytearray()
     members, pace = 1, Pace()
     for start in range(0, len(body), _SLICE_BYTES):
@@ -99,12 +101,14 @@ async def _inflated(body: bytes, bytes_max: int) -> bytes:
                 inflater, members = zlib.decompressobj(_GZIP), members + 1
             inflated += _inflate(inflater, left, bytes_max + 1 - len(inflated))
             if len(inflated) > bytes_max or members > MEMBERS_MAX:
-                raise TooLarge(f"A body has at most {bytes_max} bytes, in {MEMBERS_MAX} members.")
+                raise TooLarge(
+                    f"A body has at most {bytes_max} bytes, in at most {MEMBERS_MAX} gzip members."
+                )
             left = inflater.unused_data
             if pace.is_due():
                 await pace.pause()
     if not inflater.eof:
-        raise BadRequest("The body is not gzip to its end.")
+        raise BadRequest("The gzip data of the body is incomplete.")
     return bytes(inflated)
 
 
@@ -112,7 +116,7 @@ def _inflate(inflater: "zlib._Decompress", some: bytes, bytes_max: int) -> bytes
     try:
         return inflater.decompress(some, bytes_max)
     except zlib.error:
-        raise BadRequest("The body is not gzip.") from None
+        raise BadRequest("The body is not valid gzip.") from None
 
 
 async def _read_slowly(request: web.Request, bytes_max: int) -> bytes:

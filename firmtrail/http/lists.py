@@ -1,9 +1,9 @@
-"""How a list is paged, counted, or streamed whole.
+"""Answers lists: by pages, with a total, or as one whole stream.
 
-A cursor is where a page ended, with a keyed checksum over it and over the list that it came from:
-the route, the log and every filter. A cursor that no server of this database made, or one of
-another list, is refused, and one costs the server no memory. A page is a query of its own that
-begins after that place, never an OFFSET.
+A cursor holds the sort key of the last item of a page, and a keyed checksum over that key and over
+the list that it came from: the route, the log and every filter. A cursor is refused if no server of
+this database made it, or if it belongs to another list. A cursor costs the server no memory. Each
+page is a query that begins after the sort key, never an OFFSET.
 """
 
 import csv
@@ -20,112 +20,115 @@ from aiohttp import web
 from aiohttp.helpers import parse_mimetype
 
 from firmtrail.access.keys import CURSORS
-from firmtrail.http import decisions, reading, respond
+from firmtrail.http import decisions, recorded_reads, respond
 from firmtrail.http.call import AnyCall
-from firmtrail.http.decisions import Moment
+from firmtrail.http.decisions import ConsistentRead
 from firmtrail.http.errors import BadRequest
-from firmtrail.http.texts import Cursor, Limit
+from firmtrail.http.scalars import Cursor, Limit
 
 PAGE_ITEMS_MAX = 500
 CHECKSUM_BYTES = 16
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""How a cell begins that a spreadsheet would run; some read the wide forms as the narrow ones."""
+"""Starts the text of a cell that a spreadsheet would run. Some programs read the wide forms too."""
 
 VARIES = {"Vary": "Accept"}
-"""Of a list, which is there in several forms."""
+"""Marks a list as available in several media types."""
 
-type Place = tuple[str | int, ...]
+type SortKey = tuple[str | int, ...]
 
 
 class ListQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """What every list takes."""
+    """Holds the parameters that every list takes."""
 
     limit: Limit = 50
     cursor: Cursor | None = None
     count: bool = False
 
 
-class Page(NamedTuple):
-    """Some items of a list; `next` is the place of the last, None at the list's end."""
+class ListPage(NamedTuple):
+    """Holds some items of a list; `next` is the sort key of the last, None at the list's end."""
 
     items: Sequence[msgspec.Struct]
-    next: Place | None
+    next: SortKey | None
     log_size: int | None = None
 
 
 class Listing[Item](msgspec.Struct, frozen=True, omit_defaults=True):
-    """A page of a list."""
+    """Holds a page of a list."""
 
     items: list[Item]
     next: str | None
     total: int | msgspec.UnsetType = msgspec.UNSET
 
 
-type Fetch = Callable[[Place | None, int], Awaitable[Page]]
-"""Returns the items after a place, at most so many."""
-type Count = Callable[[], Awaitable[int]]
+type FetchPage = Callable[[SortKey | None, int], Awaitable[ListPage]]
+"""Returns the items after a sort key, up to a limit."""
+type CountItems = Callable[[], Awaitable[int]]
 
 
-type Fetching = Callable[[Moment], Fetch]
-"""Returns the function that fetches the pages of a moment."""
-type Counting = Callable[[Moment], Count]
+type FetchAt = Callable[[ConsistentRead], FetchPage]
+"""Returns the function that fetches pages with this read."""
+type CountAt = Callable[[ConsistentRead], CountItems]
 
 
-async def answer_of_moments(
+async def answer_consistently(
     call: AnyCall,
     item: type[msgspec.Struct],
-    fetching: Fetching,
-    counting: Counting | None = None,
+    fetching: FetchAt,
+    counting: CountAt | None = None,
     *,
-    place: Any = tuple[str],
+    key_type: Any = tuple[str],
 ) -> web.StreamResponse:
-    """As `answer`, where a page takes several statements: it is read at one moment, with its total.
+    """Answers as `answer` does, for a page that takes several statements.
 
-    Each page of a list that is sent whole has a moment of its own, so a later one can show more
-    than the size that was sent says, and never less.
+    The page and its total are read at one size of the log. A list that is sent whole reads each
+    page at its own size. A later page can therefore show more than the size that was sent, and
+    never less.
     """
 
-    async def fetch(after: Place | None, limit: int) -> Page:
-        async with decisions.moment(call) as now:
+    async def fetch(after: SortKey | None, limit: int) -> ListPage:
+        async with decisions.consistent_read(call) as now:
             return await fetching(now)(after, limit)
 
     if not call.query.count or _wanted_media(call) != respond.JSON:
-        return await answer(call, item, fetch, place=place)
-    # A total without a query of its own takes as long as all pages: nothing else waits for it.
-    opened = call.services.db.moment() if counting else call.services.db.snapshot()
-    async with decisions.moment(call, opened) as now:
+        return await answer(call, item, fetch, key_type=key_type)
+    # Without its own query, a total takes as long as all pages: a snapshot makes nothing else wait.
+    reading = call.services.db.moment() if counting else call.services.db.snapshot()
+    async with decisions.consistent_read(call, reading) as now:
         count = counting(now) if counting else partial(_counted, fetching(now))
-        return await _one_page(call, fetching(now), count, place)
+        return await _one_page(call, fetching(now), count, key_type)
 
 
 async def answer(
     call: AnyCall,
     item: type[msgspec.Struct],
-    fetch: Fetch,
-    count: Count | None = None,
+    fetch: FetchPage,
+    count: CountItems | None = None,
     *,
-    place: Any = tuple[str],
+    key_type: Any = tuple[str],
 ) -> web.StreamResponse:
-    """One page as JSON, or the whole list as CSV or NDJSON, as Accept asks.
+    """Answers one page as JSON, or the whole list as CSV or NDJSON, as Accept asks.
 
-    Without `count`, the pages are gone through where the total is asked for. `place` is the type of
-    the list's places.
+    Without `count`, a requested total is found by fetching all pages. `key_type` is the type of the
+    list's sort keys.
     """
     media = _wanted_media(call)
     if media != respond.JSON:
         return await _whole(call, item, fetch, media)
     counted = count or partial(_counted, fetch)
-    return await _one_page(call, fetch, counted if call.query.count else None, place)
+    return await _one_page(call, fetch, counted if call.query.count else None, key_type)
 
 
 def _wanted_media(call: AnyCall) -> str:
     return wanted_media(call.request.headers.get("Accept", ""))
 
 
-async def _one_page(call: AnyCall, fetch: Fetch, count: Count | None, place: Any) -> web.Response:
+async def _one_page(
+    call: AnyCall, fetch: FetchPage, count: CountItems | None, key_type: Any
+) -> web.Response:
     query = call.query
-    after = None if query.cursor is None else await _place(call, query.cursor, place)
+    after = None if query.cursor is None else await _sort_key(call, query.cursor, key_type)
     page = await fetch(after, query.limit)
     cursor = None if page.next is None else await _cursor(call, page.next)
     total = await count() if count else msgspec.UNSET
@@ -133,18 +136,23 @@ async def _one_page(call: AnyCall, fetch: Fetch, count: Count | None, place: Any
     return respond.resource(call, body, page.log_size, VARIES | _link(call, cursor))
 
 
-async def _counted(fetch: Fetch) -> int:
-    total, place = 0, None
+async def _counted(fetch: FetchPage) -> int:
+    total, after = 0, None
     while True:
-        page = await fetch(place, PAGE_ITEMS_MAX)
-        total, place = total + len(page.items), page.next
-        if place is None:
+        page = await fetch(after, PAGE_ITEMS_MAX)
+        total, after = total + len(page.items), page.next
+        if after is None:
             return total
 
 
-def page_of[Row](rows: Sequence[Row], limit: int, place: Callable[[Row], Place]) -> Place | None:
-    """Where the next page begins, `rows` being one more than `limit` if there is one."""
-    return place(rows[limit - 1]) if len(rows) > limit else None
+def next_key[Row](
+    rows: Sequence[Row], limit: int, key_of: Callable[[Row], SortKey]
+) -> SortKey | None:
+    """Returns the sort key after which the next page begins, or None if there is no next page.
+
+    The caller fetched one row more than `limit`, so a further row means a further page.
+    """
+    return key_of(rows[limit - 1]) if len(rows) > limit else None
 
 
 def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
@@ -155,20 +163,24 @@ def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
 
 
 def _scope(call: AnyCall) -> bytes:
-    """What a cursor belongs to: all that decides which items the list has, and their order."""
+    """Returns everything that determines the items of the list and their order, as bytes."""
     members = msgspec.structs.asdict(call.query)
-    filters = {name: value for name, value in members.items() if name not in reading.PAGING}
+    filters = {
+        name: value
+        for name, value in members.items()
+        if name not in recorded_reads.PAGING_PARAMETERS
+    }
     owner = call.caller.log_id or call.caller.actor_id
     return msgspec.json.encode([call.request.path, owner, filters])
 
 
-async def _cursor(call: AnyCall, place: Place) -> str:
-    encoded = msgspec.json.encode(place)
+async def _cursor(call: AnyCall, key: SortKey) -> str:
+    encoded = msgspec.json.encode(key)
     return _canonical(await _checksum(call, encoded) + encoded)
 
 
-async def _place(call: AnyCall, cursor: str, kind: Any) -> Place:
-    """Raises `BadRequest` for a text that is not one of this list's cursors."""
+async def _sort_key(call: AnyCall, cursor: str, key_type: Any) -> SortKey:
+    """Returns the sort key in a cursor. Raises `BadRequest` for a text of any other origin."""
     try:
         joined = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
     except ValueError:  # no base64, or not even ASCII
@@ -176,12 +188,15 @@ async def _place(call: AnyCall, cursor: str, kind: Any) -> Place:
     checksum, encoded = joined[:CHECKSUM_BYTES], joined[CHECKSUM_BYTES:]
     is_ours = compare_digest(checksum, await _checksum(call, encoded))
     try:
-        place: Place = msgspec.json.decode(encoded, type=kind)
+        key: SortKey = msgspec.json.decode(encoded, type=key_type)
     except msgspec.DecodeError:
         is_ours = False
     if not is_ours or _canonical(joined) != cursor:
-        raise BadRequest("This cursor is not from this list.", code="bad_cursor")
-    return place
+        raise BadRequest(
+            "This cursor is not from this list: use `next` of a page of the same list and filters.",
+            code="bad_cursor",
+        )
+    return key
 
 
 def _canonical(joined: bytes) -> str:
@@ -196,7 +211,7 @@ async def _checksum(call: AnyCall, encoded: bytes) -> bytes:
 
 @lru_cache(maxsize=256)
 def wanted_media(accept: str) -> str:
-    """JSON, unless Accept prefers CSV or NDJSON. What it says of other types is not looked at."""
+    """Returns JSON, unless Accept prefers CSV or NDJSON. Ignores what it says of other types."""
     weights = dict.fromkeys((respond.JSON, respond.CSV, respond.NDJSON), 0.0)
     for each in accept.split(","):
         parsed = parse_mimetype(each.strip())
@@ -214,11 +229,11 @@ def _weight(text: str) -> float:
 
 
 async def _whole(
-    call: AnyCall, item: type[msgspec.Struct], fetch: Fetch, media: str
+    call: AnyCall, item: type[msgspec.Struct], fetch: FetchPage, media: str
 ) -> web.StreamResponse:
     first = await fetch(None, PAGE_ITEMS_MAX)
-    if call.project:  # a list of the caller's own is nobody's business
-        await reading.record(call, reading.asked(call.query))
+    if call.project:  # a list of the caller's own things is read for no project
+        await recorded_reads.record(call, recorded_reads.filters_of(call.query))
     headers = VARIES | {"Cache-Control": "private, no-cache"}
     if first.log_size is not None:
         headers[respond.LOG_SIZE] = str(first.log_size)
@@ -228,7 +243,10 @@ async def _whole(
 
 
 async def _chunks(
-    page: Page, fetch: Fetch, head: bytes, write: Callable[[Sequence[msgspec.Struct]], bytes]
+    page: ListPage,
+    fetch: FetchPage,
+    head: bytes,
+    write: Callable[[Sequence[msgspec.Struct]], bytes],
 ) -> AsyncGenerator[bytes]:
     yield head + write(page.items)
     while page.next is not None:
@@ -241,7 +259,7 @@ def _ndjson(items: Sequence[msgspec.Struct]) -> bytes:
 
 
 def _csv_columns(item: type[msgspec.Struct]) -> dict[str, str]:
-    """Names in the text by names of the fields; what only answers to commands hold is no column."""
+    """Returns field names and their columns, without fields that only answers to commands set."""
     fields = msgspec.structs.fields(item)
     return {each.name: each.encode_name for each in fields if each.default is not msgspec.UNSET}
 
@@ -260,16 +278,22 @@ def _csv(items: Sequence[msgspec.Struct]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """Spreadsheets run text that begins as a formula does. It gets an apostrophe before it, which
-    they take for "this is text" and do not show."""
+    """Returns the text of a cell that no spreadsheet runs.
+
+    Text that begins like a formula gets an apostrophe before it. A spreadsheet takes that as the
+    mark of a text and does not show it.
+    """
     text = _cell_text(value)
     is_formula = isinstance(value, str | list | tuple) and text.startswith(FORMULA)
     return f"'{text}" if is_formula else text
 
 
 def _cell_text(value: Any) -> str:
-    """RFC 4180; true and false as in JSON, several values of one cell apart by a space,
-    structs as JSON itself."""
+    """Returns a value as text for RFC 4180.
+
+    True and false are written as in JSON, several values of one cell with spaces between them, and
+    structs as JSON.
+    """
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""Which of its project's logs does a request mean, and which an answer?"""
+"""Finds the log of its project that a request names, and the log that holds an event."""
 
 from collections.abc import Iterable
 
@@ -10,14 +10,14 @@ from firmtrail.http.errors import NotFound
 
 
 def is_newest(call: AnyCall) -> bool:
-    """Whether the path means the project's newest log, whichever that is."""
+    """Returns whether the path means the project's newest log, because it names none."""
     return "number" not in call.request.match_info
 
 
 async def log_of(call: AnyCall) -> int:
-    """The log that the path's {number} names, or the newest where the path has no such name.
+    """Returns the log that the path's {number} names, or the newest if the path has no {number}.
 
-    Raises `NotFound` where the project has no log of that number.
+    Raises `NotFound` if the project has no log with that number.
     """
     if is_newest(call):
         return call.log_id
@@ -28,15 +28,17 @@ async def log_of(call: AnyCall) -> int:
     return log_id
 
 
-async def old_logs(call: AnyCall, positions: Iterable[int]) -> list[lineage.Segment]:
-    """The logs that the newest goes on from, where any of these positions is in one of them."""
+async def older_logs(call: AnyCall, positions: Iterable[int]) -> list[lineage.Segment]:
+    """Returns the older logs that the newest one continues, if they hold one of the positions."""
     if all(position >= 0 for position in positions):
         return []
     rows = await call.services.db.read(lineage.segments(call.log_id))
     return lineage.segments_of(rows)
 
 
-def place_of(old: Iterable[lineage.Segment], position: int) -> tuple[int | UnsetType, int]:
-    """An event's place as answers show it: the old log's number, if it is in one, and its position
-    there."""
+def log_and_position(old: Iterable[lineage.Segment], position: int) -> tuple[int | UnsetType, int]:
+    """Returns an event's log and position as answers show them.
+
+    The log is the number of an older log, and unset if the newest log holds the event.
+    """
     return (UNSET, position) if position >= 0 else lineage.original_place(old, position)

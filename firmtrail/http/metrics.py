@@ -1,9 +1,9 @@
-"""What the service counts about itself, in Prometheus's words. No device, user or project is named.
+"""Counts what the service does, for Prometheus. No metric names a device, a user or a project.
 
-Children of a labelled metric are bound once and kept: looking one up costs more than counting.
-Several workers share what they count through files in a folder (prometheus_client's multiprocess
-mode, for which PROMETHEUS_MULTIPROC_DIR names the folder before that library is imported). What a
-server is at this moment is computed for each scrape, by the worker that answers it.
+Children of a labelled metric are bound once and kept, because looking one up costs more than
+counting. Several workers share their counts through files in a folder (prometheus_client's
+multiprocess mode: PROMETHEUS_MULTIPROC_DIR names the folder before the library is imported). The
+present state of a process is computed for each scrape, by the worker that answers it.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,74 +25,71 @@ _BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5
 type Observe = Callable[[int, float], None]
 
 
-class Present(NamedTuple):
-    """The state of the process that is scraped, at that moment."""
+class ProcessState(NamedTuple):
+    """Holds the state of the scraped process at the moment of the scrape."""
 
     ready: bool
     refused_logs: int
     publishing: bool
     checkpoints_up: bool | None
-    """None: nothing is published, so there is no place for checkpoints."""
+    """None if nothing is published, so that there is no store of checkpoints."""
     artifacts_up: bool | None
-    """None: there is no place for artifacts."""
+    """None if the server has no store of artifacts."""
 
 
-class _Scraped(Collector):
-    """Shows it. It is in no file that workers share: a value of another moment would mislead."""
+class _StateCollector(Collector):
+    """Reports the state of a process. The files that workers share do not hold it: a value of
+    another moment would mislead."""
 
-    def __init__(self, present: Present) -> None:
-        self._present = present
+    def __init__(self, state: ProcessState) -> None:
+        self._state = state
 
     @override
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, value in self._present._asdict().items():
+        for name, value in self._state._asdict().items():
             if value is not None:
-                yield GaugeMetricFamily(f"firmtrail_{name}", _SCRAPED[name], value=float(value))
+                yield GaugeMetricFamily(f"firmtrail_{name}", _STATE[name], value=float(value))
 
 
-_SCRAPED = {
-    "ready": "1 if this server can do its work now, as /readyz says.",
-    "refused_logs": "How many logs take no appends.",
-    "publishing": "1 if the last round of publishing succeeded; 0 without a key.",
-    "checkpoints_up": "1 if the place of published checkpoints can be read and written.",
-    "artifacts_up": "1 if the place of artifacts can be written.",
+_STATE = {
+    "ready": "1 if this server can do its work now, as /readyz reports.",
+    "refused_logs": "Number of logs that accept no appends.",
+    "publishing": "1 if the last round of publishing succeeded; 0 if it failed or there is no key.",
+    "checkpoints_up": "1 if the store of published checkpoints can be read and written.",
+    "artifacts_up": "1 if the store of artifacts can be written.",
 }
 
 
 class Metrics:
-    """The metrics of one process; with a `folder`, what it tells is that of all its siblings."""
+    """Counts what one process does. With a `folder`, it reports the sums of all processes that
+    share the folder."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._own = CollectorRegistry()
         self._requests = Histogram(
             "firmtrail_http_request_duration_seconds",
-            "How long requests took, from their head to the last byte of their answer.",
+            "Duration of requests, from the end of their head to the last byte of their answer.",
             ["method", "route", "status"],
             buckets=_BUCKETS_S,
             registry=self._own,
         )
-        self._rebuilds = Gauge(
-            "firmtrail_rebuilds",
-            "How many rebuilds of views this process is at.",
-            multiprocess_mode="livesum",
-            registry=self._own,
-        )
+        self._rebuilds = self._sum("firmtrail_rebuilds", "Number of running rebuilds of views.")
         self._rebuild_position = Gauge(
             "firmtrail_rebuild_position",
-            "The position in its log that the rebuild which moved last has reached.",
+            "Position in its log of the rebuild that made progress last.",
             multiprocess_mode="livemax",
             registry=self._own,
         )
         self._rebuild_events = Counter(
             "firmtrail_rebuild_events",
-            "Events folded into views that are built anew.",
+            "Number of events that rebuilds of views have read.",
             registry=self._own,
         )
         self._add_connections()
         build = Gauge(
             "firmtrail_build_info",
-            "What is running.",
+            "Version of the running program; the value is always 1.",
             ["version"],
             multiprocess_mode="livemax",
             registry=self._own,
@@ -101,21 +98,21 @@ class Metrics:
 
     def _add_connections(self) -> None:
         self.connections = self._sum(
-            "firmtrail_connections", "How many client connections are open."
+            "firmtrail_connections", "Number of open connections of clients."
         )
         self.connections_max = self._sum(
-            "firmtrail_connections_max", "How many client connections there may be."
+            "firmtrail_connections_max", "Largest allowed number of connections of clients."
         )
         self.open_descriptors = self._sum(
-            "firmtrail_open_descriptors", "How many file descriptors are open."
+            "firmtrail_open_descriptors", "Number of open file descriptors."
         )
         self.descriptors_max = self._sum(
-            "firmtrail_descriptors_max", "How many file descriptors there may be."
+            "firmtrail_descriptors_max", "Largest allowed number of file descriptors."
         )
         self.closed_connections = Counter(
             "firmtrail_closed_connections",
-            "Connections that were refused, that gave way to newer ones (displaced), or that "
-            "were closed because no request came in time (late).",
+            "Number of connections that were refused, closed to make room for newer ones "
+            "(displaced), or closed because no request arrived in time (late).",
             ["reason"],
             registry=self._own,
         )
@@ -124,7 +121,8 @@ class Metrics:
         return Gauge(name, help_text, multiprocess_mode="livesum", registry=self._own)
 
     def observer(self, method: str, route: str) -> Observe:
-        """Return what counts the requests of one route: called with status and seconds."""
+        """Returns the function that counts a request of one route: call it with status and
+        seconds."""
         observers: dict[int, Callable[[float], None]] = {}
 
         def observe(status: int, seconds: float) -> None:
@@ -135,17 +133,17 @@ class Metrics:
 
         return observe
 
-    def tell_rebuild(self, position: int, events: int, running: int) -> None:
-        """Count a step of a rebuild: what `projections.builder` calls."""
+    def count_rebuild_step(self, position: int, events: int, running: int) -> None:
+        """Counts a step of a rebuild; `rebuilding.builder` calls it."""
         self._rebuild_position.set(position)
         self._rebuild_events.inc(events)
         self._rebuilds.set(running)
 
-    def text(self, present: Present) -> bytes:
-        """Return all of them in Prometheus's text format, with what the scrape found."""
-        shown = CollectorRegistry()
-        shown.register(_Scraped(present))
-        return self._counted() + generate_latest(shown)
+    def text(self, state: ProcessState) -> bytes:
+        """Returns all metrics and the state of the process in Prometheus's text format."""
+        collected = CollectorRegistry()
+        collected.register(_StateCollector(state))
+        return self._counted() + generate_latest(collected)
 
     def _counted(self) -> bytes:
         if self._folder is None:

@@ -14,9 +14,9 @@ from aiohttp import web
 from apispec import APISpec
 
 from firmtrail import __version__
-from firmtrail.http import described, texts
+from firmtrail.http import described, scalars
+from firmtrail.http.callers import DeviceAccess, LocalAccess, MemberAccess, PublicAccess, UserAccess
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
-from firmtrail.http.kinds import Device, Local, Member, Public, User
 from firmtrail.http.poll import POLL_AFTER
 from firmtrail.http.respond import BYTES, JSON, LOG_SIZE
 from firmtrail.http.route import AnyOf, ListOf, Route, path_names
@@ -58,7 +58,7 @@ _HEADERS_BY_STATUS = {
 
 def document(routes: Sequence[Route]) -> bytes:
     """Returns the document of these routes, as JSON, without those of the local socket."""
-    routes = [route for route in routes if not isinstance(route.access, Local)]
+    routes = [route for route in routes if not isinstance(route.access, LocalAccess)]
     spec = APISpec(
         title="Firmtrail",
         version=__version__,
@@ -148,9 +148,9 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
         operation["requestBody"] = _request_body(route, schemas)
     elif route.takes_bytes:
         operation["requestBody"] = {"required": True, "content": {BYTES: {}}}
-    if isinstance(route.access, Public):
+    if isinstance(route.access, PublicAccess):
         operation["security"] = []
-    if isinstance(route.access, Member) and route.access.is_public_checkpoint:
+    if isinstance(route.access, MemberAccess) and route.access.is_public_checkpoint:
         operation["security"] = [{}, *({name: []} for name in SECURITY)]
     return operation | {"x-access": _access(route)}
 
@@ -163,13 +163,13 @@ def _operation_id(route: Route) -> str:
 
 def _access(route: Route) -> str:
     match route.access:
-        case Member(permission, is_public_checkpoint=True):
+        case MemberAccess(permission, is_public_checkpoint=True):
             return f"anyone with public_checkpoint, else a token whose role may {permission}"
-        case Member(permission):
+        case MemberAccess(permission):
             return f"a token whose role in the project may {permission}"
-        case Device(permission):
+        case DeviceAccess(permission):
             return f"the device's own secret, or a token whose role may {permission}"
-        case User():
+        case UserAccess():
             return "a login or an API token"
         case _:
             return "anyone"
@@ -270,7 +270,7 @@ def _never_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _header_parameters(route: Route) -> list[dict[str, Any]]:
     named = {
-        "Idempotency-Key": (route.takes_key, texts.VisibleText),
+        "Idempotency-Key": (route.takes_key, scalars.VisibleText),
         "If-None-Match": (route.is_resource, str),
         "If-Match": (412 in route.problems(), str),
         "Last-Event-ID": (route.is_endless, str),

@@ -1,8 +1,9 @@
-"""Says from where a browser sends a request, and what browsers have to know of every answer.
+"""Refuses changes that pages of other sites ask for, and protects every answer in browsers.
 
-A browser remembers the credential of HTTP Basic, and sends it with requests that a page of another
-site makes. Such a request may read nothing, as the browser keeps the answer from the page; it must
-not change anything either. Other clients send neither Sec-Fetch-Site nor Origin.
+A browser remembers the credential of HTTP Basic, and sends it also with requests that a page of
+another site makes. Such a page cannot read the answer, because the browser keeps it from the page.
+It must not be able to change anything either. Clients other than browsers send neither
+Sec-Fetch-Site nor Origin.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from firmtrail.http.errors import Forbidden
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PROTECTION = {"X-Content-Type-Options": "nosniff", hdrs.SERVER: "firmtrail"}
-"""Of every answer. aiohttp would name its version, and Python's."""
+"""Holds the headers of every answer. By default, aiohttp names its version and Python's."""
 
 HSTS = "Strict-Transport-Security"
 HSTS_YEAR = "max-age=31536000"
@@ -25,7 +26,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 class _Origin(NamedTuple):
-    """A scheme, and a host with its port where that is not the scheme's own."""
+    """Holds a scheme and a host; the host names its port unless that is the scheme's default."""
 
     scheme: str
     host: str
@@ -37,11 +38,12 @@ def _origin(scheme: str, host: str) -> _Origin:
 
 
 def check_same_origin(request: web.Request, clients: Clients) -> None:
-    """Raises `Forbidden` where a browser sends this for a page of another origin.
+    """Raises `Forbidden` if a browser sends this request for a page of another origin.
 
-    A page that a browser calls same-origin is so, whatever a proxy made of the Host. Browsers that
-    say nothing of that name the page's Origin. TLS may end at a proxy, so a page over https counts
-    as our own where this service is reached over http, and never the other way round.
+    If a browser declares the page to be same-origin, it is, whatever a proxy made of the Host.
+    Browsers that do not declare this name the page's Origin. TLS may end at a proxy. A page over
+    https therefore counts as this service's own if the service is reached over http, and never the
+    other way round.
     """
     headers = request.headers
     site = headers.get("Sec-Fetch-Site")
@@ -67,7 +69,7 @@ def _is_own(page: str, own: _Origin) -> bool:
 
 
 def protect(headers: CIMultiDict[str], scheme: str) -> None:
-    """Adds to an answer's headers what every answer carries."""
+    """Adds the headers that every answer carries."""
     headers.update(PROTECTION)
     if scheme == "https":
         headers[HSTS] = HSTS_YEAR

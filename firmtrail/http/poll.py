@@ -1,4 +1,7 @@
-"""When should a device call again? A header of every answer to a check-in, also of a refusal."""
+"""Sets the header that asks a device to call again later, on every answer to a check-in.
+
+A refusal carries the header too.
+"""
 
 import random
 
@@ -7,12 +10,16 @@ from firmtrail.rules.settings import INITIAL
 
 POLL_AFTER = "Firmtrail-Poll-After"
 JITTER = 0.2
-"""Devices that were switched on together spread out over so much of the interval either way."""
+"""Spreads calls by this fraction of the interval in either direction, so that devices that were
+switched on together do not keep calling together."""
 
 
 def poll_after(call: AnyCall) -> str:
-    """Seconds until the device should call again: the project's interval, as far as it is known."""
+    """Returns the seconds until the device should call again.
+
+    It uses the project's interval if this process has it in memory, and otherwise the initial one.
+    """
     known = call.services.recorder.controls.known(call.log_id)
     interval_s = (known.settings if known else INITIAL).poll_after_s
-    spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (it spreads load, no secret)
+    spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (it spreads load and is no secret)
     return str(max(1, round(interval_s * spread)))

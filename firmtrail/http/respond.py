@@ -1,11 +1,11 @@
-"""How an answer is put on the wire: status, headers, ETag, or a stream.
+"""Sends answers: status, headers and ETag, or a stream.
 
-An ETag is a hash of the body without the times a device was last seen; how far the log was read
-is a header and never part of a body. A stream that fails breaks its connection.
+An ETag is a hash of the body without the times at which devices were last seen. The size of the log
+that was read is a header, and never part of a body. A stream that fails breaks its connection.
 
-A stream is pulled: the next chunk is made when the one before it has left, so a slow reader costs
-a chunk of memory and nothing of the database. One that takes less than `WRITE_BYTES` in the
-server's write timeout is cut off, and so is one whose credential is no longer good.
+A stream is pulled: the next chunk is made when the previous one was sent, so a slow reader costs
+one chunk of memory and no database resources. A client is cut off if it takes less than
+`WRITE_BYTES` within the server's write timeout, or if its credential is no longer valid.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BYTES = "application/octet-stream"
 LOG_SIZE = "Firmtrail-Log-Size"
-NEVER_KEPT = {"Cache-Control": "no-store"}
-"""Of answers that may show a secret, or what is so for a moment."""
+NO_STORE = {"Cache-Control": "no-store"}
+"""Marks answers that may show a secret, or that are true only for a moment."""
 
 WRITE_BYTES = 256 * 1024
 CHECK_S = 15
-"""How often a caller is looked up again to whom something is streamed."""
+"""Sets how often the caller of a running stream is authenticated again."""
 
 COMPRESSED = frozenset({NDJSON, CSV})
-"""What is sent as gzip to who asks for it. Not events as they happen: gzip would hold them back."""
+"""Lists the media types that are gzipped on request. Gzip would delay server-sent events."""
 
 _LAST_SEEN = re.compile(rb'"last_seen_at":(?:null|"[^"]*")')
 _NO_WEIGHT = re.compile(r"q=0(\.0{0,3})?")
@@ -48,82 +48,88 @@ _encode = msgspec.json.Encoder().encode
 
 
 def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer that no one keeps: to a command."""
+    """Returns an answer to a command, which no cache keeps."""
     return web.Response(status=status, body=_encode(body), content_type=JSON, headers=headers)
 
 
-async def acted(
+async def run_once(
     call: AnyCall, command: LogCommand[CommandAnswer], *, log_id: int | None = None
 ) -> web.Response:
-    """Run a command once for its Idempotency-Key, on the project's newest log or another one, and
-    answer what it says."""
+    """Runs a command once for its Idempotency-Key, and returns its answer.
+
+    The command runs on the project's newest log, or on the log `log_id`.
+    """
     answer = await once(call.services.recorder, log_id or call.log_id, call.key, command)
-    return json(answer.status, answer.body, NEVER_KEPT)
+    return json(answer.status, answer.body, NO_STORE)
 
 
-def nothing() -> web.Response:
+def no_content() -> web.Response:
     return web.Response(status=204)
 
 
 def resource(
     call: AnyCall, body: Any, log_size: int | None = None, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """A state that was read: with its ETag, as 304 if the client has it."""
+    """Returns a state that was read, with its ETag; as 304 if the client already has it."""
     sent = dict(headers or {})
     if log_size is not None:
         sent[LOG_SIZE] = str(log_size)
-    return stored(call, JSON, _encode(body), sent)
+    return encoded_resource(call, JSON, _encode(body), sent)
 
 
-def stored(call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]) -> web.Response:
-    """As `resource`, for what is in its final form."""
+def encoded_resource(
+    call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]
+) -> web.Response:
+    """Returns bytes that are already encoded, otherwise like `resource`."""
     etag = etag_of(body)
     sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
-    if has_it(call.request, etag):
+    if client_has(call.request, etag):
         return web.Response(status=304, headers=sent)
     charset = "utf-8" if media.startswith("text/") else None
     return web.Response(body=body, content_type=media, charset=charset, headers=sent)
 
 
-def has_it(request: web.Request, etag: str) -> bool:
-    """Whether the request says that its client has what this ETag is of."""
+def client_has(request: web.Request, etag: str) -> bool:
+    """Returns whether If-None-Match names this ETag; it compares weakly (RFC 9110, 13.1)."""
     wanted = request.headers.get("If-None-Match")
     if wanted is None or request.method not in {"GET", "HEAD"}:
         return False
-    if wanted == f'"{etag}"':  # as every poll names it: nothing to parse
+    if wanted == f'"{etag}"':  # every poll sends this form, so skip parsing
         return True
-    return is_among(request.if_none_match, etag)
+    return any(each.value in {"*", etag} for each in request.if_none_match or ())
 
 
-def changed(body: Any, log_size: int) -> web.Response:
-    """A state as a command left it, with the ETag that a read of it would have."""
+def changed_resource(body: Any, log_size: int) -> web.Response:
+    """Returns the state that a command left, with the ETag that a read of it would have."""
     encoded = _encode(body)
     headers = {
         "ETag": f'"{etag_of(encoded)}"',
         LOG_SIZE: str(log_size),
-        **NEVER_KEPT,
+        **NO_STORE,
     }
     return web.Response(body=encoded, content_type=JSON, headers=headers)
 
 
 def etag_of(encoded: bytes) -> str:
-    """Strings escape their quotes, so what the pattern finds is always the member itself."""
+    """Returns a hash of the body without the times at which devices were last seen.
+
+    Strings escape their quotes, so the pattern never matches inside a string.
+    """
     return blake2b(_LAST_SEEN.sub(b"", encoded), digest_size=16).hexdigest()
 
 
 def check_match(call: AnyCall, body: Any) -> None:
     """Raises `Stale` if the request's If-Match names another state than `body`."""
-    if "If-Match" in call.request.headers:
-        wanted = call.request.if_match
-        if not is_among(wanted, etag_of(_encode(body)), weak_counts=False):
-            raise Stale("It is not in the state that If-Match names any more.")
+    request = call.request
+    if "If-Match" in request.headers and not matches_strongly(
+        request.if_match, etag_of(_encode(body))
+    ):
+        raise Stale("The state that If-Match names is no longer current: read it again.")
 
 
-def is_among(etags: tuple[Any, ...] | None, etag: str, *, weak_counts: bool = True) -> bool:
-    """RFC 9110, 13.1: If-None-Match compares weakly, If-Match strongly."""
-    return any(
-        each.value in {"*", etag} and (weak_counts or not each.is_weak) for each in etags or ()
-    )
+def matches_strongly(etags: tuple[Any, ...] | None, etag: str) -> bool:
+    """Returns whether If-Match names an ETag; it compares strongly (RFC 9110, 13.1)."""
+    return any(each.value in {"*", etag} and not each.is_weak for each in etags or ())
 
 
 async def stream(
@@ -134,9 +140,10 @@ async def stream(
     *,
     status: int = 200,
 ) -> web.StreamResponse:
-    """Send chunks as they come. The first is made before the status is sent: it can still fail.
+    """Sends chunks as they come.
 
-    An empty chunk sends nothing, and finds out whether the client is still there.
+    The first chunk is made before the status is sent, so its failure still becomes a problem. An
+    empty chunk sends nothing; it only checks that the client is still connected.
     """
     response = web.StreamResponse(
         status=status, headers={**headers, "X-Request-Id": call.request_id}
@@ -147,7 +154,7 @@ async def stream(
         response.charset = "utf-8"
     if media in COMPRESSED:
         response.headers.add("Vary", "Accept-Encoding")
-        if call.request.method != "HEAD" and takes_gzip(call.request):
+        if call.request.method != "HEAD" and accepts_gzip(call.request):
             response.enable_compression(web.ContentCoding.gzip)
     async with aclosing(chunks):
         first = await anext(chunks, b"")
@@ -169,12 +176,15 @@ async def stream(
 def _connected(call: AnyCall) -> asyncio.Transport:
     transport = call.request.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
+        raise ConnectionResetError("the client has disconnected")
     return transport
 
 
 async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> None:
-    """Write a chunk in parts; raises `ConnectionError` where the client is gone or takes none."""
+    """Writes a chunk in parts.
+
+    Raises `ConnectionError` if the client has disconnected or does not read.
+    """
     transport = _connected(call)
     view = memoryview(chunk)
     for start in range(0, len(view), WRITE_BYTES):
@@ -189,19 +199,24 @@ async def _in_time(call: AnyCall, transport: asyncio.Transport) -> AsyncIterator
         async with asyncio.timeout(timeout_s):
             yield
     except TimeoutError:
-        _forget_unsent(transport)
-        raise ConnectionAbortedError(f"the client took too little for {timeout_s} s") from None
+        _discard_unsent(transport)
+        raise ConnectionAbortedError(f"the client read too little for {timeout_s} s") from None
 
 
-def _forget_unsent(transport: asyncio.Transport) -> None:
-    """Let closing be a reset: else the kernel keeps megabytes for minutes, for who takes nothing
-    (SO_LINGER with 0 s; socket(7))."""
+def _discard_unsent(transport: asyncio.Transport) -> None:
+    """Makes closing reset the connection (SO_LINGER with 0 s; socket(7)).
+
+    Otherwise the kernel keeps megabytes for minutes, for a client that does not read.
+    """
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-def takes_gzip(request: web.Request) -> bool:
-    """RFC 9110, 12.5.3: a coding named with weight 0 is refused, one not named is not asked for."""
+def accepts_gzip(request: web.Request) -> bool:
+    """Returns whether the client accepts gzip (RFC 9110, 12.5.3).
+
+    A coding with weight 0 is refused; a coding that is not named is not requested.
+    """
     weights = {}
     for each in request.headers.get("Accept-Encoding", "").lower().split(","):
         coding, _, weight = each.partition(";")

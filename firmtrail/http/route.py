@@ -9,9 +9,16 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from firmtrail.http import texts
+from firmtrail.http import scalars
 from firmtrail.http.call import AnyCall
-from firmtrail.http.kinds import Access, Device, Gateway, Local, Member, User
+from firmtrail.http.callers import (
+    DeviceAccess,
+    GatewayAccess,
+    LocalAccess,
+    MemberAccess,
+    RouteAccess,
+    UserAccess,
+)
 from firmtrail.rules import version
 
 SINGLE_BODY_BYTES_MAX = 64 * 1024
@@ -40,11 +47,11 @@ class NoQuery(msgspec.Struct, frozen=True):
 
 
 _REFUSED_TO: Mapping[type, frozenset[int]] = {
-    User: frozenset({401, 403, 429, 503}),
-    Member: frozenset({401, 403, 404, 429, 503}),
-    Gateway: frozenset({401, 403, 404, 429, 503}),
-    Device: frozenset({401, 403, 404, 429, 503}),
-    Local: frozenset({503}),
+    UserAccess: frozenset({401, 403, 429, 503}),
+    MemberAccess: frozenset({401, 403, 404, 429, 503}),
+    GatewayAccess: frozenset({401, 403, 404, 429, 503}),
+    DeviceAccess: frozenset({401, 403, 404, 429, 503}),
+    LocalAccess: frozenset({503}),
 }
 """The refusals that follow from the callers that a route admits."""
 
@@ -57,23 +64,23 @@ class PathName(NamedTuple):
 
 
 PATH_NAMES = {
-    "project": PathName(texts.PROJECT_PATTERN, texts.ProjectName),
-    "device": PathName(texts.DEVICE_PATTERN, texts.DeviceName),
-    "position": PathName(texts.POSITION_PATTERN, texts.Id),
-    "number": PathName(texts.LOG_NUMBER_PATTERN, texts.LogNumber),
-    "level": PathName(texts.TILE_LEVEL_PATTERN, texts.TileLevel),
-    "tile": PathName(texts.TILE_PATTERN, texts.TilePath),
-    "model": PathName(texts.NAME_PATTERN, texts.Name),
-    "version": PathName(version.PATTERN, texts.VersionText),
-    "name": PathName(texts.NAME_PATTERN, texts.Name),
-    "sha256": PathName(texts.SHA256_PATTERN, texts.Sha256),
+    "project": PathName(scalars.PROJECT_PATTERN, scalars.ProjectName),
+    "device": PathName(scalars.DEVICE_PATTERN, scalars.DeviceName),
+    "position": PathName(scalars.POSITION_PATTERN, scalars.Id),
+    "number": PathName(scalars.LOG_NUMBER_PATTERN, scalars.LogNumber),
+    "level": PathName(scalars.TILE_LEVEL_PATTERN, scalars.TileLevel),
+    "tile": PathName(scalars.TILE_PATTERN, scalars.TilePath),
+    "model": PathName(scalars.NAME_PATTERN, scalars.Name),
+    "version": PathName(version.PATTERN, scalars.VersionText),
+    "name": PathName(scalars.NAME_PATTERN, scalars.Name),
+    "sha256": PathName(scalars.SHA256_PATTERN, scalars.Sha256),
 }
 """The names that paths contain; every other name is an id."""
 
 
 def path_names(path: str) -> dict[str, PathName]:
     """Returns the names in the path, in their order."""
-    an_id = PathName(texts.ID_PATTERN, texts.Id)
+    an_id = PathName(scalars.ID_PATTERN, scalars.Id)
     return {name: PATH_NAMES.get(name, an_id) for name in re.findall(r"{(\w+)}", path)}
 
 
@@ -85,7 +92,7 @@ class Route:
     path: str
     """The path below the root, with {names} for its parameters."""
     handler: Handler
-    access: Access
+    access: RouteAccess
     summary: str
     answers: Mapping[int, Content]
     """The answers that are not problems, by status."""

@@ -1,7 +1,7 @@
 """Seals access records: before an auditor gets a checkpoint, and daily.
 
-A log that takes no appends can't be sealed in. Then it is read all the same, and the next time
-seals.
+A log that takes no appends cannot hold a seal. The auditor gets the checkpoint anyway, and the next
+attempt seals.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from firmtrail.publishing.publisher import Publisher
 
 EVERY_S = 3600
 AGE_MS_MAX = 23 * 3600 * 1000
-"""Of a record that is not sealed; with `EVERY_S` that is a day."""
+"""Limits the age of an unsealed row; together with `EVERY_S` it makes a day."""
 
 PUBLISHED_WAIT_S = 5
 
@@ -25,10 +25,10 @@ _log = structlog.get_logger("firmtrail.http")
 
 
 async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
-    """Seal what has grown, and wait until a checkpoint covers the seal.
+    """Seals the access record if it has grown, and waits until a checkpoint covers the seal.
 
-    A caller that presents no credential seals nothing. Where the checkpoint is public, the
-    credential is not looked at; a false one adds no more seals than there were recorded reads.
+    A caller without a credential seals nothing. If the checkpoint is public, the credential is not
+    checked; a false one causes at most one seal for each recorded read.
     """
     services = call.services
     is_auditor = call.caller.kind != "nobody" or hdrs.AUTHORIZATION in call.request.headers
@@ -43,7 +43,7 @@ async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
 
 
 async def keep_sealing(services: Services) -> None:
-    """Seal, until cancelled, every record in which a row has waited for a day."""
+    """Seals, until it is cancelled, every record with a row that has waited for a day."""
     while True:
         try:
             await seal_old(services, services.access.now_ms() - AGE_MS_MAX)
@@ -53,7 +53,7 @@ async def keep_sealing(services: Services) -> None:
 
 
 async def seal_old(services: Services, before_ms: int) -> None:
-    """Seal every record whose first row that is not sealed is from before this time."""
+    """Seals every record whose first unsealed row is older than this time."""
     for log_id in await reads.logs_to_seal(services.db, before_ms):
         try:
             await services.recorder.act(log_id, seal())

@@ -1,7 +1,7 @@
-"""Mends halves of surrogate pairs in JSON, which is valid with them and can't be decoded.
+"""Replaces halves of surrogate pairs in JSON, which is valid with them but cannot be decoded.
 
-A half (RFC 8259, 8.2) becomes NUL, which is as valid, can be decoded, and is a fault wherever text
-is stored.
+A half (RFC 8259, 8.2) becomes NUL, which is valid too and can be decoded. NUL is a fault wherever
+text is stored.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 from firmtrail.http.pace import Pace
 
 SURROGATES_MAX = 100_000
-"""How many escaped surrogates are looked at in a body in which one of them is half of a pair."""
+"""Limits the escaped surrogates that are examined in a body that contains half of a pair."""
 
 NUL = b"\\u0000"
 
@@ -19,8 +19,11 @@ _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
 
 
 async def without_halves(body: bytes, pace: Pace) -> bytes:
-    """Returns the body with each half replaced; one with too many surrogates stays malformed."""
-    mended, at = bytearray(body), 0
+    """Returns the body with each half replaced.
+
+    A body with more than `SURROGATES_MAX` surrogates may keep halves, and is then malformed.
+    """
+    replaced, at = bytearray(body), 0
     for _ in range(SURROGATES_MAX):
         if (found := _SURROGATE.search(body, at)) is None:
             break
@@ -31,14 +34,14 @@ async def without_halves(body: bytes, pace: Pace) -> bytes:
             at = pair.end()
         else:
             at = start + len(NUL)
-            mended[start:at] = NUL
+            replaced[start:at] = NUL
         if pace.is_due():
             await pace.pause()
-    return bytes(mended)
+    return bytes(replaced)
 
 
 def _is_escaped(body: bytes, at: int) -> bool:
-    """Whether an odd number of backslashes stands before a place."""
+    """Returns whether an odd number of backslashes precedes the index `at`."""
     width = 64
     while True:
         before = body[max(0, at - width) : at]

@@ -12,22 +12,22 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def at_59(text: str) -> str:
-    """Returns a time in second 60 as the last millisecond of second 59, and other text as it is.
+def without_leap_second(text: str) -> str:
+    """Returns a time in second 60 as the last millisecond of second 59, and other text unchanged.
 
-    RFC 3339 allows second 60, and no datetime has it.
+    RFC 3339 allows second 60, but a datetime cannot hold it.
     """
     found = _LEAP_SECOND.fullmatch(text)
     return f"{found[1]}:59.999{found[3]}" if found else text
 
 
 def parsed(text: str) -> datetime:
-    """Returns the time that a text with the form of one means.
+    """Returns the time that a text in the form of a time means.
 
-    Raises `ValueError`, which says why, where there is no such time.
+    Raises `ValueError` with a reason if there is no such time.
     """
     try:
-        moment = msgspec.convert(at_59(text), datetime)
+        moment = msgspec.convert(without_leap_second(text), datetime)
     except msgspec.ValidationError:
         raise ValueError("there is no such time") from None
     if not is_in_calendar(moment):
@@ -36,7 +36,7 @@ def parsed(text: str) -> datetime:
 
 
 def is_in_calendar(moment: datetime) -> bool:
-    """Whether a time can be written down in UTC: its offset can carry it out of the calendar."""
+    """Returns whether a time can be written in UTC; its offset may move it out of the calendar."""
     if moment.year not in {1, 9999}:
         return True
     try:
@@ -46,6 +46,6 @@ def is_in_calendar(moment: datetime) -> bool:
     return True
 
 
-def time_ms(moment: datetime) -> int:
-    """Returns Unix milliseconds; finer parts are cut."""
+def unix_ms(moment: datetime) -> int:
+    """Returns a time in Unix milliseconds; finer parts are cut off."""
     return (moment - _EPOCH) // _MILLISECOND

@@ -1,40 +1,51 @@
-"""Reads a body or a query as what the route takes, or names everything that is wrong with it.
+"""Reads a body or a query as the type that a route takes, or names everything that is wrong.
 
-A valid body costs one typed msgspec decode. The items of an array are counted before any of them
-is looked at, decoded one by one, and between pieces of the work other requests have their turn.
-Only what is faulty is gone through member by member (`faults.py`), to name its faults (at most
-`FAULTS_MAX` of a body) with their JSON pointers. A body that is no JSON, is no UTF-8 or nests too
-deep is `BadRequest`; one that is JSON and wrong is `Invalid`; too many items are `TooLarge`.
+A valid body costs one typed msgspec decode. The items of an array are counted before any of them is
+decoded, and decoded one by one; other requests run between pieces of this work. Only a faulty value
+is checked member by member (`faults.py`), to report its faults with their JSON pointers, at most
+`FAULTS_MAX` of a body. A body that is not JSON, not UTF-8 or nested too deep raises `BadRequest`.
+JSON of the wrong form raises `Invalid`, and too many items raise `TooLarge`.
 """
 
 import re
 import types
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
 from multidict import MultiMapping
 
-from firmtrail.http import faults as found
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
-from firmtrail.http.faults import faults_of
+from firmtrail.http.faults import (
+    alternative_of,
+    alternatives,
+    bare_type,
+    faults_of,
+    first_fault,
+    is_flat,
+    reason_of,
+    without_leap_seconds,
+)
 from firmtrail.http.json_members import last_of_each
 from firmtrail.http.pace import Pace
+from firmtrail.http.scalars import SEQ_MAX
 from firmtrail.http.surrogates import NUL, without_halves
-from firmtrail.http.texts import SEQ_MAX
 
 ITEM_BYTES_MAX = 64 * 1024
-"""Of an item that is gone through member by member."""
+"""Limits the size of an item that is checked member by member."""
 WHOLE_BYTES_MAX = 256 * 1024
-"""Of an array that is decoded in one piece."""
+"""Limits the size of an array that is decoded in one piece."""
 
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 
 
 def _number(text: str) -> int | float:
-    """JSON knows one kind of number: 4711.0 is an integer. 1e400 is well-formed, and no number."""
+    """Returns a JSON number. JSON has one kind of number, so 4711.0 is an integer.
+
+    1e400 is well-formed, and becomes infinite.
+    """
     number = float(text)
     return int(number) if number.is_integer() and abs(number) <= SEQ_MAX else number
 
@@ -42,33 +53,37 @@ def _number(text: str) -> int | float:
 _decode_any = msgspec.json.Decoder(float_hook=_number).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-type Text = bytes | msgspec.Raw
-type Reader = Callable[[bytes], Awaitable[Any]]
+type JsonText = bytes | msgspec.Raw
+type BodyReader = Callable[[bytes], Awaitable[Any]]
 type _ReadItems = Callable[[bytes, Pace], Awaitable[list[Any]]]
 
 
-class Faulty(msgspec.Struct, frozen=True):
-    """An item of an array that is not what it should be."""
+class FaultyItem(msgspec.Struct, frozen=True):
+    """Holds the faults of a value of the wrong form, such as an item of an array."""
 
     faults: list[Fault]
 
 
-def body_reader(kind: Any, items_max: int = 1_000) -> Reader:
-    """Returns what reads bytes as `kind`: a Struct, or a union of a Struct and an array of it."""
-    return _reader(kind, _refusing_items(kind, items_max) if takes_arrays(kind) else None)
+def body_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
+    """Returns a reader of bytes as `kind`: a Struct, or a union of a Struct and an array of it.
+
+    It refuses an array with a faulty item.
+    """
+    read_items = _items_reader(kind, items_max, _refusing) if takes_arrays(kind) else None
+    return _reader(kind, read_items)
 
 
-def skipping_reader(kind: Any, items_max: int = 1_000) -> Reader:
-    """As `body_reader`, but a faulty item of an array becomes a `Faulty` in its place."""
-    return _reader(kind, _skipping_items(kind, items_max))
+def skipping_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
+    """Returns a reader like `body_reader` that returns a `FaultyItem` for each faulty item."""
+    return _reader(kind, _items_reader(kind, items_max, _skipping))
 
 
-def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
+def _reader(kind: Any, read_items: _ReadItems | None) -> BodyReader:
     read_one = _one_reader(kind)
 
     def single(body: bytes) -> Any:
         value = read_one(body)
-        if isinstance(value, Faulty):
+        if isinstance(value, FaultyItem):
             raise _invalid(value.faults)
         return value
 
@@ -87,49 +102,49 @@ def _reader(kind: Any, read_items: _ReadItems | None) -> Reader:
         except BadRequest:
             if b"\\ud" not in body and b"\\uD" not in body:
                 raise
-            mended = await without_halves(body, Pace())
-        return await read_checked(mended)
+            body = await without_halves(body, Pace())
+        return await read_checked(body)
 
     return read
 
 
 type _ReadOne = Callable[..., Any]
-"""Reads text as a Struct, or as `Faulty` with so many faults at most."""
+"""Reads a text as a Struct, or returns a `FaultyItem` with at most the given number of faults."""
 
 
 def _one_reader(kind: Any) -> _ReadOne:
     decode = msgspec.json.Decoder(kind).decode
 
-    def read_one(text: Text, pointer: str = "", faults_max: int = FAULTS_MAX) -> Any:
+    def read_one(text: JsonText, pointer: str = "", faults_max: int = FAULTS_MAX) -> Any:
         try:
             value = decode(text)
         except (msgspec.DecodeError, RecursionError) as error:
             if memoryview(text).nbytes > ITEM_BYTES_MAX:
                 return _first_fault(error, kind, pointer)
-            return _read_slowly(text, kind, pointer, faults_max)
+            return _read_untyped(text, kind, pointer, faults_max)
         if NUL in bytes(text):
             faults = faults_of(msgspec.to_builtins(value), kind, pointer, faults_max)
-            return Faulty(faults) if faults else value
+            return FaultyItem(faults) if faults else value
         return value
 
     return read_one
 
 
-def _first_fault(error: Exception, kind: Any, pointer: str) -> Faulty:
+def _first_fault(error: Exception, kind: Any, pointer: str) -> FaultyItem:
     if not isinstance(error, msgspec.ValidationError):
         raise _malformed(error)
-    return Faulty([found.first_fault(error, kind, pointer)])
+    return FaultyItem([first_fault(error, kind, pointer)])
 
 
-def _read_slowly(text: Text, kind: Any, pointer: str, faults_max: int) -> Any:
-    """Read what the typed decoder would not take; mostly there is something wrong with it."""
-    value = found.without_leap_seconds(_parsed(text), kind)
+def _read_untyped(text: JsonText, kind: Any, pointer: str, faults_max: int) -> Any:
+    """Reads a text that the typed decoder refused; in most cases it is faulty."""
+    value = without_leap_seconds(_parsed(text), kind)
     faults = faults_of(value, kind, pointer, faults_max)
-    return Faulty(faults) if faults else msgspec.convert(value, kind)
+    return FaultyItem(faults) if faults else msgspec.convert(value, kind)
 
 
-def _parsed(text: Text) -> object:
-    """Any JSON value; raises `BadRequest` for what is none."""
+def _parsed(text: JsonText) -> object:
+    """Returns any JSON value. Raises `BadRequest` for text that is not JSON."""
     try:
         return _decode_any(text)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -138,7 +153,7 @@ def _parsed(text: Text) -> object:
 
 def _malformed(error: Exception) -> BadRequest:
     if isinstance(error, RecursionError):
-        return BadRequest("The body nests too deep.")
+        return BadRequest("The body is nested too deep.")
     return BadRequest(f"The body is not JSON: {error}.")
 
 
@@ -146,15 +161,18 @@ def _check_utf8(body: bytes) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise BadRequest(f"The body is not UTF-8: byte {error.start}.") from None
+        raise BadRequest(f"The body is not UTF-8: byte {error.start} is wrong.") from None
 
 
 def is_array(body: bytes) -> bool:
-    """Whether the text begins as a JSON array does."""
+    """Returns whether the text begins like a JSON array."""
     return _ARRAY.match(body) is not None
 
 
-def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
+type _ReadEach = Callable[[_ReadOne, list[msgspec.Raw]], Iterator[Any]]
+
+
+def _items_reader(kind: Any, items_max: int, read_each: _ReadEach) -> _ReadItems:
     item_kind = _item_kind(kind)
     read_one, open_array = _item_reader(item_kind), _array_opener(item_kind, items_max)
 
@@ -163,48 +181,41 @@ def _refusing_items(kind: Any, items_max: int) -> _ReadItems:
         if whole is not None:
             return whole
         items: list[Any] = []
-        faults: list[Fault] = []
-        for index, text in enumerate(texts):
-            item = read_one(text, f"/{index}", FAULTS_MAX - len(faults))
-            if isinstance(item, Faulty):
-                faults += item.faults
-                if len(faults) == FAULTS_MAX:
-                    break
-            items.append(item)
-            if pace.is_due():
-                await pace.pause()
-        if faults:
-            raise _invalid(faults)
-        return items
-
-    return read_items
-
-
-def _skipping_items(kind: Any, items_max: int) -> _ReadItems:
-    """Every faulty item gets one fault at least, so that it is refused for a reason."""
-    item_kind = _item_kind(kind)
-    read_one, open_array = _item_reader(item_kind), _array_opener(item_kind, items_max)
-
-    async def read_items(body: bytes, pace: Pace) -> list[Any]:
-        whole, texts = await open_array(body, pace)
-        if whole is not None:
-            return whole
-        items: list[Any] = []
-        left = FAULTS_MAX
-        for text in texts:
-            item = read_one(text, "", max(1, left))
-            if isinstance(item, Faulty):
-                left -= len(item.faults)
+        for item in read_each(read_one, texts):
             items.append(item)
             if pace.is_due():
                 await pace.pause()
         return items
 
     return read_items
+
+
+def _refusing(read_one: _ReadOne, texts: list[msgspec.Raw]) -> Iterator[Any]:
+    """Yields the items; raises `Invalid` at the end, or at the hundredth fault, if any."""
+    faults: list[Fault] = []
+    for index, text in enumerate(texts):
+        item = read_one(text, f"/{index}", FAULTS_MAX - len(faults))
+        if isinstance(item, FaultyItem):
+            faults += item.faults
+            if len(faults) == FAULTS_MAX:
+                break
+        yield item
+    if faults:
+        raise _invalid(faults)
+
+
+def _skipping(read_one: _ReadOne, texts: list[msgspec.Raw]) -> Iterator[Any]:
+    """Yields the items; each faulty one has at least one fault, as the reason of its refusal."""
+    left = FAULTS_MAX
+    for text in texts:
+        item = read_one(text, "", max(1, left))
+        if isinstance(item, FaultyItem):
+            left -= len(item.faults)
+        yield item
 
 
 def _item_reader(item_kind: Any) -> _ReadOne:
-    """Returns what reads an item's text; of a long one, each member is looked at once."""
+    """Returns a reader of one item; it checks each member of a long item once."""
     read_one, shortened = _one_reader(item_kind), last_of_each(item_kind)
 
     def read_item(text: msgspec.Raw, pointer: str, faults_max: int) -> Any:
@@ -222,10 +233,13 @@ type _OpenArray = Callable[[bytes, Pace], Awaitable[tuple[list[Any] | None, list
 
 
 def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
-    """Returns what gives an array's items, decoded in one piece if that is possible, and their
-    texts, which are of a size that can be read one by one."""
+    """Returns a function that returns the items of an array and their texts.
+
+    It returns the items only if it could decode the array in one piece. Otherwise it returns None
+    in their place, and each text is small enough to be read on its own.
+    """
     decode_whole, check_sizes = _whole_decoder(item_kind), _size_check(item_kind)
-    _counting(items_max)  # which takes long the first time
+    _counting(items_max)  # the first call takes long, so it is made here
 
     async def open_array(body: bytes, pace: Pace) -> tuple[list[Any] | None, list[msgspec.Raw]]:
         texts = await _items(body, items_max, pace)
@@ -238,13 +252,16 @@ def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
 
 
 def _item_kind(kind: Any) -> Any:
-    [item_kind] = typing.get_args(found.bare_of(found.arm_of(kind, [])))
+    [item_kind] = typing.get_args(bare_type(alternative_of(kind, [])))
     return item_kind
 
 
 async def _items(body: bytes, items_max: int, pace: Pace) -> list[msgspec.Raw]:
-    """The texts of an array's items. Raises `TooLarge` as soon as there are too many, so that an
-    array costs no more than the longest that is taken."""
+    """Returns the texts of an array's items.
+
+    Raises `TooLarge` as soon as there are too many, so that no array costs more than the longest
+    allowed one.
+    """
     is_short = body.count(b",") < items_max
     if len(body) > ITEM_BYTES_MAX:
         await pace.pause()
@@ -264,20 +281,24 @@ async def _items(body: bytes, items_max: int, pace: Pace) -> list[msgspec.Raw]:
 
 @cache
 def _counting(items_max: int) -> Callable[[bytes], msgspec.Struct]:
-    """What decodes an array of so many items at most, and stops at the first that is too many: of
-    a list, msgspec checks the length when it has decoded all."""
+    """Returns a decoder of an array that stops at the first item beyond `items_max`.
+
+    For a list, msgspec checks the length only after it has decoded all items.
+    """
     fields = [(f"item_{index}", msgspec.Raw, None) for index in range(items_max)]
     kind = msgspec.defstruct("Items", fields, array_like=True, forbid_unknown_fields=True)
     return msgspec.json.Decoder(kind).decode
 
 
 def _whole_decoder(item_kind: Any) -> Callable[[bytes], list[Any] | None]:
-    """Returns what decodes a short array of flat items in one piece, which is faster; it gives None
-    for any other array, and for one that is not wholly good."""
-    is_flat, decode = found.is_flat(item_kind), msgspec.json.Decoder(list[item_kind]).decode
+    """Returns a decoder of short arrays of flat items, which is faster than one item at a time.
+
+    It returns None for any other array, and for an array with a faulty item.
+    """
+    has_flat_items, decode = is_flat(item_kind), msgspec.json.Decoder(list[item_kind]).decode
 
     def decode_whole(body: bytes) -> list[Any] | None:
-        if not is_flat or len(body) > WHOLE_BYTES_MAX or NUL in body:
+        if not has_flat_items or len(body) > WHOLE_BYTES_MAX or NUL in body:
             return None
         try:
             return decode(body)
@@ -288,8 +309,8 @@ def _whole_decoder(item_kind: Any) -> Callable[[bytes], list[Any] | None]:
 
 
 def _size_check(item_kind: Any) -> Callable[[list[msgspec.Raw]], None]:
-    """Items that hold arrays or objects are decoded in one piece, so their size is bounded."""
-    if found.is_flat(item_kind):
+    """Returns a check of the size of items that are not flat and are decoded in one piece."""
+    if is_flat(item_kind):
         return lambda _texts: None
 
     def check(texts: list[msgspec.Raw]) -> None:
@@ -300,21 +321,17 @@ def _size_check(item_kind: Any) -> Callable[[list[msgspec.Raw]], None]:
 
 
 def _invalid(faults: list[Fault]) -> Invalid:
-    return Invalid(_summary(faults), faults=faults)
-
-
-def _summary(faults: list[Fault]) -> str:
     first = faults[0]
     where = first.pointer or first.parameter or "the body"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}: {first.reason}{more}"
+    return Invalid(f"{where}: {first.reason}{more}", faults=faults)
 
 
 def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], Any]:
-    """Read query parameters as the Struct; each is checked alone, so all faults are named.
+    """Returns a reader of query parameters as the Struct; it names the faults of all parameters.
 
-    A space is read as "+": nothing that a query takes holds a space, and versions, times and
-    addresses with a bare "+" arrive as one.
+    It reads a space as "+". No parameter may contain a space, and an unescaped "+" in a version, a
+    time or an address arrives as a space.
     """
     fields = msgspec.structs.fields(kind)
     parameters = {field.encode_name: _parameter_reader(field.type) for field in fields}
@@ -349,23 +366,20 @@ def _read_parameters(
 
 
 def _parameter_reader(kind: Any) -> Callable[[str], Any]:
-    [wanted] = _without_none(kind)
+    kinds = alternatives(bare_type(kind)) or (kind,)
+    [value_kind] = (each for each in kinds if each is not types.NoneType)
 
     def read(text: str) -> Any:
         try:
-            return msgspec.convert(text, wanted, strict=False)
+            return msgspec.convert(text, value_kind, strict=False)
         except msgspec.ValidationError as error:
-            raise msgspec.ValidationError(found.reason_of(error, wanted)) from None
+            raise msgspec.ValidationError(reason_of(error, value_kind)) from None
 
     return read
 
 
-def _without_none(kind: Any) -> list[Any]:
-    return [arm for arm in found.arms(found.bare_of(kind)) if arm is not types.NoneType] or [kind]
-
-
 def is_optional(kind: Any) -> bool:
-    """Whether no body at all means the same as an empty object."""
+    """Returns whether a missing body means the same as an empty object."""
     try:
         msgspec.convert({}, kind)
     except msgspec.ValidationError:
@@ -374,9 +388,9 @@ def is_optional(kind: Any) -> bool:
 
 
 def takes_arrays(kind: Any) -> bool:
-    """Whether the body may be an array."""
-    return typing.get_origin(found.bare_of(found.arm_of(kind, []))) is list
+    """Returns whether the body may be an array."""
+    return typing.get_origin(bare_type(alternative_of(kind, []))) is list
 
 
-def described(faults: Iterable[Fault]) -> str:
+def fault_text(faults: Iterable[Fault]) -> str:
     return "; ".join(f"{fault.pointer or '/'}: {fault.reason}" for fault in faults)

@@ -1,9 +1,9 @@
-"""Wakes requests that wait for a log to grow: every 200 ms it reads how far their logs are.
+"""Wakes requests that wait for a log to grow: every 200 ms it reads the heads of their logs.
 
-One query serves all logs that anybody waits for, whatever the number of waiters; without waiters
-there is none. What another server recorded is seen as well as what this one did. A nudge concerns
-one device: if a log was nudged, one more query says which devices its new events are about, and
-only their waiters wake. A waiter whose client is gone is let go.
+One query reads all logs that a request waits for, whatever the number of waiters; without waiters
+there is no query. It finds events that another server recorded as well as this server's own. A
+nudge concerns one device: if a log was nudged, one more query finds the devices that its new events
+are about, and only their waiters wake. A waiter whose client has disconnected is released.
 """
 
 import asyncio
@@ -26,45 +26,45 @@ CROSS JOIN log_heads
 WHERE log_heads.log_id = given.log_id"""
 
 
-class Reached(NamedTuple):
-    """How far a log is."""
+class WatchedHead(NamedTuple):
+    """Holds the counts of a log's head."""
 
     size: int
     control: int
     nudge: int
     is_closed: int
-    """Nothing will come after this size: a newer log of the project has replaced this one."""
+    """1 if the log ends at this size, because a newer log of the project has replaced it."""
 
 
-type IsNews = Callable[[Reached], bool]
+type IsNews = Callable[[WatchedHead], bool]
 
 NUDGED_EVENTS_MAX = 2_000
-"""If a nudged log grew by more events, all devices that wait on it are looked at again."""
+"""Limits how far a nudged log may grow before all devices that wait on it are read again."""
 
 
 @dataclass(slots=True)
-class OfDevice:
-    """What is news to a device that waits: an order of the log, or a nudge of the device itself."""
+class DeviceNews:
+    """Decides what wakes a device that waits: an order in the log, or a nudge of the device."""
 
     device: str
     seen: LogCounts
-    """How far the log was when the device was last looked at, or known not to be concerned."""
+    """Holds the counts of the log at which the device was last read, or known to be unaffected."""
 
-    def is_ordered(self, reached: Reached) -> bool:
-        return reached.control > self.seen.control
+    def is_ordered(self, head: WatchedHead) -> bool:
+        return head.control > self.seen.control
 
-    def is_log_nudged(self, reached: Reached) -> bool:
-        return reached.nudge > self.seen.nudge
+    def is_log_nudged(self, head: WatchedHead) -> bool:
+        return head.nudge > self.seen.nudge
 
 
 def grew(size: int) -> IsNews:
-    """News to a caller that waits for an answer: anything was recorded."""
-    return lambda reached: reached.size > size
+    """Returns what wakes a caller that waits for an answer: any new event."""
+    return lambda head: head.size > size
 
 
 def grew_or_closed(size: int) -> IsNews:
-    """News to a caller that follows the log."""
-    return lambda reached: reached.size > size or bool(reached.is_closed)
+    """Returns what wakes a caller that follows the log: a new event, or the end of the log."""
+    return lambda head: head.size > size or bool(head.is_closed)
 
 
 def _never() -> bool:
@@ -72,17 +72,17 @@ def _never() -> bool:
 
 
 class _Waiter(NamedTuple):
-    news: IsNews | OfDevice
-    woken: asyncio.Future[Reached | None]
-    is_gone: Callable[[], bool]
+    news: IsNews | DeviceNews
+    woken: asyncio.Future[WatchedHead | None]
+    is_disconnected: Callable[[], bool]
 
-    def wake(self, reached: Reached | None) -> None:
+    def wake(self, head: WatchedHead | None) -> None:
         if not self.woken.done():
-            self.woken.set_result(reached)
+            self.woken.set_result(head)
 
 
 class Watch:
-    """The waiters of one server; `run` looks for them until it is cancelled."""
+    """Holds the waiters of one server; `run` reads their logs until it is cancelled."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -93,17 +93,19 @@ class Watch:
     async def until(
         self,
         log_id: int,
-        news: IsNews | OfDevice,
+        news: IsNews | DeviceNews,
         timeout_s: float,
-        is_gone: Callable[[], bool] = _never,
-    ) -> Reached | None:
-        """Returns how far the log is, once that is news; None when time is up, when the client is
-        gone, or when the server drains."""
+        is_disconnected: Callable[[], bool] = _never,
+    ) -> WatchedHead | None:
+        """Returns the log's head once it is news.
+
+        Returns None when time is up, when the client has disconnected, or when the server drains.
+        """
         if self._is_closed or timeout_s <= 0:
             return None
-        woken: asyncio.Future[Reached | None] = asyncio.get_running_loop().create_future()
+        woken: asyncio.Future[WatchedHead | None] = asyncio.get_running_loop().create_future()
         waiters = self._waiters.setdefault(log_id, [])
-        waiters.append(waiter := _Waiter(news, woken, is_gone))
+        waiters.append(waiter := _Waiter(news, woken, is_disconnected))
         self._wanted.set()
         try:
             return await asyncio.wait_for(woken, timeout_s)
@@ -116,55 +118,53 @@ class Watch:
                     del self._waiters[log_id]
 
     async def run(self) -> None:
-        """Looks at the logs as long as a request waits."""
+        """Reads the logs as long as a request waits."""
         while True:
             await self._wanted.wait()
             if not self._waiters:
                 self._wanted.clear()
                 continue
-            with contextlib.suppress(Unavailable):  # waiting requests end when their time is up
+            with contextlib.suppress(Unavailable):  # requests that wait end when their time is up
                 await self._look()
             await asyncio.sleep(EVERY_S)
 
     async def _look(self) -> None:
-        self._let_go()
+        self._release_disconnected()
         given = Given("log_id bigint", [(log_id,) for log_id in self._waiters])
         for log_id, *columns in await self._db.read(Statement(_REACHED, (), given)):
-            reached, nudged = Reached(*columns), []
+            head, nudged = WatchedHead(*columns), []
             for waiter in self._waiters.get(log_id, []):
-                if not isinstance(waiter.news, OfDevice):
-                    if waiter.news(reached):
-                        waiter.wake(reached)
-                elif waiter.news.is_ordered(reached):
-                    waiter.wake(reached)
-                elif waiter.news.is_log_nudged(reached):
+                if not isinstance(waiter.news, DeviceNews):
+                    if waiter.news(head):
+                        waiter.wake(head)
+                elif waiter.news.is_ordered(head):
+                    waiter.wake(head)
+                elif waiter.news.is_log_nudged(head):
                     nudged.append((waiter, waiter.news))
             if nudged:
-                await self._wake_nudged(log_id, reached, nudged)
+                await self._wake_nudged(log_id, head, nudged)
 
     async def _wake_nudged(
-        self, log_id: int, reached: Reached, waiting: Sequence[tuple[_Waiter, OfDevice]]
+        self, log_id: int, head: WatchedHead, waiting: Sequence[tuple[_Waiter, DeviceNews]]
     ) -> None:
-        """Wakes those of the waiters that the events since they were looked at are about."""
+        """Wakes the waiters whose devices have events since they were last read."""
         start = min(news.seen.size for _, news in waiting)
-        is_far = reached.size - start > NUDGED_EVENTS_MAX
-        streams = (
-            frozenset() if is_far else await log.streams(self._db, log_id, start, reached.size)
-        )
+        is_far = head.size - start > NUDGED_EVENTS_MAX
+        streams = frozenset() if is_far else await log.streams(self._db, log_id, start, head.size)
         for waiter, news in waiting:
             if is_far or f"device/{news.device}" in streams:
-                waiter.wake(reached)
+                waiter.wake(head)
             else:
-                news.seen = LogCounts(reached.size, reached.control, reached.nudge)
+                news.seen = LogCounts(head.size, head.control, head.nudge)
 
-    def _let_go(self) -> None:
+    def _release_disconnected(self) -> None:
         for waiters in self._waiters.values():
             for waiter in waiters:
-                if waiter.is_gone():
+                if waiter.is_disconnected():
                     waiter.wake(None)
 
     def close(self) -> None:
-        """Nobody waits any longer: the server drains."""
+        """Releases all waiters, because the server drains."""
         self._is_closed = True
         for waiters in self._waiters.values():
             for waiter in waiters:

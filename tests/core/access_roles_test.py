@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from firmtrail.access.roles import EVERYTHING, NOTHING, PERMISSIONS, ROLES, effective
-from firmtrail.http.kinds import Permission
+from firmtrail.http.callers import Permission
 
 
 def test_every_role_has_permissions_and_routes_use_the_same_words() -> None:

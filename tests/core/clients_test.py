@@ -1,4 +1,4 @@
-"""Who the client is: headers of trusted proxies, and nobody else's."""
+"""Tests that only headers of trusted proxies decide who the client is."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ ADDRESSES = {
     "no address": (forwarded_for("6.6.6.6, unknown"), PROXY),
     "nothing": (forwarded_for(""), PROXY),
     "an empty member": (forwarded_for("6.6.6.6, "), PROXY),
-    "no address behind a trusted one": (forwarded_for("junk, 10.0.0.7"), "10.0.0.7"),
+    "no address left of a trusted one": (forwarded_for("junk, 10.0.0.7"), "10.0.0.7"),
     "a zone": (forwarded_for("fe80::1%eth0"), PROXY),
     "a host name": (forwarded_for("localhost"), PROXY),
     "digits that are not ASCII": (forwarded_for("\uff1192.0.2.1"), PROXY),
@@ -74,7 +74,7 @@ def test_the_client_is_the_right_most_address_that_is_not_a_proxys(
 
 
 @pytest.mark.parametrize("clients", [TRUSTED, Clients()], ids=["not from it", "none trusted"])
-def test_headers_of_others_count_for_nothing(clients: Clients) -> None:
+def test_headers_of_untrusted_peers_are_ignored(clients: Clients) -> None:
     headers = [
         *forwarded_for("6.6.6.6"),
         *forwarded("for=6.6.6.6;proto=https;host=evil"),
@@ -98,31 +98,31 @@ def test_an_ipv4_peer_of_an_ipv6_socket_is_ipv4(clients: Clients) -> None:
     assert TRUSTED.address(request(forwarded_for("6.6.6.6"), peer="::ffff:10.0.0.1")) == "6.6.6.6"
 
 
-def said(proto: str = "", host: str = "", prefix: str = "") -> list[tuple[str, str]]:
+def forwarded_headers(proto: str = "", host: str = "", prefix: str = "") -> list[tuple[str, str]]:
     values = {"Proto": proto, "Host": host, "Prefix": prefix}
     return [(f"X-Forwarded-{name}", value) for name, value in values.items() if value]
 
 
 BASES = {
     "nothing": ([], ""),
-    "all": (said("https", "out.example", "/ft"), "https://out.example/ft"),
-    "a port": (said("https", "out.example:8443"), "https://out.example:8443"),
-    "IPv6": (said("https", "[2001:db8::1]:8443"), "https://[2001:db8::1]:8443"),
-    "the scheme alone": (said("https"), "https://in.example"),
-    "the host alone": (said(host="out.example"), "http://out.example"),
-    "the prefix alone": (said(prefix="/a/b/"), "/a/b"),
-    "no scheme": (said("javascript", "out.example"), "http://out.example"),
-    "no host": (said("https", "a/b"), "https://in.example"),
-    "a host with a user": (said("https", "me@out.example"), "https://in.example"),
-    "another host by the prefix": (said(prefix="//evil.example"), ""),
-    "a prefix that goes up": (said(prefix="/a/../b"), ""),
-    "a prefix that ends the header": (said(prefix='/a>; rel="x"'), ""),
-    "a prefix that is a root": (said(prefix="/"), ""),
+    "all": (forwarded_headers("https", "out.example", "/ft"), "https://out.example/ft"),
+    "a port": (forwarded_headers("https", "out.example:8443"), "https://out.example:8443"),
+    "IPv6": (forwarded_headers("https", "[2001:db8::1]:8443"), "https://[2001:db8::1]:8443"),
+    "the scheme alone": (forwarded_headers("https"), "https://in.example"),
+    "the host alone": (forwarded_headers(host="out.example"), "http://out.example"),
+    "the prefix alone": (forwarded_headers(prefix="/a/b/"), "/a/b"),
+    "no scheme": (forwarded_headers("javascript", "out.example"), "http://out.example"),
+    "no host": (forwarded_headers("https", "a/b"), "https://in.example"),
+    "a host with a user": (forwarded_headers("https", "me@out.example"), "https://in.example"),
+    "another host by the prefix": (forwarded_headers(prefix="//evil.example"), ""),
+    "a prefix that goes up": (forwarded_headers(prefix="/a/../b"), ""),
+    "a prefix that ends the header": (forwarded_headers(prefix='/a>; rel="x"'), ""),
+    "a prefix that is a root": (forwarded_headers(prefix="/"), ""),
     "Forwarded": (forwarded('for=192.0.2.1;proto=https;host="out.example"'), "https://out.example"),
     "through two proxies": (
         [
             *forwarded_for("6.6.6.6, 192.0.2.1, 10.0.0.7"),
-            *said("http, https, http", "evil.example, out.example, in.example"),
+            *forwarded_headers("http, https, http", "evil.example, out.example, in.example"),
         ],
         "https://out.example",
     ),
@@ -130,7 +130,7 @@ BASES = {
 
 
 @pytest.mark.parametrize(("headers", "base_url"), BASES.values(), ids=BASES.keys())
-def test_a_trusted_proxy_says_where_the_client_reaches_us(
+def test_a_trusted_proxy_reports_the_url_of_the_client(
     headers: list[tuple[str, str]], base_url: str
 ) -> None:
     assert TRUSTED.base_url(request(headers)) == base_url

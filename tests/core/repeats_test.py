@@ -1,4 +1,4 @@
-"""One line a minute for a condition that lasts."""
+"""Tests that a lasting condition is logged once a minute."""
 
 from firmtrail.repeats import EVERY_S, KEYS_MAX, Repeats
 

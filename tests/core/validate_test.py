@@ -1,4 +1,4 @@
-"""What is wrong with a body or a query, all of it, and where."""
+"""Tests that every fault of a body or a query is named, with its place."""
 
 import asyncio
 from typing import Any
@@ -14,8 +14,8 @@ from firmtrail.http.api.reports import Report
 from firmtrail.http.api.rollout_starts import WantedRollback
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Invalid, TooLarge
 from firmtrail.http.validate import (
-    Faulty,
-    Reader,
+    BodyReader,
+    FaultyItem,
     body_reader,
     is_optional,
     query_reader,
@@ -26,7 +26,7 @@ from firmtrail.http.validate import (
 REPORTS = Report | list[Report]
 
 
-def read(reader: Reader, body: bytes) -> Any:
+def read(reader: BodyReader, body: bytes) -> Any:
     async def reading() -> Any:
         return await reader(body)
 
@@ -68,7 +68,7 @@ def test_newer_firmware_may_send_members_that_are_unknown_here() -> None:
         b'{"version": "1.0.0", "unknown": ' + b"[" * 200_000,
     ],
 )
-def test_what_is_no_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(BadRequest):
         read_reports(body)
 
@@ -81,14 +81,14 @@ def test_text_that_cannot_be_stored_is_the_fault_of_its_member(text: str) -> Non
     assert list(faults(body)) == ["/detail"]
     assert list(faults(b"[" + body + b', {"version": "1.0.0"}]')) == ["/0/detail"]
     first, second = read(skipping_reader(REPORTS), b"[" + body + b', {"version": "1.0.0"}]')
-    assert isinstance(first, Faulty)
+    assert isinstance(first, FaultyItem)
     assert second == Report(version="1.0.0")
     named = f'{{"device": "d1", "tags": ["{text}"], "{text}": 1}}'.encode()
     assert "/tags/0" in faults(named, Registration)
     assert len(faults(named, Registration)) == 2
 
 
-def test_what_cannot_be_stored_is_ignored_where_nothing_is_stored() -> None:
+def test_text_that_cannot_be_stored_is_ignored_in_unknown_members() -> None:
     for member in ('"a\\u0000b": 1', '"x": "\\ud800"', '"\\ud800": "\\u0000"'):
         body = f'{{"version": "1.0.0", {member}}}'.encode()
         assert read_reports(body) == Report(version="1.0.0")
@@ -147,7 +147,7 @@ def test_a_time_that_leaves_the_calendar_in_utc_is_a_fault() -> None:
     assert read_reports(b'{"version": "1.0.0", "occurred_at": "0001-01-01T00:00:00Z"}')
 
 
-def test_every_fault_is_named_at_once() -> None:
+def test_every_fault_is_named_in_one_answer() -> None:
     body = b"""[
         {"version": "1.0.0"},
         {"status": "exploded", "seq": -1},
@@ -164,12 +164,12 @@ def test_every_fault_is_named_at_once() -> None:
     }
 
 
-def test_a_persons_unknown_member_is_a_fault() -> None:
+def test_an_unknown_member_in_a_body_of_a_user_is_a_fault() -> None:
     body = b'{"device": "d1", "modle": "x", "a/b~c": 1, "tags": ["ok", "not ok"]}'
     assert set(faults(body, Registration)) == {"/modle", "/a~1b~0c", "/tags/1"}
 
 
-def test_what_types_cannot_say_is_named_with_the_other_faults() -> None:
+def test_a_rule_that_types_cannot_express_is_named_with_the_other_faults() -> None:
     body = msgspec.json.encode(
         {"bad_version": "1", "cohort": "a", "tag": "b", "reason": "\u20ac" * 4096, "resaon": ""}
     )
@@ -187,7 +187,7 @@ def test_what_types_cannot_say_is_named_with_the_other_faults() -> None:
     }
 
 
-def test_a_rollback_says_why_unless_it_is_only_tried() -> None:
+def test_a_rollback_needs_a_reason_unless_it_is_a_dry_run() -> None:
     back = {"bad_version": "1.0.0", "model": "m"}
     for reason in ({}, {"reason": None}, {"reason": ""}, {"reason": 3}):
         body = msgspec.json.encode(back | reason)
@@ -196,7 +196,7 @@ def test_a_rollback_says_why_unless_it_is_only_tried() -> None:
     assert read(body_reader(WantedRollback), tried).reason is None
 
 
-def test_a_body_whose_members_are_each_right_can_break_a_rule() -> None:
+def test_a_body_of_valid_members_can_break_a_rule() -> None:
     notes = msgspec.json.encode({"version": "1.0.0", "model": "m", "notes": "\u20ac" * 4096})
     assert list(faults(notes, NewRelease)) == ["/notes"]
 
@@ -209,7 +209,7 @@ def test_the_list_of_faults_ends_at_a_hundred() -> None:
 
 
 @pytest.mark.parametrize("item", [b"{}", b'{"version":"1.0.0","x":{"y":[1,2]}}', b"1", b"[]"])
-def test_items_are_counted_before_any_is_looked_at(item: bytes) -> None:
+def test_items_are_counted_before_any_is_decoded(item: bytes) -> None:
     for reader in (body_reader(REPORTS), skipping_reader(REPORTS)):
         with pytest.raises(TooLarge):
             read(reader, b"[" + b",".join([item] * 1_001) + b"]")
@@ -245,11 +245,11 @@ def test_a_fault_says_what_is_expected_in_words() -> None:
     assert "SemVer 2.0.0" in faults(b'{"version": "1.4"}')["/version"]
 
 
-def test_with_skip_a_faulty_item_stands_in_its_place() -> None:
+def test_a_skipping_reader_returns_a_faulty_item_in_its_place() -> None:
     reader = skipping_reader(REPORTS)
     first, second = read(reader, b'[{"version": "1.0.0"}, {"version": "1"}]')
     assert isinstance(first, Report)
-    assert isinstance(second, Faulty)
+    assert isinstance(second, FaultyItem)
     with pytest.raises(Invalid):
         read(reader, b'{"version": "1"}')
     with pytest.raises(BadRequest):
@@ -293,7 +293,7 @@ def test_all_faulty_parameters_are_named() -> None:
     assert [fault.parameter for fault in raised.value.faults] == ["limit", "x", "q"]
 
 
-def test_what_a_route_takes_is_told_by_its_types() -> None:
+def test_the_type_of_a_body_shows_whether_arrays_and_no_body_are_taken() -> None:
     assert takes_arrays(REPORTS)
     assert not takes_arrays(Rotation)
     assert is_optional(Rotation)

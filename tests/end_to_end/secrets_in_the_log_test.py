@@ -17,7 +17,7 @@ import pytest
 from aiohttp import ClientSession
 
 from firmtrail.http import routes
-from firmtrail.http.kinds import Local, Public
+from firmtrail.http.callers import LocalAccess, PublicAccess
 from tests.contract.migrations_test import run_outside
 from tests.databases import migrate_now
 from tests.end_to_end.processes import ENVIRONMENT
@@ -103,7 +103,7 @@ def paths() -> Iterator[tuple[str, str]]:
     named = {"project": "acme", "device": "d1", "position": "0", "number": "1", "level": "0"}
     named |= {"tile": "000", "model": "m1", "version": "1.0.0", "name": "fw", "sha256": "0" * 64}
     for route in routes.ROUTES:
-        if not isinstance(route.access, Public | Local):
+        if not isinstance(route.access, PublicAccess | LocalAccess):
             found = re.sub(r"{(\w+)}", lambda name: named.get(name.group(1), "x1"), route.path)
             yield route.method.value, found
 

@@ -1,13 +1,14 @@
-"""Who is answered what: the interface's "Which answer", case by case."""
+"""Tests which caller gets which answer: the interface's "Which answer", case by case."""
 
 from base64 import b64encode
+from typing import Any
 
 import pytest
 
 from firmtrail.access import hashing
 from firmtrail.access.device_secrets import revoke_secrets
 from firmtrail.access.roles import PERMISSIONS, ROLES, Role
-from firmtrail.http.kinds import Device, Gateway
+from firmtrail.http.callers import DeviceAccess, GatewayAccess
 from tests.fleet import register
 from tests.people import add_member, add_secret
 from tests.service.routes_test import ROUTES as ROUTE_TABLE
@@ -51,13 +52,13 @@ ROUTES = (
 
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
-    """One back end: what the other finds is in tests/contract/access_lookup_test.py."""
+    """Uses one back end; tests/contract/access_lookup_test.py covers the lookups of both."""
     return sqlite_url
 
 
 @pytest.fixture
 async def devices(site: Site) -> Site:
-    """The site, where d2 has the weak secret "AAA"; and what is wrong with credentials."""
+    """Adds the weak secret "AAA" of d2, and several wrong credentials, to the site."""
     services = site.services
     site.credentials["weak"] = "AAA"
     await add_secret(services.db, services.access, "acme", "d2", text="AAA")
@@ -70,7 +71,7 @@ async def devices(site: Site) -> Site:
     return site
 
 
-async def status(site: Site, method: str, path: str, caller: str | None, body=None) -> int:
+async def status(site: Site, method: str, path: str, caller: str | None, body: Any = None) -> int:
     return (await site.call(method, path, caller=caller, json=body)).status
 
 
@@ -97,7 +98,7 @@ async def status(site: Site, method: str, path: str, caller: str | None, body=No
         (UNKNOWN, "operator", 404),
     ],
 )
-async def test_a_devices_path_and_a_credential(
+async def test_a_devices_path_admits_only_its_own_secret_and_members(
     devices: Site, path: str, caller: str | None, expected: int
 ) -> None:
     assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == expected
@@ -121,10 +122,14 @@ async def test_a_devices_secret_opens_no_route_of_users(
     assert await status(devices, "GET", path, caller) == 403
 
 
-DEVICE_ROUTES = [route for route in ROUTE_TABLE if isinstance(route.access, Device | Gateway)]
+DEVICE_ROUTES = [
+    route for route in ROUTE_TABLE if isinstance(route.access, DeviceAccess | GatewayAccess)
+]
 
 
-async def test_a_devices_secret_is_wrong_on_any_path_of_devices_but_its_own(devices: Site) -> None:
+async def test_a_devices_secret_is_wrong_on_every_path_of_devices_but_its_own(
+    devices: Site,
+) -> None:
     places = [(project, device) for project in ("acme", "other") for device in ("d9", "there")]
     for route in DEVICE_ROUTES:
         for project, device in (*places, ("acme", "d2"), ("nowhere", "d1")):
@@ -134,7 +139,7 @@ async def test_a_devices_secret_is_wrong_on_any_path_of_devices_but_its_own(devi
             assert asked.status == 401, path
 
 
-async def test_a_revoked_secret_is_unknown_at_once(devices: Site) -> None:
+async def test_a_revoked_secret_is_refused_immediately(devices: Site) -> None:
     for path, caller in ((D, "device"), (D2, "weak")):
         assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == 201
         async with devices.services.db.transaction() as tx:
@@ -142,7 +147,7 @@ async def test_a_revoked_secret_is_unknown_at_once(devices: Site) -> None:
         assert await status(devices, "POST", f"{path}/reports", caller, REPORT) == 401
 
 
-async def test_every_401_has_one_face(devices: Site) -> None:
+async def test_all_401_answers_are_the_same(devices: Site) -> None:
     faces = set()
     elsewhere = "/api/v1/projects/other/devices"
     others = (D2, UNKNOWN, f"{elsewhere}/d1", f"{elsewhere}/there", f"{NOWHERE}/devices/d1")
@@ -178,7 +183,7 @@ async def test_the_same_weak_text_costs_the_same_work_whatever_is_wrong(
 
 
 @pytest.mark.parametrize("path", [D2, UNKNOWN])
-async def test_after_twenty_wrong_weak_texts_one_is_told_to_wait(devices: Site, path: str) -> None:
+async def test_after_twenty_wrong_weak_texts_a_caller_must_wait(devices: Site, path: str) -> None:
     answers = [
         await devices.call("POST", f"{path}/reports", caller="wrong weak", json=REPORT)
         for _ in range(22)
@@ -196,7 +201,7 @@ async def test_basic_carries_the_credential_as_its_password(devices: Site, name:
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Basic !", "Basic eA==", "Digest x", "x"])
-async def test_what_is_no_credential_is_401(site: Site, header: str) -> None:
+async def test_a_header_without_a_credential_gets_401(site: Site, header: str) -> None:
     answer = await site.call("GET", "/api/v1/projects", headers={"Authorization": header})
     assert answer.status == 401
 
@@ -210,12 +215,12 @@ async def test_a_route_opens_to_the_roles_that_hold_its_permission(site: Site, r
 
 
 @pytest.mark.parametrize("project", [P, NOWHERE])
-async def test_a_stranger_is_told_that_there_is_no_such_project(site: Site, project: str) -> None:
+async def test_a_stranger_gets_404_for_every_project(site: Site, project: str) -> None:
     for _, method, path, body in ROUTES:
         assert await status(site, method, project + path, "stranger", body) == 404, path
 
 
-async def test_a_token_is_good_in_its_own_project_only(site: Site) -> None:
+async def test_a_token_is_valid_in_its_own_project_only(site: Site) -> None:
     other = await site.services.access.project("other")
     assert other is not None
     await add_member(site.services.recorder, other, "admin@example.org", "admin")
@@ -232,7 +237,7 @@ async def test_a_token_is_good_in_its_own_project_only(site: Site) -> None:
         "/local/projects/acme/rebuild",
     ],
 )
-async def test_local_routes_are_nowhere_but_on_the_socket(site: Site, path: str) -> None:
+async def test_local_routes_exist_only_on_the_socket(site: Site, path: str) -> None:
     body = {"email": "admin@example.org"}
     for caller in (None, "admin", "device"):
         assert await status(site, "POST", path, caller, body) == 404

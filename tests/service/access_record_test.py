@@ -10,7 +10,7 @@ from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Unavailable
 from firmtrail.http.api.events import CLOUDEVENT
 from firmtrail.http.api.stream import EVENT_STREAM
-from firmtrail.http.kinds import Member
+from firmtrail.http.callers import MemberAccess
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
 from firmtrail.http.routes import ROUTES
@@ -22,7 +22,7 @@ READS = [
     route
     for route in ROUTES
     if route.method == "GET"
-    and isinstance(route.access, Member)
+    and isinstance(route.access, MemberAccess)
     and (route.other_media or route.answers[200] in {NDJSON, CLOUDEVENT, EVENT_STREAM})
 ]
 """The routes that return entries, or export a list."""
@@ -103,7 +103,7 @@ async def test_every_read_by_any_role_is_recorded_and_refused_reads_are_not(
     for route in READS:
         before = len(await records(site))
         answer = await take(site, route, role, rollout)
-        assert isinstance(route.access, Member)
+        assert isinstance(route.access, MemberAccess)
         is_allowed = route.access.permission in PERMISSIONS[role]
         assert answer.status == (200 if is_allowed else 403), name_of(route)
         now = await records(site)

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail.http import app, respond
 from firmtrail.http.api import artifacts as artifacts_api
-from firmtrail.http.kinds import Caller
+from firmtrail.http.callers import Caller
 from tests.people import recorded
 from tests.service.site import Answer, P, Site
 
@@ -229,7 +229,7 @@ async def test_parallel_uploads_are_limited(site: Site) -> None:
     with contextlib.ExitStack() as taken:
         for n in range(artifacts_api.UPLOADS_MAX):
             taken.enter_context(
-                site.services.uploads.one(Caller(kind="user", project=f"project-{n}"))
+                site.services.uploads.enter(Caller(kind="user", project=f"project-{n}"))
             )
         answer = await put(site)
         assert (answer.status, "Retry-After" in answer.headers) == (503, True)

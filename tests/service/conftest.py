@@ -13,7 +13,7 @@ from firmtrail.access.roles import Role
 from firmtrail.artifacts import Artifacts
 from firmtrail.database.database import Database
 from firmtrail.http import app
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
 from tests.fleet import register
 from tests.people import add_member, add_project, add_secret, issue_token, new_access
@@ -74,7 +74,12 @@ async def fleet(site: Site) -> Site:
 @pytest.fixture
 async def address(site: Site) -> AsyncIterator[Address]:
     """The host and port of a server that listens as one of ours, for clients that write bytes."""
-    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
+    runner = HttpRunner(
+        app.build(site.services),
+        gate=site.services.gate,
+        clients=site.services.clients,
+        **app.RUNNER_OPTIONS,
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0]

@@ -1,11 +1,14 @@
-"""What reaches no route is refused as everything else is."""
+"""Tests that requests outside all routes are refused with a problem, like all others."""
 
 import asyncio
 
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from firmtrail.http.connection import Runner
+from firmtrail.http.clients import Clients
+from firmtrail.http.connection import HttpRunner
+from firmtrail.http.gate import Gate, bounds
+from firmtrail.http.metrics import Metrics
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import Address, Answer
 
@@ -41,21 +44,23 @@ async def send(address: Address, request: bytes) -> Answer:
     return Answer(int(status.split(" ")[1]), headers, body)
 
 
-async def test_what_reaches_no_route_is_a_problem_too(address: Address) -> None:
+async def test_a_request_that_reaches_no_route_gets_a_problem(address: Address) -> None:
     for name, (request, status, code) in REFUSED.items():
         assert assert_is_problem(await send(address, request), status)["code"] == code, name
     answer = await send(address, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
     assert (answer.status, answer.json) == (200, {"status": "alive"})
 
 
-async def broken(_: web.Request) -> web.Response:
+async def raise_error(_: web.Request) -> web.Response:
     raise RuntimeError("broken")
 
 
 async def test_a_refusal_and_a_bug_are_each_logged_once() -> None:
     bare = web.Application()
-    bare.router.add_get("/broken", broken)
-    runner = Runner(bare, access_log=None)
+    bare.router.add_get("/broken", raise_error)
+    clients = Clients()
+    gate = Gate(bounds(), clients, Metrics())
+    runner = HttpRunner(bare, gate=gate, clients=clients, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     for path, status, event in (

@@ -1,4 +1,4 @@
-"""A cursor is good only as a server of this database made it; and lists as CSV run nothing."""
+"""Tests that a cursor is valid only as a server of this database made it, and that CSV is safe."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import blake2b, sha256
@@ -7,12 +7,12 @@ import msgspec
 import pytest
 
 from firmtrail.http import app, lists
-from firmtrail.http.kinds import Local
+from firmtrail.http.callers import LocalAccess
 from tests.databases import read
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of
 from tests.service.site import D, P, Site
 
-LISTS = [route for route in ROUTES if route.is_list and not isinstance(route.access, Local)]
+LISTS = [route for route in ROUTES if route.is_list and not isinstance(route.access, LocalAccess)]
 PLACES = ["[]", "{}", "nul", "null", "[1e400]", "[1]", '["a"]', '["a","b"]', "[1,2]", '[1,"a",2]',
           "[-1]", '[[1]]', f"[{2**64}]", '["\\u0000"]', '["\\ud800"]', "[null]", ""]  # fmt: skip
 
@@ -35,7 +35,7 @@ async def test_a_forged_cursor_is_refused_by_every_list(site: Site) -> None:
                         assert assert_is_problem(answer, 400)["code"] == "bad_cursor"
 
 
-async def test_a_text_that_no_server_made_is_no_cursor_of_any_list(site: Site) -> None:
+async def test_every_list_refuses_a_text_that_no_server_made_as_a_cursor(site: Site) -> None:
     for route in LISTS:
         path = path_of(route)
         query = "from=2026-01-01T00:00:00Z&" if "timeline" in path else ""
@@ -44,7 +44,7 @@ async def test_a_text_that_no_server_made_is_no_cursor_of_any_list(site: Site) -
             assert answer.status in {400, 404}, (path, text, answer.body)
 
 
-async def test_a_cursor_with_a_checksum_that_no_key_entered_is_refused(site: Site) -> None:
+async def test_a_cursor_whose_checksum_was_made_without_a_key_is_refused(site: Site) -> None:
     scope = msgspec.json.encode([f"{P}/devices", site.log_id, {}])
     for place in (b'["d1"]', b"[]"):
         for digest in (sha256, blake2b):
@@ -70,7 +70,7 @@ async def test_an_altered_cursor_is_refused(site: Site) -> None:
     assert (await site.get(f"{P}/devices?cursor={cursor}")).status == 200
 
 
-async def test_the_key_is_of_the_database_and_not_of_the_process(site: Site) -> None:
+async def test_all_servers_of_a_database_share_the_key_of_cursors(site: Site) -> None:
     cursor = await first_cursor(site)
     another = app.services(site.services.db, site.services.access, site.services.recorder)
     assert await another.keys.get("cursors") == await site.services.keys.get("cursors")
@@ -82,7 +82,7 @@ async def test_the_key_is_of_the_database_and_not_of_the_process(site: Site) -> 
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-async def test_text_that_begins_as_a_formula_is_shown_as_text(site: Site, start: str) -> None:
+async def test_text_that_begins_like_a_formula_is_shown_as_text(site: Site, start: str) -> None:
     text = f"{start}1+cmd|' /C calc'!A0"
     release = {"version": "1.0.0", "model": "m", "notes": text}
     assert (await site.call("POST", f"{P}/releases", caller="admin", json=release)).status == 201

@@ -17,7 +17,7 @@ from firmtrail.events.fleet import DeviceRestored, FirmwareInstalled, UpdateFail
 from firmtrail.events.log import TextErased
 from firmtrail.eventstore import log, replay
 from firmtrail.http import respond
-from firmtrail.http.kinds import Caller
+from firmtrail.http.callers import Caller
 from tests.databases import new_log, write
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import P, Site
@@ -191,7 +191,7 @@ async def test_entries_sent_as_gzip_are_the_same(filled: Site) -> None:
 )
 def test_gzip_is_sent_only_to_clients_that_accept_it(header: str, takes: bool) -> None:
     request = make_mocked_request("GET", "/", headers={"Accept-Encoding": header})
-    assert respond.takes_gzip(request) is takes
+    assert respond.accepts_gzip(request) is takes
 
 
 async def test_one_entry_is_sent_as_it_is_stored_and_none_exists_after_the_end(
@@ -227,14 +227,14 @@ async def test_an_impossible_filter_is_refused(site: Site) -> None:
 async def test_parallel_reads_of_the_log_are_limited(site: Site) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(25):
-            stack.enter_context(site.services.replays.one(Caller(kind="user", project="acme")))
+            stack.enter_context(site.services.replays.enter(Caller(kind="user", project="acme")))
         for path in ("/events", "/logs/1/events"):
             answer = await site.get(f"{P}{path}")
             assert_is_problem(answer, 429)
             assert int(answer.headers["Retry-After"]) > 0
         assert (await site.get(f"{P}/events/0")).status == 200
     assert (await site.get(f"{P}/events")).status == 200
-    assert not site.services.replays._taken
+    assert not site.services.replays._open_of
 
 
 async def test_each_old_log_stays_readable_by_its_number(filled: Site) -> None:

@@ -1,4 +1,4 @@
-"""Clients that never finish what they begin: they are bounded, they give way, and they end soon."""
+"""Tests that clients that never finish a request are limited, displaced and soon disconnected."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
+from typing import cast
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, UnixConnector, web
@@ -14,9 +15,9 @@ from structlog.testing import capture_logs
 from firmtrail import config
 from firmtrail.http import app, connection, descriptors, gate
 from firmtrail.http.clients import Clients
-from firmtrail.http.connection import Runner
+from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import Bounds, Gate
-from firmtrail.http.metrics import Metrics, Present
+from firmtrail.http.metrics import Metrics, ProcessState
 from tests.service.site import Site
 
 HALF_HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -53,10 +54,10 @@ async def runner(
     bounds: Bounds,
     clients: Clients,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Runner]:
+) -> AsyncIterator[HttpRunner]:
     monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
     options = app.RUNNER_OPTIONS | {"lingering_time": 0.5}
-    runner = Runner(
+    runner = HttpRunner(
         app.build(site.services), gate=Gate(bounds, clients, metrics), clients=clients, **options
     )
     await runner.setup()
@@ -66,7 +67,7 @@ async def runner(
 
 
 @pytest.fixture
-async def connect(runner: Runner) -> AsyncIterator[Connect]:
+async def connect(runner: HttpRunner) -> AsyncIterator[Connect]:
     """Opens connections from the loopback address with this last number."""
     port, opened = runner.addresses[0][1], []
 
@@ -84,7 +85,7 @@ async def connect(runner: Runner) -> AsyncIterator[Connect]:
 
 
 async def is_closed(reader: asyncio.StreamReader, within_s: float) -> bool:
-    """Say whether the server ends the connection, whatever it sends before."""
+    """Returns whether the server ends the connection, whatever it sends before."""
     with contextlib.suppress(ConnectionError):
         try:
             async with asyncio.timeout(within_s):
@@ -170,7 +171,7 @@ async def test_a_connection_that_has_sent_a_body_stays(
         assert not await is_closed(reader, HEAD_S * 2)
 
 
-async def test_half_heads_from_one_address_give_way_to_those_after_them(connect: Connect) -> None:
+async def test_half_heads_from_one_address_are_displaced_by_later_ones(connect: Connect) -> None:
     flood = [await connect(7, HALF_HEAD) for _ in range(100)]
     assert await is_answered(await connect(7))
     assert await is_answered(await connect(8))
@@ -181,14 +182,14 @@ async def test_half_heads_from_one_address_give_way_to_those_after_them(connect:
 @pytest.mark.parametrize(
     "begun", [b"", HALF_HEAD, WHOLE, HALF_BODY], ids=["silent", "half heads", "idle", "half bodies"]
 )
-async def test_a_flood_from_many_addresses_keeps_nobody_out(connect: Connect, begun: bytes) -> None:
+async def test_a_flood_from_many_addresses_locks_nobody_out(connect: Connect, begun: bytes) -> None:
     for n in range(100):
         await connect(10 + n, begun)
         await asyncio.sleep(0)
     assert await is_answered(await connect(2))
 
 
-async def test_what_is_at_work_does_not_give_way(site: Site, connect: Connect) -> None:
+async def test_a_running_request_is_not_displaced(site: Site, connect: Connect) -> None:
     poll = (
         f"GET /api/v1/projects/acme/devices/d1/update?wait=5 HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {site.credentials['device']}\r\nIf-None-Match: {{}}\r\n\r\n"
@@ -206,14 +207,14 @@ async def test_what_is_at_work_does_not_give_way(site: Site, connect: Connect) -
 
 
 def scraped(metrics: Metrics) -> str:
-    present = Present(
+    present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=None, artifacts_up=None
     )
     return metrics.text(present).decode()
 
 
 @pytest.mark.parametrize("bounds", [Bounds(connections=4, per_address=2)])
-async def test_past_the_bound_of_an_address_the_new_one_is_refused_if_all_are_at_work(
+async def test_at_the_limit_of_an_address_a_connection_is_refused_if_all_are_at_work(
     site: Site, connect: Connect, metrics: Metrics
 ) -> None:
     upload = (
@@ -279,16 +280,17 @@ async def test_a_client_that_takes_no_answer_is_cut(
 ) -> None:
     monkeypatch.setattr(connection, "WRITE_S", 0.5)
     reader, writer = await connect()
-    writer.transport.pause_reading()
+    transport = cast(asyncio.Transport, writer.transport)
+    transport.pause_reading()
     for _ in range(200):
         writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.sleep(2)
-    writer.transport.resume_reading()
+    transport.resume_reading()
     assert await is_closed(reader, 2)
 
 
 async def test_the_operators_socket_is_open_while_tcp_is_flooded(
-    runner: Runner, connect: Connect, tmp_path_factory: pytest.TempPathFactory
+    runner: HttpRunner, connect: Connect, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = str(tmp_path_factory.mktemp("s") / "s")
     await web.UnixSite(runner, path).start()
@@ -309,7 +311,7 @@ async def test_a_trusted_proxy_is_not_bounded_as_one_address(connect: Connect) -
 
 
 class TestTLS:
-    """The same before TLS is agreed on."""
+    """Tests the same limits before and during the TLS handshake."""
 
     @pytest.fixture
     async def runner(
@@ -320,10 +322,11 @@ class TestTLS:
         clients: Clients,
         tls: ssl.SSLContext,
         monkeypatch: pytest.MonkeyPatch,
-    ) -> AsyncIterator[Runner]:
+    ) -> AsyncIterator[HttpRunner]:
         monkeypatch.setattr(connection, "HEAD_S", HEAD_S)
         gate = Gate(bounds, clients, metrics)
-        runner = Runner(app.build(site.services), gate=gate, tls=tls, **app.RUNNER_OPTIONS)
+        served = app.build(site.services)
+        runner = HttpRunner(served, gate=gate, clients=clients, tls=tls, **app.RUNNER_OPTIONS)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield runner
@@ -340,7 +343,7 @@ class TestTLS:
         context.load_cert_chain(certificate, key)
         return context
 
-    async def test_https_is_served(self, runner: Runner) -> None:
+    async def test_https_is_served(self, runner: HttpRunner) -> None:
         url = f"https://127.0.0.1:{runner.addresses[0][1]}/healthz"
         async with ClientSession(connector=TCPConnector(ssl=False)) as session:
             for _ in range(3):
@@ -354,14 +357,16 @@ class TestTLS:
         reader, _ = await connect(first=begun)
         assert await is_closed(reader, HEAD_S + 2)
 
-    async def test_silent_connections_give_way_before_the_handshake(
-        self, runner: Runner, connect: Connect
+    async def test_silent_connections_are_displaced_before_the_handshake(
+        self, runner: HttpRunner, connect: Connect
     ) -> None:
         flood = [await connect(7) for _ in range(100)]
         await self.test_https_is_served(runner)
         assert sum([await is_closed(reader, 0.01) for reader, _ in flood]) >= 80
 
-    async def test_a_head_that_does_not_come_ends_it_too(self, runner: Runner) -> None:
+    async def test_a_head_that_does_not_come_ends_a_tls_connection(
+        self, runner: HttpRunner
+    ) -> None:
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         reader, writer = await asyncio.open_connection(

@@ -1,4 +1,4 @@
-"""Following the log: events come as they are recorded, from any server, to readers who resume."""
+"""Tests streams of the log: events arrive as any server records them, and readers can resume."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
 from firmtrail.http import app, respond
 from firmtrail.http.api import stream
+from firmtrail.http.callers import Caller
+from firmtrail.http.concurrency import ConcurrencyLimit
 from firmtrail.http.errors import TooManyRequests
-from firmtrail.http.kinds import Caller
-from firmtrail.http.places import Places
 from firmtrail.recording.recorder import Recorder
 from tests.databases import new_log, opened, write
 from tests.fleet import receipts, register, report
@@ -28,7 +28,7 @@ READERS = 60
 
 
 class Happened(NamedTuple):
-    """A server-sent event."""
+    """Holds a server-sent event."""
 
     id: str
     event: str
@@ -36,13 +36,13 @@ class Happened(NamedTuple):
 
 
 class Reader:
-    """What comes of a stream, field by field as the standard says (WHATWG HTML, 9.2.6)."""
+    """Reads a stream field by field, as the standard says (WHATWG HTML, 9.2.6)."""
 
     def __init__(self, response: ClientResponse) -> None:
         self.response = response
 
     async def block(self) -> dict[str, str]:
-        """Everything up to the next blank line; a comment's name is ""."""
+        """Returns the fields up to the next blank line; a comment's name is ""."""
         fields: dict[str, str] = {}
         async with asyncio.timeout(SOON_S):
             while line := (await self.response.content.readline()).decode().rstrip("\n"):
@@ -83,7 +83,7 @@ async def in_log(site: Site, start: int) -> list[Happened]:
     ]
 
 
-async def test_a_stream_gives_what_is_there_and_then_what_comes(site: Site) -> None:
+async def test_a_stream_sends_the_recorded_events_and_then_new_ones(site: Site) -> None:
     before = len(await in_log(site, 0))
     async with following(site, "?from=0") as reader:
         assert await reader.next(before) == await in_log(site, 0)
@@ -92,14 +92,14 @@ async def test_a_stream_gives_what_is_there_and_then_what_comes(site: Site) -> N
             assert await reader.next(1) == await in_log(site, before + n)
 
 
-async def test_without_a_place_a_stream_begins_at_the_logs_end(site: Site) -> None:
+async def test_without_a_position_a_stream_begins_at_the_logs_end(site: Site) -> None:
     before = len(await in_log(site, 0))
     async with following(site) as reader:
         await site.report({"version": "1.0.0"})
         assert [happened.id for happened in await reader.next(1)] == [str(before)]
 
 
-async def test_a_reader_who_was_cut_off_goes_on_behind_what_he_has(site: Site) -> None:
+async def test_a_reader_that_was_cut_off_continues_after_what_it_has(site: Site) -> None:
     whole = await in_log(site, 0)
     taken: list[Happened] = []
     while len(taken) < len(whole):
@@ -109,7 +109,7 @@ async def test_a_reader_who_was_cut_off_goes_on_behind_what_he_has(site: Site) -
     assert taken == whole
 
 
-async def test_a_place_that_the_log_does_not_have_is_refused(site: Site) -> None:
+async def test_a_position_that_the_log_does_not_have_is_refused(site: Site) -> None:
     for query, last, status, code in (
         ("?from=99999", "", 409, "not_this_log"),
         ("", "99999", 409, "not_this_log"),
@@ -124,7 +124,7 @@ async def test_a_place_that_the_log_does_not_have_is_refused(site: Site) -> None
 
 
 async def test_growth_by_another_server_is_seen(site: Site, database_url: str) -> None:
-    """On SQLite there is no other server: another recorder of the same process stands for it."""
+    """On SQLite, which has no second server, another recorder of the process stands for it."""
     async with following(site) as reader, contextlib.AsyncExitStack() as stack:
         db = site.services.db
         if database_url.startswith("postgres"):
@@ -133,7 +133,7 @@ async def test_growth_by_another_server_is_seen(site: Site, database_url: str) -
         assert [happened.id for happened in await reader.next(1)] == [str(receipt.position)]
 
 
-async def test_many_follow_at_once_at_the_cost_of_one_poll(
+async def test_many_readers_follow_at_the_cost_of_one_poll(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     polls = 0
@@ -145,7 +145,7 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
         await poll()
 
     monkeypatch.setattr(site.services.watch, "_look", counting)
-    monkeypatch.setattr(site.services.streams, "_one_max", READERS)
+    monkeypatch.setattr(site.services.streams, "_per_owner_max", READERS)
     async with contextlib.AsyncExitStack() as stack:
         readers = [await stack.enter_async_context(following(site)) for _ in range(READERS)]
         loop = asyncio.get_running_loop()
@@ -157,14 +157,16 @@ async def test_many_follow_at_once_at_the_cost_of_one_poll(
         assert 0 < polls <= (loop.time() - began) / 0.2 + 1
 
 
-async def test_there_is_a_bound_to_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.services.streams, "_one_max", 2)
+async def test_the_number_of_streams_is_limited(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site.services.streams, "_per_owner_max", 2)
     async with following(site), following(site):
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 429)
         assert int(answer.headers["Retry-After"]) > 0
-        monkeypatch.setattr(site.services.streams, "_one_max", 9)
-        monkeypatch.setattr(site.services.streams, "_places_max", 2)
+        monkeypatch.setattr(site.services.streams, "_per_owner_max", 9)
+        monkeypatch.setattr(site.services.streams, "_requests_max", 2)
         answer = await site.get(f"{P}/stream")
         assert_is_problem(answer, 503)
         assert int(answer.headers["Retry-After"]) > 0
@@ -174,9 +176,9 @@ async def test_there_is_a_bound_to_streams(site: Site, monkeypatch: pytest.Monke
 
 
 async def until_free(site: Site) -> None:
-    """That a reader left is found out when something is to be sent to him."""
+    """Waits until no stream counts: the server notices that a reader left when it sends."""
     async with asyncio.timeout(SOON_S):
-        while site.services.streams._taken:
+        while site.services.streams._open_of:
             await register(site.services.recorder, site.log_id, f"new{await size(site)}")
             await asyncio.sleep(0.05)
 
@@ -185,27 +187,27 @@ async def size(site: Site) -> int:
     return (await log.head(site.services.db, site.log_id)).size
 
 
-def test_a_project_can_not_take_all_places() -> None:
-    places = Places(8)
+def test_a_project_cannot_use_up_a_limit() -> None:
+    limit = ConcurrencyLimit(8)
     a, b = (Caller(kind="user", project=name) for name in ("a", "b"))
-    with places.one(a), places.one(a):
-        with pytest.raises(TooManyRequests), places.one(a):
+    with limit.enter(a), limit.enter(a):
+        with pytest.raises(TooManyRequests), limit.enter(a):
             pass
-        with places.one(b):
+        with limit.enter(b):
             pass
-    assert not places._taken
+    assert not limit._open_of
 
 
-def test_a_person_can_not_take_all_places_over_many_projects() -> None:
-    places = Places(8)
+def test_a_person_cannot_use_up_a_limit_through_many_projects() -> None:
+    limit = ConcurrencyLimit(8)
     calls = [Caller(kind="user", project=f"p{n}", actor_id="u_1") for n in range(3)]
-    with places.one(calls[0]), places.one(calls[1]):
-        with pytest.raises(TooManyRequests), places.one(calls[2]):
+    with limit.enter(calls[0]), limit.enter(calls[1]):
+        with pytest.raises(TooManyRequests), limit.enter(calls[2]):
             pass
-        with places.one(Caller(kind="user", project="p2", actor_id="u_2")):
+        with limit.enter(Caller(kind="user", project="p2", actor_id="u_2")):
             pass
-    assert not places._taken
-    assert places._all == 0
+    assert not limit._open_of
+    assert limit._open == 0
 
 
 async def test_a_silent_stream_shows_that_it_is_alive(
@@ -235,7 +237,7 @@ async def read_on(busy: Site | None, reader: Reader) -> None:
         await reader.block()
 
 
-async def test_a_stream_ends_with_its_log_and_goes_on_with_the_next(site: Site) -> None:
+async def test_a_stream_ends_with_its_log_and_refuses_to_continue_in_the_next(site: Site) -> None:
     async with following(site, "?from=0") as reader:
         await reader.next(len(await in_log(site, 0)))
         newest = await new_log(site.services.db)
@@ -251,7 +253,7 @@ async def test_a_stream_ends_with_its_log_and_goes_on_with_the_next(site: Site) 
     assert assert_is_problem(answer, 409)["code"] == "not_this_log"
 
 
-async def test_a_server_that_stops_ends_its_streams_at_once(site: Site) -> None:
+async def test_a_server_that_stops_ends_its_streams_immediately(site: Site) -> None:
     services = app.services(site.services.db, new_access(site.services.db), site.services.recorder)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
@@ -264,7 +266,7 @@ async def test_a_server_that_stops_ends_its_streams_at_once(site: Site) -> None:
     services.access.hasher.close()
 
 
-async def test_the_head_of_a_stream_takes_no_place(site: Site) -> None:
+async def test_a_head_request_does_not_count_as_a_stream(site: Site) -> None:
     answer = await site.call("HEAD", f"{P}/stream", caller="auditor")
     assert answer == Answer(200, answer.headers, b"")
-    assert not site.services.streams._taken
+    assert not site.services.streams._open_of

@@ -1,4 +1,4 @@
-"""How bodies come in: encoded, in parts, announced; and which are refused before they come."""
+"""Tests how bodies arrive: encoded, in parts, announced; and which are refused before that."""
 
 import asyncio
 import gzip
@@ -6,7 +6,7 @@ import gzip
 import pytest
 
 from firmtrail.http import incoming
-from firmtrail.http.kinds import Local, Public
+from firmtrail.http.callers import LocalAccess, PublicAccess
 from tests.service.routes_test import ROUTES, assert_is_problem, name_of, path_of
 from tests.service.site import Address, Answer, D, P, Site
 
@@ -43,7 +43,7 @@ async def test_gzip_of_several_members_is_their_contents_joined(site: Site) -> N
 @pytest.mark.parametrize(
     "after", [b"x", b"\0", b"\0" * 512, b"garbage", gzip.compress(b" ", mtime=0)[:-1], b"\x1f\x8b"]
 )
-async def test_what_follows_gzip_is_gzip(site: Site, after: bytes) -> None:
+async def test_only_gzip_may_follow_gzip(site: Site, after: bytes) -> None:
     assert_is_problem(await send(site, gzip.compress(REPORT) + after), 400)
     assert_is_problem(await send(site, after), 400)
 
@@ -57,10 +57,10 @@ async def test_the_limit_counts_the_content_of_all_members(site: Site) -> None:
     assert_is_problem(await send(site, empty), 413)
 
 
-async def test_a_part_of_a_body_is_taken_by_no_route(site: Site) -> None:
+async def test_no_route_takes_a_part_of_a_body(site: Site) -> None:
     part = {"Content-Range": "bytes 0-2/10"}
     for route in ROUTES:
-        if route.method == "GET" or isinstance(route.access, Local | Public):
+        if route.method == "GET" or isinstance(route.access, LocalAccess | PublicAccess):
             continue
         answer = await site.call(
             route.method, path_of(route), caller="admin", data=b"{}", headers=JSON | part
@@ -73,7 +73,7 @@ async def test_a_part_of_a_body_is_taken_by_no_route(site: Site) -> None:
 
 
 async def expecting(address: Address, head: str, body: bytes, version: str = "1.1") -> list[str]:
-    """The statuses that are answered to a client that sends its body only when it is let."""
+    """Returns the statuses that a client gets that waits for 100 Continue with its body."""
     reader, writer = await asyncio.open_connection(*address)
     line, *headers = head.split("\n")
     sent = [f"{line} HTTP/{version}", "Host: x", *headers]
@@ -96,7 +96,7 @@ async def expecting(address: Address, head: str, body: bytes, version: str = "1.
 EXPECT = "Expect: 100-continue"
 
 
-async def test_a_body_is_let_come_when_nothing_speaks_against_it(
+async def test_a_client_is_asked_for_its_body_when_its_head_is_accepted(
     site: Site, address: Address
 ) -> None:
     device, operator = (
@@ -140,7 +140,7 @@ def refused(site: Site) -> dict[str, tuple[str, str]]:
     }
 
 
-async def test_a_body_that_is_refused_by_its_head_is_not_let_come(
+async def test_a_client_is_not_asked_for_a_body_when_its_head_is_refused(
     site: Site, address: Address
 ) -> None:
     await site.call(
@@ -156,6 +156,6 @@ async def test_a_body_that_is_refused_by_its_head_is_not_let_come(
             tasks.create_task(is_refused(name, head, status))
 
 
-async def test_an_older_client_expects_nothing(site: Site, address: Address) -> None:
+async def test_an_expectation_of_an_older_client_is_ignored(site: Site, address: Address) -> None:
     head = f"POST {D}/reports\n{EXPECT}\nContent-Length: 20"
     assert await expecting(address, head, b"", version="1.0") == ["401"]

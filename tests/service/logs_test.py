@@ -1,4 +1,4 @@
-"""How log lines reach the system: none is lost, and those of one turn of the loop go together."""
+"""Tests that no log line is lost, and that those of one turn of the loop are written together."""
 
 import asyncio
 import io
@@ -13,7 +13,7 @@ from tests.own_log import own_log
 
 
 class Stream(io.StringIO):
-    """Takes texts as a pipe does, and knows how they were handed over."""
+    """Takes texts like a pipe, and remembers how they were written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Stream(io.StringIO):
 
 
 class Broken(Stream):
-    """A pipe whose reader is gone."""
+    """Stands for a pipe whose reader is gone."""
 
     @override
     def write(self, text: str, /) -> int:
@@ -39,7 +39,7 @@ def restored() -> Iterator[None]:
         yield
 
 
-async def test_the_lines_of_one_turn_are_handed_over_together() -> None:
+async def test_the_lines_of_one_turn_are_written_together() -> None:
     stream = Stream()
     logs.configure(stream)
     for number in range(3):
@@ -50,7 +50,7 @@ async def test_the_lines_of_one_turn_are_handed_over_together() -> None:
     assert [line.count(f'"number":{n}') for n, line in enumerate(text.splitlines())] == [1, 1, 1]
 
 
-async def test_a_thread_hands_its_lines_over_at_once() -> None:
+async def test_a_thread_writes_its_lines_immediately() -> None:
     stream = Stream()
     logs.configure(stream)
     await asyncio.to_thread(structlog.get_logger().info, "request")

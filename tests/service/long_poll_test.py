@@ -1,4 +1,4 @@
-"""Requests that wait: how many may, for how long, and whom a nudge wakes."""
+"""Tests requests that wait: how many may, for how long, and which of them a nudge wakes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,24 +9,24 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, places, watch
+from firmtrail.http import app, concurrency, watch
 from firmtrail.http.api import check_ins
-from firmtrail.http.places import Waits
+from firmtrail.http.concurrency import ConcurrencyLimit
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site
 from tests.service.steered import post, roll_out
 
 ANSWERED_S = 2
-"""In which what does not wait is answered."""
+"""How long a request takes at most that does not wait."""
 
 
 @pytest.fixture
 async def waiting(fleet: Site) -> AsyncIterator[Site]:
-    """The fleet with few places to wait in."""
+    """Serves the fleet with a low limit of waiting requests."""
     services = replace(
         fleet.services,
-        waits=Waits(5, places.WAITS_OF_DEVICE_MAX),
-        waits_of_people=Waits(3, 2),
+        device_waits=ConcurrencyLimit(5, concurrency.WAITS_OF_DEVICE_MAX),
+        people_waits=ConcurrencyLimit(3, 2),
         long_poll_s_max=4,
     )
     server = TestServer(app.build(services))
@@ -37,7 +37,7 @@ async def waiting(fleet: Site) -> AsyncIterator[Site]:
 
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The devices that were looked at, in order."""
+    """Collects the devices that were read, in order."""
     names: list[str] = []
     look = check_ins.look_at
 
@@ -50,7 +50,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def poll(site: Site, path: str = D, caller: str = "gateway") -> asyncio.Task[Answer]:
-    """Begin to wait for another answer than the present one."""
+    """Begins to wait for another answer than the present one."""
     etag = (await site.get(f"{path}/update", caller)).headers["ETag"]
     wait = site.get(f"{path}/update?wait=60", caller, If_None_Match=etag)
     task = asyncio.create_task(wait)
@@ -62,7 +62,7 @@ async def is_answered(task: asyncio.Task[Answer], within_s: float = ANSWERED_S) 
     return bool((await asyncio.wait([task], timeout=within_s))[0])
 
 
-async def test_a_device_waits_twice_and_no_more(waiting: Site) -> None:
+async def test_a_device_waits_at_most_twice(waiting: Site) -> None:
     first = [await poll(waiting, caller=caller) for caller in ("device", "gateway")]
     third = await poll(waiting, caller="device")
     assert await is_answered(third, 1)
@@ -73,12 +73,12 @@ async def test_a_device_waits_twice_and_no_more(waiting: Site) -> None:
     assert not await is_answered(other, 0.2)
     assert not any(task.done() for task in first)
     await roll_out(waiting)
-    told = await asyncio.gather(*first, other)
-    assert {each.json["version"] for each in told} == {"1.1.0"}
-    assert waiting.services.waits._all == 0
+    answers = await asyncio.gather(*first, other)
+    assert {each.json["version"] for each in answers} == {"1.1.0"}
+    assert waiting.services.device_waits._open == 0
 
 
-async def test_a_process_has_so_many_waiting_and_no_more(waiting: Site) -> None:
+async def test_a_process_has_a_limit_of_waiting_requests(waiting: Site) -> None:
     names = [f"w{n}" for n in range(6)]
     await register(waiting.services.recorder, waiting.log_id, *names)
     tasks = [await poll(waiting, f"{P}/devices/{name}") for name in names]
@@ -88,14 +88,14 @@ async def test_a_process_has_so_many_waiting_and_no_more(waiting: Site) -> None:
     assert {each.status for each in await asyncio.gather(*tasks)} == {304}
 
 
-async def test_people_that_wait_take_no_place_of_a_device(waiting: Site) -> None:
+async def test_people_that_wait_leave_the_limit_of_devices_alone(waiting: Site) -> None:
     people = [await poll(waiting, caller="operator") for _ in range(3)]
     assert await is_answered(people[2], 1)
     device = [await poll(waiting, caller="device") for _ in range(2)]
     assert not await is_answered(device[1], 0.2)
 
 
-async def test_a_person_that_asks_many_devices_waits_for_some(waiting: Site) -> None:
+async def test_a_person_that_asks_many_devices_waits_for_a_few(waiting: Site) -> None:
     asking = [
         asyncio.create_task(waiting.call("POST", f"{path}/ask?wait=60", caller="operator", json={}))
         for path in (D, D2, D)
@@ -113,19 +113,17 @@ async def test_a_wait_ends_at_the_servers_limit(waiting: Site) -> None:
     assert (await waiting.get(f"{D}/update?wait=61")).status == 422
 
 
-async def test_the_place_of_a_client_that_is_gone_is_free_again(waiting: Site) -> None:
+async def test_a_client_that_has_disconnected_no_longer_counts(waiting: Site) -> None:
     for _ in range(2):
         gone = await poll(waiting)
         gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     await asyncio.sleep(3 * watch.EVERY_S)
-    assert waiting.services.waits._all == 0
+    assert waiting.services.device_waits._open == 0
     assert not await is_answered(await poll(waiting), 0.2)
 
 
-async def test_a_nudge_wakes_the_device_concerned_and_no_other(
-    waiting: Site, looked: list[str]
-) -> None:
+async def test_a_nudge_wakes_only_the_device_concerned(waiting: Site, looked: list[str]) -> None:
     mine, other = await poll(waiting), await poll(waiting, D2)
     looked.clear()
     await post(waiting, "devices/d1/ask", {})
@@ -138,7 +136,7 @@ async def test_a_nudge_wakes_the_device_concerned_and_no_other(
     assert other.result().json["version"] == "1.2.0"
 
 
-async def test_a_device_that_is_known_not_to_be_concerned_hears_of_the_next_nudge(
+async def test_a_device_that_one_nudge_did_not_concern_gets_the_next(
     waiting: Site,
 ) -> None:
     other = await poll(waiting, D2)
@@ -150,7 +148,7 @@ async def test_a_device_that_is_known_not_to_be_concerned_hears_of_the_next_nudg
     assert await is_answered(other)
 
 
-async def test_of_a_log_that_grew_far_all_devices_are_looked_at(
+async def test_all_devices_are_read_again_when_a_log_grew_by_many_events(
     waiting: Site, looked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "NUDGED_EVENTS_MAX", 0)
@@ -168,7 +166,7 @@ async def test_an_order_wakes_every_device(waiting: Site) -> None:
     assert all([await is_answered(task) for task in tasks])
 
 
-async def test_a_decommissioned_device_hears_of_it(waiting: Site) -> None:
+async def test_a_waiting_device_learns_that_it_is_decommissioned(waiting: Site) -> None:
     task = await poll(waiting, caller="device")
     await waiting.call("DELETE", D, caller="operator")
     assert await is_answered(task)

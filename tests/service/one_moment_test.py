@@ -1,4 +1,4 @@
-"""An answer that says how far the log was read shows exactly what the log held at that size."""
+"""Tests that an answer that names a size of the log shows exactly the state at that size."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ TURNS = ("RolloutPaused", "RolloutResumed")
 
 @contextlib.asynccontextmanager
 async def second(site: Site, database_url: str) -> AsyncIterator[Site]:
-    """Another server on the database: of its own connections where there can be more than one."""
+    """Serves the database from another server, with its own connections on PostgreSQL."""
     async with contextlib.AsyncExitStack() as stack:
         if database_url.startswith("sqlite"):
             db, recorder = site.services.db, site.services.recorder
@@ -38,7 +38,7 @@ async def second(site: Site, database_url: str) -> AsyncIterator[Site]:
 
 
 async def turns(site: Site) -> dict[int, str]:
-    """The rollout's state from each position on."""
+    """Returns the rollout's state from each position on."""
     lines = (await site.get(f"{P}/events?positions=true", "auditor")).body.splitlines()
     found = {}
     for line in lines:
@@ -67,7 +67,9 @@ READS: dict[str, tuple[str, Any]] = {
 }
 
 
-async def test_a_state_is_that_of_the_size_it_is_said_for(fleet: Site, database_url: str) -> None:
+async def test_an_answer_shows_the_state_at_the_size_it_names(
+    fleet: Site, database_url: str
+) -> None:
     rollout = await roll_out(fleet)
     seen: list[tuple[str, int, bool]] = []
     async with second(fleet, database_url) as other:
@@ -98,7 +100,7 @@ async def test_a_state_is_that_of_the_size_it_is_said_for(fleet: Site, database_
     assert not stale, f"{len(stale)} of {len(seen)}: {stale[:5]}"
 
 
-async def test_a_first_offer_is_in_the_size_that_its_answer_says(fleet: Site) -> None:
+async def test_an_answer_with_a_first_offer_names_a_size_that_includes_it(fleet: Site) -> None:
     await roll_out(fleet)
     answer = await fleet.get(f"{D}/update", "device")
     assert answer.json["action"] == "update"
@@ -107,8 +109,10 @@ async def test_a_first_offer_is_in_the_size_that_its_answer_says(fleet: Site) ->
     assert int(answer.headers[respond.LOG_SIZE]) == position + 1
 
 
-async def test_counts_of_a_rollout_are_those_of_its_size(fleet: Site, database_url: str) -> None:
-    """Each report of `installed` is one event and one device more."""
+async def test_the_counts_of_a_rollout_belong_to_the_size_of_its_answer(
+    fleet: Site, database_url: str
+) -> None:
+    """Each report of `installed` adds one event and one device."""
     rollout = await roll_out(fleet)
     names = [f"n{number}" for number in range(30)]
     await post(fleet, "devices", [{"device": name, "model": "m"} for name in names])
@@ -136,9 +140,11 @@ async def test_counts_of_a_rollout_are_those_of_its_size(fleet: Site, database_u
         await installing
 
 
-def test_only_decisions_takes_what_decides_from_memory() -> None:
-    """Anywhere else it would be of another size than what it stands next to; when to poll again is
-    no part of what was read."""
+def test_only_decisions_takes_the_control_from_memory() -> None:
+    """Elsewhere the control would be of another size than the rest of the answer.
+
+    The time of the next poll is no part of what was read.
+    """
     folder = Path(decisions.__file__).parent
     users = {path.name for path in folder.glob("*.py") if "recorder.controls" in path.read_text()}
     assert users == {"decisions.py", "poll.py"}

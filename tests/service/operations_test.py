@@ -1,4 +1,4 @@
-"""Alive, ready, counted, documented; and nothing secret in what is written along the way."""
+"""Tests health, metrics and documentation of a server, and that nothing secret is written."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from firmtrail.database.database import Database
 from firmtrail.http import errors
 from firmtrail.http.api import operations
-from firmtrail.http.fleet_metrics import Sums
+from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.repeats import Repeats
 from tests.contract.migrations_test import run_outside
@@ -45,7 +45,7 @@ async def test_the_root_answers_a_program_with_an_index(site: Site) -> None:
     assert (await site.call("POST", "/")).status == 405
 
 
-async def test_the_death_of_a_task_shows(site: Site) -> None:
+async def test_the_death_of_a_task_shows_in_readyz(site: Site) -> None:
     site.services.readiness.tasks["seen"].cancel()
     await site.call("GET", "/healthz")
     problem = assert_is_problem(await site.call("GET", "/readyz"), 503)
@@ -60,10 +60,10 @@ async def test_requests_are_counted_by_route(site: Site) -> None:
     assert "d1" not in text
 
 
-async def test_a_scrape_tells_of_readiness_where_a_table_is_missing(
+async def test_a_scrape_reports_readiness_while_a_table_is_missing(
     site: Site, database_url: str
 ) -> None:
-    """And of the fleet as soon as it is there."""
+    """The fleet is reported again as soon as the tables are back."""
     tables = ("alembic_version", "fleet_versions")
     away = [f"ALTER TABLE {table} RENAME TO {table}_elsewhere" for table in tables]
     back = [f"ALTER TABLE {table}_elsewhere RENAME TO {table}" for table in tables]
@@ -79,11 +79,11 @@ async def test_a_scrape_tells_of_readiness_where_a_table_is_missing(
     assert b"\nfirmtrail_devices " in (await site.call("GET", "/metrics")).body
 
 
-async def test_no_reading_for_a_scrape_outlives_what_it_is_for(db: Database) -> None:
-    sums = Sums(db)
-    scrape = asyncio.create_task(sums.text())
+async def test_closing_the_totals_ends_a_read_for_a_scrape(db: Database) -> None:
+    totals = FleetTotals(db)
+    scrape = asyncio.create_task(totals.text())
     await asyncio.sleep(0)
-    await sums.close()
+    await totals.close()
     with pytest.raises(asyncio.CancelledError):
         await scrape
 
@@ -118,8 +118,8 @@ async def test_a_refused_log_writes_one_line_a_minute(site: Site) -> None:
     assert len([line for line in lines if line["event"] == "request"]) == 1
 
 
-async def test_a_scrape_computes_readiness_and_what_is_outside(site: Site) -> None:
-    """Nobody called /readyz before."""
+async def test_a_scrape_checks_readiness_and_the_stores_outside(site: Site) -> None:
+    """No request has called /readyz before."""
     text = (await site.call("GET", "/metrics")).body.decode()
     for name in ("ready", "publishing", "checkpoints_up", "artifacts_up"):
         assert f"\nfirmtrail_{name} 1.0" in text

@@ -1,4 +1,4 @@
-"""Pages of other sites change nothing, and every answer carries what browsers should know."""
+"""Tests that pages of other sites change nothing, and that every answer protects browsers."""
 
 import asyncio
 import ssl
@@ -10,8 +10,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from firmtrail.http import app
-from firmtrail.http.connection import Runner
-from firmtrail.http.kinds import Local
+from firmtrail.http.callers import LocalAccess
+from firmtrail.http.connection import HttpRunner
 from tests.service.routes_test import ROUTES, assert_is_problem, path_of
 from tests.service.site import P, Site
 
@@ -53,7 +53,9 @@ async def test_pages_of_other_sites_change_nothing(site: Site, headers: dict[str
 
 
 @pytest.mark.parametrize("headers", OWN)
-async def test_own_pages_and_other_clients_may(site: Site, headers: dict[str, str]) -> None:
+async def test_own_pages_and_other_clients_may_change_things(
+    site: Site, headers: dict[str, str]
+) -> None:
     sent = at(site, headers) | {"Content-Type": "application/json"}
     answer = await site.call("POST", f"{P}/halt", caller="admin", data=b"{}", headers=sent)
     assert answer.status == 200
@@ -62,12 +64,12 @@ async def test_own_pages_and_other_clients_may(site: Site, headers: dict[str, st
 async def test_no_route_lets_pages_of_other_sites_change_anything(site: Site) -> None:
     headers = {"Sec-Fetch-Site": "cross-site"}
     for route in ROUTES:
-        if route.method != "GET" and not isinstance(route.access, Local):
+        if route.method != "GET" and not isinstance(route.access, LocalAccess):
             answer = await site.call(route.method, path_of(route), caller="admin", headers=headers)
             assert_is_problem(answer, 403)
 
 
-async def test_every_answer_is_protected(site: Site) -> None:
+async def test_every_answer_has_the_protecting_headers(site: Site) -> None:
     paths = [(route.method, path_of(route)) for route in ROUTES]
     for method, path in [*paths, ("GET", "/nothing"), ("PUT", "/healthz"), ("POST", f"{P}/halt")]:
         sent = {"Authorization": f"Bearer {site.credentials['admin']}"}
@@ -95,14 +97,19 @@ def new_certificate(folder: Path) -> tuple[Path, Path]:
 async def tls_address(site: Site, tmp_path: Path) -> AsyncIterator[str]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*new_certificate(tmp_path))
-    runner = Runner(app.build(site.services), **app.RUNNER_OPTIONS)
+    runner = HttpRunner(
+        app.build(site.services),
+        gate=site.services.gate,
+        clients=site.services.clients,
+        **app.RUNNER_OPTIONS,
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
     yield f"127.0.0.1:{runner.addresses[0][1]}"
     await runner.cleanup()
 
 
-async def test_under_tls_browsers_are_to_stay_there(site: Site, tls_address: str) -> None:
+async def test_under_tls_browsers_are_asked_to_stay_with_tls(site: Site, tls_address: str) -> None:
     admin = {"Authorization": f"Bearer {site.credentials['admin']}"}
     async with ClientSession() as client:
         for path in ("/healthz", "/nothing", f"{P}/events", f"{P}/devices", "/docs"):
@@ -117,7 +124,9 @@ async def test_under_tls_browsers_are_to_stay_there(site: Site, tls_address: str
                 assert response.status == status
 
 
-async def test_what_is_no_request_is_protected_too(site: Site, tls_address: str) -> None:
+async def test_the_answer_to_an_invalid_request_has_the_protecting_headers(
+    site: Site, tls_address: str
+) -> None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     host, port = tls_address.split(":")

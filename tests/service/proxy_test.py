@@ -1,4 +1,4 @@
-"""Behind a proxy: the client's own address counts, and links lead through the proxy."""
+"""Tests that the client's own address counts through a proxy, and that links lead through it."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -32,7 +32,7 @@ def trusted(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def proxied(fleet: Site, trusted: str) -> AsyncIterator[Site]:
-    """The fleet, on a server to which this proxy is trusted, or another one."""
+    """Serves the fleet on a server that trusts this proxy, or another one."""
     clients, old = Clients(networks(trusted)), fleet.services
     services = replace(
         old, clients=clients, authenticate=authenticator(old.access, old.db, clients)
@@ -62,7 +62,9 @@ async def test_an_untrusted_clients_header_changes_nothing(proxied: Site) -> Non
     assert [each.status for each in guesses] == [401] * 20 + [429]
 
 
-async def test_strong_guesses_are_counted_and_keep_nobody_out(proxied: Site, trusted: str) -> None:
+async def test_wrong_strong_secrets_are_counted_and_lock_nobody_out(
+    proxied: Site, trusted: str
+) -> None:
     secret = await add_secret(proxied.services.db, proxied.services.access, "acme", "d2")
 
     async def call(credential: str, address: str) -> int:
@@ -116,8 +118,8 @@ async def test_artifacts_lead_through_the_proxy(proxied: Site, trusted: str) -> 
     path = f"{P}/releases/m/1.1.0/artifacts/fw"
     await proxied.call("PUT", path, caller="operator", data=b"bytes")
     await roll_out(proxied)
-    told = await proxied.get(f"{D}/update", "device", **in_underscores(THROUGH))
-    [artifact] = told.json["artifacts"]
+    answer = await proxied.get(f"{D}/update", "device", **in_underscores(THROUGH))
+    [artifact] = answer.json["artifacts"]
     assert artifact["url"].startswith(f"{prefix}{D}/artifacts/")
     plain = await proxied.get(f"{D}/update", "device")
     assert plain.json["artifacts"][0]["url"].startswith(f"{D}/artifacts/")
@@ -163,7 +165,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize(("secret", "status"), SECRETS.items())
-async def test_a_brought_secret_with_our_prefix_has_our_form(
+async def test_a_given_secret_with_our_prefix_must_have_our_form(
     site: Site, secret: str, status: int
 ) -> None:
     one = await post(site, "devices", {"device": "new", "secret": secret})

@@ -1,8 +1,8 @@
-"""No body, however it was made, keeps the event loop from the other requests for long.
+"""Tests that no body, however it was made, keeps other requests from the event loop for long.
 
-What is measured is the processor time of the loop's thread between two turns of a task that always
-wants the next one, so other processes of the machine do not count. The bound is 50 ms, or on a slow
-machine as much as some work takes there that takes 10 ms elsewhere, five times.
+The tests measure the processor time of the loop's thread between two turns of a task that is always
+ready, so other processes of the machine do not count. The limit is 50 ms. On a slow machine it is
+five times as long as some work takes that takes 10 ms on a common one.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ def members(count: int) -> bytes:
 
 
 def good_reports() -> bytes:
-    """The longest array that is taken."""
+    """Returns the longest array of reports that the route takes."""
     moment = "2026-01-01T00:00:{:02}.{:03}Z"
     return msgspec.json.encode(
         [
@@ -51,7 +51,7 @@ def devices() -> bytes:
 FAULTY = b'{"seq":-1,"status":"x","report_id":" ","occurred_at":"x","version":"x","detail":1}'
 FULL = b'[{"version":"1.0.0","detail":"%b"}]'
 
-BODIES = {  # a name -> where it is sent, what, and what is answered
+BODIES = {  # a name -> the path, the body, and the status of the answer
     "1.4 million items, skipping": (SKIPPING, array(b"{}", 1_398_000), 413),
     "1.4 million items": (REPORTS, array(b"{}", 1_398_000), 413),
     "a million numbers": (f"{P}/reports", array(b"1", 2_000_000), 413),
@@ -118,7 +118,7 @@ BODIES = {  # a name -> where it is sent, what, and what is answered
 
 @contextmanager
 def without_collections() -> Iterator[None]:
-    """A server looks for garbage rarely; the tests' own heap would take long to go through."""
+    """Turns garbage collection off: it would take long on the heap of the tests."""
     gc.collect()
     gc.disable()
     try:
@@ -128,14 +128,14 @@ def without_collections() -> Iterator[None]:
 
 
 def known_work_s() -> float:
-    """What some work takes on this machine that takes 10 ms on a common one."""
+    """Measures some work on this machine that takes 10 ms on a common one."""
     began = time.thread_time()
     sum(n * n for n in range(250_000))
     return time.thread_time() - began
 
 
 class Stalls:
-    """Looks how long the event loop is occupied at most without a break."""
+    """Measures the longest time for which the event loop is occupied without a break."""
 
     longest_s = 0.0
 
@@ -147,7 +147,7 @@ class Stalls:
 
 
 def post(site: Site, path: str, body: bytes) -> int:
-    """Send from a thread of its own, so that nothing of a client occupies the loop."""
+    """Sends from a separate thread, so that the client does not occupy the loop."""
     headers = {
         "Authorization": f"Bearer {site.credentials['operator']}",
         "Content-Type": "application/json",

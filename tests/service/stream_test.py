@@ -1,4 +1,4 @@
-"""What a client sees of an answer that breaks off: never a clean end."""
+"""Tests that a client never sees a clean end of an answer that breaks off."""
 
 import asyncio
 import socket
@@ -13,9 +13,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from firmtrail.database.database import Unavailable
 from firmtrail.http import respond
 from firmtrail.http.call import AnyCall, Services
+from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS
 from firmtrail.http.endpoint import endpoint
-from firmtrail.http.kinds import PUBLIC
 from firmtrail.http.route import Handler, Route
 from tests.service.routes_test import assert_is_problem
 from tests.service.site import Answer, Site
@@ -35,7 +35,7 @@ def broken_after(site: Site, good: int) -> TestServer:
 
 
 def app_of(handler: Handler, services: Services) -> web.Application:
-    """A server of one route."""
+    """Returns an application of one route."""
     route = Route(
         method=HTTPMethod.GET,
         path="/",
@@ -65,7 +65,7 @@ async def test_a_failure_before_the_first_chunk_is_a_problem(site: Site) -> None
 
 
 LAST_BYTES = 60 * 1024
-"""So few that they are not waited for when they are written, but when the answer ends."""
+"""So few bytes that the server does not wait when it writes them, but when the answer ends."""
 
 
 @pytest.mark.parametrize("size", [LAST_BYTES, 1024 * 1024])

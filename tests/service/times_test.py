@@ -1,4 +1,4 @@
-"""Every place that takes a time takes the same times; and a percentage is what it says."""
+"""Tests that every parameter and member takes the same times, and that percentages are exact."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from firmtrail.http import faults
-from firmtrail.http.texts import AsOf, Time
+from firmtrail.http.scalars import AsOf, Time
 from tests.service.routes_test import IN_PROJECT, ROUTES, assert_is_problem, name_of, path_of
 from tests.service.site import D, P, Site
 
@@ -33,12 +33,13 @@ TIMED_PATHS = [
 
 
 @pytest.mark.parametrize("text", [*OUTSIDE, *NO_TIMES])
-async def test_no_parameter_takes_a_time_that_is_none(site: Site, text: str) -> None:
+async def test_no_parameter_takes_a_time_that_does_not_exist(site: Site, text: str) -> None:
     seen = set()
     for route in IN_PROJECT:
         for field in msgspec.structs.fields(route.query):
             if not any(
-                kind in faults.arms(field.type) or kind is field.type for kind in (Time, AsOf)
+                kind in faults.alternatives(field.type) or kind is field.type
+                for kind in (Time, AsOf)
             ):
                 continue
             others = {"from": "2026-01-01T00:00:00Z"} if "timeline" in route.path else {}
@@ -83,7 +84,7 @@ async def test_a_report_of_a_leap_second_is_recorded(site: Site, text: str, mean
     assert history[-1]["detail"] == text
 
 
-async def test_a_token_expires_at_a_time_that_can_be_written_down(site: Site) -> None:
+async def test_a_token_expires_at_a_time_that_can_be_written(site: Site) -> None:
     for path, more in (("/api/v1/tokens", {"project": "acme"}),):
         for text in OUTSIDE:
             body = {**more, "expires_at": text}
@@ -100,8 +101,10 @@ async def test_a_token_expires_at_a_time_that_can_be_written_down(site: Site) ->
 
 
 def times_in(kind: Any, name: str = "") -> list[str]:
-    """Where a body of this type holds times."""
-    parts = [faults.bare_of(part) for part in (faults.arms(faults.bare_of(kind)) or (kind,))]
+    """Returns the members of a body of this type that hold times."""
+    parts = [
+        faults.bare_type(part) for part in (faults.alternatives(faults.bare_type(kind)) or (kind,))
+    ]
     found = []
     for part in parts:
         if faults._has_times(part) and not faults.is_struct(part):
@@ -113,11 +116,11 @@ def times_in(kind: Any, name: str = "") -> list[str]:
 
 
 def test_every_time_in_a_body_is_in_the_calendar() -> None:
-    """What a struct's types can't say, each struct has to say for itself."""
+    """The types of a struct cannot express this rule, so each struct checks it."""
     for route in ROUTES:
         if route.body is None:
             continue
-        kind = faults.arm_of(route.body, {})
+        kind = faults.alternative_of(route.body, {})
         for name in times_in(kind):
             found = faults.faults_of({name: OUTSIDE[0]}, kind)
             assert f"/{name}" in {fault.pointer for fault in found}, name_of(route)
@@ -153,13 +156,13 @@ async def test_a_percentage_has_two_decimals(fleet: Site, percent: str) -> None:
 
 
 @pytest.mark.parametrize("percent", [0, 100, 33.33, 0.01, 99.99, 14.29, 57.1])
-async def test_a_percentage_is_what_was_said(fleet: Site, percent: float) -> None:
+async def test_a_percentage_is_kept_exactly(fleet: Site, percent: float) -> None:
     body = {"version": "1.1.0", "model": "m", "percent": percent}
     answer = await fleet.call("POST", f"{P}/rollouts", caller="operator", json=body)
     assert (answer.status, answer.json["percent"]) == (201, percent)
 
 
-def test_the_pattern_of_times_lets_leap_seconds_through() -> None:
+def test_the_pattern_of_times_allows_leap_seconds() -> None:
     [pattern] = (meta.pattern for meta in faults._metas(Time))
     assert pattern is not None
     assert all(re.match(pattern, text) for text, _ in LEAPS)

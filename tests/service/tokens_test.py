@@ -8,7 +8,7 @@ import pytest
 
 from firmtrail.access.roles import Role
 from firmtrail.events.access import TokenRevoked
-from firmtrail.http.kinds import User
+from firmtrail.http.callers import UserAccess
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.routes import ROUTES
 from tests.databases import read
@@ -247,7 +247,7 @@ def test_the_routes_of_users_are_these() -> None:
     table = {
         (str(route.method), route.path.removeprefix(ME))
         for route in ROUTES
-        if isinstance(route.access, User)
+        if isinstance(route.access, UserAccess)
     }
     tried = {(method, path.replace("t_x", "{id}")) for method, path, _ in USER_ROUTES}
     assert tried == table

@@ -6,12 +6,12 @@ from aiohttp import web
 from firmtrail.access import reads
 from firmtrail.access.reads import ReadFilter
 from firmtrail.events.times import time_text
-from firmtrail.http import lists, moments
+from firmtrail.http import lists, query_times
 from firmtrail.http.api.rows import AUDIT, P, listing
 from firmtrail.http.api.wire import TimeText
 from firmtrail.http.call import Call
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import ActorName, Time
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import ActorName, Time
 
 
 class AccessRecordQuery(ListQuery, frozen=True, kw_only=True):
@@ -38,24 +38,24 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     """List the reads of the log and the exports of lists, the newest first."""
     db, which = call.services.db, _filter(call)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = None if place is None else (int(place[0]), str(place[1]))
         rows = await reads.page(db, which, after=after, limit=limit + 1)
-        end = lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id))
-        return Page([_shown(read) for read in rows[:limit]], end)
+        end = lists.next_key(rows, limit, lambda read: (read.at_ms, read.request_id))
+        return ListPage([_shown(read) for read in rows[:limit]], end)
 
     async def count() -> int:
         return await reads.count(db, which)
 
-    return await lists.answer(call, ReadRecord, fetch, count, place=tuple[int, str])
+    return await lists.answer(call, ReadRecord, fetch, count, key_type=tuple[int, str])
 
 
 def _filter(call: Call[AccessRecordQuery, None]) -> ReadFilter:
     query, which = call.query, ReadFilter(call.project, actor=call.query.actor)
     if query.since is not None:
-        which = which._replace(since_ms=moments.ms("since", query.since))
+        which = which._replace(since_ms=query_times.parameter_ms("since", query.since))
     if query.until is not None:
-        which = which._replace(until_ms=moments.ms("until", query.until))
+        which = which._replace(until_ms=query_times.parameter_ms("until", query.until))
     return which
 
 

@@ -21,7 +21,7 @@ from firmtrail.http import errors, incoming, respond
 from firmtrail.http.api.releases import RELEASE, Artifact, key_of, releases_of
 from firmtrail.http.api.rows import OPERATE, PUT, READ, D, command, read
 from firmtrail.http.call import AnyCall
-from firmtrail.http.kinds import DEVICE
+from firmtrail.http.callers import DEVICE
 from firmtrail.http.respond import BYTES
 from firmtrail.projections import releases
 from firmtrail.rules import release
@@ -50,7 +50,7 @@ async def put_artifact(call: AnyCall) -> web.Response:
     store, name = _store(call), call.path("name")
     expected = _expected_digests(call.request)
     await _check_before(call, name)
-    with call.services.uploads.one(call.caller):
+    with call.services.uploads.enter(call.caller):
         await incoming.let_continue(call.request)
         async with store.received(_chunks(call)) as upload:
             if any(digest != upload.sha256 for digest in expected):
@@ -195,11 +195,11 @@ async def send(call: AnyCall, artifact: release.ReleaseArtifact) -> web.StreamRe
         "Content-Disposition": f'attachment; filename="{artifact.name}"',
         "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
     }
-    if "If-Match" in call.request.headers and not respond.is_among(
-        call.request.if_match, artifact.sha256, weak_counts=False
+    if "If-Match" in call.request.headers and not respond.matches_strongly(
+        call.request.if_match, artifact.sha256
     ):
         raise errors.Stale("If-Match names other bytes than the artifact's.")
-    if respond.has_it(call.request, artifact.sha256):
+    if respond.client_has(call.request, artifact.sha256):
         return web.Response(status=304, headers=headers)
     part = _span(call.request, artifact)
     span = part or _Span(0, artifact.size_bytes)

@@ -16,9 +16,9 @@ from firmtrail.http.api.check_ins import Wait, deadline, is_gone
 from firmtrail.http.api.rows import OPERATE, POST, READ, D, command, listing
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import Moment
-from firmtrail.http.lists import Page, Place
-from firmtrail.http.texts import Id
+from firmtrail.http.decisions import ConsistentRead
+from firmtrail.http.lists import ListPage, SortKey
+from firmtrail.http.scalars import Id
 from firmtrail.http.watch import grew
 from firmtrail.projections import device_asks, history_lines
 from firmtrail.recording.commit import Commit
@@ -81,7 +81,7 @@ async def post_ask(call: AskCall) -> web.Response:
 async def _answered(call: AskCall, question: str) -> tuple[str, int] | None:
     """Returns the version and the time of the answer, if it comes before the request is due."""
     due_at = deadline(call, call.query.wait)
-    with call.services.waits_of_people.one(call.caller.actor_id) as has_place:
+    with call.services.people_waits.try_enter(call.caller.actor_id) as has_place:
         while has_place and (left_s := due_at - time.monotonic()) > 0:
             size, found = await device_asks.one(
                 call.services.db, call.log_id, (call.path("device"), question)
@@ -99,18 +99,18 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
     name = call.path("device")
     await devices.existing(call, name)
 
-    def fetching(now: Moment) -> lists.Fetch:
-        async def fetch(place: Place | None, limit: int) -> Page:
+    def fetching(now: ConsistentRead) -> lists.FetchPage:
+        async def fetch(place: SortKey | None, limit: int) -> ListPage:
             before = history_lines.END if place is None else int(place[0])
             size, now_ms, asks = await device_asks.page(
                 now.reader, call.log_id, name, before=before, limit=limit + 1
             )
-            end = lists.page_of(asks, limit, lambda each: (each.position,))
-            return Page([_shown(each, now_ms) for each in asks[:limit]], end, size)
+            end = lists.next_key(asks, limit, lambda each: (each.position,))
+            return ListPage([_shown(each, now_ms) for each in asks[:limit]], end, size)
 
         return fetch
 
-    return await lists.answer_of_moments(call, Ask, fetching, place=tuple[int])
+    return await lists.answer_consistently(call, Ask, fetching, key_type=tuple[int])
 
 
 def _shown(found: ask.Question, now_ms: int) -> Ask:

@@ -17,11 +17,11 @@ from firmtrail.database.database import Unavailable
 from firmtrail.http import respond
 from firmtrail.http.api.rows import CONFLICT, D, resource
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import LOOKS_MAX, case_of, look
+from firmtrail.http.callers import DEVICE
+from firmtrail.http.decisions import SHARED_READS_MAX, case_of, device_and_control
 from firmtrail.http.errors import NotFound
-from firmtrail.http.kinds import DEVICE
-from firmtrail.http.texts import VersionText
-from firmtrail.http.watch import OfDevice
+from firmtrail.http.scalars import VersionText
+from firmtrail.http.watch import DeviceNews
 from firmtrail.projections.check_in import DeviceAtCheckIn, LogCounts
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.rules import offer, target
@@ -93,7 +93,7 @@ async def get_update(call: UpdateCall) -> web.Response:
         while has_place and answer.status == 304 and (left_s := due_at - time.monotonic()) > 0:
             if call.services.readiness.is_draining or is_gone(call):
                 break
-            news = OfDevice(call.path("device"), counts)
+            news = DeviceNews(call.path("device"), counts)
             await call.services.watch.until(call.log_id, news, left_s, lambda: is_gone(call))
             call.caller = await call.services.authenticate(call.request, DEVICE)
             answer, counts = await _update(call)
@@ -109,8 +109,8 @@ def _wait(call: AnyCall) -> AbstractContextManager[bool]:
     """Occupies one of the places to wait in: the device's, whoever calls for it, or a person's.
     Yields whether there was one."""
     if call.caller.kind in RECORDED_KINDS:
-        return call.services.waits.one(call.log_id, call.path("device"))
-    return call.services.waits_of_people.one(call.caller.actor_id)
+        return call.services.device_waits.try_enter(call.log_id, call.path("device"))
+    return call.services.people_waits.try_enter(call.caller.actor_id)
 
 
 def is_gone(call: AnyCall) -> bool:
@@ -128,7 +128,7 @@ async def _update(call: UpdateCall) -> tuple[web.Response, LogCounts]:
 async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
     """Returns the device of the path, with the decision for the version that it runs."""
     name = call.path("device")
-    seen, control = await look(call, name)
+    seen, control = await device_and_control(call, name)
     if seen.state is None:
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
@@ -145,7 +145,7 @@ async def _recorded_decision(call: UpdateCall) -> DecidedDevice:
     names.
     """
     decided = await look_at(call, call.query.running)
-    for _ in range(LOOKS_MAX):
+    for _ in range(SHARED_READS_MAX):
         if not _is_news(call, decided):
             return decided
         check_in = CheckIn(decided.state.device, call.caller.actor, call.query.running)

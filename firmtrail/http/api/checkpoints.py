@@ -12,18 +12,17 @@ from firmtrail.http import lists, respond, sealing
 from firmtrail.http.api.receipts import proof_text
 from firmtrail.http.api.rows import AUDIT, TEXT, L, P, listing, resource
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import NotFound
-from firmtrail.http.kinds import Member, Permission
-from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.callers import MemberAccess, Permission
+from firmtrail.http.errors import NotFound, invalid_parameter
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.logs import log_of
-from firmtrail.http.moments import invalid
 from firmtrail.http.route import Route
-from firmtrail.http.texts import SEQ_MAX, Position
+from firmtrail.http.scalars import SEQ_MAX, Position
 from firmtrail.publishing import checkpoint, published
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused
 from firmtrail.publishing.publisher import Publisher
 
-_AUDIT_OR_PUBLIC = Member(Permission.AUDIT, is_public_checkpoint=True)
+_AUDIT_OR_PUBLIC = MemberAccess(Permission.AUDIT, is_public_checkpoint=True)
 
 CHECKPOINT_KEPT = "max-age=1"
 """Caches may keep a checkpoint for a second; it lags the log by that much anyway."""
@@ -71,16 +70,16 @@ async def get_checkpoints(call: Call[ListQuery, None]) -> web.StreamResponse:
     _publisher_of(call)
     db, log_id = call.services.db, await log_of(call)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         below = int(place[0]) if place else SEQ_MAX
         rows = await published.page(db, log_id, below=below, limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.size,))
-        return Page([PublishedCheckpoint(*row) for row in rows[:limit]], next_place)
+        next_place = lists.next_key(rows, limit, lambda row: (row.size,))
+        return ListPage([PublishedCheckpoint(*row) for row in rows[:limit]], next_place)
 
     async def count() -> int:
         return await published.count(db, log_id)
 
-    return await lists.answer(call, PublishedCheckpoint, fetch, count, place=tuple[int])
+    return await lists.answer(call, PublishedCheckpoint, fetch, count, key_type=tuple[int])
 
 
 async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
@@ -101,11 +100,11 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
         )
     size = last.size if call.query.size is None else call.query.size
     if size > last.size:
-        raise invalid("size", f"the latest checkpoint has the size {last.size}")
+        raise invalid_parameter("size", f"the latest checkpoint has the size {last.size}")
     if size <= position:
         if call.query.size is None:
             raise NotFound("No published checkpoint covers this event yet.", code="not_published")
-        raise invalid("size", f"has to be greater than the position, {position}")
+        raise invalid_parameter("size", f"has to be greater than the position, {position}")
     signed = await publisher.served.at_size(log_id, name, size)
     assert signed is not None, "the size is at most the published size"
     kept = CHECKPOINT_KEPT if call.query.size is None else PROOF_KEPT
@@ -129,7 +128,7 @@ async def _last(publisher: Publisher, log_id: int) -> published.PublishedNote:
 def _text(call: AnyCall, text: str, kept: str) -> web.Response:
     whose = "public" if call.caller.kind == "nobody" else "private"
     headers = {"Cache-Control": f"{whose}, {kept}", "X-Content-Type-Options": "nosniff"}
-    return respond.stored(call, "text/plain", text.encode(), headers)
+    return respond.encoded_resource(call, "text/plain", text.encode(), headers)
 
 
 def _of_log(prefix: str) -> tuple[Route, ...]:

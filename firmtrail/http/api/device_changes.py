@@ -81,7 +81,7 @@ async def post_devices(call: RegisterCall) -> web.Response:
             return _registered_one(outcomes[0], shown)
         return await _registered_many(call, outcomes, shown)
 
-    return await respond.acted(call, command)
+    return await respond.run_once(call, command)
 
 
 async def _with_secrets(
@@ -164,8 +164,8 @@ async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
     is_restored = await call.services.recorder.act(call.log_id, command)
     size, body = await devices.shown_now(call, name)
     if is_restored and text is not None:
-        return respond.json(200, msgspec.structs.replace(body, secret=text), respond.NEVER_KEPT)
-    return respond.changed(body, size)
+        return respond.json(200, msgspec.structs.replace(body, secret=text), respond.NO_STORE)
+    return respond.changed_resource(body, size)
 
 
 async def _check_match(call: AnyCall, name: str) -> None:
@@ -181,7 +181,7 @@ async def delete_device(call: Call[Any, None]) -> web.Response:
     change = commands.WantedChange(DeviceChanged(), decommissioned=True)
     command = commands.change(call.path("device"), change, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, command)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def post_secret(call: Call[Any, Rotation]) -> web.Response:
@@ -200,7 +200,7 @@ async def post_secret(call: Call[Any, Rotation]) -> web.Response:
     async def command(commit: Commit) -> CommandAnswer:
         return CommandAnswer(201, NewSecret(name, text, await rotate(commit)))
 
-    return await respond.acted(call, command)
+    return await respond.run_once(call, command)
 
 
 async def _sealed(call: AnyCall, name: str, text: str) -> device_secrets.SealedSecret:

@@ -9,14 +9,14 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, Status
 from firmtrail.eventstore import log
-from firmtrail.http import lists, moments, respond
+from firmtrail.http import lists, query_times, respond
 from firmtrail.http.api.rows import READ, D, P, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import Moment, case_of, look
-from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import (
+from firmtrail.http.decisions import ConsistentRead, case_of, device_and_control
+from firmtrail.http.errors import NotFound, invalid_parameter
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import (
     AsOf,
     DeviceName,
     DevicePrefix,
@@ -119,15 +119,15 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     if query.as_of is None and query.at is None:
         return await _devices_now(call)
     if query.silent_for is not None:
-        raise moments.invalid("silent_for", "is known only for the present")
+        raise invalid_parameter("silent_for", "is known only for the present")
     return await _devices_then(call, await _past(call))
 
 
 async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     head = (call.log_id, call.project)
 
-    def fetching(now: Moment) -> lists.Fetch:
-        async def fetch(place: Place | None, limit: int) -> Page:
+    def fetching(now: ConsistentRead) -> lists.FetchPage:
+        async def fetch(place: SortKey | None, limit: int) -> ListPage:
             which = await _filter_now(call, now)
             _, found = await device_current.page(
                 now.reader, head, which, after=_after(place), limit=limit + 1
@@ -138,22 +138,22 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
                 if which.outdated is None or which.outdated.finds(each.state)
             ]
             items = await _shown_with_targets(call, now, kept)
-            end = lists.page_of(found, limit, lambda each: (each.state.device,))
-            return Page(items, end, now.size)
+            end = lists.next_key(found, limit, lambda each: (each.state.device,))
+            return ListPage(items, end, now.size)
 
         return fetch
 
-    def counting(now: Moment) -> lists.Count:
+    def counting(now: ConsistentRead) -> lists.CountItems:
         async def count() -> int:
             return await device_current.count(now.reader, head, await _filter_now(call, now))
 
         return count
 
-    return await lists.answer_of_moments(call, Device, fetching, counting)
+    return await lists.answer_consistently(call, Device, fetching, counting)
 
 
 async def _shown_with_targets(
-    call: AnyCall, now: Moment, found: Sequence[CurrentDevice]
+    call: AnyCall, now: ConsistentRead, found: Sequence[CurrentDevice]
 ) -> list[Device]:
     states = [each.state for each in found]
     targets = await check_in.targets(now.reader, call.log_id, now.control, states)
@@ -163,7 +163,7 @@ async def _shown_with_targets(
     ]
 
 
-async def _filter_now(call: Call[DevicesQuery, None], now: Moment) -> Filter:
+async def _filter_now(call: Call[DevicesQuery, None], now: ConsistentRead) -> Filter:
     wanted = call.query.outdated
     if wanted is None:
         return _filter(call)
@@ -177,10 +177,12 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
     if (wanted := call.query.outdated) is not None:
         which = which._replace(outdated=Outdated(wanted, current))
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
         items = [shown(state, current) for state in states[:limit]]
-        return Page(items, lists.page_of(states, limit, lambda state: (state.device,)), past.stop)
+        return ListPage(
+            items, lists.next_key(states, limit, lambda state: (state.device,)), past.stop
+        )
 
     return await lists.answer(call, Device, fetch)
 
@@ -203,13 +205,13 @@ def _filter(call: Call[DevicesQuery, None]) -> Filter:
 
 async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:
     query = call.query
-    at_ms = None if query.at is None else moments.ms("at", query.at)
+    at_ms = None if query.at is None else query_times.parameter_ms("at", query.at)
     if query.as_of is not None:
-        return Past(call.log_id, await moments.size_of(call, query.as_of), at_ms)
+        return Past(call.log_id, await query_times.size_as_of(call, query.as_of), at_ms)
     return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
 
 
-def _after(place: Place | None) -> str:
+def _after(place: SortKey | None) -> str:
     return "" if place is None else str(place[0])
 
 
@@ -243,7 +245,7 @@ async def shown_now(call: AnyCall, name: str) -> tuple[int, Device]:
 
     Raises `NotFound`.
     """
-    seen, control = await look(call, name)
+    seen, control = await device_and_control(call, name)
     state = seen.state
     if state is None:
         raise NotFound(f"There is no device {name}.")

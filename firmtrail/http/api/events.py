@@ -10,14 +10,14 @@ from msgspec import Meta
 from firmtrail.commands import access as commands
 from firmtrail.events.entry import decode, envelope_of, types_named
 from firmtrail.eventstore import free_texts, log, replay, sizes
-from firmtrail.http import moments, reading, respond
+from firmtrail.http import query_times, recorded_reads, respond
 from firmtrail.http.api.rows import ADMINISTER, AUDIT, DELETE, L, P, command, read, resource
 from firmtrail.http.call import Call
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.logs import log_of
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
-from firmtrail.http.texts import Position, StreamName, Time, TypeNames
+from firmtrail.http.scalars import Position, StreamName, Time, TypeNames
 
 CLOUDEVENT = "application/cloudevents+json"
 
@@ -69,10 +69,10 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     recorded meanwhile do not prolong the answer. One page is read at a time: neither the log's
     length nor a slow reader costs memory.
     """
-    with call.services.replays.one(call.caller):
+    with call.services.replays.enter(call.caller):
         head = await log.head(call.services.db, await log_of(call))
         wanted = await _range(call, head)
-        await reading.record(call, _asked(call.query, head.number, wanted))
+        await recorded_reads.record(call, _asked(call.query, head.number, wanted))
         write = _numbered if call.query.positions else _lines
         chunks = write(_limited(_pages(call, wanted), call.query.limit))
         headers = {respond.LOG_SIZE: str(head.size), "Cache-Control": "private, no-cache"}
@@ -85,10 +85,10 @@ async def _range(call: EventsCall, head: log.Head) -> EventRange:
     start = query.start
     stop = head.size if query.stop is None else min(query.stop, head.size)
     if query.since is not None:
-        since_ms = moments.ms("since", query.since)
+        since_ms = query_times.parameter_ms("since", query.since)
         start = max(start, await sizes.at(db, head.log_id, since_ms - 1))
     if query.until is not None:
-        until_ms = moments.ms("until", query.until)
+        until_ms = query_times.parameter_ms("until", query.until)
         stop = min(stop, await sizes.at(db, head.log_id, until_ms - 1))
     if query.limit is not None and query.stream is None and query.type is None:
         stop = min(stop, start + query.limit)
@@ -104,7 +104,7 @@ def _types(names: str | None) -> frozenset[str] | None:
     for name in names.split(","):
         types = types_named(name)
         if not types:
-            raise moments.invalid("type", f"there is no event type {name}")
+            raise invalid_parameter("type", f"there is no event type {name}")
         wanted |= types
     return frozenset(wanted)
 
@@ -154,10 +154,10 @@ async def _numbered(pages: Pages) -> AsyncGenerator[bytes]:
 async def get_event(call: Call[Any, None]) -> web.Response:
     """Return one entry as it is stored, with exactly the bytes that were hashed."""
     head, position = await _place(call)
-    await reading.record(call, {"log": head.number})
+    await recorded_reads.record(call, {"log": head.number})
     async for [(_, _, text)] in log.read(call.services.db, head.log_id, position, position + 1):
         headers = {respond.LOG_SIZE: str(head.size)}
-        return respond.stored(call, CLOUDEVENT, text.encode(), headers)
+        return respond.encoded_resource(call, CLOUDEVENT, text.encode(), headers)
     raise AssertionError("a position below the size exists, or the log is corrupt")
 
 
@@ -168,7 +168,7 @@ async def get_text(call: Call[Any, None]) -> web.Response:
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         raise NotFound("This event has no free text.")
-    await reading.record(call, {"log": head.number})
+    await recorded_reads.record(call, {"log": head.number})
     return respond.resource(call, Text("erased" if text is None else text), head.size)
 
 
@@ -179,7 +179,7 @@ async def delete_text(call: Call[Any, None]) -> web.Response:
     erase = commands.erase_text(head, position, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, erase)
     await call.services.db.scrub()
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def _place(call: Call[Any, None]) -> tuple[log.Head, int]:

@@ -13,7 +13,7 @@ from firmtrail.http.api.check_ins import look_at
 from firmtrail.http.api.rows import CONFLICT, OPERATE, POST, READ, D, command, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.texts import VersionText
+from firmtrail.http.scalars import VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.target import Action, Reason
 
@@ -101,7 +101,7 @@ async def post_retry(call: Call[Any, Retry]) -> web.Response:
         await retry(commit)
         return Retry(version=version)
 
-    return await respond.acted(call, answering(200, command))
+    return await respond.run_once(call, answering(200, command))
 
 
 ROUTES = (

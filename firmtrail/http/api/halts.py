@@ -43,7 +43,7 @@ async def _halt(call: AnyCall, command: LogCommand[None]) -> web.Response:
         await command(commit)
         return HaltState(commit.draft.control.halt)
 
-    return await respond.acted(call, answering(200, halt))
+    return await respond.run_once(call, answering(200, halt))
 
 
 ROUTES = (

@@ -9,14 +9,14 @@ from msgspec import UNSET, UnsetType
 from firmtrail.events.fleet import Status
 from firmtrail.events.times import time_text
 from firmtrail.eventstore.lineage import Segment
-from firmtrail.http import lists, moments
+from firmtrail.http import lists, query_times
 from firmtrail.http.api.rows import READ, D, listing
 from firmtrail.http.api.wire import TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.logs import old_logs, place_of
-from firmtrail.http.texts import AsOf, Time
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.logs import log_and_position, older_logs
+from firmtrail.http.scalars import AsOf, Time
 from firmtrail.projections import fleet_past, history_lines
 from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
@@ -55,22 +55,22 @@ class HistoryQuery(ListQuery, frozen=True, kw_only=True):
 async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
     """List what a device ran, newest first by its own order."""
     query, name = call.query, call.path("device")
-    at_ms = None if query.at is None else moments.ms("at", query.at)
-    stop = END if query.as_of is None else await moments.size_of(call, query.as_of)
+    at_ms = None if query.at is None else query_times.parameter_ms("at", query.at)
+    stop = END if query.as_of is None else await query_times.size_as_of(call, query.as_of)
     asked = HistoryRequest(call.log_id, name, stop, at_ms, moves=0 if query.progress else 1)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         nonlocal asked  # later pages and a total are read at the same size as the first
         page = await _history(call, asked, place, limit + 1)
         asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # a device that reported exists
             await _check_existed(call, name, min(stop, page.size))
-        old = await old_logs(call, (entry.position for entry in page.entries))
+        old = await older_logs(call, (entry.position for entry in page.entries))
         items = [_line(entry, old) for entry in page.entries[:limit]]
-        end = lists.page_of(page.entries, limit, lambda entry: (entry.place, entry.position))
-        return Page(items, end, page.size if query.as_of is None else stop)
+        end = lists.next_key(page.entries, limit, lambda entry: (entry.place, entry.position))
+        return ListPage(items, end, page.size if query.as_of is None else stop)
 
-    return await lists.answer(call, HistoryLine, fetch, place=tuple[int, int])
+    return await lists.answer(call, HistoryLine, fetch, key_type=tuple[int, int])
 
 
 async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -> None:
@@ -80,14 +80,14 @@ async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -
 
 
 async def _history(
-    call: AnyCall, asked: HistoryRequest, place: Place | None, limit: int
+    call: AnyCall, asked: HistoryRequest, place: SortKey | None, limit: int
 ) -> history_lines.HistoryPage:
     before = (END, END) if place is None else (int(place[0]), int(place[1]))
     return history_lines.page_of(await call.services.histories.get(asked), before, limit)
 
 
 def _line(entry: HistoryEntry, old: Sequence[Segment]) -> HistoryLine:
-    number, position = place_of(old, entry.position)
+    number, position = log_and_position(old, entry.position)
     return HistoryLine(
         version=entry.version,
         previous_version=entry.previous_version,

@@ -15,11 +15,11 @@ from firmtrail.http.api.rows import DELETE, POST, command, listing
 from firmtrail.http.api.tokens import after, page_of, scope_of
 from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import PUBLIC, USER
 from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
-from firmtrail.http.kinds import PUBLIC, USER
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import Email, Id, Password
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import Email, Id, Password
 
 LOGIN_MS = 24 * 3600 * 1000
 """The lifetime of a login."""
@@ -64,7 +64,7 @@ async def post_login(call: Call[Any, Login]) -> web.Response:
             answer = await _log_in(tx, actor_id, access.now_ms())
             if key:
                 await keep(tx, key, answer)
-    return respond.json(answer.status, answer.body, respond.NEVER_KEPT)
+    return respond.json(answer.status, answer.body, respond.NO_STORE)
 
 
 async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> CommandAnswer:
@@ -82,7 +82,7 @@ async def post_logout(call: Call[Any, None]) -> web.Response:
     if caller.token_id is None or (await scope_of(call)).project is not None:
         raise Forbidden(NO_LOGIN)
     await _end_login(call, caller.token_id)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -90,7 +90,7 @@ async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, actor_id = call.services.db, str(call.caller.actor_id)
     now_ms = call.services.access.now_ms()
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await tokens.logins(db, actor_id, now_ms, after=after(place), limit=limit + 1)
         return page_of(rows, limit, partial(_login, call))
 
@@ -103,7 +103,7 @@ async def delete_login(call: Call[Any, None]) -> web.Response:
         raise Forbidden(NO_LOGIN)
     if not await _end_login(call, call.path("id")):
         raise NotFound
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def _end_login(call: AnyCall, token_id: str) -> bool:

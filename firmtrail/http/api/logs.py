@@ -13,9 +13,9 @@ from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import AUDIT, LOCAL_PROJECT, POST, P, command, listing
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import LOCAL
 from firmtrail.http.errors import Conflict
-from firmtrail.http.kinds import LOCAL
-from firmtrail.http.lists import ListQuery, Page, Place
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.publishing.minimum_sizes import LogName
 
 
@@ -55,16 +55,16 @@ async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the project's logs, the oldest first; the last one takes the new events."""
     db, project = call.services.db, call.project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = 0 if place is None else int(place[0])
         heads = await log.logs(db, project, after=after, limit=limit + 1)
         items = [_shown(head) for head in heads[:limit]]
-        return Page(items, lists.page_of(heads, limit, lambda head: (head.number,)))
+        return ListPage(items, lists.next_key(heads, limit, lambda head: (head.number,)))
 
     async def count() -> int:
         return await log.count_logs(db, project)
 
-    return await lists.answer(call, Log, fetch, count, place=tuple[int])
+    return await lists.answer(call, Log, fetch, count, key_type=tuple[int])
 
 
 def _shown(head: log.Head) -> Log:

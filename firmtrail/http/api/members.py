@@ -33,11 +33,11 @@ from firmtrail.http.api.rows import (
 )
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import LOCAL
 from firmtrail.http.errors import NotFound
-from firmtrail.http.kinds import LOCAL
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.logs import old_logs, place_of
-from firmtrail.http.texts import Email, Id, NewEmail, Password
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.logs import log_and_position, older_logs
+from firmtrail.http.scalars import Email, Id, NewEmail, Password
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 
@@ -96,10 +96,10 @@ async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the members and their roles, by id."""
     db, project = call.services.db, call.project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await people.members(db, project, after=tokens.after(place), limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.actor_id,))
-        return Page([_member(row) for row in rows[:limit]], next_place)
+        next_place = lists.next_key(rows, limit, lambda row: (row.actor_id,))
+        return ListPage([_member(row) for row in rows[:limit]], next_place)
 
     async def count() -> int:
         return await people.members_count(db, project)
@@ -113,14 +113,14 @@ async def post_member(call: Call[Any, WantedMember]) -> web.Response:
     if call.key is not None and (user := await people.by_email(call.services.db, wanted.email)):
         call.key = call.key._replace(about=user.actor_id)
     set_member = commands.set_member(wanted.email, wanted.role, actor=call.caller.actor)
-    return await respond.acted(call, _answering(set_member))
+    return await respond.run_once(call, _answering(set_member))
 
 
 async def delete_member(call: Call[Any, None]) -> web.Response:
     """End a membership, and its tokens."""
     remove = commands.remove_member(call.path("id"), actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, remove)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def get_actor(call: Call[Any, None]) -> web.Response:
@@ -130,7 +130,7 @@ async def get_actor(call: Call[Any, None]) -> web.Response:
     history = await _history(call, f"{kind}/{actor_id}")
     if not history:
         raise NotFound(f"The log names no actor {actor_id}.")
-    old = await old_logs(call, (each.position for each in history))
+    old = await older_logs(call, (each.position for each in history))
     first = history[0].event
     holder = first.holder if isinstance(first, TokenIssued) else None
     user = await people.by_id(call.services.db, holder or actor_id)
@@ -154,7 +154,7 @@ async def post_local_user(call: Call[Any, LocalUser]) -> web.Response:
     set_member = commands.set_member(
         wanted.email, wanted.role, actor=call.caller.actor, password_hash=password_hash
     )
-    return await respond.acted(call, _answering(set_member))
+    return await respond.run_once(call, _answering(set_member))
 
 
 async def post_local_erasure(call: Call[Any, LocalErasure]) -> web.Response:
@@ -164,7 +164,7 @@ async def post_local_erasure(call: Call[Any, LocalErasure]) -> web.Response:
     if user is None:
         raise NotFound("No user has this e-mail address.")
     await erase_user(services.db, services.recorder, user.actor_id, actor=call.caller.actor)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def _history(call: AnyCall, stream: str) -> list[Recorded]:
@@ -187,7 +187,7 @@ def _member(row: people.Membership) -> Member:
 def _role_since(recorded: Recorded, old: Sequence[Segment]) -> RoleSince:
     role = getattr(recorded.event, "role", None)
     since = time_text(recorded.recorded_at_ms)
-    number, position = place_of(old, recorded.position)
+    number, position = log_and_position(old, recorded.position)
     return RoleSince(role=role, since=since, position=position, log=number)
 
 

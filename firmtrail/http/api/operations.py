@@ -18,9 +18,9 @@ from firmtrail import __version__
 from firmtrail.http import openapi, respond
 from firmtrail.http.api.rows import TEXT, read, resource
 from firmtrail.http.call import AnyCall
+from firmtrail.http.callers import PUBLIC
 from firmtrail.http.errors import NotFound, ServiceUnavailable
-from firmtrail.http.kinds import PUBLIC
-from firmtrail.http.metrics import CONTENT_TYPE, Present
+from firmtrail.http.metrics import CONTENT_TYPE, ProcessState
 from firmtrail.recording.commit import until_text
 
 NOT_READY_RETRY_AFTER_S = 5
@@ -78,7 +78,7 @@ async def get_index(call: AnyCall) -> web.Response:
 
 async def get_healthz(_call: AnyCall) -> web.Response:
     """Return 200 while the process answers at all."""
-    return respond.json(200, Alive(), respond.NEVER_KEPT)
+    return respond.json(200, Alive(), respond.NO_STORE)
 
 
 async def get_readyz(call: AnyCall) -> web.Response:
@@ -88,7 +88,7 @@ async def get_readyz(call: AnyCall) -> web.Response:
     if failures:
         detail = f"Not ready: {', '.join(failures)}.{_until(call, failures)}"
         raise ServiceUnavailable(detail, NOT_READY_RETRY_AFTER_S)
-    return respond.json(200, Ready("ready", refused_logs), respond.NEVER_KEPT)
+    return respond.json(200, Ready("ready", refused_logs), respond.NO_STORE)
 
 
 def _until(call: AnyCall, failures: Sequence[str]) -> str:
@@ -104,19 +104,19 @@ def _until(call: AnyCall, failures: Sequence[str]) -> str:
 
 async def get_metrics(call: AnyCall) -> web.Response:
     """Return metrics, with the numbers of outdated devices, in Prometheus's text format."""
-    headers = {"Content-Type": CONTENT_TYPE, **respond.NEVER_KEPT}
+    headers = {"Content-Type": CONTENT_TYPE, **respond.NO_STORE}
     call.services.gate.observe()
     present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())
     body = call.services.metrics.text(present) + outdated
     return web.Response(body=body, headers=headers)
 
 
-async def _present(call: AnyCall) -> Present:
+async def _present(call: AnyCall) -> ProcessState:
     services = call.services
     failures, checkpoints_up, artifacts_up = await asyncio.gather(
         services.readiness.failures(), services.stores.checkpoints(), services.stores.artifacts()
     )
-    return Present(
+    return ProcessState(
         ready=not failures,
         refused_logs=services.readiness.refused_logs,
         publishing=services.publisher is not None and services.publisher.following.problem is None,
@@ -131,7 +131,7 @@ async def get_openapi(call: AnyCall) -> web.Response:
     document = call.request.app[openapi.DOCUMENT]
     if base_url := call.services.clients.base_url(call.request):
         document = openapi.seen_from(document, base_url)
-    return respond.stored(call, respond.JSON, document, headers)
+    return respond.encoded_resource(call, respond.JSON, document, headers)
 
 
 async def get_docs(call: AnyCall) -> web.Response:
@@ -150,7 +150,7 @@ async def get_docs_file(call: AnyCall) -> web.Response:
 def _file(call: AnyCall, name: str) -> web.Response:
     media = mimetypes.types_map[name[name.rindex(".") :]]
     headers = {**SECURITY_HEADERS, "Cache-Control": "public, max-age=3600"}
-    return respond.stored(call, media, _content(name), headers)
+    return respond.encoded_resource(call, media, _content(name), headers)
 
 
 @functools.cache

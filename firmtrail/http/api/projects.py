@@ -16,10 +16,10 @@ from firmtrail.http.api import tokens
 from firmtrail.http.api.rows import ADMINISTER, PATCH, POST, READ, P, command, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import USER
 from firmtrail.http.errors import Forbidden
-from firmtrail.http.kinds import USER
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import ProjectName
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import ProjectName
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.settings import INITIAL, Settings
 
@@ -71,14 +71,14 @@ async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, actor_id = call.services.db, str(call.caller.actor_id)
     is_system, only = call.caller.kind == "system", (await tokens.scope_of(call)).project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = tokens.after(place)
         if is_system:
             rows = await projects.page(db, after=after, limit=limit + 1)
         else:
             rows = await projects.page_of_member(db, actor_id, only, after=after, limit=limit + 1)
-        next_place = lists.page_of(rows, limit, lambda row: (row.project,))
-        return Page([_listed(row) for row in rows[:limit]], next_place)
+        next_place = lists.next_key(rows, limit, lambda row: (row.project,))
+        return ListPage([_listed(row) for row in rows[:limit]], next_place)
 
     async def count() -> int:
         if is_system:

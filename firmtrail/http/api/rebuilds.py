@@ -13,8 +13,8 @@ from firmtrail.http import respond
 from firmtrail.http.api.rows import LOCAL_PROJECT, POST, command, read
 from firmtrail.http.api.wire import StrictBody
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import LOCAL
 from firmtrail.http.errors import Fault, Invalid
-from firmtrail.http.kinds import LOCAL
 from firmtrail.projections import fold
 from firmtrail.rebuilding.builder import RebuildState
 from firmtrail.rebuilding.generations import Busy

@@ -15,9 +15,9 @@ from firmtrail.http.api.rows import OPERATE, POST, READ, P, command, listing, re
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
-from firmtrail.http.faults import hold
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import FreeText, Name, VersionText
+from firmtrail.http.faults import raise_if_broken
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.projections import releases
 from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.recording.commit import Commit
@@ -66,7 +66,7 @@ class NewRelease(StrictBody, frozen=True, kw_only=True):
     notes: FreeText | None = None
 
     def __post_init__(self) -> None:
-        hold(too_long("notes", self.notes))
+        raise_if_broken(too_long("notes", self.notes))
 
 
 class Withdrawal(StrictBody, frozen=True, kw_only=True):
@@ -75,7 +75,7 @@ class Withdrawal(StrictBody, frozen=True, kw_only=True):
     reason: FreeText
 
     def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason))
+        raise_if_broken(too_long("reason", self.reason))
 
 
 async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
@@ -88,18 +88,18 @@ async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
         reverse=True,
     )
     found.sort(key=lambda each: each.release.model)
-    places: list[Place] = [(each.release.model, each.release.version) for each in found]
+    places: list[SortKey] = [(each.release.model, each.release.version) for each in found]
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         start = 0 if place is None else places.index(place) + 1
         end = start + limit
         items = [_shown(each, is_latest=_key(each) in latest) for each in found[start:end]]
-        return Page(items, places[end - 1] if end < len(places) else None, size)
+        return ListPage(items, places[end - 1] if end < len(places) else None, size)
 
     async def count() -> int:
         return len(found)
 
-    return await lists.answer(call, Release, fetch, count, place=tuple[str, str])
+    return await lists.answer(call, Release, fetch, count, key_type=tuple[str, str])
 
 
 async def get_release(call: AnyCall) -> web.Response:
@@ -128,7 +128,7 @@ async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) 
         after = await command(commit)
         return _shown(after.told, is_latest=after.is_latest)
 
-    return await respond.acted(call, answering(status, shown))
+    return await respond.run_once(call, answering(status, shown))
 
 
 async def _read(call: AnyCall) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]:

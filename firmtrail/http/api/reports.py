@@ -15,13 +15,13 @@ from firmtrail.http.api.receipts import Receipt, RefusedIndex, RefusedItem, Repo
 from firmtrail.http.api.rows import POST, D, P, command
 from firmtrail.http.api.wire import outside_calendar
 from firmtrail.http.call import Call
+from firmtrail.http.callers import REPORTING_DEVICE, GatewayAccess, Permission
 from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import BrokenRules
-from firmtrail.http.kinds import REPORTING_DEVICE, Gateway, Permission
 from firmtrail.http.route import AnyOf, ListOf
-from firmtrail.http.texts import TEXT_BYTES_MAX, DeviceName, Seq, VersionText, VisibleText
-from firmtrail.http.times import time_ms
-from firmtrail.http.validate import Faulty, described
+from firmtrail.http.scalars import TEXT_BYTES_MAX, DeviceName, Seq, VersionText, VisibleText
+from firmtrail.http.times import unix_ms
+from firmtrail.http.validate import FaultyItem, fault_text
 from firmtrail.recording import reports as recording
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
@@ -58,7 +58,7 @@ class ReportsQuery(msgspec.Struct, frozen=True):
 
 MINIMAL, PROOF = "return=minimal", "receipt=proof"
 
-type OrFaulty[Item] = Item | Faulty
+type OrFaulty[Item] = Item | FaultyItem
 
 type ReportsCall = Call[ReportsQuery, Report | list[OrFaulty[Report]]]
 
@@ -136,7 +136,7 @@ def _command(name: str, report: Report, actor: str) -> ReportCommand:
         actor,
         report_id=report.report_id,
         seq=report.seq,
-        occurred_at_ms=None if report.occurred_at is None else time_ms(report.occurred_at),
+        occurred_at_ms=None if report.occurred_at is None else unix_ms(report.occurred_at),
         question=report.question,
         rollout=report.rollout,
         detail=cut(report.detail) if report.detail else None,
@@ -144,13 +144,13 @@ def _command(name: str, report: Report, actor: str) -> ReportCommand:
 
 
 def _command_or_refusal(name: str, item: OrFaulty[Report], actor: str) -> ReportCommand | Refused:
-    if isinstance(item, Faulty):
-        return Refused("invalid", described(item.faults), status=422)
+    if isinstance(item, FaultyItem):
+        return Refused("invalid", fault_text(item.faults), status=422)
     return _command(name, item, actor)
 
 
 def _device_of(item: OrFaulty[DeviceReport]) -> str:
-    return "" if isinstance(item, Faulty) else item.device
+    return "" if isinstance(item, FaultyItem) else item.device
 
 
 def cut(detail: str) -> str:
@@ -219,7 +219,7 @@ ROUTES = (
         POST,
         f"{P}/reports",
         post_gateway_reports,
-        Gateway(Permission.REPORT),
+        GatewayAccess(Permission.REPORT),
         body=DeviceReport | list[DeviceReport],
         **_FIELDS,
     ),

@@ -15,8 +15,8 @@ from firmtrail.http.api.rollouts import ROLLOUT, Rollout, rollout_of, shown_now,
 from firmtrail.http.api.rows import CHANGED, OPERATE, POST, command
 from firmtrail.http.api.wire import Because, too_long
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import moment
-from firmtrail.http.faults import hold
+from firmtrail.http.decisions import consistent_read
+from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.route import Handler, Route
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -30,7 +30,7 @@ class Advance(Because, frozen=True, kw_only=True):
     percent: Percent
 
     def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason), too_fine("percent", self.percent))
+        raise_if_broken(too_long("reason", self.reason), too_fine("percent", self.percent))
 
 
 class Commanded(msgspec.Struct, frozen=True):
@@ -79,12 +79,12 @@ async def _answer(call: AnyCall, make: _CommandMaker) -> web.Response:
     answer = await kept(call.services.db, call.key) or await _commanded(call, make)
     done = msgspec.convert(answer.body, Commanded, from_attributes=True)
     if done.rollout is None:
-        async with moment(call) as now:
+        async with consistent_read(call) as now:
             done = Commanded(now.size, await shown_now(call, now))
         if call.key is not None:
             async with call.services.db.transaction() as tx:
                 await keep(tx, call.key, CommandAnswer(200, done))
-    return respond.changed(done.rollout, done.log_size)
+    return respond.changed_resource(done.rollout, done.log_size)
 
 
 async def _commanded(call: AnyCall, make: _CommandMaker) -> CommandAnswer:
@@ -108,7 +108,7 @@ async def _precondition(call: AnyCall) -> Callable[[Control], None]:
     """
     if "If-Match" not in call.request.headers:
         return lambda _control: None
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         seen, body = now.control, await shown_now(call, now)
 
     def state(control: Control) -> tuple[rollout.RolloutState, int | None]:

@@ -25,9 +25,9 @@ from firmtrail.http.api.rollouts import (
 from firmtrail.http.api.rows import OPERATE, POST, P, command
 from firmtrail.http.api.wire import StrictBody, too_long
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import moment
-from firmtrail.http.faults import Broken, hold
-from firmtrail.http.texts import FreeText, Name, VersionText
+from firmtrail.http.decisions import consistent_read
+from firmtrail.http.faults import BrokenRule, raise_if_broken
+from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, rollout, version
@@ -71,7 +71,7 @@ class WantedRollout(StrictBody, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        hold(both(self.cohort, self.tag), too_fine("percent", self.percent))
+        raise_if_broken(both(self.cohort, self.tag), too_fine("percent", self.percent))
 
 
 class WantedRollback(StrictBody, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ class WantedRollback(StrictBody, frozen=True, kw_only=True):
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        hold(
+        raise_if_broken(
             both(self.cohort, self.tag),
             too_fine("percent", self.percent),
             too_long("reason", self.reason),
@@ -104,14 +104,14 @@ class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     devices: NamedDevices | UnsetType = UNSET
 
 
-def both(cohort: str | None, tag: str | None) -> Broken | None:
+def both(cohort: str | None, tag: str | None) -> BrokenRule | None:
     """Returns the fault of a request that narrows a model by both a cohort and a tag."""
     if cohort is not None and tag is not None:
         return "tag", "can't be combined with a cohort; name only one of the two"
     return None
 
 
-def too_fine(name: str, percent: float | None) -> Broken | None:
+def too_fine(name: str, percent: float | None) -> BrokenRule | None:
     """Returns the fault of a percentage with more than two decimals."""
     if percent is not None and percent != round(percent, 2):
         return name, "has more than two decimals"
@@ -160,7 +160,7 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
     the log's head is locked to store the answer."""
     known = await kept(call.services.db, call.key)
     if known is not None:
-        return respond.json(known.status, known.body, respond.NEVER_KEPT)
+        return respond.json(known.status, known.body, respond.NO_STORE)
     would_be = await look()
     if call.key is None:
         return respond.json(200, would_be)
@@ -168,18 +168,18 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
     async def tried(_commit: Commit) -> msgspec.Struct:
         return would_be
 
-    return await respond.acted(call, answering(200, tried))
+    return await respond.run_once(call, answering(200, tried))
 
 
 async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         tried = _unstarted(call, control.decide_rollout(now.control, wanted))
         counted = await progress_of(call, now, tried)
     return msgspec.structs.replace(shown(now.control, tried, NO_TEXTS), progress=counted)
 
 
 async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         tried = _unstarted(call, control.decide_rollback(now.control, wanted))
         return StartedRollback(rollout=None, devices=await named_devices(call, now, tried))
 
@@ -204,7 +204,7 @@ async def _started(
         found = await command(commit)
         return show(commit.draft.control, found)
 
-    return await respond.acted(call, answering(201, answer))
+    return await respond.run_once(call, answering(201, answer))
 
 
 ROUTES = (

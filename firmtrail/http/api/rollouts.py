@@ -12,9 +12,9 @@ from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import READ, P, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import Moment, moment
+from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import PAGE_ITEMS_MAX, ListQuery, Page, Place
+from firmtrail.http.lists import PAGE_ITEMS_MAX, ListPage, ListQuery, SortKey
 from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import progress, rollout
@@ -100,24 +100,26 @@ class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the rollouts and rollbacks, the newest first."""
-    async with moment(call) as (reader, size, control):
+    async with consistent_read(call) as (reader, size, control):
         _, texts = await rollouts.texts(reader, call.log_id)
     found = sorted(control.rollouts.values(), key=lambda each: -each.position)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         remaining = [each for each in found if place is None or each.position < int(place[0])]
         items = [shown(control, each, texts.get(each.id, NO_TEXTS)) for each in remaining[:limit]]
-        return Page(items, lists.page_of(remaining, limit, lambda each: (each.position,)), size)
+        return ListPage(
+            items, lists.next_key(remaining, limit, lambda each: (each.position,)), size
+        )
 
     async def count() -> int:
         return len(found)
 
-    return await lists.answer(call, Rollout, fetch, count, place=tuple[int])
+    return await lists.answer(call, Rollout, fetch, count, key_type=tuple[int])
 
 
 async def get_rollout(call: AnyCall) -> web.Response:
     """Return a rollout and its progress."""
-    async with moment(call) as now:
+    async with consistent_read(call) as now:
         body = await shown_now(call, now)
     return respond.resource(call, body, now.size)
 
@@ -130,7 +132,7 @@ def rollout_of(call: AnyCall, control: Control) -> rollout.RolloutState:
     return found
 
 
-async def shown_now(call: AnyCall, now: Moment) -> Rollout:
+async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     """Returns the rollout of the path, with its progress, as it is at this moment."""
     found = rollout_of(call, now.control)
     _, texts = await rollouts.texts(now.reader, call.log_id)
@@ -143,7 +145,9 @@ async def shown_now(call: AnyCall, now: Moment) -> Rollout:
     return body
 
 
-async def progress_of(call: AnyCall, now: Moment, found: rollout.RolloutState) -> RolloutProgress:
+async def progress_of(
+    call: AnyCall, now: ConsistentRead, found: rollout.RolloutState
+) -> RolloutProgress:
     """Counts the devices of a rollout."""
     reader, max_attempts = now.reader, now.control.settings.max_attempts
     matching = await rollout_devices.matching(reader, call.log_id, found)
@@ -151,7 +155,9 @@ async def progress_of(call: AnyCall, now: Moment, found: rollout.RolloutState) -
     return RolloutProgress(matching, **counted)
 
 
-async def named_devices(call: AnyCall, now: Moment, found: rollout.RolloutState) -> NamedDevices:
+async def named_devices(
+    call: AnyCall, now: ConsistentRead, found: rollout.RolloutState
+) -> NamedDevices:
     """Counts the devices that a rollback names."""
     now_ms = call.services.access.now_ms()
     named = await rollout_devices.rollback_counts(
@@ -199,15 +205,18 @@ def shown(control: Control, found: rollout.RolloutState, texts: RolloutTexts) ->
 async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.StreamResponse:
     """List the devices that a rollout covers, each in exactly one state."""
 
-    def fetching(now: Moment) -> lists.Fetch:
+    def fetching(now: ConsistentRead) -> lists.FetchPage:
         return partial(_page, call, now)
 
-    return await lists.answer_of_moments(call, RolloutDevice, fetching)
+    return await lists.answer_consistently(call, RolloutDevice, fetching)
 
 
 async def _page(
-    call: Call[RolloutDevicesQuery, None], now: Moment, place: Place | None, limit: int
-) -> Page:
+    call: Call[RolloutDevicesQuery, None],
+    now: ConsistentRead,
+    place: SortKey | None,
+    limit: int,
+) -> ListPage:
     found = rollout_of(call, now.control)
     items: list[RolloutDevice] = []
     after = "" if place is None else str(place[0])
@@ -215,14 +224,17 @@ async def _page(
         page, last = await _devices(call, now, found, after)
         items += page
         if last is None or len(items) > limit:
-            end = lists.page_of(items, limit, lambda each: (each.device,))
-            return Page(items[:limit], end, now.size)
+            end = lists.next_key(items, limit, lambda each: (each.device,))
+            return ListPage(items[:limit], end, now.size)
         after = last
-    return Page(items, (after,), now.size)
+    return ListPage(items, (after,), now.size)
 
 
 async def _devices(
-    call: Call[RolloutDevicesQuery, None], now: Moment, found: rollout.RolloutState, after: str
+    call: Call[RolloutDevicesQuery, None],
+    now: ConsistentRead,
+    found: rollout.RolloutState,
+    after: str,
 ) -> tuple[list[RolloutDevice], str | None]:
     """Returns those of the next devices that are in the state asked for, and the last device of the
     batch if more follow."""

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from http import HTTPMethod
 from typing import Any
 
-from firmtrail.http.kinds import Access, Device, Gateway, Local, Member, Permission
+from firmtrail.http.callers import (
+    DeviceAccess,
+    GatewayAccess,
+    LocalAccess,
+    MemberAccess,
+    Permission,
+    RouteAccess,
+)
 from firmtrail.http.lists import Listing, ListQuery
 from firmtrail.http.respond import CSV, LOG_SIZE, NDJSON
 from firmtrail.http.route import Content, Handler, Route
@@ -24,10 +31,10 @@ L = f"{P}/logs/{{number}}"
 LOCAL_PROJECT = "/local/projects/{project}"
 """The path of a project on the local socket."""
 
-READ = Member(Permission.READ)
-OPERATE = Member(Permission.OPERATE)
-AUDIT = Member(Permission.AUDIT)
-ADMINISTER = Member(Permission.ADMINISTER)
+READ = MemberAccess(Permission.READ)
+OPERATE = MemberAccess(Permission.OPERATE)
+AUDIT = MemberAccess(Permission.AUDIT)
+ADMINISTER = MemberAccess(Permission.ADMINISTER)
 
 CONFLICT = frozenset({409})
 """The status of most refusals by the rules."""
@@ -39,37 +46,46 @@ TEXT = "text/plain"
 
 
 def read(
-    path: str, handler: Handler, access: Access, answers: Mapping[int, Content], **fields: Any
+    path: str, handler: Handler, access: RouteAccess, answers: Mapping[int, Content], **fields: Any
 ) -> Route:
     """Describes a GET with these answers."""
     return _row(GET, path, handler, access, answers=answers, **fields)
 
 
-def resource(path: str, handler: Handler, access: Access, content: Content, **fields: Any) -> Route:
+def resource(
+    path: str, handler: Handler, access: RouteAccess, content: Content, **fields: Any
+) -> Route:
     """Describes a GET whose answer has an ETag, so that a client that has it already gets 304."""
     return read(path, handler, access, {200: content, 304: None}, **fields)
 
 
-def listing(path: str, handler: Handler, access: Access, item: Content, **fields: Any) -> Route:
+def listing(
+    path: str, handler: Handler, access: RouteAccess, item: Content, **fields: Any
+) -> Route:
     """Describes a GET that answers with a page of items, or with all of them as CSV or NDJSON."""
     defaults = {"query": ListQuery, "other_media": (CSV, NDJSON)}
     return resource(path, handler, access, Listing[item], **(defaults | fields))
 
 
 def command(
-    method: HTTPMethod, path: str, handler: Handler, access: Access, **fields: Any
+    method: HTTPMethod, path: str, handler: Handler, access: RouteAccess, **fields: Any
 ) -> Route:
     """Describes a request that changes something. Without `answers` it is answered with 204.
 
     Each POST of a user takes an Idempotency-Key; devices and gateways send a report_id instead.
     """
-    is_of_user = not isinstance(access, Device | Gateway | Local) and "is_raw" not in fields
+    is_of_user = (
+        not isinstance(access, DeviceAccess | GatewayAccess | LocalAccess)
+        and "is_raw" not in fields
+    )
     takes_key = method is POST and is_of_user
     defaults = {"answers": {204: None}, "refusals": CONFLICT, "takes_key": takes_key}
     return _row(method, path, handler, access, **(defaults | fields))
 
 
-def _row(method: HTTPMethod, path: str, handler: Handler, access: Access, **fields: Any) -> Route:
+def _row(
+    method: HTTPMethod, path: str, handler: Handler, access: RouteAccess, **fields: Any
+) -> Route:
     summary = (handler.__doc__ or "").partition("\n")[0]
     return Route(
         method=method, path=path, handler=handler, access=access, summary=summary, **fields

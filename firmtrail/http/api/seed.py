@@ -20,8 +20,8 @@ from firmtrail.events.times import time_text
 from firmtrail.http import incoming, respond
 from firmtrail.http.api.rows import POST, TEXT, command, read
 from firmtrail.http.call import AnyCall
+from firmtrail.http.callers import PUBLIC
 from firmtrail.http.errors import CHALLENGE, Forbidden, TooManyRequests
-from firmtrail.http.kinds import PUBLIC
 from firmtrail.projections import device_current, history_lines
 from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.history_lines import HistoryEntry
@@ -126,7 +126,7 @@ async def get_firmware_updates_by_device_id(call: AnyCall) -> web.Response:
         SeedUpdate(each, number, entry.sent or entry.version, time_text(entry.time_ms))
         for each, entry in enumerate(entries, start=1)
     ]
-    return respond.json(200, updates, respond.NEVER_KEPT)
+    return respond.json(200, updates, respond.NO_STORE)
 
 
 async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None:
@@ -197,7 +197,7 @@ def _refused(text: str) -> web.Response:
 
 
 def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    sent = {**respond.NEVER_KEPT, **(headers or {})}
+    sent = {**respond.NO_STORE, **(headers or {})}
     return web.Response(status=status, text=text, headers=sent)
 
 

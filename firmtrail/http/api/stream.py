@@ -15,11 +15,11 @@ from aiohttp import web
 
 from firmtrail.events.entry import envelope_of
 from firmtrail.eventstore import log
-from firmtrail.http import reading, respond
+from firmtrail.http import recorded_reads, respond
 from firmtrail.http.api.rows import AUDIT, P, read
 from firmtrail.http.call import Call
 from firmtrail.http.errors import BadRequest, Conflict
-from firmtrail.http.texts import POSITION_PATTERN, Position
+from firmtrail.http.scalars import POSITION_PATTERN, Position
 from firmtrail.http.watch import grew_or_closed
 
 EVENT_STREAM = "text/event-stream"
@@ -48,10 +48,10 @@ async def get_stream(call: StreamCall) -> web.StreamResponse:
 
     Each event has the entry's type, and its position as the id.
     """
-    with call.services.streams.one(call.caller):
+    with call.services.streams.enter(call.caller):
         head = await log.head(call.services.db, call.log_id)
         start = _start(call, head.size)
-        await reading.record(call, {"log": head.number, "from": start})
+        await recorded_reads.record(call, {"log": head.number, "from": start})
         events = _events(call, start, head.size)
         headers = {respond.LOG_SIZE: str(head.size), **_HEADERS}
         return await respond.stream(call, EVENT_STREAM, events, headers)

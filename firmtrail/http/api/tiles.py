@@ -12,15 +12,14 @@ from aiohttp import web
 from firmtrail.eventstore import log, tiles, tree
 from firmtrail.eventstore.merkle import TILE_WIDTH
 from firmtrail.eventstore.tiles import Tile
-from firmtrail.http import reading, respond
+from firmtrail.http import recorded_reads, respond
 from firmtrail.http.api.rows import AUDIT, TEXT, L, P, resource
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.logs import is_newest, log_of
-from firmtrail.http.moments import invalid
 from firmtrail.http.respond import BYTES
 from firmtrail.http.route import Route
-from firmtrail.http.texts import Position
+from firmtrail.http.scalars import Position
 
 RECORDED_POSITIONS = 65_536
 """Reads of tiles are recorded in blocks of at least so many positions."""
@@ -46,7 +45,7 @@ async def get_tile(call: AnyCall) -> web.Response:
     level = int(call.path("level") or -1)
     log_id, tile = await _tile_of(call, level, str(level))
     hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
-    return respond.stored(call, BYTES, hashes, _kept(call))
+    return respond.encoded_resource(call, BYTES, hashes, _kept(call))
 
 
 async def get_bundle(call: AnyCall) -> web.Response:
@@ -54,8 +53,8 @@ async def get_bundle(call: AnyCall) -> web.Response:
     log_id, tile = await _tile_of(call, 0, "entries")
     entries = await tree.bundle(call.services.db, log_id, *tile)
     headers = _kept(call) | {"Vary": "Accept-Encoding"}
-    response = respond.stored(call, BYTES, entries, headers)
-    if respond.takes_gzip(call.request):
+    response = respond.encoded_resource(call, BYTES, entries, headers)
+    if respond.accepts_gzip(call.request):
         response.headers["ETag"] = f"W/{response.headers['ETag']}"  # not the plain bytes
         if response.status == 200:
             response.enable_compression(web.ContentCoding.gzip)
@@ -68,12 +67,12 @@ async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
     log_id = await log_of(call)
     size = (await log.head(db, log_id)).size
     if query.new > size:
-        raise invalid("to", f"the log has {size} events")
+        raise invalid_parameter("to", f"the log has {size} events")
     if query.old > query.new:
-        raise invalid("from", "is greater than `to`")
+        raise invalid_parameter("from", "is greater than `to`")
     proof = await tree.consistency(db, log_id, query.old, query.new)
     lines = "".join(f"{b64encode(node).decode()}\n" for node in proof)
-    return respond.stored(call, TEXT, lines.encode(), _kept(call))
+    return respond.encoded_resource(call, TEXT, lines.encode(), _kept(call))
 
 
 def _kept(call: AnyCall) -> dict[str, str]:
@@ -92,7 +91,9 @@ async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
     if not tiles.is_within(level, tile, head.size):
         raise NotFound("The log has no such tile.")
     path = f"/logs/{head.number}/tile/{what}"
-    await reading.record_once_a_minute(call, path, {"log": head.number, **_range(level, tile)})
+    await recorded_reads.record_once_a_minute(
+        call, path, {"log": head.number, **_range(level, tile)}
+    )
     return log_id, tile
 
 

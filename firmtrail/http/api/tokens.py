@@ -21,12 +21,12 @@ from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import ADMINISTER, DELETE, LOCAL_PROJECT, POST, P, command, listing
 from firmtrail.http.api.wire import StrictBody, TimeText, outside_calendar, time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.callers import LOCAL, USER
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
-from firmtrail.http.faults import hold
-from firmtrail.http.kinds import LOCAL, USER
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import Email, Id, ProjectName
-from firmtrail.http.times import time_ms
+from firmtrail.http.faults import raise_if_broken
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import Email, Id, ProjectName
+from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 
@@ -44,7 +44,7 @@ class WantedToken(StrictBody, frozen=True, kw_only=True):
     expires_at: TimeWithOffset | None = None
 
     def __post_init__(self) -> None:
-        hold(outside_calendar("expires_at", self.expires_at))
+        raise_if_broken(outside_calendar("expires_at", self.expires_at))
 
 
 class LocalToken(StrictBody, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class LocalToken(StrictBody, frozen=True, kw_only=True):
     expires_at: TimeWithOffset | None = None
 
     def __post_init__(self) -> None:
-        hold(outside_calendar("expires_at", self.expires_at))
+        raise_if_broken(outside_calendar("expires_at", self.expires_at))
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +93,7 @@ async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, actor_id = call.services.db, str(call.caller.actor_id)
     only = (await scope_of(call)).project
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await tokens.page(db, actor_id, only, after=after(place), limit=limit + 1)
         return page_of(rows, limit, _token)
 
@@ -123,7 +123,7 @@ async def post_token(call: Call[Any, WantedToken]) -> web.Response:
         issued_by=None if rights.token_role is None else caller.token_id,
     )
     issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
-    return await respond.acted(call, answering(201, _shown(issue)), log_id=log_id)
+    return await respond.run_once(call, answering(201, _shown(issue)), log_id=log_id)
 
 
 async def delete_token(call: Call[Any, None]) -> web.Response:
@@ -142,14 +142,14 @@ async def delete_token(call: Call[Any, None]) -> web.Response:
         raise NotFound
     end = commands.revoke_token(token.token_id, actor=caller.actor)
     await call.services.recorder.act(log_id, end)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def get_project_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the project's valid tokens, and the logins of its members."""
     db, project, now_ms = call.services.db, call.project, call.services.access.now_ms()
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         begin = after(place)
         rows = await tokens.page_of_members(db, project, now_ms, after=begin, limit=limit + 1)
         return page_of(rows, limit, _member_token)
@@ -164,7 +164,7 @@ async def delete_project_token(call: Call[Any, None]) -> web.Response:
     """End a token of the project with those that it issued, or a login of a member."""
     end = commands.end_token(call.path("id"), actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, end)
-    return respond.nothing()
+    return respond.no_content()
 
 
 async def post_local_token(call: Call[Any, LocalToken]) -> web.Response:
@@ -181,7 +181,7 @@ async def post_local_token(call: Call[Any, LocalToken]) -> web.Response:
         expires_at_ms=_future_ms(call, asked.expires_at),
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
-    return await respond.acted(call, answering(201, _shown(issue)))
+    return await respond.run_once(call, answering(201, _shown(issue)))
 
 
 async def scope_of(call: AnyCall) -> tokens.Scope:
@@ -193,17 +193,17 @@ async def scope_of(call: AnyCall) -> tokens.Scope:
     return await tokens.scope(call.services.db, token_id)
 
 
-def after(place: Place | None) -> str:
+def after(place: SortKey | None) -> str:
     """Returns the id or name after which a page begins."""
     return str(place[0]) if place else ""
 
 
 def page_of[Row: (Token, LoginSession, MemberToken)](
     rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
-) -> Page:
+) -> ListPage:
     """Returns a page of tokens or logins; a row more than `limit` shows that another follows."""
-    end = lists.page_of(rows, limit, lambda row: (row.token_id,))
-    return Page([show(row) for row in rows[:limit]], end)
+    end = lists.next_key(rows, limit, lambda row: (row.token_id,))
+    return ListPage([show(row) for row in rows[:limit]], end)
 
 
 def _shown(issue: LogCommand[commands.NewToken]) -> LogCommand[ApiToken]:
@@ -217,7 +217,7 @@ def _shown(issue: LogCommand[commands.NewToken]) -> LogCommand[ApiToken]:
 def _future_ms(call: AnyCall, moment: datetime | None) -> int | None:
     if moment is None:
         return None
-    moment_ms = time_ms(moment)
+    moment_ms = unix_ms(moment)
     if moment_ms <= call.services.access.now_ms():
         raise Invalid(
             "The expiry lies in the past.", faults=[Fault("lies in the past", "/expires_at")]

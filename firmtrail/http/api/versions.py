@@ -9,13 +9,14 @@ from msgspec import Meta
 
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, sizes
-from firmtrail.http import fleet_metrics, lists, metrics, moments, respond
+from firmtrail.http import fleet_metrics, lists, metrics, query_times, respond
 from firmtrail.http.api.rows import READ, TEXT, P, listing, read
 from firmtrail.http.api.wire import TimeText
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import moment
-from firmtrail.http.lists import ListQuery, Page, Place
-from firmtrail.http.texts import AsOf, Time
+from firmtrail.http.decisions import consistent_read
+from firmtrail.http.errors import invalid_parameter
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.scalars import AsOf, Time
 from firmtrail.projections import fleet_versions
 from firmtrail.projections.fleet_versions import VersionCount
 
@@ -58,22 +59,22 @@ class TimelineQuery(ListQuery, frozen=True, kw_only=True, rename={"start": "from
 async def get_versions(call: Call[VersionsQuery, None]) -> web.StreamResponse:
     """List how many devices run each version, by model and version."""
     as_of = call.query.as_of
-    stop = None if as_of is None else await moments.size_of(call, as_of)
+    stop = None if as_of is None else await query_times.size_as_of(call, as_of)
     size, counts = await fleet_versions.counts(call.services.db, call.log_id, stop)
     items = sorted(_shares(counts), key=_place_of)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         remaining = [item for item in items if place is None or _place_of(item) > place]
-        end = lists.page_of(remaining, limit, _place_of)
-        return Page(remaining[:limit], end, size if stop is None else stop)
+        end = lists.next_key(remaining, limit, _place_of)
+        return ListPage(remaining[:limit], end, size if stop is None else stop)
 
     async def count() -> int:
         return len(items)
 
-    return await lists.answer(call, VersionShare, fetch, count, place=tuple[str, str])
+    return await lists.answer(call, VersionShare, fetch, count, key_type=tuple[str, str])
 
 
-def _place_of(item: VersionShare) -> Place:
+def _place_of(item: VersionShare) -> SortKey:
     return item.model or "", item.version or ""
 
 
@@ -90,10 +91,10 @@ def _shares(counts: Sequence[VersionCount]) -> list[VersionShare]:
 
 async def get_project_metrics(call: AnyCall) -> web.Response:
     """Return how many devices of each model are outdated, in Prometheus's text format."""
-    async with moment(call) as (reader, size, control):
+    async with consistent_read(call) as (reader, size, control):
         _, counts = await fleet_versions.counts(reader, call.log_id)
-    text = fleet_metrics.of_models(call.project, counts, control.current)
-    headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NEVER_KEPT}
+    text = fleet_metrics.model_metrics(call.project, counts, control.current)
+    headers = {"Content-Type": metrics.CONTENT_TYPE, **respond.NO_STORE}
     return web.Response(body=text, headers={**headers, respond.LOG_SIZE: str(size)})
 
 
@@ -101,15 +102,15 @@ async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:
     """List how many devices ran each version, as known at each step, the earliest first."""
     times = _times(call)
 
-    async def fetch(place: Place | None, limit: int) -> Page:
+    async def fetch(place: SortKey | None, limit: int) -> ListPage:
         remaining = [at_ms for at_ms in times if place is None or at_ms > int(place[0])]
         size, items = await _steps_at(call, remaining[:limit])
-        return Page(items, lists.page_of(remaining, limit, lambda at_ms: (at_ms,)), size)
+        return ListPage(items, lists.next_key(remaining, limit, lambda at_ms: (at_ms,)), size)
 
     async def count() -> int:
         return len(times)
 
-    return await lists.answer(call, TimelineStep, fetch, count, place=tuple[int])
+    return await lists.answer(call, TimelineStep, fetch, count, key_type=tuple[int])
 
 
 async def _steps_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[TimelineStep]]:
@@ -130,13 +131,15 @@ async def _steps_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[Time
 def _times(call: Call[TimelineQuery, None]) -> Sequence[int]:
     query = call.query
     now_ms = call.services.access.now_ms()
-    start_ms = moments.past_ms(call, "from", query.start)
-    stop_ms = now_ms if query.stop is None else min(moments.ms("to", query.stop), now_ms)
+    start_ms = query_times.past_ms(call, "from", query.start)
+    stop_ms = (
+        now_ms if query.stop is None else min(query_times.parameter_ms("to", query.stop), now_ms)
+    )
     if stop_ms < start_ms:
-        raise moments.invalid("to", "is before from")
+        raise invalid_parameter("to", "is before from")
     steps = range(start_ms, stop_ms + 1, query.step * 1000)
     if len(steps) > STEPS_MAX:
-        raise moments.invalid("step", f"makes more than {STEPS_MAX} steps")
+        raise invalid_parameter("step", f"makes more than {STEPS_MAX} steps")
     return steps
 
 

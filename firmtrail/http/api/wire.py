@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from firmtrail.events.times import time_text
-from firmtrail.http.faults import Broken, hold
-from firmtrail.http.texts import TEXT_BYTES_MAX, FreeText
+from firmtrail.http.faults import BrokenRule, raise_if_broken
+from firmtrail.http.scalars import TEXT_BYTES_MAX, FreeText
 from firmtrail.http.times import OUTSIDE_CALENDAR, is_in_calendar
 
 type TimeText = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
@@ -29,7 +29,7 @@ class Because(StrictBody, frozen=True, kw_only=True):
     reason: FreeText | None = None
 
     def __post_init__(self) -> None:
-        hold(too_long("reason", self.reason))
+        raise_if_broken(too_long("reason", self.reason))
 
 
 def time_or_none(time_ms: int | None) -> str | None:
@@ -37,14 +37,14 @@ def time_or_none(time_ms: int | None) -> str | None:
     return None if time_ms is None else time_text(time_ms)
 
 
-def outside_calendar(name: str, moment: datetime | None) -> Broken | None:
+def outside_calendar(name: str, moment: datetime | None) -> BrokenRule | None:
     """Returns the fault of a time whose offset moves it out of the years that can be written."""
     if moment is None or is_in_calendar(moment):
         return None
     return name, OUTSIDE_CALENDAR
 
 
-def too_long(name: str, text: str | None) -> Broken | None:
+def too_long(name: str, text: str | None) -> BrokenRule | None:
     """Returns the fault of a free text that has few enough characters but too many bytes."""
     if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
         return name, f"has more than {TEXT_BYTES_MAX} bytes"

@@ -1,4 +1,4 @@
-"""Noting a read in the access record, before anything of it is sent."""
+"""Records in the access record that a request reads, before any byte of the answer is sent."""
 
 from collections.abc import Mapping
 
@@ -7,42 +7,44 @@ import msgspec
 from firmtrail.access.reads import Read
 from firmtrail.http.call import AnyCall
 
-PAGING = ("limit", "cursor", "count")
-"""Members of a list's query that say nothing of what is in the list."""
+PAGING_PARAMETERS = ("limit", "cursor", "count")
+"""Parameters of a list that do not change which items the list holds."""
 
 
 async def record(call: AnyCall, asked: Mapping[str, object]) -> None:
-    """Note that this request reads what `asked` says. Raises `Unavailable`: then it may not.
+    """Records that this request reads the part of the log or the list that `asked` describes.
 
-    For every handler that gives out a part of the log, or a list to take away. Call it once it is
-    known what will be read, and before the first byte is sent. A HEAD reads nothing.
+    Raises `Unavailable`; the request must not be answered then. Every handler that gives out a part
+    of the log, or a list as a file, calls this once: when it knows what it will read, and before
+    it sends the first byte. A HEAD request reads nothing.
     """
     if call.request.method != "HEAD":
         await call.services.reads.add(_read(call, _path(call), asked))
 
 
 async def record_once_a_minute(call: AnyCall, path: str, asked: Mapping[str, object]) -> None:
-    """As `record`, for what one client fetches by the thousand, tiles say.
+    """Records a read of something that one client fetches by the thousand, such as tiles.
 
-    One record stands for all reads by the same actor in the next minute that have this `path` and
-    `asked`: so neither names the single tile, but what it is a part of.
+    One record stands for all reads in the next minute by the same actor with the same `path` and
+    `asked`. Both therefore name the whole that the tile belongs to, and not the single tile.
     """
     if call.request.method != "HEAD":
         await call.services.reads.add_once_a_minute(_read(call, path, asked))
 
 
-def asked(query: msgspec.Struct) -> dict[str, object]:
-    """The filters of a list, without those that are not set."""
+def filters_of(query: msgspec.Struct) -> dict[str, object]:
+    """Returns the filters of a list that the query sets."""
     values = msgspec.to_builtins(query)
     return {
         field.encode_name: values[field.encode_name]
         for field in msgspec.structs.fields(query)
-        if field.encode_name not in PAGING and getattr(query, field.name) != field.default
+        if field.encode_name not in PAGING_PARAMETERS
+        and getattr(query, field.name) != field.default
     }
 
 
 def _path(call: AnyCall) -> str:
-    """Below the project's; the names in it were checked."""
+    """Returns the path below the project's; the names in it were checked."""
     return call.request.path.removeprefix(f"/api/v1/projects/{call.project}") or "/"
 
 

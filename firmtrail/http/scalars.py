@@ -1,8 +1,8 @@
-"""The scalars of the interface: each with the rule that checks it and documents it.
+"""Defines the scalar types of the interface, each with the rule that checks and documents it.
 
-Patterns end in `$(?!\\n)`: a `$` alone also matches before a final newline, and the look-ahead is
-valid ECMA-262, so the same text stands in the OpenAPI document. All are ASCII and admit no NUL,
-which Postgres can't store.
+Patterns end in `$(?!\\n)`, because a `$` alone also matches before a final newline. The look-ahead
+is valid ECMA-262, so the OpenAPI document uses the same patterns. All are ASCII and exclude NUL,
+which Postgres cannot store.
 """
 
 from typing import Annotated
@@ -16,7 +16,7 @@ _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
 
 TEXT_BYTES_MAX = 4096
-"""Of free text."""
+"""Limits the bytes of free text."""
 SEQ_MAX = 2**53 - 1
 
 PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
@@ -34,21 +34,29 @@ _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:.]{8,18}([Zz]|[+-][0-9]{2}:[0-9]{2}
 _TYPE = r"(firmtrail\.)?[A-Z][A-Za-z]{0,63}(\.v[1-9][0-9]{0,3})?"
 
 type ProjectName = Annotated[
-    str, Meta(pattern=PROJECT_PATTERN, description="a project's name: a-z, 0-9 and -, 1 to 63")
+    str,
+    Meta(
+        pattern=PROJECT_PATTERN,
+        description="a project's name of 1 to 63 lowercase letters, digits and hyphens",
+    ),
 ]
 type DeviceName = Annotated[
     str,
-    Meta(pattern=DEVICE_PATTERN, description="a device's name: letters, digits and ._:-, 1 to 128"),
+    Meta(
+        pattern=DEVICE_PATTERN,
+        description="a device's name of 1 to 128 letters, digits and the characters . _ : -",
+    ),
 ]
 type DevicePrefix = Annotated[
     str, Meta(pattern=DEVICE_PATTERN, description="the beginning of a device's name")
 ]
 type Name = Annotated[
-    str, Meta(pattern=_NAME, description="a name: letters, digits and ._-, 1 to 64")
+    str,
+    Meta(pattern=_NAME, description="a name of 1 to 64 letters, digits and the characters . _ -"),
 ]
 type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
 type LogNumber = Annotated[
-    str, Meta(pattern=LOG_NUMBER_PATTERN, description="a log's number in its project, from 1")
+    str, Meta(pattern=LOG_NUMBER_PATTERN, description="a log's number in its project, 1 or higher")
 ]
 type TileLevel = Annotated[
     str, Meta(pattern=TILE_LEVEL_PATTERN, description="a level of the tree, 0 to 63")
@@ -57,8 +65,8 @@ type TilePath = Annotated[
     str,
     Meta(
         pattern=TILE_PATTERN,
-        description="a tile's number in groups of three digits, and the width of a partial one, as "
-        "C2SP tlog-tiles has them; the slashes as they are",
+        description="a tile's number in groups of three digits, followed by the width of a partial "
+        "tile, as in C2SP tlog-tiles; slashes are not escaped",
         examples=["x001/x234/067", "000.p/17"],
     ),
 ]
@@ -66,7 +74,7 @@ type StreamName = Annotated[
     str,
     Meta(
         pattern=rf"^[a-z]+/[A-Za-z0-9._:/-]{{1,140}}{_END}",
-        description="what events are about, an entry's subject",
+        description="the subject of an entry, such as a device",
         examples=["device/pump-1"],
     ),
 ]
@@ -74,7 +82,7 @@ type ActorName = Annotated[
     str,
     Meta(
         pattern=rf"^(system|(user|token)/[A-Za-z0-9_.-]{{1,64}}){_END}",
-        description="who caused an event or reads, as an entry's actor",
+        description="the actor of an entry, or of a recorded read",
         examples=["user/u_01"],
     ),
 ]
@@ -82,7 +90,8 @@ type TypeNames = Annotated[
     str,
     Meta(
         pattern=rf"^{_TYPE}(,{_TYPE}){{0,63}}{_END}",
-        description="names of events, with a version or all of them; several apart by commas",
+        description="names of events, separated by commas; a name without a version stands for all "
+        "versions of the event",
         examples=["DeviceRegistered,FirmwareInstalled.v1"],
     ),
 ]
@@ -104,12 +113,12 @@ type Secret = Annotated[
     Meta(
         pattern=rf"^(?!ft[st]_(?![A-Za-z0-9_-]{{43}}{_END}))[!-~]{{1,200}}{_END}",
         description="1 to 200 visible ASCII characters; one that begins with fts_ or ftt_ has "
-        "exactly 43 more characters of base64url, as the secrets that the service makes",
+        "exactly 43 more characters of base64url, like the secrets that the service makes",
     ),
 ]
 type FreeText = Annotated[
     str,
-    Meta(min_length=1, max_length=TEXT_BYTES_MAX, description="text of 1 to 4 096 bytes"),
+    Meta(min_length=1, max_length=TEXT_BYTES_MAX, description="a text of 1 to 4 096 bytes"),
 ]
 type Seq = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 type Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
@@ -130,7 +139,7 @@ type NewEmail = Annotated[
         description="an e-mail address that begins with a letter or a digit",
     ),
 ]
-"""Of a person to be; those who are there may have others."""
+"""Restricts the address of a new person; existing people may have other addresses."""
 type Password = Annotated[
     str, Meta(min_length=1, max_length=1024, description="1 to 1024 characters")
 ]
@@ -139,7 +148,7 @@ type Time = Annotated[
     str,
     Meta(
         pattern=rf"^{_TIME}{_END}",
-        description="an RFC 3339 time with its offset",
+        description="an RFC 3339 time with an offset",
         examples=["2026-03-14T09:30:00.000Z"],
         extra_json_schema={"format": "date-time"},
     ),
@@ -148,11 +157,11 @@ type AsOf = Annotated[
     str,
     Meta(
         pattern=rf"^(@(0|[1-9][0-9]{{0,15}})|{_TIME}){_END}",
-        description="@N for the first N events, or an RFC 3339 time with its offset",
+        description="@N for the first N events, or an RFC 3339 time with an offset",
         examples=["@8142", "2026-03-14T09:30:00.000Z"],
     ),
 ]
 type Limit = Annotated[int, Meta(ge=1, le=500)]
 type Cursor = Annotated[
-    str, Meta(description="`next` of a page, unaltered; any other text gets 400")
+    str, Meta(description="the unaltered `next` of a page; any other text gets 400")
 ]
