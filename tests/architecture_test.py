@@ -31,6 +31,14 @@ LAYERS = {
         "__version__ access artifacts commands config database events eventstore projections "
         "publishing rebuilding recording repeats rules schema"
     ),
+    "protocols": (
+        "access artifacts commands config database events eventstore http projections recording "
+        "rules"
+    ),
+    "console": (
+        "access artifacts commands config database events eventstore http projections publishing "
+        "rebuilding recording rules"
+    ),
     "simulate": "events exits",
     "cli": (
         "access artifacts audit commands config database environment exits http projections "
