@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import click
 import msgspec
 import pytest
 
+from firmtrail import __version__
 from firmtrail.main import main
 from firmtrail.rules.settings import Settings
 from tests.architecture_test import MODULES, PACKAGE
 from tests.docs import DOCS, PARTS, written
 
 ROOT = DOCS.parent
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 DECISIONS = sorted(DOCS.glob("decisions/0*.md"))
 PAGES = [path for path in (*DOCS.rglob("*.md"), *ROOT.glob("*.md")) if path not in DECISIONS]
 TEXTS = {
@@ -100,6 +103,12 @@ def test_every_setting_of_a_project_is_described_with_its_default() -> None:
     documented = {row[0]: row[1] for row in rows("settings.md") if len(row) == 3}
     for name, default in msgspec.to_builtins(Settings()).items():
         assert documented[f"`{name}`"] == f"`{msgspec.json.encode(default).decode()}`"
+
+
+def test_the_version_is_the_newest_of_the_changelog() -> None:
+    [newest, *_] = re.findall(r"^## \[(\d.*)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert newest == __version__ == project["version"]
 
 
 def anchors(text: str) -> set[str]:
