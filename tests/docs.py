@@ -5,6 +5,7 @@ checks that all of them are current.
 """
 
 import ast
+import enum
 import inspect
 import re
 import textwrap
@@ -131,6 +132,12 @@ def project_metrics() -> str:
     return metrics(fleet_metrics.of_models("project", [], {}).decode())
 
 
+def default(command: click.Command, option: click.Option) -> str:
+    value = option.get_default(click.Context(command))
+    is_unset = value is None or value == () or isinstance(value, enum.Enum)  # click's UNSET
+    return "" if is_unset or option.is_flag else f"`{value}`"
+
+
 def options(command: click.Command, prefix: str) -> str:
     return table(
         ["option", "variable", "default", "meaning"],
@@ -138,7 +145,7 @@ def options(command: click.Command, prefix: str) -> str:
             [
                 f"`{option.opts[0]}`",
                 f"`{prefix}_{(option.name or '').upper()}`",
-                "" if option.default in {None, ()} or option.is_flag else f"`{option.default}`",
+                default(command, option),
                 one_line(option.help or ""),
             ]
             for option in command.params
