@@ -86,19 +86,24 @@ def event_part(kind: type[Event]) -> str:
         ),
     )
     text = inspect.cleandoc(kind.__doc__ or "") if "__doc__" in vars(kind) else ""
-    control = "It changes what devices should run. " if kind.IS_CONTROL else ""
+    control = " It changes what devices should run." if kind.IS_CONTROL else ""
     members = members if info.fields else "It has no members."
-    return f"### {kind.__name__}\n\n`{type_of(kind)}`. {control}{text}\n\n{members}"
+    return f"### {kind.__name__}\n\n`{type_of(kind)}`. {text}{control}\n\n{members}"
+
+
+TITLES = {
+    "fleet": "Devices, releases and settings",
+    "steering": "Rollouts, rollbacks and offers",
+    "access": "Members and tokens",
+    "log": "The log itself",
+}
 
 
 def events() -> str:
-    groups: dict[str, list[str]] = {}
+    parts: dict[str, list[str]] = {name: [f"## {title}"] for name, title in TITLES.items()}
     for kind in TYPES.values():
-        module = inspect.getmodule(kind)
-        assert module is not None
-        title = one_line((module.__doc__ or "").partition("\n\n")[0])
-        groups.setdefault(title, []).append(event_part(kind))
-    return "\n\n".join("\n\n".join([f"## {title}", *parts]) for title, parts in groups.items())
+        parts[kind.__module__.rpartition(".")[2]].append(event_part(kind))
+    return "\n\n".join(part for each in parts.values() for part in each)
 
 
 def metrics(text: str) -> str:
