@@ -15,7 +15,7 @@ import pytest
 from firmtrail import __version__
 from firmtrail.main import main
 from firmtrail.rules.settings import Settings
-from tests.architecture_test import MODULES, PACKAGE
+from tests.architecture_test import LAYERS, MODULES, PACKAGE
 from tests.docs import DOCS, PARTS, written
 
 ROOT = DOCS.parent
@@ -97,6 +97,12 @@ def test_the_table_of_error_codes_is_that_of_the_code() -> None:
 @pytest.mark.parametrize(("page", "name"), [*PARTS])
 def test_what_is_made_from_the_code_is_current(page: str, name: str) -> None:
     assert (DOCS / page).read_text() == written(page, name), "run make docs"
+
+
+def test_every_room_is_described() -> None:
+    described = (DOCS / "architecture.md").read_text().partition("## Imports")[0]
+    rooms = [room.replace(".", "/") for room in LAYERS if "__" not in room]
+    assert not [room for room in rooms if not re.search(rf"`{room}(/|\.py)`", described)]
 
 
 def test_every_setting_of_a_project_is_described_with_its_default() -> None:
