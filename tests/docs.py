@@ -160,7 +160,7 @@ def options(command: click.Command, prefix: str) -> str:
 
 
 def rooms() -> str:
-    """Returns who may import whom: a room's floor is one above the highest that it imports."""
+    """Returns the imports of each room. A room's floor is one above the highest that it imports."""
     floors = {"__version__": 0}
     for room, imports in LAYERS.items():
         floors[room] = 1 + max((floors[name] for name in imports.split()), default=0)
