@@ -60,7 +60,7 @@ def limits() -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("text", "room", "name"), [*limits()])
-def test_a_limit_is_that_of_the_code(text: str, room: str, name: str) -> None:
+def test_a_documented_limit_equals_its_constant(text: str, room: str, name: str) -> None:
     assert value(room, name) in quantities(text)
 
 
@@ -83,7 +83,7 @@ def codes_in(module: str, tree: ast.AST) -> Iterator[str]:
                 yield code
 
 
-def test_the_table_of_error_codes_is_that_of_the_code() -> None:
+def test_the_table_of_error_codes_lists_every_code_that_is_raised() -> None:
     raised = {
         code
         for module, tree in MODULES.items()
@@ -95,7 +95,7 @@ def test_the_table_of_error_codes_is_that_of_the_code() -> None:
 
 
 @pytest.mark.parametrize(("page", "name"), [*PARTS])
-def test_what_is_made_from_the_code_is_current(page: str, name: str) -> None:
+def test_the_generated_parts_are_current(page: str, name: str) -> None:
     assert (DOCS / page).read_text() == written(page, name), "run make docs"
 
 
@@ -123,7 +123,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, *DECISIONS], ids=lambda page: page.stem)
-def test_every_link_leads_to_a_page_and_a_title(page: Path) -> None:
+def test_every_link_leads_to_a_page_and_its_title(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
