@@ -21,7 +21,7 @@ from tests.docs import DOCS, PARTS, written
 ROOT = DOCS.parent
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 DECISIONS = sorted(DOCS.glob("decisions/0*.md"))
-PAGES = [path for path in (*DOCS.rglob("*.md"), *ROOT.glob("*.md")) if path not in DECISIONS]
+PAGES = sorted({*DOCS.rglob("*.md"), *ROOT.glob("*.md")} - {*DECISIONS})
 TEXTS = {
     str(path.relative_to(ROOT)): path.read_text() for path in PAGES if path.name != "CHANGELOG.md"
 }
