@@ -1,4 +1,4 @@
-"""Runs the README's first five minutes, as they are written, against a real server."""
+"""The README's first five minutes, run as they are written against a real server."""
 
 import os
 import re
@@ -22,7 +22,7 @@ BLOCK = re.compile(
 
 
 class Block(NamedTuple):
-    """Holds commands and their output: the text block that follows them directly, or nothing."""
+    """Commands, and what they print: the block right behind, or nothing."""
 
     commands: str
     shown: str
@@ -34,17 +34,17 @@ def blocks() -> list[Block]:
 
 
 def shape(shown: str) -> re.Pattern[str]:
-    """Returns a pattern of the shown output, in which an ellipsis stands for any text."""
+    """What is shown, with any text in the place of an ellipsis."""
     return re.compile('[^"]*'.join(map(re.escape, squeezed(shown).split("…"))))
 
 
 def squeezed(text: str) -> str:
-    """Returns the text without blanks and line ends: the README wraps long lines."""
+    """The README wraps long lines, so blanks and line ends don't count."""
     return "".join(text.split())
 
 
 def run(script: str, folder: Path) -> str:
-    """Returns the output of a shell that stops at the first command that fails."""
+    """What a shell prints that stops at the first command that fails."""
     bash = shutil.which("bash") or "bash"
     done = subprocess.run(
         [bash, "-euo", "pipefail", "-c", script],
