@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-fast check check-go fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check fix docs check-go fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -19,7 +19,7 @@ test: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # The rules, and a thin slice of the service on SQLite: less than half a minute. CONTRIBUTING.md says what it leaves out.
-FAST = core architecture_test.py service/operations_test.py service/reports_test.py service/seed_test.py
+FAST = core architecture_test.py docs_test.py service/operations_test.py service/reports_test.py service/seed_test.py
 test-fast: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
 
@@ -27,6 +27,15 @@ check: .venv/requirements-dev.installed
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy --explicit-package-bases firmtrail tests benchmarks
+
+# Corrects the findings that ruff can correct, and formats.
+fix: .venv/requirements-dev.installed
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+# Writes the parts of docs/ that follow from the code: events, metrics, options, imports.
+docs: .venv/requirements-dev.installed
+	.venv/bin/python -m tests.docs
 
 # Needs Debian's golang-go and golang-golang-x-mod-dev: see tests/end_to_end/check_go.py.
 check-go: .venv/requirements-dev.installed

@@ -33,6 +33,14 @@ LAYERS = {
         "__version__ access artifacts commands config database eventstore projections "
         "publishing rebuilding recording repeats rules schema"
     ),
+    "protocols": (
+        "access artifacts commands config database events eventstore http projections recording "
+        "rules"
+    ),
+    "console": (
+        "access artifacts commands config database events eventstore http projections publishing "
+        "rebuilding recording rules"
+    ),
     "http.api": (
         "__version__ access artifacts commands database events eventstore http projections "
         "publishing rebuilding recording repeats rules"

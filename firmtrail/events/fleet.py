@@ -21,12 +21,15 @@ class Reported(Event, frozen=True):
     TEXT: ClassVar[str | None] = "detail"
 
     version: str
+    """The reported version: a SemVer text."""
     seq: int | None = None
     """The device's own counter."""
     occurred_at: str | None = None
     """The device's clock; a claim."""
     question: str | None = None
+    """The id of the question that the report answers."""
     rollout: str | None = None
+    """The id of the rollout whose offer the device named."""
     detail: str | None = None
     sent: str | None = None
     """The version as the device wrote it, if that was not SemVer."""
@@ -48,12 +51,14 @@ class UpdateProgressed(Reported, frozen=True, kw_only=True):
     """Records that the device is on its way to this version."""
 
     status: Progress
+    """The step that the device has reached."""
 
 
 class UpdateFailed(Reported, frozen=True, kw_only=True):
     """Records that the device did not get to this version."""
 
     status: Failure
+    """Whether the update failed, or the device refused it."""
 
 
 type ReportEvent = FirmwareInstalled | FirmwareRunning | UpdateProgressed | UpdateFailed
@@ -66,9 +71,13 @@ class DeviceRegistered(Event, frozen=True):
     """Records that the device belongs to the project; `secret_id` names its first secret."""
 
     model: str | None = None
+    """The kind of hardware."""
     cohort: str | None = None
+    """The group of the fleet that the device belongs to."""
     tags: tuple[str, ...] = ()
+    """The labels of the device."""
     secret_id: str | None = None
+    """The id of the first secret."""
 
 
 class DeviceChanged(Event, frozen=True):
@@ -77,9 +86,13 @@ class DeviceChanged(Event, frozen=True):
     IS_NUDGE: ClassVar[bool] = True
 
     model: str | UnsetType | None = UNSET
+    """The new kind of hardware."""
     cohort: str | UnsetType | None = UNSET
+    """The new group of the fleet."""
     tags: tuple[str, ...] | UnsetType = UNSET
+    """All labels from now on."""
     pinned: str | UnsetType | None = UNSET
+    """The version that a person wants for this device."""
 
 
 class DeviceSecretIssued(Event, frozen=True):
@@ -89,7 +102,9 @@ class DeviceSecretIssued(Event, frozen=True):
     IS_NUDGE: ClassVar[bool] = True
 
     secret_id: str
+    """The id of the new secret."""
     others_until: str | None = None
+    """The time until which earlier secrets are valid."""
     new_counting: bool = False
     """Whether the hardware is new, or the device was restored: its seq begins again."""
 
@@ -116,9 +131,13 @@ class SettingsChanged(Event, frozen=True):
     IS_CONTROL: ClassVar[bool] = True
 
     follow_latest: bool | UnsetType = UNSET
+    """Whether devices follow the latest release."""
     poll_after_s: int | UnsetType = UNSET
+    """The interval between two check-ins of a device."""
     max_attempts: int | UnsetType = UNSET
+    """The number of failed attempts that end the offers."""
     public_checkpoint: bool | UnsetType = UNSET
+    """Whether checkpoint and key need no credential."""
 
 
 class ReleaseAdded(Event, frozen=True):
@@ -128,7 +147,9 @@ class ReleaseAdded(Event, frozen=True):
     TEXT: ClassVar[str | None] = "notes"
 
     model: str
+    """The model that the release is for."""
     version: str
+    """The version of the release."""
     notes: str | None = None
 
 
@@ -138,6 +159,7 @@ class ArtifactAdded(Event, frozen=True):
     IS_CONTROL: ClassVar[bool] = True
 
     name: str
+    """The name of the file in the release."""
     size: int
     """In bytes."""
     sha256: str

@@ -11,6 +11,7 @@ class TextErased(Event, frozen=True):
     VERSION: ClassVar[int] = 2
 
     position: int
+    """The position of the event whose text was erased."""
     log: int | None = None
     """The number of an older log of the project, if the event is in that log."""
 
@@ -19,7 +20,9 @@ class AccessRecordSealed(Event, frozen=True):
     """Records that the first `size` rows of the project's access record chain to `head`."""
 
     size: int
+    """The number of rows that the seal covers."""
     head: str
+    """The hash of the chain after these rows, in hex."""
 
 
 class LogContinued(Event, frozen=True):
@@ -30,5 +33,8 @@ class LogContinued(Event, frozen=True):
     """
 
     log: int
+    """The number of the old log in the project."""
     size: int
+    """The number of its events that are left."""
     checkpoint: str | None = None
+    """Its last published checkpoint, a signed note."""

@@ -14,12 +14,17 @@ class RolloutStarted(Event, frozen=True):
     IS_CONTROL: ClassVar[bool] = True
 
     version: str
+    """The version that devices shall run."""
     model: str
+    """The model of these devices."""
     reach: int
     """The number of the 10 000 buckets that it reaches: a percentage in hundredths."""
     cohort: str | None = None
+    """The only cohort that it is meant for."""
     tag: str | None = None
+    """The only tag that it is meant for."""
     failed_percent: int | None = None
+    """The share of failures above which it pauses."""
     min_reports: int | None = None
     """With `failed_percent` and `min_reports` set, the rollout pauses automatically."""
     silent_after_s: int | None = None
@@ -34,12 +39,19 @@ class RollbackStarted(Event, frozen=True):
     TEXT: ClassVar[str | None] = "reason"
 
     bad_version: str
+    """The version that devices shall leave."""
     model: str
+    """The model of these devices."""
     reach: int
+    """The number of the 10 000 buckets that it reaches: a percentage in hundredths."""
     version: str | None = None
+    """The version for all of them, if one was named."""
     fallback: str | None = None
+    """The version for devices without a previous one."""
     cohort: str | None = None
+    """The only cohort that it is meant for."""
     tag: str | None = None
+    """The only tag that it is meant for."""
     reason: str | None = None
 
 
@@ -50,6 +62,7 @@ class RolloutAdvanced(Event, frozen=True):
     TEXT: ClassVar[str | None] = "reason"
 
     reach: int
+    """The number of the 10 000 buckets that it reaches: a percentage in hundredths."""
     reason: str | None = None
 
 
@@ -67,7 +80,9 @@ class RolloutPaused(Order, frozen=True):
     automatically because of them."""
 
     failed: int | None = None
+    """The number of failures at which it paused."""
     installed: int | None = None
+    """The number of installations at which it paused."""
 
 
 class RolloutResumed(Order, frozen=True):
@@ -82,6 +97,7 @@ class Halted(Order, frozen=True):
     """Records that no device of the project is offered anything, but by rollbacks unless `all`."""
 
     all: bool = False
+    """Whether rollbacks stop too."""
 
 
 class Resumed(Order, frozen=True):
@@ -92,10 +108,13 @@ class UpdateOffered(Event, frozen=True):
     """Records that the device was offered this version, for the first time in this attempt."""
 
     version: str
+    """The version that was offered."""
     cause: Cause
+    """The rule that led to the offer."""
     attempt: int
     """Counted from 1 since the device last installed the version, or since a retry."""
     rollout: str | None = None
+    """The id of the rollout or rollback that led to the offer."""
     running: str | None = None
     """The version that the device said it runs, if another one was recorded."""
 
@@ -106,6 +125,7 @@ class AttemptsCleared(Event, frozen=True):
     IS_NUDGE: ClassVar[bool] = True
 
     version: str
+    """The version that may be offered again."""
 
 
 class DeviceFellSilent(Event, frozen=True):
@@ -113,7 +133,9 @@ class DeviceFellSilent(Event, frozen=True):
     waits."""
 
     version: str
+    """The version that was offered."""
     rollout: str
+    """The id of the rollout."""
     silent_since: str
     """The time of the last call that is known."""
 
@@ -125,4 +147,6 @@ class Asked(Event, frozen=True):
     IS_NUDGE: ClassVar[bool] = True
 
     question: str
+    """The id of the question."""
     expires_at: str
+    """The time after which no answer is expected."""

@@ -286,7 +286,7 @@ async def test_the_role_that_serves_can_record_publish_and_read(
 async def test_the_documented_commands_remove_rows_ahead_of_the_head(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
-    operations = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    operations = (Path(__file__).parents[2] / "docs" / "checkpoints.md").read_text()
     [way] = re.findall(r"```sql\n(BEGIN;\nALTER TABLE events .*?)```", operations, re.DOTALL)
     async with opened(postgres_url) as db:
         log_id = await new_log(db)
