@@ -1,3 +1,3 @@
-"""Firmtrail: what each device of a fleet runs, ran and should run, and the proof of it."""
+"""Records what each device of a fleet runs, ran and should run, and can prove it."""
 
 __version__ = "0.2.0"

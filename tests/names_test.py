@@ -4,7 +4,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-CLEAN = "audit"  # rooms that share no name with another room, separated by |
+BOTH_IN_THE_CONTRACT = {"Asked"}
+"""An event's type and the name of an answer in the OpenAPI document."""
 
 
 def test_no_public_type_name_is_defined_twice() -> None:
@@ -12,5 +13,5 @@ def test_no_public_type_name_is_defined_twice() -> None:
     for path in Path(__file__).parent.parent.glob("firmtrail/**/*.py"):
         for name in re.findall(r"(?m)^(?:class|type) ([A-Z]\w*)", path.read_text()):
             modules[name].add(str(path))
-    doubled = {name: sorted(each) for name, each in modules.items() if len(each) > 1}
-    assert {n for n, each in doubled.items() if re.search(rf"/({CLEAN})/", str(each))} == set()
+    doubled = {name for name, each in modules.items() if len(each) > 1}
+    assert doubled == BOTH_IN_THE_CONTRACT

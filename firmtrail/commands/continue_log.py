@@ -23,7 +23,7 @@ GENERATIONS = dict.fromkeys(fold.REVISIONS, 1)
 """The generations of a new log's views."""
 
 
-class Continuation(NamedTuple):
+class StartedLog(NamedTuple):
     """Holds the number of the new log, and how many events of the old one it continues."""
 
     number: int
@@ -33,7 +33,7 @@ class Continuation(NamedTuple):
 
 async def continue_log(
     db: Database, old_log_id: int, *, checkpoint: str | None, above: int, actor: str
-) -> Continuation:
+) -> StartedLog:
     """Closes the project's newest log and continues in a new one, whose number is above `above`.
 
     `checkpoint` is the last one that was published of the old log, as its note. It is one
@@ -57,7 +57,7 @@ async def continue_log(
         event = LogContinued(old.number, size, checkpoint)
         commit.draft.record(f"log/{old.number}", event, actor=actor)
         await commit.finish()
-    return Continuation(commit.draft.head.number, old.number, size)
+    return StartedLog(commit.draft.head.number, old.number, size)
 
 
 async def _whole_size(tx: Transaction, old: log.Head) -> int:

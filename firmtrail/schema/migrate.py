@@ -22,7 +22,7 @@ from firmtrail.database.database import Contended
 from firmtrail.database.postgres import connect
 from firmtrail.schema import migrations
 from firmtrail.schema.migrations import FOLDER
-from firmtrail.schema.migrations.steps import Progress, bound_locks
+from firmtrail.schema.migrations.steps import OnMigrationProgress, bound_locks
 
 VERSIONS = FOLDER / "versions"
 
@@ -97,7 +97,7 @@ async def migrate(
     instance: str,
     roles: Roles = NO_ROLES,
     *,
-    progress: Progress = _silent,
+    progress: OnMigrationProgress = _silent,
     folders: Sequence[Path] = (VERSIONS,),
 ) -> None:
     """Brings the database at `url` to the newest schema, and names its instance.
@@ -158,7 +158,7 @@ class _Target(NamedTuple):
 
     instance: str
     roles: Roles
-    progress: Progress
+    progress: OnMigrationProgress
     folders: Sequence[Path]
 
 

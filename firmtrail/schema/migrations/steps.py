@@ -18,7 +18,7 @@ LOCK_TIMEOUT = "500ms"
 """Less than deadlock_timeout (1 s by default), after which Postgres would choose a session to
 end."""
 
-type Progress = Callable[[str, int], None]
+type OnMigrationProgress = Callable[[str, int], None]
 """Called with the name of the batch job, and the number of rows that are done."""
 
 
