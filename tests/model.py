@@ -25,6 +25,7 @@ from firmtrail.events.fleet import (
 from firmtrail.rules import version
 
 MOVING = {"installed", "running"}
+INSTALLING = {"installing", "rebooting"}
 EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")
 
 
@@ -60,6 +61,7 @@ class Device:
     def __init__(self) -> None:
         self.attributes: dict[str, object] | None = None
         self.registered_ms = 0
+        self.recorded_ms = 0
         self.counting = 0
         self.told: list[Told] = []
 
@@ -99,9 +101,15 @@ class Device:
         place = highest if is_counted else (self.counting, 0, time_ms)
         if event.seq is not None:
             place = (self.counting, 1, event.seq)
-        elif clock is None and last and self._is_behind(event, place, last):
+        elif (
+            clock is None
+            and last
+            and place < (self.counting, 0, self.registered_ms) <= highest
+            and self._is_behind(event, time_ms, last, recorded.recorded_at_ms - self.recorded_ms)
+        ):
             clock, time_ms = "behind", recorded.recorded_at_ms
             place = max(highest, (self.counting, 0, time_ms))
+        self.recorded_ms = recorded.recorded_at_ms
         pinned = self.attributes.get("pinned")
         assert pinned is None or isinstance(pinned, str)
         return Told(
@@ -115,13 +123,17 @@ class Device:
             pinned,
         )
 
-    def _is_behind(self, event: ReportEvent, place: tuple[int, int, int], last: Told) -> bool:
-        """Returns whether an installed version follows its own installing but claims a time before
-        the device's registration, after which that installing is."""
-        if event.occurred_at is None or event.status not in MOVING or event.version != last.version:
+    def _is_behind(self, event: ReportEvent, time_ms: int, last: Told, passed_ms: int) -> bool:
+        """Returns whether an installed version follows its own installing: the last report in
+        order, or the one recorded last if no more time passed by the claims than in fact."""
+        if event.occurred_at is None or event.status not in MOVING:
             return False
-        is_awaited = last.status in {"installing", "rebooting"} or last.clock == "behind"
-        return is_awaited and place < (self.counting, 0, self.registered_ms) <= last.place
+        recent = self.told[-1]
+        is_recent = recent.status in INSTALLING and recent.version == event.version
+        if is_recent and time_ms - recent.time_ms < passed_ms + 1000:
+            return True
+        is_awaited = last.status in INSTALLING or last.clock == "behind"
+        return is_awaited and event.version == last.version
 
     def order(self) -> list[Told]:
         return sorted(self.told)

@@ -27,7 +27,8 @@ TABLE = Table(
         version text, since_ms bigint, previous_version text, run_place bigint,
         run_position bigint, last_place bigint, last_position bigint, last_version text,
         status text, clock text, recorded_position bigint, recorded_at_ms bigint,
-        counting_place bigint, registered_at_ms bigint fixed, is_ordered flag"""),
+        counting_place bigint, registered_at_ms bigint fixed, is_ordered flag,
+        installing_version text, installing_ms bigint"""),
 )
 """Its columns are the members of `DeviceState`, in their order."""
 TABLES: tuple[Table, ...] = (TABLE,)

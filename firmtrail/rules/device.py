@@ -118,6 +118,10 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
     registered_at_ms: int = 0
     is_ordered: bool = False
     """Whether an offer or a retry of `last_version` was recorded after the report recorded last."""
+    installing_version: str | None = None
+    installing_ms: int | None = None
+    """The version that the device installs by the report recorded last, and the time of that
+    report; None if it says something else."""
 
 
 def existing_device(states: Mapping[str, DeviceState], name: str) -> DeviceState:
@@ -270,6 +274,8 @@ def evolve_report(
         recorded_position=at.position,
         recorded_at_ms=report.recorded_at_ms,
         is_ordered=False,
+        installing_version=event.version if event.status in INSTALLING else None,
+        installing_ms=at.time_ms if event.status in INSTALLING else None,
     )
 
 

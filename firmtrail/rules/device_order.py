@@ -13,7 +13,7 @@ places of a new counting are later than those of earlier ones.
 
 from firmtrail.events import times
 from firmtrail.events.event import Recorded
-from firmtrail.events.fleet import REPORTS, ReportEvent
+from firmtrail.events.fleet import REPORTS
 from firmtrail.rules.device import INSTALLING, LAST_PLACE, MOVING, ClockFault, DeviceState, Placed
 from firmtrail.rules.report import EARLIEST_BELIEVED_MS, ReportCommand
 
@@ -35,7 +35,11 @@ def placed(state: DeviceState, report: Recorded, offer_place: int = -1) -> Place
     occurred_at_ms = times.time_ms(event.occurred_at) if event.occurred_at else None
     time_ms, clock = _time(occurred_at_ms, report.recorded_at_ms)
     place = place_of(state, event.seq, time_ms)
-    if clock is None and place < state.last_place and _is_behind(state, event, place, offer_place):
+    if (
+        clock is None
+        and place < state.last_place
+        and _is_behind(state, report, time_ms, offer_place)
+    ):
         time_ms, clock = report.recorded_at_ms, "behind"
         place = max(state.last_place, place_of(state, None, time_ms))
     late = place < state.last_place
@@ -59,23 +63,36 @@ def last_seq(state: DeviceState) -> int | None:
     return seq if seq >= 0 else None
 
 
-def _is_behind(state: DeviceState, event: ReportEvent, place: int, offer_place: int) -> bool:
-    """Returns whether the claimed time of an installed version cannot be true: the device's last
-    report says that it installs this very version (or that it runs, by a clock as wrong),
-    yet the time is before the device's registration, or before the place of the offer.
+def _is_behind(state: DeviceState, report: Recorded, time_ms: int, offer_place: int) -> bool:
+    """Returns whether the claimed time of an installed version cannot be true: the last report says
+    that the device installs this very version, yet the time is before the device's registration, or
+    before the place of the offer, which the device's order has passed.
 
-    That last report must itself come after that bound: an update of long ago, whose reports arrive
-    late, is believed.
+    The last report is the last one in the device's order (or one with a clock as wrong), or, as its
+    own time may be wrong too, the one recorded last. An update of long ago, whose reports arrive
+    late, is believed: its reports claim more time between them than between their recordings.
     """
+    event = report.event
+    assert isinstance(event, REPORTS)
     if event.status not in MOVING or event.seq is not None or event.occurred_at is None:
         return False
-    if event.version != state.last_version:
+    is_last = state.status in INSTALLING or state.clock == "behind"
+    if not (is_last and event.version == state.last_version) and not (
+        event.version == state.installing_version and _is_as_quick(state, report, time_ms)
+    ):
         return False
-    if state.status not in INSTALLING and state.clock != "behind":
-        return False
-    registered_place = state.counting_place + state.registered_at_ms
-    bounds = (registered_place, offer_place)
+    bounds = (state.counting_place + state.registered_at_ms, offer_place)
+    place = place_of(state, None, time_ms)
     return any(place < bound <= state.last_place for bound in bounds)
+
+
+def _is_as_quick(state: DeviceState, report: Recorded, time_ms: int) -> bool:
+    """Returns whether the device claims no more time since its last report than passed between the
+    recordings; claims may be cut to the second."""
+    if state.installing_ms is None or state.recorded_at_ms is None:
+        return False
+    claimed_ms = time_ms - state.installing_ms
+    return claimed_ms < report.recorded_at_ms - state.recorded_at_ms + 1000
 
 
 def claimed_place(state: DeviceState, report: ReportCommand, now_ms: int) -> int:

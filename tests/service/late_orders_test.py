@@ -290,6 +290,7 @@ async def test_attempts_of_another_model_do_not_exhaust_a_fallback(fleet: Site) 
 
 
 DEFAULT = "2020-01-01T00:00:10Z"
+DEFAULT_SHOWN = "2020-01-01T00:00:10.000Z"
 
 
 @pytest.mark.parametrize("status", ["installed", "running"])
@@ -307,12 +308,28 @@ async def test_a_clock_that_starts_at_a_default_date_is_not_believed(
     assert await outcomes(fleet, rollout) == (1, 1, 0)
     [line, *_] = (await fleet.get(f"{D}/history")).json["items"]
     assert (line["version"], line["change"], line["clock"]) == ("1.1.0", "upgrade", "behind")
-    assert line["occurred_at"] == "2020-01-01T00:00:10.000Z"
+    assert line["occurred_at"] == DEFAULT_SHOWN
     assert not line["late"]
     assert (await offered(fleet, None))["reason"] == "up_to_date"
     heartbeat = {"version": "1.1.0", "status": "running", "occurred_at": "2020-01-01T01:00:00Z"}
     await fleet.report(heartbeat)
     assert len((await fleet.get(f"{D}/history")).json["items"]) == 2
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["default date", "cut to the second"])
+async def test_an_installing_by_a_wrong_clock_counts_as_it_was_recorded(
+    fleet: Site, is_cut: bool
+) -> None:
+    since = str((await fleet.get(D)).json["since"])
+    rollout = await roll_out(fleet)
+    await offered(fleet)
+    at = f"{since[:19]}Z" if is_cut else "2020-01-01T00:00:40Z"  # the reboot sets the clock back
+    await fleet.report({"version": "1.1.0", "status": "installing", "occurred_at": at})
+    await fleet.report({"version": "1.1.0", "occurred_at": DEFAULT})
+    shown = (await fleet.get(D)).json
+    assert (shown["version"], shown["clock"]) == ("1.1.0", "behind")
+    assert shown["since"] > BEFORE
+    assert await outcomes(fleet, rollout) == (1, 1, 0)
 
 
 async def test_an_old_install_is_believed_if_none_is_in_progress(fleet: Site) -> None:

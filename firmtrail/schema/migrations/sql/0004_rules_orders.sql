@@ -7,6 +7,12 @@ ALTER TABLE device_current ADD COLUMN registered_at_ms bigint NOT NULL DEFAULT 0
 
 ALTER TABLE device_current ADD COLUMN is_ordered bigint NOT NULL DEFAULT 0;
 
+-- The version that a device installs by its report that was recorded last, and that report's time.
+
+ALTER TABLE device_current ADD COLUMN installing_version text/*C*/;
+
+ALTER TABLE device_current ADD COLUMN installing_ms bigint;
+
 ALTER TABLE device_history ADD COLUMN order_position bigint;
 
 ALTER TABLE device_history ADD COLUMN failed_model text/*C*/;
