@@ -51,7 +51,7 @@ async def of_response(response: ClientResponse) -> str:
     """Returns why the service refuses; for an answer that is not Firmtrail's, its status."""
     if response.content_type != PROBLEM_MEDIA_TYPE:
         return (
-            f"{_origin(response)} answered {response.status} {response.reason}, but not as "
+            f"{_origin(response)} answers {response.status} {response.reason}, but not as "
             "Firmtrail does: check the address."
         )
     problem = await response.json(content_type=None)

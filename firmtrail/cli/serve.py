@@ -137,8 +137,8 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
     """
     serving = _serving(database, **options)
     _check_publishing(serving)
-    _check_start(serving)
     if serving.workers == 1:
+        _check_start(serving)
         import_module("firmtrail.cli.server").serve(serving)
     else:
         _serve_by_workers(serving)
@@ -231,7 +231,8 @@ def _check_publishing(serving: config.Serving) -> None:
 
 def _serve_by_workers(serving: config.Serving) -> None:
     with _shared_folder() as folder:
-        environment.share_metrics(str(folder))
+        environment.share_metrics(str(folder))  # before any import of prometheus_client
+        _check_start(serving)
         import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
 
 
