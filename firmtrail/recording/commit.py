@@ -331,6 +331,6 @@ def _generations(views: Iterable[Row]) -> dict[str, int]:
     live = {name: (revision, generation) for name, revision, generation in views}
     for name, revision in fold.REVISIONS.items():
         if name not in live or live[name][0] != revision:
-            reason = f"View {name} is not yet rebuilt to revision {revision}. Try again later."
+            reason = f"The view {name} is not yet rebuilt to revision {revision}. Try again later."
             raise Unavailable(reason, retry_after_s=60)
     return {name: generation for name, (_, generation) in live.items()}
