@@ -301,8 +301,8 @@ async def test_a_full_queue_refuses_immediately_and_serves_what_it_took(
         ("new log", "UPDATE log_heads SET closed = 1"),
         ("ahead of the clock", "UPDATE log_heads SET recorded_at_ms = now_ms() + 310000"),
         ("1 events were acknowledged", "UPDATE log_heads SET size = 0"),
-        ("View", "UPDATE views SET revision = revision + 1 WHERE name = 'device_history'"),
-        ("View", "DELETE FROM views WHERE name = 'device_current'"),
+        ("view", "UPDATE views SET revision = revision + 1 WHERE name = 'device_history'"),
+        ("view", "DELETE FROM views WHERE name = 'device_current'"),
     ],
 )
 async def test_a_log_that_must_not_grow_is_unavailable(
