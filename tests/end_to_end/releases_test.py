@@ -61,7 +61,7 @@ def test_releases_go_to_a_postgres_server_by_its_url(
     by_url = {"FIRMTRAIL_URL": url, "FIRMTRAIL_TOKEN": token}
     assert firmtrail(*elsewhere, **by_url).exit_code == 0
     again = firmtrail(*elsewhere, **by_url)
-    assert (again.exit_code, "release already" in again.said) == (2, True)
+    assert (again.exit_code, "already has a release 1.0.0" in again.said) == (2, True)
     continued = firmtrail(*elsewhere, "--artifact", f"full.bin={file}", **by_url)
     assert continued.exit_code == 0, continued.said
     other = tmp_path / "other.bin"
