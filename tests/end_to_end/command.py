@@ -82,9 +82,9 @@ def in_process(database: str, *arguments: str, stdin: str = "", **environment: s
 
 def new_project(database: str) -> str:
     """Adds project acme with an admin, and returns a token of the admin."""
-    assert firmtrail(database, "project", "add", "acme").exit_code == 0
+    assert in_process(database, "project", "add", "acme").exit_code == 0
     member = ("boss@example.org", "--project", "acme")
-    assert firmtrail(database, "user", "add", *member, "--role", "admin").exit_code == 0
-    issued = firmtrail(database, "token", "create", *member)
+    assert in_process(database, "user", "add", *member, "--role", "admin").exit_code == 0
+    issued = in_process(database, "token", "create", *member)
     assert issued.exit_code == 0
     return issued.out.strip()
