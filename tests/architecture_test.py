@@ -30,7 +30,7 @@ LAYERS = {
     ),
     "audit": "database events eventstore projections publishing rebuilding recording schema",
     "http": (
-        "__version__ access artifacts commands config database eventstore projections "
+        "__version__ access artifacts commands config database eventstore followers projections "
         "publishing rebuilding recording repeats rules schema"
     ),
     "protocols": (
@@ -47,8 +47,8 @@ LAYERS = {
     ),
     "http.routes": "http http.api",
     "http.app": (
-        "access artifacts commands config database http http.api http.routes projections "
-        "publishing rebuilding recording"
+        "access artifacts commands config database followers http http.api http.routes "
+        "projections publishing rebuilding recording"
     ),
     "simulate": "events exits",
     "cli": (

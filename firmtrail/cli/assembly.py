@@ -122,7 +122,7 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
     if is_begun and not signing.key.exists():
         raise CouldNotRun(
             f"The key {signing.key}, which signed {signing.checkpoints}, is missing: bring it back,"
-            " or see docs/operations.md for what to do when it is lost."
+            " or, if it is lost, do what docs/checkpoints.md says under Never a fork."
         )
     return signing
 

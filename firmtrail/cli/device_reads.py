@@ -24,7 +24,9 @@ _at = click.option("--at", help="Show what devices ran at this time.")
 @click.option(
     "--outdated", is_flag=True, help="Only devices that run less than the latest release."
 )
-@click.option("--failing", is_flag=True, help="Only devices that last reported failed or rejected.")
+@click.option(
+    "--failing", is_flag=True, help="Only devices whose last report says that an update failed."
+)
 @click.option("--silent-for", metavar="SECONDS", help="Only devices without a call for this long.")
 @output.as_of_option
 @_at

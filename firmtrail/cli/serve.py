@@ -224,7 +224,7 @@ def _check_publishing(serving: config.Serving) -> None:
         raise CouldNotRun(
             f"{database} is not served without a signing key: a restored backup would give out "
             "positions a second time, and nobody would notice. Give --signing-key-file and "
-            "--checkpoints (see docs/operations.md, Checkpoints and their key), or "
+            "--checkpoints (see docs/checkpoints.md, Checkpoints and their key), or "
             "--no-publishing."
         )
 

@@ -119,7 +119,7 @@ class AppendRefused(Unavailable):
         """Returns the error with the database's message, and what to do."""
         return cls(
             f"the log takes no appends, because the database refused a row at its end: {message}. "
-            "Run `firmtrail audit verify`, and see docs/operations.md, Rows ahead of the head."
+            "Run `firmtrail audit verify`, and see docs/checkpoints.md, Rows ahead of the head."
         )
 
 

@@ -22,6 +22,7 @@ from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.followers.following import Following
 from firmtrail.http import concurrency, incoming, openapi, routes, sealing
 from firmtrail.http.api import artifacts as artifacts_api
 from firmtrail.http.auth import authenticator
@@ -79,6 +80,7 @@ def services(
     recorder: Recorder,
     *,
     publisher: Publisher | None = None,
+    followings: Sequence[Following[Any]] = (),
     folder: Path | None = None,
     metrics_folder: Path | None = None,
     streams_max: int = config.STREAMS_MAX,
@@ -87,7 +89,8 @@ def services(
     **options: Unpack[Options],
 ) -> Services:
     """Returns the services of a database for handlers. `folder` holds an embedded database, and
-    `metrics_folder` the metrics that the processes of a server share."""
+    `metrics_folder` the metrics that the processes of a server share. `followings` run next to the
+    publisher's."""
     metrics = Metrics(metrics_folder)
     clients = Clients(trusted_proxies)
     builder = Builder(db, is_alone=folder is not None, on_progress=metrics.count_rebuild_step)
@@ -106,6 +109,7 @@ def services(
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
+        followings=[*([publisher.following] if publisher else []), *followings],
         reads=Reads(db),
         silence=Silence(db, recorder, access.seen),
         streams=ConcurrencyLimit(streams_max),
@@ -193,8 +197,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     with contextlib.suppress(Unavailable):  # /readyz reports it
         await services.builder.look()
     tasks["seen"] = asyncio.create_task(services.access.seen.run())
-    followings = [services.publisher.following] if services.publisher else []
-    for following in followings:
+    for following in services.followings:
         tasks[following.follower.name] = asyncio.create_task(following.run())
         services.recorder.on_commit.append(following.wake)
     tasks["silence"] = asyncio.create_task(services.silence.run())

@@ -1,5 +1,6 @@
 """Defines what a handler receives: one checked request, and the services to answer it with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database
+from firmtrail.followers.following import Following
 from firmtrail.http import callers
 from firmtrail.http.auth import Authenticate
 from firmtrail.http.callers import NOBODY, Caller
@@ -131,6 +133,8 @@ class Services:
     """Checks whether the stores of checkpoints and artifacts can be reached."""
     publisher: Publisher | None = None
     """None if there is no key to sign with, so that nothing is published."""
+    followings: Sequence[Following[Any]] = ()
+    """The loops of all followers, which run as long as the server serves."""
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False

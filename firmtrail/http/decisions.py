@@ -4,6 +4,8 @@ An answer that names a size of the log is consistent: it shows exactly what the 
 and the control that decides is that of the same N. If an answer takes several statements,
 `consistent_read` opens one snapshot for all of them. Requests for one device are many, so they
 share their queries. They read again in the rare case that the control has moved in between.
+
+`recorded_decision` answers a check-in, in whatever protocol the device speaks.
 """
 
 import contextlib
@@ -11,20 +13,28 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
-from firmtrail.database.database import Reader
+from msgspec import Struct
+from msgspec.structs import replace
+
+from firmtrail.database.database import Reader, Unavailable
 from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import NotFound
 from firmtrail.projections import check_in, device_history
 from firmtrail.projections.check_in import DeviceAtCheckIn
-from firmtrail.rules import target
+from firmtrail.recording.check_ins import CheckIn
+from firmtrail.rules import offer, target
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState
-from firmtrail.rules.target import Situation
+from firmtrail.rules.device import DeviceState, device_decommissioned
+from firmtrail.rules.target import Decision, Situation
 
 SHARED_READS_MAX = 5
 """Limits the attempts to read a device in shared queries, before a request reads it alone.
 
 All attempts also fail if an older copy of the database was put in place, whose control has
 fewer events than this process knows."""
+
+RECORDED_KINDS = frozenset({"device", "gateway"})
+"""Callers whose check-ins are recorded as offers; a user only looks."""
 
 
 class ConsistentRead(NamedTuple):
@@ -33,6 +43,15 @@ class ConsistentRead(NamedTuple):
     reader: Reader
     size: int
     control: Control
+
+
+class DecidedDevice(Struct, frozen=True, gc=False):
+    """Holds a device, and the decision about it."""
+
+    seen: DeviceAtCheckIn
+    state: DeviceState
+    case: Situation
+    decision: Decision
 
 
 @contextlib.asynccontextmanager
@@ -75,3 +94,59 @@ async def case_of(
     rows = await call.services.ways_back.get((call.log_id, *wanted, seen.counts.size))
     runs = device_history.runs_of([wanted], [(0, *row) for row in rows])
     return check_in.with_way_back(case, runs)
+
+
+async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
+    """Returns the device of the path, with the decision for the version that it runs."""
+    name = call.path("device")
+    seen, control = await device_and_control(call, name)
+    if seen.state is None:
+        raise NotFound(f"There is no device {name}.")
+    if seen.state.decommissioned:
+        raise device_decommissioned(name)
+    state = target.situation_of(control, seen.state, seen.offers, running).device
+    case = await case_of(call, control, state, seen)
+    return DecidedDevice(seen, seen.state, case, target.decide(case))
+
+
+async def recorded_decision(call: AnyCall, running: str | None) -> DecidedDevice:
+    """Returns the decision; it is recorded first if it offers the device something new.
+
+    After recording, the device is read again: the answer shows the log at exactly the size it
+    names.
+    """
+    decided = await look_at(call, running)
+    for _ in range(SHARED_READS_MAX):
+        if not _is_news(call, decided):
+            return decided
+        wanted = CheckIn(decided.state.device, call.caller.actor, running)
+        made = await call.services.recorder.check_in(call.log_id, wanted)
+        again = await look_at(call, running)
+        if made.version is not None and made.version != again.decision.version:
+            return _as_recorded(decided, again, made)
+        decided = again
+    raise Unavailable("the decision about this device keeps changing", retry_after_s=1)
+
+
+def _as_recorded(first: DecidedDevice, again: DecidedDevice, made: Decision) -> DecidedDevice:
+    """Returns the decision that was recorded, though a newer one has replaced it since.
+
+    The device learns what the log says it was offered, as of that event. If it then waits, it gets
+    the newer decision immediately, because it waits from the counts before that.
+    """
+    position = max(
+        each.position
+        for each in again.seen.offers
+        if (each.source, each.version) == (made.source, made.version)
+    )
+    counts = replace(first.seen.counts, size=position + 1)
+    return replace(again, decision=made, seen=replace(again.seen, counts=counts))
+
+
+def _is_news(call: AnyCall, decided: DecidedDevice) -> bool:
+    decision = decided.decision
+    if decision.version is None or call.request.method != "GET":
+        return False
+    if call.caller.kind not in RECORDED_KINDS:
+        return False
+    return not offer.is_made(decided.case.offers, decision.source, decision.version)

@@ -42,7 +42,8 @@ PARAMETERS = {
     "cohort": "Only devices of this cohort.",
     "count": "true adds `total`, the number of items on all pages.",
     "cursor": "`next` of the previous page; without it, the first page.",
-    "failing": "true: only devices whose last report is failed or rejected; false: only others.",
+    "failing": "true: only devices whose last report says that an update failed; false: only "
+    "others.",
     "faulty": "skip: record the well-formed items of an array, and refuse each other item in its "
     "place. Without it, one malformed item refuses the whole array.",
     "from": "The first position, counted from 0.",

@@ -38,7 +38,23 @@ VIEWS: tuple[View, ...] = (
 )
 """The views that this code writes."""
 
-REVISIONS = {view.NAME: view.REVISION for view in VIEWS}
+ORDERED: tuple[View, ...] = (
+    device_current,
+    device_history,
+    fleet_versions,
+    rollouts,
+    device_offers,
+    device_asks,
+)
+"""The views whose rows depend on the order of a device's reports."""
+
+ORDER_REVISION = 0
+"""Raise it with `device_order`, when the same reports get another order: every server then rebuilds
+these views."""
+
+REVISIONS = {
+    view.NAME: view.REVISION + (ORDER_REVISION if view in ORDERED else 0) for view in VIEWS
+}
 """The form of each view's rows."""
 
 _START = """\

@@ -7,11 +7,10 @@ An offer has a place in the device's order: the device's last place when the off
 report with an earlier place came late. It says how the device was before the offer, so it does not
 change the offer.
 
-An attempt is over when the device reports `failed` or `rejected`, or, after `installing` or
-`rebooting`, that another version runs. It counts once for each offer. The device's next install of
-the version, or a person's retry, resets the count. Attempts belong to device, model and version:
-every offer of that version has the same count. The outcome of an offer is the last one in the
-device's order.
+An attempt is over when the device reports a status of `FAILING`, or, after one of `INSTALLING`,
+that another version runs. It counts once for each offer. The device's next install of the version,
+or a person's retry, resets the count. Attempts belong to device, model and version: every offer of
+that version has the same count. The outcome of an offer is the last one in the device's order.
 """
 
 from collections.abc import Iterable, Sequence

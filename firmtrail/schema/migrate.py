@@ -4,7 +4,7 @@ A separate module, so that serving does not import alembic and SQLAlchemy, which
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, event, text
@@ -57,7 +58,8 @@ _AUDITOR_GRANTS = (
         "audited_secrets",
     ),
 )
-"""The tables that an audit reads: none has an address or the digest of a secret."""
+"""The tables that an audit reads: none has an address or the digest of a secret. A revision after
+0004 declares what its tables need: its own SERVICE_GRANTS and AUDITOR_GRANTS."""
 
 _SQLITE = "sqlite:///"
 
@@ -178,8 +180,10 @@ def _migrate(connection: Connection, to: _Target) -> None:
             raise NewerSchema from error
         raise
     _name_instance(connection, to.instance)
-    granted = (to.roles.service, _SERVICE_GRANTS), (to.roles.auditor, _AUDITOR_GRANTS)
-    for role, grants in granted:
+    scripts = ScriptDirectory.from_config(config)
+    service = [*_SERVICE_GRANTS, *_declared(scripts, "SERVICE_GRANTS")]
+    auditor = [*_AUDITOR_GRANTS, *_declared(scripts, "AUDITOR_GRANTS")]
+    for role, grants in (to.roles.service, service), (to.roles.auditor, auditor):
         if role is not None:
             _grant(connection, role, grants)
     if connection.dialect.name != "sqlite":
@@ -193,6 +197,12 @@ def _name_instance(connection: Connection, instance: str) -> None:
         connection.execute(text(named), {"name": instance, "since": migrations.HEAD})
     elif stored != instance:
         raise WrongInstance(stored, instance)
+
+
+def _declared(scripts: ScriptDirectory, name: str) -> Iterator[tuple[str, str]]:
+    """Yields the grants that revisions declare under this name: (privileges, tables)."""
+    for revision in scripts.walk_revisions():
+        yield from getattr(revision.module, name, ())
 
 
 def _grant(connection: Connection, role: str, grants: Sequence[tuple[str, str]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from firmtrail.publishing import signing_key
-from firmtrail.schema.migrate import Roles, migrate
+from firmtrail.schema.migrate import VERSIONS, Roles, migrate
 from tests.databases import INSTANCE, opened
 from tests.end_to_end.command import in_process
 from tests.end_to_end.conftest import Serve
@@ -44,6 +44,16 @@ async def granted(postgres: PostgresServer, name: str) -> Urls:
     return Urls(owner, *(owner.replace("postgres@", f"{role}@") for role in (SERVICE, AUDITOR)))
 
 
+COMING = """
+from alembic import op
+revision, down_revision = "0005", "0004"
+SERVICE_GRANTS = (("SELECT, INSERT, UPDATE", "coming"),)
+AUDITOR_GRANTS = (("SELECT", "coming"),)
+def upgrade():
+    op.execute("CREATE TABLE coming (position bigint)")
+"""
+
+
 @pytest.fixture(scope="module")
 async def urls(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Urls:
     """Fills a database as the role that serves: records, publishes and continues logs."""
@@ -61,6 +71,26 @@ def test_a_role_that_only_reads_can_audit(
     for command in ("verify", "replay"):
         done = in_process(urls.auditor, *files, "audit", command, "--project", "acme")
         assert done.exit_code == 0, done.out + done.said
+
+
+async def test_a_revision_grants_what_its_own_tables_need(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    urls = await granted(postgres, "coming_with_least_privilege")
+    (tmp_path / "0005_coming.py").write_text(COMING)
+    folders = (VERSIONS, tmp_path)
+    await migrate(urls.owner, INSTANCE, Roles(SERVICE, AUDITOR), folders=folders)
+    connection = await asyncpg.connect(urls.owner)
+    asked = [
+        (role, privilege)
+        for role in (SERVICE, AUDITOR)
+        for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE")
+    ]
+    may = "SELECT has_table_privilege($1, 'coming', $2)"
+    allowed = [each for each in asked if await connection.fetchval(may, *each)]
+    await connection.close()
+    service = [(SERVICE, privilege) for privilege in ("SELECT", "INSERT", "UPDATE")]
+    assert allowed == [*service, (AUDITOR, "SELECT")]
 
 
 async def test_the_service_serves_as_its_role(

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app, concurrency, watch
-from firmtrail.http.api import check_ins
+from firmtrail.http import app, concurrency, decisions, watch
 from firmtrail.http.concurrency import ConcurrencyLimit
 from tests.fleet import register
 from tests.service.site import D2, Answer, D, P, Site
@@ -39,13 +38,13 @@ async def waiting(fleet: Site) -> AsyncIterator[Site]:
 def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects the devices that were read, in order."""
     names: list[str] = []
-    look = check_ins.look_at
+    look = decisions.look_at
 
     async def counting(call: Any, running: str | None = None) -> Any:
         names.append(call.path("device"))
         return await look(call, running)
 
-    monkeypatch.setattr(check_ins, "look_at", counting)
+    monkeypatch.setattr(decisions, "look_at", counting)
     return names
 
 

@@ -1,31 +1,29 @@
-"""Receives and sends artifacts as streams of bytes, whatever their size.
+"""Receives artifacts, and sends them (`downloads`), as streams of bytes, whatever their size.
 
 An upload is hashed as it arrives, and is added to its release only after it is stored durably. One
-that is cut off, too large, or different from its digest leaves nothing. A download has its SHA-256
-as strong ETag, so one that was cut off can be continued (RFC 9110, 14).
+that is cut off, too large, or different from its digest leaves nothing.
 """
 
 import asyncio
 import re
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from itertools import chain
-from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
 from firmtrail.artifacts import Artifacts, Upload
 from firmtrail.commands import releases as commands
 from firmtrail.events.fleet import ArtifactAdded
-from firmtrail.http import errors, incoming, respond
+from firmtrail.http import downloads, errors, incoming, respond
 from firmtrail.http.api.releases import RELEASE, Artifact, key_of, releases_of
 from firmtrail.http.api.rows import OPERATE, PUT, READ, D, command, read
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import DEVICE
+from firmtrail.http.downloads import store_of
 from firmtrail.http.respond import BYTES
 from firmtrail.projections import releases
 from firmtrail.rules import release
-from firmtrail.rules.device import Refused
 
 UPLOAD_IDLE_S = 30
 """Limits the time without a byte of an upload."""
@@ -38,16 +36,13 @@ UPLOADS_MAX = 16
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
 
-_RANGE = re.compile(r"(\d{0,100})-(\d{0,100})", re.ASCII)
-"""A text with more digits is not a position, and is ignored; one after the end gets 416."""
-
 
 async def put_artifact(call: AnyCall) -> web.Response:
     """Add a file to a release: its bytes, which never change afterwards.
 
     The same bytes sent again get the same answer.
     """
-    store, name = _store(call), call.path("name")
+    store, name = store_of(call), call.path("name")
     expected = _expected_digests(call.request)
     await _check_before(call, name)
     with call.services.uploads.enter(call.caller):
@@ -165,7 +160,7 @@ async def get_artifact(call: AnyCall) -> web.StreamResponse:
     artifact = found and found.artifact(call.path("name"))
     if not artifact:
         raise errors.NotFound("There is no such artifact.")
-    return await send(call, artifact)
+    return await downloads.send(call, artifact)
 
 
 async def get_offered_artifact(call: AnyCall) -> web.StreamResponse:
@@ -176,85 +171,7 @@ async def get_offered_artifact(call: AnyCall) -> web.StreamResponse:
         raise errors.NotFound("This device was never offered such an artifact.")
     if found.is_withdrawn:
         raise errors.Gone("The release of this artifact is withdrawn.", code="withdrawn")
-    return await send(call, found.artifact)
-
-
-class _Span(NamedTuple):
-    """Holds the range of positions start <= n < stop."""
-
-    start: int
-    stop: int
-
-
-async def send(call: AnyCall, artifact: release.ReleaseArtifact) -> web.StreamResponse:
-    """Sends the bytes, or the range of them that the request asks for."""
-    headers = {
-        "ETag": f'"{artifact.sha256}"',
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'attachment; filename="{artifact.name}"',
-        "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
-    }
-    if "If-Match" in call.request.headers and not respond.matches_strongly(
-        call.request.if_match, artifact.sha256
-    ):
-        raise errors.Stale("If-Match names other bytes than the artifact's.")
-    if respond.client_has(call.request, artifact.sha256):
-        return web.Response(status=304, headers=headers)
-    part = _span(call.request, artifact)
-    span = part or _Span(0, artifact.size_bytes)
-    headers["Content-Length"] = str(span.stop - span.start)
-    if part is not None:
-        headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{artifact.size_bytes}"
-    chunks = _store(call).read(artifact.sha256, *span)
-    return await respond.stream(
-        call, respond.BYTES, chunks, headers, status=206 if part is not None else 200
-    )
-
-
-def _span(request: web.Request, artifact: release.ReleaseArtifact) -> _Span | None:
-    """Returns the one range that the request asks for.
-
-    None stands for all bytes: no range or several are match_ for, or the client has a part of other
-    bytes (If-Range). Only a GET takes a range. Raises `RangeNotSatisfiable`.
-    """
-    if request.method != "GET" or hdrs.RANGE not in request.headers:
-        return None
-    if request.headers.get(hdrs.IF_RANGE, f'"{artifact.sha256}"') != f'"{artifact.sha256}"':
-        return None
-    match_ = _one_range(",".join(request.headers.getall(hdrs.RANGE)))
-    size_bytes = artifact.size_bytes
-    match match_ and match_.groups():
-        case None | ("", ""):
-            return None
-        case ("", suffix):
-            span = _Span(max(0, size_bytes - int(suffix)), size_bytes)
-        case (first, ""):
-            span = _Span(int(first), size_bytes)
-        case (first, last):
-            if int(last) < int(first):
-                return None
-            span = _Span(int(first), min(int(last) + 1, size_bytes))
-    if span.start >= span.stop:
-        raise errors.RangeNotSatisfiable(size_bytes)
-    return span
-
-
-def _one_range(header: str) -> re.Match[str] | None:
-    """Returns the range of a header that names bytes and one range of them (RFC 9110, 14.1 and
-    14.2): the unit in any case, and empty elements of the list are ignored."""
-    unit, _, ranges = header.strip().partition("=")
-    named = [each.strip(" \t") for each in ranges.split(",") if each.strip(" \t")]
-    if unit.lower() != "bytes" or len(named) != 1:
-        return None
-    return _RANGE.fullmatch(named[0])
-
-
-def _store(call: AnyCall) -> Artifacts:
-    store = call.services.artifacts
-    if store is None:
-        raise Refused("no_artifact_store", "This server was started without a place for artifacts.")
-    return store
+    return await downloads.send(call, found.artifact)
 
 
 _BYTES = {200: BYTES, 206: BYTES, 304: None}

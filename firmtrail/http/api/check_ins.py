@@ -10,33 +10,25 @@ from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec import Meta
 
-from firmtrail.database.database import Unavailable
 from firmtrail.http import respond
 from firmtrail.http.api.rows import CONFLICT, D, resource
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import DEVICE
-from firmtrail.http.decisions import SHARED_READS_MAX, case_of, device_and_control
-from firmtrail.http.errors import NotFound
+from firmtrail.http.decisions import RECORDED_KINDS, DecidedDevice, recorded_decision
 from firmtrail.http.scalars import VersionText
 from firmtrail.http.watch import DeviceNews
-from firmtrail.projections.check_in import DeviceAtCheckIn, LogCounts
-from firmtrail.recording.check_ins import CheckIn
-from firmtrail.rules import offer, target
+from firmtrail.projections.check_in import LogCounts
 from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState, device_decommissioned
+from firmtrail.rules.device import DeviceState
 from firmtrail.rules.device_order import last_seq
 from firmtrail.rules.release import ReleaseKey
-from firmtrail.rules.target import Action, Decision, Reason, Situation
+from firmtrail.rules.target import Action, Decision, Reason
 
 WAIT_S_MAX = 60
 
 type Wait = Annotated[int, Meta(ge=0, le=WAIT_S_MAX)]
-
-RECORDED_KINDS = frozenset({"device", "gateway"})
-"""Callers whose check-ins are recorded as offers; a user only looks."""
 
 
 class UpdateQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,15 +58,6 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     question: str | None
     report_wanted: bool
     last_seq: int | None
-
-
-class DecidedDevice(Struct, frozen=True, gc=False):
-    """Holds a device, and the decision about it."""
-
-    seen: DeviceAtCheckIn
-    state: DeviceState
-    case: Situation
-    decision: Decision
 
 
 type UpdateCall = Call[UpdateQuery, None]
@@ -119,57 +102,10 @@ def is_gone(call: AnyCall) -> bool:
 
 
 async def _update(call: UpdateCall) -> tuple[web.Response, LogCounts]:
-    decided = await _recorded_decision(call)
+    decided = await recorded_decision(call, call.query.running)
     body = _shown(call, decided)
     counts = decided.seen.counts
     return respond.resource(call, body, counts.size), counts
-
-
-async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
-    """Returns the device of the path, with the decision for the version that it runs."""
-    name = call.path("device")
-    seen, control = await device_and_control(call, name)
-    if seen.state is None:
-        raise NotFound(f"There is no device {name}.")
-    if seen.state.decommissioned:
-        raise device_decommissioned(name)
-    state = target.situation_of(control, seen.state, seen.offers, running).device
-    case = await case_of(call, control, state, seen)
-    return DecidedDevice(seen, seen.state, case, target.decide(case))
-
-
-async def _recorded_decision(call: UpdateCall) -> DecidedDevice:
-    """Returns the decision; it is recorded first if it offers the device something new.
-
-    After recording, the device is read again: the answer shows the log at exactly the size it
-    names.
-    """
-    decided = await look_at(call, call.query.running)
-    for _ in range(SHARED_READS_MAX):
-        if not _is_news(call, decided):
-            return decided
-        check_in = CheckIn(decided.state.device, call.caller.actor, call.query.running)
-        made = await call.services.recorder.check_in(call.log_id, check_in)
-        again = await look_at(call, call.query.running)
-        if made.version is not None and made.version != again.decision.version:
-            return _as_recorded(decided, again, made)
-        decided = again
-    raise Unavailable("the decision about this device keeps changing", retry_after_s=1)
-
-
-def _as_recorded(first: DecidedDevice, again: DecidedDevice, made: Decision) -> DecidedDevice:
-    """Returns the decision that was recorded, though a newer one has replaced it since.
-
-    The device learns what the log says it was offered, as of that event. If it then waits, it gets
-    the newer decision immediately, because it waits from the counts before that.
-    """
-    position = max(
-        each.position
-        for each in again.seen.offers
-        if (each.source, each.version) == (made.source, made.version)
-    )
-    counts = replace(first.seen.counts, size=position + 1)
-    return replace(again, decision=made, seen=replace(again.seen, counts=counts))
 
 
 def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
@@ -185,15 +121,6 @@ def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
         report_wanted=version is None if running is None else running != version,
         last_seq=last_seq(decided.state),
     )
-
-
-def _is_news(call: AnyCall, decided: DecidedDevice) -> bool:
-    decision = decided.decision
-    if decision.version is None or call.request.method != "GET":
-        return False
-    if call.caller.kind not in RECORDED_KINDS:
-        return False
-    return not offer.is_made(decided.case.offers, decision.source, decision.version)
 
 
 def _artifacts(

@@ -9,10 +9,10 @@ from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering
 from firmtrail.events.times import time_text
 from firmtrail.http import respond
-from firmtrail.http.api.check_ins import look_at
 from firmtrail.http.api.rows import CONFLICT, OPERATE, POST, READ, D, command, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import look_at
 from firmtrail.http.scalars import VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.target import Action, Reason

@@ -15,7 +15,13 @@ HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
 
 
 def statements(name: str, back_end: str) -> list[str]:
-    """Returns the statements of one file for one back end; a blank line ends a statement.
+    """Returns the statements of one file of `sql/` for one back end."""
+    return statements_of((FOLDER / "sql" / f"{name}.sql").read_text(), back_end)
+
+
+def statements_of(script: str, back_end: str) -> list[str]:
+    """Returns the statements of a script for one back end; a blank line ends a statement. A short
+    script may stand in its revision.
 
     Text sorts in byte order on SQLite by default, and on Postgres by COLLATE "C". A table whose
     rows are found only by their key is WITHOUT ROWID on SQLite: one tree instead of two.
@@ -23,7 +29,6 @@ def statements(name: str, back_end: str) -> list[str]:
     collation, without_rowid = (
         (' COLLATE "C"', "") if back_end == "postgresql" else ("", "WITHOUT ROWID")
     )
-    script = (FOLDER / "sql" / f"{name}.sql").read_text()
     script = script.replace("/*C*/", collation).replace("/*WITHOUT ROWID*/", without_rowid)
     lines = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
     return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]
