@@ -23,7 +23,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log
-from firmtrail.recording.commit import Commit
+from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.rules import device
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
@@ -33,7 +33,6 @@ DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, which is public)
 EMAIL = "diegosalcovsky@gmail.com"
 PASSWORD = "ABC"  # noqa: S105 (the same)
 VERSION, SENT = "1.0.0", "SemVer1.0"
-ACTOR = "system"
 
 PACE_S = 1
 """The least time between two runs of `populate`."""
@@ -120,7 +119,7 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
 
 
 async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> None:
-    commit = await start_project(tx, project, actor=ACTOR, above=above)
+    commit = await start_project(tx, project, actor=SYSTEM, above=above)
     await _add_member(commit, hashed.password)
     await _add_device(commit, hashed.secret)
     await commit.finish()
@@ -137,14 +136,14 @@ async def _add_member(commit: Commit, password_hash: str) -> None:
     elif actor_id not in (_users(beginnings) or ()):
         raise Refused(NOT_OURS, f"The demo did not create the user {EMAIL}.")
     await commit.run(people.set_role(commit.draft.project, actor_id, "admin"))
-    commit.draft.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
+    commit.draft.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=SYSTEM)
 
 
 async def _add_device(commit: Commit, secret: SealedSecret) -> None:
     await commit.run(insert_secrets(commit.draft.project, [secret], commit.draft.now_ms))
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)
-    commit.draft.record(stream, registered, actor=ACTOR)
+    commit.draft.record(stream, registered, actor=SYSTEM)
     update = ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
     event = device.decide_report(commit.draft.fold.states[DEVICE], update, None)
     if isinstance(event, REPORTS):  # a device's first report repeats none
@@ -183,7 +182,7 @@ def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:
 
 
 _DEVICES: list[tuple[str, type, str]] = [
-    (f"device/{DEVICE}", DeviceRegistered, ACTOR),
+    (f"device/{DEVICE}", DeviceRegistered, SYSTEM),
     (f"device/{DEVICE}", FirmwareInstalled, f"device/{DEVICE}"),
 ]
 """The end of the demo's first commit; no other command makes such a commit."""

@@ -133,12 +133,13 @@ def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarte
 
 
 def _check_target(control: Control, model: str, target: str, member: str) -> None:
-    found = control.releases.get(ReleaseKey(model, target))
+    key = ReleaseKey(model, target)
+    found = control.releases.get(key)
     if found is None:
         detail = f"Model {model} has no release {target}. Add the release first."
         raise Refused("unknown_release", detail, status=422, member=member)
     if found.is_withdrawn:
-        raise Refused("release_withdrawn", f"Release {target} of {model} is withdrawn.")
+        raise release.withdrawn(key)
 
 
 def existing(control: Control, rollout_id: str) -> RolloutState:
@@ -152,9 +153,7 @@ def commandable(control: Control, rollout_id: str) -> RolloutState:
     """Returns the rollout. Raises `Refused` if it takes no commands but abort."""
     found = existing(control, rollout_id)
     if found.version is not None and is_withdrawn(control, found.model, found.version):
-        raise Refused(
-            "release_withdrawn", f"Release {found.version} of {found.model} is withdrawn."
-        )
+        raise release.withdrawn(ReleaseKey(found.model, found.version))
     return found
 
 

@@ -126,7 +126,7 @@ async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
 async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) -> web.Response:
     async def shown(commit: Commit) -> Release:
         after = await command(commit)
-        return _shown(after.told, is_latest=after.is_latest)
+        return _shown(after.release, is_latest=after.is_latest)
 
     return await respond.run_once(call, answering(status, shown))
 
