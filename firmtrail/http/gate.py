@@ -14,7 +14,7 @@ make room. A trusted proxy brings many clients, so the limit for an address does
 
 import asyncio
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -216,10 +216,7 @@ class Gate:
 
 def _oldest(connections: Iterable[Admission]) -> list[Admission]:
     for stage in (ConnectionStage.HEAD, ConnectionStage.IDLE, ConnectionStage.UNKNOWN):
-        if found := list(islice(_at(stage, connections), DISPLACED_TOGETHER_MAX)):
-            return found
+        found = (each for each in connections if each.holder.stage() == stage)
+        if oldest := list(islice(found, DISPLACED_TOGETHER_MAX)):
+            return oldest
     return []
-
-
-def _at(stage: ConnectionStage, connections: Iterable[Admission]) -> Iterator[Admission]:
-    return (each for each in connections if each.holder.stage() == stage)

@@ -155,6 +155,23 @@ def next_key[Row](
     return key_of(rows[limit - 1]) if len(rows) > limit else None
 
 
+def page_of[Row](
+    rows: Sequence[Row],
+    limit: int,
+    key_of: Callable[[Row], SortKey],
+    show: Callable[[Row], msgspec.Struct],
+    *,
+    log_size: int | None = None,
+) -> ListPage:
+    """Returns a page of rows; a row more than `limit` shows that another page follows."""
+    return ListPage([show(row) for row in rows[:limit]], next_key(rows, limit, key_of), log_size)
+
+
+def text_before(place: SortKey | None) -> str:
+    """Returns the id or name after which a page begins."""
+    return str(place[0]) if place else ""
+
+
 def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
     if cursor is None:
         return {}

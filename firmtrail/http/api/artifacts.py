@@ -215,16 +215,16 @@ async def send(call: AnyCall, artifact: release.ReleaseArtifact) -> web.StreamRe
 def _span(request: web.Request, artifact: release.ReleaseArtifact) -> _Span | None:
     """Returns the one range that the request asks for.
 
-    None stands for all bytes: no range or several are match_ for, or the client has a part of other
+    None stands for all bytes: no range or several are asked for, or the client has a part of other
     bytes (If-Range). Only a GET takes a range. Raises `RangeNotSatisfiable`.
     """
     if request.method != "GET" or hdrs.RANGE not in request.headers:
         return None
     if request.headers.get(hdrs.IF_RANGE, f'"{artifact.sha256}"') != f'"{artifact.sha256}"':
         return None
-    match_ = _one_range(",".join(request.headers.getall(hdrs.RANGE)))
+    named = _one_range(",".join(request.headers.getall(hdrs.RANGE)))
     size_bytes = artifact.size_bytes
-    match match_ and match_.groups():
+    match named and named.groups():
         case None | ("", ""):
             return None
         case ("", suffix):
