@@ -7,6 +7,8 @@ ends. So a command does what the same request would do, and records the same eve
 
 import asyncio
 import contextlib
+import logging
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -38,7 +40,7 @@ async def service(
 
     `artifacts` is where artifacts are stored if this process itself serves.
     """
-    logs.to_stderr()
+    logs.configure(sys.stderr, logging.WARNING)
     async with contextlib.AsyncExitStack() as stack:
         socket = await _socket(stack, database, artifacts)
         timeout = ClientTimeout(total=TIMEOUT_S)

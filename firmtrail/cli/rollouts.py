@@ -76,7 +76,9 @@ def start(
     if json:
         output.show_json(answer)
     elif answer["id"] is None:
-        click.echo(f"The rollout would be for {_devices(answer['progress']['matching'])}.")
+        count = answer["progress"]["matching"]
+        devices = "1 device" if count == 1 else f"{count} devices"
+        click.echo(f"The rollout would be for {devices}.")
     else:
         click.echo(answer["id"])
 
@@ -185,7 +187,3 @@ def _show(shown: Any, *, json: bool) -> None:
         output.show_json(shown)
     else:
         output.note(state_of(shown))
-
-
-def _devices(count: int) -> str:
-    return "1 device" if count == 1 else f"{count} devices"

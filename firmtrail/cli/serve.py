@@ -141,7 +141,9 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
     if serving.workers == 1:
         import_module("firmtrail.cli.server").serve(serving)
     else:
-        _serve_by_workers(serving)
+        with _shared_folder() as folder:
+            environment.share_metrics(str(folder))
+            import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
 
 
 def _serving(
@@ -227,12 +229,6 @@ def _check_publishing(serving: config.Serving) -> None:
             "--checkpoints (see docs/operations.md, Checkpoints and their key), or "
             "--no-publishing."
         )
-
-
-def _serve_by_workers(serving: config.Serving) -> None:
-    with _shared_folder() as folder:
-        environment.share_metrics(str(folder))
-        import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
 
 
 @contextlib.contextmanager
