@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from firmtrail.commands.continue_log import ContinuedLog, continue_log
+from firmtrail.commands.continue_log import StartedLog, continue_log
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage, log, merkle
@@ -191,7 +191,7 @@ async def test_the_project_continues_in_a_new_log(
         done = await continue_log(
             db, 1, checkpoint=last.note, above=minimum_sizes.highest_number("acme"), actor="system"
         )
-        assert done == ContinuedLog(2, 1, left)
+        assert done == StartedLog(2, 1, left)
         new_id = await log.by_number(db, "acme", 2)
         assert new_id is not None
         assert (await recorded(db, new_id)) == [("log/1", LogContinued(1, left, published))]
