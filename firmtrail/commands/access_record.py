@@ -12,10 +12,7 @@ from firmtrail.recording.recorder import LogCommand
 
 def seal() -> LogCommand[int]:
     """Seals the new rows of the project's access record, if there are any; returns the log's size
-    after that.
-
-    The chain may grow meanwhile: each of its heads is valid, so it needs no lock.
-    """
+    after that. The chain may grow meanwhile: each of its heads is valid, so it needs no lock."""
 
     async def command(commit: Commit) -> int:
         [rows] = await commit.run(reads.unsealed(commit.draft.project))

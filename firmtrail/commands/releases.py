@@ -38,10 +38,7 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[Ch
 
 def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:
     """Adds a file, whose bytes are already stored, to a release; the result is False if the release
-    already had it.
-
-    A file with other bytes under its name is refused.
-    """
+    already had it. A file with other bytes under its name is refused."""
 
     async def command(commit: Commit) -> bool:
         event = release.decide_artifact(_state(await _releases(commit)), key, wanted)

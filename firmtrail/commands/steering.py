@@ -107,7 +107,6 @@ def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
 
 
 def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
-    """Ends the halt."""
     return _record(control.decide_resume, reason, actor)
 
 
