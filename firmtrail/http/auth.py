@@ -183,8 +183,6 @@ def _member_caller(
 
 
 def _is_gateway(found: ResolvedCredential) -> bool:
-    """Returns whether the caller acts as a gateway: the token or the member has that role.
-
-    A member whose role is gateway is a gateway in that project with each of their credentials.
-    """
+    """Returns whether the caller acts as a gateway: the token or the member has that role. A member
+    whose role is gateway is a gateway in that project with each of their credentials."""
     return GATEWAY in {found.token_role, found.member_role}

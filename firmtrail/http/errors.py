@@ -72,10 +72,8 @@ class ProblemBody(msgspec.Struct, frozen=True):
 
 
 class Problem(Exception):
-    """Answers the request with this status; nothing was done.
-
-    Without a mapping of its own, an error becomes status 500.
-    """
+    """Answers the request with this status; nothing was done. Without a mapping of its own, an
+    error becomes status 500."""
 
     status: ClassVar[int] = 500
     code = "internal"

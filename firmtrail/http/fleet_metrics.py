@@ -38,10 +38,8 @@ class _Model(NamedTuple):
 
 
 class FleetTotals:
-    """Caches the counts of outdated devices of all projects; reads them at most every 15 s.
-
-    A failed read is not cached: the next scrape reads again.
-    """
+    """Caches the counts of outdated devices of all projects; reads them at most every 15 s. A
+    failed read is not cached: the next scrape reads again."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -49,10 +47,8 @@ class FleetTotals:
         self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
-        """Returns the totals in Prometheus's text format.
-
-        Returns nothing if the database does not answer in time, or if its tables are missing.
-        """
+        """Returns the totals in Prometheus's text format. Returns nothing if the database does not
+        answer in time, or if its tables are missing."""
         if self._reading is None or self._is_over(self._reading):
             self._reading = asyncio.create_task(outdated.everywhere(self._db))
             self._stale_at_s = monotonic() + CACHED_S
@@ -73,10 +69,8 @@ class FleetTotals:
 
 
 def model_metrics(project: str, counts: Iterable[VersionCount], current: CurrentReleases) -> bytes:
-    """Returns the metrics of each model with a release, in Prometheus's text format.
-
-    The models with the most outdated devices come first.
-    """
+    """Returns the metrics of each model with a release, in Prometheus's text format. The models
+    with the most outdated devices come first."""
     behind = outdated.by_model(counts, current)
     models = [
         _Model(model, behind.get(model, OutdatedCounts()), outdating.latest)

@@ -64,10 +64,8 @@ class Bounds(NamedTuple):
 
 
 def bounds(connections: int | None = None, per_address: int | None = None) -> Bounds:
-    """Returns the given bounds, lowered to what the limit of descriptors allows.
-
-    Without `per_address`, a quarter of all connections may come from one address.
-    """
+    """Returns the given bounds, lowered to what the limit of descriptors allows. Without
+    `per_address`, a quarter of all connections may come from one address."""
     in_all = descriptors.connections_max(connections)
     return Bounds(in_all, min(in_all, per_address or max(1, in_all // 4)))
 
@@ -133,10 +131,8 @@ class Gate:
             del self._networks[admitted.network].without_head[admitted]
 
     def forget(self, admitted: Admission) -> None:
-        """Records that the connection is gone.
-
-        Does nothing if that was recorded already, or if the connection is the operator's.
-        """
+        """Records that the connection is gone. Does nothing if that was recorded already, or if the
+        connection is the operator's."""
         if admitted not in self._everyone.all:
             return
         siblings = self._networks[admitted.network]

@@ -88,10 +88,8 @@ def _encoding(request: web.Request) -> str:
 
 
 async def _inflated(body: bytes, bytes_max: int) -> bytes:
-    """Returns the content of a gzip body, with all its members joined (RFC 1952, 2.2).
-
-    It inflates at most one byte more than the limit.
-    """
+    """Returns the content of a gzip body, with all its members joined (RFC 1952, 2.2). It inflates
+    at most one byte more than the limit."""
     inflater, inflated = zlib.decompressobj(_GZIP), bytearray()
     members, pace = 1, Pace()
     for start in range(0, len(body), _SLICE_BYTES):

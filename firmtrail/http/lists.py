@@ -148,10 +148,8 @@ async def _counted(fetch: FetchPage) -> int:
 def next_key[Row](
     rows: Sequence[Row], limit: int, key_of: Callable[[Row], SortKey]
 ) -> SortKey | None:
-    """Returns the sort key after which the next page begins, or None if there is no next page.
-
-    The caller fetched one row more than `limit`, so a further row means a further page.
-    """
+    """Returns the sort key after which the next page begins, or None if there is no next page. The
+    caller fetched one row more than `limit`, so a further row means a further page."""
     return key_of(rows[limit - 1]) if len(rows) > limit else None
 
 
@@ -295,22 +293,16 @@ def _csv(items: Sequence[msgspec.Struct]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """Returns the text of a cell that no spreadsheet runs.
-
-    Text that begins like a formula gets an apostrophe before it. A spreadsheet takes that as the
-    mark of a text and does not show it.
-    """
+    """Returns the text of a cell that no spreadsheet runs. Text that begins like a formula gets an
+    apostrophe before it. A spreadsheet takes that as the mark of a text and does not show it."""
     text = _cell_text(value)
     is_formula = isinstance(value, str | list | tuple) and text.startswith(FORMULA)
     return f"'{text}" if is_formula else text
 
 
 def _cell_text(value: Any) -> str:
-    """Returns a value as text for RFC 4180.
-
-    True and false are written as in JSON, several values of one cell with spaces between them, and
-    structs as JSON.
-    """
+    """Returns a value as text for RFC 4180. True and false are written as in JSON, several values
+    of one cell with spaces between them, and structs as JSON."""
     match value:
         case None:
             return ""

@@ -128,7 +128,6 @@ class Route:
 
     @property
     def is_list(self) -> bool:
-        """Returns whether its answer is a page of a list."""
         return "cursor" in self.query.__struct_fields__
 
     def problems(self) -> list[int]:

@@ -87,10 +87,8 @@ class Watch:
         timeout_s: float,
         is_disconnected: Callable[[], bool] = lambda: False,
     ) -> WatchedHead | None:
-        """Returns the log's head once it is news.
-
-        Returns None when time is up, when the client has disconnected, or when the server drains.
-        """
+        """Returns the log's head once it is news. Returns None when time is up, when the client has
+        disconnected, or when the server drains."""
         if self._is_closed or timeout_s <= 0:
             return None
         woken: asyncio.Future[WatchedHead | None] = asyncio.get_running_loop().create_future()

@@ -139,11 +139,8 @@ async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
 
 
 async def _recorded_decision(call: UpdateCall) -> DecidedDevice:
-    """Returns the decision; it is recorded first if it offers the device something new.
-
-    After recording, the device is read again: the answer shows the log at exactly the size it
-    names.
-    """
+    """Returns the decision; it is recorded first if it offers the device something new. After
+    recording, the device is read again: the answer shows the log at exactly the size it names."""
     decided = await look_at(call, call.query.running)
     for _ in range(SHARED_READS_MAX):
         if not _is_news(call, decided):

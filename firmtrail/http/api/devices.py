@@ -239,9 +239,7 @@ async def existing(call: AnyCall, name: str) -> tuple[int, CurrentDevice]:
 
 async def shown_now(call: AnyCall, name: str) -> tuple[int, Device]:
     """Returns the log's size, and a device with its target; concurrent requests share a query.
-
-    Raises `NotFound`.
-    """
+    Raises `NotFound`."""
     seen, control = await device_and_control(call, name)
     state = seen.state
     if state is None:
@@ -293,13 +291,11 @@ def registered(state: DeviceState, secret: str | None) -> Registered:
 
 
 def registration(wanted: Registration) -> DeviceRegistered:
-    """Returns the event that registers the device."""
     tags = tuple(dict.fromkeys(wanted.tags))
     return DeviceRegistered(wanted.model, wanted.cohort, tags)
 
 
 def change(wanted: DeviceChange) -> DeviceChanged:
-    """Returns the event that makes the change."""
     tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
     return DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned)
 

@@ -136,7 +136,6 @@ async def _read(call: AnyCall) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]
 
 
 async def releases_of(call: AnyCall) -> Releases:
-    """Returns the project's releases."""
     return {key: each.release for key, each in (await _read(call))[1].items()}
 
 
@@ -146,7 +145,6 @@ def _latest(found: dict[ReleaseKey, ReleaseWithTexts]) -> set[ReleaseKey]:
 
 
 def key_of(call: AnyCall) -> ReleaseKey:
-    """Returns the release that the path names."""
     return ReleaseKey(call.path("model"), call.path("version"))
 
 

@@ -80,10 +80,8 @@ def _kept(call: AnyCall) -> dict[str, str]:
 
 
 async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
-    """Returns the log and the tile that the path names, and records the read.
-
-    Raises `NotFound` if the log has no such tile.
-    """
+    """Returns the log and the tile that the path names, and records the read. Raises `NotFound` if
+    the log has no such tile."""
     log_id, tile = await log_of(call), tiles.parse(call.path("tile"))
     if level < 0 or tile is None:
         raise NotFound
