@@ -83,17 +83,13 @@ type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
     """Opens one connection without any time limit on statements, outside any pool: for migrations.
-
-    It prepares no statement that outlives its transaction, so it works through any pooler.
-    """
+    It prepares no statement that outlives its transaction, so it works through any pooler."""
     return await _connected(dsn, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
 
 
 async def _connected(dsn: str, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """Returns a connection to a host that takes writes, unless the URL asks for another kind.
-
-    Where no host does, returns one to a read-only host: the server is then not ready, and says why.
-    """
+    """Returns a connection to a host that takes writes, unless the URL asks for another kind. Where
+    no host does, returns one to a read-only host: the server is then not ready, and says why."""
     if "target_session_attrs" not in dict(parse_qsl(urlsplit(dsn).query)):
         with contextlib.suppress(asyncpg.TargetServerAttributeNotMatched):
             return await asyncpg.connect(

@@ -130,7 +130,6 @@ async def _pages(db: Database, text: str) -> AsyncIterator[list[LogState]]:
 
 
 async def named_logs(db: Database, names: Sequence[LogName]) -> list[LogState]:
-    """Returns those of these logs that the database has."""
     given = Given("project text, number bigint", names)
     return _states(await db.read(Statement(_NAMED, (), given)))
 
