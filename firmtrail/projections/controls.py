@@ -134,7 +134,6 @@ def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
 
 
 async def read(db: Database, log_id: int) -> Control:
-    """Returns the log's `Control` as it is now."""
     async with db.moment() as reader:
         return await _at(reader, await log.head(reader, log_id))
 

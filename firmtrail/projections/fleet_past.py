@@ -110,11 +110,8 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
 async def page(
     db: Database, past: Past, which: Filter, *, after: str, limit: int
 ) -> list[DeviceState]:
-    """Returns the next devices after `after`, by id, that the filter selects as of then.
-
-    It reads chunks until the page is full, so a filter that selects few devices reads many.
-    `silent_since_ms` has no past and must not be set.
-    """
+    """Returns the next devices after `after`, by id, that the filter selects as of then. Reads
+    chunks until the page is full. `silent_since_ms` has no past and must not be set."""
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
     while True:

@@ -46,7 +46,6 @@ class SteeringFold:
         self._asks: set[tuple[str, str]] = set()
 
     def apply_control(self, recorded: Recorded) -> None:
-        """Folds a control event."""
         self.control = control.evolve(self.control, recorded)
         kind, _, name = recorded.stream.partition("/")
         if kind == "rollout":

@@ -80,10 +80,8 @@ class Builder:
         """The logs with a view that is live in a revision that this code does not read."""
 
     async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
-        """Starts a rebuild of these views of the log, or joins one that runs; returns it.
-
-        Raises `Busy` if one runs that does not include these views.
-        """
+        """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
+        `Busy` if one runs that does not include these views."""
         async with self._claiming:
             if log_id in self._running:
                 build, task = self._running[log_id]

@@ -271,11 +271,8 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
 async def _played_beside(
     writing: asyncio.Task[float] | None, db: Database, script: Script[Folded]
 ) -> Folded:
-    """Plays a script that only reads, while the batch before it is being written.
-
-    The states of that batch's devices are known, so the first read need not see it. Every later
-    read waits until it is written.
-    """
+    """Plays a script that only reads, while the batch before it is being written. Its first read
+    need not see that batch, whose states are known. Every later read waits for it."""
     steps, is_first = Steps(script), True
     for statements in steps:
         if statements is TURN:

@@ -48,7 +48,6 @@ class Control:
 
     @cached_property
     def latest(self) -> Mapping[str, ReleaseState]:
-        """Returns the latest release of each model."""
         return release.latest(self.releases.values())
 
     @cached_property
@@ -68,7 +67,6 @@ class Control:
 
     @cached_property
     def models(self) -> frozenset[str]:
-        """Returns the models that have a release."""
         return frozenset(key.model for key in self.releases)
 
     @cached_property

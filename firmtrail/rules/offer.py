@@ -111,7 +111,6 @@ def attempts(offers: Offers, version: str) -> int:
 
 
 def latest(offers: Iterable[Offer]) -> Offer | None:
-    """Returns the offer that was made last."""
     return max(offers, key=lambda offer: offer.position, default=None)
 
 
@@ -207,7 +206,6 @@ def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) ->
 
 
 def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared) -> list[Offer]:
-    """Returns the offers that a retry changes."""
     return [
         replace(offer, attempt=0, attempts=0, cleared_place=state.last_place)
         for offer in _of_version(offers, state, event.version)

@@ -127,10 +127,8 @@ def decide_addition(releases: Releases, wanted: ReleaseAdded) -> ReleaseAdded:
 def decide_artifact(
     releases: Releases, key: ReleaseKey, wanted: ArtifactAdded
 ) -> ArtifactAdded | None:
-    """Returns the event; None if the release already has this very file. Raises `Refused`.
-
-    A file never changes, so that a device that has learned a digest finds its bytes.
-    """
+    """Returns the event; None if the release already has this very file. Raises `Refused`. A file
+    never changes, so that a device that has learned a digest finds its bytes."""
     release = existing(releases, key)
     before = release.artifact(wanted.name)
     if before is not None and before.sha256 == wanted.sha256:
@@ -208,12 +206,8 @@ def as_of(releases: Iterable[ReleaseState], stop: int) -> list[ReleaseState]:
 def outdated_since_ms(
     current: CurrentReleases, model: str | None, running: str | None
 ) -> int | None:
-    """Returns since when there has been a release higher than the version that a device of this
-    model runs.
-
-    None if there is no higher release, so that the device is not outdated, or if the model or the
-    version is unknown.
-    """
+    """Returns since when there has been a release of this model higher than the running version.
+    None: there is none, or the model or the version is unknown."""
     found = current.get(model or "")
     if running is None or found is None:
         return None
