@@ -108,10 +108,8 @@ def checkpoints_store(location: config.StorageLocation) -> checkpoint_store.Chec
 
 
 def signing_of(serving: config.Serving) -> config.Signing | None:
-    """Returns the server's key and checkpoints; None if it publishes nothing.
-
-    Raises `CouldNotRun` for a key without checkpoints, or one that is lost.
-    """
+    """Returns the server's key and checkpoints; None if it publishes nothing. Raises `CouldNotRun`
+    for a key without checkpoints, or one that is lost."""
     try:
         signing = serving.database.signing
     except config.BadSetting as error:
@@ -129,9 +127,7 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
 
 def ensure_key(serving: config.Serving) -> None:
     """Creates the key of an embedded database that has none, and logs when nothing is published.
-
-    Raises `CouldNotRun` for a key that can't sign under the instance's name.
-    """
+    Raises `CouldNotRun` for a key that can't sign under the instance's name."""
     signing = signing_of(serving)
     if signing is None and serving.database.key_file is not None:
         raise CouldNotRun(

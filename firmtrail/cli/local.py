@@ -127,15 +127,12 @@ def post(database: config.DatabaseUrl, path: str, body: Mapping[str, Any]) -> An
 
 
 def without_none(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the members of a body that were given."""
     return {name: value for name, value in members.items() if value is not None}
 
 
 async def ask(session: ClientSession, method: str, path: str, body: Any = None) -> Any:
-    """Sends a request and returns the answer's JSON, None if it has no body.
-
-    Raises `CouldNotRun` with the reason of a refusal.
-    """
+    """Sends a request and returns the answer's JSON, None if it has no body. Raises `CouldNotRun`
+    with the reason of a refusal."""
     async with session.request(method, path, json=body) as response:
         if not response.ok:
             raise CouldNotRun(await reasons.of_response(response))

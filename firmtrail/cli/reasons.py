@@ -113,9 +113,7 @@ def _named(member: str) -> str:
 
 def _missing_kind(path: str, detail: str) -> str:
     """Returns what does not exist: the project, a member, or what the path names below the project.
-
-    All of them have one code, so the project is found by its name in the detail.
-    """
+    All of them have one code, so the project is found by its name in the detail."""
     _, _, below = path.partition("/projects/")
     project, *kind = below.split("/")
     if f"project {unquote(project)}." in detail:

@@ -64,11 +64,8 @@ def serve(serving: config.Serving) -> None:
 
 
 def _prepare_apart(serving: config.Serving) -> None:
-    """Prepares in a separate process.
-
-    obstore reads a bucket with threads, which do not survive in a process that is forked later: in
-    such a worker each request to a bucket would wait forever.
-    """
+    """Prepares in a separate process. obstore reads a bucket with threads, which do not survive in
+    a process that is forked later: in such a worker each request to a bucket would wait forever."""
     loop.run(_prepare(serving))
     _forget(serving, os.getpid())
 
