@@ -76,11 +76,7 @@ class Artifacts:
             if isinstance(self._place, Path):
                 await asyncio.to_thread(_prepare, self._place / _UPLOADS)
             await obstore.put_async(
-                self._store,
-                name,
-                hashed(),
-                chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_ONCE,
+                self._store, name, hashed(), chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
             )
         try:
             yield Upload(name, size_bytes, digest.hexdigest())

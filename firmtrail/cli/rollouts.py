@@ -118,13 +118,7 @@ def _command(name: str, summary: str) -> None:
     @remote.service_options
     @output.json_option
     def command(
-        service: remote.Service,
-        /,
-        *,
-        rollout_id: str,
-        project: str,
-        reason: str | None,
-        json: bool,
+        service: remote.Service, /, *, rollout_id: str, project: str, reason: str | None, json: bool
     ) -> None:
         path = remote.path(project, "rollouts", rollout_id, name)
         _show(service.ask("POST", path, local.without_none({"reason": reason})), json=json)

@@ -100,11 +100,7 @@ def client_has(request: web.Request, etag: str) -> bool:
 def changed_resource(body: Any, log_size: int) -> web.Response:
     """Returns the state that a command left, with the ETag that a read of it would have."""
     encoded = _encode(body)
-    headers = {
-        "ETag": f'"{etag_of(encoded)}"',
-        LOG_SIZE: str(log_size),
-        **NO_STORE,
-    }
+    headers = {"ETag": f'"{etag_of(encoded)}"', LOG_SIZE: str(log_size), **NO_STORE}
     return web.Response(body=encoded, content_type=JSON, headers=headers)
 
 

@@ -120,11 +120,7 @@ def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
     for position, _, text in chain.from_iterable(of_project):
         found = control.evolve(found, decode(position, text))
     return Control(
-        count,
-        found.settings,
-        found.halt,
-        releases.state(of_releases),
-        rollouts.state(of_rollouts),
+        count, found.settings, found.halt, releases.state(of_releases), rollouts.state(of_rollouts)
     )
 
 

@@ -167,10 +167,7 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
     names = wanted | MEMORY
     views = [(name, fold.REVISIONS[name], int(name in wanted)) for name in sorted(names)]
     given = Given("name text, revision bigint, is_wanted bigint", views)
-    yield [
-        Statement(_FORGET, (log_id,)),
-        Statement(_BEGIN, (log_id, generation, builder), given),
-    ]
+    yield [Statement(_FORGET, (log_id,)), Statement(_BEGIN, (log_id, generation, builder), given)]
     [rows] = yield [load_build(log_id)]
     begun = build_of(log_id, rows)
     assert begun is not None

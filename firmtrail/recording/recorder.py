@@ -23,12 +23,7 @@ from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
 from firmtrail.recording.check_ins import CheckIn, record_check_ins
 from firmtrail.recording.commit import Commit, Committed, LogContext, begin
-from firmtrail.recording.reports import (
-    IdentifiedReport,
-    ReportOutcome,
-    identified,
-    record_reports,
-)
+from firmtrail.recording.reports import IdentifiedReport, ReportOutcome, identified, record_reports
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.target import Decision
 

@@ -135,8 +135,7 @@ def decide_artifact(
         return None
     if before is not None:
         raise Refused(
-            "artifact_exists",
-            f"{wanted.name} has other bytes, of SHA-256 {before.sha256}.",
+            "artifact_exists", f"{wanted.name} has other bytes, of SHA-256 {before.sha256}."
         )
     if release.is_withdrawn:
         raise withdrawn(key)

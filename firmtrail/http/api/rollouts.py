@@ -211,10 +211,7 @@ async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.Stre
 
 
 async def _page(
-    call: Call[RolloutDevicesQuery, None],
-    now: ConsistentRead,
-    place: SortKey | None,
-    limit: int,
+    call: Call[RolloutDevicesQuery, None], now: ConsistentRead, place: SortKey | None, limit: int
 ) -> ListPage:
     found = rollout_of(call, now.control)
     items: list[RolloutDevice] = []
