@@ -42,7 +42,6 @@ class RequestInfo(NamedTuple):
 
     request_id: str
     address: str
-    """Holds the client's address."""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from prometheus_client import Metric, generate_latest
+from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
+from firmtrail.http.metrics import text_of
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
@@ -53,7 +53,7 @@ class FleetTotals:
             self._reading = asyncio.create_task(outdated.everywhere(self._db))
             self._stale_at_s = monotonic() + CACHED_S
         try:
-            return _text(_totals(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
+            return text_of(_totals(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
         except (TimeoutError, Unavailable, NoSuchTable):
             return b""
 
@@ -77,7 +77,7 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
         for model, outdating in current.items()
     ]
     models.sort(key=lambda each: (-each.behind.outdated, each.name))
-    return _text(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
+    return text_of(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
 def _totals(behind: OutdatedCounts) -> list[Metric]:
@@ -126,17 +126,3 @@ def _model_families(project: str, models: Sequence[_Model], left_out: int) -> li
 
 def _model_family(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"firmtrail_model_{name}", text, labels=["project", "model"])
-
-
-class _Known(Collector):
-    """Yields metrics whose values are already known."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
-def _text(metrics: Iterable[Metric]) -> bytes:
-    return generate_latest(_Known(metrics))

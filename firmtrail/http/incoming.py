@@ -30,12 +30,9 @@ _CODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip"}
 
 async def expected(request: web.Request) -> None:
     """Handles Expect for aiohttp before the endpoint: refuses unknown expectations only."""
-    if request.version >= HttpVersion11 and not _is_waiting(request):
+    expectation = request.headers.get(hdrs.EXPECT, "").strip().lower()
+    if request.version >= HttpVersion11 and expectation != "100-continue":
         raise web.HTTPExpectationFailed
-
-
-def _is_waiting(request: web.Request) -> bool:
-    return request.headers.get(hdrs.EXPECT, "").strip().lower() == "100-continue"
 
 
 async def let_continue(request: web.Request) -> None:

@@ -71,6 +71,8 @@ type FetchAt = Callable[[ConsistentRead], FetchPage]
 """Returns the function that fetches pages with this read."""
 type CountAt = Callable[[ConsistentRead], CountItems]
 
+type WriteItems = Callable[[Sequence[msgspec.Struct]], bytes]
+
 
 async def answer_consistently(
     call: AnyCall,
@@ -252,8 +254,9 @@ async def _whole(
     headers = VARIES | {"Cache-Control": "private, no-cache"}
     if first.log_size is not None:
         headers[respond.LOG_SIZE] = str(first.log_size)
-    write = _csv if media == respond.CSV else _ndjson
-    head = _csv_head(item) if media == respond.CSV else b""
+    is_csv = media == respond.CSV
+    head = f"{','.join(_csv_columns(item).values())}\r\n".encode() if is_csv else b""
+    write: WriteItems = _csv if is_csv else msgspec.json.Encoder().encode_lines
     return await respond.stream(call, media, _chunks(first, fetch, head, write), headers)
 
 
@@ -261,7 +264,7 @@ async def _chunks(
     page: ListPage,
     fetch: FetchPage,
     head: bytes,
-    write: Callable[[Sequence[msgspec.Struct]], bytes],
+    write: WriteItems,
 ) -> AsyncGenerator[bytes]:
     yield head + write(page.items)
     while page.next is not None:
@@ -269,18 +272,10 @@ async def _chunks(
         yield write(page.items)
 
 
-def _ndjson(items: Sequence[msgspec.Struct]) -> bytes:
-    return msgspec.json.Encoder().encode_lines(items)
-
-
 def _csv_columns(item: type[msgspec.Struct]) -> dict[str, str]:
     """Returns field names and their columns, without fields that only answers to commands set."""
     fields = msgspec.structs.fields(item)
     return {each.name: each.encode_name for each in fields if each.default is not msgspec.UNSET}
-
-
-def _csv_head(item: type[msgspec.Struct]) -> bytes:
-    return f"{','.join(_csv_columns(item).values())}\r\n".encode()
 
 
 def _csv(items: Sequence[msgspec.Struct]) -> bytes:

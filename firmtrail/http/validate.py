@@ -133,17 +133,12 @@ def _first_fault(error: Exception, kind: Any, pointer: str) -> FaultyItem:
 
 def _read_untyped(text: JsonText, kind: Any, pointer: str, faults_max: int) -> Any:
     """Reads a text that the typed decoder refused; in most cases it is faulty."""
-    value = without_leap_seconds(_parsed(text), kind)
-    faults = faults_of(value, kind, pointer, faults_max)
-    return FaultyItem(faults) if faults else msgspec.convert(value, kind)
-
-
-def _parsed(text: JsonText) -> object:
-    """Returns any JSON value. Raises `BadRequest` for text that is not JSON."""
     try:
-        return _decode_any(text)
+        value = without_leap_seconds(_decode_any(text), kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
+    faults = faults_of(value, kind, pointer, faults_max)
+    return FaultyItem(faults) if faults else msgspec.convert(value, kind)
 
 
 def _malformed(error: Exception) -> BadRequest:
