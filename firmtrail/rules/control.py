@@ -22,8 +22,6 @@ from firmtrail.rules.settings import Settings
 type HaltScope = Literal["rollouts", "all"]
 """The extent of a halt: everything but rollbacks, or everything."""
 
-type RolloutStart = RolloutStarted | RollbackStarted
-
 
 @dataclass(frozen=True)
 class Control:

@@ -96,10 +96,6 @@ def source_key(offer: Offer) -> str:
     return f"{offer.source}/{offer.model}"
 
 
-def source_of(event: UpdateOffered) -> str:
-    return event.rollout or event.cause
-
-
 def of_model(offers: Iterable[Offer], model: str | None) -> list[Offer]:
     """Returns the offers that count for a device while it is of this model."""
     return [offer for offer in offers if offer.model == (model or "")]
@@ -155,7 +151,7 @@ def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> 
     others = _of_version(offers, state, event.version)
     made = Offer(
         state.device,
-        source_of(event),
+        event.rollout or event.cause,
         event.version,
         event.cause,
         recorded.position,

@@ -181,10 +181,11 @@ def current(releases: Iterable[ReleaseState]) -> CurrentReleases:
     for release in releases:
         if not release.is_withdrawn and version.precedence(release.version).prerelease is None:
             found.setdefault(release.model, []).append(release)
-    return {model: _of_model(sorted(found[model], key=_order)) for model in found}
+    return {model: _of_model(found[model]) for model in found}
 
 
-def _of_model(ordered: Sequence[ReleaseState]) -> ModelReleases:
+def _of_model(releases: Iterable[ReleaseState]) -> ModelReleases:
+    ordered = sorted(releases, key=lambda each: (_rank(each.version), each.position))
     since_ms = [*accumulate((each.added_at_ms for each in reversed(ordered)), min)]
     ranks = [_rank(each.version) for each in ordered]
     return ModelReleases(ordered[-1], ranks, since_ms[::-1])
@@ -212,10 +213,6 @@ def outdated_since_ms(
         return None
     lower = bisect_right(found.ranks, _rank(running))
     return found.since_ms[lower] if lower < len(found.ranks) else None
-
-
-def _order(release: ReleaseState) -> tuple[Rank, int]:
-    return _rank(release.version), release.position
 
 
 def _rank(text: str) -> Rank:
