@@ -192,6 +192,14 @@ async def check(db: Database, serving: config.Serving) -> None:
         )
 
 
+async def check_schema(db: Database, database: config.DatabaseUrl) -> None:
+    """Raises `CouldNotRun` if a command of this version can't work with the database."""
+    if not await migrations.is_usable(db):
+        raise CouldNotRun(
+            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
+        )
+
+
 async def _check_project(db: Database, project: str) -> None:
     if not await projects.is_there(db, project):
         raise CouldNotRun(

@@ -96,10 +96,7 @@ async def _serving(
     db: Database, database: config.DatabaseUrl, artifacts: config.StorageLocation | None
 ) -> AsyncIterator[Path]:
     """Serves in this process on a socket of its own, until the command has its answers."""
-    if not await migrations.is_usable(db):
-        raise CouldNotRun(
-            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
-        )
+    await assembly.check_schema(db, database)
     instance = await migrations.instance(db)
     serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:
