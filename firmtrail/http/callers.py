@@ -1,8 +1,7 @@
 """Defines who may call a route, and who is calling, for routes, auth and handlers.
 
 `http/auth.py` turns a request and the `RouteAccess` of its route into a `Caller`, or raises
-`errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`. Endpoints do that before they
-read a body, so that an unknown caller cannot make the server parse anything.
+`errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`.
 """
 
 import enum

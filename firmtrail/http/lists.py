@@ -82,12 +82,9 @@ async def answer_consistently(
     *,
     key_type: Any = tuple[str],
 ) -> web.StreamResponse:
-    """Answers as `answer` does, for a page that takes several statements.
-
-    The page and its total are read at one size of the log. A list that is sent whole reads each
-    page at its own size. A later page can therefore show more than the size that was sent, and
-    never less.
-    """
+    """Answers as `answer` does, for a page that takes several statements: the page and its total
+    are read at one size of the log. A list that is sent whole reads each page at its own size, so a
+    later page can show more than the size that was sent, and never less."""
 
     async def fetch(after: SortKey | None, limit: int) -> ListPage:
         async with decisions.consistent_read(call) as now:
