@@ -138,12 +138,9 @@ class Access:
     async def find(
         self, text: str, project: str | None, device: str | None, *, address: str
     ) -> ResolvedCredential:
-        """Looks up a presented text.
-
-        A weak text can only be the secret of the path's own device. It costs a hash, whether that
-        device exists or not. A strong text that belongs to nobody counts as a guess of this
-        address. Raises `TooManyAttempts`.
-        """
+        """Looks up a presented text. A weak text can only be the secret of the path's own device,
+        and costs a hash whether or not that device exists. A strong text that belongs to nobody
+        counts as a guess of this address. Raises `TooManyAttempts`."""
         is_strong = credentials.is_strong(text)
         key = credentials.digest(text) if is_strong else WEAK
         [row] = await self._lookups.get((key, project, device))

@@ -182,8 +182,12 @@ async def check(db: Database, serving: config.Serving) -> None:
             f"{serving.database} has no schema, or the schema of an older or newer version: run "
             "`firmtrail migrate` of this version."
         )
-    if serving.seed_project is not None and not serving.is_demo:
-        await _check_project(db, serving.seed_project)
+    project = None if serving.is_demo else serving.seed_project
+    if project is not None and not await projects.is_there(db, project):
+        raise CouldNotRun(
+            f"There is no project {project} for --seed-api: name one that exists, or create it "
+            f"first with `firmtrail project add {project}`."
+        )
     name = await migrations.instance(db)
     if name != serving.instance:
         raise CouldNotRun(
@@ -197,12 +201,4 @@ async def check_schema(db: Database, database: config.DatabaseUrl) -> None:
     if not await migrations.is_usable(db):
         raise CouldNotRun(
             f"{database} does not have the schema of this version: run `firmtrail migrate` first."
-        )
-
-
-async def _check_project(db: Database, project: str) -> None:
-    if not await projects.is_there(db, project):
-        raise CouldNotRun(
-            f"There is no project {project} for --seed-api: name one that exists, or create it "
-            f"first with `firmtrail project add {project}`."
         )

@@ -11,7 +11,6 @@ events of the project's logs show whether the demo began them.
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 from firmtrail.access import credentials, people, projects
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_project, seal
@@ -75,13 +74,6 @@ class Throttle:
         self._next_s = now_s + PACE_S
 
 
-class _Hashed(NamedTuple):
-    """Holds the hashes, which are slow and therefore made before the transaction."""
-
-    secret: SealedSecret
-    password: str
-
-
 async def populate(
     db: Database, hasher: Hasher, project: str, old_log_id: int | None, *, above: int = 0
 ) -> None:
@@ -92,11 +84,15 @@ async def populate(
     it and the other finds it done. Raises `TooSoon`, and `Refused` if the project or the user of
     the demo's address was not made by the demo.
     """
+    # Hashes are slow, and therefore made before the transaction.
     [secret] = await seal(hasher, [(DEVICE, DEVICE_SECRET)])
-    hashed = _Hashed(secret, await hasher.hash("user", PASSWORD))
+    password_hash = await hasher.hash("user", PASSWORD)
     async with db.transaction() as tx:
         if await _takes_over(tx, project, old_log_id):
-            await _begin(tx, project, hashed, above)
+            commit = await start_project(tx, project, actor=SYSTEM, above=above)
+            await _add_member(commit, password_hash)
+            await _add_device(commit, secret)
+            await commit.finish()
 
 
 async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> bool:
@@ -116,13 +112,6 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
         raise TooSoon
     await tx.run(log.close(old_log_id), revoke_project(project))
     return True
-
-
-async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> None:
-    commit = await start_project(tx, project, actor=SYSTEM, above=above)
-    await _add_member(commit, hashed.password)
-    await _add_device(commit, hashed.secret)
-    await commit.finish()
 
 
 async def _add_member(commit: Commit, password_hash: str) -> None:
