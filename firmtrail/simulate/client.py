@@ -95,8 +95,8 @@ class Client:
         return await self._ask("GET", path, self._token, more={"Accept": accept})
 
     async def command(self, path: str, body: Any) -> Any:
-        """Sends an operator's command, which takes effect once however often it is sent. Returns
-        the answer's JSON. Raises `CouldNotRun` if the command is refused."""
+        """Sends an operator's command, which takes effect once however often it is sent, and
+        returns the answer's JSON. Raises `CouldNotRun` if the command is refused."""
         more = {"Idempotency-Key": secrets.token_hex(16)}
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body), more=more)
         return _done(path, answer)
