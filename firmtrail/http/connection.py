@@ -29,7 +29,7 @@ UNSENT_LINGER_S = 1
 WRITE_S = 60
 """Limits the time that a client takes to receive an answer that is sent whole."""
 SENT_EASILY_BYTES = 32 * 1024
-"""Is the size of an answer that fits into the buffers of any connection whose client reads."""
+"""An answer of this size fits into the buffers of any connection whose client reads."""
 
 HEAD_END = b"\r\n\r\n"
 

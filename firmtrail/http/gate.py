@@ -30,7 +30,7 @@ HEAD_S = 10
 LINE_EVERY_S = 60
 OBSERVE_EVERY_S = 5
 DISPLACED_TOGETHER_MAX = 16
-"""Counts the idle connections that are closed when one has to be: searching them takes a while."""
+"""Limits the connections that are closed together, because searching for them takes a while."""
 
 _log = structlog.get_logger("firmtrail.http")
 

@@ -28,7 +28,7 @@ KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 """Private, because only auditors may read it. Caches treat a year as for ever."""
 
 KEPT_OF_NEWEST = {"Cache-Control": "private, max-age=60"}
-"""When the project begins a log, the newest one is another: clients that cache read by number."""
+"""Another log becomes the newest one; a client that caches for longer reads a log by its number."""
 
 
 class ConsistencyQuery(
