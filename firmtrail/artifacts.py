@@ -76,11 +76,7 @@ class Artifacts:
             if isinstance(self._place, Path):
                 await asyncio.to_thread(_prepare, self._place / _UPLOADS)
             await obstore.put_async(
-                self._store,
-                name,
-                hashed(),
-                chunk_size=PART_BYTES,
-                max_concurrency=PARTS_AT_ONCE,
+                self._store, name, hashed(), chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
             )
         try:
             yield Upload(name, size_bytes, digest.hexdigest())
@@ -89,10 +85,8 @@ class Artifacts:
                 await obstore.delete_async(self._store, name)
 
     async def keep(self, upload: Upload) -> None:
-        """Makes the upload the object of its digest; once this returns, it is durable.
-
-        An object that exists already has the same bytes and stays.
-        """
+        """Makes the upload the object of its digest; once this returns, it is durable. An object
+        that exists already has the same bytes and stays."""
         target = _name(upload.sha256)
         with _unavailable():
             if isinstance(self._place, Path):
@@ -129,11 +123,8 @@ class Artifacts:
         return True
 
     async def read(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
-        """Yields the bytes at start <= position < stop of the object with this SHA-256, in chunks.
-
-        Each chunk is a request of its own: a client that takes hours occupies no connection to a
-        bucket.
-        """
+        """Yields the bytes at start <= position < stop of the object with this SHA-256. Each chunk
+        is a request of its own: a client that takes hours occupies no connection to a bucket."""
         for first in range(start, stop, READ_BYTES):
             last = min(first + READ_BYTES, stop)
             with _unavailable():

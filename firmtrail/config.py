@@ -54,11 +54,8 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """Names a SQLite database in a file, with its lock and its socket next to it.
-
-    One process at a time has it open for writing. That process migrates it, creates its signing key
-    and takes commands on its socket.
-    """
+    """Names a SQLite database in a file, with its lock and its socket next to it. The one process
+    that has it open for writing migrates it, creates its key and takes commands on its socket."""
 
     has_one_writer: ClassVar = True
     has_roles: ClassVar = False
@@ -249,10 +246,8 @@ def storage_location(text: str) -> StorageLocation:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """Reads networks in CIDR notation, separated by commas; an address is a network of one.
-
-    Raises `BadSetting`.
-    """
+    """Reads networks in CIDR notation, separated by commas; an address is a network of one. Raises
+    `BadSetting`."""
     try:
         return tuple(ip_network(each.strip(), strict=False) for each in text.split(",") if each)
     except ValueError as error:

@@ -9,8 +9,6 @@ def of_process(**more: str) -> dict[str, str]:
 
 
 def share_metrics(folder: str) -> None:
-    """Makes all processes of a server share their counters, in files in this folder.
-
-    Call it before prometheus_client is imported, which reads the environment then.
-    """
+    """Makes all processes of a server share their counters, in files in this folder. Call it before
+    prometheus_client is imported, which reads the environment then."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder

@@ -98,12 +98,9 @@ class DatabaseUrlType(click.ParamType[config.DatabaseUrl]):
             return config.database(value)
         except config.BadSetting as error:
             if "://" in str(value) or not value:
-                self.fail(f"{_without_password(value)!r} can't be used: {error}.", param, ctx)
+                shown = re.sub(r"(//[^:/@]*):[^@]*@", r"\1@", value).partition("?")[0]
+                self.fail(f"{shown!r} can't be used: {error}.", param, ctx)
             self.fail(f"{value!r} is not a URL: for a file, write sqlite:///{value}", param, ctx)
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1@", url).partition("?")[0]
 
 
 @click.group(

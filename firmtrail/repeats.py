@@ -25,9 +25,7 @@ class Repeats:
 
     def due(self, *key: Hashable) -> int | None:
         """Returns the number of lines that were left out since the last line of this condition.
-
-        None means that a line was written less than a minute ago, so this one is left out too.
-        """
+        None means that a line was written less than a minute ago, so this one is left out too."""
         now_s = self._clock()
         known: Hashable = key
         if key not in self._since and len(self._since) >= KEYS_MAX:

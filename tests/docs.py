@@ -20,7 +20,7 @@ from firmtrail.cli.serve import serve
 from firmtrail.events.entry import TYPES, type_of
 from firmtrail.events.event import Event
 from firmtrail.http import fleet_metrics
-from firmtrail.http.metrics import Metrics, ProcessState
+from firmtrail.http.metrics import Metrics, ProcessState, text_of
 from firmtrail.main import main
 from firmtrail.projections.outdated import OutdatedCounts
 from tests.architecture_test import LAYERS
@@ -126,7 +126,7 @@ def metrics(text: str) -> str:
 
 
 def server_metrics() -> str:
-    sums = fleet_metrics._text(fleet_metrics._totals(OutdatedCounts()))
+    sums = text_of(fleet_metrics._totals(OutdatedCounts()))
     present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=True, artifacts_up=True
     )

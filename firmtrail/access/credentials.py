@@ -30,12 +30,9 @@ def new_token() -> str:
 
 
 def new_id(prefix: Literal["u", "t", "k", "r", "q"]) -> str:
-    """Returns an id that is never used twice: u for users, t for tokens and logins, k for device
-    secrets, r for rollouts, q for asks.
-
-    The id of a person or a credential is random, so it does not show when it was made. Only
-    members see rollouts and asks, so their ids may sort by time.
-    """
+    """Returns a new id: u for users, t for tokens and logins, k for device secrets, r for rollouts,
+    q for asks. Ids of people and credentials are random, so they do not show when they were
+    made."""
     made = uuid_utils.uuid7().hex if prefix in {"r", "q"} else uuid4().hex
     return f"{prefix}_{made}"
 

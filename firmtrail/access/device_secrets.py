@@ -53,11 +53,8 @@ WHERE project = $1 AND device = $2 AND (expires_at_ms IS NULL OR expires_at_ms >
 async def seal(
     hasher: Hasher, secrets: Sequence[tuple[str, str]], lane: Lane = "operators"
 ) -> list[SealedSecret]:
-    """Converts (device, secret) pairs to the form in which they are stored; gives each an id.
-
-    Hashing a weak secret takes 50 ms of processor time, so callers do this before a transaction
-    begins.
-    """
+    """Returns (device, secret) pairs in the form in which they are stored, with an id. Hashing a
+    weak secret takes 50 ms of processor time, so callers do this before a transaction begins."""
     sealed: list[SealedSecret] = []
     for some in batched(secrets, THREADS):
         sealed += await asyncio.gather(*(_seal(hasher, pair, lane) for pair in some))

@@ -174,10 +174,8 @@ class _Queue:
 
     @contextmanager
     def place_for(self, network: str, reserved: int) -> Iterator[None]:
-        """Counts a waiting caller of a network that may not use the `reserved` places.
-
-        Raises `Unavailable` if the network has no place left, or the queue has none.
-        """
+        """Counts a waiting caller of a network that may not use the `reserved` places. Raises
+        `Unavailable` if the network has no place left, or the queue has none."""
         if (
             self._waiting_of[network] >= WAITING_OF_ADDRESS_MAX
             or self._waiting >= WAITING_MAX - reserved

@@ -113,10 +113,8 @@ class ResolvedCredential(Struct, frozen=True, gc=False):
 
 
 class Access:
-    """Checks credentials against one database.
-
-    `local_socket` is the path of the unix socket whose callers need no credential.
-    """
+    """Checks credentials against one database. `local_socket` is the path of the unix socket whose
+    callers need no credential."""
 
     def __init__(
         self,
@@ -140,12 +138,9 @@ class Access:
     async def find(
         self, text: str, project: str | None, device: str | None, *, address: str
     ) -> ResolvedCredential:
-        """Looks up a presented text.
-
-        A weak text can only be the secret of the path's own device. It costs a hash, whether that
-        device exists or not. A strong text that belongs to nobody counts as a guess of this
-        address. Raises `TooManyAttempts`.
-        """
+        """Looks up a presented text. A weak text can only be the secret of the path's own device,
+        and costs a hash whether or not that device exists. A strong text that belongs to nobody
+        counts as a guess of this address. Raises `TooManyAttempts`."""
         is_strong = credentials.is_strong(text)
         key = credentials.digest(text) if is_strong else WEAK
         [row] = await self._lookups.get((key, project, device))
@@ -166,11 +161,8 @@ class Access:
         return ResolvedCredential(*row).log_id
 
     async def login(self, email: str, password: str, *, address: str) -> str | None:
-        """Returns the id of the user with this e-mail address and password, if there is one.
-
-        An unknown address, an erased user, a user without a password and a wrong password take the
-        same work. Raises `TooManyAttempts`.
-        """
+        """Returns the id of the user with this e-mail address and password, if there is one. All
+        failures take the same work. Raises `TooManyAttempts`."""
         user = await people.by_email(self._db, email)
         hashed = user.password_hash if user else None
         attempt = CredentialAttempt("user", people.normal(email), address)

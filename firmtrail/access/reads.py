@@ -196,7 +196,6 @@ async def page(
 
 
 async def count(db: Database, which: ReadFilter) -> int:
-    """Returns how many records match."""
     arguments = (which.project, which.since_ms, which.until_ms)
     if which.actor is None:
         counted = await db.read(Statement(_COUNT, arguments))

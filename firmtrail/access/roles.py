@@ -19,11 +19,8 @@ PERMISSIONS: dict[str, Permissions] = {
 
 
 def effective(member_role: str | None, token_role: str | None) -> Permissions:
-    """Returns the permissions of a token: never more than its holder has at this moment.
-
-    `token_role` is None for a login, which acts with the member's own role. `member_role` is None
-    for a user who is not a member, or no longer one.
-    """
+    """Returns the permissions of a token: never more than its holder has. `token_role` is None for
+    a login, `member_role` for a user who is not a member."""
     if member_role is None:
         return NOTHING
     of_member = PERMISSIONS[member_role]

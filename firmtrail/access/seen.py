@@ -55,9 +55,7 @@ def last_seen(project: str, devices: Sequence[str]) -> Statement:
 
 def claim_never_seen(project: str, devices: Iterable[str]) -> Statement:
     """Gives (device,) of the devices that made no call, reports excepted: the caller knows these.
-
-    Until the transaction ends, the first call of each of these devices waits to be written.
-    """
+    Until the transaction ends, the first call of each of these devices waits to be written."""
     given = Given("device text", [(device,) for device in sorted(devices)])
     return Statement(_CLAIM, (project,), given)
 
@@ -79,10 +77,8 @@ class Seen:
             self._full.set()
 
     async def first(self, project: str, device: str, now_ms: int) -> None:
-        """Writes the time of a device's first call; returns when it is durable.
-
-        First calls that arrive during a write share the next transaction. Raises `Unavailable`.
-        """
+        """Writes the time of a device's first call; returns when it is durable. First calls that
+        arrive during a write share the next transaction. Raises `Unavailable`."""
         await self._firsts.add((project, device, now_ms))
 
     async def run(self) -> None:

@@ -294,7 +294,6 @@ async def count_of_members(db: Database, project: str, now_ms: int) -> int:
 
 
 async def scope(db: Database, token_id: str) -> Scope:
-    """Returns the project and role of a token."""
     [row] = await db.read(Statement(_SCOPE, (token_id,)))
     return Scope(*row)
 

@@ -86,9 +86,7 @@ class _Audit(NamedTuple):
 
 async def replay(name: str, project: str, logs: Sequence[AuditedLog], findings: Findings) -> None:
     """Folds all logs of the project, and adds a finding for every row of access that differs.
-
-    Findings show the project as `name`. The ids of all living secrets are kept in memory.
-    """
+    Findings show the project as `name`. The ids of all living secrets are kept in memory."""
     if not logs:
         return
     audit, fold, newest = _Audit(project, name, findings), AccessFold(), logs[-1]

@@ -61,10 +61,8 @@ class _Audit(NamedTuple):
 
 
 async def verify(name: str, project: str, logs: Iterable[AuditedLog], findings: Findings) -> None:
-    """Checks all rows of the project's access record. Findings show the project as `name`.
-
-    The record may grow meanwhile, so the expected heads are read before the rows.
-    """
+    """Checks all rows of the project's access record. Findings show the project as `name`. The
+    record may grow meanwhile, so the expected heads are read before the rows."""
     logs = list(logs)
     if not logs:
         return

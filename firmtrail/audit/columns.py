@@ -45,7 +45,6 @@ class ColumnCheck:
         self._without_text: set[int] = set()
 
     def check(self, stored: StoredEvent) -> None:
-        """Checks the next event."""
         try:
             recorded = decode(stored.position, stored.entry)
             source = envelope_of(stored.entry).source
@@ -92,10 +91,7 @@ class ColumnCheck:
 
     def unexplained(self) -> set[int]:
         """Returns the positions whose text is missing without an event that records its erasure.
-
-        A text may be erased while the log is read. So the caller also passes the erasures that were
-        appended meanwhile to `note_erasure`.
-        """
+        The event may have been appended since: then the caller passes it to `note_erasure`."""
         return self._without_text
 
     def _add(self, position: int, what: str) -> None:

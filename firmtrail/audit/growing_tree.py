@@ -93,6 +93,5 @@ class GrowingTree:
 
 
 def split(hashes: bytes) -> list[bytes]:
-    """Returns the hashes of a tile one by one."""
     size = merkle.HASH_BYTES
     return [hashes[at : at + size] for at in range(0, len(hashes), size)]

@@ -74,10 +74,8 @@ async def roots_at(
 async def roots_beyond(
     snapshot: Reader, log: AuditedLog, known: KnownRoots, *, size: int, findings: Findings
 ) -> list[ExpectedRoot]:
-    """Returns the expected roots of a log longer than `size`; the hashes are not compared.
-
-    Returns none if a newer log continues this one: the newer log says what was lost.
-    """
+    """Returns the expected roots of a log longer than `size`; the hashes are not compared. Returns
+    none if a newer log continues this one: the newer log says what was lost."""
     rows = await snapshot.read(Statement(_OUTSIDE, (log.log_id, size)))
     stored = _valid(log, known, rows, findings)
     if known.continued_size is not None and known.continued_size <= size:

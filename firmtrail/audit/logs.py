@@ -34,11 +34,9 @@ class AuditedLog(NamedTuple):
 async def of_project(
     db: Database, instance: str, project: str, findings: Findings
 ) -> list[AuditedLog]:
-    """Returns the project's logs, the oldest first; none if there is no such project.
-
-    It is a finding if a log other than the newest is open, or if the project writes to one. Numbers
-    may have gaps: a log that was lost as a whole takes its number with it.
-    """
+    """Returns the project's logs, the oldest first. It is a finding if a log other than the newest
+    is open, or is the one that the project writes to. Numbers may have gaps: a lost log takes its
+    number with it."""
     async with db.snapshot() as snapshot:
         rows = await snapshot.read(Statement(_LOGS, (project,)))
         found = await snapshot.read(Statement(_NEWEST, (project,)))

@@ -37,10 +37,8 @@ class Trusted(NamedTuple):
 async def verify(
     log: AuditedLog, trusted: Trusted, findings: Findings, advance: AdvanceProgress
 ) -> GrowingTree:
-    """Checks one log, from the end of the last audit on; returns the tree of its entries.
-
-    Raises `Unavailable`.
-    """
+    """Checks one log, from the end of the last audit on; returns the tree of its entries. Raises
+    `Unavailable`."""
     known, start = KnownRoots(trusted.key(log.name)), 0
     if published := _opened(log, known, trusted.published, findings):
         known = known.plus(published, "the published checkpoint")

@@ -149,10 +149,8 @@ class DatabaseSource:
 
 
 async def published(source: Source, keys: Sequence[str] = ()) -> SignedNote:
-    """Returns the checkpoint of a log. Raises `BadNote` if none of `keys` opens it.
-
-    Without keys the source's own key is used: a caller that trusts this key trusts the source.
-    """
+    """Returns the checkpoint of a log. Raises `BadNote` if none of `keys` opens it. Without keys
+    the source's own key is used: a caller that trusts this key trusts the source."""
     note = (await source.get(CHECKPOINT)).decode(errors="replace")
     for key in keys or [(await source.get(KEY)).decode(errors="replace")]:
         verifier = read_key_line(key)
@@ -178,11 +176,8 @@ async def bundle(source: Source, number: int, width: int) -> list[bytes]:
 
 
 async def _get(source: Source, folder: str, wanted: TileId, widest: int) -> bytes:
-    """Returns a tile of at least the wanted width.
-
-    A partial tile may be missing when there is a wider one, as in an export that was made later.
-    C2SP tlog-tiles ("Partial tiles") allows servers to drop it once the tile is full.
-    """
+    """Returns a tile of at least the wanted width: a partial tile may be missing when there is a
+    wider one. C2SP tlog-tiles ("Partial tiles") allows servers to drop it once the tile is full."""
     for width in sorted({wanted.width, widest, merkle.TILE_WIDTH}):
         try:
             return await source.get(folder + tiles.path(tiles.Tile(wanted.number, width)))

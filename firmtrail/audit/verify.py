@@ -49,7 +49,6 @@ class ServedLog(NamedTuple):
 
     @property
     def entries(self) -> int:
-        """Returns how many entries are read."""
         return max(0, self.checkpoint.size - self.start)
 
 
@@ -166,7 +165,6 @@ async def _read(
 
 
 async def _compare(log: ServedLog, tile: HashTile, findings: Findings) -> None:
-    """Compares the served tile with the computed one."""
     origin, path = log.checkpoint.origin, read.path(tile.id)
     try:
         served = await read.tile(log.source, tile.id, log.checkpoint.size)

@@ -108,10 +108,8 @@ def checkpoints_store(location: config.StorageLocation) -> checkpoint_store.Chec
 
 
 def signing_of(serving: config.Serving) -> config.Signing | None:
-    """Returns the server's key and checkpoints; None if it publishes nothing.
-
-    Raises `CouldNotRun` for a key without checkpoints, or one that is lost.
-    """
+    """Returns the server's key and checkpoints; None if it publishes nothing. Raises `CouldNotRun`
+    for a key without checkpoints, or one that is lost."""
     try:
         signing = serving.database.signing
     except config.BadSetting as error:
@@ -129,9 +127,7 @@ def signing_of(serving: config.Serving) -> config.Signing | None:
 
 def ensure_key(serving: config.Serving) -> None:
     """Creates the key of an embedded database that has none, and logs when nothing is published.
-
-    Raises `CouldNotRun` for a key that can't sign under the instance's name.
-    """
+    Raises `CouldNotRun` for a key that can't sign under the instance's name."""
     signing = signing_of(serving)
     if signing is None and serving.database.key_file is not None:
         raise CouldNotRun(
@@ -186,8 +182,12 @@ async def check(db: Database, serving: config.Serving) -> None:
             f"{serving.database} has no schema, or the schema of an older or newer version: run "
             "`firmtrail migrate` of this version."
         )
-    if serving.seed_project is not None and not serving.is_demo:
-        await _check_project(db, serving.seed_project)
+    project = None if serving.is_demo else serving.seed_project
+    if project is not None and not await projects.is_there(db, project):
+        raise CouldNotRun(
+            f"There is no project {project} for --seed-api: name one that exists, or create it "
+            f"first with `firmtrail project add {project}`."
+        )
     name = await migrations.instance(db)
     if name != serving.instance:
         raise CouldNotRun(
@@ -196,9 +196,9 @@ async def check(db: Database, serving: config.Serving) -> None:
         )
 
 
-async def _check_project(db: Database, project: str) -> None:
-    if not await projects.is_there(db, project):
+async def check_schema(db: Database, database: config.DatabaseUrl) -> None:
+    """Raises `CouldNotRun` if a command of this version can't work with the database."""
+    if not await migrations.is_usable(db):
         raise CouldNotRun(
-            f"There is no project {project} for --seed-api: name one that exists, or create it "
-            f"first with `firmtrail project add {project}`."
+            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
         )

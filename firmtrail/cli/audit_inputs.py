@@ -10,14 +10,13 @@ from aiohttp import ClientSession, ClientTimeout
 from firmtrail import config
 from firmtrail.audit import notes
 from firmtrail.audit.project import KeyLookup, Trusted
-from firmtrail.cli.assembly import checkpoints_store
+from firmtrail.cli.assembly import check_schema, checkpoints_store
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.output import note
 from firmtrail.database.database import Database
 from firmtrail.exits import CouldNotRun
 from firmtrail.publishing import checkpoint_store, signing_key
 from firmtrail.publishing.checkpoint import BadNote, Verifier, read_key_line, verifier
-from firmtrail.schema import migrations
 
 ANSWER_TIMEOUT_S = 60
 
@@ -26,15 +25,8 @@ ANSWER_TIMEOUT_S = 60
 async def opened_to_read(database: config.DatabaseUrl) -> AsyncIterator[Database]:
     """Opens the database next to any process that has it open; an audit writes nothing."""
     async with back_end(database).opened_to_read() as db:
-        await _check_schema(db, database)
+        await check_schema(db, database)
         yield db
-
-
-async def _check_schema(db: Database, database: config.DatabaseUrl) -> None:
-    if not await migrations.is_usable(db):
-        raise CouldNotRun(
-            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
-        )
 
 
 @contextlib.asynccontextmanager

@@ -25,9 +25,7 @@ class BackEnd(Protocol):
 
     def opened(self, *, apart: Sequence[str] = ()) -> AbstractAsyncContextManager[Database]:
         """Connects, and locks a file for writing until the end. `apart` is as in `SQLite.open`.
-
-        Raises `CouldNotRun` with a reason, `Locked` or `Unavailable`.
-        """
+        Raises `CouldNotRun` with a reason, `Locked` or `Unavailable`."""
 
     def opened_to_read(self) -> AbstractAsyncContextManager[Database]:
         """Connects next to any process that has the database open. Raises `CouldNotRun`,

@@ -12,7 +12,7 @@ from firmtrail.cli import checks
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.database import files
 from firmtrail.database.database import Database, Unavailable
-from firmtrail.database.postgres import Pooler, Postgres
+from firmtrail.database.postgres import Postgres
 from firmtrail.exits import CouldNotRun
 from firmtrail.schema import checks as schema_checks
 from firmtrail.schema import migrations
@@ -33,7 +33,8 @@ class ClusterBackEnd:
     @contextlib.asynccontextmanager
     async def opened(self, *, apart: Sequence[str] = ()) -> AsyncIterator[Database]:  # noqa: ARG002 (for a file)
         try:
-            db = await Postgres.open(self._database.url, Pooler(self._database.pooler))
+            is_shared = self._database.pooler == "transaction"
+            db = await Postgres.open(self._database.url, is_shared=is_shared)
         except ValueError as error:  # its text may quote a part of the password
             raise CouldNotRun(
                 f"--database {self._database} can't be read as the URL of a Postgres. "

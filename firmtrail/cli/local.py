@@ -7,6 +7,8 @@ ends. So a command does what the same request would do, and records the same eve
 
 import asyncio
 import contextlib
+import logging
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -38,7 +40,7 @@ async def service(
 
     `artifacts` is where artifacts are stored if this process itself serves.
     """
-    logs.to_stderr()
+    logs.configure(sys.stderr, logging.WARNING)
     async with contextlib.AsyncExitStack() as stack:
         socket = await _socket(stack, database, artifacts)
         timeout = ClientTimeout(total=TIMEOUT_S)
@@ -94,10 +96,7 @@ async def _serving(
     db: Database, database: config.DatabaseUrl, artifacts: config.StorageLocation | None
 ) -> AsyncIterator[Path]:
     """Serves in this process on a socket of its own, until the command has its answers."""
-    if not await migrations.is_usable(db):
-        raise CouldNotRun(
-            f"{database} does not have the schema of this version: run `firmtrail migrate` first."
-        )
+    await assembly.check_schema(db, database)
     instance = await migrations.instance(db)
     serving = config.Serving(database=database, instance=instance, artifacts=artifacts)
     with tempfile.TemporaryDirectory(prefix="firmtrail-") as folder:
@@ -125,15 +124,12 @@ def post(database: config.DatabaseUrl, path: str, body: Mapping[str, Any]) -> An
 
 
 def without_none(members: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the members of a body that were given."""
     return {name: value for name, value in members.items() if value is not None}
 
 
 async def ask(session: ClientSession, method: str, path: str, body: Any = None) -> Any:
-    """Sends a request and returns the answer's JSON, None if it has no body.
-
-    Raises `CouldNotRun` with the reason of a refusal.
-    """
+    """Sends a request and returns the answer's JSON, None if it has no body. Raises `CouldNotRun`
+    with the reason of a refusal."""
     async with session.request(method, path, json=body) as response:
         if not response.ok:
             raise CouldNotRun(await reasons.of_response(response))

@@ -77,7 +77,9 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     """Sends the log to `stream`: messages of this level and worse."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Any] = [structlog.stdlib.add_log_level, stamp]
-    render: list[Any] = [_with_trace, _with_text, _console(), _without_passwords]
+    # A renderer's own formatter of exceptions would show local variables.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    render: list[Any] = [_with_trace, _with_text, console, _without_passwords]
     if not stream.isatty():
         render = [_with_trace, _render, _without_passwords]
     losing = cast("TextIO", _Losing(stream))
@@ -96,11 +98,6 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     handler.addFilter(_once_a_minute(Repeats()))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(_PROTOCOL_LOGGER).addFilter(_without_traceback)
-
-
-def _console() -> structlog.dev.ConsoleRenderer:
-    """Returns a renderer that prints exceptions as given: its own would show local variables."""
-    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def _with_trace(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -148,12 +145,3 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], HttpProcessingError):
         record.exc_info = None
     return True
-
-
-def to_stdout() -> None:
-    configure(sys.stdout)
-
-
-def to_stderr() -> None:
-    """Sends the log to stderr, for commands, whose stdout is their result."""
-    configure(sys.stderr, logging.WARNING)

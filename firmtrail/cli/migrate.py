@@ -60,7 +60,12 @@ async def _migrate(database: config.DatabaseUrl, instance: str, roles: schema.Ro
     try:
         async with back_end(database).opened() as db:  # locks a file: no other process may write
             await _check_roles(db, roles)
-            await schema.migrate(database.url, instance, roles, progress=_show)
+            await schema.migrate(
+                database.url,
+                instance,
+                roles,
+                progress=lambda name, done: note(f"{name}: {done} rows"),
+            )
     except DBAPIError as error:
         reason = str(error.orig).partition(">: ")[2] or str(error.orig)
         raise CouldNotRun(
@@ -83,10 +88,6 @@ async def _check_roles(db: Database, roles: schema.Roles) -> None:
             f"Nothing was migrated, because Postgres has no role {missing[0]}: create it first "
             f'with CREATE ROLE "{missing[0]}" LOGIN.'
         )
-
-
-def _show(name: str, done: int) -> None:
-    note(f"{name}: {done} rows")
 
 
 async def _has_schema(database: config.DatabaseUrl, instance: str) -> bool:

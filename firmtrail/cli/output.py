@@ -46,10 +46,8 @@ def progress(*columns: ProgressColumn) -> Progress:
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str]) -> None:
-    """Prints rows that have the same members; `styles` colours a cell by its value.
-
-    Every row is printed on one line, and no cell is cut.
-    """
+    """Prints rows that have the same members; `styles` colours a cell by its value. Every row is
+    printed on one line, and no cell is cut."""
     _print(_table(rows, styles, *map(words, rows[0])))
 
 

@@ -50,8 +50,10 @@ _MISSING = frozenset({"not_found", "unknown_device", "unknown_rollout"})
 async def of_response(response: ClientResponse) -> str:
     """Returns why the service refuses; for an answer that is not Firmtrail's, its status."""
     if response.content_type != PROBLEM_MEDIA_TYPE:
+        url = response.url
+        origin = url.origin() if url.host != "localhost" else "The service"
         return (
-            f"{_origin(response)} answers {response.status} {response.reason}, but not as "
+            f"{origin} answers {response.status} {response.reason}, but not as "
             "Firmtrail does: check the address."
         )
     problem = await response.json(content_type=None)
@@ -113,9 +115,7 @@ def _named(member: str) -> str:
 
 def _missing_kind(path: str, detail: str) -> str:
     """Returns what does not exist: the project, a member, or what the path names below the project.
-
-    All of them have one code, so the project is found by its name in the detail.
-    """
+    All of them have one code, so the project is found by its name in the detail."""
     _, _, below = path.partition("/projects/")
     project, *kind = below.split("/")
     if f"project {unquote(project)}." in detail:
@@ -129,7 +129,3 @@ def _nothing_at(path: str) -> str:
     if names[:4] != ["", "api", "v1", "projects"]:
         return f"The server has nothing at {path}: check that it is Firmtrail, of this version."
     return f"There is no project {names[4]} for this token: check --project and the token."
-
-
-def _origin(response: ClientResponse) -> str:
-    return str(response.url.origin()) if response.url.host != "localhost" else "The service"

@@ -37,12 +37,7 @@ class FinishedRebuild(NamedTuple):
 @click.pass_obj
 @click.pass_context
 def rebuild(
-    ctx: click.Context,
-    database: config.DatabaseUrl,
-    *,
-    project: str,
-    view: str | None,
-    json: bool,
+    ctx: click.Context, database: config.DatabaseUrl, *, project: str, view: str | None, json: bool
 ) -> None:
     """Build the views of a project again from its log, while the present views stay in use.
 

@@ -97,14 +97,7 @@ def add(
 @remote.service_options
 @output.json_option
 def withdraw(
-    service: remote.Service,
-    /,
-    *,
-    version: str,
-    project: str,
-    model: str,
-    reason: str,
-    json: bool,
+    service: remote.Service, /, *, version: str, project: str, model: str, reason: str, json: bool
 ) -> None:
     """Withdraw VERSION for good: it is never offered again."""
     path = remote.path(project, "releases", model, version, "withdraw")

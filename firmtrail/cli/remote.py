@@ -89,7 +89,6 @@ def path(project: str, *names: str) -> str:
 
 
 async def items_of(session: ClientSession, path: str, query: Mapping[str, Any]) -> list[Any]:
-    """Reads a list to its end."""
     params = {
         name: "true" if value is True else str(value)
         for name, value in query.items()

@@ -76,7 +76,9 @@ def start(
     if json:
         output.show_json(answer)
     elif answer["id"] is None:
-        click.echo(f"The rollout would be for {_devices(answer['progress']['matching'])}.")
+        count = answer["progress"]["matching"]
+        devices = "1 device" if count == 1 else f"{count} devices"
+        click.echo(f"The rollout would be for {devices}.")
     else:
         click.echo(answer["id"])
 
@@ -116,13 +118,7 @@ def _command(name: str, summary: str) -> None:
     @remote.service_options
     @output.json_option
     def command(
-        service: remote.Service,
-        /,
-        *,
-        rollout_id: str,
-        project: str,
-        reason: str | None,
-        json: bool,
+        service: remote.Service, /, *, rollout_id: str, project: str, reason: str | None, json: bool
     ) -> None:
         path = remote.path(project, "rollouts", rollout_id, name)
         _show(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
@@ -185,7 +181,3 @@ def _show(shown: Any, *, json: bool) -> None:
         output.show_json(shown)
     else:
         output.note(state_of(shown))
-
-
-def _devices(count: int) -> str:
-    return "1 device" if count == 1 else f"{count} devices"

@@ -141,7 +141,10 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
         _check_start(serving)
         import_module("firmtrail.cli.server").serve(serving)
     else:
-        _serve_by_workers(serving)
+        with _shared_folder() as folder:
+            environment.share_metrics(str(folder))  # before any import of prometheus_client
+            _check_start(serving)
+            import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
 
 
 def _serving(
@@ -227,13 +230,6 @@ def _check_publishing(serving: config.Serving) -> None:
             "--checkpoints (see docs/checkpoints.md, Checkpoints and their key), or "
             "--no-publishing."
         )
-
-
-def _serve_by_workers(serving: config.Serving) -> None:
-    with _shared_folder() as folder:
-        environment.share_metrics(str(folder))  # before any import of prometheus_client
-        _check_start(serving)
-        import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
 
 
 @contextlib.contextmanager

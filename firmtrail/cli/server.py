@@ -8,6 +8,7 @@ requests, records the queued reports, and ends; on SIGQUIT it waits for no reque
 
 import contextlib
 import os
+import sys
 from collections.abc import AsyncIterator
 
 import structlog
@@ -35,7 +36,7 @@ _log = structlog.get_logger("firmtrail")
 
 def serve(serving: config.Serving) -> None:
     """Serves until a signal to stop."""
-    logs.to_stdout()
+    logs.configure(sys.stdout)
     descriptors.raise_limit()
     os.umask(UMASK)
     loop.tune_for_serving()
@@ -95,14 +96,11 @@ async def _listening(
             if (socket := serving.database.socket) is not None:
                 bound = stack.enter_context(sockets.private_socket(socket))
                 await web.SockSite(runner, bound).start()
-            await _tcp_site(runner, serving).start()
+            backlog = sockets.BACKLOG
+            await web.TCPSite(runner, serving.host, serving.port, backlog=backlog).start()
             host, port = runner.addresses[-1][:2]
             where = sockets.url(host, port, is_tls=serving.tls is not None)
             _log.info("serving", url=where, database=str(serving.database))
             yield runner
     finally:
         await runner.cleanup()
-
-
-def _tcp_site(runner: HttpRunner, serving: config.Serving) -> web.TCPSite:
-    return web.TCPSite(runner, serving.host, serving.port, backlog=sockets.BACKLOG)

@@ -179,13 +179,10 @@ async def _act_in_rounds(
     acts = fleet.first_installs(devices, random, workload.now_ms)
     rounds = 0
     while rounds < fleet.ROUNDS if end_s is None else time.monotonic() < end_s:
-        await workload.by_many(_worker(client, pacer, _until(end_s, acts), advance))
+        in_time = (post for post in acts if end_s is None or time.monotonic() < end_s)
+        await workload.by_many(_worker(client, pacer, in_time, advance))
         acts = fleet.later_acts(devices, random, workload.now_ms)
         rounds += 1
-
-
-def _until(end_s: float | None, posts: Iterator[Post]) -> Iterator[Post]:
-    return (post for post in posts if end_s is None or time.monotonic() < end_s)
 
 
 def _worker(

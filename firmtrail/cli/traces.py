@@ -58,7 +58,10 @@ def _step(error: BaseException) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__)
     step: dict[str, Any] = {
         "exc_type": type(error).__qualname__,
-        "frames": [_frame(each) for each in frames[-FRAMES_MAX:]],
+        "frames": [
+            {"filename": each.filename, "lineno": each.lineno, "name": each.name}
+            for each in frames[-FRAMES_MAX:]
+        ],
     }
     if is_text_shown(error):
         step["exc_value"] = str(error)
@@ -72,10 +75,6 @@ def _step(error: BaseException) -> dict[str, Any]:
 def is_text_shown(error: BaseException) -> bool:
     is_ours = type(error).__module__.partition(".")[0] == "firmtrail"
     return is_ours or isinstance(error, WITHOUT_DATA)
-
-
-def _frame(frame: traceback.FrameSummary) -> dict[str, Any]:
-    return {"filename": frame.filename, "lineno": frame.lineno, "name": frame.name}
 
 
 def _lines(step: dict[str, Any]) -> Iterator[str]:

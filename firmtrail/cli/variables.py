@@ -16,9 +16,7 @@ _FOREIGN = re.compile(r"FIRMTRAIL_(TEST_.*|PORT|PORT_\d.*|SERVICE_.*)")
 
 def warn(ctx: click.Context, commands: Mapping[str, Any], names: Sequence[str]) -> None:
     """Warns of every name that no option reads, and suggests the closest name that one does read.
-
-    Modules of commands are imported only if a name could belong to them.
-    """
+    Modules of commands are imported only if a name could belong to them."""
     group = ctx.command
     own = set(_of_options(group, PREFIX))
     unknown = [name for name in names if name not in own and not _FOREIGN.fullmatch(name)]

@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import signal
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -53,7 +54,7 @@ _log = structlog.get_logger("firmtrail")
 
 def serve(serving: config.Serving) -> None:
     """Serves until a signal to stop, and ends the process with its exit code."""
-    logs.to_stdout()
+    logs.configure(sys.stdout)
     descriptors.raise_limit()
     os.umask(UMASK)
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
@@ -63,11 +64,8 @@ def serve(serving: config.Serving) -> None:
 
 
 def _prepare_apart(serving: config.Serving) -> None:
-    """Prepares in a separate process.
-
-    obstore reads a bucket with threads, which do not survive in a process that is forked later: in
-    such a worker each request to a bucket would wait forever.
-    """
+    """Prepares in a separate process. obstore reads a bucket with threads, which do not survive in
+    a process that is forked later: in such a worker each request to a bucket would wait forever."""
     loop.run(_prepare(serving))
     _forget(serving, os.getpid())
 

@@ -214,10 +214,8 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
 
 
 async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
-    """Returns when the wanted token expires: not after the API token that issues it.
-
-    Raises `Refused` if that token has ended, or may do less than the wanted role.
-    """
+    """Returns when the wanted token expires: not after the API token that issues it. Raises
+    `Refused` if that token has ended, or may do less than the wanted role."""
     if wanted.issued_by is None:
         return wanted.expires_at_ms
     [rows] = await commit.run(
@@ -266,8 +264,6 @@ async def _revoke(commit: Commit, token_id: str, actor: str) -> bool:
 
 
 def change_settings(event: SettingsChanged, *, actor: str) -> LogCommand[None]:
-    """Sets the settings that the event names."""
-
     async def command(commit: Commit) -> None:
         commit.draft.record(settings.stream(commit.draft.project), event, actor=actor)
 

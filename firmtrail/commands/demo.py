@@ -11,7 +11,6 @@ events of the project's logs show whether the demo began them.
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import NamedTuple
 
 from firmtrail.access import credentials, people, projects
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_project, seal
@@ -23,7 +22,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS, DeviceRegistered, FirmwareInstalled
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import log
-from firmtrail.recording.commit import Commit
+from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.rules import device
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
@@ -33,7 +32,6 @@ DEVICE_SECRET = "AAA"  # noqa: S105 (the demo's, which is public)
 EMAIL = "diegosalcovsky@gmail.com"
 PASSWORD = "ABC"  # noqa: S105 (the same)
 VERSION, SENT = "1.0.0", "SemVer1.0"
-ACTOR = "system"
 
 PACE_S = 1
 """The least time between two runs of `populate`."""
@@ -76,13 +74,6 @@ class Throttle:
         self._next_s = now_s + PACE_S
 
 
-class _Hashed(NamedTuple):
-    """Holds the hashes, which are slow and therefore made before the transaction."""
-
-    secret: SealedSecret
-    password: str
-
-
 async def populate(
     db: Database, hasher: Hasher, project: str, old_log_id: int | None, *, above: int = 0
 ) -> None:
@@ -93,11 +84,15 @@ async def populate(
     it and the other finds it done. Raises `TooSoon`, and `Refused` if the project or the user of
     the demo's address was not made by the demo.
     """
+    # Hashes are slow, and therefore made before the transaction.
     [secret] = await seal(hasher, [(DEVICE, DEVICE_SECRET)])
-    hashed = _Hashed(secret, await hasher.hash("user", PASSWORD))
+    password_hash = await hasher.hash("user", PASSWORD)
     async with db.transaction() as tx:
         if await _takes_over(tx, project, old_log_id):
-            await _begin(tx, project, hashed, above)
+            commit = await start_project(tx, project, actor=SYSTEM, above=above)
+            await _add_member(commit, password_hash)
+            await _add_device(commit, secret)
+            await commit.finish()
 
 
 async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> bool:
@@ -119,13 +114,6 @@ async def _takes_over(tx: Transaction, project: str, old_log_id: int | None) -> 
     return True
 
 
-async def _begin(tx: Transaction, project: str, hashed: _Hashed, above: int) -> None:
-    commit = await start_project(tx, project, actor=ACTOR, above=above)
-    await _add_member(commit, hashed.password)
-    await _add_device(commit, hashed.secret)
-    await commit.finish()
-
-
 async def _add_member(commit: Commit, password_hash: str) -> None:
     new_id = credentials.new_id("u")
     [[[actor_id]], beginnings] = await commit.run(
@@ -137,14 +125,14 @@ async def _add_member(commit: Commit, password_hash: str) -> None:
     elif actor_id not in (_users(beginnings) or ()):
         raise Refused(NOT_OURS, f"The demo did not create the user {EMAIL}.")
     await commit.run(people.set_role(commit.draft.project, actor_id, "admin"))
-    commit.draft.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=ACTOR)
+    commit.draft.record(f"user/{actor_id}", MemberAdded(actor_id, "admin"), actor=SYSTEM)
 
 
 async def _add_device(commit: Commit, secret: SealedSecret) -> None:
     await commit.run(insert_secrets(commit.draft.project, [secret], commit.draft.now_ms))
     stream = f"device/{DEVICE}"
     registered = DeviceRegistered(secret_id=secret.secret_id)
-    commit.draft.record(stream, registered, actor=ACTOR)
+    commit.draft.record(stream, registered, actor=SYSTEM)
     update = ReportCommand(DEVICE, VERSION, "installed", stream, sent=SENT)
     event = device.decide_report(commit.draft.fold.states[DEVICE], update, None)
     if isinstance(event, REPORTS):  # a device's first report repeats none
@@ -183,7 +171,7 @@ def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:
 
 
 _DEVICES: list[tuple[str, type, str]] = [
-    (f"device/{DEVICE}", DeviceRegistered, ACTOR),
+    (f"device/{DEVICE}", DeviceRegistered, SYSTEM),
     (f"device/{DEVICE}", FirmwareInstalled, f"device/{DEVICE}"),
 ]
 """The end of the demo's first commit; no other command makes such a commit."""

@@ -127,10 +127,8 @@ def _register(
 
 
 async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
-    """Returns those of these existing devices that never made an authenticated call.
-
-    The first call of each of them waits until this commit ends, and is then refused.
-    """
+    """Returns those of these existing devices that never made an authenticated call. The first call
+    of each of them waits until this commit ends, and is then refused."""
     silent = [name for name in devices if commit.draft.fold.states[name].recorded_position is None]
     if not silent:
         return frozenset()
@@ -141,11 +139,8 @@ async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
 def change(
     name: str, wanted: WantedChange, *, secret: SealedSecret | None = None, actor: str
 ) -> LogCommand[DeviceState]:
-    """Changes a device's attributes, decommissions it, or restores it with a new `secret`.
-
-    If nothing would change, nothing is recorded. Raises `Refused` if the device is unknown, or is
-    decommissioned and the change does not restore it.
-    """
+    """Changes a device's attributes, decommissions it, or restores it with a new `secret`. Records
+    nothing if nothing would change. Raises `Refused`."""
 
     async def command(commit: Commit) -> DeviceState:
         state = device.existing_device(await commit.devices([name]), name)
@@ -167,11 +162,8 @@ def change(
 def rotate_secret(
     secret: SealedSecret, *, overlap_s: int = 0, new_hardware: bool = False, actor: str
 ) -> LogCommand[str | None]:
-    """Issues a further secret; earlier ones stay valid for `overlap_s`, or end immediately.
-
-    With `new_hardware`, the device begins a new counting. Returns the time until which the earlier
-    secrets are valid.
-    """
+    """Issues a further secret; returns the time until which earlier ones stay valid, None if they
+    end immediately. With `new_hardware`, the device begins a new counting."""
 
     async def command(commit: Commit) -> str | None:
         device.active_device(await commit.devices([secret.device]), secret.device)

@@ -15,11 +15,8 @@ from firmtrail.recording.recorder import LogCommand, Recorder
 
 
 async def erase_user(db: Database, recorder: Recorder, actor_id: str, *, actor: str) -> None:
-    """Erases the user with this id. A project may lose its last admin: a person's right to be
-    erased outranks that rule.
-
-    If the user becomes a member again meanwhile, that project is processed too.
-    """
+    """Erases the user with this id, also from projects that the user joins meanwhile. A project may
+    lose its last admin: a person's right to be erased outranks that rule."""
     while not await _is_emptied(db, actor_id):
         for log_id in await people.logs_naming(db, actor_id):
             await recorder.act(log_id, erase_member(actor_id, actor=actor))

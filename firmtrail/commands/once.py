@@ -51,11 +51,8 @@ class IdempotencyKey(NamedTuple):
 
 
 class CommandAnswer(NamedTuple):
-    """Holds an HTTP status and a body: a struct, or the kept JSON of one.
-
-    The status of a command's own answer is below 400. A command refuses by raising `Refused`, which
-    `refusal` turns into an answer.
-    """
+    """Holds an HTTP status and a body: a struct, or the kept JSON of one. A status from 400 on is a
+    refusal that is kept: a command refuses by raising `Refused`."""
 
     status: int
     body: Any
@@ -242,9 +239,7 @@ async def keep(
     recorded: tuple[int, int, int] | tuple[None, None, None] = (None, None, None),
 ) -> None:
     """Keeps the answer, without the members that are shown once, and deletes some expired ones.
-
-    `recorded` is the log and the positions (start, stop) of the events of the same transaction.
-    """
+    `recorded` is the log and the positions (start, stop) of the events of the same transaction."""
     body = msgspec.json.encode(_without_secrets(msgspec.to_builtins(answer.body))).decode()
     await tx.run(
         Statement(_KEEP, (*key, answer.status, body, *recorded, KEPT_MS)),

@@ -19,7 +19,7 @@ from firmtrail.rules.release import ReleaseKey, Releases
 class ChangedRelease(NamedTuple):
     """Holds a release after a command."""
 
-    told: ReleaseWithTexts
+    release: ReleaseWithTexts
     is_latest: bool
 
 
@@ -28,7 +28,7 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[Ch
     key = ReleaseKey(wanted.model, wanted.version)
 
     async def command(commit: Commit) -> ChangedRelease:
-        before = await _told(commit)
+        before = await _releases(commit)
         event = release.decide_addition(_state(before), wanted)
         commit.draft.record(release.stream(key), event, actor=actor, text=notes)
         return _after(commit, key, before, ReleaseTexts(notes, None))
@@ -38,13 +38,10 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[Ch
 
 def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:
     """Adds a file, whose bytes are already stored, to a release; the result is False if the release
-    already had it.
-
-    A file with other bytes under its name is refused.
-    """
+    already had it. A file with other bytes under its name is refused."""
 
     async def command(commit: Commit) -> bool:
-        event = release.decide_artifact(_state(await _told(commit)), key, wanted)
+        event = release.decide_artifact(_state(await _releases(commit)), key, wanted)
         if event is not None:
             commit.draft.record(release.stream(key), event, actor=actor)
         return event is not None
@@ -56,7 +53,7 @@ def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedR
     """Withdraws a release for good, with the reason outside the log."""
 
     async def command(commit: Commit) -> ChangedRelease:
-        before = await _told(commit)
+        before = await _releases(commit)
         event = release.decide_withdrawal(_state(before), key)
         commit.draft.record(release.stream(key), event, actor=actor, text=reason)
         return _after(commit, key, before, ReleaseTexts(before[key].texts.notes, reason))
@@ -64,14 +61,14 @@ def withdraw(key: ReleaseKey, reason: str, *, actor: str) -> LogCommand[ChangedR
     return command
 
 
-async def _told(commit: Commit) -> dict[ReleaseKey, ReleaseWithTexts]:
+async def _releases(commit: Commit) -> dict[ReleaseKey, ReleaseWithTexts]:
     """Returns the project's releases as they were before this commit."""
     [rows] = await commit.run(releases.load_with_texts(commit.draft.log_id))
     return releases.with_texts(rows)[1]
 
 
-def _state(told: Mapping[ReleaseKey, ReleaseWithTexts]) -> Releases:
-    return {key: each.release for key, each in told.items()}
+def _state(found: Mapping[ReleaseKey, ReleaseWithTexts]) -> Releases:
+    return {key: each.release for key, each in found.items()}
 
 
 def _after(

@@ -6,6 +6,7 @@ are free text, which is kept outside the log.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from firmtrail.access import credentials, settings
 from firmtrail.events.event import Event
@@ -102,19 +103,18 @@ def _change(
 
 def halt(reason: str | None, *, is_all: bool, actor: str) -> LogCommand[None]:
     """Halts the project: no device is offered anything, except by rollbacks unless `is_all`."""
-
-    async def command(commit: Commit) -> None:
-        event = control.decide_halt(commit.draft.control, is_all=is_all)
-        commit.draft.record(settings.stream(commit.draft.project), event, actor=actor, text=reason)
-
-    return command
+    return _record(partial(control.decide_halt, is_all=is_all), reason, actor)
 
 
 def end_halt(reason: str | None, *, actor: str) -> LogCommand[None]:
-    """Ends the halt."""
+    return _record(control.decide_resume, reason, actor)
+
+
+def _record(decide: Callable[[Control], Event], reason: str | None, actor: str) -> LogCommand[None]:
+    """Returns a command that records what `decide` returns, in the project's own stream."""
 
     async def command(commit: Commit) -> None:
-        event = control.decide_resume(commit.draft.control)
+        event = decide(commit.draft.control)
         commit.draft.record(settings.stream(commit.draft.project), event, actor=actor, text=reason)
 
     return command

@@ -148,7 +148,6 @@ class Transaction(Protocol):
 
 
 async def played[Result](tx: Transaction, script: Script[Result]) -> Result:
-    """Plays a script in this transaction, and returns its result."""
     steps = Steps(script)
     for statements in steps:
         steps.rows = await tx.run(*statements) if statements else []

@@ -25,10 +25,7 @@ class NotOurs(OSError):
 @contextlib.contextmanager
 def temporary_file(path: Path, content: bytes) -> Iterator[Path]:
     """Creates a temporary file next to `path` with this content, synced, readable by its owner
-    only.
-
-    The block moves or links it to `path`; after that the folder is synced too.
-    """
+    only. The block moves or links it to `path`; after that the folder is synced too."""
     descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
     temporary = Path(name)
     try:
@@ -49,10 +46,8 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def open_lock_file(path: Path) -> IO[bytes]:
-    """Opens a file that exists only to be locked, and creates it where there is none.
-
-    Raises `NotOurs` for a link or a file of another user, whose content stays as it is.
-    """
+    """Opens a file that exists only to be locked, and creates it where there is none. Raises
+    `NotOurs` for a link or a file of another user, whose content stays as it is."""
     file = os.fdopen(_open(path, os.O_RDWR | os.O_CREAT), "r+b")
     try:
         check_owner(path, os.fstat(file.fileno()))
@@ -63,10 +58,8 @@ def open_lock_file(path: Path) -> IO[bytes]:
 
 
 def private_folder(path: Path) -> None:
-    """Creates a folder for its owner only, or checks that the existing one is such a folder.
-
-    Raises `NotOurs` for a link, a folder of another user, or one that others may write to.
-    """
+    """Creates a folder for its owner only, or checks that the existing one is such a folder. Raises
+    `NotOurs` for a link, a folder of another user, or one that others may write to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=PRIVATE_FOLDER)
@@ -84,11 +77,8 @@ def private_folder(path: Path) -> None:
 
 
 def check_trusted(path: Path) -> None:
-    """Raises `NotOurs` for a file or link that another user has put there.
-
-    A link of our own, of root or of the folder's owner is followed: keys are often mounted by
-    links.
-    """
+    """Raises `NotOurs` for a file or link that another user has put there. A link of our own, of
+    root or of the folder's owner is followed: keys are often mounted by links."""
     with contextlib.suppress(FileNotFoundError):
         check_owner(path, path.lstat())
 

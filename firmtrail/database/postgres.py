@@ -11,7 +11,6 @@ given up a little after the time in which Postgres would have ended the statemen
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
-from enum import Enum
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -82,28 +81,15 @@ two."""
 type _Connection = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 
 
-class Pooler(Enum):
-    """Says how connections between this process and Postgres are pooled."""
-
-    SESSION = "session"
-    """Without a pooler, or with one that gives a client one connection while it is connected."""
-    TRANSACTION = "transaction"
-    """With a pooler that may give a client another connection for each transaction."""
-
-
 async def connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
     """Opens one connection without any time limit on statements, outside any pool: for migrations.
-
-    It prepares no statement that outlives its transaction, so it works through any pooler.
-    """
+    It prepares no statement that outlives its transaction, so it works through any pooler."""
     return await _connected(dsn, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
 
 
 async def _connected(dsn: str, **options: Any) -> "asyncpg.Connection[asyncpg.Record]":
-    """Returns a connection to a host that takes writes, unless the URL asks for another kind.
-
-    Where no host does, returns one to a read-only host: the server is then not ready, and says why.
-    """
+    """Returns a connection to a host that takes writes, unless the URL asks for another kind. Where
+    no host does, returns one to a read-only host: the server is then not ready, and says why."""
     if "target_session_attrs" not in dict(parse_qsl(urlsplit(dsn).query)):
         with contextlib.suppress(asyncpg.TargetServerAttributeNotMatched):
             return await asyncpg.connect(
@@ -135,16 +121,16 @@ class Postgres:
 
     plays_in_turn = False  # a waiting script would keep a connection, and block other servers
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", pooler: Pooler) -> None:
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", *, is_shared: bool) -> None:
         self._pool = pool
-        self._is_shared = pooler is Pooler.TRANSACTION
+        self._is_shared = is_shared
         self._set = f"; {_SET_LOCAL if self._is_shared else _SYNCED}"
         """Follows each BEGIN."""
 
     @classmethod
-    async def open(cls, dsn: str, pooler: Pooler = Pooler.SESSION) -> "Postgres":
-        """Connects; raises `Unavailable` when no server answers."""
-        is_shared = pooler is Pooler.TRANSACTION
+    async def open(cls, dsn: str, *, is_shared: bool = False) -> "Postgres":
+        """Connects; raises `Unavailable` when no server answers. `is_shared` says that a pooler may
+        give a client another connection for each transaction."""
         with _errors_translated():
             pool = await asyncpg.create_pool(  # type: ignore[call-overload] # stubs of `connect`
                 dsn,
@@ -157,7 +143,7 @@ class Postgres:
                 init=None if is_shared else _prepare,
                 reset=_clean,
             )
-        return cls(pool, pooler)
+        return cls(pool, is_shared=is_shared)
 
     async def read(self, statement: Statement) -> list[Row]:
         with _errors_translated():
@@ -175,10 +161,7 @@ class Postgres:
         try:
             return await _run(connection, statement)
         finally:
-            with contextlib.suppress(
-                asyncpg.PostgresError, *_BROKEN
-            ):  # then the connection has ended
-                await _execute(connection, "ROLLBACK")
+            await _roll_back(connection)
 
     async def is_read_only(self) -> bool:
         """Returns whether the host takes no writes. If so, the pool connects again, as another host
@@ -203,10 +186,7 @@ class Postgres:
                 try:
                     yield PostgresTransaction(connection)
                 finally:
-                    with contextlib.suppress(
-                        asyncpg.PostgresError, *_BROKEN
-                    ):  # then the connection has ended
-                        await _execute(connection, "ROLLBACK")
+                    await _roll_back(connection)
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
         async with self.transaction() as tx:
@@ -220,10 +200,7 @@ class Postgres:
                 try:
                     yield PostgresTransaction(connection)
                 except BaseException:
-                    with contextlib.suppress(
-                        asyncpg.PostgresError, *_BROKEN
-                    ):  # then the connection has ended
-                        await _execute(connection, "ROLLBACK")
+                    await _roll_back(connection)
                     raise
                 await _commit(connection)
 
@@ -275,6 +252,11 @@ async def _run(connection: _Connection, statement: Statement) -> list[Row]:
 async def _execute(connection: _Connection, text: str) -> str:
     with _given_up_when_late(connection):
         return await connection.execute(text)
+
+
+async def _roll_back(connection: _Connection) -> None:
+    with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):  # then the connection has ended
+        await _execute(connection, "ROLLBACK")
 
 
 @contextlib.contextmanager

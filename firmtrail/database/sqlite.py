@@ -221,11 +221,8 @@ async def _lock_file(path: Path, wait_s: float) -> IO[bytes]:
 
 
 def _create_private(path: Path) -> None:
-    """Creates the file for its owner only: SQLite would let every user read a file that contains
-    addresses and password hashes.
-
-    SQLite follows links, so the files that it would write to are checked. Raises `files.NotOurs`.
-    """
+    """Creates the file for its owner only: it contains addresses and password hashes. SQLite
+    follows links, so the files that it would write to are checked. Raises `files.NotOurs`."""
     files.check_trusted(path)
     for suffix in ("-wal", "-shm", "-journal"):
         files.check_not_link(path.with_name(f"{path.name}{suffix}"))

@@ -21,10 +21,7 @@ type Copied = Callable[[int, int], None]
 
 def copy(source: Path, target: Path, copied: Copied) -> None:
     """Creates `target`, which must not exist; it is complete and on the disk when this returns.
-
-    Blocks. Raises `Unavailable` where the source is not a database or can't be read, or where the
-    disk is full; then `target` is not a database.
-    """
+    Blocks. Raises `Unavailable`; then `target` is not a database."""
     target.touch(mode=0o600, exist_ok=False)
     read_only = f"{source.absolute().as_uri()}?mode=ro"
     try:

@@ -205,9 +205,7 @@ _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING p
 
 async def create(tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0) -> int:
     """Creates a new, empty log of the project, with its next number, which is greater than `above`.
-
-    Its first event is not recorded before `recorded_at_ms`.
-    """
+    Its first event is not recorded before `recorded_at_ms`."""
     rows: list[Row] = []
     while not rows:  # else another transaction took this number, and has ended by now
         [rows] = await tx.run(Statement(_CREATE, (project, above, recorded_at_ms)))
@@ -220,11 +218,8 @@ def close(log_id: int) -> Statement:
 
 
 def lock(log_id: int) -> Statement:
-    """Locks the head row until the transaction ends; `head_of` takes the rows.
-
-    Run it alone: a statement that waited for the lock and also read more would read from a snapshot
-    older than the lock.
-    """
+    """Locks the head row until the transaction ends; `head_of` takes the rows. Run it alone: a
+    statement that waits for the lock and reads more reads from a snapshot older than the lock."""
     return Statement(_LOCK, (log_id,))
 
 
@@ -250,7 +245,6 @@ async def logs(db: Database, project: str, *, after: int, limit: int) -> list[He
 
 
 async def count_logs(db: Database, project: str) -> int:
-    """Returns how many logs the project has."""
     [[found]] = await db.read(Statement(_COUNT_LOGS, (project,)))
     return int(found)
 
@@ -345,10 +339,8 @@ def erase_text(log_id: int, position: int) -> Statement:
 
 
 def page(log_id: int, start: int, stop: int, entries_max: int) -> Statement:
-    """Reads the first entries at start <= position < stop; `page_of` takes the rows.
-
-    Positions below 0, from `lineage.first_position` on, are in the logs that this one continues.
-    """
+    """Reads the first entries at start <= position < stop; `page_of` takes the rows. Positions
+    below 0, from `lineage.first_position` on, are in the logs that this one continues."""
     if start < 0:
         return Statement(_READ_OLD, (log_id, start, min(start + entries_max, stop, 0)))
     return Statement(_READ, (log_id, start, stop, entries_max))
@@ -362,11 +354,8 @@ def page_of(log_id: int, start: int, rows: Sequence[Row]) -> EntryPage:
 
 
 async def read(db: Reader, log_id: int, start: int, stop: int) -> AsyncIterator[EntryPage]:
-    """Yields the entries at start <= position < stop, a page at a time.
-
-    Each page is a query of its own, so a slow reader keeps no snapshot. Raises `Corrupt` where a
-    position is missing.
-    """
+    """Yields the entries at start <= position < stop, a page at a time. Each page is a query of its
+    own, so a slow reader keeps no snapshot. Raises `Corrupt` where a position is missing."""
     while start < stop:
         entries = page_of(log_id, start, await db.read(page(log_id, start, stop, PAGE_ENTRIES)))
         yield entries
@@ -381,9 +370,7 @@ async def streams(db: Database, log_id: int, start: int, stop: int) -> frozenset
 
 async def read_stream(db: Database, log_id: int, stream: str) -> EntryPage:
     """Returns all entries of one stream, in order. For streams that stay short: not a device's.
-
-    Entries of the logs that this one continues come first, at positions below 0.
-    """
+    Entries of the logs that this one continues come first, at positions below 0."""
     entries: EntryPage = []
     for segment in await lineage.all_segments(db, log_id):
         rows = await db.read(of_stream(segment.log_id, stream, segment.size))

@@ -38,11 +38,8 @@ LIMIT $5"""
 async def read_stream(
     db: Database, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
-    """Yields the stream's entries at start <= position < stop, in order, a page at a time.
-
-    Each page is a query of its own, so a slow reader keeps no snapshot. Pages may be empty: they
-    show that the reading continues.
-    """
+    """Yields the stream's entries at start <= position < stop, each page by its own query. Pages
+    may be empty: they show that the reading continues."""
     is_short = await _count(db, log_id, stream) <= STREAM_EVENTS_MAX
     read = _read_by_index if is_short else _read_by_windows
     async for page in read(db, log_id, stream, start=start, stop=stop):

@@ -31,15 +31,11 @@ class Follower[Work](Protocol):
 
     def pending(self) -> AsyncGenerator[Work]:
         """Yields what the follower has not followed, in bounded steps; nothing if it is up to date.
-
-        Reads the follower's own position, so it resumes after a restart.
-        """
+        Reads the follower's own position, so it resumes after a restart."""
 
     async def follow(self, work: Work) -> None:
-        """Handles these events, then moves the follower's position past them.
-
-        The same events come again where a crash or an error kept the position from moving.
-        """
+        """Handles these events, then moves the follower's position past them. The same events come
+        again where a crash or an error kept the position from moving."""
 
 
 class Following[Work]:

@@ -105,7 +105,7 @@ def services(
         metrics=metrics,
         outdated=FleetTotals(db),
         devices=Coalescer(db, device_current.load_live),
-        histories=Coalescer(db, _history_pages),
+        histories=Coalescer(db, device_history.pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
@@ -125,10 +125,6 @@ def services(
         stores=Stores(publisher, options.get("artifacts")),
         **options,
     )
-
-
-def _history_pages(keys: Sequence[tuple[Any, ...]]) -> Any:
-    return device_history.pages([device_history.HistoryRequest(*key) for key in keys])
 
 
 def build(services: Services) -> web.Application:

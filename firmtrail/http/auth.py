@@ -57,12 +57,10 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
 async def _look_up(
     access: Access, request: web.Request, wanted: callers.RouteAccess, *, text: str, address: str
 ) -> ResolvedCredential:
-    """Looks the credential up. A device's first call is made durable before it is answered.
-
-    A route that records its calls makes the call durable on its own. Any other first call is
-    written here. A commit that gives the device another secret, because the device never called,
-    may come before that write; so the secret is then looked up a second time.
-    """
+    """Returns the result of the look-up. A device's first call is made durable before it is
+    answered: here, unless the route records its calls. A commit that gives a device that never
+    called another secret may come before that write, so the secret is then looked up a second
+    time."""
     project, device = request.match_info.get("project"), request.match_info.get("device")
     found = await access.find(text, project, device, address=address)
     is_recorded = isinstance(wanted, callers.DeviceAccess) and wanted.records_calls
@@ -183,8 +181,6 @@ def _member_caller(
 
 
 def _is_gateway(found: ResolvedCredential) -> bool:
-    """Returns whether the caller acts as a gateway: the token or the member has that role.
-
-    A member whose role is gateway is a gateway in that project with each of their credentials.
-    """
+    """Returns whether the caller acts as a gateway: the token or the member has that role. A member
+    whose role is gateway is a gateway in that project with each of their credentials."""
     return GATEWAY in {found.token_role, found.member_role}

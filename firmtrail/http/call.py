@@ -91,14 +91,10 @@ class Services:
     access: Access
     authenticate: Authenticate
     keys: Keys
-    """Holds the keys that all servers of the database share."""
     clients: Clients
-    """Finds the client of a request."""
     gate: Gate
-    """Decides which connections are accepted."""
     metrics: Metrics
     outdated: FleetTotals
-    """Counts the outdated devices of all projects."""
     devices: Coalescer[tuple[int, str]]
     """Reads a device's row of the view; concurrent reads share one query."""
     histories: Coalescer[Any]
@@ -107,17 +103,14 @@ class Services:
     ways_back: Coalescer[tuple[int, str, str, int]]
     """Reads what a device ran before a bad version, as of a size of the log."""
     watch: Watch
-    """Wakes requests that wait for a log to grow."""
     device_waits: ConcurrencyLimit
     """Limits the devices that wait for a new answer."""
     people_waits: ConcurrencyLimit
     """Limits the people that wait for a device's answer."""
     readiness: Readiness
     builder: Builder
-    """Rebuilds views while requests are served."""
     reads: Reads
     silence: Silence
-    """Finds devices that have stopped calling."""
     streams: ConcurrencyLimit
     """Limits the requests that follow a log."""
     replays: ConcurrencyLimit
@@ -130,7 +123,6 @@ class Services:
     uploads: ConcurrencyLimit
     """Limits the requests that add an artifact."""
     stores: Stores
-    """Checks whether the stores of checkpoints and artifacts can be reached."""
     publisher: Publisher | None = None
     """None if there is no key to sign with, so that nothing is published."""
     followings: Sequence[Following[Any]] = ()

@@ -1,8 +1,7 @@
 """Defines who may call a route, and who is calling, for routes, auth and handlers.
 
 `http/auth.py` turns a request and the `RouteAccess` of its route into a `Caller`, or raises
-`errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`. Endpoints do that before they
-read a body, so that an unknown caller cannot make the server parse anything.
+`errors.Unauthorized`, `Forbidden`, `NotFound` or `TooManyRequests`.
 """
 
 import enum
@@ -30,30 +29,21 @@ class UserAccess(msgspec.Struct, frozen=True):
 
 
 class MemberAccess(msgspec.Struct, frozen=True):
-    """Admits a token whose role in the path's `{project}` has the permission.
-
-    With `is_public_checkpoint`, it admits anyone to a project whose public_checkpoint is set; no
-    credential is read then.
-    """
+    """Admits a token whose role in the path's `{project}` has the permission. With
+    `is_public_checkpoint`, it admits anyone to a project whose public_checkpoint is set."""
 
     permission: Permission
     is_public_checkpoint: bool = False
 
 
 class GatewayAccess(MemberAccess, frozen=True):
-    """Admits a member with the permission, on behalf of the devices that the body names.
-
-    Devices use this path too, but it names none of them. A device's own secret is therefore wrong
-    here.
-    """
+    """Admits a member with the permission, on behalf of the devices that the body names. Devices
+    use this path too, but it names none of them. A device's own secret is therefore wrong here."""
 
 
 class DeviceAccess(msgspec.Struct, frozen=True):
     """Admits the secret of the path's `{device}`, or a member with this permission on its behalf.
-
-    With `records_calls`, an answer 201 means that the call itself was recorded. A device's first
-    call then needs no separate record before it.
-    """
+    With `records_calls`, an answer 201 means that the call itself was recorded."""
 
     permission: Permission = Permission.REPORT
     records_calls: bool = False

@@ -67,10 +67,8 @@ class Clients:
         return self._reported_host(request, self._proxies(request)) or request.host
 
     def base_url(self, request: web.BaseRequest) -> str:
-        """Returns the URL under which the client reaches this service, without a final slash.
-
-        It is only a path if no trusted proxy reports a scheme or a host.
-        """
+        """Returns the URL under which the client reaches this service, without a final slash. It is
+        only a path if no trusted proxy reports a scheme or a host."""
         hops, prefix = self._proxies(request), self.prefix(request)
         scheme, host = self._reported_scheme(request, hops), self._reported_host(request, hops)
         if not (scheme or host) or not _HOST.fullmatch(host or request.host):
@@ -151,8 +149,6 @@ def _list(lines: Iterable[str]) -> list[str]:
 
 
 def _value_of_hop(values: Sequence[str], hops: int) -> str:
-    """Returns the value that the outermost of `hops` trusted proxies added.
-
-    It counts from the right: each trusted proxy adds one value, or replaces those before.
-    """
+    """Returns the value that the outermost of `hops` trusted proxies added. It counts from the
+    right: each trusted proxy adds one value, or replaces those before."""
     return values[-min(max(hops, 1), len(values))] if values else ""

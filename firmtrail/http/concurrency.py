@@ -23,10 +23,8 @@ type Owner = tuple[object, ...]
 
 
 class ConcurrencyLimit:
-    """Counts open requests, in all and for each owner.
-
-    Without `per_owner_max`, one owner may have a quarter of all.
-    """
+    """Counts open requests, in all and for each owner. Without `per_owner_max`, one owner may have
+    a quarter of all."""
 
     def __init__(self, requests_max: int, per_owner_max: int | None = None) -> None:
         self._requests_max = requests_max
@@ -36,10 +34,8 @@ class ConcurrencyLimit:
 
     @contextmanager
     def try_enter(self, *owner: object) -> Iterator[bool]:
-        """Counts a request until the block ends, and yields True, if no limit is reached.
-
-        Yields False otherwise. The caller then answers without waiting.
-        """
+        """Counts a request until the block ends, and yields True, if no limit is reached. Yields
+        False otherwise. The caller then answers without waiting."""
         if self._open_of[owner] >= self._per_owner_max or self._open >= self._requests_max:
             yield False
             return
@@ -48,11 +44,8 @@ class ConcurrencyLimit:
 
     @contextmanager
     def enter(self, caller: Caller) -> Iterator[None]:
-        """Counts a request of this caller until the block ends.
-
-        Raises `TooManyRequests` if the caller's project or person has reached its limit, and
-        `ServiceUnavailable` if the process has.
-        """
+        """Counts a request of this caller until the block ends. Raises `TooManyRequests` for a
+        limit of the caller's project or person, `ServiceUnavailable` for that of the process."""
         owners = ("project", caller.project), ("person", caller.actor_id)
         for kind, name in owners:
             if name is not None and self._open_of[kind, name] >= self._per_owner_max:

@@ -29,7 +29,7 @@ UNSENT_LINGER_S = 1
 WRITE_S = 60
 """Limits the time that a client takes to receive an answer that is sent whole."""
 SENT_EASILY_BYTES = 32 * 1024
-"""Is the size of an answer that fits into the buffers of any connection whose client reads."""
+"""An answer of this size fits into the buffers of any connection whose client reads."""
 
 HEAD_END = b"\r\n\r\n"
 
@@ -235,11 +235,8 @@ class _Connection(web.RequestHandler):
             self.transport.abort()
 
     def _may_begin_head(self) -> bool:
-        """Returns whether the next bytes belong to a head.
-
-        They do if the connection is idle, or if its request has its whole body. In doubt they
-        belong to a body, whose reader limits its time.
-        """
+        """Returns whether the next bytes belong to a head: the connection is idle, or its request
+        has its whole body. In doubt they belong to a body, whose reader limits its time."""
         if self._waiter is not None and not self._waiter.done():
             return True
         return bool(self._current_request and not self._messages and not self._is_sending_body())

@@ -58,10 +58,8 @@ class DecidedDevice(Struct, frozen=True, gc=False):
 async def consistent_read(
     call: AnyCall, reading: AbstractAsyncContextManager[Reader] | None = None
 ) -> AsyncIterator[ConsistentRead]:
-    """Opens a consistent read of the project.
-
-    The block must be short, unless `reading` is a snapshot that the caller opened.
-    """
+    """Opens a consistent read of the project. The block must be short, unless `reading` is a
+    snapshot that the caller opened."""
     async with reading or call.services.db.moment() as reader:
         head, control = await call.services.recorder.controls.at_moment(reader, call.log_id)
         yield ConsistentRead(reader, head.size, control)
@@ -83,10 +81,8 @@ async def device_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn,
 async def case_of(
     call: AnyCall, control: Control, state: DeviceState, seen: DeviceAtCheckIn
 ) -> Situation:
-    """Returns the device's case at the same size of the log.
-
-    If a rollback needs to know what the device ran before, the case includes it.
-    """
+    """Returns the device's case at the same size of the log. If a rollback needs to know what the
+    device ran before, the case includes it."""
     case = Situation(control, state, seen.offers)
     wanted = target.runs_wanted(case)
     if wanted is None:

@@ -82,10 +82,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
 
 
 def touch_device(call: AnyCall, status: int) -> None:
-    """Remembers that a device called, itself or through a gateway whose request succeeded.
-
-    The time is written later, together with those of other devices.
-    """
+    """Remembers that a device called, itself or through a gateway whose request succeeded. The time
+    is written later, together with those of other devices."""
     device = call.caller.device
     if call.caller.kind == "gateway" and status < 400:
         device = call.request.match_info.get("device")
@@ -96,9 +94,7 @@ def touch_device(call: AnyCall, status: int) -> None:
 
 async def _record_first_call(call: AnyCall, response: web.StreamResponse) -> web.StreamResponse:
     """Makes the device's first call durable, checks its secret again, and returns the answer.
-
-    Raises `Unavailable`, or `Unauthorized` if the secret is no longer valid.
-    """
+    Raises `Unavailable`, or `Unauthorized` if the secret is no longer valid."""
     access = call.services.access
     await access.seen.first(call.project, call.caller.device or "", access.now_ms())
     await call.services.authenticate(call.request, call.access)
@@ -145,10 +141,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
 
 def _name_check(path: str) -> Callable[[dict[str, str]], None]:
     """Returns the function that replaces malformed names in the path by "", which matches nothing.
-
-    A malformed name is thus answered like an unknown one. It never reaches a database, which may
-    not be able to store it.
-    """
+    A database may not be able to store such a name, so it never gets one."""
     checks = [(name, re.compile(each.pattern).match) for name, each in path_names(path).items()]
 
     def blank_bad_names(names: dict[str, str]) -> None:

@@ -42,7 +42,6 @@ class RequestInfo(NamedTuple):
 
     request_id: str
     address: str
-    """Holds the client's address."""
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,10 +71,8 @@ class ProblemBody(msgspec.Struct, frozen=True):
 
 
 class Problem(Exception):
-    """Answers the request with this status; nothing was done.
-
-    Without a mapping of its own, an error becomes status 500.
-    """
+    """Answers the request with this status; nothing was done. Without a mapping of its own, an
+    error becomes status 500."""
 
     status: ClassVar[int] = 500
     code = "internal"
@@ -242,11 +239,8 @@ class ServiceUnavailable(Problem):
 async def answer_or_problem(
     work: Awaitable[web.StreamResponse], request: web.Request, request_id: str
 ) -> web.StreamResponse:
-    """Returns the answer of `work`, or the problem that its error means.
-
-    An answer that has begun to stream cannot become a problem. Its connection is broken instead, so
-    that the client sees no clean end.
-    """
+    """Returns the answer of `work`, or the problem that its error means. If the answer has begun to
+    stream, its connection is broken instead, so that the client sees no clean end."""
     try:
         return await work
     except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)

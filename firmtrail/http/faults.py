@@ -100,10 +100,8 @@ def _has_times(kind: Any) -> bool:
 
 
 def _faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
-    """Yields the faults of a value.
-
-    A value with faulty members has no fault of its own, and is not checked as a whole.
-    """
+    """Yields the faults of a value. A value with faulty members has no fault of its own, and is not
+    checked as a whole."""
     if isinstance(value, str) and "\0" in value:
         yield Fault(UNSTORABLE, pointer=pointer)
         return
@@ -242,7 +240,6 @@ def alternative_of(kind: Any, value: object) -> Any:
 
 
 def is_struct(kind: Any) -> bool:
-    """Returns whether the type is a Struct."""
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 

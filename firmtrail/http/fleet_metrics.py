@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
-from prometheus_client import Metric, generate_latest
+from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
+from firmtrail.http.metrics import text_of
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
@@ -38,10 +38,8 @@ class _Model(NamedTuple):
 
 
 class FleetTotals:
-    """Caches the counts of outdated devices of all projects; reads them at most every 15 s.
-
-    A failed read is not cached: the next scrape reads again.
-    """
+    """Caches the counts of outdated devices of all projects; reads them at most every 15 s. A
+    failed read is not cached: the next scrape reads again."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -49,15 +47,13 @@ class FleetTotals:
         self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
-        """Returns the totals in Prometheus's text format.
-
-        Returns nothing if the database does not answer in time, or if its tables are missing.
-        """
+        """Returns the totals in Prometheus's text format. Returns nothing if the database does not
+        answer in time, or if its tables are missing."""
         if self._reading is None or self._is_over(self._reading):
             self._reading = asyncio.create_task(outdated.everywhere(self._db))
             self._stale_at_s = monotonic() + CACHED_S
         try:
-            return _text(_totals(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
+            return text_of(_totals(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
         except (TimeoutError, Unavailable, NoSuchTable):
             return b""
 
@@ -73,17 +69,15 @@ class FleetTotals:
 
 
 def model_metrics(project: str, counts: Iterable[VersionCount], current: CurrentReleases) -> bytes:
-    """Returns the metrics of each model with a release, in Prometheus's text format.
-
-    The models with the most outdated devices come first.
-    """
+    """Returns the metrics of each model with a release, in Prometheus's text format. The models
+    with the most outdated devices come first."""
     behind = outdated.by_model(counts, current)
     models = [
         _Model(model, behind.get(model, OutdatedCounts()), outdating.latest)
         for model, outdating in current.items()
     ]
     models.sort(key=lambda each: (-each.behind.outdated, each.name))
-    return _text(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
+    return text_of(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
 def _totals(behind: OutdatedCounts) -> list[Metric]:
@@ -132,17 +126,3 @@ def _model_families(project: str, models: Sequence[_Model], left_out: int) -> li
 
 def _model_family(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"firmtrail_model_{name}", text, labels=["project", "model"])
-
-
-class _Known(Collector):
-    """Yields metrics whose values are already known."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics
-
-
-def _text(metrics: Iterable[Metric]) -> bytes:
-    return generate_latest(_Known(metrics))

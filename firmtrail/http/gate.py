@@ -14,7 +14,7 @@ make room. A trusted proxy brings many clients, so the limit for an address does
 
 import asyncio
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ HEAD_S = 10
 LINE_EVERY_S = 60
 OBSERVE_EVERY_S = 5
 DISPLACED_TOGETHER_MAX = 16
-"""Counts the idle connections that are closed when one has to be: searching them takes a while."""
+"""Limits the connections that are closed together, because searching for them takes a while."""
 
 _log = structlog.get_logger("firmtrail.http")
 
@@ -64,10 +64,8 @@ class Bounds(NamedTuple):
 
 
 def bounds(connections: int | None = None, per_address: int | None = None) -> Bounds:
-    """Returns the given bounds, lowered to what the limit of descriptors allows.
-
-    Without `per_address`, a quarter of all connections may come from one address.
-    """
+    """Returns the given bounds, lowered to what the limit of descriptors allows. Without
+    `per_address`, a quarter of all connections may come from one address."""
     in_all = descriptors.connections_max(connections)
     return Bounds(in_all, min(in_all, per_address or max(1, in_all // 4)))
 
@@ -133,10 +131,8 @@ class Gate:
             del self._networks[admitted.network].without_head[admitted]
 
     def forget(self, admitted: Admission) -> None:
-        """Records that the connection is gone.
-
-        Does nothing if that was recorded already, or if the connection is the operator's.
-        """
+        """Records that the connection is gone. Does nothing if that was recorded already, or if the
+        connection is the operator's."""
         if admitted not in self._everyone.all:
             return
         siblings = self._networks[admitted.network]
@@ -216,10 +212,7 @@ class Gate:
 
 def _oldest(connections: Iterable[Admission]) -> list[Admission]:
     for stage in (ConnectionStage.HEAD, ConnectionStage.IDLE, ConnectionStage.UNKNOWN):
-        if found := list(islice(_at(stage, connections), DISPLACED_TOGETHER_MAX)):
-            return found
+        found = (each for each in connections if each.holder.stage() == stage)
+        if oldest := list(islice(found, DISPLACED_TOGETHER_MAX)):
+            return oldest
     return []
-
-
-def _at(stage: ConnectionStage, connections: Iterable[Admission]) -> Iterator[Admission]:
-    return (each for each in connections if each.holder.stage() == stage)

@@ -30,12 +30,9 @@ _CODINGS = {"identity": "identity", "gzip": "gzip", "x-gzip": "gzip"}
 
 async def expected(request: web.Request) -> None:
     """Handles Expect for aiohttp before the endpoint: refuses unknown expectations only."""
-    if request.version >= HttpVersion11 and not _is_waiting(request):
+    expectation = request.headers.get(hdrs.EXPECT, "").strip().lower()
+    if request.version >= HttpVersion11 and expectation != "100-continue":
         raise web.HTTPExpectationFailed
-
-
-def _is_waiting(request: web.Request) -> bool:
-    return request.headers.get(hdrs.EXPECT, "").strip().lower() == "100-continue"
 
 
 async def let_continue(request: web.Request) -> None:
@@ -88,10 +85,8 @@ def _encoding(request: web.Request) -> str:
 
 
 async def _inflated(body: bytes, bytes_max: int) -> bytes:
-    """Returns the content of a gzip body, with all its members joined (RFC 1952, 2.2).
-
-    It inflates at most one byte more than the limit.
-    """
+    """Returns the content of a gzip body, with all its members joined (RFC 1952, 2.2). It inflates
+    at most one byte more than the limit."""
     inflater, inflated = zlib.decompressobj(_GZIP), bytearray()
     members, pace = 1, Pace()
     for start in range(0, len(body), _SLICE_BYTES):

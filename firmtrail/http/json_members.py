@@ -10,11 +10,9 @@ import msgspec
 
 
 def last_of_each(kind: type[msgspec.Struct]) -> Callable[[msgspec.Raw], bytes | msgspec.Raw]:
-    """Returns a function that keeps the last of each member that `kind` has, in an object's text.
-
-    It returns a text unchanged if it is not an object, or has a member that `kind` forbids. It
-    raises `msgspec.DecodeError` for invalid JSON, and `RecursionError` for too deep nesting.
-    """
+    """Returns a function that keeps the last of each member that `kind` has, in an object's text;
+    it returns any other JSON unchanged. It raises `msgspec.DecodeError` for invalid JSON, and
+    `RecursionError` for too deep nesting."""
     fields = msgspec.structs.fields(kind)
     members = msgspec.defstruct(
         "Members",

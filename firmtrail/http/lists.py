@@ -71,6 +71,8 @@ type FetchAt = Callable[[ConsistentRead], FetchPage]
 """Returns the function that fetches pages with this read."""
 type CountAt = Callable[[ConsistentRead], CountItems]
 
+type WriteItems = Callable[[Sequence[msgspec.Struct]], bytes]
+
 
 async def answer_consistently(
     call: AnyCall,
@@ -80,12 +82,9 @@ async def answer_consistently(
     *,
     key_type: Any = tuple[str],
 ) -> web.StreamResponse:
-    """Answers as `answer` does, for a page that takes several statements.
-
-    The page and its total are read at one size of the log. A list that is sent whole reads each
-    page at its own size. A later page can therefore show more than the size that was sent, and
-    never less.
-    """
+    """Answers as `answer` does, for a page that takes several statements: the page and its total
+    are read at one size of the log. A list that is sent whole reads each page at its own size, so a
+    later page can show more than the size that was sent, and never less."""
 
     async def fetch(after: SortKey | None, limit: int) -> ListPage:
         async with decisions.consistent_read(call) as now:
@@ -148,11 +147,26 @@ async def _counted(fetch: FetchPage) -> int:
 def next_key[Row](
     rows: Sequence[Row], limit: int, key_of: Callable[[Row], SortKey]
 ) -> SortKey | None:
-    """Returns the sort key after which the next page begins, or None if there is no next page.
-
-    The caller fetched one row more than `limit`, so a further row means a further page.
-    """
+    """Returns the sort key after which the next page begins, or None if there is no next page. The
+    caller fetched one row more than `limit`, so a further row means a further page."""
     return key_of(rows[limit - 1]) if len(rows) > limit else None
+
+
+def page_of[Row](
+    rows: Sequence[Row],
+    limit: int,
+    key_of: Callable[[Row], SortKey],
+    show: Callable[[Row], msgspec.Struct],
+    *,
+    log_size: int | None = None,
+) -> ListPage:
+    """Returns a page of rows; a row more than `limit` shows that another page follows."""
+    return ListPage([show(row) for row in rows[:limit]], next_key(rows, limit, key_of), log_size)
+
+
+def text_before(place: SortKey | None) -> str:
+    """Returns the id or name after which a page begins."""
+    return str(place[0]) if place else ""
 
 
 def _link(call: AnyCall, cursor: str | None) -> dict[str, str]:
@@ -237,8 +251,9 @@ async def _whole(
     headers = VARIES | {"Cache-Control": "private, no-cache"}
     if first.log_size is not None:
         headers[respond.LOG_SIZE] = str(first.log_size)
-    write = _csv if media == respond.CSV else _ndjson
-    head = _csv_head(item) if media == respond.CSV else b""
+    is_csv = media == respond.CSV
+    head = f"{','.join(_csv_columns(item).values())}\r\n".encode() if is_csv else b""
+    write: WriteItems = _csv if is_csv else msgspec.json.Encoder().encode_lines
     return await respond.stream(call, media, _chunks(first, fetch, head, write), headers)
 
 
@@ -246,7 +261,7 @@ async def _chunks(
     page: ListPage,
     fetch: FetchPage,
     head: bytes,
-    write: Callable[[Sequence[msgspec.Struct]], bytes],
+    write: WriteItems,
 ) -> AsyncGenerator[bytes]:
     yield head + write(page.items)
     while page.next is not None:
@@ -254,18 +269,10 @@ async def _chunks(
         yield write(page.items)
 
 
-def _ndjson(items: Sequence[msgspec.Struct]) -> bytes:
-    return msgspec.json.Encoder().encode_lines(items)
-
-
 def _csv_columns(item: type[msgspec.Struct]) -> dict[str, str]:
     """Returns field names and their columns, without fields that only answers to commands set."""
     fields = msgspec.structs.fields(item)
     return {each.name: each.encode_name for each in fields if each.default is not msgspec.UNSET}
-
-
-def _csv_head(item: type[msgspec.Struct]) -> bytes:
-    return f"{','.join(_csv_columns(item).values())}\r\n".encode()
 
 
 def _csv(items: Sequence[msgspec.Struct]) -> bytes:
@@ -278,22 +285,16 @@ def _csv(items: Sequence[msgspec.Struct]) -> bytes:
 
 
 def _cell(value: Any) -> str:
-    """Returns the text of a cell that no spreadsheet runs.
-
-    Text that begins like a formula gets an apostrophe before it. A spreadsheet takes that as the
-    mark of a text and does not show it.
-    """
+    """Returns the text of a cell that no spreadsheet runs. Text that begins like a formula gets an
+    apostrophe before it. A spreadsheet takes that as the mark of a text and does not show it."""
     text = _cell_text(value)
     is_formula = isinstance(value, str | list | tuple) and text.startswith(FORMULA)
     return f"'{text}" if is_formula else text
 
 
 def _cell_text(value: Any) -> str:
-    """Returns a value as text for RFC 4180.
-
-    True and false are written as in JSON, several values of one cell with spaces between them, and
-    structs as JSON.
-    """
+    """Returns a value as text for RFC 4180. True and false are written as in JSON, several values
+    of one cell with spaces between them, and structs as JSON."""
     match value:
         case None:
             return ""

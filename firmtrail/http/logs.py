@@ -16,9 +16,7 @@ def is_newest(call: AnyCall) -> bool:
 
 async def log_of(call: AnyCall) -> int:
     """Returns the log that the path's {number} names, or the newest if the path has no {number}.
-
-    Raises `NotFound` if the project has no log with that number.
-    """
+    Raises `NotFound` if the project has no log with that number."""
     if is_newest(call):
         return call.log_id
     number = int(call.path("number") or 0)  # logs are numbered from 1
@@ -37,8 +35,6 @@ async def older_logs(call: AnyCall, positions: Iterable[int]) -> list[lineage.Se
 
 
 def log_and_position(old: Iterable[lineage.Segment], position: int) -> tuple[int | UnsetType, int]:
-    """Returns an event's log and position as answers show them.
-
-    The log is the number of an older log, and unset if the newest log holds the event.
-    """
+    """Returns an event's log and position as answers show them. The log is the number of an older
+    log, and unset if the newest log holds the event."""
     return (UNSET, position) if position >= 0 else lineage.original_place(old, position)

@@ -6,12 +6,12 @@ multiprocess mode: PROMETHEUS_MULTIPROC_DIR names the folder before the library 
 present state of a process is computed for each scrape, by the worker that answers it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, override
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -37,18 +37,20 @@ class ProcessState(NamedTuple):
     """None if the server has no store of artifacts."""
 
 
-class _StateCollector(Collector):
-    """Reports the state of a process. The files that workers share do not hold it: a value of
-    another moment would mislead."""
+class _Known(Collector):
+    """Yields metrics whose values are already known."""
 
-    def __init__(self, state: ProcessState) -> None:
-        self._state = state
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
 
     @override
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        for name, value in self._state._asdict().items():
-            if value is not None:
-                yield GaugeMetricFamily(f"firmtrail_{name}", _STATE[name], value=float(value))
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def text_of(metrics: Iterable[Metric]) -> bytes:
+    """Returns metrics in Prometheus's text format."""
+    return generate_latest(_Known(metrics))
 
 
 _STATE = {
@@ -141,9 +143,12 @@ class Metrics:
 
     def text(self, state: ProcessState) -> bytes:
         """Returns all metrics and the state of the process in Prometheus's text format."""
-        collected = CollectorRegistry()
-        collected.register(_StateCollector(state))
-        return self._counted() + generate_latest(collected)
+        present = [
+            GaugeMetricFamily(f"firmtrail_{name}", _STATE[name], value=float(value))
+            for name, value in state._asdict().items()
+            if value is not None
+        ]
+        return self._counted() + text_of(present)
 
     def _counted(self) -> bytes:
         if self._folder is None:

@@ -15,10 +15,8 @@ switched on together do not keep calling together."""
 
 
 def poll_after(call: AnyCall) -> str:
-    """Returns the seconds until the device should call again.
-
-    It uses the project's interval if this process has it in memory, and otherwise the initial one.
-    """
+    """Returns the seconds until the device should call again. It uses the project's interval if
+    this process has it in memory, and otherwise the initial one."""
     known = call.services.recorder.controls.known(call.log_id)
     interval_s = (known.settings if known else INITIAL).poll_after_s
     spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (it spreads load and is no secret)

@@ -31,10 +31,8 @@ def past_ms(call: AnyCall, parameter: str, text: str) -> int:
 
 
 def parameter_ms(parameter: str, text: str) -> int:
-    """Returns a time in Unix milliseconds, from a text whose form was checked.
-
-    Raises `Invalid` if there is no such time.
-    """
+    """Returns a time in Unix milliseconds, from a text whose form was checked. Raises `Invalid` if
+    there is no such time."""
     try:
         return unix_ms(parsed(text))
     except ValueError as error:

@@ -12,14 +12,12 @@ PAGING_PARAMETERS = ("limit", "cursor", "count")
 
 
 async def record(call: AnyCall, asked: Mapping[str, object]) -> None:
-    """Records that this request reads the part of the log or the list that `asked` describes.
-
-    Raises `Unavailable`; the request must not be answered then. Every handler that gives out a part
-    of the log, or a list as a file, calls this once: when it knows what it will read, and before
-    it sends the first byte. A HEAD request reads nothing.
-    """
+    """Records that this request reads what `asked` describes. Every handler that gives out a part
+    of the log, or a list as a file, calls this before it sends the first byte. If it raises
+    `Unavailable`, the request must not be answered. A HEAD request reads nothing."""
     if call.request.method != "HEAD":
-        await call.services.reads.add(_read(call, _path(call), asked))
+        below = call.request.path.removeprefix(f"/api/v1/projects/{call.project}")
+        await call.services.reads.add(_read(call, below or "/", asked))
 
 
 async def record_once_a_minute(call: AnyCall, path: str, asked: Mapping[str, object]) -> None:
@@ -41,11 +39,6 @@ def filters_of(query: msgspec.Struct) -> dict[str, object]:
         if field.encode_name not in PAGING_PARAMETERS
         and getattr(query, field.name) != field.default
     }
-
-
-def _path(call: AnyCall) -> str:
-    """Returns the path below the project's; the names in it were checked."""
-    return call.request.path.removeprefix(f"/api/v1/projects/{call.project}") or "/"
 
 
 def _read(call: AnyCall, path: str, asked: Mapping[str, object]) -> Read:

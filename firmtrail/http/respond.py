@@ -55,10 +55,8 @@ def json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> we
 async def run_once(
     call: AnyCall, command: LogCommand[CommandAnswer], *, log_id: int | None = None
 ) -> web.Response:
-    """Runs a command once for its Idempotency-Key, and returns its answer.
-
-    The command runs on the project's newest log, or on the log `log_id`.
-    """
+    """Runs a command once for its Idempotency-Key, and returns its answer. The command runs on the
+    project's newest log, or on the log `log_id`."""
     answer = await once(call.services.recorder, log_id or call.log_id, call.key, command)
     return json(answer.status, answer.body, NO_STORE)
 
@@ -102,19 +100,13 @@ def client_has(request: web.Request, etag: str) -> bool:
 def changed_resource(body: Any, log_size: int) -> web.Response:
     """Returns the state that a command left, with the ETag that a read of it would have."""
     encoded = _encode(body)
-    headers = {
-        "ETag": f'"{etag_of(encoded)}"',
-        LOG_SIZE: str(log_size),
-        **NO_STORE,
-    }
+    headers = {"ETag": f'"{etag_of(encoded)}"', LOG_SIZE: str(log_size), **NO_STORE}
     return web.Response(body=encoded, content_type=JSON, headers=headers)
 
 
 def etag_of(encoded: bytes) -> str:
-    """Returns a hash of the body without the times at which devices were last seen.
-
-    Strings escape their quotes, so the pattern never matches inside a string.
-    """
+    """Returns a hash of the body without the times at which devices were last seen. Strings escape
+    their quotes, so the pattern never matches inside a string."""
     return blake2b(_LAST_SEEN.sub(b"", encoded), digest_size=16).hexdigest()
 
 
@@ -181,10 +173,8 @@ def _connected(call: AnyCall) -> asyncio.Transport:
 
 
 async def _send(call: AnyCall, response: web.StreamResponse, chunk: bytes) -> None:
-    """Writes a chunk in parts.
-
-    Raises `ConnectionError` if the client has disconnected or does not read.
-    """
+    """Writes a chunk in parts. Raises `ConnectionError` if the client has disconnected or does not
+    read."""
     transport = _connected(call)
     view = memoryview(chunk)
     for start in range(0, len(view), WRITE_BYTES):
@@ -204,19 +194,15 @@ async def _in_time(call: AnyCall, transport: asyncio.Transport) -> AsyncIterator
 
 
 def _discard_unsent(transport: asyncio.Transport) -> None:
-    """Makes closing reset the connection (SO_LINGER with 0 s; socket(7)).
-
-    Otherwise the kernel keeps megabytes for minutes, for a client that does not read.
-    """
+    """Makes closing reset the connection (SO_LINGER with 0 s; socket(7)). Otherwise the kernel
+    keeps megabytes for minutes, for a client that does not read."""
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def accepts_gzip(request: web.Request) -> bool:
-    """Returns whether the client accepts gzip (RFC 9110, 12.5.3).
-
-    A coding with weight 0 is refused; a coding that is not named is not requested.
-    """
+    """Returns whether the client accepts gzip (RFC 9110, 12.5.3). A coding with weight 0 is
+    refused; a coding that is not named is not requested."""
     weights = {}
     for each in request.headers.get("Accept-Encoding", "").lower().split(","):
         coding, _, weight = each.partition(";")

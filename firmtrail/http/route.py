@@ -105,7 +105,7 @@ class Route:
     takes_bytes: bool = False
     """The body is not JSON: the handler reads the bytes as they arrive."""
     skips_faulty: bool = False
-    """With `faulty=skip` the handler gets malformed items of an array as `Faulty`."""
+    """With `faulty=skip` the handler gets malformed items of an array as `FaultyItem`."""
     is_view: bool = False
     """Its answers name the size of the log that they were read from."""
     is_endless: bool = False
@@ -128,7 +128,6 @@ class Route:
 
     @property
     def is_list(self) -> bool:
-        """Returns whether its answer is a page of a list."""
         return "cursor" in self.query.__struct_fields__
 
     def problems(self) -> list[int]:

@@ -117,8 +117,7 @@ type Secret = Annotated[
     ),
 ]
 type FreeText = Annotated[
-    str,
-    Meta(min_length=1, max_length=TEXT_BYTES_MAX, description="a text of 1 to 4 096 bytes"),
+    str, Meta(min_length=1, max_length=TEXT_BYTES_MAX, description="a text of 1 to 4 096 bytes")
 ]
 type Seq = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 type Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]

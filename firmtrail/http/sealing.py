@@ -25,11 +25,8 @@ _log = structlog.get_logger("firmtrail.http")
 
 
 async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
-    """Seals the access record if it has grown, and waits until a checkpoint covers the seal.
-
-    A caller without a credential seals nothing. If the checkpoint is public, the credential is not
-    checked; a false one causes at most one seal for each recorded read.
-    """
+    """Seals the access record if it has grown, and waits until a checkpoint covers the seal. Where
+    the checkpoint is public, a false credential causes at most one seal for each recorded read."""
     services = call.services
     is_auditor = call.caller.kind != "nobody" or hdrs.AUTHORIZATION in call.request.headers
     if not is_auditor or not await reads.has_grown(services.db, call.project):

@@ -19,10 +19,8 @@ _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
 
 
 async def without_halves(body: bytes, pace: Pace) -> bytes:
-    """Returns the body with each half replaced.
-
-    A body with more than `SURROGATES_MAX` surrogates may keep halves, and is then malformed.
-    """
+    """Returns the body with each half replaced. A body with more than `SURROGATES_MAX` surrogates
+    may keep halves, and is then malformed."""
     replaced, at = bytearray(body), 0
     for _ in range(SURROGATES_MAX):
         if (found := _SURROGATE.search(body, at)) is None:

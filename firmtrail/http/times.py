@@ -14,18 +14,14 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def without_leap_second(text: str) -> str:
     """Returns a time in second 60 as the last millisecond of second 59, and other text unchanged.
-
-    RFC 3339 allows second 60, but a datetime cannot hold it.
-    """
+    RFC 3339 allows second 60, but a datetime cannot hold it."""
     found = _LEAP_SECOND.fullmatch(text)
     return f"{found[1]}:59.999{found[3]}" if found else text
 
 
 def parsed(text: str) -> datetime:
-    """Returns the time that a text in the form of a time means.
-
-    Raises `ValueError` with a reason if there is no such time.
-    """
+    """Returns the time that a text in the form of a time means. Raises `ValueError` with a reason
+    if there is no such time."""
     try:
         moment = msgspec.convert(without_leap_second(text), datetime)
     except msgspec.ValidationError:

@@ -42,10 +42,7 @@ _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 
 
 def _number(text: str) -> int | float:
-    """Returns a JSON number. JSON has one kind of number, so 4711.0 is an integer.
-
-    1e400 is well-formed, and becomes infinite.
-    """
+    """Returns a JSON number. JSON has one kind of number: 4711.0 is an integer, 1e400 infinite."""
     number = float(text)
     return int(number) if number.is_integer() and abs(number) <= SEQ_MAX else number
 
@@ -65,10 +62,8 @@ class FaultyItem(msgspec.Struct, frozen=True):
 
 
 def body_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
-    """Returns a reader of bytes as `kind`: a Struct, or a union of a Struct and an array of it.
-
-    It refuses an array with a faulty item.
-    """
+    """Returns a reader of bytes as `kind`: a Struct, or a union of a Struct and an array of it. It
+    refuses an array with a faulty item."""
     read_items = _items_reader(kind, items_max, _refusing) if takes_arrays(kind) else None
     return _reader(kind, read_items)
 
@@ -138,17 +133,12 @@ def _first_fault(error: Exception, kind: Any, pointer: str) -> FaultyItem:
 
 def _read_untyped(text: JsonText, kind: Any, pointer: str, faults_max: int) -> Any:
     """Reads a text that the typed decoder refused; in most cases it is faulty."""
-    value = without_leap_seconds(_parsed(text), kind)
-    faults = faults_of(value, kind, pointer, faults_max)
-    return FaultyItem(faults) if faults else msgspec.convert(value, kind)
-
-
-def _parsed(text: JsonText) -> object:
-    """Returns any JSON value. Raises `BadRequest` for text that is not JSON."""
     try:
-        return _decode_any(text)
+        value = without_leap_seconds(_decode_any(text), kind)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
+    faults = faults_of(value, kind, pointer, faults_max)
+    return FaultyItem(faults) if faults else msgspec.convert(value, kind)
 
 
 def _malformed(error: Exception) -> BadRequest:
@@ -233,11 +223,8 @@ type _OpenArray = Callable[[bytes, Pace], Awaitable[tuple[list[Any] | None, list
 
 
 def _array_opener(item_kind: Any, items_max: int) -> _OpenArray:
-    """Returns a function that returns the items of an array and their texts.
-
-    It returns the items only if it could decode the array in one piece. Otherwise it returns None
-    in their place, and each text is small enough to be read on its own.
-    """
+    """Returns a function that returns the items of an array, if it could be decoded in one piece,
+    or None; and the texts of the items, each small enough to be read on its own."""
     decode_whole, check_sizes = _whole_decoder(item_kind), _size_check(item_kind)
     _counting(items_max)  # the first call takes long, so it is made here
 
@@ -257,11 +244,8 @@ def _item_kind(kind: Any) -> Any:
 
 
 async def _items(body: bytes, items_max: int, pace: Pace) -> list[msgspec.Raw]:
-    """Returns the texts of an array's items.
-
-    Raises `TooLarge` as soon as there are too many, so that no array costs more than the longest
-    allowed one.
-    """
+    """Returns the texts of an array's items. Raises `TooLarge` as soon as there are too many, so
+    that no array costs more than the longest allowed one."""
     is_short = body.count(b",") < items_max
     if len(body) > ITEM_BYTES_MAX:
         await pace.pause()
@@ -281,20 +265,16 @@ async def _items(body: bytes, items_max: int, pace: Pace) -> list[msgspec.Raw]:
 
 @cache
 def _counting(items_max: int) -> Callable[[bytes], msgspec.Struct]:
-    """Returns a decoder of an array that stops at the first item beyond `items_max`.
-
-    For a list, msgspec checks the length only after it has decoded all items.
-    """
+    """Returns a decoder of an array that stops at the first item beyond `items_max`. For a list,
+    msgspec checks the length only after it has decoded all items."""
     fields = [(f"item_{index}", msgspec.Raw, None) for index in range(items_max)]
     kind = msgspec.defstruct("Items", fields, array_like=True, forbid_unknown_fields=True)
     return msgspec.json.Decoder(kind).decode
 
 
 def _whole_decoder(item_kind: Any) -> Callable[[bytes], list[Any] | None]:
-    """Returns a decoder of short arrays of flat items, which is faster than one item at a time.
-
-    It returns None for any other array, and for an array with a faulty item.
-    """
+    """Returns a decoder of short arrays of flat items, which is faster than one item at a time. It
+    returns None for any other array, and for an array with a faulty item."""
     has_flat_items, decode = is_flat(item_kind), msgspec.json.Decoder(list[item_kind]).decode
 
     def decode_whole(body: bytes) -> list[Any] | None:
@@ -328,11 +308,8 @@ def _invalid(faults: list[Fault]) -> Invalid:
 
 
 def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], Any]:
-    """Returns a reader of query parameters as the Struct; it names the faults of all parameters.
-
-    It reads a space as "+". No parameter may contain a space, and an unescaped "+" in a version, a
-    time or an address arrives as a space.
-    """
+    """Returns a reader of query parameters, which names the faults of all of them. It reads a space
+    as "+": an unescaped "+" arrives as a space, and no parameter may contain one."""
     fields = msgspec.structs.fields(kind)
     parameters = {field.encode_name: _parameter_reader(field.type) for field in fields}
     required = {field.encode_name for field in fields if field.required}
@@ -388,7 +365,6 @@ def is_optional(kind: Any) -> bool:
 
 
 def takes_arrays(kind: Any) -> bool:
-    """Returns whether the body may be an array."""
     return typing.get_origin(bare_type(alternative_of(kind, []))) is list
 
 

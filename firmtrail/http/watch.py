@@ -50,12 +50,6 @@ class DeviceNews:
     seen: LogCounts
     """Holds the counts of the log at which the device was last read, or known to be unaffected."""
 
-    def is_ordered(self, head: WatchedHead) -> bool:
-        return head.control > self.seen.control
-
-    def is_log_nudged(self, head: WatchedHead) -> bool:
-        return head.nudge > self.seen.nudge
-
 
 def grew(size: int) -> IsNews:
     """Returns what wakes a caller that waits for an answer: any new event."""
@@ -65,10 +59,6 @@ def grew(size: int) -> IsNews:
 def grew_or_closed(size: int) -> IsNews:
     """Returns what wakes a caller that follows the log: a new event, or the end of the log."""
     return lambda head: head.size > size or bool(head.is_closed)
-
-
-def _never() -> bool:
-    return False
 
 
 class _Waiter(NamedTuple):
@@ -95,12 +85,10 @@ class Watch:
         log_id: int,
         news: IsNews | DeviceNews,
         timeout_s: float,
-        is_disconnected: Callable[[], bool] = _never,
+        is_disconnected: Callable[[], bool] = lambda: False,
     ) -> WatchedHead | None:
-        """Returns the log's head once it is news.
-
-        Returns None when time is up, when the client has disconnected, or when the server drains.
-        """
+        """Returns the log's head once it is news. Returns None when time is up, when the client has
+        disconnected, or when the server drains."""
         if self._is_closed or timeout_s <= 0:
             return None
         woken: asyncio.Future[WatchedHead | None] = asyncio.get_running_loop().create_future()
@@ -137,9 +125,9 @@ class Watch:
                 if not isinstance(waiter.news, DeviceNews):
                     if waiter.news(head):
                         waiter.wake(head)
-                elif waiter.news.is_ordered(head):
+                elif head.control > waiter.news.seen.control:
                     waiter.wake(head)
-                elif waiter.news.is_log_nudged(head):
+                elif head.nudge > waiter.news.seen.nudge:
                     nudged.append((waiter, waiter.news))
             if nudged:
                 await self._wake_nudged(log_id, head, nudged)

@@ -120,11 +120,7 @@ def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
     for position, _, text in chain.from_iterable(of_project):
         found = control.evolve(found, decode(position, text))
     return Control(
-        count,
-        found.settings,
-        found.halt,
-        releases.state(of_releases),
-        rollouts.state(of_rollouts),
+        count, found.settings, found.halt, releases.state(of_releases), rollouts.state(of_rollouts)
     )
 
 
@@ -134,7 +130,6 @@ def recent(results: Sequence[Sequence[Row]]) -> dict[str, Recent]:
 
 
 async def read(db: Database, log_id: int) -> Control:
-    """Returns the log's `Control` as it is now."""
     async with db.moment() as reader:
         return await _at(reader, await log.head(reader, log_id))
 

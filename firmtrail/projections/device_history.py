@@ -279,10 +279,8 @@ def _row(report: FoldedReport) -> tuple[Value, ...]:
 
 
 def later(log_id: int, generation: int, places: Sequence[tuple[str, int]]) -> Statement:
-    """Reads for each (device, place) the nearest installed/running reports after it.
-
-    The rows are (n, place, position, version, time_ms), for each n the earliest first.
-    """
+    """Reads for each (device, place) the nearest installed/running reports after it. The rows are
+    (n, place, position, version, time_ms), for each n the earliest first."""
     rows = [(n, device, place) for n, (device, place) in enumerate(places)]
     given = Given("n bigint, device text, place bigint", rows)
     return Statement(_LATER, (log_id, generation), given)

@@ -144,7 +144,6 @@ async def live(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, Dev
 
 
 def state(rows: Iterable[Row]) -> dict[str, DeviceOffers]:
-    """Returns the offers in the rows of `load`, by device."""
     found: dict[str, DeviceOffers] = {}
     for row in rows:
         offer = offer_of(row)

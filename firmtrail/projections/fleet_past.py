@@ -17,7 +17,6 @@ from firmtrail.projections import device_history, history_lines
 from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.device_history import HistoryRequest
-from firmtrail.projections.history_lines import HistoryEntry
 from firmtrail.projections.view import generation_of, selected
 from firmtrail.rules.device import FAILING, DeviceState
 
@@ -85,19 +84,13 @@ async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, 
     )
     for name, lines in runs.items():
         for entry in history_lines.page_of(lines).entries:
-            known[name] = _running(known[name], entry)
+            version, since_ms, previous = entry.version, entry.time_ms, entry.previous_version
+            known[name] = replace(
+                known[name], version=version, since_ms=since_ms, previous_version=previous
+            )
     for n, status, clock in lasts:
         known[names[n]] = replace(known[names[n]], status=status, clock=clock)
     return known
-
-
-def _running(state: DeviceState, entry: HistoryEntry) -> DeviceState:
-    return replace(
-        state,
-        version=entry.version,
-        since_ms=entry.time_ms,
-        previous_version=entry.previous_version,
-    )
 
 
 def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -110,11 +103,8 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
 async def page(
     db: Database, past: Past, which: Filter, *, after: str, limit: int
 ) -> list[DeviceState]:
-    """Returns the next devices after `after`, by id, that the filter selects as of then.
-
-    It reads chunks until the page is full, so a filter that selects few devices reads many.
-    `silent_since_ms` has no past and must not be set.
-    """
+    """Returns the next devices after `after`, by id, that the filter selects as of then. Reads
+    chunks until the page is full. `silent_since_ms` has no past and must not be set."""
     assert which.silent_since_ms is None
     found: list[DeviceState] = []
     while True:

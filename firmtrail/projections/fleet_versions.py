@@ -264,6 +264,5 @@ async def everywhere(db: Database) -> dict[int, list[VersionCount]]:
 
 
 async def of_model(db: Reader, log_id: int, model: str) -> int:
-    """Returns how many devices of the model there are."""
     [[found]] = await db.read(Statement(_OF_MODEL, (log_id, _AFTER_ALL, model)))
     return int(found)

@@ -92,12 +92,9 @@ def _lines(rows: Sequence[Row]) -> Sequence[Row]:
         if order_position is not None:
             followed.add(order_position)
         if not row[_MOVES] or row[_PREVIOUS] != row[_VERSION]:
-            lines.append(_unordered(row) if is_repeated else row)
+            without_offer = (*row[:_ORDERED], None, *row[_ORDERED + 1 :])
+            lines.append(without_offer if is_repeated else row)
     return lines
-
-
-def _unordered(row: Row) -> Row:
-    return (*row[:_ORDERED], None, *row[_ORDERED + 1 :])
 
 
 def _entry(row: Row, before_previous: str | None) -> HistoryEntry:

@@ -26,7 +26,6 @@ class Outdated(NamedTuple):
     """The known cells in which no device is selected."""
 
     def finds(self, state: DeviceState) -> bool:
-        """Returns whether it selects the device."""
         since_ms = release.outdated_since_ms(self.current, state.model, state.version)
         return self.wanted == (since_ms is not None)
 

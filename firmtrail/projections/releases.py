@@ -187,7 +187,6 @@ async def everywhere(db: Database) -> dict[int, list[ReleaseState]]:
 
 
 def state(rows: Iterable[Row]) -> dict[ReleaseKey, ReleaseState]:
-    """Returns the releases in the rows of `load`."""
     artifacts: dict[ReleaseKey, list[ReleaseArtifact]] = {}
     columns: dict[ReleaseKey, Row] = {}
     for row in rows:
@@ -214,10 +213,7 @@ def with_texts(rows: Sequence[Row]) -> tuple[int, dict[ReleaseKey, ReleaseWithTe
 
 
 async def offered(db: Database, log_id: int, device: str, digest: str) -> Offered | None:
-    """Returns the artifact with this SHA-256, in a release of its model that the device was ever
-    offered; None if there is none.
-
-    Of several, it is one of a release that is not withdrawn, if possible.
-    """
+    """Returns the artifact with this SHA-256 in a release of the device's model that the device was
+    ever offered, if possible one that is not withdrawn; None if there is none."""
     rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
     return Offered(ReleaseArtifact(*rows[0][:3]), bool(rows[0][3])) if rows else None

@@ -181,17 +181,12 @@ async def rollback_counts(
     [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
     lost = 0
     if found and rollback.version is None:
-        fallback, tries_max = _good_fallback(rollback, control), control.settings.max_attempts
+        fallback, tries_max = rollback.fallback, control.settings.max_attempts
+        if fallback is not None and is_withdrawn(control, rollback.model, fallback):
+            fallback = None
         args = (log_id, *_args(rollback), fallback, tries_max)
         [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
     return RollbackCounts(int(found), int(pinned), int(silent), int(lost))
-
-
-def _good_fallback(rollback: RolloutState, control: Control) -> str | None:
-    fallback = rollback.fallback
-    if fallback is None or is_withdrawn(control, rollback.model, fallback):
-        return None
-    return fallback
 
 
 async def page(

@@ -33,7 +33,7 @@ TABLE = Table(
         resumed_position bigint, silent_after_s bigint fixed, recent_installed bigint,
         recent_failed bigint"""),
 )
-"""Its columns are the members of `Rollout`, in their order, and those of `Recent`."""
+"""Its columns are the members of `RolloutState`, in their order, and those of `Recent`."""
 TABLES: tuple[Table, ...] = (TABLE,)
 
 _LOAD = f"""\

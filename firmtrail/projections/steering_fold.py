@@ -46,7 +46,6 @@ class SteeringFold:
         self._asks: set[tuple[str, str]] = set()
 
     def apply_control(self, recorded: Recorded) -> None:
-        """Folds a control event."""
         self.control = control.evolve(self.control, recorded)
         kind, _, name = recorded.stream.partition("/")
         if kind == "rollout":
@@ -153,7 +152,8 @@ class SteeringFold:
     def _count(self, device: DeviceState | None, before: Offer | None, after: Offer) -> None:
         """Updates the recent outcomes of a rollout that may pause itself over the new one."""
         found = self.control.rollouts.get(after.source)
-        if found is None or not found.watches or not _is_new(before, after):
+        outcome_before = before.outcome_position if before else -1
+        if found is None or not found.watches or after.outcome_position == outcome_before:
             return
         if rollout.counts(found, device):
             self._add(found, _recent(before, found), -1)
@@ -194,10 +194,6 @@ class SteeringFold:
             asks = [self.asks[key] for key in self._asks]
             statements.append(device_asks.save(log_id, generation, asks))
         return statements
-
-
-def _is_new(before: Offer | None, after: Offer) -> bool:
-    return after.outcome_position != (before.outcome_position if before else -1)
 
 
 def _recent(made: Offer | None, of: RolloutState) -> offer.OfferOutcome | None:

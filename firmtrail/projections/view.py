@@ -42,10 +42,8 @@ type TableColumns = dict[str, Column]
 
 
 def columns_of(declaration: str) -> TableColumns:
-    """Returns the columns that a text like "device text, seq bigint fixed" declares.
-
-    Types are text, bigint, flag (a bool, stored as 0 or 1) and tags (stored as one text).
-    """
+    """Returns the columns that a text like "device text, seq bigint fixed" declares. Types are
+    text, bigint, flag (a bool, stored as 0 or 1) and tags (stored as one text)."""
     words = (column.split() for column in declaration.split(","))
     return {name: _TYPES[kind]._replace(is_fixed=bool(fixed)) for name, kind, *fixed in words}
 
@@ -138,9 +136,6 @@ def decoder[State](columns: TableColumns, make: Callable[..., State]) -> Callabl
 
 
 def generation_of(view: str, log_id: str = "$1") -> str:
-    """Returns the SQL of a view's live generation, so that a statement reads no other's rows.
-
-    It is a scalar subquery. PostgreSQL before 18 may take a joined `views` after the view's own
-    table, and then walks a log's whole index for each row that it wants.
-    """
+    """Returns the SQL of a view's live generation, as a scalar subquery: PostgreSQL before 18 may
+    join `views` last, and then walks a log's whole index for each row that it wants."""
     return f"(SELECT generation FROM views WHERE log_id = {log_id} AND name = '{view}')"

@@ -15,10 +15,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 ED25519 = b"\x01"
 """The type of the signature, before the public key (C2SP signed-note)."""
@@ -106,10 +103,8 @@ def _text(checkpoint: Checkpoint) -> str:
 
 
 def verify_note(note: str, signer: Verifier) -> Checkpoint:
-    """Returns the checkpoint of a note that `signer` signed; others may have signed it too.
-
-    Raises `BadNote`. A signature of an unknown key is ignored, a bad one of this key is not.
-    """
+    """Returns the checkpoint of a note that `signer` signed; others may have signed it too. Raises
+    `BadNote`. A signature of an unknown key is ignored, a bad one of this key is not."""
     text, signatures = _parts(note)
     known = [
         signature[KEY_ID_BYTES:]
@@ -166,8 +161,6 @@ def _signature(line: str) -> tuple[str, bytes]:
 
 def proof_text(index: int, path: Sequence[bytes], note: str) -> str:
     """Returns the offline receipt of an entry: C2SP tlog-proof, with its checkpoint at the end.
-
-    `path` is the audit path of RFC 6962 (2.1.1), the leaf's sibling first.
-    """
+    `path` is the audit path of RFC 6962 (2.1.1), the leaf's sibling first."""
     hashes = "".join(f"{b64encode(each).decode()}\n" for each in path)
     return f"c2sp.org/tlog-proof@v1\nindex {index}\n{hashes}\n{note}"

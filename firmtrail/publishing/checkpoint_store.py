@@ -37,10 +37,8 @@ class CheckpointStore(Protocol):
         ...
 
     async def compare_and_set(self, changes: Mapping[str, NoteChange]) -> frozenset[str]:
-        """Makes the changes whose `before` is what the store holds; returns their origins.
-
-        They are durable when it returns. If it raises, each of them may have been made or not.
-        """
+        """Makes the changes whose `before` is what the store holds; returns their origins. They are
+        durable when it returns. If it raises, each of them may have been made or not."""
         ...
 
     async def check(self) -> None:

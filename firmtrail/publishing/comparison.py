@@ -28,10 +28,8 @@ async def fault_of_log(
 async def fault_of_step(
     db: Database, state: LogState, known: Sequence[SignedCheckpoint]
 ) -> str | None:
-    """Returns why the head must not be signed after these checkpoints; None: it may.
-
-    It may if the entries prove that they make up this head, and that it continues the checkpoints.
-    """
+    """Returns why the head must not be signed after these checkpoints; None: it may. It may if the
+    entries prove that they make up this head, and that it continues the checkpoints."""
     if fault := _fault_of_head(state, known):
         return fault
     head = TreeHead(state.size, merkle.root(state.frontier))

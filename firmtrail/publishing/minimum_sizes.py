@@ -84,10 +84,7 @@ class MinimumSizes:
 
     def check(self, head: Head) -> None:
         """Raises `LogRefused` for a head that can't be the log's, `Unavailable` while the database
-        is not yet compared.
-
-        Checks only what the head itself shows: the publisher compares the roots of earlier sizes.
-        """
+        is not yet compared. The publisher compares the roots of earlier sizes."""
         if self.is_checking:
             raise Unavailable(
                 "the database was away, and is being compared with what was published", 1

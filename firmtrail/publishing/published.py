@@ -111,16 +111,14 @@ class SignedCheckpoint(NamedTuple):
     note: str
 
 
-async def all_logs(db: Database) -> AsyncIterator[list[LogState]]:
+def all_logs(db: Database) -> AsyncIterator[list[LogState]]:
     """Yields all logs, a page at a time."""
-    async for page in _pages(db, _ALL):
-        yield page
+    return _pages(db, _ALL)
 
 
-async def unpublished_logs(db: Database) -> AsyncIterator[list[LogState]]:
+def unpublished_logs(db: Database) -> AsyncIterator[list[LogState]]:
     """Yields the logs whose head is ahead of their last checkpoint, a page at a time."""
-    async for page in _pages(db, _UNPUBLISHED):
-        yield page
+    return _pages(db, _UNPUBLISHED)
 
 
 async def _pages(db: Database, text: str) -> AsyncIterator[list[LogState]]:
@@ -132,7 +130,6 @@ async def _pages(db: Database, text: str) -> AsyncIterator[list[LogState]]:
 
 
 async def named_logs(db: Database, names: Sequence[LogName]) -> list[LogState]:
-    """Returns those of these logs that the database has."""
     given = Given("project text, number bigint", names)
     return _states(await db.read(Statement(_NAMED, (), given)))
 

@@ -100,7 +100,8 @@ class Publisher:
                     for state in await published.named_logs(self._db, refused):
                         await self._compare(state)
                 async for page in published.unpublished_logs(self._db):
-                    yield [state for state in page if not self._is_refused(state.name)]
+                    refused_names = self.minimum_sizes.refused.keys() | self._given_up
+                    yield [state for state in page if state.name not in refused_names]
 
     async def follow(self, work: list[LogState]) -> None:
         """Publishes the heads of these logs."""
@@ -181,6 +182,3 @@ class Publisher:
             if name not in refused:
                 _log.error("log refused", log=str(name), reason=fault)
             refused[name] = fault
-
-    def _is_refused(self, name: LogName) -> bool:
-        return name in self.minimum_sizes.refused or name in self._given_up

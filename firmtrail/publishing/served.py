@@ -51,10 +51,7 @@ class ServedCheckpoints:
 
     async def at_size(self, log_id: int, name: LogName, size: int) -> PublishedNote | None:
         """Returns the checkpoint of any size up to the last published one; None for a larger size.
-
-        One that was never published is signed now. That claims nothing new: it is proven
-        consistent with the published one first.
-        """
+        One that was never published is proven consistent with the published one, and signed now."""
         last = await self.latest(log_id)
         if last is None or size > last.size:
             return None

@@ -37,10 +37,8 @@ def read(path: Path) -> Ed25519PrivateKey:
 
 
 def create(path: Path) -> None:
-    """Creates a new key in a file that only its owner can read. An existing file stays.
-
-    The file appears whole or not at all: a crash leaves no part of a key.
-    """
+    """Creates a new key in a file that only its owner can read. An existing file stays. The file
+    appears whole or not at all: a crash leaves no part of a key."""
     pem = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )

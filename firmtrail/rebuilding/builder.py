@@ -80,17 +80,16 @@ class Builder:
         """The logs with a view that is live in a revision that this code does not read."""
 
     async def request(self, log_id: int, wanted: frozenset[str]) -> Build:
-        """Starts a rebuild of these views of the log, or joins one that runs; returns it.
-
-        Raises `Busy` if one runs that does not include these views.
-        """
+        """Starts a rebuild of these views of the log, or joins one that runs; returns it. Raises
+        `Busy` if one runs that does not include these views."""
         async with self._claiming:
             if log_id in self._running:
                 build, task = self._running[log_id]
                 if (await self.state(log_id)).build is not None:
                     return _joined(build, wanted)
                 await asyncio.wait([task])  # it only deletes rows that were live before
-            name = await self._log_name(log_id)
+            head = await log.head(self._db, log_id)
+            name = str(LogName(head.project, head.number))
             try:
                 build = await self._db.play(
                     generations.claim, log_id, wanted, self._name, self._lease_ms
@@ -102,11 +101,6 @@ class Builder:
             self._running[log_id] = build, task
             task.add_done_callback(lambda task: self._end(log_id, name, task))
             return build
-
-    async def _log_name(self, log_id: int) -> str:
-        """Returns the log's name in the server's log messages: PROJECT/N."""
-        head = await log.head(self._db, log_id)
-        return str(LogName(head.project, head.number))
 
     async def state(self, log_id: int) -> RebuildState:
         rows = await self._db.read(generations.load_build(log_id))

@@ -151,11 +151,8 @@ def build_of(log_id: int, rows: Sequence[Row]) -> Build | None:
 
 
 def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> Script[Build]:
-    """Continues a rebuild of these views that its builder has abandoned, or begins one.
-
-    A rebuild is abandoned if it has not advanced for `lease_ms`. If it is for other views, or in
-    another revision, it is given up. Raises `Busy` if another builder works at one.
-    """
+    """Continues a rebuild of these views that has not advanced for `lease_ms`, or begins one; one
+    of other views or another revision is given up. Raises `Busy` if a builder works at one."""
     yield [log.lock(log_id)]
     [rows] = yield [load_build(log_id)]
     left = build_of(log_id, rows)
@@ -170,10 +167,7 @@ def claim(log_id: int, wanted: frozenset[str], builder: str, lease_ms: int) -> S
     names = wanted | MEMORY
     views = [(name, fold.REVISIONS[name], int(name in wanted)) for name in sorted(names)]
     given = Given("name text, revision bigint, is_wanted bigint", views)
-    yield [
-        Statement(_FORGET, (log_id,)),
-        Statement(_BEGIN, (log_id, generation, builder), given),
-    ]
+    yield [Statement(_FORGET, (log_id,)), Statement(_BEGIN, (log_id, generation, builder), given)]
     [rows] = yield [load_build(log_id)]
     begun = build_of(log_id, rows)
     assert begun is not None

@@ -41,14 +41,7 @@ from firmtrail.rules.device import DeviceState
 
 MEMORY = frozenset(
     view.NAME
-    for view in (
-        device_current,
-        device_history,
-        releases,
-        rollouts,
-        device_offers,
-        device_asks,
-    )
+    for view in (device_current, device_history, releases, rollouts, device_offers, device_asks)
 )
 """The views that every fold from the log needs, whichever view it is for."""
 
@@ -66,9 +59,6 @@ WRITE_IN_PARALLEL_S = 0.25
 """The same where other writes don't wait. There, a batch is never larger than the first: smaller
 batches spend their time on trips to a busy database, larger ones occupy the event loop for 50 ms,
 and slower ones come near a rebuild's lease."""
-
-type Entries = list[tuple[int, int, str]]
-"""(position, recorded_at_ms, entry text)."""
 
 KNOWN_DEVICES_MAX = 20_000
 """How many states are kept in memory, about 1 KiB each, so that a device that is named again is not
@@ -170,7 +160,7 @@ def _next_size(size: int, write_s: float, *, in_turn: bool) -> int:
 def fold_entries(
     log_id: int,
     generations: Mapping[str, int],
-    entries: Entries,
+    entries: log.EntryPage,
     states: Mapping[str, DeviceState],
     *,
     before: SteeringFold | None = None,
@@ -281,11 +271,8 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
 async def _played_beside(
     writing: asyncio.Task[float] | None, db: Database, script: Script[Folded]
 ) -> Folded:
-    """Plays a script that only reads, while the batch before it is being written.
-
-    The states of that batch's devices are known, so the first read need not see it. Every later
-    read waits until it is written.
-    """
+    """Plays a script that only reads, while the batch before it is being written. Its first read
+    need not see that batch, whose states are known. Every later read waits for it."""
     steps, is_first = Steps(script), True
     for statements in steps:
         if statements is TURN:

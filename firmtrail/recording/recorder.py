@@ -23,12 +23,7 @@ from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
 from firmtrail.recording.check_ins import CheckIn, record_check_ins
 from firmtrail.recording.commit import Commit, Committed, LogContext, begin
-from firmtrail.recording.reports import (
-    IdentifiedReport,
-    ReportOutcome,
-    identified,
-    record_reports,
-)
+from firmtrail.recording.reports import IdentifiedReport, ReportOutcome, identified, record_reports
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.target import Decision
 
@@ -164,11 +159,8 @@ class Recorder:
         self._queues: dict[int, _Queue] = {}
 
     async def report(self, log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
-        """Records reports as one unit; returns a receipt or a refusal for each, in their order.
-
-        Raises `Unavailable`: nothing of this call was recorded, unless it is `OutcomeUnknown`;
-        then the same call again finds out.
-        """
+        """Records reports as one unit; returns a receipt or a refusal for each, in order. Raises
+        `Unavailable`: nothing was recorded; or `OutcomeUnknown`: the same call again finds out."""
         answer: asyncio.Future[list[ReportOutcome]] = asyncio.get_running_loop().create_future()
         unit = _ReportsUnit([identified(report) for report in reports], answer)
         queue = self._queue(log_id, len(unit.items))
@@ -177,10 +169,8 @@ class Recorder:
         return await answer
 
     async def check_in(self, log_id: int, check_in: CheckIn) -> Decision:
-        """Decides what a device should run, and records the offer if it is new.
-
-        Raises `Refused` if there is no such device, and `Unavailable` as `report` does.
-        """
+        """Decides what a device should run, and records the offer if it is new. Raises `Refused` if
+        there is no such device, and `Unavailable` as `report` does."""
         answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
         queue = self._queue(log_id, 1)
         queue.check_ins.append(_CheckInUnit(check_in, answer))
@@ -343,10 +333,7 @@ async def start_log(
     tx: Transaction, project: str, *, above: int = 0, recorded_at_ms: int = 0
 ) -> int:
     """Creates an empty log of the project, with its views, and returns its id; the caller makes it
-    the project's log.
-
-    Its number is greater than `above`; its first event is not earlier than `recorded_at_ms`.
-    """
+    the project's. Its number is above `above`, no event of it earlier than `recorded_at_ms`."""
     log_id = await log.create(tx, project, above=above, recorded_at_ms=recorded_at_ms)
     await tx.run(*fold.start(log_id))
     return log_id

@@ -43,11 +43,8 @@ type _KnownReports = dict[tuple[str, str], KnownReport]
 
 
 class IdentifiedReport(msgspec.Struct, frozen=True, gc=False):
-    """Holds a report with the identity that its event gets.
-
-    The identity of a bare report is made up when it arrives, not in the commit: when the report is
-    tried again after an unknown outcome, it is found under that identity.
-    """
+    """Holds a report with the identity that its event gets. That of a bare report is made up when
+    it arrives, so that the report is found when it is tried again after an unknown outcome."""
 
     stream: str
     event_id: str

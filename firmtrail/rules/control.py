@@ -22,8 +22,6 @@ from firmtrail.rules.settings import Settings
 type HaltScope = Literal["rollouts", "all"]
 """The extent of a halt: everything but rollbacks, or everything."""
 
-type RolloutStart = RolloutStarted | RollbackStarted
-
 
 @dataclass(frozen=True)
 class Control:
@@ -48,7 +46,6 @@ class Control:
 
     @cached_property
     def latest(self) -> Mapping[str, ReleaseState]:
-        """Returns the latest release of each model."""
         return release.latest(self.releases.values())
 
     @cached_property
@@ -68,7 +65,6 @@ class Control:
 
     @cached_property
     def models(self) -> frozenset[str]:
-        """Returns the models that have a release."""
         return frozenset(key.model for key in self.releases)
 
     @cached_property
@@ -133,12 +129,13 @@ def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarte
 
 
 def _check_target(control: Control, model: str, target: str, member: str) -> None:
-    found = control.releases.get(ReleaseKey(model, target))
+    key = ReleaseKey(model, target)
+    found = control.releases.get(key)
     if found is None:
         detail = f"Model {model} has no release {target}. Add the release first."
         raise Refused("unknown_release", detail, status=422, member=member)
     if found.is_withdrawn:
-        raise Refused("release_withdrawn", f"Release {target} of {model} is withdrawn.")
+        raise release.withdrawn(key)
 
 
 def existing(control: Control, rollout_id: str) -> RolloutState:
@@ -152,9 +149,7 @@ def commandable(control: Control, rollout_id: str) -> RolloutState:
     """Returns the rollout. Raises `Refused` if it takes no commands but abort."""
     found = existing(control, rollout_id)
     if found.version is not None and is_withdrawn(control, found.model, found.version):
-        raise Refused(
-            "release_withdrawn", f"Release {found.version} of {found.model} is withdrawn."
-        )
+        raise release.withdrawn(ReleaseKey(found.model, found.version))
     return found
 
 

@@ -247,11 +247,7 @@ def evolve_report(
     event = report.event
     assert isinstance(event, REPORTS)
     run = _Run(
-        state.version,
-        state.since_ms,
-        state.previous_version,
-        state.run_place,
-        state.run_position,
+        state.version, state.since_ms, state.previous_version, state.run_place, state.run_position
     )
     if event.status in MOVING:
         run = _moved(run, event.version, at, later)

@@ -95,10 +95,6 @@ def source_key(offer: Offer) -> str:
     return f"{offer.source}/{offer.model}"
 
 
-def source_of(event: UpdateOffered) -> str:
-    return event.rollout or event.cause
-
-
 def of_model(offers: Iterable[Offer], model: str | None) -> list[Offer]:
     """Returns the offers that count for a device while it is of this model."""
     return [offer for offer in offers if offer.model == (model or "")]
@@ -110,7 +106,6 @@ def attempts(offers: Offers, version: str) -> int:
 
 
 def latest(offers: Iterable[Offer]) -> Offer | None:
-    """Returns the offer that was made last."""
     return max(offers, key=lambda offer: offer.position, default=None)
 
 
@@ -155,7 +150,7 @@ def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> 
     others = _of_version(offers, state, event.version)
     made = Offer(
         state.device,
-        source_of(event),
+        event.rollout or event.cause,
         event.version,
         event.cause,
         recorded.position,
@@ -206,7 +201,6 @@ def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) ->
 
 
 def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared) -> list[Offer]:
-    """Returns the offers that a retry changes."""
     return [
         replace(offer, attempt=0, attempts=0, cleared_place=state.last_place)
         for offer in _of_version(offers, state, event.version)

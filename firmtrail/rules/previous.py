@@ -18,10 +18,7 @@ class PastRun(NamedTuple):
 
 def previous(control: Control, model: str, runs: Iterable[PastRun], offers: Offers) -> str | None:
     """Returns the version of the last good run; `runs` are in the device's order, the latest first.
-
-    A version is good if it is a release of the model, is not withdrawn, and the device has not
-    failed at it.
-    """
+    A good version is a release of the model, not withdrawn, that the device has not failed at."""
     for run in runs:
         found = control.releases.get(ReleaseKey(model, run.version))
         if found is None or found.is_withdrawn or run.has_failed:

@@ -36,10 +36,11 @@ def progress(situation: Situation, of: RolloutState) -> DeviceProgress:
 def _state(
     situation: Situation, of: RolloutState, decision: target.Decision, made: Offer | None
 ) -> ProgressState:
-    outcome = made.outcome if made else None
+    outcome, tries_max = made.outcome if made else None, situation.control.settings.max_attempts
+    attempts = offer.attempts(situation.offers, made.version) if made else 0
     states: tuple[tuple[ProgressState, bool], ...] = (
         ("installed", outcome == "installed"),
-        ("exhausted", made is not None and _is_exhausted(situation, made.version)),
+        ("exhausted", made is not None and attempts >= tries_max),
         ("failed", outcome == "failed"),
         ("already", made is None and _is_there(situation, of)),
         ("not_reached", not rollout.reaches(of, situation.device.device)),
@@ -47,10 +48,6 @@ def _state(
         ("offered", made is not None),
     )
     return next((state for state, applies in states if applies), "pending")
-
-
-def _is_exhausted(situation: Situation, version: str) -> bool:
-    return offer.attempts(situation.offers, version) >= situation.control.settings.max_attempts
 
 
 def _is_there(situation: Situation, of: RolloutState) -> bool:

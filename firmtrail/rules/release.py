@@ -127,18 +127,15 @@ def decide_addition(releases: Releases, wanted: ReleaseAdded) -> ReleaseAdded:
 def decide_artifact(
     releases: Releases, key: ReleaseKey, wanted: ArtifactAdded
 ) -> ArtifactAdded | None:
-    """Returns the event; None if the release already has this very file. Raises `Refused`.
-
-    A file never changes, so that a device that has learned a digest finds its bytes.
-    """
+    """Returns the event; None if the release already has this very file. Raises `Refused`. A file
+    never changes, so that a device that has learned a digest finds its bytes."""
     release = existing(releases, key)
     before = release.artifact(wanted.name)
     if before is not None and before.sha256 == wanted.sha256:
         return None
     if before is not None:
         raise Refused(
-            "artifact_exists",
-            f"{wanted.name} has other bytes, of SHA-256 {before.sha256}.",
+            "artifact_exists", f"{wanted.name} has other bytes, of SHA-256 {before.sha256}."
         )
     if release.is_withdrawn:
         raise withdrawn(key)
@@ -184,10 +181,11 @@ def current(releases: Iterable[ReleaseState]) -> CurrentReleases:
     for release in releases:
         if not release.is_withdrawn and version.precedence(release.version).prerelease is None:
             found.setdefault(release.model, []).append(release)
-    return {model: _of_model(sorted(found[model], key=_order)) for model in found}
+    return {model: _of_model(found[model]) for model in found}
 
 
-def _of_model(ordered: Sequence[ReleaseState]) -> ModelReleases:
+def _of_model(releases: Iterable[ReleaseState]) -> ModelReleases:
+    ordered = sorted(releases, key=lambda each: (_rank(each.version), each.position))
     since_ms = [*accumulate((each.added_at_ms for each in reversed(ordered)), min)]
     ranks = [_rank(each.version) for each in ordered]
     return ModelReleases(ordered[-1], ranks, since_ms[::-1])
@@ -208,21 +206,13 @@ def as_of(releases: Iterable[ReleaseState], stop: int) -> list[ReleaseState]:
 def outdated_since_ms(
     current: CurrentReleases, model: str | None, running: str | None
 ) -> int | None:
-    """Returns since when there has been a release higher than the version that a device of this
-    model runs.
-
-    None if there is no higher release, so that the device is not outdated, or if the model or the
-    version is unknown.
-    """
+    """Returns since when there has been a release of this model higher than the running version.
+    None: there is none, or the model or the version is unknown."""
     found = current.get(model or "")
     if running is None or found is None:
         return None
     lower = bisect_right(found.ranks, _rank(running))
     return found.since_ms[lower] if lower < len(found.ranks) else None
-
-
-def _order(release: ReleaseState) -> tuple[Rank, int]:
-    return _rank(release.version), release.position
 
 
 def _rank(text: str) -> Rank:

@@ -51,7 +51,6 @@ class KnownReport(msgspec.Struct, frozen=True, gc=False):
 
 
 def claim(report: ReportCommand) -> Claim:
-    """Returns the claim of a report that arrives."""
     return Claim(report.version, report.status, report.seq, report.occurred_at_ms)
 
 
@@ -80,7 +79,6 @@ def identity(report: ReportCommand, counting_place: int = 0) -> str | None:
 
 
 def is_counted(report: ReportCommand) -> bool:
-    """Returns whether the report is identified by its seq."""
     return report.report_id is None and report.seq is not None
 
 

@@ -137,10 +137,7 @@ def evolve(rollout: RolloutState, recorded: Recorded) -> RolloutState:
 
 def _in_phase(rollout: RolloutState, phase: Phase, recorded: Recorded) -> RolloutState:
     return replace(
-        rollout,
-        phase=phase,
-        phase_position=recorded.position,
-        phase_at_ms=recorded.recorded_at_ms,
+        rollout, phase=phase, phase_position=recorded.position, phase_at_ms=recorded.recorded_at_ms
     )
 
 

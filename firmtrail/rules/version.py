@@ -36,7 +36,6 @@ def order(one: str, other: str) -> int:
 
 
 def is_higher(one: str, other: str) -> bool:
-    """Returns whether `one` has the higher precedence."""
     return order(one, other) > 0
 
 

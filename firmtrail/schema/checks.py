@@ -158,6 +158,5 @@ async def postgres_privileges(db: Database) -> list[str]:
 
 
 async def missing_roles(db: Database, names: Iterable[str]) -> list[str]:
-    """Returns those of the names that no role of the Postgres has."""
     there = {name for (name,) in await db.read(Statement(_POSTGRES_ROLES))}
     return [name for name in names if name not in there]

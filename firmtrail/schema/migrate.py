@@ -86,10 +86,6 @@ class WrongInstance(Exception):
         self.stored = stored
 
 
-def _silent(_name: str, _done: int) -> None:
-    """Shows no progress."""
-
-
 class NewerSchema(Exception):
     """The database has the schema of a newer version of this program."""
 
@@ -99,7 +95,7 @@ async def migrate(
     instance: str,
     roles: Roles = NO_ROLES,
     *,
-    progress: OnMigrationProgress = _silent,
+    progress: OnMigrationProgress = lambda _name, _done: None,
     folders: Sequence[Path] = (VERSIONS,),
 ) -> None:
     """Brings the database at `url` to the newest schema, and names its instance.

@@ -98,7 +98,6 @@ async def states(client: Client, devices: Sequence[SimulatedDevice], model: str)
 
 
 async def versions(client: Client, devices: Sequence[SimulatedDevice], model: str) -> None:
-    """Compares how many devices run each version."""
     actual: Counter[str | None] = Counter()
     async for body in pages(client, f"/versions?limit={PAGE_ITEMS}"):
         items = _shares(body).items

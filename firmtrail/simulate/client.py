@@ -95,10 +95,8 @@ class Client:
         return await self._ask("GET", path, self._token, more={"Accept": accept})
 
     async def command(self, path: str, body: Any) -> Any:
-        """Sends an operator's command, which takes effect once however often it is sent.
-
-        Returns the answer's JSON. Raises `CouldNotRun` if the command is refused.
-        """
+        """Sends an operator's command, which takes effect once however often it is sent, and
+        returns the answer's JSON. Raises `CouldNotRun` if the command is refused."""
         more = {"Idempotency-Key": secrets.token_hex(16)}
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body), more=more)
         return _done(path, answer)
@@ -114,14 +112,11 @@ class Client:
         return await self._ask("GET", f"/devices/{device.name}/update", device.secret, more=more)
 
     async def download(self, device: SimulatedDevice, url: str) -> ServiceAnswer:
-        """Downloads an artifact that the device was offered."""
         return await self._ask("GET", url.removeprefix(self.path), device.secret)
 
     async def register(self, fleet: Sequence[SimulatedDevice], model: str) -> None:
-        """Registers devices, and gives each the secret made for it.
-
-        If an answer is lost, its secrets are lost too: the next attempt makes new ones.
-        """
+        """Registers devices, and gives each the secret made for it. If an answer is lost, its
+        secrets are lost too: the next attempt makes new ones."""
         body = [{"device": device.name, "model": model} for device in fleet]
         path = "/devices?reissue=never_seen"
         answer = await self._ask("POST", path, self._token, msgspec.json.encode(body))

@@ -99,9 +99,7 @@ async def _compare_states(simulation: Simulation, name: str, expected: dict[str,
 
 def pause(simulation: Simulation, failed_percent: int, min_reports: int) -> Pause:
     """Returns where the rollout must have paused itself, and compares the answers after that.
-
-    Raises `CouldNotRun` if the rollout reached too few devices to pause.
-    """
+    Raises `CouldNotRun` if the rollout reached too few devices to pause."""
     of_rollout = [each for each in simulation.outcomes if each.rollout == simulation.orders.rollout]
     expected = attempts.pause(of_rollout, failed_percent, min_reports)
     if expected is None:

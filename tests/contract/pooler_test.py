@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from firmtrail.database.database import Statement, Unavailable
-from firmtrail.database.postgres import _SESSION, Pooler, Postgres
+from firmtrail.database.postgres import _SESSION, Postgres
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks
 from firmtrail.schema.migrate import migrate
@@ -74,16 +74,12 @@ async def works(db: Postgres) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bouncer", "pooler"),
-    [
-        ("session", Pooler.SESSION),
-        ("session", Pooler.TRANSACTION),
-        ("transaction", Pooler.TRANSACTION),
-    ],
+    ("bouncer", "is_shared"),
+    [("session", False), ("session", True), ("transaction", True)],
     indirect=["bouncer"],
 )
 async def test_a_service_uses_its_own_settings_through_a_pooler(
-    bouncer: str, pooler: Pooler, postgres_url: str
+    bouncer: str, is_shared: bool, postgres_url: str
 ) -> None:
     database = urlsplit(postgres_url).path[1:]
     connection = await asyncpg.connect(postgres_url)
@@ -93,7 +89,7 @@ async def test_a_service_uses_its_own_settings_through_a_pooler(
         for name, value in _SESSION.items()
     ]
     await connection.close()
-    db = await Postgres.open(bouncer, pooler)
+    db = await Postgres.open(bouncer, is_shared=is_shared)
     try:
         for _ in range(3):  # a returned connection keeps them
             assert await settings(db) == expected

@@ -1,5 +1,7 @@
 """Serves the record of reads of the log and of exports of lists."""
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
@@ -41,12 +43,9 @@ async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamRe
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = None if place is None else (int(place[0]), str(place[1]))
         rows = await reads.page(db, which, after=after, limit=limit + 1)
-        end = lists.next_key(rows, limit, lambda read: (read.at_ms, read.request_id))
-        return ListPage([_shown(read) for read in rows[:limit]], end)
+        return lists.page_of(rows, limit, lambda read: (read.at_ms, read.request_id), _shown)
 
-    async def count() -> int:
-        return await reads.count(db, which)
-
+    count = partial(reads.count, db, which)
     return await lists.answer(call, ReadRecord, fetch, count, key_type=tuple[int, str])
 
 

@@ -1,6 +1,7 @@
 """Serves the questions that users put to devices about the version that they run."""
 
 import time
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -105,8 +106,8 @@ async def get_asks(call: AnyCall) -> web.StreamResponse:
             size, now_ms, asks = await device_asks.page(
                 now.reader, call.log_id, name, before=before, limit=limit + 1
             )
-            end = lists.next_key(asks, limit, lambda each: (each.position,))
-            return ListPage([_shown(each, now_ms) for each in asks[:limit]], end, size)
+            show = partial(_shown, now_ms=now_ms)
+            return lists.page_of(asks, limit, lambda each: (each.position,), show, log_size=size)
 
         return fetch
 

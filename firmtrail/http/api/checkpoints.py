@@ -4,6 +4,8 @@ All answers are plain text in the forms of C2SP, for programs that others wrote.
 key publishes nothing, and each of these routes answers so.
 """
 
+from functools import partial
+
 import msgspec
 from aiohttp import web
 
@@ -73,12 +75,11 @@ async def get_checkpoints(call: Call[ListQuery, None]) -> web.StreamResponse:
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         below = int(place[0]) if place else SEQ_MAX
         rows = await published.page(db, log_id, below=below, limit=limit + 1)
-        next_place = lists.next_key(rows, limit, lambda row: (row.size,))
-        return ListPage([PublishedCheckpoint(*row) for row in rows[:limit]], next_place)
+        return lists.page_of(
+            rows, limit, lambda row: (row.size,), lambda row: PublishedCheckpoint(*row)
+        )
 
-    async def count() -> int:
-        return await published.count(db, log_id)
-
+    count = partial(published.count, db, log_id)
     return await lists.answer(call, PublishedCheckpoint, fetch, count, key_type=tuple[int])
 
 

@@ -157,23 +157,17 @@ async def patch_device(call: Call[Any, DeviceChange]) -> web.Response:
 
     async def command(commit: Commit) -> bool:
         before = (await commit.devices([name])).get(name)
-        await _check_match(call, name)
+        if "If-Match" in call.request.headers:  # the head is locked: nothing changes until the end
+            _, body = await devices.shown_now(call, name)
+            respond.check_match(call, body)
         after = await apply(commit)
         return before is not None and before.decommissioned and not after.decommissioned
 
     is_restored = await call.services.recorder.act(call.log_id, command)
-    size, body = await devices.shown_now(call, name)
+    size, shown = await devices.shown_now(call, name)
     if is_restored and text is not None:
-        return respond.json(200, msgspec.structs.replace(body, secret=text), respond.NO_STORE)
-    return respond.changed_resource(body, size)
-
-
-async def _check_match(call: AnyCall, name: str) -> None:
-    """Checks If-Match. The commit locks the log's head, so nothing changes between this read and
-    its end."""
-    if "If-Match" in call.request.headers:
-        _, body = await devices.shown_now(call, name)
-        respond.check_match(call, body)
+        return respond.json(200, msgspec.structs.replace(shown, secret=text), respond.NO_STORE)
+    return respond.changed_resource(shown, size)
 
 
 async def delete_device(call: Call[Any, None]) -> web.Response:

@@ -1,6 +1,7 @@
 """Serves a project's devices, as a list and one by one, as they are now or were in the past."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -130,7 +131,7 @@ async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
         async def fetch(place: SortKey | None, limit: int) -> ListPage:
             which = await _filter_now(call, now)
             _, found = await device_current.page(
-                now.reader, head, which, after=_after(place), limit=limit + 1
+                now.reader, head, which, after=lists.text_before(place), limit=limit + 1
             )
             kept = [
                 each
@@ -178,11 +179,11 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
         which = which._replace(outdated=Outdated(wanted, current))
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        states = await fleet_past.page(db, past, which, after=_after(place), limit=limit + 1)
-        items = [shown(state, current) for state in states[:limit]]
-        return ListPage(
-            items, lists.next_key(states, limit, lambda state: (state.device,)), past.stop
+        states = await fleet_past.page(
+            db, past, which, after=lists.text_before(place), limit=limit + 1
         )
+        show = partial(shown, current=current)
+        return lists.page_of(states, limit, lambda one: (one.device,), show, log_size=past.stop)
 
     return await lists.answer(call, Device, fetch)
 
@@ -209,10 +210,6 @@ async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Pas
     if query.as_of is not None:
         return Past(call.log_id, await query_times.size_as_of(call, query.as_of), at_ms)
     return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
-
-
-def _after(place: SortKey | None) -> str:
-    return "" if place is None else str(place[0])
 
 
 async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
@@ -242,9 +239,7 @@ async def existing(call: AnyCall, name: str) -> tuple[int, CurrentDevice]:
 
 async def shown_now(call: AnyCall, name: str) -> tuple[int, Device]:
     """Returns the log's size, and a device with its target; concurrent requests share a query.
-
-    Raises `NotFound`.
-    """
+    Raises `NotFound`."""
     seen, control = await device_and_control(call, name)
     state = seen.state
     if state is None:
@@ -296,13 +291,11 @@ def registered(state: DeviceState, secret: str | None) -> Registered:
 
 
 def registration(wanted: Registration) -> DeviceRegistered:
-    """Returns the event that registers the device."""
     tags = tuple(dict.fromkeys(wanted.tags))
     return DeviceRegistered(wanted.model, wanted.cohort, tags)
 
 
 def change(wanted: DeviceChange) -> DeviceChanged:
-    """Returns the event that makes the change."""
     tags = wanted.tags if wanted.tags is UNSET else tuple(dict.fromkeys(wanted.tags))
     return DeviceChanged(wanted.model, wanted.cohort, tags, wanted.pinned)
 

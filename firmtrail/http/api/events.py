@@ -50,7 +50,7 @@ class Text(msgspec.Struct, frozen=True):
 
 type EventsCall = Call[EventsQuery, None]
 
-type Pages = AsyncIterator[list[tuple[int, int, str]]]
+type Pages = AsyncIterator[log.EntryPage]
 
 
 class EventRange(NamedTuple):

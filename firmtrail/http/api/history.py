@@ -12,7 +12,7 @@ from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import lists, query_times
 from firmtrail.http.api.rows import READ, D, listing
 from firmtrail.http.api.wire import TimeText, time_or_none
-from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.call import Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.logs import log_and_position, older_logs
@@ -61,7 +61,9 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         nonlocal asked  # later pages and a total are read at the same size as the first
-        page = await _history(call, asked, place, limit + 1)
+        before = (END, END) if place is None else (int(place[0]), int(place[1]))
+        rows = await call.services.histories.get(asked)
+        page = history_lines.page_of(rows, before, limit + 1)
         asked = asked._replace(stop=min(stop, page.size))
         if not page.entries:  # a device that reported exists
             await _check_existed(call, name, min(stop, page.size))
@@ -77,13 +79,6 @@ async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -
     if name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
         verb = "is" if call.query.as_of is None else "was"
         raise NotFound(f"There {verb} no device {name}.")
-
-
-async def _history(
-    call: AnyCall, asked: HistoryRequest, place: SortKey | None, limit: int
-) -> history_lines.HistoryPage:
-    before = (END, END) if place is None else (int(place[0]), int(place[1]))
-    return history_lines.page_of(await call.services.histories.get(asked), before, limit)
 
 
 def _line(entry: HistoryEntry, old: Sequence[Segment]) -> HistoryLine:

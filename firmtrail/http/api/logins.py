@@ -12,13 +12,13 @@ from firmtrail.database.database import Transaction
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import DELETE, POST, command, listing
-from firmtrail.http.api.tokens import after, page_of, scope_of
+from firmtrail.http.api.tokens import scope_of
 from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import PUBLIC, USER
 from firmtrail.http.endpoint import key_of
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
-from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.scalars import Email, Id, Password
 
 LOGIN_MS = 24 * 3600 * 1000
@@ -91,8 +91,8 @@ async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
     now_ms = call.services.access.now_ms()
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        rows = await tokens.logins(db, actor_id, now_ms, after=after(place), limit=limit + 1)
-        return page_of(rows, limit, partial(_login, call))
+        rows = await tokens.logins(db, actor_id, now_ms, after=text_before(place), limit=limit + 1)
+        return page_of(rows, limit, lambda row: (row.token_id,), partial(_login, call))
 
     return await lists.answer(call, ListedLogin, fetch)
 

@@ -1,5 +1,6 @@
 """Serves the list of a project's logs, and the operator's commands on its newest log."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -58,12 +59,9 @@ async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = 0 if place is None else int(place[0])
         heads = await log.logs(db, project, after=after, limit=limit + 1)
-        items = [_shown(head) for head in heads[:limit]]
-        return ListPage(items, lists.next_key(heads, limit, lambda head: (head.number,)))
+        return lists.page_of(heads, limit, lambda head: (head.number,), _shown)
 
-    async def count() -> int:
-        return await log.count_logs(db, project)
-
+    count = partial(log.count_logs, db, project)
     return await lists.answer(call, Log, fetch, count, key_type=tuple[int])
 
 

@@ -1,6 +1,7 @@
 """Serves the members of a project, and the people and tokens that are the actors of its log."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -19,7 +20,6 @@ from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import lists, respond
-from firmtrail.http.api import tokens
 from firmtrail.http.api.rows import (
     ADMINISTER,
     DELETE,
@@ -35,7 +35,7 @@ from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import LOCAL
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.logs import log_and_position, older_logs
 from firmtrail.http.scalars import Email, Id, NewEmail, Password
 from firmtrail.recording.commit import Commit
@@ -97,14 +97,10 @@ async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, project = call.services.db, call.project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        rows = await people.members(db, project, after=tokens.after(place), limit=limit + 1)
-        next_place = lists.next_key(rows, limit, lambda row: (row.actor_id,))
-        return ListPage([_member(row) for row in rows[:limit]], next_place)
+        rows = await people.members(db, project, after=text_before(place), limit=limit + 1)
+        return page_of(rows, limit, lambda row: (row.actor_id,), _member)
 
-    async def count() -> int:
-        return await people.members_count(db, project)
-
-    return await lists.answer(call, Member, fetch, count)
+    return await lists.answer(call, Member, fetch, partial(people.members_count, db, project))
 
 
 async def post_member(call: Call[Any, WantedMember]) -> web.Response:

@@ -18,7 +18,7 @@ from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import USER
 from firmtrail.http.errors import Forbidden
-from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.scalars import ProjectName
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.settings import INITIAL, Settings
@@ -72,13 +72,12 @@ async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
     is_system, only = call.caller.kind == "system", (await tokens.scope_of(call)).project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        after = tokens.after(place)
+        after = text_before(place)
         if is_system:
             rows = await projects.page(db, after=after, limit=limit + 1)
         else:
             rows = await projects.page_of_member(db, actor_id, only, after=after, limit=limit + 1)
-        next_place = lists.next_key(rows, limit, lambda row: (row.project,))
-        return ListPage([_listed(row) for row in rows[:limit]], next_place)
+        return page_of(rows, limit, lambda row: (row.project,), _listed)
 
     async def count() -> int:
         if is_system:

@@ -126,7 +126,7 @@ async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:
 async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) -> web.Response:
     async def shown(commit: Commit) -> Release:
         after = await command(commit)
-        return _shown(after.told, is_latest=after.is_latest)
+        return _shown(after.release, is_latest=after.is_latest)
 
     return await respond.run_once(call, answering(status, shown))
 
@@ -136,7 +136,6 @@ async def _read(call: AnyCall) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]
 
 
 async def releases_of(call: AnyCall) -> Releases:
-    """Returns the project's releases."""
     return {key: each.release for key, each in (await _read(call))[1].items()}
 
 
@@ -146,7 +145,6 @@ def _latest(found: dict[ReleaseKey, ReleaseWithTexts]) -> set[ReleaseKey]:
 
 
 def key_of(call: AnyCall) -> ReleaseKey:
-    """Returns the release that the path names."""
     return ReleaseKey(call.path("model"), call.path("version"))
 
 

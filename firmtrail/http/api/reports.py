@@ -103,7 +103,8 @@ async def _record_array(
     recorded = iter(await call.services.recorder.report(call.log_id, reports) if reports else [])
     outcomes = [item if isinstance(item, Refused) else next(recorded) for item in items]
     _check_device(call, outcomes)
-    status = 201 if any(_is_new(outcome) for outcome in outcomes) else 200
+    recorded_now = (each for each in outcomes if isinstance(each, recording.ReportReceipt))
+    status = 200 if all(each.duplicate for each in recorded_now) else 201
     if _prefers(call.request, MINIMAL):
         return respond.json(status, _summary(outcomes), {"Preference-Applied": MINIMAL})
     answered = [_answer(outcome) for outcome in outcomes]
@@ -159,10 +160,6 @@ def cut(detail: str) -> str:
     if len(encoded) <= TEXT_BYTES_MAX:
         return detail
     return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")
-
-
-def _is_new(outcome: recording.ReportOutcome) -> bool:
-    return isinstance(outcome, recording.ReportReceipt) and not outcome.duplicate
 
 
 def _applied(receipts: Iterable[Receipt]) -> dict[str, str]:

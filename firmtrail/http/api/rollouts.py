@@ -148,7 +148,6 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
 async def progress_of(
     call: AnyCall, now: ConsistentRead, found: rollout.RolloutState
 ) -> RolloutProgress:
-    """Counts the devices of a rollout."""
     reader, max_attempts = now.reader, now.control.settings.max_attempts
     matching = await rollout_devices.matching(reader, call.log_id, found)
     _, counted = await device_offers.counts(reader, call.log_id, found.id, max_attempts)
@@ -212,10 +211,7 @@ async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.Stre
 
 
 async def _page(
-    call: Call[RolloutDevicesQuery, None],
-    now: ConsistentRead,
-    place: SortKey | None,
-    limit: int,
+    call: Call[RolloutDevicesQuery, None], now: ConsistentRead, place: SortKey | None, limit: int
 ) -> ListPage:
     found = rollout_of(call, now.control)
     items: list[RolloutDevice] = []

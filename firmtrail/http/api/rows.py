@@ -70,10 +70,8 @@ def listing(
 def command(
     method: HTTPMethod, path: str, handler: Handler, access: RouteAccess, **fields: Any
 ) -> Route:
-    """Describes a request that changes something. Without `answers` it is answered with 204.
-
-    Each POST of a user takes an Idempotency-Key; devices and gateways send a report_id instead.
-    """
+    """Describes a request that changes something. Without `answers` it is answered with 204. Each
+    POST of a user takes an Idempotency-Key; devices and gateways send a report_id instead."""
     is_of_user = (
         not isinstance(access, DeviceAccess | GatewayAccess | LocalAccess)
         and "is_raw" not in fields

@@ -144,15 +144,11 @@ async def _log_of_reader(call: AnyCall, email: str, password: str) -> int | None
 
 async def _history(call: AnyCall, log_id: int, name: str) -> list[HistoryEntry] | None:
     """Returns all entries, oldest first; None if there is no such device."""
-    if not await _exists(call, log_id, name):
+    _, found = device_current.size_and_device(await call.services.devices.get((log_id, name)))
+    if found is None:
         return None
     rows = await call.services.histories.get(HistoryRequest(log_id, name))
     return history_lines.page_of(rows, entries_max=len(rows)).entries[::-1]
-
-
-async def _exists(call: AnyCall, log_id: int, name: str) -> bool:
-    _, found = device_current.size_and_device(await call.services.devices.get((log_id, name)))
-    return found is not None
 
 
 async def populate_database(call: AnyCall) -> web.Response:

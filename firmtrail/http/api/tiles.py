@@ -28,7 +28,7 @@ KEPT = {"Cache-Control": "private, max-age=31536000, immutable"}
 """Private, because only auditors may read it. Caches treat a year as for ever."""
 
 KEPT_OF_NEWEST = {"Cache-Control": "private, max-age=60"}
-"""When the project begins a log, the newest one is another: clients that cache read by number."""
+"""Another log becomes the newest one; a client that caches for longer reads a log by its number."""
 
 
 class ConsistencyQuery(
@@ -80,10 +80,8 @@ def _kept(call: AnyCall) -> dict[str, str]:
 
 
 async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
-    """Returns the log and the tile that the path names, and records the read.
-
-    Raises `NotFound` if the log has no such tile.
-    """
+    """Returns the log and the tile that the path names, and records the read. Raises `NotFound` if
+    the log has no such tile."""
     log_id, tile = await log_of(call), tiles.parse(call.path("tile"))
     if level < 0 or tile is None:
         raise NotFound

@@ -3,8 +3,8 @@
 Callers see their own tokens; an admin sees those of all members of a project, and their logins.
 """
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.access import people, roles, tokens
 from firmtrail.access.roles import Role
-from firmtrail.access.tokens import LoginSession, MemberToken, Token
+from firmtrail.access.tokens import MemberToken, Token
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import answering
 from firmtrail.events.times import time_text
@@ -24,7 +24,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import LOCAL, USER
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.faults import raise_if_broken
-from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.scalars import Email, Id, ProjectName
 from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
@@ -94,13 +94,10 @@ async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     only = (await scope_of(call)).project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        rows = await tokens.page(db, actor_id, only, after=after(place), limit=limit + 1)
-        return page_of(rows, limit, _token)
+        rows = await tokens.page(db, actor_id, only, after=text_before(place), limit=limit + 1)
+        return page_of(rows, limit, lambda row: (row.token_id,), _token)
 
-    async def count() -> int:
-        return await tokens.count(db, actor_id, only)
-
-    return await lists.answer(call, ApiToken, fetch, count)
+    return await lists.answer(call, ApiToken, fetch, partial(tokens.count, db, actor_id, only))
 
 
 async def post_token(call: Call[Any, WantedToken]) -> web.Response:
@@ -150,13 +147,11 @@ async def get_project_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     db, project, now_ms = call.services.db, call.project, call.services.access.now_ms()
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        begin = after(place)
-        rows = await tokens.page_of_members(db, project, now_ms, after=begin, limit=limit + 1)
-        return page_of(rows, limit, _member_token)
+        after = text_before(place)
+        rows = await tokens.page_of_members(db, project, now_ms, after=after, limit=limit + 1)
+        return page_of(rows, limit, lambda row: (row.token_id,), _member_token)
 
-    async def count() -> int:
-        return await tokens.count_of_members(db, project, now_ms)
-
+    count = partial(tokens.count_of_members, db, project, now_ms)
     return await lists.answer(call, HeldToken, fetch, count)
 
 
@@ -191,19 +186,6 @@ async def scope_of(call: AnyCall) -> tokens.Scope:
     if token_id is None:
         return tokens.Scope(None, None)
     return await tokens.scope(call.services.db, token_id)
-
-
-def after(place: SortKey | None) -> str:
-    """Returns the id or name after which a page begins."""
-    return str(place[0]) if place else ""
-
-
-def page_of[Row: (Token, LoginSession, MemberToken)](
-    rows: Sequence[Row], limit: int, show: Callable[[Row], msgspec.Struct]
-) -> ListPage:
-    """Returns a page of tokens or logins; a row more than `limit` shows that another follows."""
-    end = lists.next_key(rows, limit, lambda row: (row.token_id,))
-    return ListPage([show(row) for row in rows[:limit]], end)
 
 
 def _shown(issue: LogCommand[commands.NewToken]) -> LogCommand[ApiToken]:
