@@ -59,8 +59,8 @@ async def _checkpoints(db: Database, location: config.StorageLocation) -> Check:
         return Check("checkpoints", "fail", "; ".join(wrong))
     if not logs:
         return Check("checkpoints", "ok", f"{location} can be written; no log is published yet")
-    found = f"{location} holds those of {logs} logs; they do not cover {uncovered} events yet"
-    return Check("checkpoints", "ok", found)
+    rest = f"{uncovered} events are not covered yet" if uncovered else "they cover all events"
+    return Check("checkpoints", "ok", f"{location} holds those of {logs} logs; {rest}")
 
 
 async def _compared(db: Database, notes: checkpoint_store.Notes) -> tuple[list[str], int, int]:

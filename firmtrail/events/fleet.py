@@ -81,7 +81,7 @@ class DeviceRegistered(Event, frozen=True):
 
 
 class DeviceChanged(Event, frozen=True):
-    """Records that the members present were set; None removes the value."""
+    """Records that the members present were set; null removes the value."""
 
     IS_NUDGE: ClassVar[bool] = True
 
@@ -96,8 +96,8 @@ class DeviceChanged(Event, frozen=True):
 
 
 class DeviceSecretIssued(Event, frozen=True):
-    """Records that the device got a further secret. Earlier ones are valid until `others_until`, or
-    no longer if it is None."""
+    """Records that the device got a further secret. Earlier ones are valid until `others_until`;
+    without it, they ended."""
 
     IS_NUDGE: ClassVar[bool] = True
 

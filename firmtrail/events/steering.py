@@ -32,8 +32,8 @@ class RolloutStarted(Event, frozen=True):
 
 
 class RollbackStarted(Event, frozen=True):
-    """Records that devices that run the bad version shall go to `version`, or each to its previous
-    version if it is None."""
+    """Records that devices that run the bad version shall go to `version` if it is given, and
+    otherwise each to its previous version."""
 
     IS_CONTROL: ClassVar[bool] = True
     TEXT: ClassVar[str | None] = "reason"
@@ -94,7 +94,7 @@ class RolloutAborted(Order, frozen=True):
 
 
 class Halted(Order, frozen=True):
-    """Records that no device of the project is offered anything, but by rollbacks unless `all`."""
+    """Records that the project stopped its offers; those of rollbacks go on unless `all` is set."""
 
     all: bool = False
     """Whether rollbacks stop too."""
