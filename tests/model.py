@@ -130,7 +130,8 @@ class Device:
             return False
         recent = self.told[-1]
         is_recent = recent.status in INSTALLING and recent.version == event.version
-        if is_recent and time_ms - recent.time_ms < passed_ms + 1000:
+        most_ms = passed_ms + 1000 if passed_ms >= 1000 else 0
+        if is_recent and time_ms - recent.time_ms < most_ms:
             return True
         is_awaited = last.status in INSTALLING or last.clock == "behind"
         return is_awaited and event.version == last.version

@@ -312,11 +312,12 @@ def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], An
     as "+": an unescaped "+" arrives as a space, and no parameter may contain one."""
     fields = msgspec.structs.fields(kind)
     parameters = {field.encode_name: _parameter_reader(field.type) for field in fields}
-    required = {field.encode_name for field in fields if field.required}
+    required = [field.encode_name for field in fields if field.required]
 
     def read(query: MultiMapping[str]) -> Any:
         values, faults = _read_parameters(query, parameters)
-        faults += [Fault("is missing", parameter=name) for name in required - query.keys()]
+        missing = [name for name in required if name not in query]
+        faults += [Fault("is missing", parameter=name) for name in missing]
         if faults:
             raise _invalid(faults[:FAULTS_MAX])
         return msgspec.convert(values, kind)

@@ -88,11 +88,13 @@ def _is_behind(state: DeviceState, report: Recorded, time_ms: int, offer_place: 
 
 def _is_as_quick(state: DeviceState, report: Recorded, time_ms: int) -> bool:
     """Returns whether the device claims no more time since its last report than passed between the
-    recordings; claims may be cut to the second."""
+    recordings; claims may be cut to the second. Reports recorded within a second come from a queue:
+    of these, only a claim that goes back cannot be true."""
     if state.installing_ms is None or state.recorded_at_ms is None:
         return False
     claimed_ms = time_ms - state.installing_ms
-    return claimed_ms < report.recorded_at_ms - state.recorded_at_ms + 1000
+    passed_ms = report.recorded_at_ms - state.recorded_at_ms
+    return claimed_ms < (passed_ms + 1000 if passed_ms >= 1000 else 0)
 
 
 def claimed_place(state: DeviceState, report: ReportCommand, now_ms: int) -> int:

@@ -293,6 +293,15 @@ def test_all_faulty_parameters_are_named() -> None:
     assert [fault.parameter for fault in raised.value.faults] == ["limit", "x", "q"]
 
 
+def test_missing_parameters_are_named_in_their_order() -> None:
+    """Not in the order of a set, which differs from process to process."""
+    parameters = ("to", "from", "at", "since", "until", "stream", "size", "limit")
+    kind = msgspec.defstruct("Query", [(name, int) for name in parameters])
+    with pytest.raises(Invalid) as raised:
+        query_reader(kind)(MultiDict())
+    assert tuple(fault.parameter for fault in raised.value.faults) == parameters
+
+
 def test_the_type_of_a_body_shows_whether_arrays_and_no_body_are_taken() -> None:
     assert takes_arrays(REPORTS)
     assert not takes_arrays(Rotation)

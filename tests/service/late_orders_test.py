@@ -68,6 +68,15 @@ LATE: list[tuple[str, list[dict[str, Any]], list[dict[str, Any]]]] = [
         ],
     ),
     (
+        "a whole update of long ago, within a second",
+        [{"version": "1.0.0", "occurred_at": BEFORE}],
+        [
+            {"version": "1.1.0", "status": "installing", "occurred_at": OLD},
+            {"version": "1.1.0", "occurred_at": OLD},
+            {"version": "1.0.0", "occurred_at": "2025-05-02T00:00:00Z"},
+        ],
+    ),
+    (
         "from before the first seq",
         [{"version": "1.0.0", "occurred_at": BEFORE}, {"version": "1.0.0", "seq": 7}],
         [FAILED | {"seq": 3}],
