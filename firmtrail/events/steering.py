@@ -94,7 +94,7 @@ class RolloutAborted(Order, frozen=True):
 
 
 class Halted(Order, frozen=True):
-    """Records that the project stopped its offers; those of rollbacks continue unless `all` is set."""
+    """Records that the project stopped its offers; rollbacks continue unless `all` is set."""
 
     all: bool = False
     """Whether rollbacks stop too."""
