@@ -1,5 +1,6 @@
 """Adds releases on the command line and with large files, against a real server process."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from hashlib import sha256
@@ -82,7 +83,7 @@ async def test_a_large_artifact_goes_up_and_down_in_flat_memory(
 ) -> None:
     database = f"sqlite:///{tmp_path}/a.db"
     server = serve(database)
-    token = new_project(database)
+    token = await asyncio.to_thread(new_project, database)
     block = os.urandom(MIB)
     digest = sha256()
 
