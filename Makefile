@@ -19,7 +19,7 @@ test: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest -n $(PROCESSES) --dist worksteal
 
 # The rules, and a thin slice of the service on SQLite: less than half a minute. CONTRIBUTING.md says what it leaves out.
-FAST = core architecture_test.py docs_test.py service/operations_test.py service/reports_test.py service/seed_test.py
+FAST = core architecture_test.py docs_test.py service/operations_test.py service/reports_test.py
 test-fast: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest -q -n $(PROCESSES) --dist worksteal -m 'not slow' -k 'not postgres' $(FAST:%=tests/%)
 
