@@ -2,7 +2,7 @@
 
 A run makes some hundred thousand small files, most of them PostgreSQL's, and syncs them again and
 again: on a disk that takes as long as all that is tested. No test asks whether a disk keeps what it
-was told to keep: a process that is killed leaves the same in memory as on a disk.
+has to keep: a process that is killed leaves the same in memory as on a disk.
 """
 
 import os

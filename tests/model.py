@@ -29,7 +29,7 @@ INSTALLING = {"installing", "rebooting"}
 EARLIEST_MS = times.time_ms("2015-01-01T00:00:00Z")
 
 
-class Told(NamedTuple):
+class ModelReport(NamedTuple):
     """Holds a report in its device's order; compares by (place, position)."""
 
     place: tuple[int, int, int]
@@ -63,12 +63,12 @@ class Device:
         self.registered_ms = 0
         self.recorded_ms = 0
         self.counting = 0
-        self.told: list[Told] = []
+        self.reports: list[ModelReport] = []
 
     def take(self, recorded: Recorded) -> None:
         event = recorded.event
         if isinstance(event, REPORTS):
-            self.told.append(self._told(recorded))
+            self.reports.append(self._report(recorded))
         elif isinstance(event, DeviceRegistered):
             self.attributes = {"model": event.model, "tags": event.tags, "out": False}
             self.registered_ms = recorded.recorded_at_ms
@@ -82,7 +82,7 @@ class Device:
             assert self.attributes is not None
             self.attributes["out"] = isinstance(event, DeviceDecommissioned)
 
-    def _told(self, recorded: Recorded) -> Told:
+    def _report(self, recorded: Recorded) -> ModelReport:
         event = recorded.event
         assert isinstance(event, REPORTS)
         assert self.attributes is not None
@@ -95,7 +95,7 @@ class Device:
                 clock = "ahead"
             else:
                 time_ms = claim_ms
-        last = max(self.told, default=None)
+        last = max(self.reports, default=None)
         highest = last.place if last else (-1, 0, 0)
         is_counted = highest[:2] == (self.counting, 1)
         place = highest if is_counted else (self.counting, 0, time_ms)
@@ -112,7 +112,7 @@ class Device:
         self.recorded_ms = recorded.recorded_at_ms
         pinned = self.attributes.get("pinned")
         assert pinned is None or isinstance(pinned, str)
-        return Told(
+        return ModelReport(
             place,
             recorded.position,
             event.version,
@@ -123,12 +123,14 @@ class Device:
             pinned,
         )
 
-    def _is_behind(self, event: ReportEvent, time_ms: int, last: Told, passed_ms: int) -> bool:
+    def _is_behind(
+        self, event: ReportEvent, time_ms: int, last: ModelReport, passed_ms: int
+    ) -> bool:
         """Returns whether an installed version follows its own installing: the last report in
         order, or the one recorded last if no more time passed by the claims than in fact."""
         if event.occurred_at is None or event.status not in MOVING:
             return False
-        recent = self.told[-1]
+        recent = self.reports[-1]
         is_recent = recent.status in INSTALLING and recent.version == event.version
         most_ms = passed_ms + 1000 if passed_ms >= 1000 else 0
         if is_recent and time_ms - recent.time_ms < most_ms:
@@ -136,41 +138,41 @@ class Device:
         is_awaited = last.status in INSTALLING or last.clock == "behind"
         return is_awaited and event.version == last.version
 
-    def order(self) -> list[Told]:
-        return sorted(self.told)
+    def order(self) -> list[ModelReport]:
+        return sorted(self.reports)
 
-    def moving(self) -> list[Told]:
-        return [told for told in self.order() if told.status in MOVING]
+    def moving(self) -> list[ModelReport]:
+        return [report for report in self.order() if report.status in MOVING]
 
-    def moving_until(self, at_ms: int) -> list[Told]:
+    def moving_until(self, at_ms: int) -> list[ModelReport]:
         """Returns the reports up to the last one, in the device's order, whose time is <= at_ms."""
         reports = self.moving()
-        until = [n for n, told in enumerate(reports, start=1) if told.time_ms <= at_ms]
+        until = [n for n, report in enumerate(reports, start=1) if report.time_ms <= at_ms]
         return reports[: max(until, default=0)]
 
 
-def history(moving: Iterable[Told]) -> list[Line]:
+def history(moving: Iterable[ModelReport]) -> list[Line]:
     """Returns the reports with neighbours of one version merged into the earliest; oldest first."""
-    firsts = [next(run) for _, run in groupby(moving, key=lambda told: told.version)]
+    firsts = [next(run) for _, run in groupby(moving, key=lambda report: report.version)]
     return [
         Line(
-            told.position,
-            told.version,
+            report.position,
+            report.version,
             firsts[n - 1].version if n else None,
-            _change(told, [first.version for first in firsts[:n]]),
-            told.time_ms,
-            told.late,
+            _change(report, [first.version for first in firsts[:n]]),
+            report.time_ms,
+            report.late,
         )
-        for n, told in enumerate(firsts)
+        for n, report in enumerate(firsts)
     ]
 
 
-def _change(told: Told, before: Sequence[str]) -> str:
+def _change(report: ModelReport, before: Sequence[str]) -> str:
     if not before:
         return "first"
-    order = version.precedence(told.version).compare(version.precedence(before[-1]))
-    goes_back = len(before) > 1 and before[-2] == told.version
-    if order < 0 and goes_back and told.version != told.pinned:
+    order = version.precedence(report.version).compare(version.precedence(before[-1]))
+    goes_back = len(before) > 1 and before[-2] == report.version
+    if order < 0 and goes_back and report.version != report.pinned:
         return "revert"
     return {1: "upgrade", -1: "downgrade", 0: "build"}[order]
 

@@ -108,7 +108,7 @@ async def test_orders_in_between_change_none_of_it(
     units = data.draw(deliveries(reports))
     is_new_counting = any(isinstance(each, DeviceSecretIssued) for each in orders)
     assume(is_new_counting or before[0].seq is None or reports[0].seq is not None)
-    told = []
+    shown = []
     for parts in ([[sent] for sent in reports], units):
         name = next(_devices)
         await register(recorder, log_id, name, model="m")
@@ -116,9 +116,9 @@ async def test_orders_in_between_change_none_of_it(
         await record_events(recorder, log_id, [(f"device/{name}", each) for each in orders])
         for unit in parts:
             await recorder.report(log_id, [replace(sent, device=name) for sent in unit])
-        told.append(await seen(db, log_id, name))
-        assume("behind" not in {entry.clock for entry in told[-1]["progress"]})
-    assert told[0] == told[1]
+        shown.append(await seen(db, log_id, name))
+        assume("behind" not in {entry.clock for entry in shown[-1]["progress"]})
+    assert shown[0] == shown[1]
 
 
 async def test_a_refused_seq_does_not_hide_that_the_next_report_is_late(

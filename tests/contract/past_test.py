@@ -71,7 +71,7 @@ def line_of(entry: HistoryEntry) -> Line:
 
 def times_of(recorded: list[Recorded]) -> list[int]:
     """Returns the time of every report, and the times 1 ms before and after it."""
-    reports = [each for device in model.devices(recorded).values() for each in device.told]
+    reports = [each for device in model.devices(recorded).values() for each in device.reports]
     return sorted({each.time_ms + around for each in reports for around in (-1, 0, 1)})
 
 

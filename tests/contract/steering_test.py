@@ -141,8 +141,8 @@ async def test_a_rolled_back_device_goes_to_its_previous_version_and_its_history
 ) -> None:
     await receipts(recorder, fleet, report("1.1.0", seq=1), report("1.2.0", seq=2))
     rollback = await roll_back(recorder, fleet, "1.2.0")
-    told = await check_in(recorder, fleet)
-    assert (told.action, told.version, told.rollout) == ("rollback", "1.1.0", rollback)
+    answer = await check_in(recorder, fleet)
+    assert (answer.action, answer.version, answer.rollout) == ("rollback", "1.1.0", rollback)
     await receipts(recorder, fleet, report("1.1.0", seq=3))
     assert (await check_in(recorder, fleet)).version is None
     asked = device_history.HistoryRequest(fleet, "d1")

@@ -29,7 +29,7 @@ STATUSES: tuple[Status, ...] = ("installed", "running", "failed", "rejected", "i
 
 OFFERED = {"installed", "exhausted", "failed", "offered"}
 EITHER = {"not_reached", "held"}
-"""States of a device that may have been told, or not."""
+"""States of a device that may have been offered a version, or not."""
 
 versions, devices = st.sampled_from(VERSIONS), st.sampled_from(DEVICES)
 reaches = st.sampled_from((0, 3_000, 6_000, 10_000))
