@@ -15,13 +15,13 @@ holds the parsed query of the request and no header: so no secret and no e-mail 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from firmtrail.access.batches import BatchWriter
-from firmtrail.database.database import Database, Given, Statement, Unavailable
+from firmtrail.database.database import Database, Given, Script, Statement, Unavailable, Value
 from firmtrail.eventstore import chain
 
 AGAIN_AFTER_S = 60
@@ -45,6 +45,18 @@ class Read(NamedTuple):
     """The parsed query, as a JSON object."""
     address: str | None = None
     """The network address of the reader; None: an older version recorded none."""
+
+
+class ChainHead(NamedTuple):
+    """Describes the end of a project's chain of records."""
+
+    size: int
+    head: str
+
+
+type Heads = Mapping[str, ChainHead]
+"""By project."""
+type RecordRow = tuple[Value, ...]
 
 
 class ReadFilter(NamedTuple):
@@ -87,6 +99,12 @@ WHERE TRUE
 ON CONFLICT (project) DO UPDATE
 SET head = excluded.head"""
 
+_MOVE_KNOWN = """\
+UPDATE access_heads
+SET size = $4, head = $5
+WHERE project = $1 AND size = $2 AND head = $3
+RETURNING size"""
+
 _UNSEALED = """\
 SELECT size, head
 FROM access_heads
@@ -128,6 +146,8 @@ class Reads:
     def __init__(self, db: Database) -> None:
         self._db = db
         self._writer: BatchWriter[Read] = BatchWriter(self._write, BATCH_READS_MAX)
+        self._heads: LRUCache[str, ChainHead] = LRUCache(REMEMBERED_MAX)
+        """As last written by this process, by project."""
         self._remembered: TTLCache[tuple[str, ...], None] = TTLCache(REMEMBERED_MAX, AGAIN_AFTER_S)
 
     async def add(self, read: Read) -> None:
@@ -146,21 +166,44 @@ class Reads:
             self._remembered[key] = None
 
     async def _write(self, batch: Sequence[Read]) -> None:
-        """Appends the reads to the chains of their projects."""
-        records = sorted(Counter(read.project for read in batch).items())
-        grow = Statement(_GROW, (), Given("project text, records bigint", records))
-        async with self._db.transaction() as tx:
-            [grown] = await tx.run(grow)
-            inserted, heads = [], []
-            for project, size, head in grown:
-                own = [read for read in batch if read.project == project]
-                rows = [(seq, *read) for seq, read in enumerate(own, start=size - len(own))]
-                inserted += rows
-                heads.append((project, chain.extended(head, rows)))
-            await tx.run(
-                Statement(_INSERT, (), Given(_COLUMNS, inserted)),
-                Statement(_MOVE_HEADS, (), Given("project text, head text", heads)),
-            )
+        projects = {read.project for read in batch}
+        known = {name: head for name in projects if (head := self._heads.get(name))}
+        self._heads.update(await self._db.play(record_reads, batch, known))
+
+
+def record_reads(batch: Sequence[Read], known: Heads) -> Script[Heads]:
+    """Appends the reads to the chains of their projects, and returns the new heads.
+
+    `known` holds heads as this process last wrote them. A batch of one project, the usual one,
+    moves such a head with a single statement, unless another server has moved it since.
+    """
+    projects = {read.project for read in batch}
+    if len(projects) == 1 and (before := known.get(batch[0].project)):
+        after, rows = _extended(before, batch)
+        [moved] = yield [Statement(_MOVE_KNOWN, (batch[0].project, *before, *after))]
+        if moved:
+            yield [Statement(_INSERT, (), Given(_COLUMNS, rows))]
+            return {batch[0].project: after}
+    records = sorted(Counter(read.project for read in batch).items())
+    [grown] = yield [Statement(_GROW, (), Given("project text, records bigint", records))]
+    heads: dict[str, ChainHead] = {}
+    inserted: list[RecordRow] = []
+    for project, size, head in grown:
+        own = [read for read in batch if read.project == project]
+        heads[project], rows = _extended(ChainHead(size - len(own), head), own)
+        inserted += rows
+    moved_heads = [(project, after.head) for project, after in heads.items()]
+    yield [
+        Statement(_INSERT, (), Given(_COLUMNS, inserted)),
+        Statement(_MOVE_HEADS, (), Given("project text, head text", moved_heads)),
+    ]
+    return heads
+
+
+def _extended(before: ChainHead, reads: Sequence[Read]) -> tuple[ChainHead, list[RecordRow]]:
+    """Returns the head after the reads, and their rows."""
+    rows: list[RecordRow] = [(seq, *read) for seq, read in enumerate(reads, before.size)]
+    return ChainHead(before.size + len(rows), chain.extended(before.head, rows)), rows
 
 
 def unsealed(project: str) -> Statement:

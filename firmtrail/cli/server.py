@@ -25,7 +25,11 @@ from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
 from firmtrail.schema import migrations
 
-SCRIPTS = ("firmtrail.recording.check_ins", "firmtrail.recording.reports")
+SCRIPTS = (
+    "firmtrail.access.reads",
+    "firmtrail.recording.check_ins",
+    "firmtrail.recording.reports",
+)
 """Modules of the transaction scripts that run all the time: imported before the first request."""
 
 UMASK = 0o077
