@@ -10,6 +10,7 @@ from firmtrail.events.fleet import Status
 from firmtrail.events.times import time_text
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import lists, query_times
+from firmtrail.http.api.devices import existing
 from firmtrail.http.api.rows import READ, D, listing
 from firmtrail.http.api.wire import TimeText, time_or_none
 from firmtrail.http.call import Call
@@ -76,9 +77,12 @@ async def get_history(call: Call[HistoryQuery, None]) -> web.StreamResponse:
 
 
 async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -> None:
+    """Raises `NotFound` if the device was not registered at this size of the log. No device is ever
+    removed, so if the present is asked for, the log is read only where it has grown since."""
+    if call.query.as_of is None and (await existing(call, name))[0] <= stop:
+        return
     if name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
-        verb = "is" if call.query.as_of is None else "was"
-        raise NotFound(f"There {verb} no device {name}.")
+        raise NotFound(f"There was no device {name}.")
 
 
 def _line(entry: HistoryEntry, old: Sequence[Segment]) -> HistoryLine:
