@@ -8,6 +8,7 @@ certificate again and replaces none.
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import logging
 import os
@@ -16,7 +17,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, sharedctypes
 from types import FrameType
 from typing import Any, cast, override
 
@@ -87,6 +88,8 @@ class Gunicorn(BaseApplication):
         self.serving = serving
         self.certificates = certificates
         """Loaded before the workers are forked: a later worker has this process's certificate."""
+        self.is_draining = sharedctypes.RawValue(ctypes.c_bool, False)  # noqa: FBT003 (positional)
+        """Shared with all workers: a worker that is still starting misses the signal."""
         super().__init__()
 
     @override
@@ -122,6 +125,7 @@ class Master(Arbiter):
         _log.info("stopping", signal="SIGTERM")
         if delay_s := self.app.serving.drain_delay_s:
             _log.info("draining", seconds=delay_s)
+            self.app.is_draining.value = True
             self.kill_workers(DRAIN)
             self._wait_for_signal(delay_s)
         super().handle_term()
@@ -221,7 +225,7 @@ class Worker(GunicornUVLoopWebWorker):
         does not make gunicorn end the whole server."""
         try:
             await super()._run()
-        except Exception as error:
+        except Exception as error:  # whatever it was, it is logged and ends this worker alone
             if self.booted or not self.alive:
                 raise
             _log.error("a worker could not start and is replaced", exc_info=error)
@@ -234,6 +238,7 @@ class Worker(GunicornUVLoopWebWorker):
         while self.alive:
             try:
                 self._runner = await self._make()
+                self._drain()
             except (Unavailable, OSError) as error:
                 if repeats.due() is not None:
                     _log.warning("a worker waits to start", reason=str(error))
@@ -261,7 +266,7 @@ class Worker(GunicornUVLoopWebWorker):
         signals.ignore(signal.SIGUSR1)
 
     def _drain(self) -> None:
-        if self._runner is not None:
+        if self._runner is not None and self.app.is_draining.value:
             self._runner.app[SERVICES].readiness.is_draining = True
 
     def _reload(self) -> None:

@@ -182,6 +182,18 @@ def test_workers_serve_during_the_drain_delay_while_readyz_fails(
     assert time.monotonic() - began < 25
 
 
+def test_a_worker_that_is_starting_drains_too(serve: Serve, postgres_url: str) -> None:
+    server = serve(postgres_url, "--workers", str(WORKERS), "--drain-delay", "30")
+    wait_until(lambda: len(children(server.pid)) == WORKERS)
+    killed = children(server.pid)[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: is_replaced(server, killed))
+    server.send(signal.SIGTERM)
+    wait_until(lambda: {status(f"{server.url}/readyz") for _ in range(10)} == {503})
+    server.send(signal.SIGTERM)
+    assert server.exit_code() == 0
+
+
 def test_a_signal_ends_all_with_0(server: Server) -> None:
     workers = children(server.pid)
     server.send(signal.SIGTERM)
