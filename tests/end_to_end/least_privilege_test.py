@@ -9,6 +9,7 @@ import pytest
 from aiohttp import ClientSession
 
 from firmtrail.publishing import signing_key
+from firmtrail.schema import migrations
 from firmtrail.schema.migrate import VERSIONS, Roles, migrate
 from tests.databases import INSTANCE, opened
 from tests.end_to_end.command import in_process
@@ -46,7 +47,7 @@ async def granted(postgres: PostgresServer, name: str) -> Urls:
 
 COMING = """
 from alembic import op
-revision, down_revision = "0005", "0004"
+revision, down_revision = "9001", "HEAD"
 SERVICE_GRANTS = (("SELECT, INSERT, UPDATE", "coming"),)
 AUDITOR_GRANTS = (("SELECT", "coming"),)
 def upgrade():
@@ -77,7 +78,7 @@ async def test_a_revision_grants_what_its_own_tables_need(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
     urls = await granted(postgres, "coming_with_least_privilege")
-    (tmp_path / "0005_coming.py").write_text(COMING)
+    (tmp_path / "9001_coming.py").write_text(COMING.replace("HEAD", migrations.HEAD))
     folders = (VERSIONS, tmp_path)
     await migrate(urls.owner, INSTANCE, Roles(SERVICE, AUDITOR), folders=folders)
     connection = await asyncpg.connect(urls.owner)

@@ -27,7 +27,7 @@ ROWS = 400
 
 EXPAND = """
 from alembic import op
-revision, down_revision = "0005", "0004"
+revision, down_revision = "9001", "{head}"
 compatible_from = "{compatible_from}"
 def upgrade():
     for table in ("device_history", "device_current", "log_heads", "events"):
@@ -36,7 +36,7 @@ def upgrade():
 
 FILL = """
 from firmtrail.schema.migrations import steps
-revision, down_revision = "0006", "0005"
+revision, down_revision = "9002", "9001"
 compatible_from = "{compatible_from}"
 SOME = (
     "UPDATE device_seen SET seen_at_ms = 7 WHERE project = 'filled' AND device IN ("
@@ -60,8 +60,9 @@ def coming(folder: Path, compatible_from: str) -> Path:
     """Writes the revisions of a coming version; returns their folder."""
     versions = folder / "coming"
     versions.mkdir()
-    for name, text in (("0005", EXPAND), ("0006", FILL)):
-        (versions / f"{name}_coming.py").write_text(text.format(compatible_from=compatible_from))
+    for name, text in (("9001", EXPAND), ("9002", FILL)):
+        script = text.format(compatible_from=compatible_from, head=migrations.HEAD)
+        (versions / f"{name}_coming.py").write_text(script)
     return versions
 
 
@@ -116,7 +117,7 @@ async def test_old_servers_keep_serving_while_the_coming_schema_is_made(
         assert (await get(session, f"{server.url}/readyz")).status == 200
     done = await asyncio.to_thread(firmtrail, postgres_url, "doctor", "--json")
     [schema] = [row for row in done.json if row["check"] == "schema"]
-    assert (schema["verdict"], "0006" in schema["found"]) == ("ok", True)
+    assert (schema["verdict"], "9002" in schema["found"]) == ("ok", True)
     async with opened(postgres_url) as db:  # `untruths` compares whole rows with a scratch database
         for table in ("device_history", "device_current", "log_heads", "events"):
             await write(db, f"ALTER TABLE {table} DROP COLUMN coming")
@@ -126,7 +127,7 @@ async def test_old_servers_keep_serving_while_the_coming_schema_is_made(
 def test_a_coming_schema_that_is_incompatible_with_this_version_is_refused(
     postgres_url: str, tmp_path: Path
 ) -> None:
-    assert migrated(postgres_url, coming(tmp_path, compatible_from="0005")) == 0
+    assert migrated(postgres_url, coming(tmp_path, compatible_from="9001")) == 0
     assert firmtrail(postgres_url, "serve", "--port", "0").exit_code == 2
     done = firmtrail(postgres_url, "doctor")
     assert (done.exit_code, "run a newer version" in done.out) == (1, True)
