@@ -24,6 +24,10 @@ type ProjectMakers = Literal["operator", "open"]
 with a login."""
 type Network = IPv4Network | IPv6Network
 
+NATIVE = "native"
+PROTOCOLS = (NATIVE, "hawkbit", "memfault", "mender", "plain")
+"""The protocols that devices may speak to a server: Firmtrail's own, and those made by others."""
+
 
 class BadSetting(ValueError):
     """Reports a value that can't be used, and why."""
@@ -226,6 +230,8 @@ class Serving:
     """How many of them one address may have. None: a quarter."""
     projects: ProjectMakers = "operator"
     long_poll_s_max: float = LONG_POLL_S_MAX
+    protocols: tuple[str, ...] = PROTOCOLS
+    """The protocols that devices may speak to this server."""
     metrics_folder: Path | None = None
     """Where several workers share their counters."""
 
@@ -252,6 +258,17 @@ def networks(text: str) -> tuple[Network, ...]:
         return tuple(ip_network(each.strip(), strict=False) for each in text.split(",") if each)
     except ValueError as error:
         raise BadSetting(f"{error}; write networks as in 10.0.0.0/8,2001:db8::/32") from error
+
+
+def protocols(text: str) -> tuple[str, ...]:
+    """Reads names of protocols, separated by commas. Raises `BadSetting`."""
+    names = {each.strip() for each in text.split(",")} - {""}
+    known = f"the protocols are {', '.join(PROTOCOLS)}"
+    if unknown := sorted(names - {*PROTOCOLS}):
+        raise BadSetting(f"there is no protocol {' and no '.join(unknown)}; {known}")
+    if not names:
+        raise BadSetting(f"it must name at least one protocol; {known}")
+    return tuple(each for each in PROTOCOLS if each in names)
 
 
 def database(url: str) -> DatabaseUrl:

@@ -33,10 +33,12 @@ LAYERS = {
         "__version__ access artifacts commands config database eventstore followers projections "
         "publishing rebuilding recording repeats rules schema"
     ),
-    "protocols": (
+    **dict.fromkeys(
+        ("protocols.hawkbit", "protocols.memfault", "protocols.mender", "protocols.plain"),
         "access artifacts commands config database events eventstore http projections recording "
-        "rules"
+        "rules",
     ),
+    "protocols": ("http protocols.hawkbit protocols.memfault protocols.mender protocols.plain"),
     "console": (
         "access artifacts commands config database events eventstore http projections publishing "
         "rebuilding recording rules"
@@ -45,7 +47,7 @@ LAYERS = {
         "__version__ access artifacts commands database events eventstore http projections "
         "publishing rebuilding recording repeats rules"
     ),
-    "http.routes": "http http.api",
+    "http.routes": "config http http.api protocols",
     "http.app": (
         "access artifacts commands config database followers http http.api http.routes "
         "projections publishing rebuilding recording"

@@ -65,6 +65,7 @@ async def services(
             connections=bounds(serving.connections_max, serving.connections_per_address_max),
             projects=serving.projects,
             long_poll_s_max=serving.long_poll_s_max,
+            protocols=serving.protocols,
         )
     finally:
         await recorder.close()

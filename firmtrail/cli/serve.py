@@ -15,7 +15,7 @@ import click
 
 from firmtrail import config, environment
 from firmtrail.cli.numbers import Number, Whole
-from firmtrail.cli.settings import LOCATION, NETWORKS, artifacts_option, one_location
+from firmtrail.cli.settings import LOCATION, NETWORKS, PROTOCOLS, artifacts_option, one_location
 from firmtrail.exits import CouldNotRun
 
 DEMO_PROJECT = "demo"
@@ -119,6 +119,14 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=Number(min=0, max=60),
     help="The most seconds that a request with wait= waits. Choose less than the time limit of "
     "every proxy on the way.",
+)
+@click.option(
+    "--protocols",
+    type=PROTOCOLS,
+    default=",".join(config.PROTOCOLS),
+    envvar="FIRMTRAIL_PROTOCOLS",
+    help="The protocols that devices may speak to this server, separated by commas. Routes of "
+    "other protocols do not exist; without native, Firmtrail's own routes for devices.",
 )
 @artifacts_option
 @click.option(

@@ -29,6 +29,7 @@ class Setting[T](click.ParamType[T]):
 LOCATION = Setting("location", config.storage_location)
 """A path or s3://BUCKET/PREFIX."""
 NETWORKS = Setting("cidr,…", config.networks)
+PROTOCOLS = Setting("name,…", config.protocols)
 
 
 artifacts_option = click.option(

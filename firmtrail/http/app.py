@@ -6,7 +6,7 @@ matches no route is answered by an endpoint too, so it gets the same shape, log 
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from http import HTTPMethod
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -72,6 +72,7 @@ class Options(TypedDict, total=False):
     write_timeout_s: float
     projects: config.ProjectMakers
     long_poll_s_max: float
+    protocols: Collection[str]
 
 
 def services(
@@ -129,7 +130,11 @@ def services(
 
 def build(services: Services) -> web.Application:
     """Returns the application; it owns the tasks that run as long as it does."""
-    served = routes.served(has_seed=services.seed_project is not None, is_demo=services.is_demo)
+    served = routes.served(
+        services.protocols,
+        has_seed=services.seed_project is not None,
+        is_demo=services.is_demo,
+    )
     app = web.Application()
     app[SERVICES] = services
     app[CLIENTS] = services.clients

@@ -1,6 +1,6 @@
 """Defines what a handler receives: one checked request, and the services to answer it with."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,8 @@ class Services:
     """Names who may create projects."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """Limits how long a request waits for news before it is answered."""
+    protocols: Collection[str] = config.PROTOCOLS
+    """Names the protocols that devices may speak to this server."""
     demo_throttle: Throttle = field(default_factory=Throttle)
 
 

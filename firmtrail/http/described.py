@@ -4,12 +4,14 @@ A parameter that means the same on every route is described under its name; one 
 query, under the query's name and its own.
 """
 
-from firmtrail.http.callers import DeviceAccess, GatewayAccess
+from firmtrail.config import NATIVE
 from firmtrail.http.route import Route
 
 GROUPS = {
     "Devices report and check in": "Reports and check-ins, sent by devices or by their gateways.",
     "Devices and versions": "Register devices, and read what they run, ran and should run.",
+    "Protocols made by others": "For devices, and for tools that publish, which speak hawkBit's, "
+    "Memfault's, Mender's or SWUpdate's protocol.",
     "Releases": "The versions that devices can be sent to, and their files.",
     "Rollouts": "Send devices to a release or back, stop it, and see how far it is.",
     "People, tokens and projects": "Logins, members, roles and API tokens.",
@@ -95,7 +97,9 @@ HEADERS = {
 
 def group_of(route: Route) -> str:
     """Returns the group under which people find the route."""
-    if isinstance(route.access, DeviceAccess | GatewayAccess):
+    if route.protocol != NATIVE:
+        return "Protocols made by others"
+    if route.is_of_devices:
         return "Devices report and check in"
     if not route.path.startswith("/api/"):
         return "Three plain routes" if route.is_raw else "Operations"

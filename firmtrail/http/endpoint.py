@@ -46,7 +46,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     """Returns the route's handler with everything that surrounds it."""
     prepare = _raw if route.is_raw else _preparation(route, services)
     handler = route.handler
-    observe = services.metrics.observer(route.method, route.path)
+    observe = services.metrics.observer(route.protocol, route.method, route.path)
     log = _logger(route)
     is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
 

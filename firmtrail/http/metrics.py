@@ -71,8 +71,9 @@ class Metrics:
         self._own = CollectorRegistry()
         self._requests = Histogram(
             "firmtrail_http_request_duration_seconds",
-            "Duration of requests, from the end of their head to the last byte of their answer.",
-            ["method", "route", "status"],
+            "Duration of requests, from the end of their head to the last byte of their answer. "
+            "The protocol is native for all of Firmtrail's own routes.",
+            ["protocol", "method", "route", "status"],
             buckets=_BUCKETS_S,
             registry=self._own,
         )
@@ -122,14 +123,14 @@ class Metrics:
     def _sum(self, name: str, help_text: str) -> Gauge:
         return Gauge(name, help_text, multiprocess_mode="livesum", registry=self._own)
 
-    def observer(self, method: str, route: str) -> Observe:
+    def observer(self, protocol: str, method: str, route: str) -> Observe:
         """Returns the function that counts a request of one route: call it with status and
         seconds."""
         observers: dict[int, Callable[[float], None]] = {}
 
         def observe(status: int, seconds: float) -> None:
             if status not in observers:
-                child = self._requests.labels(method, route, str(status))
+                child = self._requests.labels(protocol, method, route, str(status))
                 observers[status] = child.observe
             observers[status](seconds)
 

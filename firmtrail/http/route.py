@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
+from firmtrail.config import NATIVE
 from firmtrail.http import scalars
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import (
@@ -96,6 +97,8 @@ class Route:
     summary: str
     answers: Mapping[int, Content]
     """The answers that are not problems, by status."""
+    protocol: str = NATIVE
+    """The protocol that its clients speak; `protocols/__init__.py` sets it for those of others."""
     query: type[msgspec.Struct] = NoQuery
     body: Any = None
     """The Struct, or `Struct | list[Struct]`, that the JSON body is decoded to; None: no body."""
@@ -120,6 +123,11 @@ class Route:
     """The media types that Accept can ask for instead of JSON."""
     sends: tuple[str, ...] = ()
     """The headers of its answers that do not follow from its other fields."""
+
+    @property
+    def is_of_devices(self) -> bool:
+        """Returns whether devices call it, themselves or through a gateway."""
+        return isinstance(self.access, DeviceAccess | GatewayAccess)
 
     @property
     def is_resource(self) -> bool:

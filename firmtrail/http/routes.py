@@ -2,9 +2,13 @@
 
 Routing, authentication, validation, the OpenAPI document and the tests that visit every route all
 read this table. The routes of devices come first, because the router tries a project's paths in
-order.
+order. The routes of each protocol made by others stand in its folder in `protocols/`.
 """
 
+from collections.abc import Collection
+
+from firmtrail import protocols
+from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.http.api import (
     access_record,
     artifacts,
@@ -66,7 +70,12 @@ ROUTES = (
 )
 
 
-def served(*, has_seed: bool, is_demo: bool) -> tuple[Route, ...]:
-    """Returns the routes of a server; the seed's are served only if they are turned on."""
+def served(
+    names: Collection[str] = PROTOCOLS, *, has_seed: bool, is_demo: bool
+) -> tuple[Route, ...]:
+    """Returns the routes of a server: those of the protocols that it speaks, and those that no
+    device calls. The seed's are served only if they are turned on."""
+    own = (each for each in ROUTES if NATIVE in names or not each.is_of_devices)
     seed_routes = seed.ROUTES if has_seed else ()
-    return (*ROUTES, *seed_routes, *(seed.DEMO_ROUTES if is_demo else ()))
+    demo_routes = seed.DEMO_ROUTES if is_demo else ()
+    return (*own, *protocols.routes(names), *seed_routes, *demo_routes)

@@ -1,0 +1,1 @@
+"""Speaks hawkBit's Direct Device Integration API to devices."""

@@ -1,0 +1,5 @@
+"""Lists the routes of this protocol."""
+
+from firmtrail.http.route import Route
+
+ROUTES: tuple[Route, ...] = ()

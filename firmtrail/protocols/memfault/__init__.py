@@ -1,0 +1,1 @@
+"""Speaks Memfault's HTTP API to devices."""

@@ -1,0 +1,1 @@
+"""Speaks Mender's device API to devices."""

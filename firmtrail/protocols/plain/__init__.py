@@ -1,0 +1,1 @@
+"""Speaks SWUpdate's general server and plain HTTP updaters to devices."""
