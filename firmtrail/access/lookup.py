@@ -7,6 +7,8 @@ with the next request on every server. An unknown credential costs the same quer
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -83,6 +85,38 @@ LEFT JOIN members
     ON members.project = given.project
     AND members.actor_id = tokens.actor_id"""
 
+_COLUMNS, _FROM, _JOINS = _FIND.partition("\nFROM given\n")
+
+_FIND_PROJECT = f"""\
+{_COLUMNS},
+    given.project
+FROM (
+    SELECT
+        given.n,
+        given.digest,
+        given.device,
+        coalesce(
+            (
+                SELECT CASE WHEN min(own.project) = max(own.project) THEN min(own.project) END
+                FROM device_secrets AS own
+                WHERE own.digest = given.digest
+                    AND own.device = given.device
+                    AND (own.expires_at_ms IS NULL OR own.expires_at_ms > $1)),
+            (
+                SELECT CASE WHEN min(every.project) = max(every.project) THEN min(every.project) END
+                FROM tokens
+                JOIN members AS every
+                    ON every.actor_id = tokens.actor_id
+                    AND every.role IS NOT NULL
+                    AND every.project = coalesce(tokens.project, every.project)
+                WHERE tokens.digest = given.digest
+                    AND tokens.revoked_at_ms IS NULL
+                    AND (tokens.expires_at_ms IS NULL OR tokens.expires_at_ms > $1))) AS project
+    FROM given) AS given
+{_JOINS}"""
+"""Finds the project first: that of the one device of this name with this secret, that of the API
+token, or the only project of a login's holder. If there are several, there is none."""
+
 OWN_DEVICE = 2
 OTHER_DEVICE = 1
 NO_DEVICE = 0
@@ -110,6 +144,22 @@ class ResolvedCredential(Struct, frozen=True, gc=False):
     looked up only for a path that names no project."""
     was_seen: int = 0
     """1: the secret is the device's own, and the database records that the device has called."""
+    project: str | None = None
+    """The project that `find_project` has found; None: there is none, or several."""
+
+
+class _Asked(NamedTuple):
+    """Holds a look-up: the presented text, its digest, and what the request names."""
+
+    text: str
+    digest: str
+    project: str | None
+    device: str | None
+    address: str
+
+
+def _digest(text: str) -> str:
+    return credentials.digest(text) if credentials.is_strong(text) else WEAK
 
 
 class Access:
@@ -129,23 +179,49 @@ class Access:
         self.local_socket = local_socket
         self._db = db
         self._clock = clock
-        self._lookups: Coalescer[CredentialKey] = Coalescer(db, self._find)
+        self._lookups: Coalescer[CredentialKey] = Coalescer(db, partial(self._find, _FIND))
+        self._of_no_project: Coalescer[CredentialKey] = Coalescer(
+            db, partial(self._find, _FIND_PROJECT)
+        )
 
     def now_ms(self) -> int:
         """Returns the time of this process's clock, which decides what is expired."""
         return int(self._clock() * 1000)
 
     async def find(
-        self, text: str, project: str | None, device: str | None, *, address: str
+        self,
+        text: str,
+        project: str | None,
+        device: str | None,
+        *,
+        address: str,
+        digest: str | None = None,
     ) -> ResolvedCredential:
-        """Looks up a presented text. A weak text can only be the secret of the path's own device,
-        and costs a hash whether or not that device exists. A strong text that belongs to nobody
-        counts as a guess of this address. Raises `TooManyAttempts`."""
-        is_strong = credentials.is_strong(text)
-        key = credentials.digest(text) if is_strong else WEAK
-        [row] = await self._lookups.get((key, project, device))
-        found = ResolvedCredential(*row)
-        if is_strong:
+        """Looks up a presented text, or the `digest` that it stands for. A weak text can only be
+        the secret of the path's own device, and costs a hash whether or not that device exists. A
+        strong text that belongs to nobody counts as a guess of this address. Raises
+        `TooManyAttempts`."""
+        asked = _Asked(text, digest or _digest(text), project, device, address)
+        [row] = await self._lookups.get((asked.digest, project, device))
+        return await self._checked(ResolvedCredential(*row), asked)
+
+    async def find_project(
+        self, text: str, device: str | None, *, address: str
+    ) -> ResolvedCredential:
+        """Looks up a presented text as `find` does, in the project that the credential belongs to.
+
+        A secret that several projects know for a device of this name belongs to none of them. A
+        weak secret belongs to none either: it can only be found where it is looked for.
+        """
+        asked = _Asked(text, _digest(text), None, device, address)
+        findable = None if asked.digest == WEAK else device
+        [row] = await self._of_no_project.get((asked.digest, None, findable))
+        return await self._checked(ResolvedCredential(*row), asked)
+
+    async def _checked(self, found: ResolvedCredential, asked: _Asked) -> ResolvedCredential:
+        """Returns what was found if the text fits: only a hash can say that of a weak text."""
+        text, digest, project, device, address = asked
+        if digest != WEAK:
             if found.device_secret == NO_DEVICE and found.token_id is None:
                 await self.hasher.count_guess("user" if device is None else "device", address)
             return found
@@ -170,7 +246,7 @@ class Access:
             return user.actor_id
         return None
 
-    def _find(self, keys: Sequence[CredentialKey]) -> Statement:
+    def _find(self, query: str, keys: Sequence[CredentialKey]) -> Statement:
         rows = [(n, *key) for n, key in enumerate(keys)]
         given = Given("n bigint, digest text, project text, device text", rows)
-        return Statement(_FIND, (self.now_ms(),), given)
+        return Statement(query, (self.now_ms(),), given)

@@ -5,18 +5,23 @@ device other than the path's. This answer and the work for it are the same wheth
 device or project exists. The same holds on a gateway's route, whose path names no device. On a
 route of users, a device credential gets 403, whatever the path names. For a person that is not a
 member, the path's project does not exist: the answer is 404.
+
+A route of another protocol says where its requests carry the credential, the project and the device
+(`callers.Presented`). All the above holds for it as well.
 """
 
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import hdrs, web
 
 from firmtrail.access import roles, settings
+from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.database.database import Database
 from firmtrail.http import callers
-from firmtrail.http.callers import NOBODY, SYSTEM_ACTOR, Caller
+from firmtrail.http.callers import NOBODY, SYSTEM_ACTOR, Caller, Presented
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 
@@ -27,48 +32,89 @@ type Authenticate = Callable[[web.Request, callers.RouteAccess], Awaitable[Calle
 
 def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
     """Returns the function that finds the caller of a request, or raises the problem to answer."""
+    keys = Keys(db)
 
     async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
         if isinstance(wanted, callers.PublicAccess):
             return NOBODY
-        project, device = request.match_info.get("project"), request.match_info.get("device")
-        if anonymous := await _anonymous(access, db, wanted, project):
+        asked = await _presented(request, wanted, keys)
+        if anonymous := await _anonymous(access, db, wanted, asked.project):
             return anonymous
         if access.local_socket is not None and is_local(request, access.local_socket):
-            return await _system_caller(access, project)
+            return _named(request, asked, await _system_caller(access, asked.project))
         if isinstance(wanted, callers.LocalAccess):
             raise NotFound
-        text = presented(request)
-        if text is None:
+        if asked.credential is None:
             raise Unauthorized
-        found = await _look_up(access, request, wanted, address=clients.address(request), text=text)
-        if found.device_secret == OWN_DEVICE:
-            return _device_caller(found, wanted, project, device)
-        if found.token_id is not None:
-            return _token_caller(found, wanted, project)
-        is_of_devices = isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess)
-        if found.device_secret == OTHER_DEVICE and not is_of_devices:
-            raise Forbidden
-        raise Unauthorized
+        found = await _look_up(access, asked, wanted, clients.address(request))
+        if asked.project is None:
+            asked = asked._replace(project=found.project)
+        return _named(request, asked, _admitted(found, wanted, asked))
 
     return authenticate
 
 
+async def _presented(request: web.Request, wanted: callers.RouteAccess, keys: Keys) -> Presented:
+    if presents := _presenting(wanted):
+        return await presents(request, keys)
+    names = request.match_info
+    return Presented(presented(request), names.get("project"), names.get("device"))
+
+
+def _presenting(wanted: callers.RouteAccess) -> callers.Presenting | None:
+    if isinstance(wanted, callers.MemberAccess | callers.DeviceAccess):
+        return wanted.presents
+    return None
+
+
+def _named(request: web.Request, asked: Presented, caller: Caller) -> Caller:
+    """Returns the admitted caller. From here on the request names its project and its device as a
+    path of `http/api` does, wherever it carries them."""
+    names = request.match_info
+    if asked.device is not None:
+        names["device"] = asked.device
+    if asked.project is not None:
+        names["project"] = asked.project
+    return caller
+
+
+def _admitted(found: ResolvedCredential, wanted: callers.RouteAccess, asked: Presented) -> Caller:
+    if found.device_secret == OWN_DEVICE:
+        return _device_caller(found, wanted, asked.project, asked.device)
+    if found.token_id is not None:
+        return _token_caller(found, wanted, asked.project)
+    is_of_devices = isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess)
+    if found.device_secret == OTHER_DEVICE and not is_of_devices:
+        raise Forbidden
+    raise Unauthorized
+
+
 async def _look_up(
-    access: Access, request: web.Request, wanted: callers.RouteAccess, *, text: str, address: str
+    access: Access, asked: Presented, wanted: callers.RouteAccess, address: str
 ) -> ResolvedCredential:
     """Returns the result of the look-up. A device's first call is made durable before it is
     answered: here, unless the route records its calls. A commit that gives a device that never
     called another secret may come before that write, so the secret is then looked up a second
     time."""
-    project, device = request.match_info.get("project"), request.match_info.get("device")
-    found = await access.find(text, project, device, address=address)
+    find = _finder(access, asked, wanted, address)
+    found = await find()
     is_recorded = isinstance(wanted, callers.DeviceAccess) and wanted.records_calls
     if found.device_secret != OWN_DEVICE or found.was_seen or is_recorded:
         return found
-    assert project is not None and device is not None, "only a device's path finds OWN_DEVICE"
-    await access.seen.first(project, device, access.now_ms())
-    return await access.find(text, project, device, address=address)
+    project = asked.project or found.project
+    assert project is not None and asked.device is not None, "only a device has OWN_DEVICE"
+    await access.seen.first(project, asked.device, access.now_ms())
+    return await find()
+
+
+def _finder(
+    access: Access, asked: Presented, wanted: callers.RouteAccess, address: str
+) -> Callable[[], Awaitable[ResolvedCredential]]:
+    text, project, device, digest = asked
+    assert text is not None, "a request without a credential is refused"
+    if project is None and _presenting(wanted):
+        return partial(access.find_project, text, device, address=address)
+    return partial(access.find, text, project, device, address=address, digest=digest)
 
 
 async def _anonymous(
@@ -89,9 +135,12 @@ def is_local(request: web.Request, local_socket: str) -> bool:
     return transport is not None and transport.get_extra_info("sockname") == local_socket
 
 
-def presented(request: web.Request) -> str | None:
-    """Returns the credential: a Bearer token, or the password of HTTP Basic with any user name."""
+def presented(request: web.Request, *schemes: str) -> str | None:
+    """Returns the credential: a Bearer token, the password of HTTP Basic with any user name, or the
+    text after one of a protocol's own schemes, whose case counts."""
     scheme, _, value = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme in schemes:
+        return value.strip() or None
     match scheme.lower():
         case "bearer":
             return value.strip() or None

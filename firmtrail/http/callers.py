@@ -5,9 +5,13 @@
 """
 
 import enum
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Literal, NamedTuple
 
 import msgspec
+from aiohttp import web
+
+from firmtrail.access.keys import Keys
 
 
 class Permission(enum.StrEnum):
@@ -20,6 +24,27 @@ class Permission(enum.StrEnum):
     ADMINISTER = "administer"  # admin
 
 
+class Presented(NamedTuple):
+    """Holds what a request presents: a credential, and the project and the device that it names.
+
+    A name that is not valid is "", which matches nothing.
+    """
+
+    credential: str | None
+    """The text of the credential; None: there is none."""
+    project: str | None
+    """None: the request names no project."""
+    device: str | None
+    """None: the request names no device."""
+    digest: str | None = None
+    """The form in which the credential is stored, if that is not the digest of its text."""
+
+
+type Presenting = Callable[[web.Request, Keys], Awaitable[Presented]]
+"""Reads from a request what it presents. It answers the same for the same request, changes nothing,
+and refuses nothing: a credential that can't be read is None."""
+
+
 class PublicAccess(msgspec.Struct, frozen=True):
     """Admits anyone; no credential is read."""
 
@@ -30,10 +55,15 @@ class UserAccess(msgspec.Struct, frozen=True):
 
 class MemberAccess(msgspec.Struct, frozen=True):
     """Admits a token whose role in the path's `{project}` has the permission. With
-    `is_public_checkpoint`, it admits anyone to a project whose public_checkpoint is set."""
+    `is_public_checkpoint`, it admits anyone to a project whose public_checkpoint is set.
+
+    A route of another protocol names with `presents` where its requests carry their credential and
+    the project. A request that names no project means the one that its credential belongs to.
+    """
 
     permission: Permission
     is_public_checkpoint: bool = False
+    presents: Presenting | None = None
 
 
 class GatewayAccess(MemberAccess, frozen=True):
@@ -43,10 +73,12 @@ class GatewayAccess(MemberAccess, frozen=True):
 
 class DeviceAccess(msgspec.Struct, frozen=True):
     """Admits the secret of the path's `{device}`, or a member with this permission on its behalf.
-    With `records_calls`, an answer 201 means that the call itself was recorded."""
+    With `records_calls`, an answer 201 means that the call itself was recorded. `presents` is that
+    of `MemberAccess`; it names the device too."""
 
     permission: Permission = Permission.REPORT
     records_calls: bool = False
+    presents: Presenting | None = None
 
 
 class LocalAccess(msgspec.Struct, frozen=True):
@@ -69,7 +101,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     `actor` is the text in entries: device/<id>, gateway/<token id>, token/<token id>, user/<actor
     id>, system; "" for nobody. `actor_id` is the user that a login or an API token belongs to, or
-    "system" over the socket. `project` and `log_id` are those of the path, None if it names none.
+    "system" over the socket. `project` and `log_id` are those that the request names, or those of
+    its credential; None if it names none.
     `device` is set only for a device's own secret. `token_id` is the id of the login or API token,
     and `permissions` is what it allows in the path's project.
     """

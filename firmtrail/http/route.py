@@ -66,6 +66,7 @@ class PathName(NamedTuple):
 
 PATH_NAMES = {
     "project": PathName(scalars.PROJECT_PATTERN, scalars.ProjectName),
+    "tenant": PathName(scalars.TENANT_PATTERN, scalars.TenantName),
     "device": PathName(scalars.DEVICE_PATTERN, scalars.DeviceName),
     "position": PathName(scalars.POSITION_PATTERN, scalars.Id),
     "number": PathName(scalars.LOG_NUMBER_PATTERN, scalars.LogNumber),

@@ -20,6 +20,7 @@ TEXT_BYTES_MAX = 4096
 SEQ_MAX = 2**53 - 1
 
 PROJECT_PATTERN = rf"^[a-z0-9][a-z0-9-]{{0,62}}{_END}"
+TENANT_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9-]{{0,62}}{_END}"
 DEVICE_PATTERN = rf"^[A-Za-z0-9][A-Za-z0-9._:-]{{0,127}}{_END}"
 ID_PATTERN = rf"^[A-Za-z0-9_.-]{{1,64}}{_END}"
 LOG_NUMBER_PATTERN = rf"^[1-9][0-9]{{0,15}}{_END}"
@@ -38,6 +39,14 @@ type ProjectName = Annotated[
     Meta(
         pattern=PROJECT_PATTERN,
         description="a project's name of 1 to 63 lowercase letters, digits and hyphens",
+    ),
+]
+type TenantName = Annotated[
+    str,
+    Meta(
+        pattern=TENANT_PATTERN,
+        description="a project's name, or `default`: the project that the credential belongs to; "
+        "case does not count",
     ),
 ]
 type DeviceName = Annotated[

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
+from firmtrail.access import tokens
 from firmtrail.access.credentials import new_secret, new_token
-from firmtrail.access.device_secrets import revoke_secrets
+from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_secrets
 from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.commands import access as commands
 from firmtrail.database.database import Database, Statement
@@ -147,6 +148,73 @@ async def test_a_token_is_found_with_its_role_and_the_role_of_its_holder(
         acme, NO_DEVICE, None, token.token.token_id, user, "acme", "viewer", "admin"
     )
     assert found == expected
+
+
+async def find_project(access: Access, text: str, device: str | None) -> ResolvedCredential:
+    return await access.find_project(text, device, address="10.0.0.1")
+
+
+async def test_a_strong_secret_finds_the_project_of_its_device(
+    db: Database, access: Access, acme: int
+) -> None:
+    secret = await add_secret(db, access, "acme", "d1")
+    found = await find_project(access, secret, "d1")
+    assert (found.project, found.log_id, found.device_secret) == ("acme", acme, OWN_DEVICE)
+    elsewhere = await find_project(access, secret, "d2")
+    assert (elsewhere.project, elsewhere.device_secret) == (None, OTHER_DEVICE)
+
+
+async def test_a_secret_that_two_projects_know_for_one_name_finds_neither(
+    db: Database, access: Access, acme: int
+) -> None:
+    await add_project(db, access, "other")
+    for project in ("acme", "other"):
+        await add_secret(db, access, project, "d1", text="y" * 40)
+    found = await find_project(access, "y" * 40, "d1")
+    assert (found.project, found.device_secret) == (None, OTHER_DEVICE)
+
+
+async def test_a_weak_secret_finds_no_project(db: Database, access: Access, acme: int) -> None:
+    await add_secret(db, access, "acme", "d1", text="AAA")
+    found = await find_project(access, "AAA", "d1")
+    assert (found.project, found.device_secret) == (None, NO_DEVICE)
+
+
+async def test_a_token_finds_its_own_project(
+    db: Database, access: Access, recorder: Recorder, acme: int
+) -> None:
+    other = await add_project(db, access, "other")
+    for log_id in (acme, other):
+        user = await add_member(recorder, log_id, "a@b.example", "operator")
+    token = await issue_token(recorder, acme, user, "gateway")
+    for device in ("d1", None):
+        found = await find_project(access, token.text, device)
+        assert (found.project, found.log_id, found.token_role) == ("acme", acme, "gateway")
+        assert found.member_role == "operator"
+    await recorder.act(acme, commands.revoke_token(token.token.token_id, actor="system"))
+    assert (await find_project(access, token.text, "d1")).project is None
+
+
+async def test_a_login_finds_the_only_project_of_its_holder(
+    db: Database, access: Access, recorder: Recorder, acme: int
+) -> None:
+    user = await add_member(recorder, acme, "a@b.example", "operator")
+    await run(db, tokens.insert_login(user, "ftt_login", access.now_ms(), access.now_ms() + 1_000))
+    assert (await find_project(access, "ftt_login", None)).project == "acme"
+    other = await add_project(db, access, "other")
+    await add_member(recorder, other, "a@b.example", "operator")
+    found = await find_project(access, "ftt_login", None)
+    assert (found.project, found.log_id, found.actor_id) == (None, None, user)
+
+
+async def test_a_digest_is_found_as_the_text_that_it_stands_for(
+    db: Database, access: Access, acme: int
+) -> None:
+    key = SealedSecret("d1", "k_1", "key:1")
+    await run(db, insert_secrets("acme", [key], access.now_ms()))
+    found = await access.find("a.b.c", "acme", "d1", address="", digest="key:1")
+    assert found.device_secret == OWN_DEVICE
+    assert (await find(access, "key:1", "d1")).device_secret == NO_DEVICE
 
 
 async def test_a_revoked_token_is_unknown_on_the_next_request(
