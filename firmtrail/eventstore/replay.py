@@ -1,22 +1,39 @@
-"""Reads the entries of one stream, page by page, each page at a bounded cost.
+"""Reads the entries of one stream, page by page, each page at a bounded cost, from either end.
 
-An index finds a stream's events, but not in their order, and a second index would make every append
+A name that ends with "/" stands for all streams that begin with it: "rollout/" for all rollouts. An
+index finds a stream's events, but not in their order, and a second index would make every append
 slower. So a short stream is read by the index: each page reads all of it, at most
 `STREAM_EVENTS_MAX` rows. A longer stream is read by scanning the log itself, a bounded window of
 positions at a time.
 """
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from firmtrail.database.database import Database, Row, Statement
+from firmtrail.eventstore import log
 from firmtrail.eventstore.log import PAGE_ENTRIES, EntryPage
 
 STREAM_EVENTS_MAX = 5_000
 WINDOW_POSITIONS = 4_000
 
+
+class Part(NamedTuple):
+    """Holds some entries, the newest first. Every entry at `start` or later, up to the part before
+    this one, was looked at."""
+
+    start: int
+    entries: EntryPage
+
+
 _COUNT_SOME = """\
 SELECT count(*)
-FROM (SELECT 1 AS one FROM events WHERE log_id = $1 AND stream = $2 LIMIT $3) AS found"""
+FROM (
+    SELECT 1 AS one
+    FROM events
+    WHERE log_id = $1 AND stream = $2
+    ORDER BY stream
+    LIMIT $3) AS found"""
 
 # `position + 0` and `stream || ''` match no column of an index, so each text has only one plan,
 # regardless of a planner's estimates.
@@ -35,6 +52,45 @@ ORDER BY position
 LIMIT $5"""
 
 
+def _of_many(sql: str) -> str:
+    """Returns the same text for all streams that begin with a name that ends with "/"; "0" comes
+    next after "/"."""
+    of_index = "stream >= $2 AND stream < rtrim($2, '/') || '0'"
+    of_window = "stream || '' >= $4 AND stream || '' < rtrim($4, '/') || '0'"
+    return sql.replace("stream = $2", of_index).replace("stream || '' = $4", of_window)
+
+
+_COUNT_SOME_OF_MANY = _of_many(_COUNT_SOME)
+_READ_MANY_BY_INDEX = _of_many(_READ_BY_INDEX)
+_READ_WINDOW_OF_MANY = _of_many(_READ_WINDOW)
+
+
+async def newest_first(db: Database, log_id: int, start: int, stop: int) -> AsyncIterator[Part]:
+    """Yields the log's entries at start <= position < stop from the last one down. Raises
+    `log.Corrupt` where a position is missing."""
+    while start < stop:
+        low = max(start, stop - PAGE_ENTRIES)
+        rows = await db.read(log.page(log_id, low, stop, PAGE_ENTRIES))
+        yield Part(low, log.page_of(log_id, low, rows)[::-1])
+        stop = low
+
+
+async def newest_of_stream(
+    db: Database, log_id: int, stream: str, *, start: int, stop: int
+) -> AsyncIterator[Part]:
+    """Yields the stream's entries at start <= position < stop from the last one down. Parts may be
+    empty: they show that the reading continues."""
+    if await _count(db, log_id, stream) <= STREAM_EVENTS_MAX:
+        pages = [page async for page in _read_by_index(db, log_id, stream, start=start, stop=stop)]
+        yield Part(start, [entry for page in pages for entry in page][::-1])
+        return
+    while start < stop:
+        low = max(start, stop - WINDOW_POSITIONS)
+        pages = [page async for page in _read_by_windows(db, log_id, stream, start=low, stop=stop)]
+        yield Part(low, [entry for page in pages for entry in page][::-1])
+        stop = low
+
+
 async def read_stream(
     db: Database, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
@@ -48,16 +104,18 @@ async def read_stream(
 
 async def _count(db: Database, log_id: int, stream: str) -> int:
     """Returns how many events the stream has, counting no further than one above the maximum."""
-    counted = await db.read(Statement(_COUNT_SOME, (log_id, stream, STREAM_EVENTS_MAX + 1)))
+    sql = _COUNT_SOME_OF_MANY if stream.endswith("/") else _COUNT_SOME
+    counted = await db.read(Statement(sql, (log_id, stream, STREAM_EVENTS_MAX + 1)))
     return int(counted[0][0])
 
 
 async def _read_by_index(
     db: Database, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
+    sql = _READ_MANY_BY_INDEX if stream.endswith("/") else _READ_BY_INDEX
     while start < stop:
         arguments = (log_id, stream, start, stop, PAGE_ENTRIES)
-        page = _page(await db.read(Statement(_READ_BY_INDEX, arguments)))
+        page = _page(await db.read(Statement(sql, arguments)))
         yield page
         start = page[-1][0] + 1 if len(page) == PAGE_ENTRIES else stop
 
@@ -65,10 +123,11 @@ async def _read_by_index(
 async def _read_by_windows(
     db: Database, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
+    sql = _READ_WINDOW_OF_MANY if stream.endswith("/") else _READ_WINDOW
     while start < stop:
         end = min(start + WINDOW_POSITIONS, stop)
         arguments = (log_id, start, end, stream, PAGE_ENTRIES)
-        page = _page(await db.read(Statement(_READ_WINDOW, arguments)))
+        page = _page(await db.read(Statement(sql, arguments)))
         yield page
         start = page[-1][0] + 1 if len(page) == PAGE_ENTRIES else end
 

@@ -54,6 +54,7 @@ PARAMETERS = {
     "outdated": "true: only devices that run a lower version than their model's latest release; "
     "false: only others.",
     "positions": "true: each line begins with its position and a tab.",
+    "newest_first": "true: the answer begins with the last entry.",
     "progress": "true adds the reports of updates under way, which changed no version.",
     "q": "Only devices whose id begins with this text.",
     "reissue": "never_seen: devices that exist and have never authenticated get a new secret.",

@@ -5,10 +5,32 @@ that were recorded at or before it. It must not lie in the future, because nothi
 future yet. `at` selects a moment in the devices' own time, which may be a little ahead.
 """
 
+from typing import NamedTuple
+
 from firmtrail.eventstore import log, sizes
+from firmtrail.eventstore.lineage import POSITION_MAX
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import invalid_parameter
 from firmtrail.http.times import parsed, unix_ms
+
+
+class Positions(NamedTuple):
+    """Names the positions start <= position < stop."""
+
+    start: int
+    stop: int
+
+
+async def positions_between(
+    call: AnyCall, log_id: int, since: str | None, until: str | None
+) -> Positions:
+    """Returns the positions recorded at since <= time < until: times never decrease along a log."""
+    db, start, stop = call.services.db, 0, POSITION_MAX
+    if since is not None:
+        start = max(start, await sizes.at(db, log_id, parameter_ms("since", since) - 1))
+    if until is not None:
+        stop = await sizes.at(db, log_id, parameter_ms("until", until) - 1)
+    return Positions(start, stop)
 
 
 async def size_as_of(call: AnyCall, as_of: str) -> int:

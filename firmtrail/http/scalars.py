@@ -82,9 +82,10 @@ type TilePath = Annotated[
 type StreamName = Annotated[
     str,
     Meta(
-        pattern=rf"^[a-z]+/[A-Za-z0-9._:/-]{{1,140}}{_END}",
-        description="the subject of an entry, such as a device",
-        examples=["device/pump-1"],
+        pattern=rf"^[a-z]+/[A-Za-z0-9._:/-]{{0,140}}{_END}",
+        description="the subject of an entry, such as a device; one that ends with a slash stands "
+        "for all that begin with it",
+        examples=["device/pump-1", "rollout/"],
     ),
 ]
 type ActorName = Annotated[
@@ -93,6 +94,14 @@ type ActorName = Annotated[
         pattern=rf"^(system|(user|token)/[A-Za-z0-9_.-]{{1,64}}){_END}",
         description="the actor of an entry, or of a recorded read",
         examples=["user/u_01"],
+    ),
+]
+type EntryActor = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(system|(device|gateway|user|token)/[A-Za-z0-9._:-]{{1,128}}){_END}",
+        description="the actor of an entry",
+        examples=["user/u_01", "device/pump-1"],
     ),
 ]
 type TypeNames = Annotated[

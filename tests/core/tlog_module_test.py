@@ -14,10 +14,11 @@ def test_the_module_of_proofs_passes_its_tests(tmp_path: Path) -> None:
     node = shutil.which("node")
     assert node, "node runs the tests of the browser's modules: install nodejs"
     with resources.as_file(STATIC) as static:
-        shutil.copytree(static, tmp_path / "static")
+        for script in static.rglob("*.js"):  # a server gives them out as if they were in one folder
+            shutil.copy(script, tmp_path)
     (tmp_path / "package.json").write_text('{"type": "module"}')
     variables = {
-        "STATIC_FOLDER": str(tmp_path / "static"),
+        "STATIC_FOLDER": str(tmp_path),
         "VECTORS": str(HERE / "data" / "tlog-vectors.json"),
     }
     done = subprocess.run(

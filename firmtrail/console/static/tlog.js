@@ -221,7 +221,7 @@ async function verifyEd25519(signature, message, key) {
   } catch (error) {
     if (error.name !== "NotSupportedError") return false;
   }
-  const { verifyAsync } = await import("./noble-ed25519/index.js");
+  const { verifyAsync } = await import("./noble-ed25519.js");
   return verifyAsync(signature, message, key, { zip215: false });
 }
 

@@ -1,15 +1,15 @@
 """Serves the log's entries as they are stored, and the free texts of events."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
 from firmtrail.commands import access as commands
-from firmtrail.events.entry import decode, envelope_of, types_named
-from firmtrail.eventstore import free_texts, log, replay, sizes
+from firmtrail.events.entry import decode
+from firmtrail.eventstore import free_texts, log
 from firmtrail.http import query_times, recorded_reads, respond
 from firmtrail.http.api.rows import ADMINISTER, AUDIT, DELETE, L, P, command, read, resource
 from firmtrail.http.call import Call
@@ -17,7 +17,9 @@ from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.logs import log_of
 from firmtrail.http.respond import NDJSON
 from firmtrail.http.route import Route
-from firmtrail.http.scalars import Position, StreamName, Time, TypeNames
+from firmtrail.http.scalars import EntryActor, Position, StreamName, Time, TypeNames
+from firmtrail.projections import log_entries
+from firmtrail.projections.log_entries import UnknownType, Wanted
 
 CLOUDEVENT = "application/cloudevents+json"
 
@@ -26,10 +28,11 @@ class EventsQuery(
     msgspec.Struct, frozen=True, kw_only=True, rename={"start": "from", "stop": "to"}
 ):
     """Chooses entries: from <= position < to, since <= recorded < until, of a stream, of some
-    types.
+    types, of an actor.
 
-    `limit` sets how many the answer has at most; `positions` puts its position and a tab before
-    each.
+    A stream that ends with "/" stands for all that begin with it. `limit` sets how many the answer
+    has at most; `positions` puts its position and a tab before each; `newest_first` begins with
+    the last entry.
     """
 
     start: Position = 0
@@ -38,8 +41,10 @@ class EventsQuery(
     until: Time | None = None
     stream: StreamName | None = None
     type: TypeNames | None = None
+    actor: EntryActor | None = None
     limit: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
     positions: bool = False
+    newest_first: bool = False
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -53,15 +58,6 @@ type EventsCall = Call[EventsQuery, None]
 type Pages = AsyncIterator[log.EntryPage]
 
 
-class EventRange(NamedTuple):
-    """Names the entries of a log that are asked for: start <= position < stop, of these types."""
-
-    log_id: int
-    start: int
-    stop: int
-    types: frozenset[str] | None
-
-
 async def get_events(call: EventsCall) -> web.StreamResponse:
     """Return the log's entries as they are stored, one per line.
 
@@ -71,7 +67,7 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     """
     with call.services.replays.enter(call.caller):
         head = await log.head(call.services.db, await log_of(call))
-        wanted = await _range(call, head)
+        wanted = await _wanted(call, head)
         await recorded_reads.record(call, _asked(call.query, head.number, wanted))
         write = _numbered if call.query.positions else _lines
         chunks = write(_limited(_pages(call, wanted), call.query.limit))
@@ -79,55 +75,44 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
         return await respond.stream(call, respond.NDJSON, chunks, headers)
 
 
-async def _range(call: EventsCall, head: log.Head) -> EventRange:
-    """Returns the range, with times resolved to positions: times never decrease along the log."""
-    query, db = call.query, call.services.db
-    start = query.start
-    stop = head.size if query.stop is None else min(query.stop, head.size)
-    if query.since is not None:
-        since_ms = query_times.parameter_ms("since", query.since)
-        start = max(start, await sizes.at(db, head.log_id, since_ms - 1))
-    if query.until is not None:
-        until_ms = query_times.parameter_ms("until", query.until)
-        stop = min(stop, await sizes.at(db, head.log_id, until_ms - 1))
-    if query.limit is not None and query.stream is None and query.type is None:
-        stop = min(stop, start + query.limit)
-    return EventRange(head.log_id, start, stop, _types(query.type))
+async def _wanted(call: EventsCall, head: log.Head) -> Wanted:
+    """Returns the entries that are asked for, with times resolved to positions."""
+    query = call.query
+    recorded = await query_times.positions_between(call, head.log_id, query.since, query.until)
+    start = max(query.start, recorded.start)
+    stop = min(head.size if query.stop is None else query.stop, recorded.stop, head.size)
+    types = None
+    if query.type is not None:
+        try:
+            types = log_entries.types_of(query.type.split(","))
+        except UnknownType as error:
+            raise invalid_parameter("type", str(error)) from None
+    wanted = Wanted(head.log_id, start, stop, query.stream, types, query.actor)
+    if query.limit is not None and wanted.is_range:
+        return wanted.at_most(query.limit, newest_first=query.newest_first)
+    return wanted
 
 
-def _types(names: str | None) -> frozenset[str] | None:
-    """Returns the types named. An unknown name is refused, so that a mistyped one does not look
-    like none."""
-    if names is None:
-        return None
-    wanted: set[str] = set()
-    for name in names.split(","):
-        types = types_named(name)
-        if not types:
-            raise invalid_parameter("type", f"there is no event type {name}")
-        wanted |= types
-    return frozenset(wanted)
-
-
-def _asked(query: EventsQuery, number: int, wanted: EventRange) -> dict[str, object]:
-    named = {"stream": query.stream, "type": query.type, "limit": query.limit}
+def _asked(query: EventsQuery, number: int, wanted: Wanted) -> dict[str, object]:
+    named = {
+        "stream": query.stream,
+        "type": query.type,
+        "actor": query.actor,
+        "limit": query.limit,
+        "newest_first": query.newest_first or None,
+    }
     filters = {name: value for name, value in named.items() if value is not None}
     return {"log": number, "from": wanted.start, "to": wanted.stop, **filters}
 
 
-def _pages(call: EventsCall, wanted: EventRange) -> Pages:
-    db, (log_id, start, stop, types), stream = call.services.db, wanted, call.query.stream
-    if stream is not None:
-        pages = replay.read_stream(db, log_id, stream, start=start, stop=stop)
+async def _pages(call: EventsCall, wanted: Wanted) -> Pages:
+    db = call.services.db
+    if call.query.newest_first:
+        async for part in log_entries.newest_first(db, wanted):
+            yield part.entries
     else:
-        pages = log.read(db, log_id, start, stop)
-    return pages if types is None else _of_types(pages, types)
-
-
-async def _of_types(pages: Pages, types: frozenset[str]) -> Pages:
-    """Keeps the entries of these types. Empty pages stay: they show that reading continues."""
-    async for page in pages:
-        yield [entry for entry in page if envelope_of(entry[2]).type in types]
+        async for page in log_entries.oldest_first(db, wanted):
+            yield page
 
 
 async def _limited(pages: Pages, limit: int | None) -> Pages:
