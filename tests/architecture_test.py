@@ -30,8 +30,8 @@ LAYERS = {
     ),
     "audit": "database events eventstore projections publishing rebuilding recording schema",
     "http": (
-        "__version__ access artifacts commands config database eventstore followers projections "
-        "publishing rebuilding recording repeats rules schema"
+        "__version__ access artifacts commands config database events eventstore followers "
+        "projections publishing rebuilding recording repeats rules schema"
     ),
     **dict.fromkeys(
         ("protocols.hawkbit", "protocols.memfault", "protocols.mender", "protocols.plain"),

@@ -59,6 +59,13 @@ type DeviceName = Annotated[
 type DevicePrefix = Annotated[
     str, Meta(pattern=DEVICE_PATTERN, description="the beginning of a device's name")
 ]
+type SearchText = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[^\x00-\x1f\x7f]{{1,128}}{_END}",
+        description="1 to 128 characters, the beginning of a name",
+    ),
+]
 type Name = Annotated[
     str,
     Meta(pattern=_NAME, description="a name of 1 to 64 letters, digits and the characters . _ -"),

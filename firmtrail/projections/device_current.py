@@ -45,6 +45,9 @@ STATE = view.selected(TABLE.columns, "device")
 SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
 """Is true of a device that neither reported nor called since `$n`."""
 
+IS_FAILING = f"status IN {view.listed(FAILING)}"
+"""Is true of a device whose last report says that an update failed."""
+
 _LOAD = f"""\
 SELECT {STATE}
 FROM given
@@ -88,6 +91,17 @@ LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.devi
 WHERE device.log_id = $1
     AND device.generation = {generation_of(NAME)}
     AND {{conditions}}"""
+
+_COUNT_FAILING = f"""\
+SELECT count(*)
+FROM (
+    SELECT 1
+    FROM device_current
+    WHERE log_id = $1
+        AND generation = {generation_of(NAME)}
+        AND {IS_FAILING}
+        AND decommissioned = 0
+    LIMIT $2) AS found"""
 
 
 class CurrentDevice(NamedTuple):
@@ -170,6 +184,12 @@ async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
     return total
 
 
+async def count_failing(db: Reader, log_id: int, *, devices_max: int) -> int:
+    """Returns how many devices fail, up to `devices_max`. Reads an index of these devices only."""
+    [[found]] = await db.read(Statement(_COUNT_FAILING, (log_id, devices_max)))
+    return int(found)
+
+
 async def _count(db: Reader, conditions: Sequence[str], args: Sequence[Value]) -> int:
     text = _COUNT.format(conditions=" AND ".join(["$2 = $2", *conditions]))
     [[total]] = await db.read(Statement(text, tuple(args)))
@@ -184,19 +204,15 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         args.append(value)
         conditions.append(condition.replace("$n", f"${len(args)}"))
 
-    if which.version is not None:
-        add("device.version = $n", which.version)
-    if which.model is not None:
-        add("device.model = $n", which.model)
-    if which.cohort is not None:
-        add("device.cohort = $n", which.cohort)
+    for column in ("version", "model", "cohort"):
+        if (value := getattr(which, column)) is not None:
+            add(f"device.{column} = $n", value)
     if which.tag is not None:
         add("device.tags <> replace(device.tags, $n, '')", f"|{which.tag}|")
-    if which.failing is not None:
-        add(
-            f"(CASE WHEN device.status IN {view.listed(FAILING)} THEN 1 ELSE 0 END) = $n",
-            int(which.failing),
-        )
+    if which.failing is True:  # in these words, an index finds them
+        conditions.append(f"device.{IS_FAILING}")
+    if which.failing is False:
+        conditions.append(f"coalesce(device.status, '') NOT IN {view.listed(FAILING)}")
     if which.silent_since_ms is not None:
         add(SILENT, which.silent_since_ms)
     if which.prefix is not None:

@@ -96,6 +96,8 @@ class RolloutTexts(NamedTuple):
 
     started: str | None
     phase: str | None
+    is_own_pause: bool = False
+    """Whether the rollout paused itself over its failures."""
 
 
 def load(log_id: int, generation: int) -> Statement:
@@ -136,7 +138,9 @@ async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, RolloutTexts]]:
     """Returns the log's size, and the reasons that people gave for each rollout."""
     rows = await db.read(Statement(_TEXTS, (log_id,)))
     found = {
-        name: RolloutTexts(started, _pause_reason(own_pause) if own_pause else phase)
+        name: RolloutTexts(
+            started, _pause_reason(own_pause) if own_pause else phase, own_pause is not None
+        )
         for _, name, started, phase, own_pause in rows
         if name is not None
     }

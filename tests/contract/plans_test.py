@@ -24,6 +24,7 @@ from firmtrail.projections import (
     fold,
     history_lines,
     releases,
+    rollout_failures,
     rollouts,
 )
 from firmtrail.projections.device_history import HistoryRequest
@@ -31,6 +32,7 @@ from firmtrail.projections.fleet_past import Past
 from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.rebuild import rebuild
 from firmtrail.recording.recorder import Recorder
+from firmtrail.rules.rollout import RolloutState
 from tests.databases import new_log, opened, write
 from tests.fleet import NOON_MS, register, report
 from tests.postgres_server import PostgresServer
@@ -163,6 +165,13 @@ INSERT INTO device_history (
 SELECT {log_id}, 1, 'd' || lpad(d::text, 6, '0'), r, r * {devices} + d, 1, '1.0.' || r % 2,
     'installed', r, r, 0, 0
 FROM generate_series(0, {reports} - 1) AS r, generate_series(0, {devices} - 1) AS d""",
+    """\
+INSERT INTO device_offers (
+    log_id, generation, device, source, version, cause, position, offered_at_ms, attempt, attempts,
+    has_failed, is_counted, installing_place, outcome, outcome_position, outcome_place)
+SELECT {log_id}, 1, 'd' || lpad(d::text, 6, '0'), 'r', '1.0.1', 'rollout', d, d, 1, 1, 1, 1, -1,
+    CASE WHEN d % 30 = 0 THEN 'failed' ELSE 'installed' END, {devices} + d, 1
+FROM generate_series(0, {devices} - 1) AS d""",
     "ANALYZE",
 )
 
@@ -175,6 +184,17 @@ WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace""")
 
 type Read = Callable[[Database, int], Awaitable[object]]
 
+FAILED_ROLLOUT = RolloutState(
+    id="r",
+    model="m",
+    version="1",
+    reach=1,
+    position=0,
+    started_at_ms=0,
+    phase_position=0,
+    phase_at_ms=0,
+    resumed_position=0,
+)
 DEVICE = "d000007"
 FEW = [f"d{n:06}" for n in range(10)]
 
@@ -219,6 +239,14 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
     "releases": (lambda db, log_id: db.read(releases.load_with_texts(log_id)), 1),
     "releases of all projects": (lambda db, _: releases.everywhere(db), 1),
     "rollouts": (rollouts.texts, 1),
+    "the failures of a rollout": (
+        lambda db, log_id: rollout_failures.newest(db, log_id, FAILED_ROLLOUT),
+        rollout_failures.FAILURES_MAX // 10,
+    ),
+    "the number of failing devices": (
+        lambda db, log_id: device_current.count_failing(db, log_id, devices_max=10_000),
+        1,
+    ),
     "a question": (lambda db, log_id: device_asks.one(db, log_id, (DEVICE, "q")), 1),
     "versions of all projects": (lambda db, _: fleet_versions.everywhere(db), 1),
 }

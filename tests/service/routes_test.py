@@ -275,6 +275,7 @@ INCOMPLETE = {
     "GET /api/v1/projects/{project}/actors/{id}",  # the id belongs to a rollout
     "GET /api/v1/projects/{project}/log/consistency",
     "GET /api/v1/projects/{project}/logs/{number}/consistency",
+    "GET /api/v1/projects/{project}/search",
     "GET /api/v1/projects/{project}/versions/timeline",
 }
 """The routes that need more than their path to answer 200."""

@@ -15,7 +15,14 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListPage, ListQuery, SortKey
-from firmtrail.projections import check_in, device_offers, rollout_devices, rollouts
+from firmtrail.projections import (
+    check_in,
+    device_offers,
+    rollout_devices,
+    rollout_failures,
+    rollouts,
+)
+from firmtrail.projections.rollout_failures import FailureKind
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import progress, rollout
 from firmtrail.rules.control import Control
@@ -96,6 +103,26 @@ class RolloutDevice(msgspec.Struct, frozen=True, kw_only=True):
     since: TimeText | None
     last_seen_at: TimeText | None
     reason: ProgressReason
+
+
+class FailureReason(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts the devices that failed for one reason; `example` is the one that failed last."""
+
+    kind: FailureKind
+    reason: str | None
+    devices: int
+    share: float
+    example: str
+
+
+class Failures(msgspec.Struct, frozen=True, kw_only=True):
+    """Groups the newest failures of a rollout by their reasons, the most frequent first."""
+
+    items: list[FailureReason]
+    devices: int
+    """The number of failures that were grouped."""
+    is_partial: bool
+    """Whether the rollout may have older failures than those that were grouped."""
 
 
 async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -201,6 +228,32 @@ def shown(control: Control, found: rollout.RolloutState, texts: RolloutTexts) ->
     )
 
 
+async def get_failures(call: AnyCall) -> web.Response:
+    """Return why devices failed in a rollout, by the reasons that they gave.
+
+    At most the newest 2 000 failures are grouped.
+    """
+    async with consistent_read(call) as now:
+        found = await failures_of(call, now, rollout_of(call, now.control))
+    return respond.resource(call, found, now.size)
+
+
+async def failures_of(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> Failures:
+    """Returns the newest failures of a rollout, by their reasons."""
+    failed, is_partial = await rollout_failures.newest(now.reader, call.log_id, found)
+    items = [
+        FailureReason(
+            kind=each.kind,
+            reason=each.reason,
+            devices=each.devices,
+            share=round(each.devices / len(failed), 6),
+            example=each.example,
+        )
+        for each in rollout_failures.grouped(failed)
+    ]
+    return Failures(items=items, devices=len(failed), is_partial=is_partial)
+
+
 async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.StreamResponse:
     """List the devices that a rollout covers, each in exactly one state."""
 
@@ -258,6 +311,7 @@ async def _devices(
 ROUTES = (
     listing(f"{P}/rollouts", get_rollouts, READ, Rollout, is_view=True),
     resource(ROLLOUT, get_rollout, READ, Rollout, is_view=True),
+    resource(f"{ROLLOUT}/failures", get_failures, READ, Failures, is_view=True),
     listing(
         f"{ROLLOUT}/devices",
         get_rollout_devices,

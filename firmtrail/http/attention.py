@@ -1,0 +1,128 @@
+"""Finds what needs a person's attention in a project: its notes, the most serious first.
+
+Each note is read from memory or from an index of the rows that it is about, so a fleet of any size
+costs the same.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from firmtrail.events.entry import decode
+from firmtrail.events.steering import Halted
+from firmtrail.events.times import time_text
+from firmtrail.eventstore import log
+from firmtrail.http.call import AnyCall
+from firmtrail.http.decisions import ConsistentRead, consistent_read
+from firmtrail.projections import device_current, rollouts
+from firmtrail.projections.rollouts import RolloutTexts
+from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.rollout import RolloutState
+
+FAILING_MAX = 10_000
+"""Limits the failing devices that a note counts; a note with this number means at least so many."""
+
+ROLLOUTS_MAX = 50
+"""Limits the paused rollouts that have a note, the newest first."""
+
+type NoteKind = Literal["log_refused", "rebuilding", "halted", "paused", "failing"]
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """Says in words what needs attention, since when, and what it is about."""
+
+    kind: NoteKind
+    says: str
+    since: str | None = None
+    position: int | None = None
+    """The position of the event that began it."""
+    rollout: str | None = None
+    devices: int | None = None
+
+
+async def notes(call: AnyCall) -> tuple[int, list[Note]]:
+    """Returns the size of the log and the project's notes. While a view cannot be read, the notes
+    say only that."""
+    async with call.services.db.moment() as reader:
+        head = await log.head(reader, call.log_id)
+    found = [*_refused(call, head), *await _rebuilding(call)]
+    if call.log_id in call.services.builder.unfit:
+        return head.size, found
+    async with consistent_read(call) as now:
+        return now.size, [*found, *await _notes_of(call, now)]
+
+
+def _refused(call: AnyCall, head: log.Head) -> Iterable[Note]:
+    fault = call.services.recorder.minimum_sizes.refused.get(LogName(head.project, head.number))
+    if fault is not None:
+        yield Note(kind="log_refused", says=f"The log takes no events: {fault}.")
+
+
+async def _rebuilding(call: AnyCall) -> list[Note]:
+    state = await call.services.builder.state(call.log_id)
+    if state.failure is not None:
+        return [Note(kind="rebuilding", says=f"A view could not be rebuilt: {state.failure}.")]
+    if state.build is None:
+        return []
+    views = ", ".join(sorted(state.build.wanted))
+    says = f"Views are being rebuilt ({views}): {state.build.position} of {state.size} events."
+    return [Note(kind="rebuilding", says=says, position=state.build.position)]
+
+
+async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
+    found = [] if now.control.halt is None else [await _halted(call, now)]
+    paused = sorted(_paused(now.control), key=lambda each: -each.phase_position)
+    if paused:
+        _, texts = await rollouts.texts(now.reader, call.log_id)
+        found += [_pause(each, texts[each.id]) for each in paused[:ROLLOUTS_MAX]]
+    failing = await device_current.count_failing(now.reader, call.log_id, devices_max=FAILING_MAX)
+    return [*found, _failing(failing)] if failing else found
+
+
+def _paused(control: Control) -> Iterable[RolloutState]:
+    """Yields the paused rollouts that can be resumed."""
+    for each in control.rollouts.values():
+        is_over = each.version is not None and is_withdrawn(control, each.model, each.version)
+        if each.phase == "paused" and not is_over:
+            yield each
+
+
+async def _halted(call: AnyCall, now: ConsistentRead) -> Note:
+    stream = f"project/{call.project}"
+    rows = await now.reader.read(log.of_stream(call.log_id, stream))
+    halts = [decode(position, text) for position, _, text in rows if "Halted" in text]
+    last = next((each for each in reversed(halts) if isinstance(each.event, Halted)), None)
+    everything = "Everything is" if now.control.halt == "all" else "All but rollbacks are"
+    return Note(
+        kind="halted",
+        says=f"{everything} halted: no device is offered anything else.",
+        since=time_text(last.recorded_at_ms) if last else None,
+        position=last.position if last else None,
+    )
+
+
+def _pause(rollout: RolloutState, texts: RolloutTexts) -> Note:
+    return Note(
+        kind="paused",
+        says=_pause_text(rollout, texts),
+        since=time_text(rollout.phase_at_ms),
+        position=max(rollout.phase_position, 0),
+        rollout=rollout.id,
+    )
+
+
+def _pause_text(rollout: RolloutState, texts: RolloutTexts) -> str:
+    name = f"{'rollback' if rollout.is_rollback else 'rollout'} of "
+    name += f"{rollout.bad_version or rollout.version} to {rollout.model}"
+    if texts.is_own_pause:
+        allowed = f"{rollout.failed_percent} % are allowed"
+        return f"The {name} paused itself: {texts.phase}, and {allowed}."
+    return f"The {name} is paused{f': {texts.phase}' if texts.phase else ''}."
+
+
+def _failing(devices: int) -> Note:
+    many = f"At least {devices}" if devices == FAILING_MAX else f"{devices}"
+    says = f"{many} devices failed" if devices > 1 else "1 device failed"
+    return Note(kind="failing", says=f"{says} their last update.", devices=devices)
