@@ -47,9 +47,9 @@ LAYERS = {
         "__version__ access artifacts commands database events eventstore http projections "
         "publishing rebuilding recording repeats rules"
     ),
-    "http.routes": "config http http.api protocols",
+    "http.routes": "config console http http.api protocols",
     "http.app": (
-        "access artifacts commands config database followers http http.api http.routes "
+        "access artifacts commands config console database followers http http.api http.routes "
         "projections publishing rebuilding recording"
     ),
     "simulate": "events exits",
@@ -61,9 +61,11 @@ LAYERS = {
     "__main__": "main",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
-    "aiohttp": "audit.source cli http main simulate",
+    "aiohttp": "audit.source cli console http main simulate",
     "aiosqlite": "database.sqlite_writer",
     "asyncpg": "database.postgres",
+    "jinja2": "console",
+    "markupsafe": "console",
     "obstore": "artifacts publishing.published_bucket",
     "os.environ": "environment",
     "os.getenv": "environment",

@@ -3,3 +3,13 @@
 Each page is one file with its routes and its template. A page uses the machinery of `http` and
 everything below, but neither `http.api` nor `protocols`. docs/console.md says how a page joins.
 """
+
+from firmtrail.console import files
+from firmtrail.console.pages import fleet, projects
+
+ROUTES = (
+    *files.ROUTES,
+    *projects.ROUTES,
+    *fleet.ROUTES,
+)
+"""The routes of all pages. A path with a name comes before the one that takes any name there."""

@@ -20,6 +20,7 @@ from firmtrail.access.reads import Reads
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
+from firmtrail.console import problems
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.followers.following import Following
@@ -36,7 +37,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.route import Route
+from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
@@ -139,15 +140,13 @@ def build(services: Services) -> web.Application:
     app[SERVICES] = services
     app[CLIENTS] = services.clients
     app[openapi.DOCUMENT] = openapi.document(served)
-    for path in dict.fromkeys(route.path for route in served):
-        here = [route for route in served if route.path == path]
+    everything = (*served, *routes.PAGES)
+    for path in dict.fromkeys(route.path for route in everything):
+        here = [route for route in everything if route.path == path]
         _add_resource(app, path, here, services)
-    app.router.add_route(
-        hdrs.METH_ANY,
-        "/{rest:.*}",
-        _refusing("(none)", NotFound, services),
-        expect_handler=incoming.expected,
-    )
+    for path, shows_problem in (("/console/{rest:.*}", problems.shown), ("/{rest:.*}", None)):
+        refusing = _refusing("(none)", NotFound, services, shows_problem)
+        app.router.add_route(hdrs.METH_ANY, path, refusing, expect_handler=incoming.expected)
     app.cleanup_ctx.append(_tasks)
     app.on_shutdown.append(_drain)
     return app
@@ -168,12 +167,16 @@ def _add_resource(
     def not_allowed() -> Problem:
         return MethodNotAllowed(f"Allowed methods: {allowed}.", headers={"Allow": allowed})
 
-    resource.add_route(
-        hdrs.METH_ANY, _refusing(path, not_allowed, services), expect_handler=incoming.expected
-    )
+    refusing = _refusing(path, not_allowed, services, here[0].shows_problem)
+    resource.add_route(hdrs.METH_ANY, refusing, expect_handler=incoming.expected)
 
 
-def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> Any:
+def _refusing(
+    path: str,
+    problem: Callable[[], Problem],
+    services: Services,
+    shows_problem: ShowsProblem | None,
+) -> Any:
     async def refuse(_call: AnyCall) -> web.StreamResponse:
         raise problem()
 
@@ -186,6 +189,7 @@ def _refusing(path: str, problem: Callable[[], Problem], services: Services) -> 
             summary="",
             answers={},
             is_raw=True,
+            shows_problem=shows_problem,
         ),
         services,
     )

@@ -22,9 +22,11 @@ from firmtrail.http import errors, origin, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
+from firmtrail.http.errors import Problem
+from firmtrail.http.forms import form_taker
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.poll import POLL_AFTER, poll_after
-from firmtrail.http.route import Route, path_names
+from firmtrail.http.route import Route, ShowsProblem, path_names
 from firmtrail.repeats import Repeats
 
 REBUILT_RETRY_AFTER_S = 10
@@ -49,6 +51,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     observe = services.metrics.observer(route.protocol, route.method, route.path)
     log = _logger(route)
     is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
+    shows_problem = route.shows_problem
 
     async def work(call: AnyCall) -> web.StreamResponse:
         if not is_safe:
@@ -60,7 +63,8 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         began = perf_counter()
         request_id = str(uuid_utils.uuid7())
         call: AnyCall = Call(request, request_id, services)
-        response = await errors.answer_or_problem(work(call), request, request_id)
+        show = errors.problem_response if shows_problem is None else _shown(shows_problem, call)
+        response = await errors.answer_or_problem(work(call), request, request_id, show)
         # A 201 recorded the call; after a 5xx the device calls again.
         is_settled = response.status == 201 or response.status >= 500
         if call.caller.is_first_call and not is_settled and not response.prepared:
@@ -79,6 +83,10 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         return response
 
     return handle
+
+
+def _shown(shows_problem: ShowsProblem, call: AnyCall) -> Callable[[Problem, str], web.Response]:
+    return lambda problem, _request_id: shows_problem(call, problem)
 
 
 def touch_device(call: AnyCall, status: int) -> None:
@@ -153,6 +161,8 @@ def _name_check(path: str) -> Callable[[dict[str, str]], None]:
 
 
 def _body_taker(route: Route) -> Prepare | None:
+    if route.form is not None:
+        return form_taker(route.form)
     if route.body is None:
         return _take_key if route.takes_key else None
     items_max = route.array_items_max

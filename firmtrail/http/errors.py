@@ -6,7 +6,7 @@ should do: fix the request (4xx), accept that a rule refuses it (409), or try ag
 with its request id and answered with 500 without detail; a stack trace never leaves the server.
 """
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, ClassVar, NamedTuple
 
@@ -236,21 +236,6 @@ class ServiceUnavailable(Problem):
         super().__init__(detail, code=code, headers={"Retry-After": str(max(1, retry_after_s))})
 
 
-async def answer_or_problem(
-    work: Awaitable[web.StreamResponse], request: web.Request, request_id: str
-) -> web.StreamResponse:
-    """Returns the answer of `work`, or the problem that its error means. If the answer has begun to
-    stream, its connection is broken instead, so that the client sees no clean end."""
-    try:
-        return await work
-    except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
-        info = RequestInfo(request_id, address_of(request))
-        problem = problem_of(error, info)
-        if STREAM in request:
-            return _broken_stream(request, error, info)
-        return problem_response(problem, request_id)
-
-
 def problem_response(problem: Problem, request_id: str) -> web.Response:
     """Returns the problem as an answer; each status has one title."""
     return web.Response(
@@ -259,6 +244,25 @@ def problem_response(problem: Problem, request_id: str) -> web.Response:
         content_type=PROBLEM_MEDIA_TYPE,
         headers=problem.headers | {"Cache-Control": "no-store"},
     )
+
+
+async def answer_or_problem(
+    work: Awaitable[web.StreamResponse],
+    request: web.Request,
+    request_id: str,
+    show: Callable[[Problem, str], web.Response] = problem_response,
+) -> web.StreamResponse:
+    """Returns the answer of `work`, or the problem that its error means, as `show` shows it. If the
+    answer has begun to stream, its connection is broken instead, so that the client sees no clean
+    end."""
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 (the one place: an unknown error is a 500)
+        info = RequestInfo(request_id, address_of(request))
+        problem = problem_of(error, info)
+        if STREAM in request:
+            return _broken_stream(request, error, info)
+        return show(problem, request_id)
 
 
 def problem_body(problem: Problem, request_id: str) -> ProblemBody:

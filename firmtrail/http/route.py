@@ -20,6 +20,7 @@ from firmtrail.http.callers import (
     RouteAccess,
     UserAccess,
 )
+from firmtrail.http.errors import Problem
 from firmtrail.rules import version
 
 SINGLE_BODY_BYTES_MAX = 64 * 1024
@@ -39,6 +40,7 @@ class ListOf(NamedTuple):
 
 
 type Handler = Callable[[AnyCall], Awaitable[web.StreamResponse]]
+type ShowsProblem = Callable[[AnyCall, Problem], web.Response]
 type Content = Any
 """The content of an answer: types that msgspec encodes to JSON, a media type, or None."""
 
@@ -124,6 +126,10 @@ class Route:
     """The media types that Accept can ask for instead of JSON."""
     sends: tuple[str, ...] = ()
     """The headers of its answers that do not follow from its other fields."""
+    form: type[msgspec.Struct] | None = None
+    """The Struct that the fields of a page's form are decoded to; None: it takes no form."""
+    shows_problem: ShowsProblem | None = None
+    """Shows a problem as a page; None: a problem is JSON."""
 
     @property
     def is_of_devices(self) -> bool:

@@ -7,7 +7,7 @@ order. The routes of each protocol made by others stand in its folder in `protoc
 
 from collections.abc import Collection
 
-from firmtrail import protocols
+from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.http.api import (
     access_record,
@@ -70,6 +70,9 @@ ROUTES = (
     *rebuilds.ROUTES,
     *operations.ROUTES,
 )
+
+PAGES = console.ROUTES
+"""The routes of the console's pages, which are not part of the API and its document."""
 
 
 def served(

@@ -79,7 +79,7 @@ def _reader(kind: Any, read_items: _ReadItems | None) -> BodyReader:
     def single(body: bytes) -> Any:
         value = read_one(body)
         if isinstance(value, FaultyItem):
-            raise _invalid(value.faults)
+            raise invalid(value.faults)
         return value
 
     async def read_checked(body: bytes) -> Any:
@@ -191,7 +191,7 @@ def _refusing(read_one: _ReadOne, texts: list[msgspec.Raw]) -> Iterator[Any]:
                 break
         yield item
     if faults:
-        raise _invalid(faults)
+        raise invalid(faults)
 
 
 def _skipping(read_one: _ReadOne, texts: list[msgspec.Raw]) -> Iterator[Any]:
@@ -300,7 +300,8 @@ def _size_check(item_kind: Any) -> Callable[[list[msgspec.Raw]], None]:
     return check
 
 
-def _invalid(faults: list[Fault]) -> Invalid:
+def invalid(faults: list[Fault]) -> Invalid:
+    """Returns the problem of a body or a query with these faults; there is at least one."""
     first = faults[0]
     where = first.pointer or first.parameter or "the body"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -311,7 +312,7 @@ def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], An
     """Returns a reader of query parameters, which names the faults of all of them. It reads a space
     as "+": an unescaped "+" arrives as a space, and no parameter may contain one."""
     fields = msgspec.structs.fields(kind)
-    parameters = {field.encode_name: _parameter_reader(field.type) for field in fields}
+    parameters = {field.encode_name: parameter_reader(field.type) for field in fields}
     required = [field.encode_name for field in fields if field.required]
 
     def read(query: MultiMapping[str]) -> Any:
@@ -319,7 +320,7 @@ def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], An
         missing = [name for name in required if name not in query]
         faults += [Fault("is missing", parameter=name) for name in missing]
         if faults:
-            raise _invalid(faults[:FAULTS_MAX])
+            raise invalid(faults[:FAULTS_MAX])
         return msgspec.convert(values, kind)
 
     return read
@@ -343,7 +344,8 @@ def _read_parameters(
     return values, faults
 
 
-def _parameter_reader(kind: Any) -> Callable[[str], Any]:
+def parameter_reader(kind: Any) -> Callable[[str], Any]:
+    """Returns a reader of one text as `kind`; it raises `msgspec.ValidationError` with a reason."""
     kinds = alternatives(bare_type(kind)) or (kind,)
     [value_kind] = (each for each in kinds if each is not types.NoneType)
 

@@ -1,0 +1,1 @@
+"""Draws charts as SVG, with the same numbers as a table."""

@@ -1,0 +1,1 @@
+"""Holds the pages, one file each: the functions that read, and their routes."""
