@@ -21,6 +21,7 @@ from typing import NamedTuple
 from cachetools import LRUCache, TTLCache
 
 from firmtrail.access.batches import BatchWriter
+from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Given, Script, Statement, Unavailable, Value
 from firmtrail.eventstore import chain
 
@@ -110,6 +111,12 @@ SELECT size, head
 FROM access_heads
 WHERE project = $1 AND size > sealed"""
 
+_GROWN = """\
+SELECT given.n
+FROM given
+JOIN access_heads ON access_heads.project = given.project
+WHERE access_heads.size > access_heads.sealed"""
+
 _NOTE_SEALED = "UPDATE access_heads SET sealed = $2 WHERE project = $1"
 
 _TO_SEAL = """\
@@ -149,6 +156,7 @@ class Reads:
         self._heads: LRUCache[str, ChainHead] = LRUCache(REMEMBERED_MAX)
         """As last written by this process, by project."""
         self._remembered: TTLCache[tuple[str, ...], None] = TTLCache(REMEMBERED_MAX, AGAIN_AFTER_S)
+        self._grown: Coalescer[tuple[str]] = Coalescer(db, _grown)
 
     async def add(self, read: Read) -> None:
         """Records a read; returns when it is durable. Raises `Unavailable`: then refuse it."""
@@ -164,6 +172,10 @@ class Reads:
         if key not in self._remembered:
             await self.add(read)
             self._remembered[key] = None
+
+    async def has_grown(self, project: str) -> bool:
+        """Returns whether there are records that no seal covers."""
+        return bool(await self._grown.get((project,)))
 
     async def _write(self, batch: Sequence[Read]) -> None:
         projects = {read.project for read in batch}
@@ -206,6 +218,11 @@ def _extended(before: ChainHead, reads: Sequence[Read]) -> tuple[ChainHead, list
     return ChainHead(before.size + len(rows), chain.extended(before.head, rows)), rows
 
 
+def _grown(keys: Sequence[tuple[str]]) -> Statement:
+    given = Given("n bigint, project text", [(n, *key) for n, key in enumerate(keys)])
+    return Statement(_GROWN, (), given)
+
+
 def unsealed(project: str) -> Statement:
     """Gives the size and the head of the project's chain, if it has grown since the last seal."""
     return Statement(_UNSEALED, (project,))
@@ -214,11 +231,6 @@ def unsealed(project: str) -> Statement:
 def note_sealed(project: str, size: int) -> Statement:
     """Notes that the log has recorded the head after `size` records."""
     return Statement(_NOTE_SEALED, (project, size))
-
-
-async def has_grown(db: Database, project: str) -> bool:
-    """Returns whether there are records that no seal covers."""
-    return bool(await db.read(unsealed(project)))
 
 
 async def logs_to_seal(db: Database, before_ms: int) -> list[int]:

@@ -29,7 +29,7 @@ async def before_checkpoint(call: AnyCall, publisher: Publisher) -> None:
     the checkpoint is public, a false credential causes at most one seal for each recorded read."""
     services = call.services
     is_auditor = call.caller.kind != "nobody" or hdrs.AUTHORIZATION in call.request.headers
-    if not is_auditor or not await reads.has_grown(services.db, call.project):
+    if not is_auditor or not await services.reads.has_grown(call.project):
         return
     try:
         size = await services.recorder.act(call.log_id, seal())

@@ -336,10 +336,10 @@ async def test_parallel_reads_of_two_servers_and_seals_form_one_chain(
     await asyncio.gather(*(read_some(n) for n in numbers))
     for project in ("acme", "other"):
         assert await wrong(database_url, verify=True, project=project) == []
-    assert not await reads.has_grown(db, "nobodys")
+    assert not await servers[0].has_grown("nobodys")
     await recorder.act(acme, access_record.seal())
-    assert not await reads.has_grown(db, "acme")
-    assert await reads.has_grown(db, "other")
+    assert not await servers[0].has_grown("acme")
+    assert await servers[0].has_grown("other")
 
 
 async def test_a_log_is_sealed_once_its_oldest_unsealed_record_is_old_enough(
