@@ -17,6 +17,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from firmtrail.cli.serve import serve
+from firmtrail.events import steering
 from firmtrail.events.entry import TYPES, type_of
 from firmtrail.events.event import Event
 from firmtrail.http import fleet_metrics
@@ -37,10 +38,11 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def members_docs(kind: type[Event]) -> dict[str, str]:
-    """Returns the docstring under each member of an event, those that it inherits too."""
+def members_docs(kind: type[msgspec.Struct]) -> dict[str, str]:
+    """Returns the docstring under each member of a struct, those that it inherits too."""
     docs: dict[str, str] = {}
-    for each in reversed(kind.__mro__[: kind.__mro__.index(Event)]):
+    base = Event if issubclass(kind, Event) else msgspec.Struct
+    for each in reversed(kind.__mro__[: kind.__mro__.index(base)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
         assert isinstance(body, ast.ClassDef)
         for member, below in zip(body.body, [*body.body[1:], None], strict=True):
@@ -51,7 +53,6 @@ def members_docs(kind: type[Event]) -> dict[str, str]:
 
 
 NAMES: dict[type[msgspec.inspect.Type], str] = {
-    msgspec.inspect.VarTupleType: "array of strings",
     msgspec.inspect.StrType: "string",
     msgspec.inspect.IntType: "integer",
     msgspec.inspect.BoolType: "boolean",
@@ -65,16 +66,29 @@ def type_text(type_: msgspec.inspect.Type) -> str:
             return ", ".join(f"`{value}`" for value in values)
         case msgspec.inspect.UnionType(types=types):
             return " or ".join(filter(None, map(type_text, types)))
+        case msgspec.inspect.VarTupleType(item_type=item):
+            return (
+                "array of strings"
+                if isinstance(item, msgspec.inspect.StrType)
+                else (f"array of {type_text(item)}")
+            )
+        case msgspec.inspect.DictType(value_type=value):
+            return f"object, by name, of {type_text(value)}"
+        case msgspec.inspect.StructType(cls=cls):
+            return f"[{cls.__name__}](#{cls.__name__.lower()})"
     return NAMES[type(type_)]
 
 
-def event_part(kind: type[Event]) -> str:
+def members_part(kind: type[msgspec.Struct]) -> str:
+    """Returns the table of a struct's members."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     docs = members_docs(kind)
-    if kind.TEXT is not None:
+    if issubclass(kind, Event) and kind.TEXT is not None:
         docs.setdefault(kind.TEXT, "The salted SHA-256 of the free text, which is not in the log.")
-    members = table(
+    if not info.fields:
+        return "It has no members."
+    return table(
         ["member", "type", "meaning"],
         (
             [
@@ -85,10 +99,16 @@ def event_part(kind: type[Event]) -> str:
             for field in info.fields
         ),
     )
+
+
+def event_part(kind: type[Event]) -> str:
     text = inspect.cleandoc(kind.__doc__ or "") if "__doc__" in vars(kind) else ""
     control = " It changes what devices should run." if kind.IS_CONTROL else ""
-    members = members if info.fields else "It has no members."
-    return f"### {kind.__name__}\n\n`{type_of(kind)}`. {text}{control}\n\n{members}"
+    return f"### {kind.__name__}\n\n`{type_of(kind)}`. {text}{control}\n\n{members_part(kind)}"
+
+
+def struct_part(kind: type[msgspec.Struct]) -> str:
+    return f"### {kind.__name__}\n\n{inspect.cleandoc(kind.__doc__ or '')}\n\n{members_part(kind)}"
 
 
 TITLES = {
@@ -103,6 +123,8 @@ def events() -> str:
     parts: dict[str, list[str]] = {name: [f"## {title}"] for name, title in TITLES.items()}
     for kind in TYPES.values():
         parts[kind.__module__.rpartition(".")[2]].append(event_part(kind))
+    structs = (steering.PlanPhase, steering.Window, steering.AutoRollout)
+    parts["members"] = ["## What members hold", *(struct_part(each) for each in structs)]
     return "\n\n".join(part for each in parts.values() for part in each)
 
 

@@ -26,7 +26,7 @@ from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.previous import PastRun
 from firmtrail.rules.report import ReportCommand
-from firmtrail.rules.rollout import Recent, RolloutState
+from firmtrail.rules.rollout import PlanTime, Recent, RolloutState
 from firmtrail.rules.target import Decision, Situation
 
 DEFAULTS: dict[str, Any] = {"model": "m", "reach": 10_000}
@@ -40,10 +40,20 @@ class Fleet:
     states: dict[str, DeviceState] = field(default_factory=dict)
     offers: dict[str, dict[tuple[str, str], Offer]] = field(default_factory=dict)
     log: list[Recorded] = field(default_factory=list)
+    later_ms: int = 0
+    """The time that passed without events."""
+
+    @property
+    def now_ms(self) -> int:
+        return 1_000_000 + len(self.log) + self.later_ms
+
+    @property
+    def at(self) -> PlanTime:
+        return PlanTime(self.now_ms, self.control.halts)
 
     def record(self, stream: str, event: Event) -> Recorded:
         position = len(self.log)
-        recorded = Recorded(position, 1_000_000 + position, stream, f"e{position}", "user/u", event)
+        recorded = Recorded(position, self.now_ms, stream, f"e{position}", "user/u", event)
         self.log.append(recorded)
         self.control = control.evolve(self.control, recorded)
         kind, _, name = stream.partition("/")
@@ -126,7 +136,9 @@ class Fleet:
         return {key.version for key in self.control.releases if key.model == model}
 
     def case(self, name: str = "d1") -> Situation:
-        case = Situation(self.control, self.states[name], list(self.offers.get(name, {}).values()))
+        case = Situation(
+            self.control, self.states[name], list(self.offers.get(name, {}).values()), self.now_ms
+        )
         wanted = target.runs_wanted(case)
         if wanted is None:
             return case

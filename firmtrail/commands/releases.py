@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
 
+from firmtrail.access import credentials
 from firmtrail.events.fleet import ArtifactAdded, ReleaseAdded
 from firmtrail.projections import releases
 from firmtrail.projections.releases import ReleaseTexts, ReleaseWithTexts
-from firmtrail.recording.commit import Commit
+from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import release
+from firmtrail.rules import control, release, rollout
 from firmtrail.rules.release import ReleaseKey, Releases
 
 
@@ -24,13 +25,17 @@ class ChangedRelease(NamedTuple):
 
 
 def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[ChangedRelease]:
-    """Adds a release, with its notes outside the log."""
+    """Adds a release, with its notes outside the log. In the same commit it starts the rollout that
+    the project's settings name for its model, if they name one."""
     key = ReleaseKey(wanted.model, wanted.version)
 
     async def command(commit: Commit) -> ChangedRelease:
         before = await _releases(commit)
         event = release.decide_addition(_state(before), wanted)
-        commit.draft.record(release.stream(key), event, actor=actor, text=notes)
+        position = commit.draft.record(release.stream(key), event, actor=actor, text=notes)
+        if automatic := control.automatic_rollout(commit.draft.control, event, position):
+            stream = rollout.stream(credentials.new_id("r"))
+            commit.draft.record(stream, automatic, actor=SYSTEM)
         return _after(commit, key, before, ReleaseTexts(notes, None))
 
     return command

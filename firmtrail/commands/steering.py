@@ -19,7 +19,7 @@ from firmtrail.rules import control, device, release, rollout
 from firmtrail.rules.ask import Question
 from firmtrail.rules.control import Control
 from firmtrail.rules.release import ReleaseKey
-from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.rollout import PlanTime, RolloutState
 
 
 def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
@@ -57,11 +57,13 @@ def _begin(
     return commit.draft.control.rollouts[name]
 
 
-def advance(name: str, reach: int, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
-    """Lets the rollout reach more of its devices."""
+def advance(
+    name: str, reach: int | None, reason: str | None, *, actor: str
+) -> LogCommand[RolloutState]:
+    """Lets the rollout reach more of its devices: a percentage, or the next phase of its plan."""
     return _change(
         name,
-        lambda now: rollout.decide_advance(control.commandable(now, name), reach),
+        lambda now, at: rollout.decide_advance(control.commandable(now, name), reach, at),
         reason,
         actor,
     )
@@ -70,31 +72,52 @@ def advance(name: str, reach: int, reason: str | None, *, actor: str) -> LogComm
 def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Pauses the rollout: it offers nothing more until it is resumed."""
     return _change(
-        name, lambda now: rollout.decide_pause(control.commandable(now, name)), reason, actor
+        name, lambda now, _: rollout.decide_pause(control.commandable(now, name)), reason, actor
     )
 
 
 def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Resumes the rollout; earlier failures no longer count towards pausing."""
     return _change(
-        name, lambda now: rollout.decide_resume(control.commandable(now, name)), reason, actor
+        name, lambda now, _: rollout.decide_resume(control.commandable(now, name)), reason, actor
     )
 
 
 def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Ends the rollout: it decides nothing any more."""
     return _change(
-        name, lambda now: rollout.decide_abort(control.existing(now, name)), reason, actor
+        name, lambda now, _: rollout.decide_abort(control.existing(now, name)), reason, actor
+    )
+
+
+def approve(name: str, reason: str | None, *, person: str, actor: str) -> LogCommand[RolloutState]:
+    """Approves a rollout that waits for it."""
+    return _change(
+        name,
+        lambda now, _: rollout.decide_approve(control.commandable(now, name), person),
+        reason,
+        actor,
+    )
+
+
+def reject(name: str, reason: str | None, *, person: str, actor: str) -> LogCommand[RolloutState]:
+    """Rejects a rollout that waits for approval: it ends."""
+    return _change(
+        name,
+        lambda now, _: rollout.decide_reject(control.existing(now, name), person),
+        reason,
+        actor,
     )
 
 
 def _change(
-    name: str, decide: Callable[[Control], Event], reason: str | None, actor: str
+    name: str, decide: Callable[[Control, PlanTime], Event], reason: str | None, actor: str
 ) -> LogCommand[RolloutState]:
     """Returns a command that records what `decide` returns, in the rollout's stream."""
 
     async def command(commit: Commit) -> RolloutState:
-        event = decide(commit.draft.control)
+        control = commit.draft.control
+        event = decide(control, PlanTime(commit.draft.now_ms, control.halts))
         commit.draft.record(rollout.stream(name), event, actor=actor, text=reason)
         return commit.draft.control.rollouts[name]
 

@@ -1,10 +1,12 @@
 """Declares the events of devices, releases and the settings of a project."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from msgspec import UNSET, UnsetType
 
 from firmtrail.events.event import Event
+from firmtrail.events.steering import AutoRollout, Window
 
 type Progress = Literal["downloading", "downloaded", "installing", "rebooting"]
 
@@ -138,6 +140,18 @@ class SettingsChanged(Event, frozen=True):
     """The number of failed attempts that end the offers."""
     public_checkpoint: bool | UnsetType = UNSET
     """Whether checkpoint and key need no credential."""
+    window: Window | UnsetType | None = UNSET
+    """The window of every rollout that names none; None: there is none."""
+    model_windows: Mapping[str, Window] | UnsetType = UNSET
+    """The windows for devices of these models, instead of the project's."""
+    cohort_windows: Mapping[str, Window] | UnsetType = UNSET
+    """The windows for devices of these cohorts, instead of the model's."""
+    approvals: int | UnsetType = UNSET
+    """The number of members who have to approve a rollout."""
+    approve_from_devices: int | UnsetType = UNSET
+    """The number of devices from which a rollout needs these approvals."""
+    auto_rollout: Mapping[str, AutoRollout] | UnsetType = UNSET
+    """The rollouts that new releases of these models start automatically."""
 
 
 class ReleaseAdded(Event, frozen=True):

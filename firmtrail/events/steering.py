@@ -2,10 +2,49 @@
 
 from typing import ClassVar, Literal
 
+import msgspec
+
 from firmtrail.events.event import Event
 
 type Cause = Literal["pinned", "rollback", "rollout", "follow_latest"]
 """The rule that led to an offer."""
+
+
+class PlanPhase(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Describes a phase of a rollout's plan, and when it ends."""
+
+    reach: int
+    """The number of the 10 000 buckets that it reaches: a percentage in hundredths."""
+    after_s: int | None = None
+    """How long it lasts at least."""
+    installed_percent: int | None = None
+    """The share of installations among the outcomes of its offers that ends it."""
+    min_reports: int | None = None
+    """The number of outcomes that the share needs."""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Describes the times at which devices may be offered something new."""
+
+    cron: str
+    """When it opens: a cron expression of five fields."""
+    duration_s: int
+    """How long it stays open."""
+    timezone: str
+    """The zone of the expression: its name, or "device" for that of each device."""
+
+
+class AutoRollout(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Describes the rollout that each new release of a model starts automatically."""
+
+    plan: tuple[PlanPhase, ...] = ()
+    """Its phases; without them it reaches all devices from the beginning."""
+    window: Window | None = None
+    """The times at which it offers something new."""
+    failed_percent: int | None = None
+    """The share of failures above which it pauses."""
+    min_reports: int | None = None
+    """With `failed_percent` and `min_reports` set, the rollout pauses automatically."""
 
 
 class RolloutStarted(Event, frozen=True):
@@ -29,6 +68,18 @@ class RolloutStarted(Event, frozen=True):
     """With `failed_percent` and `min_reports` set, the rollout pauses automatically."""
     silent_after_s: int | None = None
     """How long a device that was offered the version may be silent before it counts as failed."""
+    plan: tuple[PlanPhase, ...] | None = None
+    """The phases in which it reaches more and more devices; `reach` is that of the first."""
+    start_at: str | None = None
+    """The time before which it offers nothing."""
+    window: Window | None = None
+    """The times at which it offers something new."""
+    approvals: int | None = None
+    """The number of members who have to approve it before it offers anything."""
+    started_by: str | None = None
+    """The id of the person who started it and therefore can't approve it."""
+    release_position: int | None = None
+    """The position of the release that started it automatically."""
 
 
 class RollbackStarted(Event, frozen=True):
@@ -64,6 +115,22 @@ class RolloutAdvanced(Event, frozen=True):
     reach: int
     """The number of the 10 000 buckets that it reaches: a percentage in hundredths."""
     reason: str | None = None
+    phase: int | None = None
+    """The phase of its plan that begins, from 0."""
+
+
+class RolloutPhaseMet(Event, frozen=True):
+    """Records that the outcomes of a phase met its condition: the next one begins as soon as its
+    time is over, too."""
+
+    IS_CONTROL: ClassVar[bool] = True
+
+    phase: int
+    """The phase of the plan, from 0."""
+    installed: int
+    """The number of installations that met it."""
+    failed: int
+    """The number of failures among the outcomes."""
 
 
 class Order(Event, frozen=True):
@@ -91,6 +158,20 @@ class RolloutResumed(Order, frozen=True):
 
 class RolloutAborted(Order, frozen=True):
     """Records that the rollout ended: it decides nothing any more."""
+
+
+class RolloutApproved(Order, frozen=True):
+    """Records that a member approved the rollout."""
+
+    by: str = ""
+    """The id of the person."""
+
+
+class RolloutRejected(Order, frozen=True):
+    """Records that a member rejected the rollout, which ends it."""
+
+    by: str = ""
+    """The id of the person."""
 
 
 class Halted(Order, frozen=True):

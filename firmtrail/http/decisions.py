@@ -83,7 +83,7 @@ async def case_of(
 ) -> Situation:
     """Returns the device's case at the same size of the log. If a rollback needs to know what the
     device ran before, the case includes it."""
-    case = Situation(control, state, seen.offers)
+    case = Situation(control, state, seen.offers, call.services.access.now_ms(), seen.timezone)
     wanted = target.runs_wanted(case)
     if wanted is None:
         return case
@@ -100,7 +100,7 @@ async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
         raise device_decommissioned(name)
-    state = target.situation_of(control, seen.state, seen.offers, running).device
+    state = target.with_running(seen.state, running)
     case = await case_of(call, control, state, seen)
     return DecidedDevice(seen, seen.state, case, target.decide(case))
 
@@ -115,7 +115,7 @@ async def recorded_decision(call: AnyCall, running: str | None) -> DecidedDevice
     for _ in range(SHARED_READS_MAX):
         if not _is_news(call, decided):
             return decided
-        wanted = CheckIn(decided.state.device, call.caller.actor, running)
+        wanted = CheckIn(decided.state.device, call.caller.actor, running, decided.seen.timezone)
         made = await call.services.recorder.check_in(call.log_id, wanted)
         again = await look_at(call, running)
         if made.version is not None and made.version != again.decision.version:

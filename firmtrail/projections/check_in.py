@@ -59,6 +59,8 @@ class DeviceAtCheckIn(Struct, frozen=True, gc=False):
     state: DeviceState | None
     offers: Offers
     last_seen_at_ms: int | None
+    timezone: str | None = None
+    """The time zone that the device says it is in."""
 
 
 def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
@@ -81,10 +83,15 @@ def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:
 
 
 async def cases(
-    db: Reader, log_id: int, control: Control, devices: Iterable[tuple[DeviceState, Offers]]
+    db: Reader,
+    log_id: int,
+    control: Control,
+    devices: Iterable[tuple[DeviceState, Offers]],
+    *,
+    now_ms: int,
 ) -> list[Situation]:
     """Returns the devices' cases, with the previous version where a rollback needs it."""
-    found = [Situation(control, state, offers) for state, offers in devices]
+    found = [Situation(control, state, offers, now_ms) for state, offers in devices]
     wanted = [way for case in found if (way := target.runs_wanted(case))]
     if not wanted:
         return found
@@ -103,7 +110,7 @@ def with_way_back(case: Situation, runs: device_history.Runs) -> Situation:
 
 
 async def targets(
-    db: Reader, log_id: int, control: Control, states: Sequence[DeviceState]
+    db: Reader, log_id: int, control: Control, states: Sequence[DeviceState], *, now_ms: int
 ) -> Mapping[str, str]:
     """Returns the version that each device should run; devices without one are left out."""
     if not control.releases:
@@ -113,6 +120,6 @@ async def targets(
     offered = [(state, list(offers.get(state.device, {}).values())) for state in active]
     decided = {
         case.device.device: target.decide(case).version
-        for case in await cases(db, log_id, control, offered)
+        for case in await cases(db, log_id, control, offered, now_ms=now_ms)
     }
     return {device: version for device, version in decided.items() if version is not None}

@@ -7,6 +7,7 @@ halts. A log's head counts its control events, so a process that has read the he
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import ClassVar, override
 
@@ -119,8 +120,11 @@ def of(count: int, results: Sequence[Sequence[Row]]) -> Control:
     found = Control()
     for position, _, text in chain.from_iterable(of_project):
         found = control.evolve(found, decode(position, text))
-    return Control(
-        count, found.settings, found.halt, releases.state(of_releases), rollouts.state(of_rollouts)
+    return replace(
+        found,
+        count=count,
+        releases=releases.state(of_releases),
+        rollouts=rollouts.state(of_rollouts),
     )
 
 

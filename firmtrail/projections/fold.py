@@ -136,7 +136,7 @@ class Fold:
             return after
         after = device.evolve_attributes(before, name, recorded.event, recorded.recorded_at_ms)
         if after != before and not isinstance(recorded.event, DeviceSecretIssued):
-            self.steering.apply_attributes(before, after)
+            self.steering.apply_attributes(before, after, recorded.recorded_at_ms)
             self._attributes.append((recorded.position, after))
         return after
 

@@ -8,20 +8,40 @@ cohort or tag is not counted until it comes back.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, get_origin
 
+import msgspec
 from msgspec.structs import astuple
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement
 from firmtrail.events.entry import decode
-from firmtrail.events.steering import RolloutPaused
+from firmtrail.events.steering import PlanPhase, RolloutPaused, Window
 from firmtrail.eventstore import lineage
 from firmtrail.projections import view
-from firmtrail.projections.view import Table, columns_of, generation_of
+from firmtrail.projections.view import Column, Table, columns_of, generation_of
+from firmtrail.rules.plan import PlanClock
 from firmtrail.rules.rollout import Recent, RolloutState
 
 NAME = "rollouts"
-REVISION = 2
+REVISION = 3
+
+
+def _json(kind: Any, *, is_fixed: bool = False) -> Column:
+    """Returns a column that stores a value as JSON; NULL stands for the empty one."""
+    return Column("text", _json_text, partial(_json_value, kind), is_fixed)
+
+
+def _json_text(value: Any) -> str | None:
+    return msgspec.json.encode(value).decode() if value else None
+
+
+def _json_value(kind: Any, text: str | None) -> Any:
+    if text is None:
+        return () if get_origin(kind) is tuple else None
+    return msgspec.json.decode(text, type=kind)
+
+
 TABLE = Table(
     NAME,
     ("rollout",),
@@ -30,8 +50,19 @@ TABLE = Table(
         tag text fixed, failed_percent bigint fixed, min_reports bigint fixed,
         bad_version text fixed, fallback text fixed, phase text, position bigint fixed,
         started_at_ms bigint fixed, phase_position bigint, phase_at_ms bigint,
-        resumed_position bigint, silent_after_s bigint fixed, recent_installed bigint,
-        recent_failed bigint"""),
+        resumed_position bigint, silent_after_s bigint fixed""")
+    | {
+        "plan": _json(tuple[PlanPhase, ...], is_fixed=True),
+        "clock": _json(PlanClock | None),
+        "start_at_ms": Column("bigint", is_fixed=True),
+        "window_times": _json(Window | None, is_fixed=True),
+        "approvals": Column("bigint", is_fixed=True),
+        "approved_by": _json(tuple[str, ...]),
+    }
+    | columns_of("""
+        started_by text fixed, release_position bigint fixed, recent_installed bigint,
+        recent_failed bigint, recent_phase bigint, recent_phase_installed bigint,
+        recent_phase_failed bigint"""),
 )
 """Its columns are the members of `RolloutState`, in their order, and those of `Recent`."""
 TABLES: tuple[Table, ...] = (TABLE,)
@@ -43,11 +74,24 @@ WHERE rollout.log_id = $1 AND rollout.generation = $2
 ORDER BY rollout.position"""
 
 _RECENT = """\
-SELECT rollout, recent_installed, recent_failed
+SELECT
+    rollout, recent_installed, recent_failed, recent_phase, recent_phase_installed,
+    recent_phase_failed
 FROM rollouts
-WHERE log_id = $1 AND generation = $2 AND min_reports IS NOT NULL AND phase = 'running'
+WHERE log_id = $1
+    AND generation = $2
+    AND (min_reports IS NOT NULL AND phase = 'running' OR plan IS NOT NULL AND phase <> 'aborted')
 ORDER BY rollout"""
 
+_OF_STATE = dict(list(TABLE.columns.items())[: -len(Recent._fields)])
+_members = view.encoder(_OF_STATE, astuple)
+
+
+def _make(*values: Any) -> RolloutState:
+    return RolloutState(**dict(zip(RolloutState.__struct_fields__, values, strict=True)))
+
+
+_state_of = view.decoder(_OF_STATE, _make)
 _SAVE = view.upsert(TABLE)
 _COLUMNS = view.typed(TABLE.columns)
 
@@ -106,15 +150,13 @@ def load(log_id: int, generation: int) -> Statement:
 
 
 def state(rows: Iterable[Row]) -> dict[str, RolloutState]:
-    return {
-        row[0]: RolloutState(**dict(zip(RolloutState.__struct_fields__, row, strict=False)))
-        for row in rows
-    }
+    found = [_state_of(row[: -len(Recent._fields)]) for row in rows]
+    return {each.id: each for each in found}
 
 
 def recent(rows: Iterable[Row]) -> dict[str, Recent]:
     """Returns the recent outcomes in the rows of `load` or `load_recent`."""
-    return {row[0]: Recent(*row[-2:]) for row in rows}
+    return {row[0]: Recent(*row[-len(Recent._fields) :]) for row in rows}
 
 
 def load_recent(log_id: int, generation: int) -> Statement:
@@ -125,8 +167,9 @@ def load_recent(log_id: int, generation: int) -> Statement:
 def save(
     log_id: int, generation: int, changed: Iterable[RolloutState], counts: Mapping[str, Recent]
 ) -> Statement:
-    rows = [(*astuple(each), *counts.get(each.id, Recent())) for each in changed]
-    return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, sorted(rows)))
+    rows = [[*_members(each), *counts.get(each.id, Recent())] for each in changed]
+    rows.sort(key=lambda row: str(row[0]))
+    return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
 
 
 async def waiting(db: Database) -> list[WaitingRollout]:

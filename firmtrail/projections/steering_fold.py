@@ -5,7 +5,7 @@ themselves, the offers of the named devices, and the questions that reports answ
 without a release has never offered anything, so it has no offers to load.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from firmtrail.database.database import Statement
 from firmtrail.events.event import Recorded
@@ -15,6 +15,7 @@ from firmtrail.events.steering import (
     AttemptsCleared,
     DeviceFellSilent,
     RolloutPaused,
+    RolloutPhaseMet,
     RolloutResumed,
     UpdateOffered,
 )
@@ -25,7 +26,7 @@ from firmtrail.rules import ask, control, device, offer, rollout
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.offer import Offer
-from firmtrail.rules.rollout import Recent, RolloutState
+from firmtrail.rules.rollout import PlanTime, Recent, RolloutState
 
 _NONE: DeviceOffers = {}
 
@@ -51,22 +52,24 @@ class SteeringFold:
         if kind == "rollout":
             self._rollouts.add(name)
             if isinstance(recorded.event, RolloutResumed):
-                self.recent[name] = Recent()
+                recent = self.recent.get(name, Recent())
+                self.recent[name] = recent._replace(installed=0, failed=0)
 
     def apply_to_device(self, state: DeviceState, recorded: Recorded) -> DeviceState | None:
         """Folds an offer, a retry, a silence or a question of a device; returns the device after
         it. Returns None for any other event."""
         event, offers = recorded.event, self.offers.get(state.device, _NONE)
+        now_ms = recorded.recorded_at_ms
         match event:
             case UpdateOffered(version):
-                self._save(state, offer.offered(offers.values(), state, recorded))
+                self._save(state, offer.offered(offers.values(), state, recorded), now_ms)
                 return device.evolve_ordered(state, version)
             case AttemptsCleared(version):
-                self._save(state, offer.cleared(offers.values(), state, event))
+                self._save(state, offer.cleared(offers.values(), state, event), now_ms)
                 return device.evolve_ordered(state, version)
             case DeviceFellSilent():
                 silenced = offer.silenced(offers.values(), event, recorded.position)
-                self._save(state, silenced)
+                self._save(state, silenced, now_ms)
                 return state
             case Asked(question):
                 asked = ask.asked(state.device, recorded, state.last_place)
@@ -96,7 +99,7 @@ class SteeringFold:
         """Folds a report of a device; returns the offers that its version follows."""
         event, offers = recorded.event, self.offers_of(state)
         assert isinstance(event, REPORTS)
-        self._save(state, offer.reported(offers, event, at, later))
+        self._save(state, offer.reported(offers, event, at, later), recorded.recorded_at_ms)
         return offer.followed(offers, event.version, at) if event.status in MOVING else None
 
     def apply_answer(self, name: str, recorded: Recorded, at: Placed) -> None:
@@ -111,7 +114,7 @@ class SteeringFold:
             self.asks[name, event.question] = ask.answered(asked, recorded)
             self._asks.add((name, event.question))
 
-    def apply_attributes(self, before: DeviceState | None, after: DeviceState) -> None:
+    def apply_attributes(self, before: DeviceState | None, after: DeviceState, now_ms: int) -> None:
         """Folds a change of a device's attributes: its outcomes count only for rollouts that are
         meant for it."""
         offers = self.offers.get(after.device, _NONE).values()
@@ -119,9 +122,13 @@ class SteeringFold:
             self._move(self._cell(before, source), self._cell(after, source))
         for each in offers:
             found = self.control.rollouts.get(each.source)
-            if found is not None and found.watches:
-                change = rollout.counts(found, after) - rollout.counts(found, before)
+            if found is None:
+                continue
+            change = rollout.counts(found, after) - rollout.counts(found, before)
+            if found.watches:
                 self._add(found, _recent(each, found), change)
+            if found.has_conditions:
+                self._add_to_phase(found, [(each, change)], now_ms)
 
     def _cell(self, device: DeviceState | None, source: str) -> device_offers.RolloutCell | None:
         """Returns the cell that counts the device, if the source is a rollout meant for it."""
@@ -140,45 +147,74 @@ class SteeringFold:
             if cell is not None:
                 self._cells[cell] = self._cells.get(cell, 0) + change
 
-    def _save(self, device: DeviceState | None, changed: list[Offer]) -> None:
+    def _save(self, device: DeviceState | None, changed: list[Offer], now_ms: int) -> None:
         left = {after.source: self._cell(device, after.source) for after in changed}
         for after in changed:
             offers = self.offers.setdefault(after.device, {})
-            self._count(device, offers.get(after.key), after)
+            self._count(device, (offers.get(after.key), after), now_ms)
             offers[after.key] = self._offers[after.device, *after.key] = after
         for source, cell in left.items():
             self._move(cell, self._cell(device, source))
 
-    def _count(self, device: DeviceState | None, before: Offer | None, after: Offer) -> None:
-        """Updates the recent outcomes of a rollout that may pause itself over the new one."""
+    def _count(
+        self, device: DeviceState | None, change: tuple[Offer | None, Offer], now_ms: int
+    ) -> None:
+        """Updates the outcomes of a rollout that may pause, or whose phase may end, over a new
+        one. `change` has the offer before and after it."""
+        before, after = change
         found = self.control.rollouts.get(after.source)
         outcome_before = before.outcome_position if before else -1
-        if found is None or not found.watches or after.outcome_position == outcome_before:
+        if found is None or after.outcome_position == outcome_before:
             return
-        if rollout.counts(found, device):
+        if not rollout.counts(found, device):
+            return
+        if found.watches:
             self._add(found, _recent(before, found), -1)
             self._add(found, _recent(after, found), 1)
+        if found.has_conditions:
+            self._add_to_phase(found, [(before, -1), (after, 1)], now_ms)
 
     def _add(self, found: RolloutState, outcome: offer.OfferOutcome | None, change: int) -> None:
         if outcome is None or not change:
             return
-        installed, failed = self.recent.get(found.id, Recent())
-        installed += change if outcome == "installed" else 0
-        failed += change if outcome == "failed" else 0
-        self.recent[found.id] = Recent(installed, failed)
+        counts = self.recent.get(found.id, Recent())
+        self.recent[found.id] = counts._replace(**{outcome: getattr(counts, outcome) + change})
+        self._note(found)
+
+    def _add_to_phase(
+        self, found: RolloutState, changes: Sequence[tuple[Offer | None, int]], now_ms: int
+    ) -> None:
+        """Updates the outcomes of the offers that were made in the present phase."""
+        clock = rollout.clock_at(found, PlanTime(now_ms, self.control.halts))
+        if clock is None:
+            return
+        for made, change in changes:
+            if made and not made.is_pending and made.offered_at_ms >= clock.began_at_ms and change:
+                counts = self.recent.get(found.id, Recent()).in_phase(clock.phase)
+                member = f"phase_{made.outcome}"
+                self.recent[found.id] = counts._replace(
+                    **{member: getattr(counts, member) + change}
+                )
+                self._note(found)
+
+    def _note(self, found: RolloutState) -> None:
         self.outcomes.add(found.id)
         self._rollouts.add(found.id)
 
-    def own_pauses(self) -> list[tuple[str, RolloutPaused]]:
-        """Returns the pauses, by stream, of rollouts that pause themselves over the events folded
-        since the last call."""
-        pauses = []
+    def own_orders(self, now_ms: int) -> list[tuple[str, RolloutPaused | RolloutPhaseMet]]:
+        """Returns the events, by stream, of rollouts that pause, or whose phase has met its
+        condition, over the events folded since the last call."""
+        orders: list[tuple[str, RolloutPaused | RolloutPhaseMet]] = []
+        at = PlanTime(now_ms, self.control.halts)
         while self.outcomes:
             name = self.outcomes.pop()
-            counts = self.recent.get(name, Recent())
-            if pause := rollout.decide_own_pause(self.control.rollouts[name], counts):
-                pauses.append((rollout.stream(name), pause))
-        return sorted(pauses, key=lambda pause: pause[0])
+            found, counts = self.control.rollouts[name], self.recent.get(name, Recent())
+            order = rollout.decide_own_pause(found, counts) or rollout.decide_phase_met(
+                found, counts, at
+            )
+            if order is not None:
+                orders.append((rollout.stream(name), order))
+        return sorted(orders, key=lambda order: order[0])
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:
         """Returns the statements that take these views from before the commit to after it."""

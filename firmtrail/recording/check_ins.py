@@ -26,6 +26,8 @@ class CheckIn(NamedTuple):
     device: str
     actor: str
     running: str | None = None
+    timezone: str | None = None
+    """The time zone that the device says it is in."""
 
 
 def record_check_ins(
@@ -56,7 +58,8 @@ def _situation(draft: Draft, check_in: CheckIn) -> Situation | None:
     if state is None or state.decommissioned:
         return None
     offers = list(steering.offers.get(check_in.device, {}).values())
-    return target.situation_of(draft.control, state, offers, check_in.running)
+    device = target.with_running(state, check_in.running)
+    return Situation(draft.control, device, offers, draft.now_ms, check_in.timezone)
 
 
 def _decide(draft: Draft, check_in: CheckIn, runs: Runs) -> Decision | Refused:

@@ -215,8 +215,8 @@ class Draft:
         )
         self.fold.apply(recorded)
         if self.fold.steering.outcomes:
-            for rollout, pause in self.fold.steering.own_pauses():
-                self.record(rollout, pause, actor=SYSTEM)
+            for rollout, order in self.fold.steering.own_orders(self.now_ms):
+                self.record(rollout, order, actor=SYSTEM)
         return position
 
     def _with_text(self, position: int, event: Event, text: str) -> Event:

@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import Literal
 
 from firmtrail.events.event import Recorded
-from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.fleet import ReleaseAdded, SettingsChanged
 from firmtrail.events.steering import Halted, Resumed, RollbackStarted, RolloutStarted
-from firmtrail.rules import release, rollout, settings
+from firmtrail.rules import release, rollout, settings, version
 from firmtrail.rules.device import Refused
+from firmtrail.rules.plan import HaltedTime
 from firmtrail.rules.release import CurrentReleases, ReleaseKey, Releases, ReleaseState
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import Settings
@@ -30,6 +31,8 @@ class Control:
     count: int = 0
     settings: Settings = settings.INITIAL
     halt: HaltScope | None = None
+    halts: tuple[HaltedTime, ...] = ()
+    """Every halt so far: the time of a plan does not count while one lasts."""
     releases: Releases = field(default_factory=dict)
     rollouts: Mapping[str, RolloutState] = field(default_factory=dict)
     """By id."""
@@ -68,9 +71,22 @@ class Control:
         return frozenset(key.model for key in self.releases)
 
     @cached_property
+    def is_timed(self) -> bool:
+        """Returns whether a decision may change without an event, because time passes."""
+        of_project = self.settings
+        return bool(
+            of_project.window or of_project.model_windows or of_project.cohort_windows
+        ) or any(
+            each.plan or each.start_at_ms is not None or each.window_times
+            for each in self.rollouts.values()
+            if each.phase != "aborted"
+        )
+
+    @cached_property
     def watching(self) -> bool:
-        """Returns whether any rollout may pause because of the outcomes of its offers."""
-        return any(each.watches for each in self.rollouts.values())
+        """Returns whether a rollout may pause, or its phase end, because of the outcomes of its
+        offers."""
+        return any(each.watches or each.has_conditions for each in self.rollouts.values())
 
 
 def evolve(control: Control, recorded: Recorded) -> Control:
@@ -78,19 +94,22 @@ def evolve(control: Control, recorded: Recorded) -> Control:
     event = recorded.event
     if not event.IS_CONTROL:
         return control
-    changed = control
+    changed, now_ms = control, recorded.recorded_at_ms
     kind, _, name = recorded.stream.partition("/")
     match event:
         case SettingsChanged():
             changed = replace(control, settings=settings.evolve(control.settings, event))
         case Halted(all=is_all):
-            changed = replace(control, halt="all" if is_all else "rollouts")
+            halts = control.halts if control.halt else (*control.halts, HaltedTime(now_ms))
+            changed = replace(control, halt="all" if is_all else "rollouts", halts=halts)
         case Resumed():
-            changed = replace(control, halt=None)
+            ended = tuple(each._replace(end_ms=now_ms) for each in control.halts[-1:])
+            changed = replace(control, halt=None, halts=(*control.halts[:-1], *ended))
         case RolloutStarted() | RollbackStarted():
             changed = _with_rollout(control, rollout.started(recorded))
         case _ if kind == "rollout":
-            changed = _with_rollout(control, rollout.evolve(control.rollouts[name], recorded))
+            after = rollout.evolve(control.rollouts[name], recorded, control.halts)
+            changed = _with_rollout(control, after)
         case _:
             changed = replace(control, releases=release.evolve(control.releases, recorded))
     return replace(changed, count=control.count + 1)
@@ -110,6 +129,28 @@ def decide_rollout(control: Control, wanted: RolloutStarted) -> RolloutStarted:
     withdrawn."""
     _check_target(control, wanted.model, wanted.version, "version")
     return wanted
+
+
+def automatic_rollout(
+    control: Control, added: ReleaseAdded, position: int
+) -> RolloutStarted | None:
+    """Returns the rollout that a new release starts automatically. Returns None for a pre-release,
+    and if the settings name none for its model. It needs every approval that the project asks for:
+    its devices are not counted."""
+    wanted = control.settings.auto_rollout.get(added.model)
+    if wanted is None or version.precedence(added.version).prerelease:
+        return None
+    return RolloutStarted(
+        added.version,
+        added.model,
+        wanted.plan[0].reach if wanted.plan else rollout.BUCKETS,
+        failed_percent=wanted.failed_percent,
+        min_reports=wanted.min_reports,
+        plan=wanted.plan or None,
+        window=wanted.window,
+        approvals=control.settings.approvals or None,
+        release_position=position,
+    )
 
 
 def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarted:

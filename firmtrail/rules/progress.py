@@ -43,7 +43,7 @@ def _state(
         ("exhausted", made is not None and attempts >= tries_max),
         ("failed", outcome == "failed"),
         ("already", made is None and _is_there(situation, of)),
-        ("not_reached", not rollout.reaches(of, situation.device.device)),
+        ("not_reached", not rollout.reaches(of, situation.device.device, situation.at)),
         ("held", decision.rollout != of.id or decision.version is None),
         ("offered", made is not None),
     )

@@ -2,6 +2,9 @@
 
 A rollback is a rollout of another kind: it names a bad version, reaches the devices that run it,
 and sends each to a given version or to the device's previous one.
+
+How many devices a rollout with a plan reaches depends on the time, so it is asked for with a
+`PlanTime`: the time, and the halts that do not count.
 """
 
 from functools import lru_cache
@@ -13,19 +16,36 @@ from msgspec.structs import replace
 
 from firmtrail.events.event import Recorded
 from firmtrail.events.steering import (
+    PlanPhase,
     RollbackStarted,
     RolloutAborted,
     RolloutAdvanced,
+    RolloutApproved,
     RolloutPaused,
+    RolloutPhaseMet,
+    RolloutRejected,
     RolloutResumed,
     RolloutStarted,
+    Window,
 )
+from firmtrail.events.times import time_ms
+from firmtrail.rules import plan
 from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.plan import Halts, PlanClock
 
 BUCKETS = 10_000
 """The number of buckets, of which each device has one in a rollout: hundredths of a percent."""
 
 type Phase = Literal["running", "paused", "aborted"]
+type LiveState = Literal["running", "paused", "aborted", "waiting", "scheduled"]
+"""The state at a time: a rollout may also wait for approval, or for its start."""
+
+
+class PlanTime(NamedTuple):
+    """Holds a time, and the halts of the project up to then."""
+
+    now_ms: int
+    halts: Halts = ()
 
 
 class Recent(NamedTuple):
@@ -33,6 +53,16 @@ class Recent(NamedTuple):
 
     installed: int = 0
     failed: int = 0
+    phase: int = -1
+    """The phase of the plan that the two counts below are for."""
+    phase_installed: int = 0
+    phase_failed: int = 0
+
+    def in_phase(self, index: int) -> "Recent":
+        """Returns the counts for this phase: they begin again with each one."""
+        if self.phase == index:
+            return self
+        return self._replace(phase=index, phase_installed=0, phase_failed=0)
 
 
 class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +91,17 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     """The position of its start or last resume: outcomes after it count towards pausing."""
     silent_after_s: int | None = None
     """How long a device that was offered the version may be silent before it counts as failed."""
+    plan: tuple[PlanPhase, ...] = ()
+    clock: PlanClock | None = None
+    """Where the plan was after the last event of the rollout; None without a plan, and until it is
+    approved."""
+    start_at_ms: int | None = None
+    window_times: Window | None = None
+    approvals: int = 0
+    """The number of members who have to approve it."""
+    approved_by: tuple[str, ...] = ()
+    started_by: str | None = None
+    release_position: int | None = None
 
     @property
     def is_rollback(self) -> bool:
@@ -70,6 +111,16 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     def watches(self) -> bool:
         """Returns whether its outcomes are counted, as it may pause because of them."""
         return self.min_reports is not None and self.phase == "running"
+
+    @property
+    def has_conditions(self) -> bool:
+        """Returns whether the outcomes of a phase are counted, as they may end the phase."""
+        is_over = self.phase == "aborted"
+        return not is_over and any(each.min_reports is not None for each in self.plan)
+
+    @property
+    def is_approved(self) -> bool:
+        return len(self.approved_by) >= self.approvals
 
 
 def stream(rollout_id: str) -> str:
@@ -98,8 +149,34 @@ def counts(rollout: RolloutState, device: DeviceState | None) -> bool:
     return device is not None and not device.decommissioned and is_meant(rollout, device)
 
 
-def reaches(rollout: RolloutState, device: str) -> bool:
-    return bucket(rollout.id, device) < rollout.reach
+def reaches(rollout: RolloutState, device: str, at: PlanTime) -> bool:
+    return bucket(rollout.id, device) < reach_at(rollout, at)
+
+
+def reach_at(rollout: RolloutState, at: PlanTime) -> int:
+    """Returns the number of buckets that the rollout reaches at this time."""
+    clock = clock_at(rollout, at)
+    return rollout.reach if clock is None else rollout.plan[clock.phase].reach
+
+
+def clock_at(rollout: RolloutState, at: PlanTime) -> PlanClock | None:
+    """Returns where the plan is at this time; None without a plan, or while it waits for
+    approval."""
+    if rollout.clock is None or rollout.phase != "running":
+        return rollout.clock
+    return plan.at(rollout.plan, rollout.clock, at.halts, at.now_ms)
+
+
+def state_at(rollout: RolloutState, now_ms: int) -> LiveState:
+    """Returns the state at this time."""
+    if rollout.phase == "aborted":
+        return "aborted"
+    if not rollout.is_approved:
+        return "waiting"
+    if rollout.phase == "paused":
+        return "paused"
+    is_early = rollout.start_at_ms is not None and now_ms < rollout.start_at_ms
+    return "scheduled" if is_early else "running"
 
 
 def started(recorded: Recorded) -> RolloutState:
@@ -109,30 +186,65 @@ def started(recorded: Recorded) -> RolloutState:
     position, at_ms = recorded.position, recorded.recorded_at_ms
     members = msgspec.structs.asdict(event)
     members.pop("reason", None)
-    return RolloutState(
+    start_at, times = members.pop("start_at", None), members.pop("window", None)
+    members |= {"plan": members.get("plan") or (), "approvals": members.get("approvals") or 0}
+    begun = RolloutState(
         id=recorded.stream.removeprefix("rollout/"),
         position=position,
         started_at_ms=at_ms,
         phase_position=position,
         phase_at_ms=at_ms,
         resumed_position=position,
+        start_at_ms=None if start_at is None else time_ms(start_at),
+        window_times=times,
         **members,
     )
+    return _with_clock(begun, at_ms)
 
 
-def evolve(rollout: RolloutState, recorded: Recorded) -> RolloutState:
-    """Returns the rollout after a further event of its stream."""
+def _with_clock(rollout: RolloutState, at_ms: int) -> RolloutState:
+    """Returns the rollout with its plan begun, if it has one and is approved."""
+    if not rollout.plan or not rollout.is_approved:
+        return rollout
+    return replace(rollout, clock=plan.begun(0, max(at_ms, rollout.start_at_ms or 0)))
+
+
+def evolve(rollout: RolloutState, recorded: Recorded, halts: Halts = ()) -> RolloutState:
+    """Returns the rollout after a further event of its stream; `halts` are those before it."""
+    now_ms = recorded.recorded_at_ms
+    counted = replace(rollout, clock=clock_at(rollout, PlanTime(now_ms, halts)))
     match recorded.event:
-        case RolloutAdvanced(reach):
-            return replace(rollout, reach=reach)
         case RolloutPaused():
-            return _in_phase(rollout, "paused", recorded)
-        case RolloutAborted():
-            return _in_phase(rollout, "aborted", recorded)
+            return _in_phase(counted, "paused", recorded)
+        case RolloutAborted() | RolloutRejected():
+            return _in_phase(counted, "aborted", recorded)
         case RolloutResumed():
             resumed = replace(rollout, resumed_position=recorded.position)
-            return _in_phase(resumed, "running", recorded)
+            return _in_phase(_counting_again(resumed, now_ms), "running", recorded)
+        case RolloutApproved(by=by):
+            approved = replace(rollout, approved_by=(*rollout.approved_by, by))
+            return _with_clock(approved, now_ms)
+    return _in_plan(counted, recorded)
+
+
+def _in_plan(rollout: RolloutState, recorded: Recorded) -> RolloutState:
+    """Returns the rollout after an event that moves it to a higher percentage, or may do so."""
+    match recorded.event:
+        case RolloutAdvanced(reach, phase=phase):
+            at_ms = max(recorded.recorded_at_ms, rollout.start_at_ms or 0)
+            clock = None if phase is None else plan.begun(phase, at_ms)
+            return replace(rollout, reach=reach, clock=clock)
+        case RolloutPhaseMet() if rollout.clock is not None:
+            return replace(rollout, clock=rollout.clock._replace(is_met=True))
     return rollout
+
+
+def _counting_again(rollout: RolloutState, now_ms: int) -> RolloutState:
+    """Returns the rollout with its clock running from now on: paused time does not count."""
+    if rollout.clock is None:
+        return rollout
+    counted_at_ms = max(now_ms, rollout.clock.counted_at_ms)
+    return replace(rollout, clock=rollout.clock._replace(counted_at_ms=counted_at_ms))
 
 
 def _in_phase(rollout: RolloutState, phase: Phase, recorded: Recorded) -> RolloutState:
@@ -141,16 +253,61 @@ def _in_phase(rollout: RolloutState, phase: Phase, recorded: Recorded) -> Rollou
     )
 
 
-def decide_advance(rollout: RolloutState, reach: int) -> RolloutAdvanced:
-    """Returns the event. Raises `Refused` if the rollout would not reach more devices."""
+def decide_advance(rollout: RolloutState, reach: int | None, at: PlanTime) -> RolloutAdvanced:
+    """Returns the event; without a `reach`, the next phase of the plan begins. Raises `Refused` if
+    the rollout would not reach more devices, or if its plan has no later phase of that reach."""
     _check_is_not_aborted(rollout)
-    if reach <= rollout.reach:
+    if not rollout.is_approved:
+        raise Refused("rollout_waiting", "The rollout waits for approval. Approve it first.")
+    now = reach_at(rollout, at)
+    clock = clock_at(rollout, at)
+    if clock is not None:
+        return _next_phase(rollout, clock, reach)
+    if reach is None or reach <= now:
         raise Refused(
             "no_advance",
-            f"The rollout already reaches {rollout.reach / 100:g} %. Give a higher percentage: a "
-            "rollout only grows.",
+            f"The rollout already reaches {now / 100:g} %. Give a higher percentage: a rollout "
+            "only grows.",
         )
     return RolloutAdvanced(reach)
+
+
+def _next_phase(rollout: RolloutState, clock: PlanClock, reach: int | None) -> RolloutAdvanced:
+    later = list(enumerate(rollout.plan))[clock.phase + 1 :]
+    found = next((n for n, phase in later if reach in {None, phase.reach}), None)
+    if found is None:
+        percents = ", ".join(f"{phase.reach / 100:g}" for _, phase in later)
+        raise Refused(
+            "no_advance",
+            f"The plan has no such later phase. Percentages of its later phases: {percents}."
+            if later
+            else "The plan is in its last phase.",
+        )
+    return RolloutAdvanced(rollout.plan[found].reach, phase=found)
+
+
+def decide_approve(rollout: RolloutState, person: str) -> RolloutApproved:
+    """Returns the approval by this person. Raises `Refused` if the rollout does not wait for one,
+    or if they started it or have approved it already."""
+    _check_waits(rollout)
+    if person == rollout.started_by:
+        raise Refused("own_rollout", "Another member has to approve the rollout that you started.")
+    if person in rollout.approved_by:
+        raise Refused("approved_already", "You have approved this rollout already.")
+    return RolloutApproved(by=person)
+
+
+def decide_reject(rollout: RolloutState, person: str) -> RolloutRejected:
+    """Returns the rejection by this person. Raises `Refused` if the rollout does not wait for
+    approval."""
+    _check_waits(rollout)
+    return RolloutRejected(by=person)
+
+
+def _check_waits(rollout: RolloutState) -> None:
+    _check_is_not_aborted(rollout)
+    if rollout.is_approved:
+        raise Refused("not_waiting", "The rollout does not wait for approval.")
 
 
 def decide_pause(rollout: RolloutState) -> RolloutPaused:
@@ -187,3 +344,13 @@ def decide_own_pause(rollout: RolloutState, recent: Recent) -> RolloutPaused | N
     if 100 * recent.failed <= rollout.failed_percent * outcomes:
         return None
     return RolloutPaused(failed=recent.failed, installed=recent.installed)
+
+
+def decide_phase_met(rollout: RolloutState, recent: Recent, at: PlanTime) -> RolloutPhaseMet | None:
+    """Returns that the condition of the present phase is met; None if it is not, or was before."""
+    clock = clock_at(rollout, at)
+    if clock is None or clock.is_met or rollout.phase == "aborted" or recent.phase != clock.phase:
+        return None
+    if not plan.is_met(rollout.plan[clock.phase], recent.phase_installed, recent.phase_failed):
+        return None
+    return RolloutPhaseMet(clock.phase, recent.phase_installed, recent.phase_failed)

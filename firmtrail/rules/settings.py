@@ -1,10 +1,14 @@
 """Declares a project's settings with their initial values, and folds their changes. Pure."""
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.steering import AutoRollout, Window
+from firmtrail.rules.device import DeviceState
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -14,6 +18,12 @@ class Settings(msgspec.Struct, frozen=True):
     poll_after_s: int = 300
     max_attempts: int = 3
     public_checkpoint: bool = False
+    window: Window | None = None
+    model_windows: Mapping[str, Window] = {}
+    cohort_windows: Mapping[str, Window] = {}
+    approvals: int = 0
+    approve_from_devices: int = 0
+    auto_rollout: Mapping[str, AutoRollout] = {}
 
 
 INITIAL = Settings()
@@ -23,3 +33,10 @@ def evolve(settings: Settings, event: SettingsChanged) -> Settings:
     """Returns the settings after a change of those that the event names."""
     members = asdict(event).items()
     return replace(settings, **{name: value for name, value in members if value is not UNSET})
+
+
+def window_of(settings: Settings, device: DeviceState) -> Window | None:
+    """Returns the window for rollouts that name none: the cohort's, else the model's, else the
+    project's."""
+    of_cohort = settings.cohort_windows.get(device.cohort or "")
+    return of_cohort or settings.model_windows.get(device.model or "") or settings.window

@@ -12,12 +12,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.events.steering import Cause
-from firmtrail.rules import offer, rollout
+from firmtrail.events.times import time_text
+from firmtrail.rules import offer, rollout, settings, window
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
 from firmtrail.rules.release import ReleaseKey
-from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.rollout import PlanTime, RolloutState
 from firmtrail.rules.version import is_higher
 
 type Action = Literal["none", "update", "rollback"]
@@ -32,6 +33,9 @@ type Refusal = Literal[
     "no_previous",
     "no_release",
     "unknown_version",
+    "scheduled",
+    "waiting",
+    "window",
 ]
 type Reason = Cause | Refusal
 type RuleName = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
@@ -62,6 +66,9 @@ class Decision(Struct, frozen=True, gc=False):
     target: str | None
     """The version that the deciding rule is about."""
     trail: tuple[TrailStep, ...]
+    not_before_ms: int | None = None
+    """The time at which a "none" ends, where only time decides: a start, or the next opening of a
+    window."""
 
     @property
     def source(self) -> str:
@@ -76,6 +83,10 @@ class Situation(Struct, frozen=True, gc=False):
     device: DeviceState
     of_all_models: Offers
     """Every offer of the device, including those from when it had another model."""
+    now_ms: int
+    """The time to decide for."""
+    timezone: str | None = None
+    """The time zone that the device says it is in."""
     previous: str | None = None
     """The last good version that the device ran; set if a rollback needs it (`runs_wanted`)."""
 
@@ -88,6 +99,10 @@ class Situation(Struct, frozen=True, gc=False):
     def version(self) -> str | None:
         return self.device.version
 
+    @property
+    def at(self) -> PlanTime:
+        return PlanTime(self.now_ms, self.control.halts)
+
 
 class _Verdict(Struct, frozen=True, gc=False):
     """Holds the result of a rule that applies: a reason for no update, or a cause with its
@@ -97,6 +112,7 @@ class _Verdict(Struct, frozen=True, gc=False):
     says: str
     target: str | None = None
     rollout: str | None = None
+    not_before_ms: int | None = None
 
 
 type _Finding = tuple[_Verdict | None, str, Inputs]
@@ -105,14 +121,12 @@ type _Finding = tuple[_Verdict | None, str, Inputs]
 CAUSES: frozenset[Reason] = frozenset({"pinned", "rollback", "rollout", "follow_latest"})
 
 
-def situation_of(
-    control: Control, device: DeviceState, offers: Offers, running: str | None = None
-) -> Situation:
-    """Returns the situation of a device. `running` is the version that the device says it runs, if
-    it says so; it replaces the recorded version."""
-    if running is not None and running != device.version:
-        device = replace(device, version=running)
-    return Situation(control, device, offers)
+def with_running(device: DeviceState, running: str | None) -> DeviceState:
+    """Returns the device with the version that it says it runs, if it says so, instead of the
+    recorded one."""
+    if running is None or running == device.version:
+        return device
+    return replace(device, version=running)
 
 
 def cause_of(decision: Decision) -> Cause:
@@ -151,7 +165,14 @@ def _decision(
         action = "rollback" if verdict.reason == "rollback" or is_lower else "update"
     version = None if action == "none" else verdict.target
     return Decision(
-        action, version, verdict.rollout, verdict.reason, rule, verdict.target, tuple(trail)
+        action,
+        version,
+        verdict.rollout,
+        verdict.reason,
+        rule,
+        verdict.target,
+        tuple(trail),
+        verdict.not_before_ms,
     )
 
 
@@ -237,7 +258,7 @@ def _rollback_of(situation: Situation) -> RolloutState | None:
     if device.model is None or device.version is None:
         return None
     for each in situation.control.deciding.get((device.model, device.version), ()):
-        if rollout.is_meant(each, device) and rollout.reaches(each, device.device):
+        if rollout.is_meant(each, device) and rollout.reaches(each, device.device, situation.at):
             return each
     return None
 
@@ -252,7 +273,7 @@ def _rollback(situation: Situation) -> _Finding:
     inputs: Inputs = {"version": situation.version}
     if found is None:
         return None, "no rollback names its version and reaches it", inputs
-    inputs |= _inputs(found, situation.device)
+    inputs |= _inputs(found, situation)
     if found.phase == "paused":
         return _Verdict("paused", f"rollback {found.id} is paused", rollout=found.id), "", inputs
     target = _way_back(situation, found)
@@ -311,30 +332,68 @@ def runs_wanted(situation: Situation) -> tuple[str, str] | None:
 def _rollout(situation: Situation) -> _Finding:
     device = situation.device
     inputs: Inputs = {"model": device.model, "version": device.version}
-    for each in situation.control.deciding.get((device.model or "", None), ()):
-        if rollout.is_meant(each, device) and rollout.reaches(each, device.device):
-            inputs |= _inputs(each, device)
-            return _verdict_of(situation, each), "", inputs
-    return None, "no rollout reaches it", inputs
+    reaching = [
+        each
+        for each in situation.control.deciding.get((device.model or "", None), ())
+        if rollout.is_meant(each, device) and rollout.reaches(each, device.device, situation.at)
+    ]
+    if not reaching:
+        return None, "no rollout reaches it", inputs
+    found = next((each for each in reaching if _has_begun(situation, each)), reaching[0])
+    return _verdict_of(situation, found), "", inputs | _inputs(found, situation)
+
+
+def _has_begun(situation: Situation, found: RolloutState) -> bool:
+    """Returns whether the rollout is past its start and approved: until then, an older one that
+    reaches the device decides."""
+    return rollout.state_at(found, situation.now_ms) not in {"waiting", "scheduled"}
 
 
 def _verdict_of(situation: Situation, found: RolloutState) -> _Verdict:
     assert found.version is not None, "a rollout has a version"
     if is_withdrawn(situation.control, found.model, found.version):
         return _Verdict("withdrawn", f"{found.version} is withdrawn", found.version, found.id)
-    if found.phase == "paused":
-        return _Verdict("paused", f"rollout {found.id} is paused", found.version, found.id)
-    says = f"rollout {found.id} sends it to {found.version}"
-    return _Verdict("rollout", says, found.version, found.id)
+    name, version = f"rollout {found.id}", found.version
+    match rollout.state_at(found, situation.now_ms):
+        case "waiting":
+            return _Verdict("waiting", f"{name} waits for approval", version, found.id)
+        case "paused":
+            return _Verdict("paused", f"{name} is paused", version, found.id)
+        case "scheduled" if (start_ms := found.start_at_ms) is not None:
+            says = f"{name} starts at {time_text(start_ms)}"
+            return _Verdict("scheduled", says, version, found.id, start_ms)
+    return _outside_window(situation, found) or _Verdict(
+        "rollout", f"{name} sends it to {version}", version, found.id
+    )
 
 
-def _inputs(found: RolloutState, device: DeviceState) -> Inputs:
-    return {
+def _outside_window(situation: Situation, found: RolloutState) -> _Verdict | None:
+    """Returns the verdict that the device waits for the window to open. Returns None if it is open,
+    and if an offer was made inside it, which stays valid."""
+    times = found.window_times or settings.window_of(situation.control.settings, situation.device)
+    if times is None or found.version is None:
+        return None
+    zone = window.zone_of(times, situation.timezone)
+    if window.is_open(times, zone, situation.now_ms):
+        return None
+    if offer.is_made(situation.offers, found.id, found.version):
+        return None
+    opens_ms = window.next_opening(times, zone, situation.now_ms)
+    when = f"opens at {time_text(opens_ms)}" if opens_ms else "never opens again"
+    says = f"the window of rollout {found.id} {when}"
+    return _Verdict("window", says, found.version, found.id, opens_ms)
+
+
+def _inputs(found: RolloutState, situation: Situation) -> Inputs:
+    at, device = situation.at, situation.device.device
+    inputs: Inputs = {
         "rollout": found.id,
-        "phase": found.phase,
-        "bucket": rollout.bucket(found.id, device.device),
-        "reach": found.reach,
+        "phase": rollout.state_at(found, at.now_ms),
+        "bucket": rollout.bucket(found.id, device),
+        "reach": rollout.reach_at(found, at),
     }
+    clock = rollout.clock_at(found, at)
+    return inputs if clock is None else inputs | {"plan_phase": clock.phase}
 
 
 def _follow_latest(situation: Situation) -> _Finding:

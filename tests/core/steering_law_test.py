@@ -93,10 +93,10 @@ def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a t
             fleet.record(rollout.stream(found.id), rollout.decide_abort(found))
         case "advance", number, reach:
             found = chosen(fleet, number)
-            before = {d for d in range(200) if rollout.reaches(found, f"d{d}")}
-            fleet.record(rollout.stream(found.id), rollout.decide_advance(found, reach))
+            before = {d for d in range(200) if rollout.reaches(found, f"d{d}", fleet.at)}
+            fleet.record(rollout.stream(found.id), rollout.decide_advance(found, reach, fleet.at))
             after = chosen(fleet, number)
-            assert before <= {d for d in range(200) if rollout.reaches(after, f"d{d}")}
+            assert before <= {d for d in range(200) if rollout.reaches(after, f"d{d}", fleet.at)}
         case "pin", device, version:
             fleet.record(f"device/{device}", DeviceChanged(pinned=version))
         case "retry", device, version:
@@ -130,7 +130,7 @@ def check(fleet: Fleet, device: str) -> None:
     if before.version is None or is_higher(before.version, decision.version):
         assert decision.reason in {"rollback", "pinned"}
     if decision.rollout is not None:
-        assert rollout.reaches(fleet.control.rollouts[decision.rollout], device)
+        assert rollout.reaches(fleet.control.rollouts[decision.rollout], device, fleet.at)
 
 
 def attempts_by_the_log(  # noqa: C901 (a table of events)
@@ -208,7 +208,7 @@ def check_progress(fleet: Fleet, device: str, found: RolloutState) -> None:
             assert found.version is not None
             assert not is_higher(found.version, runs)
         case "not_reached":
-            assert not rollout.reaches(found, device)
+            assert not rollout.reaches(found, device, fleet.at)
         case "held":
             assert decision.rollout != found.id or decision.version is None
         case "pending":

@@ -295,7 +295,7 @@ def test_a_rollout_needs_a_release_that_is_not_withdrawn(fleet: Fleet) -> None:
 def test_commands_that_mean_nothing_are_refused(fleet: Fleet) -> None:
     running = fleet.roll_out("1.1.0", reach=1_000)
     for refused in (
-        lambda: rollout.decide_advance(running, 1_000),
+        lambda: rollout.decide_advance(running, 1_000, rollout.PlanTime(0)),
         lambda: rollout.decide_resume(running),
         lambda: control.decide_resume(fleet.control),
     ):

@@ -10,16 +10,17 @@ from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from firmtrail.events.times import time_text
 from firmtrail.http import respond
 from firmtrail.http.api.rows import CONFLICT, D, resource
+from firmtrail.http.api.wire import TimeText
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import DEVICE
 from firmtrail.http.decisions import RECORDED_KINDS, DecidedDevice, recorded_decision
 from firmtrail.http.scalars import VersionText
 from firmtrail.http.watch import DeviceNews
-from firmtrail.projections.check_in import LogCounts
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.device_order import last_seq
@@ -27,6 +28,9 @@ from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.target import Action, Decision, Reason
 
 WAIT_S_MAX = 60
+
+TIME_LOOK_S = 5
+"""How often a waiting device is decided on where time may change the answer without an event."""
 
 type Wait = Annotated[int, Meta(ge=0, le=WAIT_S_MAX)]
 
@@ -58,6 +62,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     question: str | None
     report_wanted: bool
     last_seq: int | None
+    not_before: TimeText | UnsetType = UNSET
+    """When the rollout starts, or its window opens: only time is missing until then."""
 
 
 type UpdateCall = Call[UpdateQuery, None]
@@ -69,17 +75,19 @@ async def get_update(call: UpdateCall) -> web.Response:
     If too many requests wait already, for the device or in all, it answers immediately.
     """
     due_at = deadline(call, call.query.wait)
-    answer, counts = await _update(call)
+    answer, decided = await _update(call)
     if answer.status != 304 or not call.query.wait:
         return answer
     with _wait(call) as has_place:
         while has_place and answer.status == 304 and (left_s := due_at - time.monotonic()) > 0:
             if call.services.readiness.is_draining or is_gone(call):
                 break
-            news = DeviceNews(call.path("device"), counts)
+            if decided.case.control.is_timed:
+                left_s = min(left_s, TIME_LOOK_S)
+            news = DeviceNews(call.path("device"), decided.seen.counts)
             await call.services.watch.until(call.log_id, news, left_s, lambda: is_gone(call))
             call.caller = await call.services.authenticate(call.request, DEVICE)
-            answer, counts = await _update(call)
+            answer, decided = await _update(call)
     return answer
 
 
@@ -101,11 +109,10 @@ def is_gone(call: AnyCall) -> bool:
     return call.request.transport is None
 
 
-async def _update(call: UpdateCall) -> tuple[web.Response, LogCounts]:
+async def _update(call: UpdateCall) -> tuple[web.Response, DecidedDevice]:
     decided = await recorded_decision(call, call.query.running)
     body = _shown(call, decided)
-    counts = decided.seen.counts
-    return respond.resource(call, body, counts.size), counts
+    return respond.resource(call, body, decided.seen.counts.size), decided
 
 
 def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
@@ -120,6 +127,7 @@ def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
         question=decided.seen.question,
         report_wanted=version is None if running is None else running != version,
         last_seq=last_seq(decided.state),
+        not_before=UNSET if decision.not_before_ms is None else time_text(decision.not_before_ms),
     )
 
 

@@ -157,7 +157,9 @@ async def _shown_with_targets(
     call: AnyCall, now: ConsistentRead, found: Sequence[CurrentDevice]
 ) -> list[Device]:
     states = [each.state for each in found]
-    targets = await check_in.targets(now.reader, call.log_id, now.control, states)
+    targets = await check_in.targets(
+        now.reader, call.log_id, now.control, states, now_ms=call.services.access.now_ms()
+    )
     return [
         shown(each.state, now.control.current, each.last_seen_at_ms, targets.get(each.state.device))
         for each in found

@@ -13,14 +13,23 @@ from firmtrail.events.fleet import SettingsChanged
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
 from firmtrail.http.api import tokens
+from firmtrail.http.api.rollout_plans import (
+    WantedAutoRollout,
+    WantedWindow,
+    auto_rollout_of,
+    shown_auto_rollout,
+    shown_window,
+    window_of,
+)
 from firmtrail.http.api.rows import ADMINISTER, PATCH, POST, READ, P, command, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import USER
 from firmtrail.http.errors import Forbidden
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
-from firmtrail.http.scalars import ProjectName
+from firmtrail.http.scalars import Name, ProjectName
 from firmtrail.recording.commit import Commit
+from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import INITIAL, Settings
 
 
@@ -46,6 +55,12 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     poll_after_s: int
     max_attempts: int
     public_checkpoint: bool
+    window: WantedWindow | None
+    model_windows: dict[str, WantedWindow]
+    cohort_windows: dict[str, WantedWindow]
+    approvals: int
+    approve_from_devices: int
+    auto_rollout: dict[str, WantedAutoRollout]
 
 
 class SettingsChange(StrictBody, frozen=True, kw_only=True):
@@ -55,7 +70,16 @@ class SettingsChange(StrictBody, frozen=True, kw_only=True):
     poll_after_s: Annotated[int, Meta(ge=1, le=7 * 86_400)] | UnsetType = UNSET
     max_attempts: Annotated[int, Meta(ge=1, le=1_000)] | UnsetType = UNSET
     public_checkpoint: bool | UnsetType = UNSET
+    window: WantedWindow | UnsetType | None = UNSET
+    model_windows: dict[Name, WantedWindow] | UnsetType = UNSET
+    cohort_windows: dict[Name, WantedWindow] | UnsetType = UNSET
+    approvals: Annotated[int, Meta(ge=0, le=20)] | UnsetType = UNSET
+    approve_from_devices: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
+    auto_rollout: dict[Name, WantedAutoRollout] | UnsetType = UNSET
 
+
+CHANGE_BYTES_MAX = 7 * 1024
+"""Limits the settings of one change, so that its event fits into an entry of the log."""
 
 _BY_OPERATOR = (
     "No project was created: on this server only its operator creates projects. Ask the operator "
@@ -129,11 +153,28 @@ async def patch_project(call: Call[Any, SettingsChange]) -> web.Response:
             if value is not msgspec.UNSET and value != getattr(before, name)
         }
         if members:
-            event = SettingsChanged(**members)
+            event = _event_of(members)
             await commands.change_settings(event, actor=call.caller.actor)(commit)
 
     await call.services.recorder.act(call.log_id, command)
     return respond.resource(call, await _current(call))
+
+
+def _event_of(members: dict[str, Any]) -> SettingsChanged:
+    """Returns the event of a change. Raises `Refused` if it is too long for the log."""
+    if times := members.get("window"):
+        members["window"] = window_of(times)
+    for name in ("model_windows", "cohort_windows"):
+        if name in members:
+            members[name] = {key: window_of(each) for key, each in members[name].items()}
+    if "auto_rollout" in members:
+        wanted = members["auto_rollout"].items()
+        members["auto_rollout"] = {key: auto_rollout_of(each) for key, each in wanted}
+    event = SettingsChanged(**members)
+    if len(msgspec.json.encode(event)) > CHANGE_BYTES_MAX:
+        detail = "The settings are too long for one change. Send them in several changes."
+        raise Refused("invalid", detail, status=422)
+    return event
 
 
 async def _current(call: AnyCall) -> Project:
@@ -148,7 +189,14 @@ def _listed(row: projects.ProjectRow) -> ListedProject:
 
 
 def _project(project: str, current: Settings) -> Project:
-    return Project(project=project, **msgspec.structs.asdict(current))
+    members = msgspec.structs.asdict(current)
+    members["window"] = shown_window(current.window)
+    for name in ("model_windows", "cohort_windows"):
+        members[name] = {key: shown_window(each) for key, each in members[name].items()}
+    members["auto_rollout"] = {
+        key: shown_auto_rollout(each) for key, each in current.auto_rollout.items()
+    }
+    return Project(project=project, **members)
 
 
 ROUTES = (

@@ -10,14 +10,16 @@ from aiohttp import web
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import CommandAnswer, answering, keep, kept, once
 from firmtrail.http import respond
-from firmtrail.http.api.rollout_starts import Percent, hundredths, too_fine
+from firmtrail.http.api.rollout_plans import Percent, hundredths, too_fine
 from firmtrail.http.api.rollouts import ROLLOUT, Rollout, rollout_of, shown_now, withdrawn_at_ms_of
 from firmtrail.http.api.rows import CHANGED, OPERATE, POST, command
-from firmtrail.http.api.wire import Because, too_long
+from firmtrail.http.api.wire import Because, StrictBody, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
+from firmtrail.http.errors import Forbidden
 from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.route import Handler, Route
+from firmtrail.http.scalars import FreeText
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import rollout
@@ -25,12 +27,22 @@ from firmtrail.rules.control import Control
 
 
 class Advance(Because, frozen=True, kw_only=True):
-    """Sets the share of its devices that a rollout reaches; it has to grow."""
+    """Sets the share of its devices that a rollout reaches; it has to grow. Without a percentage,
+    the next phase of its plan begins."""
 
-    percent: Percent
+    percent: Percent | None = None
 
     def __post_init__(self) -> None:
         raise_if_broken(too_long("reason", self.reason), too_fine("percent", self.percent))
+
+
+class Rejection(StrictBody, frozen=True, kw_only=True):
+    """Gives the reason why a rollout is rejected; the reason is stored outside the log."""
+
+    reason: FreeText
+
+    def __post_init__(self) -> None:
+        raise_if_broken(too_long("reason", self.reason))
 
 
 class Commanded(msgspec.Struct, frozen=True):
@@ -46,7 +58,8 @@ class Commanded(msgspec.Struct, frozen=True):
 
 async def post_advance(call: Call[Any, Advance]) -> web.Response:
     """Let a rollout reach more of its devices."""
-    make = partial(commands.advance, reach=hundredths(call.body.percent))
+    percent = call.body.percent
+    make = partial(commands.advance, reach=None if percent is None else hundredths(percent))
     return await _answer(call, make)
 
 
@@ -58,6 +71,24 @@ async def post_pause(call: Call[Any, Because]) -> web.Response:
 async def post_resume(call: Call[Any, Because]) -> web.Response:
     """Resume a paused rollout; earlier failures no longer count towards pausing it."""
     return await _answer(call, commands.resume)
+
+
+async def post_approve(call: Call[Any, Because]) -> web.Response:
+    """Approve a rollout that waits for it; the person who started it can't."""
+    return await _answer(call, partial(commands.approve, person=_person(call)))
+
+
+async def post_reject(call: Call[Any, Rejection]) -> web.Response:
+    """Reject a rollout that waits for approval, which ends it."""
+    return await _answer(call, partial(commands.reject, person=_person(call)))
+
+
+def _person(call: AnyCall) -> str:
+    """Returns the person who calls. Raises `Forbidden` on the local socket, where nobody signed
+    in: an approval is the word of a member."""
+    if call.caller.kind != "user" or call.caller.actor_id is None:
+        raise Forbidden("Approve and reject with the credential of a member.")
+    return call.caller.actor_id
 
 
 async def post_abort(call: Call[Any, Because]) -> web.Response:
@@ -139,4 +170,6 @@ ROUTES = (
     _row("pause", post_pause, Because),
     _row("resume", post_resume, Because),
     _row("abort", post_abort, Because),
+    _row("approve", post_approve, Because),
+    _row("reject", post_reject, Rejection),
 )

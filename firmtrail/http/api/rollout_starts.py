@@ -1,6 +1,7 @@
 """Serves the start of rollouts and rollbacks, and dry runs, which only count the devices."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any
 
@@ -12,26 +13,43 @@ from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, kept
 from firmtrail.events.event import Recorded
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
+from firmtrail.events.times import time_text
 from firmtrail.http import respond
+from firmtrail.http.api.rollout_plans import (
+    PauseIf,
+    Percent,
+    WantedPlan,
+    WantedWindow,
+    forecast_of,
+    hundredths,
+    phases_of,
+    shown_phases,
+    stuck_phases,
+    too_fine,
+    window_of,
+)
 from firmtrail.http.api.rollouts import (
     NO_TEXTS,
     NamedDevices,
-    PauseIf,
     Rollout,
     named_devices,
+    plan_time,
     progress_of,
     shown,
 )
 from firmtrail.http.api.rows import OPERATE, POST, P, command
-from firmtrail.http.api.wire import StrictBody, too_long
+from firmtrail.http.api.wire import StrictBody, outside_calendar, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.http.scalars import FreeText, Name, VersionText
+from firmtrail.http.times import unix_ms
+from firmtrail.projections import rollout_devices
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, rollout, version
 from firmtrail.rules.control import Control
+from firmtrail.rules.device import Refused
 
 type Destination = Annotated[
     str,
@@ -53,9 +71,8 @@ type SilentAfter = Annotated[
     ),
 ]
 
-type Percent = Annotated[
-    float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
-]
+START_MS_MAX = 5 * 366 * 86_400_000
+"""How far ahead a rollout may be scheduled."""
 
 
 class WantedRollout(StrictBody, frozen=True, kw_only=True):
@@ -65,13 +82,22 @@ class WantedRollout(StrictBody, frozen=True, kw_only=True):
     model: Name
     cohort: Name | None = None
     tag: Name | None = None
-    percent: Percent = 100
+    percent: Percent | UnsetType = UNSET
+    """100 by default; a plan names percentages of its own."""
+    plan: WantedPlan | None = None
+    start_at: Annotated[datetime, Meta(tz=True)] | None = None
+    window: WantedWindow | None = None
     pause_if: PauseIf | None = None
     silent_after_s: SilentAfter | None = None
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        raise_if_broken(both(self.cohort, self.tag), too_fine("percent", self.percent))
+        raise_if_broken(
+            both(self.cohort, self.tag),
+            too_fine("percent", self.percent),
+            _two_percents(self.plan, self.percent),
+            outside_calendar("start_at", self.start_at),
+        )
 
 
 class WantedRollback(StrictBody, frozen=True, kw_only=True):
@@ -104,6 +130,13 @@ class StartedRollback(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     devices: NamedDevices | UnsetType = UNSET
 
 
+def _two_percents(plan: WantedPlan | None, percent: float | UnsetType) -> BrokenRule | None:
+    """Returns the fault of a request with both a plan and a percentage."""
+    if plan is not None and percent is not UNSET:
+        return "percent", "can't be combined with a plan, which has percentages of its own"
+    return None
+
+
 def both(cohort: str | None, tag: str | None) -> BrokenRule | None:
     """Returns the fault of a request that narrows a model by both a cohort and a tag."""
     if cohort is not None and tag is not None:
@@ -111,30 +144,69 @@ def both(cohort: str | None, tag: str | None) -> BrokenRule | None:
     return None
 
 
-def too_fine(name: str, percent: float | None) -> BrokenRule | None:
-    """Returns the fault of a percentage with more than two decimals."""
-    if percent is not None and percent != round(percent, 2):
-        return name, "has more than two decimals"
-    return None
-
-
 async def post_rollout(call: Call[Any, WantedRollout]) -> web.Response:
     """Roll a release out to a model, a cohort or a tag; or only count the devices."""
-    body = call.body
-    wanted = RolloutStarted(
+    wanted = _wanted(call.body)
+    _check_start(call)
+    if call.body.dry_run:
+        return await _dry(call, partial(_try_rollout, call, wanted))
+    wanted = await _with_approvals(call, wanted)
+    start = commands.start(wanted, actor=call.caller.actor)
+    return await _started(call, start, partial(_shown_started, call))
+
+
+def _check_start(call: Call[Any, WantedRollout]) -> None:
+    start_at = call.body.start_at
+    if start_at and unix_ms(start_at) > call.services.access.now_ms() + START_MS_MAX:
+        raise Refused("invalid", "is more than 5 years ahead", status=422, member="start_at")
+
+
+def _wanted(body: WantedRollout) -> RolloutStarted:
+    phases = phases_of(body.plan) if body.plan else None
+    percent = 100 if isinstance(body.percent, UnsetType) else body.percent
+    return RolloutStarted(
         body.version,
         body.model,
-        hundredths(body.percent),
+        phases[0].reach if phases else hundredths(percent),
         body.cohort,
         body.tag,
         body.pause_if.failed_percent if body.pause_if else None,
         body.pause_if.min_reports if body.pause_if else None,
         body.silent_after_s,
+        plan=phases,
+        start_at=None if body.start_at is None else time_text(unix_ms(body.start_at)),
+        window=window_of(body.window) if body.window else None,
     )
-    if body.dry_run:
-        return await _dry(call, partial(_try_rollout, call, wanted))
-    start = commands.start(wanted, actor=call.caller.actor)
-    return await _started(call, start, lambda after, found: shown(after, found, NO_TEXTS))
+
+
+async def _with_approvals(call: AnyCall, wanted: RolloutStarted) -> RolloutStarted:
+    """Returns the rollout with the number of approvals that the project asks for, if it asks for
+    any. The devices are counted before the log's head is locked."""
+    async with consistent_read(call) as now:
+        settings = now.control.settings
+        if not settings.approvals:
+            return wanted
+        matching = 0
+        if settings.approve_from_devices:
+            tried = _unstarted(call, control.decide_rollout(now.control, wanted))
+            matching = await rollout_devices.matching(now.reader, call.log_id, tried)
+    if matching < settings.approve_from_devices:
+        return wanted
+    return msgspec.structs.replace(
+        wanted, approvals=settings.approvals, started_by=call.caller.actor_id
+    )
+
+
+def _shown_started(call: AnyCall, after: Control, found: rollout.RolloutState) -> Rollout:
+    at = plan_time(call, after)
+    body = shown(after, found, NO_TEXTS, at)
+    return _with_phases(body, found, at)
+
+
+def _with_phases(body: Rollout, found: rollout.RolloutState, at: rollout.PlanTime) -> Rollout:
+    if not found.plan:
+        return body
+    return msgspec.structs.replace(body, phases=shown_phases(found, at, ()))
 
 
 async def post_rollback(call: Call[Any, WantedRollback]) -> web.Response:
@@ -175,18 +247,19 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
     async with consistent_read(call) as now:
         tried = _unstarted(call, control.decide_rollout(now.control, wanted))
         counted = await progress_of(call, now, tried)
-    return msgspec.structs.replace(shown(now.control, tried, NO_TEXTS), progress=counted)
+    at = plan_time(call, now.control)
+    body = msgspec.structs.replace(shown(now.control, tried, NO_TEXTS, at), progress=counted)
+    if not tried.plan:
+        return body
+    forecast = forecast_of(tried, at, counted.matching)
+    warnings = stuck_phases(tried.plan, counted.matching)
+    return msgspec.structs.replace(body, phases=forecast, warnings=warnings or UNSET)
 
 
 async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:
     async with consistent_read(call) as now:
         tried = _unstarted(call, control.decide_rollback(now.control, wanted))
         return StartedRollback(rollout=None, devices=await named_devices(call, now, tried))
-
-
-def hundredths(percent: float) -> int:
-    """Returns the percentage in hundredths of a percent, as events store it."""
-    return round(percent * 100)
 
 
 def _unstarted(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> rollout.RolloutState:

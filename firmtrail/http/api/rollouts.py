@@ -1,20 +1,33 @@
 """Serves rollouts and rollbacks: the list, a single one, and the states of its devices."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
+from firmtrail.eventstore import log
 from firmtrail.http import lists, respond
+from firmtrail.http.api.rollout_plans import (
+    PauseIf,
+    ShownPhase,
+    WantedWindow,
+    shown_pause_if,
+    shown_phases,
+    shown_window,
+)
 from firmtrail.http.api.rows import READ, P, listing, resource
-from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
+from firmtrail.http.api.wire import TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
 from firmtrail.http.lists import PAGE_ITEMS_MAX, ListPage, ListQuery, SortKey
+from firmtrail.http.query_times import parameter_ms
+from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     check_in,
     device_offers,
@@ -24,10 +37,11 @@ from firmtrail.projections import (
 )
 from firmtrail.projections.rollout_failures import FailureKind
 from firmtrail.projections.rollouts import RolloutTexts
-from firmtrail.rules import progress, rollout
+from firmtrail.rules import phases, progress, rollout
 from firmtrail.rules.control import Control
 from firmtrail.rules.progress import ProgressReason, ProgressState
 from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.rollout import PlanTime
 
 ROLLOUT = f"{P}/rollouts/{{id}}"
 
@@ -36,13 +50,6 @@ NO_TEXTS = RolloutTexts(None, None)
 BATCHES_MAX = 10
 """Limits the batches of 500 devices that are read to fill one page. If few devices are in the state
 asked for, a page may hold fewer than `limit`, or none, and still name a next page."""
-
-
-class PauseIf(StrictBody, frozen=True, kw_only=True):
-    """Pauses the rollout when more than this share of at least so many outcomes failed."""
-
-    failed_percent: Annotated[int, Meta(ge=0, le=100)]
-    min_reports: Annotated[int, Meta(ge=1, le=10**9)]
 
 
 class RolloutProgress(msgspec.Struct, frozen=True):
@@ -65,12 +72,27 @@ class NamedDevices(msgspec.Struct, frozen=True):
     no_previous: int
 
 
+class Approvals(msgspec.Struct, frozen=True, kw_only=True):
+    """Says how many members have to approve a rollout, and who did."""
+
+    needed: int
+    by: list[str]
+    """The ids of the people who approved it."""
+    started_by: str | None
+
+
+class RolloutQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Chooses the time to show the rollout at: a past one, or a future one if nothing fails."""
+
+    at: Time | None = None
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Describes a rollout or a rollback; `id` is null for a dry run."""
 
     id: str | None
     kind: Literal["rollout", "rollback"]
-    state: Literal["running", "paused", "aborted", "withdrawn"]
+    state: Literal["running", "paused", "aborted", "withdrawn", "waiting", "scheduled"]
     model: str
     version: str | None
     bad_version: str | None
@@ -84,6 +106,12 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started_at: TimeText
     state_reason: str | None
     state_since: TimeText
+    start_at: TimeText | None
+    window: WantedWindow | None
+    approvals: Approvals | None
+    phases: list[ShownPhase] | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+    """In a dry run: why the plan may never end."""
     progress: RolloutProgress | UnsetType = UNSET
     devices: NamedDevices | UnsetType = UNSET
 
@@ -133,7 +161,10 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         remaining = [each for each in found if place is None or each.position < int(place[0])]
-        items = [shown(control, each, texts.get(each.id, NO_TEXTS)) for each in remaining[:limit]]
+        at = plan_time(call, control)
+        items = [
+            shown(control, each, texts.get(each.id, NO_TEXTS), at) for each in remaining[:limit]
+        ]
         return ListPage(
             items, lists.next_key(remaining, limit, lambda each: (each.position,)), size
         )
@@ -144,11 +175,43 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
     return await lists.answer(call, Rollout, fetch, count, key_type=tuple[int])
 
 
-async def get_rollout(call: AnyCall) -> web.Response:
-    """Return a rollout and its progress."""
+async def get_rollout(call: Call[RolloutQuery, None]) -> web.Response:
+    """Return a rollout with its plan and progress, or with its plan at another time."""
+    at = call.query.at
     async with consistent_read(call) as now:
-        body = await shown_now(call, now)
+        body = await (
+            shown_now(call, now) if at is None else _shown_at(call, now, parameter_ms("at", at))
+        )
     return respond.resource(call, body, now.size)
+
+
+async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout:
+    """Returns the rollout as it was at a past time, or as it will be if nothing fails. It has no
+    progress, which is that of the present."""
+    found = rollout_of(call, now.control)
+    present = plan_time(call, now.control)
+    if then_ms > present.now_ms:
+        then = phases.expected(found, present, then_ms)
+    else:
+        events = [each for each in await _events_of(call, found) if each.recorded_at_ms <= then_ms]
+        if not events:
+            raise NotFound(f"Rollout {found.id} was started later.")
+        then = phases.past(events, PlanTime(then_ms, now.control.halts))
+    at = PlanTime(then_ms, now.control.halts)
+    body = shown(now.control, then.state, NO_TEXTS, at)
+    return msgspec.structs.replace(body, phases=shown_phases(then.state, at, then.times))
+
+
+async def _events_of(call: AnyCall, found: rollout.RolloutState) -> list[Recorded]:
+    """Returns the events of a rollout: those of its start and of commands on it, which are few."""
+    stream = rollout.stream(found.id)
+    rows = await log.read_stream(call.services.db, call.log_id, stream)
+    return [decode(position, text) for position, _, text in rows]
+
+
+def plan_time(call: AnyCall, control: Control) -> PlanTime:
+    """Returns the time of the request, for rollouts whose plan depends on it."""
+    return PlanTime(call.services.access.now_ms(), control.halts)
 
 
 def rollout_of(call: AnyCall, control: Control) -> rollout.RolloutState:
@@ -163,10 +226,13 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     """Returns the rollout of the path, with its progress, as it is at this moment."""
     found = rollout_of(call, now.control)
     _, texts = await rollouts.texts(now.reader, call.log_id)
-    counted = await progress_of(call, now, found)
+    counted, at = await progress_of(call, now, found), plan_time(call, now.control)
     body = msgspec.structs.replace(
-        shown(now.control, found, texts.get(found.id, NO_TEXTS)), progress=counted
+        shown(now.control, found, texts.get(found.id, NO_TEXTS), at), progress=counted
     )
+    if found.plan:
+        times = phases.past(await _events_of(call, found), at).times
+        body = msgspec.structs.replace(body, phases=shown_phases(found, at, times))
     if found.is_rollback:
         body = msgspec.structs.replace(body, devices=await named_devices(call, now, found))
     return body
@@ -201,31 +267,40 @@ def withdrawn_at_ms_of(control: Control, found: rollout.RolloutState) -> int | N
     return release.withdrawn_at_ms if release else None
 
 
-def shown(control: Control, found: rollout.RolloutState, texts: RolloutTexts) -> Rollout:
-    """Returns the rollout as answers show it, without counts."""
+def shown(
+    control: Control, found: rollout.RolloutState, texts: RolloutTexts, at: PlanTime
+) -> Rollout:
+    """Returns the rollout as answers show it at a time, without counts."""
     withdrawn_at_ms = withdrawn_at_ms_of(control, found)
-    pause_if = None
-    if found.failed_percent is not None and found.min_reports is not None:
-        pause_if = PauseIf(failed_percent=found.failed_percent, min_reports=found.min_reports)
     has_reason = withdrawn_at_ms is None and found.phase_position != found.position
     return Rollout(
         id=found.id or None,
         kind="rollback" if found.is_rollback else "rollout",
-        state=found.phase if withdrawn_at_ms is None else "withdrawn",
+        state=rollout.state_at(found, at.now_ms) if withdrawn_at_ms is None else "withdrawn",
         model=found.model,
         version=found.version,
         bad_version=found.bad_version,
         fallback=found.fallback,
         cohort=found.cohort,
         tag=found.tag,
-        percent=found.reach / 100,
-        pause_if=pause_if,
+        percent=rollout.reach_at(found, at) / 100,
+        pause_if=shown_pause_if(found.failed_percent, found.min_reports),
         silent_after_s=found.silent_after_s,
         reason=texts.started,
         started_at=time_text(found.started_at_ms),
         state_reason=texts.phase if has_reason else None,
         state_since=time_text(withdrawn_at_ms or found.phase_at_ms),
+        start_at=time_or_none(found.start_at_ms),
+        window=shown_window(found.window_times),
+        approvals=_approvals(found),
     )
+
+
+def _approvals(found: rollout.RolloutState) -> Approvals | None:
+    if not found.approvals:
+        return None
+    by = list(found.approved_by)
+    return Approvals(needed=found.approvals, by=by, started_by=found.started_by)
 
 
 async def get_failures(call: AnyCall) -> web.Response:
@@ -291,7 +366,8 @@ async def _devices(
     page = await rollout_devices.page(reader, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
     offers = await device_offers.live(reader, call.log_id, [state.device for state, _ in page])
     with_offers = [(state, list(offers.get(state.device, {}).values())) for state, _ in page]
-    cases = await check_in.cases(reader, call.log_id, control, with_offers)
+    now_ms = call.services.access.now_ms()
+    cases = await check_in.cases(reader, call.log_id, control, with_offers, now_ms=now_ms)
     items = []
     for case, (state, last_seen_at_ms) in zip(cases, page, strict=True):
         found_state = progress.progress(case, found)
@@ -310,7 +386,7 @@ async def _devices(
 
 ROUTES = (
     listing(f"{P}/rollouts", get_rollouts, READ, Rollout, is_view=True),
-    resource(ROLLOUT, get_rollout, READ, Rollout, is_view=True),
+    resource(ROLLOUT, get_rollout, READ, Rollout, query=RolloutQuery, is_view=True),
     resource(f"{ROLLOUT}/failures", get_failures, READ, Failures, is_view=True),
     listing(
         f"{ROLLOUT}/devices",

@@ -10,7 +10,7 @@ down_revision = "0004"
 compatible_from = "0005"
 """Code whose HEAD is this revision or a later one may read and write the schema."""
 
-SHARED: tuple[str, ...] = ("0005_pages",)
+SHARED: tuple[str, ...] = ("0005_pages", "0005_plans")
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ()
 """SQL files that each back end has its own version of."""

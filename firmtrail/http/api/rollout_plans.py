@@ -1,0 +1,229 @@
+"""Holds the plans and windows of rollouts as bodies name them and as answers show them."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from firmtrail.events.steering import AutoRollout, PlanPhase, Window
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
+from firmtrail.http.faults import BrokenRule, raise_if_broken
+from firmtrail.rules import phases, plan, rollout, window
+from firmtrail.rules.phases import PhaseTimes
+from firmtrail.rules.rollout import PlanTime, RolloutState
+
+PHASES_MAX = 20
+FORECAST_MS = 100 * 366 * 86_400_000
+"""Later than any plan ends: its phases are few, and each lasts a year at most."""
+
+type Percent = Annotated[
+    float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
+]
+
+
+class When(StrictBody, frozen=True, kw_only=True):
+    """Ends a phase when, of at least so many outcomes of its offers, this share are installs."""
+
+    installed_percent: Annotated[int, Meta(ge=0, le=100)]
+    min_reports: Annotated[int, Meta(ge=1, le=10**9)]
+
+
+class WantedPhase(StrictBody, frozen=True, kw_only=True):
+    """Describes a phase: the share of devices that it reaches, and when it ends. A phase with
+    neither `after_s` nor `when` ends when a person advances the rollout."""
+
+    percent: Percent
+    after_s: Annotated[int, Meta(ge=0, le=366 * 86_400)] | None = None
+    when: When | None = None
+
+    def __post_init__(self) -> None:
+        raise_if_broken(too_fine("percent", self.percent))
+
+
+class WantedPlan(StrictBody, frozen=True, kw_only=True):
+    """Describes the phases of a rollout; each reaches more devices than the one before."""
+
+    phases: Annotated[list[WantedPhase], Meta(min_length=1, max_length=PHASES_MAX)]
+
+    def __post_init__(self) -> None:
+        raise_if_broken(_not_growing(self.phases))
+
+
+class WantedWindow(StrictBody, frozen=True, kw_only=True):
+    """Describes the times at which devices may be offered something new."""
+
+    cron: Annotated[
+        str,
+        Meta(max_length=100, description="five fields: minute hour day month weekday"),
+    ]
+    duration_s: Annotated[int, Meta(ge=60, le=7 * 86_400)]
+    timezone: Annotated[
+        str, Meta(max_length=64, description="such as Europe/Berlin, or device for each one's own")
+    ] = "UTC"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cron, str) and isinstance(self.timezone, str):
+            raise_if_broken(window.fault_of(Window(self.cron, 0, self.timezone)))
+
+
+class PauseIf(StrictBody, frozen=True, kw_only=True):
+    """Pauses the rollout when more than this share of at least so many outcomes failed."""
+
+    failed_percent: Annotated[int, Meta(ge=0, le=100)]
+    min_reports: Annotated[int, Meta(ge=1, le=10**9)]
+
+
+class WantedAutoRollout(StrictBody, frozen=True, kw_only=True):
+    """Describes the rollout that each new release of a model starts automatically."""
+
+    plan: WantedPlan | None = None
+    window: WantedWindow | None = None
+    pause_if: PauseIf | None = None
+
+
+class ShownPhase(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes a phase of a rollout's plan, and how far it is."""
+
+    percent: float
+    state: Literal["done", "current", "next"]
+    after_s: int | None
+    when: When | None
+    began_at: TimeText | None
+    reached_at: TimeText | None
+    """When the outcomes of its offers met `when`."""
+    earliest_end: TimeText | None
+    """The time before which the next phase does not begin, unless a person advances."""
+    devices: int | UnsetType = UNSET
+    """In a dry run: about how many devices it reaches, in all."""
+
+
+def _not_growing(phases: Sequence[WantedPhase]) -> BrokenRule | None:
+    percents = [each.percent for each in phases or () if isinstance(each, WantedPhase)]
+    if any(later <= before for before, later in pairwise(percents)):
+        return "phases", "have to reach more devices one after the other"
+    return None
+
+
+def too_fine(name: str, percent: float | UnsetType | None) -> BrokenRule | None:
+    """Returns the fault of a percentage with more than two decimals."""
+    if isinstance(percent, int | float) and percent != round(percent, 2):
+        return name, "has more than two decimals"
+    return None
+
+
+def hundredths(percent: float) -> int:
+    """Returns the percentage in hundredths of a percent, as events store it."""
+    return round(percent * 100)
+
+
+def phases_of(wanted: WantedPlan) -> tuple[PlanPhase, ...]:
+    """Returns the phases as events hold them."""
+    return tuple(
+        PlanPhase(
+            hundredths(each.percent),
+            each.after_s,
+            each.when.installed_percent if each.when else None,
+            each.when.min_reports if each.when else None,
+        )
+        for each in wanted.phases
+    )
+
+
+def window_of(wanted: WantedWindow) -> Window:
+    return Window(wanted.cron, wanted.duration_s, wanted.timezone)
+
+
+def shown_window(found: Window | None) -> WantedWindow | None:
+    if found is None:
+        return None
+    return WantedWindow(cron=found.cron, duration_s=found.duration_s, timezone=found.timezone)
+
+
+def shown_pause_if(failed_percent: int | None, min_reports: int | None) -> PauseIf | None:
+    if failed_percent is None or min_reports is None:
+        return None
+    return PauseIf(failed_percent=failed_percent, min_reports=min_reports)
+
+
+def auto_rollout_of(wanted: WantedAutoRollout) -> AutoRollout:
+    """Returns the automatic rollout as events hold it."""
+    return AutoRollout(
+        phases_of(wanted.plan) if wanted.plan else (),
+        window_of(wanted.window) if wanted.window else None,
+        wanted.pause_if.failed_percent if wanted.pause_if else None,
+        wanted.pause_if.min_reports if wanted.pause_if else None,
+    )
+
+
+def shown_auto_rollout(found: AutoRollout) -> WantedAutoRollout:
+    return WantedAutoRollout(
+        plan=plan_of(found.plan),
+        window=shown_window(found.window),
+        pause_if=shown_pause_if(found.failed_percent, found.min_reports),
+    )
+
+
+def when_of(phase: PlanPhase) -> When | None:
+    if phase.installed_percent is None or phase.min_reports is None:
+        return None
+    return When(installed_percent=phase.installed_percent, min_reports=phase.min_reports)
+
+
+def plan_of(phases: Sequence[PlanPhase]) -> WantedPlan | None:
+    """Returns the plan as answers show it; None if there is none."""
+    shown = [
+        WantedPhase(percent=each.reach / 100, after_s=each.after_s, when=when_of(each))
+        for each in phases
+    ]
+    return WantedPlan(phases=shown) if shown else None
+
+
+def shown_phases(
+    found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]
+) -> list[ShownPhase]:
+    """Returns the phases of a rollout at a time. `times` has those of the phases that began."""
+    clock = rollout.clock_at(found, at)
+    current = -1 if clock is None or clock.began_at_ms > at.now_ms else clock.phase
+    end_ms = None if clock is None else plan.earliest_end(found.plan, clock, at.halts)
+    unknown = [PhaseTimes()] * (len(found.plan) - len(times))
+    return [
+        ShownPhase(
+            percent=phase.reach / 100,
+            state="current" if n == current else "done" if n < current else "next",
+            after_s=phase.after_s,
+            when=when_of(phase),
+            began_at=time_or_none(own.began_at_ms),
+            reached_at=time_or_none(own.met_at_ms),
+            earliest_end=time_or_none(end_ms if n == current else None),
+        )
+        for n, (phase, own) in enumerate(zip(found.plan, [*times, *unknown], strict=True))
+    ]
+
+
+def forecast_of(found: RolloutState, at: PlanTime, matching: int) -> list[ShownPhase]:
+    """Returns the phases of a rollout that was not started: when each begins and ends if nothing
+    fails, and about how many devices it reaches."""
+    end = phases.expected(found, at, at.now_ms + FORECAST_MS)
+    begins = [*(each.began_at_ms for each in end.times), *[None] * len(found.plan)]
+    return [
+        msgspec.structs.replace(
+            shown,
+            began_at=time_or_none(begins[n]),
+            earliest_end=time_or_none(begins[n + 1]),
+            devices=round(matching * found.plan[n].reach / rollout.BUCKETS),
+        )
+        for n, shown in enumerate(shown_phases(found, at, ()))
+    ]
+
+
+def stuck_phases(found: Sequence[PlanPhase], matching: int) -> list[str]:
+    """Returns a sentence for each phase whose condition needs more outcomes than it offers."""
+    reached = [0, *(matching * each.reach / rollout.BUCKETS for each in found)]
+    return [
+        f"Phase {n + 1} waits for {phase.min_reports} reports, but reaches only about "
+        f"{round(reached[n + 1] - reached[n])} more devices: it may never end."
+        for n, phase in enumerate(found[:-1])
+        if phase.min_reports is not None and phase.min_reports > reached[n + 1] - reached[n]
+    ]

@@ -1,0 +1,78 @@
+"""Computes when each phase of a rollout's plan began, from the rollout's own events.
+
+The state of a rollout holds only the present phase. The times of all phases are asked for rarely,
+so they are folded from the few events of the rollout each time.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from firmtrail.events.event import Recorded
+from firmtrail.events.steering import RolloutPhaseMet
+from firmtrail.rules import plan, rollout
+from firmtrail.rules.plan import PlanClock
+from firmtrail.rules.rollout import PlanTime, RolloutState
+
+
+class PhaseTimes(NamedTuple):
+    """Holds when a phase began, and when its condition was met."""
+
+    began_at_ms: int | None = None
+    met_at_ms: int | None = None
+
+
+class RolloutPast(NamedTuple):
+    """Holds a rollout as it was at a time, and the times of its phases up to then."""
+
+    state: RolloutState
+    times: tuple[PhaseTimes, ...]
+
+
+def past(events: Iterable[Recorded], at: PlanTime) -> RolloutPast:
+    """Returns the rollout after these events of its stream, beginning with its start."""
+    first, *later = events
+    state = rollout.started(first)
+    times: dict[int, PhaseTimes] = {}
+    for each in later:
+        _note(times, state, PlanTime(each.recorded_at_ms, at.halts))
+        state = rollout.evolve(state, each, at.halts)
+        if isinstance(each.event, RolloutPhaseMet):
+            phase = each.event.phase
+            times[phase] = times[phase]._replace(met_at_ms=each.recorded_at_ms)
+        _note(times, state, PlanTime(each.recorded_at_ms, at.halts))
+    _note(times, state, at)
+    count = max(times, default=-1) + 1
+    return RolloutPast(state, tuple(times.get(n, PhaseTimes()) for n in range(count)))
+
+
+def _note(times: dict[int, PhaseTimes], state: RolloutState, at: PlanTime) -> None:
+    """Notes the phases that began until this time."""
+    if state.clock is None:
+        return
+    clocks = [state.clock]
+    if state.phase == "running":
+        clocks = list(plan.clocks(state.plan, state.clock, at.halts, at.now_ms))
+    for clock in clocks:
+        if clock.began_at_ms <= at.now_ms:
+            times.setdefault(clock.phase, PhaseTimes(clock.began_at_ms))
+
+
+def expected(state: RolloutState, now: PlanTime, later_ms: int) -> RolloutPast:
+    """Returns the rollout as it is now at a later time, if every condition is met as soon as the
+    phase's time is over, and nobody intervenes."""
+    at = PlanTime(later_ms, now.halts)
+    waited = tuple(
+        replace(phase, after_s=phase.after_s or 0, installed_percent=None, min_reports=None)
+        if phase.installed_percent is not None
+        else phase
+        for phase in state.plan
+    )
+    times: dict[int, PhaseTimes] = {}
+    expecting = replace(state, plan=waited, clock=rollout.clock_at(state, now))
+    _note(times, expecting, at)
+    clock: PlanClock | None = rollout.clock_at(expecting, at)
+    count = max(times, default=-1) + 1
+    found = tuple(times.get(n, PhaseTimes()) for n in range(count))
+    return RolloutPast(replace(state, clock=clock), found)

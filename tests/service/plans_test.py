@@ -1,0 +1,291 @@
+"""Checks rollouts that run themselves: plans, schedules, windows, approvals, automatic ones."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from firmtrail.events.times import time_ms, time_text
+from tests.service.site import Answer, D, P, Site
+from tests.service.steered import post, roll_out
+
+ALL_BUT_ONE = 99.99
+"""A percentage that reaches the devices of a test, unless one of them is in the last bucket."""
+
+
+async def check_in(site: Site) -> Any:
+    return (await site.get(f"{D}/update", "device")).json
+
+
+async def shown(site: Site, rollout: str, query: str = "") -> Any:
+    answer = await site.get(f"{P}/rollouts/{rollout}{query}")
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+async def events_of(site: Site, kind: str) -> list[Any]:
+    found = await site.get(f"{P}/events?type={kind}", "auditor")
+    return found.body.splitlines()
+
+
+def in_seconds(seconds: float) -> str:
+    return time_text(int((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp() * 1000))
+
+
+async def set_up(site: Site, **settings: Any) -> Answer:
+    answer = await site.call("PATCH", P, caller="admin", json=settings)
+    assert answer.status == 200, answer.body
+    return answer
+
+
+async def test_a_phase_begins_when_its_time_has_come_without_an_event(fleet: Site) -> None:
+    rollout = await roll_out(
+        fleet, plan={"phases": [{"percent": 0, "after_s": 1}, {"percent": 100}]}
+    )
+    assert (await check_in(fleet))["reason"] == "not_reached"
+    before = (await fleet.get(f"{P}/events", "auditor")).headers["Firmtrail-Log-Size"]
+    await asyncio.sleep(1.2)
+    found = await shown(fleet, rollout)
+    assert [each["state"] for each in found["phases"]] == ["done", "current"]
+    assert found["percent"] == 100
+    began_ms = [time_ms(each["began_at"]) for each in found["phases"]]
+    assert began_ms[1] - began_ms[0] == 1000
+    after = (await fleet.get(f"{P}/events", "auditor")).headers["Firmtrail-Log-Size"]
+    assert before == after
+    assert (await check_in(fleet))["version"] == "1.1.0"
+
+
+async def test_a_condition_that_is_met_is_an_event_of_the_same_commit(fleet: Site) -> None:
+    when = {"installed_percent": 100, "min_reports": 1}
+    phases = [{"percent": ALL_BUT_ONE, "when": when}, {"percent": 100}]
+    rollout = await roll_out(fleet, plan={"phases": phases})
+    assert (await check_in(fleet))["version"] == "1.1.0"
+    assert [each["state"] for each in (await shown(fleet, rollout))["phases"]] == [
+        "current",
+        "next",
+    ]
+    receipt = (await fleet.report({"version": "1.1.0", "report_id": "a"})).json
+    [met] = await events_of(fleet, "RolloutPhaseMet")
+    assert b'"phase":0,"installed":1,"failed":0' in met
+    [next_entry] = (
+        await fleet.get(f"{P}/events?from={receipt['position'] + 1}", "auditor")
+    ).body.splitlines()
+    assert next_entry == met
+    found = await shown(fleet, rollout)
+    assert [each["state"] for each in found["phases"]] == ["done", "current"]
+    assert found["phases"][0]["reached_at"] == found["phases"][1]["began_at"]
+
+
+async def test_outcomes_that_do_not_meet_the_condition_begin_nothing(fleet: Site) -> None:
+    when = {"installed_percent": 50, "min_reports": 1}
+    phases = [{"percent": ALL_BUT_ONE, "when": when}, {"percent": 100}]
+    rollout = await roll_out(fleet, plan={"phases": phases})
+    await check_in(fleet)
+    await fleet.report({"version": "1.1.0", "status": "failed", "report_id": "a"})
+    assert (await shown(fleet, rollout))["phases"][0]["state"] == "current"
+    await check_in(fleet)
+    await fleet.report({"version": "1.1.0", "report_id": "b"})
+    assert (await shown(fleet, rollout))["phases"][1]["state"] == "current"
+
+
+async def test_a_person_may_skip_to_a_later_phase_only(fleet: Site) -> None:
+    phases = [{"percent": 0}, {"percent": 1}, {"percent": 100}]
+    rollout = await roll_out(fleet, plan={"phases": phases})
+    assert (await post(fleet, f"rollouts/{rollout}/advance", {"percent": 50})).status == 409
+    answer = await post(fleet, f"rollouts/{rollout}/advance", {"percent": 100})
+    assert [each["state"] for each in answer.json["phases"]] == ["done", "done", "current"]
+    refused = await post(fleet, f"rollouts/{rollout}/advance")
+    assert (refused.status, refused.json["code"]) == (409, "no_advance")
+
+
+async def test_time_does_not_count_while_the_rollout_is_paused_or_the_project_halted(
+    fleet: Site,
+) -> None:
+    rollout = await roll_out(
+        fleet, plan={"phases": [{"percent": 0, "after_s": 1}, {"percent": 100}]}
+    )
+    await post(fleet, f"rollouts/{rollout}/pause")
+    await asyncio.sleep(1.2)
+    assert (await shown(fleet, rollout))["phases"][0]["state"] == "current"
+    await post(fleet, "halt")
+    await post(fleet, f"rollouts/{rollout}/resume")
+    await asyncio.sleep(1.2)
+    assert (await shown(fleet, rollout))["phases"][0]["state"] == "current"
+    await post(fleet, "resume")
+    await asyncio.sleep(1.2)
+    assert (await shown(fleet, rollout))["phases"][1]["state"] == "current"
+
+
+async def test_a_scheduled_rollout_offers_nothing_before_its_start(fleet: Site) -> None:
+    start_at = in_seconds(2)
+    rollout = await roll_out(fleet, start_at=start_at)
+    assert (await shown(fleet, rollout))["state"] == "scheduled"
+    answer = await check_in(fleet)
+    assert (answer["reason"], answer["not_before"]) == ("scheduled", start_at)
+    await asyncio.sleep(2.2)
+    assert (await shown(fleet, rollout))["state"] == "running"
+    assert (await check_in(fleet))["version"] == "1.1.0"
+
+
+async def test_a_scheduled_rollout_lets_an_older_one_go_on(fleet: Site) -> None:
+    older = await roll_out(fleet)
+    await roll_out(fleet, start_at=in_seconds(3600))
+    answer = await check_in(fleet)
+    assert (answer["rollout"], answer["version"]) == (older, "1.1.0")
+
+
+def closed_window() -> dict[str, Any]:
+    opening = datetime.now(UTC) + timedelta(hours=12)
+    return {"cron": f"{opening.minute} {opening.hour} * * *", "duration_s": 60, "timezone": "UTC"}
+
+
+OPEN = {"cron": "* * * * *", "duration_s": 120}
+
+
+async def test_outside_its_window_nothing_new_is_offered(fleet: Site) -> None:
+    await roll_out(fleet, window=closed_window())
+    answer = await check_in(fleet)
+    assert (answer["action"], answer["reason"]) == ("none", "window")
+    assert time_ms(answer["not_before"]) > time_ms(in_seconds(11 * 3600))
+    explained = (await fleet.get(f"{D}/explain")).json
+    assert "opens at" in explained["rules"][-1]["says"]
+
+
+@pytest.mark.parametrize("setting", ["window", "model_windows"])
+async def test_a_window_of_the_project_or_model_is_that_of_rollouts_without_one(
+    fleet: Site, setting: str
+) -> None:
+    times = closed_window()
+    changed = await set_up(fleet, **{setting: times if setting == "window" else {"m": times}})
+    assert changed.json[setting] == (times if setting == "window" else {"m": times})
+    await roll_out(fleet)
+    assert (await check_in(fleet))["reason"] == "window"
+    await roll_out(fleet, window=OPEN)
+    assert (await check_in(fleet))["version"] == "1.1.0"
+
+
+async def test_an_offer_made_inside_the_window_stays_valid(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    assert (await check_in(fleet))["rollout"] == rollout
+    await set_up(fleet, window=closed_window())
+    assert (await check_in(fleet))["rollout"] == rollout
+
+
+async def test_a_rollback_ignores_the_window(fleet: Site) -> None:
+    await set_up(fleet, window=closed_window())
+    await fleet.report({"version": "1.1.0", "report_id": "a"})
+    await post(fleet, "rollbacks", {"bad_version": "1.1.0", "model": "m", "reason": "bad"})
+    assert (await check_in(fleet))["reason"] == "rollback"
+
+
+async def test_a_rollout_waits_until_another_member_approves(fleet: Site) -> None:
+    await set_up(fleet, approvals=1)
+    rollout = await roll_out(fleet)
+    assert (await shown(fleet, rollout))["state"] == "waiting"
+    assert (await check_in(fleet))["reason"] == "waiting"
+    own = await post(fleet, f"rollouts/{rollout}/approve")
+    assert (own.status, own.json["code"]) == (409, "own_rollout")
+    path = f"{P}/rollouts/{rollout}/approve"
+    assert (await fleet.call("POST", path, caller="viewer", json={})).status == 403
+    approved = await fleet.call("POST", path, caller="admin", json={})
+    assert (approved.status, approved.json["state"]) == (200, "running")
+    assert len(approved.json["approvals"]["by"]) == 1
+    assert (await check_in(fleet))["version"] == "1.1.0"
+    again = await fleet.call("POST", path, caller="admin", json={})
+    assert (again.status, again.json["code"]) == (409, "not_waiting")
+
+
+async def test_a_rejected_rollout_has_ended(fleet: Site) -> None:
+    await set_up(fleet, approvals=2)
+    rollout = await roll_out(fleet)
+    path = f"{P}/rollouts/{rollout}/reject"
+    assert (await fleet.call("POST", path, caller="admin", json={})).status == 422
+    answer = await fleet.call("POST", path, caller="admin", json={"reason": "not on a Friday"})
+    assert (answer.json["state"], answer.json["state_reason"]) == ("aborted", "not on a Friday")
+    assert (await check_in(fleet))["reason"] not in {"waiting", "rollout"}
+
+
+async def test_a_small_rollout_needs_no_approval(fleet: Site) -> None:
+    await set_up(fleet, approvals=1, approve_from_devices=1000)
+    rollout = await roll_out(fleet)
+    found = await shown(fleet, rollout)
+    assert (found["state"], found["approvals"]) == ("running", None)
+
+
+async def test_a_new_release_starts_the_rollout_that_the_settings_name(fleet: Site) -> None:
+    plan = {"phases": [{"percent": 5.0, "after_s": 60, "when": None}]}
+    automatic = {"plan": plan, "window": None, "pause_if": None}
+    changed = await set_up(fleet, auto_rollout={"m": automatic})
+    assert changed.json["auto_rollout"] == {"m": automatic}
+    for version in ("3.0.0-rc.1", "3.0.0"):
+        await post(fleet, "releases", {"version": version, "model": "m"})
+    items = (await fleet.get(f"{P}/rollouts")).json["items"]
+    assert [each["version"] for each in items] == ["3.0.0"]
+    [release] = [line for line in await events_of(fleet, "ReleaseAdded") if b'"3.0.0"' in line]
+    [started] = await events_of(fleet, "RolloutStarted")
+    assert b'"actor":"system"' in started
+    assert b'"release_position":' in started
+    assert release
+
+
+async def test_a_rollout_is_shown_as_it_was_and_as_it_will_be(fleet: Site) -> None:
+    when = {"installed_percent": 90, "min_reports": 50}
+    phases = [
+        {"percent": 1, "after_s": 3600, "when": when},
+        {"percent": 10, "after_s": 7200},
+        {"percent": 100},
+    ]
+    rollout = await roll_out(fleet, plan={"phases": phases})
+    began = (await shown(fleet, rollout))["phases"][0]["began_at"]
+    later = await shown(fleet, rollout, f"?at={in_seconds(3 * 3600 + 60)}")
+    assert later["percent"] == 100
+    times = [time_ms(each["began_at"]) - time_ms(began) for each in later["phases"]]
+    assert times == [0, 3_600_000, 10_800_000]
+    soon = await shown(fleet, rollout, f"?at={in_seconds(1800)}")
+    assert (soon["percent"], soon["phases"][0]["state"]) == (1, "current")
+    await post(fleet, f"rollouts/{rollout}/pause")
+    past = await shown(fleet, rollout, f"?at={began}")
+    assert past["state"] == "running"
+    early = await fleet.get(f"{P}/rollouts/{rollout}?at=2020-01-01T00:00:00Z")
+    assert early.status == 404
+
+
+async def test_a_dry_run_forecasts_its_phases_and_warns_of_one_that_never_ends(
+    fleet: Site,
+) -> None:
+    when = {"installed_percent": 90, "min_reports": 50}
+    phases = [{"percent": 50, "after_s": 60, "when": when}, {"percent": 100}]
+    body = {"model": "m", "version": "1.1.0", "plan": {"phases": phases}, "dry_run": True}
+    found = (await post(fleet, "rollouts", body)).json
+    assert found["id"] is None
+    first, last = found["phases"]
+    assert time_ms(first["earliest_end"]) - time_ms(first["began_at"]) == 60_000
+    assert first["earliest_end"] == last["began_at"]
+    assert last["devices"] == found["progress"]["matching"]
+    assert "waits for 50 reports" in found["warnings"][0]
+
+
+FAULTY = [
+    ({"plan": {"phases": []}}, "/plan/phases"),
+    ({"plan": {"phases": [{"percent": 5}, {"percent": 5}]}}, "/plan/phases"),
+    ({"plan": {"phases": [{"percent": 5.001}]}}, "/plan/phases/0/percent"),
+    ({"plan": {"phases": [{"percent": n} for n in range(21)]}}, "/plan/phases"),
+    ({"plan": {"phases": [{"percent": 5, "when": {"min_reports": 1}}]}}, "/plan/phases/0/when"),
+    ({"plan": {"phases": [{"percent": 5}]}, "percent": 5}, "/percent"),
+    ({"window": {"cron": "nonsense", "duration_s": 60}}, "/window/cron"),
+    ({"window": {"cron": "* * * * *", "duration_s": 1}}, "/window/duration_s"),
+    ({"window": {**OPEN, "timezone": "Europe/Atlantis"}}, "/window/timezone"),
+    ({"start_at": "2026-01-01"}, "/start_at"),
+    ({"start_at": "9999-01-01T00:00:00Z"}, "/start_at"),
+]
+
+
+@pytest.mark.parametrize(("members", "pointer"), FAULTY)
+async def test_a_faulty_plan_is_refused_by_its_member(
+    fleet: Site, members: Any, pointer: str
+) -> None:
+    body = {"model": "m", "version": "1.1.0", **members}
+    answer = await post(fleet, "rollouts", body)
+    assert answer.status == 422
+    assert any(each["pointer"].startswith(pointer) for each in answer.json["errors"])
