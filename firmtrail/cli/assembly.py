@@ -12,11 +12,11 @@ from pathlib import Path
 import structlog
 
 from firmtrail import config
-from firmtrail.access import projects
+from firmtrail.access import people, projects
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
 from firmtrail.artifacts import Artifacts
-from firmtrail.commands import demo
+from firmtrail.commands import demo, demo_fleet
 from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
@@ -156,13 +156,22 @@ async def check_demo(db: Database, project: str) -> None:
 
 
 async def ensure_demo(services: Services) -> None:
-    """Populates the demo project if it does not exist. Raises `CouldNotRun` as `check_demo`."""
+    """Populates the demo's projects if they do not exist. Raises `CouldNotRun` as `check_demo`."""
     project = services.seed_project
     assert project is not None
     await check_demo(services.db, project)
     if await services.access.project(project) is None:
         above = services.recorder.minimum_sizes.highest_number(project)
         await demo.populate(services.db, services.access.hasher, project, None, above=above)
+    admin = await people.by_email(services.db, demo.EMAIL)
+    assert admin is not None, "the demo project has this member"
+    await demo_fleet.ensure(services.db, admin.actor_id)
+
+
+def announce_demo(url: str) -> None:
+    """Logs where the demo's console is, and how to sign in to it: this password is public."""
+    console = f"{url}/console/{demo_fleet.PROJECT}"
+    _log.info("demo", console=console, email=demo.EMAIL, password=demo.PASSWORD)
 
 
 def runner(services: Services, tls: ssl.SSLContext | None = None) -> HttpRunner:

@@ -105,6 +105,8 @@ async def _listening(
             host, port = runner.addresses[-1][:2]
             where = sockets.url(host, port, is_tls=serving.tls is not None)
             _log.info("serving", url=where, database=str(serving.database))
+            if serving.is_demo:
+                assembly.announce_demo(where)
             yield runner
     finally:
         await runner.cleanup()

@@ -175,6 +175,8 @@ def _announce(serving: config.Serving, arbiter: Any) -> None:
     host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
     url = sockets.url(host, port, is_tls=serving.tls is not None)
     _log.info("serving", url=url, database=str(serving.database), workers=serving.workers)
+    if serving.is_demo:
+        assembly.announce_demo(url)
 
 
 def _forget(serving: config.Serving, pid: int) -> None:

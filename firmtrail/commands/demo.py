@@ -15,6 +15,7 @@ from itertools import groupby
 from firmtrail.access import credentials, people, projects
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_project, seal
 from firmtrail.access.hashing import Hasher
+from firmtrail.commands import demo_fleet
 from firmtrail.commands.access import start_project
 from firmtrail.database.database import Database, Row, Statement, Transaction
 from firmtrail.events.access import MemberAdded
@@ -141,9 +142,12 @@ async def _add_device(commit: Commit, secret: SealedSecret) -> None:
 
 async def foreign(db: Database, project: str) -> str | None:
     """Returns what the database contains that the demo did not create; None if there is nothing."""
-    others = [each.project for each in await projects.page(db, limit=2) if each.project != project]
+    ours = {project, demo_fleet.PROJECT}
+    others = [each.project for each in await projects.page(db, limit=3) if each.project not in ours]
     if others:
         return f"the project {others[0]}"
+    if not _is_fleet(await db.read(Statement(_BEGINNINGS, (demo_fleet.PROJECT,)))):
+        return f"a project {demo_fleet.PROJECT} of your own"
     users = _users(await db.read(Statement(_BEGINNINGS, (project,))))
     if users is None:
         return f"a project {project} of your own"
@@ -151,6 +155,17 @@ async def foreign(db: Database, project: str) -> str | None:
     if user is not None and user.actor_id not in users:
         return f"a user {EMAIL}"
     return None
+
+
+def _is_fleet(beginnings: Sequence[Row]) -> bool:
+    """Returns whether the demo made each log with these first events; also if there is none."""
+    for _, rows in groupby(beginnings, key=lambda row: row[0]):
+        first = [decode(position, entry) for _, position, entry in rows]
+        if isinstance(first[0].event, LogContinued):
+            continue
+        if not demo_fleet.is_beginning(first):
+            return False
+    return True
 
 
 def _users(beginnings: Sequence[Row]) -> frozenset[str] | None:

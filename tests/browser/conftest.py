@@ -1,0 +1,107 @@
+"""A service with the demo's fleet, and one browser; both serve all tests of a module."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from playwright.async_api import Browser, async_playwright
+
+from firmtrail.access import people
+from firmtrail.access.credentials import new_id
+from firmtrail.artifacts import Artifacts
+from firmtrail.commands import demo_fleet
+from firmtrail.database.database import Database
+from firmtrail.http import app
+from firmtrail.http.call import Services
+from firmtrail.http.connection import HttpRunner
+from firmtrail.recording.recorder import Recorder
+from tests.databases import opened, sqlite_template
+from tests.people import issue_token, new_access
+from tests.publishing import new_publisher
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+EMAIL = "ana@example.org"
+
+
+@dataclass(frozen=True)
+class Console:
+    """A running console, and a person that may do everything in its project."""
+
+    url: str
+    services: Services
+    recorder: Recorder
+    db: Database
+    log_id: int
+    actor_id: str
+    token: str
+
+    @property
+    def project(self) -> str:
+        return f"{self.url}/console/{demo_fleet.PROJECT}"
+
+
+@pytest.fixture(scope="module")
+def console_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    path = tmp_path_factory.mktemp("console") / "firmtrail.db"
+    path.write_bytes(sqlite_template())
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+async def console(console_file: Path) -> AsyncIterator[Console]:
+    async with opened(f"sqlite:///{console_file}") as db:
+        recorder, access = Recorder(db), new_access(db)
+        async with db.transaction() as tx:
+            [[[actor_id]]] = await tx.run(people.ensure(new_id("u"), EMAIL, 0))
+        await demo_fleet.ensure(db, actor_id)
+        log_id = await access.project(demo_fleet.PROJECT)
+        assert log_id is not None
+        token = await issue_token(recorder, log_id, actor_id, "admin")
+        publisher = new_publisher(db, console_file.parent / "signed", recorder.minimum_sizes)
+        services = app.services(
+            db,
+            access,
+            recorder,
+            publisher=publisher,
+            artifacts=Artifacts(console_file.parent / "artifacts"),
+        )
+        async with _served(services) as url:
+            yield Console(url, services, recorder, db, log_id, actor_id, token.text)
+        access.hasher.close()
+        await recorder.close()
+
+
+class _served:  # noqa: N801 (used as a function)
+    """Serves as a server of ours does, on a free port."""
+
+    def __init__(self, services: Services) -> None:
+        self._runner = HttpRunner(
+            app.build(services), gate=services.gate, clients=services.clients, **app.RUNNER_OPTIONS
+        )
+
+    async def __aenter__(self) -> str:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        await started.close()
