@@ -6,8 +6,12 @@ from hypothesis import strategies as st
 
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import (
+    DeviceAccepted,
     DeviceChanged,
     DeviceDecommissioned,
+    DeviceKeyAccepted,
+    DeviceKeyOffered,
+    DeviceKeyRejected,
     DeviceRestored,
     DeviceSecretIssued,
     Status,
@@ -89,6 +93,10 @@ changes: st.SearchStrategy[Event] = st.one_of(
     st.builds(DeviceChanged, pinned=st.sampled_from((None, *VERSIONS[:2]))),
     st.just(DeviceDecommissioned()),
     st.just(DeviceRestored()),
+    st.just(DeviceAccepted()),
+    st.builds(DeviceKeyOffered, st.sampled_from(("a" * 64, "b" * 64))),
+    st.just(DeviceKeyAccepted("a" * 64, "k_2")),
+    st.just(DeviceKeyRejected("a" * 64)),
     st.builds(DeviceSecretIssued, st.just("k_1"), new_counting=st.booleans()),
 )
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from firmtrail.access import credentials, people
 from firmtrail.access.device_secrets import WEAK
 from firmtrail.access.hashing import CredentialAttempt, Hasher
+from firmtrail.access.registrations import RegistrationLimits
 from firmtrail.access.seen import Seen
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Given, Statement
@@ -68,6 +69,19 @@ SELECT
                     WHERE log_id = projects.log_id AND name = 'device_current')
                 AND current.device = given.device
                 AND current.recorded_position IS NOT NULL) THEN 1
+        ELSE 0
+    END,
+    coalesce(tokens.registers, 0),
+    CASE
+        WHEN tokens.registers = 1 AND given.device <> '' AND NOT EXISTS (
+            SELECT 1
+            FROM device_current AS current
+            WHERE current.log_id = projects.log_id
+                AND current.generation = (
+                    SELECT generation
+                    FROM views
+                    WHERE log_id = projects.log_id AND name = 'device_current')
+                AND current.device = given.device) THEN 1
         ELSE 0
     END
 FROM given
@@ -144,6 +158,10 @@ class ResolvedCredential(Struct, frozen=True, gc=False):
     looked up only for a path that names no project."""
     was_seen: int = 0
     """1: the secret is the device's own, and the database records that the device has called."""
+    registers: int = 0
+    """1: it is a token that registers the unknown devices that it names."""
+    is_unknown: int = 0
+    """1: it is such a token, and the project does not know the path's device."""
     project: str | None = None
     """The project that `find_project` has found; None: there is none, or several."""
 
@@ -176,6 +194,7 @@ class Access:
     ) -> None:
         self.hasher = hasher
         self.seen = Seen(db)
+        self.registrations = RegistrationLimits()
         self.local_socket = local_socket
         self._db = db
         self._clock = clock

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from firmtrail.access import credentials
 from firmtrail.access.roles import Role
-from firmtrail.database.database import Database, Statement
+from firmtrail.database.database import Database, Row, Statement
 
 
 class Token(NamedTuple):
@@ -28,6 +28,13 @@ class Token(NamedTuple):
     expires_at_ms: int | None
     issued_by: str | None = None
     """The API token that issued it; None if a login or the operator of the service did."""
+    registers: bool = False
+    """Whether it registers the unknown devices that it names; stored as 0 or 1."""
+    model: str | None = None
+    """The model of these devices."""
+    registers_max: int | None = None
+    registered: int = 0
+    """How many it has registered, of at most `registers_max`."""
 
 
 class LoginSession(NamedTuple):
@@ -75,8 +82,20 @@ class Rights(NamedTuple):
 
 _INSERT = """\
 INSERT INTO tokens (
-    digest, token_id, actor_id, project, role, name, created_at_ms, expires_at_ms, issued_by)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"""
+    digest, token_id, actor_id, project, role, name, created_at_ms, expires_at_ms, issued_by,
+    registers, model, registers_max)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"""
+
+_TAKE_PLACES = """\
+UPDATE tokens
+SET registered = registered + $3
+WHERE project = $1
+    AND token_id = $2
+    AND registers = 1
+    AND registered + $3 <= registers_max
+    AND revoked_at_ms IS NULL
+    AND (expires_at_ms IS NULL OR expires_at_ms > $4)
+RETURNING model"""
 
 _INSERT_LOGIN = """\
 INSERT INTO tokens (digest, token_id, actor_id, name, created_at_ms, expires_at_ms)
@@ -133,14 +152,20 @@ _OF_ACTOR = """\
 FROM tokens
 WHERE actor_id = $1 AND revoked_at_ms IS NULL AND project = coalesce(CAST($2 AS text), project)"""
 
+_SHOWN = """\
+    token_id, name, project, role, created_at_ms, expires_at_ms, issued_by,
+    registers, model, registers_max, registered"""
+
 _PAGE = f"""\
-SELECT token_id, name, project, role, created_at_ms, expires_at_ms, issued_by
+SELECT
+{_SHOWN}
 {_OF_ACTOR} AND token_id > $3
 ORDER BY token_id
 LIMIT $4"""
 
 _ONE = f"""\
-SELECT token_id, name, project, role, created_at_ms, expires_at_ms, issued_by
+SELECT
+{_SHOWN}
 {_OF_ACTOR} AND token_id = $3"""
 
 _COUNT = f"SELECT count(*) {_OF_ACTOR}"
@@ -194,14 +219,32 @@ WHERE tokens.token_id = $1
 
 def insert(token: Token, actor_id: str, text: str) -> Statement:
     """Stores an API token of this user by its digest."""
-    token_id, name, project, role, *rest = token
-    args = (credentials.digest(text), token_id, actor_id, project, role, name, *rest)
+    args = (
+        credentials.digest(text),
+        token.token_id,
+        actor_id,
+        token.project,
+        token.role,
+        token.name,
+        token.created_at_ms,
+        token.expires_at_ms,
+        token.issued_by,
+        int(token.registers),
+        token.model,
+        token.registers_max,
+    )
     return Statement(_INSERT, args)
 
 
 def issuer(project: str, token_id: str, now_ms: int) -> Statement:
     """Gives the role and expiry of a living API token of the project, as an `Issuer`."""
     return Statement(_ISSUER, (token_id, project, now_ms))
+
+
+def take_places(project: str, token_id: str, devices: int, now_ms: int) -> Statement:
+    """Counts devices that the token registers; gives the model that they get. It gives no row if
+    the token may not register so many more."""
+    return Statement(_TAKE_PLACES, (project, token_id, devices, now_ms))
 
 
 def insert_login(actor_id: str, text: str, now_ms: int, expires_at_ms: int) -> Statement:
@@ -256,7 +299,7 @@ async def page(
 ) -> list[Token]:
     """Returns a user's API tokens that are not revoked, ordered by id: of `project`, or of all."""
     rows = await db.read(Statement(_PAGE, (actor_id, project, after, limit)))
-    return [Token(*row) for row in rows]
+    return [_token(row) for row in rows]
 
 
 async def count(db: Database, actor_id: str, project: str | None) -> int:
@@ -268,7 +311,12 @@ async def count(db: Database, actor_id: str, project: str | None) -> int:
 async def one(db: Database, actor_id: str, project: str | None, token_id: str) -> Token | None:
     """Returns the token of this id if it is one of those that `page` returns."""
     rows = await db.read(Statement(_ONE, (actor_id, project, token_id)))
-    return Token(*rows[0]) if rows else None
+    return _token(rows[0]) if rows else None
+
+
+def _token(row: Row) -> Token:
+    token = Token(*row)
+    return token._replace(registers=bool(token.registers))
 
 
 async def logins(

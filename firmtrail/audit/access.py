@@ -33,10 +33,14 @@ ORDER BY actor_id
 LIMIT $3"""
 
 _TOKENS = """\
-SELECT token_id, actor_id, role, expires_at_ms, revoked_at_ms, issued_by
+SELECT
+    audited_tokens.token_id, audited_tokens.actor_id, audited_tokens.role,
+    audited_tokens.expires_at_ms, audited_tokens.revoked_at_ms, audited_tokens.issued_by,
+    registrar.registers, registrar.model, registrar.registers_max, registrar.registered
 FROM audited_tokens
-WHERE project = $1 AND token_id > $2
-ORDER BY token_id
+JOIN audited_registrars AS registrar ON registrar.token_id = audited_tokens.token_id
+WHERE audited_tokens.project = $1 AND audited_tokens.token_id > $2
+ORDER BY audited_tokens.token_id
 LIMIT $3"""
 
 _SECRETS = """\
@@ -132,8 +136,11 @@ async def _compare(audit: _Audit, fold: AccessFold, snapshot: Reader) -> None:
 
 
 def _token(row: Row) -> TokenState:
-    _, holder, role, expires_at_ms, revoked_at_ms, issued_by = row
-    return TokenState(holder, role, expires_at_ms, revoked_at_ms is not None, issued_by)
+    _, holder, role, expires_at_ms, revoked_at_ms, issued_by, registers, *registering = row
+    is_revoked = revoked_at_ms is not None
+    return TokenState(
+        holder, role, expires_at_ms, is_revoked, issued_by, bool(registers), *registering
+    )
 
 
 def _differences(

@@ -18,6 +18,7 @@ from firmtrail.events.entry import types_named
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import (
     DeviceDecommissioned,
+    DeviceKeyAccepted,
     DeviceRegistered,
     DeviceSecretIssued,
     DeviceSecretRevoked,
@@ -34,6 +35,7 @@ EVENTS: tuple[type[Event], ...] = (
     DeviceRegistered,
     DeviceSecretIssued,
     DeviceSecretRevoked,
+    DeviceKeyAccepted,
     DeviceDecommissioned,
 )
 TYPES = frozenset(name for event in EVENTS for name in types_named(event.__name__))
@@ -51,6 +53,11 @@ class TokenState(NamedTuple):
     expires_at_ms: int | None
     is_revoked: bool = False
     issued_by: str | None = None
+    registers: bool = False
+    model: str | None = None
+    registers_max: int | None = None
+    registered: int = 0
+    """How many devices it has registered."""
 
 
 class AccessFold:
@@ -69,7 +76,6 @@ class AccessFold:
 
     def apply(self, recorded: Recorded) -> None:
         """Applies the next event of one of the classes in `EVENTS`."""
-        device = recorded.stream.removeprefix("device/")
         match recorded.event:
             case MemberAdded(member, role) | MemberChanged(member, role):
                 self.members[member] = role
@@ -82,7 +88,17 @@ class AccessFold:
                 self._issue(issued, recorded.actor)
             case TokenRevoked(token_id):
                 self._revoke(token_id)
+            case _:
+                self._apply_to_device(recorded)
+
+    def _apply_to_device(self, recorded: Recorded) -> None:
+        device = recorded.stream.removeprefix("device/")
+        match recorded.event:
             case DeviceRegistered(secret_id=str(secret_id)):
+                self.secrets[device] = {secret_id: None}
+            case DeviceRegistered():
+                self._count(recorded.actor)
+            case DeviceKeyAccepted(_, secret_id):
                 self.secrets[device] = {secret_id: None}
             case DeviceSecretIssued(secret_id, until):
                 self._rotate(device, secret_id, until)
@@ -93,13 +109,26 @@ class AccessFold:
         kind, _, name = actor.partition("/")
         issuer = self.tokens.get(name) if kind in ISSUERS else None
         expires_at_ms = None if issued.expires_at is None else time_ms(issued.expires_at)
-        if issuer is None:
-            token = TokenState(issued.holder, issued.role, expires_at_ms)
-        else:
+        token = TokenState(
+            issued.holder,
+            issued.role,
+            expires_at_ms,
+            registers=issued.registers,
+            model=issued.model,
+            registers_max=issued.registers_max,
+        )
+        if issuer is not None:
             ends = [each for each in (expires_at_ms, issuer.expires_at_ms) if each is not None]
-            ends_ms = min(ends, default=None)
-            token = TokenState(issued.holder, issued.role, ends_ms, issuer.is_revoked, name)
+            token = token._replace(
+                expires_at_ms=min(ends, default=None), is_revoked=issuer.is_revoked, issued_by=name
+            )
         self.tokens[issued.token_id] = token
+
+    def _count(self, actor: str) -> None:
+        """Counts a device that an API token registered by naming it."""
+        kind, _, name = actor.partition("/")
+        if kind in ISSUERS and (token := self.tokens.get(name)) and token.registers:
+            self.tokens[name] = token._replace(registered=token.registered + 1)
 
     def _revoke(self, token_id: str) -> None:
         """Ends the token and its descendants. A login is not among them: its end, which is

@@ -113,3 +113,28 @@ def restore(service: remote.Service, /, *, device_id: str, project: str) -> None
         click.echo(secret)
     else:
         note(f"Device {device_id} is not decommissioned; its secret stays as it is.")
+
+
+@device.command("accept")
+@_id
+@click.option("--key", metavar="SHA256", help="Accept only this key of the device.")
+@remote.project_option
+@remote.service_options
+def accept(service: remote.Service, /, *, device_id: str, key: str | None, project: str) -> None:
+    """Accept a device that waits for it, and the key that waits for it."""
+    body = {} if key is None else {"key": key}
+    service.ask("POST", remote.path(project, "devices", device_id, "accept"), body)
+    note(f"Device {device_id} is accepted.")
+
+
+@device.command("reject")
+@_id
+@remote.project_option
+@remote.service_options
+def reject(service: remote.Service, /, *, device_id: str, project: str) -> None:
+    """Decommission a device that waits, or refuse the key that waits for it."""
+    path = remote.path(project, "devices", device_id, "reject")
+    if service.ask("POST", path)["decommissioned"]:
+        note(f"Device {device_id} was rejected, and is decommissioned.")
+    else:
+        note(f"The key that waited for device {device_id} was rejected.")

@@ -27,6 +27,11 @@ _at = click.option("--at", help="Show what devices ran at this time.")
 @click.option(
     "--failing", is_flag=True, help="Only devices whose last report says that an update failed."
 )
+@click.option(
+    "--pending",
+    is_flag=True,
+    help="Only devices that wait to be accepted, or have a key that does.",
+)
 @click.option("--silent-for", metavar="SECONDS", help="Only devices without a call for this long.")
 @output.as_of_option
 @_at

@@ -1,5 +1,6 @@
 """`firmtrail token`, `login` and `logout`: manage the credentials of people and programs."""
 
+from typing import Any
 from urllib.parse import quote
 
 import click
@@ -7,6 +8,7 @@ import click
 from firmtrail import config
 from firmtrail.access.roles import ROLES
 from firmtrail.cli import local, output, remote
+from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import note
 
 LOGINS = "/api/v1/logins"
@@ -27,18 +29,23 @@ def token() -> None:
 )
 @click.option("--name", default="", help="The token's purpose.")
 @click.option("--expires-at", help="When the token expires, such as 2027-01-31T00:00:00Z.")
+@click.option(
+    "--registers",
+    is_flag=True,
+    help="Register the unknown devices that the token names. Needs --role gateway.",
+)
+@click.option("--model", help="With --registers: the model of these devices.")
+@click.option(
+    "--registers-max",
+    type=Whole(1, 1_000_000),
+    help="With --registers: how many devices it registers at most. Without it, 10 000.",
+)
 @click.pass_obj
 def create(
-    database: config.DatabaseUrl,
-    *,
-    email: str,
-    project: str,
-    role: str | None,
-    name: str,
-    expires_at: str | None,
+    database: config.DatabaseUrl, /, *, email: str, project: str, role: str | None, **terms: Any
 ) -> None:
     """Create an API token for a member, and print only the token. It is never shown again."""
-    body = {"email": email, "role": role, "name": name, "expires_at": expires_at}
+    body = {"email": email, "role": role, **terms}
     issued = local.post(database, f"/local/projects/{project}/tokens", body)
     click.echo(issued["token"])
 

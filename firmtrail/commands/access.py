@@ -65,6 +65,10 @@ class TokenRequest(msgspec.Struct, frozen=True):
     expires_at_ms: int | None = None
     issued_by: str | None = None
     """The API token that makes the request; None for a login, or the operator of the service."""
+    registers_max: int | None = None
+    """How many unknown devices the token registers at most; None: it registers none."""
+    model: str | None = None
+    """The model of the devices that it registers."""
 
 
 class NewToken(msgspec.Struct, frozen=True):
@@ -191,7 +195,7 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
         role = await _role(commit, wanted.holder)
         if role is None:
             raise Refused("not_found", "The token's holder is no member of the project.", 404)
-        if not PERMISSIONS[wanted.role] <= issuer & PERMISSIONS[role]:
+        if not _needed(wanted) <= issuer & PERMISSIONS[role]:
             raise Refused("forbidden", MORE_THAN_ISSUER, 403)
         expires_at_ms = await _limited(commit, wanted)
         token = Token(
@@ -202,15 +206,37 @@ def issue_token(wanted: TokenRequest, issuer: Permissions, *, actor: str) -> Log
             created_at_ms=commit.draft.now_ms,
             expires_at_ms=expires_at_ms,
             issued_by=wanted.issued_by,
+            registers=wanted.registers_max is not None,
+            model=wanted.model,
+            registers_max=wanted.registers_max,
         )
         text = credentials.new_token()
         await commit.run(tokens.insert(token, wanted.holder, text))
-        expires_at = time_text(token.expires_at_ms) if token.expires_at_ms is not None else None
-        issued = TokenIssued(token.token_id, wanted.holder, wanted.role, expires_at)
+        issued = _issued(token, wanted.holder)
         commit.draft.record(f"token/{token.token_id}", issued, actor=actor)
         return NewToken(token, text)
 
     return command
+
+
+def _issued(token: Token, holder: str) -> TokenIssued:
+    expires_at = None if token.expires_at_ms is None else time_text(token.expires_at_ms)
+    return TokenIssued(
+        token.token_id,
+        holder,
+        token.role,
+        expires_at,
+        registers=token.registers,
+        model=token.model,
+        registers_max=token.registers_max,
+    )
+
+
+def _needed(wanted: TokenRequest) -> Permissions:
+    """Returns the permissions that the issuer and the holder need: a token that registers devices
+    does a part of an operator's work."""
+    registering = frozenset() if wanted.registers_max is None else frozenset({"operate"})
+    return PERMISSIONS[wanted.role] | registering
 
 
 async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
@@ -226,7 +252,7 @@ async def _limited(commit: Commit, wanted: TokenRequest) -> int | None:
             "forbidden", "The token that issues this one has ended. Use one that is valid.", 403
         )
     issuer = tokens.Issuer(*rows[0])
-    if not PERMISSIONS[wanted.role] <= PERMISSIONS[issuer.role]:
+    if not _needed(wanted) <= PERMISSIONS[issuer.role]:
         raise Refused("forbidden", MORE_THAN_ISSUER, 403)
     ends = [each for each in (wanted.expires_at_ms, issuer.expires_at_ms) if each is not None]
     return min(ends, default=None)

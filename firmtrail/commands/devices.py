@@ -62,7 +62,7 @@ def register_or_reissue(
 ) -> LogCommand[list[RegisteredDevice | Refused]]:
     """Registers devices as `register` does, but gives the new secret to an existing device that
     never authenticated; its old secret ends. It helps if the answer with the secrets was lost."""
-    return _registering(registrations, _never_seen, actor)
+    return _registering(registrations, never_seen, actor)
 
 
 def _registering(
@@ -126,7 +126,7 @@ def _register(
     return RegisteredDevice(commit.draft.fold.states[one.device], is_new=True)
 
 
-async def _never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
+async def never_seen(commit: Commit, devices: Sequence[str]) -> frozenset[str]:
     """Returns those of these existing devices that never made an authenticated call. The first call
     of each of them waits until this commit ends, and is then refused."""
     silent = [name for name in devices if commit.draft.fold.states[name].recorded_position is None]

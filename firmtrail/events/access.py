@@ -39,6 +39,12 @@ class TokenIssued(Event, frozen=True):
     """The highest role that the token can use."""
     expires_at: str | None = None
     """The time at which the token ends."""
+    registers: bool = False
+    """Whether the token registers the unknown devices that it names."""
+    model: str | None = None
+    """The kind of hardware of the devices that it registers."""
+    registers_max: int | None = None
+    """The most devices that it registers."""
 
 
 class TokenRevoked(Event, frozen=True):

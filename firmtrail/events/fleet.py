@@ -14,6 +14,9 @@ type Progress = Literal["downloading", "downloaded", "installing", "rebooting"]
 type Failure = Literal["failed", "rejected"]
 
 
+type Enrolment = Literal["closed", "open", "approve"]
+
+
 type Status = Literal["installed", "running"] | Progress | Failure
 
 
@@ -80,6 +83,8 @@ class DeviceRegistered(Event, frozen=True):
     """The labels of the device."""
     secret_id: str | None = None
     """The id of the first secret."""
+    pending: bool = False
+    """Whether the device waits to be accepted: nobody but itself named it."""
 
 
 class DeviceChanged(Event, frozen=True):
@@ -117,6 +122,38 @@ class DeviceSecretRevoked(Event, frozen=True):
     IS_NUDGE: ClassVar[bool] = True
 
 
+class DeviceAccepted(Event, frozen=True):
+    """Records that a person accepted a device that waited for it."""
+
+    IS_NUDGE: ClassVar[bool] = True
+
+
+class DeviceKeyOffered(Event, frozen=True):
+    """Records that a public key was offered as the device's own. It is not valid: it waits to be
+    accepted."""
+
+    key: str
+    """The SHA-256 of the public key, in hex."""
+
+
+class DeviceKeyAccepted(Event, frozen=True):
+    """Records that a public key became the device's credential. Its earlier credentials ended."""
+
+    IS_NUDGE: ClassVar[bool] = True
+
+    key: str
+    """The SHA-256 of the public key, in hex."""
+    secret_id: str
+    """The id of the key among the device's secrets."""
+
+
+class DeviceKeyRejected(Event, frozen=True):
+    """Records that a key that waited to be accepted was refused."""
+
+    key: str
+    """The SHA-256 of the public key, in hex."""
+
+
 class DeviceDecommissioned(Event, frozen=True):
     """Records that the device left the fleet: its secrets ended, its history stays."""
 
@@ -152,6 +189,12 @@ class SettingsChanged(Event, frozen=True):
     """The number of devices from which a rollout needs these approvals."""
     auto_rollout: Mapping[str, AutoRollout] | UnsetType = UNSET
     """The rollouts that new releases of these models start automatically."""
+    enrolment: Enrolment | UnsetType = UNSET
+    """Which devices that nobody registered may join: those that a token names, any, or any that a
+    person accepts."""
+    mender_id_attribute: str | UnsetType | None = UNSET
+    """The member of the identities of Mender's clients that names the device; None: the service
+    chooses it."""
 
 
 class ReleaseAdded(Event, frozen=True):

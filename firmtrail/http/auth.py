@@ -226,7 +226,14 @@ def _member_caller(
         log_id=found.log_id,
         token_id=found.token_id,
         permissions=permissions,
+        registers=bool(found.registers) and _may_register(found),
+        is_joining=bool(found.is_unknown) and _may_register(found),
     )
+
+
+def _may_register(found: ResolvedCredential) -> bool:
+    """Returns whether the holder of a token that registers devices still may register them."""
+    return "operate" in roles.effective(found.member_role, None)
 
 
 def _is_gateway(found: ResolvedCredential) -> bool:

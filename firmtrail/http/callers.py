@@ -115,6 +115,10 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     token_id: str | None = None
     permissions: frozenset[str] = frozenset()
     device: str | None = None
+    registers: bool = False
+    """True for a token that registers the unknown devices that it names."""
+    is_joining: bool = False
+    """True if the project does not know the device that such a token names with this request."""
     is_first_call: bool = False
     """True if the device never called before, and nothing durable records this call yet."""
 

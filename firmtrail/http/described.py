@@ -53,6 +53,8 @@ PARAMETERS = {
     "model": "Only those of this model.",
     "outdated": "true: only devices that run a lower version than their model's latest release; "
     "false: only others.",
+    "pending": "true: only devices that wait to be accepted, or have a key that does; false: only "
+    "others.",
     "positions": "true: each line begins with its position and a tab.",
     "newest_first": "true: the answer begins with the last entry.",
     "progress": "true adds the reports of updates under way, which changed no version.",

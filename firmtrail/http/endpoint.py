@@ -18,7 +18,7 @@ from aiohttp import web
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
-from firmtrail.http import errors, origin, validate
+from firmtrail.http import errors, joining, origin, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
@@ -133,6 +133,8 @@ def _preparation(route: Route, services: Services) -> Prepare:
             call.access = access
             call.caller = await authenticate(request, access)
             request[IS_AUTHENTICATED] = True
+            if call.caller.is_joining:
+                await joining.join(call)
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:

@@ -12,7 +12,9 @@ from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of
 from firmtrail.rules.device import DeviceState
 
-ATTRIBUTES = columns_of("model text, cohort text, tags tags, pinned text, decommissioned flag")
+ATTRIBUTES = columns_of("""
+    model text, cohort text, tags tags, pinned text, decommissioned flag, pending flag,
+    offered_key text""")
 """Everything known of a device but its reports, in the order of `DeviceState`. `device_current` has
 the same columns; a new attribute is declared here alone."""
 

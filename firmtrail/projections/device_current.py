@@ -42,6 +42,9 @@ many."""
 
 STATE = view.selected(TABLE.columns, "device")
 
+WAITING = "(device.pending = 1 OR device.offered_key IS NOT NULL)"
+"""Is true of a device that waits to be accepted, or has a key that does."""
+
 SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms, -1) < $n"
 """Is true of a device that neither reported nor called since `$n`."""
 
@@ -124,6 +127,8 @@ class Filter(NamedTuple):
     prefix: str | None = None
     """Only devices whose id begins so."""
     decommissioned: bool | None = False
+    waiting: bool | None = None
+    """Only devices that wait to be accepted or have a key that does, or only others."""
     outdated: Outdated | None = None
     """The SQL excludes the devices that it can; the caller checks each row again with it."""
 
@@ -219,7 +224,13 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         add("device.device >= $n AND device.device < $n || '~'", which.prefix)
     if which.decommissioned is not None:
         add("device.decommissioned = $n", int(which.decommissioned))
-    return [*conditions, *_left_out(which.outdated, args)], args
+    return [*conditions, *_waiting(which.waiting), *_left_out(which.outdated, args)], args
+
+
+def _waiting(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to compare with)
+    if wanted is None:
+        return []
+    return [WAITING if wanted else f"NOT {WAITING}"]
 
 
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:

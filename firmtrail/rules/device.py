@@ -19,8 +19,12 @@ from msgspec.structs import replace
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import (
     REPORTS,
+    DeviceAccepted,
     DeviceChanged,
     DeviceDecommissioned,
+    DeviceKeyAccepted,
+    DeviceKeyOffered,
+    DeviceKeyRejected,
     DeviceRegistered,
     DeviceRestored,
     DeviceSecretIssued,
@@ -95,6 +99,10 @@ class DeviceState(msgspec.Struct, frozen=True, gc=False):
     tags: tuple[str, ...] = ()
     pinned: str | None = None
     decommissioned: bool = False
+    pending: bool = False
+    """Whether it waits to be accepted, and is offered nothing."""
+    offered_key: str | None = None
+    """The SHA-256 of a public key that waits to be accepted as the device's own."""
     version: str | None = None
     """The version that it runs: that of its last installed/running report, in its own order."""
     since_ms: int | None = None
@@ -300,19 +308,37 @@ def evolve_attributes(
     that begins a new counting changes it."""
     if isinstance(event, DeviceRegistered):
         return DeviceState(
-            device, event.model, event.cohort, event.tags, registered_at_ms=recorded_at_ms
+            device,
+            event.model,
+            event.cohort,
+            event.tags,
+            pending=event.pending,
+            registered_at_ms=recorded_at_ms,
         )
     assert state is not None, f"{device} is not registered"
+    changed = _changed(state, event)
+    return replace(state, **changed) if changed else state
+
+
+def _changed(state: DeviceState, event: Event) -> dict[str, object]:
+    """Returns the members of the state that the event sets."""
+    changed: dict[str, object] = {}
     match event:
         case DeviceChanged():
-            return replace(state, **_present(event))
+            changed = _present(event)
         case DeviceDecommissioned():
-            return replace(state, decommissioned=True)
+            changed = {"decommissioned": True, "pending": False, "offered_key": None}
         case DeviceRestored():
-            return replace(state, decommissioned=False)
+            changed = {"decommissioned": False}
+        case DeviceAccepted():
+            changed = {"pending": False}
+        case DeviceKeyOffered(key):
+            changed = {"offered_key": key}
+        case DeviceKeyAccepted() | DeviceKeyRejected():
+            changed = {"offered_key": None}
         case DeviceSecretIssued(new_counting=True):
-            return replace(state, counting_place=min(state.last_place + 1, LAST_PLACE))
-    return state
+            changed = {"counting_place": min(state.last_place + 1, LAST_PLACE)}
+    return changed
 
 
 def evolve_ordered(state: DeviceState, version: str) -> DeviceState:

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
-from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.fleet import Enrolment, SettingsChanged
 from firmtrail.events.steering import AutoRollout, Window
 from firmtrail.rules.device import DeviceState
 
@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True):
     approvals: int = 0
     approve_from_devices: int = 0
     auto_rollout: Mapping[str, AutoRollout] = {}
+    enrolment: Enrolment = "closed"
+    mender_id_attribute: str | None = None
 
 
 INITIAL = Settings()

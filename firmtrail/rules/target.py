@@ -36,9 +36,12 @@ type Refusal = Literal[
     "scheduled",
     "waiting",
     "window",
+    "pending",
 ]
 type Reason = Cause | Refusal
-type RuleName = Literal["halt", "pin", "rollback", "rollout", "follow_latest", "nothing"]
+type RuleName = Literal[
+    "enrolment", "halt", "pin", "rollback", "rollout", "follow_latest", "nothing"
+]
 
 
 type Inputs = dict[str, str | int | bool | None]
@@ -141,7 +144,7 @@ def cause_of(decision: Decision) -> Cause:
 def decide(situation: Situation) -> Decision:
     """Returns what the device should run, by the first rule that applies."""
     trail: list[TrailStep] = []
-    for rule, apply in _RULES:
+    for rule, apply in _PENDING if situation.device.pending else _RULES:
         verdict, says, inputs = apply(situation)
         if verdict is None:
             trail.append(TrailStep(rule, False, says, inputs))  # noqa: FBT003
@@ -231,6 +234,10 @@ def _exhausted(situation: Situation, target: str, _cause: Reason) -> _RefusedTar
     return "attempts_exhausted", f"{tried} of {tries_max} attempts at {target} failed"
 
 
+def _enrolment(situation: Situation) -> _Finding:
+    return _Verdict("pending", "it waits to be accepted"), "", {"pending": situation.device.pending}
+
+
 def _halt(situation: Situation) -> _Finding:
     halt = situation.control.halt
     inputs: Inputs = {"halt": halt}
@@ -293,9 +300,8 @@ def _way_back(situation: Situation, found: RolloutState) -> str | None:
         return chosen
     if situation.previous is not None and _unusable(situation, situation.previous) is None:
         return situation.previous
-    if found.fallback is not None and _unusable(situation, found.fallback) is None:
-        return found.fallback
-    return None
+    is_usable = found.fallback is not None and _unusable(situation, found.fallback) is None
+    return found.fallback if is_usable else None
 
 
 def _no_way_back(situation: Situation, found: RolloutState) -> str:
@@ -415,11 +421,8 @@ def _follow_latest(situation: Situation) -> _Finding:
 def _nothing(situation: Situation) -> _Finding:
     device, control = situation.device, situation.control
     latest = control.latest.get(device.model or "")
-    inputs: Inputs = {
-        "model": device.model,
-        "version": device.version,
-        "latest": latest.version if latest else None,
-    }
+    inputs: Inputs = {"model": device.model, "version": device.version}
+    inputs |= {"latest": latest.version if latest else None}
     if device.model not in control.models:
         return _Verdict("no_release", "its model has no release"), "", inputs
     if device.version is None:
@@ -442,7 +445,9 @@ def _is_left_out(situation: Situation) -> bool:
     )
 
 
-_RULES: tuple[tuple[RuleName, Callable[[Situation], _Finding]], ...] = (
+type _Rules = tuple[tuple[RuleName, Callable[[Situation], _Finding]], ...]
+
+_RULES: _Rules = (
     ("halt", _halt),
     ("pin", _pin),
     ("rollback", _rollback),
@@ -450,3 +455,4 @@ _RULES: tuple[tuple[RuleName, Callable[[Situation], _Finding]], ...] = (
     ("follow_latest", _follow_latest),
     ("nothing", _nothing),
 )
+_PENDING: _Rules = (("enrolment", _enrolment),)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import asdict
 
 from firmtrail.access import people, settings, tokens
 from firmtrail.access.lookup import Access
@@ -22,13 +23,14 @@ from firmtrail.events.access import (
 )
 from firmtrail.events.fleet import SettingsChanged
 from firmtrail.recording.recorder import LogCommand, Recorder
+from firmtrail.rules import settings as settings_rules
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import Settings
 from tests.people import add_member, add_project, issue_token, new_access, recorded
 
 INITIAL = (
     "project/acme",
-    SettingsChanged(follow_latest=False, poll_after_s=300, max_attempts=3, public_checkpoint=False),
+    SettingsChanged(**asdict(settings_rules.INITIAL)),
 )
 
 

@@ -17,7 +17,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database
 from firmtrail.cli.audit_database import AuditScope
 from firmtrail.commands import access as commands
-from firmtrail.commands import access_record, demo, devices
+from firmtrail.commands import access_record, demo, devices, enrolment
 from firmtrail.commands.erase_user import erase_user
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import DeviceChanged
@@ -69,6 +69,12 @@ async def acme(db: Database, access: Access, recorder: Recorder) -> int:
         issue = commands.issue_token(wanted, PERMISSIONS["admin"], actor=f"token/{issued_by}")
         await recorder.act(log_id, issue)
     await recorder.act(log_id, commands.revoke_token(issued_by, actor="system"))
+    registering = commands.TokenRequest(boss, "joins", "gateway", model="m", registers_max=3)
+    issue = commands.issue_token(registering, PERMISSIONS["admin"], actor="system")
+    token_id = (await recorder.act(log_id, issue)).token.token_id
+    joiner = enrolment.Joiner(f"gateway/{token_id}", token_id)
+    await recorder.act(log_id, enrolment.join(["j1", "j2"], joiner))
+    await recorder.act(log_id, enrolment.offer_key("j1", "a" * 64, joiner))
     await add_devices(access, recorder, log_id)
     return log_id
 
@@ -169,6 +175,10 @@ CHANGES = [  # a statement, and the place where it is found
     ("UPDATE tokens SET actor_id = 'u_other'", "tokens (t_"),
     ("UPDATE tokens SET issued_by = NULL", "tokens (t_"),
     ("UPDATE tokens SET project = 'other' WHERE role = 'viewer'", "tokens (t_"),
+    ("UPDATE tokens SET registers = 1 WHERE registers = 0", "tokens (t_"),
+    ("UPDATE tokens SET registers_max = 99 WHERE registers = 1", "tokens (t_"),
+    ("UPDATE tokens SET registered = 0 WHERE registers = 1", "tokens (t_"),
+    ("UPDATE tokens SET model = 'n' WHERE registers = 1", "tokens (t_"),
     (
         f"INSERT INTO device_secrets {SECRET} VALUES ('x', 'acme', 'd1', 'k_planted', 0)",
         "device_secrets (d1, k_planted)",

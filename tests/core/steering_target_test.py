@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
-from firmtrail.events.fleet import DeviceChanged, SettingsChanged
+from firmtrail.events.fleet import (
+    DeviceAccepted,
+    DeviceChanged,
+    DeviceRegistered,
+    SettingsChanged,
+)
 from firmtrail.events.steering import (
     AttemptsCleared,
     Halted,
@@ -56,6 +61,16 @@ def test_a_rollout_sends_what_it_reaches_upwards_only(fleet: Fleet) -> None:
     assert said(fleet.decide()) == ("none", None, "up_to_date")
     fleet.report("1.2.0")
     assert said(fleet.decide()) == ("none", None, "up_to_date")
+
+
+def test_a_device_that_waits_to_be_accepted_is_offered_nothing(fleet: Fleet) -> None:
+    fleet.record("device/d2", DeviceRegistered("m", pending=True))
+    fleet.report("1.0.0", device="d2")
+    fleet.roll_out("1.1.0")
+    fleet.record("device/d2", DeviceChanged(pinned="1.2.0"))
+    assert said(fleet.decide("d2")) == ("none", None, "pending")
+    fleet.record("device/d2", DeviceAccepted())
+    assert said(fleet.decide("d2")) == ("update", "1.2.0", "pinned")
 
 
 def test_the_newest_rollout_that_reaches_decides_alone(fleet: Fleet) -> None:

@@ -24,6 +24,7 @@ from firmtrail.http.scalars import (
     Name,
     Seconds,
     Secret,
+    Sha256,
     Time,
     VersionText,
 )
@@ -56,6 +57,10 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     outdated_since: TimeText | None
     """Since when its model has had a higher release, neither withdrawn nor a pre-release; None: the
     device is not outdated."""
+    pending: bool
+    """Whether it waits to be accepted, and is offered nothing."""
+    offered_key: Sha256 | None
+    """The SHA-256 of a public key that waits to be accepted as its own."""
     secret: str | UnsetType = UNSET
     """Set only in the answer to the request that made it."""
 
@@ -110,6 +115,7 @@ class DevicesQuery(ListQuery, frozen=True, kw_only=True):
     failing: bool | None = None
     silent_for: Seconds | None = None
     q: DevicePrefix | None = None
+    pending: bool | None = None
     as_of: AsOf | None = None
     at: Time | None = None
 
@@ -203,6 +209,7 @@ def _filter(call: Call[DevicesQuery, None]) -> Filter:
         failing=query.failing,
         silent_since_ms=silent_since_ms,
         prefix=query.q,
+        waiting=query.pending,
     )
 
 
@@ -278,6 +285,8 @@ def shown(
         pinned=state.pinned,
         clock=state.clock,
         decommissioned=state.decommissioned,
+        pending=state.pending,
+        offered_key=state.offered_key,
     )
 
 

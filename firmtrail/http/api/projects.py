@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.access import projects, settings
 from firmtrail.access.roles import Role
 from firmtrail.commands import access as commands
-from firmtrail.events.fleet import SettingsChanged
+from firmtrail.events.fleet import Enrolment, SettingsChanged
 from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
 from firmtrail.http.api import tokens
@@ -61,6 +61,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     approvals: int
     approve_from_devices: int
     auto_rollout: dict[str, WantedAutoRollout]
+    enrolment: Enrolment
+    mender_id_attribute: str | None
 
 
 class SettingsChange(StrictBody, frozen=True, kw_only=True):
@@ -76,6 +78,8 @@ class SettingsChange(StrictBody, frozen=True, kw_only=True):
     approvals: Annotated[int, Meta(ge=0, le=20)] | UnsetType = UNSET
     approve_from_devices: Annotated[int, Meta(ge=0, le=10**9)] | UnsetType = UNSET
     auto_rollout: dict[Name, WantedAutoRollout] | UnsetType = UNSET
+    enrolment: Enrolment | UnsetType = UNSET
+    mender_id_attribute: Name | UnsetType | None = UNSET
 
 
 CHANGE_BYTES_MAX = 7 * 1024

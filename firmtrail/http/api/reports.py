@@ -18,6 +18,7 @@ from firmtrail.http.call import Call
 from firmtrail.http.callers import REPORTING_DEVICE, GatewayAccess, Permission
 from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import BrokenRules
+from firmtrail.http.joining import join_named
 from firmtrail.http.route import AnyOf, ListOf
 from firmtrail.http.scalars import TEXT_BYTES_MAX, DeviceName, Seq, VersionText, VisibleText
 from firmtrail.http.times import unix_ms
@@ -77,6 +78,8 @@ async def post_reports(call: ReportsCall) -> web.Response:
 async def post_gateway_reports(call: GatewayCall) -> web.Response:
     """Report for any devices, as their gateway."""
     actor = call.caller.actor
+    items_of_body = call.body if isinstance(call.body, list) else [call.body]
+    await join_named(call, map(_device_of, items_of_body))
     if isinstance(call.body, list):
         items = [_command_or_refusal(_device_of(item), item, actor) for item in call.body]
         return await _record_array(call, items)

@@ -25,38 +25,54 @@ from firmtrail.http.callers import LOCAL, USER
 from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound
 from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
-from firmtrail.http.scalars import Email, Id, ProjectName
+from firmtrail.http.scalars import Email, Id, Name, ProjectName
 from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
+
+REGISTERS_MAX = 10_000
+"""How many devices a token registers at most, unless it is issued for another number."""
 
 type TokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 
 type TimeWithOffset = Annotated[datetime, Meta(tz=True)]
 
 
-class WantedToken(StrictBody, frozen=True, kw_only=True):
+class TokenTerms(StrictBody, frozen=True, kw_only=True):
+    """Holds the terms of an API token. With `registers`, which needs the role gateway, it registers
+    the unknown devices that it names, as devices of `model`, and at most `registers_max`."""
+
+    name: TokenName = ""
+    role: Role | None = None
+    expires_at: TimeWithOffset | None = None
+    registers: bool = False
+    model: Name | None = None
+    registers_max: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+
+    def __post_init__(self) -> None:
+        faults = [outside_calendar("expires_at", self.expires_at)]
+        if self.registers and self.role != "gateway":
+            faults.append(("registers", 'needs the role "gateway"'))
+        if not self.registers:
+            named = {"model": self.model, "registers_max": self.registers_max}
+            faults += [
+                (name, "is only for a token that registers")
+                for name, value in named.items()
+                if value is not None
+            ]
+        raise_if_broken(*faults)
+
+
+class WantedToken(TokenTerms, frozen=True, kw_only=True):
     """Names an API token to issue; without `role` it has the issuer's role."""
 
     project: ProjectName
-    name: TokenName = ""
-    role: Role | None = None
-    expires_at: TimeWithOffset | None = None
-
-    def __post_init__(self) -> None:
-        raise_if_broken(outside_calendar("expires_at", self.expires_at))
 
 
-class LocalToken(StrictBody, frozen=True, kw_only=True):
+class LocalToken(TokenTerms, frozen=True, kw_only=True):
     """Names an API token for a member; without `role` it has the member's role."""
 
     email: Email
-    role: Role | None = None
-    name: TokenName = ""
-    expires_at: TimeWithOffset | None = None
-
-    def __post_init__(self) -> None:
-        raise_if_broken(outside_calendar("expires_at", self.expires_at))
 
 
 class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +86,12 @@ class ApiToken(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: TimeText | None
     issued_by: Id | None
     """The API token that issued it, and with which it ends; null if a login issued it."""
+    registers: bool
+    """Whether it registers the unknown devices that it names."""
+    model: Name | None
+    registers_max: int | None
+    registered: int
+    """How many devices it has registered."""
     token: str | UnsetType | None = UNSET
 
 
@@ -118,6 +140,8 @@ async def post_token(call: Call[Any, WantedToken]) -> web.Response:
         role=asked.role or rights.token_role or rights.member_role,
         expires_at_ms=_future_ms(call, asked.expires_at),
         issued_by=None if rights.token_role is None else caller.token_id,
+        registers_max=_registers_max(asked),
+        model=asked.model,
     )
     issue = commands.issue_token(wanted, roles.effective(*rights), actor=caller.actor)
     return await respond.run_once(call, answering(201, _shown(issue)), log_id=log_id)
@@ -174,6 +198,8 @@ async def post_local_token(call: Call[Any, LocalToken]) -> web.Response:
         name=asked.name,
         role=asked.role or role,
         expires_at_ms=_future_ms(call, asked.expires_at),
+        registers_max=_registers_max(asked),
+        model=asked.model,
     )
     issue = commands.issue_token(wanted, roles.EVERYTHING, actor=call.caller.actor)
     return await respond.run_once(call, answering(201, _shown(issue)))
@@ -196,6 +222,10 @@ def _shown(issue: LogCommand[commands.NewToken]) -> LogCommand[ApiToken]:
     return command
 
 
+def _registers_max(asked: TokenTerms) -> int | None:
+    return (asked.registers_max or REGISTERS_MAX) if asked.registers else None
+
+
 def _future_ms(call: AnyCall, moment: datetime | None) -> int | None:
     if moment is None:
         return None
@@ -216,6 +246,10 @@ def _token(row: Token) -> ApiToken:
         created_at=time_text(row.created_at_ms),
         expires_at=time_or_none(row.expires_at_ms),
         issued_by=row.issued_by,
+        registers=row.registers,
+        model=row.model,
+        registers_max=row.registers_max,
+        registered=row.registered,
     )
 
 

@@ -10,12 +10,12 @@ down_revision = "0004"
 compatible_from = "0005"
 """Code whose HEAD is this revision or a later one may read and write the schema."""
 
-SHARED: tuple[str, ...] = ("0005_pages", "0005_plans")
+SHARED: tuple[str, ...] = ("0005_pages", "0005_plans", "0005_enrolment")
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ()
 """SQL files that each back end has its own version of."""
-SERVICE_GRANTS: tuple[tuple[str, str], ...] = ()
-AUDITOR_GRANTS: tuple[tuple[str, str], ...] = ()
+SERVICE_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_registrars"),)
+AUDITOR_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_registrars"),)
 
 
 def upgrade() -> None:
