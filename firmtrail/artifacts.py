@@ -14,11 +14,13 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
+from hashlib import md5, sha1, sha256
 from pathlib import Path
 from uuid import uuid4
 
+import msgspec
 import obstore
+from cachetools import LRUCache
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
@@ -38,9 +40,21 @@ LEFT_S = 24 * 3600
 """Unfinished uploads older than this are deleted."""
 RETRY_AFTER_S = 30
 
+HEAD_BYTES = 256 * 1024
+"""The first bytes of an upload, which are kept in memory so that its form can be recognised."""
+DIGESTS_MAX = 10_000
+"""Limits the digests of older objects that a process keeps in memory."""
+
 _UPLOADS = "uploads"
 _PROBE = "no-such-prefix"
 """A prefix to list: it shows that the bucket answers, and the answer is small."""
+
+
+class Digests(msgspec.Struct, frozen=True):
+    """Holds further digests of bytes, in hex, for clients that do not check SHA-256."""
+
+    sha1: str
+    md5: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,37 @@ class Upload:
     name: str
     size_bytes: int
     sha256: str
+    digests: Digests
+    head: bytes
+    """The first bytes, at most `HEAD_BYTES`."""
+
+
+class _Hashing:
+    """Counts and hashes bytes as they pass."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self.head = bytearray()
+        self._sha256 = sha256()
+        self._others = (sha1(usedforsecurity=False), md5(usedforsecurity=False))
+
+    async def of(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            self._sha256.update(chunk)
+            for each in self._others:
+                each.update(chunk)
+            if (missing := HEAD_BYTES - len(self.head)) > 0:
+                self.head += chunk[:missing]
+            self.size_bytes += len(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    @property
+    def digests(self) -> Digests:
+        return Digests(*(each.hexdigest() for each in self._others))
 
 
 class Artifacts:
@@ -58,28 +103,27 @@ class Artifacts:
     def __init__(self, place: config.StorageLocation) -> None:
         self._place = place
         self._store = _store(place)
+        self._digests: LRUCache[str, Digests] = LRUCache(DIGESTS_MAX)
+        self._hashing: dict[str, asyncio.Task[Digests]] = {}
 
     @contextlib.asynccontextmanager
     async def received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Upload]:
         """Stores bytes as they arrive, and hashes them. Unless the block keeps them, they are
         deleted after it. An error of `chunks` is raised."""
-        name, digest, size_bytes = f"{_UPLOADS}/{uuid4().hex}", sha256(), 0
-
-        async def hashed() -> AsyncIterator[bytes]:
-            nonlocal size_bytes
-            async for chunk in chunks:
-                digest.update(chunk)
-                size_bytes += len(chunk)
-                yield chunk
-
+        name, hashing = f"{_UPLOADS}/{uuid4().hex}", _Hashing()
         with _unavailable():
             if isinstance(self._place, Path):
                 await asyncio.to_thread(_prepare, self._place / _UPLOADS)
             await obstore.put_async(
-                self._store, name, hashed(), chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+                self._store,
+                name,
+                hashing.of(chunks),
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_ONCE,
             )
         try:
-            yield Upload(name, size_bytes, digest.hexdigest())
+            size_bytes, head = hashing.size_bytes, bytes(hashing.head)
+            yield Upload(name, size_bytes, hashing.sha256, hashing.digests, head)
         finally:
             with _unavailable(), contextlib.suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, name)
@@ -122,6 +166,45 @@ class Artifacts:
             return False
         return True
 
+    async def digests(self, digest: str, size_bytes: int) -> Digests:
+        """Returns the further digests of the object with this SHA-256. They are computed at the
+        first call, which takes as long as reading the object does, and kept next to the object; all
+        callers of a process share one computation."""
+        if (known := self._digests.get(digest)) is not None:
+            return known
+        if digest not in self._hashing:
+            self._hashing[digest] = asyncio.create_task(self._learn(digest, size_bytes))
+        return await asyncio.shield(self._hashing[digest])
+
+    async def _learn(self, digest: str, size_bytes: int) -> Digests:
+        try:
+            found = await self._read_digests(digest)
+            if found is None:
+                hashing = _Hashing()
+                async for _ in hashing.of(self.read(digest, 0, size_bytes)):
+                    pass
+                found = hashing.digests
+                with _unavailable():
+                    await obstore.put_async(
+                        self._store, _digests_name(digest), msgspec.json.encode(found)
+                    )
+            self._digests[digest] = found
+            return found
+        finally:
+            del self._hashing[digest]
+
+    async def _read_digests(self, digest: str) -> Digests | None:
+        with _unavailable():
+            try:
+                found = await obstore.get_async(self._store, _digests_name(digest))
+            except FileNotFoundError:
+                return None
+            text = bytes(await found.bytes_async())
+        try:
+            return msgspec.json.decode(text, type=Digests)
+        except msgspec.DecodeError:
+            return None  # a crash of the machine left a part of it
+
     async def read(self, digest: str, start: int, stop: int) -> AsyncGenerator[bytes]:
         """Yields the bytes at start <= position < stop of the object with this SHA-256. Each chunk
         is a request of its own: a client that takes hours occupies no connection to a bucket."""
@@ -159,6 +242,10 @@ def _prepare(uploads: Path) -> None:
 
 def _name(digest: str) -> str:
     return f"sha256/{digest[:2]}/{digest}"
+
+
+def _digests_name(digest: str) -> str:
+    return f"digests/{digest[:2]}/{digest}"
 
 
 @contextlib.contextmanager

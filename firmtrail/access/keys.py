@@ -8,6 +8,9 @@ from firmtrail.database.database import Database, Statement
 CURSORS = "cursors"
 """Names the key of the checksums over list cursors."""
 
+DOWNLOADS = "downloads"
+"""Names the key of the signatures of download URLs."""
+
 _READ = "SELECT key FROM shared_keys WHERE name = $1"
 
 

@@ -195,6 +195,8 @@ class SettingsChanged(Event, frozen=True):
     mender_id_attribute: str | UnsetType | None = UNSET
     """The member of the identities of Mender's clients that names the device; None: the service
     chooses it."""
+    artifact_names: dict[str, str] | UnsetType = UNSET
+    """For each protocol, which artifact of several its devices get: a name, or a suffix."""
 
 
 class ReleaseAdded(Event, frozen=True):
@@ -221,6 +223,14 @@ class ArtifactAdded(Event, frozen=True):
     """In bytes."""
     sha256: str
     """Of the bytes, in hex."""
+    sha1: str | None = None
+    """Of the bytes, in hex; absent for artifacts that were recorded without it."""
+    md5: str | None = None
+    """Of the bytes, in hex; absent for artifacts that were recorded without it."""
+    provides_name: str | None = None
+    """The name that a Mender artifact gives itself."""
+    device_types: tuple[str, ...] = ()
+    """The device types that a Mender artifact fits."""
 
 
 class ReleaseWithdrawn(Event, frozen=True):

@@ -24,8 +24,7 @@ from firmtrail.console import problems
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.followers.following import Following
-from firmtrail.http import concurrency, incoming, openapi, routes, sealing
-from firmtrail.http.api import artifacts as artifacts_api
+from firmtrail.http import concurrency, incoming, openapi, routes, sealing, uploads
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.callers import PUBLIC
@@ -123,7 +122,7 @@ def services(
         people_waits=ConcurrencyLimit(
             concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
         ),
-        uploads=ConcurrencyLimit(artifacts_api.UPLOADS_MAX),
+        uploads=ConcurrencyLimit(uploads.UPLOADS_MAX),
         stores=Stores(publisher, options.get("artifacts")),
         **options,
     )

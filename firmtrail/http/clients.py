@@ -75,6 +75,13 @@ class Clients:
             return prefix
         return f"{scheme or request.scheme}://{host or request.host}{prefix}"
 
+    def url(self, request: web.BaseRequest) -> str:
+        """Returns the absolute URL under which the client reaches this service, without a final
+        slash; its host is the one that the client named."""
+        host = self.host(request)
+        host = host if _HOST.fullmatch(host) else "localhost"
+        return f"{self.scheme(request)}://{host}{self.prefix(request)}"
+
     @staticmethod
     def _reported_scheme(request: web.BaseRequest, hops: int) -> str:
         """Returns the scheme that a trusted proxy reports; "" if none does."""

@@ -23,6 +23,7 @@ from firmtrail.projections import check_in, device_history
 from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.recording.check_ins import CheckIn
 from firmtrail.rules import offer, target
+from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, device_decommissioned
 from firmtrail.rules.target import Decision, Situation
@@ -79,11 +80,17 @@ async def device_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn,
 
 
 async def case_of(
-    call: AnyCall, control: Control, state: DeviceState, seen: DeviceAtCheckIn
+    call: AnyCall,
+    control: Control,
+    state: DeviceState,
+    seen: DeviceAtCheckIn,
+    *,
+    protocol: Protocol = NATIVE,
 ) -> Situation:
     """Returns the device's case at the same size of the log. If a rollback needs to know what the
     device ran before, the case includes it."""
-    case = Situation(control, state, seen.offers, call.services.access.now_ms(), seen.timezone)
+    now_ms = call.services.access.now_ms()
+    case = Situation(control, state, seen.offers, now_ms, seen.timezone, protocol=protocol)
     wanted = target.runs_wanted(case)
     if wanted is None:
         return case
@@ -92,7 +99,9 @@ async def case_of(
     return check_in.with_way_back(case, runs)
 
 
-async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
+async def look_at(
+    call: AnyCall, running: str | None = None, *, protocol: Protocol = NATIVE
+) -> DecidedDevice:
     """Returns the device of the path, with the decision for the version that it runs."""
     name = call.path("device")
     seen, control = await device_and_control(call, name)
@@ -101,23 +110,27 @@ async def look_at(call: AnyCall, running: str | None = None) -> DecidedDevice:
     if seen.state.decommissioned:
         raise device_decommissioned(name)
     state = target.with_running(seen.state, running)
-    case = await case_of(call, control, state, seen)
+    case = await case_of(call, control, state, seen, protocol=protocol)
     return DecidedDevice(seen, seen.state, case, target.decide(case))
 
 
-async def recorded_decision(call: AnyCall, running: str | None) -> DecidedDevice:
-    """Returns the decision; it is recorded first if it offers the device something new.
+async def recorded_decision(
+    call: AnyCall, running: str | None, *, protocol: Protocol = NATIVE
+) -> DecidedDevice:
+    """Returns the decision for a client of the protocol; it is recorded first if it offers the
+    device something new.
 
     After recording, the device is read again: the answer shows the log at exactly the size it
     names.
     """
-    decided = await look_at(call, running)
+    decided = await look_at(call, running, protocol=protocol)
     for _ in range(SHARED_READS_MAX):
         if not _is_news(call, decided):
             return decided
-        wanted = CheckIn(decided.state.device, call.caller.actor, running, decided.seen.timezone)
+        device, actor, timezone = decided.state.device, call.caller.actor, decided.seen.timezone
+        wanted = CheckIn(device, actor, running, timezone, protocol=protocol)
         made = await call.services.recorder.check_in(call.log_id, wanted)
-        again = await look_at(call, running)
+        again = await look_at(call, running, protocol=protocol)
         if made.version is not None and made.version != again.decision.version:
             return _as_recorded(decided, again, made)
         decided = again

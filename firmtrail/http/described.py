@@ -46,6 +46,7 @@ PARAMETERS = {
     "cursor": "`next` of the previous page; without it, the first page.",
     "failing": "true: only devices whose last report says that an update failed; false: only "
     "others.",
+    "e": "When the URL expires.",
     "faulty": "skip: record the well-formed items of an array, and refuse each other item in its "
     "place. Without it, one malformed item refuses the whole array.",
     "from": "The first position, counted from 0.",
@@ -58,8 +59,10 @@ PARAMETERS = {
     "positions": "true: each line begins with its position and a tab.",
     "newest_first": "true: the answer begins with the last entry.",
     "progress": "true adds the reports of updates under way, which changed no version.",
+    "protocol": "Decide as for a client of this protocol, which may take a single file.",
     "q": "Only devices whose id begins with this text.",
     "reissue": "never_seen: devices that exist and have never authenticated get a new secret.",
+    "s": "The signature of the URL.",
     "running": "The version that the device runs, if it differs from what it reported.",
     "silent_for": "In seconds: only devices whose last authenticated call is older, or that have "
     "never called.",
@@ -103,6 +106,8 @@ def group_of(route: Route) -> str:
     if route.protocol != NATIVE:
         return "Protocols made by others"
     if route.is_of_devices:
+        return "Devices report and check in"
+    if route.path.startswith("/dl/"):
         return "Devices report and check in"
     if not route.path.startswith("/api/"):
         return "Three plain routes" if route.is_raw else "Operations"

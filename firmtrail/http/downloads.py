@@ -3,17 +3,29 @@
 A download has its SHA-256 as strong ETag, so one that was cut off can be continued (RFC 9110, 14).
 """
 
+import asyncio
 import re
+import time
 from base64 import b64encode
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from firmtrail.artifacts import Artifacts
+from firmtrail.database.database import Unavailable
 from firmtrail.http import errors, respond
 from firmtrail.http.call import AnyCall
+from firmtrail.projections import releases
 from firmtrail.rules import release
 from firmtrail.rules.device import Refused
+
+PATIENCE_S = 20
+"""Limits how long a granted download waits for a database or a store that does not answer."""
+TRY_EVERY_S = 0.5
+DIGESTS_S = 2
+"""Limits how long an answer waits for digests that no one has needed before."""
 
 _RANGE = re.compile(r"(\d{0,100})-(\d{0,100})", re.ASCII)
 """A text with more digits is not a position, and is ignored; one after the end gets 416."""
@@ -34,13 +46,56 @@ class _Span(NamedTuple):
     stop: int
 
 
-async def send(call: AnyCall, artifact: release.ReleaseArtifact) -> web.StreamResponse:
-    """Sends the bytes, or the range of them that the request asks for."""
+async def offered(call: AnyCall, device: str, digest: str) -> release.ReleaseArtifact:
+    """Returns an artifact that the device was offered at any time. Raises `NotFound` if it never
+    was, and `Gone` if the release is withdrawn."""
+    found = await releases.offered(call.services.db, call.log_id, device, digest)
+    if found is None:
+        raise errors.NotFound("This device was never offered such an artifact.")
+    if found.is_withdrawn:
+        raise errors.Gone("The release of this artifact is withdrawn.", code="withdrawn")
+    return found.artifact
+
+
+async def with_digests(call: AnyCall, artifact: release.ReleaseArtifact) -> release.ReleaseArtifact:
+    """Returns the artifact with its SHA-1 and MD5. One that was recorded without them has them from
+    the store, which computes them when they are first needed: until then they stay None."""
+    store = call.services.artifacts
+    if artifact.sha1 is not None or store is None:
+        return artifact
+    try:
+        async with asyncio.timeout(DIGESTS_S):
+            found = await store.digests(artifact.sha256, artifact.size_bytes)
+    except (TimeoutError, Unavailable):
+        return artifact
+    return replace(artifact, sha1=found.sha1, md5=found.md5)
+
+
+async def patiently(
+    call: AnyCall, work: Callable[[], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Returns the answer of a download. While the service is unavailable, it is tried again for
+    `PATIENCE_S`, unless the answer has begun."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await work()
+        except Unavailable:
+            if errors.STREAM in call.request or time.monotonic() >= until:
+                raise
+        await asyncio.sleep(TRY_EVERY_S)
+
+
+async def send(
+    call: AnyCall, artifact: release.ReleaseArtifact, name: str | None = None
+) -> web.StreamResponse:
+    """Sends the bytes, or the range of them that the request asks for; `name` is that of the file,
+    if the client knows it by another one."""
     headers = {
         "ETag": f'"{artifact.sha256}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f'attachment; filename="{artifact.name}"',
+        "Content-Disposition": f'attachment; filename="{name or artifact.name}"',
         "Repr-Digest": f"sha-256=:{b64encode(bytes.fromhex(artifact.sha256)).decode()}:",
     }
     if "If-Match" in call.request.headers and not respond.matches_strongly(

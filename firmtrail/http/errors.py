@@ -33,6 +33,10 @@ only after this challenge."""
 STREAM = web.RequestKey("stream", web.StreamResponse)
 """Holds the answer that a handler has begun to stream, if any."""
 
+GRANTED = web.RequestKey("granted", bool)
+"""Marks a download that was granted. Its client counts any error status as a failed update, but
+continues a download whose connection breaks: so a fault of the service breaks the connection."""
+
 _log = structlog.get_logger("firmtrail.http")
 _repeats = Repeats()
 
@@ -150,6 +154,12 @@ class CodedProblem(Problem):
         super().__init__(detail, code=code)
 
 
+class CodedForbidden(CodedProblem):
+    """Refuses a request for a reason other than the caller's role."""
+
+    status = 403
+
+
 class Conflict(CodedProblem):
     """Reports that a rule refuses the request."""
 
@@ -262,6 +272,8 @@ async def answer_or_problem(
         problem = problem_of(error, info)
         if STREAM in request:
             return _broken_stream(request, error, info)
+        if GRANTED in request and (problem.status == 429 or problem.status >= 500):
+            return _broken_download(request, problem, info)
         return show(problem, request_id)
 
 
@@ -333,3 +345,11 @@ def _broken_stream(request: web.Request, error: Exception, info: RequestInfo) ->
     if request.transport is not None:
         request.transport.abort()
     return request[STREAM]
+
+
+def _broken_download(request: web.Request, problem: Problem, info: RequestInfo) -> web.Response:
+    """Breaks the connection of a granted download; the returned answer is not sent."""
+    _log.warning("download broken", reason=problem.code, **info._asdict())
+    if request.transport is not None:
+        request.transport.abort()
+    return problem_response(problem, info.request_id)

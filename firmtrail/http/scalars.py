@@ -70,6 +70,14 @@ type Name = Annotated[
     str,
     Meta(pattern=_NAME, description="a name of 1 to 64 letters, digits and the characters . _ -"),
 ]
+type ArtifactPattern = Annotated[
+    str,
+    Meta(
+        pattern=rf"^\.?[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}",
+        description="the name of an artifact, or the end of its name, which begins with a dot",
+        examples=["firmware.swu", ".swu"],
+    ),
+]
 type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
 type LogNumber = Annotated[
     str, Meta(pattern=LOG_NUMBER_PATTERN, description="a log's number in its project, 1 or higher")

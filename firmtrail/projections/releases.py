@@ -5,6 +5,7 @@ all of a project's releases, some hundred.
 """
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
@@ -25,15 +26,20 @@ RELEASES = Table(
     _ADDED | columns_of("withdrawn_position bigint, withdrawn_at_ms bigint"),
 )
 """Its columns are the members of `ReleaseState`, in their order."""
+_FILE = columns_of("""
+    name text, size_bytes bigint, sha256 text, sha1 text, md5 text, provides_name text,
+    device_types list""")
+"""Its columns are the members of `ReleaseArtifact`, in their order."""
 ARTIFACTS = Table(
     "release_artifacts",
     ("model", "version", "name"),
-    columns_of("""
-        model text, version text, name text, position bigint, size_bytes bigint, sha256 text"""),
+    columns_of("model text, version text, position bigint") | _FILE,
 )
 TABLES: tuple[Table, ...] = (RELEASES, ARTIFACTS)
 
 _release = view.decoder(RELEASES.columns, ReleaseState)
+_artifact = view.decoder(_FILE, ReleaseArtifact)
+_artifact_row = view.encoder(_FILE, attrgetter("name", "size", *list(_FILE)[2:]))
 
 _INSERT = view.insert(RELEASES._replace(columns=_ADDED))
 _COLUMNS = view.typed(_ADDED)
@@ -46,7 +52,8 @@ SET withdrawn_position = $5, withdrawn_at_ms = $6
 WHERE log_id = $1 AND generation = $2 AND model = $3 AND version = $4"""
 
 _RELEASE = view.selected(RELEASES.columns, "release")
-_STATE = f"{_RELEASE}, artifact.name, artifact.size_bytes, artifact.sha256"
+_ARTIFACT = view.selected(_FILE, "artifact")
+_STATE = f"{_RELEASE}, {_ARTIFACT}"
 
 _LOAD = f"""\
 SELECT {_STATE}
@@ -90,7 +97,7 @@ ORDER BY release.model, release.version, artifact.name"""
 
 _OFFERED = f"""\
 SELECT
-    artifact.name, artifact.size_bytes, artifact.sha256,
+    {_ARTIFACT},
     CASE WHEN release.withdrawn_position IS NULL THEN 0 ELSE 1 END AS is_withdrawn
 FROM release_artifacts AS artifact
 JOIN releases AS release
@@ -106,7 +113,8 @@ WHERE artifact.log_id = $1
         FROM device_current AS device
         WHERE device.log_id = $1
             AND device.generation = {generation_of("device_current")}
-            AND device.device = $2)
+            AND device.device = $2
+            AND device.decommissioned = 0)
     AND EXISTS (
         SELECT 1
         FROM device_offers AS offer
@@ -152,8 +160,8 @@ def apply(log_id: int, generation: int, recorded: Sequence[Recorded]) -> list[St
             case ReleaseAdded(notes=notes):
                 has_notes = int(notes is not None)
                 added.append((*key, each.position, each.recorded_at_ms, has_notes))
-            case ArtifactAdded(name, size, sha256):
-                artifacts.append((*key, name, each.position, size, sha256))
+            case ArtifactAdded():
+                artifacts.append((*key, each.position, *_artifact_row(each.event)))
             case ReleaseWithdrawn():
                 args = (log_id, generation, *key, each.position, each.recorded_at_ms)
                 withdrawn.append(Statement(_WITHDRAW, args))
@@ -190,12 +198,12 @@ def state(rows: Iterable[Row]) -> dict[ReleaseKey, ReleaseState]:
     artifacts: dict[ReleaseKey, list[ReleaseArtifact]] = {}
     columns: dict[ReleaseKey, Row] = {}
     for row in rows:
-        *of_release, name, size_bytes, sha256 = row
+        of_release, of_artifact = row[: len(RELEASES.columns)], row[len(RELEASES.columns) :]
         key = ReleaseKey(row[0], row[1])
         columns[key] = of_release
         files = artifacts.setdefault(key, [])
-        if name is not None:
-            files.append(ReleaseArtifact(name, size_bytes, sha256))
+        if of_artifact[0] is not None:
+            files.append(_artifact(of_artifact))
     return {key: _release([*row, tuple(artifacts[key])]) for key, row in columns.items()}
 
 
@@ -216,4 +224,4 @@ async def offered(db: Database, log_id: int, device: str, digest: str) -> Offere
     """Returns the artifact with this SHA-256 in a release of the device's model that the device was
     ever offered, if possible one that is not withdrawn; None if there is none."""
     rows = await db.read(Statement(_OFFERED, (log_id, device, digest)))
-    return Offered(ReleaseArtifact(*rows[0][:3]), bool(rows[0][3])) if rows else None
+    return Offered(_artifact(rows[0][:-1]), bool(rows[0][-1])) if rows else None

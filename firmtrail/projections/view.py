@@ -8,6 +8,8 @@ migrated tables.
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from firmtrail.database.database import Row, Value
 
 
@@ -31,11 +33,21 @@ def _tags_of(text: str) -> tuple[str, ...]:
     return tuple(text.strip("|").split("|")) if text else ()
 
 
+def _list_text(texts: Sequence[str]) -> str | None:
+    """Returns texts of others as they are stored: as JSON, because they contain any character."""
+    return msgspec.json.encode(texts).decode() if texts else None
+
+
+def _list_of(text: str | None) -> tuple[str, ...]:
+    return msgspec.json.decode(text, type=tuple[str, ...]) if text else ()
+
+
 _TYPES = {
     "text": Column("text"),
     "bigint": Column("bigint"),
     "flag": Column("bigint", int, bool),
     "tags": Column("text", _tags_text, _tags_of),
+    "list": Column("text", _list_text, _list_of),
 }
 
 type TableColumns = dict[str, Column]
@@ -43,7 +55,7 @@ type TableColumns = dict[str, Column]
 
 def columns_of(declaration: str) -> TableColumns:
     """Returns the columns that a text like "device text, seq bigint fixed" declares. Types are
-    text, bigint, flag (a bool, stored as 0 or 1) and tags (stored as one text)."""
+    text, bigint, flag (a bool, stored as 0 or 1), tags and list (both stored as one text)."""
     words = (column.split() for column in declaration.split(","))
     return {name: _TYPES[kind]._replace(is_fixed=bool(fixed)) for name, kind, *fixed in words}
 

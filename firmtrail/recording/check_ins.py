@@ -15,19 +15,21 @@ from firmtrail.projections.check_in import with_way_back
 from firmtrail.projections.device_history import Runs
 from firmtrail.recording.commit import Committed, Draft, LogContext, begin_draft, loaded
 from firmtrail.rules import device, offer, target
+from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.device import Refused
 from firmtrail.rules.target import Decision, Situation
 
 
 class CheckIn(NamedTuple):
     """Holds the question of a device what it should run. `running` is the version that the device
-    claims to run, if any."""
+    claims to run, if any; `protocol` is the one that it asks in."""
 
     device: str
     actor: str
     running: str | None = None
     timezone: str | None = None
     """The time zone that the device says it is in."""
+    protocol: Protocol = NATIVE
 
 
 def record_check_ins(
@@ -59,7 +61,8 @@ def _situation(draft: Draft, check_in: CheckIn) -> Situation | None:
         return None
     offers = list(steering.offers.get(check_in.device, {}).values())
     device = target.with_running(state, check_in.running)
-    return Situation(draft.control, device, offers, draft.now_ms, check_in.timezone)
+    timezone, protocol = check_in.timezone, check_in.protocol
+    return Situation(draft.control, device, offers, draft.now_ms, timezone, protocol=protocol)
 
 
 def _decide(draft: Draft, check_in: CheckIn, runs: Runs) -> Decision | Refused:

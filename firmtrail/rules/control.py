@@ -67,6 +67,18 @@ class Control:
         return release.latest(each for key, each in self.releases.items() if key not in carried)
 
     @cached_property
+    def versions_provided(self) -> Mapping[tuple[str, str], str]:
+        """Returns, by model and the name that a Mender artifact gives itself, the version of its
+        release: the one added last, if several releases have an artifact of that name."""
+        ordered = sorted(self.releases.values(), key=lambda each: each.position)
+        return {
+            (each.model, artifact.provides_name): each.version
+            for each in ordered
+            for artifact in each.artifacts
+            if artifact.provides_name is not None
+        }
+
+    @cached_property
     def models(self) -> frozenset[str]:
         return frozenset(key.model for key in self.releases)
 

@@ -34,6 +34,12 @@ class ReleaseArtifact(msgspec.Struct, frozen=True):
     name: str
     size_bytes: int
     sha256: str
+    sha1: str | None = None
+    md5: str | None = None
+    """None: the artifact was recorded without these digests; the store of artifacts has them."""
+    provides_name: str | None = None
+    """The name that a Mender artifact gives itself."""
+    device_types: tuple[str, ...] = ()
 
 
 class ReleaseState(msgspec.Struct, frozen=True):
@@ -104,8 +110,8 @@ def _evolve(release: ReleaseState | None, recorded: Recorded) -> ReleaseState:
         return ReleaseState(event.model, event.version, *at, has_notes=event.notes is not None)
     assert release is not None, f"{recorded.stream} was never added"
     match event:
-        case ArtifactAdded(name, size_bytes, sha256):
-            artifacts = (*release.artifacts, ReleaseArtifact(name, size_bytes, sha256))
+        case ArtifactAdded():
+            artifacts = (*release.artifacts, artifact_of(event))
             by_name = sorted(artifacts, key=lambda artifact: artifact.name)
             return replace(release, artifacts=tuple(by_name))
         case ReleaseWithdrawn():
@@ -115,6 +121,19 @@ def _evolve(release: ReleaseState | None, recorded: Recorded) -> ReleaseState:
                 withdrawn_at_ms=recorded.recorded_at_ms,
             )
     return release
+
+
+def artifact_of(added: ArtifactAdded) -> ReleaseArtifact:
+    """Returns the file that the event records."""
+    return ReleaseArtifact(
+        added.name,
+        added.size,
+        added.sha256,
+        sha1=added.sha1,
+        md5=added.md5,
+        provides_name=added.provides_name,
+        device_types=added.device_types,
+    )
 
 
 def decide_addition(releases: Releases, wanted: ReleaseAdded) -> ReleaseAdded:

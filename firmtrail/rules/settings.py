@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     auto_rollout: Mapping[str, AutoRollout] = {}
     enrolment: Enrolment = "closed"
     mender_id_attribute: str | None = None
+    artifact_names: dict[str, str] = {}
 
 
 INITIAL = Settings()

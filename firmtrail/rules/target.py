@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from firmtrail.events.steering import Cause
 from firmtrail.events.times import time_text
-from firmtrail.rules import offer, rollout, settings, window
+from firmtrail.rules import artifact, offer, rollout, settings, window
+from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
@@ -37,6 +38,7 @@ type Refusal = Literal[
     "waiting",
     "window",
     "pending",
+    "no_artifact",
 ]
 type Reason = Cause | Refusal
 type RuleName = Literal[
@@ -92,6 +94,8 @@ class Situation(Struct, frozen=True, gc=False):
     """The time zone that the device says it is in."""
     previous: str | None = None
     """The last good version that the device ran; set if a rollback needs it (`runs_wanted`)."""
+    protocol: Protocol = NATIVE
+    """The protocol that the device speaks; it matters where the device gets a single artifact."""
 
     @property
     def offers(self) -> Offers:
@@ -183,7 +187,7 @@ def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
     """Returns the verdict, or the refusal of its target."""
     if verdict.reason not in CAUSES or verdict.target is None:
         return verdict
-    for check in (_withdrawn, _reached, _unreleased, _exhausted):
+    for check in (_withdrawn, _reached, _unreleased, _exhausted, _without_artifact):
         refused = check(situation, verdict.target, verdict.reason)
         if refused is not None:
             return replace(verdict, reason=refused[0], says=refused[1])
@@ -236,6 +240,18 @@ def _exhausted(situation: Situation, target: str, _cause: Reason) -> _RefusedTar
 
 def _enrolment(situation: Situation) -> _Finding:
     return _Verdict("pending", "it waits to be accepted"), "", {"pending": situation.device.pending}
+
+
+def _without_artifact(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
+    """Refuses a target of which no single artifact is meant for the device's protocol."""
+    protocol, control = situation.protocol, situation.control
+    if protocol == NATIVE:
+        return None
+    found = control.releases[ReleaseKey(situation.device.model or "", target)]
+    if artifact.artifact_for(protocol, found, control.settings) is not None:
+        return None
+    count = len(found.artifacts)
+    return "no_artifact", f"none of the {count} artifacts of {target} is meant for {protocol}"
 
 
 def _halt(situation: Situation) -> _Finding:

@@ -1,6 +1,7 @@
 """Tests steering through the log: offers, attempts, pauses, rollbacks and questions."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -53,7 +54,7 @@ async def begin(recorder: Recorder, log_id: int) -> None:
     await recorder.report(log_id, [report(device=name) for name in DEVICES])
 
 
-async def check_in(recorder: Recorder, log_id: int, name: str = "d1", **said: str) -> Decision:
+async def check_in(recorder: Recorder, log_id: int, name: str = "d1", **said: Any) -> Decision:
     return await recorder.check_in(log_id, CheckIn(name, f"device/{name}", **said))
 
 

@@ -272,6 +272,7 @@ async def found(site: Site) -> dict[str, str]:
 
 INCOMPLETE = {
     "GET /docs/{file}",
+    "GET /dl/{project}/{device}/{sha256}/{name}",  # its query is a signature
     "GET /api/v1/projects/{project}/actors/{id}",  # the id belongs to a rollout
     "GET /api/v1/projects/{project}/log/consistency",
     "GET /api/v1/projects/{project}/logs/{number}/consistency",

@@ -1,38 +1,21 @@
-"""Receives artifacts, and sends them (`downloads`), as streams of bytes, whatever their size.
-
-An upload is hashed as it arrives, and is added to its release only after it is stored durably. One
-that is cut off, too large, or different from its digest leaves nothing.
+"""Receives artifacts (`uploads`), and sends them (`downloads`), as streams of bytes, whatever their
+size.
 """
 
-import asyncio
 import re
 from base64 import b64decode
-from collections.abc import AsyncIterator
 from itertools import chain
 
 from aiohttp import hdrs, web
 
-from firmtrail.artifacts import Artifacts, Upload
-from firmtrail.commands import releases as commands
-from firmtrail.events.fleet import ArtifactAdded
-from firmtrail.http import downloads, errors, incoming, respond
-from firmtrail.http.api.releases import RELEASE, Artifact, key_of, releases_of
+from firmtrail.http import downloads, errors, respond, uploads
+from firmtrail.http.api.releases import RELEASE, Artifact, key_of, releases_of, shown
 from firmtrail.http.api.rows import OPERATE, PUT, READ, D, command, read
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import DEVICE
 from firmtrail.http.downloads import store_of
 from firmtrail.http.respond import BYTES
-from firmtrail.projections import releases
 from firmtrail.rules import release
-
-UPLOAD_IDLE_S = 30
-"""Limits the time without a byte of an upload."""
-
-UPLOAD_S = 6 * 3600
-"""Limits the time of a whole upload."""
-
-UPLOADS_MAX = 16
-"""Limits parallel uploads in one process; each takes some 15 MiB of memory."""
 
 _DIGEST = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)")
 
@@ -42,30 +25,17 @@ async def put_artifact(call: AnyCall) -> web.Response:
 
     The same bytes sent again get the same answer.
     """
-    store, name = store_of(call), call.path("name")
-    expected = _expected_digests(call.request)
+    name, expected = call.path("name"), _expected_digests(call.request)
+    store_of(call)
     await _check_before(call, name)
-    with call.services.uploads.enter(call.caller):
-        await incoming.let_continue(call.request)
-        async with store.received(_chunks(call)) as upload:
-            if any(digest != upload.sha256 for digest in expected):
-                raise errors.Invalid(
-                    "The bytes do not match the digest in the request.", code="digest_mismatch"
-                )
-            is_new = await _keep(call, store, upload, name)
-    shown = Artifact(name, upload.size_bytes, upload.sha256)
-    return respond.json(201 if is_new else 200, shown)
-
-
-async def _keep(call: AnyCall, store: Artifacts, upload: Upload, name: str) -> bool:
-    """Makes the bytes durable, then records them; returns whether the release lacked them."""
-    if upload.size_bytes == 0:
-        raise errors.Invalid("The artifact is empty; send at least one byte.")
-    key, wanted = key_of(call), ArtifactAdded(name, upload.size_bytes, upload.sha256)
-    release.decide_artifact(await releases_of(call), key, wanted)
-    await store.keep(upload)
-    add = commands.add_artifact(key, wanted, actor=call.caller.actor)
-    return await call.services.recorder.act(call.log_id, add)
+    async with uploads.received(call) as upload:
+        if any(digest != upload.sha256 for digest in expected):
+            raise errors.Invalid(
+                "The bytes do not match the digest in the request.", code="digest_mismatch"
+            )
+        is_new = await uploads.add(call, key_of(call), name, upload)
+    found = release.artifact_of(uploads.added(name, upload))
+    return respond.json(201 if is_new else 200, shown(found))
 
 
 async def _check_before(call: AnyCall, name: str) -> None:
@@ -77,63 +47,13 @@ async def _check_before(call: AnyCall, name: str) -> None:
             "Send the artifact itself as the body, without a multipart form around it."
         )
     if (call.request.content_length or 0) > call.services.artifact_bytes_max:
-        raise _too_large(call)
+        raise uploads.too_large(call)
     key = key_of(call)
     found = release.existing(await releases_of(call), key)
     if not name:
         raise errors.NotFound("The artifact's name is not 1 to 64 letters, digits and ._-.")
     if found.is_withdrawn and found.artifact(name) is None:
         raise release.withdrawn(key)
-
-
-def _too_large(call: AnyCall) -> errors.TooLarge:
-    return errors.TooLarge(f"An artifact has at most {call.services.artifact_bytes_max} bytes.")
-
-
-async def _chunks(call: AnyCall) -> AsyncIterator[bytes]:
-    """Yields the body as it arrives. Raises the problem that ends it early."""
-    size_bytes, limit = 0, _TimeLimit(call.services.write_timeout_s)
-    try:
-        while chunk := await _chunk(call.request, limit.due_at()):
-            size_bytes += len(chunk)
-            limit.arrived(len(chunk))
-            if size_bytes > call.services.artifact_bytes_max:
-                raise _too_large(call)
-            yield chunk
-    except TimeoutError:
-        raise errors.RequestTimeout("The body did not arrive in time.") from None
-    except (web.RequestPayloadError, ConnectionError):
-        raise errors.BadRequest("The connection broke before the body was complete.") from None
-
-
-class _TimeLimit:
-    """Limits the time of an upload: `WRITE_BYTES` have to arrive in each span of seconds."""
-
-    def __init__(self, span_s: float) -> None:
-        self._now = asyncio.get_running_loop().time
-        self._span_s = span_s
-        self._ends_at = self._now() + UPLOAD_S
-        self._begin_span()
-
-    def _begin_span(self) -> None:
-        self._span_bytes = 0
-        self._span_ends_at = self._now() + self._span_s
-
-    def arrived(self, count: int) -> None:
-        self._span_bytes += count
-        if self._span_bytes >= respond.WRITE_BYTES:
-            self._begin_span()
-
-    def due_at(self) -> float:
-        """Returns the time at which the next bytes have to be here."""
-        return min(self._ends_at, self._span_ends_at, self._now() + UPLOAD_IDLE_S)
-
-
-async def _chunk(request: web.Request, due_at: float) -> bytes:
-    """Returns the next bytes. Each has its own time limit, because the store may read each in
-    another task."""
-    async with asyncio.timeout_at(due_at):
-        return await request.content.readany()
 
 
 def _expected_digests(request: web.Request) -> list[str]:
@@ -166,16 +86,11 @@ async def get_artifact(call: AnyCall) -> web.StreamResponse:
 async def get_offered_artifact(call: AnyCall) -> web.StreamResponse:
     """Return the bytes of an artifact of a release that the device was offered at any time."""
     device, digest = call.path("device"), call.path("sha256")
-    found = await releases.offered(call.services.db, call.log_id, device, digest)
-    if found is None:
-        raise errors.NotFound("This device was never offered such an artifact.")
-    if found.is_withdrawn:
-        raise errors.Gone("The release of this artifact is withdrawn.", code="withdrawn")
-    return await downloads.send(call, found.artifact)
+    return await downloads.send(call, await downloads.offered(call, device, digest))
 
 
-_BYTES = {200: BYTES, 206: BYTES, 304: None}
-_BYTES_HEADERS = ("Accept-Ranges", "Repr-Digest")
+BYTES_ANSWERS = {200: BYTES, 206: BYTES, 304: None}
+BYTES_HEADERS = ("Accept-Ranges", "Repr-Digest")
 
 ROUTES = (
     command(
@@ -190,16 +105,16 @@ ROUTES = (
         f"{RELEASE}/artifacts/{{name}}",
         get_artifact,
         READ,
-        _BYTES,
+        BYTES_ANSWERS,
         refusals={409, 412, 416},
-        sends=_BYTES_HEADERS,
+        sends=BYTES_HEADERS,
     ),
     read(
         f"{D}/artifacts/{{sha256}}",
         get_offered_artifact,
         DEVICE,
-        _BYTES,
+        BYTES_ANSWERS,
         refusals={409, 410, 412, 416},
-        sends=_BYTES_HEADERS,
+        sends=BYTES_HEADERS,
     ),
 )

@@ -19,12 +19,14 @@ from firmtrail.http.api.wire import TimeText
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import DEVICE
 from firmtrail.http.decisions import RECORDED_KINDS, DecidedDevice, recorded_decision
+from firmtrail.http.download_urls import download_url
+from firmtrail.http.downloads import with_digests
 from firmtrail.http.scalars import VersionText
 from firmtrail.http.watch import DeviceNews
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.device_order import last_seq
-from firmtrail.rules.release import ReleaseKey
+from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
 from firmtrail.rules.target import Action, Decision, Reason
 
 WAIT_S_MAX = 60
@@ -48,7 +50,11 @@ class UpdateArtifact(msgspec.Struct, frozen=True):
     name: str
     size: int
     sha256: str
+    sha1: str | None
+    md5: str | None
     url: str
+    download_url: str
+    """An absolute URL that needs no credential, valid for a day."""
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,11 +117,11 @@ def is_gone(call: AnyCall) -> bool:
 
 async def _update(call: UpdateCall) -> tuple[web.Response, DecidedDevice]:
     decided = await recorded_decision(call, call.query.running)
-    body = _shown(call, decided)
+    body = await _shown(call, decided)
     return respond.resource(call, body, decided.seen.counts.size), decided
 
 
-def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
+async def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
     decision = decided.decision
     running, version = call.query.running, decided.state.version
     return Update(
@@ -123,7 +129,7 @@ def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
         version=decision.version,
         rollout=decision.rollout,
         reason=decision.reason,
-        artifacts=_artifacts(call, decided.case.control, decided.state, decision),
+        artifacts=await _artifacts(call, decided.case.control, decided.state, decision),
         question=decided.seen.question,
         report_wanted=version is None if running is None else running != version,
         last_seq=last_seq(decided.state),
@@ -131,17 +137,29 @@ def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
     )
 
 
-def _artifacts(
+async def _artifacts(
     call: AnyCall, control: Control, state: DeviceState, decision: Decision
 ) -> list[UpdateArtifact]:
     if decision.version is None or state.model is None:
         return []
     found = control.releases.get(ReleaseKey(state.model, decision.version))
-    base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{state.device}/artifacts"
     return [
-        UpdateArtifact(each.name, each.size_bytes, each.sha256, f"{base}/{each.sha256}")
-        for each in (found.artifacts if found else ())
+        await _artifact(call, state.device, each) for each in (found.artifacts if found else ())
     ]
+
+
+async def _artifact(call: AnyCall, device: str, artifact: ReleaseArtifact) -> UpdateArtifact:
+    found = await with_digests(call, artifact)
+    base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{device}/artifacts"
+    return UpdateArtifact(
+        found.name,
+        found.size_bytes,
+        found.sha256,
+        sha1=found.sha1,
+        md5=found.md5,
+        url=f"{base}/{found.sha256}",
+        download_url=await download_url(call, device, found),
+    )
 
 
 ROUTES = (

@@ -11,10 +11,12 @@ from firmtrail.events.times import time_text
 from firmtrail.http import respond
 from firmtrail.http.api.rows import CONFLICT, OPERATE, POST, READ, D, command, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
-from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import look_at
+from firmtrail.http.call import Call
+from firmtrail.http.decisions import DecidedDevice, look_at
 from firmtrail.http.scalars import VersionText
 from firmtrail.recording.commit import Commit
+from firmtrail.rules.artifact import NATIVE, SUFFIXES, Protocol, artifact_for
+from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.target import Action, Reason
 
 
@@ -39,6 +41,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """Why the attempt has this outcome, if no report says it."""
 
 
+class ExplainQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Takes the protocol that the device speaks."""
+
+    protocol: Protocol = NATIVE
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """Lists the rules that were checked for a device, as it is now."""
 
@@ -49,6 +57,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     rollout: str | None
     reason: Reason
     rules: list[Rule]
+    artifacts: dict[Protocol, str | None]
+    """For each protocol whose clients take one file: the artifact of the target that they get."""
     offers: list[Attempt]
     question: str | None
     last_seen_at: TimeText | None
@@ -60,9 +70,9 @@ class Retry(StrictBody, frozen=True, kw_only=True):
     version: VersionText
 
 
-async def get_explanation(call: AnyCall) -> web.Response:
+async def get_explanation(call: Call[ExplainQuery, None]) -> web.Response:
     """Return the rules that were checked for the device, and the one that decides."""
-    decided = await look_at(call)
+    decided = await look_at(call, protocol=call.query.protocol)
     decision = decided.decision
     body = Explanation(
         device=decided.state.device,
@@ -75,6 +85,7 @@ async def get_explanation(call: AnyCall) -> web.Response:
             Rule(rule=each.rule, decides=each.decides, says=each.says, inputs=each.inputs)
             for each in decision.trail
         ],
+        artifacts=_artifacts(decided),
         offers=[
             Attempt(
                 version=each.version,
@@ -92,6 +103,15 @@ async def get_explanation(call: AnyCall) -> web.Response:
     return respond.resource(call, body, decided.seen.counts.size)
 
 
+def _artifacts(decided: DecidedDevice) -> dict[Protocol, str | None]:
+    target, control = decided.decision.target, decided.case.control
+    found = control.releases.get(ReleaseKey(decided.state.model or "", target or ""))
+    if found is None:
+        return {}
+    chosen = {each: artifact_for(each, found, control.settings) for each in SUFFIXES}
+    return {protocol: each.name if each else None for protocol, each in chosen.items()}
+
+
 async def post_retry(call: Call[Any, Retry]) -> web.Response:
     """Clear the device's attempts at a version, so that it is offered again."""
     name, version = call.path("device"), call.body.version
@@ -105,6 +125,14 @@ async def post_retry(call: Call[Any, Retry]) -> web.Response:
 
 
 ROUTES = (
-    resource(f"{D}/explain", get_explanation, READ, Explanation, refusals=CONFLICT, is_view=True),
+    resource(
+        f"{D}/explain",
+        get_explanation,
+        READ,
+        Explanation,
+        query=ExplainQuery,
+        refusals=CONFLICT,
+        is_view=True,
+    ),
     command(POST, f"{D}/retry", post_retry, OPERATE, body=Retry, answers={200: Retry}),
 )

@@ -27,8 +27,9 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import USER
 from firmtrail.http.errors import Forbidden
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
-from firmtrail.http.scalars import Name, ProjectName
+from firmtrail.http.scalars import ArtifactPattern, Name, ProjectName
 from firmtrail.recording.commit import Commit
+from firmtrail.rules.artifact import Protocol
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import INITIAL, Settings
 
@@ -63,6 +64,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     auto_rollout: dict[str, WantedAutoRollout]
     enrolment: Enrolment
     mender_id_attribute: str | None
+    artifact_names: dict[Protocol, ArtifactPattern]
 
 
 class SettingsChange(StrictBody, frozen=True, kw_only=True):
@@ -80,6 +82,8 @@ class SettingsChange(StrictBody, frozen=True, kw_only=True):
     auto_rollout: dict[Name, WantedAutoRollout] | UnsetType = UNSET
     enrolment: Enrolment | UnsetType = UNSET
     mender_id_attribute: Name | UnsetType | None = UNSET
+    artifact_names: dict[Protocol, ArtifactPattern] | UnsetType = UNSET
+    """For each protocol, which of several artifacts its clients get; replaces the whole setting."""
 
 
 CHANGE_BYTES_MAX = 7 * 1024

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from firmtrail.commands import releases as commands
 from firmtrail.commands.once import answering
@@ -14,6 +15,7 @@ from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import OPERATE, POST, READ, P, command, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none, too_long
 from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.downloads import with_digests
 from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
@@ -23,7 +25,7 @@ from firmtrail.projections.releases import ReleaseWithTexts
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import release, version
-from firmtrail.rules.release import ReleaseKey, Releases
+from firmtrail.rules.release import ReleaseArtifact, ReleaseKey, Releases
 
 RELEASE = f"{P}/releases/{{model}}/{{version}}"
 
@@ -34,6 +36,12 @@ class Artifact(msgspec.Struct, frozen=True):
     name: str
     size: int
     sha256: str
+    sha1: str | None
+    md5: str | None
+    provides_name: str | None
+    """The name that a Mender artifact gives itself."""
+    device_types: list[str]
+    """The device types that a Mender artifact fits."""
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,11 +112,12 @@ async def get_releases(call: Call[ReleasesQuery, None]) -> web.StreamResponse:
 
 async def get_release(call: AnyCall) -> web.Response:
     """Return a release with its artifacts."""
-    size, found = await _read(call)
+    size, by_key = await _read(call)
     key = key_of(call)
-    if key not in found:
+    if key not in by_key:
         raise NotFound(f"{key.model} has no release {key.version}.")
-    return respond.resource(call, _shown(found[key], is_latest=key in _latest(found)), size)
+    found = await _with_digests(call, by_key[key])
+    return respond.resource(call, _shown(found, is_latest=key in _latest(by_key)), size)
 
 
 async def post_release(call: Call[Any, NewRelease]) -> web.Response:
@@ -139,6 +148,11 @@ async def releases_of(call: AnyCall) -> Releases:
     return {key: each.release for key, each in (await _read(call))[1].items()}
 
 
+async def _with_digests(call: AnyCall, found: ReleaseWithTexts) -> ReleaseWithTexts:
+    artifacts = [await with_digests(call, each) for each in found.release.artifacts]
+    return found._replace(release=replace(found.release, artifacts=tuple(artifacts)))
+
+
 def _latest(found: dict[ReleaseKey, ReleaseWithTexts]) -> set[ReleaseKey]:
     latest = release.latest(each.release for each in found.values())
     return {ReleaseKey(each.model, each.version) for each in latest.values()}
@@ -163,7 +177,20 @@ def _shown(found: ReleaseWithTexts, *, is_latest: bool) -> Release:
         withdrawn=release.is_withdrawn,
         withdrawn_at=time_or_none(release.withdrawn_at_ms),
         reason=texts.reason,
-        artifacts=[Artifact(each.name, each.size_bytes, each.sha256) for each in release.artifacts],
+        artifacts=[shown(each) for each in release.artifacts],
+    )
+
+
+def shown(artifact: ReleaseArtifact) -> Artifact:
+    """Returns an artifact as answers show it."""
+    return Artifact(
+        artifact.name,
+        artifact.size_bytes,
+        artifact.sha256,
+        sha1=artifact.sha1,
+        md5=artifact.md5,
+        provides_name=artifact.provides_name,
+        device_types=list(artifact.device_types),
     )
 
 

@@ -10,11 +10,19 @@ down_revision = "0004"
 compatible_from = "0005"
 """Code whose HEAD is this revision or a later one may read and write the schema."""
 
-SHARED: tuple[str, ...] = ("0005_pages", "0005_plans", "0005_enrolment")
+SHARED: tuple[str, ...] = (
+    "0005_pages",
+    "0005_plans",
+    "0005_enrolment",
+    "0005_artifacts",
+)
 """SQL files for both back ends."""
-OWN: tuple[str, ...] = ()
+OWN: tuple[str, ...] = ("0005_artifacts",)
 """SQL files that each back end has its own version of."""
-SERVICE_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_registrars"),)
+SERVICE_GRANTS: tuple[tuple[str, str], ...] = (
+    ("SELECT", "audited_registrars"),
+    ("SELECT, INSERT, UPDATE, DELETE", "artifact_uploads"),
+)
 AUDITOR_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_registrars"),)
 
 
