@@ -61,7 +61,7 @@ LAYERS = {
     "__main__": "main",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
-    "aiohttp": "audit.source cli console http main simulate",
+    "aiohttp": "audit.source cli console http main protocols simulate",
     "aiosqlite": "database.sqlite_writer",
     "asyncpg": "database.postgres",
     "jinja2": "console",

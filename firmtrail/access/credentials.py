@@ -29,10 +29,10 @@ def new_token() -> str:
     return TOKEN_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
-def new_id(prefix: Literal["u", "t", "k", "r", "q"]) -> str:
+def new_id(prefix: Literal["u", "t", "k", "r", "q", "a"]) -> str:
     """Returns a new id: u for users, t for tokens and logins, k for device secrets, r for rollouts,
-    q for asks. Ids of people and credentials are random, so they do not show when they were
-    made."""
+    q for asks, a for announced artifacts. Ids of people, credentials and artifacts are random, so
+    they do not show when they were made."""
     made = uuid_utils.uuid7().hex if prefix in {"r", "q"} else uuid4().hex
     return f"{prefix}_{made}"
 

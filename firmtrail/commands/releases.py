@@ -31,14 +31,17 @@ def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[Ch
 
     async def command(commit: Commit) -> ChangedRelease:
         before = await _releases(commit)
-        event = release.decide_addition(_state(before), wanted)
-        position = commit.draft.record(release.stream(key), event, actor=actor, text=notes)
-        if automatic := control.automatic_rollout(commit.draft.control, event, position):
-            stream = rollout.stream(credentials.new_id("r"))
-            commit.draft.record(stream, automatic, actor=SYSTEM)
+        _add(commit, release.decide_addition(_state(before), wanted), notes, actor)
         return _after(commit, key, before, ReleaseTexts(notes, None))
 
     return command
+
+
+def _add(commit: Commit, event: ReleaseAdded, notes: str | None, actor: str) -> None:
+    stream = release.stream(ReleaseKey(event.model, event.version))
+    position = commit.draft.record(stream, event, actor=actor, text=notes)
+    if automatic := control.automatic_rollout(commit.draft.control, event, position):
+        commit.draft.record(rollout.stream(credentials.new_id("r")), automatic, actor=SYSTEM)
 
 
 def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCommand[bool]:
@@ -47,6 +50,25 @@ def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCo
 
     async def command(commit: Commit) -> bool:
         event = release.decide_artifact(_state(await _releases(commit)), key, wanted)
+        if event is not None:
+            commit.draft.record(release.stream(key), event, actor=actor)
+        return event is not None
+
+    return command
+
+
+def publish(
+    key: ReleaseKey, notes: str | None, wanted: ArtifactAdded, *, actor: str
+) -> LogCommand[bool]:
+    """Adds a file, whose bytes are already stored, to a release, which is added first if there is
+    none; the result is False if the release already had the file."""
+
+    async def command(commit: Commit) -> bool:
+        state = _state(await _releases(commit))
+        if key not in state:
+            _add(commit, release.decide_addition(state, ReleaseAdded(*key)), notes, actor)
+            state = reduce(release.evolve, commit.draft.fold.release_events, state)
+        event = release.decide_artifact(state, key, wanted)
         if event is not None:
             commit.draft.record(release.stream(key), event, actor=actor)
         return event is not None

@@ -5,8 +5,9 @@ Each runs inside one commit of the project's log and raises `Refused` if a rule 
 are free text, which is kept outside the log.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 from firmtrail.access import credentials, settings
 from firmtrail.events.event import Event
@@ -28,6 +29,67 @@ def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
     async def command(commit: Commit) -> RolloutState:
         event = control.decide_rollout(commit.draft.control, wanted)
         return _begin(commit, event, None, actor)
+
+    return command
+
+
+class DeploymentOrder(NamedTuple):
+    """Names a version, the share of devices that gets it, and the person who wants it."""
+
+    version: str
+    cohort: str | None
+    reach: int
+    person: str | None
+
+
+def deploy(wanted: DeploymentOrder, *, actor: str) -> LogCommand[list[RolloutState]]:
+    """Lets a version reach so many devices of every model that has it: starts a rollout, or
+    advances the one that there is. A new one needs every approval that the project asks for: its
+    devices are not counted. Raises `Refused` if no model has the version, or if a rollout reaches
+    more devices already."""
+
+    async def command(commit: Commit) -> list[RolloutState]:
+        approvals = commit.draft.control.settings.approvals or None
+        return [
+            _deploy(
+                commit,
+                RolloutStarted(
+                    wanted.version,
+                    model,
+                    wanted.reach,
+                    wanted.cohort,
+                    approvals=approvals,
+                    started_by=wanted.person if approvals else None,
+                ),
+                actor,
+            )
+            for model in control.models_with(commit.draft.control, wanted.version)
+        ]
+
+    return command
+
+
+def _deploy(commit: Commit, wanted: RolloutStarted, actor: str) -> RolloutState:
+    now = commit.draft.control
+    found = control.running_rollout(now, wanted)
+    if found is None:
+        return _begin(commit, control.decide_rollout(now, wanted), None, actor)
+    if found.reach != wanted.reach:
+        at = PlanTime(commit.draft.now_ms, now.halts)
+        advanced = rollout.decide_advance(control.commandable(now, found.id), wanted.reach, at)
+        commit.draft.record(rollout.stream(found.id), advanced, actor=actor)
+    return commit.draft.control.rollouts[found.id]
+
+
+def abort_all(names: Iterable[str], *, actor: str) -> LogCommand[None]:
+    """Aborts several rollouts; those that are aborted already stay so."""
+
+    async def command(commit: Commit) -> None:
+        for name in dict.fromkeys(names):
+            found = control.existing(commit.draft.control, name)
+            if found.phase != "aborted":
+                event = rollout.decide_abort(found)
+                commit.draft.record(rollout.stream(name), event, actor=actor)
 
     return command
 

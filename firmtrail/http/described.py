@@ -43,13 +43,16 @@ PARAMETERS = {
     "at": "Answer for this RFC 3339 time, by the devices' own order of their reports.",
     "cohort": "Only devices of this cohort.",
     "count": "true adds `total`, the number of items on all pages.",
+    "current_version": "The version that the device runs.",
     "cursor": "`next` of the previous page; without it, the first page.",
     "failing": "true: only devices whose last report says that an update failed; false: only "
     "others.",
+    "device_serial": "The device's name.",
     "e": "When the URL expires.",
     "faulty": "skip: record the well-formed items of an array, and refuse each other item in its "
     "place. Without it, one malformed item refuses the whole array.",
     "from": "The first position, counted from 0.",
+    "hardware_version": "The device's model.",
     "limit": "How many items a page has at most, 1 to 500.",
     "model": "Only those of this model.",
     "outdated": "true: only devices that run a lower version than their model's latest release; "
@@ -63,12 +66,14 @@ PARAMETERS = {
     "q": "Only devices whose id begins with this text.",
     "reissue": "never_seen: devices that exist and have never authenticated get a new secret.",
     "s": "The signature of the URL.",
+    "release": "Only deployments of this version.",
     "running": "The version that the device runs, if it differs from what it reported.",
     "silent_for": "In seconds: only devices whose last authenticated call is older, or that have "
     "never called.",
     "since": "Only what was recorded at this RFC 3339 time or later.",
     "size": "The number of events of the tree in which the event is proven; without it, that of "
     "the latest checkpoint.",
+    "software_type": "The kind of software that the device asks for.",
     "state": "Only devices in this state.",
     "step": "In seconds: the distance between two steps.",
     "stream": "Only events about this subject, such as device/pump-1.",
@@ -81,6 +86,8 @@ PARAMETERS = {
     "ConsistencyQuery.from": "The smaller number of events.",
     "ConsistencyQuery.to": "The larger number of events.",
     "EventsQuery.limit": "How many entries the answer has at most.",
+    "DeploymentQuery.cohort": "Only deployments to this cohort; default stands for all devices.",
+    "PollQuery.version": "The version that the device runs.",
     "StreamQuery.from": "The first position; without it, the stream begins with the next event.",
     "TimelineQuery.from": "The RFC 3339 time of the first step.",
     "TimelineQuery.to": "The RFC 3339 time of the last step; without it, the present.",

@@ -7,6 +7,7 @@ check-in, and its ETag, change only when the URL has to be renewed.
 """
 
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import NamedTuple
@@ -24,6 +25,7 @@ RENEWED_S = 6 * 3600
 """URLs shown within one span of this length expire together, `VALID_S` after its end."""
 PATH = "/dl/{project}/{device}/{sha256}/{name}"
 
+_DOWNLOAD = "download"
 _SIGNATURE_BYTES = 16
 
 
@@ -36,7 +38,7 @@ class Grant(NamedTuple):
     name: str
 
 
-class DownloadQuery(msgspec.Struct, frozen=True):
+class SignatureQuery(msgspec.Struct, frozen=True):
     """Takes the expiry and the signature of a URL."""
 
     e: str | None = None
@@ -48,9 +50,9 @@ async def download_url(call: AnyCall, device: str, artifact: ReleaseArtifact) ->
     grant = Grant(call.project, device, artifact.sha256, artifact.name)
     now_s = call.services.access.now_ms() // 1000
     expiry = str((now_s // RENEWED_S + 1) * RENEWED_S + VALID_S)
-    signature = await _signature(call, grant, expiry)
+    signed = await signature(call, (_DOWNLOAD, *grant), expiry)
     base = call.services.clients.url(call.request)
-    return f"{base}{PATH.format(**grant._asdict())}?e={expiry}&s={signature}"
+    return f"{base}{PATH.format(**grant._asdict())}?e={expiry}&s={signed}"
 
 
 async def granted(call: AnyCall) -> Grant:
@@ -59,10 +61,8 @@ async def granted(call: AnyCall) -> Grant:
     names = call.request.match_info
     grant = Grant(*(names[each] for each in Grant._fields))
     query = call.request.query
-    expiry, signature = query.get("e", ""), query.get("s", "")
-    expected = await _signature(call, grant, expiry)
-    is_ours = compare_digest(signature.encode("utf-8", "surrogateescape"), expected.encode())
-    if not is_ours or len(query) != 2 or int(expiry) * 1000 <= call.services.access.now_ms():
+    is_valid = await is_signed(call, (_DOWNLOAD, *grant), query.get("e", ""), query.get("s", ""))
+    if not is_valid or len(query) != 2:
         raise CodedForbidden(
             "This URL was altered or has expired: check in again to get a new one.",
             code="bad_download_url",
@@ -70,8 +70,18 @@ async def granted(call: AnyCall) -> Grant:
     return grant
 
 
-async def _signature(call: AnyCall, grant: Grant, expiry: str) -> str:
+async def is_signed(call: AnyCall, names: Sequence[str], expiry: str, signed: str) -> bool:
+    """Returns whether a URL with these names, expiry and signature is ours and has not expired."""
+    expected = (await signature(call, names, expiry)).encode()
+    if not compare_digest(signed.encode("utf-8", "surrogatepass"), expected):
+        return False
+    return int(expiry) * 1000 > call.services.access.now_ms()
+
+
+async def signature(call: AnyCall, names: Sequence[str], expiry: str) -> str:
+    """Returns the signature of a URL; the first of `names` says what the URL grants, and none
+    contains a line break in a URL of ours."""
     key = await call.services.keys.get(DOWNLOADS)
-    signed = "\n".join((*grant, expiry)).encode("utf-8", "surrogateescape")
+    signed = "\n".join((*names, expiry)).encode("utf-8", "surrogatepass")
     digest = blake2b(signed, key=key, digest_size=_SIGNATURE_BYTES).digest()
     return urlsafe_b64encode(digest).decode().rstrip("=")

@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -87,11 +87,16 @@ async def patiently(
 
 
 async def send(
-    call: AnyCall, artifact: release.ReleaseArtifact, name: str | None = None
+    call: AnyCall,
+    artifact: release.ReleaseArtifact,
+    name: str | None = None,
+    *,
+    more: Mapping[str, str] | None = None,
 ) -> web.StreamResponse:
-    """Sends the bytes, or the range of them that the request asks for; `name` is that of the file,
-    if the client knows it by another one."""
+    """Sends the bytes, or the range of them that the request asks for, with `more` headers; `name`
+    is that of the file, if the client knows it by another one."""
     headers = {
+        **(more or {}),
         "ETag": f'"{artifact.sha256}"',
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",

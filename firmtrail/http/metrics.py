@@ -120,6 +120,12 @@ class Metrics:
             registry=self._own,
         )
 
+        self.dropped_chunks = Counter(
+            "firmtrail_dropped_chunks",
+            "Number of requests with diagnostic data of Memfault devices, which is not kept.",
+            registry=self._own,
+        )
+
     def _sum(self, name: str, help_text: str) -> Gauge:
         return Gauge(name, help_text, multiprocess_mode="livesum", registry=self._own)
 

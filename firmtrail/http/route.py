@@ -77,6 +77,7 @@ PATH_NAMES = {
     "model": PathName(scalars.NAME_PATTERN, scalars.Name),
     "version": PathName(version.PATTERN, scalars.VersionText),
     "name": PathName(scalars.NAME_PATTERN, scalars.Name),
+    "deployment": PathName(scalars.DEPLOYMENT_PATTERN, scalars.DeploymentId),
     "sha256": PathName(scalars.SHA256_PATTERN, scalars.Sha256),
 }
 """The names that paths contain; every other name is an id."""
@@ -108,6 +109,8 @@ class Route:
     array_items_max: int = 1_000
     is_raw: bool = False
     """The handler reads query and body itself, as the seed's routes do, whose texts differ."""
+    takes_any_query: bool = False
+    """Its clients add parameters of their own: those that `query` does not name are ignored."""
     takes_bytes: bool = False
     """The body is not JSON: the handler reads the bytes as they arrive."""
     skips_faulty: bool = False

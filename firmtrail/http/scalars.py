@@ -27,6 +27,7 @@ LOG_NUMBER_PATTERN = rf"^[1-9][0-9]{{0,15}}{_END}"
 TILE_LEVEL_PATTERN = rf"^([0-9]|[1-5][0-9]|6[0-3]){_END}"
 TILE_PATTERN = rf"^{tiles.PATTERN}{_END}"
 NAME_PATTERN = _NAME
+DEPLOYMENT_PATTERN = rf"^[A-Za-z0-9_.-]{{1,4096}}{_END}"
 SHA256_PATTERN = rf"^[0-9a-f]{{64}}{_END}"
 POSITION_PATTERN = rf"^(0|[1-9][0-9]{{0,15}}){_END}"
 
@@ -79,6 +80,9 @@ type ArtifactPattern = Annotated[
     ),
 ]
 type Id = Annotated[str, Meta(pattern=ID_PATTERN, description="an id")]
+type DeploymentId = Annotated[
+    str, Meta(pattern=DEPLOYMENT_PATTERN, description="the ids of rollouts, with dots between them")
+]
 type LogNumber = Annotated[
     str, Meta(pattern=LOG_NUMBER_PATTERN, description="a log's number in its project, 1 or higher")
 ]

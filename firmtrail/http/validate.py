@@ -10,12 +10,12 @@ JSON of the wrong form raises `Invalid`, and too many items raise `TooLarge`.
 import re
 import types
 import typing
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
-from multidict import MultiMapping
+from multidict import MultiDict, MultiMapping
 
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Fault, Invalid, TooLarge
 from firmtrail.http.faults import (
@@ -308,15 +308,19 @@ def invalid(faults: list[Fault]) -> Invalid:
     return Invalid(f"{where}: {first.reason}{more}", faults=faults)
 
 
-def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], Any]:
+def query_reader(
+    kind: type[msgspec.Struct], *, takes_any: bool = False
+) -> Callable[[MultiMapping[str]], Any]:
     """Returns a reader of query parameters, which names the faults of all of them. It reads a space
-    as "+": an unescaped "+" arrives as a space, and no parameter may contain one."""
+    as "+": an unescaped "+" arrives as a space, and no parameter may contain one. With `takes_any`,
+    parameters that `kind` does not name are ignored."""
     fields = msgspec.structs.fields(kind)
     parameters = {field.encode_name: parameter_reader(field.type) for field in fields}
     required = [field.encode_name for field in fields if field.required]
 
     def read(query: MultiMapping[str]) -> Any:
-        values, faults = _read_parameters(query, parameters)
+        known = _only(query, parameters) if takes_any else query
+        values, faults = _read_parameters(known, parameters)
         missing = [name for name in required if name not in query]
         faults += [Fault("is missing", parameter=name) for name in missing]
         if faults:
@@ -324,6 +328,10 @@ def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], An
         return msgspec.convert(values, kind)
 
     return read
+
+
+def _only(query: MultiMapping[str], names: Collection[str]) -> MultiMapping[str]:
+    return MultiDict((name, text) for name, text in query.items() if name in names)
 
 
 def _read_parameters(

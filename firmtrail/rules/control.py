@@ -165,6 +165,35 @@ def automatic_rollout(
     )
 
 
+def models_with(control: Control, of: str) -> list[str]:
+    """Returns the models that have a release of this version that is not withdrawn. Raises
+    `Refused` if there is none."""
+    found = sorted(
+        key.model
+        for key, each in control.releases.items()
+        if key.version == of and not each.is_withdrawn
+    )
+    if not found:
+        detail = f"No model has a release {of} that can be rolled out. Add the release first."
+        raise Refused("unknown_release", detail, status=422, member="version")
+    return found
+
+
+def running_rollout(control: Control, like: RolloutStarted) -> RolloutState | None:
+    """Returns the newest rollout of the same version to the same devices that has no plan and was
+    not aborted."""
+    wanted = (like.version, like.cohort, like.tag)
+    rollouts = control.deciding.get((like.model, None), ())
+    return next(
+        (
+            each
+            for each in rollouts
+            if (each.version, each.cohort, each.tag) == wanted and not each.plan
+        ),
+        None,
+    )
+
+
 def decide_rollback(control: Control, wanted: RollbackStarted) -> RollbackStarted:
     """Returns the event of the rollback. Raises `Refused` if a version that it sends devices to is
     not a release, or is withdrawn.

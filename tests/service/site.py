@@ -58,7 +58,9 @@ class Site:
             data = msgspec.json.encode(json)
             sent.setdefault("Content-Type", "application/json")
         body = io.BytesIO(data) if isinstance(data, bytes) else data  # aiohttp warns of large bytes
-        async with self.client.request(method, path, data=body, headers=sent) as response:
+        async with self.client.request(
+            method, path, data=body, headers=sent, allow_redirects=False
+        ) as response:
             return await _answer(response)
 
     async def get(self, path: str, caller: str = "admin", **headers: str) -> Answer:
@@ -69,7 +71,7 @@ class Site:
         """The head of an answer, whose body may never end."""
         sent = {"Authorization": f"Bearer {self.credentials[caller]}"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self.client.get(path, headers=sent) as response:
+        async with self.client.get(path, headers=sent, allow_redirects=False) as response:
             return Answer(response.status, response.headers, b"")
 
     async def report(self, *reports: Any, caller: str = "device", path: str = D) -> Answer:

@@ -12,13 +12,14 @@ from firmtrail.http.api.artifacts import BYTES_ANSWERS, BYTES_HEADERS
 from firmtrail.http.api.rows import read
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import PUBLIC, Caller
-from firmtrail.http.download_urls import DownloadQuery, Grant
+from firmtrail.http.clients import IS_AUTHENTICATED
+from firmtrail.http.download_urls import Grant, SignatureQuery
 
 
 async def get_download(call: AnyCall) -> web.StreamResponse:
     """Return the bytes of an artifact that a check-in named, without a credential."""
     grant = await download_urls.granted(call)
-    call.request[errors.GRANTED] = True
+    call.request[errors.GRANTED] = call.request[IS_AUTHENTICATED] = True
     return await downloads.patiently(call, lambda: _send(call, grant))
 
 
@@ -35,7 +36,7 @@ ROUTES = (
         get_download,
         PUBLIC,
         BYTES_ANSWERS,
-        query=DownloadQuery,
+        query=SignatureQuery,
         refusals={403, 404, 409, 410, 412, 416},
         sends=BYTES_HEADERS,
         is_raw=True,
