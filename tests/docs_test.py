@@ -26,7 +26,10 @@ TEXTS = {
     str(path.relative_to(ROOT)): path.read_text() for path in PAGES if path.name != "CHANGELOG.md"
 }
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "ms": 0.001, "min": 60, "h": 3600, "days": 86400}
-OPTIONS_OF_OTHERS = {"--version", "--format"}  # click's own, pg_dump's
+OPTIONS_OF_OTHERS = {
+    *("--version", "--format"),  # click's own, pg_dump's
+    *("--continue-at", "--hardware-version", "--deactivate", "--must-pass-through"),
+}
 
 
 def rows(page: str) -> Iterator[list[str]]:
