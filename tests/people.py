@@ -1,6 +1,7 @@
 """Makes projects, people and their credentials for tests, in the same way as the service."""
 
-from firmtrail.access.credentials import new_secret
+from firmtrail.access import sessions
+from firmtrail.access.credentials import new_secret, new_session
 from firmtrail.access.device_secrets import insert_secrets, seal
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
@@ -41,6 +42,14 @@ async def issue_token(
 ) -> commands.NewToken:
     wanted = commands.TokenRequest(holder, "for a test", role, expires_at_ms)
     return await recorder.act(log_id, commands.issue_token(wanted, EVERYTHING, actor="system"))
+
+
+async def begin_session(db: Database, access: Access, actor_id: str) -> str:
+    """Begins a session of this person in a browser; returns the text of its cookie."""
+    text = new_session()
+    async with db.transaction() as tx:
+        await tx.run(sessions.begin(actor_id, text, access.now_ms()))
+    return text
 
 
 async def add_secret(

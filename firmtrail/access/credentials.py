@@ -29,6 +29,11 @@ def new_token() -> str:
     return TOKEN_PREFIX + secrets.token_urlsafe(RANDOM_BYTES)
 
 
+def new_session() -> str:
+    """Returns the text of a new session's cookie, or of a link that begins one."""
+    return secrets.token_urlsafe(RANDOM_BYTES)
+
+
 def new_id(prefix: Literal["u", "t", "k", "r", "q", "a"]) -> str:
     """Returns a new id: u for users, t for tokens and logins, k for device secrets, r for rollouts,
     q for asks, a for announced artifacts. Ids of people, credentials and artifacts are random, so

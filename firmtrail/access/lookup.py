@@ -18,6 +18,7 @@ from firmtrail.access.device_secrets import WEAK
 from firmtrail.access.hashing import CredentialAttempt, Hasher
 from firmtrail.access.registrations import RegistrationLimits
 from firmtrail.access.seen import Seen
+from firmtrail.access.sessions import Session, Sessions
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Given, Statement
 
@@ -198,6 +199,7 @@ class Access:
         self.local_socket = local_socket
         self._db = db
         self._clock = clock
+        self._sessions = Sessions(db, self.now_ms)
         self._lookups: Coalescer[CredentialKey] = Coalescer(db, partial(self._find, _FIND))
         self._of_no_project: Coalescer[CredentialKey] = Coalescer(
             db, partial(self._find, _FIND_PROJECT)
@@ -249,6 +251,14 @@ class Access:
         if device is not None and await self.hasher.verify(attempt, text, hashed):
             return found
         return replace(found, device_secret=NO_DEVICE, was_seen=0)
+
+    async def session(self, text: str, project: str | None, *, address: str) -> Session | None:
+        """Returns the living session with this text. Another text counts as a guess of this
+        address. Raises `TooManyAttempts`."""
+        session = await self._sessions.find(text, project)
+        if session is None:
+            await self.hasher.count_guess("user", address)
+        return session
 
     async def project(self, project: str) -> int | None:
         """Returns the newest log of a project; None if there is no such project."""

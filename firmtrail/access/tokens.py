@@ -1,4 +1,5 @@
-"""Lists, issues and ends tokens and logins. Holds all SQL that changes `tokens`.
+"""Lists, issues and ends tokens and logins. Holds all SQL that changes `tokens`,
+except that sessions.py begins, uses and ends the logins of browsers.
 
 A login's token has no project: it acts with the member's role wherever its holder is a member. An
 API token has a project and a role, and may never do more than its holder. A token that an API token
@@ -12,7 +13,7 @@ the tokens of an erased user have no row.
 
 from typing import NamedTuple
 
-from firmtrail.access import credentials
+from firmtrail.access import credentials, sessions
 from firmtrail.access.roles import Role
 from firmtrail.database.database import Database, Row, Statement
 
@@ -43,6 +44,8 @@ class LoginSession(NamedTuple):
     token_id: str
     created_at_ms: int
     expires_at_ms: int
+    used_at_ms: int | None
+    """The last use of a browser's session; None: the login is a token of the API."""
 
 
 class MemberToken(NamedTuple):
@@ -146,7 +149,8 @@ RETURNING token_id"""
 
 _FORGET_LOGINS = "DELETE FROM tokens WHERE actor_id = $1 AND project IS NULL"
 
-_FORGET_EXPIRED_LOGINS = f"{_FORGET_LOGINS} AND expires_at_ms <= $2"
+_FORGET_EXPIRED_LOGINS = f"""\
+{_FORGET_LOGINS} AND (expires_at_ms <= $2 OR used_at_ms <= $2 - {sessions.IDLE_MS})"""
 
 _OF_ACTOR = """\
 FROM tokens
@@ -170,14 +174,18 @@ SELECT
 
 _COUNT = f"SELECT count(*) {_OF_ACTOR}"
 
-_LOGINS = """\
-SELECT token_id, created_at_ms, expires_at_ms
+_LOGINS = f"""\
+SELECT token_id, created_at_ms, expires_at_ms, used_at_ms
 FROM tokens
-WHERE actor_id = $1 AND project IS NULL AND expires_at_ms > $2 AND token_id > $3
+WHERE actor_id = $1
+    AND project IS NULL
+    AND expires_at_ms > $2
+    AND (used_at_ms IS NULL OR used_at_ms > $2 - {sessions.IDLE_MS})
+    AND token_id > $3
 ORDER BY token_id
 LIMIT $4"""
 
-_OF_MEMBERS = """\
+_OF_MEMBERS = f"""\
 FROM members
 JOIN users ON users.actor_id = members.actor_id
 JOIN tokens ON tokens.actor_id = members.actor_id
@@ -185,7 +193,8 @@ WHERE members.project = $1
     AND members.role IS NOT NULL
     AND coalesce(tokens.project, $1) = $1
     AND tokens.revoked_at_ms IS NULL
-    AND (tokens.expires_at_ms IS NULL OR tokens.expires_at_ms > $2)"""
+    AND (tokens.expires_at_ms IS NULL OR tokens.expires_at_ms > $2)
+    AND (tokens.used_at_ms IS NULL OR tokens.used_at_ms > $2 - {sessions.IDLE_MS})"""
 
 _PAGE_OF_MEMBERS = f"""\
 SELECT

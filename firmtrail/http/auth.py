@@ -20,7 +20,7 @@ from firmtrail.access import roles, settings
 from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.database.database import Database
-from firmtrail.http import callers
+from firmtrail.http import callers, sessions
 from firmtrail.http.callers import NOBODY, SYSTEM_ACTOR, Caller, Presented
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
@@ -32,11 +32,24 @@ type Authenticate = Callable[[web.Request, callers.RouteAccess], Awaitable[Calle
 
 def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
     """Returns the function that finds the caller of a request, or raises the problem to answer."""
+
+    async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
+        match wanted:
+            case callers.PublicAccess():
+                return NOBODY
+            case callers.PageAccess():
+                return await sessions.caller_of(access, clients, request, wanted)
+            case _:
+                return await by_credential(request, wanted)
+
+    by_credential = _by_credential(access, db, clients)
+    return authenticate
+
+
+def _by_credential(access: Access, db: Database, clients: Clients) -> Authenticate:
     keys = Keys(db)
 
     async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
-        if isinstance(wanted, callers.PublicAccess):
-            return NOBODY
         asked = await _presented(request, wanted, keys)
         if anonymous := await _anonymous(access, db, wanted, asked.project):
             return anonymous

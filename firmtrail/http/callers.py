@@ -81,11 +81,21 @@ class DeviceAccess(msgspec.Struct, frozen=True):
     presents: Presenting | None = None
 
 
+class PageAccess(msgspec.Struct, frozen=True):
+    """Admits the session of a browser, and no other credential, to a page of the console. The
+    person's role in the path's `{project}` needs the permission; None: the path names no
+    project."""
+
+    permission: Permission | None = None
+
+
 class LocalAccess(msgspec.Struct, frozen=True):
     """Admits only the unix socket next to an embedded database; other listeners answer 404."""
 
 
-type RouteAccess = PublicAccess | UserAccess | MemberAccess | DeviceAccess | LocalAccess
+type RouteAccess = (
+    PublicAccess | UserAccess | MemberAccess | DeviceAccess | LocalAccess | PageAccess
+)
 
 PUBLIC = PublicAccess()
 USER = UserAccess()
@@ -119,6 +129,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """True for a token that registers the unknown devices that it names."""
     is_joining: bool = False
     """True if the project does not know the device that such a token names with this request."""
+    email: str | None = None
+    """The address of a person whose session opened a page."""
     is_first_call: bool = False
     """True if the device never called before, and nothing durable records this call yet."""
 

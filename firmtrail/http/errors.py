@@ -97,6 +97,29 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
 
+class SignIn(Problem):
+    """Sends a person without a session to the page where they sign in."""
+
+    status = 303
+    code = "sign_in"
+    detail = "Sign in first."
+
+    def __init__(self, location: str) -> None:
+        super().__init__(headers={"Location": location})
+
+
+class FragmentSignIn(Problem):
+    """Makes htmx load the page where a person signs in, instead of a part of a page (htmx.org,
+    HX-Redirect)."""
+
+    status = 401
+    code = "sign_in"
+    detail = "The session has ended. Sign in again."
+
+    def __init__(self, location: str) -> None:
+        super().__init__(headers={"HX-Redirect": location})
+
+
 class BadRequest(Problem):
     """Refuses a request that cannot be read as the type that it declares."""
 

@@ -58,6 +58,18 @@ def check_same_origin(request: web.Request, clients: Clients) -> None:
     )
 
 
+def check_own_page(request: web.Request, clients: Clients) -> None:
+    """Raises `Forbidden` unless the browser declares that a page of this service sends the request.
+    A cookie goes with it whatever page sends it, so nothing less will do. Browsers that do not
+    declare this name the page's Origin with every request that changes something."""
+    headers = request.headers
+    site, page = headers.get("Sec-Fetch-Site"), headers.get(hdrs.ORIGIN)
+    if site is None and page is not None and _is_own(page, _own(request, clients)):
+        return
+    if site != "same-origin":
+        raise Forbidden("Only a page of this service may send this request.", code="cross_site")
+
+
 def _own(request: web.Request, clients: Clients) -> _Origin:
     return _origin(clients.scheme(request), clients.host(request))
 

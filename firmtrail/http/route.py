@@ -17,6 +17,7 @@ from firmtrail.http.callers import (
     GatewayAccess,
     LocalAccess,
     MemberAccess,
+    PageAccess,
     RouteAccess,
     UserAccess,
 )
@@ -55,6 +56,7 @@ _REFUSED_TO: Mapping[type, frozenset[int]] = {
     GatewayAccess: frozenset({401, 403, 404, 429, 503}),
     DeviceAccess: frozenset({401, 403, 404, 429, 503}),
     LocalAccess: frozenset({503}),
+    PageAccess: frozenset({401, 403, 404, 429, 503}),
 }
 """The refusals that follow from the callers that a route admits."""
 

@@ -152,7 +152,8 @@ async def test_logins_are_listed_and_ended_by_their_holder(person: Site) -> None
     assert listed["total"] == len(listed["items"]) == 2
     [mine] = [each for each in listed["items"] if each["current"]]
     [other] = [each for each in listed["items"] if not each["current"]]
-    assert set(mine) == {"id", "created_at", "expires_at", "current"}
+    assert set(mine) == {"id", "kind", "created_at", "expires_at", "last_seen_at", "current"}
+    assert (mine["kind"], mine["last_seen_at"]) == ("token", None)
     path = f"{ME}/logins/{other['id']}"
     for caller, status in (("operator login", 404), ("admin", 403), ("login", 204), ("login", 404)):
         assert await end(person, path, caller) == status, caller

@@ -1,7 +1,7 @@
 """Serves logins: log in and out, and list and end the caller's logins."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -13,7 +13,7 @@ from firmtrail.events.times import time_text
 from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import DELETE, POST, command, listing
 from firmtrail.http.api.tokens import scope_of
-from firmtrail.http.api.wire import StrictBody, TimeText
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import PUBLIC, USER
 from firmtrail.http.endpoint import key_of
@@ -47,6 +47,9 @@ class ListedLogin(msgspec.Struct, frozen=True, kw_only=True):
     id: Id
     created_at: TimeText
     expires_at: TimeText
+    kind: Literal["token", "console"]
+    last_seen_at: TimeText | None
+    """Null for a token, whose uses are not written."""
     current: bool
 
 
@@ -117,6 +120,8 @@ def _login(call: AnyCall, row: tokens.LoginSession) -> ListedLogin:
         id=row.token_id,
         created_at=time_text(row.created_at_ms),
         expires_at=time_text(row.expires_at_ms),
+        kind="token" if row.used_at_ms is None else "console",
+        last_seen_at=time_or_none(row.used_at_ms),
         current=row.token_id == call.caller.token_id,
     )
 

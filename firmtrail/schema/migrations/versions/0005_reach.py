@@ -15,6 +15,7 @@ SHARED: tuple[str, ...] = (
     "0005_plans",
     "0005_enrolment",
     "0005_artifacts",
+    "0005_sessions",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0005_artifacts",)
