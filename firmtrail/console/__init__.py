@@ -5,10 +5,11 @@ everything below, but neither `http.api` nor `protocols`. docs/console.md says h
 """
 
 from firmtrail.console import files
-from firmtrail.console.pages import fleet, projects
+from firmtrail.console.pages import fleet, projects, sign_in
 
 ROUTES = (
     *files.ROUTES,
+    *sign_in.ROUTES,
     *projects.ROUTES,
     *fleet.ROUTES,
 )

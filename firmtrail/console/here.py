@@ -34,7 +34,8 @@ class Here(msgspec.Struct, frozen=True, kw_only=True):
     query: dict[str, str]
     project: str
     permissions: frozenset[str]
-    actor: str
+    email: str | None
+    """The address of the person that is signed in."""
     now_ms: int
     moment: Moment | None
 
@@ -88,7 +89,7 @@ def here_of(call: AnyCall, moment: Moment | None) -> Here:
         query={name: text for name, text in url.query.items() if name != "part"},
         project=call.project,
         permissions=caller.permissions,
-        actor=caller.actor,
+        email=caller.email,
         now_ms=call.services.access.now_ms(),
         moment=moment,
     )

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from firmtrail.console import problems, render
 from firmtrail.http.call import AnyCall
-from firmtrail.http.callers import MemberAccess, Permission, RouteAccess
+from firmtrail.http.callers import PageAccess, Permission, RouteAccess
 from firmtrail.http.route import Content, Handler, Route
 from firmtrail.http.scalars import AsOf
 
@@ -24,10 +24,12 @@ CONSOLE = "/console"
 PROJECT = f"{CONSOLE}/{{project}}"
 """The path of a project's first page; the paths of its other pages begin with it."""
 
-READ = MemberAccess(Permission.READ)
-OPERATE = MemberAccess(Permission.OPERATE)
-AUDIT = MemberAccess(Permission.AUDIT)
-ADMINISTER = MemberAccess(Permission.ADMINISTER)
+READ = PageAccess(Permission.READ)
+OPERATE = PageAccess(Permission.OPERATE)
+AUDIT = PageAccess(Permission.AUDIT)
+ADMINISTER = PageAccess(Permission.ADMINISTER)
+SIGNED_IN = PageAccess()
+"""Admits anybody that is signed in, to a page of no project."""
 
 HTML = "text/html"
 

@@ -18,9 +18,9 @@ from aiohttp import web
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
-from firmtrail.http import errors, joining, origin, validate
+from firmtrail.http import errors, joining, origin, sessions, validate
 from firmtrail.http.call import AnyCall, Call, Services
-from firmtrail.http.callers import PageAccess, PublicAccess
+from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
 from firmtrail.http.errors import Problem
 from firmtrail.http.forms import form_taker
@@ -52,8 +52,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     log = _logger(route)
     is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
     shows_problem = route.shows_problem
-    is_of_page = isinstance(route.access, PageAccess)
-    check_origin = origin.check_own_page if is_of_page else origin.check_same_origin
+    check_origin = origin.check_same_origin if shows_problem is None else sessions.check_origin
 
     async def work(call: AnyCall) -> web.StreamResponse:
         if not is_safe:

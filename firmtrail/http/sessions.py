@@ -17,6 +17,7 @@ from yarl import URL
 
 from firmtrail.access import roles, sessions
 from firmtrail.access.lookup import Access
+from firmtrail.http import origin
 from firmtrail.http.callers import Caller, PageAccess
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, FragmentSignIn, NotFound, SignIn
@@ -50,6 +51,15 @@ def presented(request: web.Request, clients: Clients) -> str | None:
     """Returns the text of the session's cookie, if the request has one."""
     name = COOKIE if is_plain(request, clients) else SECURE_COOKIE
     return request.cookies.get(name) or None
+
+
+def check_origin(request: web.Request, clients: Clients) -> None:
+    """Raises `Forbidden` if a page of another origin sends this request. With a session's cookie,
+    the browser has to declare that a page of this service does."""
+    if presented(request, clients) is None:
+        origin.check_same_origin(request, clients)
+    else:
+        origin.check_own_page(request, clients)
 
 
 def give(response: web.StreamResponse, text: str, request: web.Request, clients: Clients) -> None:

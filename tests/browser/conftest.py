@@ -18,7 +18,7 @@ from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, sqlite_template
-from tests.people import issue_token, new_access
+from tests.people import begin_session, new_access
 from tests.publishing import new_publisher
 
 CHROMIUM = "/usr/bin/chromium"
@@ -42,7 +42,8 @@ class Console:
     db: Database
     log_id: int
     actor_id: str
-    token: str
+    session: str
+    """The text of the cookie."""
 
     @property
     def project(self) -> str:
@@ -66,7 +67,7 @@ async def console(console_file: Path) -> AsyncIterator[Console]:
         await demo_fleet.ensure(db, actor_id)
         log_id = await access.project(demo_fleet.PROJECT)
         assert log_id is not None
-        token = await issue_token(recorder, log_id, actor_id, "admin")
+        session = await begin_session(db, access, actor_id)
         publisher = new_publisher(db, console_file.parent / "signed", recorder.minimum_sizes)
         services = app.services(
             db,
@@ -76,7 +77,7 @@ async def console(console_file: Path) -> AsyncIterator[Console]:
             artifacts=Artifacts(console_file.parent / "artifacts"),
         )
         async with _served(services) as url:
-            yield Console(url, services, recorder, db, log_id, actor_id, token.text)
+            yield Console(url, services, recorder, db, log_id, actor_id, session)
         access.hasher.close()
         await recorder.close()
 

@@ -20,7 +20,7 @@ PAGES = (
 )
 """The paths below /console/{project}."""
 
-ELSEWHERE = ("/console",)
+ELSEWHERE = ("/console", "/console/sign-in")
 """The paths of pages outside a project."""
 
 WEIGHT_BYTES_MAX = 150 * 1024

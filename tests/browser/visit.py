@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, BrowserContext, Page, Request, Response
 
+from firmtrail.http.sessions import COOKIE
 from tests.browser.conftest import Console
 
 DESKTOP, PHONE = (1280, 900), (360, 740)
@@ -86,7 +87,7 @@ async def visiting(
 
 async def sign_in(context: BrowserContext, console: Console) -> None:
     """Makes the tabs of a context those of the person."""
-    await context.set_extra_http_headers({"Authorization": f"Bearer {console.token}"})
+    await context.add_cookies([{"name": COOKIE, "value": console.session, "url": console.url}])
 
 
 def _watch(visit: Visit) -> None:

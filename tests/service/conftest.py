@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from aiohttp import web
+from aiohttp import DummyCookieJar, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from firmtrail import config
@@ -16,7 +16,14 @@ from firmtrail.http import app
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
 from tests.fleet import register
-from tests.people import add_member, add_project, add_secret, issue_token, new_access
+from tests.people import (
+    add_member,
+    add_project,
+    add_secret,
+    begin_session,
+    issue_token,
+    new_access,
+)
 from tests.publishing import new_publisher
 from tests.service.site import Address, P, Site
 from tests.service.steered import post
@@ -48,15 +55,18 @@ async def site(
     other_log_id = await add_project(db, access, "other")
     await register(recorder, log_id, "d1", "d2")
     credentials = {"device": await add_secret(db, access, "acme", "d1")}
+    sessions = {}
     for role in get_args(Role.__value__):
         person = await add_member(recorder, log_id, f"{role}@example.org", role)
         credentials[role] = (await issue_token(recorder, log_id, person, role)).text
+        sessions[role] = await begin_session(db, access, person)
     stranger = await add_member(recorder, other_log_id, "stranger@example.org", "admin")
     credentials["stranger"] = (await issue_token(recorder, other_log_id, stranger, "admin")).text
+    sessions["stranger"] = await begin_session(db, access, stranger)
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)
-    async with TestClient(server) as client:
-        yield Site(client, services, log_id, credentials)
+    async with TestClient(server, cookie_jar=DummyCookieJar()) as client:
+        yield Site(client, services, log_id, credentials, sessions)
     access.hasher.close()
 
 

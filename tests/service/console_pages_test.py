@@ -45,10 +45,7 @@ async def test_a_page_is_compressed_for_a_browser_that_takes_it(fleet: Site) -> 
     plain = await fleet.get(FLEET, Accept_Encoding="identity")
     async with fleet.client.get(
         FLEET,
-        headers={
-            "Authorization": f"Bearer {fleet.credentials['admin']}",
-            "Accept-Encoding": "gzip",
-        },
+        headers=fleet.identity(FLEET, "admin") | {"Accept-Encoding": "gzip"},
         auto_decompress=False,
     ) as response:
         assert response.headers["Content-Encoding"] == "gzip"
@@ -76,7 +73,7 @@ async def test_a_page_of_the_past_says_so_and_its_links_stay_there(fleet: Site) 
     ("path", "caller", "status", "words"),
     [
         (FLEET, "stranger", 404, "There is nothing here"),
-        (FLEET, "device", 403, "Your role does not allow this"),
+        (FLEET, "gateway", 403, "Your role does not allow this"),
         ("/console/acme/frobnicate", "admin", 404, "There is nothing here"),
         ("/console/a/b/c/d", "admin", 404, "There is nothing here"),
         (f"{FLEET}?frobnicate=1", "admin", 422, "frobnicate"),
@@ -102,7 +99,7 @@ async def test_a_method_that_a_page_does_not_take_is_refused_with_a_page(fleet: 
     assert answer.headers["Content-Type"].startswith("text/html")
 
 
-async def test_the_projects_of_a_person_are_those_of_the_credential(site: Site) -> None:
+async def test_the_projects_of_a_person_are_those_where_it_is_a_member(site: Site) -> None:
     html = (await site.get("/console", "viewer")).body.decode()
     assert 'href="/console/acme"' in html
     assert "/console/other" not in html

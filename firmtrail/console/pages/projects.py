@@ -3,12 +3,11 @@
 import msgspec
 from aiohttp import web
 
-from firmtrail.access import projects, tokens
+from firmtrail.access import projects
 from firmtrail.access.projects import ProjectRow
 from firmtrail.console import render
-from firmtrail.console.rows import CONSOLE, page
+from firmtrail.console.rows import CONSOLE, SIGNED_IN, page
 from firmtrail.http.call import Call
-from firmtrail.http.callers import USER
 from firmtrail.http.scalars import ProjectName
 
 SHOWN_MAX = 200
@@ -33,13 +32,8 @@ async def get_projects(call: ProjectsCall) -> web.Response:
 
 
 async def _rows(call: ProjectsCall) -> list[ProjectRow]:
-    db, caller, after = call.services.db, call.caller, call.query.after or ""
-    if caller.kind == "system":
-        return await projects.page(db, after=after, limit=SHOWN_MAX + 1)
-    only = None if caller.token_id is None else (await tokens.scope(db, caller.token_id)).project
-    return await projects.page_of_member(
-        db, str(caller.actor_id), only, after=after, limit=SHOWN_MAX + 1
-    )
+    db, actor_id, after = call.services.db, str(call.caller.actor_id), call.query.after or ""
+    return await projects.page_of_member(db, actor_id, None, after=after, limit=SHOWN_MAX + 1)
 
 
-ROUTES = (page(CONSOLE, get_projects, USER, query=ProjectsQuery),)
+ROUTES = (page(CONSOLE, get_projects, SIGNED_IN, query=ProjectsQuery),)
