@@ -34,7 +34,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "device": ("device_orders:device", "Register, list, show and change devices."),
     "versions": ("versions:versions", "Count the devices that run each version."),
     "release": ("releases:release", "Add, list and withdraw versions for devices."),
-    "rollout": ("rollout_reads:rollout", "Send devices to a release, step by step."),
+    "rollout": ("rollout_plans:rollout", "Send devices to a release, step by step."),
     "rollback": ("rollouts:rollback", "Send devices back from a bad version."),
     "halt": ("halts:halt", "Stop all offers in a project."),
     "resume": ("halts:resume", "End a project's halt."),

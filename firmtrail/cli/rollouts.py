@@ -1,11 +1,15 @@
 """`firmtrail rollout start`, `advance`, `pause` … and `rollback`: steer the fleet."""
 
+from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from firmtrail.cli import local, output, remote
 from firmtrail.cli.numbers import Number, Whole
+
+PLAN_BYTES_MAX = 64 * 1024
 
 _STORED = "It is stored outside the log, so it can be erased."
 _optional_reason = click.option("--reason", help=f"The reason. {_STORED}")
@@ -37,7 +41,34 @@ def rollout() -> None:
 @_model
 @_cohort
 @_tag
-@_percent
+@click.option(
+    "--percent",
+    type=Number(0, 100),
+    help="The percentage of the devices that it reaches; 100 without it and without --plan.",
+)
+@click.option(
+    "--plan",
+    "plan_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the phases of the rollout, in JSON or YAML.",
+)
+@click.option("--start-at", help="A time, such as 2026-03-15T02:00:00Z, before which it waits.")
+@click.option(
+    "--window",
+    help='When a maintenance window opens: a cron expression such as "0 2 * * MON-FRI".',
+)
+@click.option(
+    "--window-duration",
+    "window_duration_s",
+    type=Whole(60, 604_800),
+    default=14_400,
+    help="With --window: how many seconds it stays open.",
+)
+@click.option(
+    "--window-timezone",
+    default="UTC",
+    help="With --window: a zone such as Europe/Berlin, or device for each device's own.",
+)
 @click.option(
     "--pause-at",
     type=Whole(0, 100),
@@ -66,10 +97,22 @@ def start(
     project: str,
     pause_at: int | None,
     min_reports: int,
+    plan_file: Path | None,
+    window: str | None,
+    window_duration_s: int,
+    window_timezone: str,
     json: bool,
     **options: Any,
 ) -> None:
     """Roll out VERSION, and print the rollout's id."""
+    if plan_file is not None:
+        options["plan"] = read_plan(plan_file)
+    if window is not None:
+        options["window"] = {
+            "cron": window,
+            "duration_s": window_duration_s,
+            "timezone": window_timezone,
+        }
     if pause_at is not None:
         options["pause_if"] = {"failed_percent": pause_at, "min_reports": min_reports}
     answer = service.ask("POST", remote.path(project, "rollouts"), local.without_none(options))
@@ -79,14 +122,32 @@ def start(
         count = answer["progress"]["matching"]
         devices = "1 device" if count == 1 else f"{count} devices"
         click.echo(f"The rollout would be for {devices}.")
+        for warning in answer.get("warnings", []):
+            output.note(warning)
     else:
         click.echo(answer["id"])
+
+
+def read_plan(path: Path) -> Any:
+    """Returns the plan in a file. Raises `UsageError` if it is neither JSON nor YAML, or too long.
+    The server checks what the plan says."""
+    if path.stat().st_size > PLAN_BYTES_MAX:
+        raise click.UsageError(f"{path} is longer than {PLAN_BYTES_MAX // 1024} KiB.")
+    is_json = path.suffix == ".json"
+    decode = msgspec.json.decode if is_json else msgspec.yaml.decode
+    try:
+        return decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        kind = "JSON" if is_json else "YAML"
+        raise click.UsageError(f"{path} is not {kind}: {error}") from error
 
 
 @rollout.command("advance")
 @click.argument("rollout_id", metavar="ID")
 @click.option(
-    "--percent", type=Number(0, 100), required=True, help="A higher percentage than before."
+    "--percent",
+    type=Number(0, 100),
+    help="A higher percentage than before. Without it, the next phase of the plan begins.",
 )
 @remote.project_option
 @_optional_reason
@@ -97,14 +158,14 @@ def advance(
     /,
     *,
     rollout_id: str,
-    percent: float,
+    percent: float | None,
     project: str,
     reason: str | None,
     json: bool,
 ) -> None:
     """Let a rollout reach more of its devices."""
     path = remote.path(project, "rollouts", rollout_id, "advance")
-    _show(
+    show_state(
         service.ask("POST", path, local.without_none({"percent": percent, "reason": reason})),
         json=json,
     )
@@ -121,7 +182,7 @@ def _command(name: str, summary: str) -> None:
         service: remote.Service, /, *, rollout_id: str, project: str, reason: str | None, json: bool
     ) -> None:
         path = remote.path(project, "rollouts", rollout_id, name)
-        _show(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
+        show_state(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
 
 
 _command("pause", "Pause a rollout: it offers nothing until it is resumed.")
@@ -176,7 +237,7 @@ def state_of(shown: Any) -> str:
     return f"{shown['kind'].title()} {shown['id']} is {shown['state']}{why}: {counts}."
 
 
-def _show(shown: Any, *, json: bool) -> None:
+def show_state(shown: Any, *, json: bool) -> None:
     if json:
         output.show_json(shown)
     else:

@@ -33,6 +33,18 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     rollout = done("rollout", "start", "1.1.0", *M, *waiting).out.strip()
     done("rollout", "advance", rollout, "--percent", "100")
     assert "is paused" in done("rollout", "pause", rollout, "--reason", "smoke").said
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("phases:\n  - {percent: 1, after_s: 60}\n  - {percent: 100}\n")
+    tried = run("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--percent", "5", "--dry-run")
+    assert "can't be combined with a plan" in tried.said
+    planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
+    phases = done("rollout", "plan", planned).out
+    assert "current" in phases
+    assert "next" in phases
+    assert "is running" in done("rollout", "advance", planned).said
+    done("rollout", "abort", planned)
+    plan.write_text("phases: [")
+    assert "is not YAML" in run("rollout", "start", "1.1.0", *M, "--plan", str(plan)).said
     watched = done("rollout", "watch", rollout, "--json").json
     assert (watched["state"], watched["state_reason"]) == ("paused", "smoke")
     assert (watched["progress"]["matching"], watched["silent_after_s"]) == (1, 600)

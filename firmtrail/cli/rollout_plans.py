@@ -1,0 +1,73 @@
+"""`firmtrail rollout plan`, `approve` and `reject`: the phases of a rollout, and its approval."""
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from firmtrail.cli import local, output, remote
+from firmtrail.cli.rollout_reads import rollout
+from firmtrail.cli.rollouts import show_state
+
+
+@rollout.command("plan")
+@click.argument("rollout_id", metavar="ID")
+@remote.project_option
+@click.option("--at", help="A time: a past one, or a future one if nothing fails until then.")
+@remote.service_options
+@output.json_option
+def plan(
+    service: remote.Service, /, *, rollout_id: str, project: str, at: str | None, json: bool
+) -> None:
+    """Show the phases of a rollout: what each reaches, when it began, what it waits for."""
+    path = remote.path(project, "rollouts", rollout_id)
+    shown = service.ask("GET", path if at is None else f"{path}?at={quote(at, safe='')}")
+    if json:
+        output.show_json(shown)
+        return
+    if "phases" not in shown:
+        click.echo(f"Rollout {rollout_id} has no plan: it reaches {shown['percent']:g} %.")
+        return
+    output.show_list([_line(n, each) for n, each in enumerate(shown["phases"], 1)], json=False)
+
+
+def _line(number: int, phase: Any) -> dict[str, Any]:
+    when = phase["when"]
+    waits = f"{when['installed_percent']} % of {when['min_reports']}" if when else None
+    return {
+        "phase": number,
+        "percent": phase["percent"],
+        "state": phase["state"],
+        "began_at": phase["began_at"],
+        "installed": waits,
+        "reached_at": phase["reached_at"],
+        "earliest_end": phase["earliest_end"],
+    }
+
+
+@rollout.command("approve")
+@click.argument("rollout_id", metavar="ID")
+@remote.project_option
+@click.option("--reason", help="The reason. It is stored outside the log, so it can be erased.")
+@remote.service_options
+@output.json_option
+def approve(
+    service: remote.Service, /, *, rollout_id: str, project: str, reason: str | None, json: bool
+) -> None:
+    """Approve a rollout that waits for it. Needs the token of another member than its starter."""
+    path = remote.path(project, "rollouts", rollout_id, "approve")
+    show_state(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
+
+
+@rollout.command("reject")
+@click.argument("rollout_id", metavar="ID")
+@remote.project_option
+@click.option("--reason", required=True, help="The reason, stored outside the log.")
+@remote.service_options
+@output.json_option
+def reject(
+    service: remote.Service, /, *, rollout_id: str, project: str, reason: str, json: bool
+) -> None:
+    """Reject a rollout that waits for approval: it ends."""
+    path = remote.path(project, "rollouts", rollout_id, "reject")
+    show_state(service.ask("POST", path, {"reason": reason}), json=json)
