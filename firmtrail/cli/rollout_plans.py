@@ -19,7 +19,7 @@ from firmtrail.cli.rollouts import show_state
 def plan(
     service: remote.Service, /, *, rollout_id: str, project: str, at: str | None, json: bool
 ) -> None:
-    """Show the phases of a rollout: what each reaches, when it began, what it waits for."""
+    """Show the phases of a rollout: the percentage, the begin and the condition of each."""
     path = remote.path(project, "rollouts", rollout_id)
     shown = service.ask("GET", path if at is None else f"{path}?at={quote(at, safe='')}")
     if json:
