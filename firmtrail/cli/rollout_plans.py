@@ -5,9 +5,13 @@ from urllib.parse import quote
 
 import click
 
-from firmtrail.cli import local, output, remote
-from firmtrail.cli.rollout_reads import rollout
-from firmtrail.cli.rollouts import show_state
+from firmtrail.cli import (
+    local,
+    output,
+    remote,
+    rollout_reads,  # noqa: F401 (adds its commands)
+)
+from firmtrail.cli.rollouts import rollout, show_state
 
 
 @rollout.command("plan")

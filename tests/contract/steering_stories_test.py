@@ -20,7 +20,12 @@ from firmtrail.events.fleet import (
     UpdateFailed,
     UpdateProgressed,
 )
-from firmtrail.events.steering import AttemptsCleared, DeviceFellSilent, UpdateOffered
+from firmtrail.events.steering import (
+    AttemptsCleared,
+    DeviceFellSilent,
+    PlanPhase,
+    UpdateOffered,
+)
 from firmtrail.eventstore import log
 from firmtrail.projections import (
     controls,
@@ -141,6 +146,8 @@ wishes = st.one_of(
     st.tuples(st.just("report"), devices, versions, statuses),
     st.tuples(st.just("report"), devices, versions, statuses),
     st.tuples(st.just("roll out"), versions, st.sampled_from((0, 5_000, 10_000))),
+    st.tuples(st.just("plan"), versions),
+    st.tuples(st.just("advance")),
     st.tuples(st.just("roll back"), versions),
     st.tuples(st.just("pause")),
     st.tuples(st.just("halt"), st.booleans()),
@@ -152,6 +159,14 @@ wishes = st.one_of(
     st.tuples(st.just("move"), devices, st.sampled_from(("m", "k"))),
     st.tuples(st.just("decommission"), devices, st.booleans()),
     st.tuples(st.just("fall silent"), devices),
+)
+
+
+PLAN = (
+    PlanPhase(5_000, None, 50, 2),
+    PlanPhase(8_000, 0),
+    PlanPhase(9_000, None, 100, 1),
+    PlanPhase(10_000),
 )
 
 
@@ -171,6 +186,23 @@ EVERY_OUTCOME: list[tuple[str, ...]] = [
 ]
 """One device fails until its attempts are exhausted, one fails once, one installs; and that one
 fails with the next rollout."""
+
+
+BY_PLAN: list[tuple[str, ...]] = [
+    ("plan", "1.1.0"),
+    ("report", "d1", "1.1.0", "failed"),
+    ("report", "d2", "1.1.0", "installed"),
+    ("pause",),
+    ("report", "d3", "1.1.0", "installed"),
+    ("move", "d2", "k"),
+    ("resume",),
+    ("halt", False),  # type: ignore[list-item]
+    ("report", "d1", "1.1.0", "installed"),
+    ("unhalt",),
+    ("move", "d2", "m"),
+    ("advance",),
+]
+"""A plan whose phases outcomes, time and a person end, with devices that come and go."""
 
 
 COMING_AND_GOING: list[tuple[str, ...]] = [
@@ -216,6 +248,8 @@ async def check_counts(db: Database, recorder: Recorder, log_id: int) -> None:
     made = [each for name in DEVICES for each in (await offers_of(recorder, log_id, name)).values()]
     for name, counted in counts.items():
         of = decides.rollouts[name]
+        if not of.watches:
+            continue
         outcomes = [
             each.outcome
             for each in made
@@ -236,6 +270,10 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
             await recorder.report(log_id, [report(version, status, device)])  # type: ignore[arg-type]
         case "roll out", version, reach:
             await roll_out(recorder, log_id, version, reach=reach, failed_percent=30, min_reports=2)
+        case "plan", version:
+            await roll_out(recorder, log_id, version, reach=PLAN[0].reach, plan=PLAN)
+        case ("advance",) if newest:
+            await recorder.act(log_id, commands.advance(newest[0], None, None, actor="user/u"))
         case "roll back", bad:
             await roll_back(recorder, log_id, bad)
         case ("pause",) if newest:
@@ -264,11 +302,12 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(story=st.lists(wishes, min_size=5, max_size=25))
 @example(story=EVERY_OUTCOME)
 @example(story=COMING_AND_GOING)
+@example(story=BY_PLAN)
 async def test_offers_obey_the_law_and_counts_equal_a_recount(
     db: Database, recorder: Recorder, story: list[tuple[str, ...]]
 ) -> None:
