@@ -20,6 +20,12 @@ _at = click.option("--at", help="Show what devices ran at this time.")
 @click.option("--model", help="Only devices of this model.")
 @click.option("--cohort", help="Only devices of this cohort.")
 @click.option("--tag", help="Only devices with this tag.")
+@click.option(
+    "--attribute",
+    multiple=True,
+    metavar="KEY:VALUE",
+    help="Only devices that say this of themselves; can be repeated.",
+)
 @click.option("--starts-with", "q", metavar="TEXT", help="Only devices whose id starts with TEXT.")
 @click.option(
     "--outdated", is_flag=True, help="Only devices that run less than the latest release."

@@ -89,11 +89,12 @@ def path(project: str, *names: str) -> str:
 
 
 async def items_of(session: ClientSession, path: str, query: Mapping[str, Any]) -> list[Any]:
-    params = {
-        name: "true" if value is True else str(value)
-        for name, value in query.items()
+    params = [
+        (name, "true" if value is True else str(value))
+        for name, given in query.items()
+        for value in (given if isinstance(given, tuple) else (given,))
         if value is not None and value is not False
-    }
+    ]
     headers = {"Accept": "application/x-ndjson"}
     async with session.get(path, params=params, headers=headers) as response:
         if not response.ok:

@@ -197,6 +197,11 @@ class SettingsChanged(Event, frozen=True):
     chooses it."""
     artifact_names: dict[str, str] | UnsetType = UNSET
     """For each protocol, which artifact of several its devices get: a name, or a suffix."""
+    version_attribute: str | UnsetType | None = UNSET
+    """The attribute of devices that carries the running version; null: a usual one."""
+    model_attribute: str | UnsetType | None = UNSET
+    """The attribute of devices that carries their model; null: a usual one, and only for devices
+    without a model."""
 
 
 class ReleaseAdded(Event, frozen=True):

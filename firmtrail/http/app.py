@@ -116,6 +116,7 @@ def services(
         streams=ConcurrencyLimit(streams_max),
         replays=ConcurrencyLimit(REPLAYS_MAX),
         check_ins=Coalescer(db, check_in.load),
+        saying=Coalescer(db, check_in.load_saying),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
         device_waits=ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),

@@ -9,14 +9,15 @@ share their queries. They read again in the rare case that the control has moved
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from firmtrail.database.database import Reader, Unavailable
+from firmtrail.database.coalesce import Coalescer
+from firmtrail.database.database import Reader, Row, Statement, Unavailable, Value
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound
 from firmtrail.projections import check_in, device_history
@@ -66,17 +67,37 @@ async def consistent_read(
         yield ConsistentRead(reader, head.size, control)
 
 
+class _Look(NamedTuple):
+    """Reads a device: in shared queries, or alone with `load`; `decode` takes the rows of both."""
+
+    shared: Coalescer[tuple[int, str]]
+    load: Callable[[Sequence[tuple[Value, ...]]], Statement]
+    decode: Callable[[Sequence[Row]], DeviceAtCheckIn]
+
+
 async def device_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
     """Returns a device, and the control at the same size of the log."""
-    services = call.services
+    look = _Look(call.services.check_ins, check_in.load, check_in.device_of)
+    return await _device_and_control(call, name, look)
+
+
+async def device_saying_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
+    """Returns a device with its attributes, and the control at the same size of the log."""
+    look = _Look(call.services.saying, check_in.load_saying, check_in.device_saying)
+    return await _device_and_control(call, name, look)
+
+
+async def _device_and_control(
+    call: AnyCall, name: str, look: _Look
+) -> tuple[DeviceAtCheckIn, Control]:
     for _ in range(SHARED_READS_MAX):
-        seen = check_in.device_of(await services.check_ins.get((call.log_id, name)))
-        control = await services.recorder.controls.at(call.log_id, seen.counts.control)
+        seen = look.decode(await look.shared.get((call.log_id, name)))
+        control = await call.services.recorder.controls.at(call.log_id, seen.counts.control)
         if control.count == seen.counts.control:
             return seen, control
     async with consistent_read(call) as now:
-        rows = await now.reader.read(check_in.load([(call.log_id, name)]))
-        return check_in.device_of([row[1:] for row in rows]), now.control
+        rows = await now.reader.read(look.load([(call.log_id, name)]))
+        return look.decode([row[1:] for row in rows]), now.control
 
 
 async def case_of(

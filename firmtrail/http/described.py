@@ -40,6 +40,7 @@ _GROUP_OF_PATH = (
 PARAMETERS = {
     "actor": "Only what this actor read: user/ID or token/ID, as the log names actors.",
     "as_of": "Answer as known then: an RFC 3339 time, or @N for the first N events of the log.",
+    "attribute": "key:value, can be repeated: only devices that say all of this of themselves.",
     "at": "Answer for this RFC 3339 time, by the devices' own order of their reports.",
     "cohort": "Only devices of this cohort.",
     "count": "true adds `total`, the number of items on all pages.",

@@ -10,6 +10,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import RECORDED_KINDS, device_and_control
 from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.rules.artifact import version_named
+from firmtrail.rules.attributes import is_news
 from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
 
@@ -35,8 +36,7 @@ def _report(call: AnyCall, seen: DeviceAtCheckIn, version: str | None) -> Report
         return None
     if call.request.method != "GET" or call.caller.kind not in RECORDED_KINDS:
         return None
-    is_news = state.version != version or state.installing_version is not None
-    if not is_news and seen.question is None:
+    if not is_news(state, version) and seen.question is None:
         return None
     return ReportCommand(
         state.device,

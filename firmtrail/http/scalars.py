@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from firmtrail.eventstore import tiles
-from firmtrail.rules import version
+from firmtrail.rules import attributes, version
 
 _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
@@ -155,6 +155,23 @@ type Secret = Annotated[
 ]
 type FreeText = Annotated[
     str, Meta(min_length=1, max_length=TEXT_BYTES_MAX, description="a text of 1 to 4 096 bytes")
+]
+type AttributeKey = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=attributes.KEY_CHARACTERS_MAX,
+        description="the name of an attribute, of 1 to 128 characters",
+    ),
+]
+type AttributeValue = Annotated[str, Meta(max_length=attributes.VALUE_CHARACTERS_MAX)]
+type AttributePair = Annotated[
+    str,
+    Meta(
+        pattern=rf"^[^\x00]{{1,128}}:[^\x00]{{0,512}}{_END}",
+        description="an attribute as key:value",
+        examples=["site:lyon"],
+    ),
 ]
 type Seq = Annotated[int, Meta(ge=0, le=SEQ_MAX)]
 type Position = Annotated[int, Meta(ge=0, le=SEQ_MAX)]

@@ -10,7 +10,7 @@ JSON of the wrong form raises `Invalid`, and too many items raise `TooLarge`.
 import re
 import types
 import typing
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -35,6 +35,8 @@ from firmtrail.http.surrogates import NUL, without_halves
 
 ITEM_BYTES_MAX = 64 * 1024
 """Limits the size of an item that is checked member by member."""
+REPEATS_MAX = 10
+"""Limits how often a parameter may be given that takes several values."""
 WHOLE_BYTES_MAX = 256 * 1024
 """Limits the size of an array that is decoded in one piece."""
 
@@ -315,7 +317,7 @@ def query_reader(
     as "+": an unescaped "+" arrives as a space, and no parameter may contain one. With `takes_any`,
     parameters that `kind` does not name are ignored."""
     fields = msgspec.structs.fields(kind)
-    parameters = {field.encode_name: parameter_reader(field.type) for field in fields}
+    parameters = {field.encode_name: _Parameter(field.type) for field in fields}
     required = [field.encode_name for field in fields if field.required]
 
     def read(query: MultiMapping[str]) -> Any:
@@ -335,21 +337,40 @@ def _only(query: MultiMapping[str], names: Collection[str]) -> MultiMapping[str]
 
 
 def _read_parameters(
-    query: MultiMapping[str], parameters: Mapping[str, Callable[[str], Any]]
+    query: MultiMapping[str], parameters: Mapping[str, "_Parameter"]
 ) -> tuple[dict[str, Any], list[Fault]]:
     values: dict[str, Any] = {}
     faults: list[Fault] = []
-    for name, text in query.items():
+    for name in dict.fromkeys(query):
+        texts = query.getall(name)
         if name not in parameters:
-            faults.append(Fault("is unknown here", parameter=name))
-        elif name in values:
-            faults.append(Fault("is given twice", parameter=name))
-        else:
-            try:
-                values[name] = parameters[name](text.replace(" ", "+"))
-            except msgspec.ValidationError as error:
-                faults.append(Fault(str(error), parameter=name))
+            faults += [Fault("is unknown here", parameter=name)] * len(texts)
+            continue
+        try:
+            values[name] = parameters[name].read(texts)
+        except msgspec.ValidationError as error:
+            faults.append(Fault(str(error), parameter=name))
     return values, faults
+
+
+class _Parameter:
+    """Reads the texts of one parameter; a tuple takes several."""
+
+    def __init__(self, kind: Any) -> None:
+        takes_several = typing.get_origin(bare_type(kind)) is tuple
+        self._most = REPEATS_MAX if takes_several else 1
+        self._value = parameter_reader(
+            typing.get_args(bare_type(kind))[0] if takes_several else kind
+        )
+
+    def read(self, texts: Sequence[str]) -> Any:
+        """Returns the value. Raises `ValidationError` with the reason of a fault."""
+        if len(texts) > self._most:
+            how_often = "twice" if self._most == 1 else f"more than {self._most} times"
+            raise msgspec.ValidationError(f"is given {how_often}")
+        if self._most > 1:
+            return [self._value(text) for text in texts]
+        return self._value(texts[0].replace(" ", "+"))
 
 
 def parameter_reader(kind: Any) -> Callable[[str], Any]:

@@ -39,6 +39,13 @@ LEFT JOIN device_offers AS offer
     AND offer.generation = {generation_of(device_offers.NAME, "given.log_id")}
     AND offer.device = given.device"""
 
+_LOOK_SAYING = (
+    _LOOK.replace("\nFROM given\n", ",\n    said.data\nFROM given\n")
+    + """
+LEFT JOIN reported_attributes AS said
+    ON said.project = log_heads.project AND said.device = given.device"""
+)
+
 _COLUMNS = len(device_current.STATE.split(","))
 
 
@@ -61,6 +68,8 @@ class DeviceAtCheckIn(Struct, frozen=True, gc=False):
     last_seen_at_ms: int | None
     timezone: str | None = None
     """The time zone that the device says it is in."""
+    attributes: str | None = None
+    """The pairs that the device says of itself, as a JSON object, if they were read; None: none."""
 
 
 def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
@@ -68,6 +77,16 @@ def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
     device."""
     given = Given("n bigint, log_id bigint, device text", [(n, *key) for n, key in enumerate(keys)])
     return Statement(_LOOK, (), given)
+
+
+def load_saying(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads what `load` reads, and what the device says of itself; `device_saying` decodes it."""
+    return load(keys)._replace(text=_LOOK_SAYING)
+
+
+def device_saying(rows: Sequence[Row]) -> DeviceAtCheckIn:
+    """Returns the device that these rows of `load_saying` are about."""
+    return replace(device_of([row[:-1] for row in rows]), attributes=rows[0][-1])
 
 
 def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:

@@ -77,19 +77,19 @@ SELECT log_heads.size, found.*
 FROM log_heads
 LEFT JOIN (
     SELECT coalesce(seen.seen_at_ms, 0) AS seen_at_ms, {STATE}
-    FROM device_current AS device
+    FROM {{devices}}
     LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
     WHERE device.log_id = $1
         AND device.generation = {generation_of(NAME)}
         AND {{conditions}}
-    ORDER BY device.device
+    ORDER BY {{place}}
     LIMIT {{limit}}) AS found ON TRUE
 WHERE log_heads.log_id = $1
 ORDER BY found.device"""
 
 _COUNT = f"""\
 SELECT count(*)
-FROM device_current AS device
+FROM {{devices}}
 LEFT JOIN device_seen AS seen ON seen.project = $2 AND seen.device = device.device
 WHERE device.log_id = $1
     AND device.generation = {generation_of(NAME)}
@@ -105,6 +105,20 @@ FROM (
         AND {IS_FAILING}
         AND decommissioned = 0
     LIMIT $2) AS found"""
+
+
+_ALL = "device_current AS device"
+
+_SAYING = "attribute_pairs AS said CROSS JOIN device_current AS device"
+"""Reads the devices that say something of themselves, in the order of their ids."""
+
+_SAYS = "said.project = $2 AND said.pair = $n AND device.device = said.device"
+
+_SAYS_TOO = """\
+EXISTS (
+        SELECT 1
+        FROM attribute_pairs AS also
+        WHERE also.project = $2 AND also.pair = $n AND also.device = device.device)"""
 
 
 class CurrentDevice(NamedTuple):
@@ -129,6 +143,8 @@ class Filter(NamedTuple):
     decommissioned: bool | None = False
     waiting: bool | None = None
     """Only devices that wait to be accepted or have a key that does, or only others."""
+    pairs: tuple[str, ...] = ()
+    """Only devices with the attributes that these digests stand for."""
     outdated: Outdated | None = None
     """The SQL excludes the devices that it can; the caller checks each row again with it."""
 
@@ -170,8 +186,11 @@ async def page(
     project)."""
     conditions, args = _conditions(which, [*head, after])
     args.append(limit)
+    place = "said.device" if which.pairs else "device.device"
     text = _LIST.format(
-        conditions=" AND ".join(["device.device > $3", *conditions]),
+        devices=_SAYING if which.pairs else _ALL,
+        conditions=" AND ".join([f"{place} > $3", *conditions]),
+        place=place,
         limit=f"${len(args)}",
     )
     rows = await db.read(Statement(text, tuple(args)))
@@ -181,11 +200,12 @@ async def page(
 async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
     """Returns how many devices the filter selects. Cells beyond those that a statement may name are
     counted separately and subtracted."""
-    total = await _count(db, *_conditions(which, [*head]))
+    source = _SAYING if which.pairs else _ALL
+    total = await _count(db, source, *_conditions(which, [*head]))
     unnamed = which.outdated.others[CELLS_MAX:] if which.outdated else ()
     for cells in batched(unnamed, CELLS_MAX):
         conditions, args = _conditions(which._replace(outdated=None), [*head])
-        total -= await _count(db, [*conditions, _among(cells, args)], args)
+        total -= await _count(db, source, [*conditions, _among(cells, args)], args)
     return total
 
 
@@ -195,8 +215,8 @@ async def count_failing(db: Reader, log_id: int, *, devices_max: int) -> int:
     return int(found)
 
 
-async def _count(db: Reader, conditions: Sequence[str], args: Sequence[Value]) -> int:
-    text = _COUNT.format(conditions=" AND ".join(["$2 = $2", *conditions]))
+async def _count(db: Reader, devices: str, conditions: Sequence[str], args: Sequence[Value]) -> int:
+    text = _COUNT.format(devices=devices, conditions=" AND ".join(["$2 = $2", *conditions]))
     [[total]] = await db.read(Statement(text, tuple(args)))
     return int(total)
 
@@ -224,13 +244,23 @@ def _conditions(which: Filter, args: list[Value]) -> tuple[list[str], list[Value
         add("device.device >= $n AND device.device < $n || '~'", which.prefix)
     if which.decommissioned is not None:
         add("device.decommissioned = $n", int(which.decommissioned))
-    return [*conditions, *_waiting(which.waiting), *_left_out(which.outdated, args)], args
+    said = _saying(which.pairs, args)
+    return [*said, *conditions, *_waiting(which.waiting), *_left_out(which.outdated, args)], args
 
 
 def _waiting(wanted: bool | None) -> list[str]:  # noqa: FBT001 (a value to compare with)
     if wanted is None:
         return []
     return [WAITING if wanted else f"NOT {WAITING}"]
+
+
+def _saying(pairs: Sequence[str], args: list[Value]) -> list[str]:
+    """Returns the SQL that selects the devices with these attributes, for `_SAYING`."""
+    first = len(args) + 1
+    args += pairs
+    numbers = [f"${n}" for n in range(first, first + len(pairs))]
+    drives = [_SAYS.replace("$n", number) for number in numbers[:1]]
+    return drives + [_SAYS_TOO.replace("$n", number) for number in numbers[1:]]
 
 
 def _left_out(which: Outdated | None, args: list[Value]) -> list[str]:

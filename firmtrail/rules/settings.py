@@ -27,6 +27,8 @@ class Settings(msgspec.Struct, frozen=True):
     enrolment: Enrolment = "closed"
     mender_id_attribute: str | None = None
     artifact_names: dict[str, str] = {}
+    version_attribute: str | None = None
+    model_attribute: str | None = None
 
 
 INITIAL = Settings()

@@ -172,6 +172,12 @@ INSERT INTO device_offers (
 SELECT {log_id}, 1, 'd' || lpad(d::text, 6, '0'), 'r', '1.0.1', 'rollout', d, d, 1, 1, 1, 1, -1,
     CASE WHEN d % 30 = 0 THEN 'failed' ELSE 'installed' END, {devices} + d, 1
 FROM generate_series(0, {devices} - 1) AS d""",
+    """\
+INSERT INTO attribute_pairs (project, pair, device)
+SELECT 'acme', pair, 'd' || lpad(d::text, 6, '0')
+FROM generate_series(0, {devices} - 1) AS d,
+    (VALUES ('all', 1), ('some', 300)) AS pairs (pair, every)
+WHERE d % every = 0""",
     "ANALYZE",
 )
 
@@ -204,6 +210,11 @@ def _reads(make: Callable[..., Statement], *args: object) -> Read:
     return lambda db, log_id: db.read(make([(log_id, *args)]))
 
 
+async def _page_saying(db: Database, log_id: int, *pairs: str) -> object:
+    which = device_current.Filter(pairs=pairs)
+    return await device_current.page(db, (log_id, "acme"), which, after="d000001", limit=20)
+
+
 LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many devices it answers for
     "a list as of a size": (
         lambda db, log_id: fleet_past.page(
@@ -221,6 +232,16 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
         lambda db, log_id: fleet_past.states(db, Past(log_id, 40_000), FEW),
         len(FEW),
     ),
+    "a list by an attribute that few devices have": (
+        lambda db, log_id: _page_saying(db, log_id, "some"),
+        20,
+    ),
+    "a list by an attribute that all devices have": (
+        lambda db, log_id: _page_saying(db, log_id, "all"),
+        20,
+    ),
+    "a list by two attributes": (lambda db, log_id: _page_saying(db, log_id, "some", "all"), 20),
+    "a device and what it says": (_reads(check_in.load_saying, DEVICE), 1),
     "a history": (
         lambda db, log_id: db.read(device_history.pages([HistoryRequest(log_id, DEVICE)])),
         1,

@@ -8,17 +8,19 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
+from firmtrail.access import attributes as said_of_itself
 from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, Status
 from firmtrail.eventstore import log
 from firmtrail.http import lists, query_times, respond
 from firmtrail.http.api.rows import READ, D, P, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import ConsistentRead, case_of, device_and_control
+from firmtrail.http.decisions import ConsistentRead, case_of, device_saying_and_control
 from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.scalars import (
     AsOf,
+    AttributePair,
     DeviceName,
     DevicePrefix,
     Name,
@@ -32,7 +34,7 @@ from firmtrail.projections import check_in, device_current, fleet_past, outdated
 from firmtrail.projections.device_current import CurrentDevice, Filter
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.outdated import Outdated
-from firmtrail.rules import release, target
+from firmtrail.rules import attributes, release, target
 from firmtrail.rules.device import FAILING, ClockFault, DeviceState
 from firmtrail.rules.release import CurrentReleases
 
@@ -61,6 +63,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it waits to be accepted, and is offered nothing."""
     offered_key: Sha256 | None
     """The SHA-256 of a public key that waits to be accepted as its own."""
+    attributes: dict[str, str] | UnsetType = UNSET
+    """The pairs that the device says of itself; not in lists, nor for the past."""
     secret: str | UnsetType = UNSET
     """Set only in the answer to the request that made it."""
 
@@ -116,6 +120,7 @@ class DevicesQuery(ListQuery, frozen=True, kw_only=True):
     silent_for: Seconds | None = None
     q: DevicePrefix | None = None
     pending: bool | None = None
+    attribute: tuple[AttributePair, ...] = ()
     as_of: AsOf | None = None
     at: Time | None = None
 
@@ -127,6 +132,8 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
         return await _devices_now(call)
     if query.silent_for is not None:
         raise invalid_parameter("silent_for", "is known only for the present")
+    if query.attribute:
+        raise invalid_parameter("attribute", "is known only for the present")
     return await _devices_then(call, await _past(call))
 
 
@@ -210,6 +217,7 @@ def _filter(call: Call[DevicesQuery, None]) -> Filter:
         silent_since_ms=silent_since_ms,
         prefix=query.q,
         waiting=query.pending,
+        pairs=tuple(attributes.pair(each) for each in query.attribute),
     )
 
 
@@ -249,14 +257,16 @@ async def existing(call: AnyCall, name: str) -> tuple[int, CurrentDevice]:
 async def shown_now(call: AnyCall, name: str) -> tuple[int, Device]:
     """Returns the log's size, and a device with its target; concurrent requests share a query.
     Raises `NotFound`."""
-    seen, control = await device_and_control(call, name)
+    seen, control = await device_saying_and_control(call, name)
     state = seen.state
     if state is None:
         raise NotFound(f"There is no device {name}.")
     target_version = None
     if control.releases and not state.decommissioned:
         target_version = target.decide(await case_of(call, control, state, seen)).version
-    return seen.counts.size, shown(state, control.current, seen.last_seen_at_ms, target_version)
+    body = shown(state, control.current, seen.last_seen_at_ms, target_version)
+    said = said_of_itself.decoded(seen.attributes)
+    return seen.counts.size, msgspec.structs.replace(body, attributes=said)
 
 
 def shown(

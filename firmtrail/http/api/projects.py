@@ -27,7 +27,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import USER
 from firmtrail.http.errors import Forbidden
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
-from firmtrail.http.scalars import ArtifactPattern, Name, ProjectName
+from firmtrail.http.scalars import ArtifactPattern, AttributeKey, Name, ProjectName
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.artifact import Protocol
 from firmtrail.rules.device import Refused
@@ -65,6 +65,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     enrolment: Enrolment
     mender_id_attribute: str | None
     artifact_names: dict[Protocol, ArtifactPattern]
+    version_attribute: str | None
+    model_attribute: str | None
 
 
 class SettingsChange(StrictBody, frozen=True, kw_only=True):
@@ -84,6 +86,8 @@ class SettingsChange(StrictBody, frozen=True, kw_only=True):
     mender_id_attribute: Name | UnsetType | None = UNSET
     artifact_names: dict[Protocol, ArtifactPattern] | UnsetType = UNSET
     """For each protocol, which of several artifacts its clients get; replaces the whole setting."""
+    version_attribute: AttributeKey | UnsetType | None = UNSET
+    model_attribute: AttributeKey | UnsetType | None = UNSET
 
 
 CHANGE_BYTES_MAX = 7 * 1024

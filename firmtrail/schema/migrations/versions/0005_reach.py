@@ -16,6 +16,7 @@ SHARED: tuple[str, ...] = (
     "0005_enrolment",
     "0005_artifacts",
     "0005_sessions",
+    "0005_attributes",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0005_artifacts",)
@@ -23,6 +24,7 @@ OWN: tuple[str, ...] = ("0005_artifacts",)
 SERVICE_GRANTS: tuple[tuple[str, str], ...] = (
     ("SELECT", "audited_registrars"),
     ("SELECT, INSERT, UPDATE, DELETE", "artifact_uploads"),
+    ("SELECT, INSERT, UPDATE, DELETE", "reported_attributes, attribute_pairs"),
 )
 AUDITOR_GRANTS: tuple[tuple[str, str], ...] = (("SELECT", "audited_registrars"),)
 
