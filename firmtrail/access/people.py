@@ -5,10 +5,11 @@ only the id. A removed member keeps a row without a role, so that erasing a user
 that ever named that user.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.access.roles import Role
-from firmtrail.database.database import Database, Row, Statement
+from firmtrail.database.database import Database, Given, Row, Statement
 
 
 class Account(NamedTuple):
@@ -37,6 +38,12 @@ _BY_ID = """\
 SELECT actor_id, email, password_hash, erased_at_ms
 FROM users
 WHERE actor_id = $1"""
+
+_EMAILS = """\
+SELECT users.actor_id, users.email
+FROM given
+JOIN users ON users.actor_id = given.actor_id
+WHERE users.email IS NOT NULL"""
 
 _ENSURE = """\
 INSERT INTO users (actor_id, email, created_at_ms)
@@ -103,6 +110,13 @@ async def by_email(db: Database, email: str) -> Account | None:
 async def by_id(db: Database, actor_id: str) -> Account | None:
     """Returns the user of this id, erased or not."""
     return _user(await db.read(Statement(_BY_ID, (actor_id,))))
+
+
+async def emails(db: Database, actor_ids: Iterable[str]) -> dict[str, str]:
+    """Returns the addresses of these users; an erased user has none."""
+    given = Given("actor_id text", [(each,) for each in sorted(actor_ids)])
+    rows = await db.read(Statement(_EMAILS, (), given))
+    return {str(row[0]): str(row[1]) for row in rows}
 
 
 async def role_of(db: Database, project: str, actor_id: str) -> Role | None:

@@ -11,11 +11,12 @@ A revoked token keeps its row, so that its id in the log can be explained. A log
 the tokens of an erased user have no row.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.access import credentials, sessions
 from firmtrail.access.roles import Role
-from firmtrail.database.database import Database, Row, Statement
+from firmtrail.database.database import Database, Given, Row, Statement
 
 
 class Token(NamedTuple):
@@ -59,6 +60,13 @@ class MemberToken(NamedTuple):
     expires_at_ms: int | None
     issued_by: str | None
     actor_id: str
+    email: str | None
+
+
+class NamedToken(NamedTuple):
+    """Holds the name of a token, and the address of its holder, if that has one."""
+
+    name: str
     email: str | None
 
 
@@ -214,6 +222,12 @@ WHERE token_id = $1
     AND revoked_at_ms IS NULL
     AND (expires_at_ms IS NULL OR expires_at_ms > $3)"""
 
+_NAMED = """\
+SELECT tokens.token_id, tokens.name, users.email
+FROM given
+JOIN tokens ON tokens.token_id = given.token_id
+LEFT JOIN users ON users.actor_id = tokens.actor_id"""
+
 _SCOPE = "SELECT project, role FROM tokens WHERE token_id = $1"
 
 _RIGHTS = """\
@@ -348,6 +362,13 @@ async def count_of_members(db: Database, project: str, now_ms: int) -> int:
     """Returns how many rows all pages of `page_of_members` have."""
     [[total]] = await db.read(Statement(_COUNT_OF_MEMBERS, (project, now_ms)))
     return int(total)
+
+
+async def named(db: Database, token_ids: Iterable[str]) -> dict[str, NamedToken]:
+    """Returns the names of these tokens; one whose holder was erased has none."""
+    given = Given("token_id text", [(each,) for each in sorted(token_ids)])
+    rows = await db.read(Statement(_NAMED, (), given))
+    return {str(token_id): NamedToken(name, email) for token_id, name, email in rows}
 
 
 async def scope(db: Database, token_id: str) -> Scope:

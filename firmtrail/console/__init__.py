@@ -5,12 +5,16 @@ everything below, but neither `http.api` nor `protocols`. docs/console.md says h
 """
 
 from firmtrail.console import files
-from firmtrail.console.pages import fleet, projects, sign_in
+from firmtrail.console.pages import audit, fleet, log, log_entry, moment, projects, sign_in
 
 ROUTES = (
     *files.ROUTES,
     *sign_in.ROUTES,
     *projects.ROUTES,
     *fleet.ROUTES,
+    *moment.ROUTES,
+    *log.ROUTES,
+    *log_entry.ROUTES,
+    *audit.ROUTES,
 )
 """The routes of all pages. A path with a name comes before the one that takes any name there."""

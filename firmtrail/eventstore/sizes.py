@@ -9,6 +9,12 @@ FROM events
 WHERE log_id = $1 AND position = $2"""
 
 
+async def recorded_at_ms(db: Database, log_id: int, position: int) -> int:
+    """Returns when the event at a position that the log has was recorded."""
+    [[at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, position)))
+    return int(at_ms)
+
+
 async def at(db: Database, log_id: int, at_ms: int) -> int:
     """Returns how many events were recorded at or before `at_ms`.
 
@@ -28,8 +34,7 @@ async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2
-        [[recorded_at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, middle)))
-        if recorded_at_ms <= at_ms:
+        if await recorded_at_ms(db, log_id, middle) <= at_ms:
             low = middle + 1
         else:
             high = middle

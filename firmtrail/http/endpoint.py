@@ -11,19 +11,20 @@ import re
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from time import perf_counter
+from typing import Any
 
 import structlog
 import uuid_utils
 from aiohttp import web
+from multidict import MultiMapping
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
-from firmtrail.http import errors, joining, origin, sessions, validate
+from firmtrail.http import errors, forms, joining, origin, sessions, validate
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
 from firmtrail.http.errors import Problem
-from firmtrail.http.forms import form_taker
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route, ShowsProblem, path_names
@@ -121,7 +122,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
     blank_bad_names = _name_check(route.path)
     authenticate, access = services.authenticate, route.access
     is_public = isinstance(access, PublicAccess)
-    read_query = validate.query_reader(route.query, takes_any=route.takes_any_query)
+    read_query = _query_reader(route)
     no_query = None if not validate.is_optional(route.query) else route.query()
     take_body = _body_taker(route)
     is_view, unfit_logs = route.is_view, services.builder
@@ -150,6 +151,12 @@ def _preparation(route: Route, services: Services) -> Prepare:
     return prepare
 
 
+def _query_reader(route: Route) -> Callable[[MultiMapping[str]], Any]:
+    if route.shows_problem is not None:
+        return forms.query_reader(route.query)
+    return validate.query_reader(route.query, takes_any=route.takes_any_query)
+
+
 def _name_check(path: str) -> Callable[[dict[str, str]], None]:
     """Returns the function that replaces malformed names in the path by "", which matches nothing.
     A database may not be able to store such a name, so it never gets one."""
@@ -165,7 +172,7 @@ def _name_check(path: str) -> Callable[[dict[str, str]], None]:
 
 def _body_taker(route: Route) -> Prepare | None:
     if route.form is not None:
-        return form_taker(route.form)
+        return forms.form_taker(route.form)
     if route.body is None:
         return _take_key if route.takes_key else None
     items_max = route.array_items_max

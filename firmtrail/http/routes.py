@@ -6,9 +6,11 @@ order. The routes of each protocol made by others stand in its folder in `protoc
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
+from firmtrail.console.rows import AUDIT
 from firmtrail.http.api import (
     access_record,
     artifacts,
@@ -42,6 +44,7 @@ from firmtrail.http.api import (
     tokens,
     versions,
 )
+from firmtrail.http.api.rows import L
 from firmtrail.http.route import Route
 
 ROUTES = (
@@ -77,7 +80,17 @@ ROUTES = (
     *operations.ROUTES,
 )
 
-PAGES = console.ROUTES
+TLOG = "/console/{project}/tlog/{number}"
+"""The path below which pages read a log as C2SP clients do, with the credential of the pages."""
+
+PAGES = (
+    *console.ROUTES,
+    *(
+        replace(route, path=route.path.replace(L, TLOG), access=AUDIT)
+        for route in (*tiles.ROUTES, *checkpoints.ROUTES)
+        if route.path.startswith(L)
+    ),
+)
 """The routes of the console's pages, which are not part of the API and its document."""
 
 

@@ -17,6 +17,12 @@ pytestmark = pytest.mark.slow
 PAGES = (
     "",
     "?as_of=@1200",
+    "/log",
+    "/log?subject=rollout/&as_of=@1200",
+    "/log/1/300",
+    "/log/1/300?as_of=@1200",
+    "/audit",
+    "/audit?as_of=@1200",
 )
 """The paths below /console/{project}."""
 

@@ -4,22 +4,21 @@ from aiohttp import web
 
 from firmtrail.console import render
 from firmtrail.console.here import Moment
+from firmtrail.console.moments import past_of
 from firmtrail.console.rows import PROJECT, PageQuery, page
-from firmtrail.http import query_times
 from firmtrail.http.call import Call
 from firmtrail.projections import fleet_versions
 
 
 async def get_fleet(call: Call[PageQuery, None]) -> web.Response:
     """Show which versions the fleet runs."""
-    as_of = call.query.as_of
-    stop = None if as_of is None else await query_times.size_as_of(call, as_of)
-    size, counts = await fleet_versions.counts(call.services.db, call.log_id, stop)
+    past = await past_of(call)
+    size, counts = await fleet_versions.counts(call.services.db, call.log_id, past.stop)
     return render.page(
         call,
         "fleet.html",
         title="Fleet",
-        moment=Moment(size, stop),
+        moment=Moment(size, *past),
         devices=sum(count.devices for count in counts),
         counts=counts,
     )

@@ -76,6 +76,19 @@ function isPaused(element) {
 
 document.querySelectorAll("[data-every]").forEach(startLive);
 
+// A button with data-pauses="id" stops that live part, and starts it again.
+document.querySelectorAll("button[data-pauses]").forEach((button) => {
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    const part = document.getElementById(button.dataset.pauses);
+    const isPausing = part.dataset.paused === undefined;
+    if (isPausing) part.dataset.paused = "";
+    else delete part.dataset.paused;
+    button.textContent = isPausing ? "Continue" : "Pause";
+    if (!isPausing) htmx.trigger(part, "due");
+  });
+});
+
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   document.querySelectorAll("[data-every]").forEach((each) => htmx.trigger(each, "due"));
@@ -103,4 +116,18 @@ if (zone) {
   });
   retitle(isLocal);
   document.addEventListener("htmx:after:swap", () => retitle(isLocal));
+}
+
+// The moment: moving the slider says which position it means, and letting go leads there.
+const moment = document.getElementById("moment");
+
+if (moment) {
+  const position = moment.elements.namedItem("position");
+  const shown = document.getElementById("moment-position");
+  position.addEventListener("input", () => {
+    shown.textContent = position.value.replace(/\B(?=(\d{3})+$)/g, "\u202f");
+  });
+  position.addEventListener("pointerup", () => {
+    if (position.value !== position.defaultValue) moment.requestSubmit();
+  });
 }

@@ -1,0 +1,111 @@
+"""Shows one entry of a log: its meaning in words, its exact bytes, and its proof.
+
+The browser computes the proof from the tlog routes. The page only says which entry it shows.
+"""
+
+from typing import NamedTuple
+
+from aiohttp import web
+
+from firmtrail.commands import access as commands
+from firmtrail.console import render
+from firmtrail.console.here import Moment
+from firmtrail.console.meaning import wording_of
+from firmtrail.console.moments import past_of
+from firmtrail.console.pages.log import head_of, names_in, verifier_of
+from firmtrail.console.rows import ADMINISTER, AUDIT, PROJECT, PageQuery, action, page
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Event
+from firmtrail.eventstore import free_texts, log
+from firmtrail.http import recorded_reads
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.errors import NotFound
+
+ENTRY = f"{PROJECT}/log/{{number}}/{{position}}"
+
+
+class EventText(NamedTuple):
+    """Holds the text that an event refers to; None: it was erased."""
+
+    member: str
+    text: str | None
+
+
+async def get_entry(call: Call[PageQuery, None]) -> web.Response:
+    """Show one entry of the log, with its proof."""
+    head, position = await _place(call)
+    past = await past_of(call)
+    if past.stop is not None and (head.log_id != call.log_id or position >= past.stop):
+        raise NotFound("The log did not have this entry at that moment.")
+    await recorded_reads.record(call, {"log": head.number})
+    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
+    recorded = decode(position, entry)
+    wording, verifier = await wording_of(call, names_in([recorded])), verifier_of(call, head)
+    return render.page(
+        call,
+        "log_entry.html",
+        title=f"Position {position}",
+        moment=Moment(head.size, *past),
+        head=head,
+        entry=entry,
+        recorded=recorded,
+        name=type(recorded.event).__name__,
+        sentence=wording.sentence(recorded),
+        subject=wording.thing(recorded.stream),
+        actor=wording.actor(recorded),
+        facts=wording.facts(recorded.event),
+        free_text=_free_text(recorded.event, text),
+        origin=None if verifier is None else verifier.name,
+    )
+
+
+async def get_erasure(call: AnyCall) -> web.Response:
+    """Ask whether the text of an event shall be erased."""
+    head, position = await _place(call)
+    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
+    recorded = decode(position, entry)
+    found = _free_text(recorded.event, text)
+    if found is None or found.text is None:
+        raise NotFound("This event has no text that can be erased.")
+    await recorded_reads.record(call, {"log": head.number})
+    return render.page(
+        call,
+        "log_erasure.html",
+        title="Erase a text",
+        moment=Moment(head.size),
+        head=head,
+        recorded=recorded,
+        sentence=(await wording_of(call, names_in([recorded]))).sentence(recorded),
+        free_text=found,
+    )
+
+
+async def post_erasure(call: AnyCall) -> web.Response:
+    """Erase the free text of an event; the entry keeps its hash, so every proof stays true."""
+    head, position = await _place(call)
+    erase = commands.erase_text(head, position, actor=call.caller.actor)
+    await call.services.recorder.act(call.log_id, erase)
+    await call.services.db.scrub()
+    return render.redirect(call, "log", str(head.number), str(position))
+
+
+def _free_text(event: Event, text: str | None) -> EventText | None:
+    if event.TEXT is None or getattr(event, event.TEXT) is None:
+        return None
+    return EventText(event.TEXT, text)
+
+
+async def _place(call: AnyCall) -> tuple[log.Head, int]:
+    """Returns the log and the position that the path names. Raises `NotFound`."""
+    head = await head_of(call, call.path("number") or "0")
+    position = int(call.path("position") or -1)
+    if not 0 <= position < head.size:
+        raise NotFound("The log has no such position.")
+    return head, position
+
+
+ROUTES = (
+    page(ENTRY, get_entry, AUDIT, has_past=True),
+    page(f"{ENTRY}/erase", get_erasure, ADMINISTER),
+    action(f"{ENTRY}/erase", post_erasure, ADMINISTER),
+)
