@@ -42,7 +42,7 @@ class Cli:
 
 
 def curl(*arguments: str) -> str:
-    command = ["curl", "--silent", "--show-error", *arguments]
+    command = ["/usr/bin/curl", "--silent", "--show-error", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return done.stdout
 
