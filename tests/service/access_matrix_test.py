@@ -135,6 +135,8 @@ async def test_a_devices_secret_is_wrong_on_every_path_of_devices_but_its_own(
         for project, device in (*places, ("acme", "d2"), ("nowhere", "d1")):
             names = {"project": project, "device": device}
             path = path_of(route, **names)
+            if device == "d1" and "{project}" not in route.path:
+                continue  # the credential names the project, so this is the device itself
             asked = await devices.call(route.method, path, caller="device", data=b"no json")
             assert asked.status == 401, path
 
