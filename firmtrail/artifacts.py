@@ -105,6 +105,7 @@ class Artifacts:
         self._store = _store(place)
         self._digests: LRUCache[str, Digests] = LRUCache(DIGESTS_MAX)
         self._hashing: dict[str, asyncio.Task[Digests]] = {}
+        self._one_at_a_time = asyncio.Semaphore(1)
 
     @contextlib.asynccontextmanager
     async def received(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Upload]:
@@ -180,10 +181,7 @@ class Artifacts:
         try:
             found = await self._read_digests(digest)
             if found is None:
-                hashing = _Hashing()
-                async for _ in hashing.of(self.read(digest, 0, size_bytes)):
-                    pass
-                found = hashing.digests
+                found = await self._computed(digest, size_bytes)
                 with _unavailable():
                     await obstore.put_async(
                         self._store, _digests_name(digest), msgspec.json.encode(found)
@@ -192,6 +190,13 @@ class Artifacts:
             return found
         finally:
             del self._hashing[digest]
+
+    async def _computed(self, digest: str, size_bytes: int) -> Digests:
+        hashing = _Hashing()
+        async with self._one_at_a_time:
+            async for _ in hashing.of(self.read(digest, 0, size_bytes)):
+                pass
+        return hashing.digests
 
     async def _read_digests(self, digest: str) -> Digests | None:
         with _unavailable():

@@ -4,10 +4,11 @@ A download has its SHA-256 as strong ETag, so one that was cut off can be contin
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -58,17 +59,28 @@ async def offered(call: AnyCall, device: str, digest: str) -> release.ReleaseArt
 
 
 async def with_digests(call: AnyCall, artifact: release.ReleaseArtifact) -> release.ReleaseArtifact:
-    """Returns the artifact with its SHA-1 and MD5. One that was recorded without them has them from
-    the store, which computes them when they are first needed: until then they stay None."""
+    """Returns the artifact with its SHA-1 and MD5, as `all_with_digests` does."""
+    [found] = await all_with_digests(call, (artifact,))
+    return found
+
+
+async def all_with_digests(
+    call: AnyCall, artifacts: Sequence[release.ReleaseArtifact]
+) -> Sequence[release.ReleaseArtifact]:
+    """Returns the artifacts with their SHA-1 and MD5. One that was recorded without them has them
+    from the store, which computes them when they are first needed. Those that take longer than
+    `DIGESTS_S` in all stay None; a later answer has them."""
     store = call.services.artifacts
-    if artifact.sha1 is not None or store is None:
-        return artifact
-    try:
+    if store is None or all(each.sha1 is not None for each in artifacts):
+        return artifacts
+    found = list(artifacts)
+    with contextlib.suppress(TimeoutError, Unavailable):
         async with asyncio.timeout(DIGESTS_S):
-            found = await store.digests(artifact.sha256, artifact.size_bytes)
-    except (TimeoutError, Unavailable):
-        return artifact
-    return replace(artifact, sha1=found.sha1, md5=found.md5)
+            for n, each in enumerate(found):
+                if each.sha1 is None:
+                    digests = await store.digests(each.sha256, each.size_bytes)
+                    found[n] = replace(each, sha1=digests.sha1, md5=digests.md5)
+    return found
 
 
 async def patiently(

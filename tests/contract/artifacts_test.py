@@ -3,14 +3,14 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from hashlib import sha256
+from hashlib import md5, sha1, sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from firmtrail import artifacts
-from firmtrail.artifacts import Artifacts
+from firmtrail.artifacts import Artifacts, Digests
 from firmtrail.config import BucketUrl
 from firmtrail.database.database import Unavailable
 from firmtrail.database.files import NotOurs
@@ -216,3 +216,16 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_the_folder_is_its_owners_alone(tmp_path: Path) -> None:
     Artifacts(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+
+
+async def test_further_digests_are_computed_once_and_kept_next_to_the_object(place: Place) -> None:
+    digest = await keep(place.store, LARGE)
+    expected = Digests(
+        sha1(LARGE, usedforsecurity=False).hexdigest(),
+        md5(LARGE, usedforsecurity=False).hexdigest(),
+    )
+    found = await asyncio.gather(*(place.store.digests(digest, len(LARGE)) for _ in range(3)))
+    assert found == [expected] * 3
+    assert place.names() == sorted([name_of(digest), f"digests/{digest[:2]}/{digest}"])
+    other_process = Folder(place.path).store if isinstance(place, Folder) else S3(None).store
+    assert await other_process.digests(digest, 0) == expected

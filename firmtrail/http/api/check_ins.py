@@ -20,7 +20,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import DEVICE
 from firmtrail.http.decisions import RECORDED_KINDS, DecidedDevice, recorded_decision
 from firmtrail.http.download_urls import download_url
-from firmtrail.http.downloads import with_digests
+from firmtrail.http.downloads import all_with_digests
 from firmtrail.http.scalars import VersionText
 from firmtrail.http.watch import DeviceNews
 from firmtrail.rules.control import Control
@@ -143,13 +143,11 @@ async def _artifacts(
     if decision.version is None or state.model is None:
         return []
     found = control.releases.get(ReleaseKey(state.model, decision.version))
-    return [
-        await _artifact(call, state.device, each) for each in (found.artifacts if found else ())
-    ]
+    artifacts = await all_with_digests(call, found.artifacts if found else ())
+    return [await _artifact(call, state.device, each) for each in artifacts]
 
 
-async def _artifact(call: AnyCall, device: str, artifact: ReleaseArtifact) -> UpdateArtifact:
-    found = await with_digests(call, artifact)
+async def _artifact(call: AnyCall, device: str, found: ReleaseArtifact) -> UpdateArtifact:
     base = f"{call.prefix}/api/v1/projects/{call.project}/devices/{device}/artifacts"
     return UpdateArtifact(
         found.name,

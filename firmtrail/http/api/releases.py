@@ -15,7 +15,7 @@ from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import OPERATE, POST, READ, P, command, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none, too_long
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.downloads import with_digests
+from firmtrail.http.downloads import all_with_digests
 from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
@@ -149,7 +149,7 @@ async def releases_of(call: AnyCall) -> Releases:
 
 
 async def _with_digests(call: AnyCall, found: ReleaseWithTexts) -> ReleaseWithTexts:
-    artifacts = [await with_digests(call, each) for each in found.release.artifacts]
+    artifacts = await all_with_digests(call, found.release.artifacts)
     return found._replace(release=replace(found.release, artifacts=tuple(artifacts)))
 
 
