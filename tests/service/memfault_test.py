@@ -214,8 +214,11 @@ async def test_a_deployment_is_a_rollout_of_each_model_that_has_the_version(flee
     assert (await fleet.call("DELETE", f"{TOOL}/deployments/r_1", caller="admin")).status == 404
 
 
-async def test_an_unknown_device_joins_by_a_project_key_that_registers(offered: Site) -> None:
-    wanted = {"project": "acme", "role": "gateway", "registers": True, "model": "m"}
+@pytest.mark.parametrize("terms", [{"model": "m"}, {}])
+async def test_an_unknown_device_joins_by_a_project_key_that_registers(
+    offered: Site, terms: dict[str, str]
+) -> None:
+    wanted = {"project": "acme", "role": "gateway", "registers": True, **terms}
     made = await offered.call("POST", "/api/v1/tokens", caller="operator", json=wanted)
     offered.credentials["join"] = made.json["token"]
     new = f"{DEVICE.replace('d1', 'new-1')}&current_version=1.0.0"

@@ -9,16 +9,27 @@ from http import HTTPMethod
 import msgspec
 from aiohttp import web
 
+from firmtrail.commands.attributes import AttributesChange, DeviceOfLog, set_attributes
 from firmtrail.http import incoming, respond, running
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import DecidedDevice, device_and_control, recorded_decision
+from firmtrail.http.decisions import (
+    RECORDED_KINDS,
+    DecidedDevice,
+    device_and_control,
+    recorded_decision,
+)
 from firmtrail.http.download_urls import download_url
 from firmtrail.http.downloads import with_digests
 from firmtrail.protocols.memfault.wire import DEVICE, Failed, bad_request, row
+from firmtrail.rules import attributes
 from firmtrail.rules.artifact import Protocol, artifact_for
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState
 from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
 
 MEMFAULT: Protocol = "memfault"
+MODEL_ATTRIBUTE = "memfault__hardware_version"
+"""The name under which Memfault's Linux devices send their model as an attribute."""
 _REQUIRED = ("device_serial", "hardware_version", "software_type")
 
 
@@ -97,11 +108,25 @@ def _missing(query: LatestQuery) -> web.Response | None:
 async def _checked_in(call: LatestCall) -> DecidedDevice | None:
     """Returns the decision; None if the device says that it is other hardware than is recorded,
     whose releases it must not get."""
-    seen, _ = await device_and_control(call, call.path("device"))
+    seen, control = await device_and_control(call, call.path("device"))
+    if seen.state is not None and seen.state.model is None:
+        await _name_model(call, seen.state, control)
     version = await running.said(call, call.query.current_version)
     if seen.state is not None and seen.state.model not in {None, call.query.hardware_version}:
         return None
     return await recorded_decision(call, version, protocol=MEMFAULT)
+
+
+async def _name_model(call: LatestCall, state: DeviceState, control: Control) -> None:
+    """Lets a device without a model name it, as an attribute would, if its project allows that."""
+    if call.caller.kind not in RECORDED_KINDS or call.request.method != "GET":
+        return
+    data = {MODEL_ATTRIBUTE: call.query.hardware_version or ""}
+    if attributes.named_model(control.settings, state, data) is None:
+        return
+    change = AttributesChange("merge", data, call.caller.actor, call.services.access.now_ms())
+    whose = DeviceOfLog(call.log_id, call.project, state.device)
+    await set_attributes(call.services.db, call.services.recorder, whose, change)
 
 
 def _chosen(decided: DecidedDevice) -> ReleaseArtifact | None:
