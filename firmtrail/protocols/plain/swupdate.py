@@ -21,7 +21,6 @@ from firmtrail.http.poll import poll_after
 from firmtrail.http.scalars import TEXT_BYTES_MAX
 from firmtrail.protocols.plain.updates import PLAIN, chosen, release_of
 from firmtrail.rules.device import Refused
-from firmtrail.rules.offer import Offer
 from firmtrail.rules.report import ReportCommand
 
 _STATUSES: Mapping[str, Status] = {
@@ -60,6 +59,8 @@ async def put_swupdate_log(call: AnyCall) -> web.Response:
 
 
 async def _report(call: AnyCall, status: Status, line: str) -> None:
+    """Records the step for the latest offer. A line that is sent again is the same report: an offer
+    has its position for itself in its log."""
     decided = await look_at(call, protocol=PLAIN)
     offered = max(decided.seen.offers, key=lambda each: each.position, default=None)
     if offered is None:
@@ -69,13 +70,9 @@ async def _report(call: AnyCall, status: Status, line: str) -> None:
         offered.version,
         status,
         call.caller.actor,
-        report_id=f"swupdate-{_number(offered)}-{status}",
+        report_id=f"swupdate-{call.log_id}-{offered.position}-{status}",
         detail=line if status == "failed" else None,
     )
     [outcome] = await call.services.recorder.report(call.log_id, [report])
     if isinstance(outcome, Refused):
         raise outcome
-
-
-def _number(offered: Offer) -> int:
-    return offered.position
