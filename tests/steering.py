@@ -15,6 +15,7 @@ from firmtrail.events.fleet import (
 from firmtrail.events.steering import (
     AttemptsCleared,
     DeviceFellSilent,
+    OfferEnded,
     RollbackStarted,
     RolloutStarted,
     UpdateOffered,
@@ -79,6 +80,8 @@ class Fleet:
             changed = offer.cleared(offers.values(), before, event)
         elif isinstance(event, DeviceFellSilent):
             changed = offer.silenced(offers.values(), event, recorded.position)
+        elif isinstance(event, OfferEnded):
+            changed = offer.ended(offers.values(), event)
         else:
             self.states[name] = device.evolve_attributes(before, name, event)
         offers.update((each.key, each) for each in changed)

@@ -54,6 +54,7 @@ TYPES: dict[str, type[Event]] = {
         steering.Resumed,
         steering.UpdateOffered,
         steering.AttemptsCleared,
+        steering.OfferEnded,
         steering.DeviceFellSilent,
         steering.Asked,
         fleet.ReleaseAdded,

@@ -9,6 +9,10 @@ from firmtrail.events.event import Event
 type Cause = Literal["pinned", "rollback", "rollout", "follow_latest"]
 """The rule that led to an offer."""
 
+type OfferEnding = Literal["cancelled", "confirmed"]
+"""Whether the device gave the offer up, or is done with it and shows the outcome by the version
+that it runs next."""
+
 
 class PlanPhase(msgspec.Struct, frozen=True, omit_defaults=True):
     """Describes a phase of a rollout's plan, and when it ends."""
@@ -207,6 +211,20 @@ class AttemptsCleared(Event, frozen=True):
 
     version: str
     """The version that may be offered again."""
+
+
+class OfferEnded(Event, frozen=True):
+    """Records that the device does nothing more about an offer, though no outcome was reported. A
+    cancelled offer is no attempt."""
+
+    version: str
+    """The version that was offered."""
+    ordinal: int
+    """The number of the offer among the offers of the device, from 1."""
+    ending: OfferEnding
+    """How it ended."""
+    rollout: str | None = None
+    """The id of the rollout or rollback that led to the offer."""
 
 
 class DeviceFellSilent(Event, frozen=True):

@@ -139,12 +139,17 @@ async def recorded_decision(
     call: AnyCall, running: str | None, *, protocol: Protocol = NATIVE
 ) -> DecidedDevice:
     """Returns the decision for a client of the protocol; it is recorded first if it offers the
-    device something new.
+    device something new."""
+    return await recorded(call, await look_at(call, running, protocol=protocol), running)
+
+
+async def recorded(call: AnyCall, decided: DecidedDevice, running: str | None) -> DecidedDevice:
+    """Records a decision that offers the device something new, and returns it.
 
     After recording, the device is read again: the answer shows the log at exactly the size it
     names.
     """
-    decided = await look_at(call, running, protocol=protocol)
+    protocol = decided.case.protocol
     for _ in range(SHARED_READS_MAX):
         if not _is_news(call, decided):
             return decided

@@ -218,3 +218,11 @@ type Limit = Annotated[int, Meta(ge=1, le=500)]
 type Cursor = Annotated[
     str, Meta(description="the unaltered `next` of a page; any other text gets 400")
 ]
+
+
+def cut(text: str) -> str:
+    """Returns at most `TEXT_BYTES_MAX` bytes of UTF-8, ending with a whole character."""
+    encoded = text.encode()
+    if len(encoded) <= TEXT_BYTES_MAX:
+        return text
+    return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")

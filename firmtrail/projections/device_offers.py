@@ -20,7 +20,7 @@ from firmtrail.projections.view import Column, Table, columns_of, generation_of
 from firmtrail.rules.offer import Offer, source_key
 
 NAME = "device_offers"
-REVISION = 2
+REVISION = 3
 OFFERS = Table(
     NAME,
     ("device", "source", "version"),
@@ -28,7 +28,8 @@ OFFERS = Table(
         device text, source text, version text, cause text, position bigint, offered_at_ms bigint,
         attempt bigint, attempts bigint, has_failed flag, is_counted flag, installing_place bigint,
         outcome text, outcome_position bigint, outcome_place bigint, silent_position bigint,
-        model text fixed, place bigint, cleared_place bigint"""),
+        model text fixed, place bigint, cleared_place bigint, ordinal bigint,
+        earlier_ordinals ordinals, ending text"""),
 )
 """Its columns are the members of `Offer`, in their order."""
 COUNTS = Table(
@@ -98,6 +99,7 @@ FROM (
         AND offer.generation = {generation_of(NAME)}
         AND offer.source = $2
         AND (offer.outcome IS NULL OR offer.outcome_position < offer.position)
+        AND (offer.ending IS NULL OR offer.ending <> 'cancelled')
         AND offer.offered_at_ms < $3
         AND (offer.offered_at_ms, offer.device) > ($4, $5)
     ORDER BY offer.offered_at_ms, offer.device

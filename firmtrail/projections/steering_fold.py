@@ -14,6 +14,7 @@ from firmtrail.events.steering import (
     Asked,
     AttemptsCleared,
     DeviceFellSilent,
+    OfferEnded,
     RolloutPaused,
     RolloutPhaseMet,
     RolloutResumed,
@@ -56,8 +57,8 @@ class SteeringFold:
                 self.recent[name] = recent._replace(installed=0, failed=0)
 
     def apply_to_device(self, state: DeviceState, recorded: Recorded) -> DeviceState | None:
-        """Folds an offer, a retry, a silence or a question of a device; returns the device after
-        it. Returns None for any other event."""
+        """Folds an offer, its end, a retry, a silence or a question of a device; returns the device
+        after it. Returns None for any other event."""
         event, offers = recorded.event, self.offers.get(state.device, _NONE)
         now_ms = recorded.recorded_at_ms
         match event:
@@ -70,6 +71,9 @@ class SteeringFold:
             case DeviceFellSilent():
                 silenced = offer.silenced(offers.values(), event, recorded.position)
                 self._save(state, silenced, now_ms)
+                return state
+            case OfferEnded():
+                self._save(state, offer.ended(offers.values(), event), now_ms)
                 return state
             case Asked(question):
                 asked = ask.asked(state.device, recorded, state.last_place)

@@ -42,12 +42,21 @@ def _list_of(text: str | None) -> tuple[str, ...]:
     return msgspec.json.decode(text, type=tuple[str, ...]) if text else ()
 
 
+def _ordinals_text(ordinals: Sequence[int]) -> str:
+    return ",".join(map(str, ordinals))
+
+
+def _ordinals_of(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(","))) if text else ()
+
+
 _TYPES = {
     "text": Column("text"),
     "bigint": Column("bigint"),
     "flag": Column("bigint", int, bool),
     "tags": Column("text", _tags_text, _tags_of),
     "list": Column("text", _list_text, _list_of),
+    "ordinals": Column("text", _ordinals_text, _ordinals_of),
 }
 
 type TableColumns = dict[str, Column]
@@ -55,7 +64,8 @@ type TableColumns = dict[str, Column]
 
 def columns_of(declaration: str) -> TableColumns:
     """Returns the columns that a text like "device text, seq bigint fixed" declares. Types are
-    text, bigint, flag (a bool, stored as 0 or 1), tags and list (both stored as one text)."""
+    text, bigint, flag (a bool, stored as 0 or 1), tags, list and ordinals (each stored as one
+    text)."""
     words = (column.split() for column in declaration.split(","))
     return {name: _TYPES[kind]._replace(is_fixed=bool(fixed)) for name, kind, *fixed in words}
 

@@ -11,9 +11,14 @@ An attempt is over when the device reports a status of `FAILING`, or, after one 
 that another version runs. It counts once for each offer. The device's next install of the version,
 or a person's retry, resets the count. Attempts belong to device, model and version: every offer of
 that version has the same count. The outcome of an offer is the last one in the device's order.
+
+The offers of a device are numbered from 1, in the order in which they were made. An offer that is
+made again has a new number, and no number is used twice, also in a log that continues another one.
+A device can give an offer up: it is then cancelled, which is no outcome and no attempt. If the same
+version is wanted later, it is offered again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -21,13 +26,23 @@ from msgspec.structs import replace
 
 from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import ReportEvent
-from firmtrail.events.steering import AttemptsCleared, Cause, DeviceFellSilent, UpdateOffered
+from firmtrail.events.steering import (
+    AttemptsCleared,
+    Cause,
+    DeviceFellSilent,
+    OfferEnded,
+    OfferEnding,
+    UpdateOffered,
+)
 from firmtrail.rules.device import FAILING, INSTALLING, MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.history import Ordered
 
 type OfferOutcome = Literal["installed", "failed"]
 type Offers = Sequence["Offer"]
 """The offers of one device."""
+
+EARLIER_ORDINALS_MAX = 16
+"""How many numbers an offer keeps from when it was made before."""
 
 
 class Offer(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +78,12 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     """The device's last place when the offer was made."""
     cleared_place: int = -1
     """The device's last place at the last retry: a failure before it counts no attempt."""
+    ordinal: int = 0
+    """Its number among all offers of the device, as it was made last."""
+    earlier_ordinals: tuple[int, ...] = ()
+    """The last of the numbers that it had when it was made before."""
+    ending: OfferEnding | None = None
+    """How the device ended it without an outcome, since it was made last."""
 
     @property
     def is_silent(self) -> bool:
@@ -72,7 +93,14 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_pending(self) -> bool:
         """Returns whether no outcome came since the offer was last made."""
+        if self.ending == "cancelled":
+            return False
         return self.outcome is None or self.outcome_position < self.position
+
+    @property
+    def is_over(self) -> bool:
+        """Returns whether the device is done with it, or gave it up."""
+        return self.is_counted or self.ending is not None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -109,13 +137,25 @@ def latest(offers: Iterable[Offer]) -> Offer | None:
     return max(offers, key=lambda offer: offer.position, default=None)
 
 
+def made(offers: Offers, source: str, version: str) -> Offer | None:
+    """Returns the offer of this version that this source has made for the device's next attempt, if
+    it has; `offers` are of its model."""
+    wanted = source, version, attempts(offers, version) + 1
+    return next(
+        (each for each in offers if (each.source, each.version, each.attempt) == wanted), None
+    )
+
+
 def is_made(offers: Offers, source: str, version: str) -> bool:
     """Returns whether the device was already offered this version by this source for its next
     attempt; `offers` are of its model."""
-    attempt = attempts(offers, version) + 1
-    return any(
-        (offer.source, offer.version, offer.attempt) == (source, version, attempt)
-        for offer in offers
+    return made(offers, source, version) is not None
+
+
+def numbered(offers: Iterable[Offer], ordinal: int) -> Offer | None:
+    """Returns the offer that has, or had, this number."""
+    return next(
+        (each for each in offers if ordinal in {each.ordinal, *each.earlier_ordinals}), None
     )
 
 
@@ -143,7 +183,7 @@ def last_place(offers: Iterable[Offer], version: str) -> int:
     return max((offer.place for offer in offers if offer.version == version), default=-1)
 
 
-def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> list[Offer]:
+def offered(offers: Collection[Offer], state: DeviceState, recorded: Recorded) -> list[Offer]:
     """Returns the offers that an UpdateOffered changes, beginning with the one that it makes."""
     event = recorded.event
     assert isinstance(event, UpdateOffered)
@@ -162,22 +202,23 @@ def offered(offers: Iterable[Offer], state: DeviceState, recorded: Recorded) -> 
         model=state.model or "",
         place=state.last_place,
         cleared_place=max((offer.cleared_place for offer in others), default=-1),
+        ordinal=1 + max((offer.ordinal for offer in offers), default=0),
     )
     no_longer_installing = [  # an install in progress counts for the offer made last
         replace(offer, installing_place=-1)
         for offer in others
         if offer.key != made.key and offer.installing_place >= 0
     ]
-    return [_with_outcome_of(made, others), *no_longer_installing]
+    return [_continued(made, others), *no_longer_installing]
 
 
 def _of_version(offers: Iterable[Offer], state: DeviceState, version: str) -> list[Offer]:
     return [offer for offer in of_model(offers, state.model) if offer.version == version]
 
 
-def _with_outcome_of(made: Offer, others: Offers) -> Offer:
-    """Returns the offer with the outcome that it had before it was made again: that stays until the
-    next outcome."""
+def _continued(made: Offer, others: Offers) -> Offer:
+    """Returns the offer with what it had before it was made again: its numbers, and the outcome,
+    which stays until the next one."""
     for before in others:
         if before.key == made.key:
             return replace(
@@ -186,6 +227,7 @@ def _with_outcome_of(made: Offer, others: Offers) -> Offer:
                 outcome_position=before.outcome_position,
                 outcome_place=before.outcome_place,
                 silent_position=before.silent_position,
+                earlier_ordinals=(*before.earlier_ordinals, before.ordinal)[-EARLIER_ORDINALS_MAX:],
             )
     return made
 
@@ -198,6 +240,18 @@ def silenced(offers: Iterable[Offer], event: DeviceFellSilent, position: int) ->
         for each in offers
         if each.key == (event.rollout, event.version)
     ]
+
+
+def ended(offers: Iterable[Offer], event: OfferEnded) -> list[Offer]:
+    """Returns the offers that change as the device ends one. A confirmed one waits for the version
+    that the device runs next. A cancelled one waits for nothing, and can be made again."""
+    found = numbered(offers, event.ordinal)
+    if found is None or found.ordinal != event.ordinal:
+        return []
+    if event.ending == "confirmed":
+        return [replace(found, ending="confirmed")]
+    given_up = replace(found, ending="cancelled", attempt=0, is_counted=True, installing_place=-1)
+    return [given_up]
 
 
 def cleared(offers: Iterable[Offer], state: DeviceState, event: AttemptsCleared) -> list[Offer]:

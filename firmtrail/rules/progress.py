@@ -45,7 +45,7 @@ def _state(
         ("already", made is None and _is_there(situation, of)),
         ("not_reached", not rollout.reaches(of, situation.device.device, situation.at)),
         ("held", decision.rollout != of.id or decision.version is None),
-        ("offered", made is not None),
+        ("offered", made is not None and made.ending != "cancelled"),
     )
     return next((state for state, applies in states if applies), "pending")
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from firmtrail.access.device_secrets import SealedSecret
+from firmtrail.commands import actions
 from firmtrail.commands import devices as device_commands
 from firmtrail.commands import steering as commands
 from firmtrail.database.database import Database
@@ -23,6 +24,7 @@ from firmtrail.events.fleet import (
 from firmtrail.events.steering import (
     AttemptsCleared,
     DeviceFellSilent,
+    OfferEnded,
     PlanPhase,
     UpdateOffered,
 )
@@ -85,6 +87,8 @@ def attempts(history: list[Event], version: str) -> int:
                 counted, can_count = counted + 1, False
             case AttemptsCleared(cleared) if cleared == version:
                 counted = 0
+            case OfferEnded(version=ended, ending="cancelled") if ended == version:
+                can_count = False
             case FirmwareInstalled(version=ran) | FirmwareRunning(version=ran):
                 if ran == version:
                     counted, can_count = 0, False
@@ -115,6 +119,9 @@ def how_it_went(  # noqa: C901 (a table of events)
                 del failures[version]
             case DeviceFellSilent(version, of):
                 outcomes[of, version] = "failed"
+            case OfferEnded(version, ending="cancelled"):
+                can_count.discard(version)
+                installing.discard(version)
             case UpdateProgressed(version=version, status="installing"):
                 installing |= {version} & can_count
             case UpdateFailed(version=version):
@@ -159,6 +166,7 @@ wishes = st.one_of(
     st.tuples(st.just("move"), devices, st.sampled_from(("m", "k"))),
     st.tuples(st.just("decommission"), devices, st.booleans()),
     st.tuples(st.just("fall silent"), devices),
+    st.tuples(st.just("end"), devices, st.sampled_from(("cancelled", "confirmed"))),
 )
 
 
@@ -218,12 +226,36 @@ COMING_AND_GOING: list[tuple[str, ...]] = [
 """Devices that count, no longer count, and count again."""
 
 
+GIVEN_UP: list[tuple[str, ...]] = [
+    ("roll out", "1.1.0", 10_000),  # type: ignore[list-item]
+    ("report", "d1", "1.1.0", "installing"),
+    ("end", "d1", "cancelled"),
+    ("report", "d1", "1.0.0", "running"),
+    ("end", "d2", "cancelled"),
+    ("pause",),
+    ("report", "d2", "1.1.0", "failed"),
+    ("resume",),
+    ("report", "d1", "1.1.0", "failed"),
+    ("end", "d3", "confirmed"),
+    ("report", "d3", "1.1.0", "installed"),
+]
+"""Offers that their devices give up are no attempts; what is offered later is one."""
+
+
 async def fall_silent(recorder: Recorder, log_id: int, name: str) -> None:
     """Records the device's silence, if it waits for the outcome of a rollout's offer."""
     made = offer.latest(list((await offers_of(recorder, log_id, name)).values()))
     if made is not None and made.is_pending and made.cause == "rollout":
         silence = DeviceFellSilent(made.version, made.source, "2026-03-15T12:00:00.000Z")
         await record_events(recorder, log_id, [(f"device/{name}", silence)])
+
+
+async def end_newest(recorder: Recorder, log_id: int, name: str, ending: str) -> None:
+    """Ends the device's newest offer, as its client does that confirms updates by an id."""
+    made = offer.latest(list((await offers_of(recorder, log_id, name)).values()))
+    if made is not None:
+        command = actions.end(name, made.ordinal, ending, actor="user/u")  # type: ignore[arg-type]
+        await recorder.act(log_id, command)
 
 
 async def offers_of(recorder: Recorder, log_id: int, name: str) -> device_offers.DeviceOffers:
@@ -294,6 +326,8 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
             await decommission(recorder, log_id, device, is_gone=bool(is_gone))
         case "fall silent", device:
             await fall_silent(recorder, log_id, device)
+        case "end", device, ending:
+            await end_newest(recorder, log_id, device, ending)
         case "retry", device, version:
             await recorder.act(log_id, commands.retry(device, version, actor="user/u"))
         case "pin", device, version:
@@ -308,6 +342,7 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
 @example(story=EVERY_OUTCOME)
 @example(story=COMING_AND_GOING)
 @example(story=BY_PLAN)
+@example(story=GIVEN_UP)
 async def test_offers_obey_the_law_and_counts_equal_a_recount(
     db: Database, recorder: Recorder, story: list[tuple[str, ...]]
 ) -> None:

@@ -41,6 +41,7 @@ async def test_a_check_in_says_what_to_run_and_when_to_call_again(fleet: Site) -
         "action": "none",
         "version": None,
         "rollout": None,
+        "offer": None,
         "reason": "not_reached",
         "artifacts": [],
         "question": None,
@@ -68,9 +69,9 @@ async def test_a_refused_check_in_says_when_to_call_again_too(fleet: Site) -> No
 async def test_only_the_first_offer_to_a_device_or_its_gateway_is_recorded(fleet: Site) -> None:
     await roll_out(fleet)
     seen = [(await check_in(fleet, caller="operator")).json for _ in range(2)]
-    assert seen[0]["version"] == "1.1.0"
+    assert (seen[0]["version"], seen[0]["offer"]) == ("1.1.0", None)
     assert await offers(fleet) == []
-    assert (await check_in(fleet)).json == seen[0]
+    assert (await check_in(fleet)).json == seen[0] | {"offer": 1}
     await asyncio.gather(*(check_in(fleet) for _ in range(5)))
     assert len(await offers(fleet)) == 1
     await fleet.get(f"{D2}/update", "gateway")

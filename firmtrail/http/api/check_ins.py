@@ -23,6 +23,7 @@ from firmtrail.http.download_urls import download_url
 from firmtrail.http.downloads import all_with_digests
 from firmtrail.http.scalars import VersionText
 from firmtrail.http.watch import DeviceNews
+from firmtrail.rules import offer
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.device_order import last_seq
@@ -63,6 +64,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     version: str | None
     rollout: str | None
+    offer: int | None
+    """The number of the offer among the offers of the device."""
     reason: Reason
     artifacts: list[UpdateArtifact]
     question: str | None
@@ -128,6 +131,7 @@ async def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
         action=decision.action,
         version=decision.version,
         rollout=decision.rollout,
+        offer=_ordinal(decided),
         reason=decision.reason,
         artifacts=await _artifacts(call, decided.case.control, decided.state, decision),
         question=decided.seen.question,
@@ -135,6 +139,16 @@ async def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
         last_seq=last_seq(decided.state),
         not_before=UNSET if decision.not_before_ms is None else time_text(decision.not_before_ms),
     )
+
+
+def _ordinal(decided: DecidedDevice) -> int | None:
+    """Returns the number of the offer that the decision has led to, if it was made."""
+    decision = decided.decision
+    if decision.version is None:
+        return None
+    offers = offer.of_model(decided.seen.offers, decided.state.model)
+    made = offer.made(offers, decision.source, decision.version)
+    return made.ordinal if made else None
 
 
 async def _artifacts(

@@ -20,7 +20,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import BrokenRules
 from firmtrail.http.joining import join_named
 from firmtrail.http.route import AnyOf, ListOf
-from firmtrail.http.scalars import TEXT_BYTES_MAX, DeviceName, Seq, VersionText, VisibleText
+from firmtrail.http.scalars import DeviceName, Seq, VersionText, VisibleText, cut
 from firmtrail.http.times import unix_ms
 from firmtrail.http.validate import FaultyItem, fault_text
 from firmtrail.recording import reports as recording
@@ -155,14 +155,6 @@ def _command_or_refusal(name: str, item: OrFaulty[Report], actor: str) -> Report
 
 def _device_of(item: OrFaulty[DeviceReport]) -> str:
     return "" if isinstance(item, FaultyItem) else item.device
-
-
-def cut(detail: str) -> str:
-    """Returns at most `TEXT_BYTES_MAX` bytes of UTF-8, ending with a whole character."""
-    encoded = detail.encode()
-    if len(encoded) <= TEXT_BYTES_MAX:
-        return detail
-    return encoded[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
 def _applied(receipts: Iterable[Receipt]) -> dict[str, str]:

@@ -17,6 +17,7 @@ SHARED: tuple[str, ...] = (
     "0005_artifacts",
     "0005_sessions",
     "0005_attributes",
+    "0005_offers",
 )
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ("0005_artifacts",)

@@ -1,0 +1,182 @@
+"""Shows a device its action, and takes its word about one, for protocols whose clients confirm each
+update by an id.
+
+An action is an offer; its id is the offer's number. `rules/action.py` says which action a device is
+shown. `current` answers a poll: it records an offer as a check-in does, and nothing else unless an
+action has to end. `find` finds the action that a device names. The other functions record what the
+device says of it, each under a report_id that the protocol and the action give, so that a repeated
+word is recorded once.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from firmtrail.commands import actions
+from firmtrail.events.fleet import Status
+from firmtrail.http.call import AnyCall
+from firmtrail.http.decisions import RECORDED_KINDS, DecidedDevice, look_at, recorded
+from firmtrail.http.errors import Gone, NotFound
+from firmtrail.http.scalars import cut
+from firmtrail.rules import action, offer
+from firmtrail.rules.artifact import Protocol
+from firmtrail.rules.device import Refused
+from firmtrail.rules.offer import Offer
+from firmtrail.rules.report import ReportCommand
+
+ORDINAL_DIGITS_MAX = 9
+"""Each number of that many digits fits into an int32, which clients read."""
+
+
+class Current(Struct, frozen=True, gc=False):
+    """Holds a device as it is, and the action that it is shown, if any."""
+
+    decided: DecidedDevice
+    action: Offer | None = None
+    is_cancelling: bool = False
+    """Whether the device should give the action up."""
+
+    def shows(self, ordinal: int) -> bool:
+        """Returns whether the device is shown this action to install it."""
+        return not self.is_cancelling and self._names(ordinal)
+
+    def cancels(self, ordinal: int) -> bool:
+        """Returns whether the device is shown this action to give it up."""
+        return self.is_cancelling and self._names(ordinal)
+
+    def _names(self, ordinal: int) -> bool:
+        return self.action is not None and self.action.ordinal == ordinal
+
+
+class NamedAction(Struct, frozen=True, gc=False):
+    """Holds an action that the device names by its id."""
+
+    protocol: Protocol
+    """Begins the report_id of what the device says of it."""
+    current: Current
+    offer: Offer
+    ordinal: int
+
+    @property
+    def is_latest(self) -> bool:
+        """Returns whether the offer was not made again since."""
+        return self.offer.ordinal == self.ordinal
+
+    @property
+    def is_over(self) -> bool:
+        return self.offer.is_over or not self.is_latest
+
+    def ended_as(self, outcome: Literal["installed", "failed"]) -> bool:
+        """Returns whether it is over with this outcome."""
+        has_outcome = self.offer.outcome_position > self.offer.position
+        return self.is_latest and has_outcome and self.offer.outcome == outcome
+
+
+async def current(call: AnyCall, running: str | None, protocol: Protocol) -> Current:
+    """Returns what the device of the path is shown. A new offer is recorded first; so is the end of
+    an action that the device gave up without a word."""
+    now = as_shown(await look_at(call, running, protocol=protocol))
+    if now.action is not None and _is_given_up(call, now):
+        await _end(call, now.action, "cancelled")
+        now = as_shown(await look_at(call, running, protocol=protocol))
+    if now.action is not None or now.decided.decision.version is None:
+        return now
+    return as_shown(await recorded(call, now.decided, running))
+
+
+def as_shown(decided: DecidedDevice) -> Current:
+    """Returns what a device is shown, without recording anything."""
+    shown = action.shown(decided.case, decided.decision)
+    return Current(decided) if shown is None else Current(decided, *shown)
+
+
+def _is_given_up(call: AnyCall, now: Current) -> bool:
+    if now.action is None or call.caller.kind not in RECORDED_KINDS:
+        return False
+    seen = now.decided.seen.last_seen_at_ms
+    shown = action.ShownOffer(now.action, now.is_cancelling)
+    return action.is_given_up(shown, now.decided.state, seen, call.services.access.now_ms())
+
+
+async def find(call: AnyCall, protocol: Protocol, ordinal: str) -> NamedAction:
+    """Returns the action with this id. Raises `NotFound` if the device was never offered it."""
+    is_number = ordinal.isascii() and ordinal.isdigit() and len(ordinal) <= ORDINAL_DIGITS_MAX
+    decided = await look_at(call, protocol=protocol)
+    named = offer.numbered(decided.seen.offers, int(ordinal)) if is_number else None
+    if named is None:
+        raise NotFound(f"Device {decided.state.device} has no action with this id.")
+    return NamedAction(protocol, as_shown(decided), named, int(ordinal))
+
+
+async def progressed(
+    call: AnyCall, named: NamedAction, status: Status, detail: str | None = None
+) -> None:
+    """Records a step on the way. Raises `Gone` if the action is over."""
+    if named.is_over:
+        raise _over(named)
+    await _report(call, named, status, detail)
+
+
+async def installed(call: AnyCall, named: NamedAction, detail: str | None = None) -> None:
+    """Records that the version runs. It is the action's outcome; if the action is over with another
+    one, only the running version is recorded. So a device is never refused its success."""
+    status: Status = "running"
+    if not named.is_over or named.ended_as("installed"):
+        status = "installed"
+    await _report(call, named, status, detail)
+
+
+async def confirmed(call: AnyCall, named: NamedAction, detail: str | None = None) -> None:
+    """Records that the device is done with the action, where the outcome follows with the version
+    that it runs next. One that is over stays as it is."""
+    if named.is_over:
+        return
+    await _report(call, named, "rebooting", detail)
+    await _end(call, named.offer, "confirmed")
+
+
+async def failed(
+    call: AnyCall,
+    named: NamedAction,
+    status: Literal["failed", "rejected"],
+    detail: str | None = None,
+) -> None:
+    """Records that the device did not get to the version. Raises `Gone` if the action is over and
+    did not fail."""
+    if not named.is_latest:
+        return
+    if named.is_over and not named.ended_as("failed"):
+        raise _over(named)
+    if not named.is_over:
+        await _report(call, named, status, detail)
+
+
+async def cancelled(call: AnyCall, named: NamedAction) -> None:
+    """Records that the device gave the action up; one that is over stays as it is."""
+    if not named.is_over:
+        await _end(call, named.offer, "cancelled")
+
+
+def _over(named: NamedAction) -> Gone:
+    return Gone(f"Action {named.ordinal} is over.", code="action_over")
+
+
+async def _end(call: AnyCall, of: Offer, ending: Literal["cancelled", "confirmed"]) -> None:
+    command = actions.end(of.device, of.ordinal, ending, actor=call.caller.actor)
+    await call.services.recorder.act(call.log_id, command)
+
+
+async def _report(call: AnyCall, named: NamedAction, status: Status, detail: str | None) -> None:
+    of = named.offer
+    report = ReportCommand(
+        of.device,
+        of.version,
+        status,
+        call.caller.actor,
+        report_id=f"{named.protocol}-{named.ordinal}-{status}",
+        rollout=of.source if of.cause in {"rollout", "rollback"} else None,
+        detail=cut(detail) if detail else None,
+    )
+    [outcome] = await call.services.recorder.report(call.log_id, [report])
+    if isinstance(outcome, Refused):
+        raise outcome

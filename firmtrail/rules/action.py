@@ -1,0 +1,73 @@
+"""Decides what a device is shown whose client confirms each update by an id. Pure.
+
+The id of such an action is the number of the offer. An action is open until the device closes it,
+or it ends in another way. It is sticky once the device installs it: then it stays visible whatever
+is decided, so that the outcome is not lost. Before that, an open action that is no longer decided
+is shown as one to cancel. A device that does not answer for a day gave its action up.
+"""
+
+from typing import NamedTuple
+
+from firmtrail.rules import offer
+from firmtrail.rules.device import DeviceState
+from firmtrail.rules.offer import Offer, Offers
+from firmtrail.rules.silence import last_call_ms
+from firmtrail.rules.target import Decision, Situation
+
+GIVEN_UP_MS = 24 * 3600 * 1000
+"""The time after which a device that installs, or should cancel, no longer counts as at work."""
+
+
+class ShownOffer(NamedTuple):
+    """Holds an offer as an action of its device."""
+
+    offer: Offer
+    is_cancelling: bool
+    """Whether the device should give it up."""
+
+
+def is_sticky(of: Offer) -> bool:
+    """Returns whether the device installs the version, and has not said how that ended."""
+    return of.installing_place >= 0 and not of.is_over
+
+
+def open_offer(offers: Offers) -> Offer | None:
+    """Returns the offer that the device may be at work on, if there is one; `offers` are of its
+    model. A newer offer replaces one that the device does not install."""
+    newest = offer.latest(offers)
+    sticky = offer.latest(each for each in offers if is_sticky(each))
+    return sticky or (None if newest is None or newest.is_over else newest)
+
+
+def shown(case: Situation, decision: Decision) -> ShownOffer | None:
+    """Returns the action that the device is shown; None if there is none, or if the decision leads
+    to an offer that is not made yet."""
+    at_work = open_offer(case.offers)
+    if at_work is not None:
+        is_wanted = at_work.key == _wanted(case, decision)
+        return ShownOffer(at_work, not (is_sticky(at_work) or is_wanted))
+    if decision.version is None:
+        return None
+    made = offer.made(case.offers, decision.source, decision.version)
+    return None if made is None or made.is_over else ShownOffer(made, is_cancelling=False)
+
+
+def _wanted(case: Situation, decision: Decision) -> tuple[str, str] | None:
+    """Returns the key that an offer of the decision has."""
+    if decision.version is None:
+        return None
+    has_model = decision.reason in {"rollout", "rollback"}
+    source = decision.source if has_model else f"{decision.source}/{case.device.model or ''}"
+    return source, decision.version
+
+
+def is_given_up(
+    action: ShownOffer, device: DeviceState, seen_at_ms: int | None, now_ms: int
+) -> bool:
+    """Returns whether the device gave up the action without a word: it installs and did not call
+    for a day, or it should cancel and reported nothing for a day."""
+    made = action.offer
+    if not (action.is_cancelling or is_sticky(made)):
+        return False
+    seen = None if action.is_cancelling else seen_at_ms
+    return now_ms - last_call_ms(made.offered_at_ms, device.recorded_at_ms, seen) > GIVEN_UP_MS
