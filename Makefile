@@ -71,12 +71,15 @@ clean:
 		then exec $$python -m venv .venv; fi; \
 	done; echo 'Firmtrail needs Python 3.12 or newer, or uv.' >&2; exit 1
 
+.venv/requirements-dev.installed: requirements-alone.lock
+
 # The locks agree with each other, so installing one adds to the others.
 .venv/%.installed: %.lock pyproject.toml | .venv/bin/python
 	@echo 'Installing what $< names into .venv: this takes a minute or two, the first time …'
 	@if $(HAVE_UV); \
 	then install="$(UV) pip install --quiet --compile-bytecode --python .venv"; \
 	else install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"; fi; \
-	$$install --require-hashes -r $< && $$install --no-deps --editable .
+	$$install --require-hashes -r $< && $$install --no-deps --editable . && \
+	case $@ in *dev*) $$install --no-deps --require-hashes -r requirements-alone.lock;; esac
 	@touch $@
 	@echo 'Installed.'

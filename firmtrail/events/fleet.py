@@ -202,6 +202,8 @@ class SettingsChanged(Event, frozen=True):
     model_attribute: str | UnsetType | None = UNSET
     """The attribute of devices that carries their model; null: a usual one, and only for devices
     without a model."""
+    hawkbit_parts: dict[str, str] | UnsetType = UNSET
+    """For each model, the kind of software that clients of hawkBit's protocol expect."""
 
 
 class ReleaseAdded(Event, frozen=True):

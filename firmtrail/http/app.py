@@ -117,6 +117,7 @@ def services(
         replays=ConcurrencyLimit(REPLAYS_MAX),
         check_ins=Coalescer(db, check_in.load),
         saying=Coalescer(db, check_in.load_saying),
+        polling=Coalescer(db, check_in.load_polling),
         ways_back=Coalescer(db, device_history.runs),
         watch=Watch(db),
         device_waits=ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),

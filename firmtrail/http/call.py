@@ -100,6 +100,8 @@ class Services:
     histories: Coalescer[Any]
     check_ins: Coalescer[tuple[int, str]]
     """Reads what a check-in needs to know of a device."""
+    polling: Coalescer[tuple[int, str]]
+    """Reads what a poll in a protocol made by others needs to know of a device."""
     saying: Coalescer[tuple[int, str]]
     """Reads the same, and what the device says of itself."""
     ways_back: Coalescer[tuple[int, str, str, int]]

@@ -87,6 +87,13 @@ async def device_saying_and_control(call: AnyCall, name: str) -> tuple[DeviceAtC
     return await _device_and_control(call, name, look)
 
 
+async def device_polling_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
+    """Returns a device, when it last said something else of itself, and the control at the same
+    size of the log."""
+    look = _Look(call.services.polling, check_in.load_polling, check_in.device_polling)
+    return await _device_and_control(call, name, look)
+
+
 async def _device_and_control(
     call: AnyCall, name: str, look: _Look
 ) -> tuple[DeviceAtCheckIn, Control]:
@@ -125,7 +132,8 @@ async def look_at(
 ) -> DecidedDevice:
     """Returns the device of the path, with the decision for the version that it runs."""
     name = call.path("device")
-    seen, control = await device_and_control(call, name)
+    read = device_and_control if protocol == NATIVE else device_polling_and_control
+    seen, control = await read(call, name)
     if seen.state is None:
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:

@@ -68,6 +68,8 @@ PARAMETERS = {
     "reissue": "never_seen: devices that exist and have never authenticated get a new secret.",
     "s": "The signature of the URL.",
     "release": "Only deployments of this version.",
+    "c": "It is part of the link, and is ignored.",
+    "actionHistory": "How much of the past of an action is wanted; there is none.",
     "running": "The version that the device runs, if it differs from what it reported.",
     "silent_for": "In seconds: only devices whose last authenticated call is older, or that have "
     "never called.",

@@ -26,8 +26,10 @@ from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
 from firmtrail.http.errors import Problem
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
+from firmtrail.http.pace import Pace
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route, ShowsProblem, path_names
+from firmtrail.http.surrogates import storable
 from firmtrail.repeats import Repeats
 
 REBUILT_RETRY_AFTER_S = 10
@@ -178,12 +180,14 @@ def _body_taker(route: Route) -> Prepare | None:
     items_max = route.array_items_max
     read = validate.body_reader(route.body, items_max)
     read_skipping = validate.skipping_reader(route.body, items_max) if route.skips_faulty else read
-    takes_arrays = validate.takes_arrays(route.body)
+    takes_arrays, bytes_max = validate.takes_arrays(route.body), route.body_bytes_max
     empty = b"{}" if validate.is_optional(route.body) else b""
 
     async def take_body(call: AnyCall) -> None:
         check_media_type(call.request)
-        body = await read_bytes(call.request, takes_arrays=takes_arrays)
+        body = await read_bytes(call.request, takes_arrays=takes_arrays, single_bytes_max=bytes_max)
+        if route.takes_any_text and b"\\u" in body:
+            body = await storable(body, Pace())
         is_skipping = route.skips_faulty and call.query.faulty == "skip"
         call.body = await (read_skipping if is_skipping else read)(body or empty)
         if route.takes_key:

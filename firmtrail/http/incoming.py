@@ -58,10 +58,12 @@ def check_media_type(request: web.Request) -> None:
         raise UnsupportedMediaType("The Content-Type must be application/json.")
 
 
-async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
+async def read_bytes(
+    request: web.Request, *, takes_arrays: bool, single_bytes_max: int = SINGLE_BODY_BYTES_MAX
+) -> bytes:
     """Returns the body, inflated. Raises `TooLarge`, `UnsupportedMediaType` or `RequestTimeout`."""
     encoding = _encoding(request)
-    bytes_max = ARRAY_BODY_BYTES_MAX if takes_arrays else SINGLE_BODY_BYTES_MAX
+    bytes_max = ARRAY_BODY_BYTES_MAX if takes_arrays else single_bytes_max
     content = request.content
     if content.is_eof() and content.exception() is None:
         body = content.read_nowait()  # the whole body has arrived: no timer is needed
@@ -69,8 +71,8 @@ async def read_bytes(request: web.Request, *, takes_arrays: bool) -> bytes:
         body = await _read_slowly(request, bytes_max)
     if encoding == "gzip":
         body = await _inflated(body, bytes_max)
-    if len(body) > SINGLE_BODY_BYTES_MAX and (len(body) > bytes_max or not is_array(body)):
-        raise TooLarge(f"A body that is not an array has at most {SINGLE_BODY_BYTES_MAX} bytes.")
+    if len(body) > single_bytes_max and (len(body) > bytes_max or not is_array(body)):
+        raise TooLarge(f"A body that is not an array has at most {single_bytes_max} bytes.")
     return body
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from apispec import APISpec
 
 from firmtrail import __version__
+from firmtrail.config import NATIVE
 from firmtrail.http import described, scalars
 from firmtrail.http.callers import DeviceAccess, LocalAccess, MemberAccess, PublicAccess, UserAccess
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, ProblemBody
@@ -156,8 +157,12 @@ def _operation(route: Route, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _operation_id(route: Route) -> str:
-    """Returns a distinct id: some handlers serve the newest log and, by number, every log."""
+    """Returns a distinct id: some handlers serve the newest log and, by number, every log. A
+    protocol may give its handlers any names, and serve a path below several others."""
     name = route.handler.__name__
+    if route.protocol != NATIVE:
+        mount = route.path.partition("{")[0].strip("/")
+        return "_".join(filter(None, (route.protocol, name, *mount.split("/"))))
     return f"{name}_by_number" if "{number}" in route.path else name
 
 

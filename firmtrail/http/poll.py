@@ -19,5 +19,10 @@ def poll_after(call: AnyCall) -> str:
     this process has it in memory, and otherwise the initial one."""
     known = call.services.recorder.controls.known(call.log_id)
     interval_s = (known.settings if known else INITIAL).poll_after_s
+    return str(jittered_s(interval_s))
+
+
+def jittered_s(interval_s: int) -> int:
+    """Returns the interval, a little longer or shorter each time."""
     spread = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 (it spreads load and is no secret)
-    return str(max(1, round(interval_s * spread)))
+    return max(1, round(interval_s * spread))

@@ -109,6 +109,11 @@ class Route:
     body: Any = None
     """The Struct, or `Struct | list[Struct]`, that the JSON body is decoded to; None: no body."""
     array_items_max: int = 1_000
+    body_bytes_max: int = SINGLE_BODY_BYTES_MAX
+    """Limits the body, if it is no array."""
+    takes_any_text: bool = False
+    """A character that no text may contain is read as a space, because its client reads no
+    faults."""
     is_raw: bool = False
     """The handler reads query and body itself, as the seed's routes do, whose texts differ."""
     takes_any_query: bool = False

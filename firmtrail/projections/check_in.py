@@ -39,12 +39,13 @@ LEFT JOIN device_offers AS offer
     AND offer.generation = {generation_of(device_offers.NAME, "given.log_id")}
     AND offer.device = given.device"""
 
-_LOOK_SAYING = (
-    _LOOK.replace("\nFROM given\n", ",\n    said.data\nFROM given\n")
-    + """
+_SAID = """
 LEFT JOIN reported_attributes AS said
     ON said.project = log_heads.project AND said.device = given.device"""
-)
+
+_LOOK_SAYING = _LOOK.replace("\nFROM given\n", ",\n    said.data\nFROM given\n") + _SAID
+
+_LOOK_POLLING = _LOOK.replace("\nFROM given\n", ",\n    said.changed_at_ms\nFROM given\n") + _SAID
 
 _COLUMNS = len(device_current.STATE.split(","))
 
@@ -70,6 +71,8 @@ class DeviceAtCheckIn(Struct, frozen=True, gc=False):
     """The time zone that the device says it is in."""
     attributes: str | None = None
     """The pairs that the device says of itself, as a JSON object, if they were read; None: none."""
+    said_at_ms: int | None = None
+    """The time at which it last said something else of itself, if that was read; None: never."""
 
 
 def load(keys: Sequence[tuple[Value, ...]]) -> Statement:
@@ -87,6 +90,17 @@ def load_saying(keys: Sequence[tuple[Value, ...]]) -> Statement:
 def device_saying(rows: Sequence[Row]) -> DeviceAtCheckIn:
     """Returns the device that these rows of `load_saying` are about."""
     return replace(device_of([row[:-1] for row in rows]), attributes=rows[0][-1])
+
+
+def load_polling(keys: Sequence[tuple[Value, ...]]) -> Statement:
+    """Reads what `load` reads, and when the device last said something else of itself;
+    `device_polling` decodes it."""
+    return load(keys)._replace(text=_LOOK_POLLING)
+
+
+def device_polling(rows: Sequence[Row]) -> DeviceAtCheckIn:
+    """Returns the device that these rows of `load_polling` are about."""
+    return replace(device_of([row[:-1] for row in rows]), said_at_ms=rows[0][-1])
 
 
 def device_of(rows: Sequence[Row]) -> DeviceAtCheckIn:

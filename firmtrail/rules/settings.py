@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
     artifact_names: dict[str, str] = {}
     version_attribute: str | None = None
     model_attribute: str | None = None
+    hawkbit_parts: dict[str, str] = {}
 
 
 INITIAL = Settings()

@@ -18,6 +18,7 @@ from firmtrail.http.callers import (
 )
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
+from firmtrail.protocols.hawkbit.caller import BASE, MOUNTS
 from tests.service.site import Answer, D, P, Site
 
 ROUTES = served(has_seed=True, is_demo=True)
@@ -39,6 +40,9 @@ NAMES = {
     "model": "m",
     "version": "1.0.0",
     "sha256": "0" * 64,
+    "tenant": "acme",
+    "action": "1",
+    "module": "1",
 }
 
 
@@ -238,13 +242,13 @@ async def test_every_body_has_to_be_json_of_a_bounded_size(site: Site) -> None:
         (415, b"{}", {"Content-Type": "text/plain"}),
         (415, b"{}", json | {"Content-Encoding": "br"}),
         (400, b"{}", json | {"Content-Encoding": "gzip"}),
-        (413, b'"' + b"a" * (64 * 1024) + b'"', json),
         (413, b"[" + b" " * (4 * 1024 * 1024) + b"]", json),
     ]
     for route in GUARDED:
         if route.body is None:
             continue
-        for status, body, headers in failures:
+        too_long = b'"' + b"a" * route.body_bytes_max + b'"'
+        for status, body, headers in [*failures, (413, too_long, json)]:
             answer = await site.call(
                 route.method, path_of(route), caller="admin", data=body, headers=headers
             )
@@ -274,7 +278,11 @@ async def found(site: Site) -> dict[str, str]:
     return {"id": id_, "name": "full.bin", "sha256": sha256, "position": position}
 
 
+ENDED = ("cancelAction/{action}", "installedBase/{action}")
+"""An action is at most one of: to install, to give up, installed."""
+
 INCOMPLETE = {
+    *(f"GET {mount}{BASE}/{path}" for mount in MOUNTS for path in ENDED),
     "GET /docs/{file}",
     "GET /dl/{project}/{device}/{sha256}/{name}",  # its query is a signature
     "GET /api/v1/projects/{project}/actors/{id}",  # the id belongs to a rollout

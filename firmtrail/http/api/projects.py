@@ -33,6 +33,9 @@ from firmtrail.rules.artifact import Protocol
 from firmtrail.rules.device import Refused
 from firmtrail.rules.settings import INITIAL, Settings
 
+PARTS_MAX = 64
+"""Limits the models for which a project names a kind of software."""
+
 
 class WantedProject(StrictBody, frozen=True, kw_only=True):
     """Names the project to create."""
@@ -67,6 +70,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     artifact_names: dict[Protocol, ArtifactPattern]
     version_attribute: str | None
     model_attribute: str | None
+    hawkbit_parts: dict[Name, Name]
 
 
 class SettingsChange(StrictBody, frozen=True, kw_only=True):
@@ -88,6 +92,8 @@ class SettingsChange(StrictBody, frozen=True, kw_only=True):
     """For each protocol, which of several artifacts its clients get; replaces the whole setting."""
     version_attribute: AttributeKey | UnsetType | None = UNSET
     model_attribute: AttributeKey | UnsetType | None = UNSET
+    hawkbit_parts: Annotated[dict[Name, Name], Meta(max_length=PARTS_MAX)] | UnsetType = UNSET
+    """For each model, the kind of software that its clients expect; replaces the whole setting."""
 
 
 CHANGE_BYTES_MAX = 7 * 1024
