@@ -5,13 +5,23 @@ everything below, but neither `http.api` nor `protocols`. docs/console.md says h
 """
 
 from firmtrail.console import files
-from firmtrail.console.pages import audit, fleet, log, log_entry, moment, projects, sign_in
+from firmtrail.console.pages import (
+    audit,
+    fleet,
+    log,
+    log_entry,
+    moment,
+    projects,
+    search,
+    sign_in,
+)
 
 ROUTES = (
     *files.ROUTES,
     *sign_in.ROUTES,
     *projects.ROUTES,
     *fleet.ROUTES,
+    *search.ROUTES,
     *moment.ROUTES,
     *log.ROUTES,
     *log_entry.ROUTES,

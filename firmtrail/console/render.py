@@ -71,7 +71,11 @@ def secret(call: AnyCall, template: str, *, title: str, **values: Any) -> web.Re
 
 def redirect(call: AnyCall, *path: str, **query: str | int | None) -> web.Response:
     """Sends the browser to a page of the project after an action."""
-    location = here_of(call, None).url(*path, **query)
+    return to(here_of(call, None).url(*path, **query))
+
+
+def to(location: str) -> web.Response:
+    """Sends the browser to this address of the console."""
     return web.Response(status=303, headers={**HEADERS, **NO_STORE, "Location": location})
 
 

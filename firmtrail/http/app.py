@@ -37,9 +37,11 @@ from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
 from firmtrail.http.route import Route, ShowsProblem
+from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
+from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
 from firmtrail.recording.recorder import Recorder
@@ -105,6 +107,8 @@ def services(
         gate=Gate(connections or bounds(), clients, metrics),
         metrics=metrics,
         outdated=FleetTotals(db),
+        shared=SharedReads(),
+        adoption=Adoption(db),
         devices=Coalescer(db, device_current.load_live),
         histories=Coalescer(db, device_history.pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),

@@ -27,8 +27,10 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
+from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
 from firmtrail.recording.recorder import Recorder
@@ -136,6 +138,10 @@ class Services:
     is_demo: bool = False
     projects: config.ProjectMakers = "operator"
     """Names who may create projects."""
+    shared: SharedReads
+    """Shares what people look at for a moment."""
+    adoption: Adoption
+    """Keeps how many devices ran each version at earlier times."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """Limits how long a request waits for news before it is answered."""
     protocols: Collection[str] = config.PROTOCOLS

@@ -81,6 +81,11 @@ LEFT JOIN rollout_counts AS cell
 WHERE log_heads.log_id = $1
 GROUP BY log_heads.size"""
 
+_WAITING = f"""\
+SELECT coalesce(CAST(sum(cell.devices) AS bigint), 0)
+FROM rollout_counts AS cell
+WHERE cell.log_id = $1 AND cell.generation = {generation_of(NAME)} AND cell.outcome = ''"""
+
 _PENDING = f"""\
 SELECT
     pending.device, pending.offered_at_ms, device.recorded_at_ms, seen.seen_at_ms,
@@ -185,6 +190,13 @@ async def counts(
     [[size, *found]] = await db.read(Statement(_COUNTS, args))
     names = ("offered", "installed", "failed", "exhausted")
     return size, dict(zip(names, map(int, found), strict=True))
+
+
+async def count_waiting(db: Reader, log_id: int) -> int:
+    """Returns how many devices have an offer of a rollout without an outcome. A device counts once
+    for each rollout."""
+    [[found]] = await db.read(Statement(_WAITING, (log_id,)))
+    return int(found)
 
 
 async def pending(

@@ -23,6 +23,9 @@ PAGES = (
     "/log/1/300?as_of=@1200",
     "/audit",
     "/audit?as_of=@1200",
+    "?model=valve&days=7",
+    "/search?q=pump-00",
+    "/search?q=nothing-like-this",
 )
 """The paths below /console/{project}."""
 

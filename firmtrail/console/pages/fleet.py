@@ -1,27 +1,105 @@
-"""Shows a project's fleet: which versions it runs, now and as of a moment of the past."""
+"""Shows a project's fleet: what needs attention, which versions run, now and over time, and what
+happens at this moment."""
+
+from typing import Any, Literal
 
 from aiohttp import web
 
-from firmtrail.console import render
+from firmtrail.console import fleet_reads, render
+from firmtrail.console.fleet_reads import FleetView
 from firmtrail.console.here import Moment
-from firmtrail.console.moments import past_of
+from firmtrail.console.meaning import wording_of
+from firmtrail.console.moments import Past, past_of
 from firmtrail.console.rows import PROJECT, PageQuery, page
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
+from firmtrail.eventstore import log
 from firmtrail.http.call import Call
-from firmtrail.projections import fleet_versions
+from firmtrail.http.scalars import Name
+from firmtrail.projections import log_entries
+from firmtrail.projections.log_entries import Wanted
+
+FEED_MAX = 8
+FEED_LOOKED_AT_MAX = 200
+"""Limits the newest entries that are searched for those of the feed."""
+
+FEED_TYPES = log_entries.types_of(
+    (
+        "FirmwareInstalled",
+        "UpdateFailed",
+        "UpdateProgressed",
+        "UpdateOffered",
+        "DeviceRegistered",
+        "RolloutStarted",
+        "RollbackStarted",
+        "RolloutAdvanced",
+        "RolloutPaused",
+        "RolloutResumed",
+        "RolloutAborted",
+        "ReleaseAdded",
+        "ReleaseWithdrawn",
+    )
+)
+"""What the feed shows: only what every member may read of devices, releases and rollouts."""
 
 
-async def get_fleet(call: Call[PageQuery, None]) -> web.Response:
-    """Show which versions the fleet runs."""
+class FleetQuery(PageQuery, frozen=True, kw_only=True):
+    """Chooses what the chart shows."""
+
+    model: Name | None = None
+    days: Literal[7, 28, 90, 365] = 28
+
+
+type FleetCall = Call[FleetQuery, None]
+
+
+async def get_fleet(call: FleetCall) -> web.Response:
+    """Show the fleet: what needs attention, which versions run, and what happens."""
     past = await past_of(call)
-    size, counts = await fleet_versions.counts(call.services.db, call.log_id, past.stop)
+    view, values = await (_read(call, past) if call.query.part is None else _shared(call, past))
+    names = [name for each in values["feed"] for name in (each.actor, each.stream)]
     return render.page(
         call,
         "fleet.html",
         title="Fleet",
-        moment=Moment(size, *past),
-        devices=sum(count.devices for count in counts),
-        counts=counts,
+        moment=Moment(view.size, *past),
+        view=view,
+        wording=await wording_of(call, names),
+        days=call.query.days,
+        **values,
     )
 
 
-ROUTES = (page(PROJECT, get_fleet, has_past=True, is_view=True),)
+type FleetRead = tuple[FleetView, dict[str, Any]]
+"""The view, and the other values of the template."""
+
+
+async def _shared(call: FleetCall, past: Past) -> FleetRead:
+    """Returns what one of the open pages that read themselves again has read a moment ago. Someone
+    who comes to the page sees what they have just done."""
+    key = (call.log_id, past.stop, call.query.model, call.query.days)
+    return await call.services.shared.get(key, lambda: _read(call, past))
+
+
+async def _read(call: FleetCall, past: Past) -> FleetRead:
+    view = await fleet_reads.fleet_view(call, past.stop)
+    models, wanted = view.models, call.query.model
+    model = wanted if wanted in models else next(iter(models), None)
+    chart, stop_ms = None, past.at_ms or call.services.access.now_ms()
+    if model is not None:
+        days = call.query.days
+        chart = await fleet_reads.adoption_of(call, view, model, days=days, stop_ms=stop_ms)
+    head = await log.head(call.services.db, call.log_id)
+    feed = await _feed(call, view.size if past.stop is None else past.stop)
+    return view, {"chart": chart, "model": model, "feed": feed, "number": head.number}
+
+
+async def _feed(call: FleetCall, stop: int) -> list[Recorded]:
+    """Returns the newest events that the feed shows, of the last few before `stop`."""
+    start = max(0, stop - FEED_LOOKED_AT_MAX)
+    wanted = Wanted(call.log_id, start, max(0, stop), types=FEED_TYPES)
+    found = await log_entries.newest_page(call.services.db, wanted, limit=FEED_MAX)
+    return [decode(position, text) for position, _, text in found.entries]
+
+
+ROUTES = (page(PROJECT, get_fleet, query=FleetQuery, has_past=True, is_view=True),)

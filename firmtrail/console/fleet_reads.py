@@ -1,0 +1,247 @@
+"""Reads what the fleet page shows, at a bounded cost, whatever the fleet's size.
+
+Counts come from views and indexes. The one count that needs a scan, of silent devices, is made only
+for a fleet of up to `SCANNED_MAX` devices; a larger one gets a link to the list instead.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from semver import Version
+
+from firmtrail.console.charts import Mark, SharesChart, Step, shares
+from firmtrail.database.database import Reader
+from firmtrail.eventstore import sizes
+from firmtrail.http import attention
+from firmtrail.http.attention import FAILING_MAX, Note
+from firmtrail.http.call import AnyCall
+from firmtrail.http.decisions import consistent_read
+from firmtrail.projections import device_current, device_offers, fleet_versions, rollouts
+from firmtrail.projections.device_current import Filter
+from firmtrail.projections.fleet_versions import VersionCount
+from firmtrail.projections.rollouts import RolloutTexts
+from firmtrail.rules import release, version
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.release import CurrentReleases
+from firmtrail.rules.rollout import RolloutState
+
+DAY_MS = 86_400_000
+SILENT_MS = 7 * DAY_MS
+SCANNED_MAX = 20_000
+VERSIONS_MAX = 30
+ROLLOUTS_MAX = 5
+STEPS = 40
+RATE_MS = 60_000
+
+
+class VersionLine(NamedTuple):
+    """Describes a version of a model, and how many devices run it."""
+
+    model: str | None
+    version: str | None
+    devices: int
+    share: float
+    is_latest: bool
+    is_withdrawn: bool
+
+
+class RolloutLine(NamedTuple):
+    """Describes a rollout or a rollback, and what became of its offers."""
+
+    state: RolloutState
+    offered: int
+    installed: int
+    failed: int
+    waiting: int
+
+
+class Shares(NamedTuple):
+    """Counts devices by how they are; None: not counted."""
+
+    devices: int
+    on_latest: float | None
+    """The share of the devices whose model has a release."""
+    on_their_way: int | None = None
+    failing: int | None = None
+    silent: int | None = None
+    events_a_minute: int | None = None
+
+
+class FleetView(NamedTuple):
+    """Holds what the page shows; the past has neither notes nor rollouts under way."""
+
+    size: int
+    shares: Shares
+    models: list[str]
+    """The models with devices, the one with the most first."""
+    versions: list[VersionLine]
+    versions_left_out: int
+    notes: list[Note]
+    rollouts: list[RolloutLine]
+    control: Control
+
+
+async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
+    """Returns the fleet now, or after the first `stop` events."""
+    async with consistent_read(call) as now:
+        _, counts = await fleet_versions.counts(now.reader, call.log_id, stop)
+        lines = [] if stop is not None else await _rollouts(now.reader, call.log_id, now.control)
+    control = now.control
+    current = control.current if stop is None else _current_then(control, stop)
+    total = sum(count.devices for count in counts)
+    found = Shares(total, _on_latest(counts, current))
+    notes: list[Note] = []
+    if stop is None:
+        found = await _shares_now(call, found, now.size)
+        _, notes = await attention.notes(call)
+    versions = _lines(counts, control, current)
+    return FleetView(
+        now.size,
+        found,
+        _models(counts),
+        versions[:VERSIONS_MAX],
+        len(versions[VERSIONS_MAX:]),
+        notes,
+        lines,
+        control,
+    )
+
+
+def _current_then(control: Control, stop: int) -> CurrentReleases:
+    return release.current(release.as_of(control.releases.values(), stop))
+
+
+async def _shares_now(call: AnyCall, found: Shares, size: int) -> Shares:
+    db, now_ms = call.services.db, call.services.access.now_ms()
+    head = (call.log_id, call.project)
+    silent = None
+    if found.devices <= SCANNED_MAX:
+        which = Filter(silent_since_ms=now_ms - SILENT_MS)
+        silent = await device_current.count(db, head, which)
+    before = await sizes.at(db, call.log_id, now_ms - RATE_MS)
+    return found._replace(
+        on_their_way=await device_offers.count_waiting(db, call.log_id),
+        failing=await device_current.count_failing(db, call.log_id, devices_max=FAILING_MAX),
+        silent=silent,
+        events_a_minute=max(0, size - max(0, before)),
+    )
+
+
+def _on_latest(counts: Sequence[VersionCount], current: CurrentReleases) -> float | None:
+    known = [count for count in counts if count.model in current]
+    total = sum(count.devices for count in known)
+    if not total:
+        return None
+    latest = sum(
+        count.devices
+        for count in known
+        if count.version is not None
+        and release.outdated_since_ms(current, count.model, count.version) is None
+    )
+    return latest / total
+
+
+def _models(counts: Sequence[VersionCount]) -> list[str]:
+    devices: dict[str, int] = {}
+    for count in counts:
+        if count.model is not None:
+            devices[count.model] = devices.get(count.model, 0) + count.devices
+    return sorted(devices, key=lambda model: (-devices[model], model))
+
+
+def _lines(
+    counts: Sequence[VersionCount], control: Control, current: CurrentReleases
+) -> list[VersionLine]:
+    """Returns a line for each version: by model, the highest version first."""
+    total = sum(count.devices for count in counts) or 1
+    found = [
+        VersionLine(
+            count.model,
+            count.version,
+            count.devices,
+            count.devices / total,
+            _is_latest(current, count),
+            _is_withdrawn(control, count.model, count.version),
+        )
+        for count in counts
+    ]
+    found.sort(key=lambda line: _rank(line.version), reverse=True)
+    return sorted(found, key=lambda line: line.model or "~")
+
+
+def _is_latest(current: CurrentReleases, count: VersionCount) -> bool:
+    of_model = current.get(count.model or "")
+    return of_model is not None and of_model.latest.version == count.version
+
+
+def _is_withdrawn(control: Control, model: str | None, text: str | None) -> bool:
+    return model is not None and text is not None and is_withdrawn(control, model, text)
+
+
+def _rank(text: str | None) -> Version:
+    return version.precedence(text or "0.0.0-0")
+
+
+async def _rollouts(reader: Reader, log_id: int, control: Control) -> list[RolloutLine]:
+    """Returns the newest rollouts that are under way or paused."""
+    open_ones = [
+        each
+        for each in control.rollouts.values()
+        if each.phase != "aborted"
+        and not (each.version and is_withdrawn(control, each.model, each.version))
+    ]
+    newest = sorted(open_ones, key=lambda each: -each.position)[:ROLLOUTS_MAX]
+    return [await _rollout_line(reader, log_id, control, each) for each in newest]
+
+
+async def _rollout_line(
+    reader: Reader, log_id: int, control: Control, state: RolloutState
+) -> RolloutLine:
+    tries_max = control.settings.max_attempts
+    _, counted = await device_offers.counts(reader, log_id, state.id, tries_max)
+    failed = counted["failed"] + counted["exhausted"]
+    offered, installed = counted["offered"], counted["installed"]
+    return RolloutLine(state, offered, installed, failed, max(0, offered - installed - failed))
+
+
+async def adoption_of(
+    call: AnyCall, view: FleetView, model: str, *, days: int, stop_ms: int
+) -> SharesChart | None:
+    """Returns the chart of the versions of a model over the last days before `stop_ms`."""
+    times = step_times(stop_ms, days)
+    counts = await call.services.adoption.at(call.log_id, times, stop_ms)
+    steps = [
+        Step(at_ms, {each.version or "": each.devices for each in found if each.model == model})
+        for at_ms, found in zip(times, counts, strict=True)
+    ]
+    first = next((n for n, step in enumerate(steps) if step.counts), len(steps))
+    texts = await _texts(call)
+    marks = [mark for each in view.control.rollouts.values() for mark in _marks(each, model, texts)]
+    return shares(steps[first:], marks, lambda text: _is_withdrawn(view.control, model, text))
+
+
+async def _texts(call: AnyCall) -> dict[str, RolloutTexts]:
+    _, texts = await rollouts.texts(call.services.db, call.log_id)
+    return texts
+
+
+def step_times(stop_ms: int, days: int) -> list[int]:
+    """Returns the times of a chart's steps: multiples of the step, so that they are the same for
+    a while, and the end."""
+    step_ms = days * DAY_MS // STEPS
+    last = stop_ms // step_ms * step_ms
+    times = [last - n * step_ms for n in range(STEPS - 1, -1, -1)]
+    return [*times, stop_ms] if last < stop_ms else times
+
+
+def _marks(state: RolloutState, model: str, texts: dict[str, RolloutTexts]) -> list[Mark]:
+    if state.model != model:
+        return []
+    if state.is_rollback:
+        return [Mark(state.started_at_ms, f"recall of {state.bad_version}", is_bad=True)]
+    marks = [Mark(state.started_at_ms, f"rollout of {state.version}")]
+    if state.phase in {"paused", "aborted"}:
+        own = state.id in texts and texts[state.id].is_own_pause
+        words = "paused itself" if own else state.phase
+        marks.append(Mark(state.phase_at_ms, words, is_bad=True))
+    return marks

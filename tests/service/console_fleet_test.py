@@ -1,0 +1,117 @@
+"""Checks the fleet page and the search: their numbers are those of the API, for every role."""
+
+import re
+
+import pytest
+
+from tests.service.site import P, Site
+from tests.service.steered import post
+
+FLEET = "/console/acme"
+
+
+async def page(site: Site, path: str = FLEET, caller: str = "admin") -> str:
+    answer = await site.get(path, caller)
+    assert answer.status == 200, answer.body
+    return answer.body.decode()
+
+
+def facts(html: str) -> dict[str, str]:
+    found = re.findall(r"<b>([^<]*)</b><span>([^<]*)</span>", html)
+    return {name: value.replace("\N{NARROW NO-BREAK SPACE}", "") for value, name in found}
+
+
+async def test_the_fleet_page_counts_what_the_api_counts(fleet: Site) -> None:
+    await fleet.report({"version": "1.2.0"})
+    shown = facts(await page(fleet))
+    assert shown["on their latest release"] == "50.0%"
+    assert (shown["failing"], shown["silent for a week"]) == ("0", "0")
+
+
+async def test_a_failing_device_and_a_paused_rollout_are_noted(fleet: Site) -> None:
+    started = await post(fleet, "rollouts", {"version": "1.2.0", "model": "m"})
+    name = started.json["id"]
+    await fleet.get(f"{P}/devices/d1/update", "device")
+    assert facts(await page(fleet))["on their way"] == "1"
+    await fleet.report({"version": "1.2.0", "status": "failed"})
+    await post(fleet, f"rollouts/{name}/pause", {"reason": "look first"})
+    html = await page(fleet, caller="viewer")
+    assert "1 device failed" in html
+    assert f'href="{FLEET}/rollouts/{name}">Look at it' in html
+    assert "is paused: look first" in html
+
+
+async def test_the_feed_says_what_devices_did_last(fleet: Site) -> None:
+    html = await page(fleet, caller="viewer")
+    assert re.search(r'href="/console/acme/devices/d2">d2</a> installed', html)
+    assert "became" not in html, "members are no matter of the feed"
+    assert "/log/" not in html, "a viewer may not read the log"
+    assert "/log/1/" in await page(fleet, caller="auditor")
+
+
+@pytest.mark.parametrize(
+    ("caller", "is_offered"),
+    [("viewer", False), ("auditor", False), ("operator", True), ("admin", True)],
+)
+async def test_only_those_who_may_steer_see_how_to(
+    fleet: Site, caller: str, is_offered: bool
+) -> None:
+    html = await page(fleet, caller=caller)
+    assert ("Halt everything" in html) == is_offered
+    assert "Halt everything" not in await page(fleet, f"{FLEET}?as_of=@5", caller)
+
+
+async def test_the_past_shows_the_versions_of_then(fleet: Site) -> None:
+    size = (await fleet.get(f"{P}/devices")).headers["Firmtrail-Log-Size"]
+    await fleet.report({"version": "1.2.0"})
+    now, then = await page(fleet), await page(fleet, f"{FLEET}?as_of=@{size}")
+    versions = [re.findall(r'version=([\d.]+)[^"]*">', html) for html in (now, then)]
+    assert versions == [["1.2.0", "1.0.0"], ["1.0.0"]]
+    assert 'hx-get="' not in then, "the past does not move"
+
+
+async def test_an_empty_project_says_what_would_fill_it(site: Site) -> None:
+    html = await page(site, "/console/other", "stranger")
+    assert "firmtrail device add pump-1 --project other" in html
+
+
+async def test_the_live_part_is_read_again_alone(fleet: Site) -> None:
+    html = await page(fleet, f"{FLEET}?part=live")
+    assert html.lstrip().startswith('<div class="live"')
+
+
+@pytest.mark.parametrize(
+    ("text", "leads_to"),
+    [
+        ("d1", "/devices/d1"),
+        ("1.1.0", "/releases/m/1.1.0"),
+        ("3", "/log/1/3"),
+        ("%20d1", "/devices/d1"),
+    ],
+)
+async def test_a_name_leads_to_its_page(fleet: Site, text: str, leads_to: str) -> None:
+    answer = await fleet.client.get(
+        f"{FLEET}/search?q={text}",
+        headers={"Authorization": f"Bearer {fleet.credentials['admin']}"},
+        allow_redirects=False,
+    )
+    assert (answer.status, answer.headers["Location"]) == (303, f"{FLEET}{leads_to}")
+
+
+async def test_a_beginning_lists_its_matches(fleet: Site) -> None:
+    html = await page(fleet, f"{FLEET}/search?q=1.")
+    assert re.findall(r'href="/console/acme/releases/m/([\d.]+)"', html) == [
+        "1.2.0",
+        "1.1.0",
+        "1.0.0",
+    ]
+    part = await page(fleet, f"{FLEET}/search?q=d&part=matches")
+    assert "<html" not in part
+    assert re.findall(r'<span class="mono">(\w+)</span>', part) == ["d1", "d2"]
+
+
+async def test_a_search_that_finds_nothing_says_so(fleet: Site) -> None:
+    html = await page(fleet, f"{FLEET}/search?q=%3Cscript%3E")
+    assert "Nothing has a name that begins so" in html
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html
