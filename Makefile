@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-fast check fix docs check-go fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check fix docs screenshots check-go fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -36,6 +36,10 @@ fix: .venv/requirements-dev.installed
 # Writes the parts of docs/ that follow from the code: events, metrics, options, imports.
 docs: .venv/requirements-dev.installed
 	.venv/bin/python -m tests.docs
+
+# Makes the pictures in docs/pictures with Debian's chromium, from the demo's fleet.
+screenshots: .venv/requirements-dev.installed
+	.venv/bin/python -m tests.browser.screenshots
 
 # Needs Debian's golang-go and golang-golang-x-mod-dev: see tests/end_to_end/check_go.py.
 check-go: .venv/requirements-dev.installed

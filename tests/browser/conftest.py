@@ -1,5 +1,6 @@
 """A service with the demo's fleet, and one browser; both serve all tests of a module."""
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,14 @@ def console_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 async def console(console_file: Path) -> AsyncIterator[Console]:
-    async with opened(f"sqlite:///{console_file}") as db:
+    async with serving(console_file) as served:
+        yield served
+
+
+@contextlib.asynccontextmanager
+async def serving(path: Path) -> AsyncIterator[Console]:
+    """Serves the demo's fleet from this empty database; files next to it belong to the service."""
+    async with opened(f"sqlite:///{path}") as db:
         recorder, access = Recorder(db), new_access(db)
         async with db.transaction() as tx:
             [[[actor_id]]] = await tx.run(people.ensure(new_id("u"), EMAIL, 0))
@@ -68,13 +76,13 @@ async def console(console_file: Path) -> AsyncIterator[Console]:
         log_id = await access.project(demo_fleet.PROJECT)
         assert log_id is not None
         session = await begin_session(db, access, actor_id)
-        publisher = new_publisher(db, console_file.parent / "signed", recorder.minimum_sizes)
+        publisher = new_publisher(db, path.parent / "signed", recorder.minimum_sizes)
         services = app.services(
             db,
             access,
             recorder,
             publisher=publisher,
-            artifacts=Artifacts(console_file.parent / "artifacts"),
+            artifacts=Artifacts(path.parent / "artifacts"),
         )
         async with _served(services) as url:
             yield Console(url, services, recorder, db, log_id, actor_id, session)
@@ -102,6 +110,13 @@ class _served:  # noqa: N801 (used as a function)
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    async with browsing() as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def browsing() -> AsyncIterator[Browser]:
+    """Starts Debian's browser: `apt-get install chromium`."""
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield started

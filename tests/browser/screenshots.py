@@ -1,0 +1,44 @@
+"""Makes the pictures of the console in docs/pictures from a running service: `make screenshots`."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from playwright.async_api import Browser
+
+from tests.browser.conftest import Console, browsing, serving
+from tests.browser.visit import SCHEMES, visiting
+from tests.databases import sqlite_template
+
+FOLDER = Path(__file__).parent.parent.parent / "docs" / "pictures"
+SIZE = (1280, 860)
+PICTURES = {"fleet": "", "past": "?as_of=@1200"}
+"""The pictures by name, and the pages that they show."""
+
+BYTES_MAX = 200 * 1024
+
+
+async def take(browser: Browser, console: Console, name: str, path: str) -> None:
+    """Takes a picture of the page in each colour scheme."""
+    async with visiting(browser, console) as visit:
+        for scheme in SCHEMES:
+            await visit.show(SIZE, scheme)
+            await visit.open(f"{console.project}{path}")
+            file = FOLDER / f"{name}-{scheme}.png"
+            picture = await visit.page.screenshot(path=file)
+            assert len(picture) < BYTES_MAX, f"{file} has {len(picture)} bytes"
+        await visit.check()
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "firmtrail.db"
+        path.write_bytes(sqlite_template())
+        async with serving(path) as console, browsing() as browser:
+            for name, page in PICTURES.items():
+                await take(browser, console, name, page)
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    asyncio.run(main())
