@@ -1,5 +1,5 @@
-"""Shows a project's fleet: what needs attention, which versions run, now and over time, and what
-happens at this moment."""
+"""Shows a project's fleet: notes on what needs attention, the versions that run, now and over time,
+and the newest events."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from firmtrail.console import fleet_reads, render
 from firmtrail.console.fleet_reads import FleetView
 from firmtrail.console.here import Moment
 from firmtrail.console.meaning import wording_of
-from firmtrail.console.moments import Past, past_of
+from firmtrail.console.moments import PastMoment, past_of
 from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
@@ -40,7 +40,7 @@ FEED_TYPES = log_entries.types_of(
         "ReleaseWithdrawn",
     )
 )
-"""What the feed shows: only what every member may read of devices, releases and rollouts."""
+"""The events of the feed: those of devices, releases and rollouts that every member may read."""
 
 
 class FleetQuery(PageQuery, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ type FleetCall = Call[FleetQuery, None]
 
 
 async def get_fleet(call: FleetCall) -> web.Response:
-    """Show the fleet: what needs attention, which versions run, and what happens."""
+    """Show the fleet: notes that need attention, the versions that run, and the newest events."""
     past = await past_of(call)
     view, values = await (_read(call, past) if call.query.part is None else _shared(call, past))
     names = [name for each in values["feed"] for name in (each.actor, each.stream)]
@@ -74,14 +74,14 @@ type FleetRead = tuple[FleetView, dict[str, Any]]
 """The view, and the other values of the template."""
 
 
-async def _shared(call: FleetCall, past: Past) -> FleetRead:
+async def _shared(call: FleetCall, past: PastMoment) -> FleetRead:
     """Returns what one of the open pages that read themselves again has read a moment ago. Someone
     who comes to the page sees what they have just done."""
     key = (call.log_id, past.stop, call.query.model, call.query.days)
     return await call.services.shared.get(key, lambda: _read(call, past))
 
 
-async def _read(call: FleetCall, past: Past) -> FleetRead:
+async def _read(call: FleetCall, past: PastMoment) -> FleetRead:
     view = await fleet_reads.fleet_view(call, past.stop)
     models, wanted = view.models, call.query.model
     model = wanted if wanted in models else next(iter(models), None)

@@ -14,7 +14,7 @@ from firmtrail.http.scalars import SearchText
 from firmtrail.http.search import Match
 
 
-class SearchQuery(PageQuery, frozen=True, kw_only=True):
+class FindQuery(PageQuery, frozen=True, kw_only=True):
     """Gives the beginning of a name."""
 
     q: SearchText | None = None
@@ -27,7 +27,7 @@ class ShownMatch(msgspec.Struct, frozen=True):
     url: str
 
 
-async def get_search(call: Call[SearchQuery, None]) -> web.Response:
+async def get_search(call: Call[FindQuery, None]) -> web.Response:
     """Lead to what the text names, or show what begins with it."""
     text = call.query.q or ""
     past = await past_of(call)
@@ -67,7 +67,7 @@ ROUTES = (
     page(
         f"{PROJECT}/search",
         get_search,
-        query=SearchQuery,
+        query=FindQuery,
         has_past=True,
         answers={200: HTML, 303: None, 304: None},
         is_view=True,
