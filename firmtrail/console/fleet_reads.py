@@ -71,6 +71,7 @@ class FleetView(NamedTuple):
     """Holds what the page shows; the past has neither notes nor rollouts under way."""
 
     size: int
+    counts: Sequence[VersionCount]
     shares: Shares
     models: list[str]
     """The models with devices, the one with the most first."""
@@ -97,6 +98,7 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
     versions = _lines(counts, control, current)
     return FleetView(
         now.size,
+        counts,
         found,
         _models(counts),
         versions[:VERSIONS_MAX],
@@ -209,10 +211,11 @@ async def adoption_of(
 ) -> SharesChart | None:
     """Returns the chart of the versions of a model over the last days before `stop_ms`."""
     times = step_times(stop_ms, days)
-    counts = await call.services.adoption.at(call.log_id, times, stop_ms)
+    earlier = await call.services.adoption.at(call.log_id, times, stop_ms)
+    counts = [*zip(times, earlier, strict=True), (stop_ms, view.counts)]
     steps = [
         Step(at_ms, {each.version or "": each.devices for each in found if each.model == model})
-        for at_ms, found in zip(times, counts, strict=True)
+        for at_ms, found in counts
     ]
     first = next((n for n, step in enumerate(steps) if step.counts), len(steps))
     texts = await _texts(call)
@@ -226,12 +229,11 @@ async def _texts(call: AnyCall) -> dict[str, RolloutTexts]:
 
 
 def step_times(stop_ms: int, days: int) -> list[int]:
-    """Returns the times of a chart's steps: multiples of the step, so that they are the same for
-    a while, and the end."""
+    """Returns the times of a chart's steps before its end. They are multiples of the step, so that
+    they are the same for a while."""
     step_ms = days * DAY_MS // STEPS
-    last = stop_ms // step_ms * step_ms
-    times = [last - n * step_ms for n in range(STEPS - 1, -1, -1)]
-    return [*times, stop_ms] if last < stop_ms else times
+    last = (stop_ms - 1) // step_ms * step_ms
+    return [last - n * step_ms for n in range(STEPS - 1, -1, -1)]
 
 
 def _marks(state: RolloutState, model: str, texts: dict[str, RolloutTexts]) -> list[Mark]:

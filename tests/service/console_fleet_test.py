@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from firmtrail.commands import demo_fleet
+from firmtrail.database.database import Statement
+from tests.people import begin_session, issue_token
 from tests.service.site import P, Site
 from tests.service.steered import post
 
@@ -90,11 +93,7 @@ async def test_the_live_part_is_read_again_alone(fleet: Site) -> None:
     ],
 )
 async def test_a_name_leads_to_its_page(fleet: Site, text: str, leads_to: str) -> None:
-    answer = await fleet.client.get(
-        f"{FLEET}/search?q={text}",
-        headers={"Authorization": f"Bearer {fleet.credentials['admin']}"},
-        allow_redirects=False,
-    )
+    answer = await fleet.get(f"{FLEET}/search?q={text}")
     assert (answer.status, answer.headers["Location"]) == (303, f"{FLEET}{leads_to}")
 
 
@@ -115,3 +114,31 @@ async def test_a_search_that_finds_nothing_says_so(fleet: Site) -> None:
     assert "Nothing has a name that begins so" in html
     assert "&lt;script&gt;" in html
     assert "<script>" not in html
+
+
+async def test_the_chart_has_the_numbers_of_the_timeline(site: Site) -> None:
+    admin = (await site.services.db.read(Statement("SELECT actor_id FROM members LIMIT 1")))[0][0]
+    await demo_fleet.ensure(site.services.db, admin)
+    access = site.services.access
+    log_id = await access.project(demo_fleet.PROJECT)
+    assert log_id is not None
+    token = await issue_token(site.services.recorder, log_id, admin, "admin")
+    site.credentials["demo"] = token.text
+    site.sessions["demo"] = await begin_session(site.services.db, access, admin)
+    html = await page(site, f"/console/{demo_fleet.PROJECT}?model=pump", "demo")
+    rows = re.findall(
+        r'<tr><th scope="row"><time datetime="([^"]+)".*?</th>(.*?)</tr>', html, re.DOTALL
+    )
+    head = html.partition('id="shares-rows"')[2].partition("</thead>")[0]
+    shown = re.findall(r'<th scope="col" class="n">([^<]+)</th>', head)
+    names = [None if name == "nothing yet" else name for name in shown]
+    for time, cells in rows[1:-1:7]:
+        path = f"/api/v1/projects/{demo_fleet.PROJECT}/versions?as_of={time}"
+        known = {
+            each["version"]: each["devices"]
+            for each in (await site.get(path, "demo")).json["items"]
+            if each["model"] == "pump"
+        }
+        counts = map(int, re.findall(r'class="n">(\d+)<', cells))
+        assert {name: n for name, n in zip(names, counts, strict=True) if n} == known
+    assert len(rows) > 30
