@@ -21,7 +21,7 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from firmtrail.cli import credentials, loop, output, reasons
 from firmtrail.cli.numbers import Whole
 from firmtrail.exits import CouldNotRun
-from firmtrail.simulate import checks, fleet, steered_play, workload
+from firmtrail.simulate import checks, fleet, foreign_play, memfault, steered_play, workload
 from firmtrail.simulate.client import CONNECTIONS, Client, Pacer, Tally
 from firmtrail.simulate.fleet import Post, SimulatedDevice
 from firmtrail.simulate.workload import AdvanceBar, Plan
@@ -30,6 +30,11 @@ REQUEST_TIMEOUT_S = 30
 
 type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 """Simulates, compares, and returns the summary."""
+
+type Speaking = Callable[[Client], Awaitable[foreign_play.Speech]]
+"""Returns what speaks a protocol in a project."""
+
+SPEECHES: dict[str, Speaking] = {"memfault": memfault.speech}
 
 _token = functools.partial(
     credentials.token_options,
@@ -63,6 +68,11 @@ _token = functools.partial(
     type=Whole(2, 100),
     help="With --steer: the percentage of installs that fail. The rollout pauses at half of it.",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(list(SPEECHES)),
+    help="Play a fleet of clients of this protocol instead of Firmtrail's own.",
+)
 @click.option("--seed", help="A text that chooses what happens; the same text repeats it.")
 @output.json_option
 @_token
@@ -79,6 +89,7 @@ def simulate(
     duration: int | None,
     is_steered: bool,
     fail_percent: int,
+    protocol: str | None,
     seed: str | None,
     json: bool,
 ) -> None:
@@ -93,6 +104,9 @@ def simulate(
     With --steer, devices check in and follow the answers. 1.1.0 is rolled out, first to 10 percent,
     then to 50, where so many installs fail that the rollout must pause itself; then it is rolled
     back. Each answer, the report at which the rollout pauses, and all counts are checked too.
+
+    With --protocol, the devices are clients of another protocol, and do what those can: 1.1.0 is
+    rolled out to all of them, and rolled back. Idle polls must record nothing.
     """
     if token is None:
         raise click.UsageError(
@@ -102,8 +116,12 @@ def simulate(
     if is_steered and (duration is not None or devices < steered_play.DEVICES_MIN):
         least = f"at least {steered_play.DEVICES_MIN} devices"
         raise click.UsageError(f"--steer needs {least} and excludes --duration.")
+    if protocol is not None and (is_steered or duration is not None):
+        raise click.UsageError("--protocol excludes --steer and --duration.")
     plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
     play = steered_play.play if is_steered else _report
+    if protocol is not None:
+        play = functools.partial(_speak, SPEECHES[protocol])
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
     if json:
         output.show_json(summary)
@@ -136,6 +154,13 @@ async def _check_reachable(session: ClientSession, url: str) -> None:
             pass
     except (ClientError, InvalidURL, TimeoutError) as error:
         raise CouldNotRun(reasons.of_connection(url, error)) from error
+
+
+async def _speak(
+    speech: Speaking, client: Client, plan: Plan, progress: Progress
+) -> dict[str, Any]:
+    """Simulates devices of another protocol."""
+    return await foreign_play.play(client, await speech(client), plan, progress)
 
 
 async def _report(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:

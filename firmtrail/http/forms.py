@@ -18,7 +18,8 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest, Fault, TooLarge, UnsupportedMediaType
 from firmtrail.http.faults import reason_of
 from firmtrail.http.incoming import read_bytes
-from firmtrail.http.validate import invalid, parameter_reader
+from firmtrail.http.parameters import parameter_reader
+from firmtrail.http.validate import invalid
 
 FORM = "application/x-www-form-urlencoded"
 

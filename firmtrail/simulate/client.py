@@ -86,6 +86,7 @@ class Client:
     def __init__(self, session: ClientSession, url: str, project: str, token: str) -> None:
         self._session = session
         self._url = url.rstrip("/")
+        self.project = project
         self.path = f"/api/v1/projects/{project}"
         """The project's path, with which every path from the service begins."""
         self._token = token
@@ -113,6 +114,21 @@ class Client:
 
     async def download(self, device: SimulatedDevice, url: str) -> ServiceAnswer:
         return await self._ask("GET", url.removeprefix(self.path), device.secret)
+
+    async def gateway_token(self) -> str:
+        """Issues a token of role gateway for the project, and returns its text."""
+        body = {"project": self.project, "role": "gateway", "name": "simulation"}
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        answer = await self.call("POST", "/api/v1/tokens", headers, msgspec.json.encode(body))
+        return str(_done("/api/v1/tokens", answer)["token"])
+
+    async def call(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> ServiceAnswer:
+        """Sends a request of another protocol, to a path of the service or to a whole URL, until
+        the answer is not "try again later"."""
+        whole = url if url.startswith(("http://", "https://")) else self._url + url
+        return await self._tried(method, URL(whole, encoded=True), headers, body)
 
     async def register(self, fleet: Sequence[SimulatedDevice], model: str) -> None:
         """Registers devices, and gives each the secret made for it. If an answer is lost, its
@@ -185,6 +201,11 @@ class Client:
         headers = {"Authorization": f"Bearer {credential}", "Content-Type": "application/json"}
         headers |= more or {}
         url = URL(self._url + self.path + path, encoded=True)
+        return await self._tried(method, url, headers, body)
+
+    async def _tried(
+        self, method: str, url: URL, headers: Mapping[str, str], body: bytes | None
+    ) -> ServiceAnswer:
         give_up_s = time.monotonic() + PATIENCE_S
         attempts = 0
         while time.monotonic() < give_up_s:

@@ -13,12 +13,12 @@ from firmtrail.http.api.releases import NewRelease
 from firmtrail.http.api.reports import Report
 from firmtrail.http.api.rollout_starts import WantedRollback
 from firmtrail.http.errors import FAULTS_MAX, BadRequest, Invalid, TooLarge
+from firmtrail.http.parameters import query_reader
 from firmtrail.http.validate import (
     BodyReader,
     FaultyItem,
     body_reader,
     is_optional,
-    query_reader,
     skipping_reader,
     takes_arrays,
 )

@@ -16,6 +16,7 @@ from aiohttp import ClientSession
 from rich.progress import Progress
 
 from firmtrail.cli import output
+from firmtrail.cli.simulate import SPEECHES
 from firmtrail.exits import CouldNotRun
 from firmtrail.simulate import checks, fleet, steered_checks, steered_play, visits
 from firmtrail.simulate.attempts import OfferHistory, Pause
@@ -59,6 +60,21 @@ def test_a_fleet_finds_what_it_reported(serve: Serve, database: str) -> None:
     again = firmtrail(database, "simulate", *to, "--devices", "20", "--duration", "2")
     assert (again.exit_code, again.json["differences"]) == (0, 0), again.said
     assert again.json["reports recorded"] > 100
+
+
+@pytest.mark.parametrize("protocol", SPEECHES)
+def test_a_fleet_of_another_protocol_gets_what_was_ordered(
+    serve: Serve, database: str, tmp_path: Path, protocol: str
+) -> None:
+    token = new_project(database)
+    url = serve(database, "--artifacts", str(tmp_path / "artifacts")).url
+    to = ("--url", url, "--token", token, "--project", "acme", "--json", "--rate", "100000")
+    done = firmtrail(database, "simulate", *to, "--protocol", protocol, "--devices", "100")
+    assert (done.exit_code, done.json["differences"]) == (0, 0), done.said
+    assert done.json["installed"] == done.json["files loaded"] - done.json["failed"] == 200
+    assert done.json["polls"] >= 500
+    steered = firmtrail(database, "simulate", *to, "--protocol", protocol, "--steer")
+    assert (steered.exit_code, "--protocol excludes" in steered.said) == (2, True)
 
 
 def test_a_fleet_without_rights_or_project_could_not_run(serve: Serve, database: str) -> None:
