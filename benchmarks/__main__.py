@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import scale, short, steering, table
+from benchmarks import protocols, scale, short, steering, table
 from benchmarks.table import Row
 
 
@@ -22,6 +22,9 @@ def main() -> int:
         "--steering",
         action="store_true",
         help="orders to a million devices, and the rows that their idle polls leave; nothing else",
+    )
+    longer.add_argument(
+        "--protocols", action="store_true", help="only devices of other protocols, next to our own"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--reports", type=int, default=scale.REPORTS, help="for --scale")
@@ -39,7 +42,13 @@ def main() -> int:
 def _measured(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     if options.steering:
         return steering.run(options.devices)
-    return scale.run(options.reports) if options.scale else short.run()
+    if options.protocols:
+        return protocols.run()
+    if options.scale:
+        return scale.run(options.reports)
+    rows, faults = short.run()
+    spoken, more_faults = protocols.run()
+    return [*rows, *spoken], [*faults, *more_faults]
 
 
 sys.exit(main())

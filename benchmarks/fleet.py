@@ -149,20 +149,20 @@ def gateway_arrays(arrays: Iterator[list[dict[str, Any]]], token: str) -> Iterat
         yield Sent(post(f"{P}/reports", token, array), keys)
 
 
-def post(path: str, credential: str, body: object) -> bytes:
+def post(path: str, credential: str, body: object, scheme: str = "Bearer") -> bytes:
     """Returns a POST of a JSON body."""
     encoded = msgspec.json.encode(body)
     headers = f"Content-Type: application/json\r\nContent-Length: {len(encoded)}\r\n"
-    return _head("POST", path, credential, headers) + encoded
+    return _head("POST", path, f"{scheme} {credential}", headers) + encoded
 
 
-def get(path: str, credential: str, headers: str = "") -> bytes:
+def get(path: str, credential: str, headers: str = "", scheme: str = "Bearer") -> bytes:
     """Returns a GET; each of the headers ends its line."""
-    return _head("GET", path, credential, headers)
+    return _head("GET", path, f"{scheme} {credential}", headers)
 
 
-def _head(method: str, path: str, credential: str, headers: str) -> bytes:
+def _head(method: str, path: str, authorization: str, headers: str) -> bytes:
     return (
         f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Authorization: Bearer {credential}\r\n{headers}\r\n"
+        f"Authorization: {authorization}\r\n{headers}\r\n"
     ).encode()

@@ -55,6 +55,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Each answer that was not a good one, and each connection that broke."""
     kept: list[tuple[int, bytes]]
     """(number of the request, body of its answer)"""
+    took_s: float
+    """The time until the last answer."""
     ran_out: bool
     """There were too few requests for the time, so the figures are useless."""
 
@@ -94,9 +96,9 @@ class Load:
             await asyncio.sleep(self.job.interval_s / self.job.connections)
         async with asyncio.timeout(WARMUP_S + self.job.measured_s + STRAGGLER_S_MAX):
             await asyncio.gather(*ended)
-        return self._result(started + WARMUP_S)
+        return self._result(started, started + WARMUP_S)
 
-    def _result(self, measured_from: float) -> Result:
+    def _result(self, began: float, measured_from: float) -> Result:
         counted = [took for at, took in self.timings if measured_from <= at < self.stop_at]
         percent = quantiles(counted, n=100) if len(counted) > 1 else [0.0] * 99
         return Result(
@@ -105,6 +107,7 @@ class Load:
             p99_ms=percent[98] * 1000,
             failures=self.failures,
             kept=self.kept,
+            took_s=max((at for at, _ in self.timings), default=measured_from) - began,
             ran_out=next(self.turns, None) is None,
         )
 

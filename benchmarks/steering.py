@@ -70,9 +70,16 @@ class Operator:
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Returns the body of the answer, whose status must be 200 or 201."""
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         encoded = None if body is None else msgspec.json.encode(body)
-        self._connection.request(method, f"{P}/{path}", encoded, headers)
+        return self._send(method, path, encoded, "application/json")
+
+    def upload(self, path: str, data: bytes) -> None:
+        """Adds an artifact."""
+        self._send("PUT", path, data, "application/octet-stream")
+
+    def _send(self, method: str, path: str, body: bytes | None, media: str) -> Any:
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": media}
+        self._connection.request(method, f"{P}/{path}", body, headers)
         answer = self._connection.getresponse()
         content = answer.read()
         assert answer.status in {200, 201}, (path, content)

@@ -21,7 +21,15 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from firmtrail.cli import credentials, loop, output, reasons
 from firmtrail.cli.numbers import Whole
 from firmtrail.exits import CouldNotRun
-from firmtrail.simulate import checks, fleet, foreign_play, memfault, steered_play, workload
+from firmtrail.simulate import (
+    checks,
+    fleet,
+    foreign_play,
+    hawkbit,
+    memfault,
+    steered_play,
+    workload,
+)
 from firmtrail.simulate.client import CONNECTIONS, Client, Pacer, Tally
 from firmtrail.simulate.fleet import Post, SimulatedDevice
 from firmtrail.simulate.workload import AdvanceBar, Plan
@@ -34,7 +42,7 @@ type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 type Speaking = Callable[[Client], Awaitable[foreign_play.Speech]]
 """Returns what speaks a protocol in a project."""
 
-SPEECHES: dict[str, Speaking] = {"memfault": memfault.speech}
+SPEECHES: dict[str, Speaking] = {"hawkbit": hawkbit.speech, "memfault": memfault.speech}
 
 _token = functools.partial(
     credentials.token_options,

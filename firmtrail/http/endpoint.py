@@ -157,7 +157,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
 def _query_reader(route: Route) -> Callable[[MultiMapping[str]], Any]:
     if route.shows_problem is not None:
         return forms.query_reader(route.query)
-    return validate.query_reader(route.query, takes_any=route.takes_any_query)
+    return parameters.query_reader(route.query, takes_any=route.takes_any_query)
 
 
 def _name_check(path: str) -> Callable[[dict[str, str]], None]:

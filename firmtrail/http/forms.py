@@ -13,7 +13,7 @@ import msgspec
 from aiohttp import hdrs, web
 from multidict import MultiDict, MultiMapping
 
-from firmtrail.http import validate
+from firmtrail.http import parameters
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest, Fault, TooLarge, UnsupportedMediaType
 from firmtrail.http.faults import reason_of
@@ -40,7 +40,7 @@ def form_taker(kind: type[msgspec.Struct]) -> Callable[[AnyCall], Awaitable[None
 
 def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], Any]:
     """Returns a reader of the query of a page's address, which may come from a form."""
-    read = validate.query_reader(kind)
+    read = parameters.query_reader(kind)
 
     def read_given(query: MultiMapping[str]) -> Any:
         return read(MultiDict((name, text) for name, text in query.items() if text))

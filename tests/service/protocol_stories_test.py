@@ -106,6 +106,55 @@ async def saying_visit(teller: Teller, step: Step, runs: str) -> str | None:
     return version if step == "installs" else None
 
 
+async def _ddi(teller: Teller, method: str, below: str, body: Any = None) -> Answer:
+    secret = teller.site.credentials[teller.device]
+    path = f"/acme/controller/v1/{teller.device}{below}"
+    answer = await teller.site.call(
+        method, path, json=body, headers={"Authorization": f"TargetToken {secret}"}
+    )
+    assert answer.status == 200, (method, path, body, answer.status, answer.body)
+    return answer
+
+
+async def ddi_runs(teller: Teller, version: str) -> None:
+    await _ddi(teller, "PUT", "/configData", {"data": {"firmtrail.version": version}})
+
+
+async def ddi_visit(teller: Teller, step: Step, runs: str) -> str | None:
+    links = (await _ddi(teller, "GET", "")).json.get("_links", {})
+    if "cancelAction" in links:
+        cancelled = links["cancelAction"]["href"].rpartition("/")[2].partition("?")[0]
+        body = {"id": cancelled, "status": _status("closed", "success")}
+        await _ddi(teller, "POST", f"/cancelAction/{cancelled}/feedback", body)
+        links = (await _ddi(teller, "GET", "")).json.get("_links", {})
+    if "deploymentBase" not in links or step == "asks":
+        return None
+    action = links["deploymentBase"]["href"].rpartition("/")[2].partition("?")[0]
+    [chunk] = (await _ddi(teller, "GET", f"/deploymentBase/{action}")).json["deployment"]["chunks"]
+
+    async def feedback(execution: str, finished: str = "none", **progress: Any) -> None:
+        body = {"id": action, "status": _status(execution, finished, **progress)}
+        await _ddi(teller, "POST", f"/deploymentBase/{action}/feedback", body)
+
+    await feedback("proceeding", progress={"cnt": 0, "of": 1})
+    if step == "begins":
+        return None
+    await feedback("proceeding")
+    match step:
+        case "installs":
+            await feedback("closed", "success")
+            return str(chunk["version"])
+        case "fails":
+            await feedback("closed", "failure")
+        case _:
+            await ddi_runs(teller, runs)
+    return None
+
+
+def _status(execution: str, finished: str, **progress: Any) -> dict[str, Any]:
+    return {"execution": execution, "result": {"finished": finished, **progress}, "details": []}
+
+
 class Protocol(NamedTuple):
     """Holds how clients of a protocol speak."""
 
@@ -116,6 +165,7 @@ class Protocol(NamedTuple):
 NATIVE = Protocol(native_runs, native_visit)
 OTHERS = {
     "attributes": Protocol(saying_runs, saying_visit),
+    "hawkbit": Protocol(ddi_runs, ddi_visit),
 }
 
 
