@@ -28,7 +28,13 @@ TEXTS = {
 UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "ms": 0.001, "min": 60, "h": 3600, "days": 86400}
 OPTIONS_OF_OTHERS = {
     *("--version", "--format"),  # click's own, pg_dump's
-    *("--continue-at", "--hardware-version", "--deactivate", "--must-pass-through"),
+    *(
+        "--continue-at",
+        "--hardware-version",
+        "--deactivate",
+        "--must-pass-through",
+        "--token-value",
+    ),
 }
 
 

@@ -227,14 +227,14 @@ class Access:
         return await self._checked(ResolvedCredential(*row), asked)
 
     async def find_project(
-        self, text: str, device: str | None, *, address: str
+        self, text: str, device: str | None, *, address: str, digest: str | None = None
     ) -> ResolvedCredential:
         """Looks up a presented text as `find` does, in the project that the credential belongs to.
 
         A secret that several projects know for a device of this name belongs to none of them. A
         weak secret belongs to none either: it can only be found where it is looked for.
         """
-        asked = _Asked(text, _digest(text), None, device, address)
+        asked = _Asked(text, digest or _digest(text), None, device, address)
         findable = None if asked.digest == WEAK else device
         [row] = await self._of_no_project.get((asked.digest, None, findable))
         return await self._checked(ResolvedCredential(*row), asked)

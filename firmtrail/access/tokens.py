@@ -18,6 +18,9 @@ from firmtrail.access import credentials, sessions
 from firmtrail.access.roles import Role
 from firmtrail.database.database import Database, Given, Row, Statement
 
+LOGIN_MS = 24 * 3600 * 1000
+"""The lifetime of a login."""
+
 
 class Token(NamedTuple):
     """Describes an API token to its holder; the text of the token is stored nowhere."""
@@ -310,6 +313,15 @@ def end_login_of_member(project: str, token_id: str) -> Statement:
 def forget_logins(actor_id: str) -> Statement:
     """Ends all logins of a user."""
     return Statement(_FORGET_LOGINS, (actor_id,))
+
+
+def begin_login(actor_id: str, text: str, now_ms: int) -> list[Statement]:
+    """Stores a new login's token, which is valid for `LOGIN_MS`, and deletes expired ones."""
+    expires_at_ms = now_ms + LOGIN_MS
+    return [
+        forget_expired_logins(actor_id, now_ms),
+        insert_login(actor_id, text, now_ms, expires_at_ms),
+    ]
 
 
 def forget_expired_logins(actor_id: str, now_ms: int) -> Statement:

@@ -62,7 +62,7 @@ def _by_credential(access: Access, db: Database, clients: Clients) -> Authentica
         found = await _look_up(access, asked, wanted, clients.address(request))
         if asked.project is None:
             asked = asked._replace(project=found.project)
-        return _named(request, asked, _admitted(found, wanted, asked))
+        return _named(request, asked, admitted(found, wanted, asked))
 
     return authenticate
 
@@ -91,7 +91,9 @@ def _named(request: web.Request, asked: Presented, caller: Caller) -> Caller:
     return caller
 
 
-def _admitted(found: ResolvedCredential, wanted: callers.RouteAccess, asked: Presented) -> Caller:
+def admitted(found: ResolvedCredential, wanted: callers.RouteAccess, asked: Presented) -> Caller:
+    """Returns the caller whose credential was found. Raises `Unauthorized`, `Forbidden` or
+    `NotFound` if the route does not admit it."""
     if found.device_secret == OWN_DEVICE:
         return _device_caller(found, wanted, asked.project, asked.device)
     if found.token_id is not None:

@@ -188,7 +188,7 @@ def _as_recorded(first: DecidedDevice, again: DecidedDevice, made: Decision) -> 
 
 def _is_news(call: AnyCall, decided: DecidedDevice) -> bool:
     decision = decided.decision
-    if decision.version is None or call.request.method != "GET":
+    if decision.version is None or call.request.method == "HEAD":
         return False
     if call.caller.kind not in RECORDED_KINDS:
         return False

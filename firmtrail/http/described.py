@@ -58,6 +58,8 @@ PARAMETERS = {
     "model": "Only those of this model.",
     "outdated": "true: only devices that run a lower version than their model's latest release; "
     "false: only others.",
+    "page": "The number of the page, from 1.",
+    "per_page": "How many items a page has at most.",
     "pending": "true: only devices that wait to be accepted, or have a key that does; false: only "
     "others.",
     "positions": "true: each line begins with its position and a tab.",

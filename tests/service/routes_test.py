@@ -19,6 +19,7 @@ from firmtrail.http.callers import (
 from firmtrail.http.route import Route
 from firmtrail.http.routes import served
 from firmtrail.protocols.hawkbit.caller import BASE, MOUNTS
+from firmtrail.protocols.mender.authentication import of_device as of_mender_device
 from tests.service.site import Answer, D, P, Site
 
 ROUTES = served(has_seed=True, is_demo=True)
@@ -88,6 +89,11 @@ def operation_of(name: str) -> dict[str, Any]:
     method, path = name.split(" ")
     operation: dict[str, Any] = DOCUMENT["paths"][path][method.lower()]
     return operation
+
+
+def needs_a_key(route: Route) -> bool:
+    """Returns whether only the token that a device gets for its own key opens the route."""
+    return isinstance(route.access, DeviceAccess) and route.access.presents is of_mender_device
 
 
 def name_of(route: Route) -> str:
@@ -245,7 +251,7 @@ async def test_every_body_has_to_be_json_of_a_bounded_size(site: Site) -> None:
         (413, b"[" + b" " * (4 * 1024 * 1024) + b"]", json),
     ]
     for route in GUARDED:
-        if route.body is None:
+        if route.body is None or needs_a_key(route):
             continue
         too_long = b'"' + b"a" * route.body_bytes_max + b'"'
         for status, body, headers in [*failures, (413, too_long, json)]:

@@ -21,9 +21,6 @@ from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.scalars import Email, Id, Password
 
-LOGIN_MS = 24 * 3600 * 1000
-"""The lifetime of a login."""
-
 NO_LOGIN = "This credential is not a login: DELETE /api/v1/tokens/{id} ends an API token."
 
 
@@ -71,12 +68,9 @@ async def post_login(call: Call[Any, Login]) -> web.Response:
 
 
 async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> CommandAnswer:
-    text, expires_at_ms = credentials.new_token(), now_ms + LOGIN_MS
-    await tx.run(
-        tokens.forget_expired_logins(actor_id, now_ms),
-        tokens.insert_login(actor_id, text, now_ms, expires_at_ms),
-    )
-    return CommandAnswer(200, LoggedIn(text, time_text(expires_at_ms)))
+    text = credentials.new_token()
+    await tx.run(*tokens.begin_login(actor_id, text, now_ms))
+    return CommandAnswer(200, LoggedIn(text, time_text(now_ms + tokens.LOGIN_MS)))
 
 
 async def post_logout(call: Call[Any, None]) -> web.Response:

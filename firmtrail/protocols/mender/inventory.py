@@ -1,0 +1,45 @@
+"""Keeps the inventory that a device sends as the attributes of the device.
+
+The inventory is hostile input, but never an error that stops an update: `fitted` cuts long values,
+and leaves out everything that does not fit.
+"""
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.commands.attributes import AttributesChange, DeviceOfLog, set_attributes
+from firmtrail.http import incoming
+from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import BadRequest
+from firmtrail.rules.attributes import Mode, fitted
+
+
+class InventoryAttribute(msgspec.Struct, frozen=True):
+    """Holds one fact, or a list of facts."""
+
+    name: str
+    value: str | int | float | list[str | int | float] | None = None
+
+
+async def put_inventory(call: AnyCall) -> web.Response:
+    """Replace the device's attributes."""
+    return await _changed(call, "replace")
+
+
+async def patch_inventory(call: AnyCall) -> web.Response:
+    """Change those of the device's attributes that are named."""
+    return await _changed(call, "merge")
+
+
+async def _changed(call: AnyCall, mode: Mode) -> web.Response:
+    body = await incoming.read_bytes(call.request, takes_arrays=True)
+    try:
+        found = msgspec.json.decode(body, type=list[InventoryAttribute])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("The body is no inventory.") from None
+    services = call.services
+    said = fitted({each.name: each.value for each in found})
+    change = AttributesChange(mode, said, call.caller.actor, services.access.now_ms())
+    whose = DeviceOfLog(call.log_id, call.project, call.path("device"))
+    await set_attributes(services.db, services.recorder, whose, change)
+    return web.Response()
