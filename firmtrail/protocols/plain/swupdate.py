@@ -59,8 +59,8 @@ async def put_swupdate_log(call: AnyCall) -> web.Response:
 
 
 async def _report(call: AnyCall, status: Status, line: str) -> None:
-    """Records the step for the latest offer. A line that is sent again is the same report: an offer
-    has its position for itself in its log."""
+    """Records the step for the latest offer. A line that is sent again is the same report: no other
+    offer of the device gets its number."""
     decided = await look_at(call, protocol=PLAIN)
     offered = max(decided.seen.offers, key=lambda each: each.position, default=None)
     if offered is None:
@@ -70,7 +70,7 @@ async def _report(call: AnyCall, status: Status, line: str) -> None:
         offered.version,
         status,
         call.caller.actor,
-        report_id=f"swupdate-{call.log_id}-{offered.position}-{status}",
+        report_id=f"swupdate-{offered.ordinal}-{status}",
         detail=line if status == "failed" else None,
     )
     [outcome] = await call.services.recorder.report(call.log_id, [report])
