@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from firmtrail.access.roles import Role
-from firmtrail.database.database import Database, Given, Row, Statement
+from firmtrail.database.database import Database, Given, Reader, Row, Statement
 
 
 class Account(NamedTuple):
@@ -61,6 +61,12 @@ UPDATE users
 SET email = NULL, password_hash = NULL, erased_at_ms = coalesce(erased_at_ms, now_ms())
 WHERE actor_id = $1 AND NOT EXISTS (SELECT 1 FROM members WHERE actor_id = $1)
 RETURNING erased_at_ms"""
+
+_NAMES = """\
+SELECT given.actor, users.email, tokens.name
+FROM given
+LEFT JOIN tokens ON tokens.token_id = given.token_id
+JOIN users ON users.actor_id = coalesce(tokens.actor_id, given.user_id)"""
 
 _ROLE = "SELECT role FROM members WHERE project = $1 AND actor_id = $2"
 
@@ -117,6 +123,25 @@ async def emails(db: Database, actor_ids: Iterable[str]) -> dict[str, str]:
     given = Given("actor_id text", [(each,) for each in sorted(actor_ids)])
     rows = await db.read(Statement(_EMAILS, (), given))
     return {str(row[0]): str(row[1]) for row in rows}
+
+
+async def names(db: Reader, actors: Iterable[str]) -> dict[str, str]:
+    """Returns how people know these actors of entries: by an e-mail address, with the name of a
+    token. An erased person, a device and the system have no name."""
+    rows = []
+    for actor in sorted({*actors}):
+        kind, _, name = actor.partition("/")
+        if kind in {"user", "token", "gateway"}:
+            rows.append((actor, name if kind == "user" else "", "" if kind == "user" else name))
+    if not rows:
+        return {}
+    given = Given("actor text, user_id text, token_id text", rows)
+    found = await db.read(Statement(_NAMES, (), given))
+    return {
+        actor: f"{email} ({token})" if token else email
+        for actor, email, token in found
+        if email is not None
+    }
 
 
 async def role_of(db: Database, project: str, actor_id: str) -> Role | None:

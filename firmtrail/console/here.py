@@ -86,7 +86,7 @@ def here_of(call: AnyCall, moment: Moment | None) -> Here:
     return Here(
         prefix=call.prefix,
         path=f"{call.prefix}{url.raw_path}",
-        query={name: text for name, text in url.query.items() if name != "part"},
+        query={name: text for name, text in url.query.items() if text and name != "part"},
         project=call.project,
         permissions=caller.permissions,
         email=caller.email,

@@ -123,6 +123,7 @@ def _environment() -> jinja2.Environment:
     environment.globals["static"] = files.path_of
     environment.globals["charts"] = charts
     environment.globals["ui"] = environment.get_template("macros.html").module
+    environment.globals["pieces"] = environment.get_template("pieces.html").module
     return environment
 
 

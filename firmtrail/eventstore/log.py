@@ -200,6 +200,12 @@ ORDER BY position + 0"""
 """Orders by `position + 0`: a bare `position` lets both planners scan the whole log in its
 order."""
 
+_STREAM_TEXTS = """\
+SELECT events.position, texts.text
+FROM events
+JOIN texts ON texts.log_id = events.log_id AND texts.position = events.position
+WHERE events.log_id = $1 AND events.stream = $2 AND events.position + 0 < $3"""
+
 _ERASE_TEXT = "DELETE FROM texts WHERE log_id = $1 AND position = $2 RETURNING position, text"
 
 
@@ -362,13 +368,24 @@ async def read(db: Reader, log_id: int, start: int, stop: int) -> AsyncIterator[
         start += len(entries)
 
 
+async def stream_texts(db: Reader, log_id: int, stream: str) -> dict[int, str]:
+    """Returns the texts of the entries of one stream that stays short, by their positions as
+    `read_stream` numbers them; erased texts are left out."""
+    found: dict[int, str] = {}
+    for segment in await lineage.all_segments(db, log_id):
+        args = (segment.log_id, stream, segment.size)
+        rows = await db.read(Statement(_STREAM_TEXTS, args))
+        found |= {segment.start + position: text for position, text in rows}
+    return found
+
+
 async def streams(db: Database, log_id: int, start: int, stop: int) -> frozenset[str]:
     """Returns the streams that the entries at start <= position < stop belong to."""
     rows = await db.read(Statement(_STREAMS, (log_id, start, stop, stop - start)))
     return frozenset(stream for [stream] in rows)
 
 
-async def read_stream(db: Database, log_id: int, stream: str) -> EntryPage:
+async def read_stream(db: Reader, log_id: int, stream: str) -> EntryPage:
     """Returns all entries of one stream, in order. For streams that stay short: not a device's.
     Entries of the logs that this one continues come first, at positions below 0."""
     entries: EntryPage = []

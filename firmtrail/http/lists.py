@@ -35,6 +35,9 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "
 VARIES = {"Vary": "Accept"}
 """Marks a list as available in several media types."""
 
+SUFFIXES = {"csv": respond.CSV, "ndjson": respond.NDJSON}
+"""The media types of the files that pages link; no path of the API's lists ends with one."""
+
 type SortKey = tuple[str | int, ...]
 
 
@@ -120,7 +123,9 @@ async def answer(
 
 
 def _wanted_media(call: AnyCall) -> str:
-    return wanted_media(call.request.headers.get("Accept", ""))
+    """Returns what the end of the path says, as that of a file that a page links, or Accept."""
+    suffix = call.request.path.rpartition(".")[2]
+    return SUFFIXES.get(suffix) or wanted_media(call.request.headers.get("Accept", ""))
 
 
 async def _one_page(

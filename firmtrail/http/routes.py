@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
-from firmtrail.console.rows import AUDIT
+from firmtrail.console import rows as pages
+from firmtrail.console import steering
 from firmtrail.http.api import (
     access_record,
     artifacts,
@@ -44,7 +45,8 @@ from firmtrail.http.api import (
     tokens,
     versions,
 )
-from firmtrail.http.api.rows import L
+from firmtrail.http.api.rows import L, P
+from firmtrail.http.callers import RouteAccess
 from firmtrail.http.route import Route
 
 ROUTES = (
@@ -80,13 +82,29 @@ ROUTES = (
     *operations.ROUTES,
 )
 
+
+def _in_console(method: str, path: str, wanted: str, access: RouteAccess) -> Route:
+    """Returns a route of the API under a path of the console, for what pages load as files."""
+    [found] = (each for each in ROUTES if (each.method, each.path) == (method, path))
+    return replace(found, path=wanted, access=access)
+
+
 TLOG = "/console/{project}/tlog/{number}"
 """The path below which pages read a log as C2SP clients do, with the credential of the pages."""
 
 PAGES = (
     *console.ROUTES,
+    *steering.ROUTES,
+    _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.csv", pages.READ),
+    _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.ndjson", pages.READ),
+    _in_console(
+        "PUT",
+        f"{P}/releases/{{model}}/{{version}}/artifacts/{{name}}",
+        f"{pages.PROJECT}/releases/{{model}}/{{version}}/artifacts/{{name}}",
+        pages.OPERATE,
+    ),
     *(
-        replace(route, path=route.path.replace(L, TLOG), access=AUDIT)
+        replace(route, path=route.path.replace(L, TLOG), access=pages.AUDIT)
         for route in (*tiles.ROUTES, *checkpoints.ROUTES)
         if route.path.startswith(L)
     ),

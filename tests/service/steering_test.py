@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from firmtrail.http import app
-from firmtrail.http.api import rollouts
+from firmtrail.http import app, rollout_states
 from firmtrail.recording.recorder import Recorder
 from tests.databases import opened, read
 from tests.people import new_access
@@ -153,8 +152,8 @@ async def test_a_page_of_devices_in_a_state_reads_a_bounded_number_and_names_the
 ) -> None:
     rollout = await roll_out(fleet)
     await fleet.call("PATCH", D2, caller="operator", json={"pinned": "1.0.0"})
-    monkeypatch.setattr(rollouts, "PAGE_ITEMS_MAX", 1)
-    monkeypatch.setattr(rollouts, "BATCHES_MAX", 1)
+    monkeypatch.setattr(rollout_states, "PAGE_ITEMS_MAX", 1)
+    monkeypatch.setattr(rollout_states, "BATCHES_MAX", 1)
     path = f"{P}/rollouts/{rollout}/devices?state=held"
     first = (await fleet.get(path)).json
     assert first["items"] == []

@@ -11,7 +11,6 @@ from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import answering, kept
-from firmtrail.events.event import Recorded
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
 from firmtrail.events.times import time_text
 from firmtrail.http import respond
@@ -33,7 +32,6 @@ from firmtrail.http.api.rollouts import (
     NamedDevices,
     Rollout,
     named_devices,
-    plan_time,
     progress_of,
     shown,
 )
@@ -42,9 +40,9 @@ from firmtrail.http.api.wire import StrictBody, outside_calendar, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.faults import BrokenRule, raise_if_broken
+from firmtrail.http.rollout_tries import plan_time, unstarted, with_approvals
 from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.http.times import unix_ms
-from firmtrail.projections import rollout_devices
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import control, rollout, version
@@ -150,7 +148,7 @@ async def post_rollout(call: Call[Any, WantedRollout]) -> web.Response:
     _check_start(call)
     if call.body.dry_run:
         return await _dry(call, partial(_try_rollout, call, wanted))
-    wanted = await _with_approvals(call, wanted)
+    wanted = await with_approvals(call, wanted)
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, partial(_shown_started, call))
 
@@ -176,24 +174,6 @@ def _wanted(body: WantedRollout) -> RolloutStarted:
         plan=phases,
         start_at=None if body.start_at is None else time_text(unix_ms(body.start_at)),
         window=window_of(body.window) if body.window else None,
-    )
-
-
-async def _with_approvals(call: AnyCall, wanted: RolloutStarted) -> RolloutStarted:
-    """Returns the rollout with the number of approvals that the project asks for, if it asks for
-    any. The devices are counted before the log's head is locked."""
-    async with consistent_read(call) as now:
-        settings = now.control.settings
-        if not settings.approvals:
-            return wanted
-        matching = 0
-        if settings.approve_from_devices:
-            tried = _unstarted(call, control.decide_rollout(now.control, wanted))
-            matching = await rollout_devices.matching(now.reader, call.log_id, tried)
-    if matching < settings.approve_from_devices:
-        return wanted
-    return msgspec.structs.replace(
-        wanted, approvals=settings.approvals, started_by=call.caller.actor_id
     )
 
 
@@ -245,7 +225,7 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
 
 async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
     async with consistent_read(call) as now:
-        tried = _unstarted(call, control.decide_rollout(now.control, wanted))
+        tried = unstarted(call, control.decide_rollout(now.control, wanted))
         counted = await progress_of(call, now, tried)
     at = plan_time(call, now.control)
     body = msgspec.structs.replace(shown(now.control, tried, NO_TEXTS, at), progress=counted)
@@ -258,14 +238,8 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
 
 async def _try_rollback(call: AnyCall, wanted: RollbackStarted) -> StartedRollback:
     async with consistent_read(call) as now:
-        tried = _unstarted(call, control.decide_rollback(now.control, wanted))
+        tried = unstarted(call, control.decide_rollback(now.control, wanted))
         return StartedRollback(rollout=None, devices=await named_devices(call, now, tried))
-
-
-def _unstarted(call: AnyCall, wanted: RolloutStarted | RollbackStarted) -> rollout.RolloutState:
-    """Returns the rollout as it would be, without an id."""
-    now_ms = call.services.access.now_ms()
-    return rollout.started(Recorded(0, now_ms, rollout.stream(""), "", "", wanted))
 
 
 async def _started(

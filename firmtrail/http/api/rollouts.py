@@ -11,7 +11,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
-from firmtrail.http import lists, respond
+from firmtrail.http import lists, respond, rollout_states
 from firmtrail.http.api.rollout_plans import (
     PauseIf,
     ShownPhase,
@@ -25,11 +25,12 @@ from firmtrail.http.api.wire import TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
-from firmtrail.http.lists import PAGE_ITEMS_MAX, ListPage, ListQuery, SortKey
+from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
+from firmtrail.http.rollout_states import RolloutDeviceState
+from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
-    check_in,
     device_offers,
     rollout_devices,
     rollout_failures,
@@ -37,7 +38,7 @@ from firmtrail.projections import (
 )
 from firmtrail.projections.rollout_failures import FailureKind
 from firmtrail.projections.rollouts import RolloutTexts
-from firmtrail.rules import phases, progress, rollout
+from firmtrail.rules import phases, rollout
 from firmtrail.rules.control import Control
 from firmtrail.rules.progress import ProgressReason, ProgressState
 from firmtrail.rules.release import ReleaseKey
@@ -46,10 +47,6 @@ from firmtrail.rules.rollout import PlanTime
 ROLLOUT = f"{P}/rollouts/{{id}}"
 
 NO_TEXTS = RolloutTexts(None, None)
-
-BATCHES_MAX = 10
-"""Limits the batches of 500 devices that are read to fill one page. If few devices are in the state
-asked for, a page may hold fewer than `limit`, or none, and still name a next page."""
 
 
 class RolloutProgress(msgspec.Struct, frozen=True):
@@ -209,11 +206,6 @@ async def _events_of(call: AnyCall, found: rollout.RolloutState) -> list[Recorde
     return [decode(position, text) for position, _, text in rows]
 
 
-def plan_time(call: AnyCall, control: Control) -> PlanTime:
-    """Returns the time of the request, for rollouts whose plan depends on it."""
-    return PlanTime(call.services.access.now_ms(), control.halts)
-
-
 def rollout_of(call: AnyCall, control: Control) -> rollout.RolloutState:
     """Returns the rollout that the path names."""
     found = control.rollouts.get(call.path("id"))
@@ -341,47 +333,23 @@ async def get_rollout_devices(call: Call[RolloutDevicesQuery, None]) -> web.Stre
 async def _page(
     call: Call[RolloutDevicesQuery, None], now: ConsistentRead, place: SortKey | None, limit: int
 ) -> ListPage:
-    found = rollout_of(call, now.control)
-    items: list[RolloutDevice] = []
-    after = "" if place is None else str(place[0])
-    for _ in range(BATCHES_MAX):
-        page, last = await _devices(call, now, found, after)
-        items += page
-        if last is None or len(items) > limit:
-            end = lists.next_key(items, limit, lambda each: (each.device,))
-            return ListPage(items[:limit], end, now.size)
-        after = last
-    return ListPage(items, (after,), now.size)
+    found, after = rollout_of(call, now.control), lists.text_before(place)
+    page = await rollout_states.page(
+        call, now, found, wanted=call.query.state, after=after, limit=limit
+    )
+    items = [_shown_device(each) for each in page.devices]
+    return ListPage(items, None if page.last is None else (page.last,), now.size)
 
 
-async def _devices(
-    call: Call[RolloutDevicesQuery, None],
-    now: ConsistentRead,
-    found: rollout.RolloutState,
-    after: str,
-) -> tuple[list[RolloutDevice], str | None]:
-    """Returns those of the next devices that are in the state asked for, and the last device of the
-    batch if more follow."""
-    reader, control, wanted = now.reader, now.control, call.query.state
-    page = await rollout_devices.page(reader, call.log_id, found, after=after, limit=PAGE_ITEMS_MAX)
-    offers = await device_offers.live(reader, call.log_id, [state.device for state, _ in page])
-    with_offers = [(state, list(offers.get(state.device, {}).values())) for state, _ in page]
-    now_ms = call.services.access.now_ms()
-    cases = await check_in.cases(reader, call.log_id, control, with_offers, now_ms=now_ms)
-    items = []
-    for case, (state, last_seen_at_ms) in zip(cases, page, strict=True):
-        found_state = progress.progress(case, found)
-        if wanted in {None, found_state.state}:
-            item = RolloutDevice(
-                device=state.device,
-                state=found_state.state,
-                version=state.version,
-                since=time_or_none(state.since_ms),
-                last_seen_at=time_or_none(last_seen_at_ms),
-                reason=found_state.reason,
-            )
-            items.append(item)
-    return items, page[-1][0].device if len(page) == PAGE_ITEMS_MAX else None
+def _shown_device(found: RolloutDeviceState) -> RolloutDevice:
+    return RolloutDevice(
+        device=found.state.device,
+        state=found.progress.state,
+        version=found.state.version,
+        since=time_or_none(found.state.since_ms),
+        last_seen_at=time_or_none(found.last_seen_at_ms),
+        reason=found.progress.reason,
+    )
 
 
 ROUTES = (

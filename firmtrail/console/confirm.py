@@ -1,0 +1,131 @@
+"""Shows the page that asks a person to confirm a command, and runs the command once.
+
+The page is a plain address that works without scripts. It shows the numbers first, and its form
+carries a key, so a form that is sent twice is done once, and what the person saw, so a change by
+somebody else in between is explained and not lost.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from firmtrail.commands.once import CommandAnswer, IdempotencyKey, once
+from firmtrail.console import render
+from firmtrail.console.here import Moment
+from firmtrail.http.call import AnyCall
+from firmtrail.http.errors import Fault, Invalid, Stale
+from firmtrail.http.scalars import TEXT_BYTES_MAX, FreeText, Id
+from firmtrail.recording.recorder import LogCommand
+
+
+class ConfirmationForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the fields of every confirmation."""
+
+    reason: FreeText | None = None
+    seen: str | None = None
+    """The state that the person saw."""
+    key: Id | None = None
+
+
+class Figure(NamedTuple):
+    """Holds a number that the person should see first."""
+
+    label: str
+    value: int | str
+    kind: str = ""
+    link: str | None = None
+
+
+class FormField(NamedTuple):
+    """Describes a further field of the form."""
+
+    name: str
+    label: str
+    value: str = ""
+    hint: str | None = None
+    is_required: bool = False
+
+
+class Choice(NamedTuple):
+    """Links to the same page with another choice."""
+
+    label: str
+    query: dict[str, str | None]
+    is_current: bool
+
+
+class Confirmation(NamedTuple):
+    """Describes what the person confirms."""
+
+    title: str
+    lead: str
+    button: str
+    back: Sequence[object]
+    """The path of the page from which the person came."""
+    numbers: Sequence[Figure] = ()
+    fields: Sequence[FormField] = ()
+    hidden: dict[str, str] = {}  # noqa: RUF012 (it is never changed)
+    needs_reason: bool = False
+    takes_reason: bool = True
+    is_dangerous: bool = True
+    warning: str | None = None
+    choices: Sequence[Choice] = ()
+    """Further pages that ask the same for something else."""
+    nav: str = "rollouts"
+
+
+def new_key() -> str:
+    """Returns a key for a form, which makes a form that is sent twice be done once."""
+    return token_hex(16)
+
+
+def page(
+    call: AnyCall, asked: Confirmation, *, seen: str = "", size: int | None = None
+) -> web.Response:
+    """Returns the page of a confirmation."""
+    return render.page(
+        call,
+        "confirm.html",
+        title=asked.title,
+        moment=None if size is None else Moment(size),
+        asked=asked,
+        seen=seen,
+        key=new_key(),
+    )
+
+
+def check_reason(body: ConfirmationForm, *, is_needed: bool = False) -> None:
+    """Raises `Invalid` if the reason is missing although it is needed, or has too many bytes."""
+    if is_needed and body.reason is None:
+        raise Invalid("Give a reason.", faults=[Fault("is missing", parameter="reason")])
+    check_text("reason", body.reason)
+
+
+def check_text(name: str, text: str | None) -> None:
+    """Raises `Invalid` if a free text has too many bytes."""
+    if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
+        fault = Fault(f"has more than {TEXT_BYTES_MAX} bytes", parameter=name)
+        raise Invalid(f"{name}: {fault.reason}", faults=[fault])
+
+
+def check_seen(body: ConfirmationForm, current: str) -> None:
+    """Raises `Stale` if the state that the person saw is no longer current."""
+    if body.seen is not None and body.seen != current:
+        raise Stale(
+            "Somebody changed this while your page was open, so nothing was done. Go back, look at "
+            "what it is now, and decide again."
+        )
+
+
+async def run(call: AnyCall, key: str | None, command: LogCommand[CommandAnswer]) -> Any:
+    """Runs a command once for the key of its form, and returns the body of its answer."""
+    found = None
+    if key is not None and call.caller.actor_id is not None:
+        digest = sha256(f"{call.request.method} {call.request.rel_url.raw_path}".encode())
+        found = IdempotencyKey(call.caller.actor_id, key, digest.hexdigest())
+    answer = await once(call.services.recorder, call.log_id, found, command)
+    return answer.body

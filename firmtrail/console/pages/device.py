@@ -1,0 +1,166 @@
+"""Shows a device: the versions that it ran, the rules that decide for it, and its facts."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from aiohttp import web
+
+from firmtrail.console import places, render, strip
+from firmtrail.console.here import Moment
+from firmtrail.console.places import Place
+from firmtrail.console.rows import PROJECT, PageQuery, page
+from firmtrail.events.times import time_ms
+from firmtrail.http import query_times
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import ConsistentRead, case_of, consistent_read, device_and_control
+from firmtrail.http.errors import NotFound
+from firmtrail.projections import device_asks, fleet_past, history_lines
+from firmtrail.projections.device_history import HistoryRequest
+from firmtrail.projections.fleet_past import Past
+from firmtrail.projections.history_lines import END, HistoryEntry
+from firmtrail.rules import ask, release, target
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import FAILING, DeviceState
+from firmtrail.rules.offer import Offer
+from firmtrail.rules.target import Decision
+
+DEVICE = f"{PROJECT}/devices/{{device}}"
+
+ENTRIES_MAX = 100
+"""Limits the versions that a page shows; the history of the API has all."""
+
+ASKS_MAX = 5
+
+RULES = {
+    "halt": "Halt",
+    "pin": "Pin",
+    "rollback": "Recall",
+    "rollout": "Rollout",
+    "follow_latest": "Follow latest",
+    "nothing": "No order",
+}
+
+ANSWERS = {
+    "up_to_date": ("good", "up to date"),
+    "not_reached": ("", "not reached yet"),
+    "paused": ("warn", "paused"),
+    "halted": ("bad", "halted"),
+    "withdrawn": ("bad", "withdrawn"),
+    "attempts_exhausted": ("bad", "attempts exhausted"),
+    "wrong_model": ("warn", "wrong model"),
+    "no_previous": ("warn", "no earlier version"),
+    "no_release": ("", "no release"),
+    "unknown_version": ("", "unknown version"),
+    "scheduled": ("", "scheduled"),
+    "window": ("", "waits for its window"),
+    "waiting": ("warn", "waits for approval"),
+    "pending": ("warn", "pending"),
+    "no_artifact": ("warn", "no artifact for it"),
+    "pinned": ("busy", "on its way to its pin"),
+    "rollback": ("busy", "on its way back"),
+    "rollout": ("busy", "on its way"),
+    "follow_latest": ("busy", "on its way to the latest"),
+}
+
+
+class Line(NamedTuple):
+    """Holds a line of the trail."""
+
+    entry: HistoryEntry
+    place: Place
+    is_withdrawn: bool
+
+
+class Verdict(NamedTuple):
+    """Holds what the device should run, and the offers that it got."""
+
+    decision: Decision
+    offers: list[Offer]
+
+
+class Known(NamedTuple):
+    """Holds a device at one moment."""
+
+    state: DeviceState
+    moment: Moment
+    last_seen_at_ms: int | None = None
+    verdict: Verdict | None = None
+
+
+async def get_device(call: Call[PageQuery, None]) -> web.Response:
+    """Show a device: the versions that it ran, and the rules that decide for it."""
+    known = await (_now(call) if call.query.as_of is None else _then(call))
+    name, stop = known.state.device, known.moment.stop
+    rows = await call.services.histories.get(
+        HistoryRequest(call.log_id, name, END if stop is None else stop)
+    )
+    entries = history_lines.page_of(rows, entries_max=ENTRIES_MAX).entries
+    async with consistent_read(call) as now:
+        trail = await _trail(call, now, known.state, entries)
+        asks = await device_asks.page(now.reader, call.log_id, name, before=END, limit=ASKS_MAX)
+    withdrawn = {each.entry.version for each in trail if each.is_withdrawn}
+    return render.page(
+        call,
+        "device.html",
+        title=name,
+        moment=known.moment,
+        device=known.state,
+        last_seen_at_ms=known.last_seen_at_ms,
+        outdated_since_ms=_outdated_since_ms(now.control, known.state),
+        is_failing=known.state.status in FAILING,
+        verdict=known.verdict,
+        answers=ANSWERS,
+        rules=RULES,
+        trail=trail,
+        is_cut=len(trail) == ENTRIES_MAX,
+        runs=strip.runs_of(entries, withdrawn, call.services.access.now_ms()),
+        asks=asks[2],
+        open_asks=[each for each in asks[2] if ask.is_open(each, asks[1])],
+    )
+
+
+async def _now(call: AnyCall) -> Known:
+    seen, control = await device_and_control(call, call.path("device"))
+    state = seen.state
+    if state is None:
+        raise NotFound(f"There is no device {call.path('device')}.")
+    verdict = None
+    if not state.decommissioned:
+        decision = target.decide(await case_of(call, control, state, seen))
+        offers = sorted(seen.offers, key=lambda each: -each.position)
+        verdict = Verdict(decision, offers)
+    return Known(state, Moment(seen.counts.size), seen.last_seen_at_ms, verdict)
+
+
+async def _then(call: Call[PageQuery, None]) -> Known:
+    as_of, name = call.query.as_of or "", call.path("device")
+    stop = await query_times.size_as_of(call, as_of)
+    states = await fleet_past.states(call.services.db, Past(call.log_id, stop), [name])
+    if name not in states:
+        raise NotFound(f"There was no device {name}.")
+    at_ms = None if as_of.startswith("@") else time_ms(as_of)
+    return Known(states[name], Moment(stop, stop, at_ms))
+
+
+async def _trail(
+    call: AnyCall, now: ConsistentRead, state: DeviceState, entries: Sequence[HistoryEntry]
+) -> list[Line]:
+    where, releases = await places.places(call, now), now.control.releases
+    return [
+        Line(entry, where.of(entry.position), _is_withdrawn(releases, state.model, entry.version))
+        for entry in entries
+    ]
+
+
+def _is_withdrawn(releases: release.Releases, model: str | None, version: str) -> bool:
+    found = releases.get(release.ReleaseKey(model or "", version))
+    return found is not None and found.is_withdrawn
+
+
+def _outdated_since_ms(control: Control, state: DeviceState) -> int | None:
+    if state.decommissioned:
+        return None
+    return release.outdated_since_ms(control.current, state.model, state.version)
+
+
+ROUTES = (page(DEVICE, get_device, has_past=True, is_view=True),)

@@ -1,0 +1,180 @@
+"""Shows the confirmations of orders to a rollout, and gives the orders: advance, pause, resume,
+abort."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from aiohttp import web
+
+from firmtrail.commands import steering as commands
+from firmtrail.commands.once import CommandAnswer
+from firmtrail.console import confirm, render
+from firmtrail.console.confirm import Confirmation, ConfirmationForm, Figure, FormField
+from firmtrail.console.pages.rollouts import ROLLOUT, counts_of, rollout_of
+from firmtrail.console.percentages import PercentText, hundredths
+from firmtrail.console.rows import OPERATE, PageQuery, action, page
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import consistent_read
+from firmtrail.http.errors import Forbidden, NotFound
+from firmtrail.recording.commit import Commit
+from firmtrail.recording.recorder import LogCommand
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.rollout import RolloutState
+
+
+class OrderForm(ConfirmationForm, frozen=True, kw_only=True):
+    """Holds the fields of an order; only an advance has a percentage."""
+
+    percent: PercentText | None = None
+
+
+class CommandMaker(Protocol):
+    """Makes a command on one rollout."""
+
+    def __call__(
+        self, name: str, *, reason: str | None, actor: str
+    ) -> LogCommand[RolloutState]: ...
+
+
+class OrderKind(NamedTuple):
+    """Describes an order: the words of its page, and the command."""
+
+    title: str
+    lead: str
+    button: str
+    is_dangerous: bool
+    make: CommandMaker | None
+    """None: the command needs more than a reason."""
+
+
+KINDS: Mapping[str, OrderKind] = {
+    "advance": OrderKind(
+        "Advance the rollout",
+        "It reaches more of its devices. A rollout only grows: this cannot be taken back, but the "
+        "rollout can be paused.",
+        "Advance",
+        False,  # noqa: FBT003
+        None,
+    ),
+    "pause": OrderKind(
+        "Pause the rollout",
+        "Nothing more is offered until somebody resumes it. Devices that have begun may finish.",
+        "Pause",
+        False,  # noqa: FBT003
+        commands.pause,
+    ),
+    "resume": OrderKind(
+        "Resume the rollout",
+        "It offers its version again. The failures so far no longer count towards pausing it.",
+        "Resume",
+        False,  # noqa: FBT003
+        commands.resume,
+    ),
+    "approve": OrderKind(
+        "Approve the rollout",
+        "It begins once as many members have approved it as the project asks for. Whoever started "
+        "it cannot approve it.",
+        "Approve",
+        False,  # noqa: FBT003
+        None,
+    ),
+    "reject": OrderKind(
+        "Reject the rollout",
+        "It ends for good, before it offered anything.",
+        "Reject",
+        True,  # noqa: FBT003
+        None,
+    ),
+    "abort": OrderKind(
+        "Abort the rollout",
+        "It ends for good and decides nothing any more. Devices keep what they run: to send them "
+        "back, recall the release instead.",
+        "Abort",
+        True,  # noqa: FBT003
+        commands.abort,
+    ),
+}
+
+
+def kind_of(call: AnyCall) -> str:
+    """Returns the order that the path names. Raises `NotFound`."""
+    name = call.path("order")
+    if name not in KINDS:
+        raise NotFound("There is no such order.")
+    return name
+
+
+def seen_of(control: Control, found: RolloutState) -> str:
+    """Returns a text that changes with each order to the rollout."""
+    is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
+    return f"{is_over} {found.phase_position} {found.reach} {len(found.approved_by)}"
+
+
+def _person(call: AnyCall) -> str:
+    """Returns the person who calls. Raises `Forbidden` on the local socket, where nobody signed
+    in: an approval is the word of a member."""
+    if call.caller.kind != "user" or call.caller.actor_id is None:
+        raise Forbidden("Approve and reject with the credential of a member.")
+    return call.caller.actor_id
+
+
+async def get_order(call: Call[PageQuery, None]) -> web.Response:
+    """Ask to confirm an order to a rollout, with its numbers."""
+    name = kind_of(call)
+    kind = KINDS[name]
+    async with consistent_read(call) as now:
+        found = rollout_of(call, now.control)
+        counts = await counts_of(call, now, found)
+        seen = seen_of(now.control, found)
+    figures = [Figure("devices match", counts.matching)]
+    figures += [Figure(state.replace("_", " "), n) for state, n in counts.states.items()]
+    fields: tuple[FormField, ...] = ()
+    if name == "advance":
+        hint = f"It reaches {found.reach / 100:g} % now; give a higher percentage."
+        fields = (FormField("percent", "Percent of its devices", "", hint, True),)  # noqa: FBT003
+    asked = Confirmation(
+        title=f"{kind.title} of {found.bad_version or found.version} to {found.model}",
+        lead=kind.lead,
+        button=kind.button,
+        back=("rollouts", found.id),
+        numbers=figures,
+        fields=fields,
+        needs_reason=name == "reject",
+        is_dangerous=kind.is_dangerous,
+    )
+    return confirm.page(call, asked, seen=seen, size=now.size)
+
+
+def _maker(call: Call[PageQuery, OrderForm]) -> CommandMaker:
+    """Returns the maker of a command that needs more than a reason."""
+    match kind_of(call):
+        case "approve":
+            return partial(commands.approve, person=_person(call))
+        case "reject":
+            confirm.check_reason(call.body, is_needed=True)
+            return partial(commands.reject, person=_person(call))
+    return partial(commands.advance, reach=hundredths(call.body.percent))
+
+
+async def post_order(call: Call[PageQuery, OrderForm]) -> web.Response:
+    """Give an order to a rollout."""
+    kind, body, name = KINDS[kind_of(call)], call.body, call.path("id")
+    confirm.check_reason(body)
+    make = kind.make or _maker(call)
+    order = make(name, reason=body.reason, actor=call.caller.actor)
+
+    async def command(commit: Commit) -> CommandAnswer:
+        control = commit.draft.control
+        confirm.check_seen(body, seen_of(control, rollout_of(call, control)))
+        await order(commit)
+        return CommandAnswer(200, {})
+
+    await confirm.run(call, body.key, command)
+    return render.redirect(call, "rollouts", name)
+
+
+ROUTES = (
+    page(f"{ROLLOUT}/{{order}}", get_order, OPERATE),
+    action(f"{ROLLOUT}/{{order}}", post_order, form=OrderForm, refusals={409, 412}),
+)

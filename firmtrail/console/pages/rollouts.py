@@ -1,0 +1,246 @@
+"""Shows the rollouts and rollbacks of a project, and a single one with its devices."""
+
+from typing import NamedTuple
+
+from aiohttp import web
+
+from firmtrail.console import places, render
+from firmtrail.console.here import Moment
+from firmtrail.console.places import GivenOrder
+from firmtrail.console.rows import PROJECT, PageQuery, page
+from firmtrail.events.event import Event
+from firmtrail.events.steering import (
+    RollbackStarted,
+    RolloutAborted,
+    RolloutAdvanced,
+    RolloutApproved,
+    RolloutPaused,
+    RolloutPhaseMet,
+    RolloutRejected,
+    RolloutResumed,
+    RolloutStarted,
+)
+from firmtrail.http import rollout_states
+from firmtrail.http.call import AnyCall, Call
+from firmtrail.http.decisions import ConsistentRead, consistent_read
+from firmtrail.http.errors import NotFound
+from firmtrail.http.rollout_tries import plan_time
+from firmtrail.http.scalars import DeviceName, Position
+from firmtrail.projections import device_offers, rollout_devices, rollout_failures
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.progress import ProgressState
+from firmtrail.rules.rollout import RolloutState, reach_at, state_at, stream
+
+ROLLOUTS = f"{PROJECT}/rollouts"
+ROLLOUT = f"{ROLLOUTS}/{{id}}"
+
+SHOWN_MAX = 20
+DEVICES_SHOWN_MAX = 50
+
+WALKED_MAX = 2_000
+"""Limits the devices whose states a page computes. A larger rollout shows the outcomes, which are
+counted as they come, and the rest as one number."""
+
+KINDS = {
+    "installed": "good",
+    "offered": "busy",
+    "failed": "bad",
+    "exhausted": "bad",
+    "held": "warn",
+    "pending": "soft",
+    "already": "soft",
+    "not_reached": "",
+    "waiting": "",
+}
+"""The colour of each state; `waiting` are all that were not offered anything yet."""
+
+
+class RolloutsQuery(PageQuery, frozen=True, kw_only=True):
+    """Continues the list before a position."""
+
+    before: Position | None = None
+
+
+class RolloutDevicesPage(PageQuery, frozen=True, kw_only=True):
+    """Chooses the state of the devices, and continues the list after a device."""
+
+    state: ProgressState | None = None
+    after: DeviceName | None = None
+
+
+class Counts(NamedTuple):
+    """Counts the devices of a rollout: how many it is meant for, and how many are in each state."""
+
+    matching: int
+    states: dict[str, int]
+
+
+class Shown(NamedTuple):
+    """Holds a rollout as a list shows it."""
+
+    rollout: RolloutState
+    phase: str
+    reach: int
+    offered: dict[str, int]
+
+
+def rollout_of(call: AnyCall, control: Control) -> RolloutState:
+    """Returns the rollout that the path names. Raises `NotFound`."""
+    found = control.rollouts.get(call.path("id"))
+    if found is None:
+        raise NotFound(f"There is no rollout {call.path('id')}.")
+    return found
+
+
+def phase_of(call: AnyCall, control: Control, found: RolloutState) -> str:
+    """Returns the state of a rollout, as the API names it."""
+    is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
+    if is_over and found.phase != "aborted":
+        return "withdrawn"
+    return state_at(found, call.services.access.now_ms())
+
+
+def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:
+    """Returns how many of the 10 000 buckets a rollout reaches now."""
+    return reach_at(found, plan_time(call, control))
+
+
+async def get_rollouts(call: Call[RolloutsQuery, None]) -> web.Response:
+    """Show the rollouts and rollbacks, the newest first."""
+    async with consistent_read(call) as now:
+        control, before = now.control, call.query.before
+        found = sorted(control.rollouts.values(), key=lambda each: -each.position)
+        left = [each for each in found if before is None or each.position < before]
+        shown = [await _shown(call, now, each) for each in left[:SHOWN_MAX]]
+    return render.page(
+        call,
+        "rollouts.html",
+        title="Rollouts",
+        moment=Moment(now.size),
+        rollouts=shown,
+        total=len(found),
+        before=left[SHOWN_MAX - 1].position if len(left) > SHOWN_MAX else None,
+        has_releases=bool(control.releases),
+    )
+
+
+async def _shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Shown:
+    max_attempts = now.control.settings.max_attempts
+    _, offered = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
+    phase, reach = phase_of(call, now.control, found), reach_of(call, now.control, found)
+    return Shown(found, phase, reach, dict(offered))
+
+
+async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
+    """Show a rollout: where its devices are, why they fail, what was ordered."""
+    async with consistent_read(call) as now:
+        found = rollout_of(call, now.control)
+        counts = await counts_of(call, now, found)
+        failed = await rollout_failures.newest(now.reader, call.log_id, found)
+        orders = await places.orders(call, now, stream(found.id))
+    return render.page(
+        call,
+        "rollout.html",
+        title=f"{found.bad_version or found.version} to {found.model}",
+        moment=Moment(now.size),
+        rollout=found,
+        phase=phase_of(call, now.control, found),
+        reach=reach_of(call, now.control, found),
+        counts=counts,
+        kinds=KINDS,
+        failed=failed,
+        reasons=rollout_failures.grouped(failed.failures),
+        orders=[(words_of(each.recorded.event), each) for each in orders],
+        pause=_own_pause(found, orders),
+    )
+
+
+async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:
+    """Returns how many devices are in each state. A rollout for many devices has only the outcomes,
+    and `waiting` for all others."""
+    matching = await rollout_devices.matching(now.reader, call.log_id, found)
+    if matching <= WALKED_MAX:
+        walked = await rollout_states.page(
+            call, now, found, wanted=None, after="", limit=WALKED_MAX
+        )
+        counted = rollout_states.counted(walked.devices)
+        return Counts(matching, {name: counted[name] for name in KINDS if name in counted})
+    max_attempts = now.control.settings.max_attempts
+    _, ends = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
+    outcomes = {name: ends[name] for name in ("installed", "failed", "exhausted")}
+    offered = max(0, ends["offered"] - sum(outcomes.values()))
+    waiting = max(0, matching - ends["offered"])
+    return Counts(matching, {**outcomes, "offered": offered, "waiting": waiting})
+
+
+def words_of(event: Event) -> str:
+    """Returns what an order to a rollout says, after the name of who gave it."""
+    match event:
+        case RolloutStarted():
+            pause = ""
+            if event.failed_percent is not None:
+                pause = f", pausing over {event.failed_percent} % of at least {event.min_reports}"
+            plan = f" by a plan of {len(event.plan)} phases" if event.plan else ""
+            return f"started it at {event.reach / 100:g} %{plan}{pause}"
+        case RollbackStarted():
+            way = f"to {event.version}" if event.version else "each to its previous version"
+            return f"sent the devices that run {event.bad_version} back, {way}"
+        case RolloutAdvanced(reach):
+            return f"advanced it to {reach / 100:g} %"
+        case RolloutPaused() if event.failed is not None:
+            outcomes = event.failed + (event.installed or 0)
+            return f"paused it: {event.failed} of {outcomes} outcomes failed"
+    return _WORDS.get(type(event), "changed it")
+
+
+_WORDS = {
+    RolloutPaused: "paused it",
+    RolloutResumed: "resumed it",
+    RolloutAborted: "aborted it",
+    RolloutApproved: "approved it",
+    RolloutRejected: "rejected it",
+    RolloutPhaseMet: "began the next phase of its plan",
+}
+
+
+def _own_pause(found: RolloutState, orders: list[GivenOrder]) -> GivenOrder | None:
+    """Returns the order by which the rollout paused itself, if it is still paused because of it."""
+    if found.phase != "paused":
+        return None
+    last = next((each for each in orders if isinstance(each.recorded.event, RolloutPaused)), None)
+    if last is None or not isinstance(last.recorded.event, RolloutPaused):
+        return None
+    return last if last.recorded.event.failed is not None else None
+
+
+async def get_rollout_devices(call: Call[RolloutDevicesPage, None]) -> web.Response:
+    """Show the devices of a rollout that are in one state."""
+    query = call.query
+    async with consistent_read(call) as now:
+        found = rollout_of(call, now.control)
+        listed = await rollout_states.page(
+            call,
+            now,
+            found,
+            wanted=query.state,
+            after=query.after or "",
+            limit=DEVICES_SHOWN_MAX,
+        )
+    return render.page(
+        call,
+        "rollout_devices.html",
+        title=f"Devices of {found.id}",
+        moment=Moment(now.size),
+        rollout=found,
+        state=query.state,
+        states=[name for name in KINDS if name != "waiting"],
+        kinds=KINDS,
+        listed=listed,
+    )
+
+
+ROUTES = (
+    page(ROLLOUTS, get_rollouts, query=RolloutsQuery, is_view=True),
+    page(ROLLOUT, get_rollout, is_view=True),
+    page(f"{ROLLOUT}/devices", get_rollout_devices, query=RolloutDevicesPage, is_view=True),
+)

@@ -1,0 +1,220 @@
+"""Reads and changes devices through their pages."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
+from tests.service.site import D2, D, P, Site
+from tests.service.steered import post, roll_out
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+async def listed(site: Site, query: str = "") -> list[str]:
+    html = await read_page(site, f"/devices{query}", "viewer")
+    return re.findall(rf'<th scope="row"><a class="mono" href="{CONSOLE}/devices/([^"?]+)', html)
+
+
+async def device(site: Site, path: str = D) -> Any:
+    return (await site.get(path)).json
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "version=1.0.0",
+        "version=9.0.0",
+        "model=m&cohort=&tag=",
+        "cohort=north",
+        "tag=t",
+        "outdated=true",
+        "outdated=false",
+        "failing=true",
+        "silent_for=3600",
+        "q=d",
+        "q=e",
+    ],
+)
+async def test_a_filter_lists_what_the_api_lists(fleet: Site, query: str) -> None:
+    new = {"device": "e1", "model": "m", "cohort": "north", "tags": ["t"]}
+    await post(fleet, "devices", [new, {"device": "e2"}])
+    asked = "&".join(part for part in query.split("&") if not part.endswith("="))
+    api = (await fleet.get(f"{P}/devices?{asked}")).json["items"]
+    assert await listed(fleet, f"?{query}") == [each["device"] for each in api]
+
+
+async def test_the_list_continues_after_its_last_device(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.console.pages.devices.SHOWN_MAX", 1)
+    assert await listed(fleet) == ["d1"]
+    html = await read_page(fleet, "/devices?model=m", "viewer")
+    assert f'href="{CONSOLE}/devices?model=m&amp;after=d1"' in html
+    assert await listed(fleet, "?model=m&after=d1") == ["d2"]
+
+
+async def test_the_list_as_of_a_position_is_that_of_the_api(fleet: Site) -> None:
+    size = int((await fleet.get(f"{P}/devices")).headers["Firmtrail-Log-Size"])
+    await fleet.report({"version": "1.2.0"})
+    html = await read_page(fleet, f"/devices?as_of=@{size}&version=1.0.0", "viewer")
+    api = (await fleet.get(f"{P}/devices?as_of=@{size}&version=1.0.0")).json["items"]
+    assert [each["device"] for each in api] == ["d1", "d2"]
+    assert html.count('<th scope="row">') == 2
+    assert 'method="post"' not in html and "checkbox" not in html
+
+
+async def test_the_file_that_a_list_links_is_that_of_the_api(fleet: Site) -> None:
+    for suffix, media in (("csv", "text/csv"), ("ndjson", "application/x-ndjson")):
+        page = await fleet.get(f"{CONSOLE}/devices.{suffix}?version=1.0.0", "viewer")
+        api = await fleet.get(f"{P}/devices?version=1.0.0", "viewer", Accept=media)
+        assert page.headers["Content-Type"].startswith(media)
+        assert page.body == api.body and page.body.count(b"1.0.0") == 2
+
+
+async def test_an_empty_project_says_how_a_device_gets_in(site: Site) -> None:
+    for path in (D, D2):
+        await site.call("DELETE", path, caller="operator")
+    assert "firmtrail device add" in await read_page(site, "/devices")
+
+
+async def test_a_device_shows_what_it_ran_and_why_it_runs_it(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    await fleet.get(f"{D}/update", "device")
+    answer = await fleet.report({"version": "1.1.0", "detail": "<b>ok</b>"})
+    html = await read_page(fleet, "/devices/d1", "auditor")
+    shown = text_of(html)
+    assert "1.1.0 upgrade from 1.0.0" in shown and "1.0.0 first report" in shown
+    assert "up to date It runs 1.1.0" in shown and "bucket" in shown
+    assert f'href="{CONSOLE}/rollouts/{rollout}"' in html
+    assert f'href="{CONSOLE}/log/1/{answer.json["position"]}"' in html
+    assert "&lt;b&gt;ok&lt;/b&gt;" in html and "<b>ok" not in html
+    assert 'aria-label="Versions over time, the newest on the right: 1.0.0, 1.1.0"' in html
+
+
+@pytest.mark.parametrize("part", ["ran", "should", "facts"])
+async def test_each_live_part_of_a_device_is_a_piece_of_its_page(fleet: Site, part: str) -> None:
+    await roll_out(fleet)
+    answer = await fleet.get(f"{CONSOLE}/devices/d1?part={part}", "auditor")
+    assert answer.status == 200
+    assert answer.body.strip().startswith(b'<section class="card" id="' + part.encode())
+
+
+async def test_a_device_that_never_reported_says_how_it_reports(fleet: Site) -> None:
+    await post(fleet, "devices", {"device": "new", "model": "m"})
+    html = await read_page(fleet, "/devices/new")
+    assert "has not reported a version yet" in html and "/devices/new/reports" in html
+
+
+async def test_a_viewer_gets_no_link_into_the_log_and_no_control(fleet: Site) -> None:
+    html = await read_page(fleet, "/devices/d1", "viewer")
+    assert f"{CONSOLE}/log/" not in html and 'method="post"' not in html and "Pin…" not in html
+    for order in ("pin", "labels", "retry", "secret", "decommission", "restore"):
+        assert (await fleet.get(f"{CONSOLE}/devices/d1/{order}", "viewer")).status == 403
+        sent = await send(fleet, f"/devices/d1/{order}", {"version": "1.0.0"}, "viewer")
+        assert sent.status == 403
+    assert (await send(fleet, "/devices/d1/ask", {}, "viewer")).status == 403
+    assert (await send(fleet, "/devices/bulk", {"what": "ask"}, "viewer")).status == 403
+
+
+async def test_a_device_of_the_past_shows_what_was_known_then(fleet: Site) -> None:
+    size = int((await fleet.get(D)).headers["Firmtrail-Log-Size"])
+    await fleet.report({"version": "1.2.0"})
+    html = await read_page(fleet, f"/devices/d1?as_of=@{size}")
+    assert "1.2.0" not in html and "1.0.0" in html
+    assert "data-every" not in html and 'method="post"' not in html
+
+
+async def test_a_device_is_asked_and_its_answer_appears_in_the_part(fleet: Site) -> None:
+    assert (await send(fleet, "/devices/d1/ask", {})).status == 303
+    part = await fleet.get(f"{CONSOLE}/devices/d1?part=facts", "viewer")
+    assert b"no answer yet" in part.body and b'data-every="2"' in part.body
+    question = (await fleet.get(f"{D}/asks")).json["items"][0]["question"]
+    await fleet.report({"version": "1.0.0", "status": "running", "question": question})
+    part = await fleet.get(f"{CONSOLE}/devices/d1?part=facts", "viewer")
+    assert b"It answered" in part.body and b"no answer yet" not in part.body
+
+
+async def test_a_device_is_pinned_labelled_and_let_try_again(fleet: Site) -> None:
+    await confirm(fleet, "/devices/d1/pin", version="1.1.0")
+    await confirm(fleet, "/devices/d1/labels", model="m", cohort="north", tags="b, a b")
+    found = await device(fleet)
+    assert (found["pinned"], found["cohort"], found["tags"]) == ("1.1.0", "north", ["b", "a"])
+    await confirm(fleet, "/devices/d1/pin", version="")
+    assert (await device(fleet))["pinned"] is None
+    assert (await confirm(fleet, "/devices/d1/retry", version="1.1.0")).status == 303
+    refused = await confirm(fleet, "/devices/d1/labels", tags="no!tag")
+    assert refused.status == 422 and b"is no tag" in refused.body
+
+
+async def test_a_change_on_a_device_that_somebody_changed_is_explained(fleet: Site) -> None:
+    html = await read_page(fleet, "/devices/d1/labels")
+    await fleet.call("PATCH", D, caller="operator", json={"cohort": "south"})
+    answer = await send(fleet, "/devices/d1/labels", {**hidden_fields(html), "cohort": "north"})
+    assert answer.status == 412
+    assert (await device(fleet))["cohort"] == "south"
+
+
+async def test_a_secret_is_shown_once_and_works(fleet: Site) -> None:
+    fields = hidden_fields(await read_page(fleet, "/devices/d1/secret"))
+    shown, again = [await send(fleet, "/devices/d1/secret", fields) for _ in range(2)]
+    assert shown.headers["Cache-Control"] == "no-store"
+    [secret] = re.findall(rb"fts_[\w-]{43}", shown.body)
+    assert b"fts_" not in again.body and b"was shown already" in again.body
+    fleet.credentials["device"] = secret.decode()
+    assert (await fleet.report({"version": "1.1.0"})).status == 201
+
+
+async def test_a_device_is_decommissioned_and_restored(fleet: Site) -> None:
+    assert (await confirm(fleet, "/devices/d1/decommission")).status == 303
+    assert (await fleet.report({"version": "1.1.0"})).status == 401
+    html = await read_page(fleet, "/devices/d1")
+    assert "This device is decommissioned" in html and "Restore" in html
+    restored = await confirm(fleet, "/devices/d1/restore")
+    [secret] = re.findall(rb"fts_[\w-]{43}", restored.body)
+    fleet.credentials["device"] = secret.decode()
+    assert (await fleet.report({"version": "1.1.0"})).status == 201
+
+
+async def test_many_devices_are_changed_in_parts_with_the_count_first(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.console.pages.devices_bulk.BATCH", 2)
+    await post(fleet, "devices", [{"device": f"e{n}", "cohort": "old"} for n in range(5)])
+    asked = await send(fleet, "/devices/bulk", {"what": "labels", "cohort": "old"})
+    assert "5 devices" in text_of(asked.body.decode())
+    fields = {**hidden_fields(asked.body.decode()), "new_cohort": "new"}
+    seen = []
+    while fields:
+        answer = await send(fleet, "/devices/bulk", fields)
+        html = answer.body.decode()
+        seen.append(re.findall(r"(\d+) of 5 done", html)[0])
+        fields = hidden_fields(html)
+    assert seen == ["2", "4", "5"]
+    found = (await fleet.get(f"{P}/devices?cohort=new&count=true")).json
+    assert (found["total"], (await device(fleet))["cohort"]) == (5, None)
+
+
+async def test_chosen_devices_are_decommissioned_and_refusals_are_counted(fleet: Site) -> None:
+    chosen: dict[str, str | list[str]] = {"what": "decommission", "device": ["d1", "d9"]}
+    asked = await send(fleet, "/devices/bulk", chosen)
+    assert not (await device(fleet))["decommissioned"]
+    done = await send(fleet, "/devices/bulk", hidden_fields(asked.body.decode()))
+    assert "2 of 2 done, 1 refused" in text_of(done.body.decode())
+    assert (await device(fleet))["decommissioned"]
+    assert not (await device(fleet, D2))["decommissioned"]
+
+
+async def test_all_that_match_are_asked(fleet: Site) -> None:
+    asked = await send(fleet, "/devices/bulk", {"what": "ask", "model": "m"})
+    await send(fleet, "/devices/bulk", hidden_fields(asked.body.decode()))
+    for path in (D, D2):
+        assert len((await fleet.get(f"{path}/asks")).json["items"]) == 1
+
+
+@pytest.mark.parametrize("path", ["/devices/none", "/devices/none/pin", "/devices/d1/frobnicate"])
+async def test_what_there_is_not_is_404(fleet: Site, path: str) -> None:
+    assert (await fleet.get(f"{CONSOLE}{path}", "operator")).status == 404

@@ -1,0 +1,185 @@
+"""Reads and steers rollouts through their pages."""
+
+import re
+
+import pytest
+
+from firmtrail.console.pages import rollouts
+from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
+from tests.service.site import D2, D, P, Site
+from tests.service.steered import post, roll_out
+
+
+def text_of(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+async def fail(site: Site, path: str = D, detail: str = "no space left") -> None:
+    await site.get(f"{path}/update", "gateway")
+    body = {"version": "1.1.0", "status": "failed", "detail": detail}
+    assert (await site.report(body, caller="operator", path=path)).status == 201
+
+
+async def test_a_page_without_rollouts_says_how_to_start_one(fleet: Site) -> None:
+    html = await read_page(fleet, "/rollouts")
+    assert "firmtrail rollout start" in html
+    assert f'href="{CONSOLE}/rollouts/new"' in html
+
+
+async def test_a_rollout_shows_its_states_failures_and_orders(fleet: Site) -> None:
+    rollout = await roll_out(fleet, pause_if={"failed_percent": 2, "min_reports": 1})
+    await fail(fleet)
+    shown = text_of(await read_page(fleet, f"/rollouts/{rollout}"))
+    assert "1 failed" in shown and "1 held" in shown
+    assert "no space left" in shown
+    assert "operator@example.org" in shown and "started it at 100 %" in shown
+    assert "of 1 outcomes since the last resume 1 failed: 100.0" in shown
+    assert "the service paused it: 1 of 1 outcomes failed" in shown
+
+
+async def test_each_count_of_a_rollout_links_to_the_devices_that_it_counts(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    await fail(fleet)
+    html = await read_page(fleet, f"/rollouts/{rollout}")
+    links = re.findall(rf'href="({CONSOLE}/rollouts/{rollout}/devices\?state=\w+)"><b>(\d+)', html)
+    assert dict(links) == {
+        f"{CONSOLE}/rollouts/{rollout}/devices?state=failed": "1",
+        f"{CONSOLE}/rollouts/{rollout}/devices?state=pending": "1",
+    }
+    listed = await read_page(fleet, f"/rollouts/{rollout}/devices?state=failed")
+    assert f'href="{CONSOLE}/devices/d1"' in listed and f'href="{CONSOLE}/devices/d2"' not in listed
+
+
+async def test_a_large_rollout_shows_what_is_counted_as_it_comes(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "WALKED_MAX", 1)
+    rollout = await roll_out(fleet)
+    await fail(fleet)
+    shown = text_of(await read_page(fleet, f"/rollouts/{rollout}"))
+    assert "1 failed" in shown and "1 not offered yet" in shown and "0 installed" in shown
+
+
+async def test_the_states_of_a_rollout_are_a_part_that_is_read_again(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    answer = await fleet.get(f"{CONSOLE}/rollouts/{rollout}?part=states", "viewer")
+    assert answer.body.strip().startswith(b'<section class="card" id="states"')
+
+
+async def test_a_rollout_is_tried_with_its_numbers_and_then_started(fleet: Site) -> None:
+    tried = await read_page(fleet, "/rollouts/new?model=m&version=1.1.0&percent=50&cohort=&tag=")
+    assert "2 devices match" in text_of(tried)
+    assert (await fleet.get(f"{P}/rollouts")).json["items"] == []
+    fields = hidden_fields(tried)
+    for _ in range(2):  # a form that is sent twice starts one rollout
+        answer = await send(fleet, "/rollouts/new", fields)
+        assert answer.status == 303
+    [started] = (await fleet.get(f"{P}/rollouts")).json["items"]
+    assert answer.headers["Location"] == f"{CONSOLE}/rollouts/{started['id']}"
+    assert (started["version"], started["percent"]) == ("1.1.0", 50)
+
+
+@pytest.mark.parametrize(
+    ("query", "word"),
+    [
+        ("model=m&version=9.9.9", "has no release 9.9.9"),
+        ("model=m&version=1.1.0&cohort=c&tag=t", "name only one of the two"),
+        ("model=m&version=1.1.0&failed_percent=5", "is needed together"),
+        ("model=m&version=1.1.0&percent=101", "a percentage from 0 to 100"),
+    ],
+)
+async def test_a_rollout_that_cannot_be_is_explained(fleet: Site, query: str, word: str) -> None:
+    answer = await fleet.get(f"{CONSOLE}/rollouts/new?{query}", "operator")
+    assert answer.status == 422
+    assert word in answer.body.decode()
+
+
+async def test_orders_are_given_with_their_reasons(fleet: Site) -> None:
+    rollout = await roll_out(fleet, percent=10)
+    path = f"/rollouts/{rollout}"
+    for order, fields in (
+        ("pause", {"reason": "lunch"}),
+        ("resume", {}),
+        ("advance", {"percent": "33,5 %"}),
+        ("abort", {"reason": "enough"}),
+    ):
+        answer = await confirm(fleet, f"{path}/{order}", **fields)
+        assert (answer.status, answer.headers["Location"]) == (303, f"{CONSOLE}{path}"), order
+    found = (await fleet.get(f"{P}/rollouts/{rollout}")).json
+    assert (found["state"], found["percent"], found["state_reason"]) == ("aborted", 33.5, "enough")
+    shown = text_of(await read_page(fleet, path))
+    assert "paused it : “ lunch ”" in shown.replace("it: ", "it : ")
+
+
+async def test_an_order_on_a_state_that_somebody_changed_is_explained_and_not_given(
+    fleet: Site,
+) -> None:
+    rollout = await roll_out(fleet, percent=10)
+    html = await read_page(fleet, f"/rollouts/{rollout}/advance")
+    await post(fleet, f"rollouts/{rollout}/pause", {"reason": "by somebody else"})
+    fields = {**hidden_fields(html), "percent": "50"}
+    answer = await send(fleet, f"/rollouts/{rollout}/advance", fields)
+    assert answer.status == 412
+    assert b"Somebody changed this while your page was open" in answer.body
+    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["percent"] == 10
+
+
+async def test_a_refused_order_is_explained(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    answer = await confirm(fleet, f"/rollouts/{rollout}/advance", percent="50")
+    assert answer.status == 409
+    assert b"a rollout only grows" in answer.body
+
+
+async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> None:
+    await roll_out(fleet)
+    for path in (D, D2):
+        await fleet.report({"version": "1.1.0"}, caller="operator", path=path)
+    asked = await read_page(fleet, "/releases/m/1.1.0/recall")
+    assert "2 devices run it" in text_of(asked)
+    without = await send(fleet, "/releases/m/1.1.0/recall", hidden_fields(asked))
+    assert without.status == 422
+    done = await confirm(fleet, "/releases/m/1.1.0/recall", reason="It burns")
+    rollback = done.headers["Location"].rpartition("/")[2]
+    found = (await fleet.get(f"{P}/rollouts/{rollback}")).json
+    assert (found["kind"], found["bad_version"], found["reason"]) == (
+        "rollback",
+        "1.1.0",
+        "It burns",
+    )
+    assert (await fleet.get(f"{P}/releases/m/1.1.0")).json["withdrawn"]
+    assert (await fleet.get(f"{D}/update", "device")).json["version"] == "1.0.0"
+
+
+async def test_a_recall_can_send_to_a_named_version(fleet: Site) -> None:
+    await fleet.report({"version": "1.1.0"})
+    done = await confirm(fleet, "/releases/m/1.1.0/recall?to=1.2.0", reason="It burns")
+    rollback = done.headers["Location"].rpartition("/")[2]
+    assert (await fleet.get(f"{P}/rollouts/{rollback}")).json["version"] == "1.2.0"
+
+
+async def test_a_viewer_sees_no_control_and_cannot_use_one(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    for path in ("/rollouts", f"/rollouts/{rollout}"):
+        html = await read_page(fleet, path, "viewer")
+        assert "Recall" not in html and 'method="post"' not in html and "Start a" not in html
+    for path in (f"/rollouts/{rollout}/abort", "/rollouts/new", "/releases/m/1.1.0/recall"):
+        assert (await fleet.get(f"{CONSOLE}{path}", "viewer")).status == 403
+        assert (await send(fleet, path, {"reason": "x"}, "viewer")).status == 403
+    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
+
+
+async def test_hostile_details_and_reasons_are_shown_as_text(fleet: Site) -> None:
+    rollout = await roll_out(fleet)
+    await fail(fleet, detail="<script>alert(1)</script> \u202e")
+    await post(fleet, f"rollouts/{rollout}/pause", {"reason": "<img src=x onerror=alert(2)>"})
+    html = await read_page(fleet, f"/rollouts/{rollout}")
+    assert "<script>alert" not in html and "<img src=x" not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+@pytest.mark.parametrize(
+    "path", ["/rollouts/none", "/rollouts/none/devices", "/rollouts/none/abort"]
+)
+async def test_an_unknown_rollout_is_404(fleet: Site, path: str) -> None:
+    assert (await fleet.get(f"{CONSOLE}{path}", "operator")).status == 404

@@ -1,0 +1,50 @@
+"""Fills in the forms of pages for tests, as a browser does."""
+
+import re
+from html import unescape
+from urllib.parse import urlencode
+
+from tests.service.site import Answer, Site
+
+CONSOLE = "/console/acme"
+
+type FormFields = dict[str, str | list[str]]
+
+
+async def read_page(site: Site, path: str, caller: str = "operator") -> str:
+    answer = await site.get(f"{CONSOLE}{path}", caller)
+    assert answer.status == 200, answer.body
+    return answer.body.decode()
+
+
+async def send(site: Site, path: str, fields: FormFields, caller: str = "operator") -> Answer:
+    """Sends a form, and returns the answer without following it."""
+    headers = {
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Authorization": f"Bearer {site.credentials[caller]}",
+    }
+    body = urlencode(fields, doseq=True)
+    async with site.client.post(
+        f"{CONSOLE}{path}", data=body, headers=headers, allow_redirects=False
+    ) as response:
+        return Answer(response.status, response.headers, await response.read())
+
+
+def hidden_fields(html: str) -> FormFields:
+    """Returns the hidden fields of a page, which its form sends back."""
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', html)
+    fields: FormFields = {}
+    for name, value in found:
+        before = fields.get(name)
+        text = unescape(value)
+        if before is None:
+            fields[name] = text
+        else:
+            fields[name] = [*([before] if isinstance(before, str) else before), text]
+    return fields
+
+
+async def confirm(site: Site, path: str, caller: str = "operator", **fields: str) -> Answer:
+    """Opens a confirmation and sends its form with these fields filled in."""
+    html = await read_page(site, path, caller)
+    return await send(site, path.partition("?")[0], {**hidden_fields(html), **fields}, caller)
