@@ -12,9 +12,10 @@ type FormFields = dict[str, str | list[str]]
 
 
 async def read_page(site: Site, path: str, caller: str = "operator") -> str:
+    """Returns a page without its header, which all pages share."""
     answer = await site.get(f"{CONSOLE}{path}", caller)
     assert answer.status == 200, answer.body
-    return answer.body.decode()
+    return answer.body.decode().partition("</header>")[2]
 
 
 async def send(site: Site, path: str, fields: FormFields, caller: str = "operator") -> Answer:
