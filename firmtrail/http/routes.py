@@ -8,6 +8,8 @@ order. The routes of each protocol made by others stand in its folder in `protoc
 from collections.abc import Collection
 from dataclasses import replace
 
+from aiohttp import web
+
 from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.console import rows as pages
@@ -46,7 +48,9 @@ from firmtrail.http.api import (
     versions,
 )
 from firmtrail.http.api.rows import L, P
+from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import RouteAccess
+from firmtrail.http.errors import Problem, problem_response
 from firmtrail.http.route import Route
 
 ROUTES = (
@@ -86,7 +90,11 @@ ROUTES = (
 def _in_console(method: str, path: str, wanted: str, access: RouteAccess) -> Route:
     """Returns a route of the API under a path of the console, for what pages load as files."""
     [found] = (each for each in ROUTES if (each.method, each.path) == (method, path))
-    return replace(found, path=wanted, access=access)
+    return replace(found, path=wanted, access=access, shows_problem=_in_json)
+
+
+def _in_json(call: AnyCall, problem: Problem) -> web.Response:
+    return problem_response(problem, call.request_id)
 
 
 TLOG = "/console/{project}/tlog/{number}"

@@ -20,15 +20,9 @@ async def read_page(site: Site, path: str, caller: str = "operator") -> str:
 
 async def send(site: Site, path: str, fields: FormFields, caller: str = "operator") -> Answer:
     """Sends a form, and returns the answer without following it."""
-    headers = {
-        "Content-Type": "application/x-www-form-urlencoded",
-        "Authorization": f"Bearer {site.credentials[caller]}",
-    }
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
     body = urlencode(fields, doseq=True)
-    async with site.client.post(
-        f"{CONSOLE}{path}", data=body, headers=headers, allow_redirects=False
-    ) as response:
-        return Answer(response.status, response.headers, await response.read())
+    return await site.call("POST", f"{CONSOLE}{path}", caller=caller, data=body, headers=headers)
 
 
 def hidden_fields(html: str) -> FormFields:
