@@ -12,10 +12,10 @@ type FormFields = dict[str, str | list[str]]
 
 
 async def read_page(site: Site, path: str, caller: str = "operator") -> str:
-    """Returns a page without its header, which all pages share."""
+    """Returns a page without what all pages share above it."""
     answer = await site.get(f"{CONSOLE}{path}", caller)
     assert answer.status == 200, answer.body
-    return answer.body.decode().partition("</header>")[2]
+    return answer.body.decode().partition("<main")[2]
 
 
 async def send(site: Site, path: str, fields: FormFields, caller: str = "operator") -> Answer:
@@ -26,8 +26,9 @@ async def send(site: Site, path: str, fields: FormFields, caller: str = "operato
 
 
 def hidden_fields(html: str) -> FormFields:
-    """Returns the hidden fields of a page, which its form sends back."""
-    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', html)
+    """Returns the hidden fields of a page's content, which its form sends back."""
+    content = html.rpartition("<main")[2]
+    found = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', content)
     fields: FormFields = {}
     for name, value in found:
         before = fields.get(name)

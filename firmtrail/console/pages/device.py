@@ -63,7 +63,7 @@ ANSWERS = {
 }
 
 
-class Line(NamedTuple):
+class TrailLine(NamedTuple):
     """Holds a line of the trail."""
 
     entry: HistoryEntry
@@ -71,7 +71,7 @@ class Line(NamedTuple):
     is_withdrawn: bool
 
 
-class Verdict(NamedTuple):
+class DeviceVerdict(NamedTuple):
     """Holds what the device should run, and the offers that it got."""
 
     decision: Decision
@@ -84,7 +84,7 @@ class Known(NamedTuple):
     state: DeviceState
     moment: Moment
     last_seen_at_ms: int | None = None
-    verdict: Verdict | None = None
+    verdict: DeviceVerdict | None = None
 
 
 async def get_device(call: Call[PageQuery, None]) -> web.Response:
@@ -128,7 +128,7 @@ async def _now(call: AnyCall) -> Known:
     if not state.decommissioned:
         decision = target.decide(await case_of(call, control, state, seen))
         offers = sorted(seen.offers, key=lambda each: -each.position)
-        verdict = Verdict(decision, offers)
+        verdict = DeviceVerdict(decision, offers)
     return Known(state, Moment(seen.counts.size), seen.last_seen_at_ms, verdict)
 
 
@@ -144,10 +144,12 @@ async def _then(call: Call[PageQuery, None]) -> Known:
 
 async def _trail(
     call: AnyCall, now: ConsistentRead, state: DeviceState, entries: Sequence[HistoryEntry]
-) -> list[Line]:
+) -> list[TrailLine]:
     where, releases = await places.places(call, now), now.control.releases
     return [
-        Line(entry, where.of(entry.position), _is_withdrawn(releases, state.model, entry.version))
+        TrailLine(
+            entry, where.of(entry.position), _is_withdrawn(releases, state.model, entry.version)
+        )
         for entry in entries
     ]
 

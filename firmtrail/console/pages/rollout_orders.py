@@ -73,8 +73,8 @@ KINDS: Mapping[str, OrderKind] = {
     ),
     "approve": OrderKind(
         "Approve the rollout",
-        "It begins once as many members have approved it as the project asks for. Whoever started "
-        "it cannot approve it.",
+        "It begins once as many members have approved it as the project asks for. The member that "
+        "started it cannot approve it.",
         "Approve",
         False,  # noqa: FBT003
         None,
