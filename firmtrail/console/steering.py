@@ -5,6 +5,7 @@ from firmtrail.console.pages import (
     device_orders,
     devices,
     devices_bulk,
+    halts,
     releases,
     rollout_orders,
     rollout_starts,
@@ -14,6 +15,7 @@ from firmtrail.console.pages import (
 ROUTES = (
     *devices.ROUTES,
     *devices_bulk.ROUTES,
+    *halts.ROUTES,
     *device.ROUTES,
     *device_orders.ROUTES,
     *rollout_starts.ROUTES,

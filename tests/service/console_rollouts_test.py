@@ -23,7 +23,7 @@ async def fail(site: Site, path: str = D, detail: str = "no space left") -> None
 async def test_a_page_without_rollouts_says_how_to_start_one(fleet: Site) -> None:
     html = await read_page(fleet, "/rollouts")
     assert "firmtrail rollout start" in html
-    assert f'href="{CONSOLE}/rollouts/new"' in html
+    assert f'href="{CONSOLE}/rollouts/start"' in html
 
 
 async def test_a_rollout_shows_its_states_failures_and_orders(fleet: Site) -> None:
@@ -67,12 +67,12 @@ async def test_the_states_of_a_rollout_are_a_part_that_is_read_again(fleet: Site
 
 
 async def test_a_rollout_is_tried_with_its_numbers_and_then_started(fleet: Site) -> None:
-    tried = await read_page(fleet, "/rollouts/new?model=m&version=1.1.0&percent=50&cohort=&tag=")
+    tried = await read_page(fleet, "/rollouts/start?model=m&version=1.1.0&percent=50&cohort=&tag=")
     assert "2 devices match" in text_of(tried)
     assert (await fleet.get(f"{P}/rollouts")).json["items"] == []
     fields = hidden_fields(tried)
     for _ in range(2):  # a form that is sent twice starts one rollout
-        answer = await send(fleet, "/rollouts/new", fields)
+        answer = await send(fleet, "/rollouts/start", fields)
         assert answer.status == 303
     [started] = (await fleet.get(f"{P}/rollouts")).json["items"]
     assert answer.headers["Location"] == f"{CONSOLE}/rollouts/{started['id']}"
@@ -89,7 +89,7 @@ async def test_a_rollout_is_tried_with_its_numbers_and_then_started(fleet: Site)
     ],
 )
 async def test_a_rollout_that_cannot_be_is_explained(fleet: Site, query: str, word: str) -> None:
-    answer = await fleet.get(f"{CONSOLE}/rollouts/new?{query}", "operator")
+    answer = await fleet.get(f"{CONSOLE}/rollouts/start?{query}", "operator")
     assert answer.status == 422
     assert word in answer.body.decode()
 
@@ -163,7 +163,7 @@ async def test_a_viewer_sees_no_control_and_cannot_use_one(fleet: Site) -> None:
     for path in ("/rollouts", f"/rollouts/{rollout}"):
         html = await read_page(fleet, path, "viewer")
         assert "Recall" not in html and 'method="post"' not in html and "Start a" not in html
-    for path in (f"/rollouts/{rollout}/abort", "/rollouts/new", "/releases/m/1.1.0/recall"):
+    for path in (f"/rollouts/{rollout}/abort", "/rollouts/start", "/releases/m/1.1.0/recall"):
         assert (await fleet.get(f"{CONSOLE}{path}", "viewer")).status == 403
         assert (await send(fleet, path, {"reason": "x"}, "viewer")).status == 403
     assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["state"] == "running"
@@ -183,3 +183,15 @@ async def test_hostile_details_and_reasons_are_shown_as_text(fleet: Site) -> Non
 )
 async def test_an_unknown_rollout_is_404(fleet: Site, path: str) -> None:
     assert (await fleet.get(f"{CONSOLE}{path}", "operator")).status == 404
+
+
+async def test_a_project_is_halted_and_the_halt_ended(fleet: Site) -> None:
+    await roll_out(fleet)
+    asked = await read_page(fleet, "/halt")
+    assert "2 devices are offered nothing" in text_of(asked)
+    assert (await confirm(fleet, "/halt", reason="smoke")).status == 303
+    assert (await fleet.get(f"{D}/update", "device")).json["reason"] == "halted"
+    assert (await confirm(fleet, "/halt?all=true")).status == 303
+    assert (await confirm(fleet, "/resume")).status == 303
+    assert (await fleet.get(f"{D}/update", "device")).json["reason"] == "rollout"
+    assert (await fleet.get(f"{CONSOLE}/halt", "viewer")).status == 403

@@ -30,7 +30,7 @@ from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import RolloutState
 
 RECALL = f"{PROJECT}/releases/{{model}}/{{version}}/recall"
-NEW = f"{ROLLOUTS}/new"
+NEW = f"{ROLLOUTS}/start"
 
 CHOICES_MAX = 12
 """Limits the versions that the page of a recall links; the address takes any other one."""
