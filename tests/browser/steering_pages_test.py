@@ -1,0 +1,84 @@
+"""Opens the pages of devices, releases and rollouts in a browser, and recalls a release there."""
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.browser.conftest import Console
+from tests.browser.visit import DESKTOP, PHONE, SCHEMES, visiting
+
+pytestmark = pytest.mark.slow
+
+PAGES = (
+    "/devices?model=pump&cohort=north",
+    "/devices?as_of=@1200",
+    "/devices/pump-001",
+    "/devices/pump-001?as_of=@1200",
+    "/devices/pump-001/labels",
+    "/releases",
+    "/releases/pump/1.6.0",
+    "/releases/pump/1.6.1/recall",
+    "/releases/new",
+    "/rollouts",
+    "/rollouts/r_161",
+    "/rollouts/r_161/devices?state=failed",
+    "/rollouts/r_161/abort",
+    "/rollouts/start?model=pump&version=1.6.1",
+)
+"""The paths below /console/{project}."""
+
+WEIGHT_BYTES_MAX = 150 * 1024
+
+
+@pytest.mark.parametrize("path", PAGES)
+async def test_a_page_is_right_in_every_form(browser: Browser, console: Console, path: str) -> None:
+    async with visiting(browser, console) as visit:
+        response = await visit.open(f"{console.project}{path}")
+        assert response.status == 200
+        for size in (DESKTOP, PHONE):
+            for scheme in SCHEMES:
+                await visit.show(size, scheme)
+                await visit.check_access()
+                await visit.check_width()
+        await visit.check()
+        assert visit.weight_bytes < WEIGHT_BYTES_MAX
+
+
+async def test_a_device_answers_a_question_while_its_page_is_open(
+    browser: Browser, console: Console
+) -> None:
+    async with visiting(browser, console) as visit:
+        await visit.open(f"{console.project}/devices/pump-002")
+        await visit.page.get_by_role("button", name="Ask its version").click()
+        await visit.page.get_by_text("no answer yet").wait_for()
+        assert visit.faults == []
+
+
+async def test_many_devices_are_asked_in_parts_by_one_click(
+    browser: Browser, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.console.pages.devices_bulk.BATCH", 3)
+    async with visiting(browser, console) as visit:
+        await visit.open(f"{console.project}/devices?q=gauge-00")
+        await visit.page.get_by_role("button", name="Ask their versions").click()
+        await visit.page.get_by_role("button", name="Ask their versions").click()
+        await visit.page.get_by_text("10 of 10 done").wait_for()
+        assert visit.faults == []
+
+
+async def test_a_release_is_recalled_in_three_clicks_with_the_numbers_before_the_last(
+    browser: Browser, console: Console
+) -> None:
+    """The clicks: the rollout on the fleet page, "Recall", and the confirmation."""
+    async with visiting(browser, console) as visit:
+        page = visit.page
+        await visit.open(console.project)
+        await page.locator('main a[href*="/rollouts/r_161"]').first.click()
+        await page.get_by_role("link", name="Recall 1.6.1").click()
+        numbers = await page.locator(".facts.numbers").inner_text()
+        assert "devices run it" in numbers and "have no earlier good version" in numbers
+        await page.get_by_label("Why").fill("The valve sticks below zero")
+        await page.get_by_role("button", name="Recall 1.6.1").click()
+        await page.get_by_role("heading", name="Recall of 1.6.1 on pump").wait_for()
+        ordered = await page.locator(".trail").inner_text()
+        assert "ana@example.org" in ordered and "The valve sticks below zero" in ordered
+        assert visit.faults == []
