@@ -215,6 +215,12 @@ SELECT
 ORDER BY tokens.token_id
 LIMIT $4"""
 
+_ONE_OF_MEMBERS = f"""\
+SELECT
+    tokens.token_id, tokens.name, tokens.role, tokens.created_at_ms, tokens.expires_at_ms,
+    tokens.issued_by, tokens.actor_id, users.email
+{_OF_MEMBERS} AND tokens.token_id = $3"""
+
 _COUNT_OF_MEMBERS = f"SELECT count(*) {_OF_MEMBERS}"
 
 _ISSUER = """\
@@ -368,6 +374,14 @@ async def page_of_members(
     """Returns the living tokens of a project and the logins of its members, ordered by id."""
     rows = await db.read(Statement(_PAGE_OF_MEMBERS, (project, now_ms, after, limit)))
     return [MemberToken(*row) for row in rows]
+
+
+async def one_of_members(
+    db: Database, project: str, now_ms: int, token_id: str
+) -> MemberToken | None:
+    """Returns the token or login of this id if it is one of those that `page_of_members` has."""
+    rows = await db.read(Statement(_ONE_OF_MEMBERS, (project, now_ms, token_id)))
+    return MemberToken(*rows[0]) if rows else None
 
 
 async def count_of_members(db: Database, project: str, now_ms: int) -> int:

@@ -6,6 +6,8 @@ everything below, but neither `http.api` nor `protocols`. docs/console.md says h
 
 from firmtrail.console import files
 from firmtrail.console.pages import (
+    access,
+    access_changes,
     audit,
     fleet,
     log,
@@ -20,6 +22,8 @@ ROUTES = (
     *files.ROUTES,
     *sign_in.ROUTES,
     *projects.ROUTES,
+    *access.ROUTES,
+    *access_changes.ROUTES,
     *fleet.ROUTES,
     *search.ROUTES,
     *moment.ROUTES,

@@ -14,6 +14,7 @@ from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.console import rows as pages
 from firmtrail.console import steering
+from firmtrail.console.pages import settings as settings_page
 from firmtrail.http.api import (
     access_record,
     artifacts,
@@ -100,6 +101,9 @@ def _in_json(call: AnyCall, problem: Problem) -> web.Response:
 TLOG = "/console/{project}/tlog/{number}"
 """The path below which pages read a log as C2SP clients do, with the credential of the pages."""
 
+_SETTINGS = settings_page.Resource(projects.SettingsChange, projects.current, projects.change)
+"""The resource of the API that the page of the settings shows and changes."""
+
 PAGES = (
     *console.ROUTES,
     *steering.ROUTES,
@@ -111,6 +115,7 @@ PAGES = (
         f"{pages.PROJECT}/releases/{{model}}/{{version}}/artifacts/{{name}}",
         pages.OPERATE,
     ),
+    *settings_page.routes(_SETTINGS),
     *(
         replace(route, path=route.path.replace(L, TLOG), access=pages.AUDIT)
         for route in (*tiles.ROUTES, *checkpoints.ROUTES)

@@ -26,6 +26,8 @@ PAGES = (
     "?model=valve&days=7",
     "/search?q=pump-00",
     "/search?q=nothing-like-this",
+    "/access",
+    "/settings",
 )
 """The paths below /console/{project}."""
 

@@ -1,5 +1,7 @@
 """Serves projects: list and create them, and read and change their settings."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -153,7 +155,7 @@ async def post_project(call: Call[Any, WantedProject]) -> web.Response:
 
 async def get_project(call: Call[Any, None]) -> web.Response:
     """Return the project and its settings."""
-    return respond.resource(call, await _current(call))
+    return respond.resource(call, await current(call))
 
 
 async def patch_project(call: Call[Any, SettingsChange]) -> web.Response:
@@ -161,13 +163,19 @@ async def patch_project(call: Call[Any, SettingsChange]) -> web.Response:
 
     A setting that has the value already is not recorded.
     """
+    await change(call, call.body, partial(respond.check_match, call))
+    return respond.resource(call, await current(call))
+
+
+async def change(call: AnyCall, wanted: SettingsChange, check: Callable[[Any], None]) -> None:
+    """Changes the settings that are named, once `check` has passed those before."""
 
     async def command(commit: Commit) -> None:
-        before = await _current(call)  # the commit locks the head: nothing else changes them
-        respond.check_match(call, before)
+        before = await current(call)  # the commit locks the head: nothing else changes them
+        check(before)
         members = {
             name: value
-            for name, value in msgspec.structs.asdict(call.body).items()
+            for name, value in msgspec.structs.asdict(wanted).items()
             if value is not msgspec.UNSET and value != getattr(before, name)
         }
         if members:
@@ -175,7 +183,6 @@ async def patch_project(call: Call[Any, SettingsChange]) -> web.Response:
             await commands.change_settings(event, actor=call.caller.actor)(commit)
 
     await call.services.recorder.act(call.log_id, command)
-    return respond.resource(call, await _current(call))
 
 
 def _event_of(members: dict[str, Any]) -> SettingsChanged:
@@ -195,9 +202,10 @@ def _event_of(members: dict[str, Any]) -> SettingsChanged:
     return event
 
 
-async def _current(call: AnyCall) -> Project:
-    current = await settings.current(call.services.db, call.log_id, call.project)
-    return _project(call.project, current)
+async def current(call: AnyCall) -> Project:
+    """Returns the project with its settings."""
+    found = await settings.current(call.services.db, call.log_id, call.project)
+    return _project(call.project, found)
 
 
 def _listed(row: projects.ProjectRow) -> ListedProject:
@@ -206,13 +214,13 @@ def _listed(row: projects.ProjectRow) -> ListedProject:
     )
 
 
-def _project(project: str, current: Settings) -> Project:
-    members = msgspec.structs.asdict(current)
-    members["window"] = shown_window(current.window)
+def _project(project: str, found: Settings) -> Project:
+    members = msgspec.structs.asdict(found)
+    members["window"] = shown_window(found.window)
     for name in ("model_windows", "cohort_windows"):
         members[name] = {key: shown_window(each) for key, each in members[name].items()}
     members["auto_rollout"] = {
-        key: shown_auto_rollout(each) for key, each in current.auto_rollout.items()
+        key: shown_auto_rollout(each) for key, each in found.auto_rollout.items()
     }
     return Project(project=project, **members)
 
