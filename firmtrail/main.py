@@ -28,6 +28,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "token": ("tokens:token", "Create, list and revoke API tokens."),
     "login": ("tokens:login", "List and end logins."),
     "logout": ("tokens:logout", "End the login of --token."),
+    "console": ("console:console", "Open the console in a browser, signed in."),
     "log": ("log:log", "Make a project writable again whose log takes no appends."),
     "backup": ("backup:backup", "Copy the database, also while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),

@@ -84,6 +84,14 @@ FROM members
 WHERE project = $1 AND role = 'admin' AND actor_id <> $2
 LIMIT 1"""
 
+_ADMINS = """\
+SELECT DISTINCT users.email
+FROM members
+JOIN users ON users.actor_id = members.actor_id
+WHERE members.role = 'admin' AND users.email IS NOT NULL
+ORDER BY users.email
+LIMIT $1"""
+
 _LOGS_NAMING = """\
 SELECT projects.log_id
 FROM members
@@ -159,6 +167,11 @@ async def members(db: Database, project: str, *, after: str = "", limit: int) ->
 async def members_count(db: Database, project: str) -> int:
     [[count]] = await db.read(Statement(_COUNT, (project,)))
     return int(count)
+
+
+async def admins(db: Database, limit: int) -> list[str]:
+    """Returns the first addresses of the admins of all projects, in their order."""
+    return [email for [email] in await db.read(Statement(_ADMINS, (limit,)))]
 
 
 async def logs_naming(db: Database, actor_id: str) -> list[int]:

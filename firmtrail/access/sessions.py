@@ -21,6 +21,8 @@ from firmtrail.database.database import Database, Given, Statement, Unavailable
 IDLE_MS = 12 * 3600 * 1000
 LIFETIME_MS = 7 * 24 * 3600 * 1000
 USED_MS = 5 * 60 * 1000
+LINK_MS = 60 * 1000
+"""The lifetime of a link that signs its person in once."""
 
 type SessionKey = tuple[str, str | None]
 """(digest, project of the path)."""
@@ -68,6 +70,16 @@ VALUES ($1, $2, $3, $4, 'console', $5, $6, $5)"""
 
 _USE = "UPDATE tokens SET used_at_ms = $2 WHERE token_id = $1 AND used_at_ms < $2"
 
+_LINK = """\
+INSERT INTO tokens (
+    digest, session_digest, token_id, actor_id, name, created_at_ms, expires_at_ms, used_at_ms)
+VALUES ($1, $2, $3, $4, 'link', $5, $6, 0)"""
+
+_FOLLOW = """\
+DELETE FROM tokens
+WHERE session_digest = $1 AND name = 'link' AND expires_at_ms > $2
+RETURNING actor_id"""
+
 _END = "DELETE FROM tokens WHERE session_digest = $1"
 
 
@@ -107,6 +119,19 @@ def begin(actor_id: str, text: str, now_ms: int) -> Statement:
     ends_at_ms = now_ms + LIFETIME_MS
     args = (digest, credentials.digest(text), token_id, actor_id, now_ms, ends_at_ms)
     return Statement(_BEGIN, args)
+
+
+def link(actor_id: str, code: str, now_ms: int) -> Statement:
+    """Makes a link with this code, which signs the person in once. Its row counts as a session that
+    was never used, so no list shows it and its code opens no page."""
+    token_id = credentials.new_id("t")
+    args = (f"link:{token_id}", credentials.digest(code), token_id, actor_id, now_ms)
+    return Statement(_LINK, (*args, now_ms + LINK_MS))
+
+
+def follow(code: str, now_ms: int) -> Statement:
+    """Ends the link with this code; gives the id of its person, if the link is valid."""
+    return Statement(_FOLLOW, (credentials.digest(code), now_ms))
 
 
 def end(text: str) -> Statement:

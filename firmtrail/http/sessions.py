@@ -26,6 +26,8 @@ COOKIE = "firmtrail-session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 
 SIGN_IN = "/console/sign-in"
+FOLLOW_LINK = f"{SIGN_IN}/link"
+"""The page that a link to sign in leads to."""
 HOME = "/console"
 
 _OWN_PATH = re.compile(r"/console(?:[/?][!-\[\]-~]*)?")

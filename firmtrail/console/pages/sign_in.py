@@ -27,6 +27,10 @@ MISSING = "Enter your e-mail address and your password."
 WRONG = "The e-mail address or the password is wrong."
 TOO_MANY = "There were too many attempts. Wait {seconds} s, and try again."
 UNAVAILABLE = "The service cannot sign you in at the moment. Try again in {seconds} s."
+USED = (
+    "This link was used before, or is older than a minute. Make another one with "
+    "`firmtrail console`."
+)
 NOT_PRIVATE = (
     "Your browser keeps no session for a server that it reaches over plain http, because others "
     "could read it on the way. Open this page over https."
@@ -53,6 +57,18 @@ class SignInForm(msgspec.Struct, frozen=True, kw_only=True):
     next: NextPage | None = None
 
 
+class LinkQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the code of a link that signs its person in once."""
+
+    code: Typed = ""
+
+
+class LinkForm(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the code of a link."""
+
+    code: Typed
+
+
 type SignInCall = Call[Any, SignInForm]
 
 
@@ -75,6 +91,26 @@ async def post_sign_in(call: SignInCall) -> web.Response:
     if actor_id is None:
         return _refused(call, HTTPStatus.UNAUTHORIZED, WRONG)
     return await signed_in(call, actor_id, form.next)
+
+
+async def get_link(call: Call[LinkQuery, None]) -> web.Response:
+    """Show the button that signs in with a link. Reading the page uses no link up."""
+    headers = {"Cache-Control": "no-store"}
+    return render.page(
+        call, "sign_in_link.html", title="Sign in", code=call.query.code, headers=headers
+    )
+
+
+async def post_link(call: Call[Any, LinkForm]) -> web.Response:
+    """Sign in with a link, once."""
+    access, code = call.services.access, call.body.code
+    async with call.services.db.transaction() as tx:
+        [found] = await tx.run(sessions.follow(code, access.now_ms()))
+    if not found:
+        await access.hasher.count_guess("user", call.address)
+        return _form(call, HTTPStatus.UNAUTHORIZED, USED, next_page=None)
+    [[actor_id]] = found
+    return await signed_in(call, actor_id, None)
 
 
 async def signed_in(call: AnyCall, actor_id: str, next_page: str | None) -> web.Response:
@@ -157,5 +193,7 @@ SIGN_IN = f"{CONSOLE}/sign-in"
 ROUTES = (
     page(SIGN_IN, get_sign_in, PUBLIC, query=SignInQuery),
     action(SIGN_IN, post_sign_in, PUBLIC, form=SignInForm),
+    page(cookies.FOLLOW_LINK, get_link, PUBLIC, query=LinkQuery),
+    action(cookies.FOLLOW_LINK, post_link, PUBLIC, form=LinkForm),
     action(f"{CONSOLE}/sign-out", post_sign_out, SIGNED_IN),
 )

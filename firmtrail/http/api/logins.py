@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from firmtrail.access import credentials, people, tokens
+from firmtrail.access import credentials, people, sessions, tokens
 from firmtrail.commands.once import CommandAnswer, keep, recall
 from firmtrail.database.database import Transaction
 from firmtrail.events.times import time_text
@@ -15,11 +15,12 @@ from firmtrail.http.api.rows import DELETE, POST, command, listing
 from firmtrail.http.api.tokens import scope_of
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.callers import PUBLIC, USER
+from firmtrail.http.callers import LOCAL, PUBLIC, USER
 from firmtrail.http.endpoint import key_of
-from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
+from firmtrail.http.errors import Fault, Forbidden, Invalid, NotFound, Unauthorized
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
 from firmtrail.http.scalars import Email, Id, Password
+from firmtrail.http.sessions import FOLLOW_LINK
 
 NO_LOGIN = "This credential is not a login: DELETE /api/v1/tokens/{id} ends an API token."
 
@@ -120,7 +121,53 @@ def _login(call: AnyCall, row: tokens.LoginSession) -> ListedLogin:
     )
 
 
+class WantedLink(StrictBody, frozen=True, kw_only=True):
+    """Names the person to sign in; without it, the only admin of all projects."""
+
+    email: Email | None = None
+
+
+class Link(msgspec.Struct, frozen=True):
+    """Holds the path of a page that signs its person in, once, until `expires_at`."""
+
+    path: str
+    email: str
+    expires_at: TimeText
+
+
+async def post_link(call: Call[Any, WantedLink]) -> web.Response:
+    """Make a link that signs a person in to the console once."""
+    db, now_ms = call.services.db, call.services.access.now_ms()
+    user = await people.by_email(db, call.body.email or await _only_admin(call))
+    if user is None or user.email is None:
+        raise NotFound("No user has this e-mail address.")
+    code = credentials.new_session()
+    async with db.transaction() as tx:
+        await tx.run(sessions.link(user.actor_id, code, now_ms))
+    path = f"{FOLLOW_LINK}?code={code}"
+    link = Link(path, user.email, time_text(now_ms + sessions.LINK_MS))
+    return respond.json(201, link, respond.NO_STORE)
+
+
+async def _only_admin(call: AnyCall) -> str:
+    found = await people.admins(call.services.db, 2)
+    if len(found) == 1:
+        return found[0]
+    why = "there are several admins" if found else "there is no admin"
+    reason = f"has to name the person to sign in: {why}"
+    raise Invalid(f"/email: {reason}", faults=[Fault(reason, "/email")])
+
+
 ROUTES = (
+    command(
+        POST,
+        "/local/links",
+        post_link,
+        LOCAL,
+        body=WantedLink,
+        answers={201: Link},
+        refusals={404},
+    ),
     command(
         POST,
         "/api/v1/login",
