@@ -3,7 +3,7 @@
 Values come from the command line and the environment (main.py); nothing else reads either.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -198,6 +198,15 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Oidc:
+    """Names the OpenID Connect provider where people sign in, and this server's account there."""
+
+    issuer: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """Configures a server."""
 
@@ -232,6 +241,8 @@ class Serving:
     long_poll_s_max: float = LONG_POLL_S_MAX
     protocols: tuple[str, ...] = PROTOCOLS
     """The protocols that devices may speak to this server."""
+    oidc: Oidc | None = None
+    """Where people sign in to the console, in addition to passwords."""
     metrics_folder: Path | None = None
     """Where several workers share their counters."""
 

@@ -23,6 +23,7 @@ from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import bounds
+from firmtrail.http.oidc import OidcSignIn
 from firmtrail.publishing import checkpoint, checkpoint_store, published_bucket, signing_key
 from firmtrail.publishing.checkpoint import BadNote
 from firmtrail.publishing.minimum_sizes import MinimumSizes
@@ -64,6 +65,7 @@ async def services(
             trusted_proxies=serving.trusted_proxies,
             connections=bounds(serving.connections_max, serving.connections_per_address_max),
             projects=serving.projects,
+            oidc=OidcSignIn(serving.oidc) if serving.oidc else None,
             long_poll_s_max=serving.long_poll_s_max,
             protocols=serving.protocols,
         )

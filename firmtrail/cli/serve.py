@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import click
 
@@ -128,6 +129,17 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="The protocols that devices may speak to this server, separated by commas. Routes of "
     "other protocols do not exist; without native, Firmtrail's own routes for devices.",
 )
+@click.option(
+    "--oidc-issuer",
+    help="An OpenID Connect provider, by its https address, where people sign in to the console "
+    "too. Members are matched by the e-mail address that it has verified.",
+)
+@click.option("--oidc-client-id", help="The name under which the provider knows this server.")
+@click.option(
+    "--oidc-client-secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with the secret that the provider gave to this server.",
+)
 @artifacts_option
 @click.option(
     "--artifact-bytes-max",
@@ -166,6 +178,9 @@ def _serving(
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
     checkpoints: config.StorageLocation | None,
+    oidc_issuer: str | None,
+    oidc_client_id: str | None,
+    oidc_client_secret_file: Path | None,
     **settings: Any,
 ) -> config.Serving:
     """Turns the options into settings. Raises `UsageError` for options that exclude each other."""
@@ -177,6 +192,7 @@ def _serving(
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
         tls=_tls(tls_cert, tls_key),
+        oidc=_oidc(oidc_issuer, oidc_client_id, oidc_client_secret_file),
         **settings,
     )
     if serving.workers > 1 and database.has_one_writer:
@@ -222,6 +238,25 @@ def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
     if certificate is not None or key is not None:
         raise click.UsageError("--tls-cert and --tls-key belong together: give both or neither.")
     return None
+
+
+def _oidc(
+    issuer: str | None, client_id: str | None, secret_file: Path | None
+) -> config.Oidc | None:
+    if issuer is None and client_id is None and secret_file is None:
+        return None
+    if issuer is None or client_id is None or secret_file is None:
+        raise click.UsageError(
+            "--oidc-issuer, --oidc-client-id and --oidc-client-secret-file belong together: give "
+            "all of them or none."
+        )
+    url = urlsplit(issuer)
+    if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(url.hostname or "")):
+        raise click.UsageError("--oidc-issuer has to be an https address.")
+    secret = secret_file.read_text().strip()
+    if not secret:
+        raise click.UsageError(f"The file {secret_file} is empty: it has to hold the secret.")
+    return config.Oidc(issuer=issuer, client_id=client_id, client_secret=secret)
 
 
 def _check_publishing(serving: config.Serving) -> None:

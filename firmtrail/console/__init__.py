@@ -16,11 +16,13 @@ from firmtrail.console.pages import (
     projects,
     search,
     sign_in,
+    sign_in_oidc,
 )
 
 ROUTES = (
     *files.ROUTES,
     *sign_in.ROUTES,
+    *sign_in_oidc.ROUTES,
     *projects.ROUTES,
     *access.ROUTES,
     *access_changes.ROUTES,

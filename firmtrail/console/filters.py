@@ -7,6 +7,7 @@ direction in it move nothing outside it.
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
@@ -103,6 +104,11 @@ def short(digest: str) -> Markup:
     return Markup('<code title="{}">{}…</code>').format(digest, digest[:8])
 
 
+def host(url: str) -> str:
+    """Returns the host of an address."""
+    return urlsplit(url).netloc
+
+
 def words(text: str) -> Markup:
     """Returns text from a device or a person, isolated from the text around it."""
     return Markup("<bdi>{}</bdi>").format(text)
@@ -116,6 +122,6 @@ def _time(time_ms: int, shown: str) -> Markup:
 
 FILTERS: dict[str, Any] = {
     each.__name__: each
-    for each in (ago, day, exact, number, percent, short, size, span, time, when, words)
+    for each in (ago, day, exact, host, number, percent, short, size, span, time, when, words)
 }
 """The filters by the names that templates use."""

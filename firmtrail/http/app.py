@@ -36,6 +36,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
@@ -74,6 +75,7 @@ class Options(TypedDict, total=False):
     write_timeout_s: float
     projects: config.ProjectMakers
     long_poll_s_max: float
+    oidc: OidcSignIn | None
     protocols: Collection[str]
 
 

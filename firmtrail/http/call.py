@@ -27,6 +27,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
 from firmtrail.http.watch import Watch
@@ -136,6 +137,8 @@ class Services:
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False
+    oidc: OidcSignIn | None = None
+    """Signs people in at an OpenID Connect provider; None: only passwords do."""
     projects: config.ProjectMakers = "operator"
     """Names who may create projects."""
     shared: SharedReads

@@ -10,8 +10,10 @@ No route but those of pages reads this cookie.
 
 import ipaddress
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from urllib.parse import quote
 
+import msgspec
 from aiohttp import web
 from yarl import URL
 
@@ -24,6 +26,10 @@ from firmtrail.http.errors import Forbidden, FragmentSignIn, NotFound, SignIn
 
 COOKIE = "firmtrail-session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
+
+BEGUN = "firmtrail-sign-in"
+BEGUN_S = 600
+"""How long a browser keeps a sign-in that has begun at a provider."""
 
 SIGN_IN = "/console/sign-in"
 FOLLOW_LINK = f"{SIGN_IN}/link"
@@ -67,17 +73,47 @@ def check_origin(request: web.Request, clients: Clients) -> None:
 def give(response: web.StreamResponse, text: str, request: web.Request, clients: Clients) -> None:
     """Adds the cookie of a session that begins. The server ends the session, so the cookie's own
     age is only that of the longest one."""
-    _set(response, text, sessions.LIFETIME_MS // 1000, is_plain=is_plain(request, clients))
+    plain = is_plain(request, clients)
+    name = COOKIE if plain else SECURE_COOKIE
+    _set(response, name, text, sessions.LIFETIME_MS // 1000, is_plain=plain)
 
 
 def take(response: web.StreamResponse, request: web.Request, clients: Clients) -> None:
     """Makes the browser forget the cookie."""
-    _set(response, "", 0, is_plain=is_plain(request, clients))
+    plain = is_plain(request, clients)
+    _set(response, COOKIE if plain else SECURE_COOKIE, "", 0, is_plain=plain)
 
 
-def _set(response: web.StreamResponse, text: str, age_s: int, *, is_plain: bool) -> None:
+def begin[Kept: msgspec.Struct](
+    response: web.StreamResponse, kept: Kept, request: web.Request, clients: Clients
+) -> None:
+    """Adds the cookie of a sign-in that has begun at a provider."""
+    text = urlsafe_b64encode(msgspec.json.encode(kept)).decode()
+    plain = is_plain(request, clients)
+    name = BEGUN if plain else f"__Host-{BEGUN}"
+    _set(response, name, text, BEGUN_S, is_plain=plain)
+
+
+def begun[Kept: msgspec.Struct](
+    request: web.Request, clients: Clients, kind: type[Kept]
+) -> Kept | None:
+    """Returns what `begin` kept in this browser, if it is there."""
+    name = BEGUN if is_plain(request, clients) else f"__Host-{BEGUN}"
+    try:
+        return msgspec.json.decode(urlsafe_b64decode(request.cookies.get(name, "")), type=kind)
+    except (ValueError, msgspec.MsgspecError):
+        return None
+
+
+def end_begun(response: web.StreamResponse, request: web.Request, clients: Clients) -> None:
+    """Makes the browser forget the sign-in that had begun."""
+    plain = is_plain(request, clients)
+    _set(response, BEGUN if plain else f"__Host-{BEGUN}", "", 0, is_plain=plain)
+
+
+def _set(response: web.StreamResponse, name: str, text: str, age_s: int, *, is_plain: bool) -> None:
     response.set_cookie(
-        COOKIE if is_plain else SECURE_COOKIE,
+        name,
         text,
         max_age=age_s,
         path="/",

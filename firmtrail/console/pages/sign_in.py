@@ -153,6 +153,11 @@ def _not_now(call: SignInCall, error: TooManyAttempts | Unavailable) -> web.Resp
     return _refused(call, problem.status, words, problem.headers)
 
 
+def refused_page(call: AnyCall, status: int, words: str) -> web.Response:
+    """Returns the form with a sentence that says why a person was not signed in."""
+    return _form(call, status, words, next_page=None)
+
+
 def _refused(
     call: SignInCall, status: int, words: str, headers: dict[str, str] | None = None
 ) -> web.Response:
@@ -178,6 +183,7 @@ def _form(
         headers=headers,
         words=words,
         email=email,
+        provider=None if call.services.oidc is None else call.services.oidc.issuer,
         next_page="" if next_page == cookies.HOME else next_page,
         demo=DEMO if call.services.is_demo else None,
     )

@@ -1,0 +1,225 @@
+"""Checks the sign-in at an OpenID Connect provider, against a provider of our own."""
+
+import time
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qs, unquote_plus, urlsplit
+
+import pytest
+from aiohttp import DummyCookieJar, web
+from aiohttp.test_utils import TestClient, TestServer
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from joserfc import jwt
+from joserfc.jwk import OctKey, RSAKey
+
+from firmtrail.config import Oidc
+from firmtrail.http import app
+from firmtrail.http.oidc import OidcSignIn
+from tests.service.site import CONSOLE, Answer, Site
+
+BEGIN, BACK = f"{CONSOLE}/sign-in/oidc", f"{CONSOLE}/sign-in/oidc/back"
+CLIENT, SECRET = "firmtrail", "the client's secret"
+
+
+class Provider:
+    """Publishes a configuration and keys, and gives a token for each code that it gave out."""
+
+    def __init__(self) -> None:
+        self.issuer = ""
+        self.key = RSAKey.generate_key(2048, {"kid": "1"})
+        self.claims: dict[str, Any] = {}
+        self.header: dict[str, Any] = {"alg": "RS256", "kid": "1"}
+        self.signing: Any = self.key
+        self.is_away = False
+        self.begun: dict[str, str] = {}
+
+    def app(self) -> web.Application:
+        served = web.Application()
+        served.router.add_get("/.well-known/openid-configuration", self.configuration)
+        served.router.add_get("/keys", self.keys)
+        served.router.add_post("/token", self.token)
+        return served
+
+    async def configuration(self, _request: web.Request) -> web.Response:
+        if self.is_away:
+            return web.Response(status=503)
+        endpoints = {
+            "authorization_endpoint": f"{self.issuer}/authorize?tenant=1",
+            "token_endpoint": f"{self.issuer}/token",
+            "jwks_uri": f"{self.issuer}/keys",
+        }
+        return web.json_response({"issuer": self.issuer, **endpoints})
+
+    async def keys(self, _request: web.Request) -> web.Response:
+        return web.json_response({"keys": [self.key.as_dict(private=False)]})
+
+    async def token(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        text = b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
+        is_known = [unquote_plus(each) for each in text.split(":")] == [CLIENT, SECRET]
+        challenge = create_s256_code_challenge(str(form["code_verifier"]))
+        is_bound = challenge == self.begun["code_challenge"]
+        is_same = form["redirect_uri"] == self.begun["redirect_uri"]
+        if not (is_known and is_bound and is_same and form["code"] == "a-code"):
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        claims = {
+            "iss": self.issuer,
+            "aud": CLIENT,
+            "sub": "4711",
+            "iat": int(time.time()),
+            "exp": int(time.time()) + 60,
+            "nonce": self.begun["nonce"],
+            "email": "Admin@example.org",
+            "email_verified": True,
+        } | self.claims
+        claims = {name: value for name, value in claims.items() if value is not None}
+        token = jwt.encode(self.header, claims, self.signing, algorithms=["RS256", "HS256"])
+        return web.json_response({"id_token": token, "access_token": "x", "token_type": "Bearer"})
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[Provider]:
+    provider = Provider()
+    server = TestServer(provider.app())
+    await server.start_server()
+    provider.issuer = str(server.make_url("")).rstrip("/")
+    yield provider
+    await server.close()
+
+
+@pytest.fixture
+async def there(site: Site, provider: Provider) -> AsyncIterator[Site]:
+    """Returns the site served with the provider."""
+    signing = OidcSignIn(Oidc(issuer=provider.issuer, client_id=CLIENT, client_secret=SECRET))
+    server = TestServer(app.build(replace(site.services, oidc=signing)))
+    await server.start_server(**app.RUNNER_OPTIONS)
+    async with TestClient(server, cookie_jar=DummyCookieJar()) as client:
+        yield replace(site, client=client)
+
+
+async def begin(there: Site, provider: Provider, path: str = BEGIN) -> dict[str, str]:
+    """Begins to sign in; returns the browser's cookie."""
+    answer = await there.call("GET", path)
+    assert answer.status == 303, answer.body
+    address = urlsplit(answer.headers["Location"])
+    provider.begun = {name: each[0] for name, each in parse_qs(address.query).items()}
+    assert f"{address.scheme}://{address.netloc}" == provider.issuer
+    return {"Cookie": answer.headers["Set-Cookie"].partition(";")[0]}
+
+
+async def come_back(there: Site, cookie: dict[str, str], query: str) -> Answer:
+    return await there.call("GET", f"{BACK}?{query}", headers=cookie)
+
+
+async def signed_in(there: Site, provider: Provider) -> Answer:
+    cookie = await begin(there, provider)
+    return await come_back(there, cookie, f"code=a-code&state={provider.begun['state']}")
+
+
+async def test_a_member_signs_in_by_a_verified_address(there: Site, provider: Provider) -> None:
+    cookie = await begin(there, provider, f"{BEGIN}?next=/console/acme/access")
+    asked = provider.begun
+    assert (asked["response_type"], asked["client_id"]) == ("code", CLIENT)
+    assert (asked["scope"], asked["code_challenge_method"]) == ("openid email", "S256")
+    assert asked["tenant"] == "1"
+    assert len({asked["state"], asked["nonce"], asked["code_challenge"]}) == 3
+    answer = await come_back(there, cookie, f"code=a-code&state={asked['state']}")
+    assert answer.status == 303
+    assert answer.headers["Location"] == "/console/acme/access"
+    given = [each.partition(";")[0] for each in answer.headers.getall("Set-Cookie")]
+    session, forgotten = given
+    assert forgotten == 'firmtrail-sign-in=""'
+    page = await there.call("GET", "/console/acme", headers={"Cookie": session})
+    assert page.status == 200
+    assert b"admin@example.org" in page.body
+
+
+async def test_only_the_browser_that_began_completes_a_sign_in(
+    there: Site, provider: Provider
+) -> None:
+    cookie = await begin(there, provider)
+    state = provider.begun["state"]
+    for sent, query in (
+        ({}, f"code=a-code&state={state}"),
+        (cookie, "code=a-code&state=another"),
+        (cookie, "code=a-code"),
+        ({"Cookie": "firmtrail-sign-in=x"}, f"code=a-code&state={state}"),
+        ({"Cookie": "firmtrail-sign-in=e30="}, "code=a-code&state="),
+    ):
+        answer = await come_back(there, sent, query)
+        assert answer.status == 400, query
+        assert b"This browser has not begun to sign in" in answer.body
+        assert "firmtrail-session" not in str(answer.headers.getall("Set-Cookie", []))
+
+
+@pytest.mark.parametrize(
+    ("claims", "status", "words"),
+    [
+        ({"email_verified": False}, 401, "has not verified"),
+        ({"email_verified": None}, 401, "has not verified"),
+        ({"email_verified": "true"}, 401, "has not verified"),
+        ({"email": None}, 401, "has not verified"),
+        ({"email": "nobody@example.org"}, 403, "Nobody here has the address nobody@example.org"),
+        ({"nonce": "another"}, 401, "is not valid"),
+        ({"nonce": None}, 401, "is not valid"),
+        ({"aud": "another"}, 401, "is not valid"),
+        ({"aud": [CLIENT, "x"], "azp": "x"}, 401, "another client"),
+        ({"iss": "https://another.example"}, 401, "is not valid"),
+        ({"exp": 1_000_000_000}, 401, "is not valid"),
+        ({"exp": None}, 401, "is not valid"),
+    ],
+)
+async def test_a_token_that_says_less_signs_nobody_in(
+    there: Site, provider: Provider, claims: dict[str, Any], status: int, words: str
+) -> None:
+    provider.claims = claims
+    answer = await signed_in(there, provider)
+    assert (answer.status, words in answer.body.decode()) == (status, True), answer.body
+    assert "firmtrail-session" not in str(answer.headers.getall("Set-Cookie"))
+
+
+async def test_a_token_with_another_signature_signs_nobody_in(
+    there: Site, provider: Provider
+) -> None:
+    for header, key in (
+        ({"alg": "RS256", "kid": "1"}, RSAKey.generate_key(2048, {"kid": "1"})),
+        ({"alg": "HS256", "kid": "1"}, OctKey.generate_key(256)),
+    ):
+        provider.header, provider.signing = header, key
+        answer = await signed_in(there, provider)
+        assert answer.status == 401
+        assert b"is not valid" in answer.body
+
+
+async def test_a_new_key_of_the_provider_is_found(there: Site, provider: Provider) -> None:
+    assert (await signed_in(there, provider)).status == 303
+    provider.key = provider.signing = RSAKey.generate_key(2048, {"kid": "2"})
+    provider.header = {"alg": "RS256", "kid": "2"}
+    assert (await signed_in(there, provider)).status == 303
+
+
+async def test_a_refusal_of_the_provider_is_shown(there: Site, provider: Provider) -> None:
+    cookie = await begin(there, provider)
+    state = provider.begun["state"]
+    hostile = "%3Cscript%3Ealert(1)%3C/script%3E"
+    answer = await come_back(there, cookie, f"error={hostile}&state={state}")
+    assert answer.status == 401
+    assert b"&lt;script&gt;" in answer.body
+    answer = await come_back(there, cookie, f"code=wrong&state={state}")
+    assert (answer.status, b"does not accept the code" in answer.body) == (401, True)
+
+
+async def test_a_provider_that_is_away_is_named(there: Site, provider: Provider) -> None:
+    provider.is_away = True
+    answer = await there.call("GET", BEGIN)
+    assert (answer.status, b"The provider does not answer" in answer.body) == (503, True)
+    form = (await there.call("GET", f"{CONSOLE}/sign-in")).body.decode()
+    assert "Sign in with <bdi>127.0.0.1" in form
+
+
+async def test_without_a_provider_there_is_only_the_password(site: Site) -> None:
+    assert "Sign in with" not in (await site.call("GET", f"{CONSOLE}/sign-in")).body.decode()
+    for path in (BEGIN, BACK):
+        assert (await site.call("GET", path)).status == 404
