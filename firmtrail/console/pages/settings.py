@@ -92,6 +92,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "Artifacts by protocol",
         "JSON: for each protocol, the name or suffix of the artifact that its devices get.",
     ),
+    "hawkbit_parts": (
+        "Parts of hawkBit clients",
+        'JSON by model: the kind of software that they expect, "os" where nothing is said.',
+    ),
     "enrolment": (
         "Devices that nobody registered",
         "closed: they are refused. approve: they wait for an operator. open: they are registered.",
