@@ -127,7 +127,7 @@ class WantedLink(StrictBody, frozen=True, kw_only=True):
     email: Email | None = None
 
 
-class Link(msgspec.Struct, frozen=True):
+class SignInLink(msgspec.Struct, frozen=True):
     """Holds the path of a page that signs its person in, once, until `expires_at`."""
 
     path: str
@@ -145,7 +145,7 @@ async def post_link(call: Call[Any, WantedLink]) -> web.Response:
     async with db.transaction() as tx:
         await tx.run(sessions.link(user.actor_id, code, now_ms))
     path = f"{FOLLOW_LINK}?code={code}"
-    link = Link(path, user.email, time_text(now_ms + sessions.LINK_MS))
+    link = SignInLink(path, user.email, time_text(now_ms + sessions.LINK_MS))
     return respond.json(201, link, respond.NO_STORE)
 
 
@@ -165,7 +165,7 @@ ROUTES = (
         post_link,
         LOCAL,
         body=WantedLink,
-        answers={201: Link},
+        answers={201: SignInLink},
         refusals={404},
     ),
     command(
