@@ -16,6 +16,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from firmtrail.access import attributes
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Reader, Row, Statement, Unavailable, Value
 from firmtrail.http.call import AnyCall
@@ -28,6 +29,9 @@ from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, device_decommissioned
 from firmtrail.rules.target import Decision, Situation
+
+TIMEZONE = "timezone"
+"""The attribute in which a device says its time zone, for windows that open by its clock."""
 
 SHARED_READS_MAX = 5
 """Limits the attempts to read a device in shared queries, before a request reads it alone.
@@ -118,13 +122,20 @@ async def case_of(
     """Returns the device's case at the same size of the log. If a rollback needs to know what the
     device ran before, the case includes it."""
     now_ms = call.services.access.now_ms()
-    case = Situation(control, state, seen.offers, now_ms, seen.timezone, protocol=protocol)
+    zone = await _timezone(call, state.device) if control.asks_for_zones else None
+    case = Situation(control, state, seen.offers, now_ms, zone, protocol=protocol)
     wanted = target.runs_wanted(case)
     if wanted is None:
         return case
     rows = await call.services.ways_back.get((call.log_id, *wanted, seen.counts.size))
     runs = device_history.runs_of([wanted], [(0, *row) for row in rows])
     return check_in.with_way_back(case, runs)
+
+
+async def _timezone(call: AnyCall, device: str) -> str | None:
+    """Returns the time zone that the device says it is in."""
+    said = await attributes.read(call.services.db, call.project, device)
+    return said.data.get(TIMEZONE)
 
 
 async def look_at(
@@ -161,7 +172,7 @@ async def recorded(call: AnyCall, decided: DecidedDevice, running: str | None) -
     for _ in range(SHARED_READS_MAX):
         if not _is_news(call, decided):
             return decided
-        device, actor, timezone = decided.state.device, call.caller.actor, decided.seen.timezone
+        device, actor, timezone = decided.state.device, call.caller.actor, decided.case.timezone
         wanted = CheckIn(device, actor, running, timezone, protocol=protocol)
         made = await call.services.recorder.check_in(call.log_id, wanted)
         again = await look_at(call, running, protocol=protocol)

@@ -67,8 +67,6 @@ class DeviceAtCheckIn(Struct, frozen=True, gc=False):
     state: DeviceState | None
     offers: Offers
     last_seen_at_ms: int | None
-    timezone: str | None = None
-    """The time zone that the device says it is in."""
     attributes: str | None = None
     """The pairs that the device says of itself, as a JSON object, if they were read; None: none."""
     said_at_ms: int | None = None

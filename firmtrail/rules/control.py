@@ -19,6 +19,7 @@ from firmtrail.rules.plan import HaltedTime
 from firmtrail.rules.release import CurrentReleases, ReleaseKey, Releases, ReleaseState
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.settings import Settings
+from firmtrail.rules.window import DEVICE_ZONE
 
 type HaltScope = Literal["rollouts", "all"]
 """The extent of a halt: everything but rollbacks, or everything."""
@@ -93,6 +94,18 @@ class Control:
             for each in self.rollouts.values()
             if each.phase != "aborted"
         )
+
+    @cached_property
+    def asks_for_zones(self) -> bool:
+        """Returns whether a window opens by the clock of each device."""
+        of_project, rollouts = self.settings, self.rollouts.values()
+        windows = (
+            of_project.window,
+            *of_project.model_windows.values(),
+            *of_project.cohort_windows.values(),
+            *(each.window_times for each in rollouts if each.phase != "aborted"),
+        )
+        return any(each is not None and each.timezone == DEVICE_ZONE for each in windows)
 
     @cached_property
     def watching(self) -> bool:

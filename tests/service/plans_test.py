@@ -152,6 +152,18 @@ async def test_outside_its_window_nothing_new_is_offered(fleet: Site) -> None:
     assert "opens at" in explained["rules"][-1]["says"]
 
 
+async def test_a_window_opens_by_the_clock_of_each_device(fleet: Site) -> None:
+    now = datetime.now(UTC)
+    open_in_utc = {"cron": f"{now.minute} {now.hour} * * *", "duration_s": 600}
+    await roll_out(fleet, window={**open_in_utc, "timezone": "device"})
+    said = {"mode": "merge", "data": {"timezone": "Asia/Kathmandu"}}
+    await fleet.call("PUT", f"{D}/attributes", caller="device", json=said)
+    assert (await check_in(fleet))["reason"] == "window"
+    said["data"] = {"timezone": "UTC"}
+    await fleet.call("PUT", f"{D}/attributes", caller="device", json=said)
+    assert (await check_in(fleet))["version"] == "1.1.0"
+
+
 @pytest.mark.parametrize("setting", ["window", "model_windows"])
 async def test_a_window_of_the_project_or_model_is_that_of_rollouts_without_one(
     fleet: Site, setting: str
