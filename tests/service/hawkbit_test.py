@@ -8,6 +8,7 @@ import pytest
 from firmtrail.rules.action import GIVEN_UP_MS
 from tests.service.continued_test import go_on
 from tests.service.ddi import Ddi, add_artifact, events, reports
+from tests.service.enrolment_test import let_join, set_enrolment
 from tests.service.site import D, P, Site
 from tests.service.steered import post, roll_out
 
@@ -389,3 +390,40 @@ async def test_feedback_of_any_form_is_taken_or_refused(ddi: Ddi, body: bytes, s
     await ddi.poll()
     answer = await ddi.call("POST", "/deploymentBase/1/feedback", body)
     assert answer.status == status, answer.body
+
+
+async def test_memfaults_linux_device_joins_says_what_it_is_and_gets_its_update(ddi: Ddi) -> None:
+    """It is SWUpdate, with the project's key as gateway token, and three attributes."""
+    site = ddi.site
+    await let_join(site)
+    token = f"GatewayToken {site.credentials['join']}"
+    new = Ddi(site, "/api/v0/hawkbit/default/controller/v1/serial-7", token)
+    assert set(await new.links()) == {"configData"}
+    said = {
+        "memfault__current_version": "1.0.0",
+        "memfault__hardware_version": "m",
+        "memfault__software_type": "main",
+    }
+    assert (await new.call("PUT", "/configData", {"data": said})).status == 200
+    device = (await site.get(f"{P}/devices/serial-7")).json
+    assert (device["model"], device["version"]) == ("m", "1.0.0")
+    await roll_out(site)
+    assert (await new.deployment())["id"] == "1"
+    assert await new.say(1, "closed", "success") == 200
+    said["memfault__current_version"] = "1.1.0"
+    assert (await new.call("PUT", "/configData", {"data": said})).status == 200
+    assert (await site.get(f"{P}/devices/serial-7")).json["version"] == "1.1.0"
+
+
+async def test_a_pending_device_is_shown_nothing(ddi: Ddi) -> None:
+    site = ddi.site
+    await set_enrolment(site, "approve")
+    await let_join(site, model="m")
+    token = f"GatewayToken {site.credentials['join']}"
+    new = Ddi(site, "/default/controller/v1/new", token)
+    await site.report({"version": "1.0.0"}, caller="join", path=f"{P}/devices/new")
+    await roll_out(site)
+    assert await new.shown() == set()
+    accepted = await site.call("POST", f"{P}/devices/new/accept", caller="operator", json={})
+    assert accepted.status < 300, accepted.body
+    assert await new.shown() == {"deploymentBase"}
