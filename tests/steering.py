@@ -28,7 +28,7 @@ from firmtrail.rules.offer import Offer
 from firmtrail.rules.previous import PastRun
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.rollout import PlanTime, Recent, RolloutState
-from firmtrail.rules.target import Decision, Situation
+from firmtrail.rules.situation import Decision, Situation
 
 DEFAULTS: dict[str, Any] = {"model": "m", "reach": 10_000}
 

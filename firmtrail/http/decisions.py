@@ -28,7 +28,7 @@ from firmtrail.rules import offer, target
 from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, device_decommissioned
-from firmtrail.rules.target import Decision, Situation
+from firmtrail.rules.situation import Decision, Situation, with_running
 
 TIMEZONE = "timezone"
 """The attribute in which a device says its time zone, for windows that open by its clock."""
@@ -149,7 +149,7 @@ async def look_at(
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
         raise device_decommissioned(name)
-    state = target.with_running(seen.state, running)
+    state = with_running(seen.state, running)
     case = await case_of(call, control, state, seen, protocol=protocol)
     return DecidedDevice(seen, seen.state, case, target.decide(case))
 

@@ -18,7 +18,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offers
 from firmtrail.rules.previous import previous
-from firmtrail.rules.target import Situation
+from firmtrail.rules.situation import Situation
 
 _LOOK = f"""\
 SELECT

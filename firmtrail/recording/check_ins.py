@@ -17,7 +17,7 @@ from firmtrail.recording.commit import Committed, Draft, LogContext, begin_draft
 from firmtrail.rules import device, offer, target
 from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.device import Refused
-from firmtrail.rules.target import Decision, Situation
+from firmtrail.rules.situation import Decision, Situation, with_running
 
 
 class CheckIn(NamedTuple):
@@ -60,7 +60,7 @@ def _situation(draft: Draft, check_in: CheckIn) -> Situation | None:
     if state is None or state.decommissioned:
         return None
     offers = list(steering.offers.get(check_in.device, {}).values())
-    device = target.with_running(state, check_in.running)
+    device = with_running(state, check_in.running)
     timezone, protocol = check_in.timezone, check_in.protocol
     return Situation(draft.control, device, offers, draft.now_ms, timezone, protocol=protocol)
 

@@ -25,7 +25,7 @@ from firmtrail.recording.check_ins import CheckIn, record_check_ins
 from firmtrail.recording.commit import Commit, Committed, LogContext, begin
 from firmtrail.recording.reports import IdentifiedReport, ReportOutcome, identified, record_reports
 from firmtrail.rules.report import ReportCommand
-from firmtrail.rules.target import Decision
+from firmtrail.rules.situation import Decision
 
 BATCH_COMMANDS_MAX = 500
 BATCH_BYTES_MAX = 1024 * 1024

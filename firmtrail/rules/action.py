@@ -12,7 +12,7 @@ from firmtrail.rules import offer
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer, Offers
 from firmtrail.rules.silence import last_call_ms
-from firmtrail.rules.target import Decision, Situation
+from firmtrail.rules.situation import Decision, Situation
 
 GIVEN_UP_MS = 24 * 3600 * 1000
 """The time after which a device that installs, or should cancel, no longer counts as at work."""

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 from firmtrail.rules import offer, rollout, target
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.rollout import RolloutState
-from firmtrail.rules.target import Reason, Situation
+from firmtrail.rules.situation import Decision, Reason, Situation
 from firmtrail.rules.version import is_higher
 
 type ProgressState = Literal[
@@ -34,7 +34,7 @@ def progress(situation: Situation, of: RolloutState) -> DeviceProgress:
 
 
 def _state(
-    situation: Situation, of: RolloutState, decision: target.Decision, made: Offer | None
+    situation: Situation, of: RolloutState, decision: Decision, made: Offer | None
 ) -> ProgressState:
     outcome, tries_max = made.outcome if made else None, situation.control.settings.max_attempts
     attempts = offer.attempts(situation.offers, made.version) if made else 0

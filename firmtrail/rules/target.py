@@ -6,109 +6,27 @@ has a trail: the facts that each rule looked at, and its finding.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from firmtrail.events.steering import Cause
 from firmtrail.events.times import time_text
-from firmtrail.rules import artifact, offer, rollout, settings, window
-from firmtrail.rules.artifact import NATIVE, Protocol
-from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.device import DeviceState
+from firmtrail.rules import offer, refusals, rollout, settings, window
+from firmtrail.rules.control import is_withdrawn
 from firmtrail.rules.offer import Offers
-from firmtrail.rules.release import ReleaseKey
-from firmtrail.rules.rollout import PlanTime, RolloutState
+from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.situation import (
+    CAUSES,
+    Action,
+    Decision,
+    Inputs,
+    Reason,
+    RuleName,
+    Situation,
+    TrailStep,
+)
 from firmtrail.rules.version import is_higher
-
-type Action = Literal["none", "update", "rollback"]
-type Refusal = Literal[
-    "up_to_date",
-    "not_reached",
-    "paused",
-    "halted",
-    "withdrawn",
-    "attempts_exhausted",
-    "wrong_model",
-    "no_previous",
-    "no_release",
-    "unknown_version",
-    "scheduled",
-    "waiting",
-    "window",
-    "pending",
-    "no_artifact",
-]
-type Reason = Cause | Refusal
-type RuleName = Literal[
-    "enrolment", "halt", "pin", "rollback", "rollout", "follow_latest", "nothing"
-]
-
-
-type Inputs = dict[str, str | int | bool | None]
-"""The facts that a rule looked at, by name."""
-
-
-class TrailStep(Struct, frozen=True, gc=False):
-    """Holds the facts that one rule looked at, and its finding."""
-
-    rule: RuleName
-    decides: bool
-    says: str
-    inputs: Inputs
-
-
-class Decision(Struct, frozen=True, gc=False):
-    """Holds what a device should do, and why."""
-
-    action: Action
-    version: str | None
-    rollout: str | None
-    """The rollout or rollback that decided, even if it decided "none"."""
-    reason: Reason
-    rule: RuleName
-    target: str | None
-    """The version that the deciding rule is about."""
-    trail: tuple[TrailStep, ...]
-    not_before_ms: int | None = None
-    """The time at which a "none" ends, where only time decides: a start, or the next opening of a
-    window."""
-
-    @property
-    def source(self) -> str:
-        """Returns the source of the offer that the decision leads to."""
-        return self.rollout or self.reason
-
-
-class Situation(Struct, frozen=True, gc=False):
-    """Holds everything that a decision about one device depends on."""
-
-    control: Control
-    device: DeviceState
-    of_all_models: Offers
-    """Every offer of the device, including those from when it had another model."""
-    now_ms: int
-    """The time to decide for."""
-    timezone: str | None = None
-    """The time zone that the device says it is in."""
-    previous: str | None = None
-    """The last good version that the device ran; set if a rollback needs it (`runs_wanted`)."""
-    protocol: Protocol = NATIVE
-    """The protocol that the device speaks; it matters where the device gets a single artifact."""
-
-    @property
-    def offers(self) -> Offers:
-        """Returns the offers that count: one version of another model is another release."""
-        return offer.of_model(self.of_all_models, self.device.model)
-
-    @property
-    def version(self) -> str | None:
-        return self.device.version
-
-    @property
-    def at(self) -> PlanTime:
-        return PlanTime(self.now_ms, self.control.halts)
 
 
 class _Verdict(Struct, frozen=True, gc=False):
@@ -124,16 +42,6 @@ class _Verdict(Struct, frozen=True, gc=False):
 
 type _Finding = tuple[_Verdict | None, str, Inputs]
 """The verdict, or None and why the rule does not apply; and the facts that the rule looked at."""
-
-CAUSES: frozenset[Reason] = frozenset({"pinned", "rollback", "rollout", "follow_latest"})
-
-
-def with_running(device: DeviceState, running: str | None) -> DeviceState:
-    """Returns the device with the version that it says it runs, if it says so, instead of the
-    recorded one."""
-    if running is None or running == device.version:
-        return device
-    return replace(device, version=running)
 
 
 def cause_of(decision: Decision) -> Cause:
@@ -187,71 +95,14 @@ def _checked(situation: Situation, verdict: _Verdict) -> _Verdict:
     """Returns the verdict, or the refusal of its target."""
     if verdict.reason not in CAUSES or verdict.target is None:
         return verdict
-    for check in (_withdrawn, _reached, _unreleased, _exhausted, _without_artifact):
-        refused = check(situation, verdict.target, verdict.reason)
-        if refused is not None:
-            return replace(verdict, reason=refused[0], says=refused[1])
-    return verdict
-
-
-type _RefusedTarget = tuple[Refusal, str] | None
-
-
-def _withdrawn(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
-    model = situation.device.model
-    if model is not None and is_withdrawn(situation.control, model, target):
-        return "withdrawn", f"{target} is withdrawn"
-    return None
-
-
-def _reached(situation: Situation, target: str, cause: Reason) -> _RefusedTarget:
-    """Refuses the target if the device runs it already, or a higher version. Only a pin or a
-    rollback may lower the version, or act on an unknown one."""
-    if target == situation.version:
-        return "up_to_date", f"it runs {target}"
-    if cause in {"pinned", "rollback"}:
-        return None
-    if situation.version is None:
-        return "unknown_version", "it has not yet reported what it runs"
-    if is_higher(target, situation.version):
-        return None
-    return "up_to_date", f"it runs {situation.version}, which is not lower than {target}"
-
-
-def _unreleased(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
-    """Refuses a target that is a release of other models only, or of none."""
-    model, releases = situation.device.model, situation.control.releases
-    if model is not None and ReleaseKey(model, target) in releases:
-        return None
-    if any(key.version == target for key in releases):
-        return "wrong_model", f"{target} is no release of its model, {model}"
-    return "no_release", f"there is no release {target}"
-
-
-def _exhausted(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
-    tried, tries_max = (
-        offer.attempts(situation.offers, target),
-        situation.control.settings.max_attempts,
-    )
-    if tried < tries_max:
-        return None
-    return "attempts_exhausted", f"{tried} of {tries_max} attempts at {target} failed"
+    refused = refusals.refused(situation, verdict.target, verdict.reason)
+    if refused is None:
+        return verdict
+    return replace(verdict, reason=refused[0], says=refused[1])
 
 
 def _enrolment(situation: Situation) -> _Finding:
     return _Verdict("pending", "it waits to be accepted"), "", {"pending": situation.device.pending}
-
-
-def _without_artifact(situation: Situation, target: str, _cause: Reason) -> _RefusedTarget:
-    """Refuses a target of which no single artifact is meant for the device's protocol."""
-    protocol, control = situation.protocol, situation.control
-    if protocol == NATIVE:
-        return None
-    found = control.releases[ReleaseKey(situation.device.model or "", target)]
-    if artifact.artifact_for(protocol, found, control.settings) is not None:
-        return None
-    count = len(found.artifacts)
-    return "no_artifact", f"none of the {count} artifacts of {target} is meant for {protocol}"
 
 
 def _halt(situation: Situation) -> _Finding:
@@ -330,7 +181,9 @@ def _no_way_back(situation: Situation, found: RolloutState) -> str:
 
 def _unusable(situation: Situation, way: str) -> str | None:
     """Returns why a check refuses a version as a way back; None if it can be one."""
-    refused = _withdrawn(situation, way, "rollback") or _exhausted(situation, way, "rollback")
+    refused = refusals.withdrawn(situation, way, "rollback") or refusals.exhausted(
+        situation, way, "rollback"
+    )
     return refused[1] if refused else None
 
 

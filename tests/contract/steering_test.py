@@ -27,7 +27,7 @@ from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
-from firmtrail.rules.target import Decision
+from firmtrail.rules.situation import Decision
 from tests.fleet import receipts, record_events, register, report
 from tests.replay import differences
 

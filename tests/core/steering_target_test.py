@@ -20,7 +20,7 @@ from firmtrail.events.steering import (
 )
 from firmtrail.rules import control, rollout
 from firmtrail.rules.device import Refused
-from firmtrail.rules.target import Decision
+from firmtrail.rules.situation import Decision
 from tests.steering import Fleet
 
 

@@ -28,7 +28,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.device_order import last_seq
 from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
-from firmtrail.rules.target import Action, Decision, Reason
+from firmtrail.rules.situation import Action, Decision, Reason
 
 WAIT_S_MAX = 60
 

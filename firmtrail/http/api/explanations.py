@@ -17,7 +17,7 @@ from firmtrail.http.scalars import VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.artifact import NATIVE, SUFFIXES, Protocol, artifact_for
 from firmtrail.rules.release import ReleaseKey
-from firmtrail.rules.target import Action, Reason
+from firmtrail.rules.situation import Action, Reason
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
