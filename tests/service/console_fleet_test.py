@@ -6,6 +6,9 @@ import pytest
 
 from firmtrail.commands import demo_fleet
 from firmtrail.database.database import Statement
+from firmtrail.rebuilding import generations
+from firmtrail.rebuilding.builder import LEASE_MS
+from tests.databases import write
 from tests.people import begin_session, issue_token
 from tests.service.site import P, Site
 from tests.service.steered import post
@@ -142,3 +145,14 @@ async def test_the_chart_has_the_numbers_of_the_timeline(site: Site) -> None:
         counts = map(int, re.findall(r'class="n">(\d+)<', cells))
         assert {name: n for name, n in zip(names, counts, strict=True) if n} == known
     assert len(rows) > 30
+
+
+async def test_the_fleet_page_says_that_views_are_being_rebuilt(site: Site) -> None:
+    db, names = site.services.db, frozenset({"device_history"})
+    await write(db, "UPDATE views SET revision = revision - 1 WHERE name = 'device_history'")
+    await db.play(generations.claim, site.log_id, names, "another process", LEASE_MS)
+    await site.services.builder.look()
+    html = await page(site)
+    assert "Views are being rebuilt (device_history)" in html
+    assert await page(site, f"{FLEET}?part=live") in html
+    assert (await site.get(f"{FLEET}/search?q=d1")).status == 503

@@ -26,10 +26,10 @@ async def test_a_server_is_ready_until_it_drains(site: Site) -> None:
     assert (await site.call("GET", "/healthz")).status == 200
 
 
-async def test_the_root_leads_a_browser_to_the_documentation(site: Site) -> None:
+async def test_the_root_leads_a_browser_to_the_console(site: Site) -> None:
     browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     async with site.client.get("/", headers=browser, allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (303, "/docs")
+        assert (answer.status, answer.headers["Location"]) == (303, "/console")
         assert "Accept" in answer.headers["Vary"]
     async with site.client.get("/", headers=browser) as page:
         assert (page.status, page.content_type) == (200, "text/html")
@@ -40,6 +40,7 @@ async def test_the_root_answers_a_program_with_an_index(site: Site) -> None:
         answer = await site.call("GET", "/", headers={"Accept": accept} if accept else {})
         assert answer.status == 200
         assert (answer.json["service"], answer.json["documentation"]) == ("firmtrail", "/docs")
+        assert answer.json["console"] == "/console"
         for path in (answer.json["openapi"], answer.json["ready"], answer.json["metrics"]):
             assert (await site.call("GET", path)).status == 200
     assert (await site.call("POST", "/")).status == 405

@@ -14,6 +14,7 @@ from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.eventstore import log
+from firmtrail.http import attention
 from firmtrail.http.call import Call
 from firmtrail.http.scalars import Name
 from firmtrail.projections import log_entries
@@ -55,6 +56,8 @@ type FleetCall = Call[FleetQuery, None]
 
 async def get_fleet(call: FleetCall) -> web.Response:
     """Show the fleet: notes that need attention, the versions that run, and the newest events."""
+    if call.log_id in call.services.builder.unfit:
+        return await _rebuilding(call)
     past = await past_of(call)
     view, values = await (_read(call, past) if call.query.part is None else _shared(call, past))
     names = [name for each in values["feed"] for name in (each.actor, each.stream)]
@@ -68,6 +71,12 @@ async def get_fleet(call: FleetCall) -> web.Response:
         days=call.query.days,
         **values,
     )
+
+
+async def _rebuilding(call: FleetCall) -> web.Response:
+    """Says that views are being rebuilt, because no other number can be read meanwhile."""
+    size, notes = await attention.notes(call)
+    return render.page(call, "rebuilding.html", title="Fleet", moment=Moment(size), notes=notes)
 
 
 type FleetRead = tuple[FleetView, dict[str, Any]]
@@ -102,4 +111,4 @@ async def _feed(call: FleetCall, stop: int) -> list[Recorded]:
     return [decode(position, text) for position, _, text in found.entries]
 
 
-ROUTES = (page(PROJECT, get_fleet, query=FleetQuery, has_past=True, is_view=True),)
+ROUTES = (page(PROJECT, get_fleet, query=FleetQuery, has_past=True),)

@@ -26,6 +26,7 @@ from firmtrail.recording.commit import until_text
 NOT_READY_RETRY_AFTER_S = 5
 
 DOCS = "/docs"
+CONSOLE = "/console"
 
 DOCS_FILES = {
     "docs.js": "docs.js",
@@ -63,16 +64,17 @@ class Index(msgspec.Struct, frozen=True):
     service: str = "firmtrail"
     version: str = __version__
     documentation: str = DOCS
+    console: str = CONSOLE
     openapi: str = "/openapi.json"
     ready: str = "/readyz"
     metrics: str = "/metrics"
 
 
 async def get_index(call: AnyCall) -> web.Response:
-    """Return where to find things on this server; a browser is sent to /docs."""
+    """Return where to find things on this server; a browser is sent to the console."""
     headers = {"Vary": "Accept", "Cache-Control": "no-cache"}
     if "text/html" in call.request.headers.get("Accept", ""):
-        return web.Response(status=303, headers=headers | {"Location": DOCS})
+        return web.Response(status=303, headers=headers | {"Location": f"{call.prefix}{CONSOLE}"})
     return respond.json(200, Index(), headers)
 
 
