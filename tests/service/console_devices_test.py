@@ -128,6 +128,15 @@ async def test_a_device_of_the_past_shows_what_was_known_then(fleet: Site) -> No
     assert "data-every" not in html and 'method="post"' not in html
 
 
+async def test_a_device_of_the_past_knows_nothing_of_what_happened_to_releases_since(
+    fleet: Site,
+) -> None:
+    size = int((await fleet.get(D)).headers["Firmtrail-Log-Size"])
+    await post(fleet, "releases/m/1.0.0/withdraw", {"reason": "bad"})
+    assert "the release is withdrawn" in await read_page(fleet, "/devices/d1")
+    assert "the release is withdrawn" not in await read_page(fleet, f"/devices/d1?as_of=@{size}")
+
+
 async def test_a_device_is_asked_and_its_answer_appears_in_the_part(fleet: Site) -> None:
     assert (await send(fleet, "/devices/d1/ask", {})).status == 303
     part = await fleet.get(f"{CONSOLE}/devices/d1?part=facts", "viewer")

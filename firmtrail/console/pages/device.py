@@ -7,12 +7,12 @@ from aiohttp import web
 
 from firmtrail.console import places, render, strip
 from firmtrail.console.here import Moment
-from firmtrail.console.places import Place
+from firmtrail.console.places import Place, Places
 from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.events.times import time_ms
 from firmtrail.http import query_times
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import ConsistentRead, case_of, consistent_read, device_and_control
+from firmtrail.http.decisions import case_of, consistent_read, device_and_control
 from firmtrail.http.errors import NotFound
 from firmtrail.projections import device_asks, fleet_past, history_lines
 from firmtrail.projections.device_history import HistoryRequest
@@ -96,7 +96,9 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
     )
     entries = history_lines.page_of(rows, entries_max=ENTRIES_MAX).entries
     async with consistent_read(call) as now:
-        trail = await _trail(call, now, known.state, entries)
+        releases = _known_releases(now.control, stop)
+        where = await places.places(call, now)
+        trail = _trail(where, releases, known.state, entries)
         asks = await device_asks.page(now.reader, call.log_id, name, before=END, limit=ASKS_MAX)
     withdrawn = {each.entry.version for each in trail if each.is_withdrawn}
     return render.page(
@@ -106,7 +108,7 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
         moment=known.moment,
         device=known.state,
         last_seen_at_ms=known.last_seen_at_ms,
-        outdated_since_ms=_outdated_since_ms(now.control, known.state),
+        outdated_since_ms=_outdated_since_ms(releases, known.state),
         is_failing=known.state.status in FAILING,
         verdict=known.verdict,
         answers=ANSWERS,
@@ -142,10 +144,17 @@ async def _then(call: Call[PageQuery, None]) -> Known:
     return Known(states[name], Moment(stop, stop, at_ms))
 
 
-async def _trail(
-    call: AnyCall, now: ConsistentRead, state: DeviceState, entries: Sequence[HistoryEntry]
+def _known_releases(control: Control, stop: int | None) -> release.Releases:
+    """Returns the releases, and which of them are withdrawn, as of the moment that is shown."""
+    if stop is None:
+        return control.releases
+    found = release.as_of(control.releases.values(), stop)
+    return {release.ReleaseKey(each.model, each.version): each for each in found}
+
+
+def _trail(
+    where: Places, releases: release.Releases, state: DeviceState, entries: Sequence[HistoryEntry]
 ) -> list[TrailLine]:
-    where, releases = await places.places(call, now), now.control.releases
     return [
         TrailLine(
             entry, where.of(entry.position), _is_withdrawn(releases, state.model, entry.version)
@@ -159,10 +168,11 @@ def _is_withdrawn(releases: release.Releases, model: str | None, version: str) -
     return found is not None and found.is_withdrawn
 
 
-def _outdated_since_ms(control: Control, state: DeviceState) -> int | None:
+def _outdated_since_ms(releases: release.Releases, state: DeviceState) -> int | None:
     if state.decommissioned:
         return None
-    return release.outdated_since_ms(control.current, state.model, state.version)
+    current = release.current(releases.values())
+    return release.outdated_since_ms(current, state.model, state.version)
 
 
 ROUTES = (page(DEVICE, get_device, has_past=True, is_view=True),)
