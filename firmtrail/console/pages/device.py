@@ -22,7 +22,7 @@ from firmtrail.rules import ask, release, target
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import FAILING, DeviceState
 from firmtrail.rules.offer import Offer
-from firmtrail.rules.target import Decision
+from firmtrail.rules.situation import Decision
 
 DEVICE = f"{PROJECT}/devices/{{device}}"
 
