@@ -125,7 +125,6 @@ def _preparation(route: Route, services: Services) -> Prepare:
     authenticate, access = services.authenticate, route.access
     is_public = isinstance(access, PublicAccess)
     read_query = _query_reader(route)
-    read_query = parameters.query_reader(route.query, takes_any=route.takes_any_query)
     no_query = None if not validate.is_optional(route.query) else route.query()
     take_body = _body_taker(route)
     is_view, unfit_logs = route.is_view, services.builder
