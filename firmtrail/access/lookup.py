@@ -226,6 +226,12 @@ class Access:
         [row] = await self._lookups.get((asked.digest, project, device))
         return await self._checked(ResolvedCredential(*row), asked)
 
+    async def is_own_key(self, project: str, device: str, digest: str) -> bool:
+        """Returns whether the device has the key with this digest. Who can sign with a key does not
+        guess it, so nothing is counted."""
+        [row] = await self._lookups.get((digest, project, device))
+        return ResolvedCredential(*row).device_secret == OWN_DEVICE
+
     async def find_project(
         self, text: str, device: str | None, *, address: str, digest: str | None = None
     ) -> ResolvedCredential:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from limits import RateLimitItemPerMinute
 
+from firmtrail.access import hashing
 from tests.service.enrolment_test import let_join, set_enrolment
 from tests.service.mender_device import (
     AUTH,
@@ -129,6 +131,19 @@ async def test_a_key_that_is_offered_for_a_device_that_called_waits(device: Mend
     assert (await device.next()).status == 204, "the device works on"
     kinds = await device.site.get(f"{P}/events?type=DeviceKeyOffered&stream=device/one")
     assert len(kinds.body.splitlines()) == 1
+
+
+async def test_devices_that_join_through_a_token_do_not_count_as_guesses(
+    device: MenderDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hashing, "_PER_ADDRESS", RateLimitItemPerMinute(2))
+    for n in range(4):
+        await joined(MenderDevice(device.site, device.tenant, f"new-{n}"))
+    await set_enrolment(device.site, "approve")
+    waiting = MenderDevice(device.site, device.tenant, "waiting")
+    assert {(await waiting.authenticate()).status for _ in range(4)} == {401}
+    strangers = [MenderDevice(device.site, "acme", "d2") for _ in range(4)]
+    assert [(await each.authenticate()).status for each in strangers] == [401, 401, 429, 429]
 
 
 async def test_a_device_of_a_careful_project_waits_for_acceptance(device: MenderDevice) -> None:

@@ -13,7 +13,6 @@ from aiohttp import web
 from firmtrail.access import addresses, credentials
 from firmtrail.access import keys as shared_keys
 from firmtrail.access.keys import Keys
-from firmtrail.access.lookup import OWN_DEVICE
 from firmtrail.commands import enrolment
 from firmtrail.commands.enrolment import Joiner, key_digest
 from firmtrail.http import incoming
@@ -45,6 +44,8 @@ class _Tenant(NamedTuple):
     log_id: int
     joiner: Joiner | None
     """None: nobody vouches for the device, and only a known key is admitted."""
+    has_token: bool = False
+    """Whether the device presents a token of the project, so that it is no stranger who tries."""
 
 
 async def of_device(request: web.Request, keys: Keys) -> Presented:
@@ -85,12 +86,12 @@ async def _admitted(call: AnyCall, asked: AuthRequest, key: str) -> DeviceClaims
     device = names.device_of(asked.id_data, attribute)
     if device is None:
         raise Unauthorized
-    found = await call.services.access.find(
-        "", tenant.project, device, address=call.address, digest=key_digest(key)
-    )
-    is_accepted = found.device_secret == OWN_DEVICE
-    if not is_accepted and not await _offered(call, tenant, device, key):
-        raise Unauthorized
+    access = call.services.access
+    if not await access.is_own_key(tenant.project, device, key_digest(key)):
+        if not tenant.has_token:
+            await access.hasher.count_guess("device", call.address)
+        if not await _offered(call, tenant, device, key):
+            raise Unauthorized
     return DeviceClaims(tenant.project, device, key, int(names.now_s()) + VALID_S)
 
 
@@ -110,7 +111,7 @@ async def _of_token(call: AnyCall, text: str) -> _Tenant | None:
     except (Forbidden, NotFound, Unauthorized):
         return None
     joiner = Joiner(caller.actor, caller.token_id if caller.registers else None)
-    return _Tenant(found.project or "", caller.log_id or 0, joiner)
+    return _Tenant(found.project or "", caller.log_id or 0, joiner, has_token=True)
 
 
 async def _of_project(call: AnyCall, name: str, asked: AuthRequest) -> _Tenant | None:
