@@ -27,6 +27,7 @@ from firmtrail.simulate import (
     foreign_play,
     hawkbit,
     memfault,
+    mender,
     steered_play,
     workload,
 )
@@ -42,7 +43,11 @@ type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 type Speaking = Callable[[Client], Awaitable[foreign_play.Speech]]
 """Returns what speaks a protocol in a project."""
 
-SPEECHES: dict[str, Speaking] = {"hawkbit": hawkbit.speech, "memfault": memfault.speech}
+SPEECHES: dict[str, Speaking] = {
+    "hawkbit": hawkbit.speech,
+    "memfault": memfault.speech,
+    "mender": mender.speech,
+}
 
 _token = functools.partial(
     credentials.token_options,

@@ -115,9 +115,15 @@ class Client:
     async def download(self, device: SimulatedDevice, url: str) -> ServiceAnswer:
         return await self._ask("GET", url.removeprefix(self.path), device.secret)
 
-    async def gateway_token(self) -> str:
-        """Issues a token of role gateway for the project, and returns its text."""
-        body = {"project": self.project, "role": "gateway", "name": "simulation"}
+    async def gateway_token(self, *, registers: bool = False) -> str:
+        """Issues a token of role gateway for the project, and returns its text. One that registers
+        lets devices join, with keys of their own too."""
+        body = {
+            "project": self.project,
+            "role": "gateway",
+            "name": "simulation",
+            "registers": registers,
+        }
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         answer = await self.call("POST", "/api/v1/tokens", headers, msgspec.json.encode(body))
         return str(_done("/api/v1/tokens", answer)["token"])

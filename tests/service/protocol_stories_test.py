@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.people import add_secret
+from tests.service.enrolment_test import let_join
 from tests.service.mender_device import DEPLOYMENTS, MenderDevice
 from tests.service.site import Answer, P, Site
 
@@ -159,6 +160,8 @@ def _status(execution: str, finished: str, **progress: Any) -> dict[str, Any]:
 
 
 async def mender_runs(teller: Teller, version: str) -> None:
+    if "join" not in teller.site.credentials:
+        await let_join(teller.site)
     await _next(await _authenticated(teller, version))
 
 
@@ -192,7 +195,7 @@ async def mender_visit(teller: Teller, step: Step, runs: str) -> str | None:
 async def _authenticated(teller: Teller, runs: str) -> MenderDevice:
     """Returns the client of the device, as after a restart: it has its key, and a new token."""
     key = Ed25519PrivateKey.from_private_bytes(sha256(teller.device.encode()).digest())
-    tenant = teller.site.credentials["gateway"]
+    tenant = teller.site.credentials["join"]
     device = MenderDevice(teller.site, tenant, teller.device, key, "", runs, teller.model)
     answer = await device.authenticate()
     assert answer.status == 200, answer.body
