@@ -5,24 +5,25 @@ for a fleet of up to `SCANNED_MAX` devices; a larger one gets a link to the list
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from semver import Version
 
 from firmtrail.console.charts import Mark, SharesChart, Step, shares
-from firmtrail.database.database import Reader
 from firmtrail.eventstore import sizes
 from firmtrail.http import attention
 from firmtrail.http.attention import FAILING_MAX, Note
 from firmtrail.http.call import AnyCall
-from firmtrail.http.decisions import consistent_read
+from firmtrail.http.decisions import ConsistentRead, consistent_read
+from firmtrail.http.rollouts import Shown, phase_of, shown
 from firmtrail.projections import device_current, device_offers, fleet_versions, rollouts
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.rules import release, version
-from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.release import CurrentReleases
+from firmtrail.rules.control import Control
+from firmtrail.rules.release import CurrentReleases, Releases
 from firmtrail.rules.rollout import RolloutState
 
 DAY_MS = 86_400_000
@@ -43,16 +44,6 @@ class VersionLine(NamedTuple):
     share: float
     is_latest: bool
     is_withdrawn: bool
-
-
-class RolloutLine(NamedTuple):
-    """Describes a rollout or a rollback, and what became of its offers."""
-
-    state: RolloutState
-    offered: int
-    installed: int
-    failed: int
-    waiting: int
 
 
 class Shares(NamedTuple):
@@ -78,24 +69,26 @@ class FleetView(NamedTuple):
     versions: list[VersionLine]
     versions_left_out: int
     notes: list[Note]
-    rollouts: list[RolloutLine]
+    rollouts: list[Shown]
     control: Control
+    releases: Releases
+    """The releases as they were then."""
 
 
 async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
     """Returns the fleet now, or after the first `stop` events."""
     async with consistent_read(call) as now:
         _, counts = await fleet_versions.counts(now.reader, call.log_id, stop)
-        lines = [] if stop is not None else await _rollouts(now.reader, call.log_id, now.control)
-    control = now.control
-    current = control.current if stop is None else _current_then(control, stop)
+        lines = [] if stop is not None else await _rollouts(call, now)
+    releases = release.known(now.control.releases, stop)
+    current = now.control.current if stop is None else release.current(releases.values())
     total = sum(count.devices for count in counts)
     found = Shares(total, _on_latest(counts, current))
     notes: list[Note] = []
     if stop is None:
         found = await _shares_now(call, found, now.size)
         _, notes = await attention.notes(call)
-    versions = _lines(counts, control, current)
+    versions = _lines(counts, releases, current)
     return FleetView(
         now.size,
         counts,
@@ -105,12 +98,9 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
         len(versions[VERSIONS_MAX:]),
         notes,
         lines,
-        control,
+        now.control,
+        releases,
     )
-
-
-def _current_then(control: Control, stop: int) -> CurrentReleases:
-    return release.current(release.as_of(control.releases.values(), stop))
 
 
 async def _shares_now(call: AnyCall, found: Shares, size: int) -> Shares:
@@ -152,7 +142,7 @@ def _models(counts: Sequence[VersionCount]) -> list[str]:
 
 
 def _lines(
-    counts: Sequence[VersionCount], control: Control, current: CurrentReleases
+    counts: Sequence[VersionCount], releases: Releases, current: CurrentReleases
 ) -> list[VersionLine]:
     """Returns a line for each version: by model, the highest version first."""
     total = sum(count.devices for count in counts) or 1
@@ -163,7 +153,7 @@ def _lines(
             count.devices,
             count.devices / total,
             _is_latest(current, count),
-            _is_withdrawn(control, count.model, count.version),
+            release.is_withdrawn(releases, count.model, count.version),
         )
         for count in counts
     ]
@@ -176,34 +166,17 @@ def _is_latest(current: CurrentReleases, count: VersionCount) -> bool:
     return of_model is not None and of_model.latest.version == count.version
 
 
-def _is_withdrawn(control: Control, model: str | None, text: str | None) -> bool:
-    return model is not None and text is not None and is_withdrawn(control, model, text)
-
-
 def _rank(text: str | None) -> Version:
     return version.precedence(text or "0.0.0-0")
 
 
-async def _rollouts(reader: Reader, log_id: int, control: Control) -> list[RolloutLine]:
-    """Returns the newest rollouts that are under way or paused."""
-    open_ones = [
-        each
-        for each in control.rollouts.values()
-        if each.phase != "aborted"
-        and not (each.version and is_withdrawn(control, each.model, each.version))
-    ]
-    newest = sorted(open_ones, key=lambda each: -each.position)[:ROLLOUTS_MAX]
-    return [await _rollout_line(reader, log_id, control, each) for each in newest]
-
-
-async def _rollout_line(
-    reader: Reader, log_id: int, control: Control, state: RolloutState
-) -> RolloutLine:
-    tries_max = control.settings.max_attempts
-    _, counted = await device_offers.counts(reader, log_id, state.id, tries_max)
-    failed = counted["failed"] + counted["exhausted"]
-    offered, installed = counted["offered"], counted["installed"]
-    return RolloutLine(state, offered, installed, failed, max(0, offered - installed - failed))
+async def _rollouts(call: AnyCall, now: ConsistentRead) -> list[Shown]:
+    """Returns the newest rollouts that are under way, paused, or wait to begin."""
+    newest = sorted(now.control.rollouts.values(), key=lambda each: -each.position)
+    under_way = (
+        each for each in newest if phase_of(call, now.control, each) not in {"aborted", "withdrawn"}
+    )
+    return [await shown(call, now, each) for each in islice(under_way, ROLLOUTS_MAX)]
 
 
 async def adoption_of(
@@ -220,7 +193,9 @@ async def adoption_of(
     first = next((n for n, step in enumerate(steps) if step.counts), len(steps))
     texts = await _texts(call)
     marks = [mark for each in view.control.rollouts.values() for mark in _marks(each, model, texts)]
-    return shares(steps[first:], marks, lambda text: _is_withdrawn(view.control, model, text))
+    return shares(
+        steps[first:], marks, lambda text: release.is_withdrawn(view.releases, model, text)
+    )
 
 
 async def _texts(call: AnyCall) -> dict[str, RolloutTexts]:

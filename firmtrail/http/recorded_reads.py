@@ -16,8 +16,17 @@ async def record(call: AnyCall, asked: Mapping[str, object]) -> None:
     of the log, or a list as a file, calls this before it sends the first byte. If it raises
     `Unavailable`, the request must not be answered. A HEAD request reads nothing."""
     if call.request.method != "HEAD":
-        below = call.request.path.removeprefix(f"/api/v1/projects/{call.project}")
-        await call.services.reads.add(_read(call, below or "/", asked))
+        await call.services.reads.add(_read(call, _below_project(call), asked))
+
+
+def _below_project(call: AnyCall) -> str:
+    """Returns the path of the request without the project's: one list has one path, whether it is
+    taken from the API or from a page."""
+    for start in ("/api/v1/projects", "/console"):
+        below = call.request.path.removeprefix(f"{start}/{call.project}")
+        if below != call.request.path:
+            return below or "/"
+    return call.request.path
 
 
 async def record_once_a_minute(call: AnyCall, path: str, asked: Mapping[str, object]) -> None:

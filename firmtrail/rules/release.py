@@ -222,6 +222,21 @@ def as_of(releases: Iterable[ReleaseState], stop: int) -> list[ReleaseState]:
     ]
 
 
+def known(releases: Releases, stop: int | None) -> Releases:
+    """Returns the releases, and which of them were withdrawn, after the log's first `stop` events;
+    None: now."""
+    if stop is None:
+        return releases
+    then = as_of(releases.values(), stop)
+    return {ReleaseKey(each.model, each.version): each for each in then}
+
+
+def is_withdrawn(releases: Releases, model: str | None, of: str | None) -> bool:
+    """Returns whether this version of this model is a release that is withdrawn."""
+    found = releases.get(ReleaseKey(model or "", of or ""))
+    return found is not None and found.is_withdrawn
+
+
 def outdated_since_ms(
     current: CurrentReleases, model: str | None, running: str | None
 ) -> int | None:

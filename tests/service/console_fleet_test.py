@@ -76,6 +76,44 @@ async def test_the_past_shows_the_versions_of_then(fleet: Site) -> None:
     assert 'hx-get="' not in then, "the past does not move"
 
 
+async def test_the_past_marks_no_release_that_was_withdrawn_later(fleet: Site) -> None:
+    await fleet.report({"version": "1.2.0"})
+    size = (await fleet.get(f"{P}/devices")).headers["Firmtrail-Log-Size"]
+    assert (await post(fleet, "releases/m/1.2.0/withdraw", {"reason": "It burns"})).status == 200
+    now, then = await page(fleet), await page(fleet, f"{FLEET}?as_of=@{size}")
+    assert [">withdrawn<" in html for html in (now, then)] == [True, False]
+
+
+async def test_a_rollout_of_a_plan_is_under_way_as_far_as_its_plan_is(fleet: Site) -> None:
+    phases = [{"percent": 0, "after_s": 0}, {"percent": 50}]
+    answer = await post(
+        fleet, "rollouts", {"version": "1.2.0", "model": "m", "plan": {"phases": phases}}
+    )
+    await fleet.call("PATCH", P, caller="admin", json={"approvals": 1})
+    waiting = await post(fleet, "rollouts", {"version": "1.2.0", "model": "m"})
+    assert (answer.status, waiting.json["state"]) == (201, "waiting")
+    html = await page(fleet)
+    for name, reach, state in (
+        (answer.json["id"], "50", "runs"),
+        (waiting.json["id"], "100", "waiting"),
+    ):
+        [row] = re.findall(rf"<tr><td><a href=\"{FLEET}/rollouts/{name}\".*?</tr>", html, re.DOTALL)
+        assert f">{reach}" in row and f">{state}</span>" in row, row
+
+
+async def test_a_search_of_the_past_finds_what_there_was(fleet: Site) -> None:
+    size = (await fleet.get(f"{P}/devices")).headers["Firmtrail-Log-Size"]
+    await post(fleet, "devices", {"device": "later-1"})
+    await post(fleet, "releases", {"model": "m", "version": "7.0.0"})
+    rollout = (await post(fleet, "rollouts", {"version": "1.2.0", "model": "m"})).json["id"]
+    for text in ("later-1", "7.0.0", rollout, size):
+        assert (await fleet.get(f"{FLEET}/search?q={text}", "auditor")).status == 303, text
+        html = await page(fleet, f"{FLEET}/search?q={text}&as_of=@{size}", "auditor")
+        assert "Nothing has a name that begins so" in html, text
+    html = await page(fleet, f"{FLEET}/search?q=d&as_of=@{size}", "viewer")
+    assert f'href="{FLEET}/devices/d1?as_of=' in html
+
+
 async def test_an_empty_project_says_what_would_fill_it(site: Site) -> None:
     html = await page(site, "/console/other", "stranger")
     assert "firmtrail device add pump-1 --project other" in html

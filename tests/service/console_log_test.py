@@ -165,9 +165,9 @@ async def test_each_look_at_the_log_is_recorded(fleet: Site) -> None:
         await shown(fleet, f"{LOG}?part=entries", "auditor")
     newest = await records(fleet)
     assert [each["path"] for each in newest[:3]] == [
-        "/console/log",
-        "/console/acme/log/1/5",
-        "/console/acme/log",
+        "/log",
+        "/log/1/5",
+        "/log",
     ]
     assert newest[0]["asked"] == {"log": 1, "live": True}
     assert newest[2]["asked"]["subject"] == "release/"
@@ -175,12 +175,14 @@ async def test_each_look_at_the_log_is_recorded(fleet: Site) -> None:
 
 async def test_the_audit_page_shows_reads_and_exports(fleet: Site) -> None:
     await fleet.get(f"{P}/devices?failing=true", "auditor", Accept="text/csv")
+    await fleet.get("/console/acme/devices.csv?model=m", "auditor")
     await fleet.get(f"{P}/events", "auditor")
     words = words_of(await shown(fleet, AUDIT))
     assert "took the list devices failing yes" in words
     assert "read the log log 1 , from 0 , to " in words
     only = words_of(await shown(fleet, f"{AUDIT}?kind=exports"))
-    assert "took the list devices" in only
+    assert "took the list devices failing yes" in only
+    assert "took the list devices.csv model m" in only
     assert "read the log log 1" not in only
     assert "Nothing matches" in words_of(await shown(fleet, f"{AUDIT}?until=2000-01-01"))
 

@@ -32,7 +32,7 @@ LOOKED_AT = 500
 LOOKS_MAX = 4
 """A search for exports reads so many pages of records, each of `LOOKED_AT`."""
 
-_LOG_PATHS = ("/log", "/events", "/stream", "/console/")
+_LOG_PATHS = ("/log", "/events", "/stream")
 """Paths of reads of the log; every other one is a list that was taken whole."""
 
 type ReadPlace = Annotated[

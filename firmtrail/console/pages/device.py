@@ -19,7 +19,6 @@ from firmtrail.projections.device_history import HistoryRequest
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.history_lines import END, HistoryEntry
 from firmtrail.rules import ask, release, target
-from firmtrail.rules.control import Control
 from firmtrail.rules.device import FAILING, DeviceState
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.situation import Decision
@@ -96,7 +95,7 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
     )
     entries = history_lines.page_of(rows, entries_max=ENTRIES_MAX).entries
     async with consistent_read(call) as now:
-        releases = _known_releases(now.control, stop)
+        releases = release.known(now.control.releases, stop)
         where = await places.places(call, now)
         trail = _trail(where, releases, known.state, entries)
         asks = await device_asks.page(now.reader, call.log_id, name, before=END, limit=ASKS_MAX)
@@ -144,28 +143,17 @@ async def _then(call: Call[PageQuery, None]) -> Known:
     return Known(states[name], Moment(stop, stop, at_ms))
 
 
-def _known_releases(control: Control, stop: int | None) -> release.Releases:
-    """Returns the releases, and which of them are withdrawn, as of the moment that is shown."""
-    if stop is None:
-        return control.releases
-    found = release.as_of(control.releases.values(), stop)
-    return {release.ReleaseKey(each.model, each.version): each for each in found}
-
-
 def _trail(
     where: Places, releases: release.Releases, state: DeviceState, entries: Sequence[HistoryEntry]
 ) -> list[TrailLine]:
     return [
         TrailLine(
-            entry, where.of(entry.position), _is_withdrawn(releases, state.model, entry.version)
+            entry,
+            where.of(entry.position),
+            release.is_withdrawn(releases, state.model, entry.version),
         )
         for entry in entries
     ]
-
-
-def _is_withdrawn(releases: release.Releases, model: str | None, version: str) -> bool:
-    found = releases.get(release.ReleaseKey(model or "", version))
-    return found is not None and found.is_withdrawn
 
 
 def _outdated_since_ms(releases: release.Releases, state: DeviceState) -> int | None:

@@ -132,7 +132,7 @@ async def _record(call: LogCall, head: log.Head, wanted: Wanted) -> None:
     filters = {name: text for name, text in named.items() if text is not None}
     if query.part is not None and query.below is None:
         live = {"log": head.number, "live": True, **filters}
-        await recorded_reads.record_once_a_minute(call, "/console/log", live)
+        await recorded_reads.record_once_a_minute(call, "/log", live)
         return
     asked = {"log": head.number, "from": wanted.start, "to": wanted.stop, **filters}
     await recorded_reads.record(call, {**asked, "newest_first": True, "limit": ENTRIES})

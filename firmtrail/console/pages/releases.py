@@ -10,12 +10,12 @@ from firmtrail.commands import releases as commands
 from firmtrail.console import confirm, places, render
 from firmtrail.console.confirm import Confirmation, ConfirmationForm, Figure
 from firmtrail.console.here import Moment
-from firmtrail.console.pages.rollouts import phase_of
 from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
 from firmtrail.events.fleet import ReleaseAdded
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.errors import NotFound
+from firmtrail.http.rollouts import phase_of
 from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.projections import fleet_versions, releases
 from firmtrail.projections.releases import ReleaseWithTexts

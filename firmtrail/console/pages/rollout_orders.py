@@ -3,7 +3,7 @@ abort."""
 
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -11,14 +11,14 @@ from firmtrail.commands import steering as commands
 from firmtrail.commands.once import CommandAnswer
 from firmtrail.console import confirm, render
 from firmtrail.console.confirm import Confirmation, ConfirmationForm, Figure, FormField
-from firmtrail.console.pages.rollouts import ROLLOUT, counts_of, rollout_of
+from firmtrail.console.pages.rollouts import ROLLOUT, counts_of
 from firmtrail.console.percentages import PercentText, hundredths
 from firmtrail.console.rows import OPERATE, PageQuery, action, page
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
-from firmtrail.http.errors import Forbidden, NotFound
+from firmtrail.http.errors import NotFound
+from firmtrail.http.rollouts import CommandMaker, person_of, reach_of, rollout_of
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.rollout import RolloutState
 
@@ -27,14 +27,6 @@ class OrderForm(ConfirmationForm, frozen=True, kw_only=True):
     """Holds the fields of an order; only an advance has a percentage."""
 
     percent: PercentText | None = None
-
-
-class CommandMaker(Protocol):
-    """Makes a command on one rollout."""
-
-    def __call__(
-        self, name: str, *, reason: str | None, actor: str
-    ) -> LogCommand[RolloutState]: ...
 
 
 class OrderKind(NamedTuple):
@@ -111,14 +103,6 @@ def seen_of(control: Control, found: RolloutState) -> str:
     return f"{is_over} {found.phase_position} {found.reach} {len(found.approved_by)}"
 
 
-def _person(call: AnyCall) -> str:
-    """Returns the person who calls. Raises `Forbidden` on the local socket, where nobody signed
-    in: an approval is the word of a member."""
-    if call.caller.kind != "user" or call.caller.actor_id is None:
-        raise Forbidden("Approve and reject with the credential of a member.")
-    return call.caller.actor_id
-
-
 async def get_order(call: Call[PageQuery, None]) -> web.Response:
     """Ask to confirm an order to a rollout, with its numbers."""
     name = kind_of(call)
@@ -131,7 +115,8 @@ async def get_order(call: Call[PageQuery, None]) -> web.Response:
     figures += [Figure(state.replace("_", " "), n) for state, n in counts.states.items()]
     fields: tuple[FormField, ...] = ()
     if name == "advance":
-        hint = f"It reaches {found.reach / 100:g} % now; give a higher percentage."
+        reach = reach_of(call, now.control, found)
+        hint = f"It reaches {reach / 100:g} % now; give a higher percentage."
         fields = (FormField("percent", "Percent of its devices", "", hint, True),)  # noqa: FBT003
     asked = Confirmation(
         title=f"{kind.title} of {found.bad_version or found.version} to {found.model}",
@@ -150,10 +135,10 @@ def _maker(call: Call[PageQuery, OrderForm]) -> CommandMaker:
     """Returns the maker of a command that needs more than a reason."""
     match kind_of(call):
         case "approve":
-            return partial(commands.approve, person=_person(call))
+            return partial(commands.approve, person=person_of(call))
         case "reject":
             confirm.check_reason(call.body, is_needed=True)
-            return partial(commands.reject, person=_person(call))
+            return partial(commands.reject, person=person_of(call))
     return partial(commands.advance, reach=hundredths(call.body.percent))
 
 

@@ -23,13 +23,11 @@ from firmtrail.events.steering import (
 from firmtrail.http import rollout_states
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.http.errors import NotFound
-from firmtrail.http.rollout_tries import plan_time
+from firmtrail.http.rollouts import phase_of, reach_of, rollout_of, shown
 from firmtrail.http.scalars import DeviceName, Position
 from firmtrail.projections import device_offers, rollout_devices, rollout_failures
-from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.progress import ProgressState
-from firmtrail.rules.rollout import RolloutState, reach_at, state_at, stream
+from firmtrail.rules.rollout import RolloutState, stream
 
 ROLLOUTS = f"{PROJECT}/rollouts"
 ROLLOUT = f"{ROLLOUTS}/{{id}}"
@@ -75,60 +73,23 @@ class Counts(NamedTuple):
     states: dict[str, int]
 
 
-class Shown(NamedTuple):
-    """Holds a rollout as a list shows it."""
-
-    rollout: RolloutState
-    phase: str
-    reach: int
-    offered: dict[str, int]
-
-
-def rollout_of(call: AnyCall, control: Control) -> RolloutState:
-    """Returns the rollout that the path names. Raises `NotFound`."""
-    found = control.rollouts.get(call.path("id"))
-    if found is None:
-        raise NotFound(f"There is no rollout {call.path('id')}.")
-    return found
-
-
-def phase_of(call: AnyCall, control: Control, found: RolloutState) -> str:
-    """Returns the state of a rollout, as the API names it."""
-    is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
-    if is_over and found.phase != "aborted":
-        return "withdrawn"
-    return state_at(found, call.services.access.now_ms())
-
-
-def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:
-    """Returns how many of the 10 000 buckets a rollout reaches now."""
-    return reach_at(found, plan_time(call, control))
-
-
 async def get_rollouts(call: Call[RolloutsQuery, None]) -> web.Response:
     """Show the rollouts and rollbacks, the newest first."""
     async with consistent_read(call) as now:
         control, before = now.control, call.query.before
         found = sorted(control.rollouts.values(), key=lambda each: -each.position)
         left = [each for each in found if before is None or each.position < before]
-        shown = [await _shown(call, now, each) for each in left[:SHOWN_MAX]]
+        lines = [await shown(call, now, each) for each in left[:SHOWN_MAX]]
     return render.page(
         call,
         "rollouts.html",
         title="Rollouts",
         moment=Moment(now.size),
-        rollouts=shown,
+        rollouts=lines,
         total=len(found),
         before=left[SHOWN_MAX - 1].position if len(left) > SHOWN_MAX else None,
         has_releases=bool(control.releases),
     )
-
-
-async def _shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Shown:
-    max_attempts = now.control.settings.max_attempts
-    _, offered = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
-    phase, reach = phase_of(call, now.control, found), reach_of(call, now.control, found)
-    return Shown(found, phase, reach, dict(offered))
 
 
 async def get_rollout(call: Call[PageQuery, None]) -> web.Response:

@@ -31,10 +31,10 @@ async def get_search(call: Call[FindQuery, None]) -> web.Response:
     """Lead to what the text names, or show what begins with it."""
     text = call.query.q or ""
     past = await past_of(call)
-    size, found = await search.matches(call, text) if text else (0, [])
+    head = await log.head(call.services.db, call.log_id)
+    size, found = await search.matches(call, text, past.stop) if text else (head.size, [])
     here = here_of(call, None)
-    number = (await log.head(call.services.db, call.log_id)).number
-    shown = [ShownMatch(each, url_of(here, each, number)) for each in found]
+    shown = [ShownMatch(each, url_of(here, each, head.number)) for each in found]
     if call.query.part is None and (only := _meant(shown)):
         return render.to(only.url)
     return render.page(

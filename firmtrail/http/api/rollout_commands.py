@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -11,17 +11,16 @@ from firmtrail.commands import steering as commands
 from firmtrail.commands.once import CommandAnswer, answering, keep, kept, once
 from firmtrail.http import respond
 from firmtrail.http.api.rollout_plans import Percent, hundredths, too_fine
-from firmtrail.http.api.rollouts import ROLLOUT, Rollout, rollout_of, shown_now, withdrawn_at_ms_of
+from firmtrail.http.api.rollouts import ROLLOUT, Rollout, shown_now, withdrawn_at_ms_of
 from firmtrail.http.api.rows import CHANGED, OPERATE, POST, command
 from firmtrail.http.api.wire import Because, StrictBody, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
-from firmtrail.http.errors import Forbidden
 from firmtrail.http.faults import raise_if_broken
+from firmtrail.http.rollouts import CommandMaker, person_of, rollout_of
 from firmtrail.http.route import Handler, Route
 from firmtrail.http.scalars import FreeText
 from firmtrail.recording.commit import Commit
-from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import rollout
 from firmtrail.rules.control import Control
 
@@ -75,20 +74,12 @@ async def post_resume(call: Call[Any, Because]) -> web.Response:
 
 async def post_approve(call: Call[Any, Because]) -> web.Response:
     """Approve a rollout that waits for it; the person who started it can't."""
-    return await _answer(call, partial(commands.approve, person=_person(call)))
+    return await _answer(call, partial(commands.approve, person=person_of(call)))
 
 
 async def post_reject(call: Call[Any, Rejection]) -> web.Response:
     """Reject a rollout that waits for approval, which ends it."""
-    return await _answer(call, partial(commands.reject, person=_person(call)))
-
-
-def _person(call: AnyCall) -> str:
-    """Returns the person who calls. Raises `Forbidden` on the local socket, where nobody signed
-    in: an approval is the word of a member."""
-    if call.caller.kind != "user" or call.caller.actor_id is None:
-        raise Forbidden("Approve and reject with the credential of a member.")
-    return call.caller.actor_id
+    return await _answer(call, partial(commands.reject, person=person_of(call)))
 
 
 async def post_abort(call: Call[Any, Because]) -> web.Response:
@@ -96,15 +87,7 @@ async def post_abort(call: Call[Any, Because]) -> web.Response:
     return await _answer(call, commands.abort)
 
 
-class _CommandMaker(Protocol):
-    """Makes a command on one rollout."""
-
-    def __call__(
-        self, name: str, *, reason: str | None, actor: str
-    ) -> LogCommand[rollout.RolloutState]: ...
-
-
-async def _answer(call: AnyCall, make: _CommandMaker) -> web.Response:
+async def _answer(call: AnyCall, make: CommandMaker) -> web.Response:
     """Answers with the rollout as a read of it would, so that the next command can name its
     ETag."""
     answer = await kept(call.services.db, call.key) or await _commanded(call, make)
@@ -118,7 +101,7 @@ async def _answer(call: AnyCall, make: _CommandMaker) -> web.Response:
     return respond.changed_resource(done.rollout, done.log_size)
 
 
-async def _commanded(call: AnyCall, make: _CommandMaker) -> CommandAnswer:
+async def _commanded(call: AnyCall, make: CommandMaker) -> CommandAnswer:
     command = make(call.path("id"), reason=call.body.reason, actor=call.caller.actor)
     check = await _precondition(call)
 

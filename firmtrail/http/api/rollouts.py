@@ -29,6 +29,7 @@ from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.query_times import parameter_ms
 from firmtrail.http.rollout_states import RolloutDeviceState
 from firmtrail.http.rollout_tries import plan_time
+from firmtrail.http.rollouts import rollout_of
 from firmtrail.http.scalars import Time
 from firmtrail.projections import (
     device_offers,
@@ -204,14 +205,6 @@ async def _events_of(call: AnyCall, found: rollout.RolloutState) -> list[Recorde
     stream = rollout.stream(found.id)
     rows = await log.read_stream(call.services.db, call.log_id, stream)
     return [decode(position, text) for position, _, text in rows]
-
-
-def rollout_of(call: AnyCall, control: Control) -> rollout.RolloutState:
-    """Returns the rollout that the path names."""
-    found = control.rollouts.get(call.path("id"))
-    if found is None:
-        raise NotFound(f"There is no rollout {call.path('id')}.")
-    return found
 
 
 async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:

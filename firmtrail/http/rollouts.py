@@ -1,0 +1,66 @@
+"""Finds the rollout that a request names, and says how far a rollout is at this moment."""
+
+from typing import NamedTuple, Protocol
+
+from firmtrail.http.call import AnyCall
+from firmtrail.http.decisions import ConsistentRead
+from firmtrail.http.errors import Forbidden, NotFound
+from firmtrail.http.rollout_tries import plan_time
+from firmtrail.projections import device_offers
+from firmtrail.recording.recorder import LogCommand
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.rollout import RolloutState, reach_at, state_at
+
+
+class CommandMaker(Protocol):
+    """Makes a command on one rollout."""
+
+    def __call__(
+        self, name: str, *, reason: str | None, actor: str
+    ) -> LogCommand[RolloutState]: ...
+
+
+class Shown(NamedTuple):
+    """Holds a rollout as a list shows it."""
+
+    rollout: RolloutState
+    phase: str
+    reach: int
+    offered: dict[str, int]
+
+
+def rollout_of(call: AnyCall, control: Control) -> RolloutState:
+    """Returns the rollout that the path names. Raises `NotFound`."""
+    found = control.rollouts.get(call.path("id"))
+    if found is None:
+        raise NotFound(f"There is no rollout {call.path('id')}.")
+    return found
+
+
+def person_of(call: AnyCall) -> str:
+    """Returns the person who calls. Raises `Forbidden` on the local socket, where nobody signed
+    in: an approval is the word of a member."""
+    if call.caller.kind != "user" or call.caller.actor_id is None:
+        raise Forbidden("Approve and reject with the credential of a member.")
+    return call.caller.actor_id
+
+
+def phase_of(call: AnyCall, control: Control, found: RolloutState) -> str:
+    """Returns the state of a rollout, as the API names it."""
+    is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
+    if is_over and found.phase != "aborted":
+        return "withdrawn"
+    return state_at(found, call.services.access.now_ms())
+
+
+def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:
+    """Returns how many of the 10 000 buckets a rollout reaches now."""
+    return reach_at(found, plan_time(call, control))
+
+
+async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Shown:
+    """Returns a rollout as it is now, with the counts of its offers."""
+    max_attempts = now.control.settings.max_attempts
+    _, offered = await device_offers.counts(now.reader, call.log_id, found.id, max_attempts)
+    phase, reach = phase_of(call, now.control, found), reach_of(call, now.control, found)
+    return Shown(found, phase, reach, dict(offered))
