@@ -227,8 +227,8 @@ class Access:
         return await self._checked(ResolvedCredential(*row), asked)
 
     async def is_own_key(self, project: str, device: str, digest: str) -> bool:
-        """Returns whether the device has the key with this digest. Who can sign with a key does not
-        guess it, so nothing is counted."""
+        """Returns whether the device has the key with this digest. The caller signed with that key,
+        so nobody guesses, and no attempt is counted."""
         [row] = await self._lookups.get((digest, project, device))
         return ResolvedCredential(*row).device_secret == OWN_DEVICE
 
