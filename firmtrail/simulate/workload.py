@@ -67,9 +67,12 @@ async def register(
 
 async def by_many(work: Callable[[], Awaitable[None]]) -> None:
     """Runs workers that share the work; the first worker that fails ends all of them."""
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
-            group.create_task(work())  # type: ignore[arg-type] # a coroutine
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONNECTIONS):
+                group.create_task(work())  # type: ignore[arg-type] # a coroutine
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
 
 
 def counted[Item](items: Iterable[Item], advance: AdvanceBar) -> Iterator[Item]:

@@ -18,7 +18,8 @@ from rich.progress import Progress
 from firmtrail.cli import output
 from firmtrail.cli.simulate import SPEECHES
 from firmtrail.exits import CouldNotRun
-from firmtrail.simulate import checks, fleet, steered_checks, steered_play, visits
+from firmtrail.simulate import checks, fleet, steered_checks, steered_play, visits, workload
+from firmtrail.simulate import client as simulate_client
 from firmtrail.simulate.attempts import OfferHistory, Pause
 from firmtrail.simulate.client import Client
 from firmtrail.simulate.fleet import Post, RecordedReport, ReportBody, SimulatedDevice
@@ -109,6 +110,20 @@ def test_a_steered_fleet_gets_what_was_ordered_and_its_log_replays(
         shown[f"audit {command}: found"] = audited["found"]
     output.show_table([{"": name, "count": value} for name, value in shown.items()], {})
     assert (shown["audit verify: found"], shown["audit replay: found"]) == (0, 0)
+
+
+async def test_a_service_that_is_away_ends_the_simulation_with_that_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(simulate_client, "PATIENCE_S", 0.2)
+    async with ClientSession() as session:
+        client = Client(session, "http://127.0.0.1:1", PROJECT, "x")
+
+        async def work() -> None:
+            await client.get("/devices")
+
+        with pytest.raises(CouldNotRun, match="did not answer"):
+            await workload.by_many(work)
 
 
 def test_a_fleet_too_small_to_be_steered_is_refused(tmp_path: Path) -> None:
