@@ -34,7 +34,7 @@ def _report(call: AnyCall, seen: DeviceAtCheckIn, version: str | None) -> Report
     state = seen.state
     if version is None or state is None or state.decommissioned:
         return None
-    if call.request.method != "GET" or call.caller.kind not in RECORDED_KINDS:
+    if call.request.method == "HEAD" or call.caller.kind not in RECORDED_KINDS:
         return None
     if not is_news(state, version) and seen.question is None:
         return None

@@ -240,6 +240,44 @@ async def test_an_update_that_was_paused_before_it_began_is_given_up(device: Men
     assert {each["attempts"] for each in explained} == {0}
 
 
+async def test_the_next_poll_answers_what_an_operator_asked(device: MenderDevice) -> None:
+    await joined(device)
+    await device.next()
+    await post(device.site, "devices/one/ask")
+    for _ in range(2):
+        assert (await device.next()).status == 204
+    [asked] = (await device.site.get(f"{ONE}/asks")).json["items"]
+    assert (asked["state"], asked["version"]) == ("answered", "1.0.0")
+    assert len(await reports(device.site)) == 2, "each ask is answered once"
+
+
+async def test_a_version_that_was_being_installed_has_been_installed(device: MenderDevice) -> None:
+    await joined(device)
+    await device.next()
+    await roll_out(device.site, percent=100)
+    deployment = (await offered(device))["id"]
+    for status in ("downloading", "installing"):
+        assert await device.status(deployment, status) == 204
+    device.runs = "1.1.0"
+    assert (await device.next()).status == 204
+    shown = (await device.site.get(ONE)).json
+    assert (shown["version"], shown["status"]) == ("1.1.0", "installed")
+
+
+async def test_a_deployment_that_is_over_is_refused_with_what_to_do(device: MenderDevice) -> None:
+    await joined(device)
+    await device.next()
+    rollout = await roll_out(device.site, percent=100)
+    deployment = (await offered(device))["id"]
+    await post(device.site, f"rollouts/{rollout}/pause", {"reason": "a doubt"})
+    path = f"{DEPLOYMENTS}/{deployment}/status"
+    answer = await device.call("PUT", path, {"status": "downloading"})
+    assert (answer.status, answer.json["code"]) == (409, "action_over")
+    assert answer.json["detail"] == (
+        f"Deployment {deployment} is over: the device should give it up."
+    )
+
+
 async def test_an_install_that_began_is_never_lost(device: MenderDevice) -> None:
     await joined(device)
     await device.next()

@@ -119,7 +119,7 @@ async def _checked_in(call: LatestCall) -> DecidedDevice | None:
 
 async def _name_model(call: LatestCall, state: DeviceState, control: Control) -> None:
     """Lets a device without a model name it, as an attribute would, if its project allows that."""
-    if call.caller.kind not in RECORDED_KINDS or call.request.method != "GET":
+    if call.caller.kind not in RECORDED_KINDS or call.request.method == "HEAD":
         return
     data = {MODEL_ATTRIBUTE: call.query.hardware_version or ""}
     if attributes.named_model(control.settings, state, data) is None:

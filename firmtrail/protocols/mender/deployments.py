@@ -16,6 +16,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import DecidedDevice, look_at
 from firmtrail.http.download_urls import download_url
 from firmtrail.http.errors import Gone
+from firmtrail.http.running import said
 from firmtrail.http.scalars import TEXT_BYTES_MAX
 from firmtrail.rules import artifact
 from firmtrail.rules.device import Refused
@@ -86,7 +87,7 @@ class StatusReport(msgspec.Struct, frozen=True):
 async def post_next(call: Call[Any, NextRequest]) -> web.Response:
     """Return the deployment for the device, if there is one; record the version that it runs."""
     runs = call.body.device_provides or call.body
-    running = await _recorded_version(call, runs.artifact_name)
+    running = await said(call, runs.artifact_name)
     now = await _current(call, running, runs.device_type)
     if now.is_cancelling and now.action is not None:
         named = await actions.find(call, PROTOCOL, str(now.action.ordinal))
@@ -99,19 +100,6 @@ async def post_next(call: Call[Any, NextRequest]) -> web.Response:
 async def post_old_next(call: Call[Any, NextRequest]) -> web.Response:
     """Return the deployment for the device, in version 1 of the API."""
     return await post_next(call)
-
-
-async def _recorded_version(call: AnyCall, name: str) -> str | None:
-    """Returns the version that the name of an artifact means, and records that it runs if that is
-    news. A name such as "1.6.0_INCONSISTENT" means none, and nothing is recorded."""
-    decided = await look_at(call)
-    running = artifact.version_named(decided.case.control, decided.state.model, name)
-    if running is not None and running != decided.state.version:
-        report = ReportCommand(decided.state.device, running, "running", call.caller.actor)
-        [outcome] = await call.services.recorder.report(call.log_id, [report])
-        if isinstance(outcome, Refused):
-            raise outcome
-    return running
 
 
 async def _current(call: AnyCall, running: str | None, device_type: str) -> Current:
@@ -163,19 +151,20 @@ async def put_status(call: Call[Any, StatusReport]) -> web.Response:
             case _:
                 await _progressed(call, named, status)
     except Gone as gone:
-        raise _aborted(named) from gone
+        raise _over(named) from gone
     return respond.no_content()
 
 
 async def _progressed(call: AnyCall, named: NamedAction, status: str) -> None:
     if named.current.cancels(named.ordinal):
         await actions.cancelled(call, named)
-        raise _aborted(named)
+        raise _over(named)
     await actions.progressed(call, named, _STEPS.get(status, "installing"))
 
 
-def _aborted(named: NamedAction) -> Refused:
-    return Refused("action_over", f"DeviceDeployment {named.ordinal} was aborted.")
+def _over(named: NamedAction) -> Refused:
+    told = f"Deployment {named.ordinal} is over: the device should give it up."
+    return Refused("action_over", told)
 
 
 async def put_log(call: AnyCall) -> web.Response:
