@@ -263,6 +263,22 @@ async def test_a_rollout_is_shown_as_it_was_and_as_it_will_be(fleet: Site) -> No
     assert early.status == 404
 
 
+async def test_the_past_of_a_rollout_does_not_know_that_its_release_was_withdrawn_later(
+    fleet: Site,
+) -> None:
+    rollout = await roll_out(fleet)
+    began = (await shown(fleet, rollout))["started_at"]
+    await asyncio.sleep(0.01)
+    await post(fleet, "releases/m/1.1.0/withdraw", {"reason": "it bricks"})
+    past = await shown(fleet, rollout, f"?at={began}")
+    assert (past["state"], past["state_since"]) == ("running", began)
+    assert "phases" not in past, "it has no plan"
+    for query in ("", f"?at={in_seconds(1)}"):
+        later = await shown(fleet, rollout, query)
+        assert later["state"] == "withdrawn"
+        assert later["state_since"] > began
+
+
 async def test_a_dry_run_forecasts_its_phases_and_warns_of_one_that_never_ends(
     fleet: Site,
 ) -> None:

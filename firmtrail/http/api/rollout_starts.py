@@ -179,7 +179,7 @@ def _wanted(body: WantedRollout) -> RolloutStarted:
 
 def _shown_started(call: AnyCall, after: Control, found: rollout.RolloutState) -> Rollout:
     at = plan_time(call, after)
-    body = shown(after, found, NO_TEXTS, at)
+    body = shown(found, NO_TEXTS, at, None)
     return _with_phases(body, found, at)
 
 
@@ -228,7 +228,7 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
         tried = unstarted(call, control.decide_rollout(now.control, wanted))
         counted = await progress_of(call, now, tried)
     at = plan_time(call, now.control)
-    body = msgspec.structs.replace(shown(now.control, tried, NO_TEXTS, at), progress=counted)
+    body = msgspec.structs.replace(shown(tried, NO_TEXTS, at, None), progress=counted)
     if not tried.plan:
         return body
     forecast = forecast_of(tried, at, counted.matching)

@@ -161,7 +161,8 @@ async def get_rollouts(call: Call[ListQuery, None]) -> web.StreamResponse:
         remaining = [each for each in found if place is None or each.position < int(place[0])]
         at = plan_time(call, control)
         items = [
-            shown(control, each, texts.get(each.id, NO_TEXTS), at) for each in remaining[:limit]
+            shown(each, texts.get(each.id, NO_TEXTS), at, withdrawn_at_ms_of(control, each))
+            for each in remaining[:limit]
         ]
         return ListPage(
             items, lists.next_key(remaining, limit, lambda each: (each.position,)), size
@@ -196,7 +197,12 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
             raise NotFound(f"Rollout {found.id} was started later.")
         then = phases.past(events, PlanTime(then_ms, now.control.halts))
     at = PlanTime(then_ms, now.control.halts)
-    body = shown(now.control, then.state, NO_TEXTS, at)
+    withdrawn_at_ms = withdrawn_at_ms_of(now.control, then.state)
+    if withdrawn_at_ms is not None and withdrawn_at_ms > then_ms:
+        withdrawn_at_ms = None
+    body = shown(then.state, NO_TEXTS, at, withdrawn_at_ms)
+    if not then.state.plan:
+        return body
     return msgspec.structs.replace(body, phases=shown_phases(then.state, at, then.times))
 
 
@@ -212,9 +218,9 @@ async def shown_now(call: AnyCall, now: ConsistentRead) -> Rollout:
     found = rollout_of(call, now.control)
     _, texts = await rollouts.texts(now.reader, call.log_id)
     counted, at = await progress_of(call, now, found), plan_time(call, now.control)
-    body = msgspec.structs.replace(
-        shown(now.control, found, texts.get(found.id, NO_TEXTS), at), progress=counted
-    )
+    withdrawn_at_ms = withdrawn_at_ms_of(now.control, found)
+    body = shown(found, texts.get(found.id, NO_TEXTS), at, withdrawn_at_ms)
+    body = msgspec.structs.replace(body, progress=counted)
     if found.plan:
         times = phases.past(await _events_of(call, found), at).times
         body = msgspec.structs.replace(body, phases=shown_phases(found, at, times))
@@ -253,10 +259,10 @@ def withdrawn_at_ms_of(control: Control, found: rollout.RolloutState) -> int | N
 
 
 def shown(
-    control: Control, found: rollout.RolloutState, texts: RolloutTexts, at: PlanTime
+    found: rollout.RolloutState, texts: RolloutTexts, at: PlanTime, withdrawn_at_ms: int | None
 ) -> Rollout:
-    """Returns the rollout as answers show it at a time, without counts."""
-    withdrawn_at_ms = withdrawn_at_ms_of(control, found)
+    """Returns the rollout as answers show it at a time, without counts. Its release was withdrawn
+    at `withdrawn_at_ms`; None: it was not."""
     has_reason = withdrawn_at_ms is None and found.phase_position != found.position
     return Rollout(
         id=found.id or None,
