@@ -351,6 +351,19 @@ async def test_with_a_version_attribute_the_version_that_runs_is_the_outcome(ddi
         assert progress[outcome] == 1
 
 
+async def test_an_open_question_invites_the_device_to_say_what_it_is(ddi: Ddi) -> None:
+    site = ddi.site
+    said = {"data": {"memfault__current_version": "1.0.0"}}
+    assert (await ddi.call("PUT", "/configData", said)).status == 200
+    assert "configData" not in await ddi.links()
+    await post(site, "devices/d1/ask")
+    assert "configData" in await ddi.links()
+    assert (await ddi.call("PUT", "/configData", said)).status == 200
+    [asked] = (await site.get(f"{D}/asks")).json["items"]
+    assert (asked["state"], asked["version"]) == ("answered", "1.0.0")
+    assert "configData" not in await ddi.links()
+
+
 async def test_a_device_is_asked_what_it_is_at_first_and_after_an_outcome(ddi: Ddi) -> None:
     site = ddi.site
     assert "configData" in await ddi.links()

@@ -1,8 +1,9 @@
 """Answers polls of hawkBit's clients, and describes the actions that the answers link to.
 
 A poll records an offer, as a check-in does, and nothing else. An action is shown until the device
-closes it (`http/actions.py`). The device is asked for its attributes when it has none, and when its
-last report is an outcome that is newer than they are.
+closes it (`http/actions.py`). The device is asked for its attributes when it has none, when an
+operator asks which version it runs, and when its last report is an outcome that is newer than they
+are.
 """
 
 import msgspec
@@ -98,7 +99,11 @@ def wants_attributes(now: Current) -> bool:
     seen, state = now.decided.seen, now.decided.state
     if seen.said_at_ms is None:
         return True
-    if now.action is not None or state.status not in OUTCOMES:
+    if now.action is not None:
+        return False
+    if seen.question is not None:
+        return True
+    if state.status not in OUTCOMES:
         return False
     return (state.recorded_at_ms or 0) > seen.said_at_ms + NEWER_MS
 
