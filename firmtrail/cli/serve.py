@@ -125,7 +125,6 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--protocols",
     type=PROTOCOLS,
     default=",".join(config.PROTOCOLS),
-    envvar="FIRMTRAIL_PROTOCOLS",
     help="The protocols that devices may speak to this server, separated by commas. Routes of "
     "other protocols do not exist; without native, Firmtrail's own routes for devices.",
 )

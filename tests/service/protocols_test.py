@@ -77,8 +77,9 @@ def test_names_of_protocols_that_do_not_exist_are_a_usage_error(text: str) -> No
 
 
 def test_names_of_protocols_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FIRMTRAIL_PROTOCOLS", "mender,nothing")
-    done = CliRunner().invoke(serve, [], obj=config.database("sqlite:///unused.db"))
+    monkeypatch.setenv("FIRMTRAIL_SERVE_PROTOCOLS", "mender,nothing")
+    database = config.database("sqlite:///unused.db")
+    done = CliRunner().invoke(serve, [], obj=database, auto_envvar_prefix="FIRMTRAIL_SERVE")
     assert done.exit_code == 2
     assert "nothing" in done.output
 
