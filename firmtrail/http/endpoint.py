@@ -154,9 +154,8 @@ def _preparation(route: Route, services: Services) -> Prepare:
 
 
 def _query_reader(route: Route) -> Callable[[MultiMapping[str]], Any]:
-    if route.shows_problem is not None:
-        return forms.query_reader(route.query)
-    return parameters.query_reader(route.query, takes_any=route.takes_any_query)
+    make = parameters.query_reader if route.shows_problem is None else forms.query_reader
+    return make(route.query, takes_any=route.takes_any_query)
 
 
 def _name_check(path: str) -> Callable[[dict[str, str]], None]:

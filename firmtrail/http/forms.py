@@ -38,9 +38,12 @@ def form_taker(kind: type[msgspec.Struct]) -> Callable[[AnyCall], Awaitable[None
     return take_form
 
 
-def query_reader(kind: type[msgspec.Struct]) -> Callable[[MultiMapping[str]], Any]:
-    """Returns a reader of the query of a page's address, which may come from a form."""
-    read = parameters.query_reader(kind)
+def query_reader(
+    kind: type[msgspec.Struct], *, takes_any: bool = False
+) -> Callable[[MultiMapping[str]], Any]:
+    """Returns a reader of the query of a page's address, which may come from a form. With
+    `takes_any`, parameters that `kind` does not name are ignored."""
+    read = parameters.query_reader(kind, takes_any=takes_any)
 
     def read_given(query: MultiMapping[str]) -> Any:
         return read(MultiDict((name, text) for name, text in query.items() if text))

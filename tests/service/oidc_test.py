@@ -21,6 +21,8 @@ from tests.service.site import CONSOLE, Answer, Site
 
 BEGIN, BACK = f"{CONSOLE}/sign-in/oidc", f"{CONSOLE}/sign-in/oidc/back"
 CLIENT, SECRET = "firmtrail", "the client's secret"
+OF_PROVIDERS = "scope=openid+email&authuser=0&prompt=consent&hd=example.org&session_state=&iss=x"
+"""Parameters that providers add of their own."""
 
 
 class Provider:
@@ -125,7 +127,7 @@ async def test_a_member_signs_in_by_a_verified_address(there: Site, provider: Pr
     assert (asked["scope"], asked["code_challenge_method"]) == ("openid email", "S256")
     assert asked["tenant"] == "1"
     assert len({asked["state"], asked["nonce"], asked["code_challenge"]}) == 3
-    answer = await come_back(there, cookie, f"code=a-code&state={asked['state']}")
+    answer = await come_back(there, cookie, f"code=a-code&state={asked['state']}&{OF_PROVIDERS}")
     assert answer.status == 303
     assert answer.headers["Location"] == "/console/acme/access"
     given = [each.partition(";")[0] for each in answer.headers.getall("Set-Cookie")]

@@ -42,16 +42,12 @@ class BeginQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what the provider sends along with the browser."""
+    """Holds what the provider sends along with the browser. Further parameters are ignored, as RFC
+    6749 (4.1.2) demands: each provider adds its own."""
 
     state: Answered = ""
     code: Answered = ""
     error: Answered = ""
-    error_description: Answered = ""
-    error_uri: Answered = ""
-    iss: Answered = ""
-    session_state: Answered = ""
-    scope: Answered = ""
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -126,5 +122,5 @@ def _back(call: AnyCall) -> str:
 
 ROUTES = (
     page(BEGIN, get_begin, PUBLIC, query=BeginQuery, answers={303: None}),
-    page(BACK, get_back, PUBLIC, query=BackQuery, answers={303: None}),
+    page(BACK, get_back, PUBLIC, query=BackQuery, takes_any_query=True, answers={303: None}),
 )
