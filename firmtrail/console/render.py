@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
-from firmtrail.console import charts, files, filters
+from firmtrail.console import filters
 from firmtrail.console.here import Here, Moment, here_of, part_of
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import NotFound
@@ -120,8 +120,6 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= filters.FILTERS
-    environment.globals["static"] = files.path_of
-    environment.globals["charts"] = charts
     environment.globals["ui"] = environment.get_template("macros.html").module
     environment.globals["pieces"] = environment.get_template("pieces.html").module
     return environment

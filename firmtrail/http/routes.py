@@ -13,7 +13,6 @@ from aiohttp import web
 from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.console import rows as pages
-from firmtrail.console import steering
 from firmtrail.console.pages import settings as settings_page
 from firmtrail.http.api import (
     access_record,
@@ -106,7 +105,6 @@ _SETTINGS = settings_page.Resource(projects.SettingsChange, projects.current, pr
 
 PAGES = (
     *console.ROUTES,
-    *steering.ROUTES,
     _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.csv", pages.READ),
     _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.ndjson", pages.READ),
     _in_console(
