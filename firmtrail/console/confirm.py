@@ -17,7 +17,7 @@ from firmtrail.commands.once import CommandAnswer, IdempotencyKey, once
 from firmtrail.console import render
 from firmtrail.console.here import Moment
 from firmtrail.http.call import AnyCall
-from firmtrail.http.errors import Fault, Invalid, Stale
+from firmtrail.http.errors import Stale, invalid_parameter
 from firmtrail.http.scalars import TEXT_BYTES_MAX, FreeText, Id
 from firmtrail.recording.recorder import LogCommand
 
@@ -37,7 +37,6 @@ class Figure(NamedTuple):
     label: str
     value: int | str
     kind: str = ""
-    link: str | None = None
 
 
 class FormField(NamedTuple):
@@ -72,9 +71,10 @@ class Confirmation(NamedTuple):
     needs_reason: bool = False
     takes_reason: bool = True
     is_dangerous: bool = True
-    warning: str | None = None
     choices: Sequence[Choice] = ()
     """Further pages that ask the same for something else."""
+    choices_label: str = ""
+    """Says what is chosen, before the choices."""
     nav: str = "rollouts"
 
 
@@ -101,15 +101,14 @@ def page(
 def check_reason(body: ConfirmationForm, *, is_needed: bool = False) -> None:
     """Raises `Invalid` if the reason is missing although it is needed, or has too many bytes."""
     if is_needed and body.reason is None:
-        raise Invalid("Give a reason.", faults=[Fault("is missing", parameter="reason")])
+        raise invalid_parameter("reason", "is missing")
     check_text("reason", body.reason)
 
 
 def check_text(name: str, text: str | None) -> None:
     """Raises `Invalid` if a free text has too many bytes."""
     if text is not None and len(text.encode()) > TEXT_BYTES_MAX:
-        fault = Fault(f"has more than {TEXT_BYTES_MAX} bytes", parameter=name)
-        raise Invalid(f"{name}: {fault.reason}", faults=[fault])
+        raise invalid_parameter(name, f"has more than {TEXT_BYTES_MAX} bytes")
 
 
 def check_seen(body: ConfirmationForm, current: str) -> None:

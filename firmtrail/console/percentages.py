@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from firmtrail.http.errors import Fault, Invalid
+from firmtrail.http.errors import invalid_parameter
 
 type PercentText = Annotated[
     str,
@@ -19,5 +19,5 @@ def hundredths(text: str | None) -> int:
     """Returns a percentage in hundredths of a percent, as events have it. Raises `Invalid` for
     None."""
     if text is None:
-        raise Invalid("Give a percentage.", faults=[Fault("is missing", parameter="percent")])
+        raise invalid_parameter("percent", "is missing")
     return round(float(text.rstrip("% ").replace(",", ".")) * 100)

@@ -245,7 +245,7 @@ class Invalid(Problem):
 
 
 def invalid_parameter(name: str, reason: str) -> Invalid:
-    """Returns the problem of one faulty parameter of the query."""
+    """Returns the problem of one faulty parameter of the query, or field of a form."""
     return Invalid(f"{name}: {reason}", faults=[Fault(reason, parameter=name)])
 
 

@@ -126,6 +126,12 @@ async def test_a_token_does_no_more_than_its_holder_and_ends_in_the_future(
     assert (await site.post(f"{ACCESS}/tokens", caller, **fields)).status == status
 
 
+@pytest.mark.parametrize("expires", ["2020-01-01", "9999-12-31"])
+async def test_the_page_names_the_field_whose_day_is_refused(site: Site, expires: str) -> None:
+    answer = await site.post(f"{ACCESS}/tokens", "viewer", role="viewer", expires=expires)
+    assert b"<code>expires</code>: " in answer.body
+
+
 async def test_a_person_ends_an_own_token_and_an_admin_every_token(site: Site) -> None:
     viewer = await actor_of(site, "viewer")
     issued = [

@@ -137,6 +137,7 @@ async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> Non
         await fleet.report({"version": "1.1.0"}, caller="operator", path=path)
     asked = await read_page(fleet, "/releases/m/1.1.0/recall")
     assert "2 devices run it" in text_of(asked)
+    assert "Send them to: its previous version 1.2.0 1.0.0" in text_of(asked)
     without = await send(fleet, "/releases/m/1.1.0/recall", hidden_fields(asked))
     assert without.status == 422
     done = await confirm(fleet, "/releases/m/1.1.0/recall", reason="It burns")
@@ -189,6 +190,7 @@ async def test_a_project_is_halted_and_the_halt_ended(fleet: Site) -> None:
     await roll_out(fleet)
     asked = await read_page(fleet, "/halt")
     assert "2 devices are offered nothing" in text_of(asked)
+    assert "Halt: all but recalls everything, recalls too" in text_of(asked)
     assert (await confirm(fleet, "/halt", reason="smoke")).status == 303
     assert (await fleet.get(f"{D}/update", "device")).json["reason"] == "halted"
     assert (await confirm(fleet, "/halt?all=true")).status == 303

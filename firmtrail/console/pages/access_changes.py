@@ -15,13 +15,12 @@ from firmtrail.console.pages.access import ACCESS
 from firmtrail.console.rows import ADMINISTER, READ, PageQuery, action, page
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import Permission
-from firmtrail.http.errors import Fault, Invalid, NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.scalars import NewEmail
 from firmtrail.http.times import unix_ms
 
 MEMBER = f"{ACCESS}/members/{{id}}"
 TOKEN = f"{ACCESS}/tokens/{{id}}"
-SHOWN_TOKENS_MAX = 100
 
 type NewTokenName = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$(?!\n)")]
 
@@ -34,7 +33,7 @@ class MemberForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoleForm(msgspec.Struct, frozen=True, kw_only=True):
-    """Names the new role of a member, and the role that the person saw."""
+    """Names the new role of a member."""
 
     role: Role
 
@@ -117,15 +116,14 @@ async def post_token(call: Call[Any, TokenForm]) -> web.Response:
 
 
 def _end_of(call: AnyCall, day: date | None) -> int | None:
-    """Returns the end of this day in UTC. Raises `Invalid` if it has ended."""
+    """Returns the end of this day in UTC. Raises `Invalid` if it has ended or is too far away."""
     if day is None:
         return None
     if day.year == date.max.year:
-        raise Invalid("expires: is too far away", faults=[Fault("is too far away", "/expires")])
+        raise invalid_parameter("expires", "is too far away")
     following = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
     if unix_ms(following) <= call.services.access.now_ms():
-        reason = "lies in the past"
-        raise Invalid(f"expires: {reason}", faults=[Fault(reason, parameter="expires")])
+        raise invalid_parameter("expires", "lies in the past")
     return unix_ms(following)
 
 

@@ -19,7 +19,7 @@ from firmtrail.console.rows import OPERATE, PageQuery, action, page
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import device_and_control
-from firmtrail.http.errors import Fault, Invalid, NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.scalars import NAME_PATTERN, Name, VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -64,10 +64,9 @@ def tags_of(text: str) -> tuple[str, ...]:
     wrong = next((each for each in tags if not _NAME.match(each)), None)
     if wrong is not None:
         reason = f"{wrong[:64]!r} is no tag: it needs 1 to 64 letters, digits and . _ -"
-        raise Invalid(f"tags: {reason}", faults=[Fault(reason, parameter="tags")])
+        raise invalid_parameter("tags", reason)
     if len(tags) > TAGS_MAX:
-        reason = f"a device has at most {TAGS_MAX} tags"
-        raise Invalid(f"tags: {reason}", faults=[Fault(reason, parameter="tags")])
+        raise invalid_parameter("tags", f"a device has at most {TAGS_MAX} tags")
     return tags
 
 

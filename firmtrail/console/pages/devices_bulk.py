@@ -26,7 +26,7 @@ from firmtrail.console.rows import HTML, action
 from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
-from firmtrail.http.errors import Fault, Invalid
+from firmtrail.http.errors import invalid_parameter
 from firmtrail.http.scalars import DeviceName, Name
 from firmtrail.projections import device_current
 from firmtrail.recording.commit import Commit
@@ -61,7 +61,7 @@ async def post_bulk(call: Call[None, BulkForm]) -> web.Response:
     form = call.body
     if len(form.device) > CHOSEN_MAX:
         reason = f"choose at most {CHOSEN_MAX} devices, or none to take all that match"
-        raise Invalid(f"device: {reason}", faults=[Fault(reason, parameter="device")])
+        raise invalid_parameter("device", reason)
     if not form.confirmed:
         total = len(form.device) or await _matching(call)
         return _shown(call, total=total, done=0, refused=0, after=None)

@@ -47,6 +47,7 @@ async def get_halt(call: Call[HaltQuery, None]) -> web.Response:
             Choice("all but recalls", {"all": None}, not is_all),
             Choice("everything, recalls too", {"all": "true"}, is_all),
         ),
+        choices_label="Halt:",
         hidden={"all": "true"} if is_all else {},
         nav="fleet",
     )

@@ -17,7 +17,7 @@ from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
 from firmtrail.events.steering import RollbackStarted, RolloutStarted
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.http.errors import Fault, Invalid, NotFound
+from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.rollout_tries import unstarted, with_approvals
 from firmtrail.http.scalars import Name, VersionText
 from firmtrail.projections import rollout_devices
@@ -81,9 +81,9 @@ def _wanted(asked: StartQuery | StartForm) -> RolloutStarted:
     """Returns the rollout that is asked for. Raises `Invalid` for parts that exclude each other or
     need each other."""
     if asked.cohort is not None and asked.tag is not None:
-        raise _invalid("tag", "can't be combined with a cohort; name only one of the two")
+        raise invalid_parameter("tag", "can't be combined with a cohort; name only one of the two")
     if (asked.failed_percent is None) != (asked.min_reports is None):
-        raise _invalid("min_reports", "is needed together with the share of failures")
+        raise invalid_parameter("min_reports", "is needed together with the share of failures")
     return RolloutStarted(
         asked.version or "",
         asked.model or "",
@@ -93,10 +93,6 @@ def _wanted(asked: StartQuery | StartForm) -> RolloutStarted:
         asked.failed_percent,
         asked.min_reports,
     )
-
-
-def _invalid(name: str, reason: str) -> Invalid:
-    return Invalid(f"{name}: {reason}", faults=[Fault(reason, parameter=name)])
 
 
 async def get_start(call: Call[StartQuery, None]) -> web.Response:
@@ -198,6 +194,7 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
             ),
         ),
         hidden={"to": to} if to else {},
+        choices_label="Send them to:",
         needs_reason=True,
         nav="releases",
     )
