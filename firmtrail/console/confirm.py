@@ -5,7 +5,7 @@ carries a key, so a form that is sent twice is done once, and what the person sa
 somebody else in between is explained and not lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from secrets import token_hex
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ class Confirmation(NamedTuple):
     """The path of the page from which the person came."""
     numbers: Sequence[Figure] = ()
     fields: Sequence[FormField] = ()
-    hidden: dict[str, str] = {}  # noqa: RUF012 (it is never changed)
+    hidden: Mapping[str, str] = {}
     needs_reason: bool = False
     takes_reason: bool = True
     is_dangerous: bool = True

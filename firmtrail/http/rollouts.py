@@ -9,7 +9,7 @@ from firmtrail.http.rollout_tries import plan_time
 from firmtrail.projections import device_offers
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.rollout import RolloutState, reach_at, state_at
+from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, state_at
 
 
 class CommandMaker(Protocol):
@@ -56,6 +56,22 @@ def phase_of(call: AnyCall, control: Control, found: RolloutState) -> str:
 def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:
     """Returns how many of the 10 000 buckets a rollout reaches now."""
     return reach_at(found, plan_time(call, control))
+
+
+def grows(call: AnyCall, control: Control, found: RolloutState) -> bool:
+    """Returns whether a person may let the rollout reach more devices: the next phase of its plan
+    begins, or without a plan a higher percentage is given."""
+    if phase_of(call, control, found) not in {"running", "paused", "scheduled"}:
+        return False
+    most = found.plan[-1].reach if found.plan else BUCKETS
+    return reach_of(call, control, found) < most
+
+
+def may_approve(call: AnyCall, found: RolloutState) -> bool:
+    """Returns whether the caller's approval counts: that of a member who did not start the rollout
+    and has not approved it."""
+    person = call.caller.actor_id if call.caller.kind == "user" else None
+    return person is not None and person not in {found.started_by, *found.approved_by}
 
 
 async def shown(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Shown:

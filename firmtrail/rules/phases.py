@@ -4,13 +4,13 @@ The state of a rollout holds only the present phase. The times of all phases are
 so they are folded from the few events of the rollout each time.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
 from firmtrail.events.event import Recorded
-from firmtrail.events.steering import RolloutPhaseMet
+from firmtrail.events.steering import PlanPhase, RolloutPhaseMet
 from firmtrail.rules import plan, rollout
 from firmtrail.rules.plan import PlanClock
 from firmtrail.rules.rollout import PlanTime, RolloutState
@@ -21,6 +21,17 @@ class PhaseTimes(NamedTuple):
 
     began_at_ms: int | None = None
     met_at_ms: int | None = None
+
+
+class PhaseProgress(NamedTuple):
+    """Holds a phase of a plan, and how far it is."""
+
+    phase: PlanPhase
+    state: Literal["done", "current", "next"]
+    times: PhaseTimes
+    earliest_end_ms: int | None
+    """The time before which the next phase does not begin automatically; only of the current
+    phase."""
 
 
 class RolloutPast(NamedTuple):
@@ -76,3 +87,20 @@ def expected(state: RolloutState, now: PlanTime, later_ms: int) -> RolloutPast:
     count = max(times, default=-1) + 1
     found = tuple(times.get(n, PhaseTimes()) for n in range(count))
     return RolloutPast(replace(state, clock=clock), found)
+
+
+def progress(state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> list[PhaseProgress]:
+    """Returns how far the phases of a rollout are at a time. `times` has those that began."""
+    clock = rollout.clock_at(state, at)
+    current = -1 if clock is None or clock.began_at_ms > at.now_ms else clock.phase
+    end_ms = None if clock is None else plan.earliest_end(state.plan, clock, at.halts)
+    unknown = [PhaseTimes()] * (len(state.plan) - len(times))
+    return [
+        PhaseProgress(
+            phase,
+            "current" if n == current else "done" if n < current else "next",
+            own,
+            end_ms if n == current else None,
+        )
+        for n, (phase, own) in enumerate(zip(state.plan, [*times, *unknown], strict=True))
+    ]

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from firmtrail.console.pages import rollouts
+from firmtrail.events.times import time_text
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
@@ -177,6 +178,68 @@ async def test_hostile_details_and_reasons_are_shown_as_text(fleet: Site) -> Non
     html = await read_page(fleet, f"/rollouts/{rollout}")
     assert "<script>alert" not in html and "<img src=x" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+
+
+async def test_a_plan_is_shown_with_its_phases_and_begins_the_next_when_told(fleet: Site) -> None:
+    when = {"installed_percent": 90, "min_reports": 50}
+    phases = [{"percent": 1.5, "after_s": 3600, "when": when}, {"percent": 20}, {"percent": 60}]
+    window = {"cron": "* 3 * * *", "duration_s": 7200, "timezone": "device"}
+    rollout = await roll_out(fleet, plan={"phases": phases}, window=window)
+    path = f"/rollouts/{rollout}"
+    text = text_of(await read_page(fleet, path))
+    assert "90 % of at least 50 outcomes are installs" in text and "when a person begins" in text
+    assert "opens at * 3 * * * for" in text and "by the clock of each device" in text
+    assert await states_of(fleet, path) == ["current", "next", "next"]
+    asked = await read_page(fleet, f"{path}/advance")
+    assert "reaches 20 %" in text_of(asked) and 'name="percent" value="20"' in asked
+    for _ in range(2):  # a form that is sent twice begins one phase
+        assert (await send(fleet, f"{path}/advance", hidden_fields(asked))).status == 303
+    assert await states_of(fleet, path) == ["done", "current", "next"]
+    late = {**hidden_fields(asked), "key": "another"}
+    assert (await send(fleet, f"{path}/advance", late)).status == 412
+    assert (await confirm(fleet, f"{path}/advance")).status == 303
+    assert "Begin the next phase" not in await read_page(fleet, path)
+    assert (await fleet.get(f"{CONSOLE}{path}/advance", "operator")).status == 409
+    assert (await fleet.get(f"{P}{path}")).json["percent"] == 60
+
+
+async def states_of(site: Site, path: str) -> list[str]:
+    """Returns the states of the phases, as the page and the API both have them."""
+    html = await read_page(site, path)
+    shown = re.findall(r'<span class="state[^"]*">(done|current|next)</span>', html)
+    found = (await site.get(f"{P}{path}")).json["phases"]
+    assert shown == [each["state"] for each in found]
+    return shown
+
+
+async def test_a_rollout_that_waits_is_approved_by_another_member_or_rejected(
+    fleet: Site,
+) -> None:
+    await fleet.call("PATCH", P, caller="admin", json={"approvals": 1})
+    first, second = await roll_out(fleet), await roll_out(fleet)
+    path = f"/rollouts/{first}"
+    own = await read_page(fleet, path)
+    assert "0 of 1: another member has to approve it" in text_of(own)
+    assert "Approve…" not in own and "Reject…" in own
+    assert "Approve…" not in await read_page(fleet, path, "viewer")
+    assert "Approve…" in await read_page(fleet, path, "admin")
+    assert (await confirm(fleet, f"{path}/approve")).status == 409
+    assert (await confirm(fleet, f"{path}/approve", "admin")).status == 303
+    assert (await fleet.get(f"{P}{path}")).json["state"] == "running"
+    assert "Approve…" not in await read_page(fleet, path, "admin")
+    other = f"/rollouts/{second}/reject"
+    assert (await send(fleet, other, hidden_fields(await read_page(fleet, other)))).status == 422
+    assert (await confirm(fleet, other, "admin", reason="not on a Friday")).status == 303
+    shown = text_of(await read_page(fleet, f"/rollouts/{second}"))
+    assert "admin@example.org" in shown and "not on a Friday" in shown
+
+
+async def test_a_rollout_that_is_scheduled_says_when_it_starts(fleet: Site) -> None:
+    start_ms = fleet.services.access.now_ms() + 86_400_000
+    rollout = await roll_out(fleet, start_at=time_text(start_ms))
+    html = await read_page(fleet, f"/rollouts/{rollout}")
+    assert re.search(rf"<dt>Starts</dt><dd><time datetime=\"{time_text(start_ms)[:16]}", html)
+    assert "scheduled" in text_of(html)
 
 
 @pytest.mark.parametrize(

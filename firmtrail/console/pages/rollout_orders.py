@@ -1,7 +1,7 @@
 """Shows the confirmations of orders to a rollout, and gives the orders: advance, pause, resume,
 abort."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -17,10 +17,11 @@ from firmtrail.console.rows import OPERATE, PageQuery, action, page
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.errors import NotFound
+from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import CommandMaker, person_of, reach_of, rollout_of
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.rollout import RolloutState, decide_advance
 
 
 class OrderForm(ConfirmationForm, frozen=True, kw_only=True):
@@ -103,6 +104,32 @@ def seen_of(control: Control, found: RolloutState) -> str:
     return f"{is_over} {found.phase_position} {found.reach} {len(found.approved_by)}"
 
 
+class AdvanceTerms(NamedTuple):
+    """Holds what the page of an advance says and asks besides what the other orders do."""
+
+    says: str
+    fields: Sequence[FormField] = ()
+    hidden: Mapping[str, str] = {}
+
+
+NOTHING_MORE = AdvanceTerms("")
+
+
+def _advance_of(call: AnyCall, control: Control, found: RolloutState) -> AdvanceTerms:
+    """Returns what an advance needs: the next phase of the plan, as the person sees it, or without
+    a plan a percentage. Raises `Refused` in the last phase."""
+    if found.plan:
+        after = decide_advance(found, None, plan_time(call, control)).reach
+        percent = f"{after / 100:g}"
+        says = f"The next phase of its plan begins now, and reaches {percent} %."
+        return AdvanceTerms(says, hidden={"percent": percent})
+    reach = reach_of(call, control, found)
+    hint = f"It reaches {reach / 100:g} % now; give a higher percentage."
+    return AdvanceTerms(
+        "", [FormField("percent", "Percent of its devices", hint=hint, is_required=True)]
+    )
+
+
 async def get_order(call: Call[PageQuery, None]) -> web.Response:
     """Ask to confirm an order to a rollout, with its numbers."""
     name = kind_of(call)
@@ -111,20 +138,17 @@ async def get_order(call: Call[PageQuery, None]) -> web.Response:
         found = rollout_of(call, now.control)
         counts = await counts_of(call, now, found)
         seen = seen_of(now.control, found)
+        more = _advance_of(call, now.control, found) if name == "advance" else NOTHING_MORE
     figures = [Figure("devices match", counts.matching)]
     figures += [Figure(state.replace("_", " "), n) for state, n in counts.states.items()]
-    fields: tuple[FormField, ...] = ()
-    if name == "advance":
-        reach = reach_of(call, now.control, found)
-        hint = f"It reaches {reach / 100:g} % now; give a higher percentage."
-        fields = (FormField("percent", "Percent of its devices", "", hint, True),)  # noqa: FBT003
     asked = Confirmation(
         title=f"{kind.title} of {found.bad_version or found.version} to {found.model}",
-        lead=kind.lead,
+        lead=f"{kind.lead} {more.says}".rstrip(),
         button=kind.button,
         back=("rollouts", found.id),
         numbers=figures,
-        fields=fields,
+        fields=more.fields,
+        hidden=more.hidden,
         needs_reason=name == "reject",
         is_dangerous=kind.is_dangerous,
     )
@@ -160,6 +184,6 @@ async def post_order(call: Call[PageQuery, OrderForm]) -> web.Response:
 
 
 ROUTES = (
-    page(f"{ROLLOUT}/{{order}}", get_order, OPERATE),
+    page(f"{ROLLOUT}/{{order}}", get_order, OPERATE, refusals={409}),
     action(f"{ROLLOUT}/{{order}}", post_order, form=OrderForm, refusals={409, 412}),
 )

@@ -23,9 +23,13 @@ from firmtrail.events.steering import (
 from firmtrail.http import rollout_states
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.http.rollouts import phase_of, reach_of, rollout_of, shown
+from firmtrail.http.rollout_tries import plan_time
+from firmtrail.http.rollouts import grows, may_approve, phase_of, reach_of, rollout_of, shown
 from firmtrail.http.scalars import DeviceName, Position
 from firmtrail.projections import device_offers, rollout_devices, rollout_failures
+from firmtrail.rules import phases
+from firmtrail.rules.control import Control
+from firmtrail.rules.phases import PhaseProgress
 from firmtrail.rules.progress import ProgressState
 from firmtrail.rules.rollout import RolloutState, stream
 
@@ -109,11 +113,25 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
+        plan=_plan(call, now.control, found, orders),
+        grows=grows(call, now.control, found),
+        may_approve=may_approve(call, found),
         failed=failed,
         reasons=rollout_failures.grouped(failed.failures),
         orders=[(words_of(each.recorded.event), each) for each in orders],
         pause=_own_pause(found, orders),
     )
+
+
+def _plan(
+    call: AnyCall, control: Control, found: RolloutState, orders: list[GivenOrder]
+) -> list[PhaseProgress]:
+    """Returns the phases of the rollout's plan and how far each is; none without a plan."""
+    if not found.plan:
+        return []
+    at = plan_time(call, control)
+    events = [each.recorded for each in reversed(orders)]
+    return phases.progress(found, at, phases.past(events, at).times)
 
 
 async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:

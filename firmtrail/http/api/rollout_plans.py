@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.events.steering import AutoRollout, PlanPhase, Window
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.faults import BrokenRule, raise_if_broken
-from firmtrail.rules import phases, plan, rollout, window
+from firmtrail.rules import phases, rollout, window
 from firmtrail.rules.phases import PhaseTimes
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
@@ -184,21 +184,17 @@ def shown_phases(
     found: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]
 ) -> list[ShownPhase]:
     """Returns the phases of a rollout at a time. `times` has those of the phases that began."""
-    clock = rollout.clock_at(found, at)
-    current = -1 if clock is None or clock.began_at_ms > at.now_ms else clock.phase
-    end_ms = None if clock is None else plan.earliest_end(found.plan, clock, at.halts)
-    unknown = [PhaseTimes()] * (len(found.plan) - len(times))
     return [
         ShownPhase(
-            percent=phase.reach / 100,
-            state="current" if n == current else "done" if n < current else "next",
-            after_s=phase.after_s,
-            when=when_of(phase),
-            began_at=time_or_none(own.began_at_ms),
-            reached_at=time_or_none(own.met_at_ms),
-            earliest_end=time_or_none(end_ms if n == current else None),
+            percent=each.phase.reach / 100,
+            state=each.state,
+            after_s=each.phase.after_s,
+            when=when_of(each.phase),
+            began_at=time_or_none(each.times.began_at_ms),
+            reached_at=time_or_none(each.times.met_at_ms),
+            earliest_end=time_or_none(each.earliest_end_ms),
         )
-        for n, (phase, own) in enumerate(zip(found.plan, [*times, *unknown], strict=True))
+        for each in phases.progress(found, at, times)
     ]
 
 
