@@ -1,7 +1,7 @@
 """Changes who may do what: adds and removes members, issues and ends tokens, ends sessions."""
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
@@ -10,7 +10,9 @@ from msgspec import Meta
 from firmtrail.access import people, tokens
 from firmtrail.access.roles import Role
 from firmtrail.commands import access as commands
-from firmtrail.console import render
+from firmtrail.commands.once import CommandAnswer
+from firmtrail.console import confirm, render
+from firmtrail.console.confirm import Confirmation, ConfirmationForm, Figure
 from firmtrail.console.pages.access import ACCESS
 from firmtrail.console.rows import ADMINISTER, READ, PageQuery, action, page
 from firmtrail.http.call import AnyCall, Call
@@ -18,6 +20,7 @@ from firmtrail.http.callers import Permission
 from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.scalars import NewEmail
 from firmtrail.http.times import unix_ms
+from firmtrail.recording.commit import Commit
 
 MEMBER = f"{ACCESS}/members/{{id}}"
 TOKEN = f"{ACCESS}/tokens/{{id}}"
@@ -46,16 +49,6 @@ class TokenForm(msgspec.Struct, frozen=True, kw_only=True):
     expires: date | None = None
 
 
-class AccessQuestion(NamedTuple):
-    """Holds what a page asks before something is done that can't be taken back."""
-
-    title: str
-    lead: str
-    button: str
-    action: str
-    numbers: list[tuple[int, str]]
-
-
 async def post_member(call: Call[Any, MemberForm]) -> web.Response:
     """Add a member, or give a member another role."""
     form = call.body
@@ -79,23 +72,28 @@ async def get_member_removal(call: Call[PageQuery, None]) -> web.Response:
     member = await _member(call)
     count = await tokens.count(call.services.db, member.actor_id, call.project)
     shown = member.email or member.actor_id
-    return _ask(
-        call,
-        AccessQuestion(
-            title="Remove a member",
-            lead=f"{shown} can no longer see or do anything in {call.project}. The log keeps what "
-            "they did. To give the role back, add them again; their tokens stay revoked.",
-            button="Remove the member",
-            action=f"{call.prefix}{call.request.rel_url.raw_path}",
-            numbers=[(count, "tokens that end with the membership")],
-        ),
+    asked = Confirmation(
+        title="Remove a member",
+        lead=f"{shown} can no longer see or do anything in {call.project}. The log keeps what "
+        "they did. To give the role back, add them again; their tokens stay revoked.",
+        button="Remove the member",
+        back=("access",),
+        numbers=(Figure("tokens that end with the membership", count, "bad"),),
+        takes_reason=False,
+        nav="access",
     )
+    return confirm.page(call, asked)
 
 
-async def post_member_removal(call: Call[Any, Any]) -> web.Response:
+async def post_member_removal(call: Call[Any, ConfirmationForm]) -> web.Response:
     """Remove a member with the tokens that the member has in the project."""
     remove = commands.remove_member(call.path("id"), actor=call.caller.actor)
-    await call.services.recorder.act(call.log_id, remove)
+
+    async def command(commit: Commit) -> CommandAnswer:
+        await remove(commit)
+        return CommandAnswer(200, {})
+
+    await confirm.run(call, call.body.key, command)
     return render.redirect(call, "access")
 
 
@@ -129,17 +127,16 @@ def _end_of(call: AnyCall, day: date | None) -> int | None:
 
 async def get_token_end(call: Call[PageQuery, None]) -> web.Response:
     """Ask whether to end a token or a login, and say whose it is."""
-    return _ask(
-        call,
-        AccessQuestion(
-            title="End a token or a session",
-            lead=await _whose(call) + " What uses it is refused from the next request on, and "
-            "tokens that it issued end with it. This can't be taken back.",
-            button="End it",
-            action=f"{call.prefix}{call.request.rel_url.raw_path}",
-            numbers=[],
-        ),
+    asked = Confirmation(
+        title="End a token or a session",
+        lead=await _whose(call) + " What uses it is refused from the next request on, and "
+        "tokens that it issued end with it. This can't be taken back.",
+        button="End it",
+        back=("access",),
+        takes_reason=False,
+        nav="access",
     )
+    return confirm.page(call, asked)
 
 
 async def _whose(call: AnyCall) -> str:
@@ -187,17 +184,13 @@ async def _member(call: AnyCall) -> people.Membership:
     return people.Membership(actor_id, account.email, role)
 
 
-def _ask(call: AnyCall, question: AccessQuestion) -> web.Response:
-    return render.page(call, "access_ask.html", title=question.title, question=question)
-
-
 ROUTES = (
     action(f"{ACCESS}/members", post_member, ADMINISTER, form=MemberForm),
     action(f"{MEMBER}/role", post_role, ADMINISTER, form=RoleForm),
     page(f"{MEMBER}/remove", get_member_removal, ADMINISTER),
-    action(f"{MEMBER}/remove", post_member_removal, ADMINISTER),
+    action(f"{MEMBER}/remove", post_member_removal, ADMINISTER, form=ConfirmationForm),
     action(f"{ACCESS}/tokens", post_token, READ, form=TokenForm, answers={200: "text/html"}),
     page(f"{TOKEN}/end", get_token_end, READ),
-    action(f"{TOKEN}/end", post_token_end, READ),
+    action(f"{TOKEN}/end", post_token_end, READ, form=ConfirmationForm),
     action(f"{ACCESS}/sessions/{{id}}/end", post_login_end, READ),
 )
