@@ -169,7 +169,9 @@ async def _erase(db: Database, recorder: Recorder, log_id: int, *, number: int) 
 async def _steer(recorder: Recorder, log_id: int) -> None:
     for version in VERSIONS:
         added = ReleaseAdded("m1", version)
-        await recorder.act(log_id, releases.add(added, f"notes of {version}", actor="system"))
+        await recorder.act(
+            log_id, releases.add(added, f"notes of {version}", by=releases.ReleaseAuthor("system"))
+        )
     wanted = RolloutStarted(VERSIONS[-1], "m1", 10_000)
     rollout = await recorder.act(log_id, steering.start(wanted, actor="system"))
     artifact = ArtifactAdded("full.bin", 3, "ab" * 32)

@@ -17,6 +17,13 @@ from firmtrail.rules import control, release, rollout
 from firmtrail.rules.release import ReleaseKey, Releases
 
 
+class ReleaseAuthor(NamedTuple):
+    """Names the caller that adds a release, and the person that it is or belongs to."""
+
+    actor: str
+    person: str | None = None
+
+
 class ChangedRelease(NamedTuple):
     """Holds a release after a command."""
 
@@ -24,23 +31,26 @@ class ChangedRelease(NamedTuple):
     is_latest: bool
 
 
-def add(wanted: ReleaseAdded, notes: str | None, *, actor: str) -> LogCommand[ChangedRelease]:
+def add(
+    wanted: ReleaseAdded, notes: str | None, *, by: ReleaseAuthor
+) -> LogCommand[ChangedRelease]:
     """Adds a release, with its notes outside the log. In the same commit it starts the rollout that
-    the project's settings name for its model, if they name one."""
+    the project's settings name for its model, if they name one. The person that adds the release
+    can't approve that rollout."""
     key = ReleaseKey(wanted.model, wanted.version)
 
     async def command(commit: Commit) -> ChangedRelease:
         before = await _releases(commit)
-        _add(commit, release.decide_addition(_state(before), wanted), notes, actor)
+        _add(commit, release.decide_addition(_state(before), wanted), notes, by)
         return _after(commit, key, before, ReleaseTexts(notes, None))
 
     return command
 
 
-def _add(commit: Commit, event: ReleaseAdded, notes: str | None, actor: str) -> None:
+def _add(commit: Commit, event: ReleaseAdded, notes: str | None, by: ReleaseAuthor) -> None:
     stream = release.stream(ReleaseKey(event.model, event.version))
-    position = commit.draft.record(stream, event, actor=actor, text=notes)
-    if automatic := control.automatic_rollout(commit.draft.control, event, position):
+    position = commit.draft.record(stream, event, actor=by.actor, text=notes)
+    if automatic := control.automatic_rollout(commit.draft.control, event, position, by.person):
         commit.draft.record(rollout.stream(credentials.new_id("r")), automatic, actor=SYSTEM)
 
 
@@ -58,7 +68,7 @@ def add_artifact(key: ReleaseKey, wanted: ArtifactAdded, *, actor: str) -> LogCo
 
 
 def publish(
-    key: ReleaseKey, notes: str | None, wanted: ArtifactAdded, *, actor: str
+    key: ReleaseKey, notes: str | None, wanted: ArtifactAdded, *, by: ReleaseAuthor
 ) -> LogCommand[bool]:
     """Adds a file, whose bytes are already stored, to a release, which is added first if there is
     none; the result is False if the release already had the file."""
@@ -66,11 +76,11 @@ def publish(
     async def command(commit: Commit) -> bool:
         state = _state(await _releases(commit))
         if key not in state:
-            _add(commit, release.decide_addition(state, ReleaseAdded(*key)), notes, actor)
+            _add(commit, release.decide_addition(state, ReleaseAdded(*key)), notes, by)
             state = reduce(release.evolve, commit.draft.fold.release_events, state)
         event = release.decide_artifact(state, key, wanted)
         if event is not None:
-            commit.draft.record(release.stream(key), event, actor=actor)
+            commit.draft.record(release.stream(key), event, actor=by.actor)
         return event is not None
 
     return command

@@ -157,7 +157,7 @@ def decide_rollout(control: Control, wanted: RolloutStarted) -> RolloutStarted:
 
 
 def automatic_rollout(
-    control: Control, added: ReleaseAdded, position: int
+    control: Control, added: ReleaseAdded, position: int, person: str | None
 ) -> RolloutStarted | None:
     """Returns the rollout that a new release starts automatically. Returns None for a pre-release,
     and if the settings name none for its model. It needs every approval that the project asks for:
@@ -174,6 +174,7 @@ def automatic_rollout(
         plan=wanted.plan or None,
         window=wanted.window,
         approvals=control.settings.approvals or None,
+        started_by=person if control.settings.approvals else None,
         release_position=position,
     )
 

@@ -29,7 +29,7 @@ OTHER_BYTES = ArtifactAdded("full.bin", 3, "bb" * 32)
 
 
 def add(key: ReleaseKey = M1, notes: str | None = None) -> LogCommand[ChangedRelease]:
-    return commands.add(ReleaseAdded(*key), notes, actor="system")
+    return commands.add(ReleaseAdded(*key), notes, by=commands.ReleaseAuthor("system"))
 
 
 def add_artifact(wanted: ArtifactAdded, key: ReleaseKey = M1) -> LogCommand[bool]:

@@ -128,7 +128,7 @@ async def test_a_scheduled_rollout_offers_nothing_before_its_start(fleet: Site) 
     assert (await check_in(fleet))["version"] == "1.1.0"
 
 
-async def test_a_scheduled_rollout_lets_an_older_one_go_on(fleet: Site) -> None:
+async def test_a_scheduled_rollout_lets_an_older_one_continue(fleet: Site) -> None:
     older = await roll_out(fleet)
     await roll_out(fleet, start_at=in_seconds(3600))
     answer = await check_in(fleet)
@@ -239,6 +239,18 @@ async def test_a_new_release_starts_the_rollout_that_the_settings_name(fleet: Si
     assert b'"actor":"system"' in started
     assert b'"release_position":' in started
     assert release
+
+
+async def test_a_person_that_adds_a_release_can_not_approve_its_rollout(fleet: Site) -> None:
+    automatic = {"plan": None, "window": None, "pause_if": None}
+    await set_up(fleet, approvals=1, auto_rollout={"m": automatic})
+    await post(fleet, "releases", {"version": "3.0.0", "model": "m"})
+    [started] = (await fleet.get(f"{P}/rollouts")).json["items"]
+    own = await post(fleet, f"rollouts/{started['id']}/approve")
+    assert (own.status, own.json["code"]) == (409, "own_rollout")
+    path = f"{P}/rollouts/{started['id']}/approve"
+    approved = await fleet.call("POST", path, caller="admin", json={})
+    assert (approved.status, approved.json["state"]) == (200, "running")
 
 
 async def test_a_rollout_is_shown_as_it_was_and_as_it_will_be(fleet: Site) -> None:

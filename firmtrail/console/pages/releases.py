@@ -156,7 +156,8 @@ async def post_new(call: Call[PageQuery, ReleaseForm]) -> web.Response:
     """Add a release."""
     body = call.body
     confirm.check_text("notes", body.notes)
-    add = commands.add(ReleaseAdded(body.model, body.version), body.notes, actor=call.caller.actor)
+    by = commands.ReleaseAuthor(call.caller.actor, call.caller.actor_id)
+    add = commands.add(ReleaseAdded(body.model, body.version), body.notes, by=by)
     await call.services.recorder.act(call.log_id, add)
     return render.redirect(call, "releases", body.model, body.version)
 

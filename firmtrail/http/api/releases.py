@@ -123,7 +123,9 @@ async def get_release(call: AnyCall) -> web.Response:
 async def post_release(call: Call[Any, NewRelease]) -> web.Response:
     """Add a release: a version that devices of a model can be sent to."""
     wanted = ReleaseAdded(call.body.model, call.body.version)
-    return await _act(call, 201, commands.add(wanted, call.body.notes, actor=call.caller.actor))
+    by = commands.ReleaseAuthor(call.caller.actor, call.caller.actor_id)
+    add = commands.add(wanted, call.body.notes, by=by)
+    return await _act(call, 201, add)
 
 
 async def post_withdrawal(call: Call[Any, Withdrawal]) -> web.Response:

@@ -159,7 +159,8 @@ async def post_payload(call: Call[Any, Payload]) -> web.Response:
         return bad_request(f"The notes have more than {TEXT_BYTES_MAX} bytes.")
     key = ReleaseKey(body.hardware_version, body.software_version.version)
     wanted = await _added(call, body.file.name, sent)
-    publish = releases.publish(key, body.notes or None, wanted, actor=call.caller.actor)
+    by = releases.ReleaseAuthor(call.caller.actor, call.caller.actor_id)
+    publish = releases.publish(key, body.notes or None, wanted, by=by)
     try:
         is_new = await call.services.recorder.act(call.log_id, publish)
     except Refused as refused:

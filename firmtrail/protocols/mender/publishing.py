@@ -131,7 +131,8 @@ async def _publish(call: AnyCall, part: BodyPartReader, notes: str) -> web.Respo
         await store_of(call).keep(upload)
         wanted, added = uploads.added(file, upload), False
         for key in keys:
-            publish = releases.publish(key, notes or None, wanted, actor=call.caller.actor)
+            by = releases.ReleaseAuthor(call.caller.actor, call.caller.actor_id)
+            publish = releases.publish(key, notes or None, wanted, by=by)
             added |= await call.services.recorder.act(call.log_id, publish)
     if not added:
         raise errors.Conflict("The releases have this artifact already.", code="artifact_exists")
