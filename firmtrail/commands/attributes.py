@@ -58,7 +58,7 @@ async def set_attributes(
             await recorder.act(whose.log_id, _naming(state, model, change.actor))
         report = _report(control, seen, model or state.model, change)
         if report is not None:
-            await recorder.report(whose.log_id, [report])
+            await recorder.report_one(whose.log_id, report)
     return changed
 
 

@@ -20,7 +20,6 @@ from firmtrail.http.errors import Gone, NotFound
 from firmtrail.http.scalars import cut
 from firmtrail.rules import action, offer
 from firmtrail.rules.artifact import Protocol
-from firmtrail.rules.device import Refused
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.report import ReportCommand
 
@@ -177,6 +176,4 @@ async def _report(call: AnyCall, named: NamedAction, status: Status, detail: str
         rollout=of.source if of.cause in {"rollout", "rollback"} else None,
         detail=cut(detail) if detail else None,
     )
-    [outcome] = await call.services.recorder.report(call.log_id, [report])
-    if isinstance(outcome, Refused):
-        raise outcome
+    await call.services.recorder.report_one(call.log_id, report)

@@ -11,7 +11,6 @@ from firmtrail.http.decisions import RECORDED_KINDS, device_and_control
 from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.rules.artifact import version_named
 from firmtrail.rules.attributes import is_news
-from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
 
 
@@ -24,9 +23,7 @@ async def said(call: AnyCall, text: str | None) -> str | None:
     version = version_named(control, seen.state.model if seen.state else None, text)
     report = _report(call, seen, version)
     if report is not None:
-        [outcome] = await call.services.recorder.report(call.log_id, [report])
-        if isinstance(outcome, Refused):
-            raise outcome
+        await call.services.recorder.report_one(call.log_id, report)
     return version
 
 

@@ -23,7 +23,14 @@ from firmtrail.projections.controls import CommittedControls, Controls
 from firmtrail.publishing.minimum_sizes import LogName, LogRefused, MinimumSizes
 from firmtrail.recording.check_ins import CheckIn, record_check_ins
 from firmtrail.recording.commit import Commit, Committed, LogContext, begin
-from firmtrail.recording.reports import IdentifiedReport, ReportOutcome, identified, record_reports
+from firmtrail.recording.reports import (
+    IdentifiedReport,
+    ReportOutcome,
+    ReportReceipt,
+    identified,
+    record_reports,
+)
+from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.situation import Decision
 
@@ -167,6 +174,13 @@ class Recorder:
         queue.add(unit)
         self._commit_units(log_id, queue)
         return await answer
+
+    async def report_one(self, log_id: int, report: ReportCommand) -> ReportReceipt:
+        """Records a report. Raises its refusal, and what `report` raises."""
+        [outcome] = await self.report(log_id, [report])
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome
 
     async def check_in(self, log_id: int, check_in: CheckIn) -> Decision:
         """Decides what a device should run, and records the offer if it is new. Raises `Refused` if

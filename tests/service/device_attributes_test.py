@@ -1,9 +1,14 @@
 """Checks the attributes of devices over HTTP: what they hold, what they mean, who may see them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from firmtrail.recording.reports import ReportOutcome
 from firmtrail.rules.attributes import ATTRIBUTES_MAX
+from firmtrail.rules.report import ReportCommand
 from tests.databases import read
 from tests.people import recorded
 from tests.service.routes_test import assert_is_problem
@@ -205,6 +210,22 @@ async def test_a_version_among_the_attributes_answers_an_open_question(site: Sit
     assert asked.status in {200, 201, 202}, asked.body
     await put(site, {"version": "1.0.0"})
     assert (await site.get(f"{D}/update", "device")).json["question"] is None
+
+
+async def test_a_version_that_a_decommission_overtakes_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = site.services.recorder
+    report = recorder.report
+
+    async def overtaken(log_id: int, reports: Sequence[ReportCommand]) -> list[ReportOutcome]:
+        gone = await site.call("DELETE", D, caller="operator")
+        assert gone.status in {200, 204}, gone.body
+        return await report(log_id, reports)
+
+    monkeypatch.setattr(recorder, "report", overtaken)
+    answer = await put(site, {"version": "1.0.0"})
+    assert assert_is_problem(answer, 409)["code"] == "device_decommissioned"
 
 
 async def test_a_device_without_a_model_names_it_once(site: Site) -> None:

@@ -87,9 +87,7 @@ async def post_gateway_reports(call: GatewayCall) -> web.Response:
 
 
 async def _record_one(call: ReportsCall | GatewayCall, report: ReportCommand) -> web.Response:
-    [outcome] = await call.services.recorder.report(call.log_id, [report])
-    if isinstance(outcome, Refused):
-        raise outcome
+    outcome = await call.services.recorder.report_one(call.log_id, report)
     status, receipt = 200 if outcome.duplicate else 201, _receipt(outcome)
     if not _prefers(call.request, PROOF):
         return respond.json(status, receipt)

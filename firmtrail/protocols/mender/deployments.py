@@ -189,9 +189,7 @@ async def _add_detail(call: AnyCall, named: NamedAction, detail: str) -> None:
         report_id=f"{PROTOCOL}-{named.ordinal}-log",
         detail=detail,
     )
-    [outcome] = await call.services.recorder.report(call.log_id, [report])
-    if isinstance(outcome, Refused):
-        raise outcome
+    await call.services.recorder.report_one(call.log_id, report)
 
 
 def _detail(body: bytes) -> str:

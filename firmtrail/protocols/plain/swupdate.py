@@ -20,7 +20,6 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.poll import poll_after
 from firmtrail.http.scalars import TEXT_BYTES_MAX
 from firmtrail.protocols.plain.updates import PLAIN, chosen, release_of
-from firmtrail.rules.device import Refused
 from firmtrail.rules.report import ReportCommand
 
 _STATUSES: Mapping[str, Status] = {
@@ -73,6 +72,4 @@ async def _report(call: AnyCall, status: Status, line: str) -> None:
         report_id=f"swupdate-{offered.ordinal}-{status}",
         detail=line if status == "failed" else None,
     )
-    [outcome] = await call.services.recorder.report(call.log_id, [report])
-    if isinstance(outcome, Refused):
-        raise outcome
+    await call.services.recorder.report_one(call.log_id, report)
