@@ -1,4 +1,4 @@
-"""Changes what a device says of itself, and records what follows from it.
+"""Changes the attributes of a device, and records what follows from them.
 
 Attributes are kept outside the log. A running version among them becomes a report, and a model a
 change of the device, as if the device had sent those. Both follow after the attributes are stored.

@@ -1,4 +1,4 @@
-"""Registers the unknown devices that a token names which registers devices.
+"""Registers the unknown devices that a registering token names.
 
 The endpoint does it for the device of a request, on each route that a gateway may call, in any
 protocol; a route whose body names devices does it for these.

@@ -208,7 +208,7 @@ async def test_a_pause_cancels_an_action_that_is_not_begun(ddi: Ddi) -> None:
     assert (await ddi.site.get(f"{P}/rollouts/{rollout}")).json["progress"]["installed"] == 1
 
 
-async def test_a_device_that_refuses_to_cancel_goes_on(ddi: Ddi) -> None:
+async def test_a_device_that_refuses_to_cancel_continues(ddi: Ddi) -> None:
     rollout = await roll_out(ddi.site)
     await ddi.poll()
     await post(ddi.site, f"rollouts/{rollout}/abort")

@@ -1,4 +1,4 @@
-"""Takes what a device says of itself."""
+"""Takes the attributes of a device."""
 
 from typing import Any
 

@@ -42,7 +42,7 @@ class Feedback(msgspec.Struct, frozen=True):
 
 
 class ConfigData(msgspec.Struct, frozen=True):
-    """Says what a device says of itself."""
+    """Holds the attributes of a device, and how they change the recorded ones."""
 
     data: dict[str, Any] = {}
     mode: Literal["merge", "replace", "remove"] = "merge"

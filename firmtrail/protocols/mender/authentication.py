@@ -2,7 +2,8 @@
 
 The device names itself, and, with its tenant token, the project: by a token of the project, by the
 project's name, or not at all if its key is known. A device whose key is accepted gets a token for a
-day. Everyone else gets the same 401 and asks again later; meanwhile an operator may accept the key.
+day. Everything else gets the same 401. The device then asks again later; meanwhile an operator may
+accept the key.
 """
 
 from typing import NamedTuple
