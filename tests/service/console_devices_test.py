@@ -227,3 +227,30 @@ async def test_all_that_match_are_asked(fleet: Site) -> None:
 @pytest.mark.parametrize("path", ["/devices/none", "/devices/none/pin", "/devices/d1/frobnicate"])
 async def test_what_there_is_not_is_404(fleet: Site, path: str) -> None:
     assert (await fleet.get(f"{CONSOLE}{path}", "operator")).status == 404
+
+
+async def test_devices_that_wait_are_listed_and_accepted_or_rejected(fleet: Site) -> None:
+    await fleet.call("PATCH", P, caller="admin", json={"enrolment": "approve"})
+    terms = {"project": "acme", "role": "gateway", "registers": True}
+    issued = await fleet.call("POST", "/api/v1/tokens", caller="operator", json=terms)
+    fleet.credentials["join"] = issued.json["token"]
+    for name in ("n1", "n2"):
+        await fleet.call(
+            "POST", f"{P}/devices/{name}/reports", caller="join", json={"version": "1.0.0"}
+        )
+    html = await read_page(fleet, "/devices?pending=true")
+    assert re.findall(rf'href="{CONSOLE}/devices/(\w+)"', html) == ["n1", "n2"]
+    assert "n1" not in await read_page(fleet, "/devices?pending=false")
+    assert (await fleet.get(f"{CONSOLE}/devices?pending=true&as_of=@3")).status == 422
+    assert "Accept…" not in await read_page(fleet, "/devices/n1", "viewer")
+    assert "waits to be accepted" in await read_page(fleet, "/devices/n1")
+    for name, order in (("n1", "accept"), ("n2", "reject")):
+        asked = await read_page(fleet, f"/devices/{name}/{order}")
+        for _ in range(2):  # a form that is sent twice decides once
+            sent = await send(fleet, f"/devices/{name}/{order}", hidden_fields(asked))
+            assert sent.headers["Location"] == f"{CONSOLE}/devices/{name}"
+        assert "waits to be accepted" not in await read_page(fleet, f"/devices/{name}")
+    states = [(await fleet.get(f"{P}/devices/{name}")).json for name in ("n1", "n2")]
+    assert [each["decommissioned"] for each in states] == [False, True]
+    assert (await confirm(fleet, "/devices/d1/accept")).status == 409
+    assert (await send(fleet, "/devices/n1/accept", {}, "viewer")).status == 403

@@ -1,4 +1,5 @@
-"""Changes a device from its page: ask, pin, labels, retry, secret, decommission, restore."""
+"""Changes a device from its page: accept, reject, ask, pin, labels, retry, secret, decommission and
+restore."""
 
 import re
 from typing import Any
@@ -9,7 +10,7 @@ from aiohttp import web
 from firmtrail.access.credentials import new_secret
 from firmtrail.access.device_secrets import SealedSecret, seal
 from firmtrail.commands import devices as commands
-from firmtrail.commands import steering
+from firmtrail.commands import enrolment, steering
 from firmtrail.commands.devices import WantedChange
 from firmtrail.commands.once import CommandAnswer
 from firmtrail.console import confirm, render
@@ -20,7 +21,7 @@ from firmtrail.events.fleet import DeviceChanged
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import device_and_control
 from firmtrail.http.errors import NotFound, invalid_parameter
-from firmtrail.http.scalars import NAME_PATTERN, Name, VersionText
+from firmtrail.http.scalars import NAME_PATTERN, Name, Sha256, VersionText
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.device import DeviceState, existing_device
@@ -52,10 +53,16 @@ class LabelsForm(ConfirmationForm, frozen=True, kw_only=True):
     """The tags, with spaces or commas between them."""
 
 
+class AcceptForm(ConfirmationForm, frozen=True, kw_only=True):
+    """Names the key that the person saw, so that no other one is accepted."""
+
+    offered: Sha256 | None = None
+
+
 def seen_of(state: DeviceState) -> str:
-    """Returns a text that changes with the device's labels, pin and decommissioning."""
+    """Returns a text that changes with the device's labels, pin, admission and key."""
     labels = (state.model, state.cohort, state.tags, state.pinned, state.decommissioned)
-    return msgspec.json.encode(labels).decode()
+    return msgspec.json.encode((*labels, state.pending, state.offered_key)).decode()
 
 
 def tags_of(text: str) -> tuple[str, ...]:
@@ -165,7 +172,37 @@ def _restore(state: DeviceState) -> Confirmation:
     )
 
 
+def _accept(state: DeviceState) -> Confirmation:
+    key = state.offered_key
+    return Confirmation(
+        title=f"Accept {state.device}",
+        lead="It may call, report and get updates from now on. A key that is accepted ends every "
+        "earlier credential of the device: compare it with that of the device first.",
+        button="Accept it",
+        back=("devices", state.device),
+        numbers=() if key is None else (Figure("is the SHA-256 of its key", key),),
+        hidden={} if key is None else {"offered": key},
+        takes_reason=False,
+        is_dangerous=False,
+        nav="devices",
+    )
+
+
+def _reject(state: DeviceState) -> Confirmation:
+    lead = "The device is decommissioned." if state.pending else "The device keeps its present key."
+    return Confirmation(
+        title=f"Reject {state.device if state.pending else f'the key of {state.device}'}",
+        lead=lead,
+        button="Reject it",
+        back=("devices", state.device),
+        takes_reason=False,
+        nav="devices",
+    )
+
+
 _QUESTIONS = {
+    "accept": _accept,
+    "reject": _reject,
     "pin": _pin,
     "labels": _labels,
     "retry": _retry,
@@ -207,6 +244,29 @@ async def post_ask(call: AnyCall) -> web.Response:
     asking = steering.ask(name, expires_in_s=ASKED_FOR_S, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, asking)
     return render.redirect(call, "devices", name)
+
+
+async def post_acceptance(call: Call[PageQuery, AcceptForm]) -> web.Response:
+    """Accept a device that waits, and the key that waits for it."""
+    name = call.path("device")
+    order = enrolment.accept(name, key=call.body.offered, actor=call.caller.actor)
+    return await _decide(call, order)
+
+
+async def post_rejection(call: Call[PageQuery, ConfirmationForm]) -> web.Response:
+    """Reject a device that waits, or the key that waits for it."""
+    return await _decide(call, enrolment.reject(call.path("device"), actor=call.caller.actor))
+
+
+async def _decide(call: AnyCall, order: LogCommand[DeviceState]) -> web.Response:
+    """Runs the decision once for the key of its form."""
+
+    async def command(commit: Commit) -> CommandAnswer:
+        await _guarded(call, order)(commit)
+        return CommandAnswer(200, {})
+
+    await confirm.run(call, call.body.key, command)
+    return render.redirect(call, "devices", call.path("device"))
 
 
 async def post_pin(call: Call[PageQuery, PinForm]) -> web.Response:
@@ -278,6 +338,8 @@ _SHOWS = {200: "text/html"}
 
 ROUTES = (
     action(f"{DEVICE}/ask", post_ask, refusals={409}),
+    action(f"{DEVICE}/accept", post_acceptance, form=AcceptForm, refusals={409, 412}),
+    action(f"{DEVICE}/reject", post_rejection, form=ConfirmationForm, refusals={409, 412}),
     action(f"{DEVICE}/pin", post_pin, form=PinForm, refusals={409, 412}),
     action(f"{DEVICE}/labels", post_labels, form=LabelsForm, refusals={409, 412}),
     action(f"{DEVICE}/retry", post_retry, form=RetryForm, refusals={409}),

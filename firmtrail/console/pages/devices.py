@@ -42,6 +42,7 @@ class DeviceFilters(msgspec.Struct, frozen=True, kw_only=True):
     cohort: Name | None = None
     tag: Name | None = None
     outdated: bool | None = None
+    pending: bool | None = None
     failing: bool | None = None
     silent_for: Seconds | None = None
     q: DevicePrefix | None = None
@@ -79,6 +80,7 @@ def filter_of(call: AnyCall, filters: DeviceFilters) -> Filter:
         failing=filters.failing,
         silent_since_ms=silent_since_ms,
         prefix=filters.q,
+        waiting=filters.pending,
     )
 
 
@@ -166,6 +168,8 @@ async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]
     query, db = call.query, call.services.db
     if query.silent_for is not None:
         raise invalid_parameter("silent_for", "is known only for the present")
+    if query.pending is not None:
+        raise invalid_parameter("pending", "is known only for the present")
     stop = await query_times.size_as_of(call, query.as_of or "")
     past, which = Past(call.log_id, stop), filter_of(call, query)
     current = await outdated.current_then(db, past.log_id, stop)
