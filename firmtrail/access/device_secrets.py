@@ -3,7 +3,8 @@
 A row is a secret that is valid until `expires_at_ms`, or for ever; a revoked secret has no row. The
 row of a strong secret holds its digest: one look-up finds it, and several devices may share it. The
 row of a weak secret holds `WEAK` instead of a digest, and a bcrypt hash. A device has at most one
-weak secret.
+weak secret. The row of a device's own public key holds `KEY` and the SHA-256 of the key instead of
+a digest.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from firmtrail.access.hashing import THREADS, Hasher, Lane
 from firmtrail.database.database import Given, Statement
 
 WEAK = "weak"
+KEY = "key:"
 
 
 class SealedSecret(NamedTuple):
@@ -43,6 +45,11 @@ DELETE FROM device_secrets
 WHERE project = $1 AND device = $2"""
 
 _REVOKE_PROJECT = "DELETE FROM device_secrets WHERE project = $1"
+
+_KEYS = f"""\
+SELECT secret_id
+FROM device_secrets
+WHERE project = $1 AND device = $2 AND digest LIKE '{KEY}%'"""
 
 _EXPIRE = """\
 UPDATE device_secrets
@@ -74,6 +81,11 @@ def revoke_secrets(project: str, device: str, keep_until_ms: int | None = None) 
     if keep_until_ms is None:
         return Statement(_REVOKE, (project, device))
     return Statement(_EXPIRE, (project, device, keep_until_ms))
+
+
+def keys_of(project: str, device: str) -> Statement:
+    """Gives (secret_id,) of the device's own keys."""
+    return Statement(_KEYS, (project, device))
 
 
 def revoke_project(project: str) -> Statement:

@@ -226,11 +226,18 @@ class Access:
         [row] = await self._lookups.get((asked.digest, project, device))
         return await self._checked(ResolvedCredential(*row), asked)
 
-    async def is_own_key(self, project: str, device: str, digest: str) -> bool:
-        """Returns whether the device has the key with this digest. The caller signed with that key,
-        so nobody guesses, and no attempt is counted."""
+    async def admits_key(self, project: str, device: str, digest: str) -> bool:
+        """Returns whether the device has the key with this digest; its first call is made durable
+        before. The caller signed with that key, so nobody guesses, and no attempt is counted."""
+        found = await self._by_key(project, device, digest)
+        if found.device_secret == OWN_DEVICE and not found.was_seen:
+            await self.seen.first(project, device, self.now_ms())
+            found = await self._by_key(project, device, digest)
+        return found.device_secret == OWN_DEVICE
+
+    async def _by_key(self, project: str, device: str, digest: str) -> ResolvedCredential:
         [row] = await self._lookups.get((digest, project, device))
-        return ResolvedCredential(*row).device_secret == OWN_DEVICE
+        return ResolvedCredential(*row)
 
     async def find_project(
         self, text: str, device: str | None, *, address: str, digest: str | None = None

@@ -60,6 +60,15 @@ def claim_never_seen(project: str, devices: Iterable[str]) -> Statement:
     return Statement(_CLAIM, (project,), given)
 
 
+def called(times: Sequence[tuple[str, str, int]]) -> Statement:
+    """Writes (project, device, time) of calls; none makes a device's time earlier."""
+    # All servers use one order, so two that lock the same rows never deadlock. Postgres refuses to
+    # update the same row twice in one statement.
+    latest = {(project, device): at_ms for project, device, at_ms in sorted(times)}
+    rows = [(*device, at_ms) for device, at_ms in latest.items()]
+    return Statement(_INSERT, (), Given("project text, device text, seen_at_ms bigint", rows))
+
+
 class Seen:
     """Holds the times to write. `run` writes them until it is cancelled; call `flush` after it."""
 
@@ -101,10 +110,5 @@ class Seen:
                 raise
 
     async def _write(self, rows: Sequence[tuple[str, str, int]]) -> None:
-        # All servers use one order, so two that lock the same rows never deadlock. Postgres refuses
-        # to update the same row twice in one statement.
-        latest = {(project, device): at_ms for project, device, at_ms in sorted(rows)}
-        times = [(*device, at_ms) for device, at_ms in latest.items()]
-        given = Given("project text, device text, seen_at_ms bigint", times)
         async with self._db.transaction() as tx:
-            await tx.run(Statement(_INSERT, (), given))
+            await tx.run(called(rows))

@@ -7,7 +7,7 @@ is exact. `rules/enrolment.py` decides.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail.access import credentials, tokens
+from firmtrail.access import credentials, device_secrets, seen, tokens
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_secrets
 from firmtrail.commands.devices import never_seen
 from firmtrail.events.event import Event
@@ -31,7 +31,7 @@ class Joiner(NamedTuple):
 def key_digest(key: str) -> str:
     """Returns the form in which a device's key is stored among its secrets, given the SHA-256 of
     the key. It is the digest of no text."""
-    return f"key:{key}"
+    return f"{device_secrets.KEY}{key}"
 
 
 def join(names: Sequence[str], joiner: Joiner) -> LogCommand[None]:
@@ -71,21 +71,32 @@ async def _taken(commit: Commit, token_id: str, devices: int) -> str | None:
 
 
 def offer_key(name: str, key: str, joiner: Joiner) -> LogCommand[bool]:
-    """Offers a public key, by its SHA-256, as the device's own; returns whether it is accepted. An
-    unknown device is registered. Raises `Refused`."""
+    """Offers a public key, by its SHA-256, as the device's own; returns whether it is accepted,
+    which counts as a call of the device. An unknown device is registered. Raises `Refused`."""
 
     async def command(commit: Commit) -> bool:
+        draft = commit.draft
+        enrolment.check_offer(draft.control.settings.enrolment, is_named=joiner.may_name)
         is_new = name not in await commit.devices([name])
         if is_new:
             await _register(commit, [name], joiner)
-        is_first = is_new or (joiner.may_name and bool(await never_seen(commit, [name])))
-        state, secret_id = commit.draft.fold.states[name], credentials.new_id("k")
+        is_first = is_new or (joiner.may_name and await _takes_first_key(commit, name))
+        state, secret_id = draft.fold.states[name], credentials.new_id("k")
         event = enrolment.decide_key(state, key, secret_id, is_first=is_first)
         if event is not None:
             await _record(commit, name, [event], joiner.actor)
-        return isinstance(event, DeviceKeyAccepted)
+        is_accepted = isinstance(event, DeviceKeyAccepted)
+        if is_accepted:
+            await commit.run(seen.called([(draft.project, name, draft.now_ms)]))
+        return is_accepted
 
     return command
+
+
+async def _takes_first_key(commit: Commit, name: str) -> bool:
+    """Returns whether the device never authenticated, and has no key that it could."""
+    [keys] = await commit.run(device_secrets.keys_of(commit.draft.project, name))
+    return not keys and bool(await never_seen(commit, [name]))
 
 
 def accept(name: str, *, key: str | None = None, actor: str) -> LogCommand[DeviceState]:

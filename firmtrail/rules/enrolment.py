@@ -23,11 +23,17 @@ def decide_joining(
 ) -> DeviceRegistered:
     """Returns the registration of an unknown device. `is_named` says that a token that registers
     devices names it. Raises `Refused`."""
+    check_offer(enrolment, is_named=is_named)
+    return DeviceRegistered(model, pending=enrolment == "approve")
+
+
+def check_offer(enrolment: Enrolment, *, is_named: bool) -> None:
+    """Raises `Refused` if nothing may be offered to the project without a token, and none names the
+    device."""
     if enrolment == "closed" and not is_named:
         raise Refused(
             "enrolment_closed", "No device joins this project without a token for it.", status=403
         )
-    return DeviceRegistered(model, pending=enrolment == "approve")
 
 
 def decide_key(
@@ -35,8 +41,8 @@ def decide_key(
 ) -> DeviceKeyAccepted | DeviceKeyOffered | None:
     """Returns the event of a key that is offered for the device; None if a key waits already.
 
-    `is_first` says that the device never authenticated, and that the caller may name it. Raises
-    `Refused` if the device is decommissioned.
+    `is_first` says that the device has no key and never authenticated, and that the caller may name
+    it: then no key that waits keeps it out. Raises `Refused` if the device is decommissioned.
     """
     if state.decommissioned:
         raise device_decommissioned(state.device)

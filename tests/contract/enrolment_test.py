@@ -9,6 +9,7 @@ from firmtrail.access.lookup import NO_DEVICE, OWN_DEVICE, Access
 from firmtrail.access.roles import EVERYTHING, PERMISSIONS
 from firmtrail.commands import access as access_commands
 from firmtrail.commands import enrolment
+from firmtrail.commands.devices import never_seen
 from firmtrail.commands.enrolment import Joiner, key_digest
 from firmtrail.database.database import Database
 from firmtrail.events.fleet import (
@@ -21,6 +22,7 @@ from firmtrail.events.fleet import (
 )
 from firmtrail.projections import device_current
 from firmtrail.projections.device_current import Filter
+from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
 from tests.fleet import report
@@ -143,12 +145,51 @@ async def test_a_registered_device_that_never_called_takes_its_first_key(
     through = await joiner(recorder, acme)
     await recorder.act(acme, enrolment.join(["d1"], through))
     secret = await add_secret(db, access, "acme", "d1")
+    await set_enrolment(recorder, acme, "open")
     alone = Joiner("device/d1", may_name=False)
     assert not await recorder.act(acme, enrolment.offer_key("d1", OTHER, alone))
     assert await recorder.act(acme, enrolment.offer_key("d1", KEY, through))
     assert await has_key(access, KEY)
     found = await access.find(secret, "acme", "d1", address="")
     assert found.device_secret == NO_DEVICE, "the first key ends the secret that nobody used"
+
+
+async def test_a_stranger_offers_no_key_to_a_closed_project(
+    db: Database, recorder: Recorder, acme: int
+) -> None:
+    await recorder.act(acme, enrolment.join(["d1"], await joiner(recorder, acme)))
+    alone = Joiner("device/d1", may_name=False)
+    with pytest.raises(Refused, match="without a token"):
+        await recorder.act(acme, enrolment.offer_key("d1", KEY, alone))
+    assert await of_devices(db, acme) == [("device/d1", DeviceRegistered("m"))]
+
+
+@pytest.mark.parametrize("accepted_by", ["token", "operator"])
+async def test_a_second_key_waits_although_the_device_has_not_called(
+    db: Database, access: Access, recorder: Recorder, acme: int, accepted_by: str
+) -> None:
+    through = await joiner(recorder, acme)
+    await set_enrolment(recorder, acme, "approve" if accepted_by == "operator" else "closed")
+    accepted = await recorder.act(acme, enrolment.offer_key("d1", KEY, through))
+    if not accepted:
+        await recorder.act(acme, enrolment.accept("d1", actor="user/u"))
+    assert not await recorder.act(acme, enrolment.offer_key("d1", OTHER, through))
+    assert (await has_key(access, KEY), await has_key(access, OTHER)) == (True, False)
+    await recorder.act(acme, enrolment.accept("d1", key=OTHER, actor="user/u"))
+    assert (await has_key(access, KEY), await has_key(access, OTHER)) == (False, True)
+
+
+async def test_a_key_that_a_device_offered_itself_shows_that_it_has_called(
+    recorder: Recorder, acme: int
+) -> None:
+    through = await joiner(recorder, acme)
+    assert await recorder.act(acme, enrolment.offer_key("d1", KEY, through))
+
+    async def unseen(commit: Commit) -> frozenset[str]:
+        await commit.devices(["d1"])
+        return await never_seen(commit, ["d1"])
+
+    assert await recorder.act(acme, unseen) == frozenset()
 
 
 @pytest.mark.parametrize("how", ["called", "reported"])

@@ -44,6 +44,12 @@ async def joined(device: MenderDevice) -> MenderDevice:
     return device
 
 
+async def register(site: Site, name: str) -> None:
+    body = {"device": name, "model": "m"}
+    answer = await site.call("POST", f"{P}/devices", caller="operator", json=body)
+    assert answer.status == 201, answer.body
+
+
 async def offered(device: MenderDevice) -> dict[str, Any]:
     answer = await device.next()
     assert answer.status == 200, answer.body
@@ -131,6 +137,44 @@ async def test_a_key_that_is_offered_for_a_device_that_called_waits(device: Mend
     assert (await device.next()).status == 204, "the device works on"
     kinds = await device.site.get(f"{P}/events?type=DeviceKeyOffered&stream=device/one")
     assert len(kinds.body.splitlines()) == 1
+
+
+async def test_a_stranger_leaves_no_trace_in_a_closed_project(device: MenderDevice) -> None:
+    site = device.site
+    await joined(device)
+    await register(site, "fresh")
+    before = (await site.get(f"{P}/events")).body
+    answers = [
+        await MenderDevice(site, "acme", name).authenticate()
+        for name in ("one", "d1", "fresh", "new")
+        for _ in range(2)
+    ]
+    assert {(each.status, each.json["detail"]) for each in answers} == {
+        (401, answers[0].json["detail"])
+    }
+    assert (await site.get(f"{P}/events")).body == before
+    await joined(MenderDevice(site, device.tenant, "fresh"))
+
+
+async def test_a_strangers_key_does_not_keep_out_the_first_key_through_a_token(
+    device: MenderDevice,
+) -> None:
+    await set_enrolment(device.site, "open")
+    await register(device.site, "fresh")
+    assert (await MenderDevice(device.site, "acme", "fresh").authenticate()).status == 401
+    assert (await device.site.get(f"{P}/devices/fresh")).json["offered_key"]
+    await joined(MenderDevice(device.site, device.tenant, "fresh"))
+    assert (await device.site.get(f"{P}/devices/fresh")).json["offered_key"] is None
+
+
+async def test_a_second_key_does_not_replace_the_first(device: MenderDevice) -> None:
+    await register(device.site, "fresh")
+    for name in ("one", "fresh"):
+        first = MenderDevice(device.site, device.tenant, name)
+        await joined(first)
+        assert (await MenderDevice(device.site, device.tenant, name).authenticate()).status == 401
+        assert (await first.next()).status == 204
+        await joined(first)
 
 
 async def test_devices_that_join_through_a_token_do_not_count_as_guesses(

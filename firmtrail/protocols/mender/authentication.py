@@ -22,6 +22,7 @@ from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import DEVICE, Presented
 from firmtrail.http.errors import BadRequest, Forbidden, NotFound, Unauthorized
 from firmtrail.projections import device_current
+from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.protocols.mender import device_tokens, names
 from firmtrail.protocols.mender.device_tokens import VALID_S, DeviceClaims
 from firmtrail.protocols.mender.keys import signer
@@ -88,7 +89,7 @@ async def _admitted(call: AnyCall, asked: AuthRequest, key: str) -> DeviceClaims
     if device is None:
         raise Unauthorized
     access = call.services.access
-    if not await access.is_own_key(tenant.project, device, key_digest(key)):
+    if not await access.admits_key(tenant.project, device, key_digest(key)):
         if not tenant.has_token:
             await access.hasher.count_guess("device", call.address)
         if not await _offered(call, tenant, device, key):
@@ -122,7 +123,10 @@ async def _of_project(call: AnyCall, name: str, asked: AuthRequest) -> _Tenant |
     if log_id is None:
         await access.hasher.count_guess("device", call.address)
         return None
-    device = names.device_of(asked.id_data, await names.identity_attribute(call, log_id))
+    settings = await names.settings(call, log_id)
+    if settings.enrolment == "closed":
+        return _Tenant(name, log_id, None)
+    device = names.device_of(asked.id_data, settings.mender_id_attribute)
     return _Tenant(name, log_id, Joiner(f"device/{device}", may_name=False))
 
 
@@ -136,15 +140,23 @@ async def _of_known_key(call: AnyCall, asked: AuthRequest, key: str) -> _Tenant 
     return _Tenant(found.project, found.log_id, None)
 
 
+def _may_take(known: CurrentDevice, joiner: Joiner) -> bool:
+    """Returns whether the device may take the key, or keep it to be accepted. A key that waits
+    keeps others out, but for the first key through a token of a device that never called."""
+    if known.state.decommissioned:
+        return False
+    is_silent = known.last_seen_at_ms is None and not known.state.pending
+    return known.state.offered_key is None or (joiner.may_name and is_silent)
+
+
 async def _offered(call: AnyCall, tenant: _Tenant, device: str, key: str) -> bool:
     """Offers the key as the device's own, unless one waits already; returns whether it is
     accepted."""
     joiner, services = tenant.joiner, call.services
     if joiner is None:
         return False
-    rows = await services.devices.get((tenant.log_id, device))
-    _, known = device_current.size_and_device(rows)
-    if known is not None and (known.state.decommissioned or known.state.offered_key):
+    _, known = device_current.size_and_device(await services.devices.get((tenant.log_id, device)))
+    if known is not None and not _may_take(known, joiner):
         return False
     if joiner.token_id is not None:
         await services.access.registrations.of_token(joiner.token_id)

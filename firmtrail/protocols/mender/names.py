@@ -8,6 +8,7 @@ import msgspec
 
 from firmtrail.http import scalars
 from firmtrail.http.call import AnyCall
+from firmtrail.rules.settings import Settings
 
 IDENTITIES = ("device_id", "serial_number", "serial", "mac")
 """The members of an identity that name the device, the first that it has, if it has several."""
@@ -25,11 +26,16 @@ def is_project(text: str) -> bool:
     return _is_project(text) is not None
 
 
-async def identity_attribute(call: AnyCall, log_id: int) -> str | None:
-    """Returns the member of an identity that names the device, if the project sets one."""
+async def settings(call: AnyCall, log_id: int) -> Settings:
+    """Returns the project's settings."""
     async with call.services.db.moment() as reader:
         _, control = await call.services.recorder.controls.at_moment(reader, log_id)
-    return control.settings.mender_id_attribute
+    return control.settings
+
+
+async def identity_attribute(call: AnyCall, log_id: int) -> str | None:
+    """Returns the member of an identity that names the device, if the project sets one."""
+    return (await settings(call, log_id)).mender_id_attribute
 
 
 def device_of(id_data: str, attribute: str | None) -> str | None:
