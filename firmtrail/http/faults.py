@@ -125,6 +125,8 @@ def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
     bare = bare_type(kind)
     if isinstance(value, dict) and is_struct(bare):
         yield from _member_faults(value, bare, pointer)
+    elif isinstance(value, dict | list) and typing.get_args(bare)[-1:] == (Any,):
+        yield from _faults_of_any(value, pointer)
     elif isinstance(value, dict) and typing.get_origin(bare) is dict:
         name_kind, member_kind = typing.get_args(bare)
         for name, member in value.items():
@@ -134,6 +136,14 @@ def _inner_faults(value: object, kind: Any, pointer: str) -> Iterator[Fault]:
         item = typing.get_args(bare)[0]
         for index, each in enumerate(value):
             yield from _faults(each, item, f"{pointer}/{index}")
+
+
+def _faults_of_any(value: dict[str, object] | list[object], pointer: str) -> Iterator[Fault]:
+    """Yields the faults of members of any type: a text may be one that cannot be stored."""
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, member in members:
+        if "\0" in str(name) or (isinstance(member, str) and "\0" in member):
+            yield Fault(UNSTORABLE, pointer=f"{pointer}/{pointer_part(str(name))}")
 
 
 def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterator[Fault]:

@@ -72,7 +72,8 @@ async def read_bytes(
     if encoding == "gzip":
         body = await _inflated(body, bytes_max)
     if len(body) > single_bytes_max and (len(body) > bytes_max or not is_array(body)):
-        raise TooLarge(f"A body that is not an array has at most {single_bytes_max} bytes.")
+        which = "A body that is not an array" if takes_arrays else "A body"
+        raise TooLarge(f"{which} has at most {single_bytes_max} bytes.")
     return body
 
 

@@ -43,6 +43,7 @@ def _number(text: str) -> int | float:
     return int(number) if number.is_integer() and abs(number) <= SEQ_MAX else number
 
 
+# Without a hook, msgspec takes long for a number such as 1e300 in a member of any type.
 _decode_any = msgspec.json.Decoder(float_hook=_number).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -104,7 +105,7 @@ type _ReadOne = Callable[..., Any]
 
 
 def _one_reader(kind: Any) -> _ReadOne:
-    decode = msgspec.json.Decoder(kind).decode
+    decode = msgspec.json.Decoder(kind, float_hook=_number).decode
 
     def read_one(text: JsonText, pointer: str = "", faults_max: int = FAULTS_MAX) -> Any:
         try:

@@ -17,6 +17,9 @@ ATTRIBUTES_MAX = 100
 KEY_CHARACTERS_MAX = 128
 VALUE_CHARACTERS_MAX = 512
 
+_EXAMINED_MAX = 2 * VALUE_CHARACTERS_MAX
+"""Limits the characters, or the items, of a value of which its text is made."""
+
 VERSION_ATTRIBUTES = ("memfault__current_version", "firmtrail.version", "version")
 """The attributes that carry the running version, if the project names none: the first that is
 there counts."""
@@ -63,8 +66,11 @@ def fitted(data: Mapping[str, object]) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return "".join(each for each in text[: 2 * VALUE_CHARACTERS_MAX] if _is_storable(each))
+    if isinstance(value, list | tuple):
+        text = ",".join(map(str, value[:_EXAMINED_MAX]))
+    else:
+        text = str(value)
+    return "".join(each for each in text[:_EXAMINED_MAX] if _is_storable(each))
 
 
 def _is_storable(text: str) -> bool:

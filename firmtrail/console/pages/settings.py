@@ -22,6 +22,10 @@ from firmtrail.http.route import Route
 
 SETTINGS = f"{PROJECT}/settings"
 
+# Without a hook, msgspec takes long for a number such as 1e300.
+_decode = msgspec.json.Decoder(float_hook=float).decode
+_decode_members = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode
+
 type FieldKind = Literal["switch", "number", "text", "choice", "json"]
 type Written = Annotated[str, Meta(max_length=16_384)]
 type SettingsCheck = Callable[[msgspec.Struct], None]
@@ -188,7 +192,7 @@ class _Page:
     def _seen(self, text: str) -> dict[str, Any]:
         """Returns the settings that the form was made from."""
         try:
-            seen = msgspec.json.decode(text, type=dict[str, Any])
+            seen = _decode_members(text)
         except msgspec.MsgspecError:
             seen = {}
         if seen.keys() != {field.name for field in self._fields}:
@@ -277,6 +281,6 @@ def _json(text: str, empty: Any) -> Any:
     if not text:
         return empty
     try:
-        return msgspec.json.decode(text)
+        return _decode(text)
     except msgspec.DecodeError as error:
         raise ValueError(f"is not JSON: {error}") from None

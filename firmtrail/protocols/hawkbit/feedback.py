@@ -18,7 +18,7 @@ from firmtrail.protocols.hawkbit.shapes import Feedback, FeedbackStatus
 SKIPPED = "Skipped Update."
 """SWUpdate closes an action with success and this message if it installed nothing."""
 
-FEEDBACK_BYTES_MAX = 1024 * 1024
+FEEDBACK_BYTES_MAX = 128 * 1024
 """A client sends the log of its install, which may be long."""
 
 type Word = Literal[
@@ -66,8 +66,12 @@ def _number(progress: dict[str, Any] | None, name: str) -> float:
 def detail_of(status: FeedbackStatus) -> str | None:
     """Returns the messages as one text. A long log is cut at its beginning, since the reason of a
     failure stands at its end."""
-    text = "\n".join(map(str, status.details or ()))
-    last = text.encode("utf-8", "ignore")[-TEXT_BYTES_MAX:]
+    text = b""
+    for each in reversed(status.details or ()):
+        text = str(each).encode("utf-8", "ignore") + b"\n" + text
+        if len(text) > TEXT_BYTES_MAX:
+            break
+    last = text.removesuffix(b"\n")[-TEXT_BYTES_MAX:]
     return last.decode(errors="ignore") or None
 
 

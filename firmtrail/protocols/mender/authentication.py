@@ -87,6 +87,7 @@ async def _admitted(call: AnyCall, asked: AuthRequest, key: str) -> DeviceClaims
     attribute = await names.identity_attribute(call, tenant.log_id)
     device = names.device_of(asked.id_data, attribute)
     if device is None:
+        await call.services.access.hasher.count_guess("device", call.address)
         raise Unauthorized
     access = call.services.access
     if not await access.admits_key(tenant.project, device, key_digest(key)):

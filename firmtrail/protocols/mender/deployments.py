@@ -16,8 +16,10 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import DecidedDevice, look_at
 from firmtrail.http.download_urls import download_url
 from firmtrail.http.errors import Gone
+from firmtrail.http.pace import Pace
 from firmtrail.http.running import said
 from firmtrail.http.scalars import TEXT_BYTES_MAX
+from firmtrail.http.surrogates import storable
 from firmtrail.rules import artifact
 from firmtrail.rules.device import Refused
 from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
@@ -171,7 +173,7 @@ async def put_log(call: AnyCall) -> web.Response:
     """Record the log of a failed deployment as the detail of its failure."""
     named = await actions.find(call, PROTOCOL, call.path("id"))
     body = await incoming.read_bytes(call.request, takes_arrays=False)
-    detail = _detail(body)
+    detail = _detail(await storable(body, Pace()))
     if not named.is_over:
         await actions.failed(call, named, "failed", detail)
     elif detail and named.ended_as("failed"):

@@ -4,6 +4,8 @@ The inventory is hostile input, but never an error that stops an update: `fitted
 and leaves out everything that does not fit.
 """
 
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
@@ -11,6 +13,8 @@ from firmtrail.commands.attributes import AttributesChange, DeviceOfLog, set_att
 from firmtrail.http import incoming
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import BadRequest
+from firmtrail.http.pace import Pace
+from firmtrail.http.surrogates import storable
 from firmtrail.rules.attributes import Mode, fitted
 
 
@@ -18,7 +22,13 @@ class InventoryAttribute(msgspec.Struct, frozen=True):
     """Holds one fact, or a list of facts."""
 
     name: str
-    value: str | int | float | list[str | int | float] | None = None
+    value: Any = None
+
+
+INVENTORY_BYTES_MAX = 128 * 1024
+
+# Without a hook, msgspec takes long for a number such as 1e300.
+_decode = msgspec.json.Decoder(list[InventoryAttribute], float_hook=float).decode
 
 
 async def put_inventory(call: AnyCall) -> web.Response:
@@ -32,9 +42,11 @@ async def patch_inventory(call: AnyCall) -> web.Response:
 
 
 async def _changed(call: AnyCall, mode: Mode) -> web.Response:
-    body = await incoming.read_bytes(call.request, takes_arrays=True)
+    body = await incoming.read_bytes(
+        call.request, takes_arrays=False, single_bytes_max=INVENTORY_BYTES_MAX
+    )
     try:
-        found = msgspec.json.decode(body, type=list[InventoryAttribute])
+        found = _decode(await storable(body, Pace()))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadRequest("The body is no inventory.") from None
     services = call.services

@@ -2,7 +2,6 @@
 
 import re
 import time
-from typing import Any
 
 import msgspec
 
@@ -12,6 +11,9 @@ from firmtrail.rules.settings import Settings
 
 IDENTITIES = ("device_id", "serial_number", "serial", "mac")
 """The members of an identity that name the device, the first that it has, if it has several."""
+
+IDENTITY_BYTES_MAX = 4 * 1024
+"""Limits an identity, since anybody may send one."""
 
 _is_device = re.compile(scalars.DEVICE_PATTERN).match
 _is_project = re.compile(scalars.PROJECT_PATTERN).match
@@ -41,14 +43,20 @@ async def identity_attribute(call: AnyCall, log_id: int) -> str | None:
 def device_of(id_data: str, attribute: str | None) -> str | None:
     """Returns the device that an identity names: by the attribute if it is given, else by its only
     member, else by one of `IDENTITIES`. None: it names no device."""
-    try:
-        identity = msgspec.json.decode(id_data, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    if len(id_data) > IDENTITY_BYTES_MAX:
         return None
+    try:
+        identity = msgspec.json.decode(id_data, type=dict[str, msgspec.Raw])
+        text = _named(identity, attribute)
+        name = "" if text is None else msgspec.json.decode(text, type=str)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return name if _is_device(name) else None
+
+
+def _named(identity: dict[str, msgspec.Raw], attribute: str | None) -> msgspec.Raw | None:
     if attribute is not None:
-        name = identity.get(attribute)
-    elif len(identity) == 1:
-        [name] = identity.values()
-    else:
-        name = next((identity[each] for each in IDENTITIES if each in identity), None)
-    return name if isinstance(name, str) and _is_device(name) else None
+        return identity.get(attribute)
+    if len(identity) == 1:
+        return next(iter(identity.values()))
+    return next((identity[each] for each in IDENTITIES if each in identity), None)
