@@ -57,6 +57,16 @@ def span(duration_ms: int) -> str:
     return f"0{NO_BREAK}s"
 
 
+def duration(duration_ms: int) -> str:
+    """Returns a duration in all the units that it needs, exact to the second."""
+    left_ms, parts = duration_ms, []
+    for unit_ms, name in _UNITS:
+        count, left_ms = divmod(left_ms, unit_ms)
+        if count:
+            parts.append(f"{number(count)}{NO_BREAK}{name}")
+    return " ".join(parts) or span(0)
+
+
 def exact(time_ms: int) -> str:
     """Returns a time in UTC with milliseconds, as people read it."""
     return f"{time_text(time_ms)[:-1].replace('T', ' ')}{NO_BREAK}UTC"
@@ -122,6 +132,20 @@ def _time(time_ms: int, shown: str) -> Markup:
 
 FILTERS: dict[str, Any] = {
     each.__name__: each
-    for each in (ago, day, exact, host, number, percent, short, size, span, time, when, words)
+    for each in (
+        ago,
+        day,
+        duration,
+        exact,
+        host,
+        number,
+        percent,
+        short,
+        size,
+        span,
+        time,
+        when,
+        words,
+    )
 }
 """The filters by the names that templates use."""

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from firmtrail.access import people, tokens
 from firmtrail.access.tokens import NamedToken
-from firmtrail.console import filters
+from firmtrail.console import filters, nested
 from firmtrail.console.here import Here, here_of
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.times import time_ms
@@ -44,6 +44,7 @@ SENTENCES: Mapping[str, str] = {
     "DeviceDecommissioned": "{subject} was decommissioned",
     "DeviceRestored": "{subject} was restored",
     "SettingsChanged": "settings were changed: {members}",
+    "SettingsChanged.first": "the project was created, with its first settings",
     "ReleaseAdded": "{subject} was added",
     "ArtifactAdded": "{subject} got the file {name}",
     "ReleaseWithdrawn": "{subject} was withdrawn",
@@ -95,7 +96,8 @@ class Wording(NamedTuple):
         """Returns what happened, without its actor."""
         event = recorded.event
         name = type(event).__name__
-        template = SENTENCES.get(f"{name}.{getattr(event, 'status', '')}") or SENTENCES.get(name)
+        kind = "first" if recorded.position == 0 else getattr(event, "status", "")
+        template = SENTENCES.get(f"{name}.{kind}") or SENTENCES.get(name)
         if template is None:
             return Markup("{}: {}").format(self.thing(recorded.stream), words_of(name))
         members = {fact.label: fact.value for fact in facts_of(event)}
@@ -202,6 +204,8 @@ def facts_of(event: Event) -> list[Fact]:
 def _shown(name: str, value: object) -> Markup:
     if isinstance(value, str):
         return _text(name, value)
+    if (words := nested.in_words(value)) is not None:
+        return words
     if isinstance(value, list | tuple):
         return Markup(", ").join(_code(str(each)) for each in value) or Markup("none")
     return Markup("{}").format(_plain(name, value))

@@ -11,9 +11,15 @@ import pytest
 from firmtrail.console.meaning import SENTENCES, Wording, facts_of
 from firmtrail.console.pages import audit, log
 from firmtrail.events.entry import TYPES
-from firmtrail.events.event import Recorded
+from firmtrail.events.event import Event, Recorded
 from firmtrail.events.fleet import DeviceChanged, SettingsChanged, UpdateFailed
-from firmtrail.events.steering import RolloutAdvanced
+from firmtrail.events.steering import (
+    AutoRollout,
+    PlanPhase,
+    RolloutAdvanced,
+    RolloutStarted,
+    Window,
+)
 from tests.fleet import NOON_MS
 from tests.service.access_record_test import records
 from tests.service.site import P, Site
@@ -260,3 +266,53 @@ def test_facts_are_the_members_that_were_set() -> None:
     assert dict(facts_of(SettingsChanged(follow_latest=False))) == {"follow latest": "no"}
     failed = UpdateFailed("1.0.0", status="failed", occurred_at="2026-03-14T09:30:00Z")
     assert "2026-03-14 09:30:00.000" in dict(facts_of(failed))["occurred at"]
+
+
+def shown_facts(event: Event) -> dict[str, str]:
+    """Returns the facts of an event as a person reads them."""
+    return {label: value.striptags() for label, value in facts_of(event)}
+
+
+NIGHT = Window("0 2 * * MON-FRI", 5_400, "Europe/Berlin")
+PLAN = (
+    PlanPhase(100, 86_400, 95, 50),
+    PlanPhase(2_500, 3_600),
+    PlanPhase(5_000),
+    PlanPhase(10_000),
+)
+PLAN_WORDS = (
+    "1 % until 95 % of at least 50 outcomes are installs, for 1 d at least, then 25 % for 1 h, "
+    "then 50 % until a person begins the next, then 100 %"
+)
+NIGHT_WORDS = "opens at 0 2 * * MON-FRI for 1 h 30 min, Europe/Berlin"
+
+
+def test_plans_and_windows_are_facts_in_words() -> None:
+    facts = shown_facts(RolloutStarted("1.0.0", "m", 100, "s", plan=PLAN, window=NIGHT))
+    assert (facts["plan"], facts["window"]) == (PLAN_WORDS, NIGHT_WORDS)
+
+
+def test_maps_of_settings_are_facts_in_words() -> None:
+    facts = shown_facts(
+        SettingsChanged(
+            window=None,
+            model_windows={},
+            cohort_windows={"<north>": Window("0 2 * * *", 60, "device")},
+            auto_rollout={"m": AutoRollout(PLAN[2:], NIGHT, 5, 20), "n": AutoRollout()},
+            artifact_names={"native": ".bin", "plain": ".zip"},
+        )
+    )
+    assert facts == {
+        "window": "none",
+        "model windows": "none",
+        "cohort windows": "<north>: opens at 0 2 * * * for 1 min, by the clock of each device",
+        "auto rollout": f"m: 50 % until a person begins the next, then 100 %, {NIGHT_WORDS}, "
+        "pauses when more than 5 % of at least 20 outcomes fail; n: without a plan",
+        "artifact names": "native: .bin; plain: .zip",
+    }
+
+
+async def test_the_first_entry_says_that_the_project_was_created(fleet: Site) -> None:
+    body = words_of(await shown(fleet, f"{LOG}/1/0"))
+    assert "the project was created" in body
+    assert "{}" not in body.partition("What is hashed")[0]
