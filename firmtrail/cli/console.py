@@ -7,17 +7,16 @@ import click
 from firmtrail import config
 from firmtrail.cli import local
 from firmtrail.cli.output import note
+from firmtrail.exits import CouldNotRun
 
 
 @click.command()
 @click.argument("email", required=False)
-@click.option(
-    "--url", default="http://127.0.0.1:8080", help="The address of a server of this database."
-)
+@click.option("--url", help="The address of the server; without it, the one that it listens on.")
 @click.option("--no-browser", is_flag=True, help="Print the link instead of opening a browser.")
 @click.pass_obj
 def console(
-    database: config.DatabaseUrl, /, *, email: str | None, url: str, no_browser: bool
+    database: config.DatabaseUrl, /, *, email: str | None, url: str | None, no_browser: bool
 ) -> None:
     """Open the console in a browser, signed in as the person with this address.
 
@@ -25,7 +24,13 @@ def console(
     minute.
     """
     link = local.post(database, "/local/links", {"email": email})
-    address = f"{url.rstrip('/')}{link['path']}"
+    server = url or link["server"]
+    if server is None:
+        raise CouldNotRun(
+            "No server is running on this database. Start one with `firmtrail serve`, or name the "
+            "address of a server with --url."
+        )
+    address = f"{server.rstrip('/')}{link['path']}"
     if not no_browser and _has_windows() and webbrowser.open(address):
         note(f"Opened the console for {link['email']}.")
     else:

@@ -26,6 +26,7 @@ _HINTS = {
     "devices": "`firmtrail device list` lists the devices",
     "forbidden": "an admin of the project can give a higher role with `firmtrail user role`",
     "halted": "`firmtrail resume` ends the halt",
+    "needs_member": "name the server with --url, and a member's token with --token-file",
     "members": "`firmtrail user list` lists the members",
     "project": "`firmtrail project list` lists the projects",
     "project_exists": "choose another name",
@@ -39,7 +40,7 @@ _HINTS = {
     "tokens": "`firmtrail token list` lists the tokens",
     "too_many_requests": "wait a minute, and try again",
     "unavailable": "try again in a moment",
-    "unknown_release": "add it with `firmtrail release add`",
+    "unknown_release": "`firmtrail release add` adds it",
 }
 """Advice on the next step, by a problem's code; if something does not exist, by its kind."""
 

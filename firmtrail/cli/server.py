@@ -104,6 +104,7 @@ async def _listening(
             await web.TCPSite(runner, serving.host, serving.port, backlog=backlog).start()
             host, port = runner.addresses[-1][:2]
             where = sockets.url(host, port, is_tls=serving.tls is not None)
+            services.own_urls.append(where)
             _log.info("serving", url=where, database=str(serving.database))
             if serving.is_demo:
                 assembly.announce_demo(where)

@@ -145,6 +145,8 @@ class Services:
     """Shares what people look at for a moment."""
     adoption: Adoption
     """Keeps how many devices ran each version at earlier times."""
+    own_urls: list[str] = field(default_factory=list)
+    """The addresses that a single process listens on, as soon as it does."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """Limits how long a request waits for news before it is answered."""
     protocols: Collection[str] = config.PROTOCOLS

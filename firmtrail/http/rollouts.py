@@ -4,11 +4,12 @@ from typing import NamedTuple, Protocol
 
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
-from firmtrail.http.errors import Forbidden, NotFound
+from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.projections import device_offers
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, state_at
 
 
@@ -38,10 +39,11 @@ def rollout_of(call: AnyCall, control: Control) -> RolloutState:
 
 
 def person_of(call: AnyCall) -> str:
-    """Returns the person who calls. Raises `Forbidden` on the local socket, where nobody signed
-    in: an approval is the word of a member."""
+    """Returns the person that calls. Raises `Refused` on the local socket, where nobody signed in:
+    an approval is the word of a member."""
     if call.caller.kind != "user" or call.caller.actor_id is None:
-        raise Forbidden("Approve and reject with the credential of a member.")
+        detail = "Only a member approves or rejects a rollout, with a credential of their own."
+        raise Refused("needs_member", detail, status=403)
     return call.caller.actor_id
 
 

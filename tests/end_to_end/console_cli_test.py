@@ -67,4 +67,4 @@ def test_a_link_of_the_command_signs_in_once(serve: Serve, sqlite_url: str) -> N
     assert unknown.exit_code == COULD_NOT_RUN
     named = firmtrail(database, "console", "TWO@example.org", "--no-browser")
     assert named.exit_code == DONE
-    assert named.out.startswith("http://127.0.0.1:8080/console/sign-in/link?code=")
+    assert named.out.startswith(f"{server.url}/console/sign-in/link?code=")

@@ -133,6 +133,8 @@ class SignInLink(msgspec.Struct, frozen=True):
     path: str
     email: str
     expires_at: TimeText
+    server: str | None
+    """The address that the server listens on; None if it only answers commands."""
 
 
 async def post_link(call: Call[Any, WantedLink]) -> web.Response:
@@ -145,7 +147,9 @@ async def post_link(call: Call[Any, WantedLink]) -> web.Response:
     async with db.transaction() as tx:
         await tx.run(sessions.link(user.actor_id, code, now_ms))
     path = f"{FOLLOW_LINK}?code={code}"
-    link = SignInLink(path, user.email, time_text(now_ms + sessions.LINK_MS))
+    expires_at = time_text(now_ms + sessions.LINK_MS)
+    server = next(iter(call.services.own_urls), None)
+    link = SignInLink(path, user.email, expires_at, server)
     return respond.json(201, link, respond.NO_STORE)
 
 
