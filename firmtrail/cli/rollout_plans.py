@@ -1,6 +1,5 @@
 """`firmtrail rollout plan`, `approve` and `reject`: the phases of a rollout, and its approval."""
 
-from typing import Any
 from urllib.parse import quote
 
 import click
@@ -11,7 +10,7 @@ from firmtrail.cli import (
     remote,
     rollout_reads,  # noqa: F401 (adds its commands)
 )
-from firmtrail.cli.rollouts import rollout, show_state
+from firmtrail.cli.rollouts import plan_rows, rollout, show_state
 
 
 @rollout.command("plan")
@@ -32,21 +31,7 @@ def plan(
     if "phases" not in shown:
         click.echo(f"Rollout {rollout_id} has no plan: it reaches {shown['percent']:g} %.")
         return
-    output.show_list([_line(n, each) for n, each in enumerate(shown["phases"], 1)], json=False)
-
-
-def _line(number: int, phase: Any) -> dict[str, Any]:
-    when = phase["when"]
-    waits = f"{when['installed_percent']} % of {when['min_reports']}" if when else None
-    return {
-        "phase": number,
-        "percent": phase["percent"],
-        "state": phase["state"],
-        "began_at": phase["began_at"],
-        "installed": waits,
-        "reached_at": phase["reached_at"],
-        "earliest_end": phase["earliest_end"],
-    }
+    output.show_list(plan_rows(shown["phases"]), json=False)
 
 
 @rollout.command("approve")

@@ -122,10 +122,32 @@ def start(
         count = answer["progress"]["matching"]
         devices = "1 device" if count == 1 else f"{count} devices"
         click.echo(f"The rollout would be for {devices}.")
+        if "phases" in answer:
+            output.show_list(plan_rows(answer["phases"]), json=False)
         for warning in answer.get("warnings", []):
             output.note(warning)
     else:
         click.echo(answer["id"])
+
+
+def plan_rows(phases: list[Any]) -> list[dict[str, Any]]:
+    """Returns the phases of a plan as the rows of a table."""
+    return [_plan_row(number, phase) for number, phase in enumerate(phases, 1)]
+
+
+def _plan_row(number: int, phase: Any) -> dict[str, Any]:
+    when = phase["when"]
+    waits = f"{when['installed_percent']} % of {when['min_reports']} or more" if when else None
+    row = {
+        "phase": number,
+        "percent": phase["percent"],
+        "state": phase["state"],
+        "began_at": phase["began_at"],
+        "installed": waits,
+        "reached_at": phase["reached_at"],
+        "earliest_end": phase["earliest_end"],
+    }
+    return row | ({"devices": phase["devices"]} if "devices" in phase else {})
 
 
 def read_plan(path: Path) -> Any:

@@ -37,6 +37,8 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     plan.write_text("phases:\n  - {percent: 1, after_s: 60}\n  - {percent: 100}\n")
     tried = run("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--percent", "5", "--dry-run")
     assert "can't be combined with a plan" in tried.said
+    forecast = done("rollout", "start", "1.1.0", *M, "--plan", str(plan), "--dry-run").out
+    assert "earliest end" in forecast
     planned = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
     phases = done("rollout", "plan", planned).out
     assert "current" in phases
