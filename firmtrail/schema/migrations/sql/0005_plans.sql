@@ -1,16 +1,16 @@
-ALTER TABLE rollouts ADD COLUMN plan text;
+ALTER TABLE rollouts ADD COLUMN plan text/*C*/;
 
-ALTER TABLE rollouts ADD COLUMN clock text;
+ALTER TABLE rollouts ADD COLUMN clock text/*C*/;
 
 ALTER TABLE rollouts ADD COLUMN start_at_ms bigint;
 
-ALTER TABLE rollouts ADD COLUMN window_times text;
+ALTER TABLE rollouts ADD COLUMN window_times text/*C*/;
 
 ALTER TABLE rollouts ADD COLUMN approvals bigint NOT NULL DEFAULT 0;
 
-ALTER TABLE rollouts ADD COLUMN approved_by text;
+ALTER TABLE rollouts ADD COLUMN approved_by text/*C*/;
 
-ALTER TABLE rollouts ADD COLUMN started_by text;
+ALTER TABLE rollouts ADD COLUMN started_by text/*C*/;
 
 ALTER TABLE rollouts ADD COLUMN release_position bigint;
 
