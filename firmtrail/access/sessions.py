@@ -60,6 +60,7 @@ LEFT JOIN members
     ON members.project = given.project
     AND members.actor_id = tokens.actor_id
 WHERE tokens.session_digest = given.digest
+    AND tokens.revoked_at_ms IS NULL
     AND tokens.expires_at_ms > $1
     AND tokens.used_at_ms > $2"""
 
@@ -77,7 +78,10 @@ VALUES ($1, $2, $3, $4, 'link', $5, $6, 0)"""
 
 _FOLLOW = """\
 DELETE FROM tokens
-WHERE session_digest = $1 AND name = 'link' AND expires_at_ms > $2
+WHERE session_digest = $1
+    AND name = 'link'
+    AND revoked_at_ms IS NULL
+    AND expires_at_ms > $2
 RETURNING actor_id"""
 
 _END = "DELETE FROM tokens WHERE session_digest = $1"

@@ -13,13 +13,19 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from firmtrail.commands.once import CommandAnswer, IdempotencyKey, once
+from firmtrail.commands.once import KEY_REUSED, CommandAnswer, IdempotencyKey, once
 from firmtrail.console import render
 from firmtrail.console.here import Moment
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import Stale, invalid_parameter
 from firmtrail.http.scalars import TEXT_BYTES_MAX, FreeText, Id
 from firmtrail.recording.recorder import LogCommand
+from firmtrail.rules.device import Refused
+
+_SENT_BEFORE = (
+    "This form was sent before, with other values, or its answer was erased since. Nothing was "
+    "done now. Open its page again, look at what it is now, and decide again."
+)
 
 
 class ConfirmationForm(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,10 +127,17 @@ def check_seen(body: ConfirmationForm, current: str) -> None:
 
 
 async def run(call: AnyCall, key: str | None, command: LogCommand[CommandAnswer]) -> Any:
-    """Runs a command once for the key of its form, and returns the body of its answer."""
+    """Runs a command once for the key of its form, and returns the body of its answer. Raises
+    `Refused` if the form was sent before with other fields."""
     found = None
     if key is not None and call.caller.actor_id is not None:
-        digest = sha256(f"{call.request.method} {call.request.rel_url.raw_path}".encode())
+        line = f"{call.request.method} {call.request.rel_url.raw_path}\n".encode()
+        digest = sha256(line + msgspec.json.encode(call.body))
         found = IdempotencyKey(call.caller.actor_id, key, digest.hexdigest())
-    answer = await once(call.services.recorder, call.log_id, found, command)
+    try:
+        answer = await once(call.services.recorder, call.log_id, found, command)
+    except Refused as refused:
+        if refused.code == KEY_REUSED:
+            raise Refused(KEY_REUSED, _SENT_BEFORE) from None
+        raise
     return answer.body

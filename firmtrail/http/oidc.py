@@ -57,6 +57,16 @@ class TokenAnswer(msgspec.Struct, frozen=True):
     id_token: str
 
 
+def _only(audience: object) -> object:
+    """Returns the client that a token is for, if it is for one alone."""
+    match audience:
+        case [one]:
+            return one
+        case list():
+            return None
+    return audience
+
+
 class OidcSignIn:
     """Talks to one provider for one process."""
 
@@ -127,7 +137,7 @@ class OidcSignIn:
             checks.validate(dict(claims))
         except JoseError as error:
             raise NotSignedIn(f"the id_token is not valid: {error}") from error
-        if claims.get("azp", client_id) != client_id:
+        if claims.get("azp", _only(claims["aud"])) != client_id:
             raise NotSignedIn("the id_token is for another client")
         email = claims.get("email")
         if not isinstance(email, str) or claims.get("email_verified") is not True:

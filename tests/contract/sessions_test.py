@@ -10,7 +10,7 @@ from firmtrail.access.lookup import Access
 from firmtrail.access.sessions import IDLE_MS, LIFETIME_MS, USED_MS, Session
 from firmtrail.commands import access as commands
 from firmtrail.commands.erase_user import erase_user
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Statement
 from firmtrail.recording.recorder import Recorder
 from tests.databases import read
 from tests.people import add_member, add_project, begin_session, new_access
@@ -177,6 +177,18 @@ async def test_what_ends_a_login_ends_the_session_on_the_next_request(
         assert await found(access, begun[-1]) is not None
         await end()
         assert await found(access, begun[-1]) is None, end
+
+
+async def test_a_session_or_link_that_is_revoked_opens_nothing(
+    db: Database, access: Access, user: str, text: str
+) -> None:
+    now_ms = access.now_ms()
+    async with db.transaction() as tx:
+        await tx.run(sessions.link(user, "a-code", now_ms))
+        await tx.run(Statement("UPDATE tokens SET revoked_at_ms = $1", (now_ms,)))
+        [followed] = await tx.run(sessions.follow("a-code", now_ms))
+    assert followed == []
+    assert await found(access, text) is None
 
 
 async def test_a_removed_member_has_no_role_on_the_next_request(

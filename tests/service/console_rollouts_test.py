@@ -80,6 +80,19 @@ async def test_a_rollout_is_tried_with_its_numbers_and_then_started(fleet: Site)
     assert (started["version"], started["percent"]) == ("1.1.0", 50)
 
 
+async def test_a_form_that_is_sent_again_with_other_values_is_refused(fleet: Site) -> None:
+    tried = await read_page(fleet, "/rollouts/start?model=m&version=1.1.0&percent=50&cohort=&tag=")
+    fields = hidden_fields(tried)
+    assert (await send(fleet, "/rollouts/start", fields)).status == 303
+    for other in ({"version": "1.2.0"}, {"percent": "5"}):
+        answer = await send(fleet, "/rollouts/start", fields | other)
+        assert answer.status == 409
+        assert "with other values" in answer.body.decode()
+    [started] = (await fleet.get(f"{P}/rollouts")).json["items"]
+    assert (started["version"], started["percent"]) == ("1.1.0", 50)
+    assert (await send(fleet, "/rollouts/start", fields)).status == 303, "the same form is done"
+
+
 @pytest.mark.parametrize(
     ("query", "word"),
     [

@@ -168,6 +168,7 @@ async def test_only_the_browser_that_began_completes_a_sign_in(
         ({"nonce": None}, 401, "is not valid"),
         ({"aud": "another"}, 401, "is not valid"),
         ({"aud": [CLIENT, "x"], "azp": "x"}, 401, "another client"),
+        ({"aud": [CLIENT, "x"]}, 401, "another client"),
         ({"iss": "https://another.example"}, 401, "is not valid"),
         ({"exp": 1_000_000_000}, 401, "is not valid"),
         ({"exp": None}, 401, "is not valid"),
@@ -180,6 +181,14 @@ async def test_a_token_that_says_less_signs_nobody_in(
     answer = await signed_in(there, provider)
     assert (answer.status, words in answer.body.decode()) == (status, True), answer.body
     assert "firmtrail-session" not in str(answer.headers.getall("Set-Cookie"))
+
+
+async def test_a_token_for_several_clients_signs_in_the_one_that_it_was_given_to(
+    there: Site, provider: Provider
+) -> None:
+    for claims in ({"aud": [CLIENT, "x"], "azp": CLIENT}, {"aud": [CLIENT]}):
+        provider.claims = claims
+        assert (await signed_in(there, provider)).status == 303, claims
 
 
 async def test_a_token_with_another_signature_signs_nobody_in(
