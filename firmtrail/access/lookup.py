@@ -281,6 +281,7 @@ class Access:
     async def login(self, email: str, password: str, *, address: str) -> str | None:
         """Returns the id of the user with this e-mail address and password, if there is one. All
         failures take the same work. Raises `TooManyAttempts`."""
+        email = email.replace("\0", " ")  # no database stores NUL, and no address has a space
         user = await people.by_email(self._db, email)
         hashed = user.password_hash if user else None
         attempt = CredentialAttempt("user", people.normal(email), address)

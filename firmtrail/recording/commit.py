@@ -63,6 +63,12 @@ class ClockAhead(Unavailable):
         return ClockAhead, self._arguments
 
 
+def _storable(text: str) -> bytes:
+    """Returns the text as every database stores it. A protocol that lets a NUL or half of a pair
+    through must not make the commit fail, which may hold the reports of other devices."""
+    return text.replace("\0", " ").encode(errors="replace")
+
+
 def until_text(until_ms: int) -> str:
     """Returns the time until which a clock keeps a log from taking appends, before the year
     10000."""
@@ -221,9 +227,9 @@ class Draft:
 
     def _with_text(self, position: int, event: Event, text: str) -> Event:
         assert event.TEXT is not None, f"{event} has no text"
-        salt = secrets.token_bytes(SALT_BYTES)
-        self._texts.append(log.ErasableText(position, salt.hex(), text))
-        return replace(event, **{event.TEXT: sha256(salt + text.encode()).hexdigest()})
+        salt, stored = secrets.token_bytes(SALT_BYTES), _storable(text)
+        self._texts.append(log.ErasableText(position, salt.hex(), stored.decode()))
+        return replace(event, **{event.TEXT: sha256(salt + stored).hexdigest()})
 
     def statements(self) -> list[Statement]:
         """Returns the statements that write everything recorded here: events, texts, head and

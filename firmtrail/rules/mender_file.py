@@ -60,6 +60,7 @@ def read(head: bytes) -> MenderFacts | None:
         EOFError,
         LookupError,
         OSError,
+        RecursionError,
         ValueError,
         tarfile.TarError,
         lzma.LZMAError,

@@ -32,6 +32,13 @@ def tar(*members: tuple[str, bytes]) -> bytes:
     return made.getvalue()
 
 
+def chained(count: int) -> bytes:
+    """Returns a file of headers that each say that the next one has a long name."""
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 0
+    return header.tobuf() * count
+
+
 def artifact(info: Any = INFO, coding: str = ".gz", first: str = "version") -> bytes:
     packs: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress}
     files = tar(("header-info", msgspec.json.encode(info)), ("scripts/x", b"#!" * 5000))
@@ -76,8 +83,10 @@ def test_a_file_that_is_cut_after_its_header_info_is_read() -> None:
         tar(("version", b"{}"), ("header.tar.gz", b"no gzip")),
         tar(("version", b"{}"), ("header.tar.xz", b"no xz")),
         tar(("version", b"{}"), ("header.tar.gz", gzip.compress(bytes(50_000_000)))),
+        chained(500),
+        tar(("version", b"{}"), ("header.tar.gz", gzip.compress(chained(900)))),
     ],
-    ids=range(15),
+    ids=range(17),
 )
 def test_any_other_file_has_no_such_facts(data: bytes) -> None:
     assert read(data[:HEAD_BYTES]) is None

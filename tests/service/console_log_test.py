@@ -222,6 +222,9 @@ async def test_the_bar_leads_to_a_moment_of_a_page_of_the_project(fleet: Site) -
         ("page=/console/acme2&position=3", "/console/acme?as_of=%403"),
         ("page=/console/acme/../other&position=3", "/console/acme?as_of=%403"),
         ("page=//evil.example/console/acme&position=3", "/console/acme?as_of=%403"),
+        ("page=//[&position=3", "/console/acme?as_of=%403"),
+        ("page=//x:99999/", "/console/acme"),
+        ("page=//x:abc/", "/console/acme"),
     ):
         found = await redirected(fleet, "GET", f"/console/acme/moment?{query}", "viewer")
         assert found == location, query

@@ -226,3 +226,12 @@ async def test_an_unknown_device_joins_by_a_project_key_that_registers(
         assert (await latest(offered, new, caller="join")).status == 204
     shown = (await offered.get(f"{P}/devices/new-1")).json
     assert (shown["model"], shown["version"]) == ("m", "1.0.0")
+
+
+async def test_a_deployment_that_waits_for_approval_is_not_done(fleet: Site) -> None:
+    await fleet.call("PATCH", P, caller="admin", json={"approvals": 1})
+    wanted = {"type": "normal", "release": "1.1.0", "cohort": "default"}
+    answer = await fleet.call("POST", f"{TOOL}/deployments", caller="operator", json=wanted)
+    assert answer.json["data"]["status"] == "in_progress"
+    [listed] = (await fleet.get(f"{TOOL}/deployments")).json["data"]
+    assert listed["status"] == "in_progress"

@@ -44,7 +44,7 @@ async def get_moment(call: Call[MomentQuery, None]) -> web.Response:
 def _location(wanted: str, project: str, as_of: str | None) -> str:
     """Returns the address of the page as of the moment. A path that is not a page of the project
     leads to its first page, so that no link leads elsewhere."""
-    url = URL(wanted)
+    url = _url(wanted)
     is_below = f"{url.path}/".startswith(f"{project}/") and ".." not in url.path.split("/")
     is_own = is_below and not url.is_absolute()
     query = [(name, text) for name, text in url.query.items() if name not in NOT_KEPT]
@@ -52,6 +52,13 @@ def _location(wanted: str, project: str, as_of: str | None) -> str:
         query.append(("as_of", as_of))
     path = url.raw_path if is_own else project
     return f"{path}?{urlencode(query)}" if query else path
+
+
+def _url(text: str) -> URL:
+    try:
+        return URL(text)
+    except ValueError:
+        return URL()
 
 
 ROUTES = (page(f"{PROJECT}/moment", get_moment, query=MomentQuery, answers={303: None}),)

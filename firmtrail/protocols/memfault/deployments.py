@@ -62,7 +62,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """The ids of its rollouts."""
     type: Literal["normal", "staged_rollout"]
     status: Literal["done", "in_progress"]
-    """`done`: it reaches all devices that it is for."""
+    """`done`: it reaches all devices that it is for, and waits for no approval."""
     release: str
     cohort: str
     rollout_percent: float
@@ -115,10 +115,11 @@ def _deployed(control: Control, query: DeploymentQuery) -> list[Deployment]:
 def _shown(rollouts: Iterable[RolloutState]) -> Deployment:
     ordered = sorted(rollouts, key=lambda each: each.position)
     reach = min(each.reach for each in ordered)
+    is_approved = all(each.is_approved for each in ordered)
     return Deployment(
         id=_SEPARATOR.join(each.id for each in ordered),
         type="normal" if reach == BUCKETS else "staged_rollout",
-        status="done" if reach == BUCKETS else "in_progress",
+        status="done" if reach == BUCKETS and is_approved else "in_progress",
         release=str(ordered[0].version),
         cohort=_named(ordered[0].cohort),
         rollout_percent=reach / 100,

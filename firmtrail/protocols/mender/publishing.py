@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 from aiohttp import BasicAuth, BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Meta
 
 from firmtrail.access import credentials, tokens
@@ -32,6 +33,7 @@ from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
 
 LISTED_MAX = 500
 FIELD_BYTES_MAX = scalars.TEXT_BYTES_MAX
+PARTS_MAX = 10
 DEFAULT_FILE = "artifact.mender"
 
 _is_name = re.compile(scalars.NAME_PATTERN).match
@@ -94,18 +96,26 @@ async def post_artifact(call: AnyCall) -> web.Response:
     """Publish a Mender artifact: it joins the release that it names, of each model it is for."""
     if not call.request.content_type.startswith("multipart/"):
         raise errors.UnsupportedMediaType("The artifact must arrive as multipart/form-data.")
-    reader, notes = await call.request.multipart(), ""
     try:
-        while isinstance(part := await _next(reader), BodyPartReader):
-            if part.name == "artifact":
-                return await _publish(call, part, notes)
-            field = await _field(part)
-            notes = field if part.name == "description" else notes
+        return await _publish_part(call)
     except TimeoutError:
         raise errors.RequestTimeout("The body did not arrive in time.") from None
-    except (ValueError, web.RequestPayloadError, ConnectionError):
+    except (ValueError, HttpProcessingError, web.RequestPayloadError, ConnectionError):
         raise errors.BadRequest("The body is not well-formed multipart/form-data.") from None
-    raise errors.Invalid("The body has no part `artifact`.")
+
+
+async def _publish_part(call: AnyCall) -> web.Response:
+    """Publishes the part `artifact`; those before it are read first."""
+    reader, notes = await call.request.multipart(), ""
+    for _ in range(PARTS_MAX):
+        part = await _next(reader)
+        if not isinstance(part, BodyPartReader):
+            raise errors.Invalid("The body has no part `artifact`.")
+        if part.name == "artifact":
+            return await _publish(call, part, notes)
+        field = await _field(part)
+        notes = field if part.name == "description" else notes
+    raise errors.TooLarge(f"A body has at most {PARTS_MAX} parts, and one is named `artifact`.")
 
 
 async def _next(reader: Any) -> Any:
@@ -121,7 +131,7 @@ async def _field(part: BodyPartReader) -> str:
             text += chunk
             if len(text) > FIELD_BYTES_MAX:
                 raise errors.TooLarge(f"A field has at most {FIELD_BYTES_MAX} bytes.")
-    return text.decode(errors="replace")
+    return text.decode(errors="replace").replace("\0", " ")
 
 
 async def _publish(call: AnyCall, part: BodyPartReader, notes: str) -> web.Response:
