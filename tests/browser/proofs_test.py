@@ -60,7 +60,8 @@ async def test_an_entry_is_proven_drawn_and_its_receipt_is_the_servers(
     assert await visit.page.locator("svg.proof circle").count() == 2 * len(path) + 1
     rows = await visit.page.locator("#proof tbody code").all_text_contents()
     assert rows == [node.hex() for node in path]
-    assert "checked by this browser up to" in await visit.page.locator("#checked").inner_text()
+    checked = await visit.page.locator("#checked").inner_text()
+    assert checked.startswith("checked by this browser up to")
     await visit.check()
 
 
@@ -203,3 +204,23 @@ async def test_a_server_that_does_not_answer_is_no_alarm(
     await open_entry(visit, console)
     await expect(visit.page.locator("#proof .state.warn")).to_have_text("not checked")
     assert await visit.page.locator("dialog#alarm").count() == 0
+
+
+async def test_the_bar_of_a_page_without_a_past_has_no_dot_before_its_words(
+    browser: Browser, console: Console
+) -> None:
+    async with visiting(browser, console) as visit:
+        for path, dot in (("/log/1/300", '"· "'), ("/access", "none")):
+            await visit.open(f"{console.project}{path}")
+            await visit.page.locator("#checked b").wait_for()
+            before = "getComputedStyle(document.getElementById('checked'), '::before').content"
+            assert await visit.page.evaluate(before) == dot, path
+
+
+async def test_the_labels_of_what_a_device_ran_have_no_outline(
+    browser: Browser, console: Console
+) -> None:
+    async with visiting(browser, console) as visit:
+        await visit.open(f"{console.project}/devices/pump-143")
+        label = visit.page.locator(".strip text").first
+        assert await label.evaluate("each => getComputedStyle(each).stroke") == "none"

@@ -36,10 +36,10 @@ function showChecked() {
   const { logs, alarm } = trust.read();
   const newest = Math.max(...Object.keys(logs).map(Number));
   if (alarm !== null) {
-    place.replaceChildren("· ", state("bad", "not what this browser verified"));
+    place.replaceChildren(state("bad", "not what this browser verified"));
   } else if (newest in logs) {
     const size = element("b", { class: "mono" }, spaced(logs[newest].size));
-    place.replaceChildren("· checked by this browser up to ", size, " ✓");
+    place.replaceChildren("checked by this browser up to ", size, " ✓");
     place.title = `Last checked ${timeOf(logs[newest].at)}`;
   }
 }
