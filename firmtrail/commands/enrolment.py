@@ -12,10 +12,14 @@ from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke
 from firmtrail.commands.devices import never_seen
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import DeviceDecommissioned, DeviceKeyAccepted
+from firmtrail.projections import device_current
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules import enrolment
 from firmtrail.rules.device import DeviceState, Refused, existing_device
+
+ALONE_MAX = 10_000
+"""No device joins without a token once the project has this many, so strangers fill no log."""
 
 
 class Joiner(NamedTuple):
@@ -51,9 +55,21 @@ async def _register(commit: Commit, unknown: Sequence[str], joiner: Joiner) -> N
     setting, model = commit.draft.control.settings.enrolment, None
     if joiner.token_id is not None:
         model = await _taken(commit, joiner.token_id, len(unknown))
+    else:
+        await _check_room(commit)
     event = enrolment.decide_joining(setting, model, is_named=joiner.token_id is not None)
     for name in unknown:
         commit.draft.record(f"device/{name}", event, actor=joiner.actor)
+
+
+async def _check_room(commit: Commit) -> None:
+    [[[devices]]] = await commit.run(device_current.count_to(commit.draft.log_id, ALONE_MAX))
+    if devices >= ALONE_MAX:
+        raise Refused(
+            "enrolment_closed",
+            f"The project has {ALONE_MAX} devices: further ones join only through a token.",
+            status=403,
+        )
 
 
 async def _taken(commit: Commit, token_id: str, devices: int) -> str | None:

@@ -107,6 +107,14 @@ FROM (
     LIMIT $2) AS found"""
 
 
+_COUNT_TO = f"""\
+SELECT count(*)
+FROM (
+    SELECT 1
+    FROM device_current
+    WHERE log_id = $1 AND generation = {generation_of(NAME)}
+    LIMIT $2) AS found"""
+
 _ALL = "device_current AS device"
 
 _SAYING = "attribute_pairs AS said CROSS JOIN device_current AS device"
@@ -165,6 +173,11 @@ def save(log_id: int, generation: int, changed: Iterable[DeviceState]) -> Statem
     page."""
     rows = [_row(state) for state in sorted(changed, key=attrgetter("device"))]
     return Statement(_SAVE, (log_id, generation), Given(_COLUMNS, rows))
+
+
+def count_to(log_id: int, most: int) -> Statement:
+    """Gives (number,) of the log's devices, and counts no further than `most`."""
+    return Statement(_COUNT_TO, (log_id, most))
 
 
 def load_live(keys: Sequence[tuple[Value, ...]]) -> Statement:

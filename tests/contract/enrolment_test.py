@@ -164,6 +164,19 @@ async def test_a_stranger_offers_no_key_to_a_closed_project(
     assert await of_devices(db, acme) == [("device/d1", DeviceRegistered("m"))]
 
 
+async def test_strangers_join_no_project_that_is_full(
+    recorder: Recorder, acme: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrolment, "ALONE_MAX", 2)
+    await set_enrolment(recorder, acme, "open")
+    for name in ("d1", "d2"):
+        alone = Joiner(f"device/{name}", may_name=False)
+        assert await recorder.act(acme, enrolment.offer_key(name, KEY, alone))
+    with pytest.raises(Refused, match="only through a token"):
+        await recorder.act(acme, enrolment.offer_key("d3", KEY, alone))
+    await recorder.act(acme, enrolment.join(["d3"], await joiner(recorder, acme)))
+
+
 @pytest.mark.parametrize("accepted_by", ["token", "operator"])
 async def test_a_second_key_waits_although_the_device_has_not_called(
     db: Database, access: Access, recorder: Recorder, acme: int, accepted_by: str
