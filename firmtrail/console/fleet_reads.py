@@ -5,7 +5,6 @@ for a fleet of up to `SCANNED_MAX` devices; a larger one gets a link to the list
 """
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 from semver import Version
@@ -16,7 +15,7 @@ from firmtrail.http import attention
 from firmtrail.http.attention import FAILING_MAX, Note
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.http.rollouts import Shown, phase_of, shown
+from firmtrail.http.rollouts import Shown, shown, under_way
 from firmtrail.projections import device_current, device_offers, fleet_versions, rollouts
 from firmtrail.projections.device_current import Filter
 from firmtrail.projections.fleet_versions import VersionCount
@@ -38,7 +37,8 @@ RATE_MS = 60_000
 class VersionLine(NamedTuple):
     """Describes a version of a model, and how many devices run it."""
 
-    model: str | None
+    model: str
+    """The empty text for devices without a model."""
     version: str | None
     devices: int
     share: float
@@ -148,7 +148,7 @@ def _lines(
     total = sum(count.devices for count in counts) or 1
     found = [
         VersionLine(
-            count.model,
+            count.model or "",
             count.version,
             count.devices,
             count.devices / total,
@@ -172,11 +172,8 @@ def _rank(text: str | None) -> Version:
 
 async def _rollouts(call: AnyCall, now: ConsistentRead) -> list[Shown]:
     """Returns the newest rollouts that are under way, paused, or wait to begin."""
-    newest = sorted(now.control.rollouts.values(), key=lambda each: -each.position)
-    under_way = (
-        each for each in newest if phase_of(call, now.control, each) not in {"aborted", "withdrawn"}
-    )
-    return [await shown(call, now, each) for each in islice(under_way, ROLLOUTS_MAX)]
+    newest = sorted(under_way(call, now.control), key=lambda each: -each.position)
+    return [await shown(call, now, each) for each in newest[:ROLLOUTS_MAX]]
 
 
 async def adoption_of(

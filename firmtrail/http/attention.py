@@ -15,6 +15,7 @@ from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
+from firmtrail.http.rollouts import phase_of
 from firmtrail.projections import device_current, rollouts
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.publishing.minimum_sizes import LogName
@@ -25,9 +26,14 @@ FAILING_MAX = 10_000
 """Limits the failing devices that a note counts; a note with this number means at least so many."""
 
 ROLLOUTS_MAX = 50
-"""Limits the paused rollouts that have a note, the newest first."""
+"""Limits the paused rollouts that have a note, and those that wait, the newest first."""
 
-type NoteKind = Literal["log_refused", "rebuilding", "halted", "paused", "failing"]
+PENDING_MAX = 10_000
+"""Limits the devices that wait and that a note counts, as `FAILING_MAX` does."""
+
+type NoteKind = Literal[
+    "log_refused", "rebuilding", "halted", "paused", "waiting", "pending", "failing"
+]
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +83,10 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
     if paused:
         _, texts = await rollouts.texts(now.reader, call.log_id)
         found += [_pause(each, texts[each.id]) for each in paused[:ROLLOUTS_MAX]]
+    waiting = sorted(_waiting(call, now.control), key=lambda each: -each.position)
+    found += [_wait(each) for each in waiting[:ROLLOUTS_MAX]]
+    pending = await device_current.count_pending(now.reader, call.log_id, devices_max=PENDING_MAX)
+    found += [_pending(pending)] if pending else []
     failing = await device_current.count_failing(now.reader, call.log_id, devices_max=FAILING_MAX)
     return [*found, _failing(failing)] if failing else found
 
@@ -89,12 +99,19 @@ def _paused(control: Control) -> Iterable[RolloutState]:
             yield each
 
 
+def _waiting(call: AnyCall, control: Control) -> Iterable[RolloutState]:
+    """Yields the rollouts that wait for approval."""
+    for each in control.rollouts.values():
+        if phase_of(call, control, each) == "waiting":
+            yield each
+
+
 async def _halted(call: AnyCall, now: ConsistentRead) -> Note:
     stream = f"project/{call.project}"
     rows = await now.reader.read(log.of_stream(call.log_id, stream))
     halts = [decode(position, text) for position, _, text in rows if "Halted" in text]
     last = next((each for each in reversed(halts) if isinstance(each.event, Halted)), None)
-    everything = "Everything is" if now.control.halt == "all" else "All but rollbacks are"
+    everything = "Everything is" if now.control.halt == "all" else "All but recalls are"
     return Note(
         kind="halted",
         says=f"{everything} halted: no device is offered anything else.",
@@ -113,13 +130,35 @@ def _pause(rollout: RolloutState, texts: RolloutTexts) -> Note:
     )
 
 
+def _name(rollout: RolloutState) -> str:
+    if rollout.is_rollback:
+        return f"recall of {rollout.bad_version} from {rollout.model}"
+    return f"rollout of {rollout.version} to {rollout.model}"
+
+
+def _wait(rollout: RolloutState) -> Note:
+    approvals = f"{len(rollout.approved_by)} of {rollout.approvals} members approved it"
+    return Note(
+        kind="waiting",
+        says=f"The {_name(rollout)} waits for approval: {approvals}.",
+        since=time_text(rollout.started_at_ms),
+        position=max(rollout.position, 0),
+        rollout=rollout.id,
+    )
+
+
 def _pause_text(rollout: RolloutState, texts: RolloutTexts) -> str:
-    name = f"{'rollback' if rollout.is_rollback else 'rollout'} of "
-    name += f"{rollout.bad_version or rollout.version} to {rollout.model}"
+    name = _name(rollout)
     if texts.is_own_pause:
         allowed = f"{rollout.failed_percent} % are allowed"
         return f"The {name} paused itself: {texts.phase}, and {allowed}."
     return f"The {name} is paused{f': {texts.phase}' if texts.phase else ''}."
+
+
+def _pending(devices: int) -> Note:
+    many = f"At least {devices}" if devices == PENDING_MAX else f"{devices}"
+    says = f"{many} devices wait" if devices > 1 else "1 device waits"
+    return Note(kind="pending", says=f"{says} to be accepted or rejected.", devices=devices)
 
 
 def _failing(devices: int) -> Note:

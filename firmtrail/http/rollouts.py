@@ -1,5 +1,6 @@
 """Finds the rollout that a request names, and says how far a rollout is at this moment."""
 
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from firmtrail.http.call import AnyCall
@@ -53,6 +54,13 @@ def phase_of(call: AnyCall, control: Control, found: RolloutState) -> str:
     if is_over and found.phase != "aborted":
         return "withdrawn"
     return state_at(found, call.services.access.now_ms())
+
+
+def under_way(call: AnyCall, control: Control) -> Iterable[RolloutState]:
+    """Yields the rollouts that are not over: those that run, are paused, or wait to begin."""
+    for each in control.rollouts.values():
+        if phase_of(call, control, each) not in {"aborted", "withdrawn"}:
+            yield each
 
 
 def reach_of(call: AnyCall, control: Control, found: RolloutState) -> int:

@@ -115,6 +115,18 @@ FROM (
     WHERE log_id = $1 AND generation = {generation_of(NAME)}
     LIMIT $2) AS found"""
 
+
+_COUNT_PENDING = f"""\
+SELECT count(*)
+FROM (
+    SELECT 1
+    FROM device_current
+    WHERE log_id = $1
+        AND generation = {generation_of(NAME)}
+        AND (pending = 1 OR offered_key IS NOT NULL)
+    LIMIT $2) AS found"""
+
+
 _ALL = "device_current AS device"
 
 _SAYING = "attribute_pairs AS said CROSS JOIN device_current AS device"
@@ -225,6 +237,12 @@ async def count(db: Reader, head: tuple[int, str], which: Filter) -> int:
 async def count_failing(db: Reader, log_id: int, *, devices_max: int) -> int:
     """Returns how many devices fail, up to `devices_max`. Reads an index of these devices only."""
     [[found]] = await db.read(Statement(_COUNT_FAILING, (log_id, devices_max)))
+    return int(found)
+
+
+async def count_pending(db: Reader, log_id: int, *, devices_max: int) -> int:
+    """Returns how many devices wait to be accepted, or have a key that does, up to a maximum."""
+    [[found]] = await db.read(Statement(_COUNT_PENDING, (log_id, devices_max)))
     return int(found)
 
 

@@ -146,7 +146,7 @@ def _rollback(situation: Situation) -> _Finding:
     found = _rollback_of(situation)
     inputs: Inputs = {"version": situation.version}
     if found is None:
-        return None, "no rollback names its version and reaches it", inputs
+        return None, "no recall names its version and reaches it", inputs
     inputs |= _inputs(found, situation)
     if found.phase == "paused":
         return _Verdict("paused", f"rollback {found.id} is paused", rollout=found.id), "", inputs

@@ -81,6 +81,19 @@ async def test_failing_devices_are_counted_as_the_list_counts_them(fleet: Site) 
         await fleet.call("DELETE", D2, caller="operator")
 
 
+async def test_a_rollout_that_waits_for_approval_is_noted_until_it_begins(fleet: Site) -> None:
+    await fleet.call("PATCH", P, caller="admin", json={"approvals": 1})
+    rollout = await roll_out(fleet)
+    [waiting] = await notes(fleet)
+    assert (waiting["kind"], waiting["rollout"]) == ("waiting", rollout)
+    assert waiting["says"] == (
+        "The rollout of 1.1.0 to m waits for approval: 0 of 1 members approved it."
+    )
+    answer = await fleet.call("POST", f"{P}/rollouts/{rollout}/approve", caller="admin", json={})
+    assert answer.status == 200, answer.body
+    assert await notes(fleet) == []
+
+
 async def found(site: Site, text: str, caller: str = "viewer") -> list[tuple[Any, ...]]:
     answer = await site.call("GET", f"{P}/search?q={text}", caller=caller)
     assert answer.status == 200, answer.body

@@ -241,6 +241,9 @@ async def test_devices_that_wait_are_listed_and_accepted_or_rejected(fleet: Site
     html = await read_page(fleet, "/devices?pending=true")
     assert re.findall(rf'href="{CONSOLE}/devices/(\w+)"', html) == ["n1", "n2"]
     assert "n1" not in await read_page(fleet, "/devices?pending=false")
+    [note] = (await fleet.get(f"{P}/attention")).json["items"]
+    assert (note["kind"], note["devices"]) == ("pending", 2)
+    assert "/devices?pending=true" in await read_page(fleet, "")
     assert (await fleet.get(f"{CONSOLE}/devices?pending=true&as_of=@3")).status == 422
     assert "Accept…" not in await read_page(fleet, "/devices/n1", "viewer")
     assert "waits to be accepted" in await read_page(fleet, "/devices/n1")

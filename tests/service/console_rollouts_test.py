@@ -232,7 +232,7 @@ async def test_a_rollout_that_waits_is_approved_by_another_member_or_rejected(
     first, second = await roll_out(fleet), await roll_out(fleet)
     path = f"/rollouts/{first}"
     own = await read_page(fleet, path)
-    assert "0 of 1: another member has to approve it" in text_of(own)
+    assert "0 of 1: another member that may start rollouts has to approve it" in text_of(own)
     assert "Approve…" not in own and "Reject…" in own
     assert "Approve…" not in await read_page(fleet, path, "viewer")
     assert "Approve…" in await read_page(fleet, path, "admin")
@@ -260,6 +260,13 @@ async def test_a_rollout_that_is_scheduled_says_when_it_starts(fleet: Site) -> N
 )
 async def test_an_unknown_rollout_is_404(fleet: Site, path: str) -> None:
     assert (await fleet.get(f"{CONSOLE}{path}", "operator")).status == 404
+
+
+async def test_the_page_of_a_halt_counts_only_rollouts_that_are_not_over(fleet: Site) -> None:
+    over, paused = await roll_out(fleet), await roll_out(fleet)
+    await post(fleet, f"rollouts/{over}/abort")
+    await post(fleet, f"rollouts/{paused}/pause")
+    assert "1 rollouts and recalls are under way" in text_of(await read_page(fleet, "/halt"))
 
 
 async def test_a_project_is_halted_and_the_halt_ended(fleet: Site) -> None:

@@ -8,6 +8,7 @@ from firmtrail.console.confirm import Choice, Confirmation, ConfirmationForm, Fi
 from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
 from firmtrail.http.call import Call
 from firmtrail.http.decisions import consistent_read
+from firmtrail.http.rollouts import under_way
 from firmtrail.projections import fleet_versions
 
 HALT = f"{PROJECT}/halt"
@@ -31,7 +32,7 @@ async def get_halt(call: Call[HaltQuery, None]) -> web.Response:
     is_all = call.query.all
     async with consistent_read(call) as now:
         _, counts = await fleet_versions.counts(now.reader, call.log_id)
-        running = [each for each in now.control.rollouts.values() if each.phase == "running"]
+        rollouts = [*under_way(call, now.control)]
     asked = Confirmation(
         title=f"Halt {call.project}",
         lead="Every device that asks is offered nothing, until somebody ends the halt. Devices "
@@ -41,7 +42,7 @@ async def get_halt(call: Call[HaltQuery, None]) -> web.Response:
         back=(),
         numbers=(
             Figure("devices are offered nothing", sum(each.devices for each in counts), "bad"),
-            Figure("rollouts and recalls are under way", len(running)),
+            Figure("rollouts and recalls are under way", len(rollouts)),
         ),
         choices=(
             Choice("all but recalls", {"all": None}, not is_all),
@@ -66,13 +67,13 @@ async def post_halt(call: Call[PageQuery, HaltForm]) -> web.Response:
 async def get_resume(call: Call[PageQuery, None]) -> web.Response:
     """Ask to confirm the end of the halt."""
     async with consistent_read(call) as now:
-        running = [each for each in now.control.rollouts.values() if each.phase == "running"]
+        rollouts = [*under_way(call, now.control)]
     asked = Confirmation(
         title=f"End the halt of {call.project}",
         lead="Devices that ask are offered versions again.",
         button="End the halt",
         back=(),
-        numbers=(Figure("rollouts and recalls continue", len(running)),),
+        numbers=(Figure("rollouts and recalls continue", len(rollouts)),),
         is_dangerous=False,
         nav="fleet",
     )
