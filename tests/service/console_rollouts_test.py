@@ -85,7 +85,7 @@ async def test_a_form_that_is_sent_again_with_other_values_is_refused(fleet: Sit
     fields = hidden_fields(tried)
     assert (await send(fleet, "/rollouts/start", fields)).status == 303
     for other in ({"version": "1.2.0"}, {"percent": "5"}):
-        answer = await send(fleet, "/rollouts/start", fields | other)
+        answer = await send(fleet, "/rollouts/start", {**fields, **other})
         assert answer.status == 409
         assert "with other values" in answer.body.decode()
     [started] = (await fleet.get(f"{P}/rollouts")).json["items"]
