@@ -40,9 +40,9 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     look = decisions.look_at
 
-    async def counting(call: Any, running: str | None = None) -> Any:
+    async def counting(call: Any, running: str | None = None, **members: Any) -> Any:
         names.append(call.path("device"))
-        return await look(call, running)
+        return await look(call, running, **members)
 
     monkeypatch.setattr(decisions, "look_at", counting)
     return names

@@ -57,7 +57,7 @@ async def test_requests_are_counted_by_route(site: Site) -> None:
     await site.report({"version": "1.0.0"})
     text = (await site.call("GET", "/metrics")).body.decode()
     route = "/api/v1/projects/{project}/devices/{device}/reports"
-    assert f'method="POST",route="{route}",status="201"' in text
+    assert f'method="POST",protocol="native",route="{route}",status="201"' in text
     assert "d1" not in text
 
 

@@ -169,7 +169,9 @@ async def test_an_admin_lists_every_token_and_login_of_the_members(person: Site)
     await issue(person, "mine", "child")
     answer = await person.get(f"{P}/tokens?limit=500&count=true")
     items = answer.json["items"]
-    assert answer.json["total"] == len(items) == 5 + 2 + 2
+    assert answer.json["total"] == len(items) == 5 + 2 + 3 + 2, (
+        "tokens of roles, logins, sessions, and what the test issued"
+    )
     held = {(each["name"], each["kind"]): each for each in items if each["holder"] == operator}
     assert set(held) == {
         ("for a test", "token"),
@@ -182,7 +184,7 @@ async def test_an_admin_lists_every_token_and_login_of_the_members(person: Site)
     assert (login["role"], login["issued_by"]) == (None, None)
     for text in person.credentials.values():
         assert text.encode() not in answer.body
-    assert len((await person.get(f"{P}/tokens", Accept=NDJSON)).body.splitlines()) == 9
+    assert len((await person.get(f"{P}/tokens", Accept=NDJSON)).body.splitlines()) == 12
     for caller in ("viewer", "operator", "auditor", "gateway", "device"):
         assert (await person.get(f"{P}/tokens", caller)).status == 403, caller
     assert (await person.get(f"{P}/tokens", "stranger")).status == 404
@@ -229,7 +231,7 @@ async def test_expired_and_ended_tokens_are_not_listed(person: Site) -> None:
     assert await end(person, f"{P}/tokens/{ended['id']}", "admin") == 204
     await asyncio.sleep(1.1)
     names = {each["name"] for each in (await person.get(f"{P}/tokens?limit=500")).json["items"]}
-    assert names == {"for a test", "login"}
+    assert names == {"for a test", "login", "console"}
 
 
 USER_ROUTES: tuple[tuple[str, str, Any], ...] = (
