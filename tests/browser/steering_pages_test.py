@@ -78,7 +78,7 @@ async def test_a_release_is_recalled_in_three_clicks_with_the_numbers_before_the
         assert "devices run it" in numbers and "have no earlier good version" in numbers
         await page.get_by_label("Why").fill("The valve sticks below zero")
         await page.get_by_role("button", name="Recall 1.6.1").click()
-        await page.get_by_role("heading", name="Recall of 1.6.1 on pump").wait_for()
+        await page.get_by_role("heading", name="Recall of 1.6.1 from pump").wait_for()
         ordered = await page.locator(".trail").inner_text()
         assert "ana@example.org" in ordered and "The valve sticks below zero" in ordered
         assert visit.faults == []
