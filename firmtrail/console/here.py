@@ -4,6 +4,7 @@ Links carry the moment of the past that the page shows, so a person stays in it 
 A page of the past offers no action.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -12,7 +13,7 @@ import msgspec
 from firmtrail.console import files
 from firmtrail.http.call import AnyCall
 
-type QueryValue = str | int | None
+type QueryValue = str | int | Sequence[str] | None
 
 
 class Moment(NamedTuple):
@@ -102,4 +103,4 @@ def part_of(call: AnyCall) -> str | None:
 
 def _query_text(query: dict[str, QueryValue]) -> str:
     given = {name: value for name, value in query.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""
+    return f"?{urlencode(given, doseq=True)}" if given else ""

@@ -37,11 +37,16 @@ async def device(site: Site, path: str = D) -> Any:
         "silent_for=3600",
         "q=d",
         "q=e",
+        "pending=false",
+        "attribute=site:hamburg",
+        "attribute=site:hamburg&attribute=site:bremen",
     ],
 )
 async def test_a_filter_lists_what_the_api_lists(fleet: Site, query: str) -> None:
     new = {"device": "e1", "model": "m", "cohort": "north", "tags": ["t"]}
     await post(fleet, "devices", [new, {"device": "e2"}])
+    said = {"mode": "merge", "data": {"site": "hamburg"}}
+    await fleet.call("PUT", f"{P}/devices/e1/attributes", caller="operator", json=said)
     asked = "&".join(part for part in query.split("&") if not part.endswith("="))
     api = (await fleet.get(f"{P}/devices?{asked}")).json["items"]
     assert await listed(fleet, f"?{query}") == [each["device"] for each in api]

@@ -3,23 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 from aiohttp import web
 
 from firmtrail.console import render
 from firmtrail.console.here import Moment
 from firmtrail.console.rows import PROJECT, PartName, page
 from firmtrail.events.times import time_ms
-from firmtrail.http import query_times
-from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import ConsistentRead, consistent_read
-from firmtrail.http.errors import invalid_parameter
-from firmtrail.http.scalars import AsOf, DeviceName, DevicePrefix, Name, Seconds, VersionText
-from firmtrail.projections import check_in, device_current, fleet_past, fleet_versions, outdated
-from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.http import device_lists, query_times
+from firmtrail.http.call import Call
+from firmtrail.http.decisions import consistent_read
+from firmtrail.http.device_lists import DeviceFilters
+from firmtrail.http.scalars import AsOf, DeviceName
+from firmtrail.projections import check_in, fleet_past, fleet_versions, outdated
+from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.projections.fleet_past import Past
 from firmtrail.projections.fleet_versions import VersionCount
-from firmtrail.projections.outdated import Outdated
 from firmtrail.rules import release
 from firmtrail.rules.device import FAILING
 from firmtrail.rules.release import CurrentReleases
@@ -32,20 +30,6 @@ NAMES_MAX = 200
 
 SPANS = {"3600": "an hour", "86400": "a day", "604800": "a week", "2592000": "30 days"}
 """The spans of silence that the filter offers; the address takes any number of seconds."""
-
-
-class DeviceFilters(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds the filters of the list, as the API has them."""
-
-    version: VersionText | None = None
-    model: Name | None = None
-    cohort: Name | None = None
-    tag: Name | None = None
-    outdated: bool | None = None
-    pending: bool | None = None
-    failing: bool | None = None
-    silent_for: Seconds | None = None
-    q: DevicePrefix | None = None
 
 
 class DevicesPageQuery(DeviceFilters, frozen=True, kw_only=True):
@@ -67,54 +51,14 @@ class Listed(NamedTuple):
     counts: Sequence[VersionCount]
 
 
-def filter_of(call: AnyCall, filters: DeviceFilters) -> Filter:
-    """Returns the filter without `outdated`, which needs the releases."""
-    silent_since_ms = None
-    if filters.silent_for is not None:
-        silent_since_ms = call.services.access.now_ms() - filters.silent_for * 1000
-    return Filter(
-        version=filters.version,
-        model=filters.model,
-        cohort=filters.cohort,
-        tag=filters.tag,
-        failing=filters.failing,
-        silent_since_ms=silent_since_ms,
-        prefix=filters.q,
-        waiting=filters.pending,
-    )
-
-
-async def filter_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> Filter:
-    """Returns the filter for devices as they are now."""
-    which = filter_of(call, filters)
-    if filters.outdated is None:
-        return which
-    _, known = await outdated.now(now.reader, call.log_id, wanted=filters.outdated)
-    return which._replace(outdated=known)
-
-
 def set_filters(filters: DeviceFilters) -> dict[str, Any]:
     """Returns the filters that are set, as an address has them."""
     values = {name: getattr(filters, name) for name in DeviceFilters.__struct_fields__}
     return {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in values.items()
-        if value is not None
+        if value is not None and value != ()
     }
-
-
-async def page_now(
-    call: AnyCall, now: ConsistentRead, filters: DeviceFilters, *, after: str, limit: int
-) -> tuple[list[CurrentDevice], str | None]:
-    """Returns the next devices that the filters match, and the last one that was looked at if more
-    may follow."""
-    which = await filter_now(call, now, filters)
-    head = (call.log_id, call.project)
-    _, found = await device_current.page(now.reader, head, which, after=after, limit=limit + 1)
-    kept = [
-        each for each in found[:limit] if which.outdated is None or which.outdated.finds(each.state)
-    ]
-    return kept, found[limit - 1].state.device if len(found) > limit else None
 
 
 async def get_devices(call: Call[DevicesPageQuery, None]) -> web.Response:
@@ -153,7 +97,9 @@ def _outdated_since(current: CurrentReleases) -> Any:
 async def _now(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
     async with consistent_read(call) as now:
         after = call.query.after or ""
-        found, last = await page_now(call, now, call.query, after=after, limit=SHOWN_MAX)
+        found, last = await device_lists.page_now(
+            call, now, call.query, after=after, limit=SHOWN_MAX
+        )
         states = [each.state for each in found]
         now_ms = call.services.access.now_ms()
         targets = await check_in.targets(
@@ -166,15 +112,11 @@ async def _now(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
 
 async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
     query, db = call.query, call.services.db
-    if query.silent_for is not None:
-        raise invalid_parameter("silent_for", "is known only for the present")
-    if query.pending is not None:
-        raise invalid_parameter("pending", "is known only for the present")
+    device_lists.check_past(query)
     stop = await query_times.size_as_of(call, query.as_of or "")
-    past, which = Past(call.log_id, stop), filter_of(call, query)
+    past = Past(call.log_id, stop)
     current = await outdated.current_then(db, past.log_id, stop)
-    if query.outdated is not None:
-        which = which._replace(outdated=Outdated(query.outdated, current))
+    which = device_lists.filter_then(call, query, current)
     states = await fleet_past.page(db, past, which, after=query.after or "", limit=SHOWN_MAX + 1)
     _, counts = await fleet_versions.counts(db, call.log_id, stop)
     at_ms = None if str(query.as_of).startswith("@") else time_ms(query.as_of or "")
@@ -201,8 +143,7 @@ async def _count(call: Call[DevicesPageQuery, None]) -> int | None:
     if call.query.as_of is not None:
         return None
     async with consistent_read(call) as now:
-        which = await filter_now(call, now, call.query)
-        return await device_current.count(now.reader, (call.log_id, call.project), which)
+        return await device_lists.count_now(call, now, call.query)
 
 
 ROUTES = (page(DEVICES, get_devices, query=DevicesPageQuery, has_past=True, is_view=True),)

@@ -15,20 +15,15 @@ from firmtrail.commands import steering
 from firmtrail.commands.devices import WantedChange
 from firmtrail.console import render
 from firmtrail.console.pages.device_orders import ASKED_FOR_S, tags_of
-from firmtrail.console.pages.devices import (
-    DEVICES,
-    DeviceFilters,
-    filter_now,
-    page_now,
-    set_filters,
-)
+from firmtrail.console.pages.devices import DEVICES, set_filters
 from firmtrail.console.rows import HTML, action
 from firmtrail.events.fleet import DeviceChanged
+from firmtrail.http import device_lists
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
+from firmtrail.http.device_lists import DeviceFilters
 from firmtrail.http.errors import invalid_parameter
 from firmtrail.http.scalars import DeviceName, Name
-from firmtrail.projections import device_current
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.device import Refused
@@ -92,8 +87,7 @@ def _shown(
 
 async def _matching(call: Call[None, BulkForm]) -> int:
     async with consistent_read(call) as now:
-        which = await filter_now(call, now, call.body)
-        return await device_current.count(now.reader, (call.log_id, call.project), which)
+        return await device_lists.count_now(call, now, call.body)
 
 
 async def _next(call: Call[None, BulkForm]) -> tuple[list[str], str | None]:
@@ -103,7 +97,7 @@ async def _next(call: Call[None, BulkForm]) -> tuple[list[str], str | None]:
         left = sorted({name for name in form.device if name > after})
         return left[:BATCH], left[BATCH - 1] if len(left) > BATCH else None
     async with consistent_read(call) as now:
-        found, last = await page_now(call, now, form, after=after, limit=BATCH)
+        found, last = await device_lists.page_now(call, now, form, after=after, limit=BATCH)
     return [each.state.device for each in found], last
 
 

@@ -11,30 +11,29 @@ from msgspec import UNSET, Meta, UnsetType
 from firmtrail.access import attributes as said_of_itself
 from firmtrail.events.fleet import DeviceChanged, DeviceRegistered, Status
 from firmtrail.eventstore import log
-from firmtrail.http import lists, query_times, respond
+from firmtrail.http import device_lists, lists, query_times, respond
 from firmtrail.http.api.rows import READ, D, P, listing, resource
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import ConsistentRead, case_of, device_saying_and_control
-from firmtrail.http.errors import NotFound, invalid_parameter
-from firmtrail.http.lists import ListPage, ListQuery, SortKey
+from firmtrail.http.device_lists import DeviceFilters
+from firmtrail.http.errors import NotFound
+from firmtrail.http.lists import ListPage, SortKey
 from firmtrail.http.scalars import (
     AsOf,
-    AttributePair,
+    Cursor,
     DeviceName,
-    DevicePrefix,
+    Limit,
     Name,
-    Seconds,
     Secret,
     Sha256,
     Time,
     VersionText,
 )
 from firmtrail.projections import check_in, device_current, fleet_past, outdated
-from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.projections.device_current import CurrentDevice
 from firmtrail.projections.fleet_past import Past
-from firmtrail.projections.outdated import Outdated
-from firmtrail.rules import attributes, release, target
+from firmtrail.rules import release, target
 from firmtrail.rules.device import FAILING, ClockFault, DeviceState
 from firmtrail.rules.release import CurrentReleases
 
@@ -108,19 +107,12 @@ class DeviceQuery(msgspec.Struct, frozen=True, kw_only=True):
     at: Time | None = None
 
 
-class DevicesQuery(ListQuery, frozen=True, kw_only=True):
-    """Filters the devices."""
+class DevicesQuery(DeviceFilters, frozen=True, kw_only=True):
+    """Filters the devices. Its parameters are also those of every list: a Struct has one base."""
 
-    version: VersionText | None = None
-    model: Name | None = None
-    cohort: Name | None = None
-    tag: Name | None = None
-    outdated: bool | None = None
-    failing: bool | None = None
-    silent_for: Seconds | None = None
-    q: DevicePrefix | None = None
-    pending: bool | None = None
-    attribute: tuple[AttributePair, ...] = ()
+    limit: Limit = 50
+    cursor: Cursor | None = None
+    count: bool = False
     as_of: AsOf | None = None
     at: Time | None = None
 
@@ -130,38 +122,24 @@ async def get_devices(call: Call[DevicesQuery, None]) -> web.StreamResponse:
     query = call.query
     if query.as_of is None and query.at is None:
         return await _devices_now(call)
-    if query.silent_for is not None:
-        raise invalid_parameter("silent_for", "is known only for the present")
-    if query.attribute:
-        raise invalid_parameter("attribute", "is known only for the present")
+    device_lists.check_past(query)
     return await _devices_then(call, await _past(call))
 
 
 async def _devices_now(call: Call[DevicesQuery, None]) -> web.StreamResponse:
-    head = (call.log_id, call.project)
-
     def fetching(now: ConsistentRead) -> lists.FetchPage:
         async def fetch(place: SortKey | None, limit: int) -> ListPage:
-            which = await _filter_now(call, now)
-            _, found = await device_current.page(
-                now.reader, head, which, after=lists.text_before(place), limit=limit + 1
+            after = lists.text_before(place)
+            kept, last = await device_lists.page_now(
+                call, now, call.query, after=after, limit=limit
             )
-            kept = [
-                each
-                for each in found[:limit]
-                if which.outdated is None or which.outdated.finds(each.state)
-            ]
             items = await _shown_with_targets(call, now, kept)
-            end = lists.next_key(found, limit, lambda each: (each.state.device,))
-            return ListPage(items, end, now.size)
+            return ListPage(items, None if last is None else (last,), now.size)
 
         return fetch
 
     def counting(now: ConsistentRead) -> lists.CountItems:
-        async def count() -> int:
-            return await device_current.count(now.reader, head, await _filter_now(call, now))
-
-        return count
+        return partial(device_lists.count_now, call, now, call.query)
 
     return await lists.answer_consistently(call, Device, fetching, counting)
 
@@ -179,19 +157,10 @@ async def _shown_with_targets(
     ]
 
 
-async def _filter_now(call: Call[DevicesQuery, None], now: ConsistentRead) -> Filter:
-    wanted = call.query.outdated
-    if wanted is None:
-        return _filter(call)
-    _, known = await outdated.now(now.reader, call.log_id, wanted=wanted)
-    return _filter(call)._replace(outdated=known)
-
-
 async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
-    db, which = call.services.db, _filter(call)
+    db = call.services.db
     current = await outdated.current_then(db, past.log_id, past.stop)
-    if (wanted := call.query.outdated) is not None:
-        which = which._replace(outdated=Outdated(wanted, current))
+    which = device_lists.filter_then(call, call.query, current)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         states = await fleet_past.page(
@@ -201,24 +170,6 @@ async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.Strea
         return lists.page_of(states, limit, lambda one: (one.device,), show, log_size=past.stop)
 
     return await lists.answer(call, Device, fetch)
-
-
-def _filter(call: Call[DevicesQuery, None]) -> Filter:
-    query = call.query
-    silent_since_ms = None
-    if query.silent_for is not None:
-        silent_since_ms = call.services.access.now_ms() - query.silent_for * 1000
-    return Filter(
-        version=query.version,
-        model=query.model,
-        cohort=query.cohort,
-        tag=query.tag,
-        failing=query.failing,
-        silent_since_ms=silent_since_ms,
-        prefix=query.q,
-        waiting=query.pending,
-        pairs=tuple(attributes.pair(each) for each in query.attribute),
-    )
 
 
 async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Past:

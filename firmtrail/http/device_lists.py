@@ -1,0 +1,96 @@
+"""Selects the devices of a list of the API or the console, now and as of a moment of the past."""
+
+import msgspec
+
+from firmtrail.http.call import AnyCall
+from firmtrail.http.decisions import ConsistentRead
+from firmtrail.http.errors import invalid_parameter
+from firmtrail.http.scalars import AttributePair, DevicePrefix, Name, Seconds, VersionText
+from firmtrail.projections import device_current, outdated
+from firmtrail.projections.device_current import CurrentDevice, Filter
+from firmtrail.projections.outdated import Outdated
+from firmtrail.rules import attributes
+from firmtrail.rules.release import CurrentReleases
+
+
+class DeviceFilters(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the filters of a list of devices."""
+
+    version: VersionText | None = None
+    model: Name | None = None
+    cohort: Name | None = None
+    tag: Name | None = None
+    outdated: bool | None = None
+    failing: bool | None = None
+    silent_for: Seconds | None = None
+    q: DevicePrefix | None = None
+    pending: bool | None = None
+    attribute: tuple[AttributePair, ...] = ()
+
+
+_OF_THE_PRESENT = ("silent_for", "pending", "attribute")
+"""The filters by facts that have no past."""
+
+
+async def filter_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> Filter:
+    """Returns the filter for devices as they are now."""
+    which = _filter(call, filters)
+    if filters.outdated is None:
+        return which
+    _, known = await outdated.now(now.reader, call.log_id, wanted=filters.outdated)
+    return which._replace(outdated=known)
+
+
+def filter_then(call: AnyCall, filters: DeviceFilters, current: CurrentReleases) -> Filter:
+    """Returns the filter for devices as they were when `current` could outdate them. Raises
+    `Invalid` for a filter by a fact that has no past."""
+    check_past(filters)
+    which = _filter(call, filters)
+    if filters.outdated is None:
+        return which
+    return which._replace(outdated=Outdated(filters.outdated, current))
+
+
+def check_past(filters: DeviceFilters) -> None:
+    """Raises `Invalid` if a filter is by a fact that has no past."""
+    for name in _OF_THE_PRESENT:
+        if getattr(filters, name) not in {None, ()}:
+            raise invalid_parameter(name, "is known only for the present")
+
+
+async def page_now(
+    call: AnyCall, now: ConsistentRead, filters: DeviceFilters, *, after: str, limit: int
+) -> tuple[list[CurrentDevice], str | None]:
+    """Returns the next devices that the filters match, and the last one that was looked at if more
+    may follow."""
+    which = await filter_now(call, now, filters)
+    head = (call.log_id, call.project)
+    _, found = await device_current.page(now.reader, head, which, after=after, limit=limit + 1)
+    kept = [
+        each for each in found[:limit] if which.outdated is None or which.outdated.finds(each.state)
+    ]
+    return kept, found[limit - 1].state.device if len(found) > limit else None
+
+
+async def count_now(call: AnyCall, now: ConsistentRead, filters: DeviceFilters) -> int:
+    """Returns how many devices the filters match."""
+    which = await filter_now(call, now, filters)
+    return await device_current.count(now.reader, (call.log_id, call.project), which)
+
+
+def _filter(call: AnyCall, filters: DeviceFilters) -> Filter:
+    """Returns the filter without `outdated`, which needs the releases."""
+    silent_since_ms = None
+    if filters.silent_for is not None:
+        silent_since_ms = call.services.access.now_ms() - filters.silent_for * 1000
+    return Filter(
+        version=filters.version,
+        model=filters.model,
+        cohort=filters.cohort,
+        tag=filters.tag,
+        failing=filters.failing,
+        silent_since_ms=silent_since_ms,
+        prefix=filters.q,
+        waiting=filters.pending,
+        pairs=tuple(attributes.pair(each) for each in filters.attribute),
+    )
