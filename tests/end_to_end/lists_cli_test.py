@@ -71,7 +71,7 @@ def acme(database: str) -> Acme:
 def test_projects_and_members_are_listed_and_ended(acme: Acme) -> None:
     assert [each["project"] for each in acme.json("project", "list")] == ["acme"]
     assert acme.json("project", "show", "acme")["follow_latest"] is False
-    assert "follow latest      no" in acme.rows("project", "show", "acme")
+    assert "follow latest         no" in acme.rows("project", "show", "acme")
     assert (
         "bob@example.org is viewer" in acme.done("user", "role", "bob@example.org", "viewer").said
     )

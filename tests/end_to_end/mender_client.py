@@ -1,7 +1,6 @@
 """Runs Debian's mender-client as a device of its own: in a mount namespace, with its own folders in
 place of those that the client has fixed names for."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +26,6 @@ case "$1" in
 esac
 exit 0
 """
-
-
-def is_installed() -> bool:
-    """Returns whether the client, its tool and a way to give it folders of its own are there."""
-    return all(shutil.which(each) for each in (CLIENT, TOOL, PUBLISHER, "unshare"))
 
 
 def artifact(folder: Path, name: str, payload: bytes) -> Path:

@@ -7,18 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import ClientSession
 
 from tests.databases import migrate_now
 from tests.end_to_end.command import firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
-from tests.end_to_end.mender_client import MenderClient, artifact, is_installed, publisher
+from tests.end_to_end.mender_client import MenderClient, artifact, publisher
 from tests.end_to_end.site import P, get, post
 
 WAIT_S = 90
-
-pytestmark = pytest.mark.skipif(not is_installed(), reason="needs Debian's mender-client")
 
 
 class Fleet:

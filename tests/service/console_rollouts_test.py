@@ -193,7 +193,7 @@ async def test_hostile_details_and_reasons_are_shown_as_text(fleet: Site) -> Non
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
 
-async def test_a_plan_is_shown_with_its_phases_and_begins_the_next_when_told(fleet: Site) -> None:
+async def test_a_plan_is_shown_with_its_phases_and_begins_the_next_on_request(fleet: Site) -> None:
     when = {"installed_percent": 90, "min_reports": 50}
     phases = [{"percent": 1.5, "after_s": 3600, "when": when}, {"percent": 20}, {"percent": 60}]
     window = {"cron": "* 3 * * *", "duration_s": 7200, "timezone": "device"}

@@ -118,8 +118,8 @@ class Sender:
         with without_collections():
             for name, (method, path, made) in rows.items():
                 for kind, filler in FILLERS.items():
-                    told, body = f"{name} of {kind}, {size}", made(filler, size)
-                    await self.send(told, method, path, body, Authorization=authorization)
+                    name_of_case, body = f"{name} of {kind}, {size}", made(filler, size)
+                    await self.send(name_of_case, method, path, body, Authorization=authorization)
 
 
 @pytest.mark.parametrize("size", BYTES)
@@ -155,8 +155,10 @@ async def test_no_identity_of_a_stranger_occupies_the_event_loop(fleet: Site) ->
             for identity in (named(filler, 28_000), b'{"a":%b}' % filled(filler, 28_000)):
                 body = asked(identity, tenant)
                 signed = b64encode(KEY.sign(body)).decode()
-                told = f"{kind}, tenant {tenant}"
-                statuses.add(await sender.send(told, "POST", AUTH, body, X_Men_Signature=signed))
+                name_of_case = f"{kind}, tenant {tenant}"
+                statuses.add(
+                    await sender.send(name_of_case, "POST", AUTH, body, X_Men_Signature=signed)
+                )
     assert statuses <= {401, 413, 429}
 
 
