@@ -1,11 +1,10 @@
-"""`firmtrail rollout plan`, `approve` and `reject`: the phases of a rollout, and its approval."""
+"""`firmtrail rollout plan` and `reject`: the phases of a rollout, and the end of one that waits."""
 
 from urllib.parse import quote
 
 import click
 
 from firmtrail.cli import (
-    local,
     output,
     remote,
     rollout_reads,  # noqa: F401 (adds its commands)
@@ -32,20 +31,6 @@ def plan(
         click.echo(f"Rollout {rollout_id} has no plan: it reaches {shown['percent']:g} %.")
         return
     output.show_list(plan_rows(shown["phases"]), json=False)
-
-
-@rollout.command("approve")
-@click.argument("rollout_id", metavar="ID")
-@remote.project_option
-@click.option("--reason", help="The reason. It is stored outside the log, so it can be erased.")
-@remote.service_options
-@output.json_option
-def approve(
-    service: remote.Service, /, *, rollout_id: str, project: str, reason: str | None, json: bool
-) -> None:
-    """Approve a rollout that waits for it. Needs the token of another member than its starter."""
-    path = remote.path(project, "rollouts", rollout_id, "approve")
-    show_state(service.ask("POST", path, local.without_none({"reason": reason})), json=json)
 
 
 @rollout.command("reject")

@@ -210,6 +210,7 @@ def _command(name: str, summary: str) -> None:
 _command("pause", "Pause a rollout: it offers nothing until it is resumed.")
 _command("resume", "Resume a paused rollout. Earlier failures no longer count towards pausing.")
 _command("abort", "End a rollout for good: it offers nothing more.")
+_command("approve", "Approve a rollout that waits for it; its starter can't.")
 
 
 @click.command()

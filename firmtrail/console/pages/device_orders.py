@@ -84,13 +84,19 @@ async def _device(call: AnyCall) -> tuple[int, DeviceState]:
     return seen.counts.size, seen.state
 
 
+def _asked(state: DeviceState, **members: Any) -> Confirmation:
+    """Returns a confirmation of a change of this device; no change of a device takes a reason."""
+    back = ("devices", state.device)
+    return Confirmation(back=back, takes_reason=False, nav="devices", **members)
+
+
 def _pin(state: DeviceState) -> Confirmation:
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Pin {state.device}",
         lead="A pinned device gets this version, up or down, whatever rollouts say. Leave the "
         "field empty to remove the pin.",
         button="Set the pin",
-        back=("devices", state.device),
         fields=(
             FormField(
                 "version",
@@ -99,104 +105,88 @@ def _pin(state: DeviceState) -> Confirmation:
                 f"It runs {state.version or 'an unknown version'}.",
             ),
         ),
-        takes_reason=False,
         is_dangerous=False,
-        nav="devices",
     )
 
 
 def _labels(state: DeviceState) -> Confirmation:
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Labels of {state.device}",
         lead="Rollouts choose devices by model, cohort and tag.",
         button="Save",
-        back=("devices", state.device),
         fields=(
             FormField("model", "Model", state.model or ""),
             FormField("cohort", "Cohort", state.cohort or ""),
             FormField("tags", "Tags", " ".join(state.tags), "With spaces between them."),
         ),
-        takes_reason=False,
         is_dangerous=False,
-        nav="devices",
     )
 
 
 def _retry(state: DeviceState) -> Confirmation:
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Let {state.device} try again",
         lead="Its failed attempts at this version are forgotten, so that it is offered again.",
         button="Clear the attempts",
-        back=("devices", state.device),
-        fields=(FormField("version", "Version", "", None, True),),  # noqa: FBT003
-        takes_reason=False,
+        fields=(FormField("version", "Version", is_required=True),),
         is_dangerous=False,
-        nav="devices",
     )
 
 
 def _secret(state: DeviceState) -> Confirmation:
-    return Confirmation(
+    return _asked(
+        state,
         title=f"New secret for {state.device}",
         lead="Its present secrets end immediately, and the new one is shown once. Until the device "
         "has it, the device cannot call.",
         button="Make a new secret",
-        back=("devices", state.device),
-        takes_reason=False,
-        nav="devices",
     )
 
 
 def _decommission(state: DeviceState) -> Confirmation:
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Decommission {state.device}",
         lead="Its secrets end and it is offered nothing more. Its history stays, and it can be "
         "restored with a new secret.",
         button="Decommission it",
-        back=("devices", state.device),
         numbers=(Figure("is what it runs", state.version or "unknown"),),
-        takes_reason=False,
-        nav="devices",
     )
 
 
 def _restore(state: DeviceState) -> Confirmation:
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Restore {state.device}",
         lead="It comes back with its history, and gets a new secret, which is shown once.",
         button="Restore it",
-        back=("devices", state.device),
-        takes_reason=False,
         is_dangerous=False,
-        nav="devices",
     )
 
 
 def _accept(state: DeviceState) -> Confirmation:
     key = state.offered_key
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Accept {state.device}",
         lead="It may call, report and get updates from now on. A key that is accepted ends every "
         "earlier credential of the device: compare it with that of the device first.",
         button="Accept it",
-        back=("devices", state.device),
         numbers=() if key is None else (Figure("is the SHA-256 of its key", key),),
         hidden={} if key is None else {"offered": key},
-        takes_reason=False,
         is_dangerous=False,
-        nav="devices",
     )
 
 
 def _reject(state: DeviceState) -> Confirmation:
     lead = "The device is decommissioned." if state.pending else "The device keeps its present key."
-    return Confirmation(
+    return _asked(
+        state,
         title=f"Reject {state.device if state.pending else f'the key of {state.device}'}",
         lead=lead,
         button="Reject it",
-        back=("devices", state.device),
-        takes_reason=False,
-        nav="devices",
     )
 
 

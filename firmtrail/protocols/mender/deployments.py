@@ -165,8 +165,8 @@ async def _progressed(call: AnyCall, named: NamedAction, status: str) -> None:
 
 
 def _over(named: NamedAction) -> Refused:
-    told = f"Deployment {named.ordinal} is over: the device should give it up."
-    return Refused("action_over", told)
+    detail = f"Deployment {named.ordinal} is over: the device should give it up."
+    return Refused("action_over", detail)
 
 
 async def put_log(call: AnyCall) -> web.Response:
