@@ -108,32 +108,53 @@ def services(
         clients=clients,
         gate=Gate(connections or bounds(), clients, metrics),
         metrics=metrics,
-        outdated=FleetTotals(db),
         shared=SharedReads(),
-        adoption=Adoption(db),
-        devices=Coalescer(db, device_current.load_live),
-        histories=Coalescer(db, device_history.pages),
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
         followings=[*([publisher.following] if publisher else []), *followings],
-        reads=Reads(db),
         silence=Silence(db, recorder, access.seen),
         streams=ConcurrencyLimit(streams_max),
         replays=ConcurrencyLimit(REPLAYS_MAX),
-        check_ins=Coalescer(db, check_in.load),
-        saying=Coalescer(db, check_in.load_saying),
-        polling=Coalescer(db, check_in.load_polling),
-        ways_back=Coalescer(db, device_history.runs),
-        watch=Watch(db),
         device_waits=ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),
         people_waits=ConcurrencyLimit(
             concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
         ),
         uploads=ConcurrencyLimit(uploads.UPLOADS_MAX),
         stores=Stores(publisher, options.get("artifacts")),
+        **_readers(db),
         **options,
     )
+
+
+class _Readers(TypedDict):
+    """Names the fields of `Services` that need only the database."""
+
+    outdated: FleetTotals
+    adoption: Adoption
+    reads: Reads
+    watch: Watch
+    devices: Coalescer[tuple[int, str]]
+    histories: Coalescer[Any]
+    check_ins: Coalescer[tuple[int, str]]
+    saying: Coalescer[tuple[int, str]]
+    polling: Coalescer[tuple[int, str]]
+    ways_back: Coalescer[tuple[int, str, str, int]]
+
+
+def _readers(db: Database) -> _Readers:
+    return {
+        "outdated": FleetTotals(db),
+        "adoption": Adoption(db),
+        "reads": Reads(db),
+        "watch": Watch(db),
+        "devices": Coalescer(db, device_current.load_live),
+        "histories": Coalescer(db, device_history.pages),
+        "check_ins": Coalescer(db, check_in.load),
+        "saying": Coalescer(db, check_in.load_saying),
+        "polling": Coalescer(db, check_in.load_polling),
+        "ways_back": Coalescer(db, device_history.runs),
+    }
 
 
 def build(services: Services) -> web.Application:
