@@ -6,7 +6,7 @@ from firmtrail.database.database import Database
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import SettingsChanged
-from firmtrail.eventstore import log
+from firmtrail.eventstore import short_streams
 from firmtrail.rules.settings import INITIAL, Settings, evolve
 
 
@@ -16,7 +16,7 @@ def stream(project: str) -> str:
 
 async def current(db: Database, log_id: int, project: str) -> Settings:
     """Returns the project's settings as its log has them."""
-    rows = await log.read_stream(db, log_id, stream(project))
+    rows = await short_streams.read(db, log_id, stream(project))
     return fold(decode(position, text).event for position, _, text in rows)
 
 

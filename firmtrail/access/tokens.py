@@ -1,5 +1,5 @@
-"""Lists, issues and ends tokens and logins. Holds all SQL that changes `tokens`,
-except that sessions.py begins, uses and ends the logins of browsers.
+"""Lists, issues and ends API tokens, and deletes those of a user. Holds all SQL that changes
+`tokens`, except that of logins (logins.py) and of browsers' sessions (sessions.py).
 
 A login's token has no project: it acts with the member's role wherever its holder is a member. An
 API token has a project and a role, and may never do more than its holder. A token that an API token
@@ -17,9 +17,6 @@ from typing import NamedTuple
 from firmtrail.access import credentials, sessions
 from firmtrail.access.roles import Role
 from firmtrail.database.database import Database, Given, Row, Statement
-
-LOGIN_MS = 24 * 3600 * 1000
-"""The lifetime of a login."""
 
 
 class Token(NamedTuple):
@@ -40,16 +37,6 @@ class Token(NamedTuple):
     registers_max: int | None = None
     registered: int = 0
     """How many it has registered, of at most `registers_max`."""
-
-
-class LoginSession(NamedTuple):
-    """Describes a login to its holder."""
-
-    token_id: str
-    created_at_ms: int
-    expires_at_ms: int
-    used_at_ms: int | None
-    """The last use of a browser's session; None: the login is a token of the API."""
 
 
 class MemberToken(NamedTuple):
@@ -111,10 +98,6 @@ WHERE project = $1
     AND (expires_at_ms IS NULL OR expires_at_ms > $4)
 RETURNING model"""
 
-_INSERT_LOGIN = """\
-INSERT INTO tokens (digest, token_id, actor_id, name, created_at_ms, expires_at_ms)
-VALUES ($1, $2, $3, 'login', $4, $5)"""
-
 _REVOKE = """\
 UPDATE tokens
 SET revoked_at_ms = $3
@@ -143,26 +126,6 @@ _FORGET = "DELETE FROM tokens WHERE actor_id = $1"
 
 _FORGET_IN = "DELETE FROM tokens WHERE actor_id = $1 AND project = $2"
 
-_END_LOGIN = """\
-DELETE FROM tokens
-WHERE token_id = $1 AND actor_id = $2 AND project IS NULL
-RETURNING token_id"""
-
-_END_LOGIN_OF_MEMBER = """\
-DELETE FROM tokens
-WHERE token_id = $1
-    AND project IS NULL
-    AND actor_id IN (
-        SELECT members.actor_id
-        FROM members
-        WHERE members.project = $2 AND members.role IS NOT NULL)
-RETURNING token_id"""
-
-_FORGET_LOGINS = "DELETE FROM tokens WHERE actor_id = $1 AND project IS NULL"
-
-_FORGET_EXPIRED_LOGINS = f"""\
-{_FORGET_LOGINS} AND (expires_at_ms <= $2 OR used_at_ms <= $2 - {sessions.IDLE_MS})"""
-
 _OF_ACTOR = """\
 FROM tokens
 WHERE actor_id = $1 AND revoked_at_ms IS NULL AND project = coalesce(CAST($2 AS text), project)"""
@@ -184,17 +147,6 @@ SELECT
 {_OF_ACTOR} AND token_id = $3"""
 
 _COUNT = f"SELECT count(*) {_OF_ACTOR}"
-
-_LOGINS = f"""\
-SELECT token_id, created_at_ms, expires_at_ms, used_at_ms
-FROM tokens
-WHERE actor_id = $1
-    AND project IS NULL
-    AND expires_at_ms > $2
-    AND (used_at_ms IS NULL OR used_at_ms > $2 - {sessions.IDLE_MS})
-    AND token_id > $3
-ORDER BY token_id
-LIMIT $4"""
 
 _OF_MEMBERS = f"""\
 FROM members
@@ -279,13 +231,6 @@ def take_places(project: str, token_id: str, devices: int, now_ms: int) -> State
     return Statement(_TAKE_PLACES, (project, token_id, devices, now_ms))
 
 
-def insert_login(actor_id: str, text: str, now_ms: int, expires_at_ms: int) -> Statement:
-    """Stores a login's token by its digest."""
-    token_id = credentials.new_id("t")
-    args = (credentials.digest(text), token_id, actor_id, now_ms, expires_at_ms)
-    return Statement(_INSERT_LOGIN, args)
-
-
 def revoke(project: str, token_id: str, now_ms: int) -> Statement:
     """Revokes a token and every living token that descends from it; gives their ids."""
     return Statement(_REVOKE, (project, token_id, now_ms))
@@ -304,35 +249,6 @@ def forget(actor_id: str) -> Statement:
 def forget_in(project: str, actor_id: str) -> Statement:
     """Deletes all of a user's tokens of one project."""
     return Statement(_FORGET_IN, (actor_id, project))
-
-
-def end_login(actor_id: str, token_id: str) -> Statement:
-    """Ends one login of a user; gives a row if there was one."""
-    return Statement(_END_LOGIN, (token_id, actor_id))
-
-
-def end_login_of_member(project: str, token_id: str) -> Statement:
-    """Ends a login of one of the project's members; gives a row if there was one."""
-    return Statement(_END_LOGIN_OF_MEMBER, (token_id, project))
-
-
-def forget_logins(actor_id: str) -> Statement:
-    """Ends all logins of a user."""
-    return Statement(_FORGET_LOGINS, (actor_id,))
-
-
-def begin_login(actor_id: str, text: str, now_ms: int) -> list[Statement]:
-    """Stores a new login's token, which is valid for `LOGIN_MS`, and deletes expired ones."""
-    expires_at_ms = now_ms + LOGIN_MS
-    return [
-        forget_expired_logins(actor_id, now_ms),
-        insert_login(actor_id, text, now_ms, expires_at_ms),
-    ]
-
-
-def forget_expired_logins(actor_id: str, now_ms: int) -> Statement:
-    """Deletes the rows of a user's expired logins."""
-    return Statement(_FORGET_EXPIRED_LOGINS, (actor_id, now_ms))
 
 
 async def page(
@@ -358,14 +274,6 @@ async def one(db: Database, actor_id: str, project: str | None, token_id: str) -
 def _token(row: Row) -> Token:
     token = Token(*row)
     return token._replace(registers=bool(token.registers))
-
-
-async def logins(
-    db: Database, actor_id: str, now_ms: int, *, after: str = "", limit: int
-) -> list[LoginSession]:
-    """Returns a user's living logins, ordered by id."""
-    rows = await db.read(Statement(_LOGINS, (actor_id, now_ms, after, limit)))
-    return [LoginSession(*row) for row in rows]
 
 
 async def page_of_members(

@@ -15,8 +15,7 @@ from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import Database, Row, Statement
 from firmtrail.events.log import AccessRecordSealed
-from firmtrail.eventstore import chain
-from firmtrail.eventstore import log as eventlog
+from firmtrail.eventstore import chain, short_streams
 
 TABLE = "access_record"
 
@@ -77,7 +76,7 @@ async def verify(name: str, project: str, logs: Iterable[AuditedLog], findings: 
 async def _seals(audit: _Audit, logs: Iterable[AuditedLog]) -> AsyncIterator[ExpectedHead]:
     for log in logs:
         stream = f"access-record/{audit.project}"
-        for position, _, text in await log.db.read(eventlog.of_stream(log.log_id, stream)):
+        for position, _, text in await log.db.read(short_streams.of_stream(log.log_id, stream)):
             event = rows.decoded(position, text)
             if isinstance(event, AccessRecordSealed):
                 yield ExpectedHead(event.size, event.head, f"{log.name} position {position}")

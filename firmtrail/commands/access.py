@@ -8,7 +8,7 @@ the access tables. Every command raises `Refused` if a rule refuses it.
 
 import msgspec
 
-from firmtrail.access import credentials, people, projects, settings, tokens
+from firmtrail.access import credentials, logins, people, projects, settings, tokens
 from firmtrail.access.people import Membership
 from firmtrail.access.roles import PERMISSIONS, Permissions, Role
 from firmtrail.access.tokens import Token
@@ -274,7 +274,7 @@ def end_token(token_id: str, *, actor: str) -> LogCommand[None]:
     async def command(commit: Commit) -> None:
         if await _revoke(commit, token_id, actor):
             return
-        [ended] = await commit.run(tokens.end_login_of_member(commit.draft.project, token_id))
+        [ended] = await commit.run(logins.end_login_of_member(commit.draft.project, token_id))
         if not ended:
             raise Refused("not_found", "There is no such token or login.", 404)
         commit.draft.record(f"token/{token_id}", TokenRevoked(token_id), actor=actor)
@@ -325,7 +325,7 @@ async def _user(commit: Commit, email: str, password_hash: str | None) -> str:
     [[[actor_id]]] = await commit.run(people.ensure(new_id, email, commit.draft.now_ms))
     if password_hash is not None:
         await commit.run(
-            people.set_password(actor_id, password_hash), tokens.forget_logins(actor_id)
+            people.set_password(actor_id, password_hash), logins.forget_logins(actor_id)
         )
     return str(actor_id)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from firmtrail.access import people
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
-from firmtrail.eventstore import lineage, log
+from firmtrail.eventstore import lineage, log, short_streams
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead
@@ -50,8 +50,8 @@ class GivenOrder(NamedTuple):
 
 async def orders(call: AnyCall, now: ConsistentRead, stream: str) -> list[GivenOrder]:
     """Returns all events of a stream that stays short, the newest first."""
-    rows = await log.read_stream(now.reader, call.log_id, stream)
-    texts = await log.stream_texts(now.reader, call.log_id, stream)
+    rows = await short_streams.read(now.reader, call.log_id, stream)
+    texts = await short_streams.texts(now.reader, call.log_id, stream)
     found = [decode(position, text) for position, _, text in rows]
     where = await places(call, now)
     names = await actor_names(call, {each.actor for each in found})

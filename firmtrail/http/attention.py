@@ -12,7 +12,7 @@ import msgspec
 from firmtrail.events.entry import decode
 from firmtrail.events.steering import Halted
 from firmtrail.events.times import time_text
-from firmtrail.eventstore import log
+from firmtrail.eventstore import log, short_streams
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.http.rollouts import phase_of
@@ -108,7 +108,7 @@ def _waiting(call: AnyCall, control: Control) -> Iterable[RolloutState]:
 
 async def _halted(call: AnyCall, now: ConsistentRead) -> Note:
     stream = f"project/{call.project}"
-    rows = await now.reader.read(log.of_stream(call.log_id, stream))
+    rows = await now.reader.read(short_streams.of_stream(call.log_id, stream))
     halts = [decode(position, text) for position, _, text in rows if "Halted" in text]
     last = next((each for each in reversed(halts) if isinstance(each.event, Halted)), None)
     everything = "Everything is" if now.control.halt == "all" else "All but recalls are"

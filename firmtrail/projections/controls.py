@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 
 from firmtrail.database.database import Database, Reader, Row, Statement
 from firmtrail.events.entry import decode
-from firmtrail.eventstore import lineage, log
+from firmtrail.eventstore import lineage, log, short_streams
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.projections import fold, releases, rollouts
 from firmtrail.rules import control
@@ -108,8 +108,8 @@ def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Segment])
     return [
         releases.load(head.log_id, generations[releases.NAME]),
         rollouts.load(head.log_id, generations[rollouts.NAME]),
-        *(log.of_stream(part.log_id, stream, part.size) for part in old),
-        log.of_stream(head.log_id, stream),
+        *(short_streams.of_stream(part.log_id, stream, part.size) for part in old),
+        short_streams.of_stream(head.log_id, stream),
     ]
 
 

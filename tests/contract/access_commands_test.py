@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import asdict
 
-from firmtrail.access import people, settings, tokens
+from firmtrail.access import logins, people, settings, tokens
 from firmtrail.access.lookup import Access
 from firmtrail.access.roles import EVERYTHING, PERMISSIONS, Permissions, Role
 from firmtrail.commands import access as commands
@@ -195,7 +195,7 @@ async def test_a_new_password_ends_the_logins_made_with_the_old(
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", "admin")
     async with db.transaction() as tx:
-        await tx.run(tokens.insert_login(user, "ftt_login", 0, access.now_ms() + 60_000))
+        await tx.run(logins.insert_login(user, "ftt_login", 0, access.now_ms() + 60_000))
     assert (await access.find("ftt_login", None, None, address="")).actor_id == user
     await add_member(recorder, acme, "a@b.example", "admin", password_hash="a new hash")
     assert (await access.find("ftt_login", None, None, address="")).actor_id is None

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from firmtrail.access import tokens
+from firmtrail.access import logins
 from firmtrail.access.credentials import new_secret, new_token
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_secrets
 from firmtrail.access.lookup import NO_DEVICE, OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
@@ -199,7 +199,7 @@ async def test_a_login_finds_the_only_project_of_its_holder(
     db: Database, access: Access, recorder: Recorder, acme: int
 ) -> None:
     user = await add_member(recorder, acme, "a@b.example", "operator")
-    await run(db, tokens.insert_login(user, "ftt_login", access.now_ms(), access.now_ms() + 1_000))
+    await run(db, logins.insert_login(user, "ftt_login", access.now_ms(), access.now_ms() + 1_000))
     assert (await find_project(access, "ftt_login", None)).project == "acme"
     other = await add_project(db, access, "other")
     await add_member(recorder, other, "a@b.example", "operator")

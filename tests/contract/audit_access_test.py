@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from firmtrail import config
-from firmtrail.access import reads, tokens
+from firmtrail.access import logins, reads
 from firmtrail.access.credentials import new_secret, new_token
 from firmtrail.access.device_secrets import seal
 from firmtrail.access.lookup import Access
@@ -229,7 +229,7 @@ async def test_a_login_gives_no_finding(
     [[boss]] = await read(db, "SELECT actor_id FROM members WHERE role = 'admin'")
     async with db.transaction() as tx:
         now_ms = access.now_ms()
-        login = tokens.insert_login(boss, new_token(), now_ms, now_ms + 86_400_000)
+        login = logins.insert_login(boss, new_token(), now_ms, now_ms + 86_400_000)
         await tx.run(login)
     assert await wrong(database_url) == []
 

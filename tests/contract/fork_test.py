@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from firmtrail.commands.continue_log import StartedLog, continue_log
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.log import LogContinued
-from firmtrail.eventstore import lineage, log, merkle
+from firmtrail.eventstore import lineage, log, merkle, short_streams
 from firmtrail.projections import device_current
 from firmtrail.publishing import checkpoint, published
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint
@@ -236,7 +236,7 @@ async def test_a_log_continues_a_log_that_continues_another(
     bare = report("1.0.8", "running")
     [last] = await receipts(recorder, current, bare)
     assert (last.log, last.position, last.duplicate) == (3, 3, True)
-    stream = [position for position, _, _ in await log.read_stream(db, current, "device/d1")]
+    stream = [position for position, _, _ in await short_streams.read(db, current, "device/d1")]
     assert stream == [-12, -11, -10, -9, -7, -6, -5, -3, -2, -1]
 
 

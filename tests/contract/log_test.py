@@ -7,7 +7,7 @@ import pytest
 
 from firmtrail.database.database import Database, Statement
 from firmtrail.database.sqlite import SQLite
-from firmtrail.eventstore import log, merkle, sizes
+from firmtrail.eventstore import log, merkle, short_streams, sizes
 from tests.databases import new_log, raw, read, write
 from tests.fleet import NOON_MS
 
@@ -67,7 +67,7 @@ async def plan_of(db: Database, text: str, *args: int | str) -> str:
 async def test_a_stream_is_found_by_its_name_and_not_by_scanning_the_log(
     db: Database, log_id: int
 ) -> None:
-    plan = await plan_of(db, log._READ_STREAM, log_id, "project/acme", 1_000)
+    plan = await plan_of(db, short_streams._READ_STREAM, log_id, "project/acme", 1_000)
     assert re.search(r"log_id=\? AND stream=\?|Index Cond:.*stream = ", plan), plan
 
 
@@ -125,8 +125,8 @@ async def test_a_read_after_the_end_reports_a_corrupt_log(db: Database, log_id: 
 
 async def test_reading_a_stream_gives_no_other_entries(db: Database, log_id: int) -> None:
     await append(db, log_id, "a", "b")
-    assert [text for _, _, text in await log.read_stream(db, log_id, "device/d1")] == ["a", "b"]
-    assert await log.read_stream(db, log_id, "device/d") == []
+    assert [text for _, _, text in await short_streams.read(db, log_id, "device/d1")] == ["a", "b"]
+    assert await short_streams.read(db, log_id, "device/d") == []
 
 
 async def test_a_time_gives_the_number_of_events_recorded_until_then(

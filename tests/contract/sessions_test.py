@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from firmtrail.access import sessions, tokens
+from firmtrail.access import logins, sessions, tokens
 from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.access.lookup import Access
 from firmtrail.access.sessions import IDLE_MS, LIFETIME_MS, USED_MS, Session
@@ -88,7 +88,7 @@ async def test_the_text_of_a_cookie_is_no_token_and_a_token_is_no_session(
     as_token = await access.find(text, "acme", None, address="10.0.0.1")
     assert (as_token.token_id, as_token.actor_id) == (None, None)
     async with db.transaction() as tx:
-        await tx.run(tokens.insert_login(user, "ftt_login", 0, access.now_ms() + 60_000))
+        await tx.run(logins.insert_login(user, "ftt_login", 0, access.now_ms() + 60_000))
     assert await found(access, "ftt_login") is None
     [[digest]] = await read(db, "SELECT digest FROM tokens WHERE used_at_ms > 0 LIMIT 9")
     assert await found(access, digest) is None
@@ -135,16 +135,16 @@ async def test_the_use_of_a_session_is_written_now_and_then(
 async def test_a_session_is_listed_among_logins_until_it_ends(
     db: Database, access: Access, clock: Clock, user: str, text: str
 ) -> None:
-    [login] = await tokens.logins(db, user, clock.ms, limit=9)
+    [login] = await logins.living(db, user, clock.ms, limit=9)
     assert login.used_at_ms == clock.ms
     [listed] = await tokens.page_of_members(db, "acme", clock.ms, limit=9)
     assert (listed.name, listed.role, listed.actor_id) == ("console", None, user)
     assert await found(access, text) is not None
     clock.ms += IDLE_MS
-    assert await tokens.logins(db, user, clock.ms, limit=9) == []
+    assert await logins.living(db, user, clock.ms, limit=9) == []
     assert await tokens.count_of_members(db, "acme", clock.ms) == 0
     async with db.transaction() as tx:
-        await tx.run(tokens.forget_expired_logins(user, clock.ms))
+        await tx.run(logins.forget_expired_logins(user, clock.ms))
     assert await read(db, "SELECT token_id FROM tokens LIMIT 9") == []
 
 
@@ -161,12 +161,12 @@ async def test_what_ends_a_login_ends_the_session_on_the_next_request(
             await tx.run(sessions.end(begun[-1]))
 
     async def by_its_holder() -> None:
-        [login] = await tokens.logins(db, user, access.now_ms(), limit=9)
+        [login] = await logins.living(db, user, access.now_ms(), limit=9)
         async with db.transaction() as tx:
-            await tx.run(tokens.end_login(user, login.token_id))
+            await tx.run(logins.end_login(user, login.token_id))
 
     async def by_an_admin() -> None:
-        [login] = await tokens.logins(db, user, access.now_ms(), limit=9)
+        [login] = await logins.living(db, user, access.now_ms(), limit=9)
         await recorder.act(acme, commands.end_token(login.token_id, actor="system"))
 
     async def by_erasing() -> None:

@@ -28,7 +28,7 @@ from firmtrail.events.steering import (
     PlanPhase,
     UpdateOffered,
 )
-from firmtrail.eventstore import log
+from firmtrail.eventstore import short_streams
 from firmtrail.projections import (
     controls,
     device_current,
@@ -71,7 +71,7 @@ async def check_law(db: Database, recorder: Recorder, log_id: int, name: str) ->
 
 
 async def recorded_of(db: Database, log_id: int, name: str) -> list[Event]:
-    rows = await log.read_stream(db, log_id, f"device/{name}")
+    rows = await short_streams.read(db, log_id, f"device/{name}")
     return [decode(position, text).event for position, _, text in rows]
 
 

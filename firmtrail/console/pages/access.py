@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
-from firmtrail.access import people, roles, tokens
+from firmtrail.access import logins, people, roles, tokens
+from firmtrail.access.logins import LoginSession
 from firmtrail.access.people import Membership
-from firmtrail.access.tokens import LoginSession, MemberToken, Token
+from firmtrail.access.tokens import MemberToken, Token
 from firmtrail.console import render
 from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.http.call import AnyCall, Call
@@ -102,7 +103,7 @@ async def _logins(call: AccessCall) -> list[LoginSession]:
     """Returns the person's logins, also those in browsers; the page shows the first of them."""
     now_ms = call.services.access.now_ms()
     actor_id = str(call.caller.actor_id)
-    return await tokens.logins(call.services.db, actor_id, now_ms, limit=SHOWN_MAX)
+    return await logins.living(call.services.db, actor_id, now_ms, limit=SHOWN_MAX)
 
 
 async def _everybodys(call: AccessCall) -> ListPart | None:

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from firmtrail.access import people, tokens
+from firmtrail.access import logins, people, tokens
 from firmtrail.access.roles import Role
 from firmtrail.commands import access as commands
 from firmtrail.commands.once import CommandAnswer
@@ -167,7 +167,7 @@ async def post_token_end(call: Call[Any, Any]) -> web.Response:
 async def post_login_end(call: Call[Any, Any]) -> web.Response:
     """End a login or a session of the person, on every server."""
     async with call.services.db.transaction() as tx:
-        [ended] = await tx.run(tokens.end_login(str(call.caller.actor_id), call.path("id")))
+        [ended] = await tx.run(logins.end_login(str(call.caller.actor_id), call.path("id")))
     if not ended:
         raise NotFound("There is no such session: it may have ended already.")
     return render.redirect(call, "access")

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import hdrs, web
 from msgspec import Meta
 
-from firmtrail.access import credentials, sessions, tokens
+from firmtrail.access import credentials, logins, sessions
 from firmtrail.access.hashing import TooManyAttempts
 from firmtrail.commands import demo
 from firmtrail.console import render
@@ -119,7 +119,7 @@ async def signed_in(call: AnyCall, actor_id: str, next_page: str | None) -> web.
     text, before = credentials.new_session(), cookies.presented(request, clients)
     async with call.services.db.transaction() as tx:
         await tx.run(
-            tokens.forget_expired_logins(actor_id, now_ms),
+            logins.forget_expired_logins(actor_id, now_ms),
             *([sessions.end(before)] if before else []),
             sessions.begin(actor_id, text, now_ms),
         )

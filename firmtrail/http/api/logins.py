@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 from aiohttp import web
 
-from firmtrail.access import credentials, people, sessions, tokens
+from firmtrail.access import credentials, logins, people, sessions
 from firmtrail.commands.once import CommandAnswer, keep, recall
 from firmtrail.database.database import Transaction
 from firmtrail.events.times import time_text
@@ -70,8 +70,8 @@ async def post_login(call: Call[Any, Login]) -> web.Response:
 
 async def _log_in(tx: Transaction, actor_id: str, now_ms: int) -> CommandAnswer:
     text = credentials.new_token()
-    await tx.run(*tokens.begin_login(actor_id, text, now_ms))
-    return CommandAnswer(200, LoggedIn(text, time_text(now_ms + tokens.LOGIN_MS)))
+    await tx.run(*logins.begin_login(actor_id, text, now_ms))
+    return CommandAnswer(200, LoggedIn(text, time_text(now_ms + logins.LOGIN_MS)))
 
 
 async def post_logout(call: Call[Any, None]) -> web.Response:
@@ -89,7 +89,7 @@ async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
     now_ms = call.services.access.now_ms()
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
-        rows = await tokens.logins(db, actor_id, now_ms, after=text_before(place), limit=limit + 1)
+        rows = await logins.living(db, actor_id, now_ms, after=text_before(place), limit=limit + 1)
         return page_of(rows, limit, lambda row: (row.token_id,), partial(_login, call))
 
     return await lists.answer(call, ListedLogin, fetch)
@@ -106,11 +106,11 @@ async def delete_login(call: Call[Any, None]) -> web.Response:
 
 async def _end_login(call: AnyCall, token_id: str) -> bool:
     async with call.services.db.transaction() as tx:
-        [ended] = await tx.run(tokens.end_login(str(call.caller.actor_id), token_id))
+        [ended] = await tx.run(logins.end_login(str(call.caller.actor_id), token_id))
     return bool(ended)
 
 
-def _login(call: AnyCall, row: tokens.LoginSession) -> ListedLogin:
+def _login(call: AnyCall, row: logins.LoginSession) -> ListedLogin:
     return ListedLogin(
         id=row.token_id,
         created_at=time_text(row.created_at_ms),

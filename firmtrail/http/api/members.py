@@ -17,7 +17,7 @@ from firmtrail.events.access import TokenIssued
 from firmtrail.events.entry import decode
 from firmtrail.events.event import Recorded
 from firmtrail.events.times import time_text
-from firmtrail.eventstore import log
+from firmtrail.eventstore import short_streams
 from firmtrail.eventstore.lineage import Segment
 from firmtrail.http import lists, respond
 from firmtrail.http.api.rows import (
@@ -164,7 +164,7 @@ async def post_local_erasure(call: Call[Any, LocalErasure]) -> web.Response:
 
 
 async def _history(call: AnyCall, stream: str) -> list[Recorded]:
-    rows = await log.read_stream(call.services.db, call.log_id, stream)
+    rows = await short_streams.read(call.services.db, call.log_id, stream)
     return [decode(position, text) for position, _, text in rows]
 
 

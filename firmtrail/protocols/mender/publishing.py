@@ -14,7 +14,7 @@ from aiohttp import BasicAuth, BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Meta
 
-from firmtrail.access import credentials, tokens
+from firmtrail.access import credentials, logins
 from firmtrail.access.keys import Keys
 from firmtrail.artifacts import Upload
 from firmtrail.commands import releases
@@ -88,7 +88,7 @@ async def post_mender_login(call: AnyCall) -> web.Response:
         raise errors.Unauthorized
     text = credentials.new_token()
     async with call.services.db.transaction() as tx:
-        await tx.run(*tokens.begin_login(actor_id, text, access.now_ms()))
+        await tx.run(*logins.begin_login(actor_id, text, access.now_ms()))
     return web.Response(text=text, content_type="application/jwt")
 
 
