@@ -196,6 +196,8 @@ def _responses(route: Route, schemas: _Schemas) -> dict[str, Any]:
         }
         for status in route.problems()
     }
+    for status in answers.keys() & problems.keys():  # a protocol's own errors, next to ours
+        answers[status]["content"] = answers[status].get("content", {}) | problem
     return dict(sorted((problems | answers).items()))
 
 
