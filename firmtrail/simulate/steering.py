@@ -10,6 +10,7 @@ from itertools import count
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from firmtrail.simulate.attempts import MAX_ATTEMPTS, OfferHistory, state
 from firmtrail.simulate.fleet import ReportBody, SimulatedDevice, report
@@ -45,6 +46,8 @@ class OfferedArtifact(Struct, frozen=True):
     size: int
     sha256: str
     url: str
+    download_url: str = ""
+    """Changes from time to time: it expires."""
 
 
 class CheckInAnswer(Struct, frozen=True):
@@ -58,6 +61,14 @@ class CheckInAnswer(Struct, frozen=True):
     question: str | None = None
     report_wanted: bool = False
     last_seq: int | None = None
+    offer: int | None = None
+    """The number of the offer among those of the device."""
+
+    @property
+    def ordered(self) -> "CheckInAnswer":
+        """Returns what it orders: without the number of the offer, and addresses that expire."""
+        artifacts = tuple(replace(each, download_url="") for each in self.artifacts)
+        return replace(self, artifacts=artifacts, offer=None)
 
 
 class SteeredDevice:
@@ -71,6 +82,7 @@ class SteeredDevice:
         "is_silent",
         "last_answer",
         "offer_history",
+        "offers",
         "past_versions",
         "question",
         "runs",
@@ -82,6 +94,7 @@ class SteeredDevice:
         self.runs = past_versions[-1]
         self.etag = ""
         self.last_answer: CheckInAnswer | None = None
+        self.offers = 0
         self.offer_history = OfferHistory()
         self.question: str | None = None
         """The question that it was asked and has not answered."""

@@ -147,8 +147,11 @@ def _compare(simulation: Simulation, each: SteeredDevice, answer: CheckInAnswer)
     possible = [steering.expected(orders, each)]
     if simulation.may_pause:
         possible.append(steering.expected(orders._replace(is_paused=True), each))
-    if answer not in possible:
+    if answer.ordered not in possible:
         simulation.differ(each, f"was answered {answer}, not {' or '.join(map(str, possible))}")
+    if answer.version is not None and answer.offer not in {each.offers or 1, each.offers + 1}:
+        simulation.differ(each, f"got offer {answer.offer} after {each.offers} offers")
+    each.offers = max(each.offers, answer.offer or 0)
 
 
 async def _answer(simulation: Simulation, each: SteeredDevice, question: str) -> None:
