@@ -25,6 +25,7 @@ from tests.people import (
     new_access,
 )
 from tests.publishing import new_publisher
+from tests.service.ddi import Ddi, add_artifact
 from tests.service.site import Address, P, Site
 from tests.service.steered import post
 
@@ -94,3 +95,10 @@ async def address(site: Site) -> AsyncIterator[Address]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0]
     await runner.cleanup()
+
+
+@pytest.fixture
+async def ddi(fleet: Site) -> Ddi:
+    """d1 runs 1.0.0, and 1.1.0 has an artifact."""
+    await add_artifact(fleet)
+    return Ddi(fleet)

@@ -82,3 +82,7 @@ async def reports(site: Site) -> list[str]:
     progress = await site.get(f"{P}/devices/d1/history?progress=true")
     rows = [each for each in progress.json["items"] if each["version"] != "1.0.0"]
     return [each["status"] for each in reversed(rows)]
+
+
+async def size(site: Site) -> int:
+    return int((await site.get(P + "/devices")).headers["Firmtrail-Log-Size"])
