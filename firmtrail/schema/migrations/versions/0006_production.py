@@ -1,0 +1,27 @@
+"""Adds what a service in production needs around its logs."""
+
+from alembic import op
+
+from firmtrail.schema.migrations import statements
+
+revision = "0006"
+down_revision = "0005"
+
+compatible_from = "0005"
+"""Code whose HEAD is this revision or a later one may read and write the schema."""
+
+SHARED: tuple[str, ...] = ("0006_webhooks",)
+"""SQL files for both back ends."""
+OWN: tuple[str, ...] = ()
+"""SQL files that each back end has its own version of."""
+SERVICE_GRANTS: tuple[tuple[str, str], ...] = (
+    ("SELECT, INSERT, UPDATE, DELETE", "webhooks, webhook_deliveries, webhook_notices"),
+)
+AUDITOR_GRANTS: tuple[tuple[str, str], ...] = ()
+
+
+def upgrade() -> None:
+    back_end = op.get_context().dialect.name
+    for name in (*SHARED, *(f"{each}.{back_end}" for each in OWN)):
+        for statement in statements(name, back_end):
+            op.execute(statement)
