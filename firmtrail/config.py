@@ -195,6 +195,8 @@ class Tls:
 
     certificate: Path
     key: Path
+    client_ca: Path | None = None
+    """The authorities whose certificates devices may present, as a PEM file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,8 +214,10 @@ class Serving:
 
     database: DatabaseUrl
     instance: str
-    host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 8080
+    unix_socket: Path | None = None
+    """A socket on which proxies of this machine connect, in addition to the hosts."""
     workers: int = 1
     """The number of processes; more than one needs Postgres."""
     seed_project: str | None = None
@@ -233,6 +237,10 @@ class Serving:
     artifact_bytes_max: int = ARTIFACT_BYTES_MAX
     trusted_proxies: tuple[Network, ...] = ()
     """The proxies whose headers about the client's address and URL are trusted."""
+    proxy_sockets: frozenset[str] = frozenset()
+    """The paths of the unix sockets on which such proxies connect."""
+    certificate_header: str | None = None
+    """The header in which they pass on the client's verified certificate."""
     connections_max: int | None = None
     """The limit of a process over all clients. None: as many as the descriptor limit allows."""
     connections_per_address_max: int | None = None

@@ -12,3 +12,11 @@ def share_metrics(folder: str) -> None:
     """Makes all processes of a server share their counters, in files in this folder. Call it before
     prometheus_client is imported, which reads the environment then."""
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+
+
+def watchdog_s() -> float | None:
+    """Returns the time within which a service manager expects the next sign of life of this
+    process; None: it expects none (sd_watchdog_enabled(3))."""
+    text, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID")
+    is_ours = pid is None or pid == str(os.getpid())
+    return int(text) / 1_000_000 if is_ours and text.isdecimal() and int(text) else None

@@ -63,6 +63,8 @@ async def services(
             write_timeout_s=serving.write_timeout_s,
             streams_max=serving.streams_max,
             trusted_proxies=serving.trusted_proxies,
+            proxy_sockets=serving.proxy_sockets,
+            certificate_header=serving.certificate_header,
             connections=bounds(serving.connections_max, serving.connections_per_address_max),
             projects=serving.projects,
             oidc=OidcSignIn(serving.oidc) if serving.oidc else None,

@@ -1,7 +1,11 @@
-"""Explains why a port or a certificate can't be used, before a library does in its own words."""
+"""Opens what a server listens on, and explains why a port or a certificate can't be used before a
+library does in its own words."""
 
+import contextlib
 import errno
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -9,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificates
 
 from firmtrail import config
-from firmtrail.cli import sockets
+from firmtrail.cli import sockets, systemd
 from firmtrail.cli.back_ends import back_end
 from firmtrail.exits import CouldNotRun
 
@@ -21,21 +25,44 @@ def note_new(database: config.DatabaseUrl) -> None:
         click.echo(f"There is no database {path} yet: creating a new, empty one.", err=True)
 
 
-def check_address(host: str, port: int) -> None:
-    """Raises `CouldNotRun` with what to change if a server can't listen there."""
+@contextlib.contextmanager
+def listening(serving: config.Serving) -> Iterator[list[socket.socket]]:
+    """Binds the sockets of a server until the end. Sockets that the service manager has opened for
+    it are used instead of the options. Raises `CouldNotRun` with what to change."""
+    with contextlib.ExitStack() as stack:
+        bound = systemd.inherited_sockets()
+        if not bound:
+            for host in serving.hosts:
+                bound += _bound(host, sockets.port_of(bound) or serving.port)
+            if serving.unix_socket is not None:
+                bound.append(stack.enter_context(_unix_socket(serving.unix_socket)))
+        for each in bound:
+            stack.callback(each.close)
+        yield bound
+
+
+def _bound(host: str, port: int) -> list[socket.socket]:
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
+        return sockets.tcp_sockets(host, port)
+    except socket.gaierror as error:
         raise CouldNotRun(
             f"--host {host} is not an address of this machine: {error.strerror}."
         ) from error
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError as error:
+        raise CouldNotRun(_not_bound(host, port, error)) from error
+
+
+@contextlib.contextmanager
+def _unix_socket(path: Path) -> Iterator[socket.socket]:
+    with contextlib.ExitStack() as stack:
         try:
-            probe.bind(address)
-            probe.listen()
+            bound = stack.enter_context(sockets.proxy_socket(path))
         except OSError as error:
-            raise CouldNotRun(_not_bound(host, port, error)) from error
+            raise CouldNotRun(
+                f"The server can't listen on --unix-socket {path} ({error.strerror or error}): "
+                "name a path in a folder that this user may write to."
+            ) from error
+        yield bound
 
 
 def _not_bound(host: str, port: int, error: OSError) -> str:
@@ -61,10 +88,12 @@ def check_tls(tls: config.Tls) -> None:
 
 
 def _fault_of(tls: config.Tls) -> str:
-    try:
-        load_pem_x509_certificates(tls.certificate.read_bytes())
-    except ValueError:
-        return f"{tls.certificate} of --tls-cert is not a certificate in PEM form."
+    for file, option in ((tls.certificate, "--tls-cert"), (tls.client_ca, "--tls-client-ca")):
+        try:
+            load_pem_x509_certificates(file.read_bytes() if file else b"")
+        except ValueError:
+            if file is not None:
+                return f"{file} of {option} is not a certificate in PEM form."
     try:
         load_pem_private_key(tls.key.read_bytes(), password=None)
     except TypeError:

@@ -4,8 +4,9 @@ import contextlib
 import ipaddress
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -27,9 +28,23 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", help="The address to listen on.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    default=("127.0.0.1",),
+    envvar="FIRMTRAIL_SERVE_HOST",
+    help="The address to listen on; may be given several times. In the variable, spaces separate "
+    "them.",
+)
 @click.option(
     "--port", default=8080, type=Whole(0, 65535), help="The port to listen on; 0 takes a free port."
+)
+@click.option(
+    "--unix-socket",
+    type=click.Path(path_type=Path),
+    help="Listen on this socket too. Only the user and the group of this process can connect to "
+    "it, and they are trusted as --trusted-proxies are.",
 )
 @click.option(
     "--workers",
@@ -48,6 +63,18 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--tls-cert", type=_pem_file, help="The certificate chain, as a PEM file.")
 @click.option("--tls-key", type=_pem_file, help="The certificate's key, as a PEM file.")
+@click.option(
+    "--tls-client-ca",
+    type=_pem_file,
+    help="The authorities whose certificates devices may present, as a PEM file. The project's "
+    "setting certificate_pattern says which device a certificate is for.",
+)
+@click.option(
+    "--certificate-header",
+    metavar="NAME",
+    help="The header in which --trusted-proxies pass on the certificate of a device, after they "
+    "have verified it: as in RFC 9440, or as nginx's $ssl_client_escaped_cert.",
+)
 @click.option(
     "--signing-key-file", type=_pem_file, help="The same as the option before the command."
 )
@@ -156,14 +183,16 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
     """
     serving = _serving(database, **options)
     _check_publishing(serving)
-    if serving.workers == 1:
-        _check_start(serving)
-        import_module("firmtrail.cli.server").serve(serving)
-    else:
-        with _shared_folder() as folder:
+    with contextlib.ExitStack() as stack:
+        if serving.workers > 1:
+            folder = stack.enter_context(_shared_folder())
             environment.share_metrics(str(folder))  # before any import of prometheus_client
-            _check_start(serving)
-            import_module("firmtrail.cli.workers").serve(replace(serving, metrics_folder=folder))
+            serving = replace(serving, metrics_folder=folder)
+        bound = stack.enter_context(_started(serving))
+        paths = import_module("firmtrail.cli.sockets").paths_of(bound)
+        serving = replace(serving, proxy_sockets=paths)
+        server = "server" if serving.workers == 1 else "workers"
+        import_module(f"firmtrail.cli.{server}").serve(serving, bound)
 
 
 def _serving(
@@ -174,6 +203,7 @@ def _serving(
     seed_api: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    tls_client_ca: Path | None,
     signing_key_file: Path | None,
     checkpoints_file: Path | None,
     checkpoints: config.StorageLocation | None,
@@ -184,32 +214,48 @@ def _serving(
 ) -> config.Serving:
     """Turns the options into settings. Raises `UsageError` for options that exclude each other."""
     if demo:
-        _check_demo(settings["host"], seed_api, is_public=demo_public)
+        _check_demo(settings["hosts"], seed_api, is_public=demo_public)
     location = one_location(checkpoints_file, checkpoints)
     serving = config.Serving(
         database=config.signed(database, signing_key_file, location),
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
-        tls=_tls(tls_cert, tls_key),
+        tls=_tls(tls_cert, tls_key, tls_client_ca),
         oidc=_oidc(oidc_issuer, oidc_client_id, oidc_client_secret_file),
         **settings,
     )
+    _check_proxies(serving)
     if serving.workers > 1 and database.has_one_writer:
         raise click.UsageError("Only one process can serve an embedded database: use --workers 1.")
     return serving
 
 
-def _check_demo(host: str, seed_api: str | None, *, is_public: bool) -> None:
+def _check_proxies(serving: config.Serving) -> None:
+    if serving.unix_socket is not None and serving.unix_socket == serving.database.socket:
+        raise click.UsageError(
+            "--unix-socket names the database's own socket, whose callers need no credential: name "
+            "another path."
+        )
+    has_proxies = serving.trusted_proxies or serving.unix_socket
+    if serving.certificate_header is not None and not has_proxies:
+        raise click.UsageError(
+            "--certificate-header needs --trusted-proxies or --unix-socket: the header is accepted "
+            "from nobody else."
+        )
+
+
+def _check_demo(hosts: Sequence[str], seed_api: str | None, *, is_public: bool) -> None:
     if seed_api is not None:
         raise click.UsageError(
             "--demo and --seed-api exclude each other: --demo serves the three plain routes for "
             "its own project."
         )
-    if not is_public and not _is_loopback(host):
+    reachable = [host for host in hosts if not _is_loopback(host)]
+    if not is_public and reachable:
         raise click.UsageError(
-            f"The demo was not started: other machines can reach {host}, and the demo's password "
-            "is public. Leave --host at 127.0.0.1, or add --demo-public if anybody may use the "
-            "demo."
+            f"The demo was not started: other machines can reach {reachable[0]}, and the demo's "
+            "password is public. Leave --host at 127.0.0.1, or add --demo-public if anybody may "
+            "use the demo."
         )
 
 
@@ -222,20 +268,28 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == LOCALHOST
 
 
-def _check_start(serving: config.Serving) -> None:
-    """Finds what would keep the server from starting, before anything is changed."""
+@contextlib.contextmanager
+def _started(serving: config.Serving) -> Iterator[list[socket.socket]]:
+    """Binds the server's sockets, and finds what else would keep it from starting, before anything
+    is changed."""
     opening = import_module("firmtrail.cli.opening")
-    opening.check_address(serving.host, serving.port)
-    if serving.tls is not None:
-        opening.check_tls(serving.tls)
-    opening.note_new(serving.database)
+    with opening.listening(serving) as bound:
+        if serving.tls is not None:
+            opening.check_tls(serving.tls)
+        opening.note_new(serving.database)
+        yield bound
 
 
-def _tls(certificate: Path | None, key: Path | None) -> config.Tls | None:
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> config.Tls | None:
     if certificate is not None and key is not None:
-        return config.Tls(certificate=certificate, key=key)
+        return config.Tls(certificate=certificate, key=key, client_ca=client_ca)
     if certificate is not None or key is not None:
         raise click.UsageError("--tls-cert and --tls-key belong together: give both or neither.")
+    if client_ca is not None:
+        raise click.UsageError(
+            "--tls-client-ca needs --tls-cert and --tls-key: without TLS, no client presents a "
+            "certificate. A proxy that ends TLS passes it on in --certificate-header."
+        )
     return None
 
 

@@ -6,16 +6,18 @@ requests, records the queued reports, and ends; on SIGQUIT it waits for no reque
 "serving" means that it is ready.
 """
 
+import asyncio
 import contextlib
 import os
+import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import structlog
 from aiohttp import web
 
 from firmtrail import config
-from firmtrail.cli import assembly, logs, loop, signals, sockets
+from firmtrail.cli import assembly, logs, loop, signals, sockets, systemd
 from firmtrail.cli.back_ends import back_end
 from firmtrail.database import file_lock
 from firmtrail.database.database import Database
@@ -38,14 +40,14 @@ UMASK = 0o077
 _log = structlog.get_logger("firmtrail")
 
 
-def serve(serving: config.Serving) -> None:
-    """Serves until a signal to stop."""
+def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
+    """Serves on these sockets until a signal to stop."""
     logs.configure(sys.stdout)
     descriptors.raise_limit()
     os.umask(UMASK)
     loop.tune_for_serving()
     try:
-        loop.run(_serve(serving))
+        loop.run(_watched(serving, bound))
     except file_lock.Locked as error:
         raise CouldNotRun(
             f"{error}, and only one process may serve a file: stop that process, or name another "
@@ -53,7 +55,15 @@ def serve(serving: config.Serving) -> None:
         ) from error
 
 
-async def _serve(serving: config.Serving) -> None:
+async def _watched(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
+    reporting = asyncio.create_task(systemd.keep_reporting())
+    try:
+        await _serve(serving, bound)
+    finally:
+        reporting.cancel()
+
+
+async def _serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
     reload = certificates.reload_or_log if certificates else signals.nothing_to_reload
     stop_signals = signals.stop_signals(reload)
@@ -63,8 +73,10 @@ async def _serve(serving: config.Serving) -> None:
         async with assembly.services(db, serving, str(socket) if socket else None) as services:
             if serving.is_demo:
                 await assembly.ensure_demo(services)
-            async with _listening(serving, services, certificates) as runner:
+            runner = assembly.runner(services, certificates.context if certificates else None)
+            async with _listening(serving, bound, services, runner):
                 await stop_signals.stop.wait()
+                systemd.report(systemd.STOPPING)
                 services.readiness.is_draining = True
                 await stop_signals.delay(serving.drain_delay_s)
                 if stop_signals.is_immediate:
@@ -90,24 +102,28 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(
-    serving: config.Serving, services: Services, certificates: sockets.Certificates | None
-) -> AsyncIterator[HttpRunner]:
+    serving: config.Serving, bound: Sequence[socket.socket], services: Services, runner: HttpRunner
+) -> AsyncIterator[None]:
     """Accepts connections until the end, then lets the accepted requests finish."""
-    runner = assembly.runner(services, certificates.context if certificates else None)
     await runner.setup()
     try:
         with contextlib.ExitStack() as stack:
-            if (socket := serving.database.socket) is not None:
-                bound = stack.enter_context(sockets.private_socket(socket))
-                await web.SockSite(runner, bound).start()
-            backlog = sockets.BACKLOG
-            await web.TCPSite(runner, serving.host, serving.port, backlog=backlog).start()
-            host, port = runner.addresses[-1][:2]
-            where = sockets.url(host, port, is_tls=serving.tls is not None)
-            services.own_urls.append(where)
-            _log.info("serving", url=where, database=str(serving.database))
-            if serving.is_demo:
-                assembly.announce_demo(where)
-            yield runner
+            if (path := serving.database.socket) is not None:
+                private = stack.enter_context(sockets.private_socket(path))
+                await web.SockSite(runner, private).start()
+            for each in bound:
+                await web.SockSite(runner, each, backlog=sockets.BACKLOG).start()
+            _announce(serving, bound, services)
+            yield
     finally:
         await runner.cleanup()
+
+
+def _announce(serving: config.Serving, bound: Sequence[socket.socket], services: Services) -> None:
+    where, *more = sockets.urls_of(bound, is_tls=serving.tls is not None)
+    services.own_urls.append(where)
+    also = {"also": more} if more else {}
+    _log.info("serving", url=where, **also, database=str(serving.database))
+    if serving.is_demo:
+        assembly.announce_demo(where)
+    systemd.report(systemd.READY)

@@ -14,8 +14,10 @@ import logging
 import os
 import queue
 import signal
+import socket
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, sharedctypes
 from types import FrameType
@@ -29,7 +31,7 @@ from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 
 from firmtrail import config
-from firmtrail.cli import assembly, logs, loop, signals, sockets
+from firmtrail.cli import assembly, logs, loop, signals, sockets, systemd
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.server import UMASK
 from firmtrail.database.database import Unavailable
@@ -53,15 +55,15 @@ DRAIN = signal.SIGUSR2
 _log = structlog.get_logger("firmtrail")
 
 
-def serve(serving: config.Serving) -> None:
-    """Serves until a signal to stop, and ends the process with its exit code."""
+def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
+    """Serves on these sockets until a signal to stop, and ends the process with its exit code."""
     logs.configure(sys.stdout)
     descriptors.raise_limit()
     os.umask(UMASK)
     certificates = sockets.Certificates(serving.tls) if serving.tls else None
     with ProcessPoolExecutor(1, get_context("fork")) as process:
         process.submit(_prepare_apart, serving).result()
-    Gunicorn(serving, certificates).run()
+    Gunicorn(serving, bound, certificates).run()
 
 
 def _prepare_apart(serving: config.Serving) -> None:
@@ -84,8 +86,14 @@ async def _prepare(serving: config.Serving) -> None:
 class Gunicorn(BaseApplication):
     """Configures gunicorn from this process's settings instead of files."""
 
-    def __init__(self, serving: config.Serving, certificates: sockets.Certificates | None) -> None:
+    def __init__(
+        self,
+        serving: config.Serving,
+        bound: Sequence[socket.socket],
+        certificates: sockets.Certificates | None,
+    ) -> None:
         self.serving = serving
+        self.bound = bound
         self.certificates = certificates
         """Loaded before the workers are forked: a later worker has this process's certificate."""
         self.is_draining = sharedctypes.RawValue(ctypes.c_bool, False)  # noqa: FBT003 (positional)
@@ -94,7 +102,7 @@ class Gunicorn(BaseApplication):
 
     @override
     def load_config(self) -> None:
-        for name, value in _settings(self.serving).items():
+        for name, value in _settings(self.serving, self.bound).items():
             self.cfg.set(name, value)
 
     @override
@@ -112,6 +120,15 @@ class Master(Arbiter):
 
     app: Gunicorn
 
+    def __init__(self, app: Gunicorn) -> None:
+        super().__init__(app)
+        self.systemd = True  # leaves the files of unix sockets to the one that made them
+
+    def murder_workers(self) -> None:
+        """Ends workers that are stuck, as each turn of the loop does, and reports that it turns."""
+        systemd.report(systemd.ALIVE)
+        super().murder_workers()
+
     def handle_hup(self) -> None:
         """Reads the certificate again, here and in all workers."""
         if self.app.certificates is None:
@@ -123,6 +140,7 @@ class Master(Arbiter):
     def handle_term(self) -> None:
         """Stops, after a delay in which the workers answer that they drain."""
         _log.info("stopping", signal="SIGTERM")
+        systemd.report(systemd.STOPPING)
         if delay_s := self.app.serving.drain_delay_s:
             _log.info("draining", seconds=delay_s)
             self.app.is_draining.value = True
@@ -135,6 +153,7 @@ class Master(Arbiter):
     def handle_quit(self) -> None:
         """Stops without waiting for requests."""
         _log.info("stopping", signal="SIGQUIT")
+        systemd.report(systemd.STOPPING)
         super().handle_quit()
 
     def handle_usr1(self) -> None:
@@ -155,26 +174,26 @@ class Master(Arbiter):
             self.reap_workers()
 
 
-def _settings(serving: config.Serving) -> dict[str, Any]:
-    host = f"[{serving.host}]" if ":" in serving.host else serving.host
+def _settings(serving: config.Serving, bound: Sequence[socket.socket]) -> dict[str, Any]:
     return {
         "backlog": sockets.BACKLOG,
-        "bind": f"{host}:{serving.port}",
+        "bind": [f"fd://{os.dup(each.fileno())}" for each in bound],  # gunicorn closes them
         "workers": serving.workers,
         "worker_class": Worker,  # its runner does TLS, and limits handshakes
         "logger_class": QuietLogger,
         "timeout": RESPONSE_TIMEOUT_S,
         "graceful_timeout": RUNNER_OPTIONS["shutdown_timeout"] + 5,
         "control_socket_disable": True,
-        "when_ready": lambda arbiter: _announce(serving, arbiter),
+        "when_ready": lambda _: _announce(serving, bound),
         "child_exit": lambda _, worker: _forget(serving, worker.pid),
     }
 
 
-def _announce(serving: config.Serving, arbiter: Any) -> None:
-    host, port = arbiter.LISTENERS[0].sock.getsockname()[:2]
-    url = sockets.url(host, port, is_tls=serving.tls is not None)
-    _log.info("serving", url=url, database=str(serving.database), workers=serving.workers)
+def _announce(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
+    url, *more = sockets.urls_of(bound, is_tls=serving.tls is not None)
+    also = {"also": more} if more else {}
+    database, workers = str(serving.database), serving.workers
+    _log.info("serving", url=url, **also, database=database, workers=workers)
     if serving.is_demo:
         assembly.announce_demo(url)
 

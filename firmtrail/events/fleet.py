@@ -204,6 +204,8 @@ class SettingsChanged(Event, frozen=True):
     without a model."""
     hawkbit_parts: dict[str, str] | UnsetType = UNSET
     """For each model, the kind of software that clients of hawkBit's protocol expect."""
+    certificate_pattern: str | UnsetType | None = UNSET
+    """The names in a client certificate that make it a device's credential; null: none does."""
 
 
 class ReleaseAdded(Event, frozen=True):

@@ -90,6 +90,8 @@ def services(
     metrics_folder: Path | None = None,
     streams_max: int = config.STREAMS_MAX,
     trusted_proxies: Sequence[config.Network] = (),
+    proxy_sockets: Collection[str] = frozenset(),
+    certificate_header: str | None = None,
     connections: Bounds | None = None,
     **options: Unpack[Options],
 ) -> Services:
@@ -97,14 +99,14 @@ def services(
     `metrics_folder` the metrics that the processes of a server share. `followings` run next to the
     publisher's."""
     metrics = Metrics(metrics_folder)
-    clients = Clients(trusted_proxies)
+    clients = Clients(trusted_proxies, proxy_sockets)
     builder = Builder(db, is_alone=folder is not None, on_progress=metrics.count_rebuild_step)
     return Services(
         db=db,
         recorder=recorder,
         access=access,
         keys=Keys(db),
-        authenticate=authenticator(access, db, clients),
+        authenticate=authenticator(access, db, clients, certificate_header),
         clients=clients,
         gate=Gate(connections or bounds(), clients, metrics),
         metrics=metrics,

@@ -6,6 +6,10 @@ device or project exists. The same holds on a gateway's route, whose path names 
 route of users, a device credential gets 403, whatever the path names. For a person that is not a
 member, the path's project does not exist: the answer is 404.
 
+A request without any other credential may carry a client certificate (`http/certificates.py`). It
+gets the answers of a device's secret: 401 on a path of devices that is not its own, 403 on a route
+of users.
+
 A route of another protocol says where its requests carry the credential, the project and the device
 (`callers.Presented`). All the above holds for it as well.
 """
@@ -17,11 +21,13 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from firmtrail.access import roles, settings
+from firmtrail.access.certified import CertifiedDevices
 from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import OTHER_DEVICE, OWN_DEVICE, Access, ResolvedCredential
 from firmtrail.database.database import Database
 from firmtrail.http import callers, sessions
 from firmtrail.http.callers import NOBODY, SYSTEM_ACTOR, Caller, Presented
+from firmtrail.http.certificates import ClientCertificates
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 
@@ -30,7 +36,9 @@ GATEWAY = "gateway"
 type Authenticate = Callable[[web.Request, callers.RouteAccess], Awaitable[Caller]]
 
 
-def authenticator(access: Access, db: Database, clients: Clients) -> Authenticate:
+def authenticator(
+    access: Access, db: Database, clients: Clients, certificate_header: str | None = None
+) -> Authenticate:
     """Returns the function that finds the caller of a request, or raises the problem to answer."""
 
     async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
@@ -42,11 +50,38 @@ def authenticator(access: Access, db: Database, clients: Clients) -> Authenticat
             case _:
                 return await by_credential(request, wanted)
 
-    by_credential = _by_credential(access, db, clients)
+    by_certificate = _by_certificate(access, db, ClientCertificates(clients, certificate_header))
+    by_credential = _by_credential(access, db, clients, by_certificate)
     return authenticate
 
 
-def _by_credential(access: Access, db: Database, clients: Clients) -> Authenticate:
+type _ByCertificate = Callable[[web.Request, callers.RouteAccess, Presented], Awaitable[Caller]]
+
+
+def _by_certificate(
+    access: Access, db: Database, certificates: ClientCertificates
+) -> _ByCertificate:
+    certified = CertifiedDevices(db)
+
+    async def authenticate(
+        request: web.Request, wanted: callers.RouteAccess, asked: Presented
+    ) -> Caller:
+        """Finds the caller of a request without another credential. Raises `Unauthorized`, or
+        `Forbidden` for a certificate on a route of users."""
+        names = certificates.names(request)
+        if names is None:
+            raise Unauthorized
+        if not isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess):
+            raise Forbidden
+        find = partial(certified.find, names, asked.project, asked.device)
+        return admitted(await _look_up(access, asked, wanted, find), wanted, asked)
+
+    return authenticate
+
+
+def _by_credential(
+    access: Access, db: Database, clients: Clients, by_certificate: _ByCertificate
+) -> Authenticate:
     keys = Keys(db)
 
     async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
@@ -58,8 +93,9 @@ def _by_credential(access: Access, db: Database, clients: Clients) -> Authentica
         if isinstance(wanted, callers.LocalAccess):
             raise NotFound
         if asked.credential is None:
-            raise Unauthorized
-        found = await _look_up(access, asked, wanted, clients.address(request))
+            return _named(request, asked, await by_certificate(request, wanted, asked))
+        find = _finder(access, asked, wanted, clients.address(request))
+        found = await _look_up(access, asked, wanted, find)
         if asked.project is None:
             asked = asked._replace(project=found.project)
         return _named(request, asked, admitted(found, wanted, asked))
@@ -104,14 +140,16 @@ def admitted(found: ResolvedCredential, wanted: callers.RouteAccess, asked: Pres
     raise Unauthorized
 
 
+type _Find = Callable[[], Awaitable[ResolvedCredential]]
+
+
 async def _look_up(
-    access: Access, asked: Presented, wanted: callers.RouteAccess, address: str
+    access: Access, asked: Presented, wanted: callers.RouteAccess, find: _Find
 ) -> ResolvedCredential:
     """Returns the result of the look-up. A device's first call is made durable before it is
     answered: here, unless the route records its calls. A commit that gives a device that never
     called another secret may come before that write, so the secret is then looked up a second
     time."""
-    find = _finder(access, asked, wanted, address)
     found = await find()
     is_recorded = isinstance(wanted, callers.DeviceAccess) and wanted.records_calls
     if found.device_secret != OWN_DEVICE or found.was_seen or is_recorded:
@@ -122,9 +160,7 @@ async def _look_up(
     return await find()
 
 
-def _finder(
-    access: Access, asked: Presented, wanted: callers.RouteAccess, address: str
-) -> Callable[[], Awaitable[ResolvedCredential]]:
+def _finder(access: Access, asked: Presented, wanted: callers.RouteAccess, address: str) -> _Find:
     text, project, device, digest = asked
     assert text is not None, "a request without a credential is refused"
     if project is None and _presenting(wanted):

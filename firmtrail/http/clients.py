@@ -5,13 +5,17 @@ trusted proxies, the client is the peer of the connection, whatever the headers 
 proxies, the client has the right-most address of `X-Forwarded-For` or `Forwarded` (RFC 7239) that
 is not a trusted proxy's. An untrusted party wrote every address to the left of that one.
 
+A proxy of this machine may connect over a unix socket of its own, which only it can open: it is a
+trusted proxy too.
+
 A header that cannot be read is not trusted, and is never an error: the walk ends at the last
 address that could be read. If both headers are present and disagree, one of them came from the
 client, and it is unknown which. The proxy then counts as the client. PROXY protocol is not read.
 """
 
+import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -20,7 +24,9 @@ from firmtrail.access import addresses
 from firmtrail.config import Network
 
 LOCAL = "local"
-"""Stands for the address of a caller over the unix socket."""
+"""Stands for the address of a caller over the operator's unix socket."""
+PROXY = "proxy"
+"""Stands for the address of a proxy that connects over a unix socket."""
 
 _HOST = re.compile(
     r"(?:[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
@@ -39,15 +45,18 @@ class _ReportedClient(NamedTuple):
 class Clients:
     """Reads requests that come through the trusted proxies, or through none."""
 
-    def __init__(self, trusted: Sequence[Network] = ()) -> None:
+    def __init__(
+        self, trusted: Sequence[Network] = (), sockets: Collection[str] = frozenset()
+    ) -> None:
         self._trusted = tuple(trusted)
+        self._sockets = sockets
+        """The paths of the unix sockets on which proxies connect."""
 
     def address(self, request: web.BaseRequest) -> str:
         """Returns the address of the client, as text for limits, logs and the access record."""
-        if not request.remote:
-            return LOCAL
-        peer = peer_of(request.remote)
-        return self._reported_client(request, peer).address if self._trusted else peer
+        peer = self._peer(request)
+        is_direct = not self._trusted and peer != PROXY
+        return peer if is_direct else self._reported_client(request, peer).address
 
     def prefix(self, request: web.BaseRequest) -> str:
         """Returns the path below which a trusted proxy serves this service; "" is the root."""
@@ -96,11 +105,29 @@ class Clients:
 
     def _proxies(self, request: web.BaseRequest) -> int:
         """Counts the trusted proxies that the request came through."""
-        peer = peer_of(request.remote or "") if self._trusted else ""
+        if not (self._trusted or self._sockets):
+            return 0
+        peer = self._peer(request)
         return max(self._reported_client(request, peer).hops, 1) if self.is_proxy(peer) else 0
+
+    def _peer(self, request: web.BaseRequest) -> str:
+        """Returns the address that the request's connection comes from."""
+        if request.remote:
+            return peer_of(request.remote)
+        return PROXY if self.is_of_proxies(request.transport) else LOCAL
+
+    def is_from_proxy(self, request: web.BaseRequest) -> bool:
+        """Returns whether a trusted proxy sends the request."""
+        return self.is_proxy(self._peer(request))
+
+    def is_of_proxies(self, transport: asyncio.BaseTransport | None) -> bool:
+        """Returns whether this connection is over a unix socket of proxies."""
+        return transport is not None and transport.get_extra_info("sockname") in self._sockets
 
     def is_proxy(self, address: str) -> bool:
         """Returns whether this address is a trusted proxy's."""
+        if address == PROXY:
+            return True
         found = addresses.parsed(address) if self._trusted else None
         return found is not None and any(found in network for network in self._trusted)
 

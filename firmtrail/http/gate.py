@@ -8,8 +8,9 @@ not take its answer; the oldest each time. The new connection is refused only if
 at work. A flood of half requests therefore displaces itself, and a client that sends a request
 immediately is served.
 
-Connections over the unix socket belong to the operator: they are not limited and never closed to
-make room. A trusted proxy brings many clients, so the limit for an address does not apply to it.
+Connections over the unix socket next to the database belong to the operator: they are not limited
+and never closed to make room. A trusted proxy brings many clients, so the limit for an address does
+not apply to it, whether it connects over TCP or over a unix socket of its own.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ import structlog
 
 from firmtrail.access import addresses
 from firmtrail.http import descriptors
-from firmtrail.http.clients import Clients, peer_of
+from firmtrail.http.clients import PROXY, Clients, peer_of
 from firmtrail.http.metrics import Metrics
 
 HEAD_S = 10
@@ -102,9 +103,12 @@ class Gate:
 
     def admit(self, connection: Connection, transport: asyncio.BaseTransport) -> Admission | None:
         """Accepts a new connection, or returns None to refuse it."""
-        if isinstance(transport.get_extra_info("sockname"), str):
+        if self._clients.is_of_proxies(transport):
+            peer = PROXY
+        elif isinstance(transport.get_extra_info("sockname"), str):
             return Admission("", connection)
-        peer = peer_of(str((transport.get_extra_info("peername") or ("",))[0]))
+        else:
+            peer = peer_of(str((transport.get_extra_info("peername") or ("",))[0]))
         network = addresses.network(peer)
         siblings = self._networks.setdefault(network, _Group())
         is_limited = not self._clients.is_proxy(peer)

@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from firmtrail.eventstore import tiles
-from firmtrail.rules import attributes, version
+from firmtrail.rules import attributes, certificate, version
 
 _END = r"$(?!\n)"
 _NAME = rf"^[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}{_END}"
@@ -70,6 +70,17 @@ type SearchText = Annotated[
 type Name = Annotated[
     str,
     Meta(pattern=_NAME, description="a name of 1 to 64 letters, digits and the characters . _ -"),
+]
+type CertificatePattern = Annotated[
+    str,
+    Meta(
+        pattern=certificate.PATTERN,
+        max_length=512,
+        description="names that a client certificate must have, separated by commas: CN, O, OU or "
+        "serialNumber of its subject, DNS or URI of its alternative names; one of them contains "
+        "{device}",
+        examples=["O=acme,CN={device}", "DNS={device}.fleet.example.org"],
+    ),
 ]
 type ArtifactPattern = Annotated[
     str,

@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
     version_attribute: str | None = None
     model_attribute: str | None = None
     hawkbit_parts: dict[str, str] = {}
+    certificate_pattern: str | None = None
 
 
 INITIAL = Settings()

@@ -100,6 +100,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "Parts of hawkBit clients",
         'JSON by model: the kind of software that they expect, "os" where nothing is said.',
     ),
+    "certificate_pattern": (
+        "Certificates of devices",
+        "The names that make a client certificate a device's: O=acme,CN={device}.",
+    ),
     "enrolment": (
         "Devices that nobody registered",
         "closed: they are refused. approve: they wait for an operator. open: they are registered.",

@@ -29,7 +29,13 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import USER
 from firmtrail.http.errors import Forbidden
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
-from firmtrail.http.scalars import ArtifactPattern, AttributeKey, Name, ProjectName
+from firmtrail.http.scalars import (
+    ArtifactPattern,
+    AttributeKey,
+    CertificatePattern,
+    Name,
+    ProjectName,
+)
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.artifact import Protocol
 from firmtrail.rules.device import Refused
@@ -73,6 +79,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True):
     version_attribute: str | None
     model_attribute: str | None
     hawkbit_parts: dict[Name, Name]
+    certificate_pattern: str | None
 
 
 class SettingsChange(StrictBody, frozen=True, kw_only=True):
@@ -96,6 +103,7 @@ class SettingsChange(StrictBody, frozen=True, kw_only=True):
     model_attribute: AttributeKey | UnsetType | None = UNSET
     hawkbit_parts: Annotated[dict[Name, Name], Meta(max_length=PARTS_MAX)] | UnsetType = UNSET
     """For each model, the kind of software that its clients expect; replaces the whole setting."""
+    certificate_pattern: CertificatePattern | UnsetType | None = UNSET
 
 
 CHANGE_BYTES_MAX = 7 * 1024
