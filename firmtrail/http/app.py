@@ -6,6 +6,7 @@ matches no route is answered by an endpoint too, so it gets the same shape, log 
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from http import HTTPMethod
 from pathlib import Path
@@ -161,15 +162,15 @@ def _readers(db: Database) -> _Readers:
 
 def build(services: Services) -> web.Application:
     """Returns the application; it owns the tasks that run as long as it does."""
-    served = routes.served(
-        services.protocols,
+    served, document = _served(
+        frozenset(services.protocols),
         has_seed=services.seed_project is not None,
         is_demo=services.is_demo,
     )
     app = web.Application()
     app[SERVICES] = services
     app[CLIENTS] = services.clients
-    app[openapi.DOCUMENT] = openapi.document(served)
+    app[openapi.DOCUMENT] = document
     everything = (*served, *routes.PAGES)
     for path in dict.fromkeys(route.path for route in everything):
         here = [route for route in everything if route.path == path]
@@ -180,6 +181,16 @@ def build(services: Services) -> web.Application:
     app.cleanup_ctx.append(_tasks)
     app.on_shutdown.append(_drain)
     return app
+
+
+@functools.cache
+def _served(
+    protocols: frozenset[str], *, has_seed: bool, is_demo: bool
+) -> tuple[tuple[Route, ...], bytes]:
+    """Returns the routes of a server and their document, which takes long to make: it is made once
+    in a process, and tests build hundreds of applications in one."""
+    served = routes.served(protocols, has_seed=has_seed, is_demo=is_demo)
+    return served, openapi.document(served)
 
 
 def _add_resource(
