@@ -20,6 +20,7 @@ from firmtrail.cli.serve import serve
 from firmtrail.events import steering
 from firmtrail.events.entry import TYPES, type_of
 from firmtrail.events.event import Event
+from firmtrail.eventstore.sizes import LogTotals
 from firmtrail.http import fleet_metrics
 from firmtrail.http.metrics import Metrics, ProcessState, text_of
 from firmtrail.main import main
@@ -148,7 +149,7 @@ def metrics(text: str) -> str:
 
 
 def server_metrics() -> str:
-    sums = text_of(fleet_metrics._totals(OutdatedCounts()))
+    sums = text_of(fleet_metrics._totals(OutdatedCounts(), LogTotals(0, 0)))
     present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=True, artifacts_up=True
     )

@@ -98,6 +98,8 @@ class Hasher:
         self._unauthenticated = _Queue("unauthenticated")
         self._lanes = {lane: _Queue(lane) for lane in ("operators", "local")}
         self._weak, self._strong = _Counts(), _Counts()
+        self.rejected = {"wrong": 0, "limited": 0}
+        """Counts attempts with a wrong credential, and attempts past a limit."""
         self._key = secrets.token_bytes(32)
         self._remembered: TTLCache[bytes, bool] = TTLCache(REMEMBERED_MAX, REMEMBERED_S)
         self._known: TTLCache[str, bool] = TTLCache(KNOWN_ADDRESSES_MAX, KNOWN_ADDRESS_S)
@@ -134,7 +136,14 @@ class Hasher:
         """Counts a strong text that belongs to nobody. Raises `TooManyAttempts` past the limit."""
         network = addresses.network(address)
         if not await self._strong.hit(_PER_ADDRESS, kind, network):
+            self.rejected["limited"] += 1
             raise TooManyAttempts
+        self.rejected["wrong"] += 1
+
+    @property
+    def waiting(self) -> int:
+        """Returns the number of texts that wait for a hash, in all lanes."""
+        return sum(each.waiting for each in (self._unauthenticated, *self._lanes.values()))
 
     def close(self) -> None:
         """Ends the threads, after the hashes that are being computed."""
@@ -147,12 +156,14 @@ class Hasher:
             await self._weak.test(_PER_NAME_AND_ADDRESS, kind, name, attempt.network)
             and await self._weak.test(_PER_ADDRESS, kind, attempt.network)
         ):
+            self.rejected["limited"] += 1
             raise TooManyAttempts
         if not await self._weak.test(_DELAYED_NAME, kind, name):
             await asyncio.sleep(DELAY_S)
 
     async def _count_failure(self, attempt: CredentialAttempt) -> None:
         kind, name, _ = attempt
+        self.rejected["wrong"] += 1
         await self._weak.hit(_PER_NAME_AND_ADDRESS, kind, name, attempt.network)
         await self._weak.hit(_PER_ADDRESS, kind, attempt.network)
         await self._weak.hit(_DELAYED_NAME, kind, name)
@@ -169,7 +180,7 @@ class _Queue:
 
     def __init__(self, name: str) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=f"bcrypt-{name}")
-        self._waiting = 0
+        self.waiting = 0
         self._waiting_of: Counter[str] = Counter()
 
     @contextmanager
@@ -178,7 +189,7 @@ class _Queue:
         `Unavailable` if the network has no place left, or the queue has none."""
         if (
             self._waiting_of[network] >= WAITING_OF_ADDRESS_MAX
-            or self._waiting >= WAITING_MAX - reserved
+            or self.waiting >= WAITING_MAX - reserved
         ):
             raise _too_many()
         self._waiting_of[network] += 1
@@ -190,13 +201,13 @@ class _Queue:
                 del self._waiting_of[network]
 
     async def run[T](self, function: Callable[[], T]) -> T:
-        if self._waiting >= WAITING_MAX:
+        if self.waiting >= WAITING_MAX:
             raise _too_many()
-        self._waiting += 1
+        self.waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, function)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)

@@ -161,12 +161,23 @@ class Reader(Protocol):
         """Runs one SELECT; a `Database` runs it outside any transaction."""
 
 
+class Connections(NamedTuple):
+    """Counts the connections of a process to its database."""
+
+    open: int
+    busy: int
+
+
 class Database(Reader, Protocol):
     """Keeps a pool of connections to one database open until `close`."""
 
     plays_in_turn: bool
     """Whether scripts run one after another and a waiting one locks nothing. If so, sending a
     script ahead saves time, and a long script delays all others."""
+
+    @property
+    def connections(self) -> Connections:
+        """Returns how many connections are open, and how many of them are in use."""
 
     def moment(self) -> AbstractAsyncContextManager[Reader]:
         """Returns a reader that sees the database as it is at one moment, for an answer that takes

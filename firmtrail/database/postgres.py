@@ -20,6 +20,7 @@ from asyncpg.connect_utils import SessionAttribute
 from firmtrail.database.database import (
     APPENDED,
     AppendRefused,
+    Connections,
     Contended,
     NoSuchTable,
     OutcomeUnknown,
@@ -215,6 +216,11 @@ class Postgres:
         finally:
             with contextlib.suppress(asyncpg.PostgresError, *_BROKEN):
                 await self._pool.release(connection)
+
+    @property
+    def connections(self) -> Connections:
+        size = self._pool.get_size()
+        return Connections(size, size - self._pool.get_idle_size())
 
     async def scrub(self) -> bool:
         return True

@@ -17,7 +17,7 @@ from time import monotonic
 from typing import IO
 
 from firmtrail.database import file_lock, files, sqlite_connection
-from firmtrail.database.database import Row, Script, Statement, Unavailable
+from firmtrail.database.database import Connections, Row, Script, Statement, Unavailable
 from firmtrail.database.sqlite_writer import ProcessConnection, ThreadConnection, Writer
 
 VERSION = sqlite3.sqlite_version_info
@@ -60,6 +60,7 @@ class SQLite:
         self._writer = writer
         self._writing = asyncio.Lock()
         self._readers: asyncio.Queue[ThreadConnection] = asyncio.Queue()
+        self._reader_count = len(readers)
         for reader in readers:
             self._readers.put_nowait(reader)
 
@@ -101,6 +102,11 @@ class SQLite:
             stack.enter_context(_errors_of_opening(path))
             writer, reader = await _reader(stack, path), await _reader(stack, path)
             return cls(path, stack.pop_all(), writer, [reader])
+
+    @property
+    def connections(self) -> Connections:
+        readers = self._reader_count
+        return Connections(readers + 1, readers - self._readers.qsize() + self._writing.locked())
 
     async def read(self, statement: Statement) -> list[Row]:
         reader = await self._readers.get()

@@ -1,6 +1,8 @@
 """Finds how large a log was at a time, by bisection: the times of its events never decrease."""
 
-from firmtrail.database.database import Database, Statement
+from typing import NamedTuple
+
+from firmtrail.database.database import Database, Reader, Statement
 from firmtrail.eventstore import lineage, log
 
 _RECORDED_AT = """\
@@ -39,3 +41,17 @@ async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
         else:
             high = middle
     return low
+
+
+class LogTotals(NamedTuple):
+    """Counts all logs of a database, and their events."""
+
+    logs: int
+    events: int
+
+
+async def totals(reader: Reader) -> LogTotals:
+    """Returns how many logs there are, and how many events they have together."""
+    text = "SELECT count(*), CAST(coalesce(sum(size), 0) AS bigint) FROM log_heads LIMIT 1"
+    [(logs, events)] = await reader.read(Statement(text))
+    return LogTotals(int(logs), int(events))

@@ -6,6 +6,7 @@ position and moves it after its work, so a crash between the two repeats that wo
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
@@ -45,6 +46,8 @@ class Following[Work]:
         self.follower = follower
         self.problem: str | None = None
         """Why the last round failed; None: it succeeded."""
+        self.succeeded_at_s: float | None = None
+        """The time of the last round that succeeded; None: none did."""
         self._appended = asyncio.Event()
         self._round_over = asyncio.Event()
 
@@ -85,6 +88,7 @@ class Following[Work]:
             self.problem = str(error)
         else:
             self.problem = None
+            self.succeeded_at_s = time.time()
         self._round_over.set()
         self._round_over = asyncio.Event()
 

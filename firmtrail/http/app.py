@@ -25,7 +25,7 @@ from firmtrail.console import problems
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.followers.following import Following
-from firmtrail.http import concurrency, incoming, openapi, routes, sealing, uploads
+from firmtrail.http import concurrency, incoming, openapi, routes, sealing, uploads, work_state
 from firmtrail.http.auth import authenticator
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.callers import PUBLIC
@@ -101,6 +101,8 @@ def services(
     publisher's."""
     metrics = Metrics(metrics_folder)
     clients = Clients(trusted_proxies, proxy_sockets)
+    recorder.on_committed = metrics.work.committed
+    recorder.on_failed = metrics.work.failed
     builder = Builder(db, is_alone=folder is not None, on_progress=metrics.count_rebuild_step)
     return Services(
         db=db,
@@ -250,6 +252,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["watch"] = asyncio.create_task(services.watch.run())
     tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
+    tasks["metrics"] = asyncio.create_task(work_state.keep_observing(services))
     tasks["seals"] = asyncio.create_task(sealing.keep_sealing(services))
     tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
     yield

@@ -32,6 +32,11 @@ class ConcurrencyLimit:
         self._open = 0
         self._open_of: Counter[Owner] = Counter()
 
+    @property
+    def open(self) -> int:
+        """Returns the number of open requests."""
+        return self._open
+
     @contextmanager
     def try_enter(self, *owner: object) -> Iterator[bool]:
         """Counts a request until the block ends, and yields True, if no limit is reached. Yields

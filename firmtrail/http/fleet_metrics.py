@@ -14,6 +14,8 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
+from firmtrail.eventstore import sizes
+from firmtrail.eventstore.sizes import LogTotals
 from firmtrail.http.metrics import text_of
 from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
@@ -43,17 +45,18 @@ class FleetTotals:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._reading: asyncio.Task[OutdatedCounts] | None = None
+        self._reading: asyncio.Task[tuple[OutdatedCounts, LogTotals]] | None = None
         self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
         """Returns the totals in Prometheus's text format. Returns nothing if the database does not
         answer in time, or if its tables are missing."""
         if self._reading is None or self._is_over(self._reading):
-            self._reading = asyncio.create_task(outdated.everywhere(self._db))
+            self._reading = asyncio.create_task(_everywhere(self._db))
             self._stale_at_s = monotonic() + CACHED_S
         try:
-            return text_of(_totals(await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)))
+            found = await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)
+            return text_of(_totals(*found))
         except (TimeoutError, Unavailable, NoSuchTable):
             return b""
 
@@ -63,7 +66,7 @@ class FleetTotals:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _is_over(self, reading: asyncio.Task[OutdatedCounts]) -> bool:
+    def _is_over(self, reading: asyncio.Task[tuple[OutdatedCounts, LogTotals]]) -> bool:
         is_stale = monotonic() >= self._stale_at_s
         return reading.done() and (is_stale or reading.exception() is not None)
 
@@ -80,11 +83,19 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
     return text_of(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
-def _totals(behind: OutdatedCounts) -> list[Metric]:
+async def _everywhere(db: Database) -> tuple[OutdatedCounts, LogTotals]:
+    return await outdated.everywhere(db), await sizes.totals(db)
+
+
+def _totals(behind: OutdatedCounts, logs: LogTotals) -> list[Metric]:
     since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
     return [
+        GaugeMetricFamily("firmtrail_logs", "Number of logs of all projects.", logs.logs),
+        GaugeMetricFamily(
+            "firmtrail_log_events", "Number of events in these logs together.", logs.events
+        ),
         GaugeMetricFamily(
             "firmtrail_devices", "Number of registered devices of all projects.", behind.devices
         ),

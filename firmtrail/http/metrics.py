@@ -10,13 +10,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple, override
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from firmtrail import __version__
+from firmtrail.http.work_metrics import WorkMetrics
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -68,7 +76,8 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._own = CollectorRegistry()
+        self._own, self._process = CollectorRegistry(), CollectorRegistry()
+        ProcessCollector(registry=self._process)
         self._requests = Histogram(
             "firmtrail_http_request_duration_seconds",
             "Duration of requests, from the end of their head to the last byte of their answer. "
@@ -90,6 +99,7 @@ class Metrics:
             registry=self._own,
         )
         self._add_connections()
+        self.work = WorkMetrics(self._own)
         build = Gauge(
             "firmtrail_build_info",
             "Version of the running program; the value is always 1.",
@@ -155,7 +165,7 @@ class Metrics:
             for name, value in state._asdict().items()
             if value is not None
         ]
-        return self._counted() + text_of(present)
+        return self._counted() + text_of(present) + generate_latest(self._process)
 
     def _counted(self) -> bytes:
         if self._folder is None:

@@ -91,6 +91,8 @@ class Committed(NamedTuple):
     size: int
     control: Control | None
     """The new control; None if it did not change."""
+    types: dict[str, int]
+    """The number of events of each type."""
 
 
 class Load(NamedTuple):
@@ -122,6 +124,7 @@ class Draft:
         self._known = known
         self._entries: list[log.NewEntry] = []
         self._texts: list[log.ErasableText] = []
+        self._types: dict[str, int] = {}
         self.head = head
         self.now_ms = max(head.now_ms, head.recorded_at_ms)
         self.fold = fold.Fold()
@@ -149,7 +152,8 @@ class Draft:
     def committed(self) -> Committed:
         """Returns what a process keeps of the draft, once it is written."""
         control = None if self.control is self._known else self.control
-        return Committed(LogName(self.project, self.head.number), self.size, control)
+        name = LogName(self.project, self.head.number)
+        return Committed(name, self.size, control, self._types)
 
     def load_devices(
         self, names: Iterable[str], questions: Iterable[tuple[str, str]] = ()
@@ -210,6 +214,8 @@ class Draft:
         member that its TEXT names. The state of a device must have been loaded, if it has one.
         """
         position = self.head.size + len(self._entries)
+        name = type(event).__name__
+        self._types[name] = self._types.get(name, 0) + 1
         if text is not None:
             event = self._with_text(position, event, text)
         recorded = Recorded(

@@ -11,8 +11,10 @@ report commits immediately, a flood commits in bulk, and no delay is ever added.
 """
 
 import asyncio
+import contextlib
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -160,6 +162,10 @@ class Recorder:
         """The size that each log must have at least; this process's commits raise it."""
         self.on_commit: list[Callable[[], None]] = []
         """Called after each commit: they wake the followers of the logs."""
+        self.on_committed: Callable[[Mapping[str, int], float], None] | None = None
+        """Called after each commit with the number of events of each type, and its seconds."""
+        self.on_failed: Callable[[], None] | None = None
+        """Called after each commit that the database did not make."""
         self.controls = Controls(db)
         self._controls_of_scripts = CommittedControls()
         self._db = db
@@ -267,11 +273,13 @@ class Recorder:
         self._commit_check_ins(log_id, queue)
 
     async def _run(self, log_id: int, command: LogCommand[object]) -> list[object]:
-        async with self._db.transaction() as tx:
-            commit = await begin(tx, log_id, self.minimum_sizes)
-            answer = await command(commit)
-            await commit.finish()
-        self._learn(log_id, commit.draft.committed)
+        began_s = time.perf_counter()
+        with self._counting_failures():
+            async with self._db.transaction() as tx:
+                commit = await begin(tx, log_id, self.minimum_sizes)
+                answer = await command(commit)
+                await commit.finish()
+        self._learn(log_id, commit.draft.committed, began_s)
         return [answer]
 
     async def _record(self, log_id: int, queue: _Queue, batch: _Batch) -> list[list[ReportOutcome]]:
@@ -302,15 +310,33 @@ class Recorder:
             queue.name = LogName(head.project, head.number)
         minimum_sizes = self.minimum_sizes.for_log(queue.name)
         context = LogContext(minimum_sizes, self._controls_of_scripts, queue.earlier_logs)
+        began_s = time.perf_counter()
         try:
-            committed, answers = await self._db.play(make, log_id, context, batch)
+            with self._counting_failures():
+                committed, answers = await self._db.play(make, log_id, context, batch)
         except LogRefused:
             self.minimum_sizes.check(await log.head(self._db, log_id))
             raise
-        self._learn(log_id, committed)
+        self._learn(log_id, committed, began_s)
         return answers
 
-    def _learn(self, log_id: int, committed: Committed) -> None:
+    @contextlib.contextmanager
+    def _counting_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable:
+            if self.on_failed is not None:
+                self.on_failed()
+            raise
+
+    @property
+    def unanswered(self) -> int:
+        """Returns the number of commands that are not answered yet."""
+        return sum(queue.unanswered for queue in self._queues.values())
+
+    def _learn(self, log_id: int, committed: Committed, began_s: float) -> None:
+        if self.on_committed is not None:
+            self.on_committed(committed.types, time.perf_counter() - began_s)
         self.minimum_sizes.acknowledge(committed.log, committed.size)
         if committed.control is not None:
             self.controls.publish(log_id, committed.control)

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 
 from firmtrail import __version__
-from firmtrail.http import openapi, respond
+from firmtrail.http import openapi, respond, work_state
 from firmtrail.http.api.rows import TEXT, read, resource
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import PUBLIC
@@ -108,6 +108,7 @@ async def get_metrics(call: AnyCall) -> web.Response:
     """Return metrics, with the numbers of outdated devices, in Prometheus's text format."""
     headers = {"Content-Type": CONTENT_TYPE, **respond.NO_STORE}
     call.services.gate.observe()
+    work_state.observe(call.services)
     present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())
     body = call.services.metrics.text(present) + outdated
     return web.Response(body=body, headers=headers)
