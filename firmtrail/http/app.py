@@ -164,15 +164,12 @@ def _readers(db: Database) -> _Readers:
 
 def build(services: Services) -> web.Application:
     """Returns the application; it owns the tasks that run as long as it does."""
-    served, document = _served(
-        frozenset(services.protocols),
-        has_seed=services.seed_project is not None,
-        is_demo=services.is_demo,
-    )
+    kinds = {"has_seed": services.seed_project is not None, "is_demo": services.is_demo}
+    served = routes.served(services.protocols, **kinds)
     app = web.Application()
     app[SERVICES] = services
     app[CLIENTS] = services.clients
-    app[openapi.DOCUMENT] = document
+    app[openapi.DOCUMENT] = functools.partial(_document, frozenset(services.protocols), **kinds)
     everything = (*served, *routes.PAGES)
     for path in dict.fromkeys(route.path for route in everything):
         here = [route for route in everything if route.path == path]
@@ -186,13 +183,10 @@ def build(services: Services) -> web.Application:
 
 
 @functools.cache
-def _served(
-    protocols: frozenset[str], *, has_seed: bool, is_demo: bool
-) -> tuple[tuple[Route, ...], bytes]:
-    """Returns the routes of a server and their document, which takes long to make: it is made once
-    in a process, and tests build hundreds of applications in one."""
-    served = routes.served(protocols, has_seed=has_seed, is_demo=is_demo)
-    return served, openapi.document(served)
+def _document(protocols: frozenset[str], *, has_seed: bool, is_demo: bool) -> bytes:
+    """Returns the document of a server's routes. It takes long to make, and commands of the command
+    line and most tests build an application without needing it."""
+    return openapi.document(routes.served(protocols, has_seed=has_seed, is_demo=is_demo))
 
 
 def _add_resource(

@@ -4,8 +4,8 @@ No other file describes what a route takes and answers, so the document always a
 The dialect stays OpenAPI's default: programs that read the document complain about others.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from http import HTTPMethod, HTTPStatus
 from typing import Any
 
@@ -23,7 +23,8 @@ from firmtrail.http.respond import BYTES, JSON, LOG_SIZE
 from firmtrail.http.route import AnyOf, ListOf, Route, path_names
 from firmtrail.http.validate import is_optional
 
-DOCUMENT = web.AppKey("DOCUMENT", bytes)
+DOCUMENT = web.AppKey("DOCUMENT", functools.partial)
+"""Makes the document, or returns the one that it made before."""
 
 SECURITY = ("bearer", "basic")
 
@@ -78,7 +79,7 @@ def document(routes: Sequence[Route]) -> bytes:
     return msgspec.json.encode(spec.to_dict())
 
 
-@lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)
 def seen_from(document: bytes, base_url: str) -> bytes:
     """Returns the document for clients that reach the service under this base address."""
     decoded = msgspec.json.decode(document)

@@ -6,6 +6,8 @@ version that was being installed before has been installed now. Any other one sa
 did not get to the version that it was installing.
 """
 
+from msgspec import Struct
+
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import RECORDED_KINDS, device_and_control
 from firmtrail.projections.check_in import DeviceAtCheckIn
@@ -14,17 +16,25 @@ from firmtrail.rules.attributes import is_news
 from firmtrail.rules.report import ReportCommand
 
 
-async def said(call: AnyCall, text: str | None) -> str | None:
-    """Returns the version that the device of the path means by this text; None if it means none. It
-    is recorded, if the device or its gateway asks and the device is known."""
+class SaidVersion(Struct, frozen=True, gc=False):
+    """Holds the version that a client means by a text; None if it means none."""
+
+    version: str | None
+    is_recorded: bool = False
+    """Whether it was news, and is recorded now."""
+
+
+async def said(call: AnyCall, text: str | None) -> SaidVersion:
+    """Returns what the device of the path means by this text. It is recorded, if the device or its
+    gateway asks and the device is known."""
     if text is None:
-        return None
+        return SaidVersion(None)
     seen, control = await device_and_control(call, call.path("device"))
     version = version_named(control, seen.state.model if seen.state else None, text)
     report = _report(call, seen, version)
     if report is not None:
         await call.services.recorder.report_one(call.log_id, report)
-    return version
+    return SaidVersion(version, report is not None)
 
 
 def _report(call: AnyCall, seen: DeviceAtCheckIn, version: str | None) -> ReportCommand | None:

@@ -25,6 +25,23 @@ async def test_with_a_version_attribute_the_version_that_runs_is_the_outcome(ddi
         assert progress[outcome] == 1
 
 
+async def test_a_device_says_which_version_it_runs(ddi: Ddi) -> None:
+    site = ddi.site
+    before = await size(site)
+    for version, status in (("1.0.0", 200), ("1.2.0", 201), ("1.2.0", 200)):
+        said = {"name": "linux", "version": version}
+        assert (await ddi.call("PUT", "/installedBase", said)).status == status
+    assert await size(site) == before + 1
+    device = (await site.get(D)).json
+    assert (device["version"], device["status"]) == ("1.2.0", "running")
+    refused = await ddi.call("PUT", "/installedBase", {"name": "linux", "version": "new"})
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/version")
+    await post(site, "devices/d1/ask")
+    assert (await ddi.call("PUT", "/installedBase", {"version": "1.2.0"})).status == 201
+    [asked] = (await site.get(f"{D}/asks")).json["items"]
+    assert (asked["state"], asked["version"]) == ("answered", "1.2.0")
+
+
 async def test_an_open_question_invites_the_device_to_say_what_it_is(ddi: Ddi) -> None:
     site = ddi.site
     said = {"data": {"memfault__current_version": "1.0.0"}}

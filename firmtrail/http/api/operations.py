@@ -131,7 +131,7 @@ async def _present(call: AnyCall) -> ProcessState:
 async def get_openapi(call: AnyCall) -> web.Response:
     """Return the API as an OpenAPI 3.1 document."""
     headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
-    document = call.request.app[openapi.DOCUMENT]
+    document = await asyncio.to_thread(call.request.app[openapi.DOCUMENT])
     if base_url := call.services.clients.base_url(call.request):
         document = openapi.seen_from(document, base_url)
     return respond.encoded_resource(call, respond.JSON, document, headers)

@@ -1,12 +1,14 @@
-"""Takes the attributes of a device."""
+"""Takes what a device says of itself: its attributes, and the version that it runs."""
 
 from typing import Any
 
 from aiohttp import web
 
 from firmtrail.commands import attributes as commands
+from firmtrail.http import running
 from firmtrail.http.call import Call
-from firmtrail.protocols.hawkbit.shapes import ConfigData
+from firmtrail.http.errors import Fault, Invalid
+from firmtrail.protocols.hawkbit.shapes import ConfigData, InstalledVersion
 from firmtrail.rules.attributes import fitted
 
 
@@ -19,3 +21,12 @@ async def put_config_data(call: Call[Any, ConfigData]) -> web.Response:
     )
     await commands.set_attributes(services.db, services.recorder, whose, change)
     return web.Response(status=200)
+
+
+async def put_installed(call: Call[Any, InstalledVersion]) -> web.Response:
+    """Say which version the device runs. It is recorded if it is news, and then answered by 201."""
+    said = await running.said(call, call.body.version)
+    if said.version is None:
+        reason = "must be a SemVer version, or a name that an artifact of the model carries"
+        raise Invalid(f"/version: {reason}", faults=[Fault(reason, "/version")])
+    return web.Response(status=201 if said.is_recorded else 200)

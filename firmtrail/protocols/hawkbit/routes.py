@@ -16,6 +16,7 @@ from firmtrail.protocols.hawkbit.shapes import (
     DeploymentBase,
     Feedback,
     HawkbitArtifact,
+    InstalledVersion,
 )
 
 GET, POST, PUT = HTTPMethod.GET, HTTPMethod.POST, HTTPMethod.PUT
@@ -56,6 +57,15 @@ def _routes(mount: str) -> Iterator[Route]:
     yield read("/cancelAction/{action}", polls.get_cancellation, Cancellation, **_SEEN)
     yield route(POST, "/cancelAction/{action}/feedback", feedback.post_cancel_feedback, **_SAID)
     yield read("/installedBase/{action}", polls.get_installed, DeploymentBase, **on_action)
+    yield route(
+        PUT,
+        "/installedBase",
+        attributes.put_installed,
+        body=InstalledVersion,
+        takes_any_text=True,
+        answers={200: None, 201: None},
+        refusals=frozenset({409}),
+    )
     yield route(
         PUT,
         "/configData",

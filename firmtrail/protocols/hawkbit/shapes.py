@@ -48,6 +48,13 @@ class ConfigData(msgspec.Struct, frozen=True):
     mode: Literal["merge", "replace", "remove"] = "merge"
 
 
+class InstalledVersion(msgspec.Struct, frozen=True):
+    """Names the software that a device runs, and its version."""
+
+    version: str
+    name: str | None = None
+
+
 class Link(msgspec.Struct, frozen=True):
     """Names the address of something."""
 

@@ -111,7 +111,7 @@ async def _checked_in(call: LatestCall) -> DecidedDevice | None:
     seen, control = await device_and_control(call, call.path("device"))
     if seen.state is not None and seen.state.model is None:
         await _name_model(call, seen.state, control)
-    version = await running.said(call, call.query.current_version)
+    version = (await running.said(call, call.query.current_version)).version
     if seen.state is not None and seen.state.model not in {None, call.query.hardware_version}:
         return None
     return await recorded_decision(call, version, protocol=MEMFAULT)

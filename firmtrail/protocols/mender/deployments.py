@@ -89,7 +89,7 @@ class StatusReport(msgspec.Struct, frozen=True):
 async def post_next(call: Call[Any, NextRequest]) -> web.Response:
     """Return the deployment for the device, if there is one; record the version that it runs."""
     runs = call.body.device_provides or call.body
-    running = await said(call, runs.artifact_name)
+    running = (await said(call, runs.artifact_name)).version
     now = await _current(call, running, runs.device_type)
     if now.is_cancelling and now.action is not None:
         named = await actions.find(call, PROTOCOL, str(now.action.ordinal))

@@ -37,7 +37,7 @@ class PollQuery(msgspec.Struct, frozen=True):
 
 async def get_swupdate(call: Call[PollQuery, None]) -> web.Response:
     """Redirect SWUpdate to the image that the device should install."""
-    version = await running.said(call, call.query.version)
+    version = (await running.said(call, call.query.version)).version
     decided = await recorded_decision(call, version, protocol=PLAIN)
     release, wait = release_of(decided), {"Retry-After": poll_after(call)}
     if release is None:

@@ -50,7 +50,7 @@ async def get_named_artifact(call: ArtifactCall) -> web.StreamResponse:
 
 
 async def _checked_in(call: ArtifactCall, protocol: Protocol) -> DecidedDevice:
-    version = await running.said(call, call.query.running)
+    version = (await running.said(call, call.query.running)).version
     return await recorded_decision(call, version, protocol=protocol)
 
 
