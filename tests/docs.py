@@ -162,6 +162,8 @@ def project_metrics() -> str:
 
 def default(command: click.Command, option: click.Option) -> str:
     value = option.get_default(click.Context(command))
+    if value and isinstance(value, tuple):
+        value = " ".join(value)
     is_unset = value is None or value == () or isinstance(value, enum.Enum)  # click's UNSET
     return "" if is_unset or option.is_flag else f"`{value}`"
 

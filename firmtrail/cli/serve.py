@@ -30,10 +30,8 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.option(
     "--host",
-    "hosts",
     multiple=True,
     default=("127.0.0.1",),
-    envvar="FIRMTRAIL_SERVE_HOST",
     help="The address to listen on; may be given several times. In the variable, spaces separate "
     "them.",
 )
@@ -198,6 +196,7 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
 def _serving(
     database: config.DatabaseUrl,
     *,
+    host: tuple[str, ...],
     demo: bool,
     demo_public: bool,
     seed_api: str | None,
@@ -214,12 +213,13 @@ def _serving(
 ) -> config.Serving:
     """Turns the options into settings. Raises `UsageError` for options that exclude each other."""
     if demo:
-        _check_demo(settings["hosts"], seed_api, is_public=demo_public)
+        _check_demo(host, seed_api, is_public=demo_public)
     location = one_location(checkpoints_file, checkpoints)
     serving = config.Serving(
         database=config.signed(database, signing_key_file, location),
         seed_project=DEMO_PROJECT if demo else seed_api,
         is_demo=demo,
+        hosts=host,
         tls=_tls(tls_cert, tls_key, tls_client_ca),
         oidc=_oidc(oidc_issuer, oidc_client_id, oidc_client_secret_file),
         **settings,
