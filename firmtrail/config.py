@@ -251,6 +251,8 @@ class Serving:
     """The protocols that devices may speak to this server."""
     oidc: Oidc | None = None
     """Where people sign in to the console, in addition to passwords."""
+    webhooks_allow: tuple[Network, ...] = ()
+    """The networks that webhooks may reach although they are not public."""
     metrics_folder: Path | None = None
     """Where several workers share their counters."""
 

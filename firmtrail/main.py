@@ -40,6 +40,7 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "halt": ("halts:halt", "Stop all offers in a project."),
     "resume": ("halts:resume", "End a project's halt."),
     "ask": ("asks:ask", "Ask a device which version it runs."),
+    "webhook": ("webhooks:webhook", "Send events to receivers."),
     "asks": ("asks:asks", "List the questions to a device."),
     "simulate": (
         "simulate:simulate",

@@ -25,13 +25,18 @@ LAYERS = {
     "projections": "database events eventstore rules",
     "recording": "database events eventstore projections publishing rules",
     "rebuilding": "database events eventstore projections publishing rules",
+    "webhooks": (
+        "config __version__ database events eventstore followers projections publishing recording "
+        "rules"
+    ),
     "commands": (
-        "access database events eventstore projections publishing rebuilding recording rules"
+        "access database events eventstore projections publishing rebuilding recording rules "
+        "webhooks"
     ),
     "audit": "database events eventstore projections publishing rebuilding recording schema",
     "http": (
         "__version__ access artifacts commands config database events eventstore followers "
-        "projections publishing rebuilding recording repeats rules schema"
+        "projections publishing rebuilding recording repeats rules schema webhooks"
     ),
     **dict.fromkeys(
         ("protocols.hawkbit", "protocols.memfault", "protocols.mender", "protocols.plain"),
@@ -45,12 +50,12 @@ LAYERS = {
     ),
     "http.api": (
         "__version__ access artifacts commands database events eventstore http projections "
-        "publishing rebuilding recording repeats rules"
+        "publishing rebuilding recording repeats rules webhooks"
     ),
     "http.routes": "config console http http.api protocols",
     "http.app": (
         "access artifacts commands config console database followers http http.api http.routes "
-        "projections publishing rebuilding recording"
+        "projections publishing rebuilding recording webhooks"
     ),
     "simulate": "events exits",
     "cli": (
@@ -61,7 +66,9 @@ LAYERS = {
     "__main__": "main",
 }
 ONLY_IN = {  # a name from outside -> the modules that may use it
-    "aiohttp": "audit.source cli console http main protocols simulate",
+    "aiohttp": (
+        "audit.source cli console http main protocols simulate webhooks.sender webhooks.targets"
+    ),
     "aiosqlite": "database.sqlite_writer",
     "asyncpg": "database.postgres",
     "jinja2": "console",

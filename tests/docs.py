@@ -25,6 +25,7 @@ from firmtrail.http import fleet_metrics
 from firmtrail.http.metrics import Metrics, ProcessState, text_of
 from firmtrail.main import main
 from firmtrail.projections.outdated import OutdatedCounts
+from firmtrail.webhooks.stored import Lag
 from tests.architecture_test import LAYERS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -149,7 +150,7 @@ def metrics(text: str) -> str:
 
 
 def server_metrics() -> str:
-    sums = text_of(fleet_metrics._totals(OutdatedCounts(), LogTotals(0, 0)))
+    sums = text_of(fleet_metrics._totals(OutdatedCounts(), LogTotals(0, 0), Lag(0, 0, 0, None)))
     present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=True, artifacts_up=True
     )

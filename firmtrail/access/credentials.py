@@ -34,10 +34,10 @@ def new_session() -> str:
     return secrets.token_urlsafe(RANDOM_BYTES)
 
 
-def new_id(prefix: Literal["u", "t", "k", "r", "q", "a"]) -> str:
+def new_id(prefix: Literal["u", "t", "k", "r", "q", "a", "w"]) -> str:
     """Returns a new id: u for users, t for tokens and logins, k for device secrets, r for rollouts,
-    q for asks, a for announced artifacts. Ids of people, credentials and artifacts are random, so
-    they do not show when they were made."""
+    q for asks, a for announced artifacts, w for webhooks. Ids of people, credentials, artifacts and
+    webhooks are random, so they do not show when they were made."""
     made = uuid_utils.uuid7().hex if prefix in {"r", "q"} else uuid4().hex
     return f"{prefix}_{made}"
 

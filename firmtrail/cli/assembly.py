@@ -70,6 +70,7 @@ async def services(
             oidc=OidcSignIn(serving.oidc) if serving.oidc else None,
             long_poll_s_max=serving.long_poll_s_max,
             protocols=serving.protocols,
+            webhooks_allow=serving.webhooks_allow,
         )
     finally:
         await recorder.close()

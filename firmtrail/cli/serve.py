@@ -164,6 +164,14 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with the secret that the provider gave to this server.",
 )
+@click.option(
+    "--webhooks-allow",
+    type=NETWORKS,
+    default=(),
+    show_default=False,
+    help="Networks, separated by commas, that webhooks may reach although they are not part of the "
+    "public internet, such as 10.1.0.0/16. Without it, no private address is reached.",
+)
 @artifacts_option
 @click.option(
     "--artifact-bytes-max",

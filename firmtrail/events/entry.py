@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from firmtrail.events import access, fleet, log, steering
+from firmtrail.events import access, fleet, log, steering, webhooks
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.times import time_ms, time_text
 
@@ -64,6 +64,9 @@ TYPES: dict[str, type[Event]] = {
         access.UserErased,
         log.AccessRecordSealed,
         log.LogContinued,
+        webhooks.WebhookAdded,
+        webhooks.WebhookChanged,
+        webhooks.WebhookRemoved,
     )
 }
 

@@ -47,6 +47,9 @@ from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
 from firmtrail.recording.recorder import Recorder
+from firmtrail.webhooks.deliverer import Deliverer
+from firmtrail.webhooks.sender import Sender
+from firmtrail.webhooks.targets import AllowedTargets
 
 SERVICES = web.AppKey("SERVICES", Services)
 
@@ -94,6 +97,7 @@ def services(
     proxy_sockets: Collection[str] = frozenset(),
     certificate_header: str | None = None,
     connections: Bounds | None = None,
+    webhooks_allow: Sequence[config.Network] = (),
     **options: Unpack[Options],
 ) -> Services:
     """Returns the services of a database for handlers. `folder` holds an embedded database, and
@@ -103,7 +107,10 @@ def services(
     clients = Clients(trusted_proxies, proxy_sockets)
     recorder.on_committed = metrics.work.committed
     recorder.on_failed = metrics.work.failed
-    builder = Builder(db, is_alone=folder is not None, on_progress=metrics.count_rebuild_step)
+    is_alone, sender = folder is not None, Sender(AllowedTargets(webhooks_allow))
+    deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
+    builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
+    own: list[Following[Any]] = [*([publisher.following] if publisher else []), deliverer.following]
     return Services(
         db=db,
         recorder=recorder,
@@ -117,7 +124,9 @@ def services(
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
-        followings=[*([publisher.following] if publisher else []), *followings],
+        followings=[*own, *followings],
+        sender=sender,
+        deliverer=deliverer,
         silence=Silence(db, recorder, access.seen),
         streams=ConcurrencyLimit(streams_max),
         replays=ConcurrencyLimit(REPLAYS_MAX),
@@ -254,6 +263,8 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     for task in tasks.values():
         task.cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
+    await services.deliverer.close()
+    await services.sender.close()
     await services.outdated.close()
     with contextlib.suppress(Unavailable):  # these times are a convenience, not worth a failed exit
         await services.access.seen.flush()

@@ -21,6 +21,9 @@ from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.rollout import RolloutState
+from firmtrail.webhooks import stored
+from firmtrail.webhooks.stored import DisabledWebhook
+from firmtrail.webhooks.targets import target_of
 
 FAILING_MAX = 10_000
 """Limits the failing devices that a note counts; a note with this number means at least so many."""
@@ -32,7 +35,14 @@ PENDING_MAX = 10_000
 """Limits the devices that wait and that a note counts, as `FAILING_MAX` does."""
 
 type NoteKind = Literal[
-    "log_refused", "rebuilding", "halted", "paused", "waiting", "pending", "failing"
+    "log_refused",
+    "rebuilding",
+    "halted",
+    "paused",
+    "waiting",
+    "webhook_disabled",
+    "pending",
+    "failing",
 ]
 
 
@@ -46,6 +56,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """The position of the event that began it."""
     rollout: str | None = None
     devices: int | None = None
+    webhook: str | None = None
 
 
 async def notes(call: AnyCall) -> tuple[int, list[Note]]:
@@ -85,6 +96,7 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
         found += [_pause(each, texts[each.id]) for each in paused[:ROLLOUTS_MAX]]
     waiting = sorted(_waiting(call, now.control), key=lambda each: -each.position)
     found += [_wait(each) for each in waiting[:ROLLOUTS_MAX]]
+    found += map(_disabled_webhook, await stored.disabled(now.reader, call.project))
     pending = await device_current.count_pending(now.reader, call.log_id, devices_max=PENDING_MAX)
     found += [_pending(pending)] if pending else []
     failing = await device_current.count_failing(now.reader, call.log_id, devices_max=FAILING_MAX)
@@ -153,6 +165,15 @@ def _pause_text(rollout: RolloutState, texts: RolloutTexts) -> str:
         allowed = f"{rollout.failed_percent} % are allowed"
         return f"The {name} paused itself: {texts.phase}, and {allowed}."
     return f"The {name} is paused{f': {texts.phase}' if texts.phase else ''}."
+
+
+def _disabled_webhook(webhook: DisabledWebhook) -> Note:
+    why = "its receiver answered 410" if webhook.reason == "gone" else "it failed for a day"
+    says = (
+        f"The webhook to {target_of(webhook.url).origin} is disabled, because {why}. Enable it "
+        "when the receiver works: it continues where it stopped."
+    )
+    return Note(kind="webhook_disabled", says=says, webhook=webhook.webhook_id)
 
 
 def _pending(devices: int) -> Note:

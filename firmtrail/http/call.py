@@ -35,6 +35,8 @@ from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
 from firmtrail.recording.recorder import Recorder
+from firmtrail.webhooks.deliverer import Deliverer
+from firmtrail.webhooks.sender import Sender
 
 
 class Call[Query, Body]:
@@ -134,6 +136,9 @@ class Services:
     """None if there is no key to sign with, so that nothing is published."""
     followings: Sequence[Following[Any]] = ()
     """The loops of all followers, which run as long as the server serves."""
+    sender: Sender
+    """Sends to the receivers of webhooks."""
+    deliverer: Deliverer
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False

@@ -21,6 +21,8 @@ from firmtrail.projections import outdated
 from firmtrail.projections.fleet_versions import VersionCount
 from firmtrail.projections.outdated import OutdatedCounts
 from firmtrail.rules.release import CurrentReleases, ReleaseState
+from firmtrail.webhooks import stored
+from firmtrail.webhooks.stored import Lag
 
 CACHED_S = 15
 WAIT_S = 1
@@ -31,6 +33,9 @@ MODELS_MAX = 1_000
 
 
 _SINCE = "Oldest time at which a release newer than some device's version appeared."
+
+
+type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag]
 
 
 class _Model(NamedTuple):
@@ -45,7 +50,7 @@ class FleetTotals:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._reading: asyncio.Task[tuple[OutdatedCounts, LogTotals]] | None = None
+        self._reading: asyncio.Task[_Everywhere] | None = None
         self._stale_at_s = 0.0
 
     async def text(self) -> bytes:
@@ -66,7 +71,7 @@ class FleetTotals:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
-    def _is_over(self, reading: asyncio.Task[tuple[OutdatedCounts, LogTotals]]) -> bool:
+    def _is_over(self, reading: asyncio.Task[_Everywhere]) -> bool:
         is_stale = monotonic() >= self._stale_at_s
         return reading.done() and (is_stale or reading.exception() is not None)
 
@@ -83,11 +88,11 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
     return text_of(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
-async def _everywhere(db: Database) -> tuple[OutdatedCounts, LogTotals]:
-    return await outdated.everywhere(db), await sizes.totals(db)
+async def _everywhere(db: Database) -> _Everywhere:
+    return await outdated.everywhere(db), await sizes.totals(db), await stored.lag(db)
 
 
-def _totals(behind: OutdatedCounts, logs: LogTotals) -> list[Metric]:
+def _totals(behind: OutdatedCounts, logs: LogTotals, lag: Lag) -> list[Metric]:
     since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
@@ -105,6 +110,32 @@ def _totals(behind: OutdatedCounts, logs: LogTotals) -> list[Metric]:
             behind.outdated,
         ),
         since,
+        *_webhooks(lag),
+    ]
+
+
+def _webhooks(lag: Lag) -> list[Metric]:
+    failing = GaugeMetricFamily(
+        "firmtrail_webhooks_failing_since_timestamp_seconds",
+        "Oldest time since which an enabled webhook fails.",
+    )
+    if lag.failing_since_ms is not None:
+        failing.add_metric([], lag.failing_since_ms / 1000)
+    return [
+        GaugeMetricFamily(
+            "firmtrail_webhooks", "Number of webhooks of all projects.", lag.webhooks
+        ),
+        GaugeMetricFamily(
+            "firmtrail_webhooks_disabled",
+            "Number of webhooks that are disabled, by a person or after failures.",
+            lag.disabled,
+        ),
+        GaugeMetricFamily(
+            "firmtrail_webhook_waiting_events",
+            "Number of events that enabled webhooks have not passed yet, over all webhooks.",
+            lag.events,
+        ),
+        failing,
     ]
 
 

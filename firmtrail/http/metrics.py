@@ -136,6 +136,17 @@ class Metrics:
             registry=self._own,
         )
 
+        self._deliveries = Counter(
+            "firmtrail_webhook_deliveries",
+            "Number of attempts to send to webhooks, delivered or failed.",
+            ["outcome"],
+            registry=self._own,
+        )
+
+    def count_delivery(self, outcome: str) -> None:
+        """Counts an attempt to send to a webhook: "delivered" or "failed"."""
+        self._deliveries.labels(outcome).inc()
+
     def _sum(self, name: str, help_text: str) -> Gauge:
         return Gauge(name, help_text, multiprocess_mode="livesum", registry=self._own)
 

@@ -46,6 +46,7 @@ from firmtrail.http.api import (
     tiles,
     tokens,
     versions,
+    webhooks,
 )
 from firmtrail.http.api.rows import L, P
 from firmtrail.http.call import AnyCall
@@ -82,6 +83,7 @@ ROUTES = (
     *members.ROUTES,
     *tokens.ROUTES,
     *logins.ROUTES,
+    *webhooks.ROUTES,
     *rebuilds.ROUTES,
     *operations.ROUTES,
 )

@@ -61,6 +61,7 @@ from firmtrail.events.steering import (
     Window,
 )
 from firmtrail.events.times import time_text
+from firmtrail.events.webhooks import WebhookAdded, WebhookChanged, WebhookRemoved
 
 AT_MS = times.time_ms("2026-03-14T12:00:00.042Z")
 
@@ -137,6 +138,10 @@ EVERY_KIND: tuple[Event, ...] = (
     UserErased("u_1"),
     LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
     LogContinued(1, 0),
+    WebhookAdded("https://hooks.example.org", ("FirmwareInstalled",), ("m",), ("halted",)),
+    WebhookChanged(types=None, enabled=False, reason="gone"),
+    WebhookChanged(has_new_secret=True),
+    WebhookRemoved(),
 )
 
 

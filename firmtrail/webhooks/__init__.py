@@ -1,0 +1,1 @@
+"""Sends events and notices to the receivers that a project names: webhooks."""

@@ -1,0 +1,92 @@
+"""Keeps the notices that follow from time. Holds all SQL of `webhook_notices`."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmtrail.database.database import Database, Given, Statement
+from firmtrail.webhooks.stored import Names, names_of
+
+KEPT_NOTICES_MS = 90 * 24 * 60 * 60 * 1000
+
+
+class WaitingNotice(NamedTuple):
+    """Holds a notice that follows from time and was not delivered yet."""
+
+    message_id: str
+    type: str
+    position: int
+    body: str
+
+
+class NotifiedWebhook(NamedTuple):
+    """Names a webhook that wants notices."""
+
+    webhook_id: str
+    project: str
+    log_id: int
+    notices: Names
+    created_at_ms: int
+
+
+_FORGET_NOTICES = """\
+DELETE FROM webhook_notices
+WHERE made_at_ms < (SELECT now_ms()) - CAST($1 AS bigint)"""
+
+_NOTIFIED = """\
+SELECT webhook_id, project, log_id, notices, created_at_ms
+FROM webhooks
+WHERE enabled = 1 AND notices <> '[]'
+ORDER BY project, webhook_id
+LIMIT 10000"""
+
+_ADD_NOTICE = """\
+INSERT INTO webhook_notices (project, webhook_id, message_id, type, position, body, made_at_ms)
+SELECT $1, given.webhook_id, given.message_id, given.type, given.position, given.body, $2
+FROM given
+WHERE TRUE
+ON CONFLICT DO NOTHING"""
+
+_WAITING_NOTICES = """\
+SELECT message_id, type, position, body
+FROM webhook_notices
+WHERE project = $1 AND webhook_id = $2 AND delivered = 0
+ORDER BY made_at_ms, message_id
+LIMIT 100"""
+
+_DELIVERED_NOTICE = """\
+UPDATE webhook_notices
+SET delivered = 1
+WHERE project = $1 AND webhook_id = $2 AND message_id = $3"""
+
+
+async def notified(db: Database) -> list[NotifiedWebhook]:
+    """Returns the webhooks that want notices."""
+    return [
+        NotifiedWebhook(row[0], row[1], row[2], names_of(row[3]), row[4])
+        for row in await db.read(Statement(_NOTIFIED))
+    ]
+
+
+async def add_notices(
+    db: Database, project: str, now_ms: int, made: Sequence[tuple[str, WaitingNotice]]
+) -> None:
+    """Keeps notices for webhooks; those that were made before stay as they are."""
+    rows = [(webhook_id, *notice) for webhook_id, notice in made]
+    columns = "webhook_id text, message_id text, type text, position bigint, body text"
+    async with db.transaction() as tx:
+        await tx.run(Statement(_ADD_NOTICE, (project, now_ms), Given(columns, rows)))
+
+
+async def waiting_notices(db: Database, key: tuple[str, str]) -> list[WaitingNotice]:
+    return [WaitingNotice(*row) for row in await db.read(Statement(_WAITING_NOTICES, key))]
+
+
+async def end_notice(db: Database, key: tuple[str, str], message_id: str) -> None:
+    async with db.transaction() as tx:
+        await tx.run(Statement(_DELIVERED_NOTICE, (*key, message_id)))
+
+
+async def forget(db: Database) -> None:
+    """Deletes notices that are too old."""
+    async with db.transaction() as tx:
+        await tx.run(Statement(_FORGET_NOTICES, (KEPT_NOTICES_MS,)))

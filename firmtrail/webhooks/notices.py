@@ -1,0 +1,161 @@
+"""Makes the notices that follow from time: a phase of a plan began, a rollout is stuck, a log is
+refused.
+
+No event says any of these, so they are looked for every `LOOK_EVERY_S`, from what a process keeps
+in memory of each project. Each is kept for each webhook that wants it before it is sent, so it is
+made once, however many servers look.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from time import monotonic
+from typing import Any, NamedTuple
+
+from firmtrail.database.database import Database
+from firmtrail.events.times import time_text
+from firmtrail.eventstore import log
+from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules import plan
+from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.plan import PlanClock
+from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at, state_at
+from firmtrail.webhooks import kept_notices, messages
+from firmtrail.webhooks.kept_notices import NotifiedWebhook, WaitingNotice
+from firmtrail.webhooks.messages import LogPlace
+from firmtrail.webhooks.sender import Message
+
+LOOK_EVERY_S = 2.0
+DAY_MS = 24 * 60 * 60 * 1000
+NEW_MS = DAY_MS
+"""What is older when it is first seen is no news."""
+STUCK_MS = DAY_MS
+"""A phase whose condition is not met this long after its time is over makes a rollout stuck."""
+
+
+class Found(NamedTuple):
+    """Holds a notice, and since when it is true."""
+
+    name: str
+    since_ms: int
+    message: Message
+
+
+class TimeNotices:
+    """Looks for notices that follow from time, for one process."""
+
+    def __init__(self, db: Database, recorder: Recorder) -> None:
+        self._db = db
+        self._recorder = recorder
+        self._looked_s = 0.0
+        self._made: dict[str, set[tuple[str, str]]] = {}
+        """By project, (webhook id, message id) of notices that are known to be kept."""
+
+    async def look(self) -> None:
+        """Makes one pass, unless the last was a moment ago. Raises `Unavailable`."""
+        if monotonic() - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = monotonic()
+        webhooks = [
+            each
+            for each in await kept_notices.notified(self._db)
+            if not set(messages.OF_TIME).isdisjoint(each.notices)
+        ]
+        for (project, log_id), group in groupby(webhooks, lambda each: (each.project, each.log_id)):
+            await self._look_at(project, log_id, list(group))
+
+    async def _look_at(
+        self, project: str, log_id: int, webhooks: Sequence[NotifiedWebhook]
+    ) -> None:
+        head = await log.head(self._db, log_id)
+        control = await self._recorder.controls.at(log_id, head.control_count)
+        place = LogPlace(project, head.number)
+        refused = self._recorder.minimum_sizes.refused.get(LogName(project, head.number))
+        found = [*found_in(control, place, head.now_ms), *_refused(place, head, refused)]
+        wanted = {
+            (each.webhook_id, notice.message.message_id): notice.message
+            for each in webhooks
+            for notice in found
+            if notice.name in each.notices and notice.since_ms >= each.created_at_ms
+        }
+        known = self._made.get(project, set())
+        if made := [(key[0], _waiting(wanted[key])) for key in wanted if key not in known]:
+            await kept_notices.add_notices(self._db, project, head.now_ms, made)
+        self._made[project] = {*wanted}
+
+
+def found_in(control: Control, place: LogPlace, now_ms: int) -> Iterator[Found]:
+    """Yields the notices that follow from the plans of rollouts at this time."""
+    for each in control.rollouts.values():
+        is_over = each.version is not None and is_withdrawn(control, each.model, each.version)
+        is_running = state_at(each, now_ms) == "running" and control.halt is None
+        if each.plan and is_running and not is_over:
+            at = PlanTime(now_ms, control.halts)
+            yield from _begun(each, at, place)
+            yield from _stuck(each, at, place)
+
+
+def _begun(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Found]:
+    if rollout.clock is None:
+        return
+    for clock in plan.clocks(rollout.plan, rollout.clock, at.halts, at.now_ms):
+        if at.now_ms - NEW_MS <= clock.began_at_ms <= at.now_ms:
+            percent = rollout.plan[clock.phase].reach / 100
+            yield _of(
+                rollout, place, clock, "phase_began", since_ms=clock.began_at_ms, percent=percent
+            )
+
+
+def _stuck(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Found]:
+    clock = clock_at(rollout, at)
+    if clock is None or clock.is_met:
+        return
+    phase = rollout.plan[clock.phase]
+    late_ms = clock.spent_ms - (phase.after_s or 0) * 1000 - STUCK_MS
+    if phase.installed_percent is not None and late_ms >= 0:
+        since_ms = at.now_ms - late_ms
+        wanted = {"installed_percent": phase.installed_percent, "min_reports": phase.min_reports}
+        yield _of(rollout, place, clock, "rollout_stuck", since_ms=since_ms, **wanted)
+
+
+def _of(
+    rollout: RolloutState,
+    place: LogPlace,
+    clock: PlanClock,
+    name: str,
+    *,
+    since_ms: int,
+    **said: Any,
+) -> Found:
+    data = {
+        "rollout": rollout.id,
+        "model": rollout.model,
+        "version": rollout.version,
+        "phase": clock.phase + 1,
+        "of": len(rollout.plan),
+        **said,
+    }
+    members = {"subject": f"rollout/{rollout.id}", "time": time_text(since_ms), "data": data}
+    message_id = f"notice_{name}_{rollout.id}_{clock.phase + 1}"
+    position = max(rollout.phase_position, 0)
+    return Found(name, since_ms, place.notice(name, message_id, position, members))
+
+
+def _refused(place: LogPlace, head: log.Head, fault: str | None) -> Iterable[Found]:
+    """Yields a notice of a log that takes no events: one each day."""
+    if fault is None:
+        return
+    name, today = "log_refused", time_text(head.now_ms)
+    members = {
+        "subject": f"log/{place.number}",
+        "time": today,
+        "data": {"log": place.number, "size": head.size, "reason": fault},
+    }
+    message_id = f"notice_{name}_{place.project}_{place.number}_{today[:10]}"
+    message = place.notice(name, message_id, head.size, members)
+    yield Found(name, head.now_ms, message)
+
+
+def _waiting(message: Message) -> WaitingNotice:
+    position = message.position or 0
+    return WaitingNotice(message.message_id, message.type, position, message.body.decode())

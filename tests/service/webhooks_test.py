@@ -1,0 +1,282 @@
+"""Webhooks get every event in order, signed, and cost nobody else anything."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from aiohttp import web
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from firmtrail.webhooks import worker
+from firmtrail.webhooks.targets import AllowedTargets
+from tests.service.site import P, Site
+from tests.service.steered import post
+
+LOCAL = (ip_network("127.0.0.0/8"),)
+
+
+class Delivered(NamedTuple):
+    """What a receiver got."""
+
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def position(self) -> int:
+        return int(self.headers["Firmtrail-Position"])
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.body)
+
+
+class Receiver:
+    """A receiver of webhooks that answers as `answers` says: 200 when that is empty."""
+
+    def __init__(self) -> None:
+        self.got: list[Delivered] = []
+        self.answers: list[tuple[int, str]] = []
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.Response:
+        found = Delivered(dict(request.headers), await request.read())
+        if self.answers:
+            status, text = self.answers.pop(0)
+            return web.Response(status=status, text=text)
+        self.got.append(found)
+        return web.Response(text="thanks")
+
+    async def until(self, count: int) -> list[Delivered]:
+        async with asyncio.timeout(10):
+            while len(self.got) < count:
+                await asyncio.sleep(0.01)
+        return self.got
+
+
+@pytest.fixture
+async def receiver(site: Site) -> AsyncIterator[Receiver]:
+    """A receiver on loopback, which the operator allows."""
+    site.services.sender.allowed = AllowedTargets(LOCAL)
+    found = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", found.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    server = web.TCPSite(runner, "127.0.0.1", 0)
+    await server.start()
+    host, port = runner.addresses[0]
+    found.url = f"http://{host}:{port}/hook"
+    yield found
+    await runner.cleanup()
+
+
+async def add(site: Site, receiver: Receiver, **members: Any) -> Any:
+    body = {"url": receiver.url, **members}
+    answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
+    assert answer.status == 201, answer.body
+    return answer.json
+
+
+async def shown(site: Site, webhook: Any, path: str = "") -> Any:
+    answer = await site.get(f"{P}/webhooks/{webhook['id']}{path}")
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+async def report(site: Site, version: str, device: str = "d1") -> int:
+    path = f"{P}/devices/{device}"
+    answer = await site.report({"version": version}, caller="operator", path=path)
+    return int(answer.json["position"])
+
+
+async def test_events_come_as_logged_in_order_and_signed(site: Site, receiver: Receiver) -> None:
+    webhook = await add(site, receiver)
+    positions = [await report(site, f"1.0.{n}") for n in range(5)]
+    got = await receiver.until(5)
+    assert [each.position for each in got] == positions
+    for each in got:
+        assert Webhook(webhook["secret"]).verify(each.body, each.headers)
+        entry = await site.get(f"{P}/events/{each.position}")
+        assert each.json["data"] == entry.json["data"]
+        rows = await site.services.db.read(log_entry(site.log_id, each.position))
+        assert each.body.decode() == rows[0][0]
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + "A" * 44).verify(got[0].body, got[0].headers)
+    kept = await deliveries(site, webhook, 5)
+    assert [each["position"] for each in kept] == positions[::-1]
+    assert {(each["status"], each["body_excerpt"]) for each in kept} == {(200, "thanks")}
+
+
+def log_entry(log_id: int, position: int) -> Any:
+    from firmtrail.database.database import Statement  # noqa: PLC0415 (only here)
+
+    text = "SELECT entry FROM events WHERE log_id = $1 AND position = $2 LIMIT 1"
+    return Statement(text, (log_id, position))
+
+
+async def deliveries(site: Site, webhook: Any, count: int) -> list[Any]:
+    async with asyncio.timeout(10):
+        while len(found := (await shown(site, webhook, "/deliveries"))["items"]) < count:
+            await asyncio.sleep(0.02)
+    return list(found)
+
+
+async def test_the_secret_is_in_one_answer_only(site: Site, receiver: Receiver) -> None:
+    webhook = await add(site, receiver)
+    assert webhook["secret"].startswith("whsec_")
+    listed = await site.get(f"{P}/webhooks")
+    events = await site.get(f"{P}/events", accept="application/x-ndjson")
+    for answer in (listed, await site.get(f"{P}/webhooks/{webhook['id']}"), events):
+        assert webhook["secret"].encode() not in answer.body
+        assert b"/hook" not in answer.body or answer is not events
+    assert b"WebhookAdded" in events.body
+
+
+async def test_a_failed_delivery_is_tried_again_and_keeps_the_order(
+    site: Site, receiver: Receiver
+) -> None:
+    receiver.answers = [(status, "no") for status in (500, 503, 302, 404, 429)]
+    webhook = await add(site, receiver)
+    positions = [await report(site, f"1.0.{n}") for n in range(3)]
+    assert [each.position for each in await receiver.until(3)] == positions
+    tried = await deliveries(site, webhook, 8)
+    assert [each["status"] for each in tried[::-1]] == [500, 503, 302, 404, 429, 200, 200, 200]
+    assert "redirects are not followed" in tried[5]["error"]
+    assert len({each["message_id"] for each in tried}) == 3
+    assert (await shown(site, webhook))["failures"] == 0
+
+
+async def test_a_receiver_that_is_gone_is_disabled_and_can_be_enabled_again(
+    site: Site, receiver: Receiver
+) -> None:
+    receiver.answers = [(410, "x" * 2000)]
+    webhook = await add(site, receiver)
+    position = await report(site, "1.0.0")
+    async with asyncio.timeout(10):
+        while (state := await shown(site, webhook))["enabled"]:
+            await asyncio.sleep(0.02)
+    assert state["disabled_reason"] == "gone" and state["position"] == position
+    notes = (await site.get(f"{P}/attention", "viewer")).json["items"]
+    assert [each["kind"] for each in notes] == ["webhook_disabled"]
+    kept = await deliveries(site, webhook, 1)
+    assert kept[0]["body_excerpt"] == "x" * 512
+    path = f"{P}/webhooks/{webhook['id']}"
+    answer = await site.call("PATCH", path, caller="admin", json={"enabled": True})
+    assert answer.status == 200 and answer.json["disabled_reason"] is None
+    assert (await receiver.until(1))[0].position == position
+
+
+async def test_a_receiver_that_fails_for_a_day_is_disabled(
+    site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "FAILING_MS_MAX", 500)
+    receiver.answers = [(500, "no")] * 50
+    webhook = await add(site, receiver)
+    await report(site, "1.0.0")
+    async with asyncio.timeout(20):
+        while (await shown(site, webhook))["enabled"]:
+            await asyncio.sleep(0.05)
+    assert (await shown(site, webhook))["disabled_reason"] == "failing"
+    events = await site.get(f"{P}/events?limit=1&newest_first=true", "auditor")
+    assert b"WebhookChanged" in events.body and b"failing" in events.body
+
+
+async def test_types_and_models_select_events(fleet: Site, receiver: Receiver) -> None:
+    await add(fleet, receiver, types=["FirmwareInstalled"], models=["m"])
+    await fleet.call("POST", f"{P}/devices", caller="operator", json={"device": "d9"})
+    await report(fleet, "1.1.0", "d9")
+    await post(fleet, "releases", {"model": "m", "version": "1.3.0"})
+    position = await report(fleet, "1.1.0")
+    assert [each.position for each in await receiver.until(1)] == [position]
+    both = [await report(fleet, "1.2.0", name) for name in ("d1", "d2")]
+    assert [each.position for each in await receiver.until(3)] == [position, *both]
+
+
+async def test_notices_follow_from_events_and_from_time(fleet: Site, receiver: Receiver) -> None:
+    await add(
+        fleet,
+        receiver,
+        types=[],
+        notices=["rollout_paused", "rollout_waiting", "halted", "phase_began"],
+    )
+    plan = {"phases": [{"percent": 10, "after_s": 1}, {"percent": 100}]}
+    started = await post(fleet, "rollouts", {"model": "m", "version": "1.1.0", "plan": plan})
+    await receiver.until(2)
+    await post(fleet, "halt", {"reason": "stop"})
+    got = await receiver.until(3)
+    kinds = [each.json["type"] for each in got]
+    assert kinds == [
+        *["firmtrail.notice.phase_began.v1"] * 2,
+        "firmtrail.notice.halted.v1",
+    ]
+    assert [each.json["data"].get("phase") for each in got] == [1, 2, None]
+    assert {each.json["data"]["rollout"] for each in got[:2]} == {started.json["id"]}
+    assert all(each.json["id"] == each.headers["webhook-id"] for each in got)
+
+
+async def test_events_are_sent_again_from_a_position(site: Site, receiver: Receiver) -> None:
+    webhook = await add(site, receiver)
+    await report(site, "1.0.0")
+    first = (await receiver.until(1))[0]
+    path = f"{P}/webhooks/{webhook['id']}/redeliver"
+    answer = await site.call("POST", path, caller="admin", json={"from": 0})
+    assert answer.status == 200, answer.body
+    got = await receiver.until(1 + first.position + 1)
+    assert [each.position for each in got] == [first.position, *range(first.position + 1)]
+    assert got[-1].headers["webhook-id"] == first.headers["webhook-id"]
+    far = await site.call("POST", path, caller="admin", json={"from": 10**6})
+    assert far.status == 422
+
+
+async def test_a_new_secret_signs_next_to_the_old_one(site: Site, receiver: Receiver) -> None:
+    webhook = await add(site, receiver)
+    path = f"{P}/webhooks/{webhook['id']}"
+    renewed = (await site.call("POST", f"{path}/secret", caller="admin", json={})).json
+    assert renewed["secret"] != webhook["secret"]
+    tried = await site.call("POST", f"{path}/test", caller="admin", json={})
+    assert tried.status == 200 and tried.json["status"] == 200, tried.body
+    [got] = await receiver.until(1)
+    for secret in (webhook["secret"], renewed["secret"]):
+        assert Webhook(secret).verify(got.body, got.headers)["type"] == "firmtrail.notice.test.v1"
+    assert (await shown(site, webhook, "/deliveries"))["items"][0]["position"] is None
+
+
+async def test_a_private_receiver_is_refused_unless_it_is_allowed(site: Site) -> None:
+    for url in (
+        "http://127.0.0.1:1/",
+        "https://localhost/",
+        "http://[::ffff:127.0.0.1]/",
+        "https://2130706433/",
+        "https://169.254.169.254/latest/meta-data",
+        "http://93.184.216.34/",
+    ):
+        answer = await site.call("POST", f"{P}/webhooks", caller="admin", json={"url": url})
+        assert (answer.status, answer.json["code"]) == (422, "target_refused"), url
+    for url in ("https://u:p@93.184.216.34/", "ftp://93.184.216.34/", "https:///x", "no"):
+        answer = await site.call("POST", f"{P}/webhooks", caller="admin", json={"url": url})
+        assert (answer.status, answer.json["errors"][0]["pointer"]) == (422, "/url"), url
+
+
+async def test_every_fault_of_a_webhook_is_named(site: Site) -> None:
+    body = {"url": "x", "types": ["Nothing"], "notices": ["none"], "models": ["a b"], "more": 1}
+    answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
+    assert answer.status == 422
+    assert {each["pointer"] for each in answer.json["errors"]} == {
+        *("/url", "/types", "/notices/0", "/models/0", "/more"),
+    }
+
+
+async def test_a_project_has_a_limited_number_of_webhooks(site: Site, receiver: Receiver) -> None:
+    for _ in range(20):
+        await add(site, receiver, types=[])
+    body = {"url": receiver.url}
+    answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
+    assert (answer.status, answer.json["code"]) == (409, "too_many_webhooks")
+    listed = (await site.get(f"{P}/webhooks?limit=100")).json["items"]
+    path = f"{P}/webhooks/{listed[0]['id']}"
+    assert (await site.call("DELETE", path, caller="admin")).status == 204
+    assert (await site.get(path)).status == 404
+    await add(site, receiver, types=[])
