@@ -117,6 +117,7 @@ TITLES = {
     "fleet": "Devices, releases and settings",
     "steering": "Rollouts, rollbacks and offers",
     "access": "Members and tokens",
+    "webhooks": "Webhooks",
     "log": "The log itself",
 }
 

@@ -21,7 +21,7 @@ _MODELS = click.option(
 _NOTICES = click.option(
     "--notice", "notices", multiple=True, help="A notice to send, such as halted; repeatable."
 )
-_DESCRIPTION = click.option("--description", help="What the receiver is for.")
+_DESCRIPTION = click.option("--description", help="The purpose of the receiver.")
 
 
 @click.group()

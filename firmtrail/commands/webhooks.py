@@ -105,7 +105,7 @@ def renew_secret(webhook_id: str, *, actor: str) -> LogCommand[Webhook]:
         secret = signature.new_secret()
         project = commit.draft.project
         await commit.run(stored.renew_secret(project, webhook_id, secret, until_ms))
-        event = WebhookChanged(has_new_secret=True)
+        event = WebhookChanged(rekeyed=True)
         commit.draft.record(f"webhook/{webhook_id}", event, actor=actor)
         return await _one(commit, webhook_id)
 

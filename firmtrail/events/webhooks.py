@@ -32,9 +32,9 @@ class WebhookChanged(Event, frozen=True):
     """The names of the notices that are sent."""
     enabled: bool | UnsetType = UNSET
     """Whether anything is sent. The service itself disables a webhook that fails for a day."""
-    reason: str | None = None
+    disabled_for: str | None = None
     """Why the service disabled it: "gone" or "failing"."""
-    has_new_secret: bool = False
+    rekeyed: bool = False
     """Whether it got a new secret."""
 
 

@@ -16,7 +16,7 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks import kept_deliveries, kept_notices, stored
 from firmtrail.webhooks.notices import TimeNotices
 from firmtrail.webhooks.sender import Sender
-from firmtrail.webhooks.worker import Count, Sending, Worker
+from firmtrail.webhooks.worker import Count, Sending, WebhookWorker
 
 INTERVAL_S = 0.25
 IDLE_S = 1.0
@@ -41,7 +41,7 @@ class Deliverer:
         self.following: Following[list[_Key]] = Following(self)
         self._sending = Sending(db, recorder, sender, uuid4().hex, count, is_alone)
         self._notices = TimeNotices(db, recorder)
-        self._running: dict[_Key, tuple[Worker, asyncio.Task[None]]] = {}
+        self._running: dict[_Key, tuple[WebhookWorker, asyncio.Task[None]]] = {}
         self._forgot_s = 0.0
 
     async def pending(self) -> AsyncGenerator[list[_Key]]:
@@ -72,7 +72,7 @@ class Deliverer:
         sending = self._sending
         webhook = await stored.acquire(sending.db, key, sending.process, is_alone=sending.is_alone)
         if webhook is not None:
-            worker = Worker(sending, webhook)
+            worker = WebhookWorker(sending, webhook)
             self._running[key] = worker, asyncio.create_task(worker.run())
 
     def _collect(self) -> None:

@@ -28,7 +28,7 @@ from firmtrail.webhooks.sender import Message
 LOOK_EVERY_S = 2.0
 DAY_MS = 24 * 60 * 60 * 1000
 NEW_MS = DAY_MS
-"""What is older when it is first seen is no news."""
+"""A phase that began earlier than this is no news."""
 STUCK_MS = DAY_MS
 """A phase whose condition is not met this long after its time is over makes a rollout stuck."""
 

@@ -51,7 +51,7 @@ class Webhook(NamedTuple):
         return [self.secret, self.old_secret]
 
 
-class Progress(NamedTuple):
+class WebhookProgress(NamedTuple):
     """Says how far a webhook is, for `save`."""
 
     log_id: int
@@ -353,7 +353,7 @@ async def acquire(
 async def save(
     db: Database,
     webhook: Webhook,
-    progress: Progress,
+    progress: WebhookProgress,
     tries: Sequence[DeliveryRow],
     *,
     process: str,

@@ -27,7 +27,7 @@ from firmtrail.webhooks import kept_notices, messages, stored
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from firmtrail.webhooks.messages import LogPlace, Selected
 from firmtrail.webhooks.sender import GONE, Message, Outcome, Sender
-from firmtrail.webhooks.stored import Progress, Webhook
+from firmtrail.webhooks.stored import Webhook, WebhookProgress
 
 SAVE_S = 0.5
 PAGE_ENTRIES = 500
@@ -74,7 +74,7 @@ def pause_s(failures: int) -> float:
     return min(PAUSE_S_MIN * 2.0 ** min(failures - 1, 20), PAUSE_S_MAX) * _random.uniform(0.75, 1.0)
 
 
-class Worker:
+class WebhookWorker:
     """Sends for one webhook until its turn is over."""
 
     def __init__(self, sending: Sending, webhook: Webhook) -> None:
@@ -207,7 +207,7 @@ class Worker:
         await self._write(error=None, pause_ms=0, is_over=is_over)
 
     async def _write(self, *, error: str | None, pause_ms: int, is_over: bool) -> stored.Saved:
-        progress = Progress(
+        progress = WebhookProgress(
             self._log_id,
             self._position,
             self._delivered_at_ms,
@@ -244,7 +244,7 @@ def disable(webhook: Webhook, reason: str) -> LogCommand[None]:
     async def command(commit: Commit) -> None:
         [found] = await commit.run(stored.disable(webhook, reason))
         if found:
-            event = WebhookChanged(enabled=False, reason=reason)
+            event = WebhookChanged(enabled=False, disabled_for=reason)
             commit.draft.record(f"webhook/{webhook.webhook_id}", event, actor=SYSTEM)
 
     return command

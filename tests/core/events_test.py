@@ -139,8 +139,8 @@ EVERY_KIND: tuple[Event, ...] = (
     LogContinued(1, 8142, "firmtrail/acme/1\n8143\n\n\u2014 firmtrail/acme/1 x\n"),
     LogContinued(1, 0),
     WebhookAdded("https://hooks.example.org", ("FirmwareInstalled",), ("m",), ("halted",)),
-    WebhookChanged(types=None, enabled=False, reason="gone"),
-    WebhookChanged(has_new_secret=True),
+    WebhookChanged(types=None, enabled=False, disabled_for="gone"),
+    WebhookChanged(rekeyed=True),
     WebhookRemoved(),
 )
 
