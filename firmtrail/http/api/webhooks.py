@@ -203,13 +203,13 @@ async def delete_webhook(call: Call[Any, None]) -> web.Response:
     return respond.no_content()
 
 
-async def post_secret(call: Call[Any, None]) -> web.Response:
+async def post_webhook_secret(call: Call[Any, None]) -> web.Response:
     """Make a new secret, shown only this once; the old one signs too for a day."""
     renew = commands.renew_secret(call.path("id"), actor=call.caller.actor)
     return await respond.run_once(call, _with_secret(200, renew))
 
 
-async def post_test(call: Call[Any, None]) -> web.Response:
+async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     """Send a test to the receiver, and return what came of it."""
     webhook, now_ms = await _found(call), call.services.access.now_ms()
     head = await log.head(call.services.db, call.log_id)
@@ -339,11 +339,11 @@ ROUTES = (
         sends=("ETag",),
     ),
     command(DELETE, W, delete_webhook, ADMINISTER),
-    command(POST, f"{W}/secret", post_secret, ADMINISTER, answers={200: ShownWebhook}),
+    command(POST, f"{W}/secret", post_webhook_secret, ADMINISTER, answers={200: ShownWebhook}),
     command(
         POST,
         f"{W}/test",
-        post_test,
+        post_webhook_test,
         ADMINISTER,
         answers={200: Delivery},
         takes_key=False,
