@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-fast check fix docs screenshots check-go fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -45,6 +45,10 @@ screenshots: .venv/requirements-dev.installed
 check-go: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest tests/end_to_end/check_go.py
 
+# The Containerfile and the Helm chart, by hadolint, Helm and Kubernetes's schemas: see tests/end_to_end/check_deploy.py.
+check-deploy: .venv/requirements-dev.installed .venv/requirements-deploy.installed
+	.venv/bin/python -m pytest -rs tests/end_to_end/check_deploy.py
+
 # A steered fleet against a server of its own, and the audits of its log: make fleet DEVICES=50000 ON=postgres
 DEVICES = 1000
 ON = sqlite
@@ -61,6 +65,7 @@ bench-scale: .venv/requirements-bench.installed
 lock:
 	$(COMPILE) -o requirements.lock
 	$(COMPILE) --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) --group deploy -c requirements-dev.lock -o requirements-deploy.lock
 	$(COMPILE) --group bench -c requirements-dev.lock -o requirements-bench.lock
 
 clean:
