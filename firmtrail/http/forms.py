@@ -5,6 +5,7 @@ is a list takes each field of its name, as a form with several checkboxes sends 
 names the faults of all fields. Line breaks of a text arrive as CR LF, and are read as LF.
 """
 
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, get_origin
 from urllib.parse import parse_qsl
@@ -51,6 +52,7 @@ def query_reader(
     return read_given
 
 
+@functools.cache
 def form_reader(kind: type[msgspec.Struct]) -> Callable[[bytes], Any]:
     """Returns a reader of a form's bytes as `kind`. It raises `BadRequest`, `TooLarge`, or
     `Invalid` with all faults."""

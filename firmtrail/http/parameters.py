@@ -1,5 +1,6 @@
 """Reads the parameters of a query as the Struct that a route takes, or names all their faults."""
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,6 +17,7 @@ REPEATS_MAX = 10
 """Limits how often a parameter may be given that takes several values."""
 
 
+@functools.cache
 def query_reader(
     kind: type[msgspec.Struct], *, takes_any: bool = False
 ) -> Callable[[MultiMapping[str]], Any]:

@@ -7,6 +7,7 @@ is checked member by member (`faults.py`), to report its faults with their JSON 
 JSON of the wrong form raises `Invalid`, and too many items raise `TooLarge`.
 """
 
+import functools
 import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -58,6 +59,7 @@ class FaultyItem(msgspec.Struct, frozen=True):
     faults: list[Fault]
 
 
+@functools.cache
 def body_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
     """Returns a reader of bytes as `kind`: a Struct, or a union of a Struct and an array of it. It
     refuses an array with a faulty item."""
@@ -65,6 +67,7 @@ def body_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
     return _reader(kind, read_items)
 
 
+@functools.cache
 def skipping_reader(kind: Any, items_max: int = 1_000) -> BodyReader:
     """Returns a reader like `body_reader` that returns a `FaultyItem` for each faulty item."""
     return _reader(kind, _items_reader(kind, items_max, _skipping))
