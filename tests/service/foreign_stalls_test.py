@@ -33,7 +33,7 @@ FILLERS = {  # what fills a list of this many bytes
     "halves": b'"\\ud800"',
     "NUL": b'"\\u0000"',
 }
-BYTES = (60_000, 126_000, 1_000_000)
+BYTES = (60_000, 126_000, 250_000, 1_000_000)
 
 
 def filled(filler: bytes, size: int) -> bytes:

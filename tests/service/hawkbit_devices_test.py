@@ -110,3 +110,58 @@ async def test_a_pending_device_is_shown_nothing(ddi: Ddi) -> None:
     accepted = await site.call("POST", f"{P}/devices/new/accept", caller="operator", json={})
     assert accepted.status < 300, accepted.body
     assert await new.shown() == {"deploymentBase"}
+
+
+async def test_an_action_repeats_what_the_device_said_of_it(ddi: Ddi) -> None:
+    await roll_out(ddi.site)
+    path = "/deploymentBase/1?c=1&actionHistory="
+    described = await ddi.deployment()
+    assert (await ddi.call("GET", f"{path}-1")).json == described
+    assert await ddi.say(1, "proceeding", details=["first", "second"]) == 200
+    assert await ddi.say(1, "proceeding", progress={"cnt": 1, "of": 1}) == 200
+    said = ["Update Server: the device reported rebooting.", "second", "first"]
+    for wanted, messages in ((-1, said), (2, said[:2]), (500, said)):
+        answer = (await ddi.call("GET", f"{path}{wanted}")).json
+        past = {"status": "RUNNING", "messages": messages}
+        assert answer == described | {"actionHistory": past}
+    assert (await ddi.call("GET", f"{path}0")).json == described
+    assert (await ddi.call("GET", f"{path}some")).status == 422
+    assert await ddi.say(1, "closed", "success", details=["done"]) == 200
+    assert await ddi.say(1, "closed", "success", details=["done again"]) == 200
+    installed = (await ddi.call("GET", "/installedBase/1?actionHistory=1")).json
+    assert installed["actionHistory"] == {"status": "FINISHED", "messages": ["done"]}
+
+
+async def test_a_second_attempt_repeats_only_its_own_messages(ddi: Ddi) -> None:
+    await roll_out(ddi.site)
+    await ddi.deployment()
+    assert await ddi.say(1, "closed", "failure", details=["no space"]) == 200
+    action = (await ddi.deployment())["id"]
+    assert action == "2"
+    assert await ddi.say(action, "proceeding", details=["again"]) == 200
+    answer = await ddi.call("GET", f"/deploymentBase/{action}?actionHistory=-1")
+    assert answer.json["actionHistory"]["messages"] == ["again"]
+
+
+async def test_actions_are_confirmed_automatically(ddi: Ddi) -> None:
+    answer = await ddi.call("GET", "/confirmationBase")
+    assert (answer.status, answer.json) == (200, {"autoConfirm": {"active": True}})
+    path = "/confirmationBase/{}activateAutoConfirm"
+    said = {"initiator": "me", "remark": "for a test"}
+    for body in (None, said):
+        assert (await ddi.call("POST", path.format(""), body)).status == 200
+        refused = await ddi.call("POST", path.format("de"), body)
+        assert (refused.status, refused.json["code"]) == (409, "always_confirmed")
+    stranger = Ddi(ddi.site, authorization="TargetToken wrong")
+    for method, to in (("GET", "/confirmationBase"), ("POST", path.format(""))):
+        assert (await stranger.call(method, to)).status == 401
+
+
+async def test_a_log_of_an_install_may_be_long(ddi: Ddi) -> None:
+    await roll_out(ddi.site)
+    await ddi.deployment()
+    details = [f"{n} " + "x" * 2_000 for n in range(100)]
+    assert await ddi.say(1, "closed", "failure", details=details) == 200
+    [line] = (await ddi.site.get(f"{D}/history?progress=true&limit=1")).json["items"]
+    assert line["detail"].endswith(details[-1]) and len(line["detail"]) <= 4096
+    assert await ddi.say(1, "closed", "failure", details=details * 2) == 413

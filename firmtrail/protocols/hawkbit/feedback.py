@@ -18,7 +18,7 @@ from firmtrail.protocols.hawkbit.shapes import Feedback, FeedbackStatus
 SKIPPED = "Skipped Update."
 """SWUpdate closes an action with success and this message if it installed nothing."""
 
-FEEDBACK_BYTES_MAX = 128 * 1024
+FEEDBACK_BYTES_MAX = 256 * 1024
 """A client sends the log of its install, which may be long."""
 
 type Word = Literal[

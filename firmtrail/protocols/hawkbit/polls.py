@@ -10,11 +10,11 @@ import msgspec
 from aiohttp import web
 
 from firmtrail.http import actions, respond
-from firmtrail.http.actions import Current
+from firmtrail.http.actions import Current, NamedAction
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound
 from firmtrail.http.poll import jittered_s
-from firmtrail.protocols.hawkbit import files
+from firmtrail.protocols.hawkbit import files, history
 from firmtrail.protocols.hawkbit.caller import base_of
 from firmtrail.protocols.hawkbit.shapes import (
     Cancellation,
@@ -43,11 +43,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ActionQuery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Takes what clients repeat from the link, and how much of an action's past they want: there is
-    none."""
+    """Takes what clients repeat from the link, and how many messages of the action they want; a
+    negative number asks for as many as there are."""
 
     c: str | None = None
-    action_history: str | None = None
+    action_history: int = 0
 
 
 async def get_controller(call: AnyCall) -> web.Response:
@@ -118,7 +118,7 @@ async def get_deployment(call: Call[ActionQuery, None]) -> web.Response:
     named = await actions.find(call, PROTOCOL, call.path("action"))
     if not named.current.shows(named.ordinal):
         raise NotFound(f"Action {named.ordinal} is not to be installed.")
-    return await _deployment(call, named.current, named.offer)
+    return await _deployment(call, named)
 
 
 async def get_installed(call: Call[ActionQuery, None]) -> web.Response:
@@ -126,13 +126,16 @@ async def get_installed(call: Call[ActionQuery, None]) -> web.Response:
     named = await actions.find(call, PROTOCOL, call.path("action"))
     if not named.ended_as("installed"):
         raise NotFound(f"Action {named.ordinal} has installed nothing.")
-    return await _deployment(call, named.current, named.offer)
+    return await _deployment(call, named)
 
 
-async def _deployment(call: AnyCall, now: Current, of: Offer) -> web.Response:
-    chunk = await files.chunk(call, now.decided, of)
-    body = DeploymentBase(str(of.ordinal), HawkbitDeployment("forced", "forced", [chunk]))
-    return respond.resource(call, body, now.decided.seen.counts.size)
+async def _deployment(call: Call[ActionQuery, None], named: NamedAction) -> web.Response:
+    decided = named.current.decided
+    chunk = await files.chunk(call, decided, named.offer)
+    past = await history.of_action(call, named, call.query.action_history)
+    deployment = HawkbitDeployment("forced", "forced", [chunk])
+    body = DeploymentBase(str(named.offer.ordinal), deployment, past or msgspec.UNSET)
+    return respond.resource(call, body, decided.seen.counts.size)
 
 
 async def get_cancellation(call: AnyCall) -> web.Response:

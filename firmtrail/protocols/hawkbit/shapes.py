@@ -114,11 +114,21 @@ class HawkbitDeployment(msgspec.Struct, frozen=True):
     chunks: list[Chunk]
 
 
-class DeploymentBase(msgspec.Struct, frozen=True):
+class ActionHistory(msgspec.Struct, frozen=True):
+    """Repeats what the device said of an action, the newest message first."""
+
+    status: Literal["RUNNING", "FINISHED"]
+    messages: list[str]
+
+
+class DeploymentBase(
+    msgspec.Struct, frozen=True, omit_defaults=True, rename={"action_history": "actionHistory"}
+):
     """Describes an action."""
 
     id: str
     deployment: HawkbitDeployment
+    action_history: ActionHistory | UnsetType = UNSET
 
 
 class StopId(msgspec.Struct, frozen=True, rename="camel"):
@@ -132,3 +142,15 @@ class Cancellation(msgspec.Struct, frozen=True, rename={"cancel_action": "cancel
 
     id: str
     cancel_action: StopId
+
+
+class AutoConfirmState(msgspec.Struct, frozen=True):
+    """Says whether actions are confirmed without the device."""
+
+    active: bool
+
+
+class ConfirmationBase(msgspec.Struct, frozen=True, rename={"auto_confirm": "autoConfirm"}):
+    """Describes how actions are confirmed."""
+
+    auto_confirm: AutoConfirmState
