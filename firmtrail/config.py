@@ -22,6 +22,9 @@ type Pooling = Literal["session", "transaction"]
 type ProjectMakers = Literal["operator", "open"]
 """The people who may create projects: only the operator on the command line, or also every person
 with a login."""
+type LogLevel = Literal["debug", "info", "warning", "error"]
+type LogFormat = Literal["auto", "json", "text"]
+"""The form of log lines; auto: text on a terminal, else JSON."""
 type Network = IPv4Network | IPv6Network
 
 NATIVE = "native"
@@ -253,6 +256,10 @@ class Serving:
     """Where people sign in to the console, in addition to passwords."""
     webhooks_allow: tuple[Network, ...] = ()
     """The networks that webhooks may reach although they are not public."""
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    traces: str | None = None
+    """The collector that a span of each request is sent to."""
     metrics_folder: Path | None = None
     """Where several workers share their counters."""
 

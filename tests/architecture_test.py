@@ -74,6 +74,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "jinja2": "console",
     "markupsafe": "console",
     "obstore": "artifacts publishing.published_bucket",
+    "opentelemetry": "http.tracing",
     "os.environ": "environment",
     "os.getenv": "environment",
     "sqlite3": (

@@ -4,10 +4,12 @@ Each is a lifetime inside the one before it. Leaving ends the innermost first, s
 was accepted is recorded before the database closes.
 """
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -33,6 +35,9 @@ from firmtrail.publishing.signer import Signer
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import migrations
 
+if TYPE_CHECKING:
+    from firmtrail.http.tracing import SentTraces
+
 _log = structlog.get_logger("firmtrail")
 
 
@@ -48,6 +53,7 @@ async def services(
     minimum_sizes, location = MinimumSizes(), serving.artifacts_location
     publisher = await _publisher(db, serving, minimum_sizes)
     hasher, recorder = Hasher(), Recorder(db, minimum_sizes)
+    traces = _traces(serving)
     try:
         yield app.services(
             db,
@@ -71,12 +77,23 @@ async def services(
             long_poll_s_max=serving.long_poll_s_max,
             protocols=serving.protocols,
             webhooks_allow=serving.webhooks_allow,
+            traces=traces,
         )
     finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
         await recorder.close()
         hasher.close()
         if publisher is not None:
             await publisher.following.round()
+
+
+def _traces(serving: config.Serving) -> "SentTraces | None":
+    if serving.traces is None:
+        return None
+    from firmtrail.http.tracing import SentTraces  # noqa: PLC0415 (its packages are an extra)
+
+    return SentTraces(serving.traces, serving.instance)
 
 
 async def _publisher(

@@ -7,7 +7,6 @@ ends. So a command does what the same request would do, and records the same eve
 
 import asyncio
 import contextlib
-import logging
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -40,7 +39,7 @@ async def service(
 
     `artifacts` is where artifacts are stored if this process itself serves.
     """
-    logs.configure(sys.stderr, logging.WARNING)
+    logs.configure(sys.stderr, "warning")
     async with contextlib.AsyncExitStack() as stack:
         socket = await _socket(stack, database, artifacts)
         timeout = ClientTimeout(total=TIMEOUT_S)

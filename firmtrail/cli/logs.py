@@ -23,10 +23,18 @@ import msgspec
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 
+from firmtrail import config
 from firmtrail.cli import traces
 from firmtrail.repeats import Repeats
 
 HIDDEN = "[hidden]"
+
+LEVELS: dict[config.LogLevel, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 
 _URL_PASSWORD = re.compile(r"(?<=://)([^\s:/@'\"]*):[^\s'\"]*@")
 _OPTION_PASSWORD = re.compile(r"(?i)\b(password|sslpassword|secret|token)=[^&\s'\"]+")
@@ -73,19 +81,21 @@ class _Losing(io.TextIOBase):
             self._stream.flush()
 
 
-def configure(stream: TextIO, level: int = logging.INFO) -> None:
+def configure(
+    stream: TextIO, level: config.LogLevel = "info", form: config.LogFormat = "auto"
+) -> None:
     """Sends the log to `stream`: messages of this level and worse."""
     stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Any] = [structlog.stdlib.add_log_level, stamp]
     # A renderer's own formatter of exceptions would show local variables.
     console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     render: list[Any] = [_with_trace, _with_text, console, _without_passwords]
-    if not stream.isatty():
+    if form == "json" or (form == "auto" and not stream.isatty()):
         render = [_with_trace, _render, _without_passwords]
     losing = cast("TextIO", _Losing(stream))
     structlog.configure(
         processors=[*shared, *render],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(losing),
         cache_logger_on_first_use=True,
     )
@@ -96,7 +106,7 @@ def configure(stream: TextIO, level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(losing)
     handler.setFormatter(formatter)
     handler.addFilter(_once_a_minute(Repeats()))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, LEVELS[level]), force=True)
     logging.getLogger(_PROTOCOL_LOGGER).addFilter(_without_traceback)
 
 

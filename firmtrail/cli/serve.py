@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -172,6 +173,24 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Networks, separated by commas, that webhooks may reach although they are not part of the "
     "public internet, such as 10.1.0.0/16. Without it, no private address is reached.",
 )
+@click.option(
+    "--log-level",
+    default="info",
+    type=click.Choice(get_args(config.LogLevel.__value__)),
+    help="The least severe lines that are logged; debug adds a line for each request of a device.",
+)
+@click.option(
+    "--log-format",
+    default="auto",
+    type=click.Choice(get_args(config.LogFormat.__value__)),
+    help="The form of log lines: auto is text on a terminal, else JSON.",
+)
+@click.option(
+    "--traces",
+    metavar="URL",
+    help="Send a span of each request to this collector, in OpenTelemetry's protocol over HTTP. "
+    "Needs the extra firmtrail[tracing].",
+)
 @artifacts_option
 @click.option(
     "--artifact-bytes-max",
@@ -189,6 +208,7 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
     """
     serving = _serving(database, **options)
     _check_publishing(serving)
+    _check_traces(serving.traces)
     with contextlib.ExitStack() as stack:
         if serving.workers > 1:
             folder = stack.enter_context(_shared_folder())
@@ -236,6 +256,15 @@ def _serving(
     if serving.workers > 1 and database.has_one_writer:
         raise click.UsageError("Only one process can serve an embedded database: use --workers 1.")
     return serving
+
+
+def _check_traces(url: str | None) -> None:
+    if url is None:
+        return
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise click.UsageError("--traces has to be an http or https address.")
+    if find_spec("opentelemetry") is None:
+        raise CouldNotRun("--traces needs more packages: run `pip install 'firmtrail[tracing]'`.")
 
 
 def _check_proxies(serving: config.Serving) -> None:

@@ -42,7 +42,7 @@ _log = structlog.get_logger("firmtrail")
 
 def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     """Serves on these sockets until a signal to stop."""
-    logs.configure(sys.stdout)
+    logs.configure(sys.stdout, serving.log_level, serving.log_format)
     descriptors.raise_limit()
     os.umask(UMASK)
     loop.tune_for_serving()

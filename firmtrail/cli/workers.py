@@ -57,7 +57,7 @@ _log = structlog.get_logger("firmtrail")
 
 def serve(serving: config.Serving, bound: Sequence[socket.socket]) -> None:
     """Serves on these sockets until a signal to stop, and ends the process with its exit code."""
-    logs.configure(sys.stdout)
+    logs.configure(sys.stdout, serving.log_level, serving.log_format)
     descriptors.raise_limit()
     os.umask(UMASK)
     certificates = sockets.Certificates(serving.tls) if serving.tls else None

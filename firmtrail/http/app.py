@@ -41,6 +41,7 @@ from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
+from firmtrail.http.trace_context import Traces
 from firmtrail.http.watch import Watch
 from firmtrail.projections import check_in, device_current, device_history
 from firmtrail.projections.adoption import Adoption
@@ -80,6 +81,7 @@ class Options(TypedDict, total=False):
     projects: config.ProjectMakers
     long_poll_s_max: float
     oidc: OidcSignIn | None
+    traces: Traces | None
     protocols: Collection[str]
 
 

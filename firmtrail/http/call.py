@@ -30,6 +30,7 @@ from firmtrail.http.metrics import Metrics
 from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
+from firmtrail.http.trace_context import Traces
 from firmtrail.http.watch import Watch
 from firmtrail.projections.adoption import Adoption
 from firmtrail.publishing.publisher import Publisher
@@ -154,6 +155,8 @@ class Services:
     """The addresses that a single process listens on, as soon as it does."""
     long_poll_s_max: float = config.LONG_POLL_S_MAX
     """Limits how long a request waits for news before it is answered."""
+    traces: Traces | None = None
+    """Takes a span of each request; None: nobody asks for traces."""
     protocols: Collection[str] = config.PROTOCOLS
     """Names the protocols that devices may speak to this server."""
     demo_throttle: Throttle = field(default_factory=Throttle)

@@ -20,7 +20,16 @@ from multidict import MultiMapping
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
-from firmtrail.http import errors, forms, joining, origin, parameters, sessions, validate
+from firmtrail.http import (
+    errors,
+    forms,
+    joining,
+    origin,
+    parameters,
+    sessions,
+    trace_context,
+    validate,
+)
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
@@ -30,6 +39,7 @@ from firmtrail.http.pace import Pace
 from firmtrail.http.poll import POLL_AFTER, poll_after
 from firmtrail.http.route import Route, ShowsProblem, path_names
 from firmtrail.http.surrogates import storable
+from firmtrail.http.trace_context import ServedRequest
 from firmtrail.repeats import Repeats
 
 REBUILT_RETRY_AFTER_S = 10
@@ -52,7 +62,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
     prepare = _raw if route.is_raw else _preparation(route, services)
     handler = route.handler
     observe = services.metrics.observer(route.protocol, route.method, route.path)
-    log = _logger(route)
+    log, traces = _logger(route), services.traces
     is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
     shows_problem = route.shows_problem
     check_origin = origin.check_same_origin if shows_problem is None else sessions.check_origin
@@ -83,7 +93,11 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
             touch_device(call, response.status)
         seconds = perf_counter() - began
         observe(response.status, seconds)
-        log(call, response.status, seconds)
+        trace_id = None
+        if traces is not None:
+            served = ServedRequest(request, request_id, route.path, response.status, seconds)
+            trace_id = traces.record(served)
+        log(call, response.status, seconds, trace_id)
         return response
 
     return handle
@@ -210,12 +224,12 @@ def key_of(request: web.Request, actor_id: str | None, body: bytes) -> Idempoten
     return IdempotencyKey(actor_id, key, sha256(line + body).hexdigest())
 
 
-def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
+def _logger(route: Route) -> Callable[[AnyCall, int, float, str | None], None]:
     path = route.path
     is_debugging = structlog.get_logger().is_enabled_for(logging.DEBUG)
     repeats = Repeats()
 
-    def log(call: AnyCall, status: int, seconds: float) -> None:
+    def log(call: AnyCall, status: int, seconds: float, trace_id: str | None) -> None:
         caller = call.caller
         is_quiet = status < 400 and caller.kind in QUIET_KINDS
         if is_quiet and not is_debugging:
@@ -223,7 +237,9 @@ def _logger(route: Route) -> Callable[[AnyCall, int, float], None]:
         left_out = repeats.due(status) if status in CONDITIONS else 0
         if left_out is None:
             return
-        more = {"left_out": left_out} if left_out else {}
+        more: dict[str, Any] = {"left_out": left_out} if left_out else {}
+        if found := trace_id or trace_context.trace_id(call.request):
+            more["trace_id"] = found
         (_log.debug if is_quiet else _log.info)(
             "request",
             method=call.request.method,

@@ -2,12 +2,14 @@
 
 import asyncio
 import io
+import logging
 from collections.abc import Iterator
 from typing import override
 
 import pytest
 import structlog
 
+from firmtrail import config
 from firmtrail.cli import logs
 from tests.own_log import own_log
 
@@ -61,3 +63,33 @@ async def test_a_broken_pipe_stops_nothing() -> None:
     logs.configure(Broken())
     structlog.get_logger().info("request")
     await asyncio.sleep(0)
+
+
+class Terminal(Stream):
+    """Takes texts like a terminal."""
+
+    @override
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "form", "is_json"),
+    [
+        (Terminal(), "json", True),
+        (Stream(), "text", False),
+        (Terminal(), "auto", False),
+        (Stream(), "auto", True),
+    ],
+)
+async def test_the_form_and_the_level_of_lines_can_be_chosen(
+    stream: Stream, form: config.LogFormat, is_json: bool
+) -> None:
+    logs.configure(stream, "warning", form)
+    structlog.get_logger().info("left out")
+    structlog.get_logger().warning("kept", number=1)
+    logging.getLogger("library").warning("kept too")
+    await asyncio.sleep(0)
+    lines = "".join(stream.taken).splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("{") == is_json for line in lines)
