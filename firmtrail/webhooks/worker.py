@@ -37,7 +37,7 @@ TURN_S = 30.0
 """After this long another webhook may take the place in the process."""
 RENEW_S = 5.0
 """A lease that was not renewed for so long is renewed before the next attempt."""
-SOON_S = (0.01, 0.05, 0.25)
+SOON_S = (0.005, 0.02, 0.1, 0.4)
 """The pauses before the first further attempts, which need no row."""
 PAUSE_S_MIN = 1.0
 PAUSE_S_MAX = 3600.0

@@ -1,0 +1,174 @@
+"""Every event reaches a receiver in order, though that fails, is away, and the server is killed.
+
+FIRMTRAIL_TEST_EVENTS=100000 makes the long run, with a receiver that is away for a minute.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+from standardwebhooks.webhooks import Webhook
+
+from tests.end_to_end import site as sites
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.site import P, Site
+
+EVENTS = int(os.environ.get("FIRMTRAIL_TEST_EVENTS", "1000"))
+IS_LONG = EVENTS >= 100_000
+AWAY_S = 60.0 if IS_LONG else 1.0
+KILLS = 5 if IS_LONG else 2
+FAILING = 0.2
+ARRAY = 500
+LIMIT_S = 3_000 if IS_LONG else 100
+DEVICES = [f"d{n}" for n in range(10)]
+
+
+class FailingReceiver:
+    """Refuses one delivery in five, and checks the signature and the order of the others."""
+
+    def __init__(self) -> None:
+        self.secret = ""
+        self.next: int | None = None
+        """The position that comes next; those before it may be repeated."""
+        self.refused = self.repeated = 0
+        self.faults: list[str] = []
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_post("/", self._take)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if random.random() < FAILING:
+            self.refused += 1
+            return web.Response(status=503)
+        Webhook(self.secret).verify(body, dict(request.headers))
+        self._note(int(request.headers["Firmtrail-Position"]))
+        return web.Response(status=204)
+
+    def _note(self, position: int) -> None:
+        if self.next is None or position == self.next:
+            self.next = position + 1
+        elif position < self.next:
+            self.repeated += 1
+        else:
+            self.faults.append(f"{position} came before {self.next}")
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[FailingReceiver]:
+    found = FailingReceiver()
+    await found.start()
+    yield found
+    await found.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT_S + 60)
+async def test_every_event_is_delivered_in_order_whatever_fails(
+    serve: Serve, sqlite_url: str, receiver: FailingReceiver
+) -> None:
+    await deliver(serve, sqlite_url, receiver)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT_S + 60)
+async def test_another_server_continues_where_a_killed_one_stopped(
+    serve: Serve, postgres_url: str, receiver: FailingReceiver
+) -> None:
+    site = await sites.new_site(postgres_url, DEVICES)
+    first, second = (serve(postgres_url, *ALLOWED) for _ in range(2))
+    async with ClientSession() as session:
+        await add_webhook(session, first.url, site, receiver)
+        end = await report(session, first.url, site, 400)
+        await until(receiver, end - 300)
+        first.kill()
+        await until(receiver, end)
+        await report(session, second.url, site, 50)
+        await until(receiver, end + 50)
+    assert receiver.faults == [] and receiver.refused > 0
+    assert receiver.repeated < 400, "two servers sent the same events"
+
+
+ALLOWED = ("--webhooks-allow", "127.0.0.0/8")
+
+
+async def deliver(serve: Serve, database: str, receiver: FailingReceiver) -> None:
+    site = await sites.new_site(database, DEVICES)
+    server = serve(database, *ALLOWED)
+    async with ClientSession() as session:
+        begin = await add_webhook(session, server.url, site, receiver)
+        end = begin
+        for turn in range(KILLS):
+            end = await report(session, server.url, site, EVENTS // (KILLS + 1))
+            await until(receiver, begin + (turn + 1) * EVENTS // (2 * KILLS))
+            server.kill()
+            server.start()
+        await receiver.stop()
+        end = await report(session, server.url, site, EVENTS - (end - begin))
+        await asyncio.sleep(AWAY_S)
+        await receiver.start()
+        await until(receiver, end)
+        state = await webhook_of(session, server.url, site)
+    assert end - begin >= EVENTS
+    assert receiver.faults == []
+    assert receiver.refused > EVENTS * FAILING / 2
+    assert state["enabled"] and state["position"] <= end
+    print(f"{EVENTS} events, {receiver.refused} refused, {receiver.repeated} repeated")  # noqa: T201 (the figures of the long run)
+
+
+async def add_webhook(
+    session: ClientSession, url: str, site: Site, receiver: FailingReceiver
+) -> int:
+    """Adds the receiver; returns the position of the first event that it is sent."""
+    body = {"url": receiver.url}
+    answer = await sites.post(session, f"{url}{P}/webhooks", site.admin, body)
+    assert answer.status == 201, answer.body
+    receiver.secret = answer.json["secret"]
+    receiver.next = int(answer.json["position"])
+    return receiver.next
+
+
+async def webhook_of(session: ClientSession, url: str, site: Site) -> Any:
+    headers = {"Authorization": f"Bearer {site.admin}"}
+    async with session.get(f"{url}{P}/webhooks", headers=headers) as response:
+        return (await response.json())["items"][0]
+
+
+async def report(session: ClientSession, url: str, site: Site, events: int) -> int:
+    """Reports so many versions; returns the size of the log."""
+    position = 0
+    for start in range(0, events, ARRAY):
+        items = [
+            {"device": random.choice(DEVICES), "version": f"1.{random.randrange(10**9)}.{n}"}
+            for n in range(start, min(start + ARRAY, events))
+        ]
+        answer = await sites.post(session, f"{url}{P}/reports", site.gateway, items)
+        assert answer.status in {200, 201, 207}, answer.body
+        position = max(each["position"] for each in answer.json)
+    return position + 1
+
+
+async def until(receiver: FailingReceiver, position: int) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while (receiver.next or 0) < position:
+            assert receiver.faults == []
+            await asyncio.sleep(0.02)
