@@ -60,7 +60,7 @@ LAYERS = {
     "simulate": "events exits",
     "cli": (
         "access artifacts audit commands config database environment exits http http.app "
-        "projections publishing recording repeats rules schema simulate"
+        "projections publishing recording repeats rules schema simulate webhooks"
     ),
     "main": "__version__ cli config database environment exits",
     "__main__": "main",

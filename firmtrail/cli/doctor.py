@@ -16,6 +16,7 @@ from firmtrail.cli.settings import artifacts_option
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.recording.commit import AHEAD_MS_MAX, until_text
 from firmtrail.schema import health, migrations
+from firmtrail.webhooks import stored
 
 AHEAD_MS_UNNOTICED = 1000
 
@@ -73,6 +74,7 @@ async def _database(db: Database) -> AsyncIterator[Check]:
     if schema.is_usable:
         yield Check("instance", "ok", await migrations.instance(db))
         yield _clock(seen.recorded_at_ms)
+        yield _webhooks(await stored.lag(db))
 
 
 def _schema(schema: migrations.Schema) -> Check:
@@ -95,6 +97,15 @@ def _answers(seen: health.Health) -> Check:
         )
         return Check("database", "fail", reason)
     return Check("database", "ok", "answers")
+
+
+def _webhooks(lag: stored.Lag) -> Check:
+    if lag.failing_since_ms is not None:
+        since = until_text(lag.failing_since_ms)
+        found = f"one fails since {since}: `firmtrail webhook list` names it and why"
+        return Check("webhooks", "warn", found)
+    found = f"{lag.webhooks} webhooks, {lag.disabled} of them disabled, {lag.events} events waiting"
+    return Check("webhooks", "ok", found)
 
 
 def _clock(recorded_at_ms: int) -> Check:

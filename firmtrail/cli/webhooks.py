@@ -30,7 +30,7 @@ def webhook() -> None:
 
 
 @webhook.command("add")
-@click.argument("url")
+@click.argument("receiver", metavar="URL")
 @remote.project_option
 @_TYPES
 @_MODELS
@@ -39,13 +39,13 @@ def webhook() -> None:
 @_DESCRIPTION
 @remote.service_options
 def add(
-    service: remote.Service, /, *, url: str, project: str, no_events: bool, **members: Any
+    service: remote.Service, /, *, receiver: str, project: str, no_events: bool, **members: Any
 ) -> None:
     """Add a webhook, and print its id and the secret that signs. It is never shown again.
 
     Without --type, every event is sent that is recorded from now on.
     """
-    body = {"url": url, **_given(members)}
+    body = {"url": receiver, **_given(members)}
     if no_events:
         body["types"] = []
     added = service.ask("POST", remote.path(project, "webhooks"), body)
@@ -74,7 +74,7 @@ def show(service: remote.Service, /, *, webhook_id: str, project: str, json: boo
 @webhook.command("change")
 @_ID
 @remote.project_option
-@click.option("--to", "url", metavar="URL", help="The new URL.")
+@click.option("--to", metavar="URL", help="The new URL.")
 @_TYPES
 @_MODELS
 @_NOTICES
@@ -84,9 +84,11 @@ def show(service: remote.Service, /, *, webhook_id: str, project: str, json: boo
 @click.option("--no-notices", is_flag=True, help="Send no notices.")
 @click.option("--enable/--disable", "enabled", default=None, help="Continue, or send nothing.")
 @remote.service_options
-def change(service: remote.Service, /, *, webhook_id: str, project: str, **members: Any) -> None:
+def change(
+    service: remote.Service, /, *, webhook_id: str, project: str, to: str | None, **members: Any
+) -> None:
     """Change a webhook, disable it, or enable it again: it continues where it stopped."""
-    cleared: dict[str, Any] = {}
+    cleared: dict[str, Any] = {} if to is None else {"url": to}
     if members.pop("all_types"):
         cleared["types"] = None
     if members.pop("all_models"):

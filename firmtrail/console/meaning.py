@@ -66,6 +66,9 @@ SENTENCES: Mapping[str, str] = {
     "TokenRevoked": "{subject} was revoked",
     "UserErased": "{subject} was erased",
     "TextErased": "the text of the event at position {position} was erased",
+    "WebhookAdded": "a webhook to {target} was added",
+    "WebhookChanged": "{subject} was changed: {members}",
+    "WebhookRemoved": "a webhook was removed",
     "AccessRecordSealed": "the access record was sealed at {size} reads",
     "LogContinued": "this log continues log {log} after {size} events",
 }

@@ -4,8 +4,10 @@ FIRMTRAIL_TEST_EVENTS=100000 makes the long run, with a receiver that is away fo
 """
 
 import asyncio
+import contextlib
 import os
 import random
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,10 +16,11 @@ from aiohttp import ClientSession, web
 from standardwebhooks.webhooks import Webhook
 
 from tests.end_to_end import site as sites
+from tests.end_to_end.command import Done, in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, Site
 
-EVENTS = int(os.environ.get("FIRMTRAIL_TEST_EVENTS", "1000"))
+EVENTS = int(os.environ.get("FIRMTRAIL_TEST_EVENTS", "400"))
 IS_LONG = EVENTS >= 100_000
 AWAY_S = 60.0 if IS_LONG else 1.0
 KILLS = 5 if IS_LONG else 2
@@ -89,26 +92,38 @@ async def test_every_event_is_delivered_in_order_whatever_fails(
     await deliver(serve, sqlite_url, receiver)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(LIMIT_S + 60)
-async def test_another_server_continues_where_a_killed_one_stopped(
-    serve: Serve, postgres_url: str, receiver: FailingReceiver
-) -> None:
-    site = await sites.new_site(postgres_url, DEVICES)
-    first, second = (serve(postgres_url, *ALLOWED) for _ in range(2))
-    async with ClientSession() as session:
-        await add_webhook(session, first.url, site, receiver)
-        end = await report(session, first.url, site, 400)
-        await until(receiver, end - 300)
-        first.kill()
-        await until(receiver, end)
-        await report(session, second.url, site, 50)
-        await until(receiver, end + 50)
-    assert receiver.faults == [] and receiver.refused > 0
-    assert receiver.repeated < 400, "two servers sent the same events"
-
-
 ALLOWED = ("--webhooks-allow", "127.0.0.0/8")
+
+
+def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> None:
+    server = serve(sqlite_url, *ALLOWED)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/secret-path"
+
+        def ran(*command: str) -> Done:
+            return in_process(sqlite_url, *command, "--project", "acme")
+
+        assert in_process(sqlite_url, "project", "add", "acme").exit_code == 0
+        added = ran("webhook", "add", url, "--type", "Halted", "--notice", "halted")
+        webhook, secret = added.out.split()
+        assert secret.startswith("whsec_")
+        changed = ran("webhook", "change", webhook, "--all-types", "--disable")
+        assert changed.exit_code == 0, changed.said
+        shown = ran("webhook", "show", webhook, "--json").json
+        assert (shown["types"], shown["notices"], shown["enabled"]) == (None, ["halted"], False)
+        assert [each["id"] for each in ran("webhook", "list", "--json").json] == [webhook]
+        assert ran("webhook", "redeliver", webhook, "--from", "0").exit_code == 0
+        assert ran("webhook", "secret", webhook).out.strip() not in {"", secret}
+    tested = ran("webhook", "test", webhook, "--json")  # nobody listens there any more
+    assert (tested.exit_code, tested.json["status"]) == (1, None)
+    [kept] = ran("webhook", "deliveries", webhook, "--json").json
+    assert kept["error"] == tested.json["error"]
+    refused = ran("webhook", "add", "http://10.0.0.1/")
+    assert refused.exit_code == 2 and "--webhooks-allow" in refused.said
+    assert ran("webhook", "remove", webhook).exit_code == 0
+    assert ran("webhook", "list", "--json").json == []
+    log = server.said("request")
+    assert log and not any("secret-path" in str(line) for line in log)
 
 
 async def deliver(serve: Serve, database: str, receiver: FailingReceiver) -> None:

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from firmtrail.webhooks import worker
+from firmtrail.webhooks import stored, worker
+from firmtrail.webhooks.deliverer import Deliverer
 from firmtrail.webhooks.targets import AllowedTargets
 from tests.service.site import P, Site
 from tests.service.steered import post
@@ -280,3 +281,44 @@ async def test_a_project_has_a_limited_number_of_webhooks(site: Site, receiver: 
     assert (await site.call("DELETE", path, caller="admin")).status == 204
     assert (await site.get(path)).status == 404
     await add(site, receiver, types=[])
+
+
+async def test_two_servers_send_each_event_once(site: Site, receiver: Receiver) -> None:
+    services = site.services
+    sent: list[str] = []
+    other = Deliverer(services.db, services.recorder, services.sender, sent.append, is_alone=False)
+    task = asyncio.create_task(other.following.run())
+    await add(site, receiver)
+    positions = []
+    for n in range(30):
+        positions.append(await report(site, f"1.0.{n}"))
+        await asyncio.sleep(0.02)
+    await receiver.until(30)
+    await asyncio.sleep(0.5)
+    task.cancel()
+    await other.close()
+    assert [each.position for each in receiver.got] == positions
+
+
+async def test_the_lease_of_a_server_that_ended_is_taken_over(
+    site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webhook = await add(site, receiver)
+    monkeypatch.setattr(stored, "LEASE_MS", 1_500)
+    key = ("acme", webhook["id"])
+    assert await stored.acquire(site.services.db, key, "a server that ended", is_alone=False)
+    position = await report(site, "1.0.0")
+    await asyncio.sleep(0.7)
+    assert receiver.got == []
+    assert (await receiver.until(1))[0].position == position
+
+
+async def test_only_an_admin_sees_and_changes_webhooks(site: Site, receiver: Receiver) -> None:
+    webhook = await add(site, receiver)
+    paths = (f"{P}/webhooks", f"{P}/webhooks/{webhook['id']}")
+    for caller in ("viewer", "operator", "auditor", "gateway"):
+        for path in (*paths, f"{paths[1]}/deliveries"):
+            assert (await site.get(path, caller)).status == 403
+        answer = await site.call("PATCH", paths[1], caller=caller, json={"enabled": False})
+        assert answer.status == 403
+    assert (await site.get(paths[1], "stranger")).status == 404

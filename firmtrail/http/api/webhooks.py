@@ -256,7 +256,7 @@ async def _check(call: AnyCall, target: Target) -> None:
         await call.services.sender.allowed.check(target)
     except TargetRefused as error:
         detail = f"{error} The operator allows networks with serve --webhooks-allow."
-        raise Invalid(detail, code="target_refused", faults=[Fault(str(error), "/url")]) from error
+        raise Invalid(detail, code="target_refused", faults=[Fault(detail, "/url")]) from error
     except OSError as error:
         if target.url.scheme != "https":
             detail = f"The host {target.host} was not found, so its URL has to be an https URL."
