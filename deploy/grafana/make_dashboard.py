@@ -130,6 +130,21 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ),
         ),
     ),
+    "Webhooks": (
+        Panel(
+            "Webhooks",
+            "short",
+            (
+                (f"max(firmtrail_webhooks{OF})", "all"),
+                (f"max(firmtrail_webhooks_disabled{OF})", "disabled"),
+            ),
+        ),
+        Panel(
+            "Events that wait for webhooks",
+            "short",
+            ((f"max(firmtrail_webhook_waiting_events{OF})", "events"),),
+        ),
+    ),
     "The process": (
         Panel(
             "CPU", "percentunit", ((rate("process_cpu_seconds_total", "instance"), "{{instance}}"),)

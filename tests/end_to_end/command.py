@@ -1,8 +1,10 @@
 """Runs `firmtrail COMMAND` as a process, with its output and its exit code."""
 
+import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -70,10 +72,21 @@ def _run(
     return Done(process)
 
 
+@contextlib.contextmanager
+def own_umask() -> Iterator[None]:
+    """Restores the umask of this process, which a server restricts before it may fail."""
+    before = os.umask(0o077)
+    os.umask(before)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def in_process(database: str, *arguments: str, stdin: str = "", **environment: str) -> Done:
     """Runs a command in this process: starting another takes ten times as long."""
     command_line = ["--database", database, *arguments]
-    with own_log():
+    with own_log(), own_umask():
         ran = CliRunner().invoke(main, command_line, env=environment, input=stdin)
     command = subprocess.CompletedProcess(arguments, ran.exit_code, ran.stdout, ran.stderr)
     assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
