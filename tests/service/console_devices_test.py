@@ -1,7 +1,9 @@
 """Reads and changes devices through their pages."""
 
 import re
+from html import unescape
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -98,6 +100,19 @@ async def test_a_device_shows_what_it_ran_and_why_it_runs_it(fleet: Site) -> Non
     assert f'href="{CONSOLE}/log/1/{answer.json["position"]}"' in html
     assert "&lt;b&gt;ok&lt;/b&gt;" in html and "<b>ok" not in html
     assert 'aria-label="Versions over time, the newest on the right: 1.0.0, 1.1.0"' in html
+
+
+async def test_a_device_shows_what_it_says_of_itself(fleet: Site) -> None:
+    assert "What it says of itself" not in await read_page(fleet, "/devices/d1", "viewer")
+    said = {"data": {"site": "<b>lyon</b>", "radio": "lte:m"}}
+    await fleet.call("PUT", f"{D}/attributes", caller="operator", json=said)
+    html = await read_page(fleet, "/devices/d1", "viewer")
+    assert "What it says of itself radio lte:m site <b>lyon</b>" in unescape(text_of(html))
+    assert "<b>lyon" not in html
+    assert f'href="{CONSOLE}/devices?attribute=radio:lte:m"' in unescape(unquote(html))
+    assert await listed(fleet, "?attribute=radio:lte:m") == ["d1"]
+    size = int((await fleet.get(f"{P}/devices")).headers["Firmtrail-Log-Size"])
+    assert "lyon" not in await read_page(fleet, f"/devices/d1?as_of=@{size}", "viewer")
 
 
 @pytest.mark.parametrize("part", ["ran", "should", "facts"])

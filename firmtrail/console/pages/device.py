@@ -1,10 +1,12 @@
 """Shows a device: the versions that it ran, the rules that decide for it, and its facts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from aiohttp import web
 
+from firmtrail.access import attributes
 from firmtrail.console import places, render, strip
 from firmtrail.console.here import Moment
 from firmtrail.console.places import Place, Places
@@ -12,7 +14,7 @@ from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.events.times import time_ms
 from firmtrail.http import query_times
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import case_of, consistent_read, device_and_control
+from firmtrail.http.decisions import case_of, consistent_read, device_saying_and_control
 from firmtrail.http.errors import NotFound
 from firmtrail.projections import device_asks, fleet_past, history_lines
 from firmtrail.projections.device_history import HistoryRequest
@@ -29,6 +31,8 @@ ENTRIES_MAX = 100
 """Limits the versions that a page shows; the history of the API has all."""
 
 ASKS_MAX = 5
+
+NOTHING_SAID: Mapping[str, str] = MappingProxyType({})
 
 RULES = {
     "halt": "Halt",
@@ -83,6 +87,7 @@ class Known(NamedTuple):
     state: DeviceState
     moment: Moment
     last_seen_at_ms: int | None = None
+    said: Mapping[str, str] = NOTHING_SAID
     verdict: DeviceVerdict | None = None
 
 
@@ -107,6 +112,7 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
         moment=known.moment,
         device=known.state,
         last_seen_at_ms=known.last_seen_at_ms,
+        said=known.said,
         outdated_since_ms=_outdated_since_ms(releases, known.state),
         is_failing=known.state.status in FAILING,
         verdict=known.verdict,
@@ -121,7 +127,7 @@ async def get_device(call: Call[PageQuery, None]) -> web.Response:
 
 
 async def _now(call: AnyCall) -> Known:
-    seen, control = await device_and_control(call, call.path("device"))
+    seen, control = await device_saying_and_control(call, call.path("device"))
     state = seen.state
     if state is None:
         raise NotFound(f"There is no device {call.path('device')}.")
@@ -130,7 +136,8 @@ async def _now(call: AnyCall) -> Known:
         decision = target.decide(await case_of(call, control, state, seen))
         offers = sorted(seen.offers, key=lambda each: -each.position)
         verdict = DeviceVerdict(decision, offers)
-    return Known(state, Moment(seen.counts.size), seen.last_seen_at_ms, verdict)
+    said = attributes.decoded(seen.attributes)
+    return Known(state, Moment(seen.counts.size), seen.last_seen_at_ms, said, verdict)
 
 
 async def _then(call: Call[PageQuery, None]) -> Known:
