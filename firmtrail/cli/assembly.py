@@ -18,7 +18,7 @@ from firmtrail.access import people, projects
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
 from firmtrail.artifacts import Artifacts
-from firmtrail.commands import demo, demo_fleet
+from firmtrail.commands import demo, demo_fleet, demo_life
 from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
@@ -188,6 +188,13 @@ async def ensure_demo(services: Services) -> None:
     admin = await people.by_email(services.db, demo.EMAIL)
     assert admin is not None, "the demo project has this member"
     await demo_fleet.ensure(services.db, admin.actor_id)
+
+
+def enliven_demo(services: Services) -> None:
+    """Lets the devices of the demo's fleet call, until the server stops."""
+    fleet = demo_life.DemoFleet(services.access, services.recorder)
+    life = demo_life.live(fleet, demo_life.callers())
+    services.readiness.tasks["demo"] = asyncio.create_task(life)
 
 
 def announce_demo(url: str) -> None:

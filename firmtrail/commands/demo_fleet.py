@@ -158,10 +158,10 @@ def devices() -> list[DemoDevice]:
     """Returns the fleet, the same in every demo."""
     models = (("pump", PUMPS), ("valve", VALVES), ("gauge", GAUGES))
     names = [(f"{model}-{each:03}", model) for model, count in models for each in range(count)]
-    return [DemoDevice(name, model, _luck(name)) for name, model in names]
+    return [DemoDevice(name, model, luck_of(name)) for name, model in names]
 
 
-def _luck(text: str) -> float:
+def luck_of(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
 
 
@@ -241,11 +241,11 @@ def _tags(device: DemoDevice) -> tuple[str, ...]:
 
 def _waves(device: DemoDevice) -> Iterator[Wave]:
     if device.model == "valve":
-        if _is_kept_up(device):
+        if is_kept_up(device):
             yield Wave("2.0.3", "r_203", 16.4, 9.0)
             if _reaches("r_210", device, 1_000):
                 yield Wave("2.1.0", "r_210", 0.9, -0.4)
-    elif device.model == "pump" and _is_kept_up(device):
+    elif device.model == "pump" and is_kept_up(device):
         yield Wave("1.5.0", "r_150", 21.4, 12.5, failing=0.03)
         if _reaches("r_160", device, 4_000):
             yield Wave("1.6.0", "r_160", 11.9, 9.8, failing=0.25)
@@ -256,9 +256,9 @@ def _waves(device: DemoDevice) -> Iterator[Wave]:
             yield Wave("1.6.1", "r_161", 3.9, -1.2, failing=0.03)
 
 
-def _is_kept_up(device: DemoDevice) -> bool:
+def is_kept_up(device: DemoDevice) -> bool:
     """Returns whether the device is on the network; the others stay on their first version."""
-    return _luck(f"kept up {device.name}") > 0.06
+    return luck_of(f"kept up {device.name}") > 0.06
 
 
 def _reaches(order: str, device: DemoDevice, reach: int) -> bool:
@@ -267,7 +267,7 @@ def _reaches(order: str, device: DemoDevice, reach: int) -> bool:
 
 def _update(device: DemoDevice, wave: Wave, now_ms: int) -> Iterator[Happening]:
     """Yields an offer and its outcome. Few devices are early or late, most are in the middle."""
-    luck = _luck(f"{wave.version} {wave.order} {device.name}")
+    luck = luck_of(f"{wave.version} {wave.order} {device.name}")
     spread = 0.5 - math.cos(math.pi * luck) / 2
     day = wave.first_day + (wave.last_day - wave.first_day) * spread
     offered_ms, actor = _at(now_ms, day), device.stream
@@ -275,9 +275,9 @@ def _update(device: DemoDevice, wave: Wave, now_ms: int) -> Iterator[Happening]:
     yield Happening(offered_ms, actor, offer, actor)
     installing = UpdateProgressed(wave.version, rollout=wave.order, status="installing")
     yield Happening(offered_ms + HOUR_MS, actor, installing, actor)
-    if _luck(f"fails {wave.order} {device.name}") < wave.failing:
+    if luck_of(f"fails {wave.order} {device.name}") < wave.failing:
         failed = UpdateFailed(wave.version, rollout=wave.order, status="failed")
-        reason = FAILURES[int(_luck(f"why {device.name}") ** 2 * len(FAILURES))]
+        reason = FAILURES[int(luck_of(f"why {device.name}") ** 2 * len(FAILURES))]
         yield Happening(offered_ms + 2 * HOUR_MS, actor, failed, actor, reason)
     else:
         installed = FirmwareInstalled(wave.version, rollout=wave.order)
@@ -286,7 +286,7 @@ def _update(device: DemoDevice, wave: Wave, now_ms: int) -> Iterator[Happening]:
 
 def _seen_at_ms(device: DemoDevice, now_ms: int) -> int:
     """Returns when the device last called: most do so every few minutes, some stopped long ago."""
-    if not _is_kept_up(device):
+    if not is_kept_up(device):
         return _at(now_ms, DAYS - 2 - 18 * device.luck)
     return now_ms - int(device.luck * 15 * 60_000)
 
