@@ -12,16 +12,25 @@ from tests.databases import sqlite_template
 
 FOLDER = Path(__file__).parent.parent.parent / "docs" / "pictures"
 SIZE = (1280, 860)
-PICTURES = {"fleet": "", "past": "?as_of=@1200"}
+PICTURES = {
+    "fleet": "",
+    "past": "?as_of=@1200",
+    "rollout": "/rollouts/r_161",
+    "device": "/devices/pump-002",
+    "recall": "/releases/pump/1.6.1/recall",
+    "entry": "/log/1/300",
+}
 """The pictures by name, and the pages that they show."""
+
+IN_BOTH_SCHEMES = ("fleet", "past")
 
 BYTES_MAX = 200 * 1024
 
 
 async def take(browser: Browser, console: Console, name: str, path: str) -> None:
-    """Takes a picture of the page in each colour scheme."""
+    """Takes a picture of the page, of some in each colour scheme."""
     async with visiting(browser, console) as visit:
-        for scheme in SCHEMES:
+        for scheme in SCHEMES if name in IN_BOTH_SCHEMES else SCHEMES[:1]:
             await visit.show(SIZE, scheme)
             await visit.open(f"{console.project}{path}")
             file = FOLDER / f"{name}-{scheme}.png"

@@ -158,7 +158,8 @@ def words_of(event: Event) -> str:
         case RolloutStarted():
             pause = ""
             if event.failed_percent is not None:
-                pause = f", pausing over {event.failed_percent} % of at least {event.min_reports}"
+                share = f"{event.failed_percent} % of at least {event.min_reports}"
+                pause = f", to pause when more than {share} fail"
             plan = f" by a plan of {len(event.plan)} phases" if event.plan else ""
             return f"started it at {event.reach / 100:g} %{plan}{pause}"
         case RollbackStarted():
