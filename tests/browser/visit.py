@@ -67,7 +67,8 @@ class Visit:
 
     async def check_width(self) -> None:
         """Fails if the page is wider than its window."""
-        assert await self.page.evaluate(_TOO_WIDE) == []
+        found = await self.page.evaluate(_TOO_WIDE)
+        assert found == [], found
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,68 @@
+"""Texts and names from devices and people act in no page, and no page becomes wider by them."""
+
+import pytest
+from playwright.async_api import Browser
+
+from firmtrail.access import attributes
+from firmtrail.access.roles import EVERYTHING
+from firmtrail.commands import access as commands
+from firmtrail.eventstore import log
+from tests.browser.conftest import Console
+from tests.browser.visit import DESKTOP, PHONE, visiting
+from tests.fleet import received, register, report
+from tests.people import add_member
+
+pytestmark = pytest.mark.slow
+
+ACTING = "<script>window.acted = 1</script><img src=x onerror='window.acted = 1'>{{ 7 * 7 }}"
+BIDI = "\u202etxet desrever\u2066\u200f"
+COMBINING = "e" + "\u0301" * 60
+HOSTILE = f"'\"><svg onload=window.acted=1>{ACTING}{BIDI}{COMBINING}{'W' * 128}"
+NAME = "W" * 128
+EMAIL = "x'onmouseover=alert(1)@example.org"
+
+
+async def fill(console: Console) -> int:
+    """Records hostile texts wherever somebody can put one; returns the position of a report."""
+    recorder, log_id = console.recorder, console.log_id
+    await register(recorder, log_id, NAME, model="pump")
+    failed = report("1.6.1", "failed", device=NAME, rollout="r_161", detail=HOSTILE)
+    _, outcome = await recorder.report(log_id, [report(device=NAME, detail=HOSTILE), failed])
+    said = {HOSTILE[:128]: HOSTILE, "k" * 128: "v" * 512}
+    await attributes.change(
+        console.db, ("demo-fleet", NAME), "merge", said, now_ms=console.services.access.now_ms()
+    )
+    await add_member(recorder, log_id, EMAIL, "viewer")
+    wanted = commands.TokenRequest(console.actor_id, HOSTILE[:128], "viewer")
+    await recorder.act(log_id, commands.issue_token(wanted, EVERYTHING, actor="system"))
+    return received(outcome).position
+
+
+async def test_no_hostile_text_acts_or_makes_a_page_wider(
+    browser: Browser, console: Console
+) -> None:
+    position = await fill(console)
+    assert position < (await log.head(console.db, console.log_id)).size
+    async with visiting(browser, console) as visit:
+        for path in (
+            f"/devices/{NAME}",
+            f"/devices?q={NAME[:20]}",
+            f"/devices/{NAME}/decommission",
+            "",
+            "/rollouts/r_161",
+            "/rollouts/r_161/devices?state=failed",
+            "/log",
+            f"/log/1/{position}",
+            f"/search?q={NAME[:20]}",
+            "/search?q=%3Cscript%3Ewindow.acted%3D1%3C%2Fscript%3E%E2%80%AE",
+            "/access",
+        ):
+            await visit.open(f"{console.project}{path}")
+            for size in (DESKTOP, PHONE):
+                await visit.show(size, "light")
+                await visit.check_width()
+            assert await visit.page.evaluate("() => window.acted") is None, path
+            assert (
+                await visit.page.locator("main script, main [onload], main [onerror]").count() == 0
+            )
+        await visit.check()
