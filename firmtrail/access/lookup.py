@@ -177,6 +177,11 @@ class _Asked(NamedTuple):
     address: str
 
 
+def _is_certain(found: ResolvedCredential, digest: str) -> bool:
+    """Returns whether the look-up alone says whose credential it is."""
+    return digest != WEAK and (found.device_secret != NO_DEVICE or found.token_id is not None)
+
+
 def _digest(text: str) -> str:
     return credentials.digest(text) if credentials.is_strong(text) else WEAK
 
@@ -222,9 +227,12 @@ class Access:
         the secret of the path's own device, and costs a hash whether or not that device exists. A
         strong text that belongs to nobody counts as a guess of this address. Raises
         `TooManyAttempts`."""
-        asked = _Asked(text, digest or _digest(text), project, device, address)
-        [row] = await self._lookups.get((asked.digest, project, device))
-        return await self._checked(ResolvedCredential(*row), asked)
+        digest = digest or _digest(text)
+        [row] = await self._lookups.get((digest, project, device))
+        found = ResolvedCredential(*row)
+        if _is_certain(found, digest):
+            return found
+        return await self._checked(found, _Asked(text, digest, project, device, address))
 
     async def admits_key(self, project: str, device: str, digest: str) -> bool:
         """Returns whether the device has the key with this digest; its first call is made durable
@@ -255,9 +263,10 @@ class Access:
     async def _checked(self, found: ResolvedCredential, asked: _Asked) -> ResolvedCredential:
         """Returns what was found if the text fits: only a hash can say that of a weak text."""
         text, digest, project, device, address = asked
+        if _is_certain(found, digest):
+            return found
         if digest != WEAK:
-            if found.device_secret == NO_DEVICE and found.token_id is None:
-                await self.hasher.count_guess("user" if device is None else "device", address)
+            await self.hasher.count_guess("user" if device is None else "device", address)
             return found
         attempt = CredentialAttempt("device", f"{project}/{device}", address)
         hashed = found.bcrypt if found.device_secret == OWN_DEVICE else None

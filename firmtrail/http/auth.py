@@ -85,8 +85,9 @@ def _by_credential(
     keys = Keys(db)
 
     async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
-        asked = await _presented(request, wanted, keys)
-        if anonymous := await _anonymous(access, db, wanted, asked.project):
+        presents = _presenting(wanted)
+        asked = await presents(request, keys) if presents else _in_path(request)
+        if _may_be_public(wanted) and (anonymous := await _anonymous(access, db, asked.project)):
             return anonymous
         if access.local_socket is not None and is_local(request, access.local_socket):
             return _named(request, asked, await _system_caller(access, asked.project))
@@ -103,9 +104,7 @@ def _by_credential(
     return authenticate
 
 
-async def _presented(request: web.Request, wanted: callers.RouteAccess, keys: Keys) -> Presented:
-    if presents := _presenting(wanted):
-        return await presents(request, keys)
+def _in_path(request: web.Request) -> Presented:
     names = request.match_info
     return Presented(presented(request), names.get("project"), names.get("device"))
 
@@ -168,14 +167,15 @@ def _finder(access: Access, asked: Presented, wanted: callers.RouteAccess, addre
     return partial(access.find, text, project, device, address=address, digest=digest)
 
 
-async def _anonymous(
-    access: Access, db: Database, wanted: callers.RouteAccess, project: str | None
-) -> Caller | None:
+def _may_be_public(wanted: callers.RouteAccess) -> bool:
+    return isinstance(wanted, callers.MemberAccess) and wanted.is_public_checkpoint
+
+
+async def _anonymous(access: Access, db: Database, project: str | None) -> Caller | None:
     """Returns an anonymous caller if the project lets anyone read its checkpoint."""
-    if not (isinstance(wanted, callers.MemberAccess) and wanted.is_public_checkpoint and project):
+    if not project or (log_id := await access.project(project)) is None:
         return None
-    log_id = await access.project(project)
-    if log_id is None or not (await settings.current(db, log_id, project)).public_checkpoint:
+    if not (await settings.current(db, log_id, project)).public_checkpoint:
         return None
     return Caller(kind="nobody", project=project, log_id=log_id)
 

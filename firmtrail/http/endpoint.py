@@ -79,28 +79,34 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
         call: AnyCall = Call(request, request_id, services)
         show = errors.problem_response if shows_problem is None else _shown(shows_problem, call)
         response = await errors.answer_or_problem(work(call), request, request_id, show)
-        # A 201 recorded the call; after a 5xx the device calls again.
-        is_settled = response.status == 201 or response.status >= 500
-        if call.caller.is_first_call and not is_settled and not response.prepared:
+        if call.caller.is_first_call and not _is_settled(response):
             recorded = _record_first_call(call, response)
             response = await errors.answer_or_problem(recorded, request, request_id)
         if not response.prepared:
-            response.headers["X-Request-Id"] = request_id
-            origin.protect(response.headers, services.clients.scheme(request))
+            headers = response.headers
+            headers["X-Request-Id"] = request_id
+            origin.protect(headers, services.clients.scheme(request))
             if is_polled:
-                response.headers[POLL_AFTER] = poll_after(call)
-        if response.status != 201:  # a recorded report already shows when the device called
-            touch_device(call, response.status)
+                headers[POLL_AFTER] = poll_after(call)
+        status = response.status
+        if status != 201:  # a recorded report already shows when the device called
+            touch_device(call, status)
         seconds = perf_counter() - began
-        observe(response.status, seconds)
+        observe(status, seconds)
         trace_id = None
         if traces is not None:
-            served = ServedRequest(request, request_id, route.path, response.status, seconds)
+            served = ServedRequest(request, request_id, route.path, status, seconds)
             trace_id = traces.record(served)
-        log(call, response.status, seconds, trace_id)
+        log(call, status, seconds, trace_id)
         return response
 
     return handle
+
+
+def _is_settled(response: web.StreamResponse) -> bool:
+    """Returns whether a device's first call needs no record. A 201 recorded it; after a 5xx the
+    device calls again; and an answer that was sent cannot wait for it."""
+    return response.status == 201 or response.status >= 500 or response.prepared
 
 
 def _shown(shows_problem: ShowsProblem, call: AnyCall) -> Callable[[Problem, str], web.Response]:

@@ -83,9 +83,11 @@ async def get_update(call: UpdateCall) -> web.Response:
 
     If too many requests wait already, for the device or in all, it answers immediately.
     """
+    if not call.query.wait:
+        return (await _update(call))[0]
     due_at = deadline(call, call.query.wait)
     answer, decided = await _update(call)
-    if answer.status != 304 or not call.query.wait:
+    if answer.status != 304:
         return answer
     with _wait(call) as has_place:
         while has_place and answer.status == 304 and (left_s := due_at - time.monotonic()) > 0:
