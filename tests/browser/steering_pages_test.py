@@ -65,6 +65,20 @@ async def test_many_devices_are_asked_in_parts_by_one_click(
         assert visit.faults == []
 
 
+async def test_of_two_people_who_press_together_the_second_reads_what_happened(
+    browser: Browser, console: Console
+) -> None:
+    path = f"{console.project}/rollouts/r_210/pause"
+    async with visiting(browser, console) as first, visiting(browser, console) as second:
+        for visit in (first, second):
+            await visit.open(path)
+        await first.page.locator("main form button").first.click()
+        await first.page.wait_for_url(f"{console.project}/rollouts/r_210")
+        await second.page.locator("main form button").first.click()
+        await second.page.get_by_text("changed").first.wait_for()
+        assert [each for each in second.faults if "412" not in each] == []
+
+
 async def test_a_release_is_recalled_in_three_clicks_with_the_numbers_before_the_last(
     browser: Browser, console: Console
 ) -> None:
