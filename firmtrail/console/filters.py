@@ -5,6 +5,7 @@ the exact time in UTC as their title. Text from devices and people is isolated, 
 direction in it move nothing outside it.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from firmtrail.events.times import time_text
 THIN = "\N{NARROW NO-BREAK SPACE}"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
+_ISOLATING = re.compile("[\u2066-\u2069]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 _RELATIVE_MS_MAX = 30 * 86_400_000
@@ -120,8 +122,9 @@ def host(url: str) -> str:
 
 
 def words(text: str) -> Markup:
-    """Returns text from a device or a person, isolated from the text around it."""
-    return Markup("<bdi>{}</bdi>").format(text)
+    """Returns text from a device or a person, isolated from the text around it. A character that
+    opens or closes an isolate is shown as U+FFFD, because it could end the isolation early."""
+    return Markup("<bdi>{}</bdi>").format(_ISOLATING.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def _time(time_ms: int, shown: str) -> Markup:
