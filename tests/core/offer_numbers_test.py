@@ -1,7 +1,11 @@
 """Tests the numbers of a device's offers, and how an offer ends that has no outcome."""
 
+import pytest
+from msgspec.structs import replace
+
 from firmtrail.events.steering import AttemptsCleared, OfferEnded, OfferEnding
 from firmtrail.rules import action, offer
+from firmtrail.rules.device import Placed
 from firmtrail.rules.offer import EARLIER_ORDINALS_MAX, Offer
 from tests.steering import Fleet
 
@@ -156,3 +160,22 @@ def test_a_cancellation_without_an_answer_ends_after_a_day() -> None:
     at_ms = 1_000_000 + action.GIVEN_UP_MS
     assert not action.is_given_up(now, state, None, at_ms)
     assert action.is_given_up(now, state, at_ms, at_ms + 1_000)
+
+
+@pytest.mark.parametrize(
+    ("outcome_position", "outcome_place", "place", "is_open"),
+    [
+        (-1, -1, 9, False),
+        (-1, -1, 10, True),
+        (-1, -1, 11, True),
+        (5, 20, 19, True),
+        (5, 20, 20, False),
+        (3, 20, 20, True),
+    ],
+)
+def test_an_install_follows_an_offer_from_its_place_until_one_did(
+    outcome_position: int, outcome_place: int, place: int, is_open: bool
+) -> None:
+    made = Offer("d1", "r1", "1.1.0", "rollout", 4, 0, 1, 0, place=10, outcome="installed")
+    made = replace(made, outcome_position=outcome_position, outcome_place=outcome_place)
+    assert made.is_open(Placed(place, 9, 0, None, None, late=False)) == is_open
