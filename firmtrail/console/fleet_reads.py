@@ -79,15 +79,14 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
     """Returns the fleet now, or after the first `stop` events."""
     async with consistent_read(call) as now:
         _, counts = await fleet_versions.counts(now.reader, call.log_id, stop)
-        lines = [] if stop is not None else await _rollouts(call, now)
-    releases = release.known(now.control.releases, stop)
-    current = now.control.current if stop is None else release.current(releases.values())
-    total = sum(count.devices for count in counts)
-    found = Shares(total, _on_latest(counts, current))
-    notes: list[Note] = []
-    if stop is None:
-        found = await _shares_now(call, found, now.size)
-        _, notes = await attention.notes(call)
+        releases = release.known(now.control.releases, stop)
+        current = now.control.current if stop is None else release.current(releases.values())
+        found = Shares(sum(count.devices for count in counts), _on_latest(counts, current))
+        lines: list[Shown] = []
+        if stop is None:
+            lines = await _rollouts(call, now)
+            found = await _shares_now(call, now, found)
+    notes = [] if stop is not None else (await attention.notes(call))[1]
     versions = _lines(counts, releases, current)
     return FleetView(
         now.size,
@@ -103,19 +102,19 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
     )
 
 
-async def _shares_now(call: AnyCall, found: Shares, size: int) -> Shares:
-    db, now_ms = call.services.db, call.services.access.now_ms()
+async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shares:
+    db, now_ms = now.reader, call.services.access.now_ms()
     head = (call.log_id, call.project)
     silent = None
     if found.devices <= SCANNED_MAX:
         which = Filter(silent_since_ms=now_ms - SILENT_MS)
         silent = await device_current.count(db, head, which)
-    before = await sizes.at(db, call.log_id, now_ms - RATE_MS)
+    before = await sizes.at(call.services.db, call.log_id, now_ms - RATE_MS)
     return found._replace(
         on_their_way=await device_offers.count_waiting(db, call.log_id),
         failing=await device_current.count_failing(db, call.log_id, devices_max=FAILING_MAX),
         silent=silent,
-        events_a_minute=max(0, size - max(0, before)),
+        events_a_minute=max(0, now.size - max(0, before)),
     )
 
 
