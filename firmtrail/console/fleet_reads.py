@@ -77,6 +77,7 @@ class FleetView(NamedTuple):
 
 async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
     """Returns the fleet now, or after the first `stop` events."""
+    before = 0 if stop is not None else await _size_a_minute_ago(call)
     async with consistent_read(call) as now:
         _, counts = await fleet_versions.counts(now.reader, call.log_id, stop)
         releases = release.known(now.control.releases, stop)
@@ -86,6 +87,7 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
         if stop is None:
             lines = await _rollouts(call, now)
             found = await _shares_now(call, now, found)
+            found = found._replace(events_a_minute=max(0, now.size - before))
     notes = [] if stop is not None else (await attention.notes(call))[1]
     versions = _lines(counts, releases, current)
     return FleetView(
@@ -102,6 +104,12 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
     )
 
 
+async def _size_a_minute_ago(call: AnyCall) -> int:
+    """Reads on a connection of its own, so a page takes it before it holds its moment."""
+    then_ms = call.services.access.now_ms() - RATE_MS
+    return max(0, await sizes.at(call.services.db, call.log_id, then_ms))
+
+
 async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shares:
     db, now_ms = now.reader, call.services.access.now_ms()
     head = (call.log_id, call.project)
@@ -109,12 +117,10 @@ async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shar
     if found.devices <= SCANNED_MAX:
         which = Filter(silent_since_ms=now_ms - SILENT_MS)
         silent = await device_current.count(db, head, which)
-    before = await sizes.at(call.services.db, call.log_id, now_ms - RATE_MS)
     return found._replace(
         on_their_way=await device_offers.count_waiting(db, call.log_id),
         failing=await device_current.count_failing(db, call.log_id, devices_max=FAILING_MAX),
         silent=silent,
-        events_a_minute=max(0, now.size - max(0, before)),
     )
 
 
