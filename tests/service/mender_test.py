@@ -243,6 +243,19 @@ def _path_of(uri: str) -> str:
     return "/" + uri.split("/", 3)[3]
 
 
+async def test_no_id_of_a_deployment_is_a_part_of_another_id_or_of_a_small_number(
+    device: MenderDevice,
+) -> None:
+    """The client takes a log from the first file whose name contains the id."""
+    await joined(device)
+    await device.next()
+    await roll_out(device.site, percent=100)
+    deployment = (await offered(device))["id"]
+    assert deployment == "offer-000000001"
+    assert await device.status(deployment, "downloading") == 204
+    assert await device.status("offer-000000002", "downloading") == 404
+
+
 async def test_a_failure_has_the_log_as_its_detail_and_is_one_attempt(
     device: MenderDevice,
 ) -> None:

@@ -1,8 +1,8 @@
 """Shows a device its update as a deployment, and takes the device's word about it.
 
-A deployment is an action (`http/actions.py`): its id is the number of the offer. A device asks for
-it only while it is idle. So a deployment that it should give up, and that it asks about again, is
-given up. During an install the device learns of an end by 409, as it reports a step.
+A deployment is an action (`http/actions.py`): its id contains the number of the offer. A device
+asks for it only while it is idle. So a deployment that it should give up, and that it asks about
+again, is given up. During an install the device learns of an end by 409, as it reports a step.
 """
 
 from typing import Any, Literal
@@ -26,6 +26,10 @@ from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
 from firmtrail.rules.report import ReportCommand
 
 PROTOCOL: artifact.Protocol = "mender"
+
+_ID_BEGINS = "offer-"
+"""Begins the id of a deployment; nine digits follow. The client takes the log of a deployment from
+the first of its files whose name contains the id, and the names contain other numbers too."""
 
 type DeploymentStatus = Literal[
     "downloading",
@@ -138,12 +142,21 @@ async def _deployment(call: AnyCall, now: Current, device_type: str) -> DeviceDe
     types = list(found.device_types) or [device_type]
     name = found.provides_name or shown.version
     described = DeploymentArtifact(name, types, ArtifactSource(url))
-    return DeviceDeployment(str(shown.ordinal), described)
+    return DeviceDeployment(_id(shown.ordinal), described)
+
+
+def _id(ordinal: int) -> str:
+    return f"{_ID_BEGINS}{ordinal:09}"
+
+
+async def _named(call: AnyCall) -> NamedAction:
+    """Returns the action that the path names. Raises `NotFound`."""
+    return await actions.find(call, PROTOCOL, call.path("id").removeprefix(_ID_BEGINS))
 
 
 async def put_status(call: Call[Any, StatusReport]) -> web.Response:
     """Record how far the device is with a deployment; 409 if it should give it up."""
-    named, status = await actions.find(call, PROTOCOL, call.path("id")), call.body.status
+    named, status = await _named(call), call.body.status
     try:
         match status:
             case "success" | "already-installed":
@@ -165,13 +178,13 @@ async def _progressed(call: AnyCall, named: NamedAction, status: str) -> None:
 
 
 def _over(named: NamedAction) -> Refused:
-    detail = f"Deployment {named.ordinal} is over: the device should give it up."
+    detail = f"Deployment {_id(named.ordinal)} is over: the device should give it up."
     return Refused("action_over", detail)
 
 
 async def put_log(call: AnyCall) -> web.Response:
     """Record the log of a failed deployment as the detail of its failure."""
-    named = await actions.find(call, PROTOCOL, call.path("id"))
+    named = await _named(call)
     body = await incoming.read_bytes(call.request, takes_arrays=False)
     detail = _detail(await storable(body, Pace()))
     if not named.is_over:
