@@ -12,11 +12,17 @@ from typing import NamedTuple
 from firmtrail.access import credentials, settings
 from firmtrail.events.event import Event
 from firmtrail.events.fleet import ReleaseWithdrawn
-from firmtrail.events.steering import Asked, AttemptsCleared, RollbackStarted, RolloutStarted
+from firmtrail.events.steering import (
+    Asked,
+    AttemptsCleared,
+    RollbackStarted,
+    RolloutPlanChanged,
+    RolloutStarted,
+)
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, device, release, rollout
+from firmtrail.rules import control, device, plan_change, release, rollout
 from firmtrail.rules.ask import Question
 from firmtrail.rules.control import Control
 from firmtrail.rules.release import ReleaseKey
@@ -126,6 +132,18 @@ def advance(
     return _change(
         name,
         lambda now, at: rollout.decide_advance(control.commandable(now, name), reach, at),
+        reason,
+        actor,
+    )
+
+
+def change_plan(
+    name: str, reason: str | None, *, wanted: RolloutPlanChanged, actor: str
+) -> LogCommand[RolloutState]:
+    """Gives the rollout other phases after those that it began."""
+    return _change(
+        name,
+        lambda now, at: plan_change.decide_plan_change(control.commandable(now, name), wanted, at),
         reason,
         actor,
     )

@@ -51,6 +51,7 @@ SENTENCES: Mapping[str, str] = {
     "RolloutStarted": "{subject} of {version} to {model} was started at {percent}",
     "RollbackStarted": "{subject} recalls {bad_version} from {model}",
     "RolloutAdvanced": "{subject} was advanced to {percent}",
+    "RolloutPlanChanged": "{subject} got another plan",
     "RolloutPhaseMet": "{subject} met what its phase waited for",
     "RolloutApproved": "{subject} was approved",
     "RolloutRejected": "{subject} was rejected",

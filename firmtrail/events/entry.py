@@ -47,6 +47,7 @@ TYPES: dict[str, type[Event]] = {
         steering.RolloutPaused,
         steering.RolloutResumed,
         steering.RolloutAborted,
+        steering.RolloutPlanChanged,
         steering.RolloutPhaseMet,
         steering.RolloutApproved,
         steering.RolloutRejected,

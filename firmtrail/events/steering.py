@@ -123,6 +123,22 @@ class RolloutAdvanced(Event, frozen=True):
     """The phase of its plan that begins, from 0."""
 
 
+class RolloutPlanChanged(Event, frozen=True):
+    """Records that the rollout has another plan: the phases that it began stay, and the first of
+    the new ones begins now, or with the last approval if the rollout needs some."""
+
+    IS_CONTROL: ClassVar[bool] = True
+    TEXT: ClassVar[str | None] = "reason"
+
+    plan: tuple[PlanPhase, ...]
+    """The phases that follow those that it began."""
+    approvals: int | None = None
+    """The number of members who have to approve it before it offers anything more."""
+    changed_by: str | None = None
+    """The id of the person who changed it and therefore can't approve it."""
+    reason: str | None = None
+
+
 class RolloutPhaseMet(Event, frozen=True):
     """Records that the outcomes of a phase met its condition: the next one begins as soon as its
     time is over, too."""

@@ -3,9 +3,14 @@
 import msgspec
 
 from firmtrail.events.event import Recorded
-from firmtrail.events.steering import RollbackStarted, RolloutStarted
+from firmtrail.events.steering import (
+    PlanPhase,
+    RollbackStarted,
+    RolloutPlanChanged,
+    RolloutStarted,
+)
 from firmtrail.http.call import AnyCall
-from firmtrail.http.decisions import consistent_read
+from firmtrail.http.decisions import ConsistentRead, consistent_read
 from firmtrail.projections import rollout_devices
 from firmtrail.rules import control, rollout
 from firmtrail.rules.control import Control
@@ -27,15 +32,30 @@ async def with_approvals(call: AnyCall, wanted: RolloutStarted) -> RolloutStarte
     """Returns the rollout with the number of approvals that the project asks for, if it asks for
     any. The devices are counted before the log's head is locked."""
     async with consistent_read(call) as now:
-        settings = now.control.settings
-        if not settings.approvals:
-            return wanted
-        matching = 0
-        if settings.approve_from_devices:
-            tried = unstarted(call, control.decide_rollout(now.control, wanted))
-            matching = await rollout_devices.matching(now.reader, call.log_id, tried)
-    if matching < settings.approve_from_devices:
+        tried = unstarted(call, control.decide_rollout(now.control, wanted))
+        approvals = await _approvals(call, now, tried)
+    if not approvals:
         return wanted
-    return msgspec.structs.replace(
-        wanted, approvals=settings.approvals, started_by=call.caller.actor_id
-    )
+    return msgspec.structs.replace(wanted, approvals=approvals, started_by=call.caller.actor_id)
+
+
+async def planned_with_approvals(
+    call: AnyCall, name: str, wanted: tuple[PlanPhase, ...]
+) -> RolloutPlanChanged:
+    """Returns the change of a plan with the number of approvals that it needs: as many as the
+    rollout needed, or as the project asks for now."""
+    async with consistent_read(call) as now:
+        found = control.existing(now.control, name)
+        approvals = max(found.approvals, await _approvals(call, now, found))
+    if not approvals:
+        return RolloutPlanChanged(wanted)
+    return RolloutPlanChanged(wanted, approvals, call.caller.actor_id)
+
+
+async def _approvals(call: AnyCall, now: ConsistentRead, found: rollout.RolloutState) -> int:
+    """Returns how many members the project asks to approve this rollout."""
+    settings = now.control.settings
+    if not settings.approvals or not settings.approve_from_devices:
+        return settings.approvals
+    matching = await rollout_devices.matching(now.reader, call.log_id, found)
+    return settings.approvals if matching >= settings.approve_from_devices else 0

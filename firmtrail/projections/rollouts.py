@@ -52,17 +52,17 @@ TABLE = Table(
         started_at_ms bigint fixed, phase_position bigint, phase_at_ms bigint,
         resumed_position bigint, silent_after_s bigint fixed""")
     | {
-        "plan": _json(tuple[PlanPhase, ...], is_fixed=True),
+        "plan": _json(tuple[PlanPhase, ...]),
         "clock": _json(PlanClock | None),
         "start_at_ms": Column("bigint", is_fixed=True),
         "window_times": _json(Window | None, is_fixed=True),
-        "approvals": Column("bigint", is_fixed=True),
+        "approvals": Column("bigint"),
         "approved_by": _json(tuple[str, ...]),
     }
     | columns_of("""
-        started_by text fixed, release_position bigint fixed, recent_installed bigint,
-        recent_failed bigint, recent_phase bigint, recent_phase_installed bigint,
-        recent_phase_failed bigint"""),
+        started_by text fixed, release_position bigint fixed, changed_by text,
+        recent_installed bigint, recent_failed bigint, recent_phase bigint,
+        recent_phase_installed bigint, recent_phase_failed bigint"""),
 )
 """Its columns are the members of `RolloutState`, in their order, and those of `Recent`."""
 TABLES: tuple[Table, ...] = (TABLE,)

@@ -60,10 +60,10 @@ def past(events: Iterable[Recorded], at: PlanTime) -> RolloutPast:
 
 def _note(times: dict[int, PhaseTimes], state: RolloutState, at: PlanTime) -> None:
     """Notes the phases that began until this time."""
-    if state.clock is None:
+    if state.clock is None or not state.is_approved:
         return
     clocks = [state.clock]
-    if state.phase == "running":
+    if state.is_ticking:
         clocks = list(plan.clocks(state.plan, state.clock, at.halts, at.now_ms))
     for clock in clocks:
         if clock.began_at_ms <= at.now_ms:
@@ -92,15 +92,17 @@ def expected(state: RolloutState, now: PlanTime, later_ms: int) -> RolloutPast:
 def progress(state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> list[PhaseProgress]:
     """Returns how far the phases of a rollout are at a time. `times` has those that began."""
     clock = rollout.clock_at(state, at)
-    current = -1 if clock is None or clock.began_at_ms > at.now_ms else clock.phase
-    end_ms = None if clock is None else plan.earliest_end(state.plan, clock, at.halts)
+    begun = rollout.begun_phases(replace(state, clock=clock), at.now_ms)
+    done = 0 if clock is None else clock.phase
+    is_known = clock is not None and state.is_approved
+    end_ms = plan.earliest_end(state.plan, clock, at.halts) if clock and is_known else None
     unknown = [PhaseTimes()] * (len(state.plan) - len(times))
     return [
         PhaseProgress(
             phase,
-            "current" if n == current else "done" if n < current else "next",
+            "done" if n < done else "current" if n < begun else "next",
             own,
-            end_ms if n == current else None,
+            end_ms if n == begun - 1 else None,
         )
         for n, (phase, own) in enumerate(zip(state.plan, [*times, *unknown], strict=True))
     ]

@@ -23,6 +23,7 @@ from firmtrail.events.steering import (
     RolloutApproved,
     RolloutPaused,
     RolloutPhaseMet,
+    RolloutPlanChanged,
     RolloutRejected,
     RolloutResumed,
     RolloutStarted,
@@ -93,8 +94,9 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     """How long a device that was offered the version may be silent before it counts as failed."""
     plan: tuple[PlanPhase, ...] = ()
     clock: PlanClock | None = None
-    """Where the plan was after the last event of the rollout; None without a plan, and until it is
-    approved."""
+    """Where the plan was after the last event of the rollout; None without a plan, and until the
+    rollout is approved for the first time. While a changed plan waits for approval, it names the
+    phase that begins with the approval."""
     start_at_ms: int | None = None
     window_times: Window | None = None
     approvals: int = 0
@@ -102,6 +104,8 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     approved_by: tuple[str, ...] = ()
     started_by: str | None = None
     release_position: int | None = None
+    changed_by: str | None = None
+    """The person who last changed the plan, if that needs approval."""
 
     @property
     def is_rollback(self) -> bool:
@@ -121,6 +125,11 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_approved(self) -> bool:
         return len(self.approved_by) >= self.approvals
+
+    @property
+    def is_ticking(self) -> bool:
+        """Returns whether the time of its plan passes, unless the project is halted."""
+        return self.phase == "running" and self.is_approved
 
 
 def stream(rollout_id: str) -> str:
@@ -156,13 +165,15 @@ def reaches(rollout: RolloutState, device: str, at: PlanTime) -> bool:
 def reach_at(rollout: RolloutState, at: PlanTime) -> int:
     """Returns the number of buckets that the rollout reaches at this time."""
     clock = clock_at(rollout, at)
-    return rollout.reach if clock is None else rollout.plan[clock.phase].reach
+    if clock is None or not rollout.is_approved:
+        return rollout.reach
+    return rollout.plan[clock.phase].reach
 
 
 def clock_at(rollout: RolloutState, at: PlanTime) -> PlanClock | None:
-    """Returns where the plan is at this time; None without a plan, or while it waits for
+    """Returns where the plan is at this time; None without a plan, or before its first
     approval."""
-    if rollout.clock is None or rollout.phase != "running":
+    if rollout.clock is None or not rollout.is_ticking:
         return rollout.clock
     return plan.at(rollout.plan, rollout.clock, at.halts, at.now_ms)
 
@@ -206,7 +217,8 @@ def _with_clock(rollout: RolloutState, at_ms: int) -> RolloutState:
     """Returns the rollout with its plan begun, if it has one and is approved."""
     if not rollout.plan or not rollout.is_approved:
         return rollout
-    return replace(rollout, clock=plan.begun(0, max(at_ms, rollout.start_at_ms or 0)))
+    first = 0 if rollout.clock is None else rollout.clock.phase
+    return replace(rollout, clock=plan.begun(first, max(at_ms, rollout.start_at_ms or 0)))
 
 
 def evolve(rollout: RolloutState, recorded: Recorded, halts: Halts = ()) -> RolloutState:
@@ -224,7 +236,39 @@ def evolve(rollout: RolloutState, recorded: Recorded, halts: Halts = ()) -> Roll
         case RolloutApproved(by=by):
             approved = replace(rollout, approved_by=(*rollout.approved_by, by))
             return _with_clock(approved, now_ms)
+        case RolloutPlanChanged() as event:
+            return _replanned(counted, event, PlanTime(now_ms, halts))
     return _in_plan(counted, recorded)
+
+
+def _replanned(rollout: RolloutState, event: RolloutPlanChanged, at: PlanTime) -> RolloutState:
+    """Returns the rollout with the phases that it began, and those of the event after them."""
+    begun, at_ms = begun_phases(rollout, at.now_ms), max(at.now_ms, rollout.start_at_ms or 0)
+    has_begun = has_offered(rollout, at.now_ms)
+    waits_first = rollout.clock is None and not rollout.is_approved
+    return replace(
+        rollout,
+        plan=(*rollout.plan[:begun], *event.plan),
+        reach=reach_at(rollout, at) if has_begun else event.plan[0].reach,
+        clock=None if waits_first and event.approvals else plan.begun(begun, at_ms),
+        approvals=event.approvals or 0,
+        approved_by=(),
+        changed_by=event.changed_by,
+    )
+
+
+def begun_phases(rollout: RolloutState, now_ms: int) -> int:
+    """Returns how many phases of its plan the rollout has begun."""
+    if rollout.clock is None:
+        return 0
+    is_current = rollout.is_approved and rollout.clock.began_at_ms <= now_ms
+    return rollout.clock.phase + is_current
+
+
+def has_offered(rollout: RolloutState, now_ms: int) -> bool:
+    """Returns whether the rollout may have offered anything: it was approved, and has started."""
+    was_approved = rollout.is_approved or rollout.clock is not None
+    return was_approved and now_ms >= (rollout.start_at_ms or 0)
 
 
 def _in_plan(rollout: RolloutState, recorded: Recorded) -> RolloutState:
@@ -290,8 +334,9 @@ def decide_approve(rollout: RolloutState, person: str) -> RolloutApproved:
     """Returns the approval by this person. Raises `Refused` if the rollout does not wait for one,
     or if they started it or have approved it already."""
     _check_waits(rollout)
-    if person == rollout.started_by:
-        raise Refused("own_rollout", "Another member has to approve the rollout that you started.")
+    if person in {rollout.started_by, rollout.changed_by}:
+        detail = "Another member has to approve the rollout that you started or changed."
+        raise Refused("own_rollout", detail)
     if person in rollout.approved_by:
         raise Refused("approved_already", "You have approved this rollout already.")
     return RolloutApproved(by=person)
@@ -350,6 +395,8 @@ def decide_phase_met(rollout: RolloutState, recent: Recent, at: PlanTime) -> Rol
     """Returns that the condition of the present phase is met; None if it is not, or was before."""
     clock = clock_at(rollout, at)
     if clock is None or clock.is_met or rollout.phase == "aborted" or recent.phase != clock.phase:
+        return None
+    if not rollout.is_approved:
         return None
     if not plan.is_met(rollout.plan[clock.phase], recent.phase_installed, recent.phase_failed):
         return None

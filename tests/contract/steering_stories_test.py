@@ -26,6 +26,7 @@ from firmtrail.events.steering import (
     DeviceFellSilent,
     OfferEnded,
     PlanPhase,
+    RolloutPlanChanged,
     UpdateOffered,
 )
 from firmtrail.eventstore import short_streams
@@ -154,6 +155,8 @@ wishes = st.one_of(
     st.tuples(st.just("report"), devices, versions, statuses),
     st.tuples(st.just("roll out"), versions, st.sampled_from((0, 5_000, 10_000))),
     st.tuples(st.just("plan"), versions),
+    st.tuples(st.just("change plan"), st.sampled_from((0, 1))),
+    st.tuples(st.just("approve")),
     st.tuples(st.just("advance")),
     st.tuples(st.just("roll back"), versions),
     st.tuples(st.just("pause")),
@@ -209,6 +212,11 @@ BY_PLAN: list[tuple[str, ...]] = [
     ("unhalt",),
     ("move", "d2", "m"),
     ("advance",),
+    ("change plan", 1),  # type: ignore[list-item]
+    ("report", "d2", "1.1.0", "failed"),
+    ("approve",),
+    ("report", "d2", "1.1.0", "installed"),
+    ("change plan", 0),  # type: ignore[list-item]
 ]
 """A plan whose phases outcomes, time and a person end, with devices that come and go."""
 
@@ -304,6 +312,14 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
             await roll_out(recorder, log_id, version, reach=reach, failed_percent=30, min_reports=2)
         case "plan", version:
             await roll_out(recorder, log_id, version, reach=PLAN[0].reach, plan=PLAN)
+        case "change plan", approvals if newest:
+            wanted = RolloutPlanChanged(PLAN[1:], int(approvals) or None, "u")
+            change = commands.change_plan(newest[0], None, wanted=wanted, actor="user/u")
+            await recorder.act(log_id, change)
+        case ("approve",) if newest:
+            await recorder.act(
+                log_id, commands.approve(newest[0], None, person="v", actor="user/v")
+            )
         case ("advance",) if newest:
             await recorder.act(log_id, commands.advance(newest[0], None, None, actor="user/u"))
         case "roll back", bad:

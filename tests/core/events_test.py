@@ -54,6 +54,7 @@ from firmtrail.events.steering import (
     RolloutApproved,
     RolloutPaused,
     RolloutPhaseMet,
+    RolloutPlanChanged,
     RolloutRejected,
     RolloutResumed,
     RolloutStarted,
@@ -115,6 +116,7 @@ EVERY_KIND: tuple[Event, ...] = (
     ),
     RolloutAdvanced(10_000, phase=1),
     RolloutPhaseMet(0, 19, 1),
+    RolloutPlanChanged((PlanPhase(100, 60, 95, 20),), 2, "u_1", "ab" * 32),
     RolloutApproved("ab" * 32, by="u_2"),
     RolloutRejected("ab" * 32, by="u_2"),
     SettingsChanged(

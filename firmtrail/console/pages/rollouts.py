@@ -16,6 +16,7 @@ from firmtrail.events.steering import (
     RolloutApproved,
     RolloutPaused,
     RolloutPhaseMet,
+    RolloutPlanChanged,
     RolloutRejected,
     RolloutResumed,
     RolloutStarted,
@@ -165,6 +166,8 @@ def words_of(event: Event) -> str:
         case RollbackStarted():
             way = f"to {event.version}" if event.version else "each to its previous version"
             return f"sent the devices that run {event.bad_version} back, {way}"
+        case RolloutPlanChanged(plan=plan):
+            return f"gave it a plan of {len(plan)} further phases"
         case RolloutAdvanced(reach):
             return f"advanced it to {reach / 100:g} %"
         case RolloutPaused() if event.failed is not None:

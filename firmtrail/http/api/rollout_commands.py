@@ -1,4 +1,4 @@
-"""Serves the commands on a rollout that was started: advance, pause, resume, abort."""
+"""Serves the commands on a rollout that was started: advance, plan, pause, resume, abort."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,13 +10,20 @@ from aiohttp import web
 from firmtrail.commands import steering as commands
 from firmtrail.commands.once import CommandAnswer, answering, keep, kept, once
 from firmtrail.http import respond
-from firmtrail.http.api.rollout_plans import Percent, hundredths, too_fine
+from firmtrail.http.api.rollout_plans import (
+    Percent,
+    WantedPlan,
+    hundredths,
+    phases_of,
+    too_fine,
+)
 from firmtrail.http.api.rollouts import ROLLOUT, Rollout, shown_now, withdrawn_at_ms_of
 from firmtrail.http.api.rows import CHANGED, OPERATE, POST, command
 from firmtrail.http.api.wire import Because, StrictBody, too_long
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.decisions import consistent_read
 from firmtrail.http.faults import raise_if_broken
+from firmtrail.http.rollout_tries import planned_with_approvals
 from firmtrail.http.rollouts import CommandMaker, person_of, rollout_of
 from firmtrail.http.route import Handler, Route
 from firmtrail.http.scalars import FreeText
@@ -33,6 +40,12 @@ class Advance(Because, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         raise_if_broken(too_long("reason", self.reason), too_fine("percent", self.percent))
+
+
+class PlanChange(Because, frozen=True, kw_only=True):
+    """Gives a rollout the phases that follow those that it began."""
+
+    plan: WantedPlan
 
 
 class Rejection(StrictBody, frozen=True, kw_only=True):
@@ -60,6 +73,13 @@ async def post_advance(call: Call[Any, Advance]) -> web.Response:
     percent = call.body.percent
     make = partial(commands.advance, reach=None if percent is None else hundredths(percent))
     return await _answer(call, make)
+
+
+async def post_plan(call: Call[Any, PlanChange]) -> web.Response:
+    """Change the plan of a rollout: the phases that it began stay, and others follow."""
+    phases = phases_of(call.body.plan)
+    wanted = await planned_with_approvals(call, call.path("id"), phases)
+    return await _answer(call, partial(commands.change_plan, wanted=wanted))
 
 
 async def post_pause(call: Call[Any, Because]) -> web.Response:
@@ -150,6 +170,7 @@ def _row(name: str, handler: Handler, body: type[msgspec.Struct]) -> Route:
 
 ROUTES = (
     _row("advance", post_advance, Advance),
+    _row("plan", post_plan, PlanChange),
     _row("pause", post_pause, Because),
     _row("resume", post_resume, Because),
     _row("abort", post_abort, Because),

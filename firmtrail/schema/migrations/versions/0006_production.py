@@ -10,7 +10,7 @@ down_revision = "0005"
 compatible_from = "0005"
 """Code whose HEAD is this revision or a later one may read and write the schema."""
 
-SHARED: tuple[str, ...] = ("0006_webhooks",)
+SHARED: tuple[str, ...] = ("0006_webhooks", "0006_plans")
 """SQL files for both back ends."""
 OWN: tuple[str, ...] = ()
 """SQL files that each back end has its own version of."""

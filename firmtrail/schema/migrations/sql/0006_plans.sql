@@ -1,0 +1,1 @@
+ALTER TABLE rollouts ADD COLUMN changed_by text/*C*/;

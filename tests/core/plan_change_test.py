@@ -1,0 +1,105 @@
+"""Tests that a changed plan only lets a rollout reach more devices, whatever happened before."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firmtrail.events.event import Event, Recorded
+from firmtrail.events.steering import (
+    Order,
+    PlanPhase,
+    RolloutApproved,
+    RolloutPaused,
+    RolloutPlanChanged,
+    RolloutResumed,
+    RolloutStarted,
+)
+from firmtrail.rules import phases, plan_change, rollout
+from firmtrail.rules.device import Refused
+from firmtrail.rules.rollout import PlanTime, RolloutState
+
+STEP_MS = 1000
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[PlanPhase, ...]:
+    reaches = sorted(draw(st.sets(st.integers(0, 100), min_size=1, max_size=4)))
+    seconds = st.one_of(st.none(), st.integers(0, 4))
+    return tuple(PlanPhase(100 * reach, draw(seconds)) for reach in reaches)
+
+
+orders = st.one_of(
+    st.builds(RolloutPlanChanged, plans(), st.sampled_from((None, 1)), st.just("u_2")),
+    st.just(RolloutPaused()),
+    st.just(RolloutResumed()),
+    st.just(RolloutApproved(by="u_3")),
+)
+stories = st.lists(st.tuples(st.integers(0, 3), orders), max_size=8)
+
+
+def decided(state: RolloutState, order: Event, at: PlanTime) -> Event:
+    match order:
+        case RolloutPlanChanged():
+            return plan_change.decide_plan_change(state, order, at)
+        case RolloutPaused():
+            return rollout.decide_pause(state)
+        case RolloutResumed():
+            return rollout.decide_resume(state)
+    return rollout.decide_approve(state, "u_3")
+
+
+def told(first: RolloutStarted, story: Sequence[tuple[int, Event]]) -> list[Recorded]:
+    """Returns the events of a rollout: those of the story that the rules permit."""
+    events = [Recorded(0, 0, "rollout/r", "k", "user/u_1", first)]
+    state, now_ms = rollout.started(events[0]), 0
+    for seconds, order in story:
+        now_ms += seconds * STEP_MS
+        try:
+            event = decided(state, order, PlanTime(now_ms))
+        except Refused:
+            continue
+        events.append(Recorded(len(events), now_ms, "rollout/r", "k", "user/u_1", event))
+        state = rollout.evolve(state, events[-1])
+    return events
+
+
+def reached(state: RolloutState, now_ms: int) -> int:
+    """Returns how much a rollout has reached so far; one that offered nothing reached nothing."""
+    return rollout.reach_at(state, PlanTime(now_ms)) if rollout.has_offered(state, now_ms) else 0
+
+
+@given(phases=plans(), approvals=st.sampled_from((None, 1)), story=stories)
+def test_the_reached_share_only_grows_whatever_plan_follows(
+    phases: tuple[PlanPhase, ...], approvals: int | None, story: list[tuple[int, Order]]
+) -> None:
+    first = RolloutStarted(
+        "1.0.0", "m", phases[0].reach, plan=phases, approvals=approvals, started_by="u_1"
+    )
+    events = told(first, story)
+    state, most = rollout.started(events[0]), 0
+    for now_ms in range(0, 30 * STEP_MS, STEP_MS // 2):
+        for each in [each for each in events[1:] if each.recorded_at_ms == now_ms]:
+            state = rollout.evolve(state, each)
+            assert reached(state, now_ms) >= most
+        most = max(most, reached(state, now_ms))
+        assert reached(state, now_ms) == most
+
+
+@given(phases_=plans(), story=stories)
+def test_the_phases_that_began_stay_with_their_times(
+    phases_: tuple[PlanPhase, ...], story: list[tuple[int, Order]]
+) -> None:
+    events = told(RolloutStarted("1.0.0", "m", phases_[0].reach, plan=phases_), story)
+    shown: list[phases.PhaseTimes] = []
+    for count in range(1, len(events) + 1):
+        at = PlanTime(events[count - 1].recorded_at_ms)
+        past = phases.past(events[:count], at)
+        assert list(past.times[: len(shown)]) == shown
+        shown = list(past.times)
+        states = [each.state for each in phases.progress(past.state, at, past.times)]
+        assert states == sorted(states, key=("done", "current", "next").index)
+        assert states.count("current") == past.state.is_approved
+        assert [each.reach for each in past.state.plan] == sorted(
+            each.reach for each in past.state.plan
+        )
