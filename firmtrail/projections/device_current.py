@@ -51,15 +51,12 @@ SILENT = "coalesce(device.recorded_at_ms, -1) < $n AND coalesce(seen.seen_at_ms,
 IS_FAILING = f"status IN {view.listed(FAILING)}"
 """Is true of a device whose last report says that an update failed."""
 
-_MODELS = """\
+_MODELS = f"""\
 SELECT device.device, device.model
 FROM given
-CROSS JOIN views
 CROSS JOIN device_current AS device
-WHERE views.log_id = $1
-    AND views.name = $2
-    AND device.log_id = views.log_id
-    AND device.generation = views.generation
+WHERE device.log_id = $1
+    AND device.generation = {view.generation_of(NAME)}
     AND device.device = given.device"""
 
 _LOAD = f"""\
@@ -190,7 +187,7 @@ def load(log_id: int, generation: int, devices: Iterable[str]) -> Statement:
 async def models(db: Reader, log_id: int, devices: Iterable[str]) -> dict[str, str | None]:
     """Returns the models of those of these devices that exist."""
     given = Given("device text", [(device,) for device in devices])
-    rows = await db.read(Statement(_MODELS, (log_id, NAME), given))
+    rows = await db.read(Statement(_MODELS, (log_id,), given))
     return {str(device): model for device, model in rows}
 
 
