@@ -12,7 +12,7 @@ from firmtrail.access import projects
 from firmtrail.database.database import Database, Transaction, played
 from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage, log
-from firmtrail.projections import fold
+from firmtrail.projections import controls, fold
 from firmtrail.publishing.minimum_sizes import MinimumSizes
 from firmtrail.rebuilding.refold import fold_entries
 from firmtrail.recording.commit import begin
@@ -52,7 +52,7 @@ async def continue_log(
             lineage.continue_log(log_id, old_log_id, size),
             projects.set_log(old.project, log_id),
         )
-        await _fold_old(tx, log_id)
+        await _fold_old(tx, log_id, old.project)
         commit = await begin(tx, log_id, MinimumSizes())
         event = LogContinued(old.number, size, checkpoint)
         commit.draft.record(f"log/{old.number}", event, actor=actor)
@@ -71,13 +71,15 @@ async def _whole_size(tx: Transaction, old: log.Head) -> int:
             return start
 
 
-async def _fold_old(tx: Transaction, log_id: int) -> None:
+async def _fold_old(tx: Transaction, log_id: int, project: str) -> None:
     """Folds all events before the new log's own ones into its views."""
     [parts] = await tx.run(lineage.segments(log_id))
     start = min(part.start for part in lineage.segments_of(parts))
     while start < 0:
         [rows] = await tx.run(log.page(log_id, start, 0, log.PAGE_ENTRIES))
         entries = log.page_of(log_id, start, rows)
-        folded = await played(tx, fold_entries(log_id, GENERATIONS, entries, {}))
+        halted = await played(tx, controls.halted_before(log_id, project, start))
+        script = fold_entries(log_id, GENERATIONS, entries, {}, before=halted)
+        folded = await played(tx, script)
         await tx.run(*folded.statements)
         start += len(entries)

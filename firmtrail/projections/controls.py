@@ -13,7 +13,7 @@ from typing import ClassVar, override
 
 from uuid_utils import uuid7
 
-from firmtrail.database.database import Database, Reader, Row, Statement
+from firmtrail.database.database import Database, Reader, Row, Script, Statement
 from firmtrail.events.entry import decode
 from firmtrail.eventstore import lineage, log, short_streams
 from firmtrail.eventstore.lineage import Segment
@@ -111,6 +111,23 @@ def load(head: log.Head, generations: Mapping[str, int], old: Iterable[Segment])
         *(short_streams.of_stream(part.log_id, stream, part.size) for part in old),
         short_streams.of_stream(head.log_id, stream),
     ]
+
+
+def halted_before(log_id: int, project: str, position: int) -> Script[Control]:
+    """Returns a `Control` with only the halts of the project that were recorded before a position,
+    which may be below 0. Rollouts with a plan do not count the time of a halt."""
+    [rows] = yield [lineage.segments(log_id)]
+    own = Segment(log_id, 0, lineage.POSITION_MAX, 0)
+    parts = yield [
+        short_streams.of_stream(
+            part.log_id, f"project/{project}", min(part.size, position - part.start)
+        )
+        for part in (*lineage.segments_of(rows), own)
+    ]
+    found = Control()
+    for number, _, text in chain.from_iterable(parts):
+        found = control.evolve(found, decode(number, text))
+    return Control(halt=found.halt, halts=found.halts)
 
 
 def of(count: int, results: Sequence[Sequence[Row]]) -> Control:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from firmtrail.database.database import Database, Script
 from firmtrail.eventstore import log
+from firmtrail.projections import controls
 from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.generations import Build
 from firmtrail.rebuilding.refold import Views, fold_entries, refold
@@ -67,7 +68,8 @@ def _end(build: Build, events_max: int) -> Script[RebuildProgress | None]:
     nothing, if the rest is more than `events_max`."""
     log_id = build.log_id
     [locked] = yield [log.lock(log_id)]
-    size = log.head_of(locked).size
+    head = log.head_of(locked)
+    size = head.size
     if size - build.position > events_max:
         return None
     yield from generations.advance(build, range(build.position, size))
@@ -75,7 +77,8 @@ def _end(build: Build, events_max: int) -> Script[RebuildProgress | None]:
     while position < size:
         [rows] = yield [log.page(log_id, position, size, events_max)]
         entries = log.page_of(log_id, position, rows)
-        folded = yield from fold_entries(log_id, build.generations, entries, {})
+        halted = yield from controls.halted_before(log_id, head.project, position)
+        folded = yield from fold_entries(log_id, build.generations, entries, {}, before=halted)
         yield folded.statements
         position += len(entries)
     yield generations.switch(log_id)

@@ -26,6 +26,7 @@ from firmtrail.events.event import Recorded
 from firmtrail.events.fleet import REPORTS, DeviceSecretIssued
 from firmtrail.eventstore import log
 from firmtrail.projections import (
+    controls,
     device_asks,
     device_current,
     device_history,
@@ -106,12 +107,16 @@ async def refold(
     start, size = span.start, BATCH_EVENTS_FIRST
     known: dict[str, DeviceState] = {}
     steering: SteeringFold | None = None
+    project = (await log.head(source, log_id)).project
+    halted = await _played(source, controls.halted_before(log_id, project, span.start))
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
             entries = log.page_of(log_id, start, rows)
-            script = fold_entries(views.log_id, views.generations, entries, known, before=steering)
+            script = fold_entries(
+                views.log_id, views.generations, entries, known, before=steering or halted
+            )
             folded = await _played_beside(writing, views.db, script)
             _remember(known, folded.states)
             steering = folded.steering
@@ -163,11 +168,12 @@ def fold_entries(
     entries: log.EntryPage,
     states: Mapping[str, DeviceState],
     *,
-    before: SteeringFold | None = None,
+    before: SteeringFold | Control,
 ) -> Script[Folded]:
     """Folds a batch; `states` are those of devices that need not be read, or can't be read yet.
 
-    `before` is the steering after the batch before, if its rows can't be read yet.
+    `before` is the steering after the batch before, if its rows can't be read yet; otherwise the
+    halts before the batch (`controls.halted_before`).
     As a script it yields the statements that it needs read, and none where others may have a turn.
     """
     recorded: list[Recorded] = []
@@ -203,11 +209,11 @@ def _load_steering(
     generations: Mapping[str, int],
     named: Iterable[str],
     *,
-    before: SteeringFold | None,
+    before: SteeringFold | Control,
 ) -> Script[None]:
     """Loads the `Control` and the offers of the named devices as they were before the batch.
-    Settings and halts are left out, because no view's rows follow from them."""
-    if before is not None:
+    Settings are left out, because no view's rows follow from them."""
+    if isinstance(before, SteeringFold):
         steering.control, steering.recent = before.control, before.recent
     else:
         of_releases, of_rollouts = yield [
@@ -215,7 +221,10 @@ def _load_steering(
             rollouts.load(log_id, generations[rollouts.NAME]),
         ]
         steering.control = Control(
-            releases=releases.state(of_releases), rollouts=rollouts.state(of_rollouts)
+            halt=before.halt,
+            halts=before.halts,
+            releases=releases.state(of_releases),
+            rollouts=rollouts.state(of_rollouts),
         )
         steering.recent = rollouts.recent(of_rollouts)
     if steering.control.releases:
@@ -266,6 +275,14 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
         elif isinstance(event.event, DeviceSecretIssued) and name in last:
             last[name] = device.evolve_attributes(last[name], name, event.event)
     return late
+
+
+async def _played(db: Database, script: Script[Control]) -> Control:
+    """Plays a script that only reads."""
+    steps = Steps(script)
+    for statements in steps:
+        steps.rows = [await db.read(statement) for statement in statements]
+    return steps.result
 
 
 async def _played_beside(

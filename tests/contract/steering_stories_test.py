@@ -358,6 +358,7 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
 @example(story=EVERY_OUTCOME)
 @example(story=COMING_AND_GOING)
 @example(story=BY_PLAN)
+@example(story=[("plan", "1.0.0"), ("halt", False), ("pause",)])
 @example(story=GIVEN_UP)
 async def test_offers_obey_the_law_and_counts_equal_a_recount(
     db: Database, recorder: Recorder, story: list[tuple[str, ...]]
