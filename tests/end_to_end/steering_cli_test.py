@@ -44,6 +44,10 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert "current" in phases
     assert "next" in phases
     assert "is running" in done("rollout", "advance", planned).said
+    plan.write_text("phases:\n  - {percent: 100, after_s: 60}\n")
+    changed = done("rollout", "plan", planned, "--change", str(plan), "--reason", "It is safe").out
+    assert [changed.count(state) for state in ("done", "current", "next")] == [2, 1, 0]
+    assert "give --change" in run("rollout", "plan", planned, "--reason", "It is safe").said
     done("rollout", "abort", planned)
     plan.write_text("phases: [")
     assert "is not YAML" in run("rollout", "start", "1.1.0", *M, "--plan", str(plan)).said

@@ -245,6 +245,17 @@ async def test_a_new_secret_signs_next_to_the_old_one(site: Site, receiver: Rece
     assert (await shown(site, webhook, "/deliveries"))["items"][0]["position"] is None
 
 
+async def test_a_test_is_sent_once_for_a_key(site: Site, receiver: Receiver) -> None:
+    path = f"{P}/webhooks/{(await add(site, receiver))['id']}/test"
+    key = {"Idempotency-Key": "k"}
+    answers = [
+        await site.call("POST", path, caller="admin", json={}, headers=key) for _ in range(2)
+    ]
+    assert answers[0].status == 200
+    assert answers[1].json == answers[0].json
+    assert len(receiver.got) == 1
+
+
 async def test_a_private_receiver_is_refused_unless_it_is_allowed(site: Site) -> None:
     for url in (
         "http://127.0.0.1:1/",

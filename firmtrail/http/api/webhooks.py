@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.commands import webhooks as commands
-from firmtrail.commands.once import CommandAnswer
+from firmtrail.commands.once import CommandAnswer, keep, kept
 from firmtrail.commands.webhooks import WebhookTerms
 from firmtrail.events.entry import types_named
 from firmtrail.events.times import time_text
@@ -212,6 +212,8 @@ async def post_webhook_secret(call: Call[Any, None]) -> web.Response:
 async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     """Send a test to the receiver, and return what came of it."""
     webhook, now_ms = await _found(call), call.services.access.now_ms()
+    if (known := await kept(call.services.db, call.key)) is not None:
+        return respond.json(known.status, known.body)
     head = await log.head(call.services.db, call.log_id)
     place, at = LogPlace(call.project, head.number), time_text(now_ms)
     members = {"subject": f"webhook/{webhook.webhook_id}", "time": at, "data": {}}
@@ -220,6 +222,9 @@ async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     outcome = await call.services.sender.send(webhook.url, message, webhook.keys(now_ms))
     row = row_of(message, outcome, 1)
     await kept_deliveries.keep_test(call.services.db, (call.project, webhook.webhook_id), row)
+    if call.key is not None:
+        async with call.services.db.transaction() as tx:
+            await keep(tx, call.key, CommandAnswer(200, _delivery(row)))
     return respond.json(200, _delivery(row))
 
 
@@ -346,8 +351,7 @@ ROUTES = (
         post_webhook_test,
         ADMINISTER,
         answers={200: Delivery},
-        takes_key=False,
-        refusals=frozenset(),
+        refusals=CONFLICT,
     ),
     listing(f"{W}/deliveries", get_deliveries, ADMINISTER, Delivery),
     command(
