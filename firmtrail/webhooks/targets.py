@@ -68,6 +68,11 @@ def target_of(text: str) -> Target:
         raise ValueError("must not contain a user or a password: deliveries are signed instead")
     if url.fragment:
         raise ValueError("must not contain a fragment: no server sees it")
+    try:
+        url.host.encode("idna")  # as a look-up does
+    except UnicodeError:
+        reason = "must name a host whose parts between the dots have 1 to 63 characters each"
+        raise ValueError(reason) from None
     return Target(url, str(url.origin()))
 
 

@@ -77,6 +77,8 @@ async def test_a_name_of_this_machine_is_refused() -> None:
             "https://h/" + "x" * 2_000,
             "file:///etc/passwd",
             "https://[::1/",
+            "https://a..b/",
+            f"https://{'a' * 64}.example/",
         ),
     ],
 )
