@@ -32,6 +32,8 @@ async def with_approvals(call: AnyCall, wanted: RolloutStarted) -> RolloutStarte
     """Returns the rollout with the number of approvals that the project asks for, if it asks for
     any. The devices are counted before the log's head is locked."""
     async with consistent_read(call) as now:
+        if not now.control.settings.approvals:
+            return wanted  # a refusal of the command is kept for its key
         tried = unstarted(call, control.decide_rollout(now.control, wanted))
         approvals = await _approvals(call, now, tried)
     if not approvals:
