@@ -2,6 +2,8 @@
 webhook and the event that records the change are written together or not at all.
 """
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import UNSET
 
@@ -57,11 +59,15 @@ def add_webhook(wanted: WebhookTerms, *, actor: str) -> LogCommand[Webhook]:
     return command
 
 
-def change_webhook(webhook_id: str, change: Change, *, actor: str) -> LogCommand[Webhook]:
-    """Changes these members. One that has the value already is not recorded."""
+def change_webhook(
+    webhook_id: str, change: Change, *, actor: str, check: Callable[[Webhook], None]
+) -> LogCommand[Webhook]:
+    """Changes these members. One that has the value already is not recorded. `check` raises if the
+    webhook, which nothing else changes meanwhile, is not in the state that the caller expects."""
 
     async def command(commit: Commit) -> Webhook:
         before = await _one(commit, webhook_id)
+        check(before)
         members = {name: each for name, each in change.items() if each != getattr(before, name)}
         after = before._replace(**members)  # type: ignore[arg-type] # the names of its members
         if after.enabled:

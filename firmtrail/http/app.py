@@ -136,6 +136,7 @@ def services(
         people_waits=ConcurrencyLimit(
             concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
         ),
+        receivers=ConcurrencyLimit(concurrency.RECEIVERS_MAX, concurrency.RECEIVERS_OF_PROJECT_MAX),
         uploads=ConcurrencyLimit(uploads.UPLOADS_MAX),
         stores=Stores(publisher, options.get("artifacts")),
         **_readers(db),

@@ -139,6 +139,8 @@ class Services:
     """The loops of all followers, which run as long as the server serves."""
     sender: Sender
     """Sends to the receivers of webhooks."""
+    receivers: ConcurrencyLimit
+    """Limits the requests that wait for a receiver, or for the look-up of its host."""
     deliverer: Deliverer
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""

@@ -18,6 +18,8 @@ WAITS_OF_DEVICE_MAX = 2
 """Two, because a device may come back before the server knows that its old connection is gone."""
 WAITS_OF_PEOPLE_MAX = 200
 WAITS_OF_PERSON_MAX = 50
+RECEIVERS_MAX = 40
+RECEIVERS_OF_PROJECT_MAX = 4
 
 type Owner = tuple[object, ...]
 

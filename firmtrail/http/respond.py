@@ -66,20 +66,32 @@ def no_content() -> web.Response:
 
 
 def resource(
-    call: AnyCall, body: Any, log_size: int | None = None, headers: Mapping[str, str] | None = None
+    call: AnyCall,
+    body: Any,
+    log_size: int | None = None,
+    headers: Mapping[str, str] | None = None,
+    *,
+    state: Any = None,
 ) -> web.Response:
-    """Returns a state that was read, with its ETag; as 304 if the client already has it."""
+    """Returns a state that was read, with its ETag; as 304 if the client already has it. `state` is
+    what the ETag covers, if that is not the whole body."""
     sent = dict(headers or {})
     if log_size is not None:
         sent[LOG_SIZE] = str(log_size)
-    return encoded_resource(call, JSON, _encode(body), sent)
+    covered = None if state is None else _encode(state)
+    return encoded_resource(call, JSON, _encode(body), sent, covered=covered)
 
 
 def encoded_resource(
-    call: AnyCall, media: str, body: bytes, headers: Mapping[str, str]
+    call: AnyCall,
+    media: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    *,
+    covered: bytes | None = None,
 ) -> web.Response:
     """Returns bytes that are already encoded, otherwise like `resource`."""
-    etag = etag_of(body)
+    etag = etag_of(body if covered is None else covered)
     sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
     if client_has(call.request, etag):
         return web.Response(status=304, headers=sent)

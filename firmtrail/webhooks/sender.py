@@ -19,7 +19,14 @@ from aiohttp import (
 
 from firmtrail import __version__
 from firmtrail.webhooks import signature
-from firmtrail.webhooks.targets import AllowedTargets, CheckedResolver, TargetRefused, target_of
+from firmtrail.webhooks.look_ups import LookUps
+from firmtrail.webhooks.targets import (
+    AllowedTargets,
+    CheckedResolver,
+    Target,
+    TargetRefused,
+    target_of,
+)
 
 TIMEOUT_S = 15
 """Limits a delivery, from the look-up of the host to the answer."""
@@ -69,6 +76,7 @@ class Sender:
 
     def __init__(self, allowed: AllowedTargets) -> None:
         self.allowed = allowed
+        self._look_ups = LookUps()
         self._sessions: dict[str, ClientSession] = {}
 
     async def send(self, url: str, message: Message, keys: Sequence[str]) -> Outcome:
@@ -86,6 +94,11 @@ class Sender:
         status, excerpt = answer or (None, "")
         return Outcome(int(at_s * 1000), duration_ms, status, error, excerpt)
 
+    async def check(self, target: Target) -> None:
+        """Looks a receiver up. Raises `TargetRefused` if it may not be reached, and OSError if it
+        is not found."""
+        await self._resolver(target.url.scheme).find(target.host)
+
     async def close(self) -> None:
         for session in self._sessions.values():
             await session.close()
@@ -93,8 +106,7 @@ class Sender:
 
     async def _answer(self, url: str, message: Message, keys: Sequence[str], at_s: int) -> _Answer:
         target = target_of(url)
-        if fault := self.allowed.fault_of_literal(target):  # aiohttp gives it to no resolver
-            raise TargetRefused(f"The webhook's host is refused: {fault}.")
+        self.allowed.check_literal(target)  # aiohttp gives it to no resolver
         headers = {
             "Content-Type": MEDIA,
             "User-Agent": f"firmtrail/{__version__}",
@@ -113,7 +125,7 @@ class Sender:
         """Returns the session of a scheme: which addresses are allowed depends on it."""
         if scheme not in self._sessions:
             connector = TCPConnector(
-                resolver=CheckedResolver(self.allowed, scheme),
+                resolver=self._resolver(scheme),
                 limit=CONNECTIONS_MAX,
                 use_dns_cache=False,
             )
@@ -124,6 +136,9 @@ class Sender:
                 auto_decompress=False,
             )
         return self._sessions[scheme]
+
+    def _resolver(self, scheme: str) -> CheckedResolver:
+        return CheckedResolver(self.allowed, self._look_ups, scheme)
 
 
 async def _excerpt(response: ClientResponse) -> str:

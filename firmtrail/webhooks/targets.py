@@ -9,7 +9,7 @@ address a moment later gains nothing.
 import asyncio
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple, override
 
@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from firmtrail.config import Network
+from firmtrail.webhooks.look_ups import FoundAddress, LookUps
 
 URL_CHARACTERS_MAX = 2_000
 LOOK_UP_S = 5
@@ -83,36 +84,38 @@ class AllowedTargets:
         self._networks = networks
 
     def fault_of(self, address: str, scheme: str) -> str | None:
-        """Returns why webhooks may not reach this address; None: they may."""
+        """Returns why webhooks may not reach this address; None: they may. The reason does not name
+        the address, because not everyone may learn the addresses of this network."""
         meant = _meant(ip_address(address.partition("%")[0]))
         if any(meant in network for network in self._networks):
             return None
         if not _is_public(meant):
-            return f"{address} is not an address of the public internet"
+            return "it has an address that is not part of the public internet"
         if scheme != "https":
             return "only https is allowed to an address of the public internet"
         return None
 
-    def fault_of_literal(self, target: Target) -> str | None:
-        """Returns why webhooks may not reach a URL's host, if that is an address."""
+    def check_literal(self, target: Target) -> None:
+        """Raises `TargetRefused` if a URL's host is an address that webhooks may not reach."""
         try:
             ip_address(target.host.partition("%")[0])
         except ValueError:
-            return None
-        return self.fault_of(target.host, target.url.scheme)
+            return
+        self.check(target.host, [target.host], target.url.scheme)
 
-    async def check(self, target: Target) -> None:
-        """Looks the receiver up. Raises `TargetRefused` if it may not be reached, and OSError if it
-        is not found."""
-        async with asyncio.timeout(LOOK_UP_S):
-            await _found(self, target.host, 0, target.url.scheme)
+    def check(self, host: str, addresses: Iterable[str], scheme: str) -> None:
+        """Raises `TargetRefused` if webhooks may not reach one of the addresses of a host."""
+        for address in addresses:
+            if fault := self.fault_of(address, scheme):
+                raise TargetRefused(f"The webhook's host {host} is refused: {fault}.")
 
 
 class CheckedResolver(AbstractResolver):
     """Looks up the hosts of webhooks for connections, and refuses addresses."""
 
-    def __init__(self, allowed: AllowedTargets, scheme: str) -> None:
+    def __init__(self, allowed: AllowedTargets, look_ups: LookUps, scheme: str) -> None:
         self._allowed = allowed
+        self._look_ups = look_ups
         self._scheme = scheme
 
     @override
@@ -124,8 +127,16 @@ class CheckedResolver(AbstractResolver):
             ResolveResult(
                 hostname=host, host=address, port=port, family=found, proto=0, flags=_NUMERIC
             )
-            for found, address in await _found(self._allowed, host, port, self._scheme)
+            for found, address in await self.find(host)
         ]
+
+    async def find(self, host: str) -> list[FoundAddress]:
+        """Returns the addresses of the host within `LOOK_UP_S`. Raises `TargetRefused` if any of
+        them is refused, and OSError if the host is not found."""
+        async with asyncio.timeout(LOOK_UP_S):
+            found = await self._look_ups.addresses(host)
+        self._allowed.check(host, (address for _, address in found), self._scheme)
+        return found
 
     @override
     async def close(self) -> None:
@@ -133,20 +144,6 @@ class CheckedResolver(AbstractResolver):
 
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-
-
-async def _found(
-    allowed: AllowedTargets, host: str, port: int, scheme: str
-) -> list[tuple[int, str]]:
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    found: list[tuple[int, str]] = list(
-        dict.fromkeys((int(family), str(where[0])) for family, _, _, _, where in infos)
-    )
-    for _, address in found:
-        if fault := allowed.fault_of(address, scheme):
-            raise TargetRefused(f"The webhook's host {host} is refused: {fault}.")
-    return found
 
 
 def _meant(address: _Address) -> _Address:

@@ -1,10 +1,14 @@
 """Webhooks reach only addresses of the public internet, unless the operator allows a network."""
 
+import asyncio
 import socket
 from ipaddress import ip_network
+from threading import Event
+from typing import Any
 
 import pytest
 
+from firmtrail.webhooks.look_ups import LookUps, TooManyLookUps
 from firmtrail.webhooks.targets import AllowedTargets, CheckedResolver, TargetRefused, target_of
 
 PRIVATE = (
@@ -44,20 +48,21 @@ def test_a_network_that_the_operator_allows_is_reached_in_every_form() -> None:
 async def test_a_name_with_one_private_address_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def found(*_: object, **__: object) -> object:
+    def found(*_: object, **__: object) -> object:
         addresses = ("93.184.216.34", "10.0.0.1")
-        return [(socket.AF_INET, 1, 6, "", (each, 443)) for each in addresses]
+        return [(socket.AF_INET, 1, 6, "", (each, 0)) for each in addresses]
 
-    monkeypatch.setattr("asyncio.base_events.BaseEventLoop.getaddrinfo", found)
-    with pytest.raises(TargetRefused, match=r"10\.0\.0\.1"):
-        await CheckedResolver(NONE_ALLOWED, "https").resolve("hooks.example.org", 443)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    with pytest.raises(TargetRefused) as refused:
+        await CheckedResolver(NONE_ALLOWED, LookUps(), "https").resolve("hooks.example.org", 443)
+    assert "10.0.0.1" not in str(refused.value)
 
 
 async def test_a_name_of_this_machine_is_refused() -> None:
     with pytest.raises(TargetRefused):
-        await CheckedResolver(NONE_ALLOWED, "https").resolve("localhost", 443)
+        await CheckedResolver(NONE_ALLOWED, LookUps(), "https").resolve("localhost", 443)
     local = AllowedTargets((ip_network("127.0.0.0/8"), ip_network("::1")))
-    assert await CheckedResolver(local, "http").resolve("localhost", 80)
+    assert await CheckedResolver(local, LookUps(), "http").resolve("localhost", 80)
 
 
 @pytest.mark.parametrize(
@@ -97,3 +102,41 @@ def test_a_url_that_is_no_receivers_is_refused(url: str) -> None:
 )
 def test_the_origin_of_a_url_has_no_path(url: str, origin: str) -> None:
     assert target_of(url).origin == origin
+
+
+async def test_a_look_up_that_hangs_takes_no_thread_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, real, begun = Event(), socket.getaddrinfo, list[str]()
+
+    def found(host: str, *args: Any, **named: Any) -> Any:
+        if host.endswith(".hangs"):
+            begun.append(host)
+            answered.wait(30)
+        return real("127.0.0.1", *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    look_ups = LookUps(running_max=40)
+    hanging = [asyncio.create_task(look_ups.addresses(f"{n % 39}.hangs")) for n in range(200)]
+    await asyncio.sleep(0)
+    assert await look_ups.addresses("hooks.example.org") == [(socket.AF_INET, "127.0.0.1")]
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(asyncio.to_thread(len, "x") for _ in range(20)))
+    [waits, *impatient] = hanging
+    for each in impatient:
+        each.cancel()
+    one_more = asyncio.create_task(look_ups.addresses("39.hangs"))
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyLookUps):
+        await look_ups.addresses("hooks.example.org")
+    answered.set()
+    assert await waits == await one_more == [(socket.AF_INET, "127.0.0.1")]
+    assert len(begun) == 40
+    assert await look_ups.addresses("hooks.example.org")
+
+
+async def test_a_host_that_is_not_found_is_looked_up_again() -> None:
+    look_ups = LookUps()
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"\[Errno"):
+            await look_ups.addresses("nobody.invalid")

@@ -41,8 +41,10 @@ class Receiver:
         self.got: list[Delivered] = []
         self.answers: list[tuple[int, str]] = []
         self.url = ""
+        self.delay_s = 0.0
 
     async def handle(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.delay_s)
         found = Delivered(dict(request.headers), await request.read())
         if self.answers:
             status, text = self.answers.pop(0)
@@ -233,7 +235,7 @@ async def test_events_are_sent_again_from_a_position(site: Site, receiver: Recei
 
 
 async def test_a_new_secret_signs_next_to_the_old_one(site: Site, receiver: Receiver) -> None:
-    webhook = await add(site, receiver)
+    webhook = await add(site, receiver, types=[])
     path = f"{P}/webhooks/{webhook['id']}"
     renewed = (await site.call("POST", f"{path}/secret", caller="admin", json={})).json
     assert renewed["secret"] != webhook["secret"]
@@ -333,3 +335,68 @@ async def test_only_an_admin_sees_and_changes_webhooks(site: Site, receiver: Rec
         answer = await site.call("PATCH", paths[1], caller=caller, json={"enabled": False})
         assert answer.status == 403
     assert (await site.get(paths[1], "stranger")).status == 404
+
+
+async def test_of_two_changes_with_one_etag_only_one_is_made(
+    site: Site, receiver: Receiver
+) -> None:
+    path = f"{P}/webhooks/{(await add(site, receiver, types=[]))['id']}"
+    tag = {"If-Match": (await site.get(path)).headers["ETag"]}
+    answers = await asyncio.gather(
+        *(
+            site.call("PATCH", path, caller="admin", json={"description": f"{n}"}, headers=tag)
+            for n in range(8)
+        )
+    )
+    assert sorted(each.status for each in answers) == [200, *[412] * 7]
+
+
+async def test_the_etag_of_a_webhook_stays_while_it_sends_and_fails(
+    site: Site, receiver: Receiver
+) -> None:
+    path = f"{P}/webhooks/{(await add(site, receiver))['id']}"
+    tag = (await site.get(path)).headers["ETag"]
+    receiver.answers = [(500, "no")] * 6
+    await report(site, "1.0.0")
+    await receiver.until(1)
+    async with asyncio.timeout(10):
+        while (await site.get(path)).json["delivered_at"] is None:
+            await asyncio.sleep(0.02)
+    assert (await site.get(path)).headers["ETag"] == tag
+    change = {"description": "new"}
+    changed = await site.call("PATCH", path, caller="admin", json=change, headers={"If-Match": tag})
+    assert changed.status == 200
+    assert changed.headers["ETag"] == (await site.get(path)).headers["ETag"] != tag
+
+
+async def test_a_refusal_does_not_say_which_address_a_name_has(site: Site) -> None:
+    body = {"url": "https://localhost/hook"}
+    answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
+    assert (answer.status, answer.json["code"]) == (422, "target_refused")
+    assert b"127.0.0.1" not in answer.body
+    assert b"::1" not in answer.body
+
+
+async def test_a_project_waits_for_few_receivers_at_one_time(
+    site: Site, receiver: Receiver
+) -> None:
+    receiver.delay_s = 1
+    path = f"{P}/webhooks/{(await add(site, receiver, types=[]))['id']}/test"
+    answers = await asyncio.gather(
+        *(site.call("POST", path, caller="admin", json={}) for _ in range(12))
+    )
+    assert sorted(each.status for each in answers) == [*[200] * 4, *[429] * 8]
+    assert {each.headers.get("Retry-After") for each in answers} == {None, "10"}
+    assert (await site.call("POST", path, caller="admin", json={})).status == 200
+
+
+async def test_two_tests_with_one_key_at_one_time_get_one_answer(
+    site: Site, receiver: Receiver
+) -> None:
+    receiver.delay_s = 0.3
+    path = f"{P}/webhooks/{(await add(site, receiver, types=[]))['id']}/test"
+    key = {"Idempotency-Key": "k"}
+    answers = await asyncio.gather(
+        *(site.call("POST", path, caller="admin", json={}, headers=key) for _ in range(2))
+    )
+    assert answers[0].json == answers[1].json

@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from firmtrail.commands import webhooks as commands
-from firmtrail.commands.once import CommandAnswer, keep, kept
+from firmtrail.commands.once import CommandAnswer, allowed, keep, kept, recall
 from firmtrail.commands.webhooks import WebhookTerms
 from firmtrail.events.entry import types_named
 from firmtrail.events.times import time_text
@@ -181,19 +181,20 @@ async def post_webhook(call: Call[Any, WantedWebhook]) -> web.Response:
 
 async def get_webhook(call: Call[Any, None]) -> web.Response:
     """Return a webhook, and how far it is."""
-    return respond.resource(call, _shown(await _found(call)))
+    return _resource(call, await _found(call))
 
 
 async def patch_webhook(call: Call[Any, WebhookChange]) -> web.Response:
     """Change a webhook, enable or disable it."""
-    respond.check_match(call, _shown(await _found(call)))
+    _check_match(call, await _found(call))
     members = msgspec.structs.asdict(call.body).items()
     change = {name: value for name, value in members if value is not UNSET}
     if "url" in change:
         await _check(call, target_of(change["url"]))
-    changed = commands.change_webhook(call.path("id"), change, actor=call.caller.actor)
-    after = await call.services.recorder.act(call.log_id, changed)
-    return respond.resource(call, _shown(after))
+    changed = commands.change_webhook(
+        call.path("id"), change, actor=call.caller.actor, check=partial(_check_match, call)
+    )
+    return _resource(call, await call.services.recorder.act(call.log_id, changed))
 
 
 async def delete_webhook(call: Call[Any, None]) -> web.Response:
@@ -219,13 +220,24 @@ async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     members = {"subject": f"webhook/{webhook.webhook_id}", "time": at, "data": {}}
     message_id = f"notice_test_{call.request_id}"
     message = place.notice(messages.TEST, message_id, None, members)
-    outcome = await call.services.sender.send(webhook.url, message, webhook.keys(now_ms))
+    with call.services.receivers.enter(call.caller):
+        outcome = await call.services.sender.send(webhook.url, message, webhook.keys(now_ms))
     row = row_of(message, outcome, 1)
     await kept_deliveries.keep_test(call.services.db, (call.project, webhook.webhook_id), row)
-    if call.key is not None:
-        async with call.services.db.transaction() as tx:
-            await keep(tx, call.key, CommandAnswer(200, _delivery(row)))
-    return respond.json(200, _delivery(row))
+    answer = await _kept_first(call, CommandAnswer(200, _delivery(row)))
+    return respond.json(answer.status, answer.body)
+
+
+async def _kept_first(call: AnyCall, answer: CommandAnswer) -> CommandAnswer:
+    """Keeps the answer for the request's Idempotency-Key. Returns the one that a request with the
+    same key has kept meanwhile, if any."""
+    if call.key is None:
+        return answer
+    async with call.services.db.transaction() as tx:
+        if (known := await recall(tx, call.key)) is not None:
+            return allowed(known)
+        await keep(tx, call.key, answer)
+    return answer
 
 
 async def get_deliveries(call: Call[ListQuery, None]) -> web.StreamResponse:
@@ -258,7 +270,8 @@ async def _check(call: AnyCall, target: Target) -> None:
     """Looks the host up. Raises `Invalid` if webhooks may not reach it. A name that is not found
     may exist later: each delivery checks it."""
     try:
-        await call.services.sender.allowed.check(target)
+        with call.services.receivers.enter(call.caller):
+            await call.services.sender.check(target)
     except TargetRefused as error:
         detail = f"{error} The operator allows networks with serve --webhooks-allow."
         raise Invalid(detail, code="target_refused", faults=[Fault(detail, "/url")]) from error
@@ -266,6 +279,29 @@ async def _check(call: AnyCall, target: Target) -> None:
         if target.url.scheme != "https":
             detail = f"The host {target.host} was not found, so its URL has to be an https URL."
             raise Invalid(detail, code="target_refused", faults=[Fault(detail, "/url")]) from error
+
+
+def _resource(call: AnyCall, webhook: Webhook) -> web.Response:
+    shown = _shown(webhook)
+    return respond.resource(call, shown, state=_state(shown))
+
+
+def _check_match(call: AnyCall, webhook: Webhook) -> None:
+    respond.check_match(call, _state(_shown(webhook)))
+
+
+def _state(shown: ShownWebhook) -> ShownWebhook:
+    """Returns what the ETag of a webhook covers: not how far it is. Otherwise nobody could change a
+    webhook that sends or fails all the time."""
+    return msgspec.structs.replace(
+        shown,
+        position=0,
+        delivered_at=None,
+        failing_since=None,
+        failures=0,
+        next_attempt_at=None,
+        last_error=None,
+    )
 
 
 def _with_secret(status: int, made: LogCommand[Webhook]) -> LogCommand[CommandAnswer]:
