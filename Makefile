@@ -50,10 +50,12 @@ check-deploy: .venv/requirements-dev.installed .venv/requirements-deploy.install
 	.venv/bin/python -m pytest -rs tests/end_to_end/check_deploy.py
 
 # A steered fleet against a server of its own, and the audits of its log: make fleet DEVICES=50000 ON=postgres
+# PLAN=1 plays a plan of four phases instead, and a release that stops itself in the first of them.
 DEVICES = 1000
 ON = sqlite
+PLAN =
 fleet: .venv/requirements-dev.installed
-	FIRMTRAIL_TEST_FLEET=$(DEVICES) .venv/bin/python -m pytest -qs tests/end_to_end/simulate_test.py -k 'steered_fleet_gets and $(ON)'
+	FIRMTRAIL_TEST_FLEET=$(DEVICES) .venv/bin/python -m pytest -qs tests/end_to_end/simulate_test.py -k '$(if $(PLAN),planned,steered)_fleet_gets and $(ON)'
 
 bench: .venv/requirements-bench.installed
 	.venv/bin/python -m benchmarks

@@ -28,6 +28,7 @@ from firmtrail.simulate import (
     hawkbit,
     memfault,
     mender,
+    plan_play,
     steered_play,
     workload,
 )
@@ -36,6 +37,8 @@ from firmtrail.simulate.fleet import Post, SimulatedDevice
 from firmtrail.simulate.workload import AdvanceBar, Plan
 
 REQUEST_TIMEOUT_S = 30
+DEVICES_MIN = max(steered_play.DEVICES_MIN, plan_play.DEVICES_MIN)
+FAIL_PERCENT, PLANNED_FAIL_PERCENT = 8, 2
 
 type Play = Callable[[Client, Plan, Progress], Awaitable[dict[str, Any]]]
 """Simulates, compares, and returns the summary."""
@@ -76,10 +79,16 @@ _token = functools.partial(
     "--steer", "is_steered", is_flag=True, help="Play a failing rollout and its rollback."
 )
 @click.option(
+    "--plan",
+    "is_planned",
+    is_flag=True,
+    help="Play a plan of four phases, and a release that stops itself in its first phase.",
+)
+@click.option(
     "--fail-percent",
-    default=8,
     type=Whole(2, 100),
-    help="With --steer: the percentage of installs that fail. The rollout pauses at half of it.",
+    help="The percentage of installs that fail. With --steer, 8 unless you say otherwise; the "
+    "rollout pauses at half of it. With --plan, 2, and at most 5.",
 )
 @click.option(
     "--protocol",
@@ -101,7 +110,8 @@ def simulate(
     rate: int,
     duration: int | None,
     is_steered: bool,
-    fail_percent: int,
+    is_planned: bool,
+    fail_percent: int | None,
     protocol: str | None,
     seed: str | None,
     json: bool,
@@ -118,6 +128,10 @@ def simulate(
     then to 50, where so many installs fail that the rollout must pause itself; then it is rolled
     back. Each answer, the report at which the rollout pauses, and all counts are checked too.
 
+    With --plan, 1.1.0 is rolled out in four phases, half of its installs fail, and it must pause
+    itself in the first. Then 1.2.0 goes through all four. When each phase began, and the offers and
+    outcomes that belong to it, are derived from the log and compared with the service.
+
     With --protocol, the devices are clients of another protocol, and do what those can: 1.1.0 is
     rolled out to all of them, and rolled back. Idle polls must record nothing.
     """
@@ -126,15 +140,15 @@ def simulate(
             "The simulation needs a token of an admin of the project: give --token-file or "
             "FIRMTRAIL_TOKEN."
         )
-    if is_steered and (duration is not None or devices < steered_play.DEVICES_MIN):
-        least = f"at least {steered_play.DEVICES_MIN} devices"
-        raise click.UsageError(f"--steer needs {least} and excludes --duration.")
-    if protocol is not None and (is_steered or duration is not None):
-        raise click.UsageError("--protocol excludes --steer and --duration.")
+    kinds = {"--steer": is_steered, "--plan": is_planned, "--protocol": protocol is not None}
+    _check([name for name, is_chosen in kinds.items() if is_chosen], devices, duration)
+    fail_percent = fail_percent or (PLANNED_FAIL_PERCENT if is_planned else FAIL_PERCENT)
+    if is_planned and fail_percent > plan_play.FAIL_PERCENT_MAX:
+        raise click.UsageError(
+            f"With --plan, --fail-percent is at most {plan_play.FAIL_PERCENT_MAX}."
+        )
     plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
-    play = steered_play.play if is_steered else _report
-    if protocol is not None:
-        play = functools.partial(_speak, SPEECHES[protocol])
+    play = _play_of(is_steered=is_steered, is_planned=is_planned, protocol=protocol)
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
     if json:
         output.show_json(summary)
@@ -144,6 +158,26 @@ def simulate(
         click.echo(difference, err=json)
     if tally.differences:
         ctx.exit(output.FOUND_WRONG)
+
+
+def _check(kinds: Sequence[str], devices: int, duration: int | None) -> None:
+    """Raises `UsageError` if options contradict each other; `kinds` are those that choose what is
+    played."""
+    if len(kinds) > 1:
+        raise click.UsageError(f"{kinds[-1]} excludes {kinds[0]}: give one of them.")
+    if kinds and duration is not None:
+        raise click.UsageError(f"{kinds[0]} excludes --duration.")
+    if kinds in (["--steer"], ["--plan"]) and devices < DEVICES_MIN:
+        raise click.UsageError(f"{kinds[0]} needs at least {DEVICES_MIN} devices.")
+
+
+def _play_of(*, is_steered: bool, is_planned: bool, protocol: str | None) -> Play:
+    """Returns the simulation that the options choose."""
+    if protocol is not None:
+        return functools.partial(_speak, SPEECHES[protocol])
+    if is_planned:
+        return plan_play.play
+    return steered_play.play if is_steered else _report
 
 
 async def _simulate(

@@ -40,7 +40,7 @@ class _Page(msgspec.Struct, frozen=True):
 _listed = msgspec.json.Decoder(_Page).decode
 
 
-async def _read(client: Client, path: str) -> Any:
+async def read(client: Client, path: str) -> Any:
     """Returns what the service shows. Raises `CouldNotRun` if it refuses."""
     answer = await client.get(path)
     if answer.status != 200:
@@ -56,7 +56,7 @@ def compare(simulation: Simulation, what: str, actual: object, expected: object)
 async def rollout(simulation: Simulation, state: str) -> None:
     """Compares the rollout's progress, in counts and device by device."""
     orders = simulation.orders
-    shown = await _read(simulation.client, f"/rollouts/{orders.rollout}")
+    shown = await read(simulation.client, f"/rollouts/{orders.rollout}")
     compare(simulation, "the rollout's state", shown["state"], state)
     matching = len(simulation.devices)
     _compare_progress(simulation, orders.rollout, shown["progress"], matching)
@@ -67,7 +67,7 @@ async def rollout(simulation: Simulation, state: str) -> None:
 async def rollback(simulation: Simulation) -> None:
     """Compares the rollback's progress, and the devices that it still names."""
     orders = simulation.orders
-    shown = await _read(simulation.client, f"/rollouts/{orders.rollback}")
+    shown = await read(simulation.client, f"/rollouts/{orders.rollback}")
     compare(
         simulation, "devices of the rollback", shown["devices"], named(simulation, no_previous=0)
     )
@@ -129,7 +129,7 @@ async def asks(simulation: Simulation) -> None:
     """Compares the answers to all questions."""
     asked = [each for each in simulation.devices if each.answered or each.question]
     for each in asked:
-        shown = await _read(simulation.client, f"/devices/{each.device.name}/asks")
+        shown = await read(simulation.client, f"/devices/{each.device.name}/asks")
         found = msgspec.convert(shown["items"], list[_Ask])
         actual = [msgspec.structs.astuple(ask) for ask in found]
         question, version = each.answered or (each.question, None)
@@ -175,23 +175,28 @@ async def log(simulation: Simulation) -> Recount:
     recount = Recount(simulation.devices, (orders.rollout, orders.rollback))
     async for position, entry in checks.entries(simulation.client, simulation.start):
         recount.take(position, entry)
-    compare(simulation, "offered twice", recount.repeated, [])
-    for outcome in sorted({*recount.outcomes} ^ {*simulation.outcomes}):
-        simulation.client.tally.differ(f"only the log or only the receipts have {outcome}")
+    compare_outcomes(simulation, recount)
     histories = [each.offer_history for each in simulation.devices]
     for name in (orders.rollout, orders.rollback):
         again = attempts.counts(recount.histories.values(), name)
         compare(simulation, f"{name} in the log", again, attempts.counts(histories, name))
         offers = sum(each.offers[name] for each in histories)
         compare(simulation, f"offers of {name} in the log", len(recount.offers[name]), offers)
-    _compare_pause(simulation, recount)
+    compare_pause(simulation, recount, orders.rollout)
     return recount
 
 
-def _compare_pause(simulation: Simulation, recount: Recount) -> None:
+def compare_outcomes(simulation: Simulation, recount: Recount) -> None:
+    """Compares the outcomes that follow from the log with those that follow from receipts."""
+    compare(simulation, "offered twice", recount.repeated, [])
+    for outcome in sorted({*recount.outcomes} ^ {*simulation.outcomes}):
+        simulation.client.tally.differ(f"only the log or only the receipts have {outcome}")
+
+
+def compare_pause(simulation: Simulation, recount: Recount, rollout: str) -> None:
     """Compares the pause: the system recorded exactly one, right after the report and in the same
     commit, and no offer follows it."""
-    rollout, pause = simulation.orders.rollout, simulation.pause
+    pause = simulation.pause
     times = (
         time_text(report.recorded_at_ms)
         for each in simulation.devices

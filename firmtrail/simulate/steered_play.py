@@ -6,18 +6,14 @@ to the version that it ran before. Answers are compared immediately; counts are 
 rounds, when no device is active.
 """
 
-import secrets
 import time
-from collections.abc import Awaitable, Callable
-from hashlib import sha256
 from itertools import chain
-from random import Random
 from typing import Any
 
 from rich.progress import Progress
 
-from firmtrail.simulate import checks, fleet, steered_checks, steering, visits, workload
-from firmtrail.simulate.client import Client, Pacer
+from firmtrail.simulate import rounds, steered_checks, steering, visits, workload
+from firmtrail.simulate.client import Client
 from firmtrail.simulate.steered_checks import Recount
 from firmtrail.simulate.steering import (
     BAD,
@@ -27,8 +23,6 @@ from firmtrail.simulate.steering import (
     OTHER_ENDINGS,
     RELEASES,
     ROLLBACK_FAILURES,
-    OperatorOrders,
-    SteeredDevice,
 )
 from firmtrail.simulate.visits import Simulation
 from firmtrail.simulate.workload import Plan
@@ -40,9 +34,6 @@ REPORTS_MIN = 100
 """How many outcomes must be reported before the rollout may pause."""
 SILENT_EVERY = 20
 ASKED_MAX = 200
-ARTIFACT_BYTES = 4096
-
-type Visit = Callable[[Simulation, SteeredDevice], Awaitable[None]]
 
 
 async def play(client: Client, plan: Plan, progress: Progress) -> dict[str, Any]:
@@ -101,60 +92,13 @@ def _done(simulation: Simulation, recount: Recount) -> dict[str, Any]:
 
 async def perform(client: Client, plan: Plan, progress: Progress) -> Simulation:
     """Performs the whole simulation, with its own fleet and releases."""
-    simulation = await _prepared(client, plan, progress)
+    simulation = await rounds.prepared(client, plan, progress, RELEASES)
+    await rounds.act(simulation, "Checking in", visits.visit)
     await _roll_out(simulation, plan)
     await _advance(simulation, plan)
     await _roll_back(simulation, plan)
     await _come_back(simulation)
     return simulation
-
-
-async def _prepared(client: Client, plan: Plan, progress: Progress) -> Simulation:
-    """Registers devices that report past versions, adds releases, and lets every device check in
-    once before anything is ordered."""
-    start = await checks.log_size(client)
-    model, random = f"sim-{secrets.token_hex(4)}", Random(plan.seed)  # noqa: S311 (a play)
-    devices = steering.steered(fleet.devices(model, plan.devices))
-    artifacts = {each: await _release(client, model, each, random) for each in RELEASES}
-    simulation = Simulation(
-        client=client,
-        pacer=Pacer(plan.rate),
-        progress=progress,
-        random=random,
-        start=start,
-        model=model,
-        devices=devices,
-        orders=OperatorOrders(artifacts, client.path),
-        ends=steering.ends(0, (), ()),
-    )
-    registering = workload.bar(progress, "Registering", plan.devices)
-    await workload.register(client, [each.device for each in devices], model, registering)
-    await _round(simulation, "Living", visits.report_past)
-    await _round(simulation, "Checking in", visits.visit)
-    return simulation
-
-
-async def _release(
-    client: Client, model: str, version: str, random: Random
-) -> tuple[str, int, str]:
-    """Adds a release with an artifact. Returns the artifact's name, size and SHA-256."""
-    name, data = f"{version}.bin", random.randbytes(ARTIFACT_BYTES)
-    await client.command("/releases", {"version": version, "model": model})
-    await client.upload(f"/releases/{model}/{version}/artifacts/{name}", data)
-    return name, len(data), sha256(data).hexdigest()
-
-
-async def _round(simulation: Simulation, title: str, visit: Visit) -> None:
-    """Lets every device that is not silent act once, in random order."""
-    awake = [each for each in simulation.devices if not each.is_silent]
-    simulation.random.shuffle(awake)
-    remaining = workload.counted(awake, workload.bar(simulation.progress, title, len(awake)))
-
-    async def work() -> None:
-        for each in remaining:
-            await visit(simulation, each)
-
-    await workload.by_many(work)
 
 
 async def _roll_out(simulation: Simulation, plan: Plan) -> None:
@@ -174,7 +118,7 @@ async def _roll_out(simulation: Simulation, plan: Plan) -> None:
     simulation.ends = chain(
         ("never",), steering.ends(plan.fail_percent // 8, FAILURES, OTHER_ENDINGS)
     )
-    await _round(simulation, f"Rollout, {FIRST_PERCENT} %", visits.visit)
+    await rounds.act(simulation, f"Rollout, {FIRST_PERCENT} %", visits.visit)
     await steered_checks.rollout(simulation, "running")
 
 
@@ -197,11 +141,11 @@ async def _advance(simulation: Simulation, plan: Plan) -> None:
         steering.ends(plan.fail_percent, FAILURES, OTHER_ENDINGS),
         True,
     )
-    await _round(simulation, f"Rollout, {THEN_PERCENT} %", visits.visit)
+    await rounds.act(simulation, f"Rollout, {THEN_PERCENT} %", visits.visit)
     simulation.may_pause, simulation.orders = False, simulation.orders._replace(is_paused=True)
     simulation.pause = steered_checks.pause(simulation, _failed_percent(plan), REPORTS_MIN)
     await steered_checks.rollout(simulation, "paused")
-    await _round(simulation, "Paused", visits.visit)
+    await rounds.act(simulation, "Paused", visits.visit)
     await steered_checks.rollout(simulation, "paused")
 
 
@@ -228,7 +172,7 @@ async def _roll_back(simulation: Simulation, plan: Plan) -> None:
     started = await simulation.client.command("/rollbacks", {**body, "fallback": GOOD})
     simulation.orders = simulation.orders._replace(rollback=started["rollout"])
     simulation.ends = steering.ends(plan.fail_percent, ROLLBACK_FAILURES, ())
-    await _round(simulation, "Rollback", visits.visit)
+    await rounds.act(simulation, "Rollback", visits.visit)
     await steered_checks.rollback(simulation)
 
 
@@ -238,6 +182,6 @@ async def _come_back(simulation: Simulation) -> None:
     for each in simulation.devices:
         each.is_silent = False
     simulation.ends = steering.ends(0, (), ())
-    await _round(simulation, "Coming back", visits.come_back)
+    await rounds.act(simulation, "Coming back", visits.come_back)
     await steered_checks.rollout(simulation, "withdrawn")
     await steered_checks.rollback(simulation)

@@ -17,6 +17,8 @@ from firmtrail.simulate.fleet import ReportBody, SimulatedDevice, report
 
 OLD, GOOD, BAD = "0.9.0", "1.0.0", "1.1.0"
 RELEASES = (OLD, GOOD, BAD)
+FIXED = "1.2.0"
+"""The release that follows 1.1.0 in a fleet with a plan."""
 ODD = "0.9.1"
 """A version that some devices run and that is not a release: no rollback leads to it."""
 LIVES: tuple[tuple[str, ...], ...] = (
@@ -125,6 +127,8 @@ class OperatorOrders(NamedTuple):
     path: str
     """The project's path."""
     rollout: str = ""
+    version: str = BAD
+    """The version that the rollout sends devices to."""
     percent: int = 0
     is_paused: bool = False
     rollback: str = ""
@@ -198,7 +202,7 @@ def _decided(
         return "none", None, None, "not_reached"
     reason = _refusal(orders, each)
     if reason is None:
-        return "update", BAD, orders.rollout, "rollout"
+        return "update", orders.version, orders.rollout, "rollout"
     return "none", None, orders.rollout, reason
 
 
@@ -207,8 +211,8 @@ def _refusal(orders: OperatorOrders, each: SteeredDevice) -> str | None:
     refusals = {
         "withdrawn": bool(orders.rollback),
         "paused": orders.is_paused,
-        "up_to_date": each.runs == BAD,
-        "attempts_exhausted": each.offer_history.failed_attempts[BAD] >= MAX_ATTEMPTS,
+        "up_to_date": each.runs == orders.version,
+        "attempts_exhausted": (each.offer_history.failed_attempts[orders.version] >= MAX_ATTEMPTS),
     }
     return next((reason for reason, applies in refusals.items() if applies), None)
 
@@ -224,13 +228,13 @@ def _artifacts(
 
 
 def rollout_state(orders: OperatorOrders, each: SteeredDevice) -> str:
-    """Returns the state that the device must have in the rollout, the only way to 1.1.0."""
+    """Returns the state that the device must have in the rollout, the only way to its version."""
     history, rollout = each.offer_history, orders.rollout
     if rollout in history.results and (result := state(history, rollout)):
         return result
     if not is_reached(rollout, orders.percent, each.device.name):
         return "not_reached"
-    if expected(orders, each).version != BAD:
+    if expected(orders, each).version != orders.version:
         return "held"
     return "offered" if rollout in history.results else "pending"
 

@@ -44,6 +44,8 @@ class Simulation:
     """Yields how the next installs end."""
     may_pause: bool = False
     """Whether the rollout may pause itself at any moment."""
+    later_percents: tuple[int, ...] = ()
+    """Percentages that the rollout may reach at any moment, as its plan says."""
     answers_meanwhile: list[tuple[int, str]] = field(default_factory=list)
     """The log's size and the reason of each answer about the rollout during `may_pause`."""
     pause: Pause = _NO_PAUSE
@@ -143,15 +145,22 @@ def _read(
 
 
 def _compare(simulation: Simulation, each: SteeredDevice, answer: CheckInAnswer) -> None:
-    orders = simulation.orders
-    possible = [steering.expected(orders, each)]
-    if simulation.may_pause:
-        possible.append(steering.expected(orders._replace(is_paused=True), each))
+    possible = [steering.expected(orders, each) for orders in _possible_orders(simulation)]
     if answer.ordered not in possible:
         simulation.differ(each, f"was answered {answer}, not {' or '.join(map(str, possible))}")
     if answer.version is not None and answer.offer not in {each.offers or 1, each.offers + 1}:
         simulation.differ(each, f"got offer {answer.offer} after {each.offers} offers")
     each.offers = max(each.offers, answer.offer or 0)
+
+
+def _possible_orders(simulation: Simulation) -> list[OperatorOrders]:
+    """Returns the orders that may be in force: a rollout may pause, or begin a phase, meanwhile."""
+    orders = simulation.orders
+    percents = [orders.percent, *simulation.later_percents]
+    found = [orders._replace(percent=percent) for percent in percents]
+    if simulation.may_pause:
+        found.append(orders._replace(is_paused=True))
+    return found
 
 
 async def _answer(simulation: Simulation, each: SteeredDevice, question: str) -> None:

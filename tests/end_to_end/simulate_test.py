@@ -18,7 +18,16 @@ from rich.progress import Progress
 from firmtrail.cli import output
 from firmtrail.cli.simulate import SPEECHES
 from firmtrail.exits import CouldNotRun
-from firmtrail.simulate import checks, fleet, steered_checks, steered_play, visits, workload
+from firmtrail.simulate import (
+    checks,
+    fleet,
+    plan_checks,
+    plan_play,
+    steered_checks,
+    steered_play,
+    visits,
+    workload,
+)
 from firmtrail.simulate import client as simulate_client
 from firmtrail.simulate.attempts import OfferHistory, Pause
 from firmtrail.simulate.client import Client
@@ -94,15 +103,31 @@ def test_a_fleet_without_rights_or_project_could_not_run(serve: Serve, database:
 def test_a_steered_fleet_gets_what_was_ordered_and_its_log_replays(
     serve: Serve, database: str, tmp_path: Path
 ) -> None:
+    shown = played(serve, database, tmp_path, "--steer")
+    assert shown["position of the pause"] == shown["position of the report over it"] + 1
+    assert (shown["offers after it"], shown["differences"]) == (0, 0)
+
+
+@pytest.mark.timeout(4 * SECONDS_MAX)
+def test_a_planned_fleet_gets_what_was_ordered_and_its_log_replays(
+    serve: Serve, database: str, tmp_path: Path
+) -> None:
+    shown = played(serve, database, tmp_path, "--plan")
+    assert shown["1.1.0: phase in which it paused"] == 1
+    assert (shown["1.1.0: offers after the pause"], shown["differences"]) == (0, 0)
+    phases = [value for name, value in shown.items() if name.startswith("1.2.0: phase")]
+    assert (len(phases), any(", 0 installed" in each for each in phases)) == (4, False), phases
+
+
+def played(serve: Serve, database: str, tmp_path: Path, kind: str) -> dict[str, Any]:
+    """Plays a fleet, audits the log, prints one summary, and returns it."""
     token = new_project(database)
     url = serve(database, "--artifacts", str(tmp_path / "artifacts")).url
     to = ("--url", url, "--token", token, "--project", "acme", "--json")
-    options = ("--steer", "--devices", str(STEERED), "--rate", "100000")
+    options = (kind, "--devices", str(STEERED), "--rate", "100000")
     done = firmtrail_within(SECONDS_MAX, database, "simulate", *to, *options)
     assert (done.exit_code, done.said.count("\n") < 20) == (0, True), done.said
     shown = done.json
-    assert shown["position of the pause"] == shown["position of the report over it"] + 1
-    assert (shown["offers after it"], shown["differences"]) == (0, 0)
     for command in ("verify", "replay"):
         audit = ("audit", command, "--project", "acme", "--json")
         audited = firmtrail_within(SECONDS_MAX, database, *audit).json
@@ -110,6 +135,7 @@ def test_a_steered_fleet_gets_what_was_ordered_and_its_log_replays(
         shown[f"audit {command}: found"] = audited["found"]
     output.show_table([{"": name, "count": value} for name, value in shown.items()], {})
     assert (shown["audit verify: found"], shown["audit replay: found"]) == (0, 0)
+    return dict(shown)
 
 
 async def test_a_service_that_is_away_ends_the_simulation_with_that_reason(
@@ -128,8 +154,14 @@ async def test_a_service_that_is_away_ends_the_simulation_with_that_reason(
 
 def test_a_fleet_too_small_to_be_steered_is_refused(tmp_path: Path) -> None:
     to = ("--url", "http://127.0.0.1:1", "--token", "x", "--project", "acme")
-    refused = in_process(f"sqlite:///{tmp_path}/a.db", "simulate", *to, "--steer", "--devices", "9")
-    assert (refused.exit_code, "at least 300 devices" in refused.said) == (2, True)
+    database = f"sqlite:///{tmp_path}/a.db"
+    for kind in ("--steer", "--plan"):
+        refused = in_process(database, "simulate", *to, kind, "--devices", "9")
+        assert (refused.exit_code, "at least 300 devices" in refused.said) == (2, True)
+    failing = in_process(database, "simulate", *to, "--plan", "--fail-percent", "8")
+    assert (failing.exit_code, "at most 5" in failing.said) == (2, True)
+    both = in_process(database, "simulate", *to, "--plan", "--steer")
+    assert (both.exit_code, "--plan excludes --steer" in both.said) == (2, True)
 
 
 @pytest.fixture
@@ -215,6 +247,23 @@ async def test_every_untruth_about_a_steered_fleet_is_found(client: Client) -> N
     asked.device.name = "nobody"
     with pytest.raises(CouldNotRun, match="answered 404"):
         await steered_checks.asks(simulation)
+
+
+async def test_every_untruth_about_a_plan_is_found(client: Client) -> None:
+    plan, phases = Plan(300, 100_000, None, 2, "1"), plan_play.phases_for(300)
+    with Progress(disable=True) as progress:
+        simulation, rollouts = await plan_play.perform(client, plan, phases, progress)
+    await plan_checks.log(simulation, rollouts, phases)
+    assert client.tally.differences == 0, client.tally.shown
+    reached_less, met_sooner, met_later, longer = (list(phases) for _ in range(4))
+    reached_less[2] = phases[2]._replace(percent=phases[2].percent - 10)
+    met_sooner[0] = phases[0]._replace(min_reports=1)
+    met_later[1] = phases[1]._replace(min_reports=(phases[1].min_reports or 0) + 1)
+    longer[2] = phases[2]._replace(after_ms=plan_play.AFTER_MS + 1000)
+    for lie in (reached_less, met_sooner, met_later, longer):
+        before = client.tally.differences
+        await plan_checks.log(simulation, rollouts, lie)
+        assert client.tally.differences > before, lie
 
 
 def lies_of(simulation: Simulation, asked: SteeredDevice) -> list[Lie]:
