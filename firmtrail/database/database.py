@@ -107,7 +107,11 @@ class Contended(Unavailable):
     """Other transactions kept a lock that this needs for too long. The database itself answered."""
 
 
-class AppendRefused(Unavailable):
+class LogUnavailable(Unavailable):
+    """The log takes no appends now, although the database works: a rule or a guard refused it."""
+
+
+class AppendRefused(LogUnavailable):
     """The database refused a row at the end of a log: the position is taken, or a trigger that
     guards the log refused it."""
 

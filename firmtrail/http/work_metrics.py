@@ -56,8 +56,9 @@ class WorkMetrics:
         )
         self._failed = Counter(
             "firmtrail_failed_commits",
-            "Number of commits that the database did not make. Nothing of them was answered as "
-            "recorded.",
+            "Number of commits that the database did not make: it was away, full, locked or "
+            "read-only. A log that takes no appends is not counted. Nothing of these commits was "
+            "answered as recorded.",
             registry=registry,
         )
         self._rejected = Counter(
@@ -105,7 +106,7 @@ class WorkMetrics:
             self._appended.labels(name).inc(count)
 
     def failed(self) -> None:
-        """Counts a commit that was not made."""
+        """Counts a commit that the database did not make."""
         self._failed.inc()
 
     def observe(self, state: WorkState) -> None:

@@ -10,7 +10,7 @@ locked; the publisher (publisher.py) reports what is published, and the faults t
 from collections.abc import Mapping
 from typing import NamedTuple, override
 
-from firmtrail.database.database import Unavailable
+from firmtrail.database.database import LogUnavailable
 from firmtrail.eventstore import merkle
 from firmtrail.eventstore.log import Head
 from firmtrail.publishing.checkpoint import Checkpoint
@@ -28,7 +28,7 @@ class LogName(NamedTuple):
         return f"{self.project}/{self.number}"
 
 
-class LogRefused(Unavailable):
+class LogRefused(LogUnavailable):
     """The log is not the one that was acknowledged or published: it takes no appends."""
 
     def __init__(self, name: LogName, reason: str) -> None:
@@ -86,7 +86,7 @@ class MinimumSizes:
         """Raises `LogRefused` for a head that can't be the log's, `Unavailable` while the database
         is not yet compared. The publisher compares the roots of earlier sizes."""
         if self.is_checking:
-            raise Unavailable(
+            raise LogUnavailable(
                 "the database was away, and is being compared with what was published", 1
             )
         name = LogName(head.project, head.number)

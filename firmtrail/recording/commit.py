@@ -14,7 +14,7 @@ from typing import NamedTuple, override
 from msgspec.structs import replace
 from uuid_utils import uuid7
 
-from firmtrail.database.database import Row, Script, Statement, Transaction, Unavailable, played
+from firmtrail.database.database import LogUnavailable, Row, Script, Statement, Transaction, played
 from firmtrail.events.entry import encode
 from firmtrail.events.event import Event, Recorded
 from firmtrail.events.times import time_text
@@ -45,7 +45,7 @@ SYSTEM = "system"
 """The actor of what the service does automatically."""
 
 
-class ClockAhead(Unavailable):
+class ClockAhead(LogUnavailable):
     """Reports that a log takes no appends yet: its last event is more than 5 minutes ahead of the
     clock."""
 
@@ -332,7 +332,7 @@ def locked(
     heads, views = rows
     head = log.head_of(heads)
     if head.closed:
-        raise Unavailable("The project has started a new log. Try again.", retry_after_s=1)
+        raise LogUnavailable("The project has started a new log. Try again.", retry_after_s=1)
     minimum_sizes.check(head)
     if (until_ms := head.refused_until_ms(AHEAD_MS_MAX)) is not None:
         raise ClockAhead(head.project, until_ms)
@@ -344,5 +344,5 @@ def _generations(views: Iterable[Row]) -> dict[str, int]:
     for name, revision in fold.REVISIONS.items():
         if name not in live or live[name][0] != revision:
             reason = f"The view {name} is not yet rebuilt to revision {revision}. Try again later."
-            raise Unavailable(reason, retry_after_s=60)
+            raise LogUnavailable(reason, retry_after_s=60)
     return {name: generation for name, (_, generation) in live.items()}

@@ -18,7 +18,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from functools import partial
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, OutcomeUnknown, Script, Transaction, Unavailable
+from firmtrail.database.database import (
+    Database,
+    LogUnavailable,
+    OutcomeUnknown,
+    Script,
+    Transaction,
+    Unavailable,
+)
 from firmtrail.eventstore import lineage, log
 from firmtrail.projections import fold
 from firmtrail.projections.controls import CommittedControls, Controls
@@ -324,6 +331,8 @@ class Recorder:
     def _counting_failures(self) -> Iterator[None]:
         try:
             yield
+        except LogUnavailable:
+            raise
         except Unavailable:
             if self.on_failed is not None:
                 self.on_failed()

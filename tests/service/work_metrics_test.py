@@ -2,13 +2,22 @@
 
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from firmtrail.database.database import Statement
+from firmtrail.database.database import Given, Statement, Unavailable
+from firmtrail.database.sqlite import SQLite
+from firmtrail.recording.commit import Commit
+from tests.databases import raw
 from tests.service.site import Site
 
 APPENDED = ("firmtrail_events_appended_total", "FirmwareInstalled")
 REJECTED = "firmtrail_rejected_attempts_total"
+FILL = """\
+INSERT INTO device_seen (project, device, seen_at_ms)
+SELECT 'acme', given.device, 1
+FROM given
+WHERE TRUE"""
 
 
 async def scraped(site: Site) -> dict[tuple[str, ...], float]:
@@ -35,13 +44,29 @@ async def test_each_commit_is_counted_with_the_types_of_its_events(site: Site) -
     assert after["firmtrail_waiting_commands",] == 0
 
 
-async def test_a_commit_that_is_not_made_is_counted(site: Site) -> None:
+async def test_a_commit_that_the_database_does_not_make_is_counted(site: Site) -> None:
+    db = site.services.db
+
+    async def commit_in_vain(commit: Commit) -> None:
+        if not isinstance(db, SQLite):
+            await commit.run(Statement("SELECT pg_terminate_backend(pg_backend_pid())"))
+        large = [(f"d{number}" * 500,) for number in range(500)]
+        await commit.run(Statement(FILL, (), Given("device text", large)))
+
+    if isinstance(db, SQLite):
+        await raw(db, "PRAGMA max_page_count=1")  # SQLite keeps the pages that it has
+    with pytest.raises(Unavailable):
+        await site.services.recorder.act(site.log_id, commit_in_vain)
+    assert (await scraped(site))["firmtrail_failed_commits_total",] == 1
+
+
+async def test_a_refused_commit_is_not_counted_as_a_fault_of_the_database(site: Site) -> None:
     ahead_ms = int(time.time() * 1000) + 3_600_000
     text = "UPDATE log_heads SET recorded_at_ms = $1 WHERE log_id = $2"
     async with site.services.db.transaction() as tx:
         await tx.run(Statement(text, (ahead_ms, site.log_id)))
     assert (await site.report({"version": "1.0.0"})).status == 503
-    assert (await scraped(site))["firmtrail_failed_commits_total",] == 1
+    assert (await scraped(site))["firmtrail_failed_commits_total",] == 0
 
 
 async def test_wrong_credentials_are_counted_and_so_are_those_past_a_limit(site: Site) -> None:
