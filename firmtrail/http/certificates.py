@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from firmtrail.http.clients import Clients
@@ -67,15 +68,11 @@ def _der_of(text: str) -> bytes | None:
     text = text.strip()
     try:
         if text.startswith("-----BEGIN"):
-            return _pem(unquote(text))
+            certificate = x509.load_pem_x509_certificate(unquote(text).encode())
+            return certificate.public_bytes(Encoding.DER)
         return b64decode(text.removeprefix(":").removesuffix(":"), validate=True) or None
     except (ValueError, binascii.Error):
         return None
-
-
-def _pem(text: str) -> bytes:
-    lines = text.replace("-----BEGIN CERTIFICATE-----", "").partition("-----END CERTIFICATE-----")
-    return b64decode("".join(lines[0].split()), validate=True)
 
 
 @lru_cache(maxsize=1024)
