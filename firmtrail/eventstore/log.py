@@ -127,6 +127,21 @@ WHERE project = $1 AND number > $2
 ORDER BY number
 LIMIT $3"""
 
+_NEWEST = """\
+SELECT log_id, project, number, size, frontier, recorded_at_ms, control_count, closed, now_ms(),
+    accepted_ms
+FROM log_heads
+WHERE project = $1
+ORDER BY number DESC
+LIMIT $2"""
+
+_HEADS = """\
+SELECT log_heads.log_id, project, number, size, frontier, recorded_at_ms, control_count, closed,
+    now_ms(), accepted_ms
+FROM given
+JOIN log_heads ON log_heads.log_id = given.log_id
+ORDER BY log_heads.log_id"""
+
 _COUNT_LOGS = "SELECT count(*) FROM log_heads WHERE project = $1"
 
 _APPEND = """\
@@ -234,6 +249,17 @@ async def by_number(db: Database, project: str, number: int) -> int | None:
 async def logs(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
     """Returns the project's logs after the number `after`, in the order of their numbers."""
     return [head_of([row]) for row in await db.read(Statement(_LOGS, (project, after, limit)))]
+
+
+async def newest(db: Database, project: str, *, limit: int = 1) -> list[Head]:
+    """Returns the project's newest logs, the newest first."""
+    return [head_of([row]) for row in await db.read(Statement(_NEWEST, (project, limit)))]
+
+
+async def heads(db: Database, log_ids: Iterable[int]) -> list[Head]:
+    """Returns the ends of these logs now, in the order of their ids."""
+    given = Given("log_id bigint", [(log_id,) for log_id in sorted(set(log_ids))])
+    return [head_of([row]) for row in await db.read(Statement(_HEADS, (), given))]
 
 
 async def count_logs(db: Database, project: str) -> int:

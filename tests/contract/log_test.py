@@ -178,3 +178,16 @@ async def test_a_head_has_the_time_of_the_logs_clock(db: Database, log_id: int) 
     await write(db, "UPDATE log_heads SET recorded_at_ms = now_ms() WHERE log_id = $1", log_id)
     head = await log.head(db, log_id)
     assert 0 <= head.now_ms - head.recorded_at_ms < 10_000
+
+
+async def test_the_newest_logs_and_the_heads_of_several_logs_are_found(
+    db: Database, log_id: int
+) -> None:
+    others = [await new_log(db), await new_log(db, "other"), await new_log(db)]
+    await append(db, others[0], "a")
+    assert [head.number for head in await log.newest(db, "acme", limit=2)] == [3, 2]
+    [newest] = await log.newest(db, "acme")
+    assert newest.log_id == others[2]
+    assert await log.newest(db, "nobody") == []
+    heads = await log.heads(db, [others[0], log_id, others[0]])
+    assert [(head.log_id, head.size) for head in heads] == [(log_id, 0), (others[0], 1)]

@@ -87,7 +87,7 @@ async def get_audit(call: AuditCall) -> web.Response:
         title="Audit",
         moment=Moment(head.size),
         head=head,
-        logs=(await log.logs(db, call.project, after=0, limit=LOGS_MAX))[::-1],
+        logs=await log.newest(db, call.project, limit=LOGS_MAX),
         key_line=None if verifier is None else checkpoint.key_line(verifier),
         checkpoints=await published.page(
             db, head.log_id, below=head.size + 1, limit=CHECKPOINTS_MAX
