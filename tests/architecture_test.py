@@ -27,7 +27,7 @@ LAYERS = {
     "rebuilding": "database events eventstore projections publishing rules",
     "webhooks": (
         "config __version__ database events eventstore followers projections publishing recording "
-        "rules"
+        "repeats rules"
     ),
     "commands": (
         "access database events eventstore projections publishing rebuilding recording rules "

@@ -151,7 +151,9 @@ def metrics(text: str) -> str:
 
 
 def server_metrics() -> str:
-    sums = text_of(fleet_metrics._totals(OutdatedCounts(), LogTotals(0, 0), Lag(0, 0, 0, None)))
+    sums = text_of(
+        fleet_metrics._totals(OutdatedCounts(), LogTotals(0, 0), Lag(0, 0, 0, None, None))
+    )
     present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=True, artifacts_up=True
     )

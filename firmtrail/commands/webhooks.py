@@ -21,18 +21,17 @@ WEBHOOKS_MAX = 20
 
 
 class WebhookTerms(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what a person may set of a webhook."""
+    """Holds what a person sets of a new webhook."""
 
     url: str
     types: Names | None = None
     models: Names | None = None
     notices: Names = ()
     description: str = ""
-    enabled: bool = True
 
 
 type Change = dict[str, object]
-"""The members of `WebhookTerms` that are set, by their names."""
+"""The members of `WebhookTerms`, and `enabled`, that are set, by their names."""
 
 
 def add_webhook(wanted: WebhookTerms, *, actor: str) -> LogCommand[Webhook]:

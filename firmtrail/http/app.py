@@ -49,6 +49,7 @@ from firmtrail.publishing.publisher import Publisher
 from firmtrail.rebuilding.builder import Builder
 from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks.deliverer import Deliverer
+from firmtrail.webhooks.notices import TimeNotices
 from firmtrail.webhooks.sender import Sender
 from firmtrail.webhooks.targets import AllowedTargets
 
@@ -112,7 +113,7 @@ def services(
     is_alone, sender = folder is not None, Sender(AllowedTargets(webhooks_allow))
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
     builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
-    own: list[Following[Any]] = [*([publisher.following] if publisher else []), deliverer.following]
+    own: list[Following[Any]] = [deliverer.following, TimeNotices(db, recorder).following]
     return Services(
         db=db,
         recorder=recorder,
@@ -126,22 +127,41 @@ def services(
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
-        followings=[*own, *followings],
+        followings=[*([publisher.following] if publisher else []), *own, *followings],
         sender=sender,
         deliverer=deliverer,
         silence=Silence(db, recorder, access.seen),
-        streams=ConcurrencyLimit(streams_max),
-        replays=ConcurrencyLimit(REPLAYS_MAX),
-        device_waits=ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),
-        people_waits=ConcurrencyLimit(
-            concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
-        ),
-        receivers=ConcurrencyLimit(concurrency.RECEIVERS_MAX, concurrency.RECEIVERS_OF_PROJECT_MAX),
-        uploads=ConcurrencyLimit(uploads.UPLOADS_MAX),
         stores=Stores(publisher, options.get("artifacts")),
+        **_limits(streams_max),
         **_readers(db),
         **options,
     )
+
+
+class _Limits(TypedDict):
+    """Names the fields of `Services` that bound what runs at the same time."""
+
+    streams: ConcurrencyLimit
+    replays: ConcurrencyLimit
+    device_waits: ConcurrencyLimit
+    people_waits: ConcurrencyLimit
+    receivers: ConcurrencyLimit
+    uploads: ConcurrencyLimit
+
+
+def _limits(streams_max: int) -> _Limits:
+    return {
+        "streams": ConcurrencyLimit(streams_max),
+        "replays": ConcurrencyLimit(REPLAYS_MAX),
+        "device_waits": ConcurrencyLimit(concurrency.WAITS_MAX, concurrency.WAITS_OF_DEVICE_MAX),
+        "people_waits": ConcurrencyLimit(
+            concurrency.WAITS_OF_PEOPLE_MAX, concurrency.WAITS_OF_PERSON_MAX
+        ),
+        "receivers": ConcurrencyLimit(
+            concurrency.RECEIVERS_MAX, concurrency.RECEIVERS_OF_PROJECT_MAX
+        ),
+        "uploads": ConcurrencyLimit(uploads.UPLOADS_MAX),
+    }
 
 
 class _Readers(TypedDict):

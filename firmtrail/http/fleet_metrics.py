@@ -119,8 +119,14 @@ def _webhooks(lag: Lag) -> list[Metric]:
         "firmtrail_webhooks_failing_since_timestamp_seconds",
         "Oldest time since which an enabled webhook fails.",
     )
-    if lag.failing_since_ms is not None:
-        failing.add_metric([], lag.failing_since_ms / 1000)
+    waiting = GaugeMetricFamily(
+        "firmtrail_webhooks_waiting_since_timestamp_seconds",
+        "Time of the oldest event that an enabled webhook has not passed yet; webhooks that fail "
+        "are left out.",
+    )
+    for family, at_ms in ((failing, lag.failing_since_ms), (waiting, lag.waiting_since_ms)):
+        if at_ms is not None:
+            family.add_metric([], at_ms / 1000)
     return [
         GaugeMetricFamily(
             "firmtrail_webhooks", "Number of webhooks of all projects.", lag.webhooks
@@ -136,6 +142,7 @@ def _webhooks(lag: Lag) -> list[Metric]:
             lag.events,
         ),
         failing,
+        waiting,
     ]
 
 

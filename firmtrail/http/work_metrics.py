@@ -88,8 +88,9 @@ class WorkMetrics:
         )
         self._success = Gauge(
             "firmtrail_follower_success_timestamp_seconds",
-            "Time at which a follower of the logs was last up to date. The publisher signs "
-            "checkpoints.",
+            "Time at which a follower of the logs last ended a round without an error. The "
+            "publisher has published all checkpoints then; a round of webhooks only starts what "
+            "sends.",
             ["follower"],
             multiprocess_mode="livemax",
             registry=self._registry,

@@ -10,11 +10,13 @@ from collections.abc import AsyncGenerator
 from time import monotonic
 from uuid import uuid4
 
+import structlog
+
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.followers.following import Following
 from firmtrail.recording.recorder import Recorder
+from firmtrail.repeats import Repeats
 from firmtrail.webhooks import kept_deliveries, kept_notices, stored
-from firmtrail.webhooks.notices import TimeNotices
 from firmtrail.webhooks.sender import Sender
 from firmtrail.webhooks.worker import Count, Sending, WebhookWorker
 
@@ -23,6 +25,8 @@ IDLE_S = 1.0
 RETRY_S_MAX = 10.0
 WORKERS_MAX = 200
 FORGET_EVERY_S = 600.0
+
+_log = structlog.get_logger("firmtrail.webhooks")
 
 type _Key = tuple[str, str]
 """A project and the id of a webhook."""
@@ -40,15 +44,14 @@ class Deliverer:
     ) -> None:
         self.following: Following[list[_Key]] = Following(self)
         self._sending = Sending(db, recorder, sender, uuid4().hex, count, is_alone)
-        self._notices = TimeNotices(db, recorder)
+        self._bugs = Repeats()
         self._running: dict[_Key, tuple[WebhookWorker, asyncio.Task[None]]] = {}
         self._forgot_s = 0.0
 
     async def pending(self) -> AsyncGenerator[list[_Key]]:
         """Yields the webhooks that have something to send now."""
-        self._collect()
+        await self._collect()
         await self._forget()
-        await self._notices.look()
         if due := await stored.due(self._sending.db, WORKERS_MAX * 2):
             yield due
 
@@ -75,12 +78,17 @@ class Deliverer:
             worker = WebhookWorker(sending, webhook)
             self._running[key] = worker, asyncio.create_task(worker.run())
 
-    def _collect(self) -> None:
-        """Forgets the workers that ended. Raises the error that ended one: it is a bug."""
-        for key, (_, task) in list(self._running.items()):
-            if task.done():
-                del self._running[key]
-                task.result()
+    async def _collect(self) -> None:
+        """Forgets the workers that ended. An error that ended one is a bug: it is logged, and keeps
+        only this webhook waiting."""
+        for key, (worker, task) in list(self._running.items()):
+            if not task.done():
+                continue
+            del self._running[key]
+            if (error := task.exception()) is not None:
+                if self._bugs.due(key) is not None:
+                    _log.error("bug", exc_info=error, project=key[0], webhook=key[1])
+                await worker.break_off()
 
     async def _forget(self) -> None:
         if monotonic() - self._forgot_s >= FORGET_EVERY_S or not self._forgot_s:

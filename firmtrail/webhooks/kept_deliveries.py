@@ -60,12 +60,15 @@ WHERE project = $1 AND webhook_id = $2"""
 _FORGET = "DELETE FROM webhook_deliveries WHERE at_ms < (SELECT now_ms()) - CAST($1 AS bigint)"
 
 
-async def keep_test(db: Database, key: tuple[str, str], tried: DeliveryRow) -> None:
-    """Keeps an attempt that a person asked for."""
+async def keep_test(db: Database, key: tuple[str, str], tried: DeliveryRow) -> DeliveryRow:
+    """Keeps an attempt that a person asked for, and returns it with its number; it stays 0 if the
+    webhook was removed meanwhile."""
     async with db.transaction() as tx:
         [rows] = await tx.run(Statement(_NUMBER, key))
-        if rows:
-            await tx.run(*keep(key, rows[0][0], [tried]))
+        if not rows:
+            return tried
+        await tx.run(*keep(key, rows[0][0], [tried]))
+    return tried._replace(number=rows[0][0])
 
 
 def keep(key: tuple[str, str], last: int, tries: Sequence[DeliveryRow]) -> list[Statement]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from firmtrail.database.database import Database, Given, Statement
+from firmtrail.webhooks.sender import Message
 from firmtrail.webhooks.stored import Names, names_of
 
 KEPT_NOTICES_MS = 90 * 24 * 60 * 60 * 1000
@@ -16,6 +17,16 @@ class WaitingNotice(NamedTuple):
     type: str
     position: int
     body: str
+
+    @classmethod
+    def of(cls, message: Message) -> "WaitingNotice":
+        """Returns the notice that keeps this message."""
+        return cls(message.message_id, message.type, message.position or 0, message.body.decode())
+
+    def message(self, log_number: int) -> Message:
+        """Returns the message to send; the log's number is that of the project's newest log."""
+        body = self.body.encode()
+        return Message(self.message_id, self.type, self.position, log_number, body)
 
 
 class NotifiedWebhook(NamedTuple):
@@ -35,9 +46,9 @@ WHERE made_at_ms < (SELECT now_ms()) - CAST($1 AS bigint)"""
 _NOTIFIED = """\
 SELECT webhook_id, project, log_id, notices, created_at_ms
 FROM webhooks
-WHERE enabled = 1 AND notices <> '[]'
+WHERE enabled = 1 AND notices <> '[]' AND (project, webhook_id) > ($1, $2)
 ORDER BY project, webhook_id
-LIMIT 10000"""
+LIMIT 1000"""
 
 _ADD_NOTICE = """\
 INSERT INTO webhook_notices (project, webhook_id, message_id, type, position, body, made_at_ms)
@@ -59,11 +70,11 @@ SET delivered = 1
 WHERE project = $1 AND webhook_id = $2 AND message_id = $3"""
 
 
-async def notified(db: Database) -> list[NotifiedWebhook]:
-    """Returns the webhooks that want notices."""
+async def notified(db: Database, after: tuple[str, str]) -> list[NotifiedWebhook]:
+    """Returns a page of the webhooks that want notices, after this (project, webhook id)."""
     return [
         NotifiedWebhook(row[0], row[1], row[2], names_of(row[3]), row[4])
-        for row in await db.read(Statement(_NOTIFIED))
+        for row in await db.read(Statement(_NOTIFIED, after))
     ]
 
 

@@ -5,8 +5,8 @@ A notice says in one place what several members of an event mean together. It is
 and never in the log; its id follows from the event, so that a receiver can drop a repeated one.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -17,25 +17,29 @@ from firmtrail.events.steering import (
     DeviceFellSilent,
     Halted,
     RolloutPaused,
+    RolloutPlanChanged,
     RolloutStarted,
 )
 from firmtrail.eventstore.log import EntryPage
 from firmtrail.projections import device_current
 from firmtrail.rules.control import Control
+from firmtrail.rules.rollout import RolloutState
 from firmtrail.webhooks.sender import Message
 from firmtrail.webhooks.stored import Webhook
 
-OF_EVENTS = {
+NoticeOfEvent = Literal["rollout_paused", "rollout_waiting", "halted", "device_silent"]
+NoticeOfTime = Literal["phase_began", "rollout_stuck", "log_refused"]
+"""The notices that follow from time, or from what a server found; `notices.py` makes them."""
+NoticeName = Literal[NoticeOfEvent, NoticeOfTime]
+
+OF_EVENTS: Mapping[str, NoticeOfEvent] = {
     "RolloutPaused": "rollout_paused",
     "RolloutStarted": "rollout_waiting",
+    "RolloutPlanChanged": "rollout_waiting",
     "Halted": "halted",
     "DeviceFellSilent": "device_silent",
 }
 """The name of an event, and of the notice that may follow from it."""
-OF_TIME = ("phase_began", "rollout_stuck", "log_refused")
-"""The notices that follow from time, or from what a server found; `notices.py` makes them."""
-NOTICES = (*OF_EVENTS.values(), *OF_TIME)
-TEST = "test"
 
 
 class LogPlace(NamedTuple):
@@ -48,7 +52,11 @@ class LogPlace(NamedTuple):
         return f"{self.project}_{self.number}_{position}"
 
     def notice(
-        self, name: str, message_id: str, position: int | None, members: dict[str, Any]
+        self,
+        name: NoticeName | Literal["test"],
+        message_id: str,
+        position: int | None,
+        members: dict[str, Any],
     ) -> Message:
         """Makes a notice with this id, which is the same each time that it is made."""
         kind = f"firmtrail.notice.{name}.v1"
@@ -75,14 +83,14 @@ async def selected(
     place: LogPlace,
     entries: EntryPage,
     *,
-    control: Control | None = None,
+    control: Control,
 ) -> list[Selected]:
-    """Returns the messages of each entry for this webhook; most entries may have none. A webhook
-    that names models needs the project's control."""
+    """Returns the messages of each entry for this webhook; most entries may have none. `control` is
+    the project's, as of these entries or later."""
     envelopes = [envelope_of(text) for _, _, text in entries]
     subjects = {each.subject for each in envelopes}
-    models = {} if control is None else await _models(db, webhook, control, subjects)
-    wanted = _Wanted(webhook, models)
+    models = {} if webhook.models is None else await _models(db, webhook, control, subjects)
+    wanted = _Wanted(webhook, models, control.rollouts)
     return [
         Selected(position, list(wanted.messages(place, position, text, envelope)))
         for (position, _, text), envelope in zip(entries, envelopes, strict=True)
@@ -109,9 +117,15 @@ async def _models(
 class _Wanted:
     """Decides which messages one webhook gets."""
 
-    def __init__(self, webhook: Webhook, models: dict[str, str | None]) -> None:
+    def __init__(
+        self,
+        webhook: Webhook,
+        models: Mapping[str, str | None],
+        rollouts: Mapping[str, RolloutState],
+    ) -> None:
         self._webhook = webhook
         self._models = models
+        self._rollouts = rollouts
         names = webhook.types
         self._types = None if names is None else frozenset().union(*map(types_named, names))
 
@@ -126,14 +140,14 @@ class _Wanted:
             yield Message(event_id, envelope.type, position, place.number, text.encode())
         name = OF_EVENTS.get(envelope.type.split(".")[1])
         if name in self._webhook.notices and name is not None:
-            data = _notice_data(decode(position, text))
+            data = _notice_data(decode(position, text), self._rollouts)
             if data is not None:
                 about = {"subject": envelope.subject, "time": envelope.time, "data": data}
                 message_id = f"notice_{name}_{place.id_of(position)}"
                 yield place.notice(name, message_id, position, about)
 
 
-def _notice_data(recorded: Recorded) -> dict[str, Any] | None:
+def _notice_data(recorded: Recorded, rollouts: Mapping[str, RolloutState]) -> dict[str, Any] | None:
     """Returns what a notice says of this event; None: no notice follows from it."""
     name = recorded.stream.partition("/")[2]
     match recorded.event:
@@ -141,6 +155,10 @@ def _notice_data(recorded: Recorded) -> dict[str, Any] | None:
             return {"rollout": name, "failed": failed, "installed": installed or 0}
         case RolloutStarted(approvals=int(approvals)) as event if approvals > 0:
             said = {"version": event.version, "model": event.model, "approvals": approvals}
+            return {"rollout": name, **said}
+        case RolloutPlanChanged(approvals=int(approvals)) if approvals > 0:
+            found = rollouts[name]
+            said = {"version": found.version, "model": found.model, "approvals": approvals}
             return {"rollout": name, **said}
         case Halted() as event:
             return {"all": event.all}

@@ -6,26 +6,26 @@ in memory of each project. Each is kept for each webhook that wants it before it
 made once, however many servers look.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from time import monotonic
-from typing import Any, NamedTuple
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, get_args
 
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Unavailable
 from firmtrail.events.times import time_text
 from firmtrail.eventstore import log
+from firmtrail.followers.following import Following
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules import plan
 from firmtrail.rules.control import Control, is_withdrawn
 from firmtrail.rules.plan import PlanClock
 from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at, state_at
-from firmtrail.webhooks import kept_notices, messages
+from firmtrail.webhooks import kept_notices
 from firmtrail.webhooks.kept_notices import NotifiedWebhook, WaitingNotice
-from firmtrail.webhooks.messages import LogPlace
+from firmtrail.webhooks.messages import LogPlace, NoticeOfTime
 from firmtrail.webhooks.sender import Message
 
 LOOK_EVERY_S = 2.0
+RETRY_S_MAX = 10.0
 DAY_MS = 24 * 60 * 60 * 1000
 NEW_MS = DAY_MS
 """A phase that began earlier than this is no news."""
@@ -33,55 +33,74 @@ STUCK_MS = DAY_MS
 """A phase whose condition is not met this long after its time is over makes a rollout stuck."""
 
 
+_OF_TIME = frozenset(get_args(NoticeOfTime))
+
+
 class Found(NamedTuple):
     """Holds a notice, and since when it is true."""
 
-    name: str
+    name: NoticeOfTime
     since_ms: int
     message: Message
 
 
 class TimeNotices:
-    """Looks for notices that follow from time, for one process."""
+    """Keeps the notices that follow from time, for one process: a `Follower` of the clock."""
+
+    name = "notices"
+    interval_s, idle_s, retry_s_max = LOOK_EVERY_S, LOOK_EVERY_S, RETRY_S_MAX
+    passing_errors: tuple[type[Exception], ...] = (Unavailable, OSError)
 
     def __init__(self, db: Database, recorder: Recorder) -> None:
+        self.following: Following[list[NotifiedWebhook]] = Following(self)
         self._db = db
         self._recorder = recorder
-        self._looked_s = 0.0
-        self._made: dict[str, set[tuple[str, str]]] = {}
-        """By project, (webhook id, message id) of notices that are known to be kept."""
+        self._kept: dict[str, set[str]] = {}
+        """By webhook, the ids of true notices that are known to be kept."""
 
-    async def look(self) -> None:
-        """Makes one pass, unless the last was a moment ago. Raises `Unavailable`."""
-        if monotonic() - self._looked_s < LOOK_EVERY_S:
-            return
-        self._looked_s = monotonic()
-        webhooks = [
-            each
-            for each in await kept_notices.notified(self._db)
-            if not set(messages.OF_TIME).isdisjoint(each.notices)
-        ]
-        for (project, log_id), group in groupby(webhooks, lambda each: (each.project, each.log_id)):
-            await self._look_at(project, log_id, list(group))
+    async def pending(self) -> AsyncGenerator[list[NotifiedWebhook]]:
+        """Yields the webhooks that want such notices, page by page."""
+        seen: set[str] = set()
+        after = ("", "")
+        while page := await kept_notices.notified(self._db, after):
+            yield [each for each in page if not _OF_TIME.isdisjoint(each.notices)]
+            seen.update(each.webhook_id for each in page)
+            after = page[-1].project, page[-1].webhook_id
+        self._kept = {each: kept for each, kept in self._kept.items() if each in seen}
 
-    async def _look_at(
-        self, project: str, log_id: int, webhooks: Sequence[NotifiedWebhook]
-    ) -> None:
-        head = await log.head(self._db, log_id)
-        control = await self._recorder.controls.at(log_id, head.control_count)
-        place = LogPlace(project, head.number)
-        refused = self._recorder.minimum_sizes.refused.get(LogName(project, head.number))
-        found = [*found_in(control, place, head.now_ms), *_refused(place, head, refused)]
-        wanted = {
-            (each.webhook_id, notice.message.message_id): notice.message
+    async def follow(self, work: list[NotifiedWebhook]) -> None:
+        """Keeps the notices that have become true for these webhooks."""
+        by_log: dict[int, list[NotifiedWebhook]] = {}
+        for each in work:
+            by_log.setdefault(each.log_id, []).append(each)
+        for head in await log.heads(self._db, by_log):
+            await self._look_at(head, by_log[head.log_id])
+
+    async def _look_at(self, head: log.Head, webhooks: Sequence[NotifiedWebhook]) -> None:
+        found = await self._found(head)
+        made = [
+            (each.webhook_id, notice.message)
             for each in webhooks
             for notice in found
             if notice.name in each.notices and notice.since_ms >= each.created_at_ms
-        }
-        known = self._made.get(project, set())
-        if made := [(key[0], _waiting(wanted[key])) for key in wanted if key not in known]:
-            await kept_notices.add_notices(self._db, project, head.now_ms, made)
-        self._made[project] = {*wanted}
+        ]
+        news = [
+            (webhook, WaitingNotice.of(message))
+            for webhook, message in made
+            if message.message_id not in self._kept.get(webhook, ())
+        ]
+        if news:
+            await kept_notices.add_notices(self._db, head.project, head.now_ms, news)
+        for each in webhooks:
+            self._kept[each.webhook_id] = {
+                message.message_id for webhook, message in made if webhook == each.webhook_id
+            }
+
+    async def _found(self, head: log.Head) -> list[Found]:
+        control = await self._recorder.controls.at(head.log_id, head.control_count)
+        place = LogPlace(head.project, head.number)
+        refused = self._recorder.minimum_sizes.refused.get(LogName(head.project, head.number))
+        return [*found_in(control, place, head.now_ms), *_refused(place, head, refused)]
 
 
 def found_in(control: Control, place: LogPlace, now_ms: int) -> Iterator[Found]:
@@ -122,7 +141,7 @@ def _of(
     rollout: RolloutState,
     place: LogPlace,
     clock: PlanClock,
-    name: str,
+    name: NoticeOfTime,
     *,
     since_ms: int,
     **said: Any,
@@ -145,7 +164,8 @@ def _refused(place: LogPlace, head: log.Head, fault: str | None) -> Iterable[Fou
     """Yields a notice of a log that takes no events: one each day."""
     if fault is None:
         return
-    name, today = "log_refused", time_text(head.now_ms)
+    name: NoticeOfTime = "log_refused"
+    today = time_text(head.now_ms)
     members = {
         "subject": f"log/{place.number}",
         "time": today,
@@ -154,8 +174,3 @@ def _refused(place: LogPlace, head: log.Head, fault: str | None) -> Iterable[Fou
     message_id = f"notice_{name}_{place.project}_{place.number}_{today[:10]}"
     message = place.notice(name, message_id, head.size, members)
     yield Found(name, head.now_ms, message)
-
-
-def _waiting(message: Message) -> WaitingNotice:
-    position = message.position or 0
-    return WaitingNotice(message.message_id, message.type, position, message.body.decode())

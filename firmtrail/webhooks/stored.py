@@ -176,7 +176,13 @@ SELECT
     count(*),
     coalesce(sum(1 - webhooks.enabled), 0),
     coalesce(sum(webhooks.enabled * (log_heads.size - webhooks.position)), 0),
-    min(CASE WHEN webhooks.enabled = 1 THEN webhooks.failing_since_ms END)
+    min(CASE WHEN webhooks.enabled = 1 THEN webhooks.failing_since_ms END),
+    min(CASE
+        WHEN webhooks.enabled = 1 AND webhooks.failing_since_ms IS NULL THEN (
+            SELECT events.recorded_at_ms
+            FROM events
+            WHERE events.log_id = webhooks.log_id AND events.position = webhooks.position)
+    END)
 FROM webhooks
 JOIN log_heads ON log_heads.log_id = webhooks.log_id"""
 
@@ -238,6 +244,8 @@ class Lag(NamedTuple):
     events: int
     """The entries that were not sent yet, over all enabled webhooks."""
     failing_since_ms: int | None
+    waiting_since_ms: int | None
+    """The time of the oldest event that a webhook was not sent yet which does not fail."""
 
 
 names_of = msgspec.json.Decoder(Names).decode

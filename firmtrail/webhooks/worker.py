@@ -22,7 +22,6 @@ from firmtrail.eventstore import log
 from firmtrail.eventstore.log import Corrupt, EntryPage
 from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.recording.recorder import LogCommand, Recorder
-from firmtrail.rules.control import Control
 from firmtrail.webhooks import kept_notices, messages, stored
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from firmtrail.webhooks.messages import LogPlace, Selected
@@ -43,6 +42,7 @@ PAUSE_S_MIN = 1.0
 PAUSE_S_MAX = 3600.0
 FAILING_MS_MAX = 24 * 60 * 60 * 1000
 """A webhook that fails for this long is disabled."""
+BUG = "A bug of this server ended the sending. The server's log has a line `bug` that says more."
 
 type Count = Callable[[str], None]
 """Counts an attempt: "delivered" or "failed"."""
@@ -94,18 +94,31 @@ class WebhookWorker:
         return self._webhook.project, self._webhook.webhook_id
 
     async def run(self) -> None:
-        """Sends until nothing is left, a receiver fails, or the turn is over."""
+        """Sends until nothing is left, a receiver fails, or the turn is over. Raises any other
+        error: then the caller calls `break_off`."""
         try:
             with contextlib.suppress(_Over):
-                try:
-                    await self._turn()
-                except Corrupt as error:
-                    self._failures += 1
-                    await self._fail(Outcome(int(time() * 1000), 0, None, str(error)))
-                finally:
-                    await self._save(is_over=True)
+                await self._run()
         except Unavailable as error:
             _log.warning("a webhook waits", webhook=self._webhook.webhook_id, reason=str(error))
+
+    async def break_off(self) -> None:
+        """Ends the turn of a worker that an error of this program ended: the webhook counts a
+        failure and waits as after any other, but it is not disabled. Raises `Unavailable`."""
+        self._failures += 1
+        with contextlib.suppress(_Over):
+            await self._write(error=BUG, pause_ms=self._pause_ms(), is_over=True)
+
+    async def _run(self) -> None:
+        try:
+            await self._turn()
+        except Corrupt as error:
+            self._failures += 1
+            await self._fail(Outcome(int(time() * 1000), 0, None, str(error)))
+        except asyncio.CancelledError:
+            await self._save(is_over=True)
+            raise
+        await self._save(is_over=True)
 
     async def _turn(self) -> None:
         began_s = quiet_s = monotonic()
@@ -129,7 +142,7 @@ class WebhookWorker:
         waiting = await kept_notices.waiting_notices(self._sending.db, self._key)
         head = await log.head(self._sending.db, self._log_id)
         for notice in waiting:
-            await self._deliver(Message(*notice[:3], head.number, notice.body.encode()))
+            await self._deliver(notice.message(head.number))
             await kept_notices.end_notice(self._sending.db, self._key, notice.message_id)
         if self._position >= head.size:
             return bool(waiting) or (head.closed and await self._next_log(head))
@@ -141,10 +154,7 @@ class WebhookWorker:
 
     async def _selected(self, page: EntryPage, head: log.Head) -> list[Selected]:
         webhook = self._webhook._replace(log_id=self._log_id)
-        control: Control | None = None
-        if webhook.models is not None:
-            controls = self._sending.recorder.controls
-            control = await controls.at(self._log_id, head.control_count)
+        control = await self._sending.recorder.controls.at(self._log_id, head.control_count)
         place = LogPlace(head.project, head.number)
         return await messages.selected(self._sending.db, webhook, place, page, control=control)
 
@@ -185,18 +195,20 @@ class WebhookWorker:
         return outcome
 
     async def _fail(self, outcome: Outcome) -> None:
-        pause_ms = int(pause_s(self._failures) * 1000)
-        saved = await self._write(error=outcome.error, pause_ms=pause_ms, is_over=True)
+        saved = await self._write(error=outcome.error, pause_ms=self._pause_ms(), is_over=True)
         is_gone = outcome.status == GONE
         since_ms = saved.failing_since_ms
         if is_gone or (since_ms is not None and saved.now_ms - since_ms >= FAILING_MS_MAX):
             await self._disable("gone" if is_gone else "failing")
         raise _Over
 
+    def _pause_ms(self) -> int:
+        return int(pause_s(self._failures) * 1000)
+
     async def _disable(self, reason: str) -> None:
-        found = await log_of(self._sending.db, self._webhook.project)
+        [newest] = await log.newest(self._sending.db, self._webhook.project)
         _log.warning("a webhook was disabled", webhook=self._webhook.webhook_id, reason=reason)
-        await self._sending.recorder.act(found, disable(self._webhook, reason))
+        await self._sending.recorder.act(newest.log_id, disable(self._webhook, reason))
 
     async def _save_if(self, *, after_s: float, always: bool = False) -> None:
         """Saves if there is something to save, or `always`, and the last time is so long ago."""
@@ -230,12 +242,6 @@ class WebhookWorker:
 def row_of(message: Message, outcome: Outcome, attempt: int) -> DeliveryRow:
     """Returns an attempt as it is kept; it gets its number when it is written."""
     return DeliveryRow(0, message.message_id, message.position, message.type, attempt, *outcome)
-
-
-async def log_of(db: Database, project: str) -> int:
-    """Returns the project's newest log."""
-    heads = await log.logs(db, project, after=0, limit=1_000)
-    return heads[-1].log_id
 
 
 def disable(webhook: Webhook, reason: str) -> LogCommand[None]:

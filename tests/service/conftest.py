@@ -1,6 +1,7 @@
 """A service with one project, somebody in each role, and a device; and another project."""
 
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from firmtrail.database.database import Database
 from firmtrail.http import app
 from firmtrail.http.connection import HttpRunner
 from firmtrail.recording.recorder import Recorder
+from firmtrail.webhooks.targets import AllowedTargets
 from tests.fleet import register
 from tests.people import (
     add_member,
@@ -26,6 +28,7 @@ from tests.people import (
 )
 from tests.publishing import new_publisher
 from tests.service.ddi import Ddi, add_artifact
+from tests.service.receiver import Receiver, receiving
 from tests.service.site import Address, P, Site
 from tests.service.steered import post
 
@@ -80,6 +83,14 @@ async def fleet(site: Site) -> Site:
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         await post(site, "releases", {"model": "m", "version": version})
     return site
+
+
+@pytest.fixture
+async def receiver(site: Site) -> AsyncIterator[Receiver]:
+    """A receiver on loopback, which the operator allows."""
+    site.services.sender.allowed = AllowedTargets((ip_network("127.0.0.0/8"),))
+    async with receiving() as found:
+        yield found
 
 
 @pytest.fixture

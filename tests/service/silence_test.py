@@ -11,22 +11,9 @@ from firmtrail.commands.silence import Silence
 from firmtrail.http import app
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.silence import LAG_MS
-from tests.databases import write
 from tests.people import new_access
 from tests.service.site import D2, D, P, Site
-from tests.service.steered import post, roll_out
-
-WAIT_S = 300
-LONG_MS = WAIT_S * 1000 + LAG_MS + 60_000
-
-
-async def age(site: Site, ms: int = LONG_MS) -> None:
-    """Makes every offer, report and call earlier by so much."""
-    db = site.services.db
-    await site.services.access.seen.flush()
-    await write(db, "UPDATE device_offers SET offered_at_ms = offered_at_ms - $1", ms)
-    await write(db, "UPDATE device_current SET recorded_at_ms = recorded_at_ms - $1", ms)
-    await write(db, "UPDATE device_seen SET seen_at_ms = seen_at_ms - $1", ms)
+from tests.service.steered import SILENT_S, age, post, roll_out
 
 
 async def fell_silent(site: Site) -> list[Any]:
@@ -45,8 +32,8 @@ async def progress(site: Site, rollout: str) -> dict[str, int]:
 
 
 async def test_a_silent_device_counts_as_failed_once(fleet: Site) -> None:
-    rollout = await roll_out(fleet, silent_after_s=WAIT_S)
-    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["silent_after_s"] == WAIT_S
+    rollout = await roll_out(fleet, silent_after_s=SILENT_S)
+    assert (await fleet.get(f"{P}/rollouts/{rollout}")).json["silent_after_s"] == SILENT_S
     await fleet.get(f"{D}/update", "device")
     await fleet.services.silence.look()
     assert await fell_silent(fleet) == []
@@ -64,7 +51,7 @@ async def test_a_silent_device_counts_as_failed_once(fleet: Site) -> None:
 
 
 async def test_a_device_that_comes_back_installs_it_or_fails_it(fleet: Site) -> None:
-    rollout = await roll_out(fleet, silent_after_s=WAIT_S)
+    rollout = await roll_out(fleet, silent_after_s=SILENT_S)
     await fleet.get(f"{D}/update", "device")
     await age(fleet)
     await fleet.services.silence.look()
@@ -84,7 +71,7 @@ async def test_a_device_that_comes_back_installs_it_or_fails_it(fleet: Site) -> 
 
 @pytest.mark.parametrize("call", ["check-in", "report", "artifact"])
 async def test_a_device_that_calls_is_not_silent(fleet: Site, call: str) -> None:
-    await roll_out(fleet, silent_after_s=WAIT_S)
+    await roll_out(fleet, silent_after_s=SILENT_S)
     await fleet.get(f"{D}/update", "device")
     await age(fleet)
     if call == "check-in":
@@ -98,7 +85,7 @@ async def test_a_device_that_calls_is_not_silent(fleet: Site, call: str) -> None
 
 
 async def test_a_device_that_calls_through_a_gateway_is_not_silent(fleet: Site) -> None:
-    await roll_out(fleet, silent_after_s=WAIT_S)
+    await roll_out(fleet, silent_after_s=SILENT_S)
     await fleet.get(f"{D2}/update", "gateway")
     await age(fleet)
     await fleet.get(f"{D2}/update", "gateway")
@@ -110,16 +97,16 @@ async def test_a_device_that_calls_through_a_gateway_is_not_silent(fleet: Site) 
 
 
 async def test_last_calls_are_known_late_and_waited_for(fleet: Site) -> None:
-    await roll_out(fleet, silent_after_s=WAIT_S)
+    await roll_out(fleet, silent_after_s=SILENT_S)
     await fleet.get(f"{D}/update", "device")
-    await age(fleet, WAIT_S * 1000 + LAG_MS // 2)
+    await age(fleet, SILENT_S * 1000 + LAG_MS // 2)
     await fleet.services.silence.look()
     assert await fell_silent(fleet) == []
 
 
 async def test_silence_pauses_a_rollout_in_the_same_commit(fleet: Site) -> None:
     pause_if = {"failed_percent": 40, "min_reports": 2}
-    rollout = await roll_out(fleet, silent_after_s=WAIT_S, pause_if=pause_if)
+    rollout = await roll_out(fleet, silent_after_s=SILENT_S, pause_if=pause_if)
     await fleet.get(f"{D}/update", "gateway")
     await fleet.get(f"{D2}/update", "gateway")
     await age(fleet)
@@ -132,7 +119,7 @@ async def test_silence_pauses_a_rollout_in_the_same_commit(fleet: Site) -> None:
 
 
 async def test_two_servers_record_it_once(fleet: Site) -> None:
-    await roll_out(fleet, silent_after_s=WAIT_S)
+    await roll_out(fleet, silent_after_s=SILENT_S)
     await fleet.get(f"{D}/update", "device")
     await age(fleet)
     db = fleet.services.db
@@ -145,7 +132,7 @@ async def test_two_servers_record_it_once(fleet: Site) -> None:
 async def test_a_device_that_is_not_waited_for_is_not_silent(
     fleet: Site, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    members: dict[str, Any] = {} if case == "not asked for" else {"silent_after_s": WAIT_S}
+    members: dict[str, Any] = {} if case == "not asked for" else {"silent_after_s": SILENT_S}
     rollout = await roll_out(fleet, **members)
     await fleet.get(f"{D}/update", "device")
     match case:
@@ -173,7 +160,7 @@ async def test_offers_beyond_one_pass_are_processed_in_turn(
     monkeypatch.setattr("firmtrail.commands.silence.PAGES_MAX", 1)
     names = [f"n{number}" for number in range(7)]
     await post(fleet, "devices", [{"device": name, "model": "m"} for name in names])
-    await roll_out(fleet, silent_after_s=WAIT_S)
+    await roll_out(fleet, silent_after_s=SILENT_S)
     for name in names:
         await fleet.report({"version": "1.0.0"}, caller="operator", path=f"{P}/devices/{name}")
         await fleet.get(f"{P}/devices/{name}/update", "gateway")

@@ -1,86 +1,20 @@
 """Webhooks get every event in order, signed, and cost nobody else anything."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from ipaddress import ip_network
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
 import pytest
-from aiohttp import web
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from structlog.testing import capture_logs
 
-from firmtrail.webhooks import stored, worker
+from firmtrail.database.database import Database, Statement
+from firmtrail.eventstore import sizes
+from firmtrail.webhooks import messages, stored, worker
 from firmtrail.webhooks.deliverer import Deliverer
-from firmtrail.webhooks.targets import AllowedTargets
+from firmtrail.webhooks.stored import WebhookProgress
+from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
 from tests.service.steered import post
-
-LOCAL = (ip_network("127.0.0.0/8"),)
-
-
-class Delivered(NamedTuple):
-    """What a receiver got."""
-
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def position(self) -> int:
-        return int(self.headers["Firmtrail-Position"])
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
-
-
-class Receiver:
-    """A receiver of webhooks that answers as `answers` says: 200 when that is empty."""
-
-    def __init__(self) -> None:
-        self.got: list[Delivered] = []
-        self.answers: list[tuple[int, str]] = []
-        self.url = ""
-        self.delay_s = 0.0
-
-    async def handle(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(self.delay_s)
-        found = Delivered(dict(request.headers), await request.read())
-        if self.answers:
-            status, text = self.answers.pop(0)
-            return web.Response(status=status, text=text)
-        self.got.append(found)
-        return web.Response(text="thanks")
-
-    async def until(self, count: int) -> list[Delivered]:
-        async with asyncio.timeout(10):
-            while len(self.got) < count:
-                await asyncio.sleep(0.01)
-        return self.got
-
-
-@pytest.fixture
-async def receiver(site: Site) -> AsyncIterator[Receiver]:
-    """A receiver on loopback, which the operator allows."""
-    site.services.sender.allowed = AllowedTargets(LOCAL)
-    found = Receiver()
-    app = web.Application()
-    app.router.add_post("/hook", found.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    server = web.TCPSite(runner, "127.0.0.1", 0)
-    await server.start()
-    host, port = runner.addresses[0]
-    found.url = f"http://{host}:{port}/hook"
-    yield found
-    await runner.cleanup()
-
-
-async def add(site: Site, receiver: Receiver, **members: Any) -> Any:
-    body = {"url": receiver.url, **members}
-    answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
-    assert answer.status == 201, answer.body
-    return answer.json
 
 
 async def shown(site: Site, webhook: Any, path: str = "") -> Any:
@@ -114,8 +48,6 @@ async def test_events_come_as_logged_in_order_and_signed(site: Site, receiver: R
 
 
 def log_entry(log_id: int, position: int) -> Any:
-    from firmtrail.database.database import Statement  # noqa: PLC0415 (only here)
-
     text = "SELECT entry FROM events WHERE log_id = $1 AND position = $2 LIMIT 1"
     return Statement(text, (log_id, position))
 
@@ -196,28 +128,6 @@ async def test_types_and_models_select_events(fleet: Site, receiver: Receiver) -
     assert [each.position for each in await receiver.until(1)] == [position]
     both = [await report(fleet, "1.2.0", name) for name in ("d1", "d2")]
     assert [each.position for each in await receiver.until(3)] == [position, *both]
-
-
-async def test_notices_follow_from_events_and_from_time(fleet: Site, receiver: Receiver) -> None:
-    await add(
-        fleet,
-        receiver,
-        types=[],
-        notices=["rollout_paused", "rollout_waiting", "halted", "phase_began"],
-    )
-    plan = {"phases": [{"percent": 10, "after_s": 1}, {"percent": 100}]}
-    started = await post(fleet, "rollouts", {"model": "m", "version": "1.1.0", "plan": plan})
-    await receiver.until(2)
-    await post(fleet, "halt", {"reason": "stop"})
-    got = await receiver.until(3)
-    kinds = [each.json["type"] for each in got]
-    assert kinds == [
-        *["firmtrail.notice.phase_began.v1"] * 2,
-        "firmtrail.notice.halted.v1",
-    ]
-    assert [each.json["data"].get("phase") for each in got] == [1, 2, None]
-    assert {each.json["data"]["rollout"] for each in got[:2]} == {started.json["id"]}
-    assert all(each.json["id"] == each.headers["webhook-id"] for each in got)
 
 
 async def test_events_are_sent_again_from_a_position(site: Site, receiver: Receiver) -> None:
@@ -324,6 +234,66 @@ async def test_the_lease_of_a_server_that_ended_is_taken_over(
     await asyncio.sleep(0.7)
     assert receiver.got == []
     assert (await receiver.until(1))[0].position == position
+
+
+async def test_a_failed_turn_is_saved_once(
+    site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves: list[WebhookProgress] = []
+    save = stored.save
+
+    async def counted(
+        db: Database, webhook: stored.Webhook, progress: WebhookProgress, *args: Any, **more: Any
+    ) -> Any:
+        saves.append(progress)
+        return await save(db, webhook, progress, *args, **more)
+
+    monkeypatch.setattr(stored, "save", counted)
+    receiver.answers = [(500, "no")] * 5
+    webhook = await add(site, receiver)
+    await report(site, "1.0.0")
+    await receiver.until(1)
+    await deliveries(site, webhook, 6)
+    assert [each.is_over for each in saves][:1] == [True]
+    assert [each.failures for each in saves if each.is_over] == [1], "the second turn goes on"
+
+
+async def test_a_bug_in_one_webhook_stops_no_other_and_is_shown(
+    site: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = await add(site, receiver, types=["FirmwareInstalled"])
+    broken = await add(site, receiver, description="broken")
+    selected = messages.selected
+
+    async def failing(db: Database, webhook: stored.Webhook, *args: Any, **more: Any) -> Any:
+        assert webhook.description != "broken", "an order that no test foresaw"
+        return await selected(db, webhook, *args, **more)
+
+    monkeypatch.setattr(messages, "selected", failing)
+    with capture_logs() as lines:
+        position = await report(site, "1.0.0")
+        assert [each.position for each in await receiver.until(1)] == [position]
+        async with asyncio.timeout(10):
+            while (state := await shown(site, broken))["failures"] < 2:
+                await asyncio.sleep(0.05)
+    assert "bug of this server" in state["last_error"] and state["failing_since"]
+    assert [line["webhook"] for line in lines if line["event"] == "bug"] == [broken["id"]]
+    assert (await shown(site, well))["failures"] == 0
+    assert (await site.call("GET", "/readyz")).status == 200
+    monkeypatch.setattr(messages, "selected", selected)
+    assert [each.position for each in await receiver.until(2)] == [position] * 2
+
+
+async def test_the_metrics_say_since_when_an_event_waits(site: Site, receiver: Receiver) -> None:
+    assert (await stored.lag(site.services.db)).waiting_since_ms is None
+    site.services.readiness.tasks["webhooks"].cancel()
+    await site.services.deliverer.close()
+    await add(site, receiver)
+    position, _ = await report(site, "1.0.0"), await report(site, "1.0.1")
+    waiting = (await stored.lag(site.services.db)).waiting_since_ms
+    assert waiting == await sizes.recorded_at_ms(site.services.db, site.log_id, position)
+    text = (await site.call("GET", "/metrics")).body.decode()
+    assert "firmtrail_webhooks_waiting_since_timestamp_seconds" in text
 
 
 async def test_only_an_admin_sees_and_changes_webhooks(site: Site, receiver: Receiver) -> None:

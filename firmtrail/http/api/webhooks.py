@@ -28,7 +28,7 @@ from firmtrail.http.api.rows import (
     listing,
     resource,
 )
-from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none, too_long
+from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import Fault, Invalid, NotFound
 from firmtrail.http.faults import BrokenRule, raise_if_broken
@@ -36,30 +36,23 @@ from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_bef
 from firmtrail.http.scalars import Id, Name, Position
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.webhooks import kept_deliveries, messages, stored
+from firmtrail.webhooks import kept_deliveries, stored
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
-from firmtrail.webhooks.messages import LogPlace
+from firmtrail.webhooks.messages import LogPlace, NoticeName
 from firmtrail.webhooks.stored import Webhook
 from firmtrail.webhooks.targets import Target, TargetRefused, target_of
 from firmtrail.webhooks.worker import row_of
 
 NAMES_MAX = 100
+TARGET_CHARACTERS_MAX = 2_000
+DESCRIPTION_CHARACTERS_MAX = 200
 NUMBER_MAX = 2**53 - 1
 
-type NoticeName = Literal[
-    "rollout_paused",
-    "rollout_waiting",
-    "halted",
-    "device_silent",
-    "phase_began",
-    "rollout_stuck",
-    "log_refused",
-]
 type EventTypes = Annotated[tuple[str, ...], Meta(max_length=NAMES_MAX)]
 type ModelNames = Annotated[tuple[Name, ...], Meta(max_length=NAMES_MAX)]
 type NoticeNames = Annotated[tuple[NoticeName, ...], Meta(max_length=NAMES_MAX)]
-type Description = Annotated[str, Meta(max_length=200)]
-type TargetUrl = Annotated[str, Meta(max_length=2_000, description="an https URL")]
+type Description = Annotated[str, Meta(max_length=DESCRIPTION_CHARACTERS_MAX)]
+type TargetUrl = Annotated[str, Meta(max_length=TARGET_CHARACTERS_MAX, description="an https URL")]
 
 
 def _broken_url(url: str | UnsetType | None) -> BrokenRule | None:
@@ -89,8 +82,7 @@ class WantedWebhook(StrictBody, frozen=True, kw_only=True):
     description: Description = ""
 
     def __post_init__(self) -> None:
-        broken = (_broken_url(self.url), _broken_types(self.types))
-        raise_if_broken(*broken, too_long("description", self.description))
+        raise_if_broken(_broken_url(self.url), _broken_types(self.types))
 
 
 class WebhookChange(StrictBody, frozen=True, kw_only=True):
@@ -219,11 +211,11 @@ async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     place, at = LogPlace(call.project, head.number), time_text(now_ms)
     members = {"subject": f"webhook/{webhook.webhook_id}", "time": at, "data": {}}
     message_id = f"notice_test_{call.request_id}"
-    message = place.notice(messages.TEST, message_id, None, members)
+    message = place.notice("test", message_id, None, members)
     with call.services.receivers.enter(call.caller):
         outcome = await call.services.sender.send(webhook.url, message, webhook.keys(now_ms))
-    row = row_of(message, outcome, 1)
-    await kept_deliveries.keep_test(call.services.db, (call.project, webhook.webhook_id), row)
+    key = call.project, webhook.webhook_id
+    row = await kept_deliveries.keep_test(call.services.db, key, row_of(message, outcome, 1))
     answer = await _kept_first(call, CommandAnswer(200, _delivery(row)))
     return respond.json(answer.status, answer.body)
 
