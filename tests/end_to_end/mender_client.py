@@ -1,10 +1,20 @@
 """Runs Debian's mender-client as a device of its own: in a mount namespace, with its own folders in
-place of those that the client has fixed names for."""
+place of those that the client has fixed names for.
 
+A download that broke off is resumed after a minute, which no setting shortens. `impatient` copies
+the client with another value in the one place that holds this minute (mender's `client.go`,
+`ExponentialBackoffSmallestUnit`, which the client's own tests lower too). If the variable
+`FIRMTRAIL_TEST_MENDER_MINUTE` is set, the client is used as it is.
+"""
+
+import os
+import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,11 +24,15 @@ CLIENT, TOOL, PUBLISHER = "mender", "mender-artifact", "mender-cli"
 MOUNTS = {"etc": "/etc/mender", "share": "/usr/share/mender"}
 INTERVAL_S = 1
 
+MINUTE_NS, SHORT_NS = 60 * 10**9, 2 * 10**9
+
 _MODULE = """\
 #!/bin/sh
-# Installs the file of the artifact, or fails as the file says.
+# Installs the file of the artifact, or fails or restarts the device as the file says.
 case "$1" in
-    NeedsArtifactReboot) echo No ;;
+    NeedsArtifactReboot)
+        if grep -q reboots "$2"/files/*; then echo Yes; else echo No; fi ;;
+    ArtifactReboot) kill -9 $PPID; sleep 60 ;;
     SupportsRollback) echo Yes ;;
     ArtifactInstall)
         if grep -q broken "$2"/files/*; then echo "the image is broken" >&2; exit 1; fi
@@ -47,13 +61,31 @@ def publisher(url: str, home: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def impatient(folder: Path) -> str:
+    """Returns the path of a client that waits two seconds where the client waits a minute."""
+    if os.environ.get("FIRMTRAIL_TEST_MENDER_MINUTE"):
+        return CLIENT
+    found = shutil.which(CLIENT)
+    assert found is not None, f"{CLIENT} is not installed"
+    program = bytearray(Path(found).read_bytes())
+    minute = program.rindex(struct.pack("<q", MINUTE_NS))  # the data follows the code
+    assert minute % 8 == 0, "the minute is no variable"
+    struct.pack_into("<q", program, minute, SHORT_NS)
+    copy = folder / "impatient"
+    copy.write_bytes(program)
+    copy.chmod(0o755)
+    return str(copy)
+
+
 class MenderClient:
     """Holds the folders of one device."""
 
-    def __init__(self, folder: Path, name: str, tenant: str) -> None:
+    def __init__(self, folder: Path, name: str, tenant: str, program: str = CLIENT) -> None:
+        self._program = program
         self._folder, self._name, self._tenant = folder, name, tenant
         self.installed = folder / "installed"
         self.log = folder / "client.log"
+        self.settings: dict[str, Any] = {}
         self._data = folder / "data"
         for each in ("etc", "share", "data"):
             (folder / each).mkdir(parents=True)
@@ -70,13 +102,18 @@ class MenderClient:
         path.write_text(text)
         path.chmod(0o755)
 
+    def says(self, text: str) -> bool:
+        """Returns whether the client has printed a text."""
+        return self.log.exists() and text in self.log.read_text(errors="replace")
+
     @contextmanager
-    def running(self, url: str) -> Iterator[None]:
-        """Runs the client against a server while the block runs."""
+    def running(self, url: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs the client against a server while the block runs; yields its process."""
         settings = {
             "ServerURL": url,
             "TenantToken": self._tenant,
             "DeviceTypeFile": str(self._data / "device_type"),
+            **self.settings,
             "UpdatePollIntervalSeconds": INTERVAL_S,
             "InventoryPollIntervalSeconds": INTERVAL_S,
             "RetryPollIntervalSeconds": INTERVAL_S,
@@ -85,7 +122,7 @@ class MenderClient:
         binds = " && ".join(
             f"mount --bind {self._folder / name} {target}" for name, target in MOUNTS.items()
         )
-        command = f"{binds} && exec {CLIENT} --data {self._data} daemon"
+        command = f"{binds} && exec {self._program} --data {self._data} daemon"
         with self.log.open("ab") as log:
             client = subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", command],  # noqa: S607 (the test's machine)
@@ -95,7 +132,7 @@ class MenderClient:
                 stderr=subprocess.STDOUT,
             )
         try:
-            yield
+            yield client
         finally:
             client.terminate()
             client.wait(10)
