@@ -108,15 +108,19 @@ def counted_ms(halts: Halts, begin_ms: int, end_ms: int) -> int:
 
 def time_after(halts: Halts, begin_ms: int, counted_ms: int) -> int | None:
     """Returns the time at which so much time has passed without halts. Returns None if a halt that
-    has not ended comes first."""
+    has not ended comes first.
+
+    A halt that begins at that very time comes too late: devices may have learned of the phase that
+    begins then, and a rollout only grows.
+    """
     now_ms, left_ms = begin_ms, counted_ms
     for halt in _from(halts, begin_ms):
-        before_ms = max(0, halt.begin_ms - now_ms)
-        if left_ms < before_ms:
+        before_ms = halt.begin_ms - now_ms
+        if left_ms <= before_ms:
             break
         if halt.end_ms is None:
             return None
-        left_ms -= before_ms
+        left_ms -= max(0, before_ms)
         now_ms = halt.end_ms
     return now_ms + left_ms
 

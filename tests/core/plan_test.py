@@ -35,6 +35,14 @@ def halts(draw: st.DrawFn) -> tuple[HaltedTime, ...]:
     return (*pairs, HaltedTime(second(ends[-1]))) if is_open else tuple(pairs)
 
 
+def begins_halted(found: tuple[HaltedTime, ...], n: int) -> bool:
+    """Returns whether the project was halted before second `n` begins, and still is."""
+    return any(
+        each.begin_ms < second(n) and (each.end_ms is None or second(n) < each.end_ms)
+        for each in found
+    )
+
+
 def is_halted(found: tuple[HaltedTime, ...], n: int) -> bool:
     """Returns whether the project is halted during second `n`."""
     return any(
@@ -49,7 +57,7 @@ def model(
     """Returns the phase at second `end`. `met` are the phases whose condition is met."""
     phase, spent = 0, 0
     for n in range(end + 1):
-        while phase < len(phases) - 1 and not is_halted(stopped, n):
+        while phase < len(phases) - 1 and not begins_halted(stopped, n):
             of = phases[phase]
             is_manual = of.after_s is None and of.min_reports is None
             if is_manual or (of.min_reports is not None and phase not in met):
@@ -99,7 +107,15 @@ def test_time_counts_only_outside_halts(
         assert stopped[-1].end_ms is None
         return
     assert plan.counted_ms(stopped, second(begin), end_ms) == seconds * 1000
-    assert not is_halted(stopped, (end_ms - START_MS) // 1000)
+    assert not begins_halted(stopped, (end_ms - START_MS) // 1000)
+
+
+@given(phases=plans(), end=st.integers(0, 60), more=st.integers(0, 60))
+def test_a_halt_takes_no_phase_back(phases: tuple[PlanPhase, ...], end: int, more: int) -> None:
+    before = plan.at(phases, plan.begun(0, START_MS), (), second(end))
+    halted = (HaltedTime(second(end)),)
+    after = plan.at(phases, plan.begun(0, START_MS), halted, second(end + more))
+    assert (after.phase, after.began_at_ms) == (before.phase, before.began_at_ms)
 
 
 def test_a_condition_needs_its_reports_and_its_share() -> None:
