@@ -206,18 +206,18 @@ class SteeringFold:
         self._rollouts.add(found.id)
 
     def own_orders(self, now_ms: int) -> list[tuple[str, RolloutPaused | RolloutPhaseMet]]:
-        """Returns the events, by stream, of rollouts that pause, or whose phase has met its
-        condition, over the events folded since the last call."""
+        """Returns the events, by stream, of rollouts that pause, and of those whose phase has met
+        its condition, over the events folded since the last call. One report may do both."""
         orders: list[tuple[str, RolloutPaused | RolloutPhaseMet]] = []
         at = PlanTime(now_ms, self.control.halts)
         while self.outcomes:
             name = self.outcomes.pop()
             found, counts = self.control.rollouts[name], self.recent.get(name, Recent())
-            order = rollout.decide_own_pause(found, counts) or rollout.decide_phase_met(
-                found, counts, at
+            decided = (
+                rollout.decide_own_pause(found, counts),
+                rollout.decide_phase_met(found, counts, at),
             )
-            if order is not None:
-                orders.append((rollout.stream(name), order))
+            orders += [(rollout.stream(name), order) for order in decided if order is not None]
         return sorted(orders, key=lambda order: order[0])
 
     def statements(self, log_id: int, generations: Mapping[str, int]) -> list[Statement]:

@@ -15,7 +15,14 @@ from firmtrail.events.fleet import (
     ReleaseAdded,
     ReleaseWithdrawn,
 )
-from firmtrail.events.steering import RollbackStarted, RolloutPaused, RolloutStarted, UpdateOffered
+from firmtrail.events.steering import (
+    PlanPhase,
+    RollbackStarted,
+    RolloutPaused,
+    RolloutPhaseMet,
+    RolloutStarted,
+    UpdateOffered,
+)
 from firmtrail.eventstore import log
 from firmtrail.projections import (
     controls,
@@ -27,6 +34,7 @@ from firmtrail.recording.check_ins import CheckIn
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules.device import Refused
+from firmtrail.rules.rollout import PlanTime, clock_at
 from firmtrail.rules.situation import Decision
 from tests.fleet import receipts, record_events, register, report
 from tests.replay import differences
@@ -122,6 +130,30 @@ async def test_a_rollout_pauses_in_the_commit_of_the_failure(
     assert isinstance(after, FirmwareInstalled)
     found = (await controls.read(db, fleet)).rollouts[rollout]
     assert found.phase == "paused"
+    assert await differences(db, fleet) == []
+
+
+async def test_one_report_may_pause_a_rollout_and_meet_the_condition_of_its_phase(
+    db: Database, recorder: Recorder, fleet: int
+) -> None:
+    plan = (PlanPhase(10_000, None, 50, 2), PlanPhase(10_000))
+    limits = {"failed_percent": 40, "min_reports": 2}
+    rollout = await roll_out(recorder, fleet, "1.1.0", plan=plan, **limits)
+    for name in ("d1", "d2"):
+        await check_in(recorder, fleet, name)
+    reports = [report("1.1.0", "installed", "d1"), report("1.1.0", "failed", "d2")]
+    await recorder.report(fleet, reports)
+    *_, pause, met = await recorded(db, fleet)
+    assert (pause, met) == (RolloutPaused(failed=1, installed=1), RolloutPhaseMet(0, 1, 1))
+    await recorder.act(fleet, commands.resume(rollout, None, actor="user/u"))
+    found = await controls.read(db, fleet)
+    clock = found.rollouts[rollout].clock
+    assert clock is not None
+    assert clock.phase == 0, "it has been in this phase until it was resumed"
+    at = PlanTime(clock.counted_at_ms, found.halts)
+    moved = clock_at(found.rollouts[rollout], at)
+    assert moved is not None
+    assert moved.phase == 1
     assert await differences(db, fleet) == []
 
 
