@@ -28,13 +28,18 @@ _SENT_BEFORE = (
 )
 
 
-class ConfirmationForm(msgspec.Struct, frozen=True, kw_only=True):
+class FormKey(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds the key of a form, for which it is done once."""
+
+    key: Id | None = None
+
+
+class ConfirmationForm(FormKey, frozen=True, kw_only=True):
     """Holds the fields of every confirmation."""
 
     reason: FreeText | None = None
     seen: str | None = None
     """The state that the person saw."""
-    key: Id | None = None
 
 
 class Figure(NamedTuple):

@@ -13,6 +13,8 @@ from aiohttp import web
 from firmtrail import console, protocols
 from firmtrail.config import NATIVE, PROTOCOLS
 from firmtrail.console import rows as pages
+from firmtrail.console.pages import rollout_plans as plans_page
+from firmtrail.console.pages import rollout_starts as starts_page
 from firmtrail.console.pages import settings as settings_page
 from firmtrail.http.api import (
     access_record,
@@ -38,6 +40,7 @@ from firmtrail.http.api import (
     releases,
     reports,
     rollout_commands,
+    rollout_plans,
     rollout_starts,
     rollouts,
     seed,
@@ -105,7 +108,15 @@ TLOG = "/console/{project}/tlog/{number}"
 _SETTINGS = settings_page.Resource(projects.SettingsChange, projects.current, projects.change)
 """The resource of the API that the page of the settings shows and changes."""
 
+_STARTS = starts_page.StartResource(rollout_starts.WantedRollout, rollout_starts.wanted_of)
+"""The start of a rollout in the API, which the page of a new rollout shows as a form."""
+
+_PLANS = plans_page.PlanResource(rollout_commands.PlanChange, rollout_plans.phases_of)
+"""The change of a rollout's plan in the API, which its page shows as a form."""
+
 PAGES = (
+    *plans_page.routes(_PLANS),
+    *starts_page.routes(_STARTS),
     *console.ROUTES,
     _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.csv", pages.READ),
     _in_console("GET", f"{P}/devices", f"{pages.PROJECT}/devices.ndjson", pages.READ),

@@ -15,6 +15,9 @@ from firmtrail.rules import plan, rollout
 from firmtrail.rules.plan import PlanClock
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
+FORECAST_MS = 100 * 366 * 86_400_000
+"""Later than any plan ends: its phases are few, and each lasts a year at most."""
+
 
 class PhaseTimes(NamedTuple):
     """Holds when a phase began, and when its condition was met."""
@@ -32,6 +35,13 @@ class PhaseProgress(NamedTuple):
     earliest_end_ms: int | None
     """The time before which the next phase does not begin automatically; only of the current
     phase."""
+
+
+class ExpectedPhase(NamedTuple):
+    """Holds when a phase begins and ends if nothing fails; None: only a person knows."""
+
+    begins_at_ms: int | None
+    ends_at_ms: int | None
 
 
 class RolloutPast(NamedTuple):
@@ -87,6 +97,27 @@ def expected(state: RolloutState, now: PlanTime, later_ms: int) -> RolloutPast:
     count = max(times, default=-1) + 1
     found = tuple(times.get(n, PhaseTimes()) for n in range(count))
     return RolloutPast(replace(state, clock=clock), found)
+
+
+def forecast(state: RolloutState, now: PlanTime) -> list[ExpectedPhase]:
+    """Returns when each phase begins and ends, as `expected` has it. Phases that ended before now
+    have no times here."""
+    times = expected(state, now, now.now_ms + FORECAST_MS).times
+    begins = [*(each.began_at_ms for each in times), *[None] * len(state.plan)]
+    return [ExpectedPhase(begins[n], begins[n + 1]) for n in range(len(state.plan))]
+
+
+def stuck(phases: Sequence[PlanPhase], matching: int, begun: int = 0) -> list[str]:
+    """Returns a sentence for each phase whose condition needs more outcomes than it offers. The
+    first `begun` phases are left out."""
+    reached = [0, *(matching * each.reach / rollout.BUCKETS for each in phases)]
+    return [
+        f"Phase {n + 1} waits for {phase.min_reports} reports, but reaches only about "
+        f"{round(reached[n + 1] - reached[n])} more devices: it may never end."
+        for n, phase in enumerate(phases[:-1])
+        if n >= begun
+        if phase.min_reports is not None and phase.min_reports > reached[n + 1] - reached[n]
+    ]
 
 
 def progress(state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> list[PhaseProgress]:

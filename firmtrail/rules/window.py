@@ -5,8 +5,10 @@ clock skips or repeats are treated as Debian's cron treats them (`cronsim`): an 
 hour comes right after it, and one at a fixed hour comes once though the hour is repeated.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -16,8 +18,18 @@ from firmtrail.events.steering import Window
 DEVICE_ZONE = "device"
 """The zone of a window that opens by each device's own clock."""
 
+OPENINGS_MAX = 500
+"""Limits the openings that `open_times` looks at."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE_MS = 60_000
+
+
+class OpenTime(NamedTuple):
+    """Holds a time during which a window is open without a break."""
+
+    begins_at_ms: int
+    ends_at_ms: int
 
 
 def fault_of(window: Window) -> tuple[str, str] | None:
@@ -58,6 +70,32 @@ def is_open(window: Window, zone: str, now_ms: int) -> bool:
 def next_opening(window: Window, zone: str, after_ms: int) -> int | None:
     """Returns the first opening after this time; None if there is none within 50 years."""
     return _opening(window.cron, zone, after_ms // _MINUTE_MS)
+
+
+def open_times(window: Window, zone: str, begin_ms: int, end_ms: int) -> Iterator[OpenTime]:
+    """Yields when the window is open, of the times that begin before `end_ms` and end after
+    `begin_ms`. Openings that overlap are one time. At most `OPENINGS_MAX` openings are looked
+    at."""
+    length_ms = window.duration_s * 1000
+    found: OpenTime | None = None
+    for opening in _openings(window, zone, begin_ms - length_ms, end_ms):
+        if found is not None and opening <= found.ends_at_ms:
+            found = found._replace(ends_at_ms=opening + length_ms)
+            continue
+        if found is not None:
+            yield found
+        found = OpenTime(opening, opening + length_ms)
+    if found is not None:
+        yield found
+
+
+def _openings(window: Window, zone: str, after_ms: int, end_ms: int) -> Iterator[int]:
+    for _ in range(OPENINGS_MAX):
+        opening = next_opening(window, zone, after_ms)
+        if opening is None or opening >= end_ms:
+            return
+        yield opening
+        after_ms = opening
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,11 @@ PAGES = (
     "/rollouts/r_161",
     "/rollouts/r_161/devices?state=failed",
     "/rollouts/r_161/abort",
-    "/rollouts/start?model=pump&version=1.6.1",
+    "/rollouts/start",
+    "/rollouts/start?model=pump&version=1.6.1&percent=1&after=1+d&installed=95&reports=20"
+    "&percent_2=100&window_cron=0+2+*+*+1-5&window_for=4+h&window_timezone=Europe/Berlin",
+    "/rollouts/r_210/plan",
+    "/rollouts/r_210/plan?percent=60&after=1+d&percent_2=100",
 )
 """The paths below /console/{project}."""
 
@@ -63,6 +67,27 @@ async def test_many_devices_are_asked_in_parts_by_one_click(
         await visit.page.get_by_role("button", name="Ask their versions").click()
         await visit.page.get_by_text("10 of 10 done").wait_for()
         assert visit.faults == []
+
+
+async def test_a_rollout_with_a_plan_starts_without_scripts_and_shows_its_timeline(
+    browser: Browser, console: Console
+) -> None:
+    async with visiting(browser, console, has_scripts=False) as visit:
+        page = visit.page
+        await visit.open(f"{console.project}/rollouts/start?model=valve&version=2.1.0")
+        for name, text in (("percent", "101"), ("after", "1 d"), ("percent_2", "100")):
+            await page.locator(f"input[name={name}]:visible").fill(text)
+        await page.get_by_role("button", name="Show the numbers").click()
+        assert await page.get_by_text("a percentage from 0 to 100").is_visible()
+        assert await page.locator("input[name=after]:visible").input_value() == "1 d"
+        await page.locator("input[name=percent]:visible").fill("5")
+        await page.get_by_role("button", name="Show the numbers").click()
+        assert await page.locator(".phases li").count() == 2
+        await page.get_by_role("button", name="Start the rollout").click()
+        await page.get_by_role("heading", name="Its plan").wait_for()
+        assert "began" in await page.locator(".phases .current").inner_text()
+        assert "expected" in await page.locator(".phases .next").inner_text()
+        assert [each for each in visit.faults if "422" not in each] == []
 
 
 async def test_of_two_people_who_press_together_the_second_reads_what_happened(

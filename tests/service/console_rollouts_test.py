@@ -98,7 +98,7 @@ async def test_a_form_that_is_sent_again_with_other_values_is_refused(fleet: Sit
     [
         ("model=m&version=9.9.9", "has no release 9.9.9"),
         ("model=m&version=1.1.0&cohort=c&tag=t", "name only one of the two"),
-        ("model=m&version=1.1.0&failed_percent=5", "is needed together"),
+        ("model=m&version=1.1.0&failed_percent=5", "is missing"),
         ("model=m&version=1.1.0&percent=101", "a percentage from 0 to 100"),
     ],
 )

@@ -3,8 +3,10 @@ abort."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import NamedTuple
 
+import msgspec
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
@@ -101,7 +103,8 @@ def kind_of(call: AnyCall) -> str:
 def seen_of(control: Control, found: RolloutState) -> str:
     """Returns a text that changes with each order to the rollout."""
     is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
-    return f"{is_over} {found.phase_position} {found.reach} {len(found.approved_by)}"
+    plan = sha256(msgspec.json.encode(found.plan)).hexdigest()[:16]
+    return f"{is_over} {found.phase_position} {found.reach} {len(found.approved_by)} {plan}"
 
 
 class AdvanceTerms(NamedTuple):

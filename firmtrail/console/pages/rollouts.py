@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from firmtrail.console import places, render
+from firmtrail.console import openings, places, plan_steps, render
 from firmtrail.console.here import Moment
+from firmtrail.console.openings import OpeningsPicture
 from firmtrail.console.places import GivenOrder
+from firmtrail.console.plan_steps import PlanStep
 from firmtrail.console.rows import PROJECT, PageQuery, page
 from firmtrail.events.event import Event
 from firmtrail.events.steering import (
@@ -30,7 +32,6 @@ from firmtrail.http.scalars import DeviceName, Position
 from firmtrail.projections import device_offers, rollout_devices, rollout_failures
 from firmtrail.rules import phases
 from firmtrail.rules.control import Control
-from firmtrail.rules.phases import PhaseProgress
 from firmtrail.rules.progress import ProgressState
 from firmtrail.rules.rollout import RolloutState, stream
 
@@ -114,7 +115,9 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
         reach=reach_of(call, now.control, found),
         counts=counts,
         kinds=KINDS,
-        plan=_plan(call, now.control, found, orders),
+        steps=_plan(call, now.control, found, orders),
+        picture=_picture(call, found),
+        may_replan=_may_replan(call, now.control, found),
         grows=grows(call, now.control, found),
         may_approve=may_approve(call, found),
         failed=failed,
@@ -126,13 +129,25 @@ async def get_rollout(call: Call[PageQuery, None]) -> web.Response:
 
 def _plan(
     call: AnyCall, control: Control, found: RolloutState, orders: list[GivenOrder]
-) -> list[PhaseProgress]:
-    """Returns the phases of the rollout's plan and how far each is; none without a plan."""
+) -> list[PlanStep]:
+    """Returns the phases of the rollout's plan over time; none without a plan."""
     if not found.plan:
         return []
     at = plan_time(call, control)
     events = [each.recorded for each in reversed(orders)]
-    return phases.progress(found, at, phases.past(events, at).times)
+    return plan_steps.steps(found, at, phases.past(events, at).times)
+
+
+def _picture(call: AnyCall, found: RolloutState) -> OpeningsPicture | None:
+    """Returns the next openings of the window that the rollout has of its own."""
+    if found.window_times is None or found.phase == "aborted":
+        return None
+    return openings.picture(found.window_times, call.services.access.now_ms())
+
+
+def _may_replan(call: AnyCall, control: Control, found: RolloutState) -> bool:
+    """Returns whether a person may give the rollout other phases."""
+    return not found.is_rollback and phase_of(call, control, found) not in {"aborted", "withdrawn"}
 
 
 async def counts_of(call: AnyCall, now: ConsistentRead, found: RolloutState) -> Counts:

@@ -15,8 +15,6 @@ from firmtrail.rules.phases import PhaseTimes
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
 PHASES_MAX = 20
-FORECAST_MS = 100 * 366 * 86_400_000
-"""Later than any plan ends: its phases are few, and each lasts a year at most."""
 
 type Percent = Annotated[
     float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
@@ -201,25 +199,13 @@ def shown_phases(
 def forecast_of(found: RolloutState, at: PlanTime, matching: int) -> list[ShownPhase]:
     """Returns the phases of a rollout that was not started: when each begins and ends if nothing
     fails, and about how many devices it reaches."""
-    end = phases.expected(found, at, at.now_ms + FORECAST_MS)
-    begins = [*(each.began_at_ms for each in end.times), *[None] * len(found.plan)]
+    shown = shown_phases(found, at, ())
     return [
         msgspec.structs.replace(
-            shown,
-            began_at=time_or_none(begins[n]),
-            earliest_end=time_or_none(begins[n + 1]),
-            devices=round(matching * found.plan[n].reach / rollout.BUCKETS),
+            each,
+            began_at=time_or_none(expected.begins_at_ms),
+            earliest_end=time_or_none(expected.ends_at_ms),
+            devices=round(matching * phase.reach / rollout.BUCKETS),
         )
-        for n, shown in enumerate(shown_phases(found, at, ()))
-    ]
-
-
-def stuck_phases(found: Sequence[PlanPhase], matching: int) -> list[str]:
-    """Returns a sentence for each phase whose condition needs more outcomes than it offers."""
-    reached = [0, *(matching * each.reach / rollout.BUCKETS for each in found)]
-    return [
-        f"Phase {n + 1} waits for {phase.min_reports} reports, but reaches only about "
-        f"{round(reached[n + 1] - reached[n])} more devices: it may never end."
-        for n, phase in enumerate(found[:-1])
-        if phase.min_reports is not None and phase.min_reports > reached[n + 1] - reached[n]
+        for each, expected, phase in zip(shown, phases.forecast(found, at), found.plan, strict=True)
     ]

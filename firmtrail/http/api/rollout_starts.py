@@ -23,7 +23,6 @@ from firmtrail.http.api.rollout_plans import (
     hundredths,
     phases_of,
     shown_phases,
-    stuck_phases,
     too_fine,
     window_of,
 )
@@ -45,7 +44,7 @@ from firmtrail.http.scalars import FreeText, Name, VersionText
 from firmtrail.http.times import unix_ms
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, rollout, version
+from firmtrail.rules import control, phases, rollout, version
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
 
@@ -144,8 +143,7 @@ def both(cohort: str | None, tag: str | None) -> BrokenRule | None:
 
 async def post_rollout(call: Call[Any, WantedRollout]) -> web.Response:
     """Roll a release out to a model, a cohort or a tag; or only count the devices."""
-    wanted = _wanted(call.body)
-    _check_start(call)
+    wanted = wanted_of(call, call.body)
     if call.body.dry_run:
         return await _dry(call, partial(_try_rollout, call, wanted))
     wanted = await with_approvals(call, wanted)
@@ -153,25 +151,26 @@ async def post_rollout(call: Call[Any, WantedRollout]) -> web.Response:
     return await _started(call, start, partial(_shown_started, call))
 
 
-def _check_start(call: Call[Any, WantedRollout]) -> None:
-    start_at = call.body.start_at
+def _check_start(call: AnyCall, start_at: datetime | None) -> None:
     if start_at and unix_ms(start_at) > call.services.access.now_ms() + START_MS_MAX:
         raise Refused("invalid", "is more than 5 years ahead", status=422, member="start_at")
 
 
-def _wanted(body: WantedRollout) -> RolloutStarted:
-    phases = phases_of(body.plan) if body.plan else None
+def wanted_of(call: AnyCall, body: WantedRollout) -> RolloutStarted:
+    """Returns the rollout that a body asks for. Raises `Refused` if it starts too late."""
+    _check_start(call, body.start_at)
+    plan = phases_of(body.plan) if body.plan else None
     percent = 100 if isinstance(body.percent, UnsetType) else body.percent
     return RolloutStarted(
         body.version,
         body.model,
-        phases[0].reach if phases else hundredths(percent),
+        plan[0].reach if plan else hundredths(percent),
         body.cohort,
         body.tag,
         body.pause_if.failed_percent if body.pause_if else None,
         body.pause_if.min_reports if body.pause_if else None,
         body.silent_after_s,
-        plan=phases,
+        plan=plan,
         start_at=None if body.start_at is None else time_text(unix_ms(body.start_at)),
         window=window_of(body.window) if body.window else None,
     )
@@ -232,7 +231,7 @@ async def _try_rollout(call: AnyCall, wanted: RolloutStarted) -> Rollout:
     if not tried.plan:
         return body
     forecast = forecast_of(tried, at, counted.matching)
-    warnings = stuck_phases(tried.plan, counted.matching)
+    warnings = phases.stuck(tried.plan, counted.matching)
     return msgspec.structs.replace(body, phases=forecast, warnings=warnings or UNSET)
 
 

@@ -1,0 +1,103 @@
+"""Computes the picture of a window's next openings, which a template draws as SVG: a row for each
+day, in the clock of the window. The first openings stand next to it in words."""
+
+from datetime import datetime, time, timedelta
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from firmtrail.console import filters
+from firmtrail.events.steering import Window
+from firmtrail.rules import window as rules
+from firmtrail.rules.window import OpenTime
+
+DAYS = 7
+SOON_MS = 366 * 86_400_000
+"""How far ahead openings are listed; the picture shows only the first days."""
+LISTED_MAX = 5
+LEFT, WIDTH, ROW = 150, 600, 30
+"""The place of the hours in the picture, and the height of a day."""
+HOURS = (0, 6, 12, 18, 24)
+
+
+class OpenPart(NamedTuple):
+    """Holds the part of a day during which the window is open."""
+
+    x: float
+    width: float
+
+
+class OpeningsDay(NamedTuple):
+    """Holds a row of the picture."""
+
+    y: int
+    words: str
+    parts: list[OpenPart]
+
+
+class Opening(NamedTuple):
+    """Says when an opening begins, in the clock of the window, and how long it lasts."""
+
+    begins: str
+    lasts: str
+
+
+class OpeningsPicture(NamedTuple):
+    """Holds everything that the template draws."""
+
+    days: list[OpeningsDay]
+    hours: list[tuple[float, str]]
+    openings: list[Opening]
+    zone: str
+    is_of_devices: bool
+    """Whether each device goes by a zone of its own; the picture then shows UTC."""
+
+
+def picture(window: Window, now_ms: int) -> OpeningsPicture:
+    """Returns the picture of the days from today on, in the zone of the window."""
+    zone = rules.zone_of(window, None)
+    midnights = _midnights(now_ms, zone)
+    open_times = list(rules.open_times(window, zone, midnights[0], midnights[-1]))
+    return OpeningsPicture(
+        [_day(n, midnights, open_times, zone) for n in range(DAYS)],
+        [(LEFT + WIDTH * hour / 24, f"{hour:02}") for hour in HOURS],
+        _openings(window, zone, now_ms),
+        zone,
+        window.timezone == rules.DEVICE_ZONE,
+    )
+
+
+def _midnights(now_ms: int, zone: str) -> list[int]:
+    """Returns when today begins in this zone, and each of the days after it."""
+    found = ZoneInfo(zone)
+    today = filters.moment_of(now_ms).astimezone(found).date()
+    days = (today + timedelta(days=n) for n in range(DAYS + 1))
+    return [int(datetime.combine(day, time(), found).timestamp() * 1000) for day in days]
+
+
+def _day(n: int, midnights: list[int], open_times: list[OpenTime], zone: str) -> OpeningsDay:
+    begin_ms, end_ms = midnights[n], midnights[n + 1]
+    scale = WIDTH / (end_ms - begin_ms)
+    parts = []
+    for each in open_times:
+        first_ms, last_ms = max(begin_ms, each.begins_at_ms), min(end_ms, each.ends_at_ms)
+        if first_ms < last_ms:
+            x, width = (first_ms - begin_ms) * scale, (last_ms - first_ms) * scale
+            parts.append(OpenPart(round(LEFT + x, 1), round(max(1, width), 1)))
+    day = _local(begin_ms, zone)
+    return OpeningsDay(n * ROW, f"{day:%a} {day.day} {day:%b}", parts)
+
+
+def _openings(window: Window, zone: str, now_ms: int) -> list[Opening]:
+    found = []
+    for each in rules.open_times(window, zone, now_ms, now_ms + SOON_MS):
+        if each.ends_at_ms > now_ms:
+            begins = _local(each.begins_at_ms, zone)
+            lasts = filters.duration(each.ends_at_ms - each.begins_at_ms)
+            found.append(Opening(f"{begins:%a} {begins.day} {begins:%b} {begins:%H:%M}", lasts))
+        if len(found) == LISTED_MAX:
+            break
+    return found
+
+
+def _local(at_ms: int, zone: str) -> datetime:
+    return filters.moment_of(at_ms).astimezone(ZoneInfo(zone))

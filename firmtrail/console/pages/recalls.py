@@ -1,0 +1,117 @@
+"""Shows the form that recalls a release, with the numbers of a dry run, and recalls it."""
+
+from aiohttp import web
+
+from firmtrail.commands import steering as commands
+from firmtrail.console import confirm
+from firmtrail.console.confirm import Choice, Confirmation, ConfirmationForm, Figure, FormField
+from firmtrail.console.pages.rollout_starts import offerable, started
+from firmtrail.console.percentages import PercentText, hundredths
+from firmtrail.console.rows import OPERATE, PROJECT, PageQuery, action, page
+from firmtrail.events.steering import RollbackStarted
+from firmtrail.http.call import Call
+from firmtrail.http.decisions import consistent_read
+from firmtrail.http.errors import NotFound
+from firmtrail.http.rollout_tries import unstarted
+from firmtrail.http.scalars import VersionText
+from firmtrail.projections import rollout_devices
+from firmtrail.projections.rollout_devices import RollbackCounts
+from firmtrail.rules import control, rollout
+from firmtrail.rules.control import Control
+from firmtrail.rules.release import ReleaseKey
+
+RECALL = f"{PROJECT}/releases/{{model}}/{{version}}/recall"
+
+CHOICES_MAX = 12
+"""Limits the versions that the page of a recall links; the address takes any other one."""
+
+
+class RecallQuery(PageQuery, frozen=True, kw_only=True):
+    """Chooses where the devices go; without a version, each goes to its previous one."""
+
+    to: VersionText | None = None
+
+
+class RecallForm(ConfirmationForm, frozen=True, kw_only=True):
+    """Describes a recall."""
+
+    to: VersionText | None = None
+    fallback: VersionText | None = None
+    percent: PercentText = "100"
+
+
+async def get_recall(call: Call[RecallQuery, None]) -> web.Response:
+    """Ask to confirm the recall of a release, with the numbers of a dry run."""
+    model, bad = call.path("model"), call.path("version")
+    to = call.query.to
+    async with consistent_read(call) as now:
+        _check_known(now.control, model, bad)
+        wanted = RollbackStarted(bad, model, rollout.BUCKETS, to)
+        control.decide_rollback(now.control, wanted)
+        counts = await rollout_devices.rollback_counts(
+            now.reader,
+            call.log_id,
+            unstarted(call, wanted),
+            now.control,
+            now_ms=call.services.access.now_ms(),
+        )
+        others = [key.version for key in offerable(now.control) if key.model == model]
+    choices = [Choice("its previous version", {"to": None}, to is None)]
+    choices += [Choice(each, {"to": each}, each == to) for each in others if each != bad]
+    asked = _recall_of(model, bad, to, counts)._replace(choices=choices[:CHOICES_MAX])
+    return confirm.page(call, asked, size=now.size)
+
+
+def _check_known(found: Control, model: str, bad: str) -> None:
+    if ReleaseKey(model, bad) not in found.releases:
+        raise NotFound(f"{model} has no release {bad}.")
+
+
+def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> Confirmation:
+    return Confirmation(
+        title=f"Recall {bad} on {model}",
+        lead=f"{bad} is withdrawn for good, and each device that runs it is sent "
+        + (f"to {to}." if to else "back to the version that it ran before."),
+        button=f"Recall {bad}",
+        back=("releases", model, bad),
+        numbers=(
+            Figure("devices run it", counts.devices, "bad"),
+            Figure("have no earlier good version", counts.no_previous, "warn"),
+            Figure("are pinned to another version", counts.pinned),
+            Figure("made no call for 7 days", counts.silent),
+        ),
+        fields=()
+        if to
+        else (
+            FormField(
+                "fallback",
+                "Version for devices without an earlier one",
+                hint="Optional: without it they stay where they are.",
+            ),
+        ),
+        hidden={"to": to} if to else {},
+        choices_label="Send them to:",
+        needs_reason=True,
+        nav="releases",
+    )
+
+
+async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:
+    """Withdraw a release and send the devices that run it back."""
+    body = call.body
+    confirm.check_reason(body, is_needed=True)
+    wanted = RollbackStarted(
+        call.path("version"),
+        call.path("model"),
+        hundredths(body.percent),
+        body.to,
+        None if body.to else body.fallback,
+    )
+    recall = commands.roll_back(wanted, body.reason, actor=call.caller.actor)
+    return await started(call, body.key, recall)
+
+
+ROUTES = (
+    page(RECALL, get_recall, OPERATE, query=RecallQuery),
+    action(RECALL, post_recall, form=RecallForm, refusals={409}),
+)

@@ -1,0 +1,56 @@
+"""Tests the times at which a window is open, and the picture of its next openings."""
+
+from firmtrail.console.openings import LEFT, WIDTH, picture
+from firmtrail.events.steering import Window
+from firmtrail.events.times import time_ms, time_text
+from firmtrail.rules import window
+
+HOUR_MS = 3_600_000
+NOW = time_ms("2025-03-28T12:00:00Z")
+
+
+def open_times(found: Window, begin: str, end: str) -> list[tuple[str, str]]:
+    times = window.open_times(found, found.timezone, time_ms(begin), time_ms(end))
+    return [(time_text(first)[5:16], time_text(last)[5:16]) for first, last in times]
+
+
+def test_openings_that_overlap_are_one_time() -> None:
+    often = Window("0,30 2 * * *", HOUR_MS // 1000, "UTC")
+    assert open_times(often, "2025-03-01T00:00:00Z", "2025-03-03T00:00:00Z") == [
+        ("03-01T02:00", "03-01T03:30"),
+        ("03-02T02:00", "03-02T03:30"),
+    ]
+
+
+def test_a_time_that_is_open_already_began_before() -> None:
+    night = Window("0 22 * * *", 4 * 3600, "UTC")
+    assert open_times(night, "2025-03-02T01:00:00Z", "2025-03-02T03:00:00Z") == [
+        ("03-01T22:00", "03-02T02:00")
+    ]
+
+
+def test_a_window_that_never_closes_costs_a_bounded_number_of_openings() -> None:
+    always = Window("* * * * *", 60, "UTC")
+    [(_, last)] = open_times(always, "2025-03-01T00:00:00Z", "2026-03-01T00:00:00Z")
+    assert last == "03-01T08:20"
+
+
+def test_the_picture_has_a_row_for_each_day_in_the_zone_of_the_window() -> None:
+    shown = picture(Window("0 2 * * *", 3 * 3600, "Europe/Berlin"), NOW)
+    assert [day.words for day in shown.days][:3] == ["Fri 28 Mar", "Sat 29 Mar", "Sun 30 Mar"]
+    assert [len(day.parts) for day in shown.days] == [1] * 7
+    first, skipped = shown.days[0].parts[0], shown.days[2].parts[0]
+    assert first.x == round(LEFT + WIDTH * 2 / 24, 1)
+    assert skipped.x == round(LEFT + WIDTH * 2 / 23, 1), "this day has 23 hours"
+    assert [each.begins for each in shown.openings][:2] == ["Sat 29 Mar 02:00", "Sun 30 Mar 03:00"]
+
+
+def test_a_window_over_midnight_is_on_both_days() -> None:
+    shown = picture(Window("0 23 * * 5", 2 * 3600, "UTC"), NOW)
+    assert [len(day.parts) for day in shown.days] == [1, 1, 0, 0, 0, 0, 0]
+    assert sum(part.width for day in shown.days for part in day.parts) == 2 * WIDTH / 24
+
+
+def test_a_window_by_the_clock_of_devices_is_shown_in_utc_and_says_so() -> None:
+    shown = picture(Window("0 2 * * *", 3600, "device"), NOW)
+    assert (shown.zone, shown.is_of_devices) == ("UTC", True)
