@@ -10,8 +10,10 @@ from typing import NamedTuple
 from firmtrail.access import credentials, device_secrets, seen, tokens
 from firmtrail.access.device_secrets import SealedSecret, insert_secrets, revoke_secrets
 from firmtrail.commands.devices import never_seen
+from firmtrail.database.database import Statement
 from firmtrail.events.event import Event
-from firmtrail.events.fleet import DeviceDecommissioned, DeviceKeyAccepted
+from firmtrail.events.fleet import DeviceDecommissioned, DeviceKeyAccepted, DeviceKeyOffered
+from firmtrail.eventstore import log
 from firmtrail.projections import device_current
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -98,15 +100,46 @@ def offer_key(name: str, key: str, joiner: Joiner) -> LogCommand[bool]:
             await _register(commit, [name], joiner)
         is_first = is_new or (joiner.may_name and await _takes_first_key(commit, name))
         state, secret_id = draft.fold.states[name], credentials.new_id("k")
-        event = enrolment.decide_key(state, key, secret_id, is_first=is_first)
-        if event is not None:
-            await _record(commit, name, [event], joiner.actor)
+        replaces = joiner.may_name and await _waits_alone(commit, state)
+        event = enrolment.decide_key(state, key, secret_id, is_first=is_first, replaces=replaces)
+        match event:
+            case DeviceKeyOffered() if not joiner.may_name:
+                await _record_alone(commit, name, event, joiner.actor)
+            case DeviceKeyOffered() | DeviceKeyAccepted():
+                await _record(commit, name, [event], joiner.actor)
         is_accepted = isinstance(event, DeviceKeyAccepted)
         if is_accepted:
             await commit.run(seen.called([(draft.project, name, draft.now_ms)]))
         return is_accepted
 
     return command
+
+
+def alone_id(key: str) -> str:
+    """Returns the id of the event of a key that is offered without a token. It is the same whenever
+    the device gets this key offered, so whether that was so is one look-up."""
+    return f"s.alone.{key}"
+
+
+def find_alone(log_id: int, name: str, key: str) -> Statement:
+    """Finds out whether this key was offered for the device without a token, in this log."""
+    return log.find(log_id, [(f"device/{name}", alone_id(key))])
+
+
+async def _waits_alone(commit: Commit, state: DeviceState) -> bool:
+    """Returns whether a key waits for which nobody vouched."""
+    if state.offered_key is None:
+        return False
+    [found] = await commit.run(find_alone(commit.draft.log_id, state.device, state.offered_key))
+    return bool(found)
+
+
+async def _record_alone(commit: Commit, name: str, event: DeviceKeyOffered, actor: str) -> None:
+    """Records that a key was offered without a token. If it was once before, its event has the id
+    already, which still says so."""
+    [found] = await commit.run(find_alone(commit.draft.log_id, name, event.key))
+    event_id = None if found else alone_id(event.key)
+    commit.draft.record(f"device/{name}", event, actor=actor, event_id=event_id)
 
 
 async def _takes_first_key(commit: Commit, name: str) -> bool:

@@ -37,18 +37,21 @@ def check_offer(enrolment: Enrolment, *, is_named: bool) -> None:
 
 
 def decide_key(
-    state: DeviceState, key: str, secret_id: str, *, is_first: bool
+    state: DeviceState, key: str, secret_id: str, *, is_first: bool, replaces: bool = False
 ) -> DeviceKeyAccepted | DeviceKeyOffered | None:
     """Returns the event of a key that is offered for the device; None if a key waits already.
 
     `is_first` says that the device has no key and never authenticated, and that the caller may name
-    it: then no key that waits keeps it out. Raises `Refused` if the device is decommissioned.
+    it: then no key that waits keeps it out. `replaces` says that the caller may name it, and that
+    nobody vouched for the key that waits: then this key waits in its place. Raises `Refused` if the
+    device is decommissioned.
     """
     if state.decommissioned:
         raise device_decommissioned(state.device)
     if is_first and not state.pending:
         return DeviceKeyAccepted(key, secret_id)
-    return DeviceKeyOffered(key) if state.offered_key is None else None
+    is_news = state.offered_key is None or (replaces and state.offered_key != key)
+    return DeviceKeyOffered(key) if is_news else None
 
 
 def decide_acceptance(state: DeviceState, key: str | None, secret_id: str) -> list[Event]:

@@ -28,7 +28,7 @@ from firmtrail.rules.device import Refused
 from tests.fleet import report
 from tests.people import add_member, add_project, add_secret, new_access, recorded
 
-KEY, OTHER = "a" * 64, "b" * 64
+KEY, OTHER, THIRD = "a" * 64, "b" * 64, "c" * 64
 
 
 @pytest.fixture
@@ -227,6 +227,36 @@ async def test_no_token_takes_the_name_of_a_device_that_has_authenticated(
     await recorder.act(acme, enrolment.accept("d1", key=OTHER, actor="user/u"))
     assert await has_key(access, OTHER)
     assert (await access.find(secret, "acme", "d1", address="")).device_secret == NO_DEVICE
+
+
+@pytest.mark.parametrize("setting", ["open", "approve"])
+async def test_a_strangers_key_that_waits_gives_way_to_one_through_a_token(
+    db: Database, access: Access, recorder: Recorder, acme: int, setting: str
+) -> None:
+    through, alone = await joiner(recorder, acme), Joiner("device/d1", may_name=False)
+    await recorder.act(acme, enrolment.join(["d1"], through))
+    await access.seen.first("acme", "d1", 5)
+    await set_enrolment(recorder, acme, setting)
+    for _ in range(2):  # the second time the event of the stranger's key has its id already
+        for joining, key in ((alone, KEY), (through, OTHER), (through, KEY), (alone, THIRD)):
+            assert not await recorder.act(acme, enrolment.offer_key("d1", key, joining))
+        state = await recorder.act(acme, enrolment.reject("d1", actor="user/u"))
+        assert state.offered_key is None
+    offered = [event for _, event in await of_devices(db, acme) if type(event) is DeviceKeyOffered]
+    assert offered == [DeviceKeyOffered(KEY), DeviceKeyOffered(OTHER)] * 2
+    assert not await has_key(access, KEY)
+
+
+async def test_a_name_that_a_stranger_took_waits_with_the_key_through_a_token(
+    recorder: Recorder, access: Access, acme: int
+) -> None:
+    await set_enrolment(recorder, acme, "approve")
+    through, alone = await joiner(recorder, acme), Joiner("device/d1", may_name=False)
+    assert not await recorder.act(acme, enrolment.offer_key("d1", KEY, alone))
+    assert not await recorder.act(acme, enrolment.offer_key("d1", OTHER, through))
+    state = await recorder.act(acme, enrolment.accept("d1", actor="user/u"))
+    assert not state.pending
+    assert (await has_key(access, KEY), await has_key(access, OTHER)) == (False, True)
 
 
 async def test_a_rejected_device_is_decommissioned_and_stays_out(

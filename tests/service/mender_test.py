@@ -167,6 +167,29 @@ async def test_a_strangers_key_does_not_keep_out_the_first_key_through_a_token(
     assert (await device.site.get(f"{P}/devices/fresh")).json["offered_key"] is None
 
 
+async def test_a_strangers_waiting_key_gives_way_to_a_key_through_a_token(
+    device: MenderDevice,
+) -> None:
+    await set_enrolment(device.site, "open")
+    await joined(device)
+
+    async def waiting() -> str:
+        return str((await device.site.get(f"{P}/devices/one")).json["offered_key"])
+
+    await MenderDevice(device.site, "acme", "one").authenticate()
+    strangers = await waiting()
+    new, other = (MenderDevice(device.site, device.tenant, "one") for _ in range(2))
+    assert (await new.authenticate()).status == 401
+    vouched = await waiting()
+    assert vouched != strangers
+    for late in (other, MenderDevice(device.site, "acme", "one"), new):
+        assert (await late.authenticate()).status == 401
+        assert await waiting() == vouched
+    assert (await device.next()).status == 204
+    await device.site.call("POST", f"{P}/devices/one/accept", caller="operator", json={})
+    await joined(new)
+
+
 async def test_a_second_key_does_not_replace_the_first(device: MenderDevice) -> None:
     await register(device.site, "fresh")
     for name in ("one", "fresh"):

@@ -141,13 +141,23 @@ async def _of_known_key(call: AnyCall, asked: AuthRequest, key: str) -> _Tenant 
     return _Tenant(found.project, found.log_id, None)
 
 
-def _may_take(known: CurrentDevice, joiner: Joiner) -> bool:
+async def _may_take(call: AnyCall, tenant: _Tenant, known: CurrentDevice, key: str) -> bool:
     """Returns whether the device may take the key, or keep it to be accepted. A key that waits
-    keeps others out, but for the first key through a token of a device that never called."""
-    if known.state.decommissioned:
+    keeps others out, but for keys through a token: the first one of a device that never called, and
+    any while the key that waits came without one."""
+    state, joiner = known.state, tenant.joiner
+    if state.decommissioned:
         return False
-    is_silent = known.last_seen_at_ms is None and not known.state.pending
-    return known.state.offered_key is None or (joiner.may_name and is_silent)
+    if state.offered_key is None:
+        return True
+    if joiner is None or not joiner.may_name:
+        return False
+    if known.last_seen_at_ms is None and not state.pending:
+        return True
+    if state.offered_key == key:
+        return False
+    wanted = enrolment.find_alone(tenant.log_id, state.device, state.offered_key)
+    return bool(await call.services.db.read(wanted))
 
 
 async def _offered(call: AnyCall, tenant: _Tenant, device: str, key: str) -> bool:
@@ -157,7 +167,7 @@ async def _offered(call: AnyCall, tenant: _Tenant, device: str, key: str) -> boo
     if joiner is None:
         return False
     _, known = device_current.size_and_device(await services.devices.get((tenant.log_id, device)))
-    if known is not None and not _may_take(known, joiner):
+    if known is not None and not await _may_take(call, tenant, known, key):
         return False
     if joiner.token_id is not None:
         await services.access.registrations.of_token(joiner.token_id)
