@@ -48,7 +48,7 @@ class BucketUrl:
 
 
 type StorageLocation = Path | BucketUrl
-"""Where artifacts or published checkpoints are stored: a folder or file, or a bucket."""
+"""Where artifacts, an archive or published checkpoints are: a folder or file, or a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +238,8 @@ class Serving:
     artifacts: StorageLocation | None = None
     """Where artifacts are stored. None: next to the embedded database; nowhere with Postgres."""
     artifact_bytes_max: int = ARTIFACT_BYTES_MAX
+    archive: StorageLocation | None = None
+    """Where the logs are copied to, for third parties."""
     trusted_proxies: tuple[Network, ...] = ()
     """The proxies whose headers about the client's address and URL are trusted."""
     proxy_sockets: frozenset[str] = frozenset()

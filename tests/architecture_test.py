@@ -34,8 +34,9 @@ LAYERS = {
         "webhooks"
     ),
     "audit": "database events eventstore projections publishing rebuilding recording schema",
+    "archive": "audit config database eventstore followers publishing",
     "http": (
-        "__version__ access artifacts commands config database events eventstore followers "
+        "__version__ access archive artifacts commands config database events eventstore followers "
         "projections publishing rebuilding recording repeats rules schema webhooks"
     ),
     **dict.fromkeys(
@@ -54,12 +55,12 @@ LAYERS = {
     ),
     "http.routes": "config console http http.api protocols",
     "http.app": (
-        "access artifacts commands config console database followers http http.api http.routes "
-        "projections publishing rebuilding recording webhooks"
+        "access archive artifacts commands config console database followers http http.api "
+        "http.routes projections publishing rebuilding recording webhooks"
     ),
     "simulate": "events exits",
     "cli": (
-        "access artifacts audit commands config database environment exits http http.app "
+        "access archive artifacts audit commands config database environment exits http http.app "
         "projections publishing recording repeats rules schema simulate webhooks"
     ),
     "main": "__version__ cli config database environment exits",
@@ -73,7 +74,7 @@ ONLY_IN = {  # a name from outside -> the modules that may use it
     "asyncpg": "database.postgres",
     "jinja2": "console",
     "markupsafe": "console",
-    "obstore": "artifacts publishing.published_bucket",
+    "obstore": "archive.stores artifacts publishing.published_bucket",
     "opentelemetry": "http.tracing",
     "os.environ": "environment",
     "os.getenv": "environment",

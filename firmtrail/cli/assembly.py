@@ -17,6 +17,8 @@ from firmtrail import config
 from firmtrail.access import people, projects
 from firmtrail.access.hashing import Hasher
 from firmtrail.access.lookup import Access
+from firmtrail.archive.archiver import Archiver
+from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import demo, demo_fleet, demo_life
 from firmtrail.database.database import Database, NoSuchTable
@@ -52,6 +54,7 @@ async def services(
     """
     minimum_sizes, location = MinimumSizes(), serving.artifacts_location
     publisher = await _publisher(db, serving, minimum_sizes)
+    archiver = await _archiver(db, serving, publisher)
     hasher, recorder = Hasher(), Recorder(db, minimum_sizes)
     traces = _traces(serving)
     try:
@@ -60,6 +63,7 @@ async def services(
             Access(db, hasher, local_socket=local_socket),
             recorder,
             publisher=publisher,
+            archiver=archiver,
             folder=serving.database.folder,
             metrics_folder=serving.metrics_folder,
             artifacts=Artifacts(location) if location else None,
@@ -94,6 +98,33 @@ def _traces(serving: config.Serving) -> "SentTraces | None":
     from firmtrail.http.tracing import SentTraces  # noqa: PLC0415 (its packages are an extra)
 
     return SentTraces(serving.traces, serving.instance)
+
+
+async def _archiver(
+    db: Database, serving: config.Serving, publisher: Publisher | None
+) -> Archiver | None:
+    """Returns what copies the logs to the archive; None if there is no archive, or no key. A bucket
+    that can't be reached now keeps no server from starting."""
+    location = serving.archive
+    if location is None or publisher is None:
+        return None
+    store = store_at(location)
+    try:
+        await store.check()
+    except ArchiveRefused as error:
+        raise CouldNotRun(f"{error}.") from error
+    except OSError as error:
+        if isinstance(location, Path):
+            raise
+        _log.warning("the archive can't be reached", reason=str(error))
+    name = location_name(location)
+    is_alone = serving.database.has_one_writer
+    return Archiver(db, publisher, store, location=name, is_alone=is_alone)
+
+
+def location_name(location: config.StorageLocation) -> str:
+    """Returns the name of an archive in the database, the same from every working folder."""
+    return str(location.absolute() if isinstance(location, Path) else location)
 
 
 async def _publisher(

@@ -15,6 +15,7 @@ from firmtrail.audit import notes
 from firmtrail.audit.finding import Findings
 from firmtrail.cli import audit_database, audit_show, audit_tlog, credentials, loop, output
 from firmtrail.cli.numbers import Whole
+from firmtrail.cli.settings import LOCATION
 
 _file = click.Path(dir_okay=False, path_type=Path)
 _folder = click.Path(file_okay=False, path_type=Path)
@@ -35,7 +36,7 @@ def audit() -> None:
 
 
 @audit.command()
-@click.argument("folder", metavar="[DIR]", type=_folder, required=False)
+@click.argument("location", metavar="[DIR]", type=LOCATION, required=False)
 @_project
 @_log
 @_url
@@ -53,7 +54,7 @@ def verify(
     database: config.DatabaseUrl,
     /,
     *,
-    folder: Path | None,
+    location: config.StorageLocation | None,
     project: str | None,
     number: int | None,
     url: str | None,
@@ -63,19 +64,22 @@ def verify(
     save: Path | None,
     json: bool,
 ) -> None:
-    """Verify a log of a database, of a URL or of an export (DIR) against its signed checkpoints.
+    """Verify a log of a database, of a URL or of a copy (DIR) against its signed checkpoints.
+
+    DIR is what `audit export` or `serve --archive` wrote: for an archive, the folder of a project
+    in it, or s3://BUCKET/PREFIX/PROJECT.
 
     Every entry is hashed, and the tree and its root are computed again from the hashes. They must
     be what the checkpoint signs, and everything else that is stored about the log must agree with
     its entries. With --from, the log must continue the log that the earlier audit saw.
     """
-    _check_one_of(project, url, folder)
+    _check_one_of(project, url, location)
     findings = Findings()
     if project is not None:
         scope = audit_database.AuditScope(database, project, number)
         work = audit_database.verify(scope, key, since, findings)
-    elif folder is not None:
-        work = audit_tlog.verify_folder(folder, key, since, findings)
+    elif location is not None:
+        work = audit_tlog.verify_copy(location, key, since, findings)
     else:
         assert url is not None
         _warn_of_credential(ctx, url)

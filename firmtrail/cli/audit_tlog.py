@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from firmtrail import config
+from firmtrail.archive.layout import ArchiveSource
+from firmtrail.archive.stores import BucketStore
 from firmtrail.audit import source as tlog
-from firmtrail.audit.export import export, log_folders
+from firmtrail.audit.export import LOGS, export, log_folders
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import (
     CHECKPOINT,
@@ -21,12 +24,23 @@ from firmtrail.exits import CouldNotRun
 from firmtrail.publishing.checkpoint import BadNote, Checkpoint, read_key_line, verify_note
 
 
-async def verify_folder(
-    folder: Path, key: str | None, since: Path | None, findings: Findings
+async def verify_copy(
+    location: config.StorageLocation, key: str | None, since: Path | None, findings: Findings
 ) -> list[AuditSummary]:
-    """Verifies each log of an export. Without --key, the export's own key is used."""
-    sources = [DirectorySource(each) for each in log_folders(folder)]
+    """Verifies each log of an export or of an archive. Without --key, its own key is used."""
+    if isinstance(location, config.BucketUrl):
+        sources: Sequence[Source] = await _logs_of_bucket(BucketStore.at(location.url))
+    else:
+        sources = [DirectorySource(each) for each in log_folders(location)]
     return await _verify(sources, key, since, findings)
+
+
+async def _logs_of_bucket(store: BucketStore) -> list[ArchiveSource]:
+    """Returns the logs of a project by their numbers, or the one log that is there."""
+    numbers = sorted(int(each) for each in await store.folders(LOGS) if each.isdecimal())
+    return [ArchiveSource(store, f"{LOGS}/{number}") for number in numbers] or [
+        ArchiveSource(store)
+    ]
 
 
 async def verify_url(
@@ -68,10 +82,10 @@ async def _published(source: Source, keys: Sequence[str], findings: Findings) ->
 
 
 def _no_log(source: Source, missing: str) -> str:
-    if isinstance(source, DirectorySource):
+    if isinstance(source, DirectorySource | ArchiveSource):
         return (
             f"{source} contains no log, because it has no file {missing}: name a folder that "
-            "`firmtrail audit export` wrote."
+            "`firmtrail audit export` wrote, or a project's folder in an archive."
         )
     return (
         f"There is no log at {source}, because {missing} is missing there: --url must name a log, "

@@ -12,7 +12,7 @@ from firmtrail import config
 from firmtrail.cli import doctor_connections, doctor_stores, loop, output
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.checks import Check, Verdict
-from firmtrail.cli.settings import artifacts_option
+from firmtrail.cli.settings import archive_option, artifacts_option
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.recording.commit import AHEAD_MS_MAX, until_text
 from firmtrail.schema import health, migrations
@@ -25,6 +25,7 @@ STYLES = {"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red"}
 
 @click.command()
 @artifacts_option
+@archive_option
 @output.json_option
 @click.pass_obj
 @click.pass_context
@@ -33,13 +34,14 @@ def doctor(
     database: config.DatabaseUrl,
     *,
     artifacts: config.StorageLocation | None,
+    archive: config.StorageLocation | None,
     json: bool,
 ) -> None:
     """Check everything that the service depends on, without changing anything.
 
     The exit code is 1 if a check fails. A warning does not change the exit code.
     """
-    rows = [check._asdict() for check in loop.run(_all(database, artifacts))]
+    rows = [check._asdict() for check in loop.run(_all(database, artifacts, archive))]
     if json:
         output.show_json(rows)
     else:
@@ -49,7 +51,9 @@ def doctor(
 
 
 async def _all(
-    database: config.DatabaseUrl, artifacts: config.StorageLocation | None
+    database: config.DatabaseUrl,
+    artifacts: config.StorageLocation | None,
+    archive: config.StorageLocation | None,
 ) -> list[Check]:
     chosen = back_end(database)
     found = await chosen.checks_before_opening()
@@ -61,6 +65,8 @@ async def _all(
                 found += await chosen.checks_of(db)
                 if await migrations.is_usable(db):
                     found += await doctor_stores.outside(db, database, artifacts)
+                    if archive is not None:
+                        found.append(await doctor_stores.archived(db, archive))
         except Unavailable as error:
             found.append(Check("database", "fail", str(error)))
     return [*found, doctor_connections.limit()]

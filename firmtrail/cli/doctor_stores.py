@@ -1,14 +1,16 @@
-"""Checks what is outside the database, for `firmtrail doctor`: key, checkpoints and artifacts.
+"""Checks what is outside the database, for `firmtrail doctor`: key, checkpoints and stores.
 
-The locations of checkpoints and of artifacts are tried as a server tries them: it creates a file
-and removes it again, or asks a bucket to honour a condition.
+The locations of checkpoints, of artifacts and of the archive are tried as a server tries them: it
+creates a file and removes it again, or asks a bucket to honour a condition.
 """
 
 from pathlib import Path
 
 from firmtrail import config
+from firmtrail.archive import positions
+from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
-from firmtrail.cli.assembly import checkpoints_store
+from firmtrail.cli.assembly import checkpoints_store, location_name
 from firmtrail.cli.checks import Check
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.publishing import checkpoint, checkpoint_store, published, signing_key
@@ -100,3 +102,16 @@ async def _artifacts(location: config.StorageLocation | None) -> Check:
     except (Unavailable, OSError) as error:
         return Check("artifacts", "fail", str(error))
     return Check("artifacts", "ok", f"{location} can be written")
+
+
+async def archived(db: Database, location: config.StorageLocation) -> Check:
+    """Checks that the archive can be written, and says how much of the logs it lacks."""
+    try:
+        await store_at(location).check()
+    except (ArchiveRefused, OSError) as error:
+        return Check("archive", "fail", str(error))
+    lag = await positions.lag(db, location_name(location))
+    if lag.logs:
+        found = f"{location} lacks {lag.entries} events of {lag.logs} logs, which a server adds"
+        return Check("archive", "info", found)
+    return Check("archive", "ok", f"{location} has all full bundles of all logs")

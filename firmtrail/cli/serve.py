@@ -18,7 +18,14 @@ import click
 
 from firmtrail import config, environment
 from firmtrail.cli.numbers import Number, Whole
-from firmtrail.cli.settings import LOCATION, NETWORKS, PROTOCOLS, artifacts_option, one_location
+from firmtrail.cli.settings import (
+    LOCATION,
+    NETWORKS,
+    PROTOCOLS,
+    archive_option,
+    artifacts_option,
+    one_location,
+)
 from firmtrail.exits import CouldNotRun
 
 DEMO_PROJECT = "demo"
@@ -198,6 +205,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=Whole(min=1),
     help="The largest artifact that is accepted, in bytes.",
 )
+@archive_option
 @click.option("--instance", default="firmtrail", help="The name of this installation.")
 @click.pass_obj
 def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
@@ -253,6 +261,10 @@ def _serving(
         **settings,
     )
     _check_proxies(serving)
+    if serving.archive is not None and serving.no_publishing:
+        raise click.UsageError(
+            "--archive and --no-publishing exclude each other: an archive holds what is signed."
+        )
     if serving.workers > 1 and database.has_one_writer:
         raise click.UsageError("Only one process can serve an embedded database: use --workers 1.")
     return serving

@@ -41,6 +41,14 @@ artifacts_option = click.option(
 )
 """A command that serves in its own process reads the server's variable too."""
 
+archive_option = click.option(
+    "--archive",
+    type=LOCATION,
+    envvar="FIRMTRAIL_SERVE_ARCHIVE",
+    help="Copy the logs to this folder or s3://BUCKET/PREFIX, from which third parties can read "
+    "and audit them. Free texts are left out.",
+)
+
 
 def one_location(
     file: Path | None, location: config.StorageLocation | None

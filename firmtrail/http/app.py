@@ -18,6 +18,7 @@ from firmtrail import config
 from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
+from firmtrail.archive.archiver import Archiver
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
@@ -92,6 +93,7 @@ def services(
     recorder: Recorder,
     *,
     publisher: Publisher | None = None,
+    archiver: Archiver | None = None,
     followings: Sequence[Following[Any]] = (),
     folder: Path | None = None,
     metrics_folder: Path | None = None,
@@ -114,6 +116,8 @@ def services(
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
     builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
     own: list[Following[Any]] = [deliverer.following, TimeNotices(db, recorder).following]
+    if archiver is not None:
+        own.append(archiver.following)
     return Services(
         db=db,
         recorder=recorder,
@@ -132,6 +136,7 @@ def services(
         deliverer=deliverer,
         silence=Silence(db, recorder, access.seen),
         stores=Stores(publisher, options.get("artifacts")),
+        outdated=FleetTotals(db, archiver.location if archiver else None),
         **_limits(streams_max),
         **_readers(db),
         **options,
@@ -167,7 +172,6 @@ def _limits(streams_max: int) -> _Limits:
 class _Readers(TypedDict):
     """Names the fields of `Services` that need only the database."""
 
-    outdated: FleetTotals
     adoption: Adoption
     reads: Reads
     watch: Watch
@@ -181,7 +185,6 @@ class _Readers(TypedDict):
 
 def _readers(db: Database) -> _Readers:
     return {
-        "outdated": FleetTotals(db),
         "adoption": Adoption(db),
         "reads": Reads(db),
         "watch": Watch(db),

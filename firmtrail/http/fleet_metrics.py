@@ -13,6 +13,8 @@ from typing import NamedTuple
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
+from firmtrail.archive import positions
+from firmtrail.archive.positions import ArchiveLag
 from firmtrail.database.database import Database, NoSuchTable, Unavailable
 from firmtrail.eventstore import sizes
 from firmtrail.eventstore.sizes import LogTotals
@@ -35,7 +37,7 @@ MODELS_MAX = 1_000
 _SINCE = "Oldest time at which a release newer than some device's version appeared."
 
 
-type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag]
+type _Everywhere = tuple[OutdatedCounts, LogTotals, Lag, ArchiveLag | None]
 
 
 class _Model(NamedTuple):
@@ -48,8 +50,10 @@ class FleetTotals:
     """Caches the counts of outdated devices of all projects; reads them at most every 15 s. A
     failed read is not cached: the next scrape reads again."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, archive: str | None = None) -> None:
+        """`archive` names the archive in the database; None: there is none."""
         self._db = db
+        self._archive = archive
         self._reading: asyncio.Task[_Everywhere] | None = None
         self._stale_at_s = 0.0
 
@@ -57,7 +61,7 @@ class FleetTotals:
         """Returns the totals in Prometheus's text format. Returns nothing if the database does not
         answer in time, or if its tables are missing."""
         if self._reading is None or self._is_over(self._reading):
-            self._reading = asyncio.create_task(_everywhere(self._db))
+            self._reading = asyncio.create_task(_everywhere(self._db, self._archive))
             self._stale_at_s = monotonic() + CACHED_S
         try:
             found = await asyncio.wait_for(asyncio.shield(self._reading), WAIT_S)
@@ -88,11 +92,15 @@ def model_metrics(project: str, counts: Iterable[VersionCount], current: Current
     return text_of(_model_families(project, models[:MODELS_MAX], len(models[MODELS_MAX:])))
 
 
-async def _everywhere(db: Database) -> _Everywhere:
-    return await outdated.everywhere(db), await sizes.totals(db), await stored.lag(db)
+async def _everywhere(db: Database, archive: str | None) -> _Everywhere:
+    archive_lag = await positions.lag(db, archive) if archive is not None else None
+    totals = await outdated.everywhere(db), await sizes.totals(db), await stored.lag(db)
+    return (*totals, archive_lag)
 
 
-def _totals(behind: OutdatedCounts, logs: LogTotals, lag: Lag) -> list[Metric]:
+def _totals(
+    behind: OutdatedCounts, logs: LogTotals, lag: Lag, archive_lag: ArchiveLag | None
+) -> list[Metric]:
     since = GaugeMetricFamily("firmtrail_outdated_since_timestamp_seconds", _SINCE)
     if behind.since_ms is not None:
         since.add_metric([], behind.since_ms / 1000)
@@ -111,7 +119,17 @@ def _totals(behind: OutdatedCounts, logs: LogTotals, lag: Lag) -> list[Metric]:
         ),
         since,
         *_webhooks(lag),
+        *([] if archive_lag is None else [_archive(archive_lag)]),
     ]
+
+
+def _archive(lag: ArchiveLag) -> Metric:
+    return GaugeMetricFamily(
+        "firmtrail_archive_waiting_events",
+        "Number of events that could be in the archive and are not yet, over all logs. Without an "
+        "archive there is no value.",
+        lag.entries,
+    )
 
 
 def _webhooks(lag: Lag) -> list[Metric]:

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from tests.databases import opened
+from tests.end_to_end.archive_test import await_archived
 from tests.end_to_end.audit_test import audit, static_server, well
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
@@ -88,6 +89,23 @@ def test_go_reads_the_service_and_its_exports_across_growth(
             well(audit(database, "export", "--project", "acme", copy))
             assert accepted(client, url, key, seen) == server_checkpoint
             seen.write_text(server_checkpoint)
+
+
+def test_go_reads_an_archive_as_it_grows(
+    client: Path, database: str, serve: Serve, tmp_path: Path
+) -> None:
+    archive, seen = tmp_path / "archive", tmp_path / "seen"
+    server = serve(database, "--archive", str(archive))
+    issued = ("token", "create", "boss@example.org", "--project", "acme")
+    token = firmtrail(database, *issued).out.strip()
+    await_archived(database, str(archive / "acme" / "logs" / "1"), 257)
+    with static_server(archive / "acme" / "logs") as url:
+        accepted(client, f"{url}/1", (archive / "acme" / "logs" / "1" / "key").read_text())
+        for count, size in ((300, 256), (600, 512)):
+            post_reports(server, token, count)
+            await_archived(database, str(archive / "acme" / "logs" / "2"), size)
+            key = (archive / "acme" / "logs" / "2" / "key").read_text()
+            seen.write_text(accepted(client, f"{url}/2", key, *([seen] if seen.exists() else ())))
 
 
 def _published(client: Path, log: str, key: str, seen: Path) -> str:

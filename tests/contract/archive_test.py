@@ -1,0 +1,496 @@
+"""The archive holds what was signed and nothing else, and never gets shorter."""
+
+import asyncio
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmtrail import config
+from firmtrail.archive import archiver as archiving
+from firmtrail.archive import positions
+from firmtrail.archive.archiver import Archiver
+from firmtrail.archive.layout import ArchiveSource, folder_of
+from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, store_at
+from firmtrail.audit import source as tlog
+from firmtrail.audit.finding import Findings
+from firmtrail.audit.source import CHECKPOINT, KEY
+from firmtrail.audit.verify import ServedLog, verify
+from firmtrail.commands.continue_log import continue_log
+from firmtrail.database.database import Database
+from firmtrail.eventstore import tree
+from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.publishing.checkpoint import Checkpoint, key_line
+from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.publishing.publisher import Publisher
+from firmtrail.recording.recorder import Recorder
+from tests.databases import new_log, read
+from tests.fleet import receipts, register, report
+from tests.publishing import ACME, SIGNER, new_publisher
+from tests.s3 import BUCKET
+
+SECRET = "the pump leaks"
+KEY_LINE = key_line(SIGNER.verifier(ACME))
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> config.StorageLocation:
+    if request.param == "folder":
+        return tmp_path / "archive"
+    request.getfixturevalue("s3_client")
+    return config.BucketUrl(f"s3://{BUCKET}/archive")
+
+
+@pytest.fixture
+def store(location: config.StorageLocation) -> ArchiveStore:
+    return store_at(location)
+
+
+@pytest.fixture
+def publisher(db: Database, recorder: Recorder, tmp_path: Path) -> Publisher:
+    return new_publisher(db, tmp_path / "checkpoints", recorder.minimum_sizes)
+
+
+@pytest.fixture
+def archiver(db: Database, publisher: Publisher, store: ArchiveStore) -> Archiver:
+    return new_archiver(db, publisher, store)
+
+
+def new_archiver(db: Database, publisher: Publisher, store: ArchiveStore) -> Archiver:
+    return Archiver(db, publisher, store, location="here", is_alone=False)
+
+
+async def grow(recorder: Recorder, log_id: int, publisher: Publisher, events: int) -> None:
+    reports = (report(report_id=f"{random.random()}", detail=SECRET) for _ in range(events))
+    await receipts(recorder, log_id, *reports)
+    await publisher.following.catch_up()
+
+
+async def begin(recorder: Recorder, log_id: int, publisher: Publisher, events: int) -> None:
+    await register(recorder, log_id, "d1")
+    await grow(recorder, log_id, publisher, events - 1)
+
+
+async def audited(
+    store: ArchiveStore, name: LogName = ACME, earlier: Checkpoint | None = None
+) -> tuple[int, Findings]:
+    """Verifies a log of the archive; returns its size too."""
+    source, findings = ArchiveSource(store, folder_of(name)), Findings()
+    keys = [key_line(SIGNER.verifier(name))]
+    there = (await tlog.published(source, keys)).checkpoint
+    await verify(ServedLog(source, there, earlier), findings, lambda _: None)
+    return there.size, findings
+
+
+@pytest.mark.parametrize("events", [256, 300, 256 * 20 + 3])
+async def test_the_archive_is_a_whole_log_of_the_full_bundles(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    events: int,
+) -> None:
+    await begin(recorder, log_id, publisher, events)
+    await archiver.following.catch_up()
+    size, findings = await audited(store)
+    assert (size, findings.kept) == (events // 256 * 256, [])
+    source = ArchiveSource(store, folder_of(ACME))
+    there = await tlog.published(source)
+    assert there.checkpoint.root == await tree.root(db, log_id, size)
+    assert there.key == KEY_LINE
+    assert await positions.waiting(db, "here") == []
+    assert await positions.lag(db, "here") == (0, 0)
+
+
+async def test_less_than_a_bundle_is_not_archived(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    await begin(recorder, log_id, publisher, 255)
+    await archiver.following.catch_up()
+    assert await store.get(f"{folder_of(ACME)}/{CHECKPOINT}") is None
+    await grow(recorder, log_id, publisher, 1)
+    assert await positions.lag(db, "here") == (1, 256)
+    await archiver.following.catch_up()
+    assert (await audited(store))[0] == 256
+
+
+async def test_the_archive_grows_and_continues_what_an_auditor_saw(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    await begin(recorder, log_id, publisher, 10)
+    earlier = None
+    for events in (250, 600, 5_000, 1):
+        await grow(recorder, log_id, publisher, events)
+        await archiver.following.catch_up()
+        _, findings = await audited(store, earlier=earlier)
+        assert findings.kept == []
+        source = ArchiveSource(store, folder_of(ACME))
+        earlier = (await tlog.published(source)).checkpoint
+
+
+async def test_no_free_text_gets_into_the_archive(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    tmp_path: Path,
+    db: Database,
+) -> None:
+    await begin(recorder, log_id, publisher, 600)
+    await new_archiver(db, publisher, store_at(tmp_path / "a")).following.catch_up()
+    salts = [salt for [salt] in await read(db, "SELECT salt FROM texts LIMIT 500")]
+    assert salts
+    content = b"".join(path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file())
+    assert b'"detail"' in content  # its salted hash
+    assert SECRET.encode() not in content
+    assert not [salt for salt in salts if salt.encode() in content]
+
+
+async def test_a_closed_log_is_archived_to_its_end(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    await begin(recorder, log_id, publisher, 300)
+    await archiver.following.catch_up()
+    assert (await audited(store))[0] == 256
+    last = await publisher.served.newest_known(ACME)
+    assert last is not None
+    await continue_log(db, log_id, checkpoint=last.note, above=0, actor="system")
+    [[newest]] = await read(db, "SELECT max(log_id) FROM log_heads")
+    await publisher.following.catch_up()
+    await archiver.following.catch_up()
+    size, findings = await audited(store)
+    assert (size, findings.kept) == (300, [])
+    assert newest != log_id
+    await archiver.following.catch_up()
+    assert await positions.waiting(db, "here") == []
+
+
+async def test_a_step_that_was_interrupted_anywhere_is_repeated(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archiving, "STEP_BUNDLES", 2)
+    await begin(recorder, log_id, publisher, 256 * 5)
+    writes = 0
+    while writes < 40:
+        broken = Breaking(store, after=writes)
+        following = Archiver(db, publisher, broken, location="here", is_alone=True).following
+        await following.round()
+        if await store.get(f"{folder_of(ACME)}/{CHECKPOINT}") is not None:
+            assert (await audited(store))[1].kept == []
+        if following.problem is None:
+            break
+        assert following.problem == "no space"
+        writes += 1
+    assert writes > 2
+    size, findings = await audited(store)
+    assert (size, findings.kept) == (256 * 5, [])
+
+
+class Breaking:
+    """Fails all writes after some of them, as a full disk does."""
+
+    def __init__(self, store: ArchiveStore, after: int) -> None:
+        self._store = store
+        self._left = after
+        self.get, self.folders, self.check = store.get, store.folders, store.check
+
+    def _count(self) -> None:
+        if self._left == 0:
+            raise OSError("no space")
+        self._left -= 1
+
+    async def add(self, name: str, content: bytes) -> None:
+        self._count()
+        await self._store.add(name, content)
+
+    async def replace(self, name: str, before: bytes | None, after: bytes) -> bool:
+        self._count()
+        return await self._store.replace(name, before, after)
+
+
+async def test_several_servers_archive_one_log(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    store: ArchiveStore,
+) -> None:
+    servers = [new_archiver(db, publisher, store) for _ in range(4)]
+    await begin(recorder, log_id, publisher, 10)
+    for _ in range(3):
+        await grow(recorder, log_id, publisher, 700)
+        await asyncio.gather(*(each.following.round() for each in servers))
+    await servers[0].following.catch_up()
+    size, findings = await audited(store)
+    assert (size, findings.kept) == (2110 // 256 * 256, [])
+
+
+async def test_a_lease_of_another_process_is_respected_until_it_ends(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    await begin(recorder, log_id, publisher, 300)
+    [work] = await positions.waiting(db, "here")
+    assert await positions.take(db, work, ("here", "other"), is_alone=False)
+    await archiver.following.catch_up()
+    assert await store.get(f"{folder_of(ACME)}/{CHECKPOINT}") is None
+    await positions.release(db, work, ("here", "other"))
+    await archiver.following.catch_up()
+    assert (await audited(store))[0] == 256
+
+
+async def test_another_location_gets_all_of_the_log(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    tmp_path: Path,
+) -> None:
+    await begin(recorder, log_id, publisher, 600)
+    await archiver.following.catch_up()
+    other = store_at(tmp_path / "other")
+    there = Archiver(db, publisher, other, location="there", is_alone=False)
+    await there.following.catch_up()
+    assert (await audited(other))[0] == 512
+
+
+async def test_an_archive_that_was_emptied_is_filled_again_from_the_log(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "archive"
+    archiver = new_archiver(db, publisher, store_at(folder))
+    await begin(recorder, log_id, publisher, 600)
+    await archiver.following.catch_up()
+    shutil.rmtree(folder)
+    await grow(recorder, log_id, publisher, 256)
+    await archiver.following.catch_up()
+    size, findings = await audited(store_at(folder))
+    assert (size, findings.kept) == (768, [])
+
+
+type Harm = Callable[[dict[str, bytes]], None]
+
+
+def other_bundle(files: dict[str, bytes]) -> None:
+    name = "tile/entries/000"
+    files[name] = files[name].replace(b'"1.0.0"', b'"6.6.6"', 1)
+
+
+def no_tile(files: dict[str, bytes]) -> None:
+    del files["tile/0/001"]
+
+
+def no_bundle(files: dict[str, bytes]) -> None:
+    del files["tile/entries/001"]
+
+
+def other_tile(files: dict[str, bytes]) -> None:
+    files["tile/0/001"] = files["tile/0/001"][::-1]
+
+
+def shorter(files: dict[str, bytes]) -> None:
+    files["tile/entries/001"] = files["tile/entries/001"][:-1]
+
+
+HARMS: dict[str, tuple[Harm, str]] = {
+    "an entry is another": (other_bundle, "position 1"),
+    "a tile is missing": (no_tile, "tile/0/001"),
+    "a bundle is missing": (no_bundle, "tile/entries/001"),
+    "a tile is another": (other_tile, "position 256"),
+    "a bundle ends within an entry": (shorter, "tile/entries/001"),
+}
+
+
+class Files:
+    """Serves files from memory: a `Source`."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    async def get(self, path: str) -> bytes:
+        if path not in self.files:
+            raise tlog.Missing(path)
+        return self.files[path]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_an_audit_of_the_archive_finds_what_was_changed_in_it(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    harm: str,
+) -> None:
+    await begin(recorder, log_id, publisher, 600)
+    await archiver.following.catch_up()
+    change, where = HARMS[harm]
+    names = [CHECKPOINT, KEY, "tile/1/000.p/2"]
+    names += [f"tile/{level}/00{n}" for level in ("0", "entries") for n in range(2)]
+    source = ArchiveSource(store, folder_of(ACME))
+    copy = Files({name: await source.get(name) for name in names})
+    change(copy.files)
+    findings = Findings()
+    there = (await tlog.published(copy, [KEY_LINE])).checkpoint
+    await verify(ServedLog(copy, there), findings, lambda _: None)
+    assert where in {each.where for each in findings.kept}
+
+
+async def test_an_archive_with_another_checkpoint_is_refused_and_left_as_it_is(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    """Another history that the same key signed: a database was rolled back, and nobody noticed."""
+    await begin(recorder, log_id, publisher, 600)
+    from firmtrail.eventstore.proofs import TreeHead  # noqa: PLC0415
+
+    forked = SIGNER.sign(ACME, TreeHead(256, bytes(32))).note.encode()
+    name = f"{folder_of(ACME)}/{CHECKPOINT}"
+    await store.replace(name, None, forked)
+    await archiver.following.round()
+    assert archiver.following.problem is not None
+    assert "log acme/1: checkpoint: " in archiver.following.problem
+    assert await store.get(name) == forked
+    assert await store.get(f"{folder_of(ACME)}/tile/entries/001") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint\n"])
+async def test_an_archive_whose_checkpoint_is_none_is_refused(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    content: bytes,
+) -> None:
+    await begin(recorder, log_id, publisher, 256)
+    await store.replace(f"{folder_of(ACME)}/{CHECKPOINT}", None, content)
+    await archiver.following.round()
+    assert archiver.following.problem is not None
+
+
+async def test_an_archive_that_has_more_than_is_published_is_refused(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    await begin(recorder, log_id, publisher, 256)
+    from firmtrail.eventstore.proofs import TreeHead  # noqa: PLC0415
+
+    longer = SIGNER.sign(ACME, TreeHead(2560, bytes(32))).note.encode()
+    await store.replace(f"{folder_of(ACME)}/{CHECKPOINT}", None, longer)
+    await archiver.following.round()
+    assert archiver.following.problem == (
+        "log acme/1: the archive has 2560 entries, more than are published"
+    )
+
+
+async def test_a_tile_with_another_content_is_not_overwritten(
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    await begin(recorder, log_id, publisher, 300)
+    name = f"{folder_of(ACME)}/tile/entries/000"
+    await store.add(name, b"other")
+    await archiver.following.round()
+    assert archiver.following.problem is not None
+    assert "has another content than the log" in archiver.following.problem
+    assert await store.get(name) == b"other"
+    assert await store.get(f"{folder_of(ACME)}/{CHECKPOINT}") is None
+
+
+async def test_one_log_that_is_refused_keeps_no_other_from_the_archive(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+) -> None:
+    other = await new_log(db, "zenith")
+    await begin(recorder, log_id, publisher, 300)
+    await begin(recorder, other, publisher, 300)
+    await store.add(f"{folder_of(ACME)}/tile/entries/000", b"other")
+    await archiver.following.round()
+    assert list(archiver.refused) == [ACME]
+    assert (await audited(store, LogName("zenith", 1)))[0] == 256
+
+
+async def test_nothing_is_archived_of_entries_that_are_not_what_was_signed(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    store: ArchiveStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await begin(recorder, log_id, publisher, 300)
+    original = tree.bundle
+
+    async def altered(db: Any, log_id: int, number: int, width: int) -> bytes:
+        return (await original(db, log_id, number, width)).replace(b'"1.0.0"', b'"6.6.6"', 1)
+
+    monkeypatch.setattr(tree, "bundle", altered)
+    archiver = new_archiver(db, publisher, store)
+    await archiver.following.round()
+    assert archiver.following.problem is not None
+    assert await store.get(f"{folder_of(ACME)}/tile/entries/000") is None
+
+
+async def test_a_store_is_checked_and_writes_no_file_twice(store: ArchiveStore) -> None:
+    await store.check()
+    await store.check()
+    await store.add("a/b", b"one")
+    await store.add("a/b", b"one")
+    with pytest.raises(ArchiveRefused):
+        await store.add("a/b", b"two")
+    assert await store.get("a/b") == b"one"
+    assert await store.get("a/c") is None
+    assert not await store.replace("a/c", b"x", b"y")
+    assert await store.replace("a/c", None, b"x")
+    assert not await store.replace("a/c", None, b"y")
+    assert await store.replace("a/c", b"x", b"y")
+    assert await store.get("a/c") == b"y"
+    assert await store.folders("") == ["a"]
+    assert await store.folders("none") == []
+    assert TILE_WIDTH == 256

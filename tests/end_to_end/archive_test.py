@@ -1,0 +1,129 @@
+"""A server copies its logs to an archive, which is a whole log whenever the server is killed."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from firmtrail.publishing import signing_key
+from tests.end_to_end.audit_test import static_server
+from tests.end_to_end.cli_test import ask
+from tests.end_to_end.command import firmtrail, in_process
+from tests.end_to_end.conftest import Serve
+from tests.end_to_end.doctor_test import doctors
+from tests.end_to_end.processes import ENVIRONMENT, Server
+from tests.end_to_end.site import P, Site, new_site
+from tests.s3 import BUCKET
+
+WELL, FOUND_WRONG, COULD_NOT_RUN = 0, 1, 2
+KILLS = 3
+WITHIN_S = 60.0
+
+
+class Reporting:
+    """Reports of one device, on any server."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._sent = 0
+
+    def send(self, server: Server, count: int) -> None:
+        numbers = range(self._sent, self._sent + count)
+        self._sent += count
+        reports = [{"device": "d1", "version": "1.0.0", "report_id": f"r{n}"} for n in numbers]
+        status, answer = ask(f"{server.url}{P}/reports", self._site.admin, reports)
+        assert status == 201, answer
+
+
+def audited(database: str, *what: str) -> list[dict[str, object]]:
+    done = in_process(database, "audit", "verify", *what, "--json")
+    assert done.exit_code == WELL, done.out + done.said
+    logs: list[dict[str, object]] = done.json["logs"]
+    return logs
+
+
+def await_archived(database: str, where: str, entries: int) -> None:
+    """Waits until an audit of the archive's first log covers so many entries, and finds nothing."""
+    deadline = time.monotonic() + WITHIN_S
+    while True:
+        done = in_process(database, "audit", "verify", where, "--json")
+        if done.exit_code != COULD_NOT_RUN:  # else nothing is archived yet
+            assert done.exit_code == WELL, done.out
+            if done.json["logs"][0]["entries"] >= entries:
+                return
+        assert time.monotonic() < deadline, done.out + done.said
+        time.sleep(0.2)
+
+
+async def test_a_killed_server_leaves_a_whole_archive_and_continues_it(
+    serve: Serve, sqlite_url: str, tmp_path: Path
+) -> None:
+    reporting, archive = Reporting(await new_site(sqlite_url, ["d1"])), tmp_path / "archive"
+    server = serve(sqlite_url, "--archive", str(archive))
+    sent = 0
+    for _ in range(KILLS):
+        for _ in range(3):
+            reporting.send(server, 900)
+            sent += 900
+        server.kill()
+        if (archive / "acme" / "logs" / "1" / "checkpoint").exists():
+            audited(sqlite_url, str(archive / "acme"))
+        server.start()
+    await_archived(sqlite_url, str(archive / "acme"), sent // 256 * 256)
+    found = doctors(sqlite_url, "--archive", str(archive))["archive"]
+    assert found["verdict"] in {"ok", "info"}, found
+    assert b"firmtrail_archive_waiting_events" in ask(f"{server.url}/metrics")[1]
+    with static_server(archive / "acme" / "logs" / "1") as url:
+        audited(sqlite_url, "--url", url, "--key", str(archive / "acme" / "logs" / "1" / "key"))
+
+
+async def test_several_processes_archive_into_a_bucket(
+    serve: Serve,
+    postgres_url: str,
+    tmp_path: Path,
+    s3_client: object,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setitem(ENVIRONMENT, name, os.environ[name])
+    key = tmp_path / "key"
+    signing_key.create(key)
+    reporting, where = Reporting(await new_site(postgres_url, ["d1"])), f"s3://{BUCKET}/archive"
+    published = ("--signing-key-file", str(key), "--checkpoints-file", str(tmp_path / "points"))
+    server = serve(postgres_url, *published, "--archive", where, "--workers", "2")
+    for _ in range(4):
+        reporting.send(server, 700)
+    server.kill()
+    server.start()
+    await_archived(postgres_url, f"{where}/acme", 2800 // 256 * 256)
+    assert audited(postgres_url, f"{where}/acme/logs/1")
+
+
+def test_an_archive_needs_what_is_signed_and_a_place_to_write(
+    postgres_url: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    done = firmtrail(
+        postgres_url, "serve", "--no-publishing", "--archive", str(tmp_path / "archive")
+    )
+    assert (done.exit_code, "exclude each other" in done.said) == (2, True)
+    (tmp_path / "file").write_text("")
+    done = firmtrail(sqlite_url, "serve", "--port", "0", "--archive", str(tmp_path / "file"))
+    assert (done.exit_code, "is not a folder" in done.said) == (COULD_NOT_RUN, True), done.said
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_a_place_without_an_archive_is_named(
+    sqlite_url: str, tmp_path: Path, s3_client: object, kind: str
+) -> None:
+    where = str(tmp_path) if kind == "folder" else f"s3://{BUCKET}/none"
+    done = in_process(sqlite_url, "audit", "verify", where)
+    assert (done.exit_code, "contains no log" in done.said) == (COULD_NOT_RUN, True), done.said
+
+
+def test_the_doctor_names_an_archive_that_can_not_be_written(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert doctors(sqlite_url, "--archive", str(tmp_path / "file"))["archive"]["verdict"] == "fail"
+    assert "archive" not in doctors(sqlite_url)
