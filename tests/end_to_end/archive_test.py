@@ -56,10 +56,20 @@ def await_archived(database: str, where: str, entries: int) -> None:
         time.sleep(0.2)
 
 
-async def test_a_killed_server_leaves_a_whole_archive_and_continues_it(
-    serve: Serve, sqlite_url: str, tmp_path: Path
+@pytest.fixture
+async def on_sqlite(sqlite_url: str) -> Reporting:
+    return Reporting(await new_site(sqlite_url, ["d1"]))
+
+
+@pytest.fixture
+async def on_postgres(postgres_url: str) -> Reporting:
+    return Reporting(await new_site(postgres_url, ["d1"]))
+
+
+def test_a_killed_server_leaves_a_whole_archive_and_continues_it(
+    serve: Serve, sqlite_url: str, on_sqlite: Reporting, tmp_path: Path
 ) -> None:
-    reporting, archive = Reporting(await new_site(sqlite_url, ["d1"])), tmp_path / "archive"
+    reporting, archive = on_sqlite, tmp_path / "archive"
     server = serve(sqlite_url, "--archive", str(archive))
     sent = 0
     for _ in range(KILLS):
@@ -78,9 +88,10 @@ async def test_a_killed_server_leaves_a_whole_archive_and_continues_it(
         audited(sqlite_url, "--url", url, "--key", str(archive / "acme" / "logs" / "1" / "key"))
 
 
-async def test_several_processes_archive_into_a_bucket(
+def test_several_processes_archive_into_a_bucket(
     serve: Serve,
     postgres_url: str,
+    on_postgres: Reporting,
     tmp_path: Path,
     s3_client: object,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,7 +100,7 @@ async def test_several_processes_archive_into_a_bucket(
         monkeypatch.setitem(ENVIRONMENT, name, os.environ[name])
     key = tmp_path / "key"
     signing_key.create(key)
-    reporting, where = Reporting(await new_site(postgres_url, ["d1"])), f"s3://{BUCKET}/archive"
+    reporting, where = on_postgres, f"s3://{BUCKET}/archive"
     published = ("--signing-key-file", str(key), "--checkpoints-file", str(tmp_path / "points"))
     server = serve(postgres_url, *published, "--archive", where, "--workers", "2")
     for _ in range(4):
