@@ -55,8 +55,8 @@ LAYERS = {
     ),
     "http.routes": "config console http http.api protocols",
     "http.app": (
-        "access archive artifacts commands config console database followers http http.api "
-        "http.routes projections publishing rebuilding recording webhooks"
+        "access artifacts commands config console database followers http http.api http.routes "
+        "projections publishing rebuilding recording webhooks"
     ),
     "simulate": "events exits",
     "cli": (

@@ -18,7 +18,6 @@ from firmtrail import config
 from firmtrail.access.keys import Keys
 from firmtrail.access.lookup import Access
 from firmtrail.access.reads import Reads
-from firmtrail.archive.archiver import Archiver
 from firmtrail.artifacts import Artifacts
 from firmtrail.commands import once
 from firmtrail.commands.silence import Silence
@@ -93,8 +92,8 @@ def services(
     recorder: Recorder,
     *,
     publisher: Publisher | None = None,
-    archiver: Archiver | None = None,
     followings: Sequence[Following[Any]] = (),
+    archive: str | None = None,
     folder: Path | None = None,
     metrics_folder: Path | None = None,
     streams_max: int = config.STREAMS_MAX,
@@ -107,7 +106,7 @@ def services(
 ) -> Services:
     """Returns the services of a database for handlers. `folder` holds an embedded database, and
     `metrics_folder` the metrics that the processes of a server share. `followings` run next to the
-    publisher's."""
+    publisher's. `archive` names the archive that one of them writes."""
     metrics = Metrics(metrics_folder)
     clients = Clients(trusted_proxies, proxy_sockets)
     recorder.on_committed = metrics.work.committed
@@ -116,8 +115,6 @@ def services(
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
     builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
     own: list[Following[Any]] = [deliverer.following, TimeNotices(db, recorder).following]
-    if archiver is not None:
-        own.append(archiver.following)
     return Services(
         db=db,
         recorder=recorder,
@@ -136,7 +133,7 @@ def services(
         deliverer=deliverer,
         silence=Silence(db, recorder, access.seen),
         stores=Stores(publisher, options.get("artifacts")),
-        outdated=FleetTotals(db, archiver.location if archiver else None),
+        outdated=FleetTotals(db, archive),
         **_limits(streams_max),
         **_readers(db),
         **options,
