@@ -25,7 +25,9 @@ from firmtrail.commands.once import CommandAnswer, once
 from firmtrail.http import origin
 from firmtrail.http.call import AnyCall
 from firmtrail.http.errors import STREAM, Stale
+from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
+from firmtrail.rules.device import Refused
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
@@ -59,6 +61,17 @@ async def run_once(
     project's newest log, or on the log `log_id`."""
     answer = await once(call.services.recorder, log_id or call.log_id, call.key, command)
     return json(answer.status, answer.body, NO_STORE)
+
+
+async def refused_once(call: AnyCall, refused: Refused) -> web.Response:
+    """Answers a refusal that was found before the command began: the refusal is kept for the
+    Idempotency-Key, as the command's own would be, and a request that was answered before gets its
+    first answer."""
+
+    async def refuse(_commit: Commit) -> CommandAnswer:
+        raise refused
+
+    return await run_once(call, refuse)
 
 
 def no_content() -> web.Response:

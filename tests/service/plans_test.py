@@ -208,6 +208,27 @@ async def test_a_rollout_waits_until_another_member_approves(fleet: Site) -> Non
     assert (again.status, again.json["code"]) == (409, "not_waiting")
 
 
+@pytest.mark.parametrize("approvals", [0, 1])
+@pytest.mark.parametrize("more", [{}, {"dry_run": True}])
+async def test_a_refused_start_stays_refused_for_its_key(
+    fleet: Site, approvals: int, more: dict[str, Any]
+) -> None:
+    await set_up(fleet, approvals=approvals)
+    release = {"model": "m", "version": "9.0.0"}
+    key = {"Idempotency-Key": "k"}
+
+    async def start() -> tuple[int, str]:
+        body = {**release, **more}
+        answer = await fleet.call(
+            "POST", f"{P}/rollouts", caller="operator", json=body, headers=key
+        )
+        return answer.status, answer.json.get("code")
+
+    assert await start() == (422, "unknown_release")
+    await post(fleet, "releases", release)
+    assert await start() == (422, "unknown_release")
+
+
 async def test_a_rejected_rollout_has_ended(fleet: Site) -> None:
     await set_up(fleet, approvals=2)
     rollout = await roll_out(fleet)

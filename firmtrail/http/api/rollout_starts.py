@@ -143,10 +143,14 @@ def both(cohort: str | None, tag: str | None) -> BrokenRule | None:
 
 async def post_rollout(call: Call[Any, WantedRollout]) -> web.Response:
     """Roll a release out to a model, a cohort or a tag; or only count the devices."""
-    wanted = wanted_of(call, call.body)
+    try:
+        wanted = wanted_of(call, call.body)
+        if not call.body.dry_run:
+            wanted = await with_approvals(call, wanted)
+    except Refused as refused:
+        return await respond.refused_once(call, refused)
     if call.body.dry_run:
         return await _dry(call, partial(_try_rollout, call, wanted))
-    wanted = await with_approvals(call, wanted)
     start = commands.start(wanted, actor=call.caller.actor)
     return await _started(call, start, partial(_shown_started, call))
 
@@ -212,7 +216,10 @@ async def _dry(call: AnyCall, look: Callable[[], Awaitable[msgspec.Struct]]) -> 
     known = await kept(call.services.db, call.key)
     if known is not None:
         return respond.json(known.status, known.body, respond.NO_STORE)
-    would_be = await look()
+    try:
+        would_be = await look()
+    except Refused as refused:
+        return await respond.refused_once(call, refused)
     if call.key is None:
         return respond.json(200, would_be)
 
