@@ -6,9 +6,9 @@ device or project exists. The same holds on a gateway's route, whose path names 
 route of users, a device credential gets 403, whatever the path names. For a person that is not a
 member, the path's project does not exist: the answer is 404.
 
-A request without any other credential may carry a client certificate (`http/certificates.py`). It
-gets the answers of a device's secret: 401 on a path of devices that is not its own, 403 on a route
-of users.
+A request without any other credential, and without an Authorization header, may carry a client
+certificate (`http/certificates.py`). It gets the answers of a device's secret: 401 on a path of
+devices that is not its own, 403 on a route of users.
 
 A route of another protocol says where its requests carry the credential, the project and the device
 (`callers.Presented`). All the above holds for it as well.
@@ -66,9 +66,11 @@ def _by_certificate(
     async def authenticate(
         request: web.Request, wanted: callers.RouteAccess, asked: Presented
     ) -> Caller:
-        """Finds the caller of a request without another credential. Raises `Unauthorized`, or
-        `Forbidden` for a certificate on a route of users."""
-        names = certificates.names(request)
+        """Finds the caller of a request without another credential, and without an Authorization
+        header of another scheme. Raises `Unauthorized`, or `Forbidden` for a certificate on a route
+        of users."""
+        has_other = hdrs.AUTHORIZATION in request.headers
+        names = None if has_other else certificates.names(request)
         if names is None:
             raise Unauthorized
         if not isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess):

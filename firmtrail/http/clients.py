@@ -69,8 +69,6 @@ class Clients:
 
     def scheme(self, request: web.BaseRequest) -> str:
         """Returns the scheme that the client uses: `http` or `https`."""
-        if not self._trusted:
-            return request.scheme
         return self._reported_scheme(request, self._proxies(request)) or request.scheme
 
     def host(self, request: web.BaseRequest) -> str:

@@ -105,6 +105,18 @@ def test_the_socket_of_a_killed_server_is_replaced_and_no_others(
     assert curl("--unix-socket", str(proxies), "http://x/healthz") == "200"
 
 
+def test_a_proxy_on_a_unix_socket_says_which_scheme_its_clients_use(
+    serve: Serve, sqlite_url: str, tmp_path: Path
+) -> None:
+    proxies = tmp_path / "proxies.sock"
+    serve(sqlite_url, "--unix-socket", str(proxies))
+    command = ["curl", "-s", "--max-time", "20", "--unix-socket", str(proxies), "-i"]
+    for scheme, is_strict in (("https", True), ("http", False)):
+        sent = [*command, "-H", f"X-Forwarded-Proto: {scheme}", "http://out.example/healthz"]
+        answer = subprocess.run(sent, capture_output=True, text=True, check=True).stdout
+        assert ("Strict-Transport-Security" in answer) is is_strict
+
+
 ACTIVATED = """\
 import os, socket, sys
 for n, fd in enumerate(map(int, sys.argv[1].split(","))):

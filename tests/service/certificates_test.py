@@ -154,6 +154,16 @@ async def test_another_credential_counts_before_a_certificate(proxied: Site) -> 
         assert answer.status == expected
 
 
+async def test_a_certificate_does_not_count_next_to_an_authorization_of_any_form(
+    proxied: Site,
+) -> None:
+    for value in ("Foo x", "", "Bearer", "Basic", "Basic !", "Basic Og==", "Negotiate abc"):
+        for path in (f"{D}/update", "/acme/controller/v1/d1", f"{P}/devices"):
+            headers = {HEADER: OWN, "Authorization": value}
+            answer = await proxied.call("GET", path, headers=headers)
+            assert answer.status == 401, (value, path)
+
+
 async def test_a_header_from_no_trusted_proxy_is_nothing(site: Site) -> None:
     await set_pattern(site, PATTERN)
     async for direct in served(site, "10.0.0.0/8"):
