@@ -12,7 +12,7 @@ from firmtrail.events.webhooks import WebhookAdded, WebhookChanged, WebhookRemov
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
 from firmtrail.rules.device import Refused
-from firmtrail.webhooks import signature, stored
+from firmtrail.webhooks import kept_notices, signature, stored
 from firmtrail.webhooks.stored import Names, Webhook
 from firmtrail.webhooks.targets import target_of
 
@@ -118,8 +118,8 @@ def renew_secret(webhook_id: str, *, actor: str) -> LogCommand[Webhook]:
 
 
 def redeliver(webhook_id: str, position: int) -> LogCommand[Webhook]:
-    """Sends everything from this position of the log on. Raises `Refused` for a position after the
-    log's end."""
+    """Sends everything from this position of the log on; from the end of the log, nothing that was
+    recorded or noticed before. Raises `Refused` for a position after the log's end."""
 
     async def command(commit: Commit) -> Webhook:
         await _one(commit, webhook_id)
@@ -128,6 +128,8 @@ def redeliver(webhook_id: str, position: int) -> LogCommand[Webhook]:
             detail = f"The log ends before position {draft.size}."
             raise Refused("invalid", detail, status=422, member="from")
         await commit.run(stored.move(draft.project, webhook_id, draft.log_id, position))
+        if position == draft.size:
+            await commit.run(kept_notices.skipping(draft.project, webhook_id))
         return await _one(commit, webhook_id)
 
     return command

@@ -69,6 +69,11 @@ UPDATE webhook_notices
 SET delivered = 1
 WHERE project = $1 AND webhook_id = $2 AND message_id = $3"""
 
+_SKIP_NOTICES = """\
+UPDATE webhook_notices
+SET delivered = 1
+WHERE project = $1 AND webhook_id = $2 AND delivered = 0"""
+
 
 async def notified(db: Database, after: tuple[str, str]) -> list[NotifiedWebhook]:
     """Returns a page of the webhooks that want notices, after this (project, webhook id)."""
@@ -95,6 +100,11 @@ async def waiting_notices(db: Database, key: tuple[str, str]) -> list[WaitingNot
 async def end_notice(db: Database, key: tuple[str, str], message_id: str) -> None:
     async with db.transaction() as tx:
         await tx.run(Statement(_DELIVERED_NOTICE, (*key, message_id)))
+
+
+def skipping(project: str, webhook_id: str) -> Statement:
+    """Ends the notices of a webhook that wait: they are never sent."""
+    return Statement(_SKIP_NOTICES, (project, webhook_id))
 
 
 async def forget(db: Database) -> None:

@@ -2,24 +2,36 @@
 
 A receiver has `TIMEOUT_S` to answer. At most `EXCERPT_BYTES` of its answer are read, and no
 redirect is followed: its target was not checked, and an answer that is no 2xx is a failure.
+
+A receiver may be hostile. Its answer is read in parts so small that none occupies the event loop
+for long, and a receiver that sends more than a few interim answers gets no further.
 """
 
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from time import monotonic, time
-from typing import NamedTuple
+from typing import Any, NamedTuple, override
 
 from aiohttp import (
+    ClientConnectorDNSError,
+    ClientConnectorError,
     ClientError,
     ClientResponse,
+    ClientResponseError,
     ClientSession,
+    ClientSSLError,
     ClientTimeout,
     DummyCookieJar,
     TCPConnector,
 )
+from aiohttp.http import HttpProcessingError
 
 from firmtrail import __version__
 from firmtrail.webhooks import signature
-from firmtrail.webhooks.look_ups import LookUps
+from firmtrail.webhooks.look_ups import LookUps, TooManyLookUps
 from firmtrail.webhooks.targets import (
     AllowedTargets,
     CheckedResolver,
@@ -33,6 +45,12 @@ TIMEOUT_S = 15
 EXCERPT_BYTES = 512
 CONNECTIONS_MAX = 200
 """Limits the connections to receivers, for one process."""
+
+INTERIM_MAX = 10
+"""Limits the interim answers (1xx) to one request. A receiver without a reason sends none."""
+RECEIVE_BYTES = 8 * 1024
+"""Limits what the kernel keeps of an answer (Linux takes twice as much), so the size of the parts
+that are read."""
 
 GONE = 410
 """The status by which a receiver says that it wants nothing more."""
@@ -64,11 +82,14 @@ class Outcome(NamedTuple):
     """Says why it failed; None: the receiver has the message."""
     excerpt: str = ""
     """The beginning of the answer's body."""
+    retry_after_s: float = 0
+    """How long the receiver asks not to be tried again; 0: it does not ask."""
 
 
 class _Answer(NamedTuple):
     status: int
     excerpt: str
+    retry_after_s: float
 
 
 class Sender:
@@ -91,8 +112,8 @@ class Sender:
         except (ClientError, OSError, ValueError) as failure:
             error = _reason(failure)
         duration_ms = int((monotonic() - began_s) * 1000)
-        status, excerpt = answer or (None, "")
-        return Outcome(int(at_s * 1000), duration_ms, status, error, excerpt)
+        status, excerpt, retry_after_s = answer or (None, "", 0)
+        return Outcome(int(at_s * 1000), duration_ms, status, error, excerpt, retry_after_s)
 
     async def check(self, target: Target) -> None:
         """Looks a receiver up. Raises `TargetRefused` if it may not be reached, and OSError if it
@@ -119,7 +140,8 @@ class Sender:
             target.url, data=message.body, headers=headers, allow_redirects=False
         )
         async with sending as response:
-            return _Answer(response.status, await _excerpt(response))
+            excerpt = await _excerpt(response)
+        return _Answer(response.status, excerpt, retry_after_s(response.headers))
 
     def _session(self, scheme: str) -> ClientSession:
         """Returns the session of a scheme: which addresses are allowed depends on it."""
@@ -128,9 +150,11 @@ class Sender:
                 resolver=self._resolver(scheme),
                 limit=CONNECTIONS_MAX,
                 use_dns_cache=False,
+                socket_factory=_small_socket,
             )
             self._sessions[scheme] = ClientSession(
                 connector=connector,
+                response_class=_BoundedResponse,
                 timeout=ClientTimeout(total=TIMEOUT_S),
                 cookie_jar=DummyCookieJar(),
                 auto_decompress=False,
@@ -139,6 +163,49 @@ class Sender:
 
     def _resolver(self, scheme: str) -> CheckedResolver:
         return CheckedResolver(self.allowed, self._look_ups, scheme)
+
+
+class _BoundedResponse(ClientResponse):
+    """Reads an answer with at most `INTERIM_MAX` interim answers before it. aiohttp reads any
+    number of them, and never yields to the event loop while there are more."""
+
+    @override
+    async def start(self, connection: Any) -> ClientResponse:
+        protocol, count = connection.protocol, 0
+        read = protocol.read
+
+        async def read_next() -> Any:
+            nonlocal count
+            count += 1
+            if count > INTERIM_MAX + 1:
+                raise HttpProcessingError(message="more than a few interim answers (1xx)")
+            return await read()
+
+        protocol.read = read_next
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
+
+
+def _small_socket(address: Any) -> socket.socket:
+    """Makes a socket that is received from in small parts."""
+    family, kind, proto, *_ = address
+    made = socket.socket(family, kind, proto)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+    return made
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float:
+    """Returns the seconds that Retry-After asks for (RFC 9110, 10.2.3); 0 if it asks for none."""
+    text = headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:10])
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0
+    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 async def _excerpt(response: ClientResponse) -> str:
@@ -160,7 +227,19 @@ def _fault_of(status: int) -> str | None:
 
 
 def _reason(failure: Exception) -> str:
-    """Returns why there was no answer; a refusal of the target stands in the cause."""
-    cause = failure.__cause__
-    known = cause if isinstance(cause, TargetRefused) else failure
-    return str(known)[:500] or type(known).__name__
+    """Returns why there was no answer; a refusal of the target stands in the cause. It names no
+    address and no path of the receiver."""
+    match failure:
+        case ClientConnectorDNSError(os_error=TargetRefused() | TooManyLookUps() as refused):
+            reason = str(refused)
+        case ClientConnectorDNSError(host=host):
+            reason = f"The host {host} was not found."
+        case ClientSSLError():
+            reason = str(failure)
+        case ClientConnectorError(host=host, port=port, os_error=OSError(errno=int(number))):
+            reason = f"There was no connection to {host}:{port}: {os.strerror(number)}."
+        case ClientResponseError(message=message):
+            reason = f"The answer can't be read: {message}"
+        case _:
+            reason = str(failure)
+    return reason[:500] or type(failure).__name__

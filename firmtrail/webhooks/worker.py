@@ -3,8 +3,9 @@
 The position moves after the receiver has accepted a message, and is saved with the attempts, at
 most every `SAVE_S`. A crash repeats what was sent since then, and loses nothing. A failure is tried
 again after a moment, which hides a short fault; then the position is saved, the lease ends, and the
-next attempt is made after a pause that doubles up to an hour. A webhook that failed for a day, or
-whose receiver answers 410, is disabled.
+next attempt is made after a pause that doubles up to an hour. A receiver that sends Retry-After is
+not tried before, or for an hour. A webhook that failed for a day, or whose receiver answers 410, is
+disabled.
 """
 
 import asyncio
@@ -180,7 +181,8 @@ class WebhookWorker:
             if outcome.error is None:
                 self._delivered_at_ms, self._failures = outcome.at_ms, 0
                 return
-            if outcome.status == GONE or pause is None or self._failures:
+            has_reason_to_wait = outcome.status == GONE or outcome.retry_after_s > 0
+            if has_reason_to_wait or pause is None or self._failures:
                 break
             await asyncio.sleep(pause)
         self._failures += 1
@@ -195,15 +197,17 @@ class WebhookWorker:
         return outcome
 
     async def _fail(self, outcome: Outcome) -> None:
-        saved = await self._write(error=outcome.error, pause_ms=self._pause_ms(), is_over=True)
+        pause_ms = self._pause_ms(outcome.retry_after_s)
+        saved = await self._write(error=outcome.error, pause_ms=pause_ms, is_over=True)
         is_gone = outcome.status == GONE
         since_ms = saved.failing_since_ms
         if is_gone or (since_ms is not None and saved.now_ms - since_ms >= FAILING_MS_MAX):
             await self._disable("gone" if is_gone else "failing")
         raise _Over
 
-    def _pause_ms(self) -> int:
-        return int(pause_s(self._failures) * 1000)
+    def _pause_ms(self, retry_after_s: float = 0) -> int:
+        wanted_s = min(retry_after_s, PAUSE_S_MAX)
+        return int(max(pause_s(self._failures), wanted_s) * 1000)
 
     async def _disable(self, reason: str) -> None:
         [newest] = await log.newest(self._sending.db, self._webhook.project)
@@ -241,7 +245,18 @@ class WebhookWorker:
 
 def row_of(message: Message, outcome: Outcome, attempt: int) -> DeliveryRow:
     """Returns an attempt as it is kept; it gets its number when it is written."""
-    return DeliveryRow(0, message.message_id, message.position, message.type, attempt, *outcome)
+    return DeliveryRow(
+        number=0,
+        message_id=message.message_id,
+        position=message.position,
+        type=message.type,
+        attempt=attempt,
+        at_ms=outcome.at_ms,
+        duration_ms=outcome.duration_ms,
+        status=outcome.status,
+        error=outcome.error,
+        excerpt=outcome.excerpt,
+    )
 
 
 def disable(webhook: Webhook, reason: str) -> LogCommand[None]:

@@ -32,6 +32,8 @@ class Receiver:
     def __init__(self) -> None:
         self.got: list[Delivered] = []
         self.answers: list[tuple[int, str]] = []
+        self.headers: dict[str, str] = {}
+        """The headers of the answers in `answers`."""
         self.url = ""
         self.delay_s = 0.0
 
@@ -40,7 +42,7 @@ class Receiver:
         found = Delivered(dict(request.headers), await request.read())
         if self.answers:
             status, text = self.answers.pop(0)
-            return web.Response(status=status, text=text)
+            return web.Response(status=status, text=text, headers=self.headers)
         self.got.append(found)
         return web.Response(text="thanks")
 
