@@ -260,6 +260,8 @@ class Serving:
     """The networks that webhooks may reach although they are not public."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
+    read_database: Cluster | None = None
+    """A standby of the database that answers reads of lists, pages and the log."""
     traces: str | None = None
     """The collector that a span of each request is sent to."""
     metrics_folder: Path | None = None
@@ -314,6 +316,20 @@ def database(url: str) -> DatabaseUrl:
         raise BadSetting(
             f"the path of its socket, {found.socket}, is longer than {SOCKET_PATH_BYTES_MAX} "
             "bytes; a path relative to the current folder may be shorter"
+        )
+    return found
+
+
+def read_database(url: str) -> Cluster:
+    """Reads the URL of a standby that answers reads. Raises `BadSetting`."""
+    found = database(url)
+    if not isinstance(found, Cluster):
+        raise BadSetting("it must be postgresql://USER@HOST/DATABASE, the URL of a standby")
+    hosts = parse_qs(urlsplit(url).query).get("host", [])
+    if "," in urlsplit(url).netloc or "," in "".join(hosts) or len(hosts) > 1:
+        raise BadSetting(
+            "it must name one host: the next connection of several could lead to a standby that "
+            "has less"
         )
     return found
 

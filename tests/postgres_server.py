@@ -225,6 +225,9 @@ class Standby(PostgresServer):
             *("--host", self._primary.folder, "--username=postgres", "--pgdata", self._data),
             **_unprivileged(),
         )
+        # What pg_basebackup wrote has options that another libpq of this machine may not know.
+        with (self._data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"primary_conninfo = 'host={self._primary.folder} user=postgres'\n")
 
 
 def _shared_folder() -> Path:

@@ -7,7 +7,7 @@ too (sessions.py).
 from typing import NamedTuple
 
 from firmtrail.access import credentials, sessions
-from firmtrail.database.database import Database, Statement
+from firmtrail.database.database import Reader, Statement
 
 LOGIN_MS = 24 * 3600 * 1000
 """The lifetime of a login."""
@@ -96,7 +96,7 @@ def forget_expired_logins(actor_id: str, now_ms: int) -> Statement:
 
 
 async def living(
-    db: Database, actor_id: str, now_ms: int, *, after: str = "", limit: int
+    db: Reader, actor_id: str, now_ms: int, *, after: str = "", limit: int
 ) -> list[LoginSession]:
     """Returns a user's living logins, ordered by id."""
     rows = await db.read(Statement(_LOGINS, (actor_id, now_ms, after, limit)))

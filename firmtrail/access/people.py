@@ -126,7 +126,7 @@ async def by_id(db: Database, actor_id: str) -> Account | None:
     return _user(await db.read(Statement(_BY_ID, (actor_id,))))
 
 
-async def emails(db: Database, actor_ids: Iterable[str]) -> dict[str, str]:
+async def emails(db: Reader, actor_ids: Iterable[str]) -> dict[str, str]:
     """Returns the addresses of these users; an erased user has none."""
     given = Given("actor_id text", [(each,) for each in sorted(actor_ids)])
     rows = await db.read(Statement(_EMAILS, (), given))
@@ -158,13 +158,13 @@ async def role_of(db: Database, project: str, actor_id: str) -> Role | None:
     return rows[0][0] if rows else None
 
 
-async def members(db: Database, project: str, *, after: str = "", limit: int) -> list[Membership]:
+async def members(db: Reader, project: str, *, after: str = "", limit: int) -> list[Membership]:
     """Returns the members whose ids follow `after`, ordered by id."""
     rows = await db.read(Statement(_PAGE, (project, after, limit)))
     return [Membership(*row) for row in rows]
 
 
-async def members_count(db: Database, project: str) -> int:
+async def members_count(db: Reader, project: str) -> int:
     [[count]] = await db.read(Statement(_COUNT, (project,)))
     return int(count)
 

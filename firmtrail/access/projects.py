@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from firmtrail.access.roles import Role
-from firmtrail.database.database import Database, Statement
+from firmtrail.database.database import Database, Reader, Statement
 
 
 class ProjectRow(NamedTuple):
@@ -66,26 +66,26 @@ async def is_there(db: Database, project: str) -> bool:
     return bool(await db.read(Statement(_ONE, (project,))))
 
 
-async def page(db: Database, *, after: str = "", limit: int) -> list[ProjectRow]:
+async def page(db: Reader, *, after: str = "", limit: int) -> list[ProjectRow]:
     """Returns the projects whose names follow `after`, ordered by name."""
     return [ProjectRow(*row) for row in await db.read(Statement(_ALL, (after, limit)))]
 
 
 async def page_of_member(
-    db: Database, actor_id: str, only: str | None, *, after: str = "", limit: int
+    db: Reader, actor_id: str, only: str | None, *, after: str = "", limit: int
 ) -> list[ProjectRow]:
     """Returns the projects of the user that follow `after`, by name; or of them the one `only`."""
     rows = await db.read(Statement(_OF_MEMBER, (actor_id, only, after, limit)))
     return [ProjectRow(*row) for row in rows]
 
 
-async def count(db: Database) -> int:
+async def count(db: Reader) -> int:
 
     [[projects]] = await db.read(Statement(_COUNT))
     return int(projects)
 
 
-async def count_of_member(db: Database, actor_id: str, only: str | None) -> int:
+async def count_of_member(db: Reader, actor_id: str, only: str | None) -> int:
     """Returns how many projects all pages of `page_of_member` have."""
     [[projects]] = await db.read(Statement(_COUNT_OF_MEMBER, (actor_id, only)))
     return int(projects)

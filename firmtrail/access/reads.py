@@ -22,7 +22,15 @@ from cachetools import LRUCache, TTLCache
 
 from firmtrail.access.batches import BatchWriter
 from firmtrail.database.coalesce import Coalescer
-from firmtrail.database.database import Database, Given, Script, Statement, Unavailable, Value
+from firmtrail.database.database import (
+    Database,
+    Given,
+    Reader,
+    Script,
+    Statement,
+    Unavailable,
+    Value,
+)
 from firmtrail.eventstore import chain
 
 AGAIN_AFTER_S = 60
@@ -239,7 +247,7 @@ async def logs_to_seal(db: Database, before_ms: int) -> list[int]:
 
 
 async def page(
-    db: Database, which: ReadFilter, *, after: tuple[int, str] | None = None, limit: int
+    db: Reader, which: ReadFilter, *, after: tuple[int, str] | None = None, limit: int
 ) -> list[Read]:
     """Returns the records that follow `after`, a (time, request id), the newest first."""
     arguments = (which.project, which.since_ms, *(after or (which.until_ms, "")), limit)
@@ -250,7 +258,7 @@ async def page(
     return [Read(*row) for row in rows]
 
 
-async def count(db: Database, which: ReadFilter) -> int:
+async def count(db: Reader, which: ReadFilter) -> int:
     arguments = (which.project, which.since_ms, which.until_ms)
     if which.actor is None:
         counted = await db.read(Statement(_COUNT, arguments))

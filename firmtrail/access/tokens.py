@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from firmtrail.access import credentials, sessions
 from firmtrail.access.roles import Role
-from firmtrail.database.database import Database, Given, Row, Statement
+from firmtrail.database.database import Database, Given, Reader, Row, Statement
 
 
 class Token(NamedTuple):
@@ -252,20 +252,20 @@ def forget_in(project: str, actor_id: str) -> Statement:
 
 
 async def page(
-    db: Database, actor_id: str, project: str | None, *, after: str = "", limit: int
+    db: Reader, actor_id: str, project: str | None, *, after: str = "", limit: int
 ) -> list[Token]:
     """Returns a user's API tokens that are not revoked, ordered by id: of `project`, or of all."""
     rows = await db.read(Statement(_PAGE, (actor_id, project, after, limit)))
     return [_token(row) for row in rows]
 
 
-async def count(db: Database, actor_id: str, project: str | None) -> int:
+async def count(db: Reader, actor_id: str, project: str | None) -> int:
     """Returns how many tokens all pages of `page` have."""
     [[tokens]] = await db.read(Statement(_COUNT, (actor_id, project)))
     return int(tokens)
 
 
-async def one(db: Database, actor_id: str, project: str | None, token_id: str) -> Token | None:
+async def one(db: Reader, actor_id: str, project: str | None, token_id: str) -> Token | None:
     """Returns the token of this id if it is one of those that `page` returns."""
     rows = await db.read(Statement(_ONE, (actor_id, project, token_id)))
     return _token(rows[0]) if rows else None
@@ -277,7 +277,7 @@ def _token(row: Row) -> Token:
 
 
 async def page_of_members(
-    db: Database, project: str, now_ms: int, *, after: str = "", limit: int
+    db: Reader, project: str, now_ms: int, *, after: str = "", limit: int
 ) -> list[MemberToken]:
     """Returns the living tokens of a project and the logins of its members, ordered by id."""
     rows = await db.read(Statement(_PAGE_OF_MEMBERS, (project, now_ms, after, limit)))
@@ -292,13 +292,13 @@ async def one_of_members(
     return MemberToken(*rows[0]) if rows else None
 
 
-async def count_of_members(db: Database, project: str, now_ms: int) -> int:
+async def count_of_members(db: Reader, project: str, now_ms: int) -> int:
     """Returns how many rows all pages of `page_of_members` have."""
     [[total]] = await db.read(Statement(_COUNT_OF_MEMBERS, (project, now_ms)))
     return int(total)
 
 
-async def named(db: Database, token_ids: Iterable[str]) -> dict[str, NamedToken]:
+async def named(db: Reader, token_ids: Iterable[str]) -> dict[str, NamedToken]:
     """Returns the names of these tokens; one whose holder was erased has none."""
     given = Given("token_id text", [(each,) for each in sorted(token_ids)])
     rows = await db.read(Statement(_NAMED, (), given))

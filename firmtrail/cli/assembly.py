@@ -20,8 +20,10 @@ from firmtrail.access.lookup import Access
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
+from firmtrail.cli import cluster
 from firmtrail.commands import demo, demo_fleet, demo_life
 from firmtrail.database.database import Database, NoSuchTable
+from firmtrail.database.standby import Standby
 from firmtrail.exits import CouldNotRun
 from firmtrail.http import app
 from firmtrail.http.call import Services
@@ -57,11 +59,15 @@ async def services(
     archiver = await _archiver(db, serving, publisher)
     hasher, recorder = Hasher(), Recorder(db, minimum_sizes)
     traces = _traces(serving)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        standby = await stack.enter_async_context(_standby(db, serving))
+        ending = _ending(recorder, hasher, publisher, traces)
+        await stack.enter_async_context(ending)
         yield app.services(
             db,
             Access(db, hasher, local_socket=local_socket),
             recorder,
+            standby=standby,
             publisher=publisher,
             followings=[archiver.following] if archiver else [],
             archive=archiver.location if archiver else None,
@@ -84,6 +90,18 @@ async def services(
             webhooks_allow=serving.webhooks_allow,
             traces=traces,
         )
+
+
+@contextlib.asynccontextmanager
+async def _ending(
+    recorder: Recorder,
+    hasher: Hasher,
+    publisher: Publisher | None,
+    traces: "SentTraces | None",
+) -> AsyncIterator[None]:
+    """Records what is queued at the end, and publishes it."""
+    try:
+        yield
     finally:
         if traces is not None:
             await asyncio.to_thread(traces.close)
@@ -91,6 +109,17 @@ async def services(
         hasher.close()
         if publisher is not None:
             await publisher.following.round()
+
+
+@contextlib.asynccontextmanager
+async def _standby(db: Database, serving: config.Serving) -> AsyncIterator[Standby | None]:
+    """Provides the standby that answers reads; None if there is none."""
+    if serving.read_database is None or not isinstance(serving.database, config.Cluster):
+        yield None
+        return
+    pooler = serving.database.pooler
+    async with cluster.opened_standby(serving.read_database, db, pooler) as standby:
+        yield standby
 
 
 def _traces(serving: config.Serving) -> "SentTraces | None":

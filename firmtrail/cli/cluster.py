@@ -10,9 +10,10 @@ from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlspli
 from firmtrail import config, environment
 from firmtrail.cli import checks
 from firmtrail.cli.checks import Check, Verdict
-from firmtrail.database import files
+from firmtrail.database import files, standby
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.database.postgres import Postgres
+from firmtrail.database.standby import NotItsStandby, Standby
 from firmtrail.exits import CouldNotRun
 from firmtrail.schema import checks as schema_checks
 from firmtrail.schema import migrations
@@ -80,6 +81,42 @@ class ClusterBackEnd:
             found.append(checks.triggers(await schema_checks.postgres_triggers(db)))
             found.append(_privileges(await schema_checks.postgres_privileges(db)))
         return found
+
+
+@contextlib.asynccontextmanager
+async def opened_standby(
+    database: config.Cluster, primary: Database, pooler: config.Pooling
+) -> AsyncIterator[Standby]:
+    """Opens the standby that answers reads; it may be away, now and later. Raises `CouldNotRun` if
+    the URL leads to anything but a standby of the primary."""
+    try:
+        url = _with_any_host(database.url)
+        db = await Postgres.open(url, is_shared=pooler == "transaction", connections_min=0)
+    except ValueError as error:  # its text may quote a part of the password
+        raise CouldNotRun(
+            f"--read-database {database} can't be read as the URL of a Postgres. Percent-encode "
+            "special characters in its password."
+        ) from error
+    try:
+        with contextlib.suppress(Unavailable):
+            await standby.check(primary, db)
+        yield Standby(primary, db)
+    except NotItsStandby as error:
+        raise CouldNotRun(
+            f"--read-database {database} can't answer reads: {error}. Name a streaming standby of "
+            "the same Postgres, and the same database in it."
+        ) from error
+    finally:
+        await db.close()
+
+
+def _with_any_host(url: str) -> str:
+    """Returns the URL so that the driver does not look for a host that takes writes first."""
+    parts = urlsplit(url)
+    if "target_session_attrs" in parse_qs(parts.query):
+        return url
+    query = f"{parts.query}&" if parts.query else ""
+    return urlunsplit(parts._replace(query=f"{query}target_session_attrs=any"))
 
 
 def _unreachable(database: config.Cluster, error: Unavailable) -> str:

@@ -12,7 +12,7 @@ from firmtrail import config
 from firmtrail.cli import doctor_connections, doctor_stores, loop, output
 from firmtrail.cli.back_ends import back_end
 from firmtrail.cli.checks import Check, Verdict
-from firmtrail.cli.settings import archive_option, artifacts_option
+from firmtrail.cli.settings import archive_option, artifacts_option, read_database_option
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.recording.commit import AHEAD_MS_MAX, until_text
 from firmtrail.schema import health, migrations
@@ -24,6 +24,7 @@ STYLES = {"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red"}
 
 
 @click.command()
+@read_database_option
 @artifacts_option
 @archive_option
 @output.json_option
@@ -35,13 +36,16 @@ def doctor(
     *,
     artifacts: config.StorageLocation | None,
     archive: config.StorageLocation | None,
+    read_database: config.Cluster | None,
     json: bool,
 ) -> None:
     """Check everything that the service depends on, without changing anything.
 
     The exit code is 1 if a check fails. A warning does not change the exit code.
     """
-    rows = [check._asdict() for check in loop.run(_all(database, artifacts, archive))]
+    rows = [
+        check._asdict() for check in loop.run(_all(database, artifacts, archive, read_database))
+    ]
     if json:
         output.show_json(rows)
     else:
@@ -54,6 +58,7 @@ async def _all(
     database: config.DatabaseUrl,
     artifacts: config.StorageLocation | None,
     archive: config.StorageLocation | None,
+    read_database: config.Cluster | None,
 ) -> list[Check]:
     chosen = back_end(database)
     found = await chosen.checks_before_opening()
@@ -63,6 +68,8 @@ async def _all(
                 async for check in _database(db):
                     found.append(check)
                 found += await chosen.checks_of(db)
+                if read_database is not None:
+                    found.append(await doctor_connections.standby(db, read_database))
                 if await migrations.is_usable(db):
                     found += await doctor_stores.outside(db, database, artifacts)
                     if archive is not None:

@@ -11,7 +11,12 @@ from pathlib import Path
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector
 from prometheus_client.parser import text_string_to_metric_families
 
+from firmtrail import config
 from firmtrail.cli.checks import Check
+from firmtrail.cli.cluster import opened_standby
+from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.standby import lag_bytes
+from firmtrail.exits import CouldNotRun
 from firmtrail.http import descriptors
 from firmtrail.http.gate import bounds
 
@@ -19,6 +24,8 @@ LIMIT_WANTED = 4096
 """With fewer, a server has fewer connections than one busy site of devices may open."""
 NEARLY_ALL = 0.8
 TIMEOUT_S = 2
+BEHIND_BYTES = 64 * 1024**2
+"""A standby that lacks more of the WAL has not followed for a while."""
 
 
 def limit() -> Check:
@@ -47,6 +54,22 @@ async def running(socket: Path) -> Check | None:
     )
     is_well = max(connections / connections_max, files / files_max) < NEARLY_ALL
     return Check("connections", "ok" if is_well else "warn", found)
+
+
+async def standby(primary: Database, read_database: config.Cluster) -> Check:
+    """Reports whether reads can come from the standby, and how far it is."""
+    try:
+        async with opened_standby(read_database, primary, "transaction") as chosen:
+            behind = await lag_bytes(primary, chosen.standby)
+    except CouldNotRun as error:
+        return Check("read database", "fail", str(error))
+    except Unavailable as error:
+        found = f"{read_database} does not answer ({error}): the database answers all reads"
+        return Check("read database", "warn", found)
+    if behind > BEHIND_BYTES:
+        found = f"has not replayed {behind} bytes of the WAL: it may not follow the database"
+        return Check("read database", "warn", f"{read_database} {found}")
+    return Check("read database", "ok", f"{read_database} follows the database")
 
 
 async def _metrics(socket: Path) -> dict[str, int]:

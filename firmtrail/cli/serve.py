@@ -24,7 +24,9 @@ from firmtrail.cli.settings import (
     PROTOCOLS,
     archive_option,
     artifacts_option,
+    check_read_database,
     one_location,
+    read_database_option,
 )
 from firmtrail.exits import CouldNotRun
 
@@ -198,6 +200,7 @@ _pem_file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Send a span of each request to this collector, in OpenTelemetry's protocol over HTTP. "
     "Needs the extra firmtrail[tracing].",
 )
+@read_database_option
 @artifacts_option
 @click.option(
     "--artifact-bytes-max",
@@ -265,6 +268,7 @@ def _serving(
         raise click.UsageError(
             "--archive and --no-publishing exclude each other: an archive holds what is signed."
         )
+    check_read_database(serving)
     if serving.workers > 1 and database.has_one_writer:
         raise click.UsageError("Only one process can serve an embedded database: use --workers 1.")
     return serving

@@ -7,6 +7,7 @@ from typing import Any, cast, override
 import click
 
 from firmtrail import config
+from firmtrail.cli import credentials
 
 
 class Setting[T](click.ParamType[T]):
@@ -32,6 +33,18 @@ NETWORKS = Setting("cidr,…", config.networks)
 PROTOCOLS = Setting("name,…", config.protocols)
 
 
+READ_DATABASE = Setting("url", config.read_database)
+
+read_database_option = click.option(
+    "--read-database",
+    type=READ_DATABASE,
+    envvar="FIRMTRAIL_SERVE_READ_DATABASE",
+    help="A streaming standby of the Postgres that --database names. It answers reads of the log, "
+    "lists and pages, once it has everything that was committed before; otherwise the database "
+    "does.",
+)
+
+
 artifacts_option = click.option(
     "--artifacts",
     type=LOCATION,
@@ -48,6 +61,20 @@ archive_option = click.option(
     help="Copy the logs to this folder or s3://BUCKET/PREFIX, from which third parties can read "
     "and audit them. Free texts are left out.",
 )
+
+
+def check_read_database(serving: config.Serving) -> None:
+    """Raises `UsageError` for a standby of a file. Warns of a password on the command line."""
+    if serving.read_database is None:
+        return
+    if serving.database.has_one_writer:
+        raise click.UsageError("--read-database is a standby of a Postgres: a file has none.")
+    if serving.read_database.has_password:
+        credentials.warn_of_argument(
+            click.get_current_context(),
+            "read_database",
+            "the variable FIRMTRAIL_SERVE_READ_DATABASE or PGPASSFILE",
+        )
 
 
 def one_location(

@@ -107,7 +107,7 @@ async def fleet_view(call: AnyCall, stop: int | None) -> FleetView:
 async def _size_a_minute_ago(call: AnyCall) -> int:
     """Reads on a connection of its own, so a page takes it before it holds its moment."""
     then_ms = call.services.access.now_ms() - RATE_MS
-    return max(0, await sizes.at(call.services.db, call.log_id, then_ms))
+    return max(0, await sizes.at(call.db, call.log_id, then_ms))
 
 
 async def _shares_now(call: AnyCall, now: ConsistentRead, found: Shares) -> Shares:
@@ -201,7 +201,7 @@ async def adoption_of(
 
 
 async def _texts(call: AnyCall) -> dict[str, RolloutTexts]:
-    _, texts = await rollouts.texts(call.services.db, call.log_id)
+    _, texts = await rollouts.texts(call.db, call.log_id)
     return texts
 
 

@@ -176,7 +176,7 @@ async def wording_of(call: AnyCall, names: Iterable[str]) -> Wording:
     ids: dict[str, set[str]] = {"user": set(), "token": set(), "gateway": set()}
     for kind, _, name in (each.partition("/") for each in names):
         ids.setdefault(kind, set()).add(name)
-    db, token_ids = call.services.db, ids["token"] | ids["gateway"]
+    db, token_ids = call.db, ids["token"] | ids["gateway"]
     emails = await people.emails(db, ids["user"]) if ids["user"] else {}
     named = await tokens.named(db, token_ids) if token_ids else {}
     return Wording(here_of(call, None), emails, named)

@@ -42,7 +42,7 @@ async def past_of(call: AnyCall) -> PastMoment:
         return PastMoment(stop, query_times.parameter_ms("as_of", as_of))
     if stop == 0:
         return PastMoment(stop)
-    return PastMoment(stop, await sizes.recorded_at_ms(call.services.db, call.log_id, stop - 1))
+    return PastMoment(stop, await sizes.recorded_at_ms(call.db, call.log_id, stop - 1))
 
 
 def as_time(parameter: str, text: str | None) -> str | None:

@@ -63,5 +63,5 @@ async def orders(call: AnyCall, now: ConsistentRead, stream: str) -> list[GivenO
 
 async def actor_names(call: AnyCall, actors: Iterable[str]) -> dict[str, str]:
     """Returns how people know the actors: by their addresses, where they have one."""
-    known = await people.names(call.services.db, actors)
+    known = await people.names(call.db, actors)
     return {each: known.get(each, "the service" if each == "system" else each) for each in actors}

@@ -69,6 +69,7 @@ def page(
         answers=answers or {200: HTML, 304: None},
         query=query,
         shows_problem=problems.shown,
+        reads_standby=True,
         **fields,
     )
 

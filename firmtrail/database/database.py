@@ -172,7 +172,27 @@ class Connections(NamedTuple):
     busy: int
 
 
-class Database(Reader, Protocol):
+class ReadSource(Reader, Protocol):
+    """Answers the reads of a request."""
+
+    def moment(self) -> AbstractAsyncContextManager[Reader]:
+        """Returns a reader that sees the database as it is at one moment, for an answer that takes
+        several statements; it ends with the block.
+
+        Keep the block short, and read by nothing else in it: it has one of few connections, and
+        requests that each wait for a second one would wait for ever.
+        """
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """Returns a reader that sees one state of the database while others write; it ends with the
+        block.
+
+        It keeps SQLite from resetting its WAL and Postgres from vacuuming dead rows: for commands
+        that read something whole, and never for a request.
+        """
+
+
+class Database(ReadSource, Protocol):
     """Keeps a pool of connections to one database open until `close`."""
 
     plays_in_turn: bool
@@ -183,24 +203,8 @@ class Database(Reader, Protocol):
     def connections(self) -> Connections:
         """Returns how many connections are open, and how many of them are in use."""
 
-    def moment(self) -> AbstractAsyncContextManager[Reader]:
-        """Returns a reader that sees the database as it is at one moment, for an answer that takes
-        several statements; it ends with the block.
-
-        Keep the block short, and read by nothing else in it: it has one of few connections, and
-        requests that each wait for a second one would wait for ever.
-        """
-
     async def is_read_only(self) -> bool:
         """Returns whether the database answers but takes no writes now."""
-
-    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Returns a reader that sees one state of the database while others write; it ends with the
-        block.
-
-        It keeps SQLite from resetting its WAL and Postgres from vacuuming dead rows: for commands
-        that read something whole, and never for a request.
-        """
 
     async def play[Result](self, make: Callable[..., Script[Result]], *args: object) -> Result:
         """Runs the script `make(*args)` in its own write transaction, and commits when it returns.

@@ -129,13 +129,16 @@ class Postgres:
         """Follows each BEGIN."""
 
     @classmethod
-    async def open(cls, dsn: str, *, is_shared: bool = False) -> "Postgres":
+    async def open(
+        cls, dsn: str, *, is_shared: bool = False, connections_min: int = 1
+    ) -> "Postgres":
         """Connects; raises `Unavailable` when no server answers. `is_shared` says that a pooler may
-        give a client another connection for each transaction."""
+        give a client another connection for each transaction. With `connections_min=0` it connects
+        at the first statement."""
         with _errors_translated():
             pool = await asyncpg.create_pool(  # type: ignore[call-overload] # stubs of `connect`
                 dsn,
-                min_size=1,
+                min_size=connections_min,
                 max_size=CONNECTIONS_MAX,
                 timeout=CONNECT_TIMEOUT_S,
                 command_timeout=ANSWER_TIMEOUT_S,

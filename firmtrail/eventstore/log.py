@@ -240,29 +240,29 @@ def accept_clock(log_id: int) -> Statement:
     return Statement(_ACCEPT, (log_id,))
 
 
-async def by_number(db: Database, project: str, number: int) -> int | None:
+async def by_number(db: Reader, project: str, number: int) -> int | None:
     """Returns the log with this number among its project's; None where there is none."""
     rows = await db.read(Statement(_BY_NUMBER, (project, number)))
     return int(rows[0][0]) if rows else None
 
 
-async def logs(db: Database, project: str, *, after: int, limit: int) -> list[Head]:
+async def logs(db: Reader, project: str, *, after: int, limit: int) -> list[Head]:
     """Returns the project's logs after the number `after`, in the order of their numbers."""
     return [head_of([row]) for row in await db.read(Statement(_LOGS, (project, after, limit)))]
 
 
-async def newest(db: Database, project: str, *, limit: int = 1) -> list[Head]:
+async def newest(db: Reader, project: str, *, limit: int = 1) -> list[Head]:
     """Returns the project's newest logs, the newest first."""
     return [head_of([row]) for row in await db.read(Statement(_NEWEST, (project, limit)))]
 
 
-async def heads(db: Database, log_ids: Iterable[int]) -> list[Head]:
+async def heads(db: Reader, log_ids: Iterable[int]) -> list[Head]:
     """Returns the ends of these logs now, in the order of their ids."""
     given = Given("log_id bigint", [(log_id,) for log_id in sorted(set(log_ids))])
     return [head_of([row]) for row in await db.read(Statement(_HEADS, (), given))]
 
 
-async def count_logs(db: Database, project: str) -> int:
+async def count_logs(db: Reader, project: str) -> int:
     [[found]] = await db.read(Statement(_COUNT_LOGS, (project,)))
     return int(found)
 

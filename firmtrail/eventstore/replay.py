@@ -10,7 +10,7 @@ positions at a time.
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, Row, Statement
+from firmtrail.database.database import Reader, Row, Statement
 from firmtrail.eventstore import log
 from firmtrail.eventstore.log import PAGE_ENTRIES, EntryPage
 
@@ -65,7 +65,7 @@ _READ_MANY_BY_INDEX = _of_many(_READ_BY_INDEX)
 _READ_WINDOW_OF_MANY = _of_many(_READ_WINDOW)
 
 
-async def newest_first(db: Database, log_id: int, start: int, stop: int) -> AsyncIterator[Part]:
+async def newest_first(db: Reader, log_id: int, start: int, stop: int) -> AsyncIterator[Part]:
     """Yields the log's entries at start <= position < stop from the last one down. Raises
     `log.Corrupt` where a position is missing."""
     while start < stop:
@@ -76,7 +76,7 @@ async def newest_first(db: Database, log_id: int, start: int, stop: int) -> Asyn
 
 
 async def newest_of_stream(
-    db: Database, log_id: int, stream: str, *, start: int, stop: int
+    db: Reader, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[Part]:
     """Yields the stream's entries at start <= position < stop from the last one down. Parts may be
     empty: they show that the reading continues."""
@@ -92,7 +92,7 @@ async def newest_of_stream(
 
 
 async def read_stream(
-    db: Database, log_id: int, stream: str, *, start: int, stop: int
+    db: Reader, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
     """Yields the stream's entries at start <= position < stop, each page by its own query. Pages
     may be empty: they show that the reading continues."""
@@ -102,7 +102,7 @@ async def read_stream(
         yield page
 
 
-async def _count(db: Database, log_id: int, stream: str) -> int:
+async def _count(db: Reader, log_id: int, stream: str) -> int:
     """Returns how many events the stream has, counting no further than one above the maximum."""
     sql = _COUNT_SOME_OF_MANY if stream.endswith("/") else _COUNT_SOME
     counted = await db.read(Statement(sql, (log_id, stream, STREAM_EVENTS_MAX + 1)))
@@ -110,7 +110,7 @@ async def _count(db: Database, log_id: int, stream: str) -> int:
 
 
 async def _read_by_index(
-    db: Database, log_id: int, stream: str, *, start: int, stop: int
+    db: Reader, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
     sql = _READ_MANY_BY_INDEX if stream.endswith("/") else _READ_BY_INDEX
     while start < stop:
@@ -121,7 +121,7 @@ async def _read_by_index(
 
 
 async def _read_by_windows(
-    db: Database, log_id: int, stream: str, *, start: int, stop: int
+    db: Reader, log_id: int, stream: str, *, start: int, stop: int
 ) -> AsyncIterator[EntryPage]:
     sql = _READ_WINDOW_OF_MANY if stream.endswith("/") else _READ_WINDOW
     while start < stop:

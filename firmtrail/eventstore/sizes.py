@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, Reader, Statement
+from firmtrail.database.database import Reader, Statement
 from firmtrail.eventstore import lineage, log
 
 _RECORDED_AT = """\
@@ -11,13 +11,13 @@ FROM events
 WHERE log_id = $1 AND position = $2"""
 
 
-async def recorded_at_ms(db: Database, log_id: int, position: int) -> int:
+async def recorded_at_ms(db: Reader, log_id: int, position: int) -> int:
     """Returns when the event at a position that the log has was recorded."""
     [[at_ms]] = await db.read(Statement(_RECORDED_AT, (log_id, position)))
     return int(at_ms)
 
 
-async def at(db: Database, log_id: int, at_ms: int) -> int:
+async def at(db: Reader, log_id: int, at_ms: int) -> int:
     """Returns how many events were recorded at or before `at_ms`.
 
     The result is below 0 for a time before a log that continues others: -n means that the last n
@@ -32,7 +32,7 @@ async def at(db: Database, log_id: int, at_ms: int) -> int:
     return segments[0].start if segments else 0
 
 
-async def _size_at(db: Database, log_id: int, size: int, at_ms: int) -> int:
+async def _size_at(db: Reader, log_id: int, size: int, at_ms: int) -> int:
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2

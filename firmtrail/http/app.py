@@ -24,6 +24,7 @@ from firmtrail.commands.silence import Silence
 from firmtrail.console import problems
 from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
 from firmtrail.http import concurrency, incoming, openapi, routes, sealing, uploads, work_state
 from firmtrail.http.auth import authenticator
@@ -82,6 +83,7 @@ class Options(TypedDict, total=False):
     projects: config.ProjectMakers
     long_poll_s_max: float
     oidc: OidcSignIn | None
+    standby: Standby | None
     traces: Traces | None
     protocols: Collection[str]
 
@@ -279,6 +281,8 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     tasks["gate"] = asyncio.create_task(services.gate.run())
     tasks["rebuilds"] = asyncio.create_task(services.builder.run())
     tasks["metrics"] = asyncio.create_task(work_state.keep_observing(services))
+    if services.standby is not None:
+        tasks["standby"] = asyncio.create_task(services.standby.run())
     tasks["seals"] = asyncio.create_task(sealing.keep_sealing(services))
     tasks["keys"] = asyncio.create_task(once.keep_purging(services.db))
     yield

@@ -62,7 +62,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
 async def notes(call: AnyCall) -> tuple[int, list[Note]]:
     """Returns the size of the log and the project's notes. While a view cannot be read, the notes
     say only that."""
-    async with call.services.db.moment() as reader:
+    async with call.db.moment() as reader:
         head = await log.head(reader, call.log_id)
     found = [*_refused(call, head), *await _rebuilding(call)]
     if call.log_id in call.services.builder.unfit:

@@ -16,7 +16,8 @@ from firmtrail.commands.demo import Throttle
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.commands.silence import Silence
 from firmtrail.database.coalesce import Coalescer
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, ReadSource
+from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
 from firmtrail.http import callers
 from firmtrail.http.auth import Authenticate
@@ -43,7 +44,18 @@ from firmtrail.webhooks.sender import Sender
 class Call[Query, Body]:
     """Carries one request: the endpoint fills it in, and the handler reads it."""
 
-    __slots__ = ("access", "body", "caller", "key", "query", "request", "request_id", "services")
+    __slots__ = (
+        "access",
+        "body",
+        "caller",
+        "db",
+        "is_recorded",
+        "key",
+        "query",
+        "request",
+        "request_id",
+        "services",
+    )
 
     query: Query
     body: Body
@@ -52,6 +64,10 @@ class Call[Query, Body]:
         self.request = request
         self.request_id = request_id
         self.services = services
+        self.db: ReadSource = services.db
+        """Answers the reads of this request, possibly from a standby."""
+        self.is_recorded = False
+        """Whether the access record has this request."""
         self.access: callers.RouteAccess = callers.PUBLIC
         """Describes who may call the route."""
         self.caller: Caller = NOBODY
@@ -83,6 +99,14 @@ class Call[Query, Body]:
         """Returns the lane in which bcrypt works for this caller, whose access was checked."""
         return "local" if self.caller.kind == "system" else "operators"
 
+    def reading(self) -> ReadSource:
+        """Returns a source whose reads see everything that is committed when it is first used. It
+        reads a standby where `db` does."""
+        standby = self.services.standby
+        if standby is None or self.db is self.services.db:
+            return self.services.db
+        return standby.reading()
+
     def path(self, name: str) -> str:
         """Returns a parameter of the path; "" if its text is not a valid name."""
         return self.request.match_info[name]
@@ -93,6 +117,8 @@ class Services:
     """Holds what handlers work with; the server owns the lifetime of each part."""
 
     db: Database
+    standby: Standby | None = None
+    """Answers reads of lists, pages and the log, if there is one."""
     recorder: Recorder
     access: Access
     authenticate: Authenticate

@@ -66,7 +66,7 @@ async def consistent_read(
 ) -> AsyncIterator[ConsistentRead]:
     """Opens a consistent read of the project. The block must be short, unless `reading` is a
     snapshot that the caller opened."""
-    async with reading or call.services.db.moment() as reader:
+    async with reading or call.db.moment() as reader:
         head, control = await call.services.recorder.controls.at_moment(reader, call.log_id)
         yield ConsistentRead(reader, head.size, control)
 
@@ -134,7 +134,7 @@ async def case_of(
 
 async def _timezone(call: AnyCall, device: str) -> str | None:
     """Returns the time zone that the device says it is in."""
-    said = await attributes.read(call.services.db, call.project, device)
+    said = await attributes.read(call.db, call.project, device)
     return said.data.get(TIMEZONE)
 
 

@@ -20,6 +20,7 @@ from multidict import MultiMapping
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
+from firmtrail.database.standby import StandbyFailed
 from firmtrail.http import (
     errors,
     forms,
@@ -33,11 +34,11 @@ from firmtrail.http import (
 from firmtrail.http.call import AnyCall, Call, Services
 from firmtrail.http.callers import PublicAccess
 from firmtrail.http.clients import IS_AUTHENTICATED
-from firmtrail.http.errors import Problem
+from firmtrail.http.errors import STREAM, Problem
 from firmtrail.http.incoming import check_media_type, check_whole, read_bytes
 from firmtrail.http.pace import Pace
 from firmtrail.http.poll import POLL_AFTER, poll_after
-from firmtrail.http.route import Route, ShowsProblem, path_names
+from firmtrail.http.route import Handler, Route, ShowsProblem, path_names
 from firmtrail.http.surrogates import storable
 from firmtrail.http.trace_context import ServedRequest
 from firmtrail.repeats import Repeats
@@ -60,7 +61,8 @@ type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def endpoint(route: Route, services: Services) -> AiohttpHandler:
     """Returns the route's handler with everything that surrounds it."""
     prepare = _raw if route.is_raw else _preparation(route, services)
-    handler = route.handler
+    is_on_standby = route.reads_standby and services.standby is not None
+    handler = _read_again(route.handler) if is_on_standby else route.handler
     observe = services.metrics.observer(route.protocol, route.method, route.path)
     log, traces = _logger(route), services.traces
     is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
@@ -99,6 +101,21 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
             trace_id = traces.record(served)
         log(call, status, seconds, trace_id)
         return response
+
+    return handle
+
+
+def _read_again(handler: Handler) -> Handler:
+    """Returns the handler so that a failure of the standby makes it run again, on the primary. An
+    answer that has begun is not repeated."""
+
+    async def handle(call: AnyCall) -> web.StreamResponse:
+        try:
+            return await handler(call)
+        except StandbyFailed:
+            if STREAM in call.request:
+                raise
+            return await handler(call)
 
     return handle
 
@@ -149,6 +166,7 @@ def _preparation(route: Route, services: Services) -> Prepare:
     take_body = _body_taker(route)
     is_view, unfit_logs = route.is_view, services.builder
     is_safe = route.method in origin.SAFE_METHODS
+    standby = services.standby if route.reads_standby else None
 
     async def prepare(call: AnyCall) -> None:
         request = call.request
@@ -159,6 +177,8 @@ def _preparation(route: Route, services: Services) -> Prepare:
             request[IS_AUTHENTICATED] = True
             if call.caller.is_joining:
                 await joining.join(call)
+        if standby is not None:
+            call.db = standby.reading()
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
         if no_query is None or request.rel_url.raw_query_string:

@@ -96,7 +96,7 @@ async def answer_consistently(
     if not call.query.count or _wanted_media(call) != respond.JSON:
         return await answer(call, item, fetch, key_type=key_type)
     # Without its own query, a total takes as long as all pages: a snapshot makes nothing else wait.
-    reading = call.services.db.moment() if counting else call.services.db.snapshot()
+    reading = call.db.moment() if counting else call.db.snapshot()
     async with decisions.consistent_read(call, reading) as now:
         count = counting(now) if counting else partial(_counted, fetching(now))
         return await _one_page(call, fetching(now), count, key_type)

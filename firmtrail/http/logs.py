@@ -20,7 +20,7 @@ async def log_of(call: AnyCall) -> int:
     if is_newest(call):
         return call.log_id
     number = int(call.path("number") or 0)  # logs are numbered from 1
-    log_id = await log.by_number(call.services.db, call.project, number)
+    log_id = await log.by_number(call.db, call.project, number)
     if log_id is None:
         raise NotFound(f"The project has no log {number}.")
     return log_id
@@ -30,7 +30,7 @@ async def older_logs(call: AnyCall, positions: Iterable[int]) -> list[lineage.Se
     """Returns the older logs that the newest one continues, if they hold one of the positions."""
     if all(position >= 0 for position in positions):
         return []
-    rows = await call.services.db.read(lineage.segments(call.log_id))
+    rows = await call.db.read(lineage.segments(call.log_id))
     return lineage.segments_of(rows)
 
 

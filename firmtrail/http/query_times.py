@@ -25,7 +25,7 @@ async def positions_between(
     call: AnyCall, log_id: int, since: str | None, until: str | None
 ) -> Positions:
     """Returns the positions recorded at since <= time < until: times never decrease along a log."""
-    db, start, stop = call.services.db, 0, POSITION_MAX
+    db, start, stop = call.db, 0, POSITION_MAX
     if since is not None:
         start = max(start, await sizes.at(db, log_id, parameter_ms("since", since) - 1))
     if until is not None:
@@ -35,7 +35,7 @@ async def positions_between(
 
 async def size_as_of(call: AnyCall, as_of: str) -> int:
     """Returns the size of the log that `as_of` selects."""
-    db, log_id = call.services.db, call.log_id
+    db, log_id = call.db, call.log_id
     if as_of.startswith("@"):
         size = int(as_of[1:])
         if size > (await log.head(db, log_id)).size:

@@ -14,9 +14,11 @@ PAGING_PARAMETERS = ("limit", "cursor", "count")
 async def record(call: AnyCall, asked: Mapping[str, object]) -> None:
     """Records that this request reads what `asked` describes. Every handler that gives out a part
     of the log, or a list as a file, calls this before it sends the first byte. If it raises
-    `Unavailable`, the request must not be answered. A HEAD request reads nothing."""
-    if call.request.method != "HEAD":
+    `Unavailable`, the request must not be answered. A HEAD request reads nothing. A request whose
+    standby failed runs again, and is recorded once."""
+    if call.request.method != "HEAD" and not call.is_recorded:
         await call.services.reads.add(_read(call, _below_project(call), asked))
+        call.is_recorded = True
 
 
 def _below_project(call: AnyCall) -> str:

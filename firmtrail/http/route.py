@@ -124,6 +124,8 @@ class Route:
     """With `faulty=skip` the handler gets malformed items of an array as `FaultyItem`."""
     is_view: bool = False
     """Its answers name the size of the log that they were read from."""
+    reads_standby: bool = False
+    """A standby may answer the reads by `call.db` of its handler, if the server has a standby."""
     is_endless: bool = False
     """Its answer ends only when the client or the server ends it."""
     is_polled: bool = False

@@ -28,6 +28,10 @@ class WorkState(NamedTuple):
     """The connections to the database."""
     busy_connections: int
     followings: Sequence[Following[Any]]
+    standby_lag_s: float | None
+    """None if the server has no standby."""
+    answered: Mapping[str, int]
+    """The answers since the process started, by the database that was read."""
 
 
 class WorkMetrics:
@@ -36,6 +40,7 @@ class WorkMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
         self._rejected_before: dict[str, int] = {}
+        self._answered_before: dict[str, int] = {}
         self._commits = Histogram(
             "firmtrail_commit_duration_seconds",
             "Duration of commits to the logs, from their begin to their return.",
@@ -69,6 +74,23 @@ class WorkMetrics:
             registry=registry,
         )
         self._add_queues()
+        self._add_standby()
+
+    def _add_standby(self) -> None:
+        self._standby_lag = Gauge(
+            "firmtrail_standby_lag_seconds",
+            "For how long the database has had something that the standby of --read-database had "
+            "not replayed; 0 without such a standby.",
+            multiprocess_mode="livemax",
+            registry=self._registry,
+        )
+        self._answered = Counter(
+            "firmtrail_standby_reads",
+            "Number of answers that could come from the standby of --read-database, by the "
+            "database that was read.",
+            ["database"],
+            registry=self._registry,
+        )
 
     def _add_queues(self) -> None:
         self._waiting = self._gauge(
@@ -121,6 +143,10 @@ class WorkMetrics:
         for outcome, count in state.rejected.items():
             self._rejected.labels(outcome).inc(count - self._rejected_before.get(outcome, 0))
             self._rejected_before[outcome] = count
+        self._standby_lag.set(state.standby_lag_s or 0)
+        for name, count in state.answered.items():
+            self._answered.labels(name).inc(count - self._answered_before.get(name, 0))
+            self._answered_before[name] = count
         for each in state.followings:
             if each.succeeded_at_s is not None:
                 self._success.labels(each.follower.name).set(each.succeeded_at_s)

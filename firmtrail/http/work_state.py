@@ -20,7 +20,7 @@ async def keep_observing(services: Services) -> None:
 
 def observe(services: Services) -> None:
     """Takes over the state of the queues as it is."""
-    connections = services.db.connections
+    connections, standby = services.db.connections, services.standby
     services.metrics.work.observe(
         WorkState(
             waiting_commands=services.recorder.unanswered,
@@ -36,5 +36,7 @@ def observe(services: Services) -> None:
             connections=connections.open,
             busy_connections=connections.busy,
             followings=services.followings,
+            standby_lag_s=None if standby is None else standby.lag_s,
+            answered=standby.answered if standby else {},
         )
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from firmtrail.database.database import Database, Given, Reader, Row, Statement
+from firmtrail.database.database import Given, Reader, Row, Statement
 from firmtrail.projections import view
 from firmtrail.projections.view import Table, columns_of, generation_of
 from firmtrail.rules.ask import Question
@@ -100,7 +100,7 @@ async def page(
     return rows[0][0], rows[0][1], [Question(*row[2:]) for row in rows if row[2] is not None]
 
 
-async def one(db: Database, log_id: int, key: tuple[str, str]) -> tuple[int, Question | None]:
+async def one(db: Reader, log_id: int, key: tuple[str, str]) -> tuple[int, Question | None]:
     """Returns the log's size, and the question of this (device, question), if it was put."""
     [[size, *row]] = await db.read(Statement(_ONE, (log_id, *key)))
     return size, Question(*row) if row[0] is not None else None

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from firmtrail.database.database import Database, Given, Row, Statement, Value
+from firmtrail.database.database import Given, Reader, Row, Statement, Value
 from firmtrail.projections import device_history, history_lines
 from firmtrail.projections.device_attributes import ATTRIBUTES, registered
 from firmtrail.projections.device_current import Filter
@@ -67,7 +67,7 @@ class Past(NamedTuple):
     at_ms: int | None = None
 
 
-async def states(db: Database, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
+async def states(db: Reader, past: Past, devices: Sequence[str]) -> dict[str, DeviceState]:
     """Returns the devices that were registered by then, as they were. Members that only rules need
     stay unset."""
     if not devices:
@@ -101,7 +101,7 @@ def _by_device(names: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Row]
 
 
 async def page(
-    db: Database, past: Past, which: Filter, *, after: str, limit: int
+    db: Reader, past: Past, which: Filter, *, after: str, limit: int
 ) -> list[DeviceState]:
     """Returns the next devices after `after`, by id, that the filter selects as of then. Reads
     chunks until the page is full. `silent_since_ms` has no past and must not be set."""
@@ -116,7 +116,7 @@ async def page(
         after = names[-1]
 
 
-async def _candidates(db: Database, log_id: int, which: Filter, after: str) -> list[str]:
+async def _candidates(db: Reader, log_id: int, which: Filter, after: str) -> list[str]:
     """Returns the next devices that the filter may select: those that it can't rule out by facts
     that never change."""
     args: list[Value] = [log_id, after]

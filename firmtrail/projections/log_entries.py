@@ -8,7 +8,7 @@ bounded cost. `newest_page` stops after `LOOKED_AT_MAX` entries and says how far
 from collections.abc import AsyncIterator, Iterable
 from typing import NamedTuple
 
-from firmtrail.database.database import Database
+from firmtrail.database.database import Reader
 from firmtrail.events.entry import envelope_of, types_named
 from firmtrail.eventstore import log, replay
 from firmtrail.eventstore.log import EntryPage
@@ -65,7 +65,7 @@ def types_of(names: Iterable[str]) -> frozenset[str]:
     return frozenset(wanted)
 
 
-async def oldest_first(db: Database, wanted: Wanted) -> AsyncIterator[EntryPage]:
+async def oldest_first(db: Reader, wanted: Wanted) -> AsyncIterator[EntryPage]:
     """Yields the entries in order. Pages may be empty: they show that reading continues."""
     log_id, start, stop, subject, *_ = wanted
     if subject is not None:
@@ -76,7 +76,7 @@ async def oldest_first(db: Database, wanted: Wanted) -> AsyncIterator[EntryPage]
         yield _filtered(page, wanted)
 
 
-async def newest_first(db: Database, wanted: Wanted) -> AsyncIterator[Part]:
+async def newest_first(db: Reader, wanted: Wanted) -> AsyncIterator[Part]:
     """Yields the entries from the last one down. Parts may be empty, as above."""
     log_id, start, stop, subject, *_ = wanted
     if subject is not None:
@@ -87,7 +87,7 @@ async def newest_first(db: Database, wanted: Wanted) -> AsyncIterator[Part]:
         yield Part(part.start, _filtered(part.entries, wanted))
 
 
-async def newest_page(db: Database, wanted: Wanted, *, limit: int) -> NewestPage:
+async def newest_page(db: Reader, wanted: Wanted, *, limit: int) -> NewestPage:
     """Returns the newest entries, up to `limit`, or those that a bounded search found."""
     if wanted.is_range:
         wanted = wanted.at_most(limit + 1, newest_first=True)

@@ -78,6 +78,6 @@ async def now(db: Reader, log_id: int, *, wanted: bool) -> tuple[int, Outdated]:
     return size, Outdated(wanted, current, tuple(others))
 
 
-async def current_then(db: Database, log_id: int, stop: int) -> CurrentReleases:
+async def current_then(db: Reader, log_id: int, stop: int) -> CurrentReleases:
     """Returns the releases that outdated devices after the log's first `stop` events."""
     return release.current(release.as_of((await releases.live(db, log_id)).values(), stop))

@@ -7,7 +7,7 @@ A row is a checkpoint that anybody may have seen. Rows are only added, and only 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, Given, Row, Statement, Value
+from firmtrail.database.database import Database, Given, Reader, Row, Statement, Value
 from firmtrail.eventstore import merkle
 from firmtrail.publishing.checkpoint import Checkpoint
 from firmtrail.publishing.minimum_sizes import LogName
@@ -169,11 +169,11 @@ async def of_size(db: Database, log_id: int, size: int) -> PublishedNote | None:
     return checkpoint_of(await db.read(Statement(_OF_SIZE, (log_id, size))))
 
 
-async def page(db: Database, log_id: int, *, below: int, limit: int) -> list[PublishedNote]:
+async def page(db: Reader, log_id: int, *, below: int, limit: int) -> list[PublishedNote]:
     """Returns the checkpoints of sizes below this one, the largest first."""
     return [PublishedNote(*row) for row in await db.read(Statement(_PAGE, (log_id, below, limit)))]
 
 
-async def count(db: Database, log_id: int) -> int:
+async def count(db: Reader, log_id: int) -> int:
     [[checkpoints]] = await db.read(Statement(_COUNT, (log_id,)))
     return int(checkpoints)

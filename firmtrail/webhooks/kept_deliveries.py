@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, Given, Statement
+from firmtrail.database.database import Database, Given, Reader, Statement
 
 KEPT_DELIVERIES = 200
 """The attempts of a webhook that are kept."""
@@ -87,14 +87,14 @@ def keep(key: tuple[str, str], last: int, tries: Sequence[DeliveryRow]) -> list[
 
 
 async def deliveries(
-    db: Database, key: tuple[str, str], *, before: int, limit: int
+    db: Reader, key: tuple[str, str], *, before: int, limit: int
 ) -> list[DeliveryRow]:
     """Returns attempts before this number, the newest first."""
     rows = await db.read(Statement(_PAGE_OF_DELIVERIES, (*key, before, limit)))
     return [DeliveryRow(*row) for row in rows]
 
 
-async def count_deliveries(db: Database, key: tuple[str, str]) -> int:
+async def count_deliveries(db: Reader, key: tuple[str, str]) -> int:
     [[found]] = await db.read(Statement(_COUNT_DELIVERIES, key))
     return int(found)
 

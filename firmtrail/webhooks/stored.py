@@ -291,11 +291,11 @@ def one_of(rows: Sequence[Row]) -> Webhook | None:
     return _webhook(rows[0]) if rows else None
 
 
-async def one(db: Database, project: str, webhook_id: str) -> Webhook | None:
+async def one(db: Reader, project: str, webhook_id: str) -> Webhook | None:
     return one_of(await db.read(loading(project, webhook_id)))
 
 
-async def page(db: Database, project: str, *, after: str, limit: int) -> list[Webhook]:
+async def page(db: Reader, project: str, *, after: str, limit: int) -> list[Webhook]:
     return [_webhook(row) for row in await db.read(Statement(_PAGE, (project, after, limit)))]
 
 

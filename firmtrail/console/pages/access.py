@@ -80,7 +80,7 @@ def issuable(call: AnyCall) -> list[str]:
 
 async def _members(call: AccessCall) -> ListPart:
     rows: list[Membership] = await people.members(
-        call.services.db,
+        call.db,
         call.project,
         after=call.query.members_after or "",
         limit=SHOWN_MAX + 1,
@@ -90,7 +90,7 @@ async def _members(call: AccessCall) -> ListPart:
 
 async def _own_tokens(call: AccessCall) -> ListPart:
     rows: list[Token] = await tokens.page(
-        call.services.db,
+        call.db,
         str(call.caller.actor_id),
         call.project,
         after=call.query.tokens_after or "",
@@ -103,7 +103,7 @@ async def _logins(call: AccessCall) -> list[LoginSession]:
     """Returns the person's logins, also those in browsers; the page shows the first of them."""
     now_ms = call.services.access.now_ms()
     actor_id = str(call.caller.actor_id)
-    return await logins.living(call.services.db, actor_id, now_ms, limit=SHOWN_MAX)
+    return await logins.living(call.db, actor_id, now_ms, limit=SHOWN_MAX)
 
 
 async def _everybodys(call: AccessCall) -> ListPart | None:
@@ -111,7 +111,7 @@ async def _everybodys(call: AccessCall) -> ListPart | None:
     if Permission.ADMINISTER not in call.caller.permissions:
         return None
     rows: list[MemberToken] = await tokens.page_of_members(
-        call.services.db,
+        call.db,
         call.project,
         call.services.access.now_ms(),
         after=call.query.all_after or "",

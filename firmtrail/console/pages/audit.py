@@ -77,7 +77,7 @@ class ReadPage(NamedTuple):
 
 async def get_audit(call: AuditCall) -> web.Response:
     """Show the logs, their checkpoints, and the record of reads."""
-    db = call.services.db
+    db = call.db
     head = await head_of(call, None)
     verifier = verifier_of(call, head)
     record = await _record(call)
@@ -103,7 +103,7 @@ async def _record(call: AuditCall) -> ReadPage:
     found: list[ReadLine] = []
     for _ in range(LOOKS_MAX if call.query.kind else 1):
         limit = LOOKED_AT if call.query.kind else READS + 1
-        rows = await reads.page(call.services.db, which, after=place, limit=limit)
+        rows = await reads.page(call.db, which, after=place, limit=limit)
         found += [line for line in map(_line, rows) if _is_wanted(line, call.query.kind)]
         if len(found) > READS:
             return ReadPage(found[:READS], _place_text(found[READS - 1].read))

@@ -143,7 +143,7 @@ async def _now(call: AnyCall) -> Known:
 async def _then(call: Call[PageQuery, None]) -> Known:
     as_of, name = call.query.as_of or "", call.path("device")
     stop = await query_times.size_as_of(call, as_of)
-    states = await fleet_past.states(call.services.db, Past(call.log_id, stop), [name])
+    states = await fleet_past.states(call.db, Past(call.log_id, stop), [name])
     if name not in states:
         raise NotFound(f"There was no device {name}.")
     at_ms = None if as_of.startswith("@") else time_ms(as_of)

@@ -111,7 +111,7 @@ async def _now(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
 
 
 async def _then(call: Call[DevicesPageQuery, None]) -> tuple[Listed, str | None]:
-    query, db = call.query, call.services.db
+    query, db = call.query, call.db
     device_lists.check_past(query)
     stop = await query_times.size_as_of(call, query.as_of or "")
     past = Past(call.log_id, stop)

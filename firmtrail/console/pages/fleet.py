@@ -98,7 +98,7 @@ async def _read(call: FleetCall, past: PastMoment) -> FleetRead:
     if model is not None:
         days = call.query.days
         chart = await fleet_reads.adoption_of(call, view, model, days=days, stop_ms=stop_ms)
-    head = await log.head(call.services.db, call.log_id)
+    head = await log.head(call.db, call.log_id)
     feed = await _feed(call, view.size if past.stop is None else past.stop)
     return view, {"chart": chart, "model": model, "feed": feed, "number": head.number}
 
@@ -107,7 +107,7 @@ async def _feed(call: FleetCall, stop: int) -> list[Recorded]:
     """Returns the newest events that the feed shows, of the last few before `stop`."""
     start = max(0, stop - FEED_LOOKED_AT_MAX)
     wanted = Wanted(call.log_id, start, max(0, stop), types=FEED_TYPES)
-    found = await log_entries.newest_page(call.services.db, wanted, limit=FEED_MAX)
+    found = await log_entries.newest_page(call.db, wanted, limit=FEED_MAX)
     return [decode(position, text) for position, _, text in found.entries]
 
 

@@ -71,7 +71,7 @@ async def get_log(call: LogCall) -> web.Response:
         raise invalid_parameter("as_of", "an older log is shown whole: it takes no more events")
     wanted = await _wanted(call, head, head.size if past.stop is None else past.stop)
     await _record(call, head, wanted)
-    found = await log_entries.newest_page(call.services.db, wanted, limit=ENTRIES)
+    found = await log_entries.newest_page(call.db, wanted, limit=ENTRIES)
     return render.page(
         call,
         "log.html",
@@ -91,7 +91,7 @@ async def get_log(call: LogCall) -> web.Response:
 async def head_of(call: AnyCall, number: str | None) -> log.Head:
     """Returns the head of a log of the project by its number; None means the newest. Raises
     `NotFound`."""
-    db, log_id = call.services.db, call.log_id
+    db, log_id = call.db, call.log_id
     if number is not None:
         found = await log.by_number(db, call.project, int(number))
         if found is None:

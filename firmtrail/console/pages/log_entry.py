@@ -38,7 +38,7 @@ async def get_entry(call: Call[PageQuery, None]) -> web.Response:
     if past.stop is not None and (head.log_id != call.log_id or position >= past.stop):
         raise NotFound("The log did not have this entry at that moment.")
     await recorded_reads.record(call, {"log": head.number})
-    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
+    entry, text = await free_texts.entry_and_text(call.db, head.log_id, position)
     recorded = decode(position, entry)
     wording, verifier = await wording_of(call, names_in([recorded])), verifier_of(call, head)
     return render.page(
@@ -62,7 +62,7 @@ async def get_entry(call: Call[PageQuery, None]) -> web.Response:
 async def get_erasure(call: AnyCall) -> web.Response:
     """Ask whether the text of an event shall be erased."""
     head, position = await _place(call)
-    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
+    entry, text = await free_texts.entry_and_text(call.db, head.log_id, position)
     recorded = decode(position, entry)
     found = _free_text(recorded.event, text)
     if found is None or found.text is None:

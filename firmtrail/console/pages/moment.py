@@ -33,7 +33,7 @@ class MomentQuery(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_moment(call: Call[MomentQuery, None]) -> web.Response:
     """Lead to a page of the project as of a moment."""
-    query, size = call.query, (await log.head(call.services.db, call.log_id)).size
+    query, size = call.query, (await log.head(call.db, call.log_id)).size
     as_of = as_time("when", query.when)
     if as_of is None and query.position is not None and query.position < size:
         as_of = f"@{query.position}"

@@ -32,7 +32,7 @@ async def get_projects(call: ProjectsCall) -> web.Response:
 
 
 async def _rows(call: ProjectsCall) -> list[ProjectRow]:
-    db, actor_id, after = call.services.db, str(call.caller.actor_id), call.query.after or ""
+    db, actor_id, after = call.db, str(call.caller.actor_id), call.query.after or ""
     return await projects.page_of_member(db, actor_id, None, after=after, limit=SHOWN_MAX + 1)
 
 

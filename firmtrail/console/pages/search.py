@@ -31,7 +31,7 @@ async def get_search(call: Call[FindQuery, None]) -> web.Response:
     """Lead to what the text names, or show what begins with it."""
     text = call.query.q or ""
     past = await past_of(call)
-    head = await log.head(call.services.db, call.log_id)
+    head = await log.head(call.db, call.log_id)
     size, found = await search.matches(call, text, past.stop) if text else (head.size, [])
     here = here_of(call, None)
     shown = [ShownMatch(each, url_of(here, each, head.number)) for each in found]

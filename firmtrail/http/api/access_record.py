@@ -38,7 +38,7 @@ class ReadRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamResponse:
     """List the reads of the log and the exports of lists, the newest first."""
-    db, which = call.services.db, _filter(call)
+    db, which = call.db, _filter(call)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = None if place is None else (int(place[0]), str(place[1]))

@@ -51,7 +51,7 @@ class ProofQuery(msgspec.Struct, frozen=True):
 async def get_key(call: AnyCall) -> web.Response:
     """Return the key that verifies the log's checkpoints, as a C2SP signed-note vkey."""
     publisher = _publisher_of(call)
-    head = await log.head(call.services.db, await log_of(call))
+    head = await log.head(call.db, await log_of(call))
     verifier = publisher.signer.verifier(LogName(head.project, head.number))
     return _text(call, f"{checkpoint.key_line(verifier)}\n", KEY_KEPT)
 
@@ -70,7 +70,7 @@ async def get_checkpoint(call: AnyCall) -> web.Response:
 async def get_checkpoints(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List every checkpoint that was published, the newest first."""
     _publisher_of(call)
-    db, log_id = call.services.db, await log_of(call)
+    db, log_id = call.db, await log_of(call)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         below = int(place[0]) if place else SEQ_MAX
@@ -89,7 +89,7 @@ async def get_proof(call: Call[ProofQuery, None]) -> web.Response:
     It holds the event's path in the tree, and a checkpoint of that tree.
     """
     publisher, log_id = _publisher_of(call), await log_of(call)
-    head = await log.head(call.services.db, log_id)
+    head = await log.head(call.db, log_id)
     position = int(call.path("position") or -1)
     if not 0 <= position < head.size:
         raise NotFound("There is no event at this position.")

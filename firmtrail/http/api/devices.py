@@ -158,7 +158,7 @@ async def _shown_with_targets(
 
 
 async def _devices_then(call: Call[DevicesQuery, None], past: Past) -> web.StreamResponse:
-    db = call.services.db
+    db = call.db
     current = await outdated.current_then(db, past.log_id, past.stop)
     which = device_lists.filter_then(call, call.query, current)
 
@@ -177,7 +177,7 @@ async def _past(call: Call[DevicesQuery, None] | Call[DeviceQuery, None]) -> Pas
     at_ms = None if query.at is None else query_times.parameter_ms("at", query.at)
     if query.as_of is not None:
         return Past(call.log_id, await query_times.size_as_of(call, query.as_of), at_ms)
-    return Past(call.log_id, (await log.head(call.services.db, call.log_id)).size, at_ms)
+    return Past(call.log_id, (await log.head(call.db, call.log_id)).size, at_ms)
 
 
 async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
@@ -187,10 +187,10 @@ async def get_device(call: Call[DeviceQuery, None]) -> web.Response:
         size, body = await shown_now(call, name)
         return respond.resource(call, body, size)
     past = await _past(call)
-    states = await fleet_past.states(call.services.db, past, [name])
+    states = await fleet_past.states(call.db, past, [name])
     if name not in states:
         raise NotFound(f"There was no device {name}.")
-    current = await outdated.current_then(call.services.db, past.log_id, past.stop)
+    current = await outdated.current_then(call.db, past.log_id, past.stop)
     return respond.resource(call, shown(states[name], current), past.stop)
 
 

@@ -66,7 +66,7 @@ async def get_events(call: EventsCall) -> web.StreamResponse:
     length nor a slow reader costs memory.
     """
     with call.services.replays.enter(call.caller):
-        head = await log.head(call.services.db, await log_of(call))
+        head = await log.head(call.db, await log_of(call))
         wanted = await _wanted(call, head)
         await recorded_reads.record(call, _asked(call.query, head.number, wanted))
         write = _numbered if call.query.positions else _lines
@@ -106,7 +106,7 @@ def _asked(query: EventsQuery, number: int, wanted: Wanted) -> dict[str, object]
 
 
 async def _pages(call: EventsCall, wanted: Wanted) -> Pages:
-    db = call.services.db
+    db = call.db
     if call.query.newest_first:
         async for part in log_entries.newest_first(db, wanted):
             yield part.entries
@@ -140,7 +140,7 @@ async def get_event(call: Call[Any, None]) -> web.Response:
     """Return one entry as it is stored, with exactly the bytes that were hashed."""
     head, position = await _place(call)
     await recorded_reads.record(call, {"log": head.number})
-    async for [(_, _, text)] in log.read(call.services.db, head.log_id, position, position + 1):
+    async for [(_, _, text)] in log.read(call.db, head.log_id, position, position + 1):
         headers = {respond.LOG_SIZE: str(head.size)}
         return respond.encoded_resource(call, CLOUDEVENT, text.encode(), headers)
     raise AssertionError("a position below the size exists, or the log is corrupt")
@@ -149,7 +149,7 @@ async def get_event(call: Call[Any, None]) -> web.Response:
 async def get_text(call: Call[Any, None]) -> web.Response:
     """Return the free text of an event, such as the reason for a command."""
     head, position = await _place(call)
-    entry, text = await free_texts.entry_and_text(call.services.db, head.log_id, position)
+    entry, text = await free_texts.entry_and_text(call.db, head.log_id, position)
     event = decode(position, entry).event
     if event.TEXT is None or getattr(event, event.TEXT) is None:
         raise NotFound("This event has no free text.")
@@ -159,7 +159,7 @@ async def get_text(call: Call[Any, None]) -> web.Response:
 
 async def delete_text(call: Call[Any, None]) -> web.Response:
     """Erase the free text of an event."""
-    head = await log.head(call.services.db, await log_of(call))
+    head = await log.head(call.db, await log_of(call))
     position = int(call.path("position") or -1)
     erase = commands.erase_text(head, position, actor=call.caller.actor)
     await call.services.recorder.act(call.log_id, erase)
@@ -169,7 +169,7 @@ async def delete_text(call: Call[Any, None]) -> web.Response:
 
 async def _place(call: Call[Any, None]) -> tuple[log.Head, int]:
     """Returns the log and the position that the path names."""
-    head = await log.head(call.services.db, await log_of(call))
+    head = await log.head(call.db, await log_of(call))
     position = int(call.path("position") or -1)
     if not 0 <= position < head.size:
         raise NotFound("The log has no such position.")
@@ -186,10 +186,11 @@ def _of_log(prefix: str) -> tuple[Route, ...]:
             {200: NDJSON},
             query=EventsQuery,
             is_view=True,
+            reads_standby=True,
             sends=("Vary",),
         ),
-        resource(event, get_event, AUDIT, CLOUDEVENT, is_view=True),
-        resource(f"{event}/text", get_text, AUDIT, Text, is_view=True),
+        resource(event, get_event, AUDIT, CLOUDEVENT, is_view=True, reads_standby=True),
+        resource(f"{event}/text", get_text, AUDIT, Text, is_view=True, reads_standby=True),
         command(DELETE, f"{event}/text", delete_text, ADMINISTER),
     )
 

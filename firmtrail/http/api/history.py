@@ -81,7 +81,7 @@ async def _check_existed(call: Call[HistoryQuery, None], name: str, stop: int) -
     removed, so if the present is asked for, the log is read only where it has grown since."""
     if call.query.as_of is None and (await existing(call, name))[0] <= stop:
         return
-    if name not in await fleet_past.states(call.services.db, Past(call.log_id, stop), [name]):
+    if name not in await fleet_past.states(call.db, Past(call.log_id, stop), [name]):
         raise NotFound(f"There was no device {name}.")
 
 

@@ -85,7 +85,7 @@ async def post_logout(call: Call[Any, None]) -> web.Response:
 
 async def get_logins(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the caller's logins that have not ended."""
-    db, actor_id = call.services.db, str(call.caller.actor_id)
+    db, actor_id = call.db, str(call.caller.actor_id)
     now_ms = call.services.access.now_ms()
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:

@@ -54,7 +54,7 @@ class AcceptedClock(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_logs(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the project's logs, the oldest first; the last one takes the new events."""
-    db, project = call.services.db, call.project
+    db, project = call.db, call.project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = 0 if place is None else int(place[0])

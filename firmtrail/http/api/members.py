@@ -94,7 +94,7 @@ class LocalErasure(StrictBody, frozen=True, kw_only=True):
 
 async def get_members(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the members and their roles, by id."""
-    db, project = call.services.db, call.project
+    db, project = call.db, call.project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await people.members(db, project, after=text_before(place), limit=limit + 1)
@@ -164,7 +164,7 @@ async def post_local_erasure(call: Call[Any, LocalErasure]) -> web.Response:
 
 
 async def _history(call: AnyCall, stream: str) -> list[Recorded]:
-    rows = await short_streams.read(call.services.db, call.log_id, stream)
+    rows = await short_streams.read(call.db, call.log_id, stream)
     return [decode(position, text) for position, _, text in rows]
 
 

@@ -120,7 +120,7 @@ async def get_projects(call: Call[ListQuery, None]) -> web.StreamResponse:
 
     An API token sees only the project that it is for.
     """
-    db, actor_id = call.services.db, str(call.caller.actor_id)
+    db, actor_id = call.db, str(call.caller.actor_id)
     is_system, only = call.caller.kind == "system", (await tokens.scope_of(call)).project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:

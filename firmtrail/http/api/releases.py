@@ -143,7 +143,7 @@ async def _act(call: AnyCall, status: int, command: LogCommand[ChangedRelease]) 
 
 
 async def _read(call: AnyCall) -> tuple[int, dict[ReleaseKey, ReleaseWithTexts]]:
-    return releases.with_texts(await call.services.db.read(releases.load_with_texts(call.log_id)))
+    return releases.with_texts(await call.db.read(releases.load_with_texts(call.log_id)))
 
 
 async def releases_of(call: AnyCall) -> Releases:

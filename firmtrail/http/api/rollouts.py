@@ -209,7 +209,7 @@ async def _shown_at(call: AnyCall, now: ConsistentRead, then_ms: int) -> Rollout
 async def _events_of(call: AnyCall, found: rollout.RolloutState) -> list[Recorded]:
     """Returns the events of a rollout: those of its start and of commands on it, which are few."""
     stream = rollout.stream(found.id)
-    rows = await short_streams.read(call.services.db, call.log_id, stream)
+    rows = await short_streams.read(call.db, call.log_id, stream)
     return [decode(position, text) for position, _, text in rows]
 
 

@@ -63,7 +63,7 @@ def listing(
     path: str, handler: Handler, access: RouteAccess, item: Content, **fields: Any
 ) -> Route:
     """Describes a GET that answers with a page of items, or with all of them as CSV or NDJSON."""
-    defaults = {"query": ListQuery, "other_media": (CSV, NDJSON)}
+    defaults = {"query": ListQuery, "other_media": (CSV, NDJSON), "reads_standby": True}
     return resource(path, handler, access, Listing[item], **(defaults | fields))
 
 

@@ -49,7 +49,7 @@ async def get_stream(call: StreamCall) -> web.StreamResponse:
     Each event has the entry's type, and its position as the id.
     """
     with call.services.streams.enter(call.caller):
-        head = await log.head(call.services.db, call.log_id)
+        head = await log.head(call.db, call.log_id)
         start = _start(call, head.size)
         await recorded_reads.record(call, {"log": head.number, "from": start})
         events = _events(call, start, head.size)
@@ -80,7 +80,7 @@ async def _events(call: StreamCall, start: int, size: int) -> AsyncGenerator[byt
     yield f"retry: {RETRY_MS}\n\n".encode()
     is_over = False
     while start < size or not is_over:
-        async for page in log.read(call.services.db, call.log_id, start, size):
+        async for page in log.read(call.reading(), call.log_id, start, size):
             yield "".join(_event(position, text) for position, _, text in page).encode()
             start += len(page)
         watch = call.services.watch
@@ -104,6 +104,7 @@ ROUTES = (
         query=StreamQuery,
         refusals={400, 409},
         is_view=True,
+        reads_standby=True,
         is_endless=True,
     ),
 )

@@ -5,6 +5,7 @@ than the log has does not exist; every narrower one does, whether or not a check
 """
 
 from base64 import b64encode
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -18,7 +19,7 @@ from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.errors import NotFound, invalid_parameter
 from firmtrail.http.logs import is_newest, log_of
 from firmtrail.http.respond import BYTES
-from firmtrail.http.route import Route
+from firmtrail.http.route import Handler, Route
 from firmtrail.http.scalars import Position
 
 RECORDED_POSITIONS = 65_536
@@ -44,14 +45,14 @@ async def get_tile(call: AnyCall) -> web.Response:
     """Return up to 256 hashes of a level of the tree: a tile of C2SP tlog-tiles."""
     level = int(call.path("level") or -1)
     log_id, tile = await _tile_of(call, level, str(level))
-    hashes = await tree.hash_tile(call.services.db, log_id, level, *tile)
+    hashes = await tree.hash_tile(call.db, log_id, level, *tile)
     return respond.encoded_resource(call, BYTES, hashes, _kept(call))
 
 
 async def get_bundle(call: AnyCall) -> web.Response:
     """Return up to 256 entries, each after its length: a bundle of C2SP tlog-tiles."""
     log_id, tile = await _tile_of(call, 0, "entries")
-    entries = await tree.bundle(call.services.db, log_id, *tile)
+    entries = await tree.bundle(call.db, log_id, *tile)
     headers = _kept(call) | {"Vary": "Accept-Encoding"}
     response = respond.encoded_resource(call, BYTES, entries, headers)
     if respond.accepts_gzip(call.request):
@@ -63,7 +64,7 @@ async def get_bundle(call: AnyCall) -> web.Response:
 
 async def get_consistency(call: Call[ConsistencyQuery, None]) -> web.Response:
     """Return the proof that the log only grew between two sizes, one base64 hash per line."""
-    db, query = call.services.db, call.query
+    db, query = call.db, call.query
     log_id = await log_of(call)
     size = (await log.head(db, log_id)).size
     if query.new > size:
@@ -85,7 +86,7 @@ async def _tile_of(call: AnyCall, level: int, what: str) -> tuple[int, Tile]:
     log_id, tile = await log_of(call), tiles.parse(call.path("tile"))
     if level < 0 or tile is None:
         raise NotFound
-    head = await log.head(call.services.db, log_id)
+    head = await log.head(call.db, log_id)
     if not tiles.is_within(level, tile, head.size):
         raise NotFound("The log has no such tile.")
     path = f"/logs/{head.number}/tile/{what}"
@@ -104,12 +105,16 @@ def _range(level: int, tile: Tile) -> dict[str, int]:
     return {"from": start, "to": start + block}
 
 
+def _read(path: str, handler: Handler, content: str, **fields: Any) -> Route:
+    return resource(path, handler, AUDIT, content, reads_standby=True, **fields)
+
+
 def _of_log(prefix: str) -> tuple[Route, ...]:
     """Describes the tiles of a log. Entries come first, or they would be taken for a level."""
     return (
-        resource(f"{prefix}/tile/entries/{{tile}}", get_bundle, AUDIT, BYTES, sends=("Vary",)),
-        resource(f"{prefix}/tile/{{level}}/{{tile}}", get_tile, AUDIT, BYTES),
-        resource(f"{prefix}/consistency", get_consistency, AUDIT, TEXT, query=ConsistencyQuery),
+        _read(f"{prefix}/tile/entries/{{tile}}", get_bundle, BYTES, sends=("Vary",)),
+        _read(f"{prefix}/tile/{{level}}/{{tile}}", get_tile, BYTES),
+        _read(f"{prefix}/consistency", get_consistency, TEXT, query=ConsistencyQuery),
     )
 
 

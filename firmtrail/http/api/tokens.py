@@ -112,7 +112,7 @@ class HeldToken(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the caller's API tokens; an API token lists those of its project."""
-    db, actor_id = call.services.db, str(call.caller.actor_id)
+    db, actor_id = call.db, str(call.caller.actor_id)
     only = (await scope_of(call)).project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
@@ -168,7 +168,7 @@ async def delete_token(call: Call[Any, None]) -> web.Response:
 
 async def get_project_tokens(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the project's valid tokens, and the logins of its members."""
-    db, project, now_ms = call.services.db, call.project, call.services.access.now_ms()
+    db, project, now_ms = call.db, call.project, call.services.access.now_ms()
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         after = text_before(place)

@@ -60,7 +60,7 @@ async def get_versions(call: Call[VersionsQuery, None]) -> web.StreamResponse:
     """List how many devices run each version, by model and version."""
     as_of = call.query.as_of
     stop = None if as_of is None else await query_times.size_as_of(call, as_of)
-    size, counts = await fleet_versions.counts(call.services.db, call.log_id, stop)
+    size, counts = await fleet_versions.counts(call.db, call.log_id, stop)
     items = sorted(_shares(counts), key=_place_of)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
@@ -116,7 +116,7 @@ async def get_timeline(call: Call[TimelineQuery, None]) -> web.StreamResponse:
 async def _steps_at(call: AnyCall, times: Sequence[int]) -> tuple[int, list[TimelineStep]]:
     """Returns the log's size, and the shares known at each of these times from the events before
     that size. The counts are read again only if the log had grown between two times."""
-    db, log_id = call.services.db, call.log_id
+    db, log_id = call.db, call.log_id
     items: list[TimelineStep] = []
     size, known = (await log.head(db, log_id)).size, -1
     for at_ms in times:

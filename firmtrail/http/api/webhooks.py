@@ -153,7 +153,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 async def get_webhooks(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the project's webhooks."""
-    db, project = call.services.db, call.project
+    db, project = call.db, call.project
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         rows = await stored.page(db, project, after=text_before(place), limit=limit + 1)
@@ -234,7 +234,7 @@ async def _kept_first(call: AnyCall, answer: CommandAnswer) -> CommandAnswer:
 
 async def get_deliveries(call: Call[ListQuery, None]) -> web.StreamResponse:
     """List the newest attempts to send to a webhook, the newest first."""
-    db, key = call.services.db, (call.project, (await _found(call)).webhook_id)
+    db, key = call.db, (call.project, (await _found(call)).webhook_id)
 
     async def fetch(place: SortKey | None, limit: int) -> ListPage:
         before = int(place[0]) if place else NUMBER_MAX
@@ -252,7 +252,7 @@ async def post_redelivery(call: Call[Any, WantedRedelivery]) -> web.Response:
 
 
 async def _found(call: AnyCall) -> Webhook:
-    found = await stored.one(call.services.db, call.project, call.path("id"))
+    found = await stored.one(call.db, call.project, call.path("id"))
     if found is None:
         raise NotFound("There is no such webhook.")
     return found

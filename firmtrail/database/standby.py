@@ -1,0 +1,235 @@
+"""Answers reads from a standby of PostgreSQL, and never with less than was committed before.
+
+A read takes these steps: it asks the primary up to which place of its WAL commits are durable,
+waits until the standby has replayed that place, and then reads there. So an answer contains every
+event whose receipt anybody had when the read began, whichever server gave the receipt, and every
+other row that was committed by then. If the standby needs too long, fails or is away, the primary
+answers. So a standby can make an answer late by at most `WAIT_S` and the time of a statement, and
+never makes it fail.
+
+A place in the WAL is compared, and not the size of a log, because an answer also contains rows that
+no event covers: an erased e-mail address must not come back from a standby.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from time import monotonic
+
+import structlog
+
+from firmtrail.database.coalesce import Coalescer
+from firmtrail.database.database import Database, Reader, ReadSource, Row, Statement, Unavailable
+
+WAIT_S = 0.5
+"""Limits how long a read waits for the standby, before the primary answers."""
+POLL_S = 0.004
+OBSERVE_S = 0.5
+"""Sets how often the lag is measured."""
+MARKS_MAX = 1_000
+
+_START = "CAST('0/0' AS pg_lsn)"
+
+_COMMITTED = f"""\
+SELECT
+    0,
+    CAST(CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() END - {_START} AS bigint)
+"""
+
+_REPLAYED = f"""\
+SELECT
+    0,
+    CAST(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END - {_START} AS bigint)
+"""
+
+_IDENTITY = Statement("""\
+SELECT CAST(control.system_identifier AS text), CAST(pg_database.oid AS text)
+FROM pg_control_system() AS control
+CROSS JOIN pg_database
+WHERE pg_database.datname = current_database()""")
+
+_log = structlog.get_logger("firmtrail.standby")
+
+
+class StandbyFailed(Unavailable):
+    """The standby failed inside a moment. The same read again is answered by the primary."""
+
+
+class NotItsStandby(Exception):
+    """The database that is to answer reads is not a standby of the primary."""
+
+
+async def check(primary: Database, standby: Database) -> None:
+    """Raises `NotItsStandby` if the standby does not copy the primary's database, or takes writes.
+    Raises `Unavailable` if one of them does not answer."""
+    if await primary.read(_IDENTITY) != await standby.read(_IDENTITY):
+        raise NotItsStandby("it is not a physical copy of the database that --database names")
+    if (await _place(standby, _REPLAYED)) is None:
+        raise NotItsStandby("it takes writes itself, so it does not follow the database")
+
+
+async def lag_bytes(primary: Database, standby: Database) -> int:
+    """Returns how many bytes of the primary's WAL the standby has not replayed yet."""
+    committed = await _place(primary, _COMMITTED)
+    return max(0, (committed or 0) - (await _place(standby, _REPLAYED) or 0))
+
+
+async def _place(db: Database, text: str) -> int | None:
+    [[_, place]] = await db.read(Statement(text))
+    return place if place is None else int(place)
+
+
+class Standby:
+    """Picks the database for each read of one process; `run` measures the lag until it is
+    cancelled."""
+
+    def __init__(self, primary: Database, standby: Database) -> None:
+        self.primary = primary
+        self.standby = standby
+        self.answered: dict[str, int] = {"standby": 0, "primary": 0}
+        """Counts the reads by the database that was picked for them."""
+        self._committed = Coalescer[tuple[()]](primary, lambda _: Statement(_COMMITTED))
+        self._replayed = Coalescer[tuple[()]](standby, lambda _: Statement(_REPLAYED))
+        self._reached = -1
+        """The place that the standby is known to have replayed."""
+        self._is_verified = False
+        self._is_used = False
+        self._marks: deque[tuple[float, int]] = deque()
+        """When the primary was at which place; without those that the standby has replayed."""
+
+    @property
+    def lag_s(self) -> float:
+        """Returns for how long the primary has had something that the standby had not replayed when
+        it was last asked."""
+        return monotonic() - self._marks[0][0] if self._marks else 0.0
+
+    def reading(self) -> "StandbyReading":
+        """Returns the source of one answer, which is picked when it is first read."""
+        return StandbyReading(self)
+
+    async def picked(self) -> ReadSource:
+        """Returns the standby once it has everything that was committed when this was called, or
+        the primary if that takes too long."""
+        is_standby = self._is_used and await self._catches_up()
+        self.answered["standby" if is_standby else "primary"] += 1
+        return self.standby if is_standby else self.primary
+
+    def failed(self, reason: str) -> None:
+        """Sends reads to the primary until the standby is found to follow it again."""
+        if self._is_used:
+            _log.warning("the primary answers reads instead of the standby", reason=reason)
+        self._is_used = self._is_verified = False
+
+    async def run(self) -> None:
+        """Measures the lag, and decides whether the standby is used, until it is cancelled."""
+        while True:
+            with contextlib.suppress(Unavailable):  # without a primary there is nothing to follow
+                [[committed]] = await self._committed.get(())
+                if committed is not None:
+                    self._marks.append((monotonic(), committed))
+                await self._observe()
+            await asyncio.sleep(OBSERVE_S)
+
+    async def _observe(self) -> None:
+        """Asks the standby how far it is."""
+        try:
+            async with asyncio.timeout(2 * WAIT_S):
+                if not self._is_verified:
+                    await check(self.primary, self.standby)
+                    self._is_verified = True
+                await self._look()
+        except (Unavailable, NotItsStandby, TimeoutError) as error:
+            self.failed(str(error) or "it does not answer")
+        else:
+            self._drop_marks()
+            self._use(is_current=self.lag_s < WAIT_S)
+
+    def _use(self, *, is_current: bool) -> None:
+        if is_current and not self._is_used:
+            _log.info("the standby answers reads")
+        if not is_current and self._is_used:
+            _log.warning("the primary answers reads", standby_lag_s=round(self.lag_s, 1))
+        self._is_used = is_current
+
+    async def _catches_up(self) -> bool:
+        [[committed]] = await self._committed.get(())
+        if committed is None:  # the primary has become a standby; a read of it says so
+            return False
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while self._reached < committed:
+                    await self._look()
+                    if self._reached < committed:
+                        await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            self._use(is_current=False)
+        except Unavailable as error:
+            self.failed(str(error))
+        return self._is_used
+
+    async def _look(self) -> None:
+        [[replayed]] = await self._replayed.get(())
+        if replayed is None:
+            raise Unavailable("it takes writes itself, so it no longer follows the primary")
+        self._reached = replayed
+
+    def _drop_marks(self) -> None:
+        while self._marks and self._marks[0][1] <= self._reached:
+            self._marks.popleft()
+        if len(self._marks) > MARKS_MAX:  # after minutes, every second mark says enough
+            self._marks = deque(list(self._marks)[::2])
+
+
+class StandbyReading:
+    """Reads what one answer needs, from the standby until it fails, then from the primary.
+
+    The primary has everything that a standby has, so a later read never shows less."""
+
+    def __init__(self, standby: Standby) -> None:
+        self._standby = standby
+        self._source: ReadSource | None = None
+
+    async def read(self, statement: Statement) -> list[Row]:
+        source = await self._picked()
+        try:
+            return await source.read(statement)
+        except Unavailable as error:
+            if not self._falls_back(error):
+                raise
+        return await self._standby.primary.read(statement)
+
+    def moment(self) -> AbstractAsyncContextManager[Reader]:
+        """Raises `StandbyFailed` if the standby fails inside the block."""
+        return self._opened(lambda source: source.moment())
+
+    def snapshot(self) -> AbstractAsyncContextManager[Reader]:
+        """Raises `StandbyFailed` if the standby fails inside the block."""
+        return self._opened(lambda source: source.snapshot())
+
+    @contextlib.asynccontextmanager
+    async def _opened(
+        self, open_reader: Callable[[ReadSource], AbstractAsyncContextManager[Reader]]
+    ) -> AsyncIterator[Reader]:
+        source = await self._picked()
+        try:
+            async with open_reader(source) as reader:
+                yield reader
+        except Unavailable as error:
+            if self._falls_back(error):
+                raise StandbyFailed(str(error), error.retry_after_s) from error
+            raise
+
+    async def _picked(self) -> ReadSource:
+        if self._source is None:
+            self._source = await self._standby.picked()
+        return self._source
+
+    def _falls_back(self, error: Unavailable) -> bool:
+        """Returns whether the standby failed. From then on, the primary is read."""
+        if self._source is self._standby.primary:
+            return False
+        self._source = self._standby.primary
+        self._standby.failed(str(error))
+        return True
