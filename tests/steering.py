@@ -21,7 +21,7 @@ from firmtrail.events.steering import (
     UpdateOffered,
 )
 from firmtrail.projections.check_in import with_way_back
-from firmtrail.rules import control, device, device_order, offer, rollout, target
+from firmtrail.rules import control, device, device_order, offer, rollout, rollout_decisions, target
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState
 from firmtrail.rules.offer import Offer
@@ -106,7 +106,7 @@ class Fleet:
 
     def _pause(self) -> None:
         for each in list(self.control.rollouts.values()):
-            if paused := rollout.decide_own_pause(each, self.recent(each)):
+            if paused := rollout_decisions.decide_own_pause(each, self.recent(each)):
                 self.record(rollout.stream(each.id), paused)
 
     def recent(self, of: RolloutState) -> Recent:

@@ -22,11 +22,20 @@ from firmtrail.events.steering import (
 from firmtrail.events.times import time_text
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules import control, device, plan_change, release, rollout
+from firmtrail.rules import control, device, release, rollout
 from firmtrail.rules.ask import Question
 from firmtrail.rules.control import Control
 from firmtrail.rules.release import ReleaseKey
 from firmtrail.rules.rollout import PlanTime, RolloutState
+from firmtrail.rules.rollout_decisions import (
+    decide_abort,
+    decide_advance,
+    decide_approve,
+    decide_pause,
+    decide_plan_change,
+    decide_reject,
+    decide_resume,
+)
 
 
 def start(wanted: RolloutStarted, *, actor: str) -> LogCommand[RolloutState]:
@@ -82,7 +91,7 @@ def _deploy(commit: Commit, wanted: RolloutStarted, actor: str) -> RolloutState:
         return _begin(commit, control.decide_rollout(now, wanted), None, actor)
     if found.reach != wanted.reach:
         at = PlanTime(commit.draft.now_ms, now.halts)
-        advanced = rollout.decide_advance(control.commandable(now, found.id), wanted.reach, at)
+        advanced = decide_advance(control.commandable(now, found.id), wanted.reach, at)
         commit.draft.record(rollout.stream(found.id), advanced, actor=actor)
     return commit.draft.control.rollouts[found.id]
 
@@ -94,7 +103,7 @@ def abort_all(names: Iterable[str], *, actor: str) -> LogCommand[None]:
         for name in dict.fromkeys(names):
             found = control.existing(commit.draft.control, name)
             if found.phase != "aborted":
-                event = rollout.decide_abort(found)
+                event = decide_abort(found)
                 commit.draft.record(rollout.stream(name), event, actor=actor)
 
     return command
@@ -131,7 +140,7 @@ def advance(
     """Lets the rollout reach more of its devices: a percentage, or the next phase of its plan."""
     return _change(
         name,
-        lambda now, at: rollout.decide_advance(control.commandable(now, name), reach, at),
+        lambda now, at: decide_advance(control.commandable(now, name), reach, at),
         reason,
         actor,
     )
@@ -143,7 +152,7 @@ def change_plan(
     """Gives the rollout other phases after those that it began."""
     return _change(
         name,
-        lambda now, at: plan_change.decide_plan_change(control.commandable(now, name), wanted, at),
+        lambda now, at: decide_plan_change(control.commandable(now, name), wanted, at),
         reason,
         actor,
     )
@@ -152,21 +161,30 @@ def change_plan(
 def pause(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Pauses the rollout: it offers nothing more until it is resumed."""
     return _change(
-        name, lambda now, _: rollout.decide_pause(control.commandable(now, name)), reason, actor
+        name,
+        lambda now, _: decide_pause(control.commandable(now, name)),
+        reason,
+        actor,
     )
 
 
 def resume(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Resumes the rollout; earlier failures no longer count towards pausing."""
     return _change(
-        name, lambda now, _: rollout.decide_resume(control.commandable(now, name)), reason, actor
+        name,
+        lambda now, _: decide_resume(control.commandable(now, name)),
+        reason,
+        actor,
     )
 
 
 def abort(name: str, reason: str | None, *, actor: str) -> LogCommand[RolloutState]:
     """Ends the rollout: it decides nothing any more."""
     return _change(
-        name, lambda now, _: rollout.decide_abort(control.existing(now, name)), reason, actor
+        name,
+        lambda now, _: decide_abort(control.existing(now, name)),
+        reason,
+        actor,
     )
 
 
@@ -174,7 +192,7 @@ def approve(name: str, reason: str | None, *, person: str, actor: str) -> LogCom
     """Approves a rollout that waits for it."""
     return _change(
         name,
-        lambda now, _: rollout.decide_approve(control.commandable(now, name), person),
+        lambda now, _: decide_approve(control.commandable(now, name), person),
         reason,
         actor,
     )
@@ -184,7 +202,7 @@ def reject(name: str, reason: str | None, *, person: str, actor: str) -> LogComm
     """Rejects a rollout that waits for approval: it ends."""
     return _change(
         name,
-        lambda now, _: rollout.decide_reject(control.existing(now, name), person),
+        lambda now, _: decide_reject(control.existing(now, name), person),
         reason,
         actor,
     )

@@ -28,6 +28,7 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.device import MOVING, DeviceState, LaterReport, Placed
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.rollout import PlanTime, Recent, RolloutState
+from firmtrail.rules.rollout_decisions import decide_own_pause, decide_phase_met
 
 _NONE: DeviceOffers = {}
 
@@ -214,8 +215,8 @@ class SteeringFold:
             name = self.outcomes.pop()
             found, counts = self.control.rollouts[name], self.recent.get(name, Recent())
             decided = (
-                rollout.decide_own_pause(found, counts),
-                rollout.decide_phase_met(found, counts, at),
+                decide_own_pause(found, counts),
+                decide_phase_met(found, counts, at),
             )
             orders += [(rollout.stream(name), order) for order in decided if order is not None]
         return sorted(orders, key=lambda order: order[0])

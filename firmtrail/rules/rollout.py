@@ -1,4 +1,4 @@
-"""Folds one rollout or rollback, and decides which commands it takes.
+"""Folds one rollout or rollback. `rollout_decisions` decides which commands it takes.
 
 A rollback is a rollout of another kind: it names a bad version, reaches the devices that run it,
 and sends each to a given version or to the device's previous one.
@@ -31,7 +31,7 @@ from firmtrail.events.steering import (
 )
 from firmtrail.events.times import time_ms
 from firmtrail.rules import plan
-from firmtrail.rules.device import DeviceState, Refused
+from firmtrail.rules.device import DeviceState
 from firmtrail.rules.plan import Halts, PlanClock
 
 BUCKETS = 10_000
@@ -86,7 +86,8 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     """The position of its start: the newer of two rollouts has the higher position."""
     started_at_ms: int
     phase_position: int
-    """The position of the event that began its phase."""
+    """The position of the event that began its phase, or that began or ended its last wait for
+    approval."""
     phase_at_ms: int
     resumed_position: int
     """The position of its start or last resume: outcomes after it count towards pausing."""
@@ -190,6 +191,13 @@ def state_at(rollout: RolloutState, now_ms: int) -> LiveState:
     return "scheduled" if is_early else "running"
 
 
+def state_since_ms(rollout: RolloutState, now_ms: int) -> int:
+    """Returns when the state at this time began."""
+    if state_at(rollout, now_ms) == "running" and rollout.start_at_ms is not None:
+        return max(rollout.phase_at_ms, rollout.start_at_ms)
+    return rollout.phase_at_ms
+
+
 def started(recorded: Recorded) -> RolloutState:
     """Returns the rollout that a RolloutStarted or RollbackStarted begins."""
     event = recorded.event
@@ -235,10 +243,19 @@ def evolve(rollout: RolloutState, recorded: Recorded, halts: Halts = ()) -> Roll
             return _in_phase(_counting_again(resumed, now_ms), "running", recorded)
         case RolloutApproved(by=by):
             approved = replace(rollout, approved_by=(*rollout.approved_by, by))
-            return _with_clock(approved, now_ms)
+            return _waiting_or_not(rollout, _with_clock(approved, now_ms), recorded)
         case RolloutPlanChanged() as event:
-            return _replanned(counted, event, PlanTime(now_ms, halts))
+            replanned = _replanned(counted, event, PlanTime(now_ms, halts))
+            return _waiting_or_not(rollout, replanned, recorded)
     return _in_plan(counted, recorded)
+
+
+def _waiting_or_not(before: RolloutState, after: RolloutState, recorded: Recorded) -> RolloutState:
+    """Returns the rollout with the time of the event, if this begins or ends a wait for
+    approval."""
+    if before.is_approved == after.is_approved:
+        return after
+    return _in_phase(after, after.phase, recorded)
 
 
 def _replanned(rollout: RolloutState, event: RolloutPlanChanged, at: PlanTime) -> RolloutState:
@@ -295,109 +312,3 @@ def _in_phase(rollout: RolloutState, phase: Phase, recorded: Recorded) -> Rollou
     return replace(
         rollout, phase=phase, phase_position=recorded.position, phase_at_ms=recorded.recorded_at_ms
     )
-
-
-def decide_advance(rollout: RolloutState, reach: int | None, at: PlanTime) -> RolloutAdvanced:
-    """Returns the event; without a `reach`, the next phase of the plan begins. Raises `Refused` if
-    the rollout would not reach more devices, or if its plan has no later phase of that reach."""
-    _check_is_not_aborted(rollout)
-    if not rollout.is_approved:
-        raise Refused("rollout_waiting", "The rollout waits for approval. Approve it first.")
-    now = reach_at(rollout, at)
-    clock = clock_at(rollout, at)
-    if clock is not None:
-        return _next_phase(rollout, clock, reach)
-    if reach is None or reach <= now:
-        raise Refused(
-            "no_advance",
-            f"The rollout already reaches {now / 100:g} %. Give a higher percentage: a rollout "
-            "only grows.",
-        )
-    return RolloutAdvanced(reach)
-
-
-def _next_phase(rollout: RolloutState, clock: PlanClock, reach: int | None) -> RolloutAdvanced:
-    later = list(enumerate(rollout.plan))[clock.phase + 1 :]
-    found = next((n for n, phase in later if reach in {None, phase.reach}), None)
-    if found is None:
-        percents = ", ".join(f"{phase.reach / 100:g}" for _, phase in later)
-        raise Refused(
-            "no_advance",
-            f"The plan has no such later phase. Percentages of its later phases: {percents}."
-            if later
-            else "The plan is in its last phase.",
-        )
-    return RolloutAdvanced(rollout.plan[found].reach, phase=found)
-
-
-def decide_approve(rollout: RolloutState, person: str) -> RolloutApproved:
-    """Returns the approval by this person. Raises `Refused` if the rollout does not wait for one,
-    or if they started it or have approved it already."""
-    _check_waits(rollout)
-    if person in {rollout.started_by, rollout.changed_by}:
-        detail = "Another member has to approve the rollout that you started or changed."
-        raise Refused("own_rollout", detail)
-    if person in rollout.approved_by:
-        raise Refused("approved_already", "You have approved this rollout already.")
-    return RolloutApproved(by=person)
-
-
-def decide_reject(rollout: RolloutState, person: str) -> RolloutRejected:
-    """Returns the rejection by this person. Raises `Refused` if the rollout does not wait for
-    approval."""
-    _check_waits(rollout)
-    return RolloutRejected(by=person)
-
-
-def _check_waits(rollout: RolloutState) -> None:
-    _check_is_not_aborted(rollout)
-    if rollout.is_approved:
-        raise Refused("not_waiting", "The rollout does not wait for approval.")
-
-
-def decide_pause(rollout: RolloutState) -> RolloutPaused:
-    _check_is_not_aborted(rollout)
-    if rollout.phase == "paused":
-        raise Refused("rollout_paused", "The rollout is already paused.")
-    return RolloutPaused()
-
-
-def decide_resume(rollout: RolloutState) -> RolloutResumed:
-    _check_is_not_aborted(rollout)
-    if rollout.phase == "running":
-        raise Refused("rollout_running", "The rollout is not paused.")
-    return RolloutResumed()
-
-
-def decide_abort(rollout: RolloutState) -> RolloutAborted:
-    _check_is_not_aborted(rollout)
-    return RolloutAborted()
-
-
-def _check_is_not_aborted(rollout: RolloutState) -> None:
-    if rollout.phase == "aborted":
-        raise Refused("rollout_aborted", "The rollout was aborted. Start another one.")
-
-
-def decide_own_pause(rollout: RolloutState, recent: Recent) -> RolloutPaused | None:
-    """Returns the pause of a rollout of which too many devices failed; None if it continues."""
-    if not rollout.watches or rollout.failed_percent is None or rollout.min_reports is None:
-        return None
-    outcomes = recent.installed + recent.failed
-    if outcomes < rollout.min_reports:
-        return None
-    if 100 * recent.failed <= rollout.failed_percent * outcomes:
-        return None
-    return RolloutPaused(failed=recent.failed, installed=recent.installed)
-
-
-def decide_phase_met(rollout: RolloutState, recent: Recent, at: PlanTime) -> RolloutPhaseMet | None:
-    """Returns that the condition of the present phase is met; None if it is not, or was before."""
-    clock = clock_at(rollout, at)
-    if clock is None or clock.is_met or rollout.phase == "aborted" or recent.phase != clock.phase:
-        return None
-    if not rollout.is_approved:
-        return None
-    if not plan.is_met(rollout.plan[clock.phase], recent.phase_installed, recent.phase_failed):
-        return None
-    return RolloutPhaseMet(clock.phase, recent.phase_installed, recent.phase_failed)

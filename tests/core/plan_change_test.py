@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,8 @@ from firmtrail.events.steering import (
     RolloutResumed,
     RolloutStarted,
 )
-from firmtrail.rules import phases, plan_change, rollout
+from firmtrail.events.times import time_text
+from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
@@ -41,12 +43,12 @@ stories = st.lists(st.tuples(st.integers(0, 3), orders), max_size=8)
 def decided(state: RolloutState, order: Event, at: PlanTime) -> Event:
     match order:
         case RolloutPlanChanged():
-            return plan_change.decide_plan_change(state, order, at)
+            return rollout_decisions.decide_plan_change(state, order, at)
         case RolloutPaused():
-            return rollout.decide_pause(state)
+            return rollout_decisions.decide_pause(state)
         case RolloutResumed():
-            return rollout.decide_resume(state)
-    return rollout.decide_approve(state, "u_3")
+            return rollout_decisions.decide_resume(state)
+    return rollout_decisions.decide_approve(state, "u_3")
 
 
 def told(first: RolloutStarted, story: Sequence[tuple[int, Event]]) -> list[Recorded]:
@@ -103,3 +105,50 @@ def test_the_phases_that_began_stay_with_their_times(
         assert [each.reach for each in past.state.plan] == sorted(
             each.reach for each in past.state.plan
         )
+
+
+def test_a_rollout_has_at_most_a_hundred_phases_with_those_that_it_began() -> None:
+    began = tuple(PlanPhase(number, after_s=1) for number in range(81))
+    first = RolloutStarted("1.0.0", "m", 0, plan=(*began, PlanPhase(9_000)))
+    state = rollout.started(Recorded(0, 0, "rollout/r", "k", "user/u_1", first))
+    at = PlanTime(80 * STEP_MS)
+    assert rollout_decisions.PHASES_MAX == 100
+    fitting = RolloutPlanChanged(tuple(PlanPhase(1_000 + n) for n in range(19)))
+    assert rollout_decisions.decide_plan_change(state, fitting, at) == fitting
+    longer = RolloutPlanChanged((*fitting.plan, PlanPhase(10_000)))
+    with pytest.raises(Refused) as refused:
+        rollout_decisions.decide_plan_change(state, longer, at)
+    assert refused.value.code == "too_many_phases"
+    replanned = rollout.evolve(state, Recorded(1, at.now_ms, "rollout/r", "l", "u", fitting))
+    assert len(replanned.plan) == 100
+
+
+def test_a_state_began_with_the_event_or_the_time_that_began_it() -> None:
+    first = RolloutStarted(
+        *("1.0.0", "m", 0), plan=(PlanPhase(10_000),), approvals=2, start_at=time_text(9_000)
+    )
+    state = rollout.started(Recorded(0, 0, "rollout/r", "k", "user/u_1", first))
+    since = [(rollout.state_at(state, 500), rollout.state_since_ms(state, 500))]
+    story: list[tuple[int, Event]] = [
+        (1_000, RolloutApproved(by="u_2")),
+        (2_000, RolloutApproved(by="u_3")),
+        (20_000, RolloutPlanChanged((PlanPhase(10_000),), approvals=1)),
+        (30_000, RolloutPlanChanged((PlanPhase(10_000),))),
+        (40_000, RolloutPaused()),
+    ]
+    for position, (at_ms, event) in enumerate(story, start=1):
+        state = rollout.evolve(
+            state, Recorded(position, at_ms, "rollout/r", f"k{position}", "user/u_1", event)
+        )
+        since.append((rollout.state_at(state, at_ms), rollout.state_since_ms(state, at_ms)))
+        if at_ms == 2_000:
+            since.append((rollout.state_at(state, 9_500), rollout.state_since_ms(state, 9_500)))
+    assert since == [
+        ("waiting", 0),
+        ("waiting", 0),
+        ("scheduled", 2_000),
+        ("running", 9_000),
+        ("waiting", 20_000),
+        ("running", 30_000),
+        ("paused", 40_000),
+    ]

@@ -17,7 +17,7 @@ from firmtrail.events.fleet import (
     UpdateProgressed,
 )
 from firmtrail.events.steering import AttemptsCleared, UpdateOffered
-from firmtrail.rules import control, progress, rollout, target
+from firmtrail.rules import control, progress, rollout, rollout_decisions, target
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.version import is_higher
@@ -84,17 +84,19 @@ def do(fleet: Fleet, wish: tuple[Any, ...]) -> None:  # noqa: C901, PLR0912 (a t
                 fleet.withdraw(version)
         case "pause", number:
             found = chosen(fleet, number)
-            fleet.record(rollout.stream(found.id), rollout.decide_pause(found))
+            fleet.record(rollout.stream(found.id), rollout_decisions.decide_pause(found))
         case "resume", number:
             found = chosen(fleet, number)
-            fleet.record(rollout.stream(found.id), rollout.decide_resume(found))
+            fleet.record(rollout.stream(found.id), rollout_decisions.decide_resume(found))
         case "abort", number:
             found = chosen(fleet, number)
-            fleet.record(rollout.stream(found.id), rollout.decide_abort(found))
+            fleet.record(rollout.stream(found.id), rollout_decisions.decide_abort(found))
         case "advance", number, reach:
             found = chosen(fleet, number)
             before = {d for d in range(200) if rollout.reaches(found, f"d{d}", fleet.at)}
-            fleet.record(rollout.stream(found.id), rollout.decide_advance(found, reach, fleet.at))
+            fleet.record(
+                rollout.stream(found.id), rollout_decisions.decide_advance(found, reach, fleet.at)
+            )
             after = chosen(fleet, number)
             assert before <= {d for d in range(200) if rollout.reaches(after, f"d{d}", fleet.at)}
         case "pin", device, version:

@@ -18,7 +18,7 @@ from firmtrail.events.steering import (
     RolloutPaused,
     UpdateOffered,
 )
-from firmtrail.rules import control, rollout
+from firmtrail.rules import control, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
 from firmtrail.rules.situation import Decision
 from tests.steering import Fleet
@@ -310,18 +310,18 @@ def test_a_rollout_needs_a_release_that_is_not_withdrawn(fleet: Fleet) -> None:
 def test_commands_that_mean_nothing_are_refused(fleet: Fleet) -> None:
     running = fleet.roll_out("1.1.0", reach=1_000)
     for refused in (
-        lambda: rollout.decide_advance(running, 1_000, rollout.PlanTime(0)),
-        lambda: rollout.decide_resume(running),
+        lambda: rollout_decisions.decide_advance(running, 1_000, rollout.PlanTime(0)),
+        lambda: rollout_decisions.decide_resume(running),
         lambda: control.decide_resume(fleet.control),
     ):
         with pytest.raises(Refused):
             refused()
     fleet.record("rollout/r1", RolloutPaused())
     with pytest.raises(Refused):
-        rollout.decide_pause(fleet.control.rollouts["r1"])
+        rollout_decisions.decide_pause(fleet.control.rollouts["r1"])
     fleet.withdraw("1.1.0")
     with pytest.raises(Refused):
         control.commandable(fleet.control, "r1")
     fleet.record("rollout/r1", RolloutAborted())
     with pytest.raises(Refused):
-        rollout.decide_abort(fleet.control.rollouts["r1"])
+        rollout_decisions.decide_abort(fleet.control.rollouts["r1"])

@@ -23,7 +23,8 @@ from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import CommandMaker, person_of, reach_of, rollout_of
 from firmtrail.recording.commit import Commit
 from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.rollout import RolloutState, decide_advance
+from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.rollout_decisions import decide_advance
 
 
 class OrderForm(ConfirmationForm, frozen=True, kw_only=True):

@@ -27,7 +27,7 @@ from firmtrail.http.rollout_tries import plan_time, planned_with_approvals
 from firmtrail.http.rollouts import rollout_of
 from firmtrail.http.route import Route
 from firmtrail.recording.commit import Commit
-from firmtrail.rules import phases, plan_change, rollout
+from firmtrail.rules import phases, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import RolloutState, stream
 
@@ -162,7 +162,7 @@ async def _tried(
 ) -> TriedPlan:
     """Returns the rollout with the changed plan. Raises `Refused`."""
     found, at = rollout_of(call, now.control), plan_time(call, now.control)
-    plan_change.decide_plan_change(found, event, at)
+    rollout_decisions.decide_plan_change(found, event, at)
     orders = await places.orders(call, now, stream(found.id))
     past = [each.recorded for each in reversed(orders)]
     approved = msgspec.structs.replace(event, approvals=None, changed_by=None)

@@ -280,7 +280,7 @@ def shown(
         reason=texts.started,
         started_at=time_text(found.started_at_ms),
         state_reason=texts.phase if has_reason else None,
-        state_since=time_text(withdrawn_at_ms or found.phase_at_ms),
+        state_since=time_text(withdrawn_at_ms or rollout.state_since_ms(found, at.now_ms)),
         start_at=time_or_none(found.start_at_ms),
         window=shown_window(found.window_times),
         approvals=_approvals(found),
