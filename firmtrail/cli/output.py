@@ -115,11 +115,14 @@ def _table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str], *header
 
 
 def _print(table: Table) -> None:
-    """Prints a table in a frame if it fits on a terminal; otherwise without one, and a terminal
-    wraps its lines."""
+    """Prints a table in a frame if it fits on a terminal; otherwise without one, no blanks end its
+    lines, and a terminal wraps them."""
     wide, console = Console(highlight=False, width=WIDE), Console(highlight=False)
     if sys.stdout.isatty() and wide.measure(table).maximum <= console.width:
         console.print(table)
     else:
         table.box, table.pad_edge = None, False
-        wide.print(table, soft_wrap=True)
+        with wide.capture() as captured:
+            wide.print(table, soft_wrap=True)
+        for line in captured.get().splitlines():
+            click.echo(line.rstrip())

@@ -1,15 +1,20 @@
-"""`firmtrail project`: adds, lists and shows projects."""
+"""`firmtrail project`: adds, lists and shows projects, and changes their settings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from firmtrail import config
-from firmtrail.cli import local, output, remote
+from firmtrail.cli import files, local, output, remote
 from firmtrail.cli.output import note
 
 
 @click.group()
 def project() -> None:
-    """Add, list and show projects."""
+    """Add, list and show projects, and change their settings."""
 
 
 @project.command("add")
@@ -36,3 +41,40 @@ def list_(service: remote.Service, /, *, json: bool) -> None:
 def show(service: remote.Service, /, *, name: str, json: bool) -> None:
     """Show a project's settings."""
     output.show(service.ask("GET", remote.path(name)), json=json)
+
+
+@project.command("change")
+@click.argument("name")
+@click.option(
+    "--set",
+    "settings",
+    metavar="SETTING=VALUE",
+    multiple=True,
+    required=True,
+    help="A setting and its new value; repeatable. The value is JSON, or a text; @FILE takes it "
+    "from a file in JSON or YAML.",
+)
+@remote.service_options
+@output.json_option
+def change(service: remote.Service, /, *, name: str, settings: Sequence[str], json: bool) -> None:
+    """Change settings of a project, all of them or none, and show them all."""
+    body = dict(_setting(each) for each in settings)
+    output.show(service.ask("PATCH", remote.path(name), body), json=json)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Returns the name and the value that `SETTING=VALUE` says."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise click.UsageError(f"--set {text} is not SETTING=VALUE, such as --set approvals=2.")
+    if value.startswith("@"):
+        return name, files.structure(_existing(value.removeprefix("@")))
+    try:
+        return name, msgspec.json.decode(value)
+    except msgspec.DecodeError:
+        return name, value
+
+
+def _existing(name: str) -> Path:
+    path: Path = files.existing.convert(name, None, click.get_current_context())
+    return path

@@ -21,6 +21,15 @@ _OPTIONS = {
 }
 """Members whose option or argument has another name."""
 
+_NAMES = "firmtrail.cli.reasons.names"
+
+
+def name_members(**names: str) -> None:
+    """Names the option or argument of the running command that each of these members comes from,
+    where another option has the member's name."""
+    click.get_current_context().meta[_NAMES] = names
+
+
 _HINTS = {
     "device_decommissioned": "`firmtrail device restore` brings it back",
     "devices": "`firmtrail device list` lists the devices",
@@ -71,7 +80,8 @@ def of_problem(problem: Any) -> str:
     """Returns a problem's reason as a sentence, each fault of the body once."""
     faults = [_fault(each) for each in problem.get("errors", ())]
     reason = "; ".join(dict.fromkeys(faults)) or problem["detail"] or problem["title"]
-    sentence = f"{reason[:1].upper()}{reason[1:]}".rstrip(".")
+    is_member = "_" in reason.partition(" ")[0]
+    sentence = (reason if is_member else f"{reason[:1].upper()}{reason[1:]}").rstrip(".")
     hint = _HINTS.get(problem["code"])
     return f"{sentence}: {hint}." if hint else f"{sentence}."
 
@@ -108,6 +118,8 @@ _PREDICATES = ("is ", "has ", "can't ", "contains ", "lies ", "must ", "needs ",
 def _named(member: str) -> str:
     """Returns the member's name in the running command: its option or argument."""
     ctx = click.get_current_context()
+    if named := ctx.meta.get(_NAMES, {}).get(member):
+        return str(named)
     for each in ctx.command.params:
         if each.name in {member, f"{member}_id"}:
             return each.opts[0] if isinstance(each, click.Option) else each.make_metavar(ctx)

@@ -1,62 +1,74 @@
-"""`firmtrail rollout plan` and `reject`: shows or changes the phases of a rollout, and ends one
-that waits."""
+"""`firmtrail rollout plan`, `change` and `reject`: shows or changes the phases of a rollout, and
+ends one that waits."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from firmtrail.cli import (
+    files,
     local,
     output,
     remote,
     rollout_reads,  # noqa: F401 (adds its commands)
 )
-from firmtrail.cli.rollouts import plan_rows, read_plan, rollout, show_state
+from firmtrail.cli.rollouts import plan_rows, rollout, show_state
 
 
 @rollout.command("plan")
 @click.argument("rollout_id", metavar="ID")
 @remote.project_option
 @click.option("--at", help="A time: a past one, or a future one if nothing fails until then.")
-@click.option(
-    "--change",
-    "plan_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file with the phases that follow those that it began, in JSON or YAML.",
-)
-@click.option("--reason", help="With --change: the reason, stored outside the log.")
 @remote.service_options
 @output.json_option
 def plan(
+    service: remote.Service, /, *, rollout_id: str, project: str, at: str | None, json: bool
+) -> None:
+    """Show the phases of a rollout: the percentage, the begin and the condition of each."""
+    path = remote.path(project, "rollouts", rollout_id)
+    shown = service.ask("GET", path if at is None else f"{path}?at={quote(at, safe='')}")
+    _show_plan(shown, json=json)
+
+
+@rollout.command("change")
+@click.argument("rollout_id", metavar="ID")
+@remote.project_option
+@click.option(
+    "--plan",
+    "plan_file",
+    required=True,
+    type=files.existing,
+    help="A file with the phases that follow those that it began, in JSON or YAML.",
+)
+@click.option("--reason", help="The reason, stored outside the log.")
+@remote.service_options
+@output.json_option
+def change(
     service: remote.Service,
     /,
     *,
     rollout_id: str,
     project: str,
-    at: str | None,
-    plan_file: Path | None,
+    plan_file: Path,
     reason: str | None,
     json: bool,
 ) -> None:
-    """Show the phases of a rollout: the percentage, the begin and the condition of each. With
-    --change, give it others first."""
-    path = remote.path(project, "rollouts", rollout_id)
-    if plan_file is not None and at is not None:
-        raise click.UsageError("--at shows another time; a plan is changed now. Leave one out.")
-    if plan_file is not None:
-        body = local.without_none({"plan": read_plan(plan_file), "reason": reason})
-        service.ask("POST", f"{path}/plan", body)
-    elif reason is not None:
-        raise click.UsageError("--reason says why a plan is changed: give --change FILE, too.")
-    shown = service.ask("GET", path if at is None else f"{path}?at={quote(at, safe='')}")
+    """Give a rollout another plan, and show its phases. It needs approval again if it needed any,
+    or if the project asks for it."""
+    body = local.without_none({"plan": files.structure(plan_file), "reason": reason})
+    path = remote.path(project, "rollouts", rollout_id, "plan")
+    _show_plan(service.ask("POST", path, body), json=json)
+
+
+def _show_plan(shown: Any, *, json: bool) -> None:
     if json:
         output.show_json(shown)
-        return
-    if "phases" not in shown:
-        click.echo(f"Rollout {rollout_id} has no plan: it reaches {shown['percent']:g} %.")
-        return
-    output.show_list(plan_rows(shown["phases"]), json=False)
+    elif "phases" not in shown:
+        click.echo(f"Rollout {shown['id']} has no plan: it reaches {shown['percent']:g} %.")
+    else:
+        output.show_list(plan_rows(shown["phases"]), json=False)
 
 
 @rollout.command("reject")

@@ -2,13 +2,15 @@
 
 import asyncio
 import sys
+from functools import partial
 from typing import Any, get_args
 
 import click
+from aiohttp import ClientSession
 from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from firmtrail.cli import local, loop, output, remote
-from firmtrail.cli.rollouts import rollout, state_of
+from firmtrail.cli.rollouts import plan_rows, rollout, state_of
 from firmtrail.rules.progress import ProgressState
 
 WATCH_EVERY_S = 2
@@ -34,8 +36,33 @@ def list_(service: remote.Service, /, *, project: str, json: bool) -> None:
 @remote.service_options
 @output.json_option
 def show(service: remote.Service, /, *, rollout_id: str, project: str, json: bool) -> None:
-    """Show a rollout and its progress."""
-    output.show(service.ask("GET", remote.path(project, "rollouts", rollout_id)), json=json)
+    """Show a rollout, its progress, and the phases of its plan."""
+    path = remote.path(project, "rollouts", rollout_id)
+    if json:
+        output.show_json(service.ask("GET", path))
+        return
+    shown = service.run(partial(_with_people, path=path, project=project))
+    phases = shown.pop("phases", [])
+    output.show_members(shown)
+    if phases:
+        click.echo()
+        output.show_list(plan_rows(phases), json=False)
+
+
+async def _with_people(session: ClientSession, *, path: str, project: str) -> Any:
+    """Returns a rollout that names people by their e-mail addresses. A person who was erased keeps
+    the id."""
+    shown = await local.ask(session, "GET", path)
+    if (approvals := shown["approvals"]) is None:
+        return shown
+    people = {
+        actor_id: (await local.ask(session, "GET", remote.path(project, "actors", actor_id)))
+        for actor_id in {*approvals["by"], approvals["started_by"]} - {None}
+    }
+    emails = {actor_id: found["email"] or actor_id for actor_id, found in people.items()}
+    by = [emails[actor_id] for actor_id in approvals["by"]]
+    started_by = emails.get(approvals["started_by"])
+    return {**shown, "approvals": {**approvals, "by": by, "started_by": started_by}}
 
 
 @rollout.command("devices")

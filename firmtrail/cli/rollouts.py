@@ -4,12 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from firmtrail.cli import local, output, remote
+from firmtrail.cli import files, local, output, remote
 from firmtrail.cli.numbers import Number, Whole
-
-PLAN_BYTES_MAX = 64 * 1024
 
 _STORED = "It is stored outside the log, so it can be erased."
 _optional_reason = click.option("--reason", help=f"The reason. {_STORED}")
@@ -49,7 +46,7 @@ def rollout() -> None:
 @click.option(
     "--plan",
     "plan_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=files.existing,
     help="A file with the phases of the rollout, in JSON or YAML.",
 )
 @click.option("--start-at", help="A time, such as 2026-03-15T02:00:00Z, before which it waits.")
@@ -106,7 +103,7 @@ def start(
 ) -> None:
     """Roll out VERSION, and print the rollout's id."""
     if plan_file is not None:
-        options["plan"] = read_plan(plan_file)
+        options["plan"] = files.structure(plan_file)
     if window is not None:
         options["window"] = {
             "cron": window,
@@ -148,20 +145,6 @@ def _plan_row(number: int, phase: Any) -> dict[str, Any]:
         "earliest_end": phase["earliest_end"],
     }
     return row | ({"devices": phase["devices"]} if "devices" in phase else {})
-
-
-def read_plan(path: Path) -> Any:
-    """Returns the plan in a file. Raises `UsageError` if it is neither JSON nor YAML, or too long.
-    The server checks what the plan says."""
-    if path.stat().st_size > PLAN_BYTES_MAX:
-        raise click.UsageError(f"{path} is longer than {PLAN_BYTES_MAX // 1024} KiB.")
-    is_json = path.suffix == ".json"
-    decode = msgspec.json.decode if is_json else msgspec.yaml.decode
-    try:
-        return decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        kind = "JSON" if is_json else "YAML"
-        raise click.UsageError(f"{path} is not {kind}: {error}") from error
 
 
 @rollout.command("advance")

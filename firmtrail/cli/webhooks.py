@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from firmtrail.cli import output, remote
+from firmtrail.cli import output, reasons, remote
 from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import note
 
@@ -45,6 +45,7 @@ def add(
 
     Without --type, every event is sent that is recorded from now on.
     """
+    reasons.name_members(url="URL")
     body = {"url": receiver, **_given(members)}
     if no_events:
         body["types"] = []
@@ -88,6 +89,7 @@ def change(
     service: remote.Service, /, *, webhook_id: str, project: str, to: str | None, **members: Any
 ) -> None:
     """Change a webhook, disable it, or enable it again: it continues where it stopped."""
+    reasons.name_members(url="--to")
     cleared: dict[str, Any] = {} if to is None else {"url": to}
     if members.pop("all_types"):
         cleared["types"] = None

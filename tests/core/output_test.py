@@ -12,3 +12,16 @@ def test_a_cell_that_looks_like_markup_is_printed_as_it_is(
     printed = capsys.readouterr().out
     assert "[beta] fix [/x]" in printed
     assert "paused" in printed
+
+
+def test_no_blanks_end_the_lines_of_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": "a", "notes": "long enough"}, {"id": "bcd", "notes": ""}]
+    output.show_list(rows, json=False)
+    output.show_members({"name": "acme", "windows_of_models": None})
+    assert capsys.readouterr().out.splitlines() == [
+        "id   notes",
+        "a    long enough",
+        "bcd",
+        "name               acme",
+        "windows of models",
+    ]

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from tests.end_to_end.command import Done, firmtrail, new_project
+from tests.end_to_end.command import Done, firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 
 M = ("--model", "m")
@@ -45,9 +45,8 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert "next" in phases
     assert "is running" in done("rollout", "advance", planned).said
     plan.write_text("phases:\n  - {percent: 100, after_s: 60}\n")
-    changed = done("rollout", "plan", planned, "--change", str(plan), "--reason", "It is safe").out
+    changed = done("rollout", "change", planned, "--plan", str(plan), "--reason", "It is safe").out
     assert [changed.count(state) for state in ("done", "current", "next")] == [2, 1, 0]
-    assert "give --change" in run("rollout", "plan", planned, "--reason", "It is safe").said
     done("rollout", "abort", planned)
     plan.write_text("phases: [")
     assert "is not YAML" in run("rollout", "start", "1.1.0", *M, "--plan", str(plan)).said
@@ -62,6 +61,73 @@ def test_a_release_is_rolled_out_watched_and_rolled_back(serve: Serve, tmp_path:
     assert done("device", "show", "d1", "--json").json["explanation"]["reason"] == "withdrawn"
     assert done("device", "history", "d1", "--json").json == []
     assert run("rollout", "resume", rollout).exit_code == 2  # its release is withdrawn
+
+
+def test_a_rollout_shows_its_phases_by_line_and_people_by_their_addresses(
+    serve: Serve, tmp_path: Path
+) -> None:
+    database = f"sqlite:///{tmp_path / 'a.db'}"
+    url = serve(database).url
+    tokens = [new_project(database)]
+    second = ("second@example.org", "--project", "acme")
+    assert firmtrail(database, "user", "add", *second, "--role", "operator").exit_code == 0
+    tokens.append(firmtrail(database, "token", "create", *second).out.split()[-1])
+
+    def done(*command: str, by: int = 0) -> Done:
+        where = {"FIRMTRAIL_URL": url, "FIRMTRAIL_TOKEN": tokens[by]}
+        ended = firmtrail(database, *command, "--project", "acme", **where)
+        assert ended.exit_code == 0, ended.said
+        return ended
+
+    changed = firmtrail(database, "project", "change", "acme", "--set", "approvals=1")
+    assert "approvals" in changed.out
+    done("release", "add", "1.1.0", *M)
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"phases": [{"percent": 1, "after_s": 600}, {"percent": 100}]}')
+    rollout = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
+    done("rollout", "approve", rollout, by=1)
+    shown = done("rollout", "show", rollout)
+    lines = [line.split() for line in shown.out.splitlines()]
+    approvals = next(line for line in lines if line[:1] == ["approvals"])
+    assert " ".join(approvals) == (
+        "approvals needed 1, by second@example.org, started by boss@example.org"
+    )
+    assert [line[:3] for line in lines[-2:]] == [["1", "1", "current"], ["2", "100", "next"]]
+    since = next(line for line in lines if line[:2] == ["state", "since"])[-1]
+    assert since > done("rollout", "show", rollout, "--json").json["started_at"]
+    assert shown.out == "\n".join(line.rstrip() for line in shown.out.splitlines()) + "\n"
+
+
+def test_settings_of_a_project_are_changed_together_or_not_at_all(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    auto = tmp_path / "auto.yaml"
+    auto.write_text("m:\n  plan: {phases: [{percent: 5, after_s: 60}, {percent: 100}]}\n")
+
+    def change(*settings: str) -> Done:
+        options = [part for each in settings for part in ("--set", each)]
+        return in_process(sqlite_url, "project", "change", "acme", *options)
+
+    assert in_process(sqlite_url, "project", "add", "acme").exit_code == 0
+    window = '{"cron": "0 2 * * *", "duration_s": 600, "timezone": "UTC"}'
+    done = change("enrolment=approve", f"window={window}", f"auto_rollout=@{auto}")
+    assert (done.exit_code, "enrolment" in done.out) == (0, True), done.said
+    refused = change("follow_latest=true", "poll_after_s=0")
+    assert (refused.exit_code, "poll_after_s" in refused.said) == (2, True), refused.said
+    for wrong, said in (
+        ("nothing", "is not SETTING=VALUE"),
+        ("window=@none.yaml", "none.yaml"),
+        ("poll_s=1", "poll_s"),
+    ):
+        found = change(wrong)
+        assert (found.exit_code, said in found.said) == (2, True), found.said
+    assert change("version_attribute=version", "window=null").exit_code == 0
+    shown = in_process(sqlite_url, "project", "show", "acme", "--json").json
+    assert (shown["enrolment"], shown["window"], shown["follow_latest"]) == (
+        *("approve", None, False),
+    )
+    assert shown["auto_rollout"]["m"]["plan"]["phases"][0]["percent"] == 5
+    assert shown["version_attribute"] == "version"
 
 
 @pytest.mark.parametrize(

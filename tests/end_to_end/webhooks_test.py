@@ -115,11 +115,15 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
         assert ran("webhook", "redeliver", webhook, "--from", "0").exit_code == 0
         assert ran("webhook", "secret", webhook).out.strip() not in {"", secret}
     tested = ran("webhook", "test", webhook, "--json")  # nobody listens there any more
-    assert (tested.exit_code, tested.json["status"]) == (1, None)
+    assert (tested.exit_code, tested.json["status"], tested.json["number"]) == (1, None, 1)
     [kept] = ran("webhook", "deliveries", webhook, "--json").json
     assert kept["error"] == tested.json["error"]
     refused = ran("webhook", "add", "http://10.0.0.1/")
     assert refused.exit_code == 2 and "--webhooks-allow" in refused.said
+    no_url = ran("webhook", "add", "nowhere")
+    assert (no_url.exit_code, no_url.said.startswith("Error: URL must")) == (2, True), no_url.said
+    other = ran("webhook", "change", webhook, "--to", "nowhere")
+    assert (other.exit_code, other.said.startswith("Error: --to must")) == (2, True), other.said
     assert ran("webhook", "remove", webhook).exit_code == 0
     assert ran("webhook", "list", "--json").json == []
     log = server.said("request")
