@@ -47,7 +47,7 @@ LAYERS = {
     "protocols": ("http protocols.hawkbit protocols.memfault protocols.mender protocols.plain"),
     "console": (
         "access artifacts commands config database events eventstore http projections publishing "
-        "rebuilding recording rules"
+        "rebuilding recording rules webhooks"
     ),
     "http.api": (
         "__version__ access artifacts commands database events eventstore http projections "

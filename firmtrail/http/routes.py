@@ -16,6 +16,7 @@ from firmtrail.console import rows as pages
 from firmtrail.console.pages import rollout_plans as plans_page
 from firmtrail.console.pages import rollout_starts as starts_page
 from firmtrail.console.pages import settings as settings_page
+from firmtrail.console.pages import webhooks as webhooks_page
 from firmtrail.http.api import (
     access_record,
     artifacts,
@@ -114,7 +115,13 @@ _STARTS = starts_page.StartResource(rollout_starts.WantedRollout, rollout_starts
 _PLANS = plans_page.PlanResource(rollout_commands.PlanChange, rollout_plans.phases_of)
 """The change of a rollout's plan in the API, which its page shows as a form."""
 
+_WEBHOOKS = webhooks_page.WebhookResource(
+    webhooks.WantedWebhook, webhooks.check_url, webhooks.send_test
+)
+"""The webhooks of the API, which their pages show and change."""
+
 PAGES = (
+    *webhooks_page.routes(_WEBHOOKS),
     *plans_page.routes(_PLANS),
     *starts_page.routes(_STARTS),
     *console.ROUTES,

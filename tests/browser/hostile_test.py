@@ -6,7 +6,11 @@ from playwright.async_api import Browser
 from firmtrail.access import attributes
 from firmtrail.access.roles import EVERYTHING
 from firmtrail.commands import access as commands
+from firmtrail.commands import webhooks as webhook_commands
+from firmtrail.commands.webhooks import WebhookTerms
 from firmtrail.eventstore import log
+from firmtrail.webhooks import kept_deliveries
+from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from tests.browser.conftest import Console
 from tests.browser.visit import DESKTOP, PHONE, visiting
 from tests.fleet import received, register, report
@@ -20,6 +24,16 @@ COMBINING = "e" + "\u0301" * 60
 HOSTILE = f"'\"><svg onload=window.acted=1>{ACTING}{BIDI}{COMBINING}{'W' * 128}"
 NAME = "W" * 128
 EMAIL = "x'onmouseover=alert(1)@example.org"
+
+
+async def add_webhook(console: Console) -> str:
+    """Adds a webhook with hostile texts, whose receiver answered with one; returns its id."""
+    terms = WebhookTerms(url=f"https://example.org/{'W' * 200}", description=HOSTILE[:200])
+    adding = webhook_commands.add_webhook(terms, actor="system")
+    webhook = await console.recorder.act(console.log_id, adding)
+    row = DeliveryRow(0, "W" * 60, None, "firmtrail.X.v1", 1, 1, 5, 500, HOSTILE[:200], HOSTILE)
+    await kept_deliveries.keep_test(console.db, ("demo-fleet", webhook.webhook_id), row)
+    return webhook.webhook_id
 
 
 async def fill(console: Console) -> int:
@@ -41,7 +55,8 @@ async def fill(console: Console) -> int:
 async def test_no_hostile_text_acts_or_makes_a_page_wider(
     browser: Browser, console: Console
 ) -> None:
-    position = await fill(console)
+    position, webhook = await fill(console), await add_webhook(console)
+    script = "%3Cscript%3Ewindow.acted%3D1%3C%2Fscript%3E%E2%80%AE"
     assert position < (await log.head(console.db, console.log_id)).size
     async with visiting(browser, console) as visit:
         for path in (
@@ -54,7 +69,10 @@ async def test_no_hostile_text_acts_or_makes_a_page_wider(
             "/log",
             f"/log/1/{position}",
             f"/search?q={NAME[:20]}",
-            "/search?q=%3Cscript%3Ewindow.acted%3D1%3C%2Fscript%3E%E2%80%AE",
+            f"/search?q={script}",
+            "/settings/webhooks",
+            f"/settings/webhooks/{webhook}",
+            f"/rollouts/start?model=pump&version=1.6.1&percent=1&cohort={NAME[:64]}",
             "/access",
         ):
             await visit.open(f"{console.project}{path}")

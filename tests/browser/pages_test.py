@@ -28,6 +28,7 @@ PAGES = (
     "/search?q=nothing-like-this",
     "/access",
     "/settings",
+    "/settings/webhooks",
 )
 """The paths below /console/{project}."""
 

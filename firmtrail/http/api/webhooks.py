@@ -40,7 +40,7 @@ from firmtrail.webhooks import kept_deliveries, stored
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from firmtrail.webhooks.messages import LogPlace, NoticeName
 from firmtrail.webhooks.stored import Webhook
-from firmtrail.webhooks.targets import Target, TargetRefused, target_of
+from firmtrail.webhooks.targets import TargetRefused, target_of
 from firmtrail.webhooks.worker import row_of
 
 NAMES_MAX = 100
@@ -165,7 +165,7 @@ async def get_webhooks(call: Call[ListQuery, None]) -> web.StreamResponse:
 async def post_webhook(call: Call[Any, WantedWebhook]) -> web.Response:
     """Add a webhook; the secret that signs its deliveries is shown only this once."""
     asked = call.body
-    await _check(call, target_of(asked.url))
+    await check_url(call, asked.url)
     wanted = WebhookTerms(**msgspec.structs.asdict(asked))
     add = commands.add_webhook(wanted, actor=call.caller.actor)
     return await respond.run_once(call, _with_secret(201, add))
@@ -182,7 +182,7 @@ async def patch_webhook(call: Call[Any, WebhookChange]) -> web.Response:
     members = msgspec.structs.asdict(call.body).items()
     change = {name: value for name, value in members if value is not UNSET}
     if "url" in change:
-        await _check(call, target_of(change["url"]))
+        await check_url(call, change["url"])
     changed = commands.change_webhook(
         call.path("id"), change, actor=call.caller.actor, check=partial(_check_match, call)
     )
@@ -204,9 +204,17 @@ async def post_webhook_secret(call: Call[Any, None]) -> web.Response:
 
 async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     """Send a test to the receiver, and return what came of it."""
-    webhook, now_ms = await _found(call), call.services.access.now_ms()
+    webhook = await _found(call)
     if (known := await kept(call.services.db, call.key)) is not None:
         return respond.json(known.status, known.body)
+    row = await send_test(call, webhook)
+    answer = await _kept_first(call, CommandAnswer(200, _delivery(row)))
+    return respond.json(answer.status, answer.body)
+
+
+async def send_test(call: AnyCall, webhook: Webhook) -> DeliveryRow:
+    """Sends a test to the receiver of a webhook, and returns the attempt as it is kept."""
+    now_ms = call.services.access.now_ms()
     head = await log.head(call.services.db, call.log_id)
     place, at = LogPlace(call.project, head.number), time_text(now_ms)
     members = {"subject": f"webhook/{webhook.webhook_id}", "time": at, "data": {}}
@@ -215,9 +223,7 @@ async def post_webhook_test(call: Call[Any, None]) -> web.Response:
     with call.services.receivers.enter(call.caller):
         outcome = await call.services.sender.send(webhook.url, message, webhook.keys(now_ms))
     key = call.project, webhook.webhook_id
-    row = await kept_deliveries.keep_test(call.services.db, key, row_of(message, outcome, 1))
-    answer = await _kept_first(call, CommandAnswer(200, _delivery(row)))
-    return respond.json(answer.status, answer.body)
+    return await kept_deliveries.keep_test(call.services.db, key, row_of(message, outcome, 1))
 
 
 async def _kept_first(call: AnyCall, answer: CommandAnswer) -> CommandAnswer:
@@ -258,9 +264,10 @@ async def _found(call: AnyCall) -> Webhook:
     return found
 
 
-async def _check(call: AnyCall, target: Target) -> None:
-    """Looks the host up. Raises `Invalid` if webhooks may not reach it. A name that is not found
-    may exist later: each delivery checks it."""
+async def check_url(call: AnyCall, url: str) -> None:
+    """Looks the host of a URL up. Raises `Invalid` if webhooks may not reach it. A name that is not
+    found may exist later: each delivery checks it."""
+    target = target_of(url)
     try:
         with call.services.receivers.enter(call.caller):
             await call.services.sender.check(target)
