@@ -1,7 +1,10 @@
 """Reads and writes the table `checkpoints`, and finds logs that grew since their last checkpoint.
 
-A row is a checkpoint that anybody may have seen. Rows are only added, and only by the publisher
-(publisher.py); a log has at most one row of each size. All SQL on `checkpoints` is here.
+A row is a checkpoint that anybody may have seen. Rows are added only by the publisher
+(publisher.py); a log has at most one row of each size. A trigger of the table thins them out: of
+the checkpoints that are 4096 events old, only the last of each block of 256 events stays. It covers
+the others, and signing is deterministic: a caller that asks for a size whose row is gone gets the
+same note again. All other SQL on `checkpoints` is here.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence

@@ -58,11 +58,24 @@ _POSTGRES_EXPECTED = {  # name -> a pattern of when it fires, and the function t
     "subtrees_append": ("BEFORE INSERT ON", "refuse_other_subtree()"),
     "subtrees_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
     "subtrees_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
-    "checkpoints_no_change": ("BEFORE DELETE OR UPDATE ON", _REFUSE),
+    "checkpoints_no_change": ("BEFORE DELETE OR UPDATE ON", "refuse_unless_covered()"),
+    "checkpoints_thin": ("AFTER INSERT ON", "thin_checkpoints()"),
     "checkpoints_no_truncate": ("BEFORE TRUNCATE ON", _REFUSE),
 }
 
-_POSTGRES_FILES = ("0001_own.postgresql", "0004_postgres_guard.postgresql")
+_SQLITE_FILES = (
+    "0001_own.sqlite",
+    "0002_subtrees.sqlite",
+    "0002_checkpoints.sqlite",
+    "0008_thinned.sqlite",
+)
+"""The SQL files that create the triggers; a later one replaces those of an earlier one."""
+
+_POSTGRES_FILES = (
+    "0001_own.postgresql",
+    "0004_postgres_guard.postgresql",
+    "0008_thinned.postgresql",
+)
 """The SQL files that create the functions that the triggers run."""
 
 
@@ -71,7 +84,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
     there = {name: _plain(sql) for name, sql in await db.read(Statement(_SQLITE_TRIGGERS))}
     made = {
         match[1]: _plain(text)
-        for name in ("0001_own.sqlite", "0002_subtrees.sqlite", "0002_checkpoints.sqlite")
+        for name in _SQLITE_FILES
         for text in migrations.statements(name, "sqlite")
         if (match := re.match(r"CREATE TRIGGER (\w+)", text))
     }

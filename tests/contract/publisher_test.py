@@ -89,6 +89,29 @@ async def test_every_checkpoint_continues_the_one_before(
     await assert_never_forked(db, log_id, store)
 
 
+async def test_old_checkpoints_are_thinned_out_and_signed_again_on_request(
+    db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
+) -> None:
+    """Of each 256 events the last one stays. What was deleted is answered as it was published."""
+    await register(recorder, log_id, "d1")
+    await publisher.following.catch_up()
+    first = {each.size: each for each in await published_notes(db, log_id)}
+    for events in (99, 100, 56, 1, 1, 254, 300, 5, 3500, 1, 300, 700):
+        await grow(recorder, log_id, events)
+        await publisher.following.catch_up()
+        first |= {each.size: each for each in await published_notes(db, log_id)}
+    sizes = [each.size for each in await rows(db, log_id)]
+    assert sorted(first) == [1, 100, 200, 256, 257, 258, 512, 812, 817, 4317, 4318, 4618, 5318]
+    assert sizes == [256, 512, 817, 4317, 4318, 4618, 5318]
+    for size, note in first.items():
+        assert await publisher.served.at_size(log_id, ACME, size) == note
+    await assert_never_forked(db, log_id, store)
+
+
+async def published_notes(db: Database, log_id: int) -> list[published.PublishedNote]:
+    return await published.page(db, log_id, below=1 << 40, limit=1000)
+
+
 async def test_a_log_that_did_not_grow_is_not_signed_again(
     db: Database, log_id: int, recorder: Recorder, publisher: Publisher, store: Path
 ) -> None:
