@@ -16,8 +16,7 @@ def end(name: str, ordinal: int, ending: OfferEnding, *, actor: str) -> LogComma
         found = offer.numbered(offers, ordinal)
         if found is None or found.ordinal != ordinal or found.is_over:
             return False
-        rollout = found.source if found.cause in {"rollout", "rollback"} else None
-        event = OfferEnded(found.version, ordinal, ending, rollout)
+        event = OfferEnded(found.version, ordinal, ending, offer.rollout_of(found))
         commit.draft.record(f"device/{name}", event, actor=actor)
         return True
 

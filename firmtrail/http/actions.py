@@ -3,23 +3,33 @@ update by an id.
 
 An action is an offer; its id is the offer's number. `rules/action.py` says which action a device is
 shown. `current` answers a poll: it records an offer as a check-in does, and nothing else unless an
-action has to end. `find` finds the action that a device names. The other functions record what the
+action has to end. `find` finds the action that a device names, without a decision: its word counts
+whatever is decided. `now` decides, for those that depend on it. The other functions record what the
 device says of it, each under a report_id that the protocol and the action give, so that a repeated
 word is recorded once.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from firmtrail.commands import actions
 from firmtrail.events.fleet import Status
 from firmtrail.http.call import AnyCall
-from firmtrail.http.decisions import RECORDED_KINDS, DecidedDevice, look_at, recorded
+from firmtrail.http.decisions import (
+    RECORDED_KINDS,
+    DecidedDevice,
+    KnownDevice,
+    decide,
+    known_device,
+    look_at,
+    recorded,
+)
 from firmtrail.http.errors import Gone, NotFound
 from firmtrail.http.scalars import cut
 from firmtrail.rules import action, offer
 from firmtrail.rules.artifact import Protocol
+from firmtrail.rules.device import Refused
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.report import ReportCommand
 
@@ -47,12 +57,19 @@ class Current(Struct, frozen=True, gc=False):
         return self.action is not None and self.action.ordinal == ordinal
 
 
+class ActionReport(NamedTuple):
+    """Holds what a device says of an action."""
+
+    status: Status
+    detail: str | None = None
+
+
 class NamedAction(Struct, frozen=True, gc=False):
     """Holds an action that the device names by its id."""
 
     protocol: Protocol
     """Begins the report_id of what the device says of it."""
-    current: Current
+    known: KnownDevice
     offer: Offer
     ordinal: int
 
@@ -74,37 +91,83 @@ class NamedAction(Struct, frozen=True, gc=False):
 async def current(call: AnyCall, running: str | None, protocol: Protocol) -> Current:
     """Returns what the device of the path is shown. A new offer is recorded first; so is the end of
     an action that the device gave up without a word."""
-    now = as_shown(await look_at(call, running, protocol=protocol))
+    return await settled(call, await shown(call, running, protocol), running)
+
+
+async def settled(call: AnyCall, now: Current, running: str | None) -> Current:
+    """Returns what the device is shown, once what `now` makes necessary is recorded: an offer, or
+    the end of an action."""
+    protocol = now.decided.case.protocol
     if now.action is not None and _is_given_up(call, now):
         await _end(call, now.action, "cancelled")
-        now = as_shown(await look_at(call, running, protocol=protocol))
+        now = await shown(call, running, protocol)
     if now.action is not None or now.decided.decision.version is None:
         return now
-    return as_shown(await recorded(call, now.decided, running))
+    return _as_shown(await recorded(call, now.decided, running))
 
 
-def as_shown(decided: DecidedDevice) -> Current:
-    """Returns what a device is shown, without recording anything."""
-    shown = action.shown(decided.case, decided.decision)
-    return Current(decided) if shown is None else Current(decided, *shown)
+async def shown(call: AnyCall, running: str | None, protocol: Protocol) -> Current:
+    """Returns what the device of the path is shown, without recording anything."""
+    return _as_shown(await look_at(call, running, protocol=protocol))
+
+
+async def now(call: AnyCall, named: NamedAction) -> Current:
+    """Returns what the device that names an action is shown."""
+    return _as_shown(await decide(call, named.known, protocol=named.protocol))
+
+
+def _as_shown(decided: DecidedDevice) -> Current:
+    found = action.shown(decided.case, decided.decision)
+    return Current(decided) if found is None else Current(decided, *found)
 
 
 def _is_given_up(call: AnyCall, now: Current) -> bool:
     if now.action is None or call.caller.kind not in RECORDED_KINDS:
         return False
     seen = now.decided.seen.last_seen_at_ms
-    shown = action.ShownOffer(now.action, now.is_cancelling)
-    return action.is_given_up(shown, now.decided.state, seen, call.services.access.now_ms())
+    at_work = action.ShownOffer(now.action, now.is_cancelling)
+    return action.is_given_up(at_work, now.decided.state, seen, call.services.access.now_ms())
 
 
 async def find(call: AnyCall, protocol: Protocol, ordinal: str) -> NamedAction:
     """Returns the action with this id. Raises `NotFound` if the device was never offered it."""
-    is_number = ordinal.isascii() and ordinal.isdigit() and len(ordinal) <= ORDINAL_DIGITS_MAX
-    decided = await look_at(call, protocol=protocol)
-    named = offer.numbered(decided.seen.offers, int(ordinal)) if is_number else None
+    known = await known_device(call)
+    named = offer.numbered(known.seen.offers, int(ordinal)) if _is_ordinal(ordinal) else None
     if named is None:
-        raise NotFound(f"Device {decided.state.device} has no action with this id.")
-    return NamedAction(protocol, as_shown(decided), named, int(ordinal))
+        raise NotFound(f"Device {known.state.device} has no action with this id.")
+    return NamedAction(protocol, known, named, int(ordinal))
+
+
+async def is_taken(call: AnyCall, protocol: Protocol, ordinal: str, said: ActionReport) -> bool:
+    """Records what the device says of the action that it is at work on, without reading the device
+    first. Returns False, and records nothing, if it is at work on no such action."""
+    if not _is_ordinal(ordinal):
+        return False
+    report = ReportCommand(
+        call.path("device"),
+        "",
+        said.status,
+        call.caller.actor,
+        report_id=_report_id(protocol, int(ordinal), said.status),
+        detail=cut(said.detail) if said.detail else None,
+        offer=int(ordinal),
+        awaits_version=said.status == "installed",
+    )
+    try:
+        await call.services.recorder.report_one(call.log_id, report)
+    except Refused as refused:
+        if refused.code != action.NOT_AT_WORK:
+            raise
+        return False
+    return True
+
+
+def _is_ordinal(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= ORDINAL_DIGITS_MAX
+
+
+def _report_id(protocol: Protocol, ordinal: int, status: Status) -> str:
+    return f"{protocol}-{ordinal}-{status}"
 
 
 async def progressed(
@@ -172,8 +235,8 @@ async def _report(call: AnyCall, named: NamedAction, status: Status, detail: str
         of.version,
         status,
         call.caller.actor,
-        report_id=f"{named.protocol}-{named.ordinal}-{status}",
-        rollout=of.source if of.cause in {"rollout", "rollback"} else None,
+        report_id=_report_id(named.protocol, named.ordinal, status),
+        rollout=offer.rollout_of(of),
         detail=cut(detail) if detail else None,
     )
     await call.services.recorder.report_one(call.log_id, report)

@@ -51,6 +51,14 @@ class ConsistentRead(NamedTuple):
     control: Control
 
 
+class KnownDevice(Struct, frozen=True, gc=False):
+    """Holds a device and the control at the same size of the log, before anything is decided."""
+
+    seen: DeviceAtCheckIn
+    state: DeviceState
+    control: Control
+
+
 class DecidedDevice(Struct, frozen=True, gc=False):
     """Holds a device, and the decision about it."""
 
@@ -138,10 +146,10 @@ async def _timezone(call: AnyCall, device: str) -> str | None:
     return said.data.get(TIMEZONE)
 
 
-async def look_at(
-    call: AnyCall, running: str | None = None, *, protocol: Protocol = NATIVE
-) -> DecidedDevice:
-    """Returns the device of the path, with the decision for the version that it runs."""
+async def known_device(call: AnyCall, *, protocol: Protocol = NATIVE) -> KnownDevice:
+    """Returns the device of the path. Raises `NotFound` or `Refused` if it is unknown or
+    decommissioned. In another protocol than Firmtrail's own it has the time at which it last said
+    something else of itself."""
     name = call.path("device")
     read = device_and_control if protocol == NATIVE else device_polling_and_control
     seen, control = await read(call, name)
@@ -149,9 +157,24 @@ async def look_at(
         raise NotFound(f"There is no device {name}.")
     if seen.state.decommissioned:
         raise device_decommissioned(name)
-    state = with_running(seen.state, running)
-    case = await case_of(call, control, state, seen, protocol=protocol)
-    return DecidedDevice(seen, seen.state, case, target.decide(case))
+    return KnownDevice(seen, seen.state, control)
+
+
+async def decide(
+    call: AnyCall, known: KnownDevice, running: str | None = None, *, protocol: Protocol = NATIVE
+) -> DecidedDevice:
+    """Returns the decision about a device, for the version that it runs."""
+    state = with_running(known.state, running)
+    case = await case_of(call, known.control, state, known.seen, protocol=protocol)
+    return DecidedDevice(known.seen, known.state, case, target.decide(case))
+
+
+async def look_at(
+    call: AnyCall, running: str | None = None, *, protocol: Protocol = NATIVE
+) -> DecidedDevice:
+    """Returns the device of the path, with the decision for the version that it runs."""
+    known = await known_device(call, protocol=protocol)
+    return await decide(call, known, running, protocol=protocol)
 
 
 async def recorded_decision(

@@ -16,7 +16,7 @@ from firmtrail.events.entry import decode
 from firmtrail.events.fleet import REPORTS
 from firmtrail.eventstore import lineage, log
 from firmtrail.recording.commit import Committed, Draft, Load, LogContext, begin_draft, loaded
-from firmtrail.rules import ask, device, device_order
+from firmtrail.rules import action, ask, device, device_order
 from firmtrail.rules.device import DeviceState, Duplicate, Refused
 from firmtrail.rules.report import (
     KnownReport,
@@ -180,6 +180,9 @@ def _decide_unit(
 def _decide(draft: Draft, item: IdentifiedReport, known: _KnownReports) -> ReportReceipt:
     """Decides on one report; the reports after it in the batch know what it records."""
     stream, event_id, report = item.stream, item.event_id, item.report
+    if report.offer is not None:
+        offers = list(draft.fold.steering.offers.get(report.device, {}).values())
+        report = action.of_offer(report, offers, draft.control)
     before = known.get((stream, event_id))
     state = draft.fold.states.get(report.device)
     is_awaited = state is not None and is_bare(report) and _is_awaited(draft, state, report)

@@ -8,14 +8,22 @@ is shown as one to cancel. A device that does not answer for a day gave its acti
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from firmtrail.rules import offer
-from firmtrail.rules.device import DeviceState
+from firmtrail.rules.control import Control
+from firmtrail.rules.device import DeviceState, Refused
 from firmtrail.rules.offer import Offer, Offers
+from firmtrail.rules.report import ReportCommand
 from firmtrail.rules.silence import last_call_ms
 from firmtrail.rules.situation import Decision, Situation
 
 GIVEN_UP_MS = 24 * 3600 * 1000
 """The time after which a device that installs, or should cancel, no longer counts as at work."""
+
+
+NOT_AT_WORK = "action_over"
+"""The code of a report that is about no offer that the device is at work on."""
 
 
 class ShownOffer(NamedTuple):
@@ -71,3 +79,18 @@ def is_given_up(
         return False
     seen = None if action.is_cancelling else seen_at_ms
     return now_ms - last_call_ms(made.offered_at_ms, device.recorded_at_ms, seen) > GIVEN_UP_MS
+
+
+def of_offer(report: ReportCommand, offers: Offers, control: Control) -> ReportCommand:
+    """Returns the report with the version and the rollout of the offer that it names; `offers` are
+    those of its device. Raises `Refused` with `NOT_AT_WORK` if there is none, if the device is done
+    with it, or if it was made again since: then its status alone does not say what to record. The
+    same holds for an install where the version that runs next decides."""
+    named = offer.numbered(offers, report.offer or 0)
+    is_at_work = named is not None and named.ordinal == report.offer and not named.is_over
+    waits = report.awaits_version and control.settings.version_attribute is not None
+    if named is None or not is_at_work or waits:
+        detail = f"Device {report.device} is not at work on offer {report.offer}."
+        raise Refused(NOT_AT_WORK, detail)
+    rollout = offer.rollout_of(named)
+    return replace(report, version=named.version, rollout=rollout)

@@ -123,6 +123,11 @@ def source_key(offer: Offer) -> str:
     return f"{offer.source}/{offer.model}"
 
 
+def rollout_of(offer: Offer) -> str | None:
+    """Returns the id of the rollout or rollback that made the offer; None if another rule did."""
+    return offer.source if offer.cause in {"rollout", "rollback"} else None
+
+
 def of_model(offers: Iterable[Offer], model: str | None) -> list[Offer]:
     """Returns the offers that count for a device while it is of this model."""
     return [offer for offer in offers if offer.model == (model or "")]

@@ -31,6 +31,10 @@ class ReportCommand(msgspec.Struct, frozen=True, gc=False):
     rollout: str | None = None
     detail: str | None = None
     sent: str | None = None
+    offer: int | None = None
+    """The number of the offer that it is about, from which its version follows (`of_offer`)."""
+    awaits_version: bool = False
+    """Whether an install is none yet in a project where the version that runs next decides."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

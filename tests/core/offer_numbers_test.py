@@ -3,10 +3,12 @@
 import pytest
 from msgspec.structs import replace
 
+from firmtrail.events.fleet import SettingsChanged, Status
 from firmtrail.events.steering import AttemptsCleared, OfferEnded, OfferEnding
 from firmtrail.rules import action, offer
-from firmtrail.rules.device import Placed
+from firmtrail.rules.device import Placed, Refused
 from firmtrail.rules.offer import EARLIER_ORDINALS_MAX, Offer
+from firmtrail.rules.report import ReportCommand
 from tests.steering import Fleet
 
 
@@ -129,6 +131,46 @@ def test_an_action_that_installs_stays_whatever_is_decided() -> None:
     assert stays is not None and stays.offer.version == "1.1.0" and not stays.is_cancelling
     fleet.report("1.1.0", "failed")
     assert shown(fleet) is None
+
+
+ABOUT_FIRST = ReportCommand("d1", "", "installed", "device/d1", report_id="r", offer=1)
+
+
+def resolved(fleet: Fleet, report: ReportCommand) -> ReportCommand:
+    return action.of_offer(report, offers_of(fleet), fleet.control)
+
+
+def test_a_report_about_an_offer_has_its_version_and_rollout() -> None:
+    fleet = new_fleet()
+    fleet.check_in()
+    found = resolved(fleet, ABOUT_FIRST)
+    assert (found.version, found.rollout) == ("1.1.0", fleet.decide().rollout)
+
+
+@pytest.mark.parametrize("status", ["installed", "failed"])
+def test_a_report_about_an_offer_that_is_over_or_was_never_made_needs_a_look(
+    status: Status,
+) -> None:
+    fleet = new_fleet()
+    with pytest.raises(Refused):
+        resolved(fleet, ABOUT_FIRST)
+    fleet.check_in()
+    fleet.report("1.1.0", status)
+    with pytest.raises(Refused):
+        resolved(fleet, ABOUT_FIRST)
+    fleet.check_in()
+    assert ordinals(fleet) == ([1] if status == "installed" else [2])
+    with pytest.raises(Refused):
+        resolved(fleet, ABOUT_FIRST)
+
+
+def test_an_install_waits_where_the_version_that_runs_next_decides() -> None:
+    fleet = new_fleet()
+    fleet.check_in()
+    fleet.record("project/acme", SettingsChanged(version_attribute="version"))
+    assert resolved(fleet, ABOUT_FIRST).version == "1.1.0"
+    with pytest.raises(Refused):
+        resolved(fleet, replace(ABOUT_FIRST, awaits_version=True))
 
 
 def test_a_retry_does_not_replace_an_open_action() -> None:

@@ -78,16 +78,26 @@ def detail_of(status: FeedbackStatus) -> str | None:
 async def post_feedback(call: Call[Any, Feedback]) -> web.Response:
     """Report how an action goes, or how it ended."""
     status = call.body.status
-    named = await actions.find(call, PROTOCOL, call.path("action"))
-    await _take(call, named, word(status), detail_of(status))
+    await _take(call, word(status), detail_of(status))
     return web.Response(status=200)
 
 
-async def _take(call: AnyCall, named: NamedAction, said: Word, detail: str | None) -> None:
+async def _take(call: AnyCall, said: Word, detail: str | None) -> None:
+    """Records a word about the action of the path. Most words are about the action that the device
+    is at work on: they are recorded without reading the device first."""
+    action = call.path("action")
+    if said != "nothing":
+        report = actions.ActionReport(said, detail)
+        if await actions.is_taken(call, PROTOCOL, action, report):
+            return
+    await _take_of(call, await actions.find(call, PROTOCOL, action), said, detail)
+
+
+async def _take_of(call: AnyCall, named: NamedAction, said: Word, detail: str | None) -> None:
     match said:
         case "nothing":
             return
-        case "installed" if named.current.decided.case.control.settings.version_attribute:
+        case "installed" if named.known.control.settings.version_attribute:
             await actions.confirmed(call, named, detail)
         case "installed":
             await actions.installed(call, named, detail)
@@ -106,11 +116,11 @@ async def post_cancel_feedback(call: Call[Any, Feedback]) -> web.Response:
     named = await actions.find(call, PROTOCOL, call.path("action"))
     match status.execution, status.result.finished:
         case "closed", "failure":
-            await _take(call, named, "failed", detail_of(status))
+            await _take_of(call, named, "failed", detail_of(status))
         case "closed", _:
             await actions.cancelled(call, named)
         case "rejected", _:
-            await _take(call, named, "installing", detail_of(status))
+            await _take_of(call, named, "installing", detail_of(status))
         case _:
             pass
     return web.Response(status=200)

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from firmtrail.http import actions, downloads, errors, respond
 from firmtrail.http.call import AnyCall
-from firmtrail.http.decisions import DecidedDevice
 from firmtrail.protocols.hawkbit.caller import base_of
 from firmtrail.protocols.hawkbit.shapes import Chunk, Hashes, HawkbitArtifact, Link
 from firmtrail.rules.artifact import Protocol, artifact_for
+from firmtrail.rules.control import Control
 from firmtrail.rules.offer import Offer
 from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
 
@@ -28,20 +28,19 @@ do without are left out above this."""
 _ENVELOPE_BYTES = 100
 
 
-def of_offer(decided: DecidedDevice, of: Offer) -> ReleaseArtifact | None:
+def of_offer(control: Control, of: Offer) -> ReleaseArtifact | None:
     """Returns the file that the device gets for an offer; None if it is not clear which."""
-    control = decided.case.control
     release = control.releases.get(ReleaseKey(of.model, of.version))
     return artifact_for(PROTOCOL, release, control.settings) if release else None
 
 
-async def chunk(call: AnyCall, decided: DecidedDevice, of: Offer) -> Chunk:
+async def chunk(call: AnyCall, control: Control, of: Offer) -> Chunk:
     """Returns the description of an offer's software. Raises `NotFound` if it has no file."""
-    found = of_offer(decided, of)
+    found = of_offer(control, of)
     if found is None:
         raise errors.NotFound(f"No artifact of {of.version} is meant for this protocol.")
     described = _described(call, of, await downloads.with_digests(call, found))
-    part = decided.case.control.settings.hawkbit_parts.get(of.model, PART)
+    part = control.settings.hawkbit_parts.get(of.model, PART)
     return Chunk(part, of.version, of.model, [described])
 
 
@@ -63,9 +62,8 @@ def _module(call: AnyCall, of: Offer) -> str:
 async def get_artifacts(call: AnyCall) -> web.Response:
     """Return the files of an action's software."""
     named = await actions.find(call, PROTOCOL, call.path("module"))
-    decided = named.current.decided
-    found = await chunk(call, decided, named.offer)
-    return respond.resource(call, found.artifacts, decided.seen.counts.size)
+    found = await chunk(call, named.known.control, named.offer)
+    return respond.resource(call, found.artifacts, named.known.seen.counts.size)
 
 
 async def get_artifact(call: AnyCall) -> web.StreamResponse:
@@ -90,7 +88,7 @@ async def get_checksum(call: AnyCall) -> web.Response:
 async def _named(call: AnyCall) -> ReleaseArtifact:
     """Returns the file that the path names. Raises `Gone` if its release is withdrawn."""
     named = await actions.find(call, PROTOCOL, call.path("module"))
-    of, control = named.offer, named.current.decided.case.control
+    of, control = named.offer, named.known.control
     release = control.releases.get(ReleaseKey(of.model, of.version))
     found = release.artifact(call.path("name")) if release else None
     if release is None or found is None:

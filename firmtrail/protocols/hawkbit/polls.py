@@ -84,7 +84,7 @@ async def _links(call: AnyCall, now: Current) -> dict[str, Link]:
     shown = now.action
     if shown is not None and now.is_cancelling:
         links["cancelAction"] = Link(f"{base}/cancelAction/{shown.ordinal}")
-    elif shown is not None and files.of_offer(now.decided, shown) is not None:
+    elif shown is not None and files.of_offer(now.decided.case.control, shown) is not None:
         links["deploymentBase"] = Link(f"{base}/deploymentBase/{shown.ordinal}?c=1")
     if done := _installed(now):
         links["installedBase"] = Link(f"{base}/installedBase/{done.ordinal}")
@@ -116,7 +116,7 @@ def _installed(now: Current) -> Offer | None:
 async def get_deployment(call: Call[ActionQuery, None]) -> web.Response:
     """Return what the action installs, as long as the device is shown it."""
     named = await actions.find(call, PROTOCOL, call.path("action"))
-    if not named.current.shows(named.ordinal):
+    if not (await actions.now(call, named)).shows(named.ordinal):
         raise NotFound(f"Action {named.ordinal} is not to be installed.")
     return await _deployment(call, named)
 
@@ -130,19 +130,18 @@ async def get_installed(call: Call[ActionQuery, None]) -> web.Response:
 
 
 async def _deployment(call: Call[ActionQuery, None], named: NamedAction) -> web.Response:
-    decided = named.current.decided
-    chunk = await files.chunk(call, decided, named.offer)
+    chunk = await files.chunk(call, named.known.control, named.offer)
     past = await history.of_action(call, named, call.query.action_history)
     deployment = HawkbitDeployment("forced", "forced", [chunk])
     body = DeploymentBase(str(named.offer.ordinal), deployment, past or msgspec.UNSET)
-    return respond.resource(call, body, decided.seen.counts.size)
+    return respond.resource(call, body, named.known.seen.counts.size)
 
 
 async def get_cancellation(call: AnyCall) -> web.Response:
     """Return which action the device should give up."""
     named = await actions.find(call, PROTOCOL, call.path("action"))
-    if not named.current.cancels(named.ordinal):
+    if not (await actions.now(call, named)).cancels(named.ordinal):
         raise NotFound(f"Action {named.ordinal} is not to be given up.")
     text = str(named.ordinal)
-    size = named.current.decided.seen.counts.size
+    size = named.known.seen.counts.size
     return respond.resource(call, Cancellation(text, StopId(text)), size)

@@ -13,7 +13,7 @@ from aiohttp import web
 from firmtrail.http import actions, incoming, respond
 from firmtrail.http.actions import Current, NamedAction
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.decisions import DecidedDevice, look_at
+from firmtrail.http.decisions import DecidedDevice
 from firmtrail.http.download_urls import download_url
 from firmtrail.http.errors import Gone
 from firmtrail.http.pace import Pace
@@ -111,12 +111,12 @@ async def post_old_next(call: Call[Any, NextRequest]) -> web.Response:
 async def _current(call: AnyCall, running: str | None, device_type: str) -> Current:
     """Returns what the device is shown. A version whose artifact is for devices of other types is
     not offered."""
-    seen = actions.as_shown(await look_at(call, running, protocol=PROTOCOL))
+    seen = await actions.shown(call, running, PROTOCOL)
     wanted = seen.decided.decision.version
     is_unfit = wanted is not None and _artifact(seen.decided, wanted, device_type) is None
     if seen.action is None and is_unfit:
         return seen
-    return await actions.current(call, running, PROTOCOL)
+    return await actions.settled(call, seen, running)
 
 
 def _artifact(
@@ -171,7 +171,7 @@ async def put_status(call: Call[Any, StatusReport]) -> web.Response:
 
 
 async def _progressed(call: AnyCall, named: NamedAction, status: str) -> None:
-    if named.current.cancels(named.ordinal):
+    if (await actions.now(call, named)).cancels(named.ordinal):
         await actions.cancelled(call, named)
         raise _over(named)
     await actions.progressed(call, named, _STEPS.get(status, "installing"))
