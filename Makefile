@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy check-image fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -45,9 +45,13 @@ screenshots: .venv/requirements-dev.installed
 check-go: .venv/requirements-dev.installed
 	.venv/bin/python -m pytest tests/end_to_end/check_go.py
 
+# The image, built and run by docker or podman: see tests/end_to_end/check_image.py. Fails where neither works.
+check-image: .venv/requirements-dev.installed
+	.venv/bin/python -m pytest tests/end_to_end/check_image.py
+
 # The Containerfile and the Helm chart, by hadolint, Helm and Kubernetes's schemas: see tests/end_to_end/check_deploy.py.
 check-deploy: .venv/requirements-dev.installed .venv/requirements-deploy.installed
-	.venv/bin/python -m pytest -rs tests/end_to_end/check_deploy.py
+	.venv/bin/python -m pytest tests/end_to_end/check_deploy.py
 
 # A steered fleet against a server of its own, and the audits of its log: make fleet DEVICES=50000 ON=postgres
 # PLAN=1 plays a plan of four phases instead, and a release that stops itself in the first of them.
