@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtensionOID, NameOID
 
 DAY = dt.timedelta(days=1)
 
@@ -38,14 +38,21 @@ class Authority:
         organization: str | None = None,
         *,
         dns: tuple[str, ...] = (),
+        encoded_names: bytes | None = None,
         days: tuple[int, int] = (-1, 1),
     ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        """Returns a certificate that is valid between two days from today, and its key."""
+        """Returns a certificate that is valid between two days from today, and its key.
+        `encoded_names` is the DER of its alternative names, as it is."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = self._builder(name(common_name, organization), key, days)
         if dns:
             names = x509.SubjectAlternativeName([x509.DNSName(each) for each in dns])
             builder = builder.add_extension(names, critical=False)
+        if encoded_names is not None:
+            oid = ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+            builder = builder.add_extension(
+                x509.UnrecognizedExtension(oid, encoded_names), critical=False
+            )
         return builder.sign(self._key, hashes.SHA256()), key
 
     def file(self, folder: Path) -> Path:

@@ -7,7 +7,6 @@ certificate that can't be read is none. The certificate of a proxy's own connect
 its clients.
 """
 
-import binascii
 import time
 from base64 import b64decode
 from functools import lru_cache
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
@@ -28,6 +28,16 @@ _SUBJECT = {
     NameOID.ORGANIZATIONAL_UNIT_NAME: "OU",
     NameOID.SERIAL_NUMBER: "serialNumber",
 }
+
+
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""The library's errors for certificates that it can't read; not all of them are ValueErrors."""
 
 
 class ReadCertificate(NamedTuple):
@@ -71,7 +81,7 @@ def _der_of(text: str) -> bytes | None:
             certificate = x509.load_pem_x509_certificate(unquote(text).encode())
             return certificate.public_bytes(Encoding.DER)
         return b64decode(text.removeprefix(":").removesuffix(":"), validate=True) or None
-    except (ValueError, binascii.Error):
+    except _UNREADABLE:
         return None
 
 
@@ -85,7 +95,7 @@ def _read(der: bytes) -> ReadCertificate | None:
             certificate.not_valid_before_utc.timestamp(),
             certificate.not_valid_after_utc.timestamp(),
         )
-    except (ValueError, x509.DuplicateExtension):
+    except _UNREADABLE:
         return None
 
 

@@ -115,6 +115,33 @@ async def test_a_certificate_opens_no_other_devices_path(proxied: Site) -> None:
     assert (await proxied.get(D, "viewer")).json["version"] is None
 
 
+ODD_NAMES = {
+    "an X.400 address": bytes.fromhex("3004a3023000"),
+    "an EDI party": bytes.fromhex("3006a504a1020c00"),
+    "no names": b"\xff\xff",
+    "a name that is not ASCII": bytes.fromhex("30048202fffe"),
+    "an address of three bytes": bytes.fromhex("30058703010203"),
+}
+
+
+@pytest.mark.parametrize("encoded", ODD_NAMES.values(), ids=ODD_NAMES)
+async def test_a_certificate_that_can_not_be_read_is_none(proxied: Site, encoded: bytes) -> None:
+    odd, _ = AUTHORITY.issued("d1", "acme", encoded_names=encoded)
+    for form in (rfc_9440, of_nginx):
+        assert await report(proxied, form(odd)) == 401
+
+
+async def test_a_certificate_of_an_unknown_version_is_none(proxied: Site) -> None:
+    certificate, _ = AUTHORITY.issued("d1", "acme")
+    der = certificate.public_bytes(Encoding.DER)
+    version = bytes.fromhex("a003020102")
+    assert der.count(version) == 1
+    odd = b64encode(der.replace(version, bytes.fromhex("a003020105"))).decode()
+    pem = f"-----BEGIN CERTIFICATE-----\n{odd}\n-----END CERTIFICATE-----\n"
+    for text in (f":{odd}:", quote(pem)):
+        assert await report(proxied, text) == 401
+
+
 async def test_a_certificate_opens_no_route_of_users_or_gateways(proxied: Site) -> None:
     checked = set()
     for route in ROUTES:
