@@ -84,13 +84,13 @@ async def serving(path: Path) -> AsyncIterator[Console]:
             publisher=publisher,
             artifacts=Artifacts(path.parent / "artifacts"),
         )
-        async with _served(services) as url:
+        async with served(services) as url:
             yield Console(url, services, recorder, db, log_id, actor_id, session)
         access.hasher.close()
         await recorder.close()
 
 
-class _served:  # noqa: N801 (used as a function)
+class served:  # noqa: N801 (used as a function)
     """Serves as a server of ours does, on a free port."""
 
     def __init__(self, services: Services) -> None:

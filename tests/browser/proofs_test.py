@@ -17,6 +17,8 @@ from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.signer import Signer
 from tests.browser.conftest import Console
 from tests.browser.visit import DESKTOP, PHONE, SCHEMES, Visit, visiting
+from tests.fleet import register
+from tests.people import recorded
 from tests.publishing import SIGNER
 
 pytestmark = pytest.mark.slow
@@ -42,6 +44,49 @@ async def open_entry(visit: Visit, console: Console, position: int = POSITION) -
 async def open_proven(visit: Visit, console: Console) -> None:
     """Opens the entry, and waits until this browser has proven it."""
     await open_entry(visit, console)
+    await expect(visit.page.locator("#proof .state.good")).to_have_text("in the log")
+
+
+async def let_time_pass(visit: Visit) -> None:
+    """Makes the last check of this browser an hour old, so that it asks for a checkpoint again."""
+    await visit.page.evaluate(
+        """() => {
+          const name = Object.keys(localStorage).find((each) => each.startsWith("firmtrail.trust"));
+          const trusted = JSON.parse(localStorage.getItem(name));
+          trusted.logs["1"].at = new Date(Date.now() - 3_600_000).toISOString();
+          localStorage.setItem(name, JSON.stringify(trusted));
+        }"""
+    )
+
+
+async def seals(console: Console) -> int:
+    """Returns how often the log recorded the head of the access record."""
+    events = await recorded(console.db, console.log_id)
+    return sum(stream.startswith("access-record/") for stream, _ in events)
+
+
+async def test_looking_around_in_the_log_asks_for_one_checkpoint(
+    visit: Visit, console: Console
+) -> None:
+    await open_proven(visit, console)
+    before = await seals(console)
+    for position in range(POSITION + 1, POSITION + 6):
+        await open_entry(visit, console, position)
+        await expect(visit.page.locator("#proof .state.good")).to_have_text("in the log")
+    assert await seals(console) == before
+    await let_time_pass(visit)
+    await open_proven(visit, console)
+    assert await seals(console) == before + 1
+    await visit.check()
+
+
+async def test_an_entry_that_is_newer_than_the_last_check_asks_for_a_checkpoint(
+    visit: Visit, console: Console
+) -> None:
+    await open_proven(visit, console)
+    newest = (await log.head(console.db, console.log_id)).size
+    await register(console.recorder, console.log_id, "new-one")
+    await open_entry(visit, console, newest)
     await expect(visit.page.locator("#proof .state.good")).to_have_text("in the log")
 
 
@@ -149,6 +194,8 @@ async def test_a_browser_that_trusted_the_log_shows_a_red_page(
 ) -> None:
     tampers, words = TAMPERS[name]
     await open_proven(visit, console)
+    if not any("/tile/" in pattern for pattern in tampers):
+        await let_time_pass(visit)
     for pattern, tamper in tampers.items():
         await visit.page.route(re.compile(pattern), partial(tamper, console))
     await open_entry(visit, console)
@@ -166,6 +213,7 @@ async def test_the_red_page_has_evidence_and_is_left_on_purpose_only(
 ) -> None:
     page, alarm = visit.page, visit.page.locator("dialog#alarm")
     await open_proven(visit, console)
+    await let_time_pass(visit)
     await page.route(re.compile("/checkpoint$"), partial(signing(SIGNER, cut=9), console))
     await open_entry(visit, console)
     await expect(alarm).to_be_visible()

@@ -6,10 +6,9 @@
  * where a log is checked; with data-position="7" an entry of it is proven.
  */
 
-import { Alarm, CheckedLog, Trust, Unanswered, canProve } from "./trust.js";
+import { Alarm, CheckedLog, FRESH_MS, Trust, Unanswered, canProve } from "./trust.js";
 import { hex } from "./tlog.js";
 
-const CHECK_EVERY_MS = 60_000;
 const base = document.body.dataset.tlog;
 const trust = new Trust(base);
 
@@ -47,7 +46,7 @@ function showChecked() {
 async function checkInTheBackground() {
   const { logs } = trust.read();
   const newest = Math.max(...Object.keys(logs).map(Number));
-  const isDue = newest in logs && Date.now() - Date.parse(logs[newest].at) > CHECK_EVERY_MS;
+  const isDue = newest in logs && Date.now() - Date.parse(logs[newest].at) > FRESH_MS;
   if (isDue && !document.querySelector("[data-log]")) await new CheckedLog(base, newest).check();
 }
 
