@@ -57,8 +57,10 @@ class PlanModel:
 
     @property
     def begun(self) -> list[int]:
-        """Returns the times of the phases that began until now."""
-        return [each for each in self.begins if each <= self.now]
+        """Returns the times of the phases that began until now, and of those before them that were
+        skipped."""
+        began = [n for n, each in enumerate(self.begins) if 0 <= each <= self.now]
+        return self.begins[: began[-1] + 1] if began else []
 
     def tick(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -83,6 +85,8 @@ class PlanModel:
         return (self.is_met or not waits) and self.spent >= (phase.after_s or 0)
 
     def _begin(self, phase: int) -> None:
+        if self.begins[-1] > self.now:
+            self.begins[-1] = -1
         self.begins += [-1] * (phase - self.phase - 1) + [max(self.now, self.start)]
         self.phase, self.spent, self.is_met = phase, 0, False
         self.outcomes.clear()

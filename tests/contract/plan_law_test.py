@@ -98,6 +98,15 @@ ENDS_AS_IT_IS_HALTED: list[tuple[Any, ...]] = [
     ("tick", 30), ("all check in",), ("halt",), ("restart",), ("unhalt",), ("all check in",),
 ]  # fmt: skip
 
+PAUSED_OVER_ITS_END: list[tuple[Any, ...]] = [
+    ("tick", 10), ("pause",), ("tick", 60), ("restart",), ("all check in",), ("resume",),
+    ("tick", 19), ("all check in",), ("tick", 1), ("all check in",),
+]  # fmt: skip
+ADVANCED_BEFORE_ITS_START: list[tuple[Any, ...]] = [
+    ("advance",), ("tick", 44), ("all check in",), ("tick", 1), ("all check in",),
+    ("all install",), ("tick", 59), ("all check in",), ("tick", 1), ("all check in",),
+]  # fmt: skip
+
 
 async def begin(db: Database, recorder: Recorder, found: Setting) -> Playing:
     """Registers devices that run 1.0.0, and starts the rollout of 1.1.0."""
@@ -228,6 +237,8 @@ async def check_phases(playing: Playing, reach_before: int) -> int:
 @example(of=Setting(ALL_KINDS, 45, has_window=True, needs_approval=True), story=EVERY_ORDER)
 @example(of=Setting(ALL_KINDS), story=EVERY_ORDER)
 @example(of=Setting(ALL_KINDS), story=ENDS_AS_IT_IS_HALTED)
+@example(of=Setting(ALL_KINDS), story=PAUSED_OVER_ITS_END)
+@example(of=Setting(ALL_KINDS, 45), story=ADVANCED_BEFORE_ITS_START)
 async def test_phases_and_answers_are_those_of_a_plain_model(
     db: Database, recorder: Recorder, of: Setting, story: list[tuple[Any, ...]]
 ) -> None:

@@ -1,0 +1,143 @@
+"""Tests that a rollout in which nothing fails goes as its dry run has forecast."""
+
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, assume, example, given, note, settings
+from hypothesis import strategies as st
+
+from firmtrail.database.database import Database
+from firmtrail.events.entry import decode
+from firmtrail.events.event import Recorded
+from firmtrail.events.steering import PlanPhase, RolloutStarted
+from firmtrail.events.times import time_ms, time_text
+from firmtrail.eventstore import short_streams
+from firmtrail.http.api.rollout_plans import ShownPhase, forecast_of, shown_phases
+from firmtrail.projections import controls
+from firmtrail.recording.recorder import Recorder
+from firmtrail.rules import phases, rollout
+from firmtrail.rules.rollout import PlanTime
+from tests.clock import set_clock
+from tests.contract.steering_test import check_in, release, roll_out
+from tests.databases import new_log
+from tests.fleet import register, report
+
+NOW_MS = 1_790_000_000_000
+DEVICES = [f"d{number}" for number in range(32)]
+STEP = 2_500
+"""Each phase reaches at least so many buckets more, so that devices report in each."""
+LATER_MS = 86_400_000
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[PlanPhase, ...]:
+    reaches = sorted(draw(st.sets(st.integers(1, 4), min_size=1)))
+    found = []
+    for reach in reaches:
+        after_s = draw(st.one_of(st.none(), st.integers(0, 3600)))
+        when = draw(st.sampled_from(((None, None), (90, 1), (100, 2))))
+        found.append(PlanPhase(STEP * reach, after_s, *when))
+    return tuple(found)
+
+
+def forecast(plan: Sequence[PlanPhase], start_at: str | None, matching: int) -> list[ShownPhase]:
+    """Returns what a dry run shows of the phases."""
+    wanted = RolloutStarted("1.1.0", "m", plan[0].reach, plan=tuple(plan), start_at=start_at)
+    tried = rollout.started(Recorded(0, NOW_MS, "rollout/", "e", "user/u", wanted))
+    return forecast_of(tried, PlanTime(NOW_MS), matching)
+
+
+async def install_what_is_offered(recorder: Recorder, log_id: int) -> None:
+    """Lets all devices check in and install, until none of them is offered anything."""
+    while offered := [
+        name for name in DEVICES if (await check_in(recorder, log_id, name)).version is not None
+    ]:
+        for name in offered:
+            await recorder.report(log_id, [report("1.1.0", "installed", name)])
+
+
+async def phases_of(db: Database, log_id: int, name: str, now_ms: int) -> list[ShownPhase]:
+    """Returns the phases as `GET P/rollouts/{id}` shows them."""
+    found = await controls.read(db, log_id)
+    rows = await short_streams.read(db, log_id, rollout.stream(name))
+    at = PlanTime(now_ms, found.halts)
+    past = phases.past([decode(position, text) for position, _, text in rows], at)
+    return shown_phases(found.rollouts[name], at, past.times)
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(plan=plans(), starts_in=st.sampled_from((0, 600)))
+@example(
+    plan=(
+        PlanPhase(STEP, 60, 90, 1),
+        PlanPhase(2 * STEP, None, 100, 2),
+        PlanPhase(3 * STEP, 3600),
+        PlanPhase(4 * STEP),
+    ),
+    starts_in=600,
+)
+@example(plan=(PlanPhase(STEP, 60), PlanPhase(2 * STEP), PlanPhase(4 * STEP)), starts_in=0)
+async def test_a_rollout_in_which_nothing_fails_has_the_phases_of_its_forecast(
+    db: Database, recorder: Recorder, plan: tuple[PlanPhase, ...], starts_in: int
+) -> None:
+    await set_clock(db, NOW_MS)
+    log_id = await new_log(db)
+    await register(recorder, log_id, *DEVICES, model="m")
+    await release(recorder, log_id, "1.0.0", "1.1.0")
+    await recorder.report(log_id, [report(device=name) for name in DEVICES])
+    start_at = time_text(NOW_MS + starts_in * 1000) if starts_in else None
+    expected = forecast(plan, start_at, len(DEVICES))
+    name = await roll_out(
+        recorder, log_id, "1.1.0", reach=plan[0].reach, plan=plan, start_at=start_at
+    )
+    assume(is_possible(plan, name))
+    begins = {time_ms(each.began_at) for each in expected if each.began_at is not None}
+    for moment in sorted({*begins, NOW_MS + LATER_MS}):
+        await set_clock(db, moment)
+        await install_what_is_offered(recorder, log_id)
+        found = await phases_of(db, log_id, name, moment)
+        known = [each.began_at for each in expected if each.began_at is not None]
+        then = [each for each in known if time_ms(each) <= moment]
+        note(f"{plan} {starts_in} {expected} {found}")
+        assert [each.began_at for each in found if each.began_at is not None] == then
+    ends = [each.earliest_end for each in expected[:-1]]
+    assert ends == [each.began_at for each in found[1:]]
+
+
+def is_possible(plan: Sequence[PlanPhase], name: str) -> bool:
+    """Returns whether each phase reaches as many new devices as its condition needs reports of: a
+    rollout chooses its devices when it starts."""
+    buckets = [rollout.bucket(name, device) for device in DEVICES]
+    before = [0, *(phase.reach for phase in plan)]
+    new = [
+        sum(low <= each < phase.reach for each in buckets)
+        for low, phase in zip(before, plan, strict=False)
+    ]
+    return all((phase.min_reports or 0) <= count for phase, count in zip(plan, new, strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    reaches=st.sets(st.integers(1, 10_000), min_size=1, max_size=5),
+    name=st.uuids().map(lambda found: f"r_{found.hex}"),
+)
+def test_a_forecast_counts_about_the_devices_that_each_phase_reaches(
+    reaches: set[int], name: str
+) -> None:
+    devices = [f"device-{number}" for number in range(2_000)]
+    plan = [PlanPhase(reach, 0) for reach in sorted({*reaches, 10_000})]
+    for phase, shown in zip(plan, forecast(plan, None, len(devices)), strict=True):
+        reached = sum(rollout.bucket(name, each) < phase.reach for each in devices)
+        share = phase.reach / rollout.BUCKETS
+        deviation = (len(devices) * share * (1 - share)) ** 0.5
+        assert isinstance(shown.devices, int)
+        assert abs(shown.devices - reached) <= 6 * deviation + 1
+    assert reached == len(devices)
+
+
+def test_a_forecast_warns_of_exactly_the_phases_that_reach_too_few_devices() -> None:
+    plan = [PlanPhase(5_000, None, 90, 10), PlanPhase(6_000, None, 90, 3), PlanPhase(10_000)]
+    assert phases.stuck(plan, 20) == [
+        "Phase 2 waits for 3 reports, but reaches only about 2 more devices: it may never end."
+    ]
