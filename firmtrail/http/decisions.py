@@ -24,14 +24,11 @@ from firmtrail.http.errors import NotFound
 from firmtrail.projections import check_in, device_history
 from firmtrail.projections.check_in import DeviceAtCheckIn
 from firmtrail.recording.check_ins import CheckIn
-from firmtrail.rules import offer, target
+from firmtrail.rules import offer, target, window
 from firmtrail.rules.artifact import NATIVE, Protocol
 from firmtrail.rules.control import Control
 from firmtrail.rules.device import DeviceState, device_decommissioned
 from firmtrail.rules.situation import Decision, Situation, with_running
-
-TIMEZONE = "timezone"
-"""The attribute in which a device says its time zone, for windows that open by its clock."""
 
 SHARED_READS_MAX = 5
 """Limits the attempts to read a device in shared queries, before a request reads it alone.
@@ -143,7 +140,7 @@ async def case_of(
 async def _timezone(call: AnyCall, device: str) -> str | None:
     """Returns the time zone that the device says it is in."""
     said = await attributes.read(call.db, call.project, device)
-    return said.data.get(TIMEZONE)
+    return said.data.get(window.TIMEZONE)
 
 
 async def known_device(call: AnyCall, *, protocol: Protocol = NATIVE) -> KnownDevice:

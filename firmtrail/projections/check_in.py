@@ -6,6 +6,7 @@ Concurrent check-ins share one query. It returns the log's count of control even
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -47,7 +48,23 @@ _LOOK_SAYING = _LOOK.replace("\nFROM given\n", ",\n    said.data\nFROM given\n")
 
 _LOOK_POLLING = _LOOK.replace("\nFROM given\n", ",\n    said.changed_at_ms\nFROM given\n") + _SAID
 
+_SAYING = """\
+SELECT given.device, said.data
+FROM given
+JOIN log_heads ON log_heads.log_id = given.log_id
+JOIN reported_attributes AS said
+    ON said.project = log_heads.project AND said.device = given.device"""
+
 _COLUMNS = len(device_current.STATE.split(","))
+
+
+class _Saying(Struct, frozen=True, gc=False):
+    """Holds the attribute of a device that decides when a window opens."""
+
+    timezone: str | None = None
+
+
+_saying = msgspec.json.Decoder(_Saying).decode
 
 
 class LogCounts(Struct, frozen=True, gc=False):
@@ -121,14 +138,31 @@ async def cases(
     *,
     now_ms: int,
 ) -> list[Situation]:
-    """Returns the devices' cases, with the previous version where a rollback needs it."""
-    found = [Situation(control, state, offers, now_ms) for state, offers in devices]
+    """Returns the devices' cases, with the time zone of each where a window opens by it, and with
+    the previous version where a rollback needs it."""
+    of_devices = list(devices)
+    names = [state.device for state, _ in of_devices] if control.asks_for_zones else []
+    said = await zones(db, log_id, names)
+    found = [
+        Situation(control, state, offers, now_ms, said.get(state.device))
+        for state, offers in of_devices
+    ]
     wanted = [way for case in found if (way := target.runs_wanted(case))]
     if not wanted:
         return found
     keys = [(log_id, *each, history_lines.END) for each in wanted]
     runs = device_history.runs_of(wanted, await db.read(device_history.runs(keys)))
     return [with_way_back(case, runs) for case in found]
+
+
+async def zones(db: Reader, log_id: int, devices: Sequence[str]) -> dict[str, str | None]:
+    """Returns the time zones that these devices say they are in, in one query. Reads nothing if
+    there are no devices; a device without attributes is left out."""
+    if not devices:
+        return {}
+    given = Given("log_id bigint, device text", [(log_id, each) for each in devices])
+    rows = await db.read(Statement(_SAYING, (), given))
+    return {device: _saying(data).timezone for device, data in rows}
 
 
 def with_way_back(case: Situation, runs: device_history.Runs) -> Situation:

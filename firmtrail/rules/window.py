@@ -21,6 +21,9 @@ DEVICE_ZONE = "device"
 OPENINGS_MAX = 500
 """Limits the openings that `open_times` looks at."""
 
+TIMEZONE = "timezone"
+"""The attribute in which a device says its time zone, for windows that open by its clock."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE_MS = 60_000
 

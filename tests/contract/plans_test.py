@@ -242,6 +242,10 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
     ),
     "a list by two attributes": (lambda db, log_id: _page_saying(db, log_id, "some", "all"), 20),
     "a device and what it says": (_reads(check_in.load_saying, DEVICE), 1),
+    "the time zones of a page of devices": (
+        lambda db, log_id: check_in.zones(db, log_id, FEW),
+        len(FEW),
+    ),
     "a history": (
         lambda db, log_id: db.read(device_history.pages([HistoryRequest(log_id, DEVICE)])),
         1,

@@ -164,6 +164,27 @@ async def test_a_window_opens_by_the_clock_of_each_device(fleet: Site) -> None:
     assert (await check_in(fleet))["version"] == "1.1.0"
 
 
+async def test_a_list_takes_the_window_by_the_clock_of_each_device(fleet: Site) -> None:
+    now = datetime.now(UTC)
+    opens_in_kathmandu = now + timedelta(hours=5, minutes=45)
+    cron = f"{opens_in_kathmandu.minute} {opens_in_kathmandu.hour} * * *"
+    times = {"cron": cron, "duration_s": 600, "timezone": "device"}
+    rollout = await roll_out(fleet, window=times)
+
+    async def listed() -> tuple[str, str | None]:
+        items = (await fleet.get(f"{P}/rollouts/{rollout}/devices")).json["items"]
+        [state] = [each["state"] for each in items if D.endswith(f"/{each['device']}")]
+        devices = (await fleet.get(f"{P}/devices")).json["items"]
+        [target] = [each["target"] for each in devices if D.endswith(f"/{each['device']}")]
+        return state, target
+
+    assert await listed() == ("held", None)
+    said = {"mode": "merge", "data": {"timezone": "Asia/Kathmandu", "site": "Bhaktapur"}}
+    await fleet.call("PUT", f"{D}/attributes", caller="device", json=said)
+    assert await listed() == ("pending", "1.1.0")
+    assert (await check_in(fleet))["version"] == "1.1.0"
+
+
 @pytest.mark.parametrize("setting", ["window", "model_windows"])
 async def test_a_window_of_the_project_or_model_is_that_of_rollouts_without_one(
     fleet: Site, setting: str
