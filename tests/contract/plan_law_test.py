@@ -4,6 +4,7 @@ Time is an input: the database's clock stands still but for the steps of the sto
 the phases that the events lead to are those of a plain model, and so is the answer to a check-in.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -142,8 +143,7 @@ async def do(playing: Playing, step: tuple[Any, ...]) -> None:
         case "check in", device:
             await ask(playing, device)
         case ("all check in",):
-            for device in DEVICES:
-                await ask(playing, device)
+            await asyncio.gather(*(ask(playing, device) for device in DEVICES))
         case "report", device, is_installed if device in model.open_offers:
             await outcome(playing, device, is_installed=is_installed)
         case ("all install",):
@@ -231,7 +231,7 @@ async def check_phases(playing: Playing, reach_before: int) -> int:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(of=settings_of, story=st.lists(steps, min_size=4, max_size=20))
 @example(of=Setting(ALL_KINDS, 45, has_window=True, needs_approval=True), story=EVERY_ORDER)
