@@ -5,7 +5,7 @@ COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --no-emit-inde
 	--custom-compile-command 'make lock' $(FLAGS) pyproject.toml
 
 .DELETE_ON_ERROR:
-.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy check-image fleet bench bench-scale lock clean
+.PHONY: setup run test test-fast check fix docs screenshots check-go check-deploy check-image check-upgrade fleet bench bench-scale lock clean
 
 setup: .venv/requirements.installed
 
@@ -52,6 +52,12 @@ check-image: .venv/requirements-dev.installed
 # The Containerfile and the Helm chart, by hadolint, Helm and Kubernetes's schemas: see tests/end_to_end/check_deploy.py.
 check-deploy: .venv/requirements-dev.installed .venv/requirements-deploy.installed
 	.venv/bin/python -m pytest tests/end_to_end/check_deploy.py
+
+# Servers of an older commit and of this version on one PostgreSQL, under load: make check-upgrade OLD=COMMIT SECONDS=600
+SECONDS = 60
+check-upgrade: .venv/requirements-dev.installed
+	FIRMTRAIL_TEST_OLD=$(OLD) FIRMTRAIL_TEST_SECONDS=$(SECONDS) \
+		.venv/bin/python -m pytest -qs tests/end_to_end/check_upgrade.py
 
 # A steered fleet against a server of its own, and the audits of its log: make fleet DEVICES=50000 ON=postgres
 # PLAN=1 plays a plan of four phases instead, and a release that stops itself in the first of them.

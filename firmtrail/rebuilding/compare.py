@@ -2,7 +2,7 @@
 
 Both builds of a table are read in the order of its key, one page at a time, so no more than two
 pages are in memory. Each page is a query of its own, so both logs must be quiet while they are
-compared.
+compared. The columns of this version are compared: a database may have those of a newer one too.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from firmtrail.rebuilding.refold import Views
 PAGE_ROWS = 1_000
 
 _ROWS = """\
-SELECT {key}, stored.*
+SELECT {key}, {columns}
 FROM {table} AS stored
 WHERE stored.log_id = $1 AND stored.generation = $2{after}
 ORDER BY {key}
@@ -72,18 +72,19 @@ async def _of_table[A: Reader, B: Reader](
 async def _page[Source: Reader](
     view: View, table: Table, views: Views[Source], after: RowKey | None
 ) -> dict[RowKey, RowValues]:
-    """Returns the next rows after the key `after`, in order: key -> the columns after log_id and
-    generation."""
-    columns = len(table.key)
+    """Returns the next rows after the key `after`, in order: key -> the columns that this version
+    knows."""
+    width = len(table.key)
+    columns = ", ".join(f"stored.{column}" for column in table.columns)
     key = ", ".join(f"stored.{column}" for column in table.key)
-    places = ", ".join(f"${n + 4}" for n in range(columns))
+    places = ", ".join(f"${n + 4}" for n in range(width))
     condition = "" if after is None else f" AND ({key}) > ({places})"
     statement = Statement(
-        _ROWS.format(key=key, table=table.name, after=condition),
+        _ROWS.format(key=key, columns=columns, table=table.name, after=condition),
         (views.log_id, views.generations[view.NAME], PAGE_ROWS, *(after or ())),
     )
     rows = await views.db.read(statement)
-    return {tuple(row[:columns]): tuple(row[columns + 2 :]) for row in rows}
+    return {tuple(row[:width]): tuple(row[width:]) for row in rows}
 
 
 def _order(key: RowKey) -> list[tuple[bool, bool, Value]]:

@@ -31,7 +31,7 @@ class Server:
     Each start takes a free port, so `url` changes.
     """
 
-    def __init__(self, database: str, log: Path, *options: str) -> None:
+    def __init__(self, database: str, log: Path, *options: str, source: Path | None = None) -> None:
         self._command = [
             *(sys.executable, "-m", "firmtrail", "--database", database),
             *("serve", "--port", "0", *options),
@@ -41,6 +41,8 @@ class Server:
             self._command.append("--no-publishing")
         self._file = Path(database.removeprefix("sqlite:///")) if embedded else None
         self._log = log
+        self._source = source
+        """The folder with the code; None: this one's."""
         self.url = ""
 
     def __enter__(self) -> Self:
@@ -70,6 +72,7 @@ class Server:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
+                cwd=self._source,
                 env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -6,7 +6,7 @@ alembic applies them (`migrate`).
 from pathlib import Path
 from typing import NamedTuple
 
-from firmtrail.database.database import Database, NoSuchTable, Statement
+from firmtrail.database.database import Database, NoSuchTable, Reader, Statement
 
 FOLDER = Path(__file__).parent
 
@@ -51,7 +51,7 @@ class Schema(NamedTuple):
         return self.version == HEAD or (self.compatible_from or self.version) <= HEAD
 
 
-async def schema(db: Database) -> Schema:
+async def schema(db: Reader) -> Schema:
     """Reads the revision of the database's schema."""
     try:
         [[version]] = await db.read(Statement("SELECT version_num FROM alembic_version LIMIT 2"))
