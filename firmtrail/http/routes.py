@@ -17,6 +17,7 @@ from firmtrail.console.pages import rollout_plans as plans_page
 from firmtrail.console.pages import rollout_starts as starts_page
 from firmtrail.console.pages import settings as settings_page
 from firmtrail.console.pages import webhooks as webhooks_page
+from firmtrail.http import receivers
 from firmtrail.http.api import (
     access_record,
     artifacts,
@@ -116,7 +117,7 @@ _PLANS = plans_page.PlanResource(rollout_commands.PlanChange, rollout_plans.phas
 """The change of a rollout's plan in the API, which its page shows as a form."""
 
 _WEBHOOKS = webhooks_page.WebhookResource(
-    webhooks.WantedWebhook, webhooks.check_url, webhooks.send_test
+    webhooks.WantedWebhook, receivers.check_url, webhooks.send_test
 )
 """The webhooks of the API, which their pages show and change."""
 

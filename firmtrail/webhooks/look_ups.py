@@ -25,8 +25,7 @@ class TooManyLookUps(OSError):
 class LookUps:
     """Looks hosts up for one process. The threads end with the process: nothing waits for them."""
 
-    def __init__(self, running_max: int = LOOK_UPS_MAX) -> None:
-        self._running_max = running_max
+    def __init__(self) -> None:
         self._running: dict[str, asyncio.Future[list[FoundAddress]]] = {}
 
     async def addresses(self, host: str) -> list[FoundAddress]:
@@ -34,7 +33,7 @@ class LookUps:
         A caller that stops waiting leaves the look-up to those that ask for the same host."""
         running = self._running.get(host)
         if running is None:
-            if len(self._running) >= self._running_max:
+            if len(self._running) >= LOOK_UPS_MAX:
                 raise TooManyLookUps("Too many hosts are being looked up. Try again later.")
             running = self._running[host] = self._begin(host)
         return await asyncio.shield(running)

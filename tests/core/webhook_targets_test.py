@@ -116,7 +116,8 @@ async def test_a_look_up_that_hangs_takes_no_thread_of_others(
         return real("127.0.0.1", *args, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", found)
-    look_ups = LookUps(running_max=40)
+    monkeypatch.setattr("firmtrail.webhooks.look_ups.LOOK_UPS_MAX", 40)
+    look_ups = LookUps()
     hanging = [asyncio.create_task(look_ups.addresses(f"{n % 39}.hangs")) for n in range(200)]
     await asyncio.sleep(0)
     assert await look_ups.addresses("hooks.example.org") == [(socket.AF_INET, "127.0.0.1")]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from firmtrail.webhooks import look_ups
 from firmtrail.webhooks.sender import retry_after_s
 from tests.service.receiver import Receiver, add
 from tests.service.site import P, Site
@@ -123,3 +124,13 @@ async def waits_with_a_notice(site: Site, webhook: Any) -> None:
             for each in (await shown(site, webhook, "/deliveries"))["items"]
         ):
             await asyncio.sleep(0.05)
+
+
+async def test_a_url_is_not_taken_unchecked_while_no_look_up_can_begin(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look_ups, "LOOK_UPS_MAX", 0)
+    for scheme in ("https", "http"):
+        body = {"url": f"{scheme}://hooks.example.org/x"}
+        answer = await site.call("POST", f"{P}/webhooks", caller="admin", json=body)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "10")

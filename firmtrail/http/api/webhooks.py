@@ -30,9 +30,10 @@ from firmtrail.http.api.rows import (
 )
 from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.call import AnyCall, Call
-from firmtrail.http.errors import Fault, Invalid, NotFound
+from firmtrail.http.errors import NotFound
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.http.lists import ListPage, ListQuery, SortKey, page_of, text_before
+from firmtrail.http.receivers import check_url
 from firmtrail.http.scalars import Id, Name, Position
 from firmtrail.recording.commit import Commit
 from firmtrail.recording.recorder import LogCommand
@@ -40,7 +41,7 @@ from firmtrail.webhooks import kept_deliveries, stored
 from firmtrail.webhooks.kept_deliveries import DeliveryRow
 from firmtrail.webhooks.messages import LogPlace, NoticeName
 from firmtrail.webhooks.stored import Webhook
-from firmtrail.webhooks.targets import TargetRefused, target_of
+from firmtrail.webhooks.targets import target_of
 from firmtrail.webhooks.worker import row_of
 
 NAMES_MAX = 100
@@ -262,22 +263,6 @@ async def _found(call: AnyCall) -> Webhook:
     if found is None:
         raise NotFound("There is no such webhook.")
     return found
-
-
-async def check_url(call: AnyCall, url: str) -> None:
-    """Looks the host of a URL up. Raises `Invalid` if webhooks may not reach it. A name that is not
-    found may exist later: each delivery checks it."""
-    target = target_of(url)
-    try:
-        with call.services.receivers.enter(call.caller):
-            await call.services.sender.check(target)
-    except TargetRefused as error:
-        detail = f"{error} The operator allows networks with serve --webhooks-allow."
-        raise Invalid(detail, code="target_refused", faults=[Fault(detail, "/url")]) from error
-    except OSError as error:
-        if target.url.scheme != "https":
-            detail = f"The host {target.host} was not found, so its URL has to be an https URL."
-            raise Invalid(detail, code="target_refused", faults=[Fault(detail, "/url")]) from error
 
 
 def _resource(call: AnyCall, webhook: Webhook) -> web.Response:
