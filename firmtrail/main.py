@@ -29,7 +29,10 @@ COMMANDS = {  # name -> where it is defined, and what it does
     "login": ("tokens:login", "List and end logins."),
     "logout": ("tokens:logout", "End the login of --token."),
     "console": ("console:console", "Open the console in a browser, signed in."),
-    "log": ("log:log", "Make a project writable again whose log takes no appends."),
+    "log": (
+        "log:log",
+        "Make a project writable again whose log takes no appends; trim its access record.",
+    ),
     "backup": ("backup:backup", "Copy the database, also while servers run."),
     "audit": ("audit:audit", "Verify, replay and export logs."),
     "device": ("device_orders:device", "Register, list, show and change devices."),

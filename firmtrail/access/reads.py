@@ -37,6 +37,7 @@ AGAIN_AFTER_S = 60
 REMEMBERED_MAX = 10_000
 WAITING_MAX = 10_000
 BATCH_READS_MAX = 500
+DELETE_ROWS_MAX = 1_000
 END_MS = 2**53
 """A time later than any record can have."""
 
@@ -137,6 +138,25 @@ JOIN access_record
 WHERE access_heads.size > access_heads.sealed AND access_record.at_ms <= $1
 ORDER BY projects.log_id
 LIMIT 10000"""
+
+_OLD = """\
+SELECT coalesce(
+    (
+        SELECT min(seq)
+        FROM access_record
+        WHERE project = $1 AND seq >= 0 AND at_ms >= $2),
+    (
+        SELECT size
+        FROM access_heads
+        WHERE project = $1),
+    0)"""
+
+_FIRST = "SELECT coalesce(min(seq), 0) FROM access_record WHERE project = $1 AND seq >= 0"
+
+_DELETE = """\
+DELETE FROM access_record
+WHERE project = $1 AND seq >= $2 AND seq < $3
+RETURNING seq"""
 
 _PAGE = """\
 SELECT project, at_ms, request_id, actor, path, asked, address
@@ -244,6 +264,25 @@ def note_sealed(project: str, size: int) -> Statement:
 async def logs_to_seal(db: Database, before_ms: int) -> list[int]:
     """Returns the newest logs of projects that have an unsealed record from before this time."""
     return [log_id for [log_id] in await db.read(Statement(_TO_SEAL, (before_ms,)))]
+
+
+async def old(db: Database, project: str, before_ms: int) -> int:
+    """Returns how many rows come before the first that is not older than this time."""
+    [[rows]] = await db.read(Statement(_OLD, (project, before_ms)))
+    return int(rows)
+
+
+async def delete(db: Database, project: str, size: int) -> int:
+    """Deletes the first `size` rows of the project's chain, a batch at a time, and returns how many
+    there were. A crash leaves the later ones. Raises `NotAllowed` before anything is deleted."""
+    [[first]] = await db.read(Statement(_FIRST, (project,)))
+    deleted = 0
+    for start in range(int(first), max(size, int(first) + 1), DELETE_ROWS_MAX):
+        stop = min(size, start + DELETE_ROWS_MAX)
+        async with db.transaction() as tx:
+            [rows] = await tx.run(Statement(_DELETE, (project, start, stop)))
+        deleted += len(rows)
+    return deleted
 
 
 async def page(

@@ -3,7 +3,8 @@
 Each `AccessRecordSealed` holds the number of rows and the head that they chain to. A row below that
 number that was changed, removed, added or moved gives another head or a gap. The rows after the
 last seal are compared with `access_heads`, which a person with write access to the database can
-change as well.
+change as well. `AccessRecordTrimmed` says that the rows up to a seal are deleted: then the chain
+begins with the head of that seal.
 """
 
 from collections import deque
@@ -14,7 +15,7 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.database.database import Database, Row, Statement
-from firmtrail.events.log import AccessRecordSealed
+from firmtrail.events.log import AccessRecordSealed, AccessRecordTrimmed
 from firmtrail.eventstore import chain, short_streams
 
 TABLE = "access_record"
@@ -32,6 +33,13 @@ FROM access_record
 WHERE project = $1 AND (seq IS NULL OR seq < 0)
 ORDER BY request_id
 LIMIT 100"""
+
+_TRIMMED = """\
+SELECT seq
+FROM access_record
+WHERE project = $1 AND seq >= 0 AND seq < $2
+ORDER BY seq
+LIMIT 1"""
 
 _HEAD = """\
 SELECT size, head, sealed
@@ -66,20 +74,48 @@ async def verify(name: str, project: str, logs: Iterable[AuditedLog], findings: 
     if not logs:
         return
     audit = _Audit(logs[0].db, project, name, findings)
-    expected = [head async for head in _seals(audit, logs)]
+    expected, start = await _seals(audit, logs)
     expected += await _stored_head(audit, expected)
     for [request_id] in await audit.db.read(Statement(_OUTSIDE, (project,))):
         audit.add(f"{TABLE} (request {request_id})", "the row has no position in the chain")
-    await _compare(audit, sorted(expected, key=lambda head: head.size))
+    await _find_trimmed(audit, start)
+    await _compare(audit, sorted(expected, key=lambda head: head.size), start)
 
 
-async def _seals(audit: _Audit, logs: Iterable[AuditedLog]) -> AsyncIterator[ExpectedHead]:
+async def _seals(
+    audit: _Audit, logs: Iterable[AuditedLog]
+) -> tuple[list[ExpectedHead], ExpectedHead]:
+    """Returns the sealed heads, and the one where the chain begins: after the deleted rows."""
+    seals: dict[int, ExpectedHead] = {0: ExpectedHead(0, chain.START, "the beginning")}
+    found, start = [], seals[0]
+    async for event, source in _events(audit, logs):
+        if isinstance(event, AccessRecordSealed):
+            found.append(ExpectedHead(event.size, event.head, source))
+            seals.setdefault(event.size, found[-1])
+        elif event.size not in seals:
+            audit.add(source, f"says that {event.size} rows are deleted, which no seal covers")
+        elif event.size > start.size:
+            start = seals[event.size]._replace(source=source)
+    return found, start
+
+
+async def _events(
+    audit: _Audit, logs: Iterable[AuditedLog]
+) -> AsyncIterator[tuple[AccessRecordSealed | AccessRecordTrimmed, str]]:
+    """Yields what the logs say about the record, each with its place."""
     for log in logs:
         stream = f"access-record/{audit.project}"
         for position, _, text in await log.db.read(short_streams.of_stream(log.log_id, stream)):
             event = rows.decoded(position, text)
-            if isinstance(event, AccessRecordSealed):
-                yield ExpectedHead(event.size, event.head, f"{log.name} position {position}")
+            if isinstance(event, AccessRecordSealed | AccessRecordTrimmed):
+                yield event, f"{log.name} position {position}"
+
+
+async def _find_trimmed(audit: _Audit, start: ExpectedHead) -> None:
+    """Adds a finding for rows that are there although the log says that they are deleted."""
+    for [seq] in await audit.db.read(Statement(_TRIMMED, (audit.project, start.size))):
+        what = f"is there, but {start.source} says that it is deleted: trim the record again"
+        audit.add(f"{TABLE} (row {seq})", what)
 
 
 async def _stored_head(audit: _Audit, seals: list[ExpectedHead]) -> list[ExpectedHead]:
@@ -102,12 +138,11 @@ async def _stored_head(audit: _Audit, seals: list[ExpectedHead]) -> list[Expecte
 class _Chain:
     """Computes the chain from the rows, and compares it with the expected heads."""
 
-    def __init__(self, audit: _Audit, expected: list[ExpectedHead]) -> None:
+    def __init__(self, audit: _Audit, expected: list[ExpectedHead], start: ExpectedHead) -> None:
         self._audit = audit
-        self.expected = deque(expected)
-        self.size = 0
-        self._head = chain.START
-        self._verified_size = 0
+        self.expected = deque(each for each in expected if each.size >= start.size)
+        self.size = self._verified_size = start.size
+        self._head = start.head
 
     def add(self, row: Row) -> None:
         self._head, self.size = chain.extended(self._head, [row]), self.size + 1
@@ -123,10 +158,10 @@ class _Chain:
             self._head, self._verified_size = expected.head, expected.size
 
 
-async def _compare(audit: _Audit, expected: list[ExpectedHead]) -> None:
-    found = _Chain(audit, expected)
+async def _compare(audit: _Audit, expected: list[ExpectedHead], start: ExpectedHead) -> None:
+    found, after = _Chain(audit, expected, start), start.size - 1
     found.check()
-    async for row in rows.pages_of_project(audit.db, _PAGE, audit.project, after=-1):
+    async for row in rows.pages_of_project(audit.db, _PAGE, audit.project, after=after):
         if row[0] != found.size:
             audit.add(f"{TABLE} ({_span(found.size, row[0])})", "is missing")
             return
@@ -134,8 +169,8 @@ async def _compare(audit: _Audit, expected: list[ExpectedHead]) -> None:
     for head in found.expected:
         what = f"is missing: {head.source} counts {head.size} rows"
         audit.add(f"{TABLE} ({_span(found.size, head.size)})", what)
-    after = await audit.db.read(Statement(_HEAD, (audit.project,)))
-    if found.size > (after[0][0] if after else 0):
+    stored = await audit.db.read(Statement(_HEAD, (audit.project,)))
+    if found.size > (stored[0][0] if stored else 0):
         where = f"{TABLE} ({_span(found.size - 1, found.size)})"
         audit.add(where, "access_heads counts fewer rows")
 

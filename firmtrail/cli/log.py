@@ -1,15 +1,17 @@
-"""`firmtrail log`: makes a project writable again whose log takes no appends."""
+"""`firmtrail log`: makes a project writable again whose log takes no appends, and trims its access
+record."""
 
 import click
 
 from firmtrail import config
 from firmtrail.cli import local, remote
+from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import note
 
 
 @click.group()
 def log() -> None:
-    """Make a project writable again whose log takes no appends."""
+    """Make a project writable again whose log takes no appends; trim its access record."""
 
 
 @log.command("continue")
@@ -45,4 +47,30 @@ def accept_clock(database: config.DatabaseUrl, *, project: str) -> None:
     note(
         f"Project {project} writes to its log {done['log']} again. New events get the time "
         f"{done['recorded_at']} until the clock reaches it."
+    )
+
+
+@log.command("trim-access-record")
+@remote.project_option
+@click.option(
+    "--older-than",
+    "older_than_days",
+    metavar="DAYS",
+    type=Whole(1, 36_500),
+    required=True,
+    help="Delete the records of reads that are older than this many days.",
+)
+@click.pass_obj
+def trim_access_record(database: config.DatabaseUrl, *, project: str, older_than_days: int) -> None:
+    """Delete old records of who read the log.
+
+    Only records that a seal in the log covers are deleted, and the log records that they are. On
+    PostgreSQL, --database must name the role that owns the tables. Take a copy before, with
+    `firmtrail backup`, if the records have to be kept elsewhere.
+    """
+    body = {"older_than_days": older_than_days}
+    done = local.post(database, f"/local/projects/{project}/access-record", body)
+    note(
+        f"{done['deleted']} records of reads of project {project} were deleted. Of all that were "
+        f"ever recorded, the first {done['size']} are gone."
     )

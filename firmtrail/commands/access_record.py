@@ -1,13 +1,22 @@
-"""Seals the access record: puts the head of its chain into the project's log.
+"""Seals the access record: puts the head of its chain into the project's log; and trims it.
 
 Once rows are sealed, an audit finds any row that was changed, removed or added among them. Rows are
 sealed at the latest a day after the first of them, and before an auditor gets a checkpoint.
+
+Old rows may be deleted up to a seal. The log records it first, so an audit knows which rows are
+gone, and takes the head of the rows before the remaining ones from the seal.
 """
 
+from typing import NamedTuple
+
 from firmtrail.access import reads
-from firmtrail.events.log import AccessRecordSealed
+from firmtrail.database.database import Database, NotAllowed
+from firmtrail.events.entry import decode
+from firmtrail.events.log import AccessRecordSealed, AccessRecordTrimmed
+from firmtrail.eventstore import short_streams
 from firmtrail.recording.commit import SYSTEM, Commit
-from firmtrail.recording.recorder import LogCommand
+from firmtrail.recording.recorder import LogCommand, Recorder
+from firmtrail.rules.device import Refused
 
 
 def seal() -> LogCommand[int]:
@@ -18,8 +27,69 @@ def seal() -> LogCommand[int]:
         [rows] = await commit.run(reads.unsealed(commit.draft.project))
         for size, head in rows:
             sealed = AccessRecordSealed(size, head)
-            commit.draft.record(f"access-record/{commit.draft.project}", sealed, actor=SYSTEM)
+            commit.draft.record(_stream(commit.draft.project), sealed, actor=SYSTEM)
             await commit.run(reads.note_sealed(commit.draft.project, size))
         return commit.draft.size
 
     return command
+
+
+class Trimmed(NamedTuple):
+    """Says how many rows are gone, of all that were ever recorded, and how many this deleted."""
+
+    size: int
+    deleted: int
+
+
+class RecordedSizes(NamedTuple):
+    """Holds what a project's logs say about its access record."""
+
+    seals: list[int]
+    """The numbers of rows that were sealed."""
+    trimmed: int
+    """The number of rows that may be deleted."""
+
+
+async def trim(db: Database, recorder: Recorder, place: tuple[str, int], before_ms: int) -> Trimmed:
+    """Deletes the rows that are older than a time, up to the last seal that covers no newer row.
+    `place` is the project and its newest log. The log records it before a row is deleted; if this
+    ends in between, the next call deletes the rest. Raises `Refused` if the role of the connection
+    may not delete: on PostgreSQL only the owner of the tables may."""
+    project, log_id = place
+    try:
+        await reads.delete(db, project, 0)  # deletes nothing
+    except NotAllowed as error:
+        raise Refused(
+            "not_the_owner",
+            "The role of --database may not delete rows of the access record. Run the command as "
+            "the role that owns the tables.",
+        ) from error
+    known = await _recorded(db, project, log_id)
+    old = await reads.old(db, project, before_ms)
+    size = max([known.trimmed, *(each for each in known.seals if each <= old)])
+    if size > known.trimmed:
+        await recorder.act(log_id, _record_trim(size))
+    return Trimmed(size, await reads.delete(db, project, size))
+
+
+def _record_trim(size: int) -> LogCommand[None]:
+    async def command(commit: Commit) -> None:
+        trimmed = AccessRecordTrimmed(size)
+        commit.draft.record(_stream(commit.draft.project), trimmed, actor=SYSTEM)
+
+    return command
+
+
+async def _recorded(db: Database, project: str, log_id: int) -> RecordedSizes:
+    seals, trimmed = [], 0
+    for position, _, text in await short_streams.read(db, log_id, _stream(project)):
+        match decode(position, text).event:
+            case AccessRecordSealed(size=size):
+                seals.append(size)
+            case AccessRecordTrimmed(size=size):
+                trimmed = max(trimmed, size)
+    return RecordedSizes(seals, trimmed)
+
+
+def _stream(project: str) -> str:
+    return f"access-record/{project}"

@@ -71,6 +71,7 @@ SENTENCES: Mapping[str, str] = {
     "WebhookChanged": "{subject} was changed: {members}",
     "WebhookRemoved": "a webhook was removed",
     "AccessRecordSealed": "the access record was sealed at {size} reads",
+    "AccessRecordTrimmed": "the first {size} reads of the access record were deleted",
     "LogContinued": "this log continues log {log} after {size} events",
 }
 

@@ -139,6 +139,10 @@ class OutcomeUnknown(Unavailable):
     """The connection broke inside COMMIT, which may have happened. Try again with the same ids."""
 
 
+class NotAllowed(Exception):
+    """The role of the connection may not run the statement."""
+
+
 class NoSuchTable(Exception):
     """The statement names a table that does not exist: the database was never migrated."""
 

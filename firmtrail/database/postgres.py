@@ -23,6 +23,7 @@ from firmtrail.database.database import (
     Connections,
     Contended,
     NoSuchTable,
+    NotAllowed,
     OutcomeUnknown,
     ReadOnly,
     Row,
@@ -322,6 +323,8 @@ def _errors_translated() -> Iterator[None]:
         raise AppendRefused.because(f"{error}: {error.detail}") from error
     except asyncpg.ReadOnlySQLTransactionError as error:
         raise ReadOnly(str(error)) from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise NotAllowed(str(error)) from error
     except asyncpg.UndefinedTableError as error:
         raise NoSuchTable(str(error)) from error
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:

@@ -64,6 +64,7 @@ TYPES: dict[str, type[Event]] = {
         log.TextErased,
         access.UserErased,
         log.AccessRecordSealed,
+        log.AccessRecordTrimmed,
         log.LogContinued,
         webhooks.WebhookAdded,
         webhooks.WebhookChanged,

@@ -25,6 +25,14 @@ class AccessRecordSealed(Event, frozen=True):
     """The hash of the chain after these rows, in hex."""
 
 
+class AccessRecordTrimmed(Event, frozen=True):
+    """Records that the first `size` rows of the project's access record are deleted. A seal before
+    it covers exactly these rows."""
+
+    size: int
+    """The number of rows, counted from the first that was ever recorded."""
+
+
 class LogContinued(Event, frozen=True):
     """Records that this log continues the first `size` events of the project's log number `log`.
 

@@ -38,7 +38,7 @@ from firmtrail.events.fleet import (
     UpdateFailed,
     UpdateProgressed,
 )
-from firmtrail.events.log import AccessRecordSealed, LogContinued, TextErased
+from firmtrail.events.log import AccessRecordSealed, AccessRecordTrimmed, LogContinued, TextErased
 from firmtrail.events.steering import (
     Asked,
     AttemptsCleared,
@@ -135,6 +135,7 @@ EVERY_KIND: tuple[Event, ...] = (
     DeviceFellSilent("1.4.0", "r_1", "2026-03-15T12:00:00.000Z"),
     Asked("q_1", "2026-03-15T12:00:00.000Z"),
     AccessRecordSealed(12, "ab" * 32),
+    AccessRecordTrimmed(12),
     TextErased(41),
     TextErased(41, log=1),
     UserErased("u_1"),

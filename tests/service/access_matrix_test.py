@@ -237,6 +237,7 @@ async def test_a_token_is_valid_in_its_own_project_only(site: Site) -> None:
         "/local/projects/acme/users",
         "/local/projects/acme/tokens",
         "/local/projects/acme/rebuild",
+        "/local/projects/acme/access-record",
     ],
 )
 async def test_local_routes_exist_only_on_the_socket(site: Site, path: str) -> None:

@@ -1,19 +1,24 @@
 """Serves the record of reads of the log and of exports of lists."""
 
 from functools import partial
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
 
 from firmtrail.access import reads
 from firmtrail.access.reads import ReadFilter
+from firmtrail.commands.access_record import trim
 from firmtrail.events.times import time_text
-from firmtrail.http import lists, query_times
-from firmtrail.http.api.rows import AUDIT, P, listing
-from firmtrail.http.api.wire import TimeText
+from firmtrail.http import lists, query_times, respond
+from firmtrail.http.api.rows import AUDIT, LOCAL_PROJECT, POST, P, command, listing
+from firmtrail.http.api.wire import StrictBody, TimeText
 from firmtrail.http.call import Call
+from firmtrail.http.callers import LOCAL
 from firmtrail.http.lists import ListPage, ListQuery, SortKey
 from firmtrail.http.scalars import ActorName, Time
+
+DAY_MS = 24 * 60 * 60 * 1000
 
 
 class AccessRecordQuery(ListQuery, frozen=True, kw_only=True):
@@ -34,6 +39,19 @@ class ReadRecord(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     address: str | None
     """The network address of the reader; null in records of versions that kept none."""
+
+
+class TrimWanted(StrictBody, frozen=True, kw_only=True):
+    """Asks to delete the old rows of the access record."""
+
+    older_than_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+
+
+class TrimmedRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Says how many rows are gone, of all that were ever recorded, and how many this deleted."""
+
+    size: int
+    deleted: int
 
 
 async def get_access_record(call: Call[AccessRecordQuery, None]) -> web.StreamResponse:
@@ -69,6 +87,23 @@ def _shown(read: reads.Read) -> ReadRecord:
     )
 
 
+async def post_local_trim(call: Call[Any, TrimWanted]) -> web.Response:
+    """Delete the old rows of the project's access record, as far as the log has sealed them."""
+    services = call.services
+    before_ms = services.access.now_ms() - call.body.older_than_days * DAY_MS
+    done = await trim(services.db, services.recorder, (call.project, call.log_id), before_ms)
+    return respond.json(200, TrimmedRecord(size=done.size, deleted=done.deleted))
+
+
 ROUTES = (
     listing(f"{P}/access-record", get_access_record, AUDIT, ReadRecord, query=AccessRecordQuery),
+    command(
+        POST,
+        f"{LOCAL_PROJECT}/access-record",
+        post_local_trim,
+        LOCAL,
+        body=TrimWanted,
+        answers={200: TrimmedRecord},
+        refusals={404, 409},
+    ),
 )
