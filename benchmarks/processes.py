@@ -19,6 +19,8 @@ STOP_S_MAX = 60
 CALL_S_MAX = 300
 REGISTRATIONS = 10_000
 
+EMAIL, PASSWORD = "bench@example.org", "a password for measurements"
+
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -69,14 +71,15 @@ def firmtrail(database: str, *, workers: int = 1) -> Iterator[Firmtrail]:
 
 
 def prepare(database: str) -> Tokens:
-    """Migrates a database and creates a project with an administrator."""
-    email, project = "bench@example.org", f"--project={fleet.PROJECT}"
+    """Migrates a database and creates a project with an administrator, who has a password."""
+    project = f"--project={fleet.PROJECT}"
     _run(database, "migrate")
     _run(database, "project", "add", fleet.PROJECT)
-    _run(database, "user", "add", email, project, "--role=admin")
+    add = ("user", "add", EMAIL, project, "--role=admin", "--password-stdin")
+    _run(database, *add, text=PASSWORD)
     return Tokens(
-        admin=_run(database, "token", "create", email, project),
-        gateway=_run(database, "token", "create", email, project, "--role=gateway"),
+        admin=_run(database, "token", "create", EMAIL, project),
+        gateway=_run(database, "token", "create", EMAIL, project, "--role=gateway"),
     )
 
 
@@ -154,9 +157,9 @@ def _status(port: int, path: str) -> int | None:
         connection.close()
 
 
-def _run(database: str, *arguments: str) -> str:
+def _run(database: str, *arguments: str, text: str | None = None) -> str:
     command = [f"{PROGRAMS}/firmtrail", "--database", database, *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, input=text)
     return done.stdout.strip()
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from benchmarks import fleet, processes, short, steering, table
+from benchmarks import console_pages, fleet, processes, short, steering, table
 from benchmarks.fill import fill
 from benchmarks.fleet import ARRAY_REPORTS, VERSIONS, Fleet, P
 from benchmarks.processes import Firmtrail, Tokens
@@ -93,12 +93,14 @@ def _served(few: Filled, new: Filled, many: Filled, size: int) -> tuple[list[Row
         _read_through(few.path, new.path, many.path)
         latencies = [*_latencies(small, few, large, many)]
         past = [*_past_reads(large, many, size)]
+        pages = [*console_pages.measure(large.port, many.fleet.devices, size)]
         _read_through(new.path, many.path)
         services = _service("SQLite", large, many), _service("SQLite, new log", fresh, new)
         rows = [
             *_against_simpler_services(stack, *services, many.fleet),
             *latencies,
             *past,
+            *pages,
             *_sizes(large, many),
         ]
     return rows, [fault for service in services for fault in service.ledger.faults]

@@ -22,6 +22,7 @@ from firmtrail.console.pages import (
     projects,
     recalls,
     releases,
+    rollout_counts,
     rollout_orders,
     rollouts,
     search,
@@ -50,6 +51,7 @@ ROUTES = (
     *recalls.ROUTES,
     *releases.ROUTES,
     *rollouts.ROUTES,
+    *rollout_counts.ROUTES,
     *rollout_orders.ROUTES,
 )
 """The routes of all pages. A path with a name comes before the one that takes any name there."""

@@ -22,6 +22,7 @@ PAGES = (
     "/rollouts/r_161",
     "/rollouts/r_161/devices?state=failed",
     "/rollouts/r_161/abort",
+    "/rollouts/r_161/count",
     "/rollouts/start",
     "/rollouts/start?model=pump&version=1.6.1&percent=1&after=1+d&installed=95&reports=20"
     "&percent_2=100&window_cron=0+2+*+*+1-5&window_for=4+h&window_timezone=Europe/Berlin",
@@ -88,6 +89,22 @@ async def test_a_rollout_with_a_plan_starts_without_scripts_and_shows_its_timeli
         assert "began" in await page.locator(".phases .current").inner_text()
         assert "expected" in await page.locator(".phases .next").inner_text()
         assert [each for each in visit.faults if "422" not in each] == []
+
+
+async def test_a_large_rollout_is_counted_in_parts_by_one_click(
+    browser: Browser, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmtrail.console.pages.rollouts.WALKED_MAX", 10)
+    monkeypatch.setattr("firmtrail.console.pages.rollout_counts.COUNTED", 50)
+    async with visiting(browser, console) as visit:
+        page = visit.page
+        await visit.open(f"{console.project}/rollouts/r_161")
+        await page.get_by_role("link", name="Count every state").click()
+        await page.get_by_text("All 2").wait_for()
+        await page.get_by_role("link", name="Count again").wait_for()
+        await page.go_back()
+        await page.get_by_role("heading", name="Where its devices are").wait_for()
+        assert visit.faults == []
 
 
 async def test_of_two_people_who_press_together_the_second_reads_what_happened(

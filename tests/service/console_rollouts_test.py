@@ -1,10 +1,11 @@
 """Reads and steers rollouts through their pages."""
 
 import re
+from urllib.parse import urlencode
 
 import pytest
 
-from firmtrail.console.pages import rollouts
+from firmtrail.console.pages import rollout_counts, rollouts
 from firmtrail.events.times import time_text
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
@@ -59,6 +60,23 @@ async def test_a_large_rollout_shows_what_is_counted_as_it_comes(
     await fail(fleet)
     shown = text_of(await read_page(fleet, f"/rollouts/{rollout}"))
     assert "1 failed" in shown and "1 not offered yet" in shown and "0 installed" in shown
+
+
+async def test_every_state_of_a_large_rollout_is_counted_in_parts(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "WALKED_MAX", 1)
+    monkeypatch.setattr(rollout_counts, "COUNTED", 1)
+    rollout = await roll_out(fleet)
+    await fail(fleet)
+    path = f"/rollouts/{rollout}/count"
+    assert f'href="{CONSOLE}{path}"' in await read_page(fleet, f"/rollouts/{rollout}")
+    first = await read_page(fleet, path, "viewer")
+    assert "1 of 2 devices counted" in text_of(first) and "data-continue" in first
+    rest = await read_page(fleet, f"{path}?{urlencode(hidden_fields(first), doseq=True)}")
+    assert "All 2 devices, at position" in text_of(rest) and "data-continue" not in rest
+    counts = re.findall(r"devices\?state=(\w+)\"><b>(\d+)", rest)
+    assert counts == [("failed", "1"), ("pending", "1")]
 
 
 async def test_the_states_of_a_rollout_are_a_part_that_is_read_again(fleet: Site) -> None:

@@ -1,8 +1,13 @@
 // Scripts of the pages of devices and releases: work in parts that continues, and uploads.
 
-// A form that continues work in parts is sent as soon as its page shows how far it is.
+// A form that continues work in parts is sent as soon as its page shows how far it is. Parts that
+// only read take one place in the browser's history, so Back leads to where the person came from.
 for (const form of document.querySelectorAll("form[data-continue]")) {
-  setTimeout(() => form.requestSubmit(), 50);
+  setTimeout(() => (form.method === "get" ? replaceBy(form) : form.requestSubmit()), 50);
+}
+
+function replaceBy(form) {
+  location.replace(`${form.action}?${new URLSearchParams(new FormData(form))}`);
 }
 
 // An upload shows its progress, and after a cut it offers to send the file again: the same bytes
