@@ -20,6 +20,7 @@ from eventsourcing.domain import Aggregate, event
 from benchmarks import fleet
 from benchmarks.fill import to_report
 from benchmarks.table import Row
+from firmtrail.database import postgres, sqlite
 from firmtrail.database.database import Database
 from firmtrail.database.postgres import Postgres
 from firmtrail.database.sqlite import SQLite
@@ -92,12 +93,12 @@ def _rate(save: Callable[[int], None], reports: int) -> float:
 
 
 async def _own_sqlite(path: Path) -> list[Row]:
-    await migrate(f"sqlite:///{path}", "bench")
+    await migrate(sqlite.migrating(path), "bench")
     return await _own("SQLite", await SQLite.open(path))
 
 
 async def _own_postgres(dsn: str) -> list[Row]:
-    await migrate(dsn, "bench")
+    await migrate(postgres.migrating(dsn), "bench")
     return await _own("Postgres", await Postgres.open(dsn))
 
 

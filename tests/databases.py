@@ -10,7 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from firmtrail import config
+from firmtrail.cli.back_ends import back_end
 from firmtrail.database.database import Database, Row, Statement, Value
+from firmtrail.database.migrating import Migrating
 from firmtrail.database.postgres import Postgres
 from firmtrail.database.sqlite import SQLite
 from firmtrail.recording.recorder import start_log
@@ -24,7 +27,12 @@ INSTANCE = "firmtrail"
 def migrate_now(url: str) -> None:
     """Migrates; can be called while an event loop runs."""
     with ThreadPoolExecutor(max_workers=1) as thread:
-        thread.submit(asyncio.run, migrate(url, INSTANCE)).result()
+        thread.submit(asyncio.run, migrate(migrating(url), INSTANCE)).result()
+
+
+def migrating(url: str) -> Migrating:
+    """Returns how a migration changes the database at this URL."""
+    return back_end(config.database(url)).migrating()
 
 
 @functools.cache

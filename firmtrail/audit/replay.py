@@ -17,6 +17,7 @@ from firmtrail.audit import rows
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
 from firmtrail.audit.verify import AdvanceProgress
+from firmtrail.database import sqlite
 from firmtrail.database.database import Database, Reader, Statement
 from firmtrail.database.sqlite import SQLite
 from firmtrail.eventstore import lineage, log
@@ -75,7 +76,7 @@ async def _scratch() -> AsyncIterator[Views[Database]]:
 
     with TemporaryDirectory(prefix="firmtrail-replay-") as folder:
         path = Path(folder, "scratch.db")
-        await migrate.migrate(f"sqlite:///{path}", SCRATCH_PROJECT)
+        await migrate.migrate(sqlite.migrating(path), SCRATCH_PROJECT)
         db = await SQLite.open(path)
         try:
             async with db.transaction() as tx:

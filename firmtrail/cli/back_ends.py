@@ -1,8 +1,8 @@
 """Finds what can be done with the database that --database names.
 
-A new kind of database needs settings like those of config.Cluster, a module like cluster.py, and a
-row in `_BACK_ENDS`. Plain facts about a kind of database (whether it has roles, where its socket
-is) are attributes of its settings.
+A new kind of database needs settings like those of config.Cluster, a driver in `database/`, a file
+of SQL that makes its schema, a module like cluster.py, and a row in `_BACK_ENDS`. Plain facts about
+a kind of database (whether it has roles, where its socket is) are attributes of its settings.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from firmtrail.cli.checks import Check
 from firmtrail.cli.cluster import ClusterBackEnd
 from firmtrail.cli.embedded import EmbeddedBackEnd
 from firmtrail.database.database import Database
+from firmtrail.database.migrating import Migrating
 
 
 class BackEnd(Protocol):
@@ -30,6 +31,9 @@ class BackEnd(Protocol):
     def opened_to_read(self) -> AbstractAsyncContextManager[Database]:
         """Connects next to any process that has the database open. Raises `CouldNotRun`,
         `Unavailable`."""
+
+    def migrating(self) -> Migrating:
+        """Returns how a migration changes the database."""
 
     def copy(self, target: Path) -> None:
         """Writes the database at one moment to a new file. Raises `CouldNotRun`, `Unavailable`."""

@@ -10,8 +10,9 @@ from urllib.parse import parse_qs, parse_qsl, quote, unquote, urlencode, urlspli
 from firmtrail import config, environment
 from firmtrail.cli import checks
 from firmtrail.cli.checks import Check, Verdict
-from firmtrail.database import files, standby
+from firmtrail.database import files, postgres, standby
 from firmtrail.database.database import Database, Unavailable
+from firmtrail.database.migrating import Migrating
 from firmtrail.database.postgres import Postgres
 from firmtrail.database.standby import NotItsStandby, Standby
 from firmtrail.exits import CouldNotRun
@@ -50,6 +51,9 @@ class ClusterBackEnd:
             await db.close()
 
     opened_to_read = opened
+
+    def migrating(self) -> Migrating:
+        return postgres.migrating(self._database.url)
 
     def copy(self, target: Path) -> None:
         """Runs pg_dump. The password goes in the environment: every user can read a command

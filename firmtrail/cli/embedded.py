@@ -14,6 +14,7 @@ from firmtrail.cli import checks, doctor_connections, output
 from firmtrail.cli.checks import Check, Verdict
 from firmtrail.database import file_lock, files, sqlite, sqlite_copy
 from firmtrail.database.database import Database
+from firmtrail.database.migrating import Migrating
 from firmtrail.exits import CouldNotRun
 from firmtrail.http.health import FREE_BYTES_MIN
 from firmtrail.schema import checks as schema_checks
@@ -54,6 +55,9 @@ class EmbeddedBackEnd:
             yield db
         finally:
             await db.close()
+
+    def migrating(self) -> Migrating:
+        return sqlite.migrating(self._path)
 
     def copy(self, target: Path) -> None:
         with output.progress(TimeRemainingColumn()) as progress:

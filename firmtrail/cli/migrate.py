@@ -58,10 +58,11 @@ def migrate(
 
 async def _migrate(database: config.DatabaseUrl, instance: str, roles: schema.Roles) -> None:
     try:
-        async with back_end(database).opened() as db:  # locks a file: no other process may write
+        chosen = back_end(database)
+        async with chosen.opened() as db:  # locks a file: no other process may write
             await _check_roles(db, roles)
             await schema.migrate(
-                database.url,
+                chosen.migrating(),
                 instance,
                 roles,
                 progress=lambda name, done: note(f"{name}: {done} rows"),

@@ -96,7 +96,7 @@ async def _prepare(db: Database, serving: config.Serving) -> None:
     if serving.database.has_one_writer and not await migrations.is_usable(db):
         from firmtrail.schema import migrate  # noqa: PLC0415 (takes a second, rarely needed)
 
-        await migrate.migrate(serving.database.url, serving.instance)
+        await migrate.migrate(back_end(serving.database).migrating(), serving.instance)
     await assembly.check(db, serving)
     assembly.ensure_key(serving)
 

@@ -32,12 +32,16 @@ from firmtrail.database.database import (
     Unavailable,
     played,
 )
+from firmtrail.database.migrating import Migrating
 
 CONNECTIONS_MAX = 8
 STATEMENT_TIMEOUT_S = 10
 ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 2
 CONNECT_TIMEOUT_S = 5
 ACQUIRE_TIMEOUT_S = 5
+MIGRATION_LOCK_TIMEOUT = "500ms"
+"""Less than deadlock_timeout (1 s by default), after which Postgres would choose a session to
+end."""
 
 _SESSION = {
     "application_name": "firmtrail",
@@ -116,6 +120,20 @@ async def _clean(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     transaction."""
     if connection.is_in_transaction():
         await connection.execute("ROLLBACK")
+
+
+def migrating(dsn: str) -> Migrating:
+    """Returns how a migration changes this database, while servers use it. It is connected to by
+    `connect`, as SQLAlchemy has other names for the URL's options."""
+    return Migrating(
+        "postgresql",
+        "postgresql+asyncpg",
+        None,
+        {"async_creator": functools.partial(connect, dsn)},
+        is_alone=False,
+        on_begin=f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_TIMEOUT}'",
+        contended=("55P03", "40P01"),
+    )
 
 
 class Postgres:

@@ -18,6 +18,7 @@ from typing import IO
 
 from firmtrail.database import file_lock, files, sqlite_connection
 from firmtrail.database.database import Connections, Row, Script, Statement, Unavailable
+from firmtrail.database.migrating import Migrating
 from firmtrail.database.sqlite_writer import ProcessConnection, ThreadConnection, Writer
 
 VERSION = sqlite3.sqlite_version_info
@@ -33,6 +34,13 @@ SCRUB_EVERY_S = 0.1
 
 _FIRST = Statement("SELECT count(*) FROM sqlite_schema LIMIT 1")
 """Makes a read transaction take its snapshot, which its first read does."""
+
+
+def migrating(path: Path) -> Migrating:
+    """Returns how a migration changes this file. With autocommit=False all of it is one
+    transaction: otherwise sqlite3 commits each CREATE TABLE on its own."""
+    options = {"connect_args": {"autocommit": False}}
+    return Migrating("sqlite", "sqlite+aiosqlite", str(path), options, is_alone=True)
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:

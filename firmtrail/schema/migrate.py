@@ -15,22 +15,20 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, event, text
+from sqlalchemy import URL, Connection, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from firmtrail.database.database import Contended
-from firmtrail.database.postgres import connect
+from firmtrail.database.migrating import Migrating
 from firmtrail.schema import migrations
 from firmtrail.schema.migrations import FOLDER
-from firmtrail.schema.migrations.steps import OnMigrationProgress, bound_locks
+from firmtrail.schema.migrations.steps import OnMigrationProgress
 
 VERSIONS = FOLDER / "versions"
 
 RETRY_S = 120
 RETRY_EVERY_S = 0.3
-_CONTENDED = ("55P03", "40P01")
-"""SQLSTATEs of a lock that was not acquired in time, and of a deadlock."""
 
 _SERVICE_GRANTS = (
     ("SELECT, INSERT", "events, subtrees, checkpoints, continued, access_record"),
@@ -61,8 +59,6 @@ _AUDITOR_GRANTS = (
 """The tables that an audit reads: none has an address or the digest of a secret. A revision after
 0004 declares what its tables need: its own SERVICE_GRANTS and AUDITOR_GRANTS."""
 
-_SQLITE = "sqlite:///"
-
 
 class Roles(NamedTuple):
     """Names roles of a Postgres that get the privileges they need and no more; None: no such
@@ -91,36 +87,37 @@ class NewerSchema(Exception):
 
 
 async def migrate(
-    url: str,
+    database: Migrating,
     instance: str,
     roles: Roles = NO_ROLES,
     *,
     progress: OnMigrationProgress = lambda _name, _done: None,
     folders: Sequence[Path] = (VERSIONS,),
 ) -> None:
-    """Brings the database at `url` to the newest schema, and names its instance.
+    """Brings the database to the newest schema, and names its instance.
 
-    On Postgres this runs as the owner, while servers write, and grants `roles` what they need. Each
-    revision is one transaction; it is tried again if it gets a lock too late. An embedded database
-    is migrated in one transaction, and no other process may have it open.
+    On a database that servers share, this runs as the owner, while they write, and grants `roles`
+    what they need. Each revision is one transaction; it is tried again if it gets a lock too late.
+    A database of one process is migrated in one transaction, and no other process may have it open.
 
     Raises `WrongInstance` where the database already has another name, `Contended` where others
     keep a lock for longer than RETRY_S.
     """
-    engine = _engine(url)
-    do = partial(_migrate, to=_Target(instance, roles, progress, folders))
+    engine = _engine(database)
+    do = partial(_migrate, to=_Target(database, instance, roles, progress, folders))
     try:
-        if engine.dialect.name == "sqlite":
+        if database.is_alone:
             async with engine.begin() as connection:
                 await connection.run_sync(do)
         else:
-            event.listen(engine.sync_engine, "begin", bound_locks)
-            await _with_retries(engine, do)
+            await _with_retries(engine, do, database.contended)
     finally:
         await engine.dispose()
 
 
-async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -> None:
+async def _with_retries(
+    engine: AsyncEngine, do: Callable[[Connection], None], contended: Sequence[str]
+) -> None:
     """Tries again if a lock is not acquired in time; skips the revisions that are committed."""
     last_try_at_s = monotonic() + RETRY_S
     while True:
@@ -128,7 +125,7 @@ async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -
             async with engine.connect() as connection:
                 return await connection.run_sync(do)
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _CONTENDED:
+            if getattr(error.orig, "sqlstate", None) not in contended:
                 raise
             if monotonic() > last_try_at_s:
                 raise Contended(
@@ -138,22 +135,19 @@ async def _with_retries(engine: AsyncEngine, do: Callable[[Connection], None]) -
         await asyncio.sleep(RETRY_EVERY_S)
 
 
-def _engine(url: str) -> AsyncEngine:
-    """Returns an engine for the same URL that servers use.
-
-    Postgres is connected to by our own function, as SQLAlchemy has other names for the URL's
-    options. The text after sqlite:/// is a literal path: no character of it is escaped or begins a
-    query. SQLite has autocommit=False: otherwise sqlite3 commits each CREATE TABLE on its own.
-    """
-    if url.startswith(_SQLITE):
-        path = URL.create("sqlite+aiosqlite", database=url.removeprefix(_SQLITE))
-        return create_async_engine(path, connect_args={"autocommit": False})
-    return create_async_engine("postgresql+asyncpg://", async_creator=partial(connect, url))
+def _engine(database: Migrating) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create(database.driver, database=database.path), **database.options
+    )
+    if (on_begin := database.on_begin) is not None:
+        event.listen(engine.sync_engine, "begin", lambda begun: begun.exec_driver_sql(on_begin))
+    return engine
 
 
 class _Target(NamedTuple):
     """Describes the state that a migration has to reach, and where its revisions are."""
 
+    database: Migrating
     instance: str
     roles: Roles
     progress: OnMigrationProgress
@@ -169,6 +163,8 @@ def _migrate(connection: Connection, to: _Target) -> None:
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["progress"] = to.progress
+    config.attributes["is_alone"] = to.database.is_alone
+    _begin(connection, to.database, config)
     try:
         command.upgrade(config, "head")
     except CommandError as error:
@@ -182,8 +178,18 @@ def _migrate(connection: Connection, to: _Target) -> None:
     for role, grants in (to.roles.service, service), (to.roles.auditor, auditor):
         if role is not None:
             _grant(connection, role, grants)
-    if connection.dialect.name != "sqlite":
+    if not to.database.is_alone:
         connection.commit()
+
+
+def _begin(connection: Connection, database: Migrating, config: Config) -> None:
+    """Makes, in an empty database, the schema of the revision with which its back end begins."""
+    if database.first is None or inspect(connection).has_table("alembic_version"):
+        return
+    revision, file = database.first
+    for statement in migrations.statements_of(file.read_text(), database.name):
+        connection.exec_driver_sql(statement)
+    command.stamp(config, revision)
 
 
 def _name_instance(connection: Connection, instance: str) -> None:

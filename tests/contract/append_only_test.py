@@ -17,7 +17,7 @@ from firmtrail.projections import device_current
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks
 from firmtrail.schema.migrate import Roles, migrate
-from tests.databases import INSTANCE, new_log, opened, read, sqlite_template, write
+from tests.databases import INSTANCE, migrating, new_log, opened, read, sqlite_template, write
 from tests.fleet import receipts, register, report
 from tests.losses import owned
 from tests.postgres_server import PostgresServer
@@ -233,7 +233,7 @@ async def served_url(postgres: PostgresServer, postgres_template: str) -> str:
     connection = await asyncpg.connect(url)
     await connection.execute(f"CREATE ROLE {ROLE} LOGIN")
     await connection.close()
-    await migrate(url, INSTANCE, Roles(service=ROLE))
+    await migrate(migrating(url), INSTANCE, Roles(service=ROLE))
     return url.replace("postgres@", f"{ROLE}@")
 
 

@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,14 +15,15 @@ from firmtrail.access.reads import Read, Reads
 from firmtrail.audit import access_record
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
+from firmtrail.database import sqlite
 from firmtrail.database.database import NoSuchTable
 from firmtrail.eventstore import log, merkle, tree
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema.migrate import WrongInstance, migrate
-from firmtrail.schema.migrations import access, is_usable, statements
+from firmtrail.schema.migrations import HEAD, access, is_usable, statements
 from tests.contract.log_test import append
 from tests.contract.tree_test import subtrees_of
-from tests.databases import INSTANCE, new_log, opened, read
+from tests.databases import INSTANCE, migrating, new_log, opened, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import PostgresServer
 from tests.reference import Reference
@@ -64,16 +66,16 @@ def _run_in_file(path: str, texts: Sequence[str]) -> None:
 
 async def test_an_empty_database_is_not_usable_and_a_migrated_one_is(empty_url: str) -> None:
     assert not await is_migrated(empty_url)
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     assert await is_migrated(empty_url)
 
 
 async def test_migrating_again_changes_nothing(empty_url: str) -> None:
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     async with opened(empty_url) as db:
         log_id = await new_log(db)
         await register(Recorder(db), log_id, "d1")
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     async with opened(empty_url) as db:
         assert (await log.head(db, log_id)).size == 1
         assert [tuple(row) for row in await read(db, "SELECT name FROM instance")] == [(INSTANCE,)]
@@ -81,22 +83,22 @@ async def test_migrating_again_changes_nothing(empty_url: str) -> None:
 
 
 async def test_a_database_keeps_the_name_of_its_instance(empty_url: str) -> None:
-    await migrate(empty_url, "north")
+    await migrate(migrating(empty_url), "north")
     with pytest.raises(WrongInstance):
-        await migrate(empty_url, "south")
-    await migrate(empty_url, "north")
+        await migrate(migrating(empty_url), "south")
+    await migrate(migrating(empty_url), "north")
 
 
 async def test_a_migration_that_fails_leaves_nothing(empty_url: str) -> None:
     """A foreign table has the name of one that the first migration creates after others."""
     await run_outside(empty_url, "CREATE TABLE idempotency_keys (stranger bigint)")
     with pytest.raises(SQLAlchemyError):
-        await migrate(empty_url, INSTANCE)
+        await migrate(migrating(empty_url), INSTANCE)
     async with opened(empty_url) as db:
         with pytest.raises(NoSuchTable):
             await read(db, "SELECT log_id FROM log_heads")
     await run_outside(empty_url, "DROP TABLE idempotency_keys")
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     assert await is_migrated(empty_url)
 
 
@@ -137,7 +139,7 @@ async def test_logs_that_are_older_than_subtrees_get_their_subtrees(empty_url: s
     logs = [text for log_id, size in sizes.items() for text in a_log(log_id, size)]
     await run_outside(empty_url, *made_by_the_first_migration(empty_url), *logs)
     assert not await is_migrated(empty_url)
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     async with opened(empty_url) as db:
         for log_id, size in sizes.items():
             tree_of = Reference([entry_of(log_id, n) for n in range(size)])
@@ -152,7 +154,7 @@ async def test_logs_that_are_older_than_subtrees_get_their_subtrees(empty_url: s
 
 async def test_a_migrated_log_takes_appends_at_its_end(empty_url: str) -> None:
     await run_outside(empty_url, *made_by_the_first_migration(empty_url), *a_log(1, 700))
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     entries = [entry_of(1, n).decode() for n in range(1_100)]
     async with opened(empty_url) as db:
         await append(db, 1, *entries[700:])
@@ -208,7 +210,7 @@ async def test_a_token_that_a_token_issued_gets_its_issuers_limits(empty_url: st
     entries = [issued(n, name, actor) for n, (name, actor, *_) in enumerate(made)]
     head = "INSERT INTO log_heads VALUES (1, 'acme', 1, 7, '', 1, 0, 0, 0)"
     await run_outside(empty_url, *made_by_the_third_migration(empty_url), head, *entries, *rows)
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     text = (
         "SELECT token_id, issued_by, expires_at_ms, revoked_at_ms FROM tokens "
         "ORDER BY created_at_ms LIMIT 9"
@@ -235,7 +237,7 @@ async def test_old_rows_of_the_access_record_become_one_chain(
         for n in range(11)
     ]
     await run_outside(empty_url, *made_by_the_third_migration(empty_url), *rows, *a_log(1, 0))
-    await migrate(empty_url, INSTANCE)
+    await migrate(migrating(empty_url), INSTANCE)
     async with opened(empty_url) as db:
         for project in ("p0", "p1"):
             logs, findings = [AuditedLog(db, 1, project, 1, "x")], Findings()
@@ -246,3 +248,34 @@ async def test_old_rows_of_the_access_record_become_one_chain(
             assert findings.kept == []
         sizes = await read(db, "SELECT size FROM access_heads ORDER BY project LIMIT 9")
         assert [size for [size] in sizes] == [7, 6]
+
+
+def whole_schema(path: Path) -> str:
+    """Returns the SQL that makes, in one go, what the migrations make in an empty SQLite file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        dumped = [
+            text
+            for text in connection.iterdump()
+            if text.startswith(("CREATE ", "INSERT INTO"))
+            and not text.startswith(('INSERT INTO "alembic_version"', 'INSERT INTO "instance"'))
+        ]
+    return ";\n\n".join(text.removesuffix(";") for text in dumped)
+
+
+def schema_of(path: Path) -> list[Any]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        text = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
+        return connection.execute(text).fetchall()
+
+
+async def test_a_back_end_may_begin_with_one_file_of_sql(tmp_path: Path) -> None:
+    made, file, path = tmp_path / "made.db", tmp_path / "whole.sql", tmp_path / "begun.db"
+    await migrate(sqlite.migrating(made), INSTANCE)
+    file.write_text(whole_schema(made))
+    begun = sqlite.migrating(path)._replace(first=(HEAD, file))
+    for _ in range(2):
+        await migrate(begun, INSTANCE)
+        assert schema_of(path) == schema_of(made)
+    async with opened(f"sqlite:///{path}") as db:
+        assert await is_usable(db)
+        assert (await append(db, await new_log(db), "a")).size == 1

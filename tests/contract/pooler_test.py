@@ -17,7 +17,7 @@ from firmtrail.database.postgres import _SESSION, Postgres
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import checks
 from firmtrail.schema.migrate import migrate
-from tests.databases import INSTANCE, new_log, read
+from tests.databases import INSTANCE, migrating, new_log, read
 from tests.fleet import receipts, register, report
 from tests.postgres_server import _unprivileged
 
@@ -104,7 +104,7 @@ async def test_a_service_uses_its_own_settings_through_a_pooler(
 
 @pytest.mark.parametrize("bouncer", ["session", "transaction"], indirect=True)
 async def test_migrate_works_through_a_pooler(bouncer: str) -> None:
-    await migrate(bouncer, INSTANCE)
+    await migrate(migrating(bouncer), INSTANCE)
 
 
 async def test_a_connection_that_commits_without_syncing_is_refused(

@@ -11,7 +11,7 @@ from aiohttp import ClientSession
 from firmtrail.publishing import signing_key
 from firmtrail.schema import migrations
 from firmtrail.schema.migrate import VERSIONS, Roles, migrate
-from tests.databases import INSTANCE, opened
+from tests.databases import INSTANCE, migrating, opened
 from tests.end_to_end.command import in_process
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.site import P, get, new_site, post
@@ -41,7 +41,7 @@ async def granted(postgres: PostgresServer, name: str) -> Urls:
         if not await connection.fetch("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
             await connection.execute(f"CREATE ROLE {role} LOGIN")
     await connection.close()
-    await migrate(owner, INSTANCE, Roles(SERVICE, AUDITOR))
+    await migrate(migrating(owner), INSTANCE, Roles(SERVICE, AUDITOR))
     return Urls(owner, *(owner.replace("postgres@", f"{role}@") for role in (SERVICE, AUDITOR)))
 
 
@@ -80,7 +80,7 @@ async def test_a_revision_grants_what_its_own_tables_need(
     urls = await granted(postgres, "coming_with_least_privilege")
     (tmp_path / "9001_coming.py").write_text(COMING.replace("HEAD", migrations.HEAD))
     folders = (VERSIONS, tmp_path)
-    await migrate(urls.owner, INSTANCE, Roles(SERVICE, AUDITOR), folders=folders)
+    await migrate(migrating(urls.owner), INSTANCE, Roles(SERVICE, AUDITOR), folders=folders)
     connection = await asyncpg.connect(urls.owner)
     asked = [
         (role, privilege)

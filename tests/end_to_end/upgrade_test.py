@@ -50,9 +50,11 @@ def upgrade():
 MIGRATE = """
 import asyncio, sys
 from pathlib import Path
+from firmtrail.database.postgres import migrating
 from firmtrail.schema.migrate import VERSIONS, migrate
 show = lambda name, done: print(name, done, flush=True)
-asyncio.run(migrate(sys.argv[1], sys.argv[2], progress=show, folders=(VERSIONS, Path(sys.argv[3]))))
+folders = (VERSIONS, Path(sys.argv[3]))
+asyncio.run(migrate(migrating(sys.argv[1]), sys.argv[2], progress=show, folders=folders))
 """
 
 

@@ -1,6 +1,7 @@
-"""Holds the versions of the schema: raw SQL in numbered files, for both back ends.
+"""Holds the versions of the schema: raw SQL in numbered files, for all back ends.
 
-alembic applies them (`migrate`).
+alembic applies them (`migrate`). A back end that came later begins with one file, which makes the
+schema of its first revision (`Migrating.first`).
 """
 
 from pathlib import Path
@@ -12,6 +13,9 @@ FOLDER = Path(__file__).parent
 
 HEAD = max(path.name[:4] for path in (FOLDER / "versions").glob("[0-9]*.py"))
 """The version of the schema that this code reads and writes: that of the newest migration."""
+
+
+_WORDS = {"postgresql": (' COLLATE "C"', ""), "sqlite": ("", "WITHOUT ROWID")}
 
 
 def statements(name: str, back_end: str) -> list[str]:
@@ -26,9 +30,7 @@ def statements_of(script: str, back_end: str) -> list[str]:
     Text sorts in byte order on SQLite by default, and on Postgres by COLLATE "C". A table whose
     rows are found only by their key is WITHOUT ROWID on SQLite: one tree instead of two.
     """
-    collation, without_rowid = (
-        (' COLLATE "C"', "") if back_end == "postgresql" else ("", "WITHOUT ROWID")
-    )
+    collation, without_rowid = _WORDS.get(back_end, ("", ""))
     script = script.replace("/*C*/", collation).replace("/*WITHOUT ROWID*/", without_rowid)
     lines = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
     return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]

@@ -1,0 +1,32 @@
+"""Says how a migration connects to a database, and what it may rely on there.
+
+These are plain values, so that a server which migrates nothing loads neither SQLAlchemy nor
+alembic. Each back end makes its own; `schema/migrate.py` uses them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Migrating(NamedTuple):
+    """Describes the database that a migration changes."""
+
+    name: str
+    """Names the back end, which chooses between words of SQL that differ."""
+    driver: str
+    """The database and the driver, as SQLAlchemy names them: "sqlite+aiosqlite"."""
+    path: str | None
+    """The file, as a literal path; None: `options` say how to connect."""
+    options: Mapping[str, Any]
+    """Options for SQLAlchemy's create_async_engine."""
+    is_alone: bool
+    """Whether no other process may have the database open: then a migration is one transaction, and
+    otherwise each revision is one, which is tried again if it waits too long for a lock."""
+    on_begin: str | None = None
+    """A statement that begins each transaction: it limits the wait for a lock."""
+    contended: tuple[str, ...] = ()
+    """The SQLSTATEs of a transaction that waited too long for a lock, or met a deadlock."""
+    first: tuple[str, Path] | None = None
+    """The revision with which a back end begins that came later, and the file of SQL that makes the
+    schema of that revision in an empty database. None: it begins with the first revision."""
