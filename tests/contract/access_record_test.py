@@ -14,7 +14,7 @@ from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.recording.recorder import LogCommand, Recorder
 from firmtrail.rules.device import Refused
 from firmtrail.schema.migrate import Roles, migrate
-from tests.databases import INSTANCE, new_log, opened, read, write
+from tests.databases import INSTANCE, migrating, new_log, opened, read, write
 from tests.postgres_server import PostgresServer
 
 PROJECT = "acme"
@@ -161,7 +161,7 @@ async def test_a_role_that_may_not_delete_is_refused_before_anything_is_recorded
     async with opened(postgres_url) as db:
         if not await read(db, "SELECT 1 FROM pg_roles WHERE rolname = $1", role):
             await write(db, f"CREATE ROLE {role} LOGIN")
-    await migrate(postgres_url, INSTANCE, Roles(service=role))
+    await migrate(migrating(postgres_url), INSTANCE, Roles(service=role))
     async with opened(postgres_url.replace("postgres@", f"{role}@")) as db:
         recorder = Recorder(db)
         with pytest.raises(Refused, match="owns the tables"):
