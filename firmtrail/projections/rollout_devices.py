@@ -17,11 +17,12 @@ from firmtrail.rules.rollout import RolloutState
 SILENT_MS = 7 * 24 * 3600 * 1000
 """A device without a call for so long may not learn of a rollback soon."""
 
-_MEANT = f"""\
-FROM device_current AS device
+_SEEN = """\
 LEFT JOIN device_seen AS seen
     ON seen.project = (SELECT project FROM log_heads WHERE log_id = $1)
-    AND seen.device = device.device
+    AND seen.device = device.device"""
+
+_MEANT = f"""\
 WHERE device.log_id = $1
     AND device.generation = {generation_of("device_current")}
     AND device.decommissioned = 0
@@ -39,10 +40,12 @@ WHERE device.log_id = $1
                 AND offer.source = $6
                 AND offer.device = device.device))"""
 
-_COUNT = f"SELECT count(*) {_MEANT}"
+_COUNT = f"SELECT count(*) FROM device_current AS device {_MEANT}"
 
 _PAGE = f"""\
 SELECT coalesce(seen.seen_at_ms, 0), {device_current.STATE}
+FROM device_current AS device
+{_SEEN}
 {_MEANT}
     AND device.device > $7
 ORDER BY device.device
@@ -55,14 +58,21 @@ SELECT
         CASE WHEN device.pinned IS NOT NULL AND device.pinned <> $5 THEN 1 ELSE 0 END), 0),
     coalesce(sum(
         CASE WHEN {device_current.SILENT.replace("$n", "$7")} THEN 1 ELSE 0 END), 0)
+FROM device_current AS device
+{_SEEN}
 {_MEANT}
     AND device.version = $5"""
 
 _WITHOUT_PREVIOUS = f"""\
 SELECT count(*)
-{_MEANT}
-    AND device.version = $5
-    AND (CAST($7 AS text) IS NULL
+FROM (
+    SELECT device.device
+    FROM device_current AS device
+    {_MEANT}
+        AND device.version = $5
+    ORDER BY device.device
+    LIMIT $9) AS device
+WHERE (CAST($7 AS text) IS NULL
         OR EXISTS (
             SELECT 1
             FROM device_offers AS tried
@@ -149,7 +159,9 @@ SELECT count(*)
                         LIMIT 1)))"""
 """Applies the rule of rules/target.py and rules/previous.py to all devices in one query, because
 their histories together are long. $7 is a fallback that is not withdrawn, $8 the limit of
-attempts."""
+attempts, and $9 the limit of the devices that are looked at."""
+
+ALL_DEVICES = 2**53
 
 
 class RollbackCounts(NamedTuple):
@@ -174,9 +186,16 @@ async def matching(db: Reader, log_id: int, rollout: RolloutState) -> int:
 
 
 async def rollback_counts(
-    db: Reader, log_id: int, rollback: RolloutState, control: Control, *, now_ms: int
+    db: Reader,
+    log_id: int,
+    rollback: RolloutState,
+    control: Control,
+    *,
+    now_ms: int,
+    looked_at_max: int = ALL_DEVICES,
 ) -> RollbackCounts:
-    """Returns the counts of a rollback, which need not have started."""
+    """Returns the counts of a rollback, which need not have started. Whether a device has a
+    previous version is looked up in its history: for the first `looked_at_max` devices, by name."""
     args = (log_id, *_args(rollback), now_ms - SILENT_MS)
     [[found, pinned, silent]] = await db.read(Statement(_ROLLBACK_COUNTS, args))
     lost = 0
@@ -184,7 +203,7 @@ async def rollback_counts(
         fallback, tries_max = rollback.fallback, control.settings.max_attempts
         if fallback is not None and is_withdrawn(control, rollback.model, fallback):
             fallback = None
-        args = (log_id, *_args(rollback), fallback, tries_max)
+        args = (log_id, *_args(rollback), fallback, tries_max, looked_at_max)
         [[lost]] = await db.read(Statement(_WITHOUT_PREVIOUS, args))
     return RollbackCounts(int(found), int(pinned), int(silent), int(lost))
 

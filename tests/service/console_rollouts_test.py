@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from firmtrail.console.pages import rollout_counts, rollouts
+from firmtrail.console.pages import recalls, rollout_counts, rollouts
 from firmtrail.events.times import time_text
 from tests.service.forms import CONSOLE, confirm, hidden_fields, read_page, send
 from tests.service.site import D2, D, P, Site
@@ -161,6 +161,18 @@ async def test_a_refused_order_is_explained(fleet: Site) -> None:
     answer = await confirm(fleet, f"/rollouts/{rollout}/advance", percent="50")
     assert answer.status == 409
     assert b"a rollout only grows" in answer.body
+
+
+async def test_a_recall_looks_up_the_histories_of_a_bounded_number_of_devices(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "2 have no earlier good version" in text_of(
+        await read_page(fleet, "/releases/m/1.0.0/recall")
+    )
+    monkeypatch.setattr(recalls, "LOOKED_AT_MAX", 1)
+    shown = text_of(await read_page(fleet, "/releases/m/1.0.0/recall"))
+    assert "2 devices run it" in shown
+    assert "1 of the first 1 have no earlier good version" in shown
 
 
 async def test_a_recall_shows_the_numbers_and_needs_a_reason(fleet: Site) -> None:

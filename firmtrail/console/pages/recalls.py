@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from firmtrail.commands import steering as commands
-from firmtrail.console import confirm
+from firmtrail.console import confirm, filters
 from firmtrail.console.confirm import Choice, Confirmation, ConfirmationForm, Figure, FormField
 from firmtrail.console.pages.rollout_starts import offerable, started
 from firmtrail.console.percentages import PercentText, hundredths
@@ -21,6 +21,9 @@ from firmtrail.rules.control import Control
 from firmtrail.rules.release import ReleaseKey
 
 RECALL = f"{PROJECT}/releases/{{model}}/{{version}}/recall"
+
+LOOKED_AT_MAX = 2_000
+"""Limits the devices whose histories the page looks up."""
 
 CHOICES_MAX = 12
 """Limits the versions that the page of a recall links; the address takes any other one."""
@@ -54,6 +57,7 @@ async def get_recall(call: Call[RecallQuery, None]) -> web.Response:
             unstarted(call, wanted),
             now.control,
             now_ms=call.services.access.now_ms(),
+            looked_at_max=LOOKED_AT_MAX,
         )
         others = [key.version for key in offerable(now.control) if key.model == model]
     choices = [Choice("its previous version", {"to": None}, to is None)]
@@ -76,7 +80,7 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         back=("releases", model, bad),
         numbers=(
             Figure("devices run it", counts.devices, "bad"),
-            Figure("have no earlier good version", counts.no_previous, "warn"),
+            Figure(_without_previous(counts), counts.no_previous, "warn"),
             Figure("are pinned to another version", counts.pinned),
             Figure("made no call for 7 days", counts.silent),
         ),
@@ -94,6 +98,13 @@ def _recall_of(model: str, bad: str, to: str | None, counts: RollbackCounts) -> 
         needs_reason=True,
         nav="releases",
     )
+
+
+def _without_previous(counts: RollbackCounts) -> str:
+    words = "have no earlier good version"
+    if counts.devices <= LOOKED_AT_MAX:
+        return words
+    return f"of the first {filters.number(LOOKED_AT_MAX)} {words}"
 
 
 async def post_recall(call: Call[PageQuery, RecallForm]) -> web.Response:
