@@ -25,7 +25,7 @@ from firmtrail.archive.stores import ArchiveRefused, ArchiveStore
 from firmtrail.audit import source as tlog
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import CHECKPOINT, KEY, DatabaseSource
-from firmtrail.audit.verify import HashedBundle, ServedLog, hashed_bundles
+from firmtrail.audit.verify import HashedBundle, ServedLog, hashed_bundles, is_later
 from firmtrail.database.database import Database, Unavailable
 from firmtrail.eventstore.log import Corrupt
 from firmtrail.eventstore.merkle import TILE_WIDTH
@@ -71,6 +71,8 @@ class Archiver:
         self._place = (location, uuid4().hex)
         self._is_alone = is_alone
         self._refused_before: dict[LogName, str] = {}
+        self._given_up: set[int] = set()
+        """Closed logs that the archive does not agree with: nothing will change that."""
         self._writing = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def pending(self) -> AsyncGenerator[ArchiveWork]:
@@ -83,7 +85,8 @@ class Archiver:
             has_moved, after = False, 0
             while page := await positions.waiting(self._db, self.location, after=after):
                 for work in page:
-                    if done.get(work.log_id) != work.archived:
+                    is_over = work.log_id in self._given_up
+                    if not is_over and done.get(work.log_id) != work.archived:
                         done[work.log_id] = work.archived
                         has_moved = True
                         yield work
@@ -98,15 +101,18 @@ class Archiver:
         try:
             size = await self._extended(work)
         except (ArchiveRefused, BadNote, Corrupt) as error:
-            self._refuse(work.name, str(error))
+            self._refuse(work, str(error))
             await positions.release(self._db, work, self._place)
         else:
             await positions.save(self._db, work, self._place, size)
 
-    def _refuse(self, name: LogName, reason: str) -> None:
-        if name not in self._refused_before:
-            _log.error("a log can't be archived", log=str(name), reason=reason)
-        self.refused[name] = f"log {name}: {reason}"
+    def _refuse(self, work: ArchiveWork, reason: str) -> None:
+        if work.name not in self._refused_before:
+            _log.error("a log can't be archived", log=str(work.name), reason=reason)
+        if work.is_closed:
+            self._given_up.add(work.log_id)
+        else:
+            self.refused[work.name] = f"log {work.name}: {reason}"
 
     async def _extended(self, work: ArchiveWork) -> int:
         """Extends the archive of a log by a step; returns the size that it has then."""
@@ -115,6 +121,8 @@ class Archiver:
         size = earlier.size if earlier else 0
         stop = max(size, min(work.target, size + STEP_BUNDLES * TILE_WIDTH))
         signed = await self._publisher.served.at_size(work.log_id, work.name, stop)
+        if signed is None and work.is_closed:
+            return size  # the database lost these entries, and the log can't get others
         if signed is None:
             raise ArchiveRefused(f"the archive has {size} entries, more than are published")
         checkpoint = self._opened(work.name, signed.note.encode())
@@ -144,7 +152,9 @@ class Archiver:
         findings = Findings()
         source = DatabaseSource(self._db, work.log_id, note=note, key=self._key(work.name))
         served = ServedLog(source, self._opened(work.name, note.encode()), earlier)
-        bundles = [bundle async for bundle in hashed_bundles(served, findings)]
+        bundles: list[HashedBundle] = []
+        if is_later(served, findings):
+            bundles += [bundle async for bundle in hashed_bundles(served, findings)]
         if findings.count:
             first = findings.kept[0]
             raise ArchiveRefused(f"{first.where}: {first.what}")

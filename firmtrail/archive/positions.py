@@ -15,10 +15,10 @@ LEASE_MS = 120_000
 PAGE_LOGS = 500
 
 _STATES = f"""\
-SELECT log_id, project, number, archived, target
+SELECT log_id, project, number, closed, archived, target
 FROM (
     SELECT
-        log_heads.log_id, log_heads.project, log_heads.number,
+        log_heads.log_id, log_heads.project, log_heads.number, log_heads.closed,
         coalesce((
             SELECT archives.size
             FROM archives
@@ -79,6 +79,8 @@ class ArchiveWork(NamedTuple):
 
     log_id: int
     name: LogName
+    is_closed: bool
+    """A newer log of the project has replaced this one."""
     archived: int
     """The size that the last step found or left in the archive."""
     target: int
@@ -100,8 +102,8 @@ async def waiting(db: Database, location: str, *, after: int = 0) -> list[Archiv
 
 
 def _work(row: Row) -> ArchiveWork:
-    log_id, project, number, archived, target = row
-    return ArchiveWork(log_id, LogName(project, number), archived, target)
+    log_id, project, number, closed, archived, target = row
+    return ArchiveWork(log_id, LogName(project, number), bool(closed), archived, target)
 
 
 async def lag(db: Reader, location: str) -> ArchiveLag:

@@ -23,6 +23,7 @@ from firmtrail.commands.continue_log import continue_log
 from firmtrail.database.database import Database
 from firmtrail.eventstore import tree
 from firmtrail.eventstore.merkle import TILE_WIDTH
+from firmtrail.eventstore.proofs import TreeHead
 from firmtrail.publishing.checkpoint import Checkpoint, key_line
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.publishing.publisher import Publisher
@@ -368,17 +369,17 @@ async def test_an_audit_of_the_archive_finds_what_was_changed_in_it(
     assert where in {each.where for each in findings.kept}
 
 
+@pytest.mark.parametrize("events", [256, 600])
 async def test_an_archive_with_another_checkpoint_is_refused_and_left_as_it_is(
     log_id: int,
     recorder: Recorder,
     publisher: Publisher,
     archiver: Archiver,
     store: ArchiveStore,
+    events: int,
 ) -> None:
     """Another history that the same key signed: a database was rolled back, and nobody noticed."""
-    await begin(recorder, log_id, publisher, 600)
-    from firmtrail.eventstore.proofs import TreeHead  # noqa: PLC0415
-
+    await begin(recorder, log_id, publisher, events)
     forked = SIGNER.sign(ACME, TreeHead(256, bytes(32))).note.encode()
     name = f"{folder_of(ACME)}/{CHECKPOINT}"
     await store.replace(name, None, forked)
@@ -412,14 +413,41 @@ async def test_an_archive_that_has_more_than_is_published_is_refused(
     store: ArchiveStore,
 ) -> None:
     await begin(recorder, log_id, publisher, 256)
-    from firmtrail.eventstore.proofs import TreeHead  # noqa: PLC0415
-
     longer = SIGNER.sign(ACME, TreeHead(2560, bytes(32))).note.encode()
     await store.replace(f"{folder_of(ACME)}/{CHECKPOINT}", None, longer)
     await archiver.following.round()
     assert archiver.following.problem == (
         "log acme/1: the archive has 2560 entries, more than are published"
     )
+
+
+@pytest.mark.parametrize("size", [256, 2560])
+async def test_a_closed_log_that_the_archive_does_not_agree_with_is_given_up(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    size: int,
+) -> None:
+    """After a database was lost in part, the archive is right, and the newer log is archived."""
+    await begin(recorder, log_id, publisher, 300)
+    other = SIGNER.sign(ACME, TreeHead(size, bytes(32))).note.encode()
+    name = f"{folder_of(ACME)}/{CHECKPOINT}"
+    await store.replace(name, None, other)
+    await archiver.following.round()
+    assert archiver.following.problem is not None
+    last = await publisher.served.newest_known(ACME)
+    assert last is not None
+    await continue_log(db, log_id, checkpoint=last.note, above=0, actor="system")
+    [[newest]] = await read(db, "SELECT max(log_id) FROM log_heads")
+    await grow(recorder, newest, publisher, 256)
+    for _ in range(2):
+        await archiver.following.round()
+        assert archiver.following.problem is None
+    assert await store.get(name) == other
+    assert (await audited(store, LogName("acme", 2)))[0] == 256
 
 
 async def test_a_tile_with_another_content_is_not_overwritten(
