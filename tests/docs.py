@@ -22,7 +22,7 @@ from firmtrail.events import steering
 from firmtrail.events.entry import TYPES, type_of
 from firmtrail.events.event import Event
 from firmtrail.eventstore.sizes import LogTotals
-from firmtrail.http import fleet_metrics
+from firmtrail.http import fleet_metrics, rollout_metrics
 from firmtrail.http.metrics import Metrics, ProcessState, text_of
 from firmtrail.main import main
 from firmtrail.projections.outdated import OutdatedCounts
@@ -160,7 +160,8 @@ def server_metrics() -> str:
     present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=True, artifacts_up=True
     )
-    return metrics((Metrics().text(present) + sums).decode())
+    rollouts = text_of(rollout_metrics.families([], 0))
+    return metrics((Metrics().text(present) + rollouts + sums).decode())
 
 
 def project_metrics() -> str:

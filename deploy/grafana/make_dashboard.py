@@ -168,6 +168,19 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                 (f"max(firmtrail_devices_outdated{OF})", "outdated"),
             ),
         ),
+        Panel(
+            "Rollouts",
+            "short",
+            (
+                (f"max by (state) (firmtrail_rollouts{OF})", "{{state}}"),
+                (f"max(firmtrail_rollouts_stuck{OF})", "stuck"),
+            ),
+        ),
+        Panel(
+            "Running rollouts by phase",
+            "short",
+            ((f"max by (phase) (firmtrail_rollouts_in_phase{OF})", "phase {{phase}}"),),
+        ),
         Panel("Events in all logs", "short", ((f"max(firmtrail_log_events{OF})", "events"),)),
         Panel(
             "Rejected credentials",

@@ -15,12 +15,14 @@ from firmtrail.events.times import time_text
 from firmtrail.eventstore import log, short_streams
 from firmtrail.http.call import AnyCall
 from firmtrail.http.decisions import ConsistentRead, consistent_read
+from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import phase_of
 from firmtrail.projections import device_current, rollouts
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.publishing.minimum_sizes import LogName
+from firmtrail.rules import phases
 from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.rollout import RolloutState
+from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at
 from firmtrail.webhooks import stored
 from firmtrail.webhooks.stored import DisabledWebhook
 from firmtrail.webhooks.targets import target_of
@@ -29,7 +31,8 @@ FAILING_MAX = 10_000
 """Limits the failing devices that a note counts; a note with this number means at least so many."""
 
 ROLLOUTS_MAX = 50
-"""Limits the paused rollouts that have a note, and those that wait, the newest first."""
+"""Limits the paused rollouts that have a note, those that wait, and those that are stuck, each time
+the newest first."""
 
 PENDING_MAX = 10_000
 """Limits the devices that wait and that a note counts, as `FAILING_MAX` does."""
@@ -40,6 +43,7 @@ type NoteKind = Literal[
     "halted",
     "paused",
     "waiting",
+    "stuck",
     "webhook_disabled",
     "pending",
     "failing",
@@ -96,6 +100,8 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
         found += [_pause(each, texts[each.id]) for each in paused[:ROLLOUTS_MAX]]
     waiting = sorted(_waiting(call, now.control), key=lambda each: -each.position)
     found += [_wait(each) for each in waiting[:ROLLOUTS_MAX]]
+    stuck = sorted(_stuck(call, now.control), key=lambda each: -each[0].position)
+    found += [_stuck_in(*each) for each in stuck[:ROLLOUTS_MAX]]
     found += map(_disabled_webhook, await stored.disabled(now.reader, call.project))
     pending = await device_current.count_pending(now.reader, call.log_id, devices_max=PENDING_MAX)
     found += [_pending(pending)] if pending else []
@@ -116,6 +122,15 @@ def _waiting(call: AnyCall, control: Control) -> Iterable[RolloutState]:
     for each in control.rollouts.values():
         if phase_of(call, control, each) == "waiting":
             yield each
+
+
+def _stuck(call: AnyCall, control: Control) -> Iterable[tuple[RolloutState, PlanTime]]:
+    """Yields the running rollouts whose phase waits for its condition for too long."""
+    at = plan_time(call, control)
+    for each in control.rollouts.values():
+        is_running = control.halt is None and phase_of(call, control, each) == "running"
+        if is_running and phases.stuck_since_ms(each, at) is not None:
+            yield each, at
 
 
 async def _halted(call: AnyCall, now: ConsistentRead) -> Note:
@@ -155,6 +170,22 @@ def _wait(rollout: RolloutState) -> Note:
         says=f"The {_name(rollout)} waits for approval: {approvals}.",
         since=time_text(rollout.started_at_ms),
         position=max(rollout.position, 0),
+        rollout=rollout.id,
+    )
+
+
+def _stuck_in(rollout: RolloutState, at: PlanTime) -> Note:
+    clock, since_ms = clock_at(rollout, at), phases.stuck_since_ms(rollout, at)
+    assert clock is not None, "only a rollout with a plan is stuck"
+    assert since_ms is not None, "the caller has found it stuck"
+    phase = rollout.plan[clock.phase]
+    return Note(
+        kind="stuck",
+        says=f"The {_name(rollout)} is stuck in phase {clock.phase + 1} of {len(rollout.plan)}: "
+        f"fewer than {phase.min_reports} devices reported, or fewer than "
+        f"{phase.installed_percent} % of them installed. Advance it, or change its plan.",
+        since=time_text(since_ms),
+        position=max(rollout.phase_position, 0),
         rollout=rollout.id,
     )
 

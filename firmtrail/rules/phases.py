@@ -19,6 +19,10 @@ FORECAST_MS = 100 * 366 * 86_400_000
 """Later than any plan ends: its phases are few, and each lasts a year at most."""
 
 
+STUCK_MS = 24 * 60 * 60 * 1000
+"""A phase whose condition is not met this long after its time is over makes a rollout stuck."""
+
+
 class PhaseTimes(NamedTuple):
     """Holds when a phase began, and when its condition was met."""
 
@@ -118,6 +122,17 @@ def stuck(phases: Sequence[PlanPhase], matching: int, begun: int = 0) -> list[st
         if n >= begun
         if phase.min_reports is not None and phase.min_reports > reached[n + 1] - reached[n]
     ]
+
+
+def stuck_since_ms(state: RolloutState, at: PlanTime) -> int | None:
+    """Returns since when the present phase waits for its condition for too long. Returns None if it
+    does not, and for a rollout without a plan. The caller checks that the rollout is running."""
+    clock = rollout.clock_at(state, at)
+    if clock is None or clock.is_met or clock.phase == len(state.plan) - 1:
+        return None
+    phase = state.plan[clock.phase]
+    late_ms = clock.spent_ms - (phase.after_s or 0) * 1000 - STUCK_MS
+    return at.now_ms - late_ms if phase.installed_percent is not None and late_ms >= 0 else None
 
 
 def progress(state: RolloutState, at: PlanTime, times: Sequence[PhaseTimes]) -> list[PhaseProgress]:

@@ -17,6 +17,7 @@ from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.recorder import Recorder
 from firmtrail.rules import plan
 from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.phases import stuck_since_ms
 from firmtrail.rules.plan import PlanClock
 from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at, state_at
 from firmtrail.webhooks import kept_notices
@@ -29,8 +30,6 @@ RETRY_S_MAX = 10.0
 DAY_MS = 24 * 60 * 60 * 1000
 NEW_MS = DAY_MS
 """A phase that began earlier than this is no news."""
-STUCK_MS = DAY_MS
-"""A phase whose condition is not met this long after its time is over makes a rollout stuck."""
 
 
 _OF_TIME = frozenset(get_args(NoticeOfTime))
@@ -126,13 +125,9 @@ def _begun(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Fou
 
 
 def _stuck(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Found]:
-    clock = clock_at(rollout, at)
-    if clock is None or clock.is_met:
-        return
-    phase = rollout.plan[clock.phase]
-    late_ms = clock.spent_ms - (phase.after_s or 0) * 1000 - STUCK_MS
-    if phase.installed_percent is not None and late_ms >= 0:
-        since_ms = at.now_ms - late_ms
+    clock, since_ms = clock_at(rollout, at), stuck_since_ms(rollout, at)
+    if clock is not None and since_ms is not None:
+        phase = rollout.plan[clock.phase]
         wanted = {"installed_percent": phase.installed_percent, "min_reports": phase.min_reports}
         yield _of(rollout, place, clock, "rollout_stuck", since_ms=since_ms, **wanted)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from firmtrail.rules import phases
 from tests.service.site import D2, D, P, Site
 from tests.service.steered import post, roll_out
 
@@ -39,6 +40,38 @@ async def test_a_rollout_that_paused_itself_says_why(fleet: Site) -> None:
     )
     assert (failing["kind"], failing["devices"]) == ("failing", 1)
     assert failing["says"] == "1 device failed their last update."
+
+
+async def test_a_phase_that_waits_for_too_long_is_stuck_in_notes_and_metrics(
+    fleet: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    when = {"installed_percent": 90, "min_reports": 50}
+    stages = [{"percent": 50, "when": when}, {"percent": 100}]
+    rollout = await roll_out(fleet, plan={"phases": stages})
+    assert await notes(fleet) == []
+    quiet = (await fleet.call("GET", "/metrics")).body.decode()
+    for line in (
+        'firmtrail_rollouts{state="running"} 1.0',
+        'firmtrail_rollouts{state="waiting"} 0.0',
+        'firmtrail_rollouts_in_phase{phase="1"} 1.0',
+        "firmtrail_rollouts_stuck 0.0",
+    ):
+        assert line in quiet
+    monkeypatch.setattr(phases, "STUCK_MS", 0)
+    [stuck] = await notes(fleet)
+    assert (stuck["kind"], stuck["rollout"]) == ("stuck", rollout)
+    assert stuck["says"].startswith(
+        "The rollout of 1.1.0 to m is stuck in phase 1 of 2: fewer than"
+    )
+    assert "firmtrail_rollouts_stuck 1.0" in (await fleet.call("GET", "/metrics")).body.decode()
+    await post(fleet, f"rollouts/{rollout}/pause")
+    assert [each["kind"] for each in await notes(fleet)] == ["paused"]
+    await post(fleet, f"rollouts/{rollout}/resume")
+    await post(fleet, f"rollouts/{rollout}/advance")
+    assert await notes(fleet) == []
+    ended = (await fleet.call("GET", "/metrics")).body.decode()
+    assert "firmtrail_rollouts_stuck 0.0" in ended
+    assert 'firmtrail_rollouts_in_phase{phase="2"} 1.0' in ended
 
 
 async def test_a_pause_by_a_person_shows_the_reason_until_it_ends(fleet: Site) -> None:

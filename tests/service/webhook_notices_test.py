@@ -80,7 +80,7 @@ async def test_a_rollout_that_waits_for_approval_is_a_notice_each_time(
 async def test_a_phase_that_waits_too_long_for_its_condition_is_a_notice(
     fleet: Site, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "STUCK_MS", 500)
+    monkeypatch.setattr("firmtrail.rules.phases.STUCK_MS", 500)
     await notified(fleet, receiver, "rollout_stuck")
     when = {"installed_percent": 100, "min_reports": 5}
     phases = [{"percent": 50, "after_s": 1, "when": when}, {"percent": 100}]
