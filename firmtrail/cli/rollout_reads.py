@@ -91,8 +91,9 @@ def watch(
     """Show a rollout's progress until every device has installed the version or the rollout stops.
 
     A terminal shows bars, and the last state at the end; a pipe gets a line at each change. A
-    device that already ran the version counts as matching but not as installed, so the command
-    does not end: press Ctrl-C. With --json, the present state is printed once.
+    rollout with a plan also shows which phase it is in, and what that waits for. A device that
+    already ran the version counts as matching but not as installed, so the command does not end:
+    press Ctrl-C. With --json, the present state is printed once.
     """
     path = remote.path(project, "rollouts", rollout_id)
     if json:
@@ -106,37 +107,70 @@ def watch(
 
 
 class _Watched:
-    """Holds the last state of a rollout, and the last state that was printed."""
+    """Holds the last lines about a rollout, and those that were printed last."""
 
     def __init__(self, *, are_bars_shown: bool) -> None:
         self._are_bars_shown = are_bars_shown
-        self._last = ""
-        self._printed = ""
+        self._last: list[str] = []
+        self._printed: list[str] = []
 
-    def see(self, state: str) -> None:
-        """Prints a state that differs from the last one; while bars are shown, only stores it."""
-        self._last = state
+    def see(self, lines: list[str]) -> None:
+        """Prints the lines that differ from the last ones; while bars are shown, only stores
+        them."""
+        self._last = lines
         if not self._are_bars_shown:
             self.end()
 
     def end(self) -> None:
-        """Prints the last state, unless it was the last line printed."""
-        if self._last != self._printed:
-            click.echo(self._last)
-            self._printed = self._last
+        """Prints each of the last lines, unless it was printed before."""
+        for line in self._last:
+            if line not in self._printed:
+                click.echo(line)
+        self._printed = self._last
 
 
 async def _watch(service: remote.Service, path: str, watched: _Watched, *, is_once: bool) -> None:
     with output.progress(MofNCompleteColumn()) as progress:
         tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
+        in_phase = progress.add_task("", total=None, visible=False)
         async with service.session() as session:
             while True:
                 shown = await local.ask(session, "GET", path)
                 _show(progress, tasks, shown["progress"])
-                watched.see(state_of(shown))
+                phase = phase_text(shown.get("phases", []))
+                progress.update(in_phase, description=phase, visible=bool(phase))
+                watched.see([line for line in (state_of(shown), phase) if line])
                 if is_once or _is_over(shown):
                     return
                 await asyncio.sleep(WATCH_EVERY_S)
+
+
+def phase_text(phases: list[Any]) -> str:
+    """Returns in a sentence which phase a rollout is in, and what that waits for. Returns nothing
+    for a rollout without a plan, and for one that has begun no phase."""
+    number = next((n for n, each in enumerate(phases, 1) if each["state"] == "current"), None)
+    if number is None:
+        return ""
+    phase, count = phases[number - 1], len(phases)
+    says = f"Phase {number} of {count} ({phase['percent']:g} %) began at {phase['began_at']}"
+    return f"{says}{_waits_for(phase, is_last=number == count)}."
+
+
+def _waits_for(phase: Any, *, is_last: bool) -> str:
+    """Returns what the next phase waits for."""
+    when = phase["when"] if phase["reached_at"] is None else None
+    if is_last:
+        return ", and is the last"
+    if phase["when"] is None and phase["after_s"] is None:
+        return ", and ends when a person advances the rollout"
+    waits = ""
+    if when is not None:
+        waits = f", waits for {when['min_reports']} outcomes with {when['installed_percent']} % "
+        waits += "installs"
+    if phase["earliest_end"] is None:
+        return f"{waits}, and its time stands still"
+    earliest = " at the earliest" if when is not None else ""
+    return f"{waits}, and ends at {phase['earliest_end']}{earliest}"
 
 
 def _is_over(shown: Any) -> bool:

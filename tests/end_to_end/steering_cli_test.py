@@ -3,9 +3,11 @@
 import socketserver
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
+from firmtrail.cli import rollout_reads
 from tests.end_to_end.command import Done, firmtrail, in_process, new_project
 from tests.end_to_end.conftest import Serve
 
@@ -86,6 +88,10 @@ def test_a_rollout_shows_its_phases_by_line_and_people_by_their_addresses(
     plan.write_text('{"phases": [{"percent": 1, "after_s": 600}, {"percent": 100}]}')
     rollout = done("rollout", "start", "1.1.0", *M, "--plan", str(plan)).out.strip()
     done("rollout", "approve", rollout, by=1)
+    watched = done("rollout", "watch", rollout, "--once").out.splitlines()
+    phases = done("rollout", "show", rollout, "--json").json["phases"]
+    began, ends = phases[0]["began_at"], phases[0]["earliest_end"]
+    assert watched[1:] == [f"Phase 1 of 2 (1 %) began at {began}, and ends at {ends}."]
     shown = done("rollout", "show", rollout)
     lines = [line.split() for line in shown.out.splitlines()]
     approvals = next(line for line in lines if line[:1] == ["approvals"])
@@ -96,6 +102,38 @@ def test_a_rollout_shows_its_phases_by_line_and_people_by_their_addresses(
     since = next(line for line in lines if line[:2] == ["state", "since"])[-1]
     assert since > done("rollout", "show", rollout, "--json").json["started_at"]
     assert shown.out == "\n".join(line.rstrip() for line in shown.out.splitlines()) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ({"after_s": None}, "began at T, and ends when a person advances the rollout."),
+        ({"earliest_end": None}, "began at T, and its time stands still."),
+        (
+            {"when": {"installed_percent": 95, "min_reports": 50}},
+            "began at T, waits for 50 outcomes with 95 % installs, and ends at E at the earliest.",
+        ),
+        (
+            {"when": {"installed_percent": 95, "min_reports": 50}, "reached_at": "R"},
+            "began at T, and ends at E.",
+        ),
+    ],
+)
+def test_a_line_says_what_a_phase_waits_for(members: dict[str, Any], says: str) -> None:
+    phase = {
+        "percent": 10.0,
+        "state": "current",
+        "after_s": 60,
+        "when": None,
+        "began_at": "T",
+        "reached_at": None,
+        "earliest_end": "E",
+    }
+    last = {**phase, "state": "next"}
+    found = rollout_reads.phase_text([{**phase, "state": "done"}, {**phase, **members}, last])
+    assert found == f"Phase 2 of 3 (10 %) {says}"
+    assert rollout_reads.phase_text([phase]) == "Phase 1 of 1 (10 %) began at T, and is the last."
+    assert rollout_reads.phase_text([last]) == rollout_reads.phase_text([]) == ""
 
 
 def test_settings_of_a_project_are_changed_together_or_not_at_all(
