@@ -35,16 +35,26 @@ class Receiver:
         self.headers: dict[str, str] = {}
         """The headers of the answers in `answers`."""
         self.url = ""
-        self.delay_s = 0.0
+        self.may_answer = asyncio.Event()
+        """Cleared, it makes every request wait."""
+        self.may_answer.set()
+        self.asked = 0
+        """Counts the requests, answered or not."""
 
     async def handle(self, request: web.Request) -> web.Response:
-        await asyncio.sleep(self.delay_s)
+        self.asked += 1
+        await self.may_answer.wait()
         found = Delivered(dict(request.headers), await request.read())
         if self.answers:
             status, text = self.answers.pop(0)
             return web.Response(status=status, text=text, headers=self.headers)
         self.got.append(found)
         return web.Response(text="thanks")
+
+    async def until_asked(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            while self.asked < count:
+                await asyncio.sleep(0.01)
 
     async def until(self, count: int) -> list[Delivered]:
         async with asyncio.timeout(10):
