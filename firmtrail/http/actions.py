@@ -122,7 +122,8 @@ def _as_shown(decided: DecidedDevice) -> Current:
 
 
 def _is_given_up(call: AnyCall, now: Current) -> bool:
-    if now.action is None or call.caller.kind not in RECORDED_KINDS:
+    is_asked = call.caller.kind in RECORDED_KINDS and call.request.method != "HEAD"
+    if now.action is None or not is_asked:
         return False
     seen = now.decided.seen.last_seen_at_ms
     at_work = action.ShownOffer(now.action, now.is_cancelling)

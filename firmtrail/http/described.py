@@ -39,6 +39,7 @@ _GROUP_OF_PATH = (
 
 PARAMETERS = {
     "actor": "Only what this actor read: user/ID or token/ID, as the log names actors.",
+    "artifact_name": "The name of the artifact that the device runs.",
     "as_of": "Answer as known then: an RFC 3339 time, or @N for the first N events of the log.",
     "attribute": "key:value, can be repeated: only devices that say all of this of themselves.",
     "at": "Answer for this RFC 3339 time, by the devices' own order of their reports.",
@@ -48,6 +49,7 @@ PARAMETERS = {
     "cursor": "`next` of the previous page; without it, the first page.",
     "failing": "true: only devices whose last report says that an update failed; false: only "
     "others.",
+    "device_type": "The device's type, which an artifact must list.",
     "device_serial": "The device's name.",
     "e": "When the URL expires.",
     "faulty": "skip: record the well-formed items of an array, and refuse each other item in its "
@@ -71,7 +73,8 @@ PARAMETERS = {
     "s": "The signature of the URL.",
     "release": "Only deployments of this version.",
     "c": "It is part of the link, and is ignored.",
-    "actionHistory": "How much of the past of an action is wanted; there is none.",
+    "actionHistory": "How many lines of what the device said of the action are repeated; a "
+    "negative number: all.",
     "running": "The version that the device runs, if it differs from what it reported.",
     "silent_for": "In seconds: only devices whose last authenticated call is older, or that have "
     "never called.",

@@ -152,9 +152,24 @@ async def test_actions_are_confirmed_automatically(ddi: Ddi) -> None:
         assert (await ddi.call("POST", path.format(""), body)).status == 200
         refused = await ddi.call("POST", path.format("de"), body)
         assert (refused.status, refused.json["code"]) == (409, "always_confirmed")
+    for method, to in (("GET", "/1"), ("POST", "/1/feedback")):
+        body = {"confirmation": "confirmed"} if method == "POST" else None
+        assert (await ddi.call(method, f"/confirmationBase{to}", body)).status == 404
     stranger = Ddi(ddi.site, authorization="TargetToken wrong")
     for method, to in (("GET", "/confirmationBase"), ("POST", path.format(""))):
         assert (await stranger.call(method, to)).status == 401
+
+
+async def test_json_is_the_only_form_of_a_body(ddi: Ddi) -> None:
+    """hawkBit's CBOR is not served: the answer says so by its type, and a body in it is refused."""
+    answer = await ddi.call("GET", Accept="application/cbor")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
+    sent = {
+        "Authorization": f"TargetToken {ddi.site.credentials['device']}",
+        "Content-Type": "application/cbor",
+    }
+    refused = await ddi.site.call("PUT", f"{ddi.base}/configData", data=b"\xa0", headers=sent)
+    assert refused.status == 415, refused.body
 
 
 async def test_a_log_of_an_install_may_be_long(ddi: Ddi) -> None:

@@ -266,6 +266,22 @@ def _path_of(uri: str) -> str:
     return "/" + uri.split("/", 3)[3]
 
 
+async def test_an_old_client_asks_with_a_query(device: MenderDevice) -> None:
+    await joined(device)
+    await roll_out(device.site, percent=100)
+    asked = f"{OLD_NEXT}?artifact_name=1.0.0&device_type=m&more=x"
+    before = await reports(device.site)
+    assert (await device.call("HEAD", asked)).status == 204
+    assert await reports(device.site) == before
+    first = await device.call("GET", asked)
+    assert first.status == 200, first.body
+    assert first.json == (await offered(device))
+    assert await device.status(first.json["id"], "success") == 204
+    assert (await device.call("GET", asked.replace("1.0.0", "1.1.0"))).status == 204
+    shown = (await device.site.get(ONE)).json
+    assert (shown["version"], shown["status"]) == ("1.1.0", "installed")
+
+
 async def test_no_id_of_a_deployment_is_a_part_of_another_id_or_of_a_small_number(
     device: MenderDevice,
 ) -> None:

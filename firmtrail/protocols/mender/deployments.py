@@ -92,10 +92,13 @@ class StatusReport(msgspec.Struct, frozen=True):
 
 async def post_next(call: Call[Any, NextRequest]) -> web.Response:
     """Return the deployment for the device, if there is one; record the version that it runs."""
-    runs = call.body.device_provides or call.body
+    return await _next(call, call.body.device_provides or call.body)
+
+
+async def _next(call: AnyCall, runs: Provided) -> web.Response:
     running = (await said(call, runs.artifact_name)).version
     now = await _current(call, running, runs.device_type)
-    if now.is_cancelling and now.action is not None:
+    if now.is_cancelling and now.action is not None and call.request.method != "HEAD":
         named = await actions.find(call, PROTOCOL, str(now.action.ordinal))
         await actions.cancelled(call, named)
         now = await _current(call, running, runs.device_type)
@@ -106,6 +109,11 @@ async def post_next(call: Call[Any, NextRequest]) -> web.Response:
 async def post_old_next(call: Call[Any, NextRequest]) -> web.Response:
     """Return the deployment for the device, in version 1 of the API."""
     return await post_next(call)
+
+
+async def get_old_next(call: Call[Provided, None]) -> web.Response:
+    """Return the deployment for a device that says in the query what it runs, as old clients do."""
+    return await _next(call, call.query)
 
 
 async def _current(call: AnyCall, running: str | None, device_type: str) -> Current:

@@ -12,7 +12,12 @@ from firmtrail.http.callers import (
 )
 from firmtrail.http.route import Handler, ListOf, Route
 from firmtrail.protocols.mender import authentication, deployments, inventory, publishing
-from firmtrail.protocols.mender.deployments import DeviceDeployment, NextRequest, StatusReport
+from firmtrail.protocols.mender.deployments import (
+    DeviceDeployment,
+    NextRequest,
+    Provided,
+    StatusReport,
+)
 from firmtrail.protocols.mender.publishing import FirstPageQuery, ListedArtifact, ListedDevice
 
 DEVICES = "/api/devices"
@@ -39,11 +44,7 @@ def _row(
     )
 
 
-_NEXT: dict[str, Any] = {
-    "body": NextRequest,
-    "answers": {200: DeviceDeployment, 204: None},
-    "refusals": {404, 409},
-}
+_NEXT: dict[str, Any] = {"answers": {200: DeviceDeployment, 204: None}, "refusals": {404, 409}}
 _INVENTORY: dict[str, Any] = {
     "takes_bytes": True,
     "answers": {200: None},
@@ -60,8 +61,22 @@ ROUTES: tuple[Route, ...] = (
         answers={200: "application/jwt"},
         refusals={400, 401},
     ),
-    _row(POST, f"{DEPLOYMENTS.replace('v1', 'v2')}/next", deployments.post_next, **_NEXT),
-    _row(POST, f"{DEPLOYMENTS}/next", deployments.post_old_next, **_NEXT),
+    _row(
+        POST,
+        f"{DEPLOYMENTS.replace('v1', 'v2')}/next",
+        deployments.post_next,
+        body=NextRequest,
+        **_NEXT,
+    ),
+    _row(POST, f"{DEPLOYMENTS}/next", deployments.post_old_next, body=NextRequest, **_NEXT),
+    _row(
+        GET,
+        f"{DEPLOYMENTS}/next",
+        deployments.get_old_next,
+        query=Provided,
+        takes_any_query=True,
+        **_NEXT,
+    ),
     _row(
         PUT,
         f"{DEPLOYMENTS}/{{id}}/status",
