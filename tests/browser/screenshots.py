@@ -16,6 +16,9 @@ PICTURES = {
     "fleet": "",
     "past": "?as_of=@1200",
     "rollout": "/rollouts/r_161",
+    "plan": "/rollouts/start?model=pump&version=1.6.1&percent=5&after=1+d&percent_2=25&after_2=2+d"
+    "&percent_3=100&window_cron=0+2+*+*+1-5&window_for=4+h&window_timezone=Europe/Berlin"
+    "&failed_percent=2&failed_reports=50",
     "device": "/devices/pump-002",
     "recall": "/releases/pump/1.6.1/recall",
     "entry": "/log/1/300",
