@@ -143,7 +143,7 @@ def test_every_link_leads_to_a_page_and_its_title(page: Path) -> None:
 def test_a_decision_says_whether_it_holds(page: Path) -> None:
     title, blank, status, *_ = page.read_text().split("\n", 3)
     assert title.startswith(f"# {page.name[:4]} ") and not blank
-    assert re.match(r"Status: (accepted|superseded by \[\d{4}\])", status)
+    assert re.match(r"Status: (accepted|proposed|superseded by \[\d{4}\])", status)
     assert f"({page.name})" in (page.parent / "README.md").read_text()
 
 
