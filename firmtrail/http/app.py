@@ -27,7 +27,7 @@ from firmtrail.database.database import Database, Unavailable
 from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
 from firmtrail.http import concurrency, incoming, openapi, routes, sealing, uploads, work_state
-from firmtrail.http.auth import authenticator
+from firmtrail.http.auth import authentication
 from firmtrail.http.call import AnyCall, Services
 from firmtrail.http.callers import PUBLIC
 from firmtrail.http.clients import CLIENTS, Clients
@@ -122,7 +122,7 @@ def services(
         recorder=recorder,
         access=access,
         keys=Keys(db),
-        authenticate=authenticator(access, db, clients, certificate_header),
+        authentication=authentication(access, db, clients, certificate_header),
         clients=clients,
         gate=Gate(connections or bounds(), clients, metrics),
         metrics=metrics,

@@ -33,39 +33,53 @@ from firmtrail.http.errors import Forbidden, NotFound, Unauthorized
 
 GATEWAY = "gateway"
 
-type Authenticate = Callable[[web.Request, callers.RouteAccess], Awaitable[Caller]]
+type Authenticate = Callable[[web.Request], Awaitable[Caller]]
+"""Returns the caller of a request of one route, or raises the problem to answer."""
+type Authentication = Callable[[callers.RouteAccess], Authenticate]
+"""Returns the function that authenticates the requests of a route with this access."""
 
 
-def authenticator(
+def authentication(
     access: Access, db: Database, clients: Clients, certificate_header: str | None = None
-) -> Authenticate:
-    """Returns the function that finds the caller of a request, or raises the problem to answer."""
+) -> Authentication:
+    """Returns how the requests of each route are authenticated."""
+    keys, certified = Keys(db), CertifiedDevices(db)
+    certificates = ClientCertificates(clients, certificate_header)
 
-    async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
+    def of_route(wanted: callers.RouteAccess) -> Authenticate:
         match wanted:
             case callers.PublicAccess():
-                return NOBODY
+                return nobody
             case callers.PageAccess():
-                return await sessions.caller_of(access, clients, request, wanted)
+                return partial(sessions.caller_of, access, clients, wanted)
             case _:
-                return await by_credential(request, wanted)
+                by_certificate = _by_certificate(access, certified, certificates, wanted)
+                named = _by_credential(access, clients, wanted, by_certificate)
+                if _may_be_public(wanted):
+                    named = _or_anonymous(access, db, named)
+                presents = _presenting(wanted)
+                return _in_path(named) if presents is None else _as_presented(presents, keys, named)
 
-    by_certificate = _by_certificate(access, db, ClientCertificates(clients, certificate_header))
-    by_credential = _by_credential(access, db, clients, by_certificate)
-    return authenticate
+    return of_route
 
 
-type _ByCertificate = Callable[[web.Request, callers.RouteAccess, Presented], Awaitable[Caller]]
+async def nobody(_request: web.Request) -> Caller:
+    """Admits anyone, without a look at the credential."""
+    return NOBODY
+
+
+type _OfPresented = Callable[[web.Request, Presented], Awaitable[Caller]]
 
 
 def _by_certificate(
-    access: Access, db: Database, certificates: ClientCertificates
-) -> _ByCertificate:
-    certified = CertifiedDevices(db)
+    access: Access,
+    certified: CertifiedDevices,
+    certificates: ClientCertificates,
+    wanted: callers.RouteAccess,
+) -> _OfPresented:
+    is_of_devices = isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess)
 
-    async def authenticate(
-        request: web.Request, wanted: callers.RouteAccess, asked: Presented
-    ) -> Caller:
+    async def authenticate(request: web.Request, asked: Presented) -> Caller:
         """Finds the caller of a request without another credential, and without an Authorization
         header of another scheme. Raises `Unauthorized`, or `Forbidden` for a certificate on a route
         of users."""
@@ -73,59 +87,83 @@ def _by_certificate(
         names = None if has_other else certificates.names(request)
         if names is None:
             raise Unauthorized
-        if not isinstance(wanted, callers.DeviceAccess | callers.GatewayAccess):
+        if not is_of_devices:
             raise Forbidden
         find = partial(certified.find, names, asked.project, asked.device)
-        return admitted(await _look_up(access, asked, wanted, find), wanted, asked)
+        found = await find()
+        if _must_be_recorded(found, wanted):
+            found = await _recorded(access, found, asked, find)
+        return admitted(found, wanted, asked)
 
     return authenticate
 
 
 def _by_credential(
-    access: Access, db: Database, clients: Clients, by_certificate: _ByCertificate
-) -> Authenticate:
-    keys = Keys(db)
+    access: Access, clients: Clients, wanted: callers.RouteAccess, by_certificate: _OfPresented
+) -> _OfPresented:
+    is_local_only = isinstance(wanted, callers.LocalAccess)
+    may_name_no_project = _presenting(wanted) is not None
 
-    async def authenticate(request: web.Request, wanted: callers.RouteAccess) -> Caller:
-        presents = _presenting(wanted)
-        asked = await presents(request, keys) if presents else _in_path(request)
-        if _may_be_public(wanted) and (anonymous := await _anonymous(access, db, asked.project)):
-            return anonymous
+    async def authenticate(request: web.Request, asked: Presented) -> Caller:
         if access.local_socket is not None and is_local(request, access.local_socket):
-            return _named(request, asked, await _system_caller(access, asked.project))
-        if isinstance(wanted, callers.LocalAccess):
+            return await _system_caller(access, asked.project)
+        if is_local_only:
             raise NotFound
-        if asked.credential is None:
-            return _named(request, asked, await by_certificate(request, wanted, asked))
-        find = _finder(access, asked, wanted, clients.address(request))
-        found = await _look_up(access, asked, wanted, find)
-        if asked.project is None:
+        text, project, device, digest = asked
+        if text is None:
+            return await by_certificate(request, asked)
+        address = clients.address(request)
+        if project is None and may_name_no_project:
+            find = partial(access.find_project, text, device, address=address)
+        else:
+            find = partial(access.find, text, project, device, address=address, digest=digest)
+        found = await find()
+        if _must_be_recorded(found, wanted):
+            found = await _recorded(access, found, asked, find)
+        if project is None:
             asked = asked._replace(project=found.project)
-        return _named(request, asked, admitted(found, wanted, asked))
+        return admitted(found, wanted, asked)
 
     return authenticate
 
 
-def _in_path(request: web.Request) -> Presented:
-    names = request.match_info
-    return Presented(presented(request), names.get("project"), names.get("device"))
+def _or_anonymous(access: Access, db: Database, named: _OfPresented) -> _OfPresented:
+    async def authenticate(request: web.Request, asked: Presented) -> Caller:
+        return await _anonymous(access, db, asked.project) or await named(request, asked)
+
+    return authenticate
+
+
+def _in_path(named: _OfPresented) -> Authenticate:
+    async def authenticate(request: web.Request) -> Caller:
+        names = request.match_info
+        asked = Presented(presented(request), names.get("project"), names.get("device"))
+        return await named(request, asked)
+
+    return authenticate
+
+
+def _as_presented(presents: callers.Presenting, keys: Keys, named: _OfPresented) -> Authenticate:
+    """Authenticates requests that carry their project and device elsewhere than in the path. From
+    then on an admitted request names them as a path of `http/api` does."""
+
+    async def authenticate(request: web.Request) -> Caller:
+        asked = await presents(request, keys)
+        caller = await named(request, asked)
+        names = request.match_info
+        if asked.device is not None:
+            names["device"] = asked.device
+        if caller.project is not None:
+            names["project"] = caller.project
+        return caller
+
+    return authenticate
 
 
 def _presenting(wanted: callers.RouteAccess) -> callers.Presenting | None:
     if isinstance(wanted, callers.MemberAccess | callers.DeviceAccess):
         return wanted.presents
     return None
-
-
-def _named(request: web.Request, asked: Presented, caller: Caller) -> Caller:
-    """Returns the admitted caller. From here on the request names its project and its device as a
-    path of `http/api` does, wherever it carries them."""
-    names = request.match_info
-    if asked.device is not None:
-        names["device"] = asked.device
-    if asked.project is not None:
-        names["project"] = asked.project
-    return caller
 
 
 def admitted(found: ResolvedCredential, wanted: callers.RouteAccess, asked: Presented) -> Caller:
@@ -144,29 +182,22 @@ def admitted(found: ResolvedCredential, wanted: callers.RouteAccess, asked: Pres
 type _Find = Callable[[], Awaitable[ResolvedCredential]]
 
 
-async def _look_up(
-    access: Access, asked: Presented, wanted: callers.RouteAccess, find: _Find
+def _must_be_recorded(found: ResolvedCredential, wanted: callers.RouteAccess) -> bool:
+    """Returns whether this is a device's first call, on a route that does not record its calls."""
+    if found.was_seen or found.device_secret != OWN_DEVICE:
+        return False
+    return not (isinstance(wanted, callers.DeviceAccess) and wanted.records_calls)
+
+
+async def _recorded(
+    access: Access, found: ResolvedCredential, asked: Presented, find: _Find
 ) -> ResolvedCredential:
-    """Returns the result of the look-up. A device's first call is made durable before it is
-    answered: here, unless the route records its calls. A commit that gives a device that never
-    called another secret may come before that write, so the secret is then looked up a second
-    time."""
-    found = await find()
-    is_recorded = isinstance(wanted, callers.DeviceAccess) and wanted.records_calls
-    if found.device_secret != OWN_DEVICE or found.was_seen or is_recorded:
-        return found
+    """Makes a device's first call durable, and returns the result of a second look-up. A commit
+    that gives a device that never called another secret may have come before that write."""
     project = asked.project or found.project
     assert project is not None and asked.device is not None, "only a device has OWN_DEVICE"
     await access.seen.first(project, asked.device, access.now_ms())
     return await find()
-
-
-def _finder(access: Access, asked: Presented, wanted: callers.RouteAccess, address: str) -> _Find:
-    text, project, device, digest = asked
-    assert text is not None, "a request without a credential is refused"
-    if project is None and _presenting(wanted):
-        return partial(access.find_project, text, device, address=address)
-    return partial(access.find, text, project, device, address=address, digest=digest)
 
 
 def _may_be_public(wanted: callers.RouteAccess) -> bool:

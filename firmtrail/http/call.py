@@ -19,8 +19,7 @@ from firmtrail.database.coalesce import Coalescer
 from firmtrail.database.database import Database, ReadSource
 from firmtrail.database.standby import Standby
 from firmtrail.followers.following import Following
-from firmtrail.http import callers
-from firmtrail.http.auth import Authenticate
+from firmtrail.http.auth import Authenticate, Authentication, nobody
 from firmtrail.http.callers import NOBODY, Caller
 from firmtrail.http.clients import Clients
 from firmtrail.http.concurrency import ConcurrencyLimit
@@ -45,7 +44,7 @@ class Call[Query, Body]:
     """Carries one request: the endpoint fills it in, and the handler reads it."""
 
     __slots__ = (
-        "access",
+        "authenticate",
         "body",
         "caller",
         "db",
@@ -68,8 +67,8 @@ class Call[Query, Body]:
         """Answers the reads of this request, possibly from a standby."""
         self.is_recorded = False
         """Whether the access record has this request."""
-        self.access: callers.RouteAccess = callers.PUBLIC
-        """Describes who may call the route."""
+        self.authenticate: Authenticate = nobody
+        """Authenticates the caller again, as a request of this route."""
         self.caller: Caller = NOBODY
         self.key: IdempotencyKey | None = None
         """Holds the user's Idempotency-Key, if the request has one and the route takes it."""
@@ -121,7 +120,7 @@ class Services:
     """Answers reads of lists, pages and the log, if there is one."""
     recorder: Recorder
     access: Access
-    authenticate: Authenticate
+    authentication: Authentication
     keys: Keys
     clients: Clients
     gate: Gate

@@ -9,7 +9,7 @@ share their queries. They read again in the rare case that the control has moved
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple
 
@@ -77,42 +77,46 @@ async def consistent_read(
 
 
 class _Look(NamedTuple):
-    """Reads a device: in shared queries, or alone with `load`; `decode` takes the rows of both."""
+    """Reads a device alone with `load`; `decode` takes its rows, and those of shared queries."""
 
-    shared: Coalescer[tuple[int, str]]
     load: Callable[[Sequence[tuple[Value, ...]]], Statement]
     decode: Callable[[Sequence[Row]], DeviceAtCheckIn]
 
 
-async def device_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
+_PLAIN = _Look(check_in.load, check_in.device_of)
+_SAYING = _Look(check_in.load_saying, check_in.device_saying)
+_POLLING = _Look(check_in.load_polling, check_in.device_polling)
+
+type DeviceAndControl = Awaitable[tuple[DeviceAtCheckIn, Control]]
+
+
+def device_and_control(call: AnyCall, name: str) -> DeviceAndControl:
     """Returns a device, and the control at the same size of the log."""
-    look = _Look(call.services.check_ins, check_in.load, check_in.device_of)
-    return await _device_and_control(call, name, look)
+    return _device_and_control(call, name, call.services.check_ins, _PLAIN)
 
 
-async def device_saying_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
+def device_saying_and_control(call: AnyCall, name: str) -> DeviceAndControl:
     """Returns a device with its attributes, and the control at the same size of the log."""
-    look = _Look(call.services.saying, check_in.load_saying, check_in.device_saying)
-    return await _device_and_control(call, name, look)
+    return _device_and_control(call, name, call.services.saying, _SAYING)
 
 
-async def device_polling_and_control(call: AnyCall, name: str) -> tuple[DeviceAtCheckIn, Control]:
+def device_polling_and_control(call: AnyCall, name: str) -> DeviceAndControl:
     """Returns a device, when it last said something else of itself, and the control at the same
     size of the log."""
-    look = _Look(call.services.polling, check_in.load_polling, check_in.device_polling)
-    return await _device_and_control(call, name, look)
+    return _device_and_control(call, name, call.services.polling, _POLLING)
 
 
 async def _device_and_control(
-    call: AnyCall, name: str, look: _Look
+    call: AnyCall, name: str, shared: Coalescer[tuple[int, str]], look: _Look
 ) -> tuple[DeviceAtCheckIn, Control]:
+    log_id, controls = call.log_id, call.services.recorder.controls
     for _ in range(SHARED_READS_MAX):
-        seen = look.decode(await look.shared.get((call.log_id, name)))
-        control = await call.services.recorder.controls.at(call.log_id, seen.counts.control)
+        seen = look.decode(await shared.get((log_id, name)))
+        control = await controls.at(log_id, seen.counts.control)
         if control.count == seen.counts.control:
             return seen, control
     async with consistent_read(call) as now:
-        rows = await now.reader.read(look.load([(call.log_id, name)]))
+        rows = await now.reader.read(look.load([(log_id, name)]))
         return look.decode([row[1:] for row in rows]), now.control
 
 
@@ -179,7 +183,8 @@ async def recorded_decision(
 ) -> DecidedDevice:
     """Returns the decision for a client of the protocol; it is recorded first if it offers the
     device something new."""
-    return await recorded(call, await look_at(call, running, protocol=protocol), running)
+    decided = await look_at(call, running, protocol=protocol)
+    return await recorded(call, decided, running) if _is_news(call, decided) else decided
 
 
 async def recorded(call: AnyCall, decided: DecidedDevice, running: str | None) -> DecidedDevice:

@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 import uuid_utils
 from aiohttp import web
-from multidict import MultiMapping
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
@@ -60,20 +59,10 @@ type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def endpoint(route: Route, services: Services) -> AiohttpHandler:
     """Returns the route's handler with everything that surrounds it."""
-    prepare = _raw if route.is_raw else _preparation(route, services)
-    is_on_standby = route.reads_standby and services.standby is not None
-    handler = _read_again(route.handler) if is_on_standby else route.handler
+    work = _unprepared(route, services) if route.is_raw else _prepared(route, services)
     observe = services.metrics.observer(route.protocol, route.method, route.path)
     log, traces = _logger(route), services.traces
-    is_polled, is_safe = route.is_polled, route.method in origin.SAFE_METHODS
-    shows_problem = route.shows_problem
-    check_origin = origin.check_same_origin if shows_problem is None else sessions.check_origin
-
-    async def work(call: AnyCall) -> web.StreamResponse:
-        if not is_safe:
-            check_origin(call.request, services.clients)
-        await prepare(call)
-        return await handler(call)
+    is_polled, shows_problem = route.is_polled, route.shows_problem
 
     async def handle(request: web.Request) -> web.StreamResponse:
         began = perf_counter()
@@ -146,34 +135,50 @@ async def _record_first_call(call: AnyCall, response: web.StreamResponse) -> web
     Raises `Unavailable`, or `Unauthorized` if the secret is no longer valid."""
     access = call.services.access
     await access.seen.first(call.project, call.caller.device or "", access.now_ms())
-    await call.services.authenticate(call.request, call.access)
+    await call.authenticate(call.request)
     return response
 
 
-type Prepare = Callable[[AnyCall], Awaitable[None]]
+type Work = Callable[[AnyCall], Awaitable[web.StreamResponse]]
+"""Returns the answer to a call, or raises the error of it."""
 
 
-async def _raw(call: AnyCall) -> None:
-    """Does nothing, for a route whose handler reads the request itself."""
+def _unprepared(route: Route, services: Services) -> Work:
+    """Returns the work of a route whose handler reads the request itself."""
+    check_origin, handler = _origin_check(route, services), route.handler
+
+    async def work(call: AnyCall) -> web.StreamResponse:
+        check_origin(call.request)
+        return await handler(call)
+
+    return work
 
 
-def _preparation(route: Route, services: Services) -> Prepare:
-    blank_bad_names = _name_check(route.path)
-    authenticate, access = services.authenticate, route.access
-    is_public = isinstance(access, PublicAccess)
-    read_query = _query_reader(route)
-    no_query = None if not validate.is_optional(route.query) else route.query()
-    take_body = _body_taker(route)
+def _origin_check(route: Route, services: Services) -> Callable[[web.Request], None]:
+    if route.method in origin.SAFE_METHODS:
+        return lambda _request: None
+    check = origin.check_same_origin if route.shows_problem is None else sessions.check_origin
+    return lambda request: check(request, services.clients)
+
+
+def _prepared(route: Route, services: Services) -> Work:
+    """Returns the work of a route whose handler gets a call that is checked and filled in."""
+    check_origin, blank_bad_names = _origin_check(route, services), _name_check(route.path)
+    authenticate = services.authentication(route.access)
+    is_public = isinstance(route.access, PublicAccess)
+    query_of, take_body = _query_reader(route), _body_taker(route)
     is_view, unfit_logs = route.is_view, services.builder
     is_safe = route.method in origin.SAFE_METHODS
     standby = services.standby if route.reads_standby else None
+    handler = route.handler if standby is None else _read_again(route.handler)
 
-    async def prepare(call: AnyCall) -> None:
+    async def work(call: AnyCall) -> web.StreamResponse:
         request = call.request
+        check_origin(request)
         blank_bad_names(request.match_info)
         if not is_public:
-            call.access = access
-            call.caller = await authenticate(request, access)
+            call.authenticate = authenticate
+            call.caller = await authenticate(request)
             request[IS_AUTHENTICATED] = True
             if call.caller.is_joining:
                 await joining.join(call)
@@ -181,21 +186,27 @@ def _preparation(route: Route, services: Services) -> Prepare:
             call.db = standby.reading()
         if is_view and call.log_id in unfit_logs.unfit:
             raise Unavailable(_BEING_REBUILT, REBUILT_RETRY_AFTER_S)
-        if no_query is None or request.rel_url.raw_query_string:
-            call.query = read_query(request.query)
-        else:
-            call.query = no_query
+        call.query = query_of(request)
         if not is_safe:
             check_whole(request)
         if take_body is not None:
             await take_body(call)
+        return await handler(call)
 
-    return prepare
+    return work
 
 
-def _query_reader(route: Route) -> Callable[[MultiMapping[str]], Any]:
+def _query_reader(route: Route) -> Callable[[web.Request], Any]:
     make = parameters.query_reader if route.shows_problem is None else forms.query_reader
-    return make(route.query, takes_any=route.takes_any_query)
+    read = make(route.query, takes_any=route.takes_any_query)
+    no_query = route.query() if validate.is_optional(route.query) else None
+
+    def query_of(request: web.Request) -> Any:
+        if no_query is not None and not request.rel_url.raw_query_string:
+            return no_query
+        return read(request.query)
+
+    return query_of
 
 
 def _name_check(path: str) -> Callable[[dict[str, str]], None]:
@@ -211,7 +222,10 @@ def _name_check(path: str) -> Callable[[dict[str, str]], None]:
     return blank_bad_names
 
 
-def _body_taker(route: Route) -> Prepare | None:
+type TakeBody = Callable[[AnyCall], Awaitable[None]]
+
+
+def _body_taker(route: Route) -> TakeBody | None:
     if route.form is not None:
         return forms.form_taker(route.form)
     if route.body is None:

@@ -184,7 +184,7 @@ async def stream(
             check_at = monotonic() + CHECK_S
             async for chunk in chunks:
                 if monotonic() >= check_at:
-                    await call.services.authenticate(call.request, call.access)
+                    await call.authenticate(call.request)
                     check_at = monotonic() + CHECK_S
                 await _send(call, response, chunk)
     async with _in_time(call, _connected(call)):

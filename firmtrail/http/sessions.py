@@ -130,7 +130,7 @@ def own_path(text: str | None) -> str:
 
 
 async def caller_of(
-    access: Access, clients: Clients, request: web.Request, wanted: PageAccess
+    access: Access, clients: Clients, wanted: PageAccess, request: web.Request
 ) -> Caller:
     """Returns the person whose session this is. Raises `SignIn` without a living session,
     `NotFound` for a project of others, and `Forbidden` if the role does not allow the page."""

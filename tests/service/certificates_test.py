@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from firmtrail.config import networks
 from firmtrail.http import app
-from firmtrail.http.auth import authenticator
+from firmtrail.http.auth import authentication
 from firmtrail.http.callers import DeviceAccess, GatewayAccess, MemberAccess
 from firmtrail.http.clients import Clients
 from tests.authority import Authority
@@ -48,8 +48,8 @@ OWN = shown("d1")
 
 async def served(site: Site, trusted: str) -> AsyncIterator[Site]:
     clients, old = Clients(networks(trusted)), site.services
-    found = authenticator(old.access, old.db, clients, HEADER)
-    server = TestServer(app.build(replace(old, clients=clients, authenticate=found)))
+    found = authentication(old.access, old.db, clients, HEADER)
+    server = TestServer(app.build(replace(old, clients=clients, authentication=found)))
     await server.start_server(**app.RUNNER_OPTIONS)
     async with TestClient(server) as client:
         yield replace(site, client=client)

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from firmtrail.config import networks
 from firmtrail.http import app
-from firmtrail.http.auth import authenticator
+from firmtrail.http.auth import authentication
 from firmtrail.http.clients import Clients
 from tests.people import add_secret
 from tests.service.site import Answer, D, P, Site
@@ -35,7 +35,7 @@ async def proxied(fleet: Site, trusted: str) -> AsyncIterator[Site]:
     """Serves the fleet on a server that trusts this proxy, or another one."""
     clients, old = Clients(networks(trusted)), fleet.services
     services = replace(
-        old, clients=clients, authenticate=authenticator(old.access, old.db, clients)
+        old, clients=clients, authentication=authentication(old.access, old.db, clients)
     )
     server = TestServer(app.build(services))
     await server.start_server(**app.RUNNER_OPTIONS)

@@ -97,7 +97,7 @@ async def get_update(call: UpdateCall) -> web.Response:
                 left_s = min(left_s, TIME_LOOK_S)
             news = DeviceNews(call.path("device"), decided.seen.counts)
             await call.services.watch.until(call.log_id, news, left_s, lambda: is_gone(call))
-            call.caller = await call.services.authenticate(call.request, DEVICE)
+            call.caller = await call.authenticate(call.request)
             answer, decided = await _update(call)
     return answer
 
