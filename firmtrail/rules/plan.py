@@ -55,6 +55,15 @@ def at(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int) -
     return clock._replace(spent_ms=clock.spent_ms + passed_ms, counted_at_ms=now_ms)
 
 
+def phase_at(plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int) -> int:
+    """Returns the phase of `at`, without the time that it has spent: each check-in asks for it."""
+    end_ms = phase_end(plan, clock, halts)
+    while end_ms is not None and end_ms <= now_ms:
+        clock = begun(clock.phase + 1, end_ms)
+        end_ms = phase_end(plan, clock, halts)
+    return clock.phase
+
+
 def clocks(
     plan: Sequence[PlanPhase], clock: PlanClock, halts: Halts, now_ms: int
 ) -> Iterator[PlanClock]:

@@ -165,10 +165,12 @@ def reaches(rollout: RolloutState, device: str, at: PlanTime) -> bool:
 
 def reach_at(rollout: RolloutState, at: PlanTime) -> int:
     """Returns the number of buckets that the rollout reaches at this time."""
-    clock = clock_at(rollout, at)
+    clock = rollout.clock
     if clock is None or not rollout.is_approved:
         return rollout.reach
-    return rollout.plan[clock.phase].reach
+    if not rollout.is_ticking:
+        return rollout.plan[clock.phase].reach
+    return rollout.plan[plan.phase_at(rollout.plan, clock, at.halts, at.now_ms)].reach
 
 
 def clock_at(rollout: RolloutState, at: PlanTime) -> PlanClock | None:
