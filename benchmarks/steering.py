@@ -4,12 +4,16 @@ Rollouts start, advance and are rolled back over HTTP, on a database that contai
 order is timed, and the log's size says how many events it appended. Then devices that have called
 once continue to call, while nothing changes. Before and after that, without a server on the file,
 the rows of every table are counted: no poll may have left one.
+
+The same polls are measured in turns on a copy of the database, where a rollout with a plan of four
+phases is under way.
 """
 
 import asyncio
 import contextlib
 import http.client
 import random
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -40,6 +44,17 @@ PARALLEL_CALLS = 100
 MODEL = "m1"
 FALLBACK = "0.1.0"
 """A release that no device ran."""
+
+PLAN = {
+    "phases": [
+        {"percent": 1, "after_s": 86_400, "when": {"installed_percent": 95, "min_reports": 1000}},
+        {"percent": 10, "after_s": 86_400},
+        {"percent": 50, "after_s": 86_400},
+        {"percent": 100},
+    ]
+}
+PLANNED_TO_UNPLANNED = Bound(0.85, 0.95)
+"""The rate of idle polls with a plan, as a share of those without one."""
 
 ORDER_MS = Bound(50, 50, lower_is_better=True)
 NONE = Bound(0, 0, lower_is_better=True)
@@ -124,16 +139,43 @@ def measure(steered: SteeredFleet) -> tuple[list[Row], list[str]]:
     with processes.firmtrail(steered.database) as server:
         ordered = _orders(Operator(server.port, steered.tokens.admin), steered.versions)
         known = asyncio.run(_first_calls(server.port, _some(steered.fleet)))
-    before = rows_of_tables(steered.path)
+    planned, known_there, orders_of_plans = _with_plan(steered, known)
+    paths = (steered.path, planned.path)
+    before = sum((rows_of_tables(path) for path in paths), Counter[str]())
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(processes.firmtrail(steered.database))
-        polled = _polls(stack.enter_context(processes.bare()), server.port, known)
-    grown = rows_of_tables(steered.path) - before
+        other = stack.enter_context(processes.firmtrail(planned.database))
+        bare = stack.enter_context(processes.bare())
+        polled = _polls(bare, (server.port, known), (other.port, known_there))
+    grown = sum((rows_of_tables(path) for path in paths), Counter[str]()) - before
+    planned.path.unlink()
     left = Row(
         name=f"rows left by {IDLE_POLLS:,} idle polls", value=grown.total(), unit="rows", bound=NONE
     )
     faults = [f"idle polls left {rows} rows in {table}" for table, rows in grown.items()]
-    return [*ordered, *polled, left], faults
+    return [*ordered, *orders_of_plans, *polled, left], faults
+
+
+def _with_plan(
+    steered: SteeredFleet, numbers: Iterable[int]
+) -> tuple[SteeredFleet, dict[int, str], list[Row]]:
+    """Returns a copy of the database in which rollouts with plans are under way, the ETags of these
+    devices there, and the rows of the orders."""
+    path = steered.path.with_name("planned.db")
+    shutil.copyfile(steered.path, path)
+    planned = steered._replace(path=path)
+    with processes.firmtrail(planned.database) as server:
+        operator = Operator(server.port, steered.tokens.admin)
+        for n in range(ROUNDS):
+            release = {"model": MODEL, "version": f"3.{n}.0"}
+            operator.call("POST", "releases", release)
+            body = {**release, "plan": PLAN}
+            started = operator.order("rollout with a plan started", "rollouts", body)
+            operator.order("next phase of a plan", f"rollouts/{started['id']}/advance", {})
+        known = asyncio.run(_first_calls(server.port, numbers))
+    names = ("rollout with a plan started", "next phase of a plan")
+    rows = [operator.row(name) for name in names]
+    return planned, known, rows + [operator.appended_row(name, ROUNDS) for name in names]
 
 
 def rows_of_tables(path: Path) -> Counter[str]:
@@ -203,17 +245,29 @@ async def _first_calls(port: int, numbers: Iterable[int]) -> dict[int, str]:
     return known
 
 
-def _polls(bare_port: int, port: int, known: dict[int, str]) -> list[Row]:
-    """Measures polls with the ETag of the last answer and without, in turns, until there are
-    enough.
-    """
-    devices = Fleet(max(known) + 1)
+type Polled = tuple[int, dict[int, str]]
+"""The port of a server, and devices with the ETags of its answers to them."""
+
+
+def _polls(bare_port: int, without: Polled, planned: Polled) -> list[Row]:
+    """Measures polls with the ETag of the last answer and without, on the server without a plan and
+    on the one with plans, in turns, until there are enough."""
+    devices = Fleet(max(without[1]) + 1)
     bare = Measure("bare aiohttp, GET", bare_port, devices.reads("-"))
-    polls = (
-        Measure("idle poll with its ETag", port, fleet.polls(known), good="304"),
-        Measure("idle poll", port, fleet.polls(dict.fromkeys(known, ""))),
-    )
+    polls, with_plan = _measures(without, ""), _measures(planned, ", with plans")
     while sum(each.answers for each in polls) < IDLE_POLLS:
-        for each in (bare, *polls):
+        for each in (bare, *polls, *with_plan):
             each.round()
-    return [bare.row(), *(each.row(bare, CHECK_IN_TO_BARE) for each in polls)]
+    return [
+        bare.row(),
+        *(each.row(bare, CHECK_IN_TO_BARE) for each in polls),
+        *(each.row(of, PLANNED_TO_UNPLANNED) for each, of in zip(with_plan, polls, strict=True)),
+    ]
+
+
+def _measures(polled: Polled, suffix: str) -> tuple[Measure, Measure]:
+    port, known = polled
+    return (
+        Measure(f"idle poll with its ETag{suffix}", port, fleet.polls(known), good="304"),
+        Measure(f"idle poll{suffix}", port, fleet.polls(dict.fromkeys(known, ""))),
+    )
