@@ -111,15 +111,19 @@ class _Watched:
 
     def __init__(self, *, are_bars_shown: bool) -> None:
         self._are_bars_shown = are_bars_shown
+        self._phase = ""
         self._last: list[str] = []
         self._printed: list[str] = []
 
-    def see(self, lines: list[str]) -> None:
-        """Prints the lines that differ from the last ones; while bars are shown, only stores
-        them."""
-        self._last = lines
+    def see(self, progress: Progress, state: str, phase: str) -> None:
+        """Prints what differs from the last state and phase. While bars are shown, it prints only a
+        phase, above them, and stores the state."""
+        self._last = [line for line in (state, phase) if line]
         if not self._are_bars_shown:
             self.end()
+        elif phase and phase != self._phase:
+            progress.console.print(phase, markup=False, highlight=False)
+        self._phase = phase
 
     def end(self) -> None:
         """Prints each of the last lines, unless it was printed before."""
@@ -132,14 +136,15 @@ class _Watched:
 async def _watch(service: remote.Service, path: str, watched: _Watched, *, is_once: bool) -> None:
     with output.progress(MofNCompleteColumn()) as progress:
         tasks = [progress.add_task(name, total=None) for name in ("offered", "installed", "failed")]
-        in_phase = progress.add_task("", total=None, visible=False)
+        in_phase = progress.add_task("phase", total=None, visible=False)
         async with service.session() as session:
             while True:
                 shown = await local.ask(session, "GET", path)
                 _show(progress, tasks, shown["progress"])
-                phase = phase_text(shown.get("phases", []))
-                progress.update(in_phase, description=phase, visible=bool(phase))
-                watched.see([line for line in (state_of(shown), phase) if line])
+                phases = shown.get("phases", [])
+                begun = sum(each["state"] != "next" for each in phases)
+                progress.update(in_phase, total=len(phases), completed=begun, visible=bool(phases))
+                watched.see(progress, state_of(shown), phase_text(phases))
                 if is_once or _is_over(shown):
                     return
                 await asyncio.sleep(WATCH_EVERY_S)

@@ -1,11 +1,14 @@
 """Steers a fleet from the command line, against a real server process."""
 
+import io
 import socketserver
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 from firmtrail.cli import rollout_reads
 from tests.end_to_end.command import Done, firmtrail, in_process, new_project
@@ -134,6 +137,15 @@ def test_a_line_says_what_a_phase_waits_for(members: dict[str, Any], says: str) 
     assert found == f"Phase 2 of 3 (10 %) {says}"
     assert rollout_reads.phase_text([phase]) == "Phase 1 of 1 (10 %) began at T, and is the last."
     assert rollout_reads.phase_text([last]) == rollout_reads.phase_text([]) == ""
+
+
+def test_a_terminal_gets_each_phase_once_above_the_bars() -> None:
+    shown = io.StringIO()
+    progress = Progress(console=Console(file=shown, force_terminal=True, width=200))
+    watched = rollout_reads._Watched(are_bars_shown=True)
+    for phase in ("Phase 1 of 2.", "Phase 1 of 2.", "Phase 2 of 2."):
+        watched.see(progress, "Rollout r is running.", phase)
+    assert shown.getvalue().splitlines() == ["Phase 1 of 2.", "Phase 2 of 2."]
 
 
 def test_settings_of_a_project_are_changed_together_or_not_at_all(
