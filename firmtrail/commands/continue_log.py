@@ -14,7 +14,7 @@ from firmtrail.events.log import LogContinued
 from firmtrail.eventstore import lineage, log
 from firmtrail.projections import controls, fold
 from firmtrail.publishing.minimum_sizes import MinimumSizes
-from firmtrail.rebuilding.refold import fold_entries
+from firmtrail.rebuilding.refold import fold_entries, read_steering
 from firmtrail.recording.commit import begin
 from firmtrail.recording.recorder import start_log
 from firmtrail.rules.device import Refused
@@ -79,7 +79,8 @@ async def _fold_old(tx: Transaction, log_id: int, project: str) -> None:
         [rows] = await tx.run(log.page(log_id, start, 0, log.PAGE_ENTRIES))
         entries = log.page_of(log_id, start, rows)
         halted = await played(tx, controls.halted_before(log_id, project, start))
-        script = fold_entries(log_id, GENERATIONS, entries, {}, before=halted)
+        before = await played(tx, read_steering(log_id, GENERATIONS, halted))
+        script = fold_entries(log_id, GENERATIONS, entries, {}, before=before)
         folded = await played(tx, script)
         await tx.run(*folded.statements)
         start += len(entries)

@@ -22,7 +22,7 @@ from firmtrail.eventstore import log
 from firmtrail.projections import controls
 from firmtrail.rebuilding import generations
 from firmtrail.rebuilding.generations import Build
-from firmtrail.rebuilding.refold import Views, fold_entries, refold
+from firmtrail.rebuilding.refold import Views, fold_entries, read_steering, refold
 
 LAST_EVENTS_MAX = 500
 """How many events may be folded while the head is locked: some ten milliseconds, in which no report
@@ -78,7 +78,8 @@ def _end(build: Build, events_max: int) -> Script[RebuildProgress | None]:
         [rows] = yield [log.page(log_id, position, size, events_max)]
         entries = log.page_of(log_id, position, rows)
         halted = yield from controls.halted_before(log_id, head.project, position)
-        folded = yield from fold_entries(log_id, build.generations, entries, {}, before=halted)
+        before = yield from read_steering(log_id, build.generations, halted)
+        folded = yield from fold_entries(log_id, build.generations, entries, {}, before=before)
         yield folded.statements
         position += len(entries)
     yield generations.switch(log_id)

@@ -106,17 +106,15 @@ async def refold(
     """
     start, size = span.start, BATCH_EVENTS_FIRST
     known: dict[str, DeviceState] = {}
-    steering: SteeringFold | None = None
     project = (await log.head(source, log_id)).project
     halted = await _played(source, controls.halted_before(log_id, project, span.start))
+    steering = await _played(views.db, read_steering(views.log_id, views.generations, halted))
     writing: asyncio.Task[float] | None = None
     try:
         while start < span.stop:
             rows = await source.read(log.page(log_id, start, span.stop, size))
             entries = log.page_of(log_id, start, rows)
-            script = fold_entries(
-                views.log_id, views.generations, entries, known, before=steering or halted
-            )
+            script = fold_entries(views.log_id, views.generations, entries, known, before=steering)
             folded = await _played_beside(writing, views.db, script)
             _remember(known, folded.states)
             steering = folded.steering
@@ -168,13 +166,12 @@ def fold_entries(
     entries: log.EntryPage,
     states: Mapping[str, DeviceState],
     *,
-    before: SteeringFold | Control,
+    before: SteeringFold,
 ) -> Script[Folded]:
     """Folds a batch; `states` are those of devices that need not be read, or can't be read yet.
 
-    `before` is the steering after the batch before, if its rows can't be read yet; otherwise the
-    halts before the batch (`controls.halted_before`).
-    As a script it yields the statements that it needs read, and none where others may have a turn.
+    `before` is the steering after the batch before; `read_steering` reads it from written rows. As
+    a script it yields the statements that it needs read, and none where others may have a turn.
     """
     recorded: list[Recorded] = []
     for texts in batched(entries, SLICE_EVENTS):
@@ -191,7 +188,10 @@ def fold_entries(
     if late := _late(folded.states, recorded):
         [later] = yield [device_history.later(log_id, generations[device_history.NAME], late)]
         folded.add_later(late, later)
-    yield from _load_steering(folded.steering, log_id, generations, named, before=before)
+    folded.steering.control, folded.steering.recent = before.control, before.recent
+    if before.control.releases:
+        [rows] = yield [device_offers.load(log_id, generations[device_offers.NAME], named)]
+        folded.steering.offers = device_offers.state(rows)
     if questions := _questions(recorded):
         [rows] = yield [device_asks.load(log_id, generations[device_asks.NAME], questions)]
         folded.steering.asks = device_asks.state(rows)
@@ -203,33 +203,25 @@ def fold_entries(
     return Folded(folded.states, folded.steering, statements)
 
 
-def _load_steering(
-    steering: SteeringFold,
-    log_id: int,
-    generations: Mapping[str, int],
-    named: Iterable[str],
-    *,
-    before: SteeringFold | Control,
-) -> Script[None]:
-    """Loads the `Control` and the offers of the named devices as they were before the batch.
-    Settings are left out, because no view's rows follow from them."""
-    if isinstance(before, SteeringFold):
-        steering.control, steering.recent = before.control, before.recent
-    else:
-        of_releases, of_rollouts = yield [
-            releases.load(log_id, generations[releases.NAME]),
-            rollouts.load(log_id, generations[rollouts.NAME]),
-        ]
-        steering.control = Control(
-            halt=before.halt,
-            halts=before.halts,
-            releases=releases.state(of_releases),
-            rollouts=rollouts.state(of_rollouts),
-        )
-        steering.recent = rollouts.recent(of_rollouts)
-    if steering.control.releases:
-        [rows] = yield [device_offers.load(log_id, generations[device_offers.NAME], named)]
-        steering.offers = device_offers.state(rows)
+def read_steering(
+    log_id: int, generations: Mapping[str, int], halted: Control
+) -> Script[SteeringFold]:
+    """Reads the steering after the events that the views include; `halted` has the halts up to
+    there (`controls.halted_before`). Settings are left out, because no view's rows follow from
+    them."""
+    of_releases, of_rollouts = yield [
+        releases.load(log_id, generations[releases.NAME]),
+        rollouts.load(log_id, generations[rollouts.NAME]),
+    ]
+    found = SteeringFold()
+    found.control = Control(
+        halt=halted.halt,
+        halts=halted.halts,
+        releases=releases.state(of_releases),
+        rollouts=rollouts.state(of_rollouts),
+    )
+    found.recent = rollouts.recent(of_rollouts)
+    return found
 
 
 def _questions(recorded: Iterable[Recorded]) -> set[tuple[str, str]]:
@@ -277,7 +269,7 @@ def _late(states: Mapping[str, DeviceState], recorded: Iterable[Recorded]) -> li
     return late
 
 
-async def _played(db: Database, script: Script[Control]) -> Control:
+async def _played[Result](db: Database, script: Script[Result]) -> Result:
     """Plays a script that only reads."""
     steps = Steps(script)
     for statements in steps:
