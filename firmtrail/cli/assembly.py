@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from aiohttp import web
 
 from firmtrail import config
 from firmtrail.access import people, projects
@@ -251,11 +252,15 @@ async def ensure_demo(services: Services) -> None:
     await demo_fleet.ensure(services.db, admin.actor_id)
 
 
-def enliven_demo(services: Services) -> None:
+async def demo_life_context(application: web.Application) -> AsyncIterator[None]:
     """Lets the devices of the demo's fleet call, until the server stops."""
+    services = application[app.SERVICES]
     fleet = demo_life.DemoFleet(services.access, services.recorder)
-    life = demo_life.live(fleet, demo_life.callers())
-    services.readiness.tasks["demo"] = asyncio.create_task(life)
+    task = asyncio.create_task(demo_life.live(fleet, demo_life.callers()))
+    services.readiness.tasks["demo"] = task
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def announce_demo(url: str) -> None:

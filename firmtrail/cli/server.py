@@ -73,8 +73,9 @@ async def _serve(serving: config.Serving, bound: Sequence[socket.socket]) -> Non
         async with assembly.services(db, serving, str(socket) if socket else None) as services:
             if serving.is_demo:
                 await assembly.ensure_demo(services)
-                assembly.enliven_demo(services)
             runner = assembly.runner(services, certificates.context if certificates else None)
+            if serving.is_demo:
+                runner.app.cleanup_ctx.append(assembly.demo_life_context)
             async with _listening(serving, bound, services, runner):
                 await stop_signals.stop.wait()
                 systemd.report(systemd.STOPPING)
