@@ -129,6 +129,14 @@ def pytest_configure(config: pytest.Config) -> None:
     memory.keep_temporary_files()
 
 
+SLOW = ("end_to_end", "browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take seconds, so that no process waits for one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in SLOW)  # stable
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Stop the search for garbage in what lives until the end: the modules and thousands of tests.
 
