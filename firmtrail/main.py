@@ -15,6 +15,7 @@ import click
 from firmtrail import __version__, config, environment
 from firmtrail.cli import credentials, variables
 from firmtrail.cli.settings import LOCATION, one_location
+from firmtrail.database import collector
 from firmtrail.database.database import Unavailable
 from firmtrail.exits import CouldNotRun, Interrupted
 
@@ -71,7 +72,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(f"firmtrail.cli.{module}"), name)
+        with collector.paused():
+            command = getattr(importlib.import_module(f"firmtrail.cli.{module}"), name)
         assert isinstance(command, click.Command)
         return command
 

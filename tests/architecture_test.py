@@ -1,6 +1,8 @@
 """Checks the imports between modules, and what may be used where. A new room needs a row."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "firmtrail"
@@ -157,3 +159,16 @@ def test_rules_events_and_merkle_are_pure() -> None:
         for node in ast.walk(MODULES[module])
         if isinstance(node, ast.AsyncFunctionDef)
     ]
+
+
+RARELY_NEEDED = ("alembic", "asyncpg", "authlib", "joserfc", "opentelemetry", "sqlalchemy")
+
+
+def test_a_command_does_not_import_what_only_some_servers_need() -> None:
+    written = "import firmtrail.cli.local, sys; print(*sys.modules)"
+    started = subprocess.run(
+        [sys.executable, "-c", written], capture_output=True, text=True, check=True
+    )
+    imported = set(started.stdout.split())
+    assert "firmtrail.http.app" in imported
+    assert not imported.intersection(RARELY_NEEDED)

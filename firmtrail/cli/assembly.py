@@ -21,7 +21,6 @@ from firmtrail.access.lookup import Access
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.stores import ArchiveRefused, store_at
 from firmtrail.artifacts import Artifacts
-from firmtrail.cli import cluster
 from firmtrail.commands import demo, demo_fleet, demo_life
 from firmtrail.database.database import Database, NoSuchTable
 from firmtrail.database.standby import Standby
@@ -30,7 +29,6 @@ from firmtrail.http import app
 from firmtrail.http.call import Services
 from firmtrail.http.connection import HttpRunner
 from firmtrail.http.gate import bounds
-from firmtrail.http.oidc import OidcSignIn
 from firmtrail.publishing import checkpoint, checkpoint_store, published_bucket, signing_key
 from firmtrail.publishing.checkpoint import BadNote
 from firmtrail.publishing.minimum_sizes import MinimumSizes
@@ -41,6 +39,7 @@ from firmtrail.recording.recorder import Recorder
 from firmtrail.schema import migrations
 
 if TYPE_CHECKING:
+    from firmtrail.http.oidc import OidcSignIn
     from firmtrail.http.tracing import SentTraces
 
 _log = structlog.get_logger("firmtrail")
@@ -85,7 +84,7 @@ async def services(
             certificate_header=serving.certificate_header,
             connections=bounds(serving.connections_max, serving.connections_per_address_max),
             projects=serving.projects,
-            oidc=OidcSignIn(serving.oidc) if serving.oidc else None,
+            oidc=_oidc(serving),
             long_poll_s_max=serving.long_poll_s_max,
             protocols=serving.protocols,
             webhooks_allow=serving.webhooks_allow,
@@ -118,9 +117,19 @@ async def _standby(db: Database, serving: config.Serving) -> AsyncIterator[Stand
     if serving.read_database is None or not isinstance(serving.database, config.Cluster):
         yield None
         return
+    from firmtrail.cli import cluster  # noqa: PLC0415 (a file needs no driver)
+
     pooler = serving.database.pooler
     async with cluster.opened_standby(serving.read_database, db, pooler) as standby:
         yield standby
+
+
+def _oidc(serving: config.Serving) -> "OidcSignIn | None":
+    if serving.oidc is None:
+        return None
+    from firmtrail.http.oidc import OidcSignIn  # noqa: PLC0415 (its libraries are rarely needed)
+
+    return OidcSignIn(serving.oidc)
 
 
 def _traces(serving: config.Serving) -> "SentTraces | None":

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from firmtrail import config
 from firmtrail.cli.checks import Check
-from firmtrail.cli.cluster import ClusterBackEnd
 from firmtrail.cli.embedded import EmbeddedBackEnd
 from firmtrail.database.database import Database
 from firmtrail.database.migrating import Migrating
@@ -45,9 +44,15 @@ class BackEnd(Protocol):
         """Returns what `firmtrail doctor` checks in this kind of database only."""
 
 
+def _cluster(database: config.Cluster) -> BackEnd:
+    from firmtrail.cli.cluster import ClusterBackEnd  # noqa: PLC0415 (a file needs no driver)
+
+    return ClusterBackEnd(database)
+
+
 _BACK_ENDS: dict[type[config.DatabaseUrl], Callable[[Any], BackEnd]] = {
     config.Embedded: EmbeddedBackEnd,
-    config.Cluster: ClusterBackEnd,
+    config.Cluster: _cluster,
 }
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -28,6 +29,7 @@ from firmtrail.cli.settings import (
     one_location,
     read_database_option,
 )
+from firmtrail.database import collector
 from firmtrail.exits import CouldNotRun
 
 DEMO_PROJECT = "demo"
@@ -226,10 +228,15 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
             environment.share_metrics(str(folder))  # before any import of prometheus_client
             serving = replace(serving, metrics_folder=folder)
         bound = stack.enter_context(_started(serving))
-        paths = import_module("firmtrail.cli.sockets").paths_of(bound)
+        paths = _imported("sockets").paths_of(bound)
         serving = replace(serving, proxy_sockets=paths)
         server = "server" if serving.workers == 1 else "workers"
-        import_module(f"firmtrail.cli.{server}").serve(serving, bound)
+        _imported(server).serve(serving, bound)
+
+
+def _imported(name: str) -> ModuleType:
+    with collector.paused():
+        return import_module(f"firmtrail.cli.{name}")
 
 
 def _serving(
@@ -325,7 +332,7 @@ def _is_loopback(host: str) -> bool:
 def _started(serving: config.Serving) -> Iterator[list[socket.socket]]:
     """Binds the server's sockets, and finds what else would keep it from starting, before anything
     is changed."""
-    opening = import_module("firmtrail.cli.opening")
+    opening = _imported("opening")
     with opening.listening(serving) as bound:
         if serving.tls is not None:
             opening.check_tls(serving.tls)

@@ -5,6 +5,7 @@ its own, so the same lines show a part at first and update it later. Every text 
 headers of a page allow nothing inline, no other host and no frame.
 """
 
+import functools
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -80,7 +81,7 @@ def to(location: str) -> web.Response:
 
 
 def _text(template: str, part: str | None, here: Here, **values: Any) -> str:
-    found = ENVIRONMENT.get_template(template)
+    found = _environment().get_template(template)
     shown = {"here": here, **values}
     if part is None:
         return found.render(shown)
@@ -110,7 +111,10 @@ def _answer(call: AnyCall, text: str, status: int, headers: dict[str, str]) -> w
     return web.Response(body=body, content_type="text/html", charset="utf-8", headers=headers)
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
+    """Returns the environment of all templates. It is made for the first page, because it compiles
+    some of them, and commands of the command line need no page."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("firmtrail.console"),
         autoescape=True,
@@ -123,6 +127,3 @@ def _environment() -> jinja2.Environment:
     environment.globals["ui"] = environment.get_template("macros.html").module
     environment.globals["pieces"] = environment.get_template("pieces.html").module
     return environment
-
-
-ENVIRONMENT = _environment()

@@ -10,7 +10,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from http import HTTPMethod
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from aiohttp import hdrs, web
 
@@ -38,7 +38,6 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
@@ -53,6 +52,9 @@ from firmtrail.webhooks.deliverer import Deliverer
 from firmtrail.webhooks.notices import TimeNotices
 from firmtrail.webhooks.sender import Sender
 from firmtrail.webhooks.targets import AllowedTargets
+
+if TYPE_CHECKING:
+    from firmtrail.http.oidc import OidcSignIn
 
 SERVICES = web.AppKey("SERVICES", Services)
 
@@ -82,7 +84,7 @@ class Options(TypedDict, total=False):
     write_timeout_s: float
     projects: config.ProjectMakers
     long_poll_s_max: float
-    oidc: OidcSignIn | None
+    oidc: "OidcSignIn | None"
     standby: Standby | None
     traces: Traces | None
     protocols: Collection[str]

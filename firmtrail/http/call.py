@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -27,7 +27,6 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
-from firmtrail.http.oidc import OidcSignIn
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
 from firmtrail.http.trace_context import Traces
@@ -38,6 +37,9 @@ from firmtrail.rebuilding.builder import Builder
 from firmtrail.recording.recorder import Recorder
 from firmtrail.webhooks.deliverer import Deliverer
 from firmtrail.webhooks.sender import Sender
+
+if TYPE_CHECKING:
+    from firmtrail.http.oidc import OidcSignIn
 
 
 class Call[Query, Body]:
@@ -170,7 +172,7 @@ class Services:
     seed_project: str | None = None
     """Serves the seed's routes for this project's devices."""
     is_demo: bool = False
-    oidc: OidcSignIn | None = None
+    oidc: "OidcSignIn | None" = None
     """Signs people in at an OpenID Connect provider; None: only passwords do."""
     projects: config.ProjectMakers = "operator"
     """Names who may create projects."""

@@ -26,6 +26,7 @@ from yarl import URL
 
 from firmtrail.config import Oidc
 from firmtrail.database.database import Unavailable
+from firmtrail.http.sessions import NotSignedIn
 
 ANSWER_BYTES_MAX = 256 * 1024
 TIMEOUT_S = 10
@@ -36,10 +37,6 @@ LEEWAY_S = 60
 
 ALGORITHMS = ["RS256", "ES256", "EdDSA", "PS256", "RS384", "RS512", "ES384", "ES512"]
 """The signatures that are accepted: none with a shared secret, and not `none`."""
-
-
-class NotSignedIn(Exception):
-    """Says why the provider's answer signs nobody in."""
 
 
 class Provider(msgspec.Struct, frozen=True):

@@ -40,6 +40,10 @@ _OWN_PATH = re.compile(r"/console(?:[/?][!-\[\]-~]*)?")
 """A path of the console with its query: no host, no backslash, nothing that is not visible."""
 
 
+class NotSignedIn(Exception):
+    """Says why a provider's answer signs nobody in."""
+
+
 def is_plain(request: web.Request, clients: Clients) -> bool:
     """Returns whether the browser reaches this server over http on its own machine."""
     return clients.scheme(request) == "http" and _is_loopback(clients.host(request))

@@ -20,9 +20,10 @@ ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith("FIRMTRAIL_") and name != "PYTHONDONTWRITEBYTECODE"
-}
+} | {"SSL_CERT_FILE": os.devnull}
 """What a process gets: no option of the caller's. It may keep what it compiles, or each of the
-thousand commands of a run would compile the service again."""
+thousand commands of a run would compile the service again. It trusts none of the authorities of
+this machine: aiohttp reads all of them when it is imported, and no test connects to their sites."""
 
 
 class Server:

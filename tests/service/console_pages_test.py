@@ -41,6 +41,10 @@ async def test_a_browser_that_has_a_page_gets_304(fleet: Site) -> None:
     assert (again.status, again.body) == (304, b"")
 
 
+def without_times(html: bytes) -> bytes:
+    return re.sub(rb"<time.*?</time>", b"", html)
+
+
 async def test_a_page_is_compressed_for_a_browser_that_takes_it(fleet: Site) -> None:
     plain = await fleet.get(FLEET, Accept_Encoding="identity")
     async with fleet.client.get(
@@ -50,11 +54,8 @@ async def test_a_page_is_compressed_for_a_browser_that_takes_it(fleet: Site) -> 
     ) as response:
         assert response.headers["Content-Encoding"] == "gzip"
         assert response.headers["ETag"] != plain.headers["ETag"]
-        assert gzip.decompress(await response.read()) == plain.body
-
-
-def without_times(html: bytes) -> bytes:
-    return re.sub(rb"<time.*?</time>", b"", html)
+        whole = gzip.decompress(await response.read())
+        assert without_times(whole) == without_times(plain.body)
 
 
 async def test_a_part_is_a_piece_of_the_page(fleet: Site) -> None:

@@ -7,7 +7,7 @@ that another browser began (RFC 9700, 4.7).
 
 import hmac
 from http import HTTPStatus
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from aiohttp import web
@@ -22,7 +22,10 @@ from firmtrail.http import sessions as cookies
 from firmtrail.http.call import AnyCall, Call
 from firmtrail.http.callers import PUBLIC
 from firmtrail.http.errors import NotFound
-from firmtrail.http.oidc import NotSignedIn, OidcSignIn
+from firmtrail.http.sessions import NotSignedIn
+
+if TYPE_CHECKING:
+    from firmtrail.http.oidc import OidcSignIn
 
 BEGIN = f"{cookies.SIGN_IN}/oidc"
 BACK = f"{BEGIN}/back"
@@ -87,7 +90,7 @@ async def get_back(call: Call[BackQuery, None]) -> web.Response:
     return response
 
 
-async def _came_back(call: Call[BackQuery, None], oidc: OidcSignIn) -> web.Response:
+async def _came_back(call: Call[BackQuery, None], oidc: "OidcSignIn") -> web.Response:
     begun = cookies.begun(call.request, call.services.clients, Begun)
     if begun is None or not hmac.compare_digest(begun.state.encode(), call.query.state.encode()):
         return refused_page(call, HTTPStatus.BAD_REQUEST, NOT_BEGUN)
@@ -108,7 +111,7 @@ async def _came_back(call: Call[BackQuery, None], oidc: OidcSignIn) -> web.Respo
     return await signed_in(call, user.actor_id, begun.next)
 
 
-def _provider(call: AnyCall) -> OidcSignIn:
+def _provider(call: AnyCall) -> "OidcSignIn":
     if call.services.oidc is None:
         raise NotFound("People sign in with a password here.")
     return call.services.oidc
