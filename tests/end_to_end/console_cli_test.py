@@ -5,7 +5,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from tests.end_to_end.command import firmtrail
+from tests.end_to_end.command import in_process
 from tests.end_to_end.conftest import Serve
 
 DONE, COULD_NOT_RUN = 0, 2
@@ -32,14 +32,14 @@ def answered(url: str, fields: dict[str, str] | None = None, cookie: str = "") -
 
 def test_a_link_of_the_command_signs_in_once(serve: Serve, sqlite_url: str) -> None:
     database = sqlite_url
-    assert firmtrail(database, "project", "add", "acme").exit_code == DONE
-    no_admin = firmtrail(database, "console", "--no-browser")
+    assert in_process(database, "project", "add", "acme").exit_code == DONE
+    no_admin = in_process(database, "console", "--no-browser")
     assert no_admin.exit_code == COULD_NOT_RUN
     assert "there is no admin" in no_admin.said
     person = ("user", "add", "Boss@example.org", "--project", "acme", "--role", "admin")
-    assert firmtrail(database, *person).exit_code == DONE
+    assert in_process(database, *person).exit_code == DONE
     server = serve(database)
-    made = firmtrail(database, "console", "--no-browser", "--url", server.url)
+    made = in_process(database, "console", "--no-browser", "--url", server.url)
     assert made.exit_code == DONE
     link = made.out.strip()
     assert link.startswith(f"{server.url}/console/sign-in/link?code=")
@@ -60,11 +60,11 @@ def test_a_link_of_the_command_signs_in_once(serve: Serve, sqlite_url: str) -> N
     assert answered(f"{server.url}/console", cookie=as_cookie)[0] == 303
 
     second = ("user", "add", "two@example.org", "--project", "acme", "--role", "admin")
-    assert firmtrail(database, *second).exit_code == DONE
-    several = firmtrail(database, "console", "--no-browser")
+    assert in_process(database, *second).exit_code == DONE
+    several = in_process(database, "console", "--no-browser")
     assert (several.exit_code, "several admins" in several.said) == (COULD_NOT_RUN, True)
-    unknown = firmtrail(database, "console", "nobody@example.org", "--no-browser")
+    unknown = in_process(database, "console", "nobody@example.org", "--no-browser")
     assert unknown.exit_code == COULD_NOT_RUN
-    named = firmtrail(database, "console", "TWO@example.org", "--no-browser")
+    named = in_process(database, "console", "TWO@example.org", "--no-browser")
     assert named.exit_code == DONE
     assert named.out.startswith(f"{server.url}/console/sign-in/link?code=")

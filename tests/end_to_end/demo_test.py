@@ -9,7 +9,7 @@ import pytest
 
 from firmtrail.commands.demo import EMAIL
 from tests.end_to_end.cli_test import COULD_NOT_RUN, DONE, SEED, ask
-from tests.end_to_end.command import firmtrail
+from tests.end_to_end.command import firmtrail, in_process
 from tests.end_to_end.conftest import Serve
 
 
@@ -27,7 +27,7 @@ def test_the_demo_starts_again_on_its_own_database(serve: Serve, database_url: s
         assert ask(f"{server.url}/populate_database")[0] in {200, 429}
         assert ask(f"{server.url}/{SEED}&secret=ABC")[0] == 200
         add = ("user", "add", "new@example.org", "--project", "demo", "--role", "viewer")
-        assert firmtrail(database_url, *add).exit_code == DONE
+        assert in_process(database_url, *add).exit_code == DONE
         server.send(signal.SIGTERM)
         assert server.exit_code() == DONE
         server.start()
@@ -52,7 +52,7 @@ def test_the_demo_refuses_what_it_did_not_create(
     database_url: str, commands: list[tuple[str, ...]], named: str
 ) -> None:
     for each in commands:
-        assert firmtrail(database_url, *each).exit_code == DONE
+        assert in_process(database_url, *each).exit_code == DONE
     assert f"the database holds {named}, which the demo did not create" in refused(database_url)
     path = database_url.removeprefix("sqlite:///")
     if database_url.startswith("sqlite"):
@@ -64,7 +64,7 @@ def test_the_demo_refuses_what_it_did_not_create(
 
 def test_the_demo_refuses_a_database_with_another_project(serve: Serve, database_url: str) -> None:
     server = serve(database_url, "--demo")
-    assert firmtrail(database_url, "project", "add", "acme").exit_code == DONE
+    assert in_process(database_url, "project", "add", "acme").exit_code == DONE
     server.send(signal.SIGTERM)
     assert server.exit_code() == DONE
     assert "the project acme" in refused(database_url)
@@ -87,7 +87,7 @@ def test_the_demo_is_public_only_with_its_option(
 
 def test_a_database_that_the_demo_refuses_is_left_as_it_is(sqlite_url: str) -> None:
     path = Path(sqlite_url.removeprefix("sqlite:///"))
-    assert firmtrail(sqlite_url, "project", "add", "acme").exit_code == DONE
+    assert in_process(sqlite_url, "project", "add", "acme").exit_code == DONE
     with contextlib.closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '0003'")
     before = path.read_bytes()
