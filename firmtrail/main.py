@@ -5,7 +5,6 @@ package reads them. A command's module is imported when the command runs, so hel
 """
 
 import errno
-import importlib
 import re
 from pathlib import Path
 from typing import Any, get_args, override
@@ -72,8 +71,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        with collector.paused():
-            command = getattr(importlib.import_module(f"firmtrail.cli.{module}"), name)
+        command = getattr(collector.imported(f"firmtrail.cli.{module}"), name)
         assert isinstance(command, click.Command)
         return command
 

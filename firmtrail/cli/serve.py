@@ -8,10 +8,8 @@ import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -228,15 +226,10 @@ def serve(database: config.DatabaseUrl, /, **options: Any) -> None:
             environment.share_metrics(str(folder))  # before any import of prometheus_client
             serving = replace(serving, metrics_folder=folder)
         bound = stack.enter_context(_started(serving))
-        paths = _imported("sockets").paths_of(bound)
+        paths = collector.imported("firmtrail.cli.sockets").paths_of(bound)
         serving = replace(serving, proxy_sockets=paths)
         server = "server" if serving.workers == 1 else "workers"
-        _imported(server).serve(serving, bound)
-
-
-def _imported(name: str) -> ModuleType:
-    with collector.paused():
-        return import_module(f"firmtrail.cli.{name}")
+        collector.imported(f"firmtrail.cli.{server}").serve(serving, bound)
 
 
 def _serving(
@@ -332,7 +325,7 @@ def _is_loopback(host: str) -> bool:
 def _started(serving: config.Serving) -> Iterator[list[socket.socket]]:
     """Binds the server's sockets, and finds what else would keep it from starting, before anything
     is changed."""
-    opening = _imported("opening")
+    opening = collector.imported("firmtrail.cli.opening")
     with opening.listening(serving) as bound:
         if serving.tls is not None:
             opening.check_tls(serving.tls)
