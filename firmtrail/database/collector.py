@@ -12,8 +12,8 @@ them for cycles, every 2 000 objects by default, took a fifth of the time of a w
 
 
 def imported(name: str) -> ModuleType:
-    """Imports a module, and all that it needs, without searching for garbage meanwhile: the objects of
-    modules live until the end. Exempts all present objects from collection."""
+    """Imports a module, and all that it needs, without searching for garbage meanwhile: the objects
+    of modules live until the end. Exempts all present objects from collection."""
     if name in sys.modules:
         return sys.modules[name]
     gc.disable()
