@@ -142,20 +142,11 @@ def simulate(
         )
     kinds = {"--steer": is_steered, "--plan": is_planned, "--protocol": protocol is not None}
     _check([name for name, is_chosen in kinds.items() if is_chosen], devices, duration)
-    fail_percent = fail_percent or (PLANNED_FAIL_PERCENT if is_planned else FAIL_PERCENT)
-    if is_planned and fail_percent > plan_play.FAIL_PERCENT_MAX:
-        raise click.UsageError(
-            f"With --plan, --fail-percent is at most {plan_play.FAIL_PERCENT_MAX}."
-        )
-    plan = Plan(devices, rate, duration, fail_percent, seed or secrets.token_hex(4))
+    failing = _fail_percent(fail_percent, is_planned=is_planned)
+    plan = Plan(devices, rate, duration, failing, seed or secrets.token_hex(4))
     play = _play_of(is_steered=is_steered, is_planned=is_planned, protocol=protocol)
     tally, summary = loop.run(_simulate(play, plan, url=url, project=project, token=token))
-    if json:
-        output.show_json(summary)
-    else:
-        output.show_members(summary)
-    for difference in tally.shown:
-        click.echo(difference, err=json)
+    _show(tally, summary, json=json)
     if tally.differences:
         ctx.exit(output.FOUND_WRONG)
 
@@ -171,6 +162,17 @@ def _check(kinds: Sequence[str], devices: int, duration: int | None) -> None:
         raise click.UsageError(f"{kinds[0]} needs at least {DEVICES_MIN} devices.")
 
 
+def _fail_percent(given: int | None, *, is_planned: bool) -> int:
+    """Returns the percentage of installs that fail. Raises `UsageError` if a play of plans can't
+    have so many."""
+    percent = given or (PLANNED_FAIL_PERCENT if is_planned else FAIL_PERCENT)
+    if is_planned and percent > plan_play.FAIL_PERCENT_MAX:
+        raise click.UsageError(
+            f"With --plan, --fail-percent is at most {plan_play.FAIL_PERCENT_MAX}."
+        )
+    return percent
+
+
 def _play_of(*, is_steered: bool, is_planned: bool, protocol: str | None) -> Play:
     """Returns the simulation that the options choose."""
     if protocol is not None:
@@ -178,6 +180,16 @@ def _play_of(*, is_steered: bool, is_planned: bool, protocol: str | None) -> Pla
     if is_planned:
         return plan_play.play
     return steered_play.play if is_steered else _report
+
+
+def _show(tally: Tally, summary: dict[str, Any], *, json: bool) -> None:
+    """Shows the summary, and the differences that were found."""
+    if json:
+        output.show_json(summary)
+    else:
+        output.show_members(summary)
+    for difference in tally.shown:
+        click.echo(difference, err=json)
 
 
 async def _simulate(
