@@ -111,14 +111,12 @@ def services(
     """Returns the services of a database for handlers. `folder` holds an embedded database, and
     `metrics_folder` the metrics that the processes of a server share. `followings` run next to the
     publisher's. `archive` names the archive that one of them writes."""
-    metrics = Metrics(metrics_folder)
+    metrics = _metrics(recorder, metrics_folder)
     clients = Clients(trusted_proxies, proxy_sockets)
-    recorder.on_committed = metrics.work.committed
-    recorder.on_failed = metrics.work.failed
     is_alone, sender = folder is not None, Sender(AllowedTargets(webhooks_allow))
     deliverer = Deliverer(db, recorder, sender, metrics.count_delivery, is_alone=is_alone)
     builder = Builder(db, is_alone=is_alone, on_progress=metrics.count_rebuild_step)
-    own: list[Following[Any]] = [deliverer.following, TimeNotices(db, recorder).following]
+    notices = TimeNotices(db, recorder)
     return Services(
         db=db,
         recorder=recorder,
@@ -132,7 +130,7 @@ def services(
         readiness=Readiness(db, builder, folder=folder, publisher=publisher),
         builder=builder,
         publisher=publisher,
-        followings=[*([publisher.following] if publisher else []), *own, *followings],
+        followings=[*_own_followings(publisher, deliverer, notices), *followings],
         sender=sender,
         deliverer=deliverer,
         silence=Silence(db, recorder, access.seen),
@@ -142,6 +140,21 @@ def services(
         **_readers(db),
         **options,
     )
+
+
+def _metrics(recorder: Recorder, folder: Path | None) -> Metrics:
+    """Returns the metrics, which count the commits of this recorder."""
+    metrics = Metrics(folder)
+    recorder.on_committed = metrics.work.committed
+    recorder.on_failed = metrics.work.failed
+    return metrics
+
+
+def _own_followings(
+    publisher: Publisher | None, deliverer: Deliverer, notices: TimeNotices
+) -> list[Following[Any]]:
+    published = [publisher.following] if publisher else []
+    return [*published, deliverer.following, notices.following]
 
 
 class _Limits(TypedDict):
