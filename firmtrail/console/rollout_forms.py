@@ -15,8 +15,8 @@ from msgspec import Meta
 from firmtrail.console import filters
 from firmtrail.events.steering import PlanPhase
 from firmtrail.http.errors import Fault
+from firmtrail.rules.plan import PLAN_PHASES_MAX
 
-ROWS_MAX = 20
 ROWS_SPARE = 2
 """The empty rows that a form shows below those that are filled in."""
 
@@ -80,7 +80,7 @@ def row_name(name: str, row: int) -> str:
 
 def row_names() -> list[str]:
     """Returns the names of the fields of all rows."""
-    return [row_name(name, row) for row in range(ROWS_MAX) for name in ROW_FIELDS]
+    return [row_name(name, row) for row in range(PLAN_PHASES_MAX) for name in ROW_FIELDS]
 
 
 def struct_of(name: str, names: Iterable[str], base: type[msgspec.Struct]) -> type[msgspec.Struct]:
@@ -100,14 +100,14 @@ def asked_texts(query: Mapping[str, str], names: Iterable[str]) -> dict[str, str
 
 def rows_shown(texts: Texts) -> int:
     """Returns how many rows the form shows: some empty ones follow the last that is filled in."""
-    filled = [row for row in range(ROWS_MAX) if _is_filled(texts, row)]
-    return min(ROWS_MAX, max(filled, default=0) + 1 + ROWS_SPARE)
+    filled = [row for row in range(PLAN_PHASES_MAX) if _is_filled(texts, row)]
+    return min(PLAN_PHASES_MAX, max(filled, default=0) + 1 + ROWS_SPARE)
 
 
 def texts_of_phases(phases: Sequence[PlanPhase]) -> dict[str, str]:
     """Returns the fields that describe these phases."""
     texts: dict[str, str] = {}
-    for row, phase in enumerate(phases[:ROWS_MAX]):
+    for row, phase in enumerate(phases[:PLAN_PHASES_MAX]):
         after = "" if phase.after_s is None else filters.duration(phase.after_s * 1000)
         shown = {
             "percent": f"{phase.reach / 100:g}",
@@ -126,7 +126,7 @@ def _text(value: int | None) -> str:
 def read_plan(texts: Texts) -> ReadForm:
     """Reads the phases of a plan alone, as a body with the member `plan`."""
     form = _Form(texts)
-    rows = [row for row in range(ROWS_MAX) if _is_filled(texts, row)]
+    rows = [row for row in range(PLAN_PHASES_MAX) if _is_filled(texts, row)]
     body = {"plan": {"phases": [form.phase(row) for row in rows]}}
     return ReadForm(body, form.faults, rows)
 

@@ -5,7 +5,7 @@ costs the same.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,7 @@ from firmtrail.projections import device_current, rollouts
 from firmtrail.projections.rollouts import RolloutTexts
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.rules import phases
-from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at
 from firmtrail.webhooks import stored
 from firmtrail.webhooks.stored import DisabledWebhook
@@ -63,6 +63,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     webhook: str | None = None
 
 
+class _StuckRollout(NamedTuple):
+    rollout: RolloutState
+    at: PlanTime
+    since_ms: int
+
+
 async def notes(call: AnyCall) -> tuple[int, list[Note]]:
     """Returns the size of the log and the project's notes. While a view cannot be read, the notes
     say only that."""
@@ -100,7 +106,7 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
         found += [_pause(each, texts[each.id]) for each in paused[:ROLLOUTS_MAX]]
     waiting = sorted(_waiting(call, now.control), key=lambda each: -each.position)
     found += [_wait(each) for each in waiting[:ROLLOUTS_MAX]]
-    stuck = sorted(_stuck(call, now.control), key=lambda each: -each[0].position)
+    stuck = sorted(_stuck(call, now.control), key=lambda each: -each.rollout.position)
     found += [_stuck_in(*each) for each in stuck[:ROLLOUTS_MAX]]
     found += map(_disabled_webhook, await stored.disabled(now.reader, call.project))
     pending = await device_current.count_pending(now.reader, call.log_id, devices_max=PENDING_MAX)
@@ -112,8 +118,7 @@ async def _notes_of(call: AnyCall, now: ConsistentRead) -> list[Note]:
 def _paused(control: Control) -> Iterable[RolloutState]:
     """Yields the paused rollouts that can be resumed."""
     for each in control.rollouts.values():
-        is_over = each.version is not None and is_withdrawn(control, each.model, each.version)
-        if each.phase == "paused" and not is_over:
+        if each.phase == "paused" and not is_over(control, each):
             yield each
 
 
@@ -124,13 +129,13 @@ def _waiting(call: AnyCall, control: Control) -> Iterable[RolloutState]:
             yield each
 
 
-def _stuck(call: AnyCall, control: Control) -> Iterable[tuple[RolloutState, PlanTime]]:
+def _stuck(call: AnyCall, control: Control) -> Iterable[_StuckRollout]:
     """Yields the running rollouts whose phase waits for its condition for too long."""
     at = plan_time(call, control)
     for each in control.rollouts.values():
-        is_running = control.halt is None and phase_of(call, control, each) == "running"
-        if is_running and phases.stuck_since_ms(each, at) is not None:
-            yield each, at
+        since_ms = phases.stuck_since_ms(control, each, at.now_ms)
+        if since_ms is not None:
+            yield _StuckRollout(each, at, since_ms)
 
 
 async def _halted(call: AnyCall, now: ConsistentRead) -> Note:
@@ -174,10 +179,9 @@ def _wait(rollout: RolloutState) -> Note:
     )
 
 
-def _stuck_in(rollout: RolloutState, at: PlanTime) -> Note:
-    clock, since_ms = clock_at(rollout, at), phases.stuck_since_ms(rollout, at)
+def _stuck_in(rollout: RolloutState, at: PlanTime, since_ms: int) -> Note:
+    clock = clock_at(rollout, at)
     assert clock is not None, "only a rollout with a plan is stuck"
-    assert since_ms is not None, "the caller has found it stuck"
     phase = rollout.plan[clock.phase]
     return Note(
         kind="stuck",

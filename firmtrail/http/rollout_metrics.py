@@ -13,11 +13,10 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
 from firmtrail.rules import phases, rollout
-from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.rollout import LiveState, PlanTime, RolloutState
+from firmtrail.rules.control import Control
+from firmtrail.rules.plan import PLAN_PHASES_MAX
+from firmtrail.rules.rollout import LiveState, PlanTime
 
-PHASES_SHOWN = 20
-"""The phases that have a series each; all later ones, which only changed plans have, share one."""
 STATES: tuple[str, ...] = (*get_args(LiveState.__value__), "withdrawn")
 
 
@@ -28,20 +27,13 @@ def families(known: Iterable[Control], now_ms: int) -> list[Metric]:
     states, in_phase, stuck = Counter[str](), Counter[int](), 0
     for found, of in newest.values():
         at = PlanTime(now_ms, of.halts)
-        state = state_of(of, found, now_ms)
+        state = phases.state_in(of, found, now_ms)
         states[state] += 1
         clock = rollout.clock_at(found, at)
         if state == "running" and clock is not None:
-            in_phase[min(clock.phase, PHASES_SHOWN)] += 1
-            stuck += of.halt is None and phases.stuck_since_ms(found, at) is not None
+            in_phase[min(clock.phase, PLAN_PHASES_MAX)] += 1
+        stuck += phases.stuck_since_ms(of, found, now_ms) is not None
     return [*_counted(states, in_phase), _stuck(stuck)]
-
-
-def state_of(of: Control, found: RolloutState, now_ms: int) -> str:
-    """Returns the state of a rollout at this time, as its page shows it."""
-    state = rollout.state_at(found, now_ms)
-    is_over = found.version is not None and is_withdrawn(of, found.model, found.version)
-    return "withdrawn" if is_over and state != "aborted" else state
 
 
 def _counted(states: Counter[str], in_phase: Counter[int]) -> Iterable[Metric]:
@@ -56,12 +48,12 @@ def _counted(states: Counter[str], in_phase: Counter[int]) -> Iterable[Metric]:
     of_phase = GaugeMetricFamily(
         "firmtrail_rollouts_in_phase",
         "Number of running rollouts in each phase of their plans; more: in any phase after the "
-        f"{PHASES_SHOWN}th.",
+        f"{PLAN_PHASES_MAX}th.",
         labels=["phase"],
     )
-    for number in range(PHASES_SHOWN):
+    for number in range(PLAN_PHASES_MAX):
         of_phase.add_metric([str(number + 1)], in_phase[number])
-    of_phase.add_metric(["more"], in_phase[PHASES_SHOWN])
+    of_phase.add_metric(["more"], in_phase[PLAN_PHASES_MAX])
     return of_state, of_phase
 
 

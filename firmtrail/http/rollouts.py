@@ -9,9 +9,10 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.projections import device_offers
 from firmtrail.recording.recorder import LogCommand
-from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules import phases
+from firmtrail.rules.control import Control
 from firmtrail.rules.device import Refused
-from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at, state_at
+from firmtrail.rules.rollout import BUCKETS, RolloutState, reach_at
 
 
 class CommandMaker(Protocol):
@@ -49,11 +50,8 @@ def person_of(call: AnyCall) -> str:
 
 
 def phase_of(call: AnyCall, control: Control, found: RolloutState) -> str:
-    """Returns the state of a rollout, as the API names it."""
-    is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
-    if is_over and found.phase != "aborted":
-        return "withdrawn"
-    return state_at(found, call.services.access.now_ms())
+    """Returns the present state of a rollout, as the API names it."""
+    return phases.state_in(control, found, call.services.access.now_ms())
 
 
 def under_way(call: AnyCall, control: Control) -> Iterable[RolloutState]:

@@ -149,6 +149,11 @@ def is_withdrawn(control: Control, model: str, of: str) -> bool:
     return found is not None and found.is_withdrawn
 
 
+def is_over(control: Control, found: RolloutState) -> bool:
+    """Returns whether the release that the rollout leads to was withdrawn."""
+    return found.version is not None and is_withdrawn(control, found.model, found.version)
+
+
 def decide_rollout(control: Control, wanted: RolloutStarted) -> RolloutStarted:
     """Returns the event of the rollout. Raises `Refused` if there is no such release, or if it is
     withdrawn."""
@@ -244,7 +249,7 @@ def existing(control: Control, rollout_id: str) -> RolloutState:
 def commandable(control: Control, rollout_id: str) -> RolloutState:
     """Returns the rollout. Raises `Refused` if it takes no commands but abort."""
     found = existing(control, rollout_id)
-    if found.version is not None and is_withdrawn(control, found.model, found.version):
+    if found.version is not None and is_over(control, found):
         raise release.withdrawn(ReleaseKey(found.model, found.version))
     return found
 

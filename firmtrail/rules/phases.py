@@ -12,8 +12,11 @@ from msgspec.structs import replace
 from firmtrail.events.event import Recorded
 from firmtrail.events.steering import PlanPhase, RolloutPhaseMet
 from firmtrail.rules import plan, rollout
+from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.plan import PlanClock
-from firmtrail.rules.rollout import PlanTime, RolloutState
+from firmtrail.rules.rollout import LiveState, PlanTime, RolloutState
+
+type ShownState = LiveState | Literal["withdrawn"]
 
 FORECAST_MS = 100 * 366 * 86_400_000
 """Later than any plan ends: its phases are few, and each lasts a year at most."""
@@ -124,9 +127,28 @@ def stuck(phases: Sequence[PlanPhase], matching: int, begun: int = 0) -> list[st
     ]
 
 
-def stuck_since_ms(state: RolloutState, at: PlanTime) -> int | None:
+def state_in(control: Control, found: RolloutState, now_ms: int) -> ShownState:
+    """Returns the state of a rollout at this time, as the API names it: `withdrawn` if its release
+    was withdrawn before it was aborted."""
+    if is_over(control, found) and found.phase != "aborted":
+        return "withdrawn"
+    return rollout.state_at(found, now_ms)
+
+
+def is_offering(control: Control, found: RolloutState, now_ms: int) -> bool:
+    """Returns whether a rollout offers its release at this time: it runs, nothing is halted, and
+    its release was not withdrawn."""
+    return control.halt is None and state_in(control, found, now_ms) == "running"
+
+
+def stuck_since_ms(control: Control, found: RolloutState, now_ms: int) -> int | None:
     """Returns since when the present phase waits for its condition for too long. Returns None if it
-    does not, and for a rollout without a plan. The caller checks that the rollout is running."""
+    does not, if the rollout offers nothing now, and for a rollout without a plan."""
+    at = PlanTime(now_ms, control.halts)
+    return _late_since_ms(found, at) if is_offering(control, found, now_ms) else None
+
+
+def _late_since_ms(state: RolloutState, at: PlanTime) -> int | None:
     clock = rollout.clock_at(state, at)
     if clock is None or clock.is_met or clock.phase == len(state.plan) - 1:
         return None

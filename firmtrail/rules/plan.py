@@ -14,6 +14,13 @@ from typing import NamedTuple
 
 from firmtrail.events.steering import PlanPhase
 
+PLAN_PHASES_MAX = 20
+"""Limits the phases of one plan, as a person gives it."""
+
+ROLLOUT_PHASES_MAX = 100
+"""Limits the phases of a rollout in all: those that it began, and those that follow. It is higher
+than that of a plan, since a changed plan follows the phases that began."""
+
 
 class HaltedTime(NamedTuple):
     """Holds the time from which a project was halted, and the time at which the halt ended."""

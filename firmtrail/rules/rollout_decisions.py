@@ -16,7 +16,7 @@ from firmtrail.events.steering import (
 )
 from firmtrail.rules import plan
 from firmtrail.rules.device import Refused
-from firmtrail.rules.plan import PlanClock
+from firmtrail.rules.plan import ROLLOUT_PHASES_MAX, PlanClock
 from firmtrail.rules.rollout import (
     PlanTime,
     Recent,
@@ -26,9 +26,6 @@ from firmtrail.rules.rollout import (
     has_offered,
     reach_at,
 )
-
-PHASES_MAX = 100
-"""Limits the phases of a rollout in all: those that it began, and those that follow."""
 
 
 def decide_advance(rollout: RolloutState, reach: int | None, at: PlanTime) -> RolloutAdvanced:
@@ -85,8 +82,8 @@ def decide_plan_change(
 
 def _check_length(rollout: RolloutState, wanted: RolloutPlanChanged, at: PlanTime) -> None:
     now = replace(rollout, clock=clock_at(rollout, at))
-    if begun_phases(now, at.now_ms) + len(wanted.plan) > PHASES_MAX:
-        detail = f"A rollout has at most {PHASES_MAX} phases in all. Start another one."
+    if begun_phases(now, at.now_ms) + len(wanted.plan) > ROLLOUT_PHASES_MAX:
+        detail = f"A rollout has at most {ROLLOUT_PHASES_MAX} phases in all. Start another one."
         raise Refused("too_many_phases", detail)
 
 

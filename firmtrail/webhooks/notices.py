@@ -15,11 +15,10 @@ from firmtrail.eventstore import log
 from firmtrail.followers.following import Following
 from firmtrail.publishing.minimum_sizes import LogName
 from firmtrail.recording.recorder import Recorder
-from firmtrail.rules import plan
-from firmtrail.rules.control import Control, is_withdrawn
-from firmtrail.rules.phases import stuck_since_ms
+from firmtrail.rules import phases, plan
+from firmtrail.rules.control import Control
 from firmtrail.rules.plan import PlanClock
-from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at, state_at
+from firmtrail.rules.rollout import PlanTime, RolloutState, clock_at
 from firmtrail.webhooks import kept_notices
 from firmtrail.webhooks.kept_notices import NotifiedWebhook, WaitingNotice
 from firmtrail.webhooks.messages import LogPlace, NoticeOfTime
@@ -105,12 +104,11 @@ class TimeNotices:
 def found_in(control: Control, place: LogPlace, now_ms: int) -> Iterator[Found]:
     """Yields the notices that follow from the plans of rollouts at this time."""
     for each in control.rollouts.values():
-        is_over = each.version is not None and is_withdrawn(control, each.model, each.version)
-        is_running = state_at(each, now_ms) == "running" and control.halt is None
-        if each.plan and is_running and not is_over:
+        if each.plan and phases.is_offering(control, each, now_ms):
             at = PlanTime(now_ms, control.halts)
             yield from _begun(each, at, place)
-            yield from _stuck(each, at, place)
+            since_ms = phases.stuck_since_ms(control, each, now_ms)
+            yield from [] if since_ms is None else [_stuck(each, at, place, since_ms)]
 
 
 def _begun(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Found]:
@@ -124,12 +122,12 @@ def _begun(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Fou
             )
 
 
-def _stuck(rollout: RolloutState, at: PlanTime, place: LogPlace) -> Iterable[Found]:
-    clock, since_ms = clock_at(rollout, at), stuck_since_ms(rollout, at)
-    if clock is not None and since_ms is not None:
-        phase = rollout.plan[clock.phase]
-        wanted = {"installed_percent": phase.installed_percent, "min_reports": phase.min_reports}
-        yield _of(rollout, place, clock, "rollout_stuck", since_ms=since_ms, **wanted)
+def _stuck(rollout: RolloutState, at: PlanTime, place: LogPlace, since_ms: int) -> Found:
+    clock = clock_at(rollout, at)
+    assert clock is not None, "only a rollout with a plan is stuck"
+    phase = rollout.plan[clock.phase]
+    wanted = {"installed_percent": phase.installed_percent, "min_reports": phase.min_reports}
+    return _of(rollout, place, clock, "rollout_stuck", since_ms=since_ms, **wanted)
 
 
 def _of(

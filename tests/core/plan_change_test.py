@@ -17,7 +17,7 @@ from firmtrail.events.steering import (
     RolloutStarted,
 )
 from firmtrail.events.times import time_text
-from firmtrail.rules import phases, rollout, rollout_decisions
+from firmtrail.rules import phases, plan, rollout, rollout_decisions
 from firmtrail.rules.device import Refused
 from firmtrail.rules.rollout import PlanTime, RolloutState
 
@@ -112,7 +112,7 @@ def test_a_rollout_has_at_most_a_hundred_phases_with_those_that_it_began() -> No
     first = RolloutStarted("1.0.0", "m", 0, plan=(*began, PlanPhase(9_000)))
     state = rollout.started(Recorded(0, 0, "rollout/r", "k", "user/u_1", first))
     at = PlanTime(80 * STEP_MS)
-    assert rollout_decisions.PHASES_MAX == 100
+    assert plan.ROLLOUT_PHASES_MAX == 100
     fitting = RolloutPlanChanged(tuple(PlanPhase(1_000 + n) for n in range(19)))
     assert rollout_decisions.decide_plan_change(state, fitting, at) == fitting
     longer = RolloutPlanChanged((*fitting.plan, PlanPhase(10_000)))

@@ -22,7 +22,7 @@ from firmtrail.http.errors import NotFound
 from firmtrail.http.rollout_tries import plan_time
 from firmtrail.http.rollouts import CommandMaker, person_of, reach_of, rollout_of
 from firmtrail.recording.commit import Commit
-from firmtrail.rules.control import Control, is_withdrawn
+from firmtrail.rules.control import Control, is_over
 from firmtrail.rules.rollout import RolloutState
 from firmtrail.rules.rollout_decisions import decide_advance
 
@@ -103,9 +103,9 @@ def kind_of(call: AnyCall) -> str:
 
 def seen_of(control: Control, found: RolloutState) -> str:
     """Returns a text that changes with each order to the rollout."""
-    is_over = found.version is not None and is_withdrawn(control, found.model, found.version)
     plan = sha256(msgspec.json.encode(found.plan)).hexdigest()[:16]
-    return f"{is_over} {found.phase_position} {found.reach} {len(found.approved_by)} {plan}"
+    is_withdrawn = is_over(control, found)
+    return f"{is_withdrawn} {found.phase_position} {found.reach} {len(found.approved_by)} {plan}"
 
 
 class AdvanceTerms(NamedTuple):

@@ -12,9 +12,8 @@ from firmtrail.http.api.wire import StrictBody, TimeText, time_or_none
 from firmtrail.http.faults import BrokenRule, raise_if_broken
 from firmtrail.rules import phases, rollout, window
 from firmtrail.rules.phases import PhaseTimes
+from firmtrail.rules.plan import PLAN_PHASES_MAX
 from firmtrail.rules.rollout import PlanTime, RolloutState
-
-PHASES_MAX = 20
 
 type Percent = Annotated[
     float, Meta(ge=0, le=100, description="a percentage with two decimals at most")
@@ -43,7 +42,7 @@ class WantedPhase(StrictBody, frozen=True, kw_only=True):
 class WantedPlan(StrictBody, frozen=True, kw_only=True):
     """Describes the phases of a rollout; each reaches more devices than the one before."""
 
-    phases: Annotated[list[WantedPhase], Meta(min_length=1, max_length=PHASES_MAX)]
+    phases: Annotated[list[WantedPhase], Meta(min_length=1, max_length=PLAN_PHASES_MAX)]
 
     def __post_init__(self) -> None:
         raise_if_broken(_not_growing(self.phases))
