@@ -94,8 +94,21 @@ async def test_the_next_openings_of_a_window_are_drawn_before_the_start(fleet: S
     picture = html.partition('<svg class="chart openings"')[2].partition("</svg>")[0]
     assert picture.count('<rect class="age-0"') in {6, 7, 8}
     assert html.count("for 4\N{NO-BREAK SPACE}h") == 5
-    await set_up(fleet, model_windows={"m": {"cron": "0 3 * * *", "duration_s": 60}})
-    assert "The window of the project" in await tried(fleet, START)
+    assert ">Its window<" in html
+
+
+async def test_a_rollout_without_a_window_shows_whose_window_its_devices_go_by(
+    fleet: Site,
+) -> None:
+    night = {"cron": "0 3 * * *", "duration_s": 60}
+    assert "The window of" not in await tried(fleet, START)
+    await set_up(fleet, window=night)
+    assert ">The window of the project<" in await tried(fleet, START)
+    await set_up(fleet, model_windows={"m": night})
+    assert ">The window of the model m<" in await tried(fleet, START)
+    await set_up(fleet, cohort_windows={"lab": night})
+    assert ">The window of the cohort lab<" in await tried(fleet, {**START, "cohort": "lab"})
+    assert ">The window of the model m<" in await tried(fleet, START)
 
 
 async def test_a_rollout_that_needs_approval_says_so_before_it_starts(fleet: Site) -> None:

@@ -61,9 +61,10 @@ class Tried(NamedTuple):
     reached: int
     steps: list[PlanStep]
     warnings: list[str]
-    window: Window | None
-    """The window of its own, or that of its model or the project."""
     picture: OpeningsPicture | None
+    """The openings of the window that its offers wait for, if there is one."""
+    picture_title: str
+    """Says whose window that is."""
 
 
 def routes(resource: StartResource) -> tuple[Route, ...]:
@@ -165,23 +166,28 @@ async def _tried(call: AnyCall, now: ConsistentRead, wanted: RolloutStarted) -> 
     found = unstarted(call, control.decide_rollout(now.control, approved))
     counts, at = await counts_of(call, now, found), plan_time(call, now.control)
     reach = found.plan[-1].reach if found.plan else found.reach
-    window = found.window_times or _usual_window(now.control, found)
+    title, window = _window_of(now.control, found)
     return Tried(
         wanted,
         counts,
         counts.matching * reach // rollout.BUCKETS,
         expected_steps(found, at),
         phases.stuck(found.plan, counts.matching),
-        window,
         openings.picture(window, at.now_ms) if window else None,
+        title,
     )
 
 
-def _usual_window(now: Control, found: RolloutState) -> Window | None:
-    """Returns the window of a rollout that names none. A cohort of some devices may have another
-    one."""
-    of_cohort = now.settings.cohort_windows.get(found.cohort or "")
-    return of_cohort or now.settings.model_windows.get(found.model) or now.settings.window
+def _window_of(now: Control, found: RolloutState) -> tuple[str, Window | None]:
+    """Returns the window that counts for the devices of a rollout, and in words whose it is. If
+    the rollout names none, a cohort of some of its devices may have another one."""
+    if found.window_times is not None:
+        return "Its window", found.window_times
+    if of_cohort := now.settings.cohort_windows.get(found.cohort or ""):
+        return f"The window of the cohort {found.cohort}", of_cohort
+    if of_model := now.settings.model_windows.get(found.model):
+        return f"The window of the model {found.model}", of_model
+    return "The window of the project", now.settings.window
 
 
 def offerable(found: Control) -> list[ReleaseKey]:
