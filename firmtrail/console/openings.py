@@ -13,6 +13,7 @@ from firmtrail.rules.window import OpenTime
 DAYS = 7
 SOON_MS = 366 * 86_400_000
 """How far ahead openings are listed; the picture shows only the first days."""
+HOUR_MS = 3_600_000
 LISTED_MAX = 5
 LEFT, WIDTH, ROW = 150, 600, 30
 """The place of the hours in the picture, and the height of a day."""
@@ -35,7 +36,8 @@ class OpeningsDay(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """Says when an opening begins, in the clock of the window, and how long it lasts."""
+    """Says when an opening begins, in the clock of the window, and how long it lasts; "now" and
+    "more than" stand for those that a search of bounded length does not find."""
 
     begins: str
     lasts: str
@@ -56,11 +58,11 @@ def picture(window: Window, now_ms: int) -> OpeningsPicture:
     """Returns the picture of the days from today on, in the zone of the window."""
     zone = rules.zone_of(window, None)
     midnights = _midnights(now_ms, zone)
-    open_times = list(rules.open_times(window, zone, midnights[0], midnights[-1]))
+    open_times = _open_times(window, zone, midnights, now_ms)
     return OpeningsPicture(
         [_day(n, midnights, open_times, zone) for n in range(DAYS)],
         [(LEFT + WIDTH * hour / 24, f"{hour:02}") for hour in HOURS],
-        _openings(window, zone, now_ms),
+        [_opening(each, zone, now_ms) for each in _coming(open_times, now_ms)[:LISTED_MAX]],
         zone,
         window.timezone == rules.DEVICE_ZONE,
     )
@@ -87,16 +89,34 @@ def _day(n: int, midnights: list[int], open_times: list[OpenTime], zone: str) ->
     return OpeningsDay(n * ROW, f"{day:%a} {day.day} {day:%b}", parts)
 
 
-def _openings(window: Window, zone: str, now_ms: int) -> list[Opening]:
-    found = []
-    for each in rules.open_times(window, zone, now_ms, now_ms + SOON_MS):
-        if each.ends_at_ms > now_ms:
-            begins = _local(each.begins_at_ms, zone)
-            lasts = filters.duration(each.ends_at_ms - each.begins_at_ms)
-            found.append(Opening(f"{begins:%a} {begins.day} {begins:%b} {begins:%H:%M}", lasts))
-        if len(found) == LISTED_MAX:
+def _open_times(window: Window, zone: str, midnights: list[int], now_ms: int) -> list[OpenTime]:
+    """Returns the open times of the picture, and after them those that are only listed."""
+    found: list[OpenTime] = []
+    for each in rules.open_times(window, zone, midnights[0], now_ms + SOON_MS):
+        is_shown = each.begins_at_ms < midnights[-1]
+        if not is_shown and len(_coming(found[-LISTED_MAX:], now_ms)) == LISTED_MAX:
             break
+        found.append(each)
     return found
+
+
+def _coming(open_times: list[OpenTime], now_ms: int) -> list[OpenTime]:
+    return [each for each in open_times if each.ends_at_ms > now_ms]
+
+
+def _opening(found: OpenTime, zone: str, now_ms: int) -> Opening:
+    if found.is_cut:
+        is_now = found.begins_at_ms <= now_ms
+        hours = (found.ends_at_ms - max(now_ms if is_now else 0, found.begins_at_ms)) // HOUR_MS
+        lasts = f"more than {filters.duration(hours * HOUR_MS)}"
+        return Opening("now" if is_now else _moment(found.begins_at_ms, zone), lasts)
+    lasts = filters.duration(found.ends_at_ms - found.begins_at_ms)
+    return Opening(_moment(found.begins_at_ms, zone), lasts)
+
+
+def _moment(at_ms: int, zone: str) -> str:
+    begins = _local(at_ms, zone)
+    return f"{begins:%a} {begins.day} {begins:%b} {begins:%H:%M}"
 
 
 def _local(at_ms: int, zone: str) -> datetime:

@@ -18,8 +18,8 @@ from firmtrail.events.steering import Window
 DEVICE_ZONE = "device"
 """The zone of a window that opens by each device's own clock."""
 
-OPENINGS_MAX = 500
-"""Limits the openings that `open_times` looks at."""
+OPENINGS_MAX = 15 * 24 * 60
+"""Limits the openings that `open_times` looks at: enough for 14 days with one each minute."""
 
 TIMEZONE = "timezone"
 """The attribute in which a device says its time zone, for windows that open by its clock."""
@@ -33,6 +33,8 @@ class OpenTime(NamedTuple):
 
     begins_at_ms: int
     ends_at_ms: int
+    is_cut: bool = False
+    """Whether it lasts longer: openings after `ends_at_ms` or at it were not looked at."""
 
 
 def fault_of(window: Window) -> tuple[str, str] | None:
@@ -77,34 +79,34 @@ def next_opening(window: Window, zone: str, after_ms: int) -> int | None:
 
 def open_times(window: Window, zone: str, begin_ms: int, end_ms: int) -> Iterator[OpenTime]:
     """Yields when the window is open, of the times that begin before `end_ms` and end after
-    `begin_ms`. Openings that overlap are one time. At most `OPENINGS_MAX` openings are looked
-    at."""
+    `begin_ms`. Openings that overlap are one time. Only the last time may be cut: no opening from
+    `end_ms` on is looked at, and none after the first `OPENINGS_MAX`."""
     length_ms = window.duration_s * 1000
     found: OpenTime | None = None
-    for opening in _openings(window, zone, begin_ms - length_ms, end_ms):
-        if found is not None and opening <= found.ends_at_ms:
+    after_minute = (begin_ms - length_ms) // _MINUTE_MS
+    for number, opening in enumerate(_openings(window.cron, zone, after_minute)):
+        is_end = opening >= end_ms or number == OPENINGS_MAX
+        if found is None or opening > found.ends_at_ms:
+            if found is not None:
+                yield found
+            found = None if is_end else OpenTime(opening, opening + length_ms)
+        elif is_end:
+            found = found._replace(is_cut=True)
+        else:
             found = found._replace(ends_at_ms=opening + length_ms)
-            continue
-        if found is not None:
-            yield found
-        found = OpenTime(opening, opening + length_ms)
+        if is_end:
+            break
     if found is not None:
         yield found
 
 
-def _openings(window: Window, zone: str, after_ms: int, end_ms: int) -> Iterator[int]:
-    for _ in range(OPENINGS_MAX):
-        opening = next_opening(window, zone, after_ms)
-        if opening is None or opening >= end_ms:
-            return
-        yield opening
-        after_ms = opening
-
-
 @lru_cache(maxsize=4096)
 def _opening(cron: str, zone: str, after_minute: int) -> int | None:
+    return next(_openings(cron, zone, after_minute), None)
+
+
+def _openings(cron: str, zone: str, after_minute: int) -> Iterator[int]:
+    """Yields the openings after this minute, until there is none within 50 years."""
     after = (_EPOCH + timedelta(minutes=after_minute)).astimezone(ZoneInfo(zone))
-    found = next(CronSim(cron, after), None)
-    if found is None:
-        return None
-    return (found.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+    for found in CronSim(cron, after):
+        yield (found.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)

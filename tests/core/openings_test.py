@@ -1,5 +1,8 @@
 """Tests the times at which a window is open, and the picture of its next openings."""
 
+import re
+
+from firmtrail.console import filters
 from firmtrail.console.openings import LEFT, WIDTH, picture
 from firmtrail.events.steering import Window
 from firmtrail.events.times import time_ms, time_text
@@ -11,7 +14,7 @@ NOW = time_ms("2025-03-28T12:00:00Z")
 
 def open_times(found: Window, begin: str, end: str) -> list[tuple[str, str]]:
     times = window.open_times(found, found.timezone, time_ms(begin), time_ms(end))
-    return [(time_text(first)[5:16], time_text(last)[5:16]) for first, last in times]
+    return [(time_text(first)[5:16], time_text(last)[5:16]) for first, last, _ in times]
 
 
 def test_openings_that_overlap_are_one_time() -> None:
@@ -29,10 +32,41 @@ def test_a_time_that_is_open_already_began_before() -> None:
     ]
 
 
-def test_a_window_that_never_closes_costs_a_bounded_number_of_openings() -> None:
+def test_a_window_that_never_closes_is_cut_after_a_bounded_number_of_openings() -> None:
     always = Window("* * * * *", 60, "UTC")
-    [(_, last)] = open_times(always, "2025-03-01T00:00:00Z", "2026-03-01T00:00:00Z")
-    assert last == "03-01T08:20"
+    begin_ms, end_ms = time_ms("2025-03-01T00:00:00Z"), time_ms("2026-03-01T00:00:00Z")
+    [found] = window.open_times(always, "UTC", begin_ms, end_ms)
+    assert found == (begin_ms, begin_ms + window.OPENINGS_MAX * 60_000, True)
+
+
+def test_a_time_is_cut_where_the_search_ends_only_if_it_lasts_longer() -> None:
+    night = Window("0 22 * * *", 4 * 3600, "UTC")
+    begin_ms, end_ms = time_ms("2025-03-01T00:00:00Z"), time_ms("2025-03-01T23:00:00Z")
+    assert [each.is_cut for each in window.open_times(night, "UTC", begin_ms, end_ms)] == [
+        False
+    ] * 2
+    hourly = Window("0 * * * *", 3600, "UTC")
+    assert [each.is_cut for each in window.open_times(hourly, "UTC", begin_ms, end_ms)] == [True]
+
+
+def test_a_window_that_opens_each_minute_for_a_week_is_drawn_to_the_end_of_the_picture() -> None:
+    for cron, seconds in (("* * * * *", 3600), ("* * * * *", 7 * 86_400), ("*/10 * * * *", 600)):
+        shown = picture(Window(cron, seconds, "Europe/Berlin"), NOW)
+        assert [[part.width for part in day.parts] for day in shown.days] == [[WIDTH]] * 7
+        [now] = shown.openings
+        assert now.begins == "now"
+        days = re.fullmatch(r"more than (\d+)\u202f?.*", now.lasts)
+        assert days is not None
+        assert int(days[1]) >= 7
+
+
+def test_a_window_that_opens_often_is_drawn_on_every_day() -> None:
+    shown = picture(Window("*/10 * * * *", 300, "UTC"), NOW)
+    assert [len(day.parts) for day in shown.days] == [144] * 7
+    assert [each.begins for each in shown.openings] == [
+        f"Fri 28 Mar 12:{minute}" for minute in ("00", "10", "20", "30", "40")
+    ]
+    assert {each.lasts for each in shown.openings} == {filters.duration(300_000)}
 
 
 def test_the_picture_has_a_row_for_each_day_in_the_zone_of_the_window() -> None:
