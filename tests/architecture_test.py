@@ -1,6 +1,7 @@
 """Checks the imports between modules, and what may be used where. A new room needs a row."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -129,6 +130,15 @@ def test_a_layer_imports_only_what_its_row_names() -> None:
         for layer, module, name in ours
         if layer_of(name.removeprefix("firmtrail.")) not in {layer, *LAYERS[layer].split()}
     ]
+
+
+def test_pages_read_by_call_db_which_a_standby_may_answer() -> None:
+    others = re.compile(r"\bservices\.db\b(?!\.(transaction|scrub)\()")
+    assert {
+        module
+        for module, tree in MODULES.items()
+        if is_in(module, "console.pages") and others.search(ast.unparse(tree))
+    } == {"console.pages.sign_in_oidc"}  # a sign-in stays at the primary
 
 
 def test_no_layer_imports_a_later_one() -> None:

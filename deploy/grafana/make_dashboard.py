@@ -6,6 +6,7 @@ server.
 
 import json
 from collections.abc import Iterator
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -192,7 +193,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def panels() -> Iterator[dict[str, Any]]:
-    """Yields the panels, with a heading above each row."""
+    """Yields the panels below their headings, `PER_ROW` next to each other."""
     number = top = 0
     for heading, row in ROWS.items():
         number += 1
@@ -200,9 +201,10 @@ def panels() -> Iterator[dict[str, Any]]:
         yield {"id": number, "type": "row", "title": heading, "gridPos": place, "panels": []}
         for at, panel in enumerate(row):
             number += 1
-            place = {"x": WIDTH * at, "y": top + 1, "w": WIDTH, "h": HEIGHT}
+            down, right = divmod(at, PER_ROW)
+            place = {"x": WIDTH * right, "y": top + 1 + HEIGHT * down, "w": WIDTH, "h": HEIGHT}
             yield chart(number, panel, place)
-        top += HEIGHT + 1
+        top += 1 + HEIGHT * ceil(len(row) / PER_ROW)
 
 
 def chart(number: int, panel: Panel, place: dict[str, int]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ async def by_email(db: Database, email: str) -> Account | None:
     return _user(await db.read(Statement(_BY_EMAIL, (normal(email),))))
 
 
-async def by_id(db: Database, actor_id: str) -> Account | None:
+async def by_id(db: Reader, actor_id: str) -> Account | None:
     """Returns the user of this id, erased or not."""
     return _user(await db.read(Statement(_BY_ID, (actor_id,))))
 
@@ -152,7 +152,7 @@ async def names(db: Reader, actors: Iterable[str]) -> dict[str, str]:
     }
 
 
-async def role_of(db: Database, project: str, actor_id: str) -> Role | None:
+async def role_of(db: Reader, project: str, actor_id: str) -> Role | None:
     """Returns the user's role in the project; None if the user is not a member."""
     rows = await db.read(role(project, actor_id))
     return rows[0][0] if rows else None

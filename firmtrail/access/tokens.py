@@ -285,7 +285,7 @@ async def page_of_members(
 
 
 async def one_of_members(
-    db: Database, project: str, now_ms: int, token_id: str
+    db: Reader, project: str, now_ms: int, token_id: str
 ) -> MemberToken | None:
     """Returns the token or login of this id if it is one of those that `page_of_members` has."""
     rows = await db.read(Statement(_ONE_OF_MEMBERS, (project, now_ms, token_id)))

@@ -84,7 +84,7 @@ def row_names() -> list[str]:
 
 
 def struct_of(name: str, names: Iterable[str], base: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """Returns the type of a form or query with these fields besides those of `base`."""
+    """Returns the type of a form or query with these fields and those of `base`."""
     fields: list[tuple[str, Any, Any]] = [(each, FieldText, "") for each in names]
     return msgspec.defstruct(name, fields, bases=(base,), frozen=True, kw_only=True)
 
@@ -140,12 +140,12 @@ def read_start(texts: Texts) -> ReadForm:
         "cohort": texts["cohort"] or None,
         "tag": texts["tag"] or None,
         "start_at": _start_of(texts["start_at"]),
-        "window": form.group(
+        "window": _group(
             cron=texts["window_cron"] or None,
             duration_s=form.seconds("window_for"),
             timezone=texts["window_timezone"] or None,
         ),
-        "pause_if": form.group(
+        "pause_if": _group(
             failed_percent=form.whole("failed_percent"), min_reports=form.whole("failed_reports")
         ),
         "silent_after_s": form.seconds("silent_after"),
@@ -166,6 +166,11 @@ def _is_filled(texts: Texts, row: int) -> bool:
     return any(texts.get(row_name(name, row)) for name in ROW_FIELDS)
 
 
+def _group(**members: Any) -> dict[str, Any] | None:
+    """Returns the members that are given; None if there are none."""
+    return {name: each for name, each in members.items() if each is not None} or None
+
+
 class _Form:
     """Reads single fields, and collects what is wrong with their form."""
 
@@ -176,7 +181,7 @@ class _Form:
     def phase(self, row: int) -> dict[str, Any]:
         """Returns a phase; members of empty fields are not there."""
         names = {name: row_name(name, row) for name in ROW_FIELDS}
-        when = self.group(
+        when = _group(
             installed_percent=self.whole(names["installed"]),
             min_reports=self.whole(names["reports"]),
         )
@@ -186,10 +191,6 @@ class _Form:
             "when": when,
         }
         return {name: value for name, value in found.items() if value is not None}
-
-    def group(self, **members: Any) -> dict[str, Any] | None:
-        """Returns the members that are given; None if there are none."""
-        return {name: each for name, each in members.items() if each is not None} or None
 
     def whole(self, name: str) -> Any:
         return self._value(name, _whole, "is no whole number")

@@ -47,7 +47,7 @@ CONNECTIONS_MAX = 200
 """Limits the connections to receivers, for one process."""
 
 INTERIM_MAX = 10
-"""Limits the interim answers (1xx) to one request. A receiver without a reason sends none."""
+"""Limits the interim answers (1xx) to one request. No receiver has a reason to send one."""
 RECEIVE_BYTES = 8 * 1024
 """Limits what the kernel keeps of an answer (Linux takes twice as much), so the size of the parts
 that are read."""
@@ -203,13 +203,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
         return float(text[:10])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # from a number that no date has
         return 0
     return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 async def _excerpt(response: ClientResponse) -> str:
-    """Reads the beginning of the body. The connection of a longer one is closed."""
+    """Reads the beginning of the body. If there is more of it, the connection is closed."""
     read = b""
     while len(read) < EXCERPT_BYTES and (part := await response.content.read(EXCERPT_BYTES)):
         read += part

@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ DASHBOARD = DEPLOY / "grafana" / "firmtrail.json"
 EVERY_S = 15
 SAMPLES = 240
 """An hour of scrapes."""
+GRID_WIDTH = 24
+"""The columns of every dashboard in Grafana."""
 
 
 def run(*command: object, text: str = "") -> str:
@@ -59,6 +62,18 @@ def test_the_dashboard_is_what_its_script_makes(tmp_path: Path) -> None:
     made.unlink()
     run("python3", tmp_path / "make_dashboard.py")
     assert made.read_text() == DASHBOARD.read_text()
+
+
+def test_the_panels_of_the_dashboard_fit_into_the_grid_next_to_each_other() -> None:
+    places = [each["gridPos"] for each in msgspec.json.decode(DASHBOARD.read_bytes())["panels"]]
+    assert max(place["x"] + place["w"] for place in places) <= GRID_WIDTH
+    taken = Counter(
+        (place["x"] + right, place["y"] + down)
+        for place in places
+        for right in range(place["w"])
+        for down in range(place["h"])
+    )
+    assert set(taken.values()) == {1}
 
 
 @pytest.fixture

@@ -43,6 +43,11 @@ def test_retry_after_as_a_date_is_read() -> None:
     assert retry_after_s({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}) == 0
 
 
+@pytest.mark.parametrize("year", ["10000", "9" * 20, "9" * 5_000])
+def test_retry_after_in_no_year_of_the_calendar_asks_for_nothing(year: str) -> None:
+    assert retry_after_s({"Retry-After": f"Thu, 01 Jan {year} 00:00:00 GMT"}) == 0
+
+
 async def test_a_receiver_that_never_comes_to_its_answer_is_cut_off(
     site: Site, receiver: Receiver
 ) -> None:

@@ -70,7 +70,7 @@ async def post_role(call: Call[Any, RoleForm]) -> web.Response:
 async def get_member_removal(call: Call[PageQuery, None]) -> web.Response:
     """Ask whether to remove a member, and say what ends with the membership."""
     member = await _member(call)
-    count = await tokens.count(call.services.db, member.actor_id, call.project)
+    count = await tokens.count(call.db, member.actor_id, call.project)
     shown = member.email or member.actor_id
     asked = Confirmation(
         title="Remove a member",
@@ -141,7 +141,7 @@ async def get_token_end(call: Call[PageQuery, None]) -> web.Response:
 
 async def _whose(call: AnyCall) -> str:
     """Returns a sentence that names the token or login. Raises `NotFound`."""
-    token_id, db = call.path("id"), call.services.db
+    token_id, db = call.path("id"), call.db
     own = await tokens.one(db, str(call.caller.actor_id), call.project, token_id)
     if own is not None:
         return f"This is your token {own.name or 'without a name'}, which acts as {own.role}."
@@ -175,7 +175,7 @@ async def post_login_end(call: Call[Any, Any]) -> web.Response:
 
 async def _member(call: AnyCall) -> people.Membership:
     """Returns the member that the path names. Raises `NotFound`."""
-    db, actor_id = call.services.db, call.path("id")
+    db, actor_id = call.db, call.path("id")
     role, account = await people.role_of(db, call.project, actor_id), None
     if role is not None:
         account = await people.by_id(db, actor_id)

@@ -109,7 +109,7 @@ def seen_of(control: Control, found: RolloutState) -> str:
 
 
 class AdvanceTerms(NamedTuple):
-    """Holds what the page of an advance says and asks besides what the other orders do."""
+    """Holds what the page of an advance says and asks in addition to what the other orders do."""
 
     says: str
     fields: Sequence[FormField] = ()

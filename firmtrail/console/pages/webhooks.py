@@ -125,7 +125,7 @@ async def get_webhooks(call: Call[PageQuery, None]) -> web.Response:
 
 
 async def _listed(call: AnyCall, form: WebhookForm, faults: dict[str, str]) -> web.Response:
-    rows = await stored.page(call.services.db, call.project, after="", limit=WEBHOOKS_MAX)
+    rows = await stored.page(call.db, call.project, after="", limit=WEBHOOKS_MAX)
     return render.page(
         call,
         "webhooks.html",
@@ -154,7 +154,7 @@ async def _shown(
     *,
     before: int | None = None,
 ) -> web.Response:
-    db, key = call.services.db, (call.project, webhook.webhook_id)
+    db, key = call.db, (call.project, webhook.webhook_id)
     rows = await kept_deliveries.deliveries(
         db, key, before=NUMBER_MAX if before is None else before, limit=DELIVERIES_SHOWN_MAX + 1
     )
@@ -177,7 +177,7 @@ async def _shown(
 
 
 async def _found(call: AnyCall) -> Webhook:
-    found = await stored.one(call.services.db, call.project, call.path("id"))
+    found = await stored.one(call.db, call.project, call.path("id"))
     if found is None:
         raise NotFound("There is no such webhook.")
     return found
@@ -322,7 +322,7 @@ async def post_secret(call: Call[Any, ConfirmationForm]) -> web.Response:
 
 async def get_redelivery(call: Call[PageQuery, None]) -> web.Response:
     """Ask from which position everything is sent again."""
-    webhook, head = await _found(call), await log.head(call.services.db, call.log_id)
+    webhook, head = await _found(call), await log.head(call.db, call.log_id)
     lead = (
         f"Everything from a position of the log on is sent, again or for the first time. The log "
         f"has {head.size} events; its end skips what was not sent yet."
