@@ -115,7 +115,7 @@ def _answers(seen: health.Health) -> Check:
 def _webhooks(lag: stored.Lag) -> Check:
     if lag.failing_since_ms is not None:
         since = until_text(lag.failing_since_ms)
-        found = f"one fails since {since}: `firmtrail webhook list` names it and why"
+        found = f"one has failed since {since}: `firmtrail webhook list` names it and why"
         return Check("webhooks", "warn", found)
     found = f"{lag.webhooks} webhooks, {lag.disabled} of them disabled, {lag.events} events waiting"
     return Check("webhooks", "ok", found)

@@ -115,8 +115,8 @@ def _table(rows: Sequence[Mapping[str, Any]], styles: Mapping[str, str], *header
 
 
 def _print(table: Table) -> None:
-    """Prints a table in a frame if it fits on a terminal; otherwise without one, no blanks end its
-    lines, and a terminal wraps them."""
+    """Prints a table in a frame if it fits on a terminal. Otherwise the table has no frame, its
+    lines do not end with spaces, and a terminal wraps them."""
     wide, console = Console(highlight=False, width=WIDE), Console(highlight=False)
     if sys.stdout.isatty() and wide.measure(table).maximum <= console.width:
         console.print(table)

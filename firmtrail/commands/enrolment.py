@@ -116,8 +116,8 @@ def offer_key(name: str, key: str, joiner: Joiner) -> LogCommand[bool]:
 
 
 def alone_id(key: str) -> str:
-    """Returns the id of the event of a key that is offered without a token. It is the same whenever
-    the device gets this key offered, so whether that was so is one look-up."""
+    """Returns the id of the event of a key that is offered without a token. It is the same each
+    time that this key is offered for the device, so one look-up finds out whether it was."""
     return f"s.alone.{key}"
 
 
@@ -135,8 +135,8 @@ async def _waits_alone(commit: Commit, state: DeviceState) -> bool:
 
 
 async def _record_alone(commit: Commit, name: str, event: DeviceKeyOffered, actor: str) -> None:
-    """Records that a key was offered without a token. If it was once before, its event has the id
-    already, which still says so."""
+    """Records that a key was offered without a token. If the same key was offered so before, an
+    earlier event has the id of `alone_id` already, and the new event gets another one."""
     [found] = await commit.run(find_alone(commit.draft.log_id, name, event.key))
     event_id = None if found else alone_id(event.key)
     commit.draft.record(f"device/{name}", event, actor=actor, event_id=event_id)

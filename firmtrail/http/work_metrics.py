@@ -79,8 +79,8 @@ class WorkMetrics:
     def _add_standby(self) -> None:
         self._standby_lag = Gauge(
             "firmtrail_standby_lag_seconds",
-            "For how long the database has had something that the standby of --read-database had "
-            "not replayed; 0 without such a standby.",
+            "Seconds for which the database has had commits that the standby of --read-database "
+            "has not replayed; 0 without such a standby.",
             multiprocess_mode="livemax",
             registry=self._registry,
         )

@@ -2,9 +2,10 @@
 
 A row is a checkpoint that anybody may have seen. Rows are added only by the publisher
 (publisher.py); a log has at most one row of each size. A trigger of the table thins them out: of
-the checkpoints that are 4096 events old, only the last of each block of 256 events stays. It covers
-the others, and signing is deterministic: a caller that asks for a size whose row is gone gets the
-same note again. All other SQL on `checkpoints` is here.
+the checkpoints that are 4096 events old, only the last of each block of 256 events stays
+(docs/checkpoints.md names an exception). It covers the others, and signing is deterministic: a
+caller that asks for a size whose row is gone gets the same note again. All other SQL on
+`checkpoints` is here.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence

@@ -83,9 +83,10 @@ def is_given_up(
 
 def of_offer(report: ReportCommand, offers: Offers, control: Control) -> ReportCommand:
     """Returns the report with the version and the rollout of the offer that it names; `offers` are
-    those of its device. Raises `Refused` with `NOT_AT_WORK` if there is none, if the device is done
-    with it, or if it was made again since: then its status alone does not say what to record. The
-    same holds for an install where the version that runs next decides."""
+    those of its device. Raises `Refused` with `NOT_AT_WORK` if there is no such offer, if the
+    device is done with it, or if it was made again since: then the status alone does not say what
+    to record. Raises it too for an install in a project that waits for the version that the device
+    then runs."""
     named = offer.numbered(offers, report.offer or 0)
     is_at_work = named is not None and named.ordinal == report.offer and not named.is_over
     waits = report.awaits_version and control.settings.version_attribute is not None

@@ -34,7 +34,8 @@ class ReportCommand(msgspec.Struct, frozen=True, gc=False):
     offer: int | None = None
     """The number of the offer that it is about, from which its version follows (`of_offer`)."""
     awaits_version: bool = False
-    """Whether an install is none yet in a project where the version that runs next decides."""
+    """Whether an install does not count yet if the project waits for the version that the device
+    then runs."""
 
 
 class Claim(msgspec.Struct, frozen=True, gc=False):

@@ -245,7 +245,7 @@ class Lag(NamedTuple):
     """The entries that were not sent yet, over all enabled webhooks."""
     failing_since_ms: int | None
     waiting_since_ms: int | None
-    """The time of the oldest event that a webhook was not sent yet which does not fail."""
+    """The time of the oldest event that was not sent yet to a webhook that does not fail."""
 
 
 names_of = msgspec.json.Decoder(Names).decode

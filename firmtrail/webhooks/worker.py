@@ -3,9 +3,9 @@
 The position moves after the receiver has accepted a message, and is saved with the attempts, at
 most every `SAVE_S`. A crash repeats what was sent since then, and loses nothing. A failure is tried
 again after a moment, which hides a short fault; then the position is saved, the lease ends, and the
-next attempt is made after a pause that doubles up to an hour. A receiver that sends Retry-After is
-not tried before, or for an hour. A webhook that failed for a day, or whose receiver answers 410, is
-disabled.
+next attempt is made after a pause that doubles up to an hour. After an answer with Retry-After, it
+waits as long as the receiver asks, at most an hour. A webhook that failed for a day, or whose
+receiver answers 410, is disabled.
 """
 
 import asyncio
