@@ -14,14 +14,22 @@ no event covers: an erased e-mail address must not come back from a standby.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from time import monotonic
 
 import structlog
 
 from firmtrail.database.coalesce import Coalescer
-from firmtrail.database.database import Database, Reader, ReadSource, Row, Statement, Unavailable
+from firmtrail.database.database import (
+    Database,
+    NotAllowed,
+    Reader,
+    ReadSource,
+    Row,
+    Statement,
+    Unavailable,
+)
 
 WAIT_S = 0.5
 """Limits how long a read waits for the standby, before the primary answers."""
@@ -62,12 +70,29 @@ class NotItsStandby(Exception):
 
 
 async def check(primary: Database, standby: Database) -> None:
-    """Raises `NotItsStandby` if the standby does not copy the primary's database, or takes writes.
-    Raises `Unavailable` if one of them does not answer."""
-    if await primary.read(_IDENTITY) != await standby.read(_IDENTITY):
-        raise NotItsStandby("it is not a physical copy of the database that --database names")
-    if (await _place(standby, _REPLAYED)) is None:
-        raise NotItsStandby("it takes writes itself, so it does not follow the database")
+    """Raises `NotItsStandby` if the standby does not copy the primary's database, takes writes, or
+    can't be compared. Raises `Unavailable` if one of them does not answer."""
+    with _comparable():
+        if await primary.read(_IDENTITY) != await standby.read(_IDENTITY):
+            raise NotItsStandby("it is not a physical copy of the database that --database names")
+        replayed = await _place(standby, _REPLAYED)
+        if replayed is None:
+            raise NotItsStandby("it takes writes itself, so it does not follow the database")
+        committed = await _place(primary, _COMMITTED)
+        if committed is not None and replayed > committed:
+            raise NotItsStandby("it has replayed more than the database of --database wrote")
+
+
+@contextlib.contextmanager
+def _comparable() -> Iterator[None]:
+    """Raises `NotItsStandby` where a server refuses a function that the comparison needs."""
+    try:
+        yield
+    except NotAllowed as error:
+        raise NotItsStandby(
+            f"the two can't be compared ({error}): the role needs EXECUTE on pg_control_system(), "
+            "pg_current_wal_flush_lsn() and pg_last_wal_replay_lsn()"
+        ) from error
 
 
 async def lag_bytes(primary: Database, standby: Database) -> int:
@@ -96,6 +121,8 @@ class Standby:
         """The place that the standby is known to have replayed."""
         self._is_verified = False
         self._is_used = False
+        self._refused: str | None = None
+        """Why it is no standby of the primary, as last logged."""
         self._marks: deque[tuple[float, int]] = deque()
         """When the primary was at which place; without those that the standby has replayed."""
 
@@ -122,15 +149,29 @@ class Standby:
             _log.warning("the primary answers reads instead of the standby", reason=reason)
         self._is_used = self._is_verified = False
 
+    def _refuse(self, reason: str) -> None:
+        """Sends reads to the primary, and logs once why the standby can't answer them."""
+        if reason != self._refused:
+            _log.error("the standby can't answer reads", reason=reason)
+        self._refused = reason
+        self._is_used = self._is_verified = False
+
     async def run(self) -> None:
         """Measures the lag, and decides whether the standby is used, until it is cancelled."""
         while True:
             with contextlib.suppress(Unavailable):  # without a primary there is nothing to follow
-                [[committed]] = await self._committed.get(())
-                if committed is not None:
-                    self._marks.append((monotonic(), committed))
-                await self._observe()
+                try:
+                    await self._mark()
+                    await self._observe()
+                except NotItsStandby as error:
+                    self._refuse(str(error))
             await asyncio.sleep(OBSERVE_S)
+
+    async def _mark(self) -> None:
+        """Notes how far the primary is."""
+        committed = await _asked(self._committed)
+        if committed is not None:
+            self._marks.append((monotonic(), committed))
 
     async def _observe(self) -> None:
         """Asks the standby how far it is."""
@@ -140,7 +181,7 @@ class Standby:
                     await check(self.primary, self.standby)
                     self._is_verified = True
                 await self._look()
-        except (Unavailable, NotItsStandby, TimeoutError) as error:
+        except (Unavailable, TimeoutError) as error:
             self.failed(str(error) or "it does not answer")
         else:
             self._drop_marks()
@@ -152,11 +193,21 @@ class Standby:
         if not is_current and self._is_used:
             _log.warning("the primary answers reads", standby_lag_s=round(self.lag_s, 1))
         self._is_used = is_current
+        if is_current:
+            self._refused = None
 
     async def _catches_up(self) -> bool:
-        [[committed]] = await self._committed.get(())
-        if committed is None:  # the primary has become a standby; a read of it says so
-            return False
+        try:
+            committed = await _asked(self._committed)
+            if committed is None:  # the primary has become a standby; a read of it says so
+                return False
+            await self._follow_to(committed)
+        except NotItsStandby as error:
+            self._refuse(str(error))
+        return self._is_used
+
+    async def _follow_to(self, committed: int) -> None:
+        """Waits until the standby has replayed this place, or is no longer used."""
         try:
             async with asyncio.timeout(WAIT_S):
                 while self._reached < committed:
@@ -167,10 +218,9 @@ class Standby:
             self._use(is_current=False)
         except Unavailable as error:
             self.failed(str(error))
-        return self._is_used
 
     async def _look(self) -> None:
-        [[replayed]] = await self._replayed.get(())
+        replayed = await _asked(self._replayed)
         if replayed is None:
             raise Unavailable("it takes writes itself, so it no longer follows the primary")
         self._reached = replayed
@@ -180,6 +230,12 @@ class Standby:
             self._marks.popleft()
         if len(self._marks) > MARKS_MAX:  # after minutes, every second mark says enough
             self._marks = deque(list(self._marks)[::2])
+
+
+async def _asked(place: Coalescer[tuple[()]]) -> int | None:
+    with _comparable():
+        [[found]] = await place.get(())
+    return found if found is None else int(found)
 
 
 class StandbyReading:
@@ -196,40 +252,57 @@ class StandbyReading:
         try:
             return await source.read(statement)
         except Unavailable as error:
-            if not self._falls_back(error):
+            if source is self._standby.primary:
                 raise
+            self._fall_back(error)
         return await self._standby.primary.read(statement)
 
     def moment(self) -> AbstractAsyncContextManager[Reader]:
-        """Raises `StandbyFailed` if the standby fails inside the block."""
+        """Returns a reader that raises `StandbyFailed` if the standby fails inside the block."""
         return self._opened(lambda source: source.moment())
 
     def snapshot(self) -> AbstractAsyncContextManager[Reader]:
-        """Raises `StandbyFailed` if the standby fails inside the block."""
+        """Returns a reader that raises `StandbyFailed` if the standby fails inside the block."""
         return self._opened(lambda source: source.snapshot())
 
     @contextlib.asynccontextmanager
     async def _opened(
         self, open_reader: Callable[[ReadSource], AbstractAsyncContextManager[Reader]]
     ) -> AsyncIterator[Reader]:
-        source = await self._picked()
-        try:
-            async with open_reader(source) as reader:
-                yield reader
-        except Unavailable as error:
-            if self._falls_back(error):
-                raise StandbyFailed(str(error), error.retry_after_s) from error
-            raise
+        primary = self._standby.primary
+        async with contextlib.AsyncExitStack() as stack:
+            source = await self._picked()
+            try:
+                reader = await stack.enter_async_context(open_reader(source))
+            except Unavailable as error:
+                if source is primary:
+                    raise
+                self._fall_back(error)
+                source, reader = primary, await stack.enter_async_context(open_reader(primary))
+            yield reader if source is primary else _StandbyReader(reader, self._fall_back)
 
     async def _picked(self) -> ReadSource:
         if self._source is None:
             self._source = await self._standby.picked()
         return self._source
 
-    def _falls_back(self, error: Unavailable) -> bool:
-        """Returns whether the standby failed. From then on, the primary is read."""
-        if self._source is self._standby.primary:
-            return False
+    def _fall_back(self, error: Unavailable) -> None:
+        """Reads the primary from now on, since the standby failed."""
         self._source = self._standby.primary
         self._standby.failed(str(error))
-        return True
+
+
+class _StandbyReader:
+    """Reads one moment of the standby. Only its own reads raise `StandbyFailed`: another failure in
+    the block of a caller, such as that of a write to the primary, repeats nothing."""
+
+    def __init__(self, reader: Reader, failed: Callable[[Unavailable], None]) -> None:
+        self._reader = reader
+        self._failed = failed
+
+    async def read(self, statement: Statement) -> list[Row]:
+        try:
+            return await self._reader.read(statement)
+        except Unavailable as error:
+            self._failed(error)
+            raise StandbyFailed(str(error), error.retry_after_s) from error
