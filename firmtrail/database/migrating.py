@@ -5,15 +5,12 @@ alembic. Each back end makes its own; `schema/migrate.py` uses them.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 
 class Migrating(NamedTuple):
     """Describes the database that a migration changes."""
 
-    name: str
-    """Names the back end, which chooses between words of SQL that differ."""
     driver: str
     """The database and the driver, as SQLAlchemy names them: "sqlite+aiosqlite"."""
     path: str | None
@@ -27,6 +24,3 @@ class Migrating(NamedTuple):
     """A statement that begins each transaction: it limits the wait for a lock."""
     contended: tuple[str, ...] = ()
     """The SQLSTATEs of a transaction that waited too long for a lock, or met a deadlock."""
-    first: tuple[str, Path] | None = None
-    """The revision with which a back end begins that came later, and the file of SQL that makes the
-    schema of that revision in an empty database. None: it begins with the first revision."""

@@ -126,7 +126,6 @@ def migrating(dsn: str) -> Migrating:
     """Returns how a migration changes this database, while servers use it. It is connected to by
     `connect`, as SQLAlchemy has other names for the URL's options."""
     return Migrating(
-        "postgresql",
         "postgresql+asyncpg",
         None,
         {"async_creator": functools.partial(connect, dsn)},

@@ -40,7 +40,7 @@ def migrating(path: Path) -> Migrating:
     """Returns how a migration changes this file. With autocommit=False all of it is one
     transaction: otherwise sqlite3 commits each CREATE TABLE on its own."""
     options = {"connect_args": {"autocommit": False}}
-    return Migrating("sqlite", "sqlite+aiosqlite", str(path), options, is_alone=True)
+    return Migrating("sqlite+aiosqlite", str(path), options, is_alone=True)
 
 
 def has_wal_reset_bug(version: tuple[int, int, int]) -> bool:

@@ -88,7 +88,7 @@ async def sqlite_triggers(db: Database) -> list[str]:
         for text in migrations.statements(name, "sqlite")
         if (match := re.match(r"CREATE TRIGGER (\w+)", text))
     }
-    return differences(there, made)
+    return _differences(there, made)
 
 
 async def postgres_triggers(db: Database) -> list[str]:
@@ -97,7 +97,7 @@ async def postgres_triggers(db: Database) -> list[str]:
     bodies = _bodies()
     there = {name: _fires(name, bodies, *row) for name, *row in rows}
     made = dict.fromkeys(_POSTGRES_EXPECTED, "always, and refuses")
-    return differences(there, made)
+    return _differences(there, made)
 
 
 def _bodies() -> dict[str, str]:
@@ -137,7 +137,7 @@ def _unqualified(source: str) -> str:
     return _plain(source).replace("%1$I.", "")
 
 
-def differences(there: Mapping[str, str], made: Mapping[str, str]) -> list[str]:
+def _differences(there: Mapping[str, str], made: Mapping[str, str]) -> list[str]:
     """Returns how the triggers of a database differ from those that the migrations create. Both are
     texts by name."""
     return [

@@ -15,7 +15,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, event, inspect, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -164,7 +164,6 @@ def _migrate(connection: Connection, to: _Target) -> None:
     config.attributes["connection"] = connection
     config.attributes["progress"] = to.progress
     config.attributes["is_alone"] = to.database.is_alone
-    _begin(connection, to.database, config)
     try:
         command.upgrade(config, "head")
     except CommandError as error:
@@ -180,16 +179,6 @@ def _migrate(connection: Connection, to: _Target) -> None:
             _grant(connection, role, grants)
     if not to.database.is_alone:
         connection.commit()
-
-
-def _begin(connection: Connection, database: Migrating, config: Config) -> None:
-    """Makes, in an empty database, the schema of the revision with which its back end begins."""
-    if database.first is None or inspect(connection).has_table("alembic_version"):
-        return
-    revision, file = database.first
-    for statement in migrations.statements_of(file.read_text(), database.name):
-        connection.exec_driver_sql(statement)
-    command.stamp(config, revision)
 
 
 def _name_instance(connection: Connection, instance: str) -> None:

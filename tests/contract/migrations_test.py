@@ -5,7 +5,6 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
@@ -15,12 +14,11 @@ from firmtrail.access.reads import Read, Reads
 from firmtrail.audit import access_record
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.logs import AuditedLog
-from firmtrail.database import sqlite
 from firmtrail.database.database import NoSuchTable
 from firmtrail.eventstore import log, merkle, tree
 from firmtrail.recording.recorder import Recorder
 from firmtrail.schema.migrate import WrongInstance, migrate
-from firmtrail.schema.migrations import HEAD, access, is_usable, statements
+from firmtrail.schema.migrations import access, is_usable, statements
 from tests.contract.log_test import append
 from tests.contract.tree_test import subtrees_of
 from tests.databases import INSTANCE, migrating, new_log, opened, read
@@ -248,34 +246,3 @@ async def test_old_rows_of_the_access_record_become_one_chain(
             assert findings.kept == []
         sizes = await read(db, "SELECT size FROM access_heads ORDER BY project LIMIT 9")
         assert [size for [size] in sizes] == [7, 6]
-
-
-def whole_schema(path: Path) -> str:
-    """Returns the SQL that makes, in one go, what the migrations make in an empty SQLite file."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        dumped = [
-            text
-            for text in connection.iterdump()
-            if text.startswith(("CREATE ", "INSERT INTO"))
-            and not text.startswith(('INSERT INTO "alembic_version"', 'INSERT INTO "instance"'))
-        ]
-    return ";\n\n".join(text.removesuffix(";") for text in dumped)
-
-
-def schema_of(path: Path) -> list[Any]:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        text = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
-        return connection.execute(text).fetchall()
-
-
-async def test_a_back_end_may_begin_with_one_file_of_sql(tmp_path: Path) -> None:
-    made, file, path = tmp_path / "made.db", tmp_path / "whole.sql", tmp_path / "begun.db"
-    await migrate(sqlite.migrating(made), INSTANCE)
-    file.write_text(whole_schema(made))
-    begun = sqlite.migrating(path)._replace(first=(HEAD, file))
-    for _ in range(2):
-        await migrate(begun, INSTANCE)
-        assert schema_of(path) == schema_of(made)
-    async with opened(f"sqlite:///{path}") as db:
-        assert await is_usable(db)
-        assert (await append(db, await new_log(db), "a")).size == 1

@@ -1,7 +1,6 @@
 """Holds the versions of the schema: raw SQL in numbered files, for all back ends.
 
-alembic applies them (`migrate`). A back end that came later begins with one file, which makes the
-schema of its first revision (`Migrating.first`).
+alembic applies them (`migrate`).
 """
 
 from pathlib import Path
@@ -30,7 +29,7 @@ def statements_of(script: str, back_end: str) -> list[str]:
     Text sorts in byte order on SQLite by default, and on Postgres by COLLATE "C". A table whose
     rows are found only by their key is WITHOUT ROWID on SQLite: one tree instead of two.
     """
-    collation, without_rowid = _WORDS.get(back_end, ("", ""))
+    collation, without_rowid = _WORDS[back_end]
     script = script.replace("/*C*/", collation).replace("/*WITHOUT ROWID*/", without_rowid)
     lines = "\n".join(line for line in script.splitlines() if not line.startswith("--"))
     return [part.strip().removesuffix(";") for part in lines.split(";\n\n")]
