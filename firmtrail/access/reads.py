@@ -38,6 +38,9 @@ REMEMBERED_MAX = 10_000
 WAITING_MAX = 10_000
 BATCH_READS_MAX = 500
 DELETE_ROWS_MAX = 1_000
+"""The rows of a transaction."""
+DELETE_BATCHES_MAX = 100
+SCAN_ROWS = 10_000
 END_MS = 2**53
 """A time later than any record can have."""
 
@@ -139,19 +142,18 @@ WHERE access_heads.size > access_heads.sealed AND access_record.at_ms <= $1
 ORDER BY projects.log_id
 LIMIT 10000"""
 
-_OLD = """\
-SELECT coalesce(
-    (
-        SELECT min(seq)
-        FROM access_record
-        WHERE project = $1 AND seq >= 0 AND at_ms >= $2),
-    (
-        SELECT size
-        FROM access_heads
-        WHERE project = $1),
-    0)"""
+_FIRST_NEWER = """\
+SELECT min(seq)
+FROM access_record
+WHERE project = $1 AND seq >= $3 AND seq < $4 AND at_ms + 0 >= $2"""
+"""`at_ms + 0`: the rows are found by their positions. The index by time has all newer rows."""
 
-_FIRST = "SELECT coalesce(min(seq), 0) FROM access_record WHERE project = $1 AND seq >= 0"
+_FIRST = """\
+SELECT coalesce(min(seq), CAST($2 AS bigint))
+FROM access_record
+WHERE project = $1 AND seq >= 0"""
+
+_TRY_DELETE = "DELETE FROM access_record WHERE project = $1 AND seq < 0 AND seq > 0 RETURNING seq"
 
 _DELETE = """\
 DELETE FROM access_record
@@ -266,21 +268,39 @@ async def logs_to_seal(db: Database, before_ms: int) -> list[int]:
     return [log_id for [log_id] in await db.read(Statement(_TO_SEAL, (before_ms,)))]
 
 
-async def old(db: Database, project: str, before_ms: int) -> int:
-    """Returns how many rows come before the first that is not older than this time."""
-    [[rows]] = await db.read(Statement(_OLD, (project, before_ms)))
-    return int(rows)
+async def old(db: Database, project: str, before_ms: int, stop: int) -> int:
+    """Returns how many of the first `stop` rows come before the first that is not older than this
+    time. It looks at `SCAN_ROWS` at a time, as no index has both the position and the time."""
+    for start in range(await first(db, project, stop), stop, SCAN_ROWS):
+        place = (start, min(stop, start + SCAN_ROWS))
+        [[newer]] = await db.read(Statement(_FIRST_NEWER, (project, before_ms, *place)))
+        if newer is not None:
+            return int(newer)
+    return stop
+
+
+async def first(db: Database, project: str, stop: int) -> int:
+    """Returns the position of the project's first row that is there; `stop` if there is none."""
+    [[seq]] = await db.read(Statement(_FIRST, (project, stop)))
+    return int(seq)
+
+
+async def check_may_delete(db: Database, project: str) -> None:
+    """Raises `NotAllowed` if the role of the connection may not delete rows. Deletes none."""
+    async with db.transaction() as tx:
+        await tx.run(Statement(_TRY_DELETE, (project,)))
 
 
 async def delete(db: Database, project: str, size: int) -> int:
-    """Deletes the first `size` rows of the project's chain, a batch at a time, and returns how many
-    there were. A crash leaves the later ones. Raises `NotAllowed` before anything is deleted."""
-    [[first]] = await db.read(Statement(_FIRST, (project,)))
-    deleted = 0
-    for start in range(int(first), max(size, int(first) + 1), DELETE_ROWS_MAX):
-        stop = min(size, start + DELETE_ROWS_MAX)
+    """Deletes rows among the first `size` of the project's chain, the first ones first, and returns
+    how many: at most `DELETE_BATCHES_MAX` batches, of which each is a transaction. A crash leaves
+    the later ones."""
+    start = await first(db, project, size)
+    deleted, end = 0, min(size, start + DELETE_BATCHES_MAX * DELETE_ROWS_MAX)
+    for each in range(start, end, DELETE_ROWS_MAX):
+        stop = min(end, each + DELETE_ROWS_MAX)
         async with db.transaction() as tx:
-            [rows] = await tx.run(Statement(_DELETE, (project, start, stop)))
+            [rows] = await tx.run(Statement(_DELETE, (project, each, stop)))
         deleted += len(rows)
     return deleted
 

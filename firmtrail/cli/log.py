@@ -4,7 +4,7 @@ record."""
 import click
 
 from firmtrail import config
-from firmtrail.cli import local, remote
+from firmtrail.cli import local, loop, remote
 from firmtrail.cli.numbers import Whole
 from firmtrail.cli.output import note
 
@@ -68,9 +68,21 @@ def trim_access_record(database: config.DatabaseUrl, *, project: str, older_than
     PostgreSQL, --database must name the role that owns the tables. Take a copy before, with
     `firmtrail backup`, if the records have to be kept elsewhere.
     """
-    body = {"older_than_days": older_than_days}
-    done = local.post(database, f"/local/projects/{project}/access-record", body)
+    deleted, size = loop.run(_trimmed(database, project, older_than_days))
     note(
-        f"{done['deleted']} records of reads of project {project} were deleted. Of all that were "
-        f"ever recorded, the first {done['size']} are gone."
+        f"{deleted} records of reads of project {project} were deleted. Of all that were ever "
+        f"recorded, the first {size} are gone."
     )
+
+
+async def _trimmed(database: config.DatabaseUrl, project: str, days: int) -> tuple[int, int]:
+    """Asks until nothing more is deleted, since one request deletes a limited number. Returns how
+    many records were deleted, and how many of the first are gone."""
+    deleted = 0
+    async with local.service(database) as session:
+        while True:
+            path, body = f"/local/projects/{project}/access-record", {"older_than_days": days}
+            done = await local.ask(session, "POST", path, body)
+            deleted += done["deleted"]
+            if done["deleted"] == 0:
+                return deleted, done["size"]

@@ -51,13 +51,16 @@ class RecordedSizes(NamedTuple):
 
 
 async def trim(db: Database, recorder: Recorder, place: tuple[str, int], before_ms: int) -> Trimmed:
-    """Deletes the rows that are older than a time, up to the last seal that covers no newer row.
-    `place` is the project and its newest log. The log records it before a row is deleted; if this
-    ends in between, the next call deletes the rest. Raises `Refused` if the role of the connection
-    may not delete: on PostgreSQL only the owner of the tables may."""
+    """Deletes rows that are older than a time, up to the last seal that covers no newer row.
+    `place` is the project and its newest log. The log records it before a row is deleted.
+
+    One call deletes as many rows as `reads.delete` does: call it until it deletes none. If that
+    ends in between, the next call deletes more of the same rows, before it looks for others. Raises
+    `Refused` if the role of the connection may not delete: on PostgreSQL only the owner of the
+    tables may."""
     project, log_id = place
     try:
-        await reads.delete(db, project, 0)  # deletes nothing
+        await reads.check_may_delete(db, project)
     except NotAllowed as error:
         raise Refused(
             "not_the_owner",
@@ -65,11 +68,19 @@ async def trim(db: Database, recorder: Recorder, place: tuple[str, int], before_
             "the role that owns the tables.",
         ) from error
     known = await _recorded(db, project, log_id)
-    old = await reads.old(db, project, before_ms)
-    size = max([known.trimmed, *(each for each in known.seals if each <= old)])
-    if size > known.trimmed:
-        await recorder.act(log_id, _record_trim(size))
+    size = known.trimmed
+    if await reads.first(db, project, size) >= size:  # what was recorded before is done
+        size = await _covered(db, project, known, before_ms)
+        if size > known.trimmed:
+            await recorder.act(log_id, _record_trim(size))
     return Trimmed(size, await reads.delete(db, project, size))
+
+
+async def _covered(db: Database, project: str, known: RecordedSizes, before_ms: int) -> int:
+    """Returns the size of the last seal that covers no row of this time or later."""
+    later = [size for size in known.seals if size > known.trimmed]
+    old = await reads.old(db, project, before_ms, max(later)) if later else 0
+    return max([known.trimmed, *(size for size in later if size <= old)])
 
 
 def _record_trim(size: int) -> LogCommand[None]:

@@ -4,11 +4,12 @@ from itertools import count
 
 import pytest
 
+from firmtrail.access import reads as access_reads
 from firmtrail.access.reads import Read, Reads
 from firmtrail.audit import access_record, logs
 from firmtrail.audit.finding import Findings
 from firmtrail.commands.access_record import Trimmed, seal, trim
-from firmtrail.database.database import Database
+from firmtrail.database.database import Database, Statement
 from firmtrail.events.log import AccessRecordTrimmed
 from firmtrail.recording.commit import SYSTEM, Commit
 from firmtrail.recording.recorder import LogCommand, Recorder
@@ -19,6 +20,11 @@ from tests.postgres_server import PostgresServer
 
 PROJECT = "acme"
 DAY_MS = 86_400_000
+
+FETCHED = Statement("""\
+SELECT CAST(coalesce(sum(idx_tup_fetch + seq_tup_read), 0) AS bigint)
+FROM pg_stat_xact_user_tables
+WHERE relname = 'access_record'""")
 
 _numbers = count()
 
@@ -77,6 +83,21 @@ async def test_old_rows_go_up_to_the_last_seal_that_covers_only_them(
     await add(db, 12)
     assert await rows(db) == [11]
     assert await found(db) == []
+
+
+async def test_many_rows_are_found_and_deleted_in_parts(
+    db: Database, recorder: Recorder, log_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("SCAN_ROWS", 2), ("DELETE_ROWS_MAX", 2), ("DELETE_BATCHES_MAX", 2)):
+        monkeypatch.setattr(access_reads, name, value)
+    await filled(db, recorder, log_id)
+    for day, size, deleted in ((9, 7, 4), (99, 7, 3), (99, 9, 2), (99, 9, 0)):
+        assert await trimmed(db, recorder, log_id, day) == (size, deleted)
+        if deleted != 4:
+            assert await found(db) == []
+    assert await rows(db) == [9]
+    await write(db, "DELETE FROM access_record")
+    assert await trimmed(db, recorder, log_id, 99) == (9, 0)
 
 
 async def test_one_newer_row_keeps_all_rows_after_the_seal_before_it(
@@ -169,3 +190,25 @@ async def test_a_role_that_may_not_delete_is_refused_before_anything_is_recorded
         await recorder.close()
         assert await rows(db) == list(range(10))
         assert [size for [size] in await read(db, "SELECT size FROM log_heads")] == [3]
+
+
+async def test_a_search_for_old_rows_reads_only_their_part_of_the_chain(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the statistics are, and however many newer rows there are."""
+    monkeypatch.setattr(access_reads, "SCAN_ROWS", 100)
+    text = """INSERT INTO access_record (seq, project, at_ms, request_id, actor, path, asked)
+        SELECT n, 'acme', n / 4500, CAST(n AS text), 'u', '/events', '{}'
+        FROM generate_series(0, 4999) AS s(n)"""
+    async with opened(postgres_url) as db:
+        await write(db, text)
+        for statistics in ("SELECT 1", "ANALYZE access_record"):
+            await write(db, statistics)
+            for before_ms, stop in ((1, 300), (0, 300), (9, 300)):
+                async with db.transaction() as tx:
+                    arguments = ("acme", before_ms, 0, stop)
+                    newer = Statement(access_reads._FIRST_NEWER, arguments)
+                    [[before]], _, [[after]] = await tx.run(FETCHED, newer, FETCHED)
+                assert after - before <= stop
+        assert await access_reads.old(db, "acme", 1, 4999) == 4500
+        assert await access_reads.old(db, "acme", 2, 4999) == 4999

@@ -48,7 +48,8 @@ class TrimWanted(StrictBody, frozen=True, kw_only=True):
 
 
 class TrimmedRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Says how many rows are gone, of all that were ever recorded, and how many this deleted."""
+    """Says how many rows are gone, of all that were ever recorded, and how many this deleted; once
+    this is 0, no more can be deleted."""
 
     size: int
     deleted: int
@@ -88,7 +89,9 @@ def _shown(read: reads.Read) -> ReadRecord:
 
 
 async def post_local_trim(call: Call[Any, TrimWanted]) -> web.Response:
-    """Delete the old rows of the project's access record, as far as the log has sealed them."""
+    """Delete old rows of the project's access record, as far as the log has sealed them.
+
+    A request deletes a limited number of rows: ask again until none is deleted."""
     services = call.services
     before_ms = services.access.now_ms() - call.body.older_than_days * DAY_MS
     done = await trim(services.db, services.recorder, (call.project, call.log_id), before_ms)
