@@ -160,7 +160,7 @@ def server_metrics() -> str:
     present = ProcessState(
         ready=True, refused_logs=0, publishing=True, checkpoints_up=True, artifacts_up=True
     )
-    rollouts = text_of(rollout_metrics.families([], 0))
+    rollouts = text_of(rollout_metrics.families(rollout_metrics.RolloutCounts()))
     return metrics((Metrics().text(present) + rollouts + sums).decode())
 
 

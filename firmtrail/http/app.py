@@ -38,6 +38,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Bounds, Gate, bounds
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.rollout_metrics import RolloutTotals
 from firmtrail.http.route import Route, ShowsProblem
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
@@ -136,6 +137,7 @@ def services(
         silence=Silence(db, recorder, access.seen),
         stores=Stores(publisher, options.get("artifacts")),
         outdated=FleetTotals(db, archive),
+        rollouts=RolloutTotals(db, recorder.controls),
         **_limits(streams_max),
         **_readers(db),
         **options,
@@ -308,6 +310,7 @@ async def _tasks(app: web.Application) -> AsyncIterator[None]:
     await services.deliverer.close()
     await services.sender.close()
     await services.outdated.close()
+    await services.rollouts.close()
     with contextlib.suppress(Unavailable):  # these times are a convenience, not worth a failed exit
         await services.access.seen.flush()
 

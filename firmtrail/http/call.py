@@ -27,6 +27,7 @@ from firmtrail.http.fleet_metrics import FleetTotals
 from firmtrail.http.gate import Gate
 from firmtrail.http.health import Readiness
 from firmtrail.http.metrics import Metrics
+from firmtrail.http.rollout_metrics import RolloutTotals
 from firmtrail.http.shared_reads import SharedReads
 from firmtrail.http.stores import Stores
 from firmtrail.http.trace_context import Traces
@@ -128,6 +129,7 @@ class Services:
     gate: Gate
     metrics: Metrics
     outdated: FleetTotals
+    rollouts: RolloutTotals
     devices: Coalescer[tuple[int, str]]
     """Reads a device's row of the view; concurrent reads share one query."""
     histories: Coalescer[Any]

@@ -35,11 +35,6 @@ class Controls:
         """Returns the `Control` that this process saw last, if any."""
         return self._known.get(log_id)
 
-    def all_known(self) -> list[Control]:
-        """Returns the `Control` that this process saw last of each log, the newer of two logs
-        last."""
-        return [self._known[log_id] for log_id in sorted(self._known)]
-
     def publish(self, log_id: int, newest: Control) -> None:
         """Caches the `Control` after a commit that has returned."""
         before = self._known.get(log_id)

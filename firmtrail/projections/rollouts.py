@@ -124,6 +124,26 @@ WHERE log_heads.closed = 0
     AND rollout.phase <> 'aborted'
 ORDER BY log_heads.log_id, rollout.rollout"""
 
+_EVERYWHERE = f"""\
+SELECT log_heads.log_id, log_heads.control_count
+FROM log_heads
+WHERE log_heads.closed = 0
+    AND EXISTS (
+        SELECT 1
+        FROM rollouts AS rollout
+        WHERE rollout.log_id = log_heads.log_id
+            AND rollout.generation = {generation_of(NAME, "log_heads.log_id")}
+    )
+ORDER BY log_heads.log_id DESC
+LIMIT $1"""
+
+
+class SteeredLog(NamedTuple):
+    """Names the newest log of a project with rollouts, and counts its control events."""
+
+    log_id: int
+    control_count: int
+
 
 class WaitingRollout(NamedTuple):
     """Names a rollout that waits a limited time for the devices to which it was offered."""
@@ -175,6 +195,11 @@ def save(
 async def waiting(db: Database) -> list[WaitingRollout]:
     """Returns the rollouts of all projects' newest logs that count silent devices as failed."""
     return [WaitingRollout(*row) for row in await db.read(Statement(_WATCHED))]
+
+
+async def everywhere(db: Database, limit: int) -> list[SteeredLog]:
+    """Returns the newest logs of the projects that have had a rollout, the newest log first."""
+    return [SteeredLog(*row) for row in await db.read(Statement(_EVERYWHERE, (limit,)))]
 
 
 async def texts(db: Reader, log_id: int) -> tuple[int, dict[str, RolloutTexts]]:

@@ -264,6 +264,7 @@ LIVE_READS: dict[str, tuple[Read, int]] = {  # name -> the read, and how many de
     "releases": (lambda db, log_id: db.read(releases.load_with_texts(log_id)), 1),
     "releases of all projects": (lambda db, _: releases.everywhere(db), 1),
     "rollouts": (rollouts.texts, 1),
+    "projects with rollouts": (lambda db, _: rollouts.everywhere(db, 100), 1),
     "the failures of a rollout": (
         lambda db, log_id: rollout_failures.newest(db, log_id, FAILED_ROLLOUT),
         rollout_failures.FAILURES_MAX // 10,

@@ -15,12 +15,12 @@ import msgspec
 from aiohttp import web
 
 from firmtrail import __version__
-from firmtrail.http import openapi, respond, rollout_metrics, work_state
+from firmtrail.http import openapi, respond, work_state
 from firmtrail.http.api.rows import TEXT, read, resource
 from firmtrail.http.call import AnyCall
 from firmtrail.http.callers import PUBLIC
 from firmtrail.http.errors import NotFound, ServiceUnavailable
-from firmtrail.http.metrics import CONTENT_TYPE, ProcessState, text_of
+from firmtrail.http.metrics import CONTENT_TYPE, ProcessState
 from firmtrail.recording.commit import until_text
 
 NOT_READY_RETRY_AFTER_S = 5
@@ -109,9 +109,11 @@ async def get_metrics(call: AnyCall) -> web.Response:
     headers = {"Content-Type": CONTENT_TYPE, **respond.NO_STORE}
     call.services.gate.observe()
     work_state.observe(call.services)
-    present, outdated = await asyncio.gather(_present(call), call.services.outdated.text())
-    known, now_ms = call.services.recorder.controls.all_known(), call.services.access.now_ms()
-    rollouts = text_of(rollout_metrics.families(known, now_ms))
+    present, rollouts, outdated = await asyncio.gather(
+        _present(call),
+        call.services.rollouts.text(call.services.access.now_ms()),
+        call.services.outdated.text(),
+    )
     body = call.services.metrics.text(present) + rollouts + outdated
     return web.Response(body=body, headers=headers)
 
