@@ -49,8 +49,17 @@ def key_lines(given: str | None) -> list[str]:
         try:
             read_key_line(line)
         except BadNote as error:
-            raise CouldNotRun(f"--key {given}: {error}.") from error
+            raise CouldNotRun(_bad_key(given, error)) from error
     return lines
+
+
+def _bad_key(given: str, error: BadNote) -> str:
+    if Path(given).exists() or "+" in given:
+        return f"--key {given}: {error}."
+    return (
+        f"--key {given}: there is no such file, and it is not a verifier key line "
+        "(NAME+ID+KEY) itself."
+    )
 
 
 async def trusted(database: config.DatabaseUrl, key: str | None, since: Path | None) -> Trusted:

@@ -85,7 +85,8 @@ def _no_log(source: Source, missing: str) -> str:
     if isinstance(source, DirectorySource | ArchiveSource):
         return (
             f"{source} contains no log, because it has no file {missing}: name a folder that "
-            "`firmtrail audit export` wrote, or a project's folder in an archive."
+            "`firmtrail audit export` wrote, or a project's folder in an archive. An archive has a "
+            "log from its first 256 events on."
         )
     return (
         f"There is no log at {source}, because {missing} is missing there: --url must name a log, "

@@ -130,6 +130,12 @@ def test_a_place_without_an_archive_is_named(
     where = str(tmp_path) if kind == "folder" else f"s3://{BUCKET}/none"
     done = in_process(sqlite_url, "audit", "verify", where)
     assert (done.exit_code, "contains no log" in done.said) == (COULD_NOT_RUN, True), done.said
+    assert "256 events" in done.said
+
+
+def test_a_key_that_is_neither_a_line_nor_a_file_is_named(sqlite_url: str, tmp_path: Path) -> None:
+    done = in_process(sqlite_url, "audit", "verify", str(tmp_path), "--key", "nokey")
+    assert (done.exit_code, "there is no such file" in done.said) == (COULD_NOT_RUN, True)
 
 
 def test_the_doctor_names_an_archive_that_can_not_be_written(
