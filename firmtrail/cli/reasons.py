@@ -49,6 +49,7 @@ _HINTS = {
     "tokens": "`firmtrail token list` lists the tokens",
     "too_many_requests": "wait a minute, and try again",
     "unavailable": "try again in a moment",
+    "webhooks": "`firmtrail webhook list` lists the webhooks",
     "unknown_release": "`firmtrail release add` adds it",
 }
 """Advice on the next step, by a problem's code; if something does not exist, by its kind."""

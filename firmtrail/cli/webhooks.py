@@ -155,6 +155,7 @@ def deliveries(service: remote.Service, /, *, webhook_id: str, project: str, jso
 @remote.service_options
 def redeliver(service: remote.Service, /, *, webhook_id: str, project: str, position: int) -> None:
     """Send everything from a position of the log on, again or for the first time."""
+    reasons.name_members(**{"from": "--from"})
     path = remote.path(project, "webhooks", webhook_id, "redeliver")
     service.ask("POST", path, {"from": position})
     note(f"Webhook {webhook_id} is sent everything from position {position} on.")

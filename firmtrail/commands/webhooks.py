@@ -125,7 +125,7 @@ def redeliver(webhook_id: str, position: int) -> LogCommand[Webhook]:
         await _one(commit, webhook_id)
         draft = commit.draft
         if position > draft.size:
-            detail = f"The log ends before position {draft.size}."
+            detail = f"is after the end of the log: the highest position is {draft.size}"
             raise Refused("invalid", detail, status=422, member="from")
         await commit.run(stored.move(draft.project, webhook_id, draft.log_id, position))
         if position == draft.size:

@@ -67,6 +67,7 @@ def test_a_missing_thing_is_named(database: str) -> None:
         (("asks", "pump-1", "--project", "acme"), "device pump-1"),
         (("rollout", "watch", "r_x", "--project", "acme"), "rollout r_x"),
         (("rollout", "pause", "r_x", "--project", "acme"), "rollout r_x"),
+        (("webhook", "show", "w_x", "--project", "acme"), "webhook list"),
         (("release", "show", "1.0.0", *PUMP), "release 1.0.0"),
         (("user", "remove", "a@example.org", "--project", "acme"), "a@example.org"),
     ):

@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.service.forms import CONSOLE, FormFields, confirm, hidden_fields, read_page, send
 from tests.service.receiver import Receiver, add
@@ -75,6 +76,7 @@ async def test_the_page_of_a_webhook_shows_what_was_sent_and_what_came_back(
     webhook = await add(site, receiver)
     position = await report(site, "1.0.0")
     await deliveries(site, webhook, 2)
+    assert "nothing waits" in text_of(await read_page(site, f"{PAGE}/{webhook['id']}", "admin"))
     html = await read_page(site, f"{PAGE}/{webhook['id']}", "admin")
     assert "&lt;b&gt;out of order&lt;/b&gt;" in html and "thanks" in html
     assert re.findall(r'class="state[^"]*">(\d{3})<', html) == ["200", "500"]
@@ -129,7 +131,15 @@ async def test_everything_is_sent_again_from_a_position(site: Site, receiver: Re
     assert [each.position for each in again] == [position, position]
     late = await confirm(site, f"{path}/redeliver", "admin", position="9999")
     assert late.status == 422
-    assert "The log ends before position" in text_of(late.body.decode())
+    assert "the highest position is" in text_of(late.body.decode())
+
+
+async def test_a_confirmation_names_the_receiver(site: Site, receiver: Receiver) -> None:
+    webhook = await add(site, receiver)
+    to = urlsplit(receiver.url).netloc
+    for page in ("redeliver", "secret", "remove"):
+        html = await read_page(site, f"{PAGE}/{webhook['id']}/{page}", "admin")
+        assert f"to {to}</h1>" in html
 
 
 async def test_a_new_secret_is_shown_once(site: Site, receiver: Receiver) -> None:

@@ -18,6 +18,7 @@ from firmtrail.commands.once import CommandAnswer
 from firmtrail.commands.webhooks import WEBHOOKS_MAX, WebhookTerms
 from firmtrail.console import confirm, render
 from firmtrail.console.confirm import Confirmation, ConfirmationForm, FormField, FormKey
+from firmtrail.console.filters import host
 from firmtrail.console.rows import ADMINISTER, PROJECT, PageQuery, action, page
 from firmtrail.eventstore import log
 from firmtrail.http.call import AnyCall, Call
@@ -298,7 +299,7 @@ async def post_state(call: Call[Any, StateForm]) -> web.Response:
 
 def _asked(webhook: Webhook, title: str, lead: str, button: str) -> Confirmation:
     return Confirmation(
-        title=title,
+        title=f"{title} to {host(webhook.url)}",
         lead=lead,
         button=button,
         back=("settings", "webhooks", webhook.webhook_id),
