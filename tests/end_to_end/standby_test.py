@@ -15,7 +15,9 @@ import pytest
 from aiohttp import ClientSession
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.databases import migrate_now
+from firmtrail.access import people
+from firmtrail.http.sessions import COOKIE
+from tests.databases import migrate_now, opened
 from tests.end_to_end import ledger
 from tests.end_to_end.command import firmtrail
 from tests.end_to_end.conftest import Serve
@@ -23,6 +25,7 @@ from tests.end_to_end.ledger import Writer
 from tests.end_to_end.processes import Server, children
 from tests.end_to_end.site import P, Site, get, post
 from tests.end_to_end.truth import untruths
+from tests.people import begin_session, new_access
 from tests.postgres_server import PostgresServer, Standby
 
 WRITERS = 3
@@ -45,6 +48,8 @@ class Pair:
     writers: list[Writer]
     writing: Server
     reading: Server
+    cookie: str
+    """The session of an admin, which opens pages."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +66,25 @@ async def pair(primary: PostgresServer, serve: Serve) -> AsyncIterator[Pair]:
         there = url.replace(f"host={primary.folder}", f"host={standby.folder}")
         site, writers = await ledger.new_writers(url, WRITERS, READER)
         writing, reading = serve(url), serve(url, "--read-database", there)
-        yield Pair(primary, standby, url, there, site, writers, writing, reading)
+        cookie = await signed_in(url)
+        yield Pair(primary, standby, url, there, site, writers, writing, reading, cookie)
+
+
+async def signed_in(url: str) -> str:
+    async with opened(url) as db:
+        access, admin = new_access(db), await people.by_email(db, "admin@example.org")
+        assert admin is not None
+        session = await begin_session(db, access, admin.actor_id)
+        access.hasher.close()
+        return f"{COOKIE}={session}"
+
+
+async def see_page(session: ClientSession, pair: Pair, path: str) -> str:
+    """Returns the text of a page of the project, from the server that reads from the standby."""
+    url = f"{pair.reading.url}/console/acme/{path}"
+    async with session.get(url, headers={"Cookie": pair.cookie}, allow_redirects=False) as answer:
+        assert answer.status == 200
+        return await answer.text()
 
 
 async def reads(session: ClientSession, server: Server) -> dict[str, int]:
@@ -105,12 +128,11 @@ async def see(session: ClientSession, pair: Pair, position: int, body: dict[str,
         f"{P}/versions?limit=500",
         f"{P}/devices?as_of=@{position + 1}&q={READER}",
         f"{P}/log/consistency?from={position}&to={position + 1}",
-        f"/console/acme/log?below={position + 1}",
     )
     answers = await asyncio.gather(
         *(get(session, f"{pair.reading.url}{path}", pair.site.admin) for path in paths)
     )
-    assert [answer.status for answer in answers[:6]] == [200] * 6, answers
+    assert [answer.status for answer in answers] == [200] * 6, answers
     entries, entry, devices, versions, past = answers[:5]
     assert min(entries.log_size, entry.log_size, devices.log_size, versions.log_size) > position
     assert entries.body == entry.body + b"\n"
@@ -118,6 +140,8 @@ async def see(session: ClientSession, pair: Pair, position: int, body: dict[str,
     assert [item["device"] for item in devices.json["items"]] == [READER]
     assert {item["version"]: item["devices"] for item in versions.json["items"]}[body["version"]]
     assert past.json["items"][0]["version"] == body["version"]
+    shown = await see_page(session, pair, f"log?below={position + 1}")
+    assert f"/console/acme/log/1/{position}" in shown
 
 
 async def test_under_load_no_answer_is_older_than_the_callers_receipt(pair: Pair) -> None:
@@ -130,6 +154,27 @@ async def test_under_load_no_answer_is_older_than_the_callers_receipt(pair: Pair
         assert found["standby"] > found.get("primary", 0)
         await ledger.settle(session, pair.writers, pair.reading.url)
     assert await untruths(pair.site) == []
+
+
+async def test_a_standby_may_answer_every_page_of_webhooks_and_of_access(pair: Pair) -> None:
+    api, admin = f"{pair.writing.url}{P}", pair.site.admin
+    async with ledger.session() as session:
+        await until_used(session, pair)
+        sends_nothing = {"url": "https://receiver.example.org/", "types": []}
+        made = await post(session, f"{api}/webhooks", admin, sends_nothing)
+        webhook = f"settings/webhooks/{made.json['id']}"
+        token = (await get(session, f"{api}/tokens", admin)).json["items"][0]["id"]
+        member = (await get(session, f"{api}/members", admin)).json["items"][0]["actor_id"]
+        for page in (
+            "settings/webhooks",
+            webhook,
+            *(f"{webhook}/{asked}" for asked in ("secret", "redeliver", "remove")),
+            f"access/tokens/{token}/end",
+            f"access/members/{member}/remove",
+        ):
+            before = sum((await reads(session, pair.reading)).values())
+            await see_page(session, pair, page)
+            assert sum((await reads(session, pair.reading)).values()) > before, page
 
 
 async def test_while_the_standby_replays_nothing_the_primary_answers(pair: Pair) -> None:
