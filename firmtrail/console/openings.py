@@ -62,7 +62,7 @@ def picture(window: Window, now_ms: int) -> OpeningsPicture:
     return OpeningsPicture(
         [_day(n, midnights, open_times, zone) for n in range(DAYS)],
         [(LEFT + WIDTH * hour / 24, f"{hour:02}") for hour in HOURS],
-        [_opening(each, zone, now_ms) for each in _coming(open_times, now_ms)[:LISTED_MAX]],
+        [_opening(window, each, zone, now_ms) for each in _coming(open_times, now_ms)[:LISTED_MAX]],
         zone,
         window.timezone == rules.DEVICE_ZONE,
     )
@@ -104,14 +104,15 @@ def _coming(open_times: list[OpenTime], now_ms: int) -> list[OpenTime]:
     return [each for each in open_times if each.ends_at_ms > now_ms]
 
 
-def _opening(found: OpenTime, zone: str, now_ms: int) -> Opening:
-    if found.is_cut:
-        is_now = found.begins_at_ms <= now_ms
-        hours = (found.ends_at_ms - max(now_ms if is_now else 0, found.begins_at_ms)) // HOUR_MS
-        lasts = f"more than {filters.duration(hours * HOUR_MS)}"
-        return Opening("now" if is_now else _moment(found.begins_at_ms, zone), lasts)
-    lasts = filters.duration(found.ends_at_ms - found.begins_at_ms)
-    return Opening(_moment(found.begins_at_ms, zone), lasts)
+def _opening(window: Window, found: OpenTime, zone: str, now_ms: int) -> Opening:
+    """Describes an open time; one that began before the search did lasts from now on."""
+    is_older = rules.is_open(window, zone, found.begins_at_ms - 1)
+    begin_ms = now_ms if is_older else found.begins_at_ms
+    begins = "now" if is_older else _moment(begin_ms, zone)
+    if not found.is_cut:
+        return Opening(begins, filters.duration((found.ends_at_ms - begin_ms) // 1000 * 1000))
+    hours = (found.ends_at_ms - begin_ms) // HOUR_MS
+    return Opening(begins, f"more than {filters.duration(hours * HOUR_MS)}")
 
 
 def _moment(at_ms: int, zone: str) -> str:

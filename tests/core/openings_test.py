@@ -60,6 +60,12 @@ def test_a_window_that_opens_each_minute_for_a_week_is_drawn_to_the_end_of_the_p
         assert int(days[1]) >= 7
 
 
+def test_a_time_that_began_before_the_search_lasts_from_now_on() -> None:
+    [now, *later] = picture(Window("* * * * 1-5", 60, "UTC"), NOW).openings
+    assert now == ("now", filters.duration(12 * HOUR_MS))
+    assert later[0] == ("Mon 31 Mar 00:00", filters.duration(5 * 24 * HOUR_MS))
+
+
 def test_a_window_that_opens_often_is_drawn_on_every_day() -> None:
     shown = picture(Window("*/10 * * * *", 300, "UTC"), NOW)
     assert [len(day.parts) for day in shown.days] == [144] * 7
