@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 import uuid_utils
 from aiohttp import web
+from multidict import istr
 
 from firmtrail.commands.once import IdempotencyKey
 from firmtrail.database.database import Unavailable
@@ -52,6 +53,8 @@ _log = structlog.get_logger("firmtrail.http")
 
 _BEING_REBUILT = "A view is being rebuilt for this version of the server."
 
+REQUEST_ID = istr("X-Request-Id")
+
 _KEY_PATTERN = re.compile(r"[!-~]{1,64}")
 
 type AiohttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,7 +78,7 @@ def endpoint(route: Route, services: Services) -> AiohttpHandler:
             response = await errors.answer_or_problem(recorded, request, request_id)
         if not response.prepared:
             headers = response.headers
-            headers["X-Request-Id"] = request_id
+            headers[REQUEST_ID] = request_id
             origin.protect(headers, services.clients.scheme(request))
             if is_polled:
                 headers[POLL_AFTER] = poll_after(call)
@@ -146,17 +149,18 @@ type Work = Callable[[AnyCall], Awaitable[web.StreamResponse]]
 def _unprepared(route: Route, services: Services) -> Work:
     """Returns the work of a route whose handler reads the request itself."""
     check_origin, handler = _origin_check(route, services), route.handler
+    is_safe = route.method in origin.SAFE_METHODS
 
     async def work(call: AnyCall) -> web.StreamResponse:
-        check_origin(call.request)
+        if not is_safe:
+            check_origin(call.request)
         return await handler(call)
 
     return work
 
 
 def _origin_check(route: Route, services: Services) -> Callable[[web.Request], None]:
-    if route.method in origin.SAFE_METHODS:
-        return lambda _request: None
+    """Returns the check of requests that change something."""
     check = origin.check_same_origin if route.shows_problem is None else sessions.check_origin
     return lambda request: check(request, services.clients)
 
@@ -174,7 +178,8 @@ def _prepared(route: Route, services: Services) -> Work:
 
     async def work(call: AnyCall) -> web.StreamResponse:
         request = call.request
-        check_origin(request)
+        if not is_safe:
+            check_origin(request)
         blank_bad_names(request.match_info)
         if not is_public:
             call.authenticate = authenticate

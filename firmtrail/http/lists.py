@@ -16,7 +16,7 @@ from hmac import compare_digest
 from typing import Any, NamedTuple
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.helpers import parse_mimetype
 
 from firmtrail.access.keys import CURSORS
@@ -32,7 +32,7 @@ CHECKSUM_BYTES = 16
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Starts the text of a cell that a spreadsheet would run. Some programs read the wide forms too."""
 
-VARIES = {"Vary": "Accept"}
+VARIES: dict[str, str] = {hdrs.VARY: "Accept"}
 """Marks a list as available in several media types."""
 
 SUFFIXES = {"csv": respond.CSV, "ndjson": respond.NDJSON}
@@ -124,8 +124,8 @@ async def answer(
 
 def _wanted_media(call: AnyCall) -> str:
     """Returns what the end of the path says, as that of a file that a page links, or Accept."""
-    suffix = call.request.path.rpartition(".")[2]
-    return SUFFIXES.get(suffix) or wanted_media(call.request.headers.get("Accept", ""))
+    suffix = call.request.rel_url.raw_path.rpartition(".")[2]
+    return SUFFIXES.get(suffix) or wanted_media(call.request.headers.get(hdrs.ACCEPT, ""))
 
 
 async def _one_page(

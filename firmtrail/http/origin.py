@@ -9,14 +9,14 @@ Sec-Fetch-Site nor Origin.
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 
 from firmtrail.http.clients import Clients
 from firmtrail.http.errors import Forbidden
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-PROTECTION = {"X-Content-Type-Options": "nosniff", hdrs.SERVER: "firmtrail"}
+PROTECTION = {istr("X-Content-Type-Options"): "nosniff", hdrs.SERVER: "firmtrail"}
 """Holds the headers of every answer. By default, aiohttp names its version and Python's."""
 
 HSTS = "Strict-Transport-Security"

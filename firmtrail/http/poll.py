@@ -5,10 +5,12 @@ A refusal carries the header too.
 
 import random
 
+from multidict import istr
+
 from firmtrail.http.call import AnyCall
 from firmtrail.rules.settings import INITIAL
 
-POLL_AFTER = "Firmtrail-Poll-After"
+POLL_AFTER: str = istr("Firmtrail-Poll-After")
 JITTER = 0.2
 """Spreads calls by this fraction of the interval in either direction, so that devices that were
 switched on together do not keep calling together."""

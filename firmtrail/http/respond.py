@@ -19,7 +19,8 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from firmtrail.commands.once import CommandAnswer, once
 from firmtrail.http import origin
@@ -33,7 +34,7 @@ JSON = "application/json"
 NDJSON = "application/x-ndjson"
 CSV = "text/csv"
 BYTES = "application/octet-stream"
-LOG_SIZE = "Firmtrail-Log-Size"
+LOG_SIZE: str = istr("Firmtrail-Log-Size")
 NO_STORE = {"Cache-Control": "no-store"}
 """Marks answers that may show a secret, or that are true only for a moment."""
 
@@ -105,7 +106,7 @@ def encoded_resource(
 ) -> web.Response:
     """Returns bytes that are already encoded, otherwise like `resource`."""
     etag = etag_of(body if covered is None else covered)
-    sent = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache", **headers}
+    sent = {hdrs.ETAG: f'"{etag}"', hdrs.CACHE_CONTROL: "private, no-cache", **headers}
     if client_has(call.request, etag):
         return web.Response(status=304, headers=sent)
     charset = "utf-8" if media.startswith("text/") else None
@@ -114,7 +115,7 @@ def encoded_resource(
 
 def client_has(request: web.Request, etag: str) -> bool:
     """Returns whether If-None-Match names this ETag; it compares weakly (RFC 9110, 13.1)."""
-    wanted = request.headers.get("If-None-Match")
+    wanted = request.headers.get(hdrs.IF_NONE_MATCH)
     if wanted is None or request.method not in {"GET", "HEAD"}:
         return False
     if wanted == f'"{etag}"':  # every poll sends this form, so skip parsing

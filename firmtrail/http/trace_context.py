@@ -8,7 +8,9 @@ import re
 from typing import NamedTuple, Protocol
 
 from aiohttp import web
+from multidict import istr
 
+_HEADER = istr("traceparent")
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -32,6 +34,6 @@ class Traces(Protocol):
 def trace_id(request: web.Request) -> str | None:
     """Returns the id of the trace that a request belongs to; None: it names none, or no valid
     one."""
-    values = request.headers.getall("traceparent", ())
+    values = request.headers.getall(_HEADER, ())
     match = _TRACEPARENT.fullmatch(values[0]) if len(values) == 1 else None
     return match[1] if match else None

@@ -24,11 +24,9 @@ from firmtrail.http.downloads import all_with_digests
 from firmtrail.http.scalars import VersionText
 from firmtrail.http.watch import DeviceNews
 from firmtrail.rules import offer
-from firmtrail.rules.control import Control
-from firmtrail.rules.device import DeviceState
 from firmtrail.rules.device_order import last_seq
 from firmtrail.rules.release import ReleaseArtifact, ReleaseKey
-from firmtrail.rules.situation import Action, Decision, Reason
+from firmtrail.rules.situation import Action, Reason
 
 WAIT_S_MAX = 60
 
@@ -135,7 +133,7 @@ async def _shown(call: UpdateCall, decided: DecidedDevice) -> Update:
         rollout=decision.rollout,
         offer=_ordinal(decided),
         reason=decision.reason,
-        artifacts=await _artifacts(call, decided.case.control, decided.state, decision),
+        artifacts=await _artifacts(call, decided) if decision.version else [],
         question=decided.seen.question,
         report_wanted=version is None if running is None else running != version,
         last_seq=last_seq(decided.state),
@@ -153,14 +151,14 @@ def _ordinal(decided: DecidedDevice) -> int | None:
     return made.ordinal if made else None
 
 
-async def _artifacts(
-    call: AnyCall, control: Control, state: DeviceState, decision: Decision
-) -> list[UpdateArtifact]:
-    if decision.version is None or state.model is None:
+async def _artifacts(call: AnyCall, decided: DecidedDevice) -> list[UpdateArtifact]:
+    """Returns the files of the version that the device should run."""
+    model, version = decided.state.model, decided.decision.version
+    if model is None or version is None:
         return []
-    found = control.releases.get(ReleaseKey(state.model, decision.version))
+    found = decided.case.control.releases.get(ReleaseKey(model, version))
     artifacts = await all_with_digests(call, found.artifacts if found else ())
-    return [await _artifact(call, state.device, each) for each in artifacts]
+    return [await _artifact(call, decided.state.device, each) for each in artifacts]
 
 
 async def _artifact(call: AnyCall, device: str, found: ReleaseArtifact) -> UpdateArtifact:
