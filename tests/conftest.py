@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from firmtrail.database import collector
 from firmtrail.database.database import Database
@@ -18,6 +19,9 @@ from tests.databases import new_log, opened, sqlite_template
 from tests.postgres_server import NEWEST, PostgresServer
 
 pytest_plugins = ("tests.s3",)
+
+settings.register_profile("no deadline", deadline=None)  # no test depends on the machine's speed
+settings.load_profile("no deadline")
 
 CONTRACT = Path(__file__).parent / "contract"
 SQLITE = "sqlite"

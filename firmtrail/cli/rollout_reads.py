@@ -11,6 +11,7 @@ from rich.progress import MofNCompleteColumn, Progress, TaskID
 
 from firmtrail.cli import local, loop, output, remote
 from firmtrail.cli.rollouts import plan_rows, rollout, state_of
+from firmtrail.recording.commit import SYSTEM
 from firmtrail.rules.progress import ProgressState
 
 WATCH_EVERY_S = 2
@@ -57,11 +58,11 @@ async def _with_people(session: ClientSession, *, path: str, project: str) -> An
         return shown
     people = {
         actor_id: (await local.ask(session, "GET", remote.path(project, "actors", actor_id)))
-        for actor_id in {*approvals["by"], approvals["started_by"]} - {None}
+        for actor_id in {*approvals["by"], approvals["started_by"]} - {None, SYSTEM}
     }
     emails = {actor_id: found["email"] or actor_id for actor_id, found in people.items()}
     by = [emails[actor_id] for actor_id in approvals["by"]]
-    started_by = emails.get(approvals["started_by"])
+    started_by = emails.get(approvals["started_by"], approvals["started_by"])
     return {**shown, "approvals": {**approvals, "by": by, "started_by": started_by}}
 
 

@@ -110,7 +110,7 @@ def forecast(state: RolloutState, now: PlanTime) -> list[ExpectedPhase]:
     """Returns when each phase begins and ends, as `expected` has it. Phases that ended before now
     have no times here."""
     times = expected(state, now, now.now_ms + FORECAST_MS).times
-    begins = [*(each.began_at_ms for each in times), *[None] * len(state.plan)]
+    begins = [*(each.began_at_ms for each in times), *[None] * (len(state.plan) + 1)]
     return [ExpectedPhase(begins[n], begins[n + 1]) for n in range(len(state.plan))]
 
 

@@ -70,9 +70,7 @@ async def phases_of(db: Database, log_id: int, name: str, now_ms: int) -> list[S
     return shown_phases(found.rollouts[name], at, past.times)
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=plans(), starts_in=st.sampled_from((0, 600)))
 @example(
     plan=(
@@ -123,7 +121,7 @@ def is_possible(plan: Sequence[PlanPhase], name: str) -> bool:
     return all((phase.min_reports or 0) <= count for phase, count in zip(plan, new, strict=True))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     reaches=st.sets(st.integers(1, 10_000), min_size=1, max_size=5),
     name=st.uuids().map(lambda found: f"r_{found.hex}"),

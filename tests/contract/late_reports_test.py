@@ -20,9 +20,7 @@ from firmtrail.rules.report import ReportCommand
 from tests.fleet import NOON_MS, received, record_events, register, report
 from tests.strategies import deliveries, lawful, ordered
 
-EXAMPLES = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+EXAMPLES = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 _devices = map("d{}".format, count(1))
 

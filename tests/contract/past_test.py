@@ -27,9 +27,7 @@ from tests.fleet import Step, live, register
 from tests.model import Line
 from tests.strategies import DEVICES, VERSIONS, lives
 
-EXAMPLES = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+EXAMPLES = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 FEWER = settings(EXAMPLES, max_examples=12)
 
 

@@ -230,9 +230,7 @@ async def check_phases(playing: Playing, reach_before: int) -> int:
     return model.reach
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(of=settings_of, story=st.lists(steps, min_size=4, max_size=20))
 @example(of=Setting(ALL_KINDS, 45, has_window=True, needs_approval=True), story=EVERY_ORDER)
 @example(of=Setting(ALL_KINDS), story=EVERY_ORDER)

@@ -36,9 +36,7 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet_versions, "BUCKET_EVENTS", 4)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(life=lives())
 async def test_a_replay_gives_the_rows_that_were_written_live(
     db: Database, recorder: Recorder, life: list[Step]
@@ -49,9 +47,7 @@ async def test_a_replay_gives_the_rows_that_were_written_live(
     assert await differences(db, log_id) == []
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(life=ordered_lives())
 async def test_a_replay_of_orders_gives_the_rows_that_were_written_live(
     db: Database, recorder: Recorder, life: list[Step]

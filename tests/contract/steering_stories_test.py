@@ -351,9 +351,7 @@ async def do(  # noqa: C901, PLR0912 (a table of commands)
             await record_events(recorder, log_id, [(f"device/{device}", event)])
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(story=st.lists(wishes, min_size=5, max_size=25))
 @example(story=EVERY_OUTCOME)
 @example(story=COMING_AND_GOING)

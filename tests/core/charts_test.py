@@ -2,7 +2,7 @@
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from firmtrail.console.charts import (
@@ -69,7 +69,6 @@ def test_nothing_is_drawn_of_nothing() -> None:
 VERSIONS = st.sampled_from(["", *(f"{n}.0.0" for n in range(9))])
 
 
-@settings(deadline=None)
 @given(st.lists(st.dictionaries(VERSIONS, st.integers(1, 10**6)), min_size=2, max_size=50))
 def test_areas_fill_the_chart_and_stay_in_it(counts: list[dict[str, int]]) -> None:
     found = shares([Step(n * DAY_MS, each) for n, each in enumerate(counts)], [], lambda _: False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from firmtrail.rules.mender_file import HEAD_BYTES, MenderFacts, read
@@ -101,7 +101,6 @@ def test_unfit_device_types_are_left_out() -> None:
     assert len(found.device_types) < 65
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_file_with_changed_bytes_never_fails(data: st.DataObject) -> None:
     bytes_ = bytearray(artifact(coding=data.draw(st.sampled_from(["", ".gz"]))))

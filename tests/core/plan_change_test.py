@@ -88,6 +88,20 @@ def test_the_reached_share_only_grows_whatever_plan_follows(
         assert reached(state, now_ms) == most
 
 
+@given(phases_=plans(), approvals=st.sampled_from((None, 1)), story=stories)
+def test_each_phase_of_a_rollout_in_any_state_has_its_forecast(
+    phases_: tuple[PlanPhase, ...], approvals: int | None, story: list[tuple[int, Order]]
+) -> None:
+    first = RolloutStarted(
+        "1.0.0", "m", phases_[0].reach, plan=phases_, approvals=approvals, started_by="u_1"
+    )
+    events = told(first, story)
+    for count in range(1, len(events) + 1):
+        at = PlanTime(events[count - 1].recorded_at_ms)
+        state = phases.past(events[:count], at).state
+        assert len(phases.forecast(state, at)) == len(state.plan)
+
+
 @given(phases_=plans(), story=stories)
 def test_the_phases_that_began_stay_with_their_times(
     phases_: tuple[PlanPhase, ...], story: list[tuple[int, Order]]

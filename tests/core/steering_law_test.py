@@ -169,7 +169,7 @@ def attempts_by_the_log(  # noqa: C901 (a table of events)
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(story=st.lists(wishes, max_size=40))
 def test_no_device_is_ever_offered_a_version_that_it_must_not_run(
     story: list[tuple[str, ...]],
@@ -239,7 +239,7 @@ def is_installed_since(own: list[Recorded], offer: Recorded) -> bool:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(story=st.lists(wishes, max_size=40))
 def test_a_device_that_obeys_is_not_sent_back_and_forth(story: list[tuple[str, ...]]) -> None:
     """With no more commands, a device that follows its offers soon has nothing to do."""

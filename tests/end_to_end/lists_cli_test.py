@@ -114,6 +114,14 @@ def test_a_secret_is_rotated_and_a_device_ended_and_restored(acme: Acme) -> None
     assert "not decommissioned" in acme.done("device", "restore", "d1").said
 
 
+def test_a_rollout_that_the_operator_started_waits_and_is_shown(acme: Acme) -> None:
+    acme.done("project", "change", "acme", "--set", "approvals=1")
+    rollout = acme.done("rollout", "start", "1.1.0", *PUMP).out.strip()
+    shown = acme.rows("rollout", "show", rollout)
+    assert any("state" in row and "waiting" in row for row in shown)
+    assert any("started by system" in row for row in shown)
+
+
 def test_rollouts_are_listed_shown_and_ended(acme: Acme) -> None:
     dry = acme.done("rollout", "start", "1.1.0", *PUMP, "--dry-run")
     assert dry.out == "The rollout would be for 2 devices.\n"

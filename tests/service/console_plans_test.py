@@ -116,7 +116,11 @@ async def test_a_rollout_that_needs_approval_says_so_before_it_starts(fleet: Sit
     html = await tried(fleet, PHASES)
     assert "waits until 1 member other than you approves it" in text_of(html)
     assert html.count("expected <time") == 2
-    assert (await shown(fleet, await start(fleet, html)))["state"] == "waiting"
+    rollout = await start(fleet, html)
+    assert (await shown(fleet, rollout))["state"] == "waiting"
+    assert "waiting" in text_of(await read_page(fleet, f"/rollouts/{rollout}"))
+    await post(fleet, f"rollouts/{rollout}/reject", {"reason": "not today"})
+    assert "not today" in text_of(await read_page(fleet, f"/rollouts/{rollout}"))
 
 
 FAULTY = [

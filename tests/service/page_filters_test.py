@@ -77,5 +77,6 @@ async def test_a_form_that_asks_for_a_page_may_be_sent_with_empty_fields(fleet: 
             answer = await fleet.get(f"{where}?{urlencode(fields)}")
             assert answer.status in {200, 303}, (path, action, fields, answer.body.decode())
             sent.add(where)
-    below = ("search", "moment", "devices", "log", "audit", f"rollouts/{rollout}/devices")
-    assert sent == {start, *(f"{ACME}/{each}" for each in below)}
+    below = ("search", "moment", "devices", "log", "audit")
+    of_rollout = (f"rollouts/{rollout}/devices", f"rollouts/{rollout}/plan")
+    assert sent == {start, *(f"{ACME}/{each}" for each in (*below, *of_rollout))}

@@ -130,7 +130,6 @@ def database_url(sqlite_url: str) -> str:
 @pytest.mark.parametrize("name", OTHERS)
 @settings(
     max_examples=4,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @example(story=["roll out", "fails", "installs", "roll out", "begins", "pause", "asks", "resume"])
