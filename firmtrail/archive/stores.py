@@ -34,7 +34,7 @@ class ArchiveRefused(Exception):
 
 class ArchiveStore(Protocol):
     """Keeps files by their names, which are paths with slashes. Every method raises OSError where
-    the store can't be reached."""
+    the store can't be reached. As a text, a store is its location."""
 
     async def get(self, name: str) -> bytes | None:
         """Returns a file; None if there is none."""
@@ -46,9 +46,6 @@ class ArchiveStore(Protocol):
         """Replaces a file that is still as `before`, or writes it where there is none (None).
         Returns False, and changes nothing, if it is another one."""
 
-    async def folders(self, name: str) -> list[str]:
-        """Returns the names of the folders in a folder."""
-
     async def check(self) -> None:
         """Raises OSError or `ArchiveRefused` if nothing can be written, or if an existing file
         would be overwritten."""
@@ -59,6 +56,10 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    @override
+    def __str__(self) -> str:
+        return str(self._folder)
 
     async def get(self, name: str) -> bytes | None:
         return await asyncio.to_thread(self._get, name)
@@ -108,10 +109,6 @@ class FolderStore:
         for each in reversed(missing):
             each.mkdir(mode=files.PRIVATE_FOLDER, exist_ok=True)
             files.sync(each.parent)
-
-    async def folders(self, name: str) -> list[str]:
-        folder = self._folder / name
-        return [each.name for each in folder.iterdir() if each.is_dir()] if folder.is_dir() else []
 
     async def check(self) -> None:
         await asyncio.to_thread(files.private_folder, self._folder)
@@ -177,6 +174,7 @@ class BucketStore:
         return True
 
     async def folders(self, name: str) -> list[str]:
+        """Returns the names of the folders in a folder."""
         with self._errors():
             found = await obstore.list_with_delimiter_async(self._store, name)
         return [each.rstrip("/").rpartition("/")[2] for each in found["common_prefixes"]]

@@ -14,7 +14,7 @@ from firmtrail.archive import archiver as archiving
 from firmtrail.archive import positions
 from firmtrail.archive.archiver import Archiver
 from firmtrail.archive.layout import ArchiveSource, folder_of
-from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, store_at
+from firmtrail.archive.stores import ArchiveRefused, ArchiveStore, BucketStore, store_at
 from firmtrail.audit import source as tlog
 from firmtrail.audit.finding import Findings
 from firmtrail.audit.source import CHECKPOINT, KEY
@@ -216,7 +216,7 @@ class Breaking:
     def __init__(self, store: ArchiveStore, after: int) -> None:
         self._store = store
         self._left = after
-        self.get, self.folders, self.check = store.get, store.folders, store.check
+        self.get, self.check = store.get, store.check
 
     def _count(self) -> None:
         if self._left == 0:
@@ -390,6 +390,65 @@ async def test_an_archive_with_another_checkpoint_is_refused_and_left_as_it_is(
     assert await store.get(f"{folder_of(ACME)}/tile/entries/001") is None
 
 
+OTHER_ROOT = bytes(32)
+
+
+async def put_checkpoint(store: ArchiveStore, size: int, root: bytes = OTHER_ROOT) -> bytes:
+    """Puts a signed checkpoint into the archive, as if that had been archived before."""
+    note = SIGNER.sign(ACME, TreeHead(size, root)).note.encode()
+    assert await store.replace(f"{folder_of(ACME)}/{CHECKPOINT}", None, note)
+    return note
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("size", [100, 512, 600, 2560])
+async def test_a_forked_checkpoint_of_any_size_is_never_overwritten(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    size: int,
+    is_closed: bool,
+) -> None:
+    await begin(recorder, log_id, publisher, 600)
+    if is_closed:
+        await close(db, log_id, publisher)
+    forked = await put_checkpoint(store, size)
+    for _ in range(2):
+        await archiver.following.round()
+        assert await store.get(f"{folder_of(ACME)}/{CHECKPOINT}") == forked
+        assert await store.get(f"{folder_of(ACME)}/tile/entries/001") is None
+
+
+async def close(db: Database, log_id: int, publisher: Publisher) -> None:
+    last = await publisher.served.newest_known(ACME)
+    assert last is not None
+    await continue_log(db, log_id, checkpoint=last.note, above=0, actor="system")
+
+
+@pytest.mark.parametrize(("size", "after"), [(100, 512), (256, 512), (512, 512), (600, 600)])
+async def test_a_checkpoint_of_this_log_is_continued_whatever_its_size_is(
+    db: Database,
+    log_id: int,
+    recorder: Recorder,
+    publisher: Publisher,
+    archiver: Archiver,
+    store: ArchiveStore,
+    size: int,
+    after: int,
+) -> None:
+    await begin(recorder, log_id, publisher, 600)
+    note = await put_checkpoint(store, size, await tree.root(db, log_id, size))
+    await archiver.following.round()
+    assert archiver.following.problem is None
+    there = await store.get(f"{folder_of(ACME)}/{CHECKPOINT}")
+    assert there is not None
+    assert int(there.split(b"\n")[1]) == after
+    assert (there == note) == (size == after)
+
+
 @pytest.mark.parametrize("content", [b"", b"no checkpoint\n"])
 async def test_an_archive_whose_checkpoint_is_none_is_refused(
     log_id: int,
@@ -519,6 +578,21 @@ async def test_a_store_is_checked_and_writes_no_file_twice(store: ArchiveStore) 
     assert not await store.replace("a/c", None, b"y")
     assert await store.replace("a/c", b"x", b"y")
     assert await store.get("a/c") == b"y"
-    assert await store.folders("") == ["a"]
-    assert await store.folders("none") == []
     assert TILE_WIDTH == 256
+
+
+async def test_a_store_is_named_by_its_location(
+    store: ArchiveStore, location: config.StorageLocation
+) -> None:
+    named = location.url if isinstance(location, config.BucketUrl) else str(location)
+    assert str(store) == named
+    assert str(ArchiveSource(store, "acme/logs/1")) == f"{named}/acme/logs/1"
+
+
+@pytest.mark.usefixtures("s3_client")
+async def test_a_bucket_lists_the_folders_of_a_folder() -> None:
+    bucket = BucketStore.at(f"s3://{BUCKET}/archive")
+    await bucket.add("a/b/c", b"one")
+    assert await bucket.folders("") == ["a"]
+    assert await bucket.folders("a") == ["b"]
+    assert await bucket.folders("none") == []
