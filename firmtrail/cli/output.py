@@ -7,7 +7,7 @@ could not run, and 130 after Ctrl-C.
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from json import dumps
+from json import dumps, loads
 from typing import Any
 
 import click
@@ -75,6 +75,25 @@ def show_members(shown: Mapping[str, Any]) -> None:
     table = _table(rows, {}, "", "")
     table.show_header = False
     _print(table)
+
+
+def show_settings(shown: Mapping[str, Any]) -> None:
+    """Prints settings, one per line, with their names and with values as `--set` takes them."""
+    rows = [{"name": name, "value": _settable(value)} for name, value in shown.items()]
+    table = _table(rows, {}, "", "")
+    table.show_header = False
+    _print(table)
+
+
+def _settable(value: object) -> str:
+    """Returns a value as JSON; a text as it is, unless it would be read as JSON or as @FILE."""
+    if not isinstance(value, str) or value.startswith("@"):
+        return dumps(value)
+    try:
+        loads(value)
+    except ValueError:
+        return value
+    return dumps(value)
 
 
 def show_json(value: object) -> None:

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from firmtrail import config
-from firmtrail.cli import files, local, output, remote
+from firmtrail.cli import files, local, output, reasons, remote
 from firmtrail.cli.output import note
 
 
@@ -39,8 +39,8 @@ def list_(service: remote.Service, /, *, json: bool) -> None:
 @remote.service_options
 @output.json_option
 def show(service: remote.Service, /, *, name: str, json: bool) -> None:
-    """Show a project's settings."""
-    output.show(service.ask("GET", remote.path(name)), json=json)
+    """Show a project's settings, with names and values as `project change --set` takes them."""
+    _show(service.ask("GET", remote.path(name)), json=json)
 
 
 @project.command("change")
@@ -58,8 +58,16 @@ def show(service: remote.Service, /, *, name: str, json: bool) -> None:
 @output.json_option
 def change(service: remote.Service, /, *, name: str, settings: Sequence[str], json: bool) -> None:
     """Change settings of a project, all of them or none, and show them all."""
+    reasons.name_option_of_members("--set")
     body = dict(_setting(each) for each in settings)
-    output.show(service.ask("PATCH", remote.path(name), body), json=json)
+    _show(service.ask("PATCH", remote.path(name), body), json=json)
+
+
+def _show(shown: Any, *, json: bool) -> None:
+    if json:
+        output.show_json(shown)
+    else:
+        output.show_settings(shown)
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ arguments that the command took them from.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -14,20 +15,29 @@ from aiohttp import ClientConnectorError, ClientResponse
 from firmtrail.http.errors import PROBLEM_MEDIA_TYPE, NotFound
 
 _OPTIONS = {
-    "failed_percent": "--pause-at",
-    "min_reports": "--min-reports",
+    "pause_if/failed_percent": "--pause-at",
+    "pause_if/min_reports": "--min-reports",
+    "window/cron": "--window",
+    "window/duration_s": "--window-duration",
+    "window/timezone": "--window-timezone",
     "pinned": "VERSION",
     "project": "NAME",
 }
-"""Members whose option or argument has another name."""
+"""Members whose option or argument has another name, by their place in the body."""
 
 _NAMES = "firmtrail.cli.reasons.names"
+_MEMBERS = "firmtrail.cli.reasons.members"
 
 
 def name_members(**names: str) -> None:
     """Names the option or argument of the running command that each of these members comes from,
     where another option has the member's name."""
     click.get_current_context().meta[_NAMES] = names
+
+
+def name_option_of_members(option: str) -> None:
+    """Names the option of the running command that takes any member by its name, such as --set."""
+    click.get_current_context().meta[_MEMBERS] = option
 
 
 _HINTS = {
@@ -81,8 +91,7 @@ def of_problem(problem: Any) -> str:
     """Returns a problem's reason as a sentence, each fault of the body once."""
     faults = [_fault(each) for each in problem.get("errors", ())]
     reason = "; ".join(dict.fromkeys(faults)) or problem["detail"] or problem["title"]
-    is_member = "_" in reason.partition(" ")[0]
-    sentence = (reason if is_member else f"{reason[:1].upper()}{reason[1:]}").rstrip(".")
+    sentence = (reason if faults else f"{reason[:1].upper()}{reason[1:]}").rstrip(".")
     hint = _HINTS.get(problem["code"])
     return f"{sentence}: {hint}." if hint else f"{sentence}."
 
@@ -106,24 +115,62 @@ def _without_secret(url: str) -> str:
 
 
 def _fault(fault: Any) -> str:
-    name = fault.get("parameter") or fault.get("pointer", "").rpartition("/")[2]
+    place = fault.get("parameter") or fault.get("pointer", "").removeprefix("/")
     reason: str = fault["reason"].rstrip(".")
+    if not place:
+        return f"{reason[:1].upper()}{reason[1:]}"
     joint = " " if reason.startswith(_PREDICATES) else ": "
-    return f"{_named(name)}{joint}{reason}" if name else reason
+    return f"{_placed(place)}{joint}{reason}"
 
 
-_PREDICATES = ("is ", "has ", "can't ", "contains ", "lies ", "must ", "needs ", "stands ")
+_PREDICATES = (
+    *("can't ", "contains ", "has ", "have ", "is ", "lies "),
+    *("must ", "needs ", "never ", "stands "),
+)
 """How a reason begins whose subject is the member that it is about."""
 
 
+def _placed(place: str) -> str:
+    """Returns where a member is, as the running command was given it: its option or argument, and
+    what is around it in a file. `plan/phases/0/after` is "--plan p.yaml, phase 1: after"."""
+    named = _OPTIONS.get(place)
+    if named and not named.startswith("--"):
+        return _named(place)
+    if named in {opt for each in click.get_current_context().command.params for opt in each.opts}:
+        return str(named)
+    parts = [each.replace("~1", "/").replace("~0", "~") for each in place.split("/")]
+    first, *inner = parts[1:] if parts[0].isdecimal() and parts[1:] else parts
+    head = _named(first)
+    around = _counted(inner)
+    if not around or (len(inner) == 1 and inner[0].isdecimal()):
+        return head
+    return f"{', '.join((head, *around[:-1]))}: {around[-1]}"
+
+
+def _counted(parts: list[str]) -> list[str]:
+    """Returns the parts of a pointer; those that count the items of a list are named after it."""
+    found: list[str] = []
+    for each in parts:
+        if each.isdecimal() and found:
+            found[-1] = f"{found[-1].removesuffix('s')} {int(each) + 1}"
+        else:
+            found.append(each)
+    return found
+
+
 def _named(member: str) -> str:
-    """Returns the member's name in the running command: its option or argument."""
+    """Returns the member's name in the running command: its option, with the file that it names,
+    or its argument."""
     ctx = click.get_current_context()
     if named := ctx.meta.get(_NAMES, {}).get(member):
         return str(named)
+    if option := ctx.meta.get(_MEMBERS):
+        return f"{option} {member}"
     for each in ctx.command.params:
-        if each.name in {member, f"{member}_id"}:
-            return each.opts[0] if isinstance(each, click.Option) else each.make_metavar(ctx)
+        if each.name in {member, f"{member}_id", f"{member}_file"}:
+            named = each.opts[0] if isinstance(each, click.Option) else each.make_metavar(ctx)
+            file = ctx.params.get(each.name)
+            return f"{named} {file}" if isinstance(file, Path) else named
     return _OPTIONS.get(member, member)
 
 

@@ -24,6 +24,19 @@ REASON_CHARACTERS_MAX = 200
 
 UNSTORABLE = "contains the character NUL or half of a surrogate pair, which no text may contain"
 
+_TYPE = re.compile(r"`([a-z_| ]+)`")
+_TYPE_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "datetime": "a time",
+    "float": "a number",
+    "int": "a whole number",
+    "null": "null",
+    "object": "an object",
+    "str": "a text",
+}
+"""Names types of JSON as people do."""
+
 _PATH = re.compile(r" - at `\$\.(\w+)")
 
 type BrokenRule = tuple[str, str]
@@ -163,7 +176,8 @@ def _member_faults(value: dict[str, object], kind: Any, pointer: str) -> Iterato
     if kind.__struct_config__.forbid_unknown_fields:
         for name in value:
             if name not in fields:
-                yield Fault("is unknown here", pointer=f"{pointer}/{pointer_part(name)}")
+                known = f"is unknown here: the names are {', '.join(fields)}"
+                yield Fault(known, pointer=f"{pointer}/{pointer_part(name)}")
 
 
 def _rule_faults(
@@ -197,10 +211,18 @@ def reason_of(error: msgspec.ValidationError, kind: Any) -> str:
     expected = next((meta.description for meta in _metas(kind) if meta.description), "")
     if "matching regex" in message and expected:
         return f"expected {expected}"
-    reason = message[:1].lower() + message[1:]
+    reason = _TYPE.sub(_in_words, message[:1].lower() + message[1:])
     if len(reason) > REASON_CHARACTERS_MAX:
         return f"{reason[:REASON_CHARACTERS_MAX]}…"
     return reason
+
+
+def _in_words(found: re.Match[str]) -> str:
+    """Returns the types that msgspec names in words: `int | null` is "a whole number or null"."""
+    types = found[1].split(" | ")
+    if not set(types) <= _TYPE_WORDS.keys():
+        return found[0]
+    return " or ".join(_TYPE_WORDS[each] for each in types)
 
 
 def bare_type(kind: Any) -> Any:

@@ -92,6 +92,41 @@ def test_a_fault_names_the_option_once(database: str) -> None:
         assert said.count(reason.partition(": ")[2] or reason) == 1
 
 
+def test_a_fault_in_a_setting_or_a_file_names_its_place(database: str, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("phases: [{percent: 1, after: 5}, {percent: 100, when: {min_reports: x}}]")
+    release = in_process(database, "release", "add", "1.0.0", *PUMP)
+    assert release.exit_code == 0, release.said
+    set_, start = ("project", "change", "acme", "--set"), ("rollout", "start", "1.0.0", *PUMP)
+    window = '{"cron": "soon", "duration_s": 600}'
+    for command, named in (
+        ((*set_, "aproval=2"), "--set aproval is unknown here: the names are follow_latest, "),
+        ((*set_, "approvals=two"), "--set approvals: expected a whole number, got a text"),
+        ((*set_, f"window={window}"), "--set window: cron needs five fields"),
+        ((*set_, f'model_windows={{"m": {window}}}'), "--set model_windows, m: cron needs five"),
+        ((*start, "--window", "soon"), "--window needs five fields"),
+        ((*start, "--window", "0 2 * * *", "--window-timezone", "Mars"), "--window-timezone"),
+        ((*start, "--plan", str(plan)), f"--plan {plan}, phase 1: after is unknown here: the "),
+        ((*start, "--plan", str(plan)), "phase 2, when: min_reports: expected a whole number"),
+    ):
+        said = " ".join(refused(in_process(database, *command)).split())
+        assert named in said, said
+
+
+def test_settings_are_shown_as_they_are_set(database: str) -> None:
+    window = '{"cron": "0 2 * * *", "duration_s": 600, "timezone": "UTC"}'
+    given = (f"window={window}", "version_attribute=version", 'model_attribute="12"')
+    options = [part for each in given for part in ("--set", each)]
+    changed = in_process(database, "project", "change", "acme", *options)
+    assert changed.exit_code == 0, changed.said
+    out = in_process(database, "project", "show", "acme").out
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert (shown["poll_after_s"], shown["window"]) == ("300", window)
+    again = [part for name, value in shown.items() for part in ("--set", f"{name}={value}")]
+    kept = in_process(database, "project", "change", "acme", *again[2:])
+    assert (kept.exit_code, kept.out) == (0, out), kept.said
+
+
 def test_a_path_without_a_scheme_is_shown_as_a_url(tmp_path: Path) -> None:
     for path in (f"{tmp_path}/x.db", "x.db"):
         assert f"sqlite:///{path}" in refused(in_process(path, "doctor"))

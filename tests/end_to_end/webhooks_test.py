@@ -113,6 +113,8 @@ def test_the_command_line_manages_webhooks(serve: Serve, sqlite_url: str) -> Non
         assert (shown["types"], shown["notices"], shown["enabled"]) == (None, ["halted"], False)
         assert [each["id"] for each in ran("webhook", "list", "--json").json] == [webhook]
         assert ran("webhook", "redeliver", webhook, "--from", "0").exit_code == 0
+        late = ran("webhook", "redeliver", webhook, "--from", "9999").said
+        assert "--from is after the end of the log: the highest position is " in late, late
         assert ran("webhook", "secret", webhook).out.strip() not in {"", secret}
     tested = ran("webhook", "test", webhook, "--json")  # nobody listens there any more
     assert (tested.exit_code, tested.json["status"], tested.json["number"]) == (1, None, 1)
